@@ -1,0 +1,49 @@
+"""Stratoscope: record what a transformer does with every token, in every layer, in every neuron, and look at it.
+
+The whole public interface is `__all__`. Each name is imported when it is first used, so `import stratoscope` is
+instant and needs neither torch nor a plotting library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {  # public name -> module that defines it
+    "capture": "stratoscope.recorder.capture",
+    "simulate": "stratoscope.trace.simulate",
+    "import_csv": "stratoscope.trace.csv",
+    "export_csv": "stratoscope.trace.csv",
+    "open_trace": "stratoscope.trace.reader",
+    "info": "stratoscope.trace.info",
+    "heatmap": "stratoscope.view.heatmap",
+    "engagement": "stratoscope.view.engagement",
+    "peaks3d": "stratoscope.view.peaks3d",
+    "StratoscopeError": "stratoscope.errors",
+}
+
+__all__ = ["StratoscopeError", "capture", "engagement", "export_csv", "heatmap", "import_csv", "info", "open_trace",
+           "peaks3d", "simulate"]  # fmt: skip
+
+if TYPE_CHECKING:
+    from stratoscope.errors import StratoscopeError
+    from stratoscope.recorder.capture import capture
+    from stratoscope.trace.csv import export_csv, import_csv
+    from stratoscope.trace.info import info
+    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.simulate import simulate
+    from stratoscope.view.engagement import engagement
+    from stratoscope.view.heatmap import heatmap
+    from stratoscope.view.peaks3d import peaks3d
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'stratoscope' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})

@@ -1,0 +1,5 @@
+"""`python -m stratoscope`."""
+
+from stratoscope.doors.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""A model and its named, proved sites. Needs torch."""

@@ -1,0 +1,128 @@
+"""Every dimension, quantity, unit and record group: the only place these strings live.
+
+A quantity is something a trace may hold. Its row here is the whole of what the writer, the reader, the
+pictures and the documentation know about it; `docs/format.md` and `docs/quantities.md` are checked against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# --- dimensions -----------------------------------------------------------------------------------------------------
+
+TOKEN = "token"  # flat over all prompts, in prompt-file order
+PROMPT = "prompt"
+LAYER = "layer"  # block numbers; an import may hold only 22-31
+DEPTH = "depth"  # the L+1 places of the residual stream: before block 0 .. after the last block
+HEAD = "head"
+K = "k"  # rank in a top-k record, 0 = strongest
+NEURON = "neuron"  # index of the MLP's activations (width d_ff)
+ROW = "row"  # one line of an imported CSV
+DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, NEURON, ROW)
+
+# --- coordinates ----------------------------------------------------------------------------------------------------
+
+SPANS = ("system", "template", "user", "answer", "special", "generated")  # `span` holds an index into this, -1 unknown
+TEMPLATE_SPANS = ("template", "special")  # drawn dimmed: they are the same for every prompt
+PROMPT_TEXTS = ("prompt_id", "prompt_class", "pair", "group")  # text on `prompt`; "" where there is none
+
+# --- where an array comes from --------------------------------------------------------------------------------------
+
+REAL, SIMULATED, IMPORTED = "real", "simulated", "imported"
+SOURCES = (REAL, SIMULATED, IMPORTED)
+
+# --- what an imported Neuron_ID is an index of ----------------------------------------------------------------------
+
+AXES = ("neuron", "residual", "unknown")
+
+# --- the CSV people have today --------------------------------------------------------------------------------------
+
+CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE = (
+    "Token_Pos",
+    "Token",
+    "Layer",
+    "Neuron_ID",
+    "Activation_Norm",
+)
+CSV_COLUMNS = (CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE)
+CSV_PEAK_VALUE, CSV_WRITE_NORM = "Peak_Value", "Write_Norm"  # added when a captured trace is exported
+
+# --- record groups --------------------------------------------------------------------------------------------------
+
+NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One thing a trace may hold.
+
+    Attributes
+    ----------
+    name, dims, dtype
+        Name, dimensions in order and NumPy dtype of the array.
+    unit, label, formula
+        Unit ("1" = a pure number), the words on an axis, and the definition, for legends and documentation.
+    group
+        The `--record` group that brings it ("import" for a CSV's values).
+    signed
+        Whether negative values have a meaning, so that pictures use a zero-centred diverging scale.
+    log
+        Whether its natural scale is logarithmic.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    unit: str
+    label: str
+    formula: str
+    group: str
+    signed: bool = False
+    log: bool = False
+
+
+_NORM = "L2 norm"
+_TL, _TLK, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, K), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
+
+_TABLE = (
+    # norms ----------------------------------------------------------------------------------------------------------
+    Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection", NORMS, log=True),  # noqa: E501
+    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a‖₂, the down projection's output", NORMS, log=True),  # noqa: E501
+    Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, log=True),  # noqa: E501
+    Quantity("attn_write_norm", _TL, "float32", _NORM, "attention write", "‖what attention adds to the residual stream‖₂", NORMS, log=True),  # noqa: E501
+    Quantity("mlp_write_ratio", _TL, "float32", "1", "MLP write / residual", "‖MLP write‖₂ / ‖residual it is added to‖₂", NORMS, log=True),  # noqa: E501
+    Quantity("attn_write_ratio", _TL, "float32", "1", "attention write / residual", "‖attention write‖₂ / ‖residual it is added to‖₂", NORMS, log=True),  # noqa: E501
+    Quantity("mlp_write_cos", _TL, "float32", "1", "cos(MLP write, residual)", "cosine of the MLP write with the residual it is added to; −1 erases", NORMS, signed=True),  # noqa: E501
+    Quantity("attn_write_cos", _TL, "float32", "1", "cos(attention write, residual)", "cosine of the attention write with the residual it is added to; −1 erases", NORMS, signed=True),  # noqa: E501
+    # residual -------------------------------------------------------------------------------------------------------
+    Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, log=True),  # noqa: E501
+    # peaks ----------------------------------------------------------------------------------------------------------
+    Quantity("peak_neuron", _TLK, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none", PEAKS),  # noqa: E501
+    Quantity("peak_value", _TLK, "float32", "activation", "peak activation", "a_i of those neurons, with its sign", PEAKS, signed=True),  # noqa: E501
+    Quantity("peak_write", _TLK, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons", PEAKS, log=True),
+    Quantity("peak_share", _TL, "float32", "1", "share of the peaks", "Σ over the k peaks of (|a_i|‖W_:,i‖)² / the same sum over all neurons", PEAKS),  # noqa: E501
+    Quantity("peak_explained", _TL, "float32", "1", "output explained by the peaks", "⟨W_S a_S, W a⟩ / ‖W a‖² over the k peaks S", PEAKS, signed=True),  # noqa: E501
+    # prompts --------------------------------------------------------------------------------------------------------
+    Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded", PROMPTS, signed=True),  # noqa: E501
+    Quantity("prompt_max", _PLN, "float32", "activation", "largest activation", "maximum of a_i over the same tokens", PROMPTS, signed=True),  # noqa: E501
+    Quantity("prompt_min", _PLN, "float32", "activation", "smallest activation", "minimum of a_i over the same tokens", PROMPTS, signed=True),  # noqa: E501
+    # attention ------------------------------------------------------------------------------------------------------
+    Quantity("attn_received", _TLH, "float32", "1", "attention received", "Σ_q≠t M A / Σ_q≠t M r_q/(n_q−1); 1 = uniform over the other visible tokens", ATTENTION, log=True),  # noqa: E501
+    Quantity("attn_received_nosink", _TLH, "float32", "1", "attention received, first token removed", "attn_received with the first token removed and rows renormalised", ATTENTION, log=True),  # noqa: E501
+    Quantity("attn_entropy", _TLH, "float32", "1", "attention entropy", "−Σ_k A log A / log n_q", ATTENTION),
+    Quantity("attn_entropy_nosink", _TLH, "float32", "1", "attention entropy, first token removed", "attn_entropy with the first token removed and rows renormalised", ATTENTION),  # noqa: E501
+    Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token", ATTENTION),  # noqa: E501
+    Quantity("attn_distance", _TLH, "float32", "tokens", "attention distance", "Σ_k A·(q−k)", ATTENTION, log=True),
+    Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, log=True),  # noqa: E501
+    Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION),  # noqa: E501
+    Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head", ATTENTION, log=True),  # noqa: E501
+    # imported -------------------------------------------------------------------------------------------------------
+    Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),  # noqa: E501
+)
+QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
+
+
+def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
+    """The quantities that the given record groups bring, in table order."""
+    return [quantity for quantity in _TABLE if quantity.group in groups]

@@ -1,0 +1,1 @@
+"""A Dataset becomes a ViewSpec, a ViewSpec becomes a picture. Renderers compute no statistic."""
