@@ -7,6 +7,7 @@ pictures and the documentation know about it; `docs/format.md` and `docs/quantit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 # --- dimensions -----------------------------------------------------------------------------------------------------
 
@@ -33,7 +34,15 @@ SOURCES = (REAL, SIMULATED, IMPORTED)
 
 # --- what an imported Neuron_ID is an index of ----------------------------------------------------------------------
 
-AXES = ("neuron", "residual", "unknown")
+Axis = Literal["neuron", "residual", "unknown"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+
+# --- display --------------------------------------------------------------------------------------------------------
+
+Scale = Literal["linear", "log", "robust", "per-layer"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+Theme = Literal["light", "dark"]
+THEMES: tuple[Theme, ...] = get_args(Theme)
 
 # --- the CSV people have today --------------------------------------------------------------------------------------
 
