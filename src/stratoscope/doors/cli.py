@@ -1,0 +1,261 @@
+"""The command line: each command calls the public function of the same name, which is imported only then."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from stratoscope import __version__, defaults
+from stratoscope.doors import console, options
+
+app = typer.Typer(
+    cls=console.Commands,
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: Rich would cost 60 ms
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_RECORD = ",".join(defaults.RECORD)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stratoscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def stratoscope(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Record what a language model does with every token in every layer, and look at it.
+
+    Start with `stratoscope demo`.
+    """
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+@app.command()
+def capture(
+    model: options.Model,
+    prompts: options.PromptsFile,
+    out: options.TraceOut,
+    record: options.Record = _RECORD,
+    top_k: options.TopK = defaults.TOP_K,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    batch_size: options.BatchSize = defaults.BATCH_SIZE,
+    chat: options.Chat = False,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Record a model over a file of prompts."""
+    from stratoscope import capture
+
+    groups = options.parse_groups(record)
+    with console.resumable(out), console.progress() as show:
+        capture(
+            model,
+            prompts,
+            out,
+            record=groups,
+            top_k=top_k,
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            chat=chat,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            resume=resume,
+            overwrite=overwrite,
+            progress=show,
+        )
+    typer.echo(out)
+
+
+@app.command("import")
+def import_(
+    files: options.CsvFiles,
+    out: options.TraceOut,
+    classes: options.Classes = None,
+    axis: options.NeuronAxis = defaults.AXIS,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Make a trace of CSV files.
+
+    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept.
+    """
+    from stratoscope import import_csv
+
+    import_csv(files, out, classes=classes or None, axis=axis, overwrite=overwrite)
+    typer.echo(out)
+
+
+@app.command()
+def export(
+    trace: options.Trace,
+    csv: options.CsvOut = None,
+    parquet: options.ParquetOut = None,
+    prompt: options.Prompt = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Write a trace as CSV or Parquet.
+
+    A captured or simulated trace gives one row for each of its peaks; an imported one gives back its rows.
+    """
+    file = csv or parquet
+    if file is None or (csv and parquet):
+        raise typer.BadParameter("give one of --csv FILE and --parquet FILE")
+    from stratoscope import export_csv
+
+    for written in export_csv(trace, file, prompt=prompt, parquet=parquet is not None, overwrite=overwrite):
+        typer.echo(written)
+
+
+@app.command()
+def info(trace: options.Trace, as_json: options.Json = False) -> None:
+    """Say what is in a trace.
+
+    And where it came from, and what was proved about it when it was recorded.
+    """
+    from stratoscope.trace import info as module
+
+    facts = module.info(trace)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        typer.echo(module.info_text(facts))
+
+
+@app.command()
+def heatmap(
+    inputs: options.Inputs,
+    out: options.FigureOut,
+    quantity: options.QuantityName = None,
+    prompt: options.Prompt = None,
+    prompt_class: options.PromptClass = None,
+    all_prompts: options.AllPrompts = False,
+    layers: options.Layers = None,
+    span: options.Span = None,
+    scale: options.ColourScale = defaults.SCALE,
+    first_token: options.FirstToken = False,
+    theme: options.ColourTheme = defaults.THEME,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Draw activity by token and layer.
+
+    Tokens stand in reading order, layer 0 at the bottom. Of many prompts the first pair is drawn, side by side.
+    """
+    from stratoscope import heatmap
+
+    heatmap(
+        inputs,
+        out,
+        quantity=quantity,
+        prompt=prompt,
+        prompt_class=prompt_class,
+        all_prompts=all_prompts,
+        layers=options.parse_layers(layers),
+        span=span,
+        scale=scale,
+        first_token=first_token,
+        theme=theme,
+        overwrite=overwrite,
+    )
+    typer.echo(out)
+
+
+@app.command()
+def engagement(
+    inputs: options.Inputs,
+    out: options.FigureOut,
+    prompt: options.Prompt = None,
+    prompt_class: options.PromptClass = None,
+    all_prompts: options.AllPrompts = False,
+    layers: options.Layers = None,
+    span: options.Span = None,
+    scale: options.ColourScale = defaults.SCALE,
+    head: options.Head = defaults.HEAD,
+    first_token: options.FirstToken = False,
+    theme: options.ColourTheme = defaults.THEME,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Draw which layers engage with which tokens.
+
+    Beside them, how attention cascades, where the trace holds it (`capture --record norms,attention`).
+    """
+    from stratoscope import engagement
+
+    engagement(
+        inputs,
+        out,
+        prompt=prompt,
+        prompt_class=prompt_class,
+        all_prompts=all_prompts,
+        layers=options.parse_layers(layers),
+        span=span,
+        scale=scale,
+        head=options.parse_head(head),
+        first_token=first_token,
+        theme=theme,
+        overwrite=overwrite,
+    )
+    typer.echo(out)
+
+
+@app.command()
+def peaks3d(
+    inputs: options.Inputs,
+    out: options.PageOut,
+    quantity: options.QuantityName = None,
+    prompt: options.Prompt = None,
+    prompt_class: options.PromptClass = None,
+    all_prompts: options.AllPrompts = False,
+    layers: options.Layers = None,
+    span: options.Span = None,
+    scale: options.ColourScale = defaults.SCALE,
+    first_token: options.FirstToken = False,
+    theme: options.ColourTheme = defaults.THEME,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Draw the peaks as an interactive 3D page.
+
+    Token, layer and peak, in one file that works offline.
+    """
+    from stratoscope import peaks3d
+
+    peaks3d(
+        inputs,
+        out,
+        quantity=quantity,
+        prompt=prompt,
+        prompt_class=prompt_class,
+        all_prompts=all_prompts,
+        layers=options.parse_layers(layers),
+        span=span,
+        scale=scale,
+        first_token=first_token,
+        theme=theme,
+        overwrite=overwrite,
+    )
+    typer.echo(out)
+
+
+def main() -> None:
+    """Run the command line; text that a terminal cannot show is escaped instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="stratoscope")

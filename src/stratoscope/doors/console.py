@@ -1,0 +1,137 @@
+"""What a person sees of a command: progress on stderr, and a failure as one line with the next step."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from stratoscope.errors import StratoscopeError
+
+Show = Callable[[str, int, int | None], None]  # (stage, done, total or None)
+
+DEBUG = "STRATOSCOPE_DEBUG"
+INTERRUPTED = 130
+_QUIET_SECONDS = 1.0  # a command that is done by then prints nothing but its result
+_LINE_SECONDS = 5.0  # between two lines of progress where stderr is not a terminal
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_EXTRA = {
+    **dict.fromkeys(("torch", "transformers", "safetensors", "gguf", "accelerate", "jinja2"), "capture"),
+    "pyarrow": "parquet",
+}
+_FIX = {
+    errno.ENOSPC: "Free some disk space, or write somewhere else with -o.",
+    errno.EDQUOT: "Free some disk space, or write somewhere else with -o.",
+    errno.EACCES: "Choose a place that you may read and write.",
+    errno.EPERM: "Choose a place that you may read and write.",
+    errno.EROFS: "Choose a place that you may write to.",
+    errno.ENOENT: "Check the spelling.",
+    errno.ENOTDIR: "Check the path: a part of it is a file, not a folder.",
+    errno.EISDIR: "Name a file, not a folder.",
+}
+
+
+class Commands(TyperGroup):
+    """The commands, and the boundary at which every failure becomes one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; usage errors pass, everything else that fails is told in one line."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            fail("interrupted before it was done", code=INTERRUPTED)
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            fail(describe(error))
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Print one line on stderr and leave; control characters from files and paths are made visible."""
+    line = _CONTROL.sub(lambda match: repr(match[0])[1:-1], re.sub(r"\s*\n\s*", " ", message.strip()))
+    typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(code)
+
+
+def describe(error: Exception) -> str:
+    """What went wrong, where, and what to do next."""
+    if isinstance(error, StratoscopeError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRA:
+        return f"{error.name} is not installed. Install it with: pip install 'stratoscope[{_EXTRA[error.name]}]'"
+    if isinstance(error, MemoryError):
+        return "out of memory. Take fewer prompts or layers, or a smaller --batch-size."
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. {_FIX.get(error.errno or 0, '')}"
+    return f"{type(error).__name__}: {error}. This is a fault in stratoscope; {DEBUG}=1 shows where."
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Tell how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not out.exists():
+            raise
+        again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
+        command = shlex.join(["stratoscope", *again, "--resume"])
+        fail(f"interrupted; {out} keeps the prompts recorded so far. Resume with: {command}", code=INTERRUPTED)
+
+
+@contextmanager
+def progress() -> Iterator[Show]:
+    """A function that shows how far a verb has come: a bar on a terminal, now and then a line elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = (
+        rich_progress.SpinnerColumn(),
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+    )
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, rich_progress.TaskID] = {}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                for task in tasks.values():
+                    bars.stop_task(task)
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def _lines() -> Show:
+    started = time.monotonic()
+    last_stage, last_time = "", started - _LINE_SECONDS
+
+    def show(stage: str, done: int, total: int | None) -> None:
+        nonlocal last_stage, last_time
+        now = time.monotonic()
+        due = stage != last_stage or now - last_time >= _LINE_SECONDS or done == total
+        if due and now - started >= _QUIET_SECONDS:
+            last_stage, last_time = stage, now
+            typer.echo(f"{stage} {done}/{total}" if total else stage, err=True)
+
+    return show

@@ -1,0 +1,130 @@
+"""The grammar that all commands share: every argument and option, with its help, stated once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme
+
+_LARGEST_LAYER = 9999
+
+# --- what goes in ---------------------------------------------------------------------------------------------------
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT...", help="A trace, or one or several CSV files (one file = one prompt)."),
+]
+Trace = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")]
+CsvFiles = Annotated[list[Path], typer.Argument(metavar="FILE.csv...", help="CSV files; one file = one prompt.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A hub name, a folder with a model, or a GGUF file.", show_default=False)
+]
+PromptsFile = Annotated[
+    Path,
+    typer.Option(
+        "--prompts",
+        metavar="FILE",
+        help=".jsonl or .csv with text or messages, optional id, class, pair, group; or .txt, one prompt a line.",
+    ),
+]
+
+# --- what comes out -------------------------------------------------------------------------------------------------
+
+TraceOut = Annotated[Path, typer.Option("--out", "-o", metavar="TRACE", help="The trace to write.")]
+FigureOut = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
+]
+PageOut = Annotated[Path, typer.Option("--out", "-o", metavar="HTML", help="The page to write; it works offline.")]
+CsvOut = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="The CSV file to write.")]
+ParquetOut = Annotated[
+    Path | None, typer.Option("--parquet", metavar="FILE", help="The Parquet file to write (needs the parquet extra).")
+]
+FolderOut = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write into.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
+
+# --- how to record --------------------------------------------------------------------------------------------------
+
+Record = Annotated[
+    str,
+    typer.Option("--record", metavar="GROUPS", help=f"What to record, of {', '.join(RECORD_GROUPS)}; commas between."),
+]
+TopK = Annotated[int, typer.Option("--top-k", min=1, help="How many peak neurons per token and layer.")]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; without it the checkpoint's own.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; without it the best there is.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]
+Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted recording.")]
+
+# --- what to look at ------------------------------------------------------------------------------------------------
+
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", metavar="ID|INDEX", help="One prompt, by its id or its place (0 = first).")
+]
+PromptClass = Annotated[str | None, typer.Option("--class", metavar="NAME", help="The prompts of one class.")]
+AllPrompts = Annotated[bool, typer.Option("--all", help="Every prompt, one after the other.")]
+Layers = Annotated[
+    str | None, typer.Option("--layers", metavar="22-31,0", help="These layers; ranges include both their ends.")
+]
+QuantityName = Annotated[
+    str | None,
+    typer.Option("--quantity", metavar="NAME", help="A quantity of the trace (`info` lists them)."),
+]
+Span = Annotated[str | None, typer.Option("--span", metavar="SPAN", help=f"Tokens of one span: {', '.join(SPANS)}.")]
+
+# --- how to draw ----------------------------------------------------------------------------------------------------
+
+ColourScale = Annotated[Scale, typer.Option("--scale", help="How values become colours.")]
+FirstToken = Annotated[
+    bool, typer.Option("--first-token", help="Let the first token of a prompt take part in the colour limits.")
+]
+ColourTheme = Annotated[Theme, typer.Option("--theme", help="Light for paper, dark for a talk.")]
+Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Heads averaged, their maximum, or one head.")]
+
+# --- CSV ------------------------------------------------------------------------------------------------------------
+
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="NAME", help="Class of each file, in order; without it the file's stem."),
+]
+NeuronAxis = Annotated[Axis, typer.Option("--axis", help="What Neuron_ID is an index of.")]
+
+
+def parse_layers(text: str | None) -> list[int] | None:
+    """`22-31,0` as a list of block numbers."""
+    if text is None:
+        return None
+    layers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        bounds = (first, last) if dash else (first, first)
+        if not all(bound.isascii() and bound.isdigit() and int(bound) <= _LARGEST_LAYER for bound in bounds):
+            raise typer.BadParameter(f"{part!r} is neither a layer (22) nor a range (22-31)", param_hint="--layers")
+        if int(bounds[0]) > int(bounds[1]):
+            raise typer.BadParameter(f"the range {part!r} runs backwards", param_hint="--layers")
+        layers.extend(range(int(bounds[0]), int(bounds[1]) + 1))
+    return layers
+
+
+def parse_groups(text: str) -> tuple[str, ...]:
+    """`norms,peaks` as a tuple of record groups."""
+    groups = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    unknown = [group for group in groups if group not in RECORD_GROUPS]
+    if unknown:
+        known = ", ".join(RECORD_GROUPS)
+        raise typer.BadParameter(f"{unknown[0]!r} is no record group; there are {known}", param_hint="--record")
+    return groups
+
+
+def parse_head(text: str) -> str | int:
+    """`mean`, `max` or the number of one head."""
+    return int(text) if text.isascii() and text.isdigit() else text

@@ -1,0 +1,103 @@
+"""The shape of the package: which way imports point, who may touch torch, and what starting up loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stratoscope
+
+ROOT = Path(stratoscope.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+GROUND = {"names", "defaults", "errors"}  # everyone may use these; they use nobody
+MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
+    "model": set(),
+    "recorder": {"model", "trace"},
+    "trace": set(),
+    "view": {"trace"},
+    "doors": {"model", "recorder", "trace", "view"},
+}
+TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}
+WITHOUT_TORCH = {"recorder/__init__.py", "recorder/prompts.py", "recorder/plan.py"}
+HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_module_forward_hook")
+HOOK_FILES = {"recorder/hooks.py", "model/probe.py"}
+HEAVY = {"torch", "transformers", "pandas", "xarray", "zarr", "matplotlib", "plotly"}
+LONGEST = 450
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of everything a file imports, wherever in the file, relative imports resolved."""
+    package = ("stratoscope", *path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+inside = [path for path in MODULES if len(path.relative_to(ROOT).parts) > 1]
+
+
+@pytest.mark.parametrize("path", inside, ids=name)
+def test_no_import_points_against_the_flow(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    own = {imported.split(".")[1] for imported in imports(path) if imported.startswith("stratoscope.")}
+    public = {*stratoscope.__all__, "__version__"}
+    allowed = MAY_IMPORT[package] | GROUND | {package} | (public if package == "doors" else {"__version__"})
+    assert own <= allowed, f"{name(path)} imports {sorted(own - allowed)}"
+
+
+@pytest.mark.parametrize("module", sorted(GROUND))
+def test_the_ground_stands_on_nothing_but_itself(module: str) -> None:
+    assert {item.split(".")[0] for item in imports(ROOT / f"{module}.py")} <= {*sys.stdlib_module_names, "stratoscope"}
+    own = {item.split(".")[1] for item in imports(ROOT / f"{module}.py") if item.startswith("stratoscope.")}
+    assert own <= GROUND
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_only_the_model_and_the_recorder_import_torch(path: Path) -> None:
+    used = {imported.split(".")[0] for imported in imports(path)} & TORCH
+    may = path.relative_to(ROOT).parts[0] in {"model", "recorder"} and name(path) not in WITHOUT_TORCH
+    assert may or not used, f"{name(path)} imports {sorted(used)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_hooks_are_registered_in_one_place(path: Path) -> None:
+    found = [hook for hook in HOOKS if hook in path.read_text("utf-8")]
+    assert not found or name(path) in HOOK_FILES, f"{name(path)} registers {found}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_file_grows_beyond_one_purpose(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= LONGEST
+
+
+def loaded(*arguments: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running the given arguments."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    return {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+
+
+def test_import_stratoscope_loads_nothing_heavy() -> None:
+    modules = loaded("-X", "importtime", "-c", "import stratoscope; dir(stratoscope)")
+    assert "stratoscope" in modules
+    assert not modules & {*HEAVY, "numpy", "typer", "rich"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("heatmap", "--help"), ("capture", "--help"), ("--version",)])
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    modules = loaded("-X", "importtime", "-m", "stratoscope", *arguments)
+    assert "typer" in modules
+    assert not modules & {*HEAVY, "numpy", "rich"}
