@@ -1,0 +1,258 @@
+"""Which prompts, tokens and layers a picture shows. Prompts are shown whole, side by side: never averaged by position."""  # noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
+TextChoice: TypeAlias = "str | Sequence[str] | None"
+LayerChoice: TypeAlias = "str | int | Sequence[int] | None"
+MOST_PANELS = 12
+_SHOWN = 8  # names listed in an error
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One prompt, or all of them end to end.
+
+    Attributes
+    ----------
+    title, detail
+        The prompt's class (else its id), and its id where the title is the class.
+    prompts
+        Indices on the prompt axis.
+    tokens
+        Indices on the token axis, in reading order, shape (n,).
+    """
+
+    title: str
+    detail: str
+    prompts: tuple[int, ...]
+    tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The panels of a picture, and what there is besides them ("" = all is shown)."""
+
+    panels: tuple[Panel, ...]
+    left_out: str
+
+
+def select(
+    dataset: xr.Dataset,
+    *,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    span: TextChoice = None,
+) -> Selection:
+    """Choose prompts: those asked for, else the first pair, else the first prompt of each class.
+
+    Parameters
+    ----------
+    dataset
+        A trace.
+    prompt
+        Ids or indices, in the order to be shown.
+    prompt_class
+        Only prompts of these classes.
+    all_prompts
+        Every prompt (of those classes), end to end in one panel.
+    span
+        Only tokens of these parts of a prompt: names of `names.SPANS`.
+
+    Raises
+    ------
+    InputError
+        Something asked for does not exist, or nothing is left.
+    """
+    table = _Prompts(dataset)
+    among = table.of_class(_listed(prompt_class))
+    if prompt is not None and all_prompts:
+        raise InputError("one prompt or all of them, not both", where="prompt", fix="Leave out `all`, or the prompt.")
+    if prompt is not None:
+        chosen = [table.find(one, among) for one in _listed(prompt)]
+    else:
+        chosen = list(among) if all_prompts else table.typical(among)
+    if len(chosen) > MOST_PANELS and not all_prompts:
+        raise InputError(
+            f"{len(chosen)} prompts are too many to show one by one",
+            where="prompt",
+            fix=f"Choose at most {MOST_PANELS}, or show all end to end (`--all`).",
+        )
+    wanted = _spans(_listed(span))
+    groups = [chosen] if all_prompts and len(chosen) > 1 else [[one] for one in chosen]
+    panels = tuple(_panel(dataset, table, group, wanted) for group in groups)
+    if not sum(len(panel.tokens) for panel in panels):
+        raise InputError(
+            "no token of the chosen prompts is in that span",
+            where="span",
+            fix=f"In these prompts: {_listing(_spans_present(dataset, chosen))}.",
+        )
+    shown, total = len(chosen), len(table.ids)
+    left_out = "" if shown == total else f"{shown} of {total} prompts shown"
+    return Selection(panels, left_out)
+
+
+def choose_layers(available: Iterable[int], layers: LayerChoice = None, *, kind: str = "layer") -> NDArray[np.int64]:
+    """Positions, ascending, of the wanted numbers among the `available` ones.
+
+    Parameters
+    ----------
+    available
+        The block (or depth) numbers that the data have.
+    layers
+        "22-31,0", one number, or a sequence of numbers; None = all. Ranges include both ends.
+    kind
+        What the numbers are, for the error.
+    """
+    numbers = [int(number) for number in available]
+    if layers is None:
+        return np.arange(len(numbers))
+    wanted = _parse_numbers(layers, numbers, kind)
+    missing = sorted(wanted - set(numbers))
+    if missing:
+        raise InputError(
+            f"no {kind} {_listing(missing)}", where=f"{kind}s", fix=f"There are: {number_ranges(numbers)}."
+        )
+    return np.array([index for index, number in enumerate(numbers) if number in wanted], dtype=np.int64)
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Numbers in short: "0, 22-31"."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+class _Prompts:
+    """The prompts of a trace: their texts, and where their tokens start and stop."""
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        of_token = np.asarray(dataset["prompt"].values)
+        count = dataset.sizes.get(names.PROMPT, int(of_token.max()) + 1 if of_token.size else 0)
+        if not count or not of_token.size:
+            raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
+        edges = np.searchsorted(of_token, np.arange(count + 1))
+        self.starts, self.stops = edges[:-1], edges[1:]
+        self.ids = self._texts(dataset, "prompt_id", count)
+        self.classes = self._texts(dataset, "prompt_class", count)
+        self.pairs = self._texts(dataset, "pair", count)
+
+    @staticmethod
+    def _texts(dataset: xr.Dataset, name: str, count: int) -> list[str]:
+        return [str(text) for text in dataset[name].values] if name in dataset.coords else [""] * count
+
+    def of_class(self, wanted: Sequence[str]) -> list[int]:
+        for name in wanted:
+            if name not in self.classes:
+                known = sorted(set(self.classes) - {""})
+                raise InputError(
+                    f"no prompt of class {name!r}",
+                    where="class",
+                    fix=f"There are: {_listing(known)}." if known else "The prompts of this trace have no class.",
+                )
+        return [index for index, name in enumerate(self.classes) if not wanted or name in wanted]
+
+    def find(self, wanted: str | int, among: Sequence[int]) -> int:
+        ids: dict[str, int] = {}
+        for index in among:
+            ids.setdefault(self.ids[index], index)
+        if isinstance(wanted, str) and wanted in ids:
+            return ids[wanted]
+        if isinstance(wanted, int | np.integer) or wanted.lstrip("-").isdecimal():
+            if int(wanted) in among:
+                return int(wanted)
+            raise InputError(
+                f"no prompt number {wanted}", where="prompt", fix=f"There are: {number_ranges(among)}, counted from 0."
+            )
+        raise InputError(f"no prompt called {wanted!r}", where="prompt", fix=f"There are: {_listing(list(ids))}.")
+
+    def typical(self, among: Sequence[int]) -> list[int]:
+        """The first minimal pair, one prompt of each of its classes; without pairs, the first prompt of each class."""
+        for pair in dict.fromkeys(self.pairs[index] for index in among):
+            members = [index for index in among if self.pairs[index] == pair]
+            twins = self._first_of_each_class(members)
+            if pair and len(twins) > 1:
+                return twins
+        return self._first_of_each_class(among)[:MOST_PANELS]
+
+    def _first_of_each_class(self, among: Sequence[int]) -> list[int]:
+        first: dict[str, int] = {}
+        for index in among:
+            first.setdefault(self.classes[index], index)
+        return list(first.values())
+
+
+def _panel(dataset: xr.Dataset, table: _Prompts, group: list[int], spans: list[int]) -> Panel:
+    tokens = np.concatenate([np.arange(table.starts[index], table.stops[index]) for index in group])
+    if spans:
+        tokens = tokens[np.isin(np.asarray(dataset["span"].values)[tokens], spans)]
+    if len(group) > 1:
+        classes = [name for name in dict.fromkeys(table.classes[index] for index in group) if name]
+        return Panel(f"{len(group)} prompts, end to end", _listing(classes), tuple(group), tokens)
+    (index,) = group
+    name, identity = table.classes[index], table.ids[index]
+    if not name:
+        name, identity = identity or f"prompt {index}", ""
+    return Panel(name, "" if identity == name else identity, (index,), tokens)
+
+
+def _listed(choice: PromptChoice | TextChoice) -> list[str]:
+    """One choice or several as a list."""
+    if choice is None:
+        return []
+    return [choice] if isinstance(choice, str | int | np.integer) else list(choice)  # type: ignore[list-item, arg-type]
+
+
+def _spans(wanted: Sequence[str]) -> list[int]:
+    for name in wanted:
+        if name not in names.SPANS:
+            raise InputError(f"no span called {name!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
+    return [names.SPANS.index(name) for name in wanted]
+
+
+def _spans_present(dataset: xr.Dataset, prompts: list[int]) -> list[str]:
+    spans = np.asarray(dataset["span"].values)[np.isin(np.asarray(dataset["prompt"].values), prompts)]
+    return [names.SPANS[index] if index >= 0 else "unknown" for index in np.unique(spans)]
+
+
+def _parse_numbers(layers: LayerChoice, available: list[int], kind: str) -> set[int]:
+    if not isinstance(layers, str):
+        return {int(layers)} if isinstance(layers, int | np.integer) else {int(n) for n in layers or ()}
+    wanted: set[int] = set()
+    for part in layers.split(","):
+        first, dash, last = (piece.strip().removeprefix("L") for piece in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise InputError(
+                f"cannot read {layers!r}",
+                where=f"{kind}s",
+                fix=f'Write single numbers and ranges, such as "22-31,0"; there are: {number_ranges(available)}.',
+            )
+        ends = (int(first), int(last) if dash else int(first))
+        if ends[1] - ends[0] > 100_000:
+            raise InputError(f"no {kind} {ends[1]}", where=f"{kind}s", fix=f"There are: {number_ranges(available)}.")
+        wanted |= set(range(ends[0], ends[1] + 1))
+    return wanted
+
+
+def _listing(items: Sequence[object]) -> str:
+    """Items in a sentence, the first few of many."""
+    shown = ", ".join(str(item) for item in items[:_SHOWN])
+    return f"{shown}, … ({len(items)} in all)" if len(items) > _SHOWN else shown
