@@ -1,0 +1,269 @@
+"""A prompts file (`.jsonl`, `.csv` or `.txt`) becomes a list of `Prompt`; every mistake is named with file and line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stratoscope.errors import InputError
+
+LABELS = ("id", "class", "pair", "group")
+CONTENTS = ("text", "messages")
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: raw `text`, or `messages` for the chat template; exactly one of the two is given.
+
+    Attributes
+    ----------
+    id, prompt_class, pair, group
+        Unique name, class, minimal pair and template or cluster; "" where there is none.
+    text
+        Raw text.
+    messages
+        Conversation as `{"role": ..., "content": ...}`, roles `system`, `user`, `assistant`.
+    """
+
+    id: str
+    prompt_class: str = ""
+    pair: str = ""
+    group: str = ""
+    text: str | None = None
+    messages: tuple[dict[str, str], ...] | None = None
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Read the prompts of a file, in file order.
+
+    Parameters
+    ----------
+    path
+        `.jsonl`: one object a line with `text` or `messages`, optionally `id`, `class`, `pair`, `group`.
+        `.csv`: the same names as columns, `messages` as JSON text. `.txt`: one prompt a line, blank lines skipped.
+        UTF-8. Prompts without an id are called `p0001`, `p0002`, … by their place in the file.
+
+    Returns
+    -------
+    At least one prompt; ids are unique, and every pair has two members of different classes.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or a line of it is not a prompt.
+    """
+    path = Path(path)
+    readers = {".jsonl": _jsonl_records, ".csv": _csv_records, ".txt": _txt_records}
+    if path.suffix.lower() not in readers:
+        raise InputError(
+            f"a prompts file ends in {', '.join(readers)}, not {path.suffix!r}",
+            where=str(path),
+            fix="Rename it after what it holds",
+        )
+    records = readers[path.suffix.lower()](_read_text(path), path)
+    prompts: dict[str, Prompt] = {}
+    lines: dict[str, str] = {}
+    for number, (where, record) in enumerate(records, start=1):
+        prompt = _prompt(record, f"p{number:04d}", where)
+        if prompt.id in prompts:
+            raise InputError(
+                f"the id {prompt.id!r} is already that of {lines[prompt.id]}",
+                where=where,
+                fix="Give each prompt its own id",
+            )
+        prompts[prompt.id], lines[prompt.id] = prompt, where
+    if not prompts:
+        raise InputError("holds no prompt", where=str(path), fix="Write one prompt a line")
+    _check_pairs(prompts.values(), lines)
+    return list(prompts.values())
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError("no such prompts file", where=str(path), fix="Check the path") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError("is not UTF-8 text", where=f"{path}:{line}", fix="Save the file as UTF-8") from None
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Lines that are not blank, and where they stand; only LF and CRLF end a line, as U+2028 may be part of a text."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{path}:{number}", line.removesuffix("\r")
+
+
+def _txt_records(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, line in _lines(text, path):
+        yield where, {"text": line}
+
+
+def _jsonl_records(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, line in _lines(text, path):
+        record = _parse_json(line, where)
+        if not isinstance(record, dict):
+            raise InputError("is not a JSON object", where=where, fix='Write {"text": "…"} on each line')
+        yield where, record
+
+
+def _parse_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, where))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"is not valid JSON: {error.msg} at character {error.pos + 1}",
+            where=where,
+            fix="Write one JSON object a line",
+        ) from None
+    except RecursionError:
+        raise InputError("is not a prompt: its JSON is nested too deep", where=where) from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them")
+    return record
+
+
+def _csv_records(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(_keep_line_ends(text), strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for cells in reader:
+            where, line = f"{path}:{line}", reader.line_num + 1
+            if not any(cells):
+                continue
+            if header is None:
+                header = _csv_header(cells, where)
+                continue
+            if len(cells) != len(header):
+                raise InputError(
+                    f"has {len(cells)} cells, the header has {len(header)}",
+                    where=where,
+                    fix="Quote texts that hold commas or line ends",
+                )
+            record: dict[str, Any] = {key: cell for key, cell in zip(header, cells, strict=True) if cell}
+            if "messages" in record:
+                record["messages"] = _parse_json(record["messages"], where)
+            yield where, record
+    except csv.Error as error:
+        raise InputError(
+            f"is not valid CSV: {error}", where=f"{path}:{line}", fix='Double every quote inside a quoted text ("")'
+        ) from None
+
+
+def _keep_line_ends(text: str) -> Iterator[str]:
+    """Lines with their ends, as `csv` wants them, so that line ends inside quoted texts stay what they are."""
+    for line in text.split("\n"):
+        yield line + "\n"
+
+
+def _csv_header(cells: list[str], where: str) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    for name in header:
+        _check_key(name, where)
+        if header.count(name) > 1:
+            raise InputError(f"the column {name!r} stands twice", where=where, fix="Keep one of them")
+    return header
+
+
+def _check_key(key: str, where: str) -> None:
+    if key not in (*CONTENTS, *LABELS):
+        raise InputError(
+            f"unknown key {key!r}", where=where, fix=f"Use text or messages, and optionally {', '.join(LABELS)}"
+        )
+
+
+def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
+    for key in record:
+        _check_key(key, where)
+    given = [key for key in CONTENTS if key in record]
+    if len(given) != 1:
+        what = "has both text and messages" if given else "has neither text nor messages"
+        raise InputError(what, where=where, fix="Give exactly one of them")
+    labels = {key: _label(record[key], key, where) for key in LABELS if key in record}
+    return Prompt(
+        id=labels.get("id") or default_id,
+        prompt_class=labels.get("class", ""),
+        pair=labels.get("pair", ""),
+        group=labels.get("group", ""),
+        text=_content(record["text"], "text", where) if "text" in record else None,
+        messages=_messages(record["messages"], where) if "messages" in record else None,
+    )
+
+
+def _label(value: Any, key: str, where: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value, key, where)
+
+
+def _text(value: Any, key: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{key} is {json.dumps(value)[:40]}, not a text", where=where, fix="Put it in quotes")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{key} holds half of a surrogate pair, which is no character", where=where) from None
+    return value
+
+
+def _content(value: Any, key: str, where: str) -> str:
+    if not _text(value, key, where):
+        raise InputError(f"{key} is empty", where=where, fix="Write a prompt, or remove the line")
+    return str(value)
+
+
+def _messages(value: Any, where: str) -> tuple[dict[str, str], ...]:
+    fix = 'Write [{"role": "user", "content": "…"}]'
+    if not isinstance(value, list) or not value:
+        raise InputError("messages is not a list of messages", where=where, fix=fix)
+    messages = []
+    for number, message in enumerate(value, start=1):
+        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+            raise InputError(f"message {number} does not have exactly role and content", where=where, fix=fix)
+        if message["role"] not in ROLES:
+            raise InputError(
+                f"message {number} has the role {message['role']!r}", where=where, fix=f"Use {', '.join(ROLES)}"
+            )
+        content = _content(message["content"], f"the content of message {number}", where)
+        messages.append({"role": str(message["role"]), "content": content})
+    return tuple(messages)
+
+
+def _check_pairs(prompts: Iterable[Prompt], lines: dict[str, str]) -> None:
+    members: dict[str, list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        if prompt.pair:
+            members[prompt.pair].append(prompt)
+    for pair, group in members.items():
+        where = lines[group[-1].id]
+        if len(group) != 2:
+            raise InputError(
+                f"the pair {pair!r} has {len(group)} prompt{'s' if len(group) > 1 else ''}, a minimal pair has two",
+                where=where,
+                fix="Use group for larger sets",
+            )
+        if group[0].prompt_class == group[1].prompt_class:
+            raise InputError(
+                f"both prompts of the pair {pair!r} are of the class {group[0].prompt_class!r}",
+                where=where,
+                fix="Give its members two different classes",
+            )
