@@ -26,7 +26,7 @@ MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}
 WITHOUT_TORCH = {"recorder/__init__.py", "recorder/prompts.py", "recorder/plan.py"}
 HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_module_forward_hook")
-HOOK_FILES = {"recorder/hooks.py", "model/probe.py"}
+HOOK_FILES = {"model/hooks.py"}
 HEAVY = {"torch", "transformers", "pandas", "xarray", "zarr", "matplotlib", "plotly"}
 LONGEST = 450
 

@@ -9,16 +9,14 @@ import typer
 
 from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme
 
-_LARGEST_LAYER = 9999
-
 # --- what goes in ---------------------------------------------------------------------------------------------------
 
 Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="INPUT...", help="A trace, or one or several CSV files (one file = one prompt)."),
+    typer.Argument(metavar="INPUT", help="A trace, or one or several CSV files (one file = one prompt)."),
 ]
 Trace = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")]
-CsvFiles = Annotated[list[Path], typer.Argument(metavar="FILE.csv...", help="CSV files; one file = one prompt.")]
+CsvFiles = Annotated[list[Path], typer.Argument(metavar="FILE.csv", help="CSV files; one file = one prompt.")]
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A hub name, a folder with a model, or a GGUF file.", show_default=False)
 ]
@@ -70,7 +68,13 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 Prompt = Annotated[
     str | None, typer.Option("--prompt", metavar="ID|INDEX", help="One prompt, by its id or its place (0 = first).")
 ]
-PromptClass = Annotated[str | None, typer.Option("--class", metavar="NAME", help="The prompts of one class.")]
+PromptChoice = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", metavar="ID|INDEX", help="This prompt, by its id or its place (0 = first); repeatable."),
+]
+PromptClass = Annotated[
+    list[str] | None, typer.Option("--class", metavar="NAME", help="Only prompts of this class; repeatable.")
+]
 AllPrompts = Annotated[bool, typer.Option("--all", help="Every prompt, one after the other.")]
 Layers = Annotated[
     str | None, typer.Option("--layers", metavar="22-31,0", help="These layers; ranges include both their ends.")
@@ -97,22 +101,6 @@ Classes = Annotated[
     typer.Option("--class", metavar="NAME", help="Class of each file, in order; without it the file's stem."),
 ]
 NeuronAxis = Annotated[Axis, typer.Option("--axis", help="What Neuron_ID is an index of.")]
-
-
-def parse_layers(text: str | None) -> list[int] | None:
-    """`22-31,0` as a list of block numbers."""
-    if text is None:
-        return None
-    layers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        bounds = (first, last) if dash else (first, first)
-        if not all(bound.isascii() and bound.isdigit() and int(bound) <= _LARGEST_LAYER for bound in bounds):
-            raise typer.BadParameter(f"{part!r} is neither a layer (22) nor a range (22-31)", param_hint="--layers")
-        if int(bounds[0]) > int(bounds[1]):
-            raise typer.BadParameter(f"the range {part!r} runs backwards", param_hint="--layers")
-        layers.extend(range(int(bounds[0]), int(bounds[1]) + 1))
-    return layers
 
 
 def parse_groups(text: str) -> tuple[str, ...]:

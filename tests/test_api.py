@@ -1,0 +1,138 @@
+"""The form of the public interface: what is exported, how it is called, and that each default is stated once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import typer
+
+import stratoscope
+from stratoscope import defaults
+from stratoscope.doors.cli import app
+
+EXPORTED = [
+    "StratoscopeError",
+    "capture",
+    "engagement",
+    "export_csv",
+    "heatmap",
+    "import_csv",
+    "info",
+    "open_trace",
+    "peaks3d",
+    "simulate",
+]
+VERBS = [name for name in EXPORTED if name != "StratoscopeError"]
+POSITIONAL = {  # what may be given without its name, in this order
+    "capture": ["model", "prompts", "out"],
+    "engagement": ["inputs", "out"],
+    "export_csv": ["trace", "file"],
+    "heatmap": ["inputs", "out"],
+    "import_csv": ["files", "out"],
+    "info": ["trace"],
+    "open_trace": ["path"],
+    "peaks3d": ["inputs", "out"],
+    "simulate": ["out"],
+}
+SHARED = {  # option -> the one place where its default is stated
+    "record": "RECORD",
+    "top_k": "TOP_K",
+    "batch_size": "BATCH_SIZE",
+    "seed": "SEED",
+    "scale": "SCALE",
+    "theme": "THEME",
+    "head": "HEAD",
+    "axis": "AXIS",
+}
+FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
+COMMANDS = {  # command -> verb
+    "capture": "capture",
+    "simulate": "simulate",
+    "import": "import_csv",
+    "heatmap": "heatmap",
+    "engagement": "engagement",
+    "peaks3d": "peaks3d",
+}
+
+
+def verb(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(stratoscope, name)
+    return function
+
+
+def options(name: str) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(verb(name)).parameters
+    return {key: one for key, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_nothing_is_exported_or_withdrawn_by_accident() -> None:
+    assert sorted(stratoscope.__all__) == sorted(EXPORTED)
+    assert set(EXPORTED) <= set(dir(stratoscope))
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_export_can_be_used(name: str) -> None:
+    assert callable(verb(name))
+    assert verb(name).__name__ == name
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="explode"):
+        _ = stratoscope.explode
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_only_what_a_verb_acts_on_is_positional(name: str) -> None:
+    parameters = inspect.signature(verb(name)).parameters.values()
+    kinds = {one.kind for one in parameters}
+    assert kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    positional = [one.name for one in parameters if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    assert positional == POSITIONAL[name]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_option_has_a_default_from_the_one_place(name: str) -> None:
+    for key, parameter in options(name).items():
+        assert parameter.default is not inspect.Parameter.empty, f"{name}({key}) must be given"
+        if key in SHARED:
+            assert parameter.default == getattr(defaults, SHARED[key]), f"{name}({key})"
+        if key in FLAGS:
+            assert parameter.default is False, f"{name}({key})"
+
+
+@pytest.mark.parametrize(("command", "name"), COMMANDS.items())
+def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: str) -> None:
+    given = {one.name: one for one in typer.main.get_group(app).commands[command].params}
+    wanted = inspect.signature(verb(name)).parameters
+    in_python_only = {"progress"}
+    assert {key for key in given if key != "help"} == set(wanted) - in_python_only
+    for key, parameter in wanted.items():
+        if key in in_python_only or parameter.default is inspect.Parameter.empty or key == "out":
+            continue
+        expected = ",".join(parameter.default) if key == "record" else parameter.default
+        assert given[key].default == expected, f"{command} --{key}"
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_is_documented_as_numpydoc_with_every_parameter(name: str) -> None:
+    text = inspect.getdoc(verb(name)) or ""
+    sections = text.split("\n---")
+    assert len(sections) > 1, f"{name} has no numpydoc sections"
+    for section in ("Parameters\n---", "Returns\n---", "Raises\n---"):
+        assert section in text, f"{name} lacks the section {section.splitlines()[0]}"
+    documented = {
+        key.strip()
+        for line in text.splitlines()
+        if line and not line.startswith(" ")
+        for key in line.split(":")[0].split(",")
+    }
+    missing = set(inspect.signature(verb(name)).parameters) - documented
+    assert not missing, f"{name} does not document {sorted(missing)}"
+
+
+def test_an_error_says_what_where_and_what_to_do() -> None:
+    error = stratoscope.StratoscopeError("is empty", where="a.csv", fix="Give a file with rows.")
+    assert str(error) == "a.csv: is empty. Give a file with rows."
