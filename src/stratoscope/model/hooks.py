@@ -1,0 +1,126 @@
+"""The only place that puts hooks on a torch model: opened together, all removed whatever happens."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from stratoscope.errors import CaptureError
+from stratoscope.model.sites import Site
+
+Before = Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]
+After = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], None]
+
+
+class ModuleHooks:
+    """While open, `before` and `after` are called around every call of the given modules.
+
+    Parameters
+    ----------
+    modules
+        Name to module; the callbacks get the name.
+    before, after
+        Called with the name, positional and keyword arguments, and (after) the output. They change nothing.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], *, before: Before | None, after: After | None) -> None:
+        self._modules, self._before, self._after = modules, before, after
+        self._open = ExitStack()
+
+    def __enter__(self) -> ModuleHooks:
+        with ExitStack() as stack:  # a hook that cannot be put on takes the earlier ones off again
+            for name, module in self._modules.items():
+                self._put(stack, name, module)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._open.close()
+
+    def _put(self, stack: ExitStack, name: str, module: nn.Module) -> None:
+        before, after = self._before, self._after
+        if before is not None:
+
+            def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                before(name, args, kwargs)
+
+            stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+        if after is not None:
+
+            def leave(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+                after(name, args, kwargs, output)
+
+            stack.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
+
+
+class SiteHooks:
+    """While open, every site's tensor, [rows, width], is given to `receive` when the model computes it.
+
+    `counts` holds how often each site was seen since `expect_once` was last called.
+    """
+
+    def __init__(self, model: nn.Module, sites: Iterable[Site], receive: Callable[[Site, Tensor], None]) -> None:
+        self._sites = tuple(sites)
+        self._receive = receive
+        self.counts: Counter[Site] = Counter()
+        self._at: defaultdict[tuple[str, str], list[Site]] = defaultdict(list)
+        for site in self._sites:
+            self._at[site.side, site.module].append(site)
+        self._hooks = [
+            ModuleHooks(self._modules(model, "input"), before=self._before, after=None),
+            ModuleHooks(self._modules(model, "output"), before=None, after=self._after),
+        ]
+        self._open = ExitStack()
+
+    def __enter__(self) -> SiteHooks:
+        with ExitStack() as stack:
+            for hooks in self._hooks:
+                stack.enter_context(hooks)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._open.close()
+
+    def expect_once(self) -> int:
+        """Check that one forward passed every site exactly once, and start counting anew.
+
+        Returns
+        -------
+        int
+            Number of sites that were seen.
+
+        Raises
+        ------
+        CaptureError
+            A site was missed or passed twice: what was recorded would not be what happened.
+        """
+        counts, self.counts = self.counts, Counter()
+        for site in self._sites:
+            if counts[site] != 1:
+                raise CaptureError(
+                    f"the model computed it {counts[site]} times in one forward instead of once",
+                    where=str(site),
+                    fix="The model runs differently from when its sites were found; nothing of this batch was kept",
+                )
+        return len(self._sites)
+
+    def _modules(self, model: nn.Module, side: str) -> dict[str, nn.Module]:
+        return {site.module: model.get_submodule(site.module) for site in self._sites if site.side == side}
+
+    def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        for site in self._at["input", name]:
+            self._see(site, site.pick(args, kwargs))
+
+    def _after(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        for site in self._at["output", name]:
+            self._see(site, site.pick(args, kwargs, output))
+
+    def _see(self, site: Site, tensor: Tensor) -> None:
+        self.counts[site] += 1
+        self._receive(site, tensor)
