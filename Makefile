@@ -30,7 +30,7 @@ demo: $(USE)
 	@$(BIN)/stratoscope demo -o demo
 
 test: lint chromium
-	OMP_NUM_THREADS=1 $(BIN)/pytest -p tests.no_torch tests/test_without_torch.py
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/pytest -p no_torch -m "not model and not browser" tests/trace tests/view
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: $(DEV)
