@@ -1,4 +1,4 @@
-"""A machine without torch, as a pytest plugin (`PYTHONPATH=tests pytest -p no_torch`) and as a module to import first."""
+"""A machine without torch: a pytest plugin (`PYTHONPATH=tests pytest -p no_torch`), and a module to import first."""
 
 from __future__ import annotations
 

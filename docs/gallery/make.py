@@ -1,0 +1,56 @@
+"""Make the pictures of this folder again, from a recording of the demo's model. Run by `make gallery`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import stratoscope
+from stratoscope.doors.console import progress
+from stratoscope.doors.demo import demo
+
+HERE = Path(__file__).parent
+SCREEN = {"width": 1280, "height": 800}
+PAIR = ("critical", "neutral")
+
+
+def draw(folder: Path) -> None:
+    """Every picture of the gallery, from a folder that the demo has filled."""
+    trace, tables = folder / "smollm2.trace", [folder / f"{name}.csv" for name in PAIR]
+    stratoscope.heatmap(trace, HERE / "heatmap.png", overwrite=True)
+    for name in PAIR:
+        stratoscope.heatmap(trace, HERE / f"heatmap-{name}.png", prompt_class=name, all_prompts=True, overwrite=True)
+        stratoscope.engagement(trace, HERE / f"engagement-{name}.png", prompt_class=name, overwrite=True)
+    stratoscope.heatmap(trace, HERE / "erase.png", quantity="mlp_write_cos", theme="dark", overwrite=True)
+    stratoscope.heatmap(tables, HERE / "from-csv.png", overwrite=True)
+    photograph(folder / "peaks3d.html", HERE / "peaks3d.png")
+
+
+def photograph(page: Path, picture: Path) -> None:
+    """What a browser shows of a page, without a network."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        context = browser.new_context(viewport=SCREEN, offline=True)
+        view = context.new_page()
+        view.goto(page.resolve().as_uri())
+        view.wait_for_selector(".gl-container canvas")
+        view.wait_for_timeout(2000)
+        view.screenshot(path=picture)
+        browser.close()
+
+
+def main() -> None:
+    """Record once, draw everything."""
+    with tempfile.TemporaryDirectory() as name, progress() as show:
+        demo(Path(name), simulated=False, overwrite=False, progress=show)
+        draw(Path(name))
+    for picture in sorted(HERE.glob("*.png")):
+        print(picture)
+
+
+if __name__ == "__main__":
+    main()

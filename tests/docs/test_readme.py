@@ -1,0 +1,81 @@
+"""What the README tells people to type works when they type it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import stratoscope
+from stratoscope import names
+from stratoscope.doors.cli import app
+from stratoscope.recorder.prompts import read_prompts
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def command_lines(page: str) -> list[list[str]]:
+    return [shlex.split(line, comments=True) for block in blocks("sh", page) for line in block.splitlines()]
+
+
+LINES = [line for line in command_lines(README) if line[0] == "stratoscope"]
+RUNNABLE = [line for line in LINES if line[1] not in ("capture", "demo")]  # those two have tests of their own
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the inputs that the README speaks of."""
+    folder = tmp_path_factory.mktemp("readme")
+    stratoscope.simulate(folder / "run.trace", prompts=4, tokens=12, layers=4, record=names.RECORD_GROUPS)
+    for index, name in enumerate(("critical", "neutral")):
+        stratoscope.export_csv(folder / "run.trace", folder / f"{name}.csv", prompt=index)
+    return folder
+
+
+def test_the_readme_shows_commands_at_all() -> None:
+    assert {line[1] for line in LINES} >= {"capture", "import", "export", "info", "heatmap", "engagement", "peaks3d"}
+
+
+def test_every_command_of_the_readme_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for line in RUNNABLE:
+        result = CliRunner().invoke(app, line[1:])
+        assert result.exit_code == 0, f"{shlex.join(line)}\n{result.output}"
+        if "-o" in line:
+            assert (folder / line[line.index("-o") + 1]).exists()
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line not in RUNNABLE], ids=lambda line: line[1])
+def test_commands_that_need_a_large_model_are_at_least_understood(line: list[str]) -> None:
+    context = typer.main.get_group(app).commands[line[1]].make_context(line[1], line[2:])
+    assert context.params["out"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_make_knows_every_target_that_is_named(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / page).read_text("utf-8"), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page} names `make {target}`"
+
+
+def test_the_prompts_of_the_readme_are_a_prompts_file(tmp_path: Path) -> None:
+    (block,) = blocks("json")
+    (tmp_path / "prompts.jsonl").write_text(block, "utf-8")
+    first, second = read_prompts(tmp_path / "prompts.jsonl")
+    assert first.pair == second.pair
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+    assert not list(tmp_path.iterdir()), "an example in memory left files behind"
