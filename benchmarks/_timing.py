@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-PAIRS = 15  # the fewest that a benchmark of this project may report
+PAIRS = 15  # a figure that is reported needs at least as many
 RESAMPLES = 10_000
 
 
@@ -57,5 +57,5 @@ def report(times: np.ndarray, *, ours: str, theirs: str, goal: float) -> float:
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options every benchmark has; add your own before parsing."""
     options = argparse.ArgumentParser(description=description)
-    options.add_argument("--pairs", type=int, default=PAIRS, help=f"interleaved pairs (default and least: {PAIRS})")
+    options.add_argument("--pairs", type=int, default=PAIRS, help=f"interleaved pairs (default {PAIRS})")
     return options

@@ -1,0 +1,186 @@
+"""The CSV people have today, one row per token, layer and neuron, as a Dataset; `docs/csv.md` is its description."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from stratoscope import defaults
+from stratoscope.errors import InputError
+from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
+from stratoscope.trace.csv_table import Table, read_table
+from stratoscope.trace.csv_write import export_csv
+from stratoscope.trace.labels import coordinates, note, object_array, quantity, root_attributes, unique
+
+__all__ = ["export_csv", "import_csv", "read_csv"]
+
+_SPECIAL = re.compile(
+    r"</?s>|<\|.*\|>|<｜.*｜>|<(pad|unk|bos|eos|mask|start_of_turn|end_of_turn)>|\[(CLS|SEP|PAD|MASK|UNK|/?INST)\]",
+    re.DOTALL,
+)
+
+
+def read_csv(
+    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    classes: Sequence[str] | None = None,
+    axis: Axis = defaults.AXIS,
+) -> xr.Dataset:
+    """Read CSV files of `Token_Pos,Token,Layer,Neuron_ID,Activation_Norm` into memory.
+
+    Parameters
+    ----------
+    files
+        One file per prompt: columns in any order, further columns are kept as text.
+    classes
+        One class name per file; without it the file's stem.
+    axis
+        What `Neuron_ID` is an index of: "neuron" (the MLP's activations), "residual" (its output) or "unknown".
+
+    Returns
+    -------
+    xarray.Dataset
+        `imported_norm` (row) in float64 exactly as given, with `row_token`, `row_layer`, `row_neuron`; rows in file
+        order, prompts in the order of the files; `column_0`, … for further columns, their name in the attribute
+        `column`.
+
+    Raises
+    ------
+    InputError
+        A file cannot be used (says file, line, column, value), or `classes` or `axis` do not fit.
+    """
+    paths = [Path(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
+    _check_arguments(paths, classes, axis)
+    tables = [read_table(path) for path in paths]
+    ids = unique(path.stem for path in paths)
+    columns = list(dict.fromkeys(column for table in tables for column in table.extra))
+    text = np.concatenate([table.text for table in tables])
+    lengths = [len(table.text) for table in tables]
+    first_token = np.cumsum([0, *lengths[:-1]])
+    layer = np.concatenate([table.layer for table in tables])
+    coords = coordinates(
+        {
+            "prompt": np.repeat(np.arange(len(tables)), lengths),
+            "position": np.concatenate([table.position for table in tables]),
+            "token_id": np.full(len(text), -1),
+            "span": _spans(text),
+            "layer": np.sort(pd.unique(layer)),
+            "row_token": np.concatenate([table.row_token + n for table, n in zip(tables, first_token, strict=True)]),
+            "row_layer": layer,
+            "row_neuron": np.concatenate([table.neuron for table in tables]),
+        },
+        {
+            "text": text,
+            "prompt_id": ids,
+            "prompt_class": list(classes or (path.stem for path in paths)),
+            **{f"column_{n}": _extra_column(column, tables) for n, column in enumerate(columns)},
+        },
+    )
+    for number, column in enumerate(columns):
+        coords[f"column_{number}"].attrs["column"] = column
+    attrs = root_attributes(
+        IMPORTED,
+        ("numpy", "pandas", "xarray"),
+        token_spelling="tokenizer",
+        axis=axis,
+        plan={"files": _file_list(paths, ids, tables)},
+        notes=_notes(ids, tables),
+    )
+    values = np.concatenate([table.value for table in tables])
+    return xr.Dataset({"imported_norm": quantity("imported_norm", values, IMPORTED)}, coords, attrs)
+
+
+def import_csv(
+    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    axis: Axis = defaults.AXIS,
+    overwrite: bool = False,
+) -> xr.Dataset:
+    """Make a trace of CSV files.
+
+    Parameters
+    ----------
+    files, classes, axis
+        As in `read_csv`.
+    out
+        The trace to write; without it the Dataset stays in memory.
+    overwrite
+        Replace a trace that is already there.
+
+    Returns
+    -------
+    xarray.Dataset
+        The trace, opened (`stratoscope.open_trace`).
+
+    Raises
+    ------
+    InputError
+        A file or an argument cannot be used.
+    TraceError
+        The trace cannot be written.
+    """
+    dataset = read_csv(files, classes=classes, axis=axis)
+    if out is None:
+        return dataset
+    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.writer import write_dataset
+
+    write_dataset(dataset, Path(out), overwrite=overwrite)
+    return open_trace(Path(out))
+
+
+def _check_arguments(paths: Sequence[Path], classes: Sequence[str] | None, axis: str) -> None:
+    if not paths:
+        raise InputError("no CSV file is given", fix="Name at least one; one file is one prompt.")
+    if isinstance(classes, str) or (classes is not None and len(classes) != len(paths)):
+        given = "one text" if isinstance(classes, str) else f"{len(classes)}"
+        raise InputError(
+            f"{given} for {len(paths)} files", where="classes", fix="Give one class for each file, in the same order."
+        )
+    if axis not in AXES:
+        raise InputError(f"{axis!r} is not an axis", where="axis", fix=f"Choose one of {', '.join(AXES)}.")
+
+
+def _spans(texts: np.ndarray) -> np.ndarray:
+    special = SPANS.index("special")
+    return np.array([special if _SPECIAL.fullmatch(text) else -1 for text in texts])
+
+
+def _extra_column(column: str, tables: Sequence[Table]) -> np.ndarray:
+    return np.concatenate([table.extra.get(column, object_array([""] * len(table.value))) for table in tables])
+
+
+def _file_list(paths: Sequence[Path], ids: Sequence[str], tables: Sequence[Table]) -> list[dict[str, object]]:
+    """What each prompt was read from: names only, since a folder may say more than a person wants to share."""
+    return [
+        {"prompt_id": identity, "file": path.name, "rows": len(table.value), "extra_columns": list(table.extra)}
+        for path, identity, table in zip(paths, ids, tables, strict=True)
+    ]
+
+
+def _notes(ids: Sequence[str], tables: Sequence[Table]) -> list[dict[str, str]]:
+    selection = (
+        "Imported rows list some neurons of each token and layer: an absent neuron is not zero, and how much of the "
+        f"activity the rows cover is unknown. {CSV_VALUE} is shown as given."
+    )
+    notes = [note("L08", "info", selection)]
+    repeated = {identity: table.repeated_rows() for identity, table in zip(ids, tables, strict=True)}
+    if any(repeated.values()):
+        where = ", ".join(identity for identity, count in repeated.items() if count)
+        notes.append(
+            note(
+                "IMPORT",
+                "warning",
+                f"{sum(repeated.values())} rows name a token, layer and neuron that an earlier row has named (in "
+                f"{where}). All are kept.",
+            )
+        )
+    return notes
