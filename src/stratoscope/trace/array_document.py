@@ -1,0 +1,155 @@
+"""What the root document says of one array, checked against the only things format 1.0 allows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any, NoReturn
+
+import numpy as np
+
+from stratoscope.errors import TraceError
+from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, K
+from stratoscope.trace.schema import Layout, fill_value
+
+MAX_CHUNK_BYTES = 64 * 2**20
+MAX_GROWING_LENGTH = 10**12
+MAX_LENGTH = {LAYER: 10_000, DEPTH: 10_001, HEAD: 10_000, K: 10_000, NEURON: 10_000_000}
+
+_CHUNK_NAME = re.compile(r"c((?:\.(?:0|[1-9]\d{0,11}))+)")
+_KEYS = {
+    "attributes", "chunk_grid", "chunk_key_encoding", "codecs", "data_type", "dimension_names", "fill_value",
+    "node_type", "shape", "storage_transformers", "zarr_format",
+}  # fmt: skip
+_KEY_ENCODING = {"name": "default", "configuration": {"separator": "."}}
+_BYTES = ({"name": "bytes"}, {"name": "bytes", "configuration": {"endian": "little"}})
+_BLOSC = {
+    "cname": ("zstd", "lz4", "lz4hc", "blosclz", "zlib"),
+    "shuffle": ("noshuffle", "shuffle", "bitshuffle"),
+    "clevel": range(10),
+    "typesize": range(1, 9),
+    "blocksize": range(MAX_CHUNK_BYTES + 1),
+}
+_CHECKSUM = ({"name": "crc32c"}, {"name": "crc32c", "configuration": {}})
+
+
+@dataclass(frozen=True)
+class ArrayDocument:
+    """One array of a trace: `raw` is its metadata document, the rest what was read from it."""
+
+    layout: Layout
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    compressed: bool
+    attrs: dict[str, Any]
+    raw: dict[str, Any]
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk in memory."""
+        return prod(self.chunks) * np.dtype(self.layout.dtype).itemsize
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along each dimension."""
+        return tuple(ceil(length / chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
+
+
+def chunk_index(file_name: str) -> tuple[int, ...] | None:
+    """Place of a chunk in the grid by its file name, None for any other file."""
+    match = _CHUNK_NAME.fullmatch(file_name)
+    return tuple(int(part) for part in match[1][1:].split(".")) if match else None
+
+
+def check_array(raw: Any, layout: Layout) -> ArrayDocument:
+    """Check the metadata document of an array.
+
+    Parameters
+    ----------
+    raw
+        The document as parsed JSON.
+    layout
+        What the array of this name must be.
+
+    Raises
+    ------
+    TraceError
+        With the first thing that is not as it must be.
+    """
+    _require(isinstance(raw, dict) and raw.keys() <= _KEYS, "metadata", raw)
+    _require(raw.get("zarr_format") == 3 and raw.get("node_type") == "array", "kind of node", raw.get("node_type"))
+    _require(raw.get("data_type") == layout.dtype, "data type", raw.get("data_type"))
+    _require(raw.get("dimension_names") == list(layout.dims), "dimensions", raw.get("dimension_names"))
+    _require(raw.get("chunk_key_encoding") == _KEY_ENCODING, "chunk_key_encoding", raw.get("chunk_key_encoding"))
+    _require(raw.get("storage_transformers", []) == [], "storage_transformers", raw.get("storage_transformers"))
+    _require(raw.get("fill_value") == _stored_fill(layout), "fill_value", raw.get("fill_value"))
+    attrs = raw.get("attributes", {})
+    _require(isinstance(attrs, dict), "attributes", attrs)
+    return ArrayDocument(
+        layout=layout,
+        shape=_check_shape(raw.get("shape"), layout),
+        chunks=_check_chunks(raw.get("chunk_grid"), layout),
+        compressed=_check_codecs(raw.get("codecs")),
+        attrs=attrs,
+        raw=raw,
+    )
+
+
+def _refuse(what: str, value: Any) -> NoReturn:
+    text = repr(value)
+    raise TraceError(f"{what} that is not allowed: {text if len(text) <= 80 else text[:79] + '…'}")
+
+
+def _require(holds: bool, what: str, value: Any) -> None:
+    if not holds:
+        _refuse(what, value)
+
+
+def _stored_fill(layout: Layout) -> object:
+    fill = fill_value(np.dtype(layout.dtype))
+    return "NaN" if fill != fill else fill
+
+
+def _is_count(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _check_shape(shape: Any, layout: Layout) -> tuple[int, ...]:
+    _require(isinstance(shape, list) and len(shape) == len(layout.dims), "shape", shape)
+    for length, dim in zip(shape, layout.dims, strict=True):
+        _require(_is_count(length, 0, MAX_LENGTH.get(dim, MAX_GROWING_LENGTH)), f"length of '{dim}'", length)
+    return tuple(shape)
+
+
+def _check_chunks(grid: Any, layout: Layout) -> tuple[int, ...]:
+    _require(isinstance(grid, dict) and grid.get("name") == "regular", "chunk_grid", grid)
+    configuration = grid.get("configuration")
+    _require(isinstance(configuration, dict) and configuration.keys() == {"chunk_shape"}, "chunk_grid", grid)
+    chunks = configuration["chunk_shape"]
+    _require(isinstance(chunks, list) and len(chunks) == len(layout.dims), "chunk_shape", chunks)
+    _require(all(_is_count(length, 1, MAX_CHUNK_BYTES) for length in chunks), "chunk_shape", chunks)
+    size = prod(chunks) * np.dtype(layout.dtype).itemsize
+    _require(size <= MAX_CHUNK_BYTES, f"chunk_shape of {size:,} bytes", chunks)
+    return tuple(chunks)
+
+
+def _check_codecs(codecs: Any) -> bool:
+    """Whether the codecs compress; only `bytes`, then perhaps `blosc`, then perhaps `crc32c` are allowed."""
+    _require(isinstance(codecs, list) and 1 <= len(codecs) <= 3 and codecs[0] in _BYTES, "codecs", codecs)
+    rest = list(codecs[1:])
+    compressed = bool(rest) and isinstance(rest[0], dict) and rest[0].get("name") == "blosc"
+    if compressed:
+        _check_blosc(rest.pop(0))
+    _require(not rest or rest in [[checksum] for checksum in _CHECKSUM], "codecs", codecs)
+    return compressed
+
+
+def _check_blosc(codec: dict[str, Any]) -> None:
+    configuration = codec.get("configuration")
+    _require(codec.keys() == {"name", "configuration"} and isinstance(configuration, dict), "codec", codec)
+    assert isinstance(configuration, dict)
+    _require(configuration.keys() <= _BLOSC.keys(), "blosc settings", configuration)
+    for key, value in configuration.items():
+        sound = type(value) in (int, str) and value in _BLOSC[key]
+        _require(sound, f"blosc {key}", value)

@@ -1,0 +1,50 @@
+"""Attributes as JSON: made storable when written, compared when a recording is resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from stratoscope.errors import TraceError
+
+
+def to_json(value: Any) -> Any:
+    """A value as plain JSON types; NaN and infinity become null.
+
+    Raises
+    ------
+    TraceError
+        When JSON has nothing like it.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case np.generic() | np.ndarray():
+            return to_json(value.tolist())
+        case Mapping():
+            return {str(key): to_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case PurePath() | date():
+            return str(value)
+    raise TraceError(f"an attribute of type {type(value).__name__} cannot be stored as JSON")
+
+
+def differences(stored: Any, now: Any, where: str) -> str:
+    """What differs between a stored attribute and the one given now, in words; "" when they are equal."""
+    if isinstance(stored, dict) and isinstance(now, dict):
+        parts = [differences(stored.get(key), now.get(key), f"{where}.{key}") for key in sorted(stored | now)]
+        return "; ".join(part for part in parts if part)
+    return "" if stored == now else f"{where} was {_short(stored)} and is now {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = "not given" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:40] + "…" + text[-19:]

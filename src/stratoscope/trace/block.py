@@ -1,0 +1,154 @@
+"""What a block must be to be let into a trace, and what it becomes on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stratoscope.errors import TraceError
+from stratoscope.names import DEPTH, LAYER, PROMPT, ROW, TOKEN
+from stratoscope.trace.schema import Block, Layout, Sizes, text_columns, trace_layouts
+from stratoscope.trace.text import encode_texts
+
+_FIX = "This is a fault of the program that records, not of the input."
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How much of a trace there is: the length of each array, and the bytes taken in since the writer was opened."""
+
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    bytes: int = 0
+
+    @property
+    def prompts(self) -> int:
+        """Number of prompts."""
+        return self.lengths.get("prompt_id_end", 0)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.lengths.get("prompt", 0)
+
+    def plus(self, arrays: Mapping[str, np.ndarray]) -> Totals:
+        """Totals after `arrays` as well."""
+        grown = {name: self.lengths.get(name, 0) + len(values) for name, values in arrays.items()}
+        return Totals({**self.lengths, **grown}, self.bytes + sum(values.nbytes for values in arrays.values()))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A block as it goes to disk, and the totals after it."""
+
+    arrays: dict[str, np.ndarray]
+    after: Totals
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """What every block of one trace must hold, and how it is turned into arrays on disk.
+
+    Attributes
+    ----------
+    layouts
+        Every array of the trace.
+    sizes
+        Lengths of the fixed dimensions.
+    axes
+        Values of the coordinates that do not grow.
+    texts
+        Text columns with their dimension.
+    """
+
+    layouts: dict[str, Layout]
+    sizes: dict[str, int]
+    axes: dict[str, np.ndarray]
+    texts: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, layers: Sequence[int], sizes: Sizes, variables: Sequence[str], row_columns: Sequence[str], *, source: str
+    ) -> BlockPlan:
+        """The plan of a trace; arguments as those of `TraceWriter`."""
+        layouts = trace_layouts(variables, row_columns, source)
+        lengths = {DEPTH: len(layers) + 1, **sizes, LAYER: len(layers)}
+        values = {LAYER: np.asarray(layers, np.int32), DEPTH: np.arange(lengths[DEPTH], dtype=np.int32)}
+        axes = {name: axis for name, axis in values.items() if name in layouts}
+        return cls(layouts, lengths, axes, text_columns(row_columns))
+
+    def prepare(self, block: Block, before: Totals) -> Prepared:
+        """Check a block and copy it into the arrays that go to disk after `before`.
+
+        Raises
+        ------
+        TraceError
+            With the array concerned, when something is missing, unknown, of another shape, or does not fit.
+        """
+        texts = {f"{column}_{part}" for column in self.texts for part in ("bytes", "end")}
+        numeric = {k: v for k, v in self.layouts.items() if v.grows and k not in texts}
+        self._check(block, numeric)
+        shift = {"prompt": before.prompts, "row_token": before.tokens}
+        arrays = {name: block.arrays[name].astype(layout.dtype) for name, layout in numeric.items()}
+        for name in shift.keys() & arrays.keys():
+            arrays[name] += arrays[name].dtype.type(shift[name])
+        for column in self.texts:
+            data, ends = encode_texts(block.texts[column], column)
+            arrays[f"{column}_bytes"], arrays[f"{column}_end"] = data, ends + before.lengths.get(f"{column}_bytes", 0)
+        return Prepared(arrays, before.plus(arrays))
+
+    def _check(self, block: Block, numeric: Mapping[str, Layout]) -> None:
+        _check_names("arrays", block.arrays, numeric)
+        _check_names("texts", block.texts, self.texts)
+        rows = len(block.arrays["row_token"]) if "row_token" in numeric else 0
+        lengths = {PROMPT: len(block.texts["prompt_id"]), TOKEN: len(block.texts["text"]), ROW: rows}
+        for column, dim in self.texts.items():
+            _check(len(block.texts[column]) == lengths[dim], column, f"must have {lengths[dim]} texts, one per {dim}")
+        for name, layout in numeric.items():
+            _check_array(block.arrays[name], layout, layout.shape(self.sizes, lengths[layout.dims[0]]))
+        _check_prompts(block.arrays["prompt"], lengths[PROMPT])
+        if rows:
+            _check_range(block.arrays["row_token"], "row_token", 0, lengths[TOKEN] - 1)
+            known = bool(np.isin(block.arrays["row_layer"], self.axes[LAYER]).all())
+            _check(known, "row_layer", "holds a block number that is not on the trace's layer axis")
+
+
+def _check(holds: bool, name: str, what: str) -> None:
+    if not holds:
+        raise TraceError(f"a block's '{name}' {what}", fix=_FIX)
+
+
+def _check_names(kind: str, given: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing:
+        raise TraceError(f"a block lacks the {kind} {', '.join(missing)}", fix=_FIX)
+    if unknown:
+        raise TraceError(f"a block has {kind} the trace was not opened with: {', '.join(unknown)}", fix=_FIX)
+
+
+def _check_array(values: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> None:
+    _check(isinstance(values, np.ndarray), layout.name, "must be a NumPy array")
+    wanted = " × ".join(layout.dims)
+    _check(values.shape == shape, layout.name, f"has shape {values.shape} instead of {shape} ({wanted})")
+    target = np.dtype(layout.dtype)
+    if target.kind == "f":
+        _check(np.can_cast(values.dtype, target, "safe"), layout.name, f"is {values.dtype}, which {target} cannot hold")
+    else:
+        _check(values.dtype.kind in "iu", layout.name, f"is {values.dtype} instead of {target}")
+        _check_range(values, layout.name, np.iinfo(target).min, np.iinfo(target).max)
+
+
+def _check_range(values: np.ndarray, name: str, low: int, high: int) -> None:
+    holds = values.size == 0 or (low <= int(values.min()) and int(values.max()) <= high)
+    _check(holds, name, f"has values outside {low} … {high}")
+
+
+def _check_prompts(prompt: np.ndarray, prompts: int) -> None:
+    steps = np.diff(prompt.astype(np.int64), prepend=-1, append=prompts)
+    inner = steps[:-1]
+    _check(
+        bool((steps[:1] == 1).all() and ((inner == 0) | (inner == 1)).all() and steps[-1] == 1),
+        "prompt",
+        f"must count the block's {prompts} prompts 0, 0, …, 1, … without a gap, each with at least one token",
+    )

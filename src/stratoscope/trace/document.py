@@ -1,0 +1,234 @@
+"""The root document of a trace, checked before anything else sees it.
+
+A trace may come from a stranger. Its root `zarr.json` is the only metadata that is read; whatever is not exactly what
+the format allows is refused here, with the place and the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stratoscope.errors import TraceError
+from stratoscope.names import SOURCES
+from stratoscope.trace import schema
+from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
+from stratoscope.trace.store import PARTIAL, ROOT_DOCUMENT
+
+MAX_DOCUMENT_BYTES = 32 * 2**20
+MAX_NESTING = 64
+
+_NO_TRACE = "Give the directory that `stratoscope capture`, `simulate` or `import` wrote."
+DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
+_OBJECTS = ("model", "tokenizer", "plan", "receipt", "software")
+
+
+@dataclass(frozen=True)
+class Document:
+    """The root document: attributes, arrays by name, and names of arrays that only a newer minor version knows."""
+
+    path: Path
+    attrs: dict[str, Any]
+    arrays: dict[str, ArrayDocument]
+    unknown: tuple[str, ...] = ()
+
+    def length(self, name: str) -> int:
+        """Committed length of an array's first dimension, 0 where there is none."""
+        return self.arrays[name].shape[0] if name in self.arrays else 0
+
+    def to_bytes(self) -> bytes:
+        """The document for Zarr: the arrays as they were checked, nothing else."""
+        metadata = {name: array.raw for name, array in self.arrays.items()}
+        consolidated = {"kind": "inline", "must_understand": False, "metadata": metadata}
+        document = {"zarr_format": 3, "node_type": "group", "attributes": {}, "consolidated_metadata": consolidated}
+        return json.dumps(document).encode()
+
+
+def read_document(path: Path) -> Document:
+    """Read and check the root document of a trace.
+
+    Raises
+    ------
+    TraceError
+        When the folder is no trace, a trace of a future version, or not what the format allows.
+    """
+    content = _parse(path)
+    attrs = _check_root(content, path)
+    metadata = content.get("consolidated_metadata")
+    raw_arrays = metadata.get("metadata") if isinstance(metadata, dict) else None
+    if not isinstance(raw_arrays, dict):
+        raise TraceError("its zarr.json lacks the consolidated metadata", where=str(path), fix=DAMAGED)
+    unknown = tuple(name for name in raw_arrays if schema.known_layout(name) is None)
+    if unknown and not _is_newer(attrs["format_version"]):
+        raise TraceError(f"it holds an unknown array {unknown[0][:80]!r}", where=str(path), fix=DAMAGED)
+    arrays = {name: _check_array(path, name, raw) for name, raw in raw_arrays.items() if name not in unknown}
+    _check_together(path, arrays)
+    return Document(path, attrs, arrays, unknown)
+
+
+def check_files(document: Document) -> None:
+    """Check that each array's folder is a real folder of regular files that holds every chunk of its shape.
+
+    An array can so be no larger than what its chunk files can hold.
+
+    Raises
+    ------
+    TraceError
+        At the first link, device or missing chunk.
+    """
+    for name, array in document.arrays.items():
+        folder, chunks = document.path / name, 0
+        if 0 in array.shape:
+            continue
+        for entry in _entries(folder):
+            if not entry.is_file(follow_symlinks=False):
+                raise TraceError("is a link or no regular file", where=entry.path, fix=DAMAGED)
+            index = chunk_index(entry.name)
+            chunks += index is not None and _inside(index, array.grid)
+        wanted = 1
+        for count in array.grid:
+            wanted *= count
+        if chunks != wanted:
+            raise TraceError(f"has {chunks:,} of its {wanted:,} chunks", where=str(folder), fix=DAMAGED)
+
+
+def remove_leftovers(document: Document) -> None:
+    """Remove what a stopped writer left beside the committed chunks of a trace."""
+    (document.path / (ROOT_DOCUMENT + PARTIAL)).unlink(missing_ok=True)
+    for name, array in document.arrays.items():
+        for path in (document.path / name).iterdir():
+            index = chunk_index(path.name)
+            if path.name != ROOT_DOCUMENT and (index is None or not _inside(index, array.grid)):
+                path.unlink()
+
+
+def read_regular_file(path: Path, most: int) -> bytes:
+    """Content of a regular file of at most `most` bytes; links, devices and pipes are refused unread.
+
+    Raises
+    ------
+    TraceError
+        When it is something else or larger.
+    FileNotFoundError
+        When there is none.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except OSError as error:
+        raise TraceError(f"cannot be read ({error.strerror})", where=str(path), fix=DAMAGED) from None
+    with os.fdopen(descriptor, "rb", closefd=True) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise TraceError("is not a regular file", where=str(path), fix=DAMAGED)
+        if status.st_size > most:
+            raise TraceError(f"has {status.st_size:,} bytes, more than {most:,}", where=str(path), fix=DAMAGED)
+        return file.read(most)
+
+
+def _inside(index: tuple[int, ...], grid: tuple[int, ...]) -> bool:
+    return len(index) == len(grid) and all(place < count for place, count in zip(index, grid, strict=True))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    if folder.is_symlink() or not folder.is_dir():
+        raise TraceError("is missing or no folder", where=str(folder), fix=DAMAGED)
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        what = "is a file, not a trace directory" if path.exists() else "does not exist"
+        raise TraceError(what, where=str(path), fix=_NO_TRACE)
+    try:
+        content = json.loads(
+            read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES), parse_constant=_refuse_constant
+        )
+    except FileNotFoundError:
+        raise TraceError("is not a trace: it has no zarr.json", where=str(path), fix=_NO_TRACE) from None
+    except RecursionError:
+        raise TraceError("its zarr.json is nested too deeply", where=str(path), fix=DAMAGED) from None
+    except ValueError as error:
+        raise TraceError(f"its zarr.json is not valid JSON ({error})", where=str(path), fix=DAMAGED) from None
+    if _nesting(content) > MAX_NESTING:
+        raise TraceError("its zarr.json is nested too deeply", where=str(path), fix=DAMAGED)
+    if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
+        raise TraceError("is not a trace: it is no Zarr v3 group", where=str(path), fix=_NO_TRACE)
+    return content
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _nesting(content: Any) -> int:
+    """Depth of nested lists and objects, found without recursion."""
+    depth, level = 0, [content]
+    while level and depth <= MAX_NESTING:
+        depth += 1
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = [item for items in inner for item in items]
+    return depth
+
+
+def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    attrs = content.get("attributes")
+    if not isinstance(attrs, dict) or attrs.get("format") != schema.FORMAT:
+        raise TraceError("is a Zarr group, but not a Stratoscope trace", where=str(path), fix=_NO_TRACE)
+    version = attrs.get("format_version")
+    if not isinstance(version, str) or not re.fullmatch(r"\d{1,4}\.\d{1,4}", version):
+        raise TraceError(f"its format_version is {version!r}", where=str(path), fix=DAMAGED)
+    if version.split(".")[0] != schema.FORMAT_VERSION.split(".")[0]:
+        raise TraceError(
+            f"its format version is {version}, this program reads {schema.FORMAT_VERSION}",
+            where=str(path),
+            fix="Install a Stratoscope that reads it.",
+        )
+    wrong = [key for key in _OBJECTS if not isinstance(attrs.get(key, {}), dict)]
+    wrong += [key for key, known in _CHOICES.items() if attrs.get(key) not in known]
+    wrong += [] if _are_notes(attrs.get("notes", [])) else ["notes"]
+    if wrong:
+        raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
+    return attrs
+
+
+_CHOICES = {"state": (schema.RECORDING, schema.COMPLETE), "source": SOURCES}
+
+
+def _are_notes(notes: Any) -> bool:
+    return isinstance(notes, list) and all(
+        isinstance(note, dict) and all(isinstance(note.get(key), str) for key in ("id", "severity", "text"))
+        for note in notes
+    )
+
+
+def _is_newer(version: str) -> bool:
+    return int(version.split(".")[1]) > int(schema.FORMAT_VERSION.split(".")[1])
+
+
+def _check_array(path: Path, name: str, raw: Any) -> ArrayDocument:
+    layout = schema.known_layout(name)
+    assert layout is not None
+    try:
+        return check_array(raw, layout)
+    except TraceError as error:
+        raise TraceError(f"array '{name}' has a {error.what}", where=str(path), fix=DAMAGED) from None
+
+
+def _check_together(path: Path, arrays: dict[str, ArrayDocument]) -> None:
+    missing = sorted(schema.REQUIRED - arrays.keys())
+    missing += [other for name in arrays if (other := schema.companion(name)) and other not in arrays]
+    if missing:
+        raise TraceError(f"it lacks the array '{missing[0]}'", where=str(path), fix=DAMAGED)
+    lengths: dict[str, int] = {}
+    for name, array in arrays.items():
+        for dim, length in zip(array.layout.dims, array.shape, strict=True):
+            if lengths.setdefault(dim, length) != length:
+                raise TraceError(f"array '{name}' has another length of '{dim}'", where=str(path), fix=DAMAGED)

@@ -1,0 +1,151 @@
+"""Opens a trace as a lazy `xarray.Dataset`; safe to use on a trace from a stranger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from stratoscope import names
+from stratoscope.errors import TraceError
+from stratoscope.trace import place, schema
+from stratoscope.trace.document import DAMAGED, Document, check_files, read_document
+from stratoscope.trace.safe_store import SafeStore
+from stratoscope.trace.text import decode_texts
+
+_COORDS = {*schema.TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
+
+
+def open_trace(path: str | Path) -> xr.Dataset:
+    """Open a trace.
+
+    Parameters
+    ----------
+    path
+        The trace directory. A trace that is still being recorded opens too (`attrs["state"] == "recording"`) and
+        shows the prompts committed so far.
+
+    Returns
+    -------
+    xarray.Dataset
+        Lazy: values and texts are read when they are used. Coordinates on `token`: `prompt`, `position`, `token_id`,
+        `span`, `text`; on `prompt`: `prompt_id`, `prompt_class`, `pair`, `group`; `layer`, `depth`. Data variables:
+        rows of `names.QUANTITIES`, and the rows of an import. Attributes: docs/format.md.
+
+    Raises
+    ------
+    TraceError
+        When it is no trace, damaged, of a future version, or holds anything the format does not allow. Chunks are
+        checked when they are read.
+    """
+    folder = Path(path)
+    _refuse_half_replaced(folder)
+    document = read_document(folder.resolve())
+    check_files(document)
+    group = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
+    variables = {name: _variable(group, document, name) for name in _names(document)}
+    coords = {name: variable for name, variable in variables.items() if name in _COORDS}
+    data = {name: variable for name, variable in variables.items() if name not in _COORDS}
+    attrs = {key: value for key, value in document.attrs.items() if key != "coordinates"}
+    if document.unknown:
+        attrs["unknown_arrays"] = sorted(document.unknown)
+    return xr.Dataset(data, coords, attrs)
+
+
+def _refuse_half_replaced(folder: Path) -> None:
+    former = place.replaced(folder.absolute())
+    if not folder.exists() and former.exists():
+        raise TraceError(
+            "replacing this trace was interrupted", where=str(folder), fix=f"Run it again, or rename {former} back."
+        )
+
+
+def _names(document: Document) -> list[str]:
+    """Names in memory: texts first under their own name, the rest as on disk."""
+    texts = [name.removesuffix("_end") for name in document.arrays if name.endswith("_end")]
+    return [*texts, *(name for name in document.arrays if schema.companion(name) is None)]
+
+
+def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
+    array = document.arrays.get(name)
+    if array is None:
+        ends = document.arrays[f"{name}_end"]
+        attrs = {"column": ends.attrs["column"]} if "column" in ends.attrs else {}
+        return xr.Variable(ends.layout.dims, indexing.LazilyIndexedArray(StoredTexts(group, name)), attrs)
+    attrs = array.attrs
+    if name in names.QUANTITIES and name in document.arrays:
+        attrs = {**schema.quantity_layout(name, document.attrs["source"]).attrs, **attrs}
+    return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(StoredArray(group, name)), attrs)
+
+
+class StoredArray(BackendArray):
+    """An array on disk that reads what is asked for."""
+
+    def __init__(self, group: zarr.Group, name: str) -> None:
+        self._array = _open_array(group, name)
+        self._name = name
+        self.shape = self._array.shape
+        self.dtype = self._array.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        support = indexing.IndexingSupport.OUTER
+        return np.asarray(indexing.explicit_indexing_adapter(key, self.shape, support, self._read))
+
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
+        with _reading(self._name):
+            return np.asarray(self._array.oindex[key])
+
+
+class StoredTexts(BackendArray):
+    """A text column on disk that reads and decodes what is asked for."""
+
+    def __init__(self, group: zarr.Group, name: str) -> None:
+        self._bytes, self._end = _open_array(group, f"{name}_bytes"), _open_array(group, f"{name}_end")
+        self._name = name
+        self.shape = self._end.shape
+        self.dtype = np.dtype(object)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        with _reading(self._name):
+            return self._select(key[0])
+
+    def _select(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            chosen = range(*index.indices(self.shape[0]))
+            low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
+            return self._texts(low, high)[[place - low for place in chosen]]
+        return self._texts(int(index), int(index) + 1)[0]
+
+    def _texts(self, low: int, high: int) -> np.ndarray:
+        """Texts low … high − 1."""
+        ends = np.asarray(self._end[low:high])
+        start = int(np.asarray(self._end[low - 1])) if low else 0
+        bounds = np.concatenate([[start], ends])
+        if bounds[0] < 0 or bounds[-1] > self._bytes.shape[0] or (np.diff(bounds) < 0).any():
+            raise TraceError(f"the texts '{self._name}' end outside their bytes or run backwards", fix=DAMAGED)
+        return decode_texts(np.asarray(self._bytes[start : int(bounds[-1])]), ends, start)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Say in one line what is wrong with a chunk that cannot be unpacked."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        raise TraceError(f"'{name}' cannot be read: {error}", fix=DAMAGED) from error
+
+
+def _open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array

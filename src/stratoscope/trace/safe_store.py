@@ -1,0 +1,69 @@
+"""A read-only Zarr store that hands out checked metadata, and chunks only after looking at their sizes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer.core import default_buffer_prototype
+from zarr.storage import LocalStore
+
+from stratoscope.errors import TraceError
+from stratoscope.trace.array_document import ArrayDocument, chunk_index
+from stratoscope.trace.document import DAMAGED, Document, read_regular_file
+from stratoscope.trace.store import ROOT_DOCUMENT
+
+_BLOSC_HEADER = (
+    16  # version, codec version, flags, type size, then three little-endian uint32: bytes, block, compressed
+)
+_SLACK = 4096  # what incompressible data may grow by: headers, block offsets, checksum
+
+
+class SafeStore(LocalStore):
+    """Reads one trace whose root document has been checked.
+
+    Parameters
+    ----------
+    document
+        The checked root document; no other metadata is ever read.
+    """
+
+    def __init__(self, document: Document) -> None:
+        super().__init__(document.path, read_only=True)
+        self._arrays = document.arrays
+        self._root_document = document.to_bytes()
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The checked root document, or a chunk.
+
+        Raises
+        ------
+        TraceError
+            When a chunk is missing, a link, or would unpack to more than its array declares.
+        """
+        prototype = prototype or default_buffer_prototype()
+        if key == ROOT_DOCUMENT:
+            return prototype.buffer.from_bytes(self._root_document)
+        name, _, file_name = key.partition("/")
+        if name not in self._arrays or chunk_index(file_name) is None:
+            return None
+        content = await asyncio.to_thread(_read_chunk, self.root / key, self._arrays[name])
+        return prototype.buffer.from_bytes(content)
+
+
+def _read_chunk(path: Path, array: ArrayDocument) -> bytes:
+    try:
+        content = read_regular_file(path, array.chunk_bytes + array.chunk_bytes // 64 + _SLACK)
+    except FileNotFoundError:
+        raise TraceError("this part is missing", where=str(path), fix=DAMAGED) from None
+    if array.compressed:
+        unpacked = int.from_bytes(content[4:8], "little")
+        if len(content) < _BLOSC_HEADER or unpacked != array.chunk_bytes:
+            raise TraceError(
+                f"would unpack to {unpacked:,} bytes instead of {array.chunk_bytes:,}", where=str(path), fix=DAMAGED
+            )
+    return content

@@ -1,0 +1,183 @@
+"""What lies where in a trace: the arrays of format 1.0, their dimensions, data types, chunks and attributes.
+
+Derived from `stratoscope.names`; the writer creates exactly these arrays and the reader accepts no others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.names import DEPTH, LAYER, PROMPT, ROW, TOKEN
+
+FORMAT = "stratoscope-trace"
+FORMAT_VERSION = "1.0"
+RECORDING, COMPLETE = "recording", "complete"
+
+Sizes = Mapping[str, int]
+
+_MIB = 2**20
+_CHUNK_BYTES = (
+    4 * _MIB
+)  # a chunk is read and rewritten whole: large enough for speed, small enough to look at one token
+_ROW_BYTES = 64 * _MIB  # what one row of chunks of a prompt array may take; the writer keeps that much in memory
+_CHUNK_TOKENS = 16_384
+_CHUNK_ROWS = 65_536
+_CHUNK_PROMPTS = 4096
+_CHUNK_WIDE_PROMPTS = 32
+_CHUNK_TEXT = 2**18
+
+TOKEN_COORDS = {
+    "prompt": ("int32", "index of the token's prompt"),
+    "position": ("int32", "place in the prompt"),
+    "token_id": ("int32", "the tokenizer's id, −1 unknown"),
+    "span": ("int8", "index into " + ", ".join(names.SPANS) + "; −1 unknown"),
+}
+ROW_ARRAYS = {
+    "row_token": ("int64", "index on token"),
+    "row_layer": ("int32", "block number"),
+    "row_neuron": ("int32", "Neuron_ID as given"),
+}
+AXIS_COORDS = {LAYER: "block number", DEPTH: "blocks passed: 0 = before block 0"}
+TEXTS = {"text": TOKEN, **dict.fromkeys(names.PROMPT_TEXTS, PROMPT)}
+REQUIRED = {LAYER, *TOKEN_COORDS, *(f"{column}_end" for column in TEXTS)}
+_ROW_COLUMN = re.compile(r"column_\d{1,4}")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole prompts on their way into a trace.
+
+    Attributes
+    ----------
+    arrays
+        `prompt`, `position`, `token_id`, `span` of shape (token,) and every variable the writer was opened with, in
+        the dimensions of `names.QUANTITIES`. `prompt` counts the prompts of this block from 0 without a gap;
+        `row_token` of shape (row,) counts the tokens of this block from 0. The writer adds what came before.
+    texts
+        `text` per token; `prompt_id`, `prompt_class`, `pair`, `group` per prompt ("" = none);
+        `column_0`, `column_1`, … per row of an import.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One array on disk: name, dimensions in order, NumPy dtype and attributes."""
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    attrs: dict[str, Any]
+
+    @property
+    def grows(self) -> bool:
+        """Whether the first dimension grows with every prompt."""
+        return self.dims[0] not in AXIS_COORDS
+
+    def shape(self, sizes: Sizes, length: int = 0) -> tuple[int, ...]:
+        """Shape when the growing dimension has `length`."""
+        first = length if self.grows else sizes[self.dims[0]]
+        return (first, *(sizes[dim] for dim in self.dims[1:]))
+
+    def chunks(self, sizes: Sizes) -> tuple[int, ...]:
+        """Chunk shape: about 1 to 4 MiB, every other dimension whole where it fits."""
+        if not self.grows:
+            return self.shape(sizes)
+        rest = tuple(max(1, sizes[dim]) for dim in self.dims[1:])
+        itemsize = np.dtype(self.dtype).itemsize
+        if self.dims[0] == PROMPT and rest:
+            return _wide_prompt_chunks(rest, itemsize)
+        return (_chunk_length(self.dims[0], prod(rest) * itemsize), *rest)
+
+
+def _chunk_length(dim: str, row_bytes: int) -> int:
+    """Elements of a growing dimension in a chunk: a power of two within the byte budget."""
+    most = {TOKEN: _CHUNK_TOKENS, PROMPT: _CHUNK_PROMPTS, ROW: _CHUNK_ROWS}.get(dim, _CHUNK_TEXT)
+    fitting = max(1, _CHUNK_BYTES // row_bytes)
+    return min(most, 1 << (fitting.bit_length() - 1))
+
+
+def _wide_prompt_chunks(rest: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunks of (prompt, layer, neuron): few prompts, as many layers as fit, all neurons."""
+    layers, neurons = rest
+    prompts = max(1, min(_CHUNK_WIDE_PROMPTS, _ROW_BYTES // (layers * neurons * itemsize)))
+    fitting = max(1, _CHUNK_BYTES // 2 // (prompts * neurons * itemsize))
+    return (prompts, min(layers, fitting), neurons)
+
+
+def fill_value(dtype: np.dtype[Any]) -> int | float:
+    """What stands where nothing was recorded: NaN, −1, or 0 for the bytes of texts."""
+    return {"f": float("nan"), "i": -1, "u": 0}[dtype.kind]
+
+
+def text_layouts(column: str, dim: str, attrs: Mapping[str, Any] | None = None) -> list[Layout]:
+    """The pair of arrays that holds a text column: all bytes end to end, and where each text ends."""
+    attrs = dict(attrs or {})
+    return [
+        Layout(f"{column}_bytes", (f"{column}_byte",), "uint8", {"long_name": f"UTF-8 bytes of {column}", **attrs}),
+        Layout(f"{column}_end", (dim,), "int64", {"long_name": f"where each {column} ends in {column}_bytes", **attrs}),
+    ]
+
+
+def text_columns(row_columns: Sequence[str] = ()) -> dict[str, str]:
+    """Text columns of a trace → their dimension; `row_columns` are the original names of an import's extra columns."""
+    return {**TEXTS, **{f"column_{number}": ROW for number in range(len(row_columns))}}
+
+
+def text_dimension(column: str) -> str | None:
+    """The dimension of a text column of any trace, None where the format has no such column."""
+    return ROW if _ROW_COLUMN.fullmatch(column) else TEXTS.get(column)
+
+
+def companion(name: str) -> str | None:
+    """The other array of the pair that holds a text column, None for any other array."""
+    for one, other in (("_bytes", "_end"), ("_end", "_bytes")):
+        if name.endswith(one):
+            return name.removesuffix(one) + other
+    return None
+
+
+def quantity_layout(name: str, source: str) -> Layout:
+    """Layout of a row of `names.QUANTITIES`."""
+    quantity = names.QUANTITIES[name]
+    attrs = {"units": quantity.unit, "long_name": quantity.label, "formula": quantity.formula, "source": source}
+    return Layout(name, quantity.dims, quantity.dtype, attrs)
+
+
+def known_layout(name: str) -> Layout | None:
+    """Layout of the array of that name in format 1.0, None where there is none."""
+    if name in names.QUANTITIES:
+        return quantity_layout(name, "")
+    if name in AXIS_COORDS:
+        return Layout(name, (name,), "int32", {"long_name": AXIS_COORDS[name]})
+    for table, dim in ((TOKEN_COORDS, TOKEN), (ROW_ARRAYS, ROW)):
+        if name in table:
+            dtype, meaning = table[name]
+            return Layout(name, (dim,), dtype, {"long_name": meaning})
+    column = name.removesuffix("_bytes").removesuffix("_end")
+    dim_of_text = text_dimension(column)
+    if dim_of_text is None:
+        return None
+    return next((layout for layout in text_layouts(column, dim_of_text) if layout.name == name), None)
+
+
+def trace_layouts(variables: Iterable[str], row_columns: Sequence[str], source: str) -> dict[str, Layout]:
+    """Every array of a trace that records `variables`, by name."""
+    variables = list(variables)
+    dims = {dim for name in variables for dim in names.QUANTITIES[name].dims}
+    plain = [*TOKEN_COORDS, *(ROW_ARRAYS if ROW in dims else ()), LAYER, *([DEPTH] if DEPTH in dims else [])]
+    layouts = [layout for name in plain if (layout := known_layout(name)) is not None]
+    for column, dim in text_columns(row_columns).items():
+        attrs = {"column": row_columns[int(column.removeprefix("column_"))]} if dim == ROW else {}
+        layouts += text_layouts(column, dim, attrs)
+    layouts += [quantity_layout(name, source) for name in variables]
+    return {layout.name: layout for layout in layouts}

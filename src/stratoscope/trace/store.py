@@ -1,0 +1,117 @@
+"""The store a trace is written through: files are staged, then made durable and put in place all at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
+
+ROOT_DOCUMENT = "zarr.json"
+PARTIAL = ".partial"  # what a stopped writer may leave; never read
+
+
+def step(operation: str, path: Path) -> None:
+    """Called before every write, fsync and replace of a trace, so that a test can stop the writer at each of them."""
+
+
+def write_file(path: Path, content: bytes | bytearray | memoryview) -> None:
+    """Write a file that nobody reads yet."""
+    step("write", path)
+    path.write_bytes(content)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content, or a folder's entries, survive a power cut."""
+    step("fsync", path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_path(source: Path, target: Path) -> None:
+    """Atomically put a file or folder in place."""
+    step("replace", target)
+    source.replace(target)
+
+
+class StagingStore(LocalStore):
+    """A Zarr store for one writer of one trace.
+
+    Chunks that Zarr writes are staged under temporary names until `publish`. Metadata documents of arrays stay in
+    memory (`documents`): a trace's only authority is its root document, written last by `write_root`.
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self.documents: dict[str, bytes] = {}
+        self._staged: dict[str, Path] = {}
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Metadata from memory, chunks from the folder."""
+        if not key.endswith(ROOT_DOCUMENT):
+            return await super().get(key, prototype, byte_range)
+        document = self.documents.get(key)
+        return None if document is None or prototype is None else prototype.buffer.from_bytes(document)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Keep a metadata document in memory; stage a chunk."""
+        if key.endswith(ROOT_DOCUMENT):
+            self.documents[key] = value.to_bytes()
+        else:
+            self._stage(key, value.as_buffer_like())
+
+    def _stage(self, key: str, content: bytes | bytearray | memoryview) -> None:
+        partial = self.root / (key + PARTIAL)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        self._staged[key] = partial
+        write_file(partial, content)
+
+    def stage_documents(self) -> None:
+        """Stage every array's own metadata document."""
+        for key, document in self.documents.items():
+            self._stage(key, document)
+
+    def publish(self) -> None:
+        """Make everything staged durable and put it in place."""
+        for partial in self._staged.values():
+            sync_file(partial)
+        for key, partial in self._staged.items():
+            replace_path(partial, self.root / key)
+        folders = {(self.root / key).parent for key in self._staged}
+        for folder in sorted(folders | ({self.root} if folders else set())):
+            sync_file(folder)
+        self._staged.clear()
+
+    def discard(self) -> None:
+        """Forget what is staged."""
+        for partial in self._staged.values():
+            partial.unlink(missing_ok=True)
+        self._staged.clear()
+
+    def arrays(self) -> dict[str, Any]:
+        """Metadata document of every array, by name."""
+        return {key.removesuffix("/" + ROOT_DOCUMENT): json.loads(text) for key, text in self.documents.items()}
+
+    def write_root(self, attrs: Mapping[str, Any]) -> None:
+        """Commit: atomically replace the root document by one that carries the arrays' present shapes."""
+        document = {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": dict(attrs),
+            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": self.arrays()},
+        }
+        target, partial = self.root / ROOT_DOCUMENT, self.root / (ROOT_DOCUMENT + PARTIAL)
+        write_file(partial, json.dumps(document, allow_nan=False).encode())
+        sync_file(partial)
+        replace_path(partial, target)
+        sync_file(self.root)

@@ -1,0 +1,46 @@
+"""Text columns as bytes and ends: lossless for byte fragments, without an object type on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stratoscope.errors import TraceError
+
+
+def encode_texts(texts: Sequence[str], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes of all texts end to end, and where each one ends.
+
+    Parameters
+    ----------
+    texts
+        Texts as UTF-8 decoded with `surrogateescape`.
+    column
+        Name for the message of an error.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        uint8 of shape (sum of lengths,) and int64 of shape (len(texts),).
+    """
+    try:
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    except (UnicodeEncodeError, AttributeError) as error:
+        raise TraceError(
+            f"a text of column '{column}' is no UTF-8: {error}",
+            fix="Decode bytes with errors='surrogateescape' and give str only.",
+        ) from None
+    lengths = np.fromiter((len(item) for item in encoded), np.int64, len(encoded))
+    return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths, dtype=np.int64)
+
+
+def decode_texts(data: np.ndarray, ends: np.ndarray, start: int) -> np.ndarray:
+    """Texts as an object array of str; `data` begins at byte `start` and `ends` are counted from byte 0."""
+    raw = data.tobytes()
+    out = np.empty(len(ends), dtype=object)
+    begin = 0
+    for index, end in enumerate((ends - start).tolist()):
+        out[index] = raw[begin:end].decode("utf-8", "surrogateescape")
+        begin = end
+    return out

@@ -1,0 +1,407 @@
+"""The committed writer: whole prompts in, a trace that is whole at every moment out."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from stratoscope import defaults, names
+from stratoscope.errors import TraceError
+from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
+from stratoscope.trace import place, schema
+from stratoscope.trace.attributes import differences, to_json
+from stratoscope.trace.block import BlockPlan, Prepared, Totals
+from stratoscope.trace.column import Column
+from stratoscope.trace.document import Document, check_files, read_document, remove_leftovers
+from stratoscope.trace.lock import TraceLock
+from stratoscope.trace.schema import COMPLETE, RECORDING, Block, Layout
+from stratoscope.trace.store import StagingStore
+
+_OTHER_RECORDING = "Resume with what it was started with, or use --overwrite or another output."
+_LAYOUT_KEYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
+_WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
+_PART_BYTES = 64 * 2**20
+_SAME_ON_RESUME = ("source", "plan", "model")
+
+
+class TraceWriter:
+    """Records a trace; use it as a context manager.
+
+    The trace appears at `path` with its first commit, complete or not; a former trace stays whole until then.
+    Leaving the `with` block, for whatever reason, commits the whole prompts appended so far; only `finish` makes the
+    trace complete.
+
+    Parameters
+    ----------
+    path
+        The trace directory.
+    attrs
+        Attributes of the root group (docs/format.md); `source` is needed. Anything JSON can hold.
+    layers
+        Block numbers of the `layer` axis.
+    sizes
+        Lengths of the other fixed dimensions that the variables use: `head`, `k`, `neuron` (and `depth` unless it is
+        len(layers) + 1).
+    variables
+        Names of `names.QUANTITIES`; every block must hold them all.
+    row_columns
+        Original names of the extra text columns of an import, `column_0`, ….
+    overwrite, resume
+        Replace a trace that is there, or go on after its last commit.
+    at_once
+        The trace appears at `path` only when it is complete.
+    commit_seconds
+        About how often to commit; longer where commits would take more than `defaults.COMMIT_SHARE` of the time.
+
+    Attributes
+    ----------
+    committed_prompts, committed_tokens : int
+        What is safe on disk: a resumed recording goes on after it.
+    complete : bool
+        Whether the trace is finished.
+
+    Raises
+    ------
+    TraceError
+        When the output is occupied, locked, cannot be written, or resuming would mix two recordings.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        attrs: Mapping[str, Any],
+        layers: Sequence[int],
+        sizes: Mapping[str, int],
+        variables: Sequence[str],
+        row_columns: Sequence[str] = (),
+        overwrite: bool = False,
+        resume: bool = False,
+        at_once: bool = False,
+        commit_seconds: float = defaults.COMMIT_SECONDS,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._plan = BlockPlan.of(layers, sizes, variables, row_columns, source=attrs["source"])
+        self._at_once = at_once
+        self._commit_seconds = commit_seconds
+        self._commit_cost = 0.0
+        self._usable = True
+        self._pending: list[Prepared] = []
+        with _disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = TraceLock(self.path)
+        try:
+            with _disk_errors(self.path):
+                place.recover(self.path)
+                self._open(to_json(attrs), overwrite=overwrite, resume=resume)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._last_commit = time.monotonic()
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    def _open(self, attrs: dict[str, Any], *, overwrite: bool, resume: bool) -> None:
+        self._placed = resume and place.is_trace(self.path)
+        if self._placed:
+            self._resume(attrs)
+        else:
+            place.refuse_occupied(self.path, overwrite=overwrite)
+            self._create(attrs)
+
+    def _create(self, attrs: dict[str, Any]) -> None:
+        self._attrs = {**_new_attributes(self._plan), **attrs, "state": RECORDING}
+        self._attrs["software"] = {**_software(), **attrs.get("software", {})}
+        self._committed = Totals()
+        self._store = StagingStore(place.making(self.path))
+        self._store.root.mkdir()
+        self._store.write_root(self._attrs)  # so that the folder is known to be ours from the start
+        self._columns = {name: Column(self._create_array(layout)) for name, layout in self._plan.layouts.items()}
+        for name, values in self._plan.axes.items():
+            self._columns[name].stage([values])
+
+    def _resume(self, attrs: dict[str, Any]) -> None:
+        document = read_document(self.path)
+        check_files(document)
+        self._attrs = dict(document.attrs)
+        self._refuse_other_recording(attrs)
+        self._store = StagingStore(self.path)
+        for name, layout in self._plan.layouts.items():
+            self._create_array(layout, document.length(name))
+        self._refuse_other_layout(document)
+        remove_leftovers(document)
+        self._columns = {name: Column(_open_array(self._store, name)) for name in self._plan.layouts}
+        self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
+        if not self.complete:
+            self._attrs["resumed"] = [*self._attrs.get("resumed", []), {"at": _now(), "software": _software()}]
+
+    def _refuse_other_recording(self, attrs: Mapping[str, Any]) -> None:
+        found = (differences(self._attrs.get(key), attrs.get(key), key) for key in _SAME_ON_RESUME)
+        if words := "; ".join(part for part in found if part):
+            raise TraceError(f"it cannot be resumed: {words}", where=str(self.path), fix=_OTHER_RECORDING)
+
+    def _refuse_other_layout(self, document: Document) -> None:
+        wanted, stored = self._store.arrays(), {name: array.raw for name, array in document.arrays.items()}
+        others = sorted(wanted.keys() ^ stored.keys())
+        others += [
+            name for name in wanted.keys() & stored.keys()
+            if any(wanted[name][key] != stored[name].get(key) for key in _LAYOUT_KEYS)
+        ]  # fmt: skip
+        if others:
+            what = f"it cannot be resumed: '{others[0]}' is laid out differently"
+            raise TraceError(what, where=str(self.path), fix=_OTHER_RECORDING)
+        axes = {name: np.asarray(_open_array(self._store, name)[:]) for name in self._plan.axes}
+        for name, values in self._plan.axes.items():
+            if not np.array_equal(axes[name], values):
+                what = f"it cannot be resumed: it records other places on '{name}'"
+                raise TraceError(what, where=str(self.path), fix=_OTHER_RECORDING)
+
+    def _create_array(self, layout: Layout, length: int = 0) -> zarr.Array[Any]:
+        dtype = np.dtype(layout.dtype)
+        compressor = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize)
+        return zarr.create_array(
+            self._store,
+            name=layout.name,
+            shape=(length, *layout.shape(self._plan.sizes)[1:]),
+            chunks=layout.chunks(self._plan.sizes),
+            dtype=dtype,
+            fill_value=schema.fill_value(dtype),
+            filters=None,
+            compressors=[compressor, Crc32cCodec()],
+            chunk_key_encoding={"name": "default", "separator": "."},
+            dimension_names=layout.dims,
+            attributes=layout.attrs,
+            config={"write_empty_chunks": True},
+        )
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether the trace is finished: it never changes again."""
+        return bool(self._attrs["state"] == COMPLETE)
+
+    @property
+    def committed_prompts(self) -> int:
+        """Prompts that are safe on disk; a resumed recording goes on after them."""
+        return self._committed.prompts
+
+    @property
+    def committed_tokens(self) -> int:
+        """Tokens that are safe on disk."""
+        return self._committed.tokens
+
+    def append(self, block: Block) -> None:
+        """Take whole prompts; commits when it is time.
+
+        Raises
+        ------
+        TraceError
+            When the block is not what the writer was opened for, or the disk refuses.
+        """
+        self._refuse_unusable()
+        before = self._pending[-1].after if self._pending else self._committed
+        self._pending.append(self._plan.prepare(block, before))
+        if self._is_time():
+            self.commit()
+
+    def _is_time(self) -> bool:
+        if self._pending[-1].after.bytes - self._committed.bytes > defaults.COMMIT_BYTES:
+            return True
+        interval = max(self._commit_seconds, self._commit_cost * (1 / defaults.COMMIT_SHARE - 1))
+        return time.monotonic() - self._last_commit >= interval
+
+    def commit(self) -> None:
+        """Make every prompt appended so far safe on disk.
+
+        Raises
+        ------
+        TraceError
+            When the disk refuses; what was committed before stays whole.
+        """
+        self._refuse_unusable()
+        started = time.monotonic()
+        self._write(self._attrs, place_now=not self._at_once)
+        self._last_commit = time.monotonic()
+        self._commit_cost = self._last_commit - started
+
+    def finish(self, **attrs: Any) -> None:
+        """Commit, and mark the trace as complete. Does nothing to a trace that is complete already.
+
+        Parameters
+        ----------
+        **attrs
+            Root attributes known only at the end, such as `receipt` and `notes`.
+        """
+        if self.complete:
+            return
+        self._refuse_unusable()
+        self._write({**self._attrs, **to_json(attrs), "state": COMPLETE, "finished": _now()}, place_now=True)
+
+    def _write(self, attrs: dict[str, Any], *, place_now: bool) -> None:
+        self._usable = False  # until it is known to have worked
+        with _disk_errors(self.path):
+            for name, column in self._columns.items():
+                column.stage([prepared.arrays[name] for prepared in self._pending if name in prepared.arrays])
+            if not self._placed or attrs["state"] == COMPLETE:
+                self._store.stage_documents()
+            self._store.publish()
+            self._store.write_root(attrs)
+            if place_now and not self._placed:
+                place.take_place(self.path)
+                self._store.root, self._placed = self.path, True
+        self._attrs = attrs
+        self._committed = self._pending[-1].after if self._pending else self._committed
+        self._pending = []
+        self._usable = True
+
+    def _refuse_unusable(self) -> None:
+        if self.complete:
+            raise TraceError("it is complete and never changes", where=str(self.path), fix="Choose another output.")
+        if not self._usable:
+            raise TraceError("writing it has failed or ended", where=str(self.path), fix="Resume it in a new run.")
+
+    # --- leaving ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Commit what is there and let go of the trace; called on leaving the `with` block."""
+        if not self._lock.held:
+            return
+        try:
+            if self._usable and self._pending:
+                self.commit()
+        finally:
+            self._usable = False
+            if not self._placed:
+                place.remove_trace(place.making(self.path))
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except TraceError as failed:
+            if error is None:
+                raise
+            error.add_note(f"and the last prompts could not be saved: {failed}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _software() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in ("stratoscope", "numpy", "zarr")}}
+
+
+def _new_attributes(plan: BlockPlan) -> dict[str, Any]:
+    coordinates = [name for name in plan.layouts if name not in names.QUANTITIES and not name.startswith(ROW)]
+    return {
+        "format": schema.FORMAT,
+        "format_version": schema.FORMAT_VERSION,
+        "uuid": str(uuid.uuid4()),
+        "created": _now(),
+        "coordinates": " ".join(coordinates),  # so that plain xarray tells coordinates from quantities
+    }
+
+
+def _open_array(store: StagingStore, name: str) -> zarr.Array[Any]:
+    return zarr.open_array(store, path=name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Say what the operating system refused in one line."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        fix = "Free some space" if full else "Check the folder and its permissions"
+        raise TraceError(
+            f"cannot be written ({error.strerror or error})",
+            where=str(path),
+            fix=f"{fix}, then use --resume; what was committed is whole.",
+        ) from None
+
+
+def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a Dataset as a complete trace, all at once or not at all.
+
+    Parameters
+    ----------
+    dataset
+        As `open_trace` returns it: every coordinate of docs/format.md, any rows of `names.QUANTITIES`.
+    path
+        The trace directory.
+    overwrite
+        Replace a trace that is there.
+
+    Raises
+    ------
+    TraceError
+        When the Dataset lacks something a trace needs, or the output is occupied or cannot be written.
+    """
+    missing = sorted({*schema.TOKEN_COORDS, *schema.TEXTS, LAYER} - dataset.variables.keys())
+    if missing:
+        raise TraceError(
+            f"this Dataset has no '{missing[0]}'", fix="Give one that open_trace, simulate or import made."
+        )
+    variables = [name for name in names.QUANTITIES if name in dataset]
+    rows = [str(name) for name in dataset.variables if schema.text_dimension(str(name)) == ROW]
+    with TraceWriter(
+        path,
+        attrs={key: value for key, value in dataset.attrs.items() if key not in _WRITTEN},
+        layers=dataset[LAYER].values.tolist(),
+        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in (HEAD, K, NEURON, DEPTH)},
+        variables=variables,
+        row_columns=[dataset[f"column_{number}"].attrs["column"] for number in range(len(rows))],
+        overwrite=overwrite,
+        at_once=True,
+    ) as writer:
+        for part in _parts(dataset):
+            writer.append(_block(part, variables, rows))
+        writer.finish()
+
+
+def _parts(dataset: xr.Dataset) -> Iterator[xr.Dataset]:
+    """The Dataset in runs of whole prompts that are small enough to copy."""
+    prompts = dataset.sizes[PROMPT]
+    step = max(1, int(prompts * _PART_BYTES // max(1, dataset.nbytes)))
+    prompt = dataset["prompt"].values
+    row_prompt = prompt[dataset["row_token"].values] if "row_token" in dataset else np.zeros(0, np.int32)
+    if (np.diff(row_prompt) < 0).any():
+        step = prompts  # rows that jump between prompts keep their order only in one piece
+    for first in range(0, prompts, max(1, step)):
+        bounds = [first, min(first + step, prompts)]
+        tokens = np.searchsorted(prompt, bounds)
+        parts = {PROMPT: slice(*bounds), TOKEN: slice(*tokens)}
+        if "row_token" in dataset:
+            parts[ROW] = slice(*np.searchsorted(row_prompt, bounds))
+        part = dataset.isel(parts)
+        shifts = {"prompt": first, "row_token": int(tokens[0])}
+        yield part.assign({name: part[name] - shift for name, shift in shifts.items() if name in part})
+
+
+def _block(part: xr.Dataset, variables: Sequence[str], row_columns: Sequence[str]) -> Block:
+    arrays = {name: part[name].values for name in (*schema.TOKEN_COORDS, *variables)}
+    if ROW in part.sizes:
+        arrays |= {name: part[name].values for name in schema.ROW_ARRAYS}
+    return Block(arrays, {name: part[name].values.tolist() for name in (*schema.TEXTS, *row_columns)})
