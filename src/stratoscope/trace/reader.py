@@ -56,7 +56,9 @@ def open_trace(path: str | Path) -> xr.Dataset:
     attrs = {key: value for key, value in document.attrs.items() if key != "coordinates"}
     if document.unknown:
         attrs["unknown_arrays"] = sorted(document.unknown)
-    return xr.Dataset(data, coords, attrs)
+    dataset = xr.Dataset(data, coords, attrs)
+    dataset.encoding["source"] = str(document.path)
+    return dataset
 
 
 def _refuse_half_replaced(folder: Path) -> None:

@@ -1,0 +1,144 @@
+"""Lays the facts about a trace out as text: a headline, then sections of aligned names and values."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+_WIDTH = 100
+_NAME_WIDTH = 18
+_LONG_LIST = 8
+
+Lines = list[str]
+
+
+def facts_text(facts: Mapping[str, Any]) -> str:
+    """The facts that `stratoscope.trace.info.info` returns, as plain text."""
+    sections = [
+        ("What is in it", _contents(facts)),
+        ("What was recorded of every token or prompt", _quantities(facts)),
+        ("Where it comes from", _origin(facts)),
+        ("Receipt: what was proved while recording", _mapping(facts["receipt"] or {})),
+        ("Planted on purpose", _planted(facts["planted"] or [])),
+        ("Notes", _notes(facts["notes"])),
+    ]
+    parts = [_headline(facts)]
+    parts += ["\n".join([title, *lines]) for title, lines in sections if lines]
+    return "\n\n".join(parts)
+
+
+def readable(text: str) -> str:
+    """Text with control and direction characters escaped: a stranger's trace must not write to the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def size_text(size: float) -> str:
+    """A number of bytes in words."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Numbers as ranges: 0–29, or 0–3, 22–31."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in runs)
+
+
+def _headline(facts: Mapping[str, Any]) -> str:
+    name = PurePath(facts["path"]).name if facts["path"] else "(in memory)"
+    kind = {"real": "recorded from a model", "simulated": "simulated", "imported": "imported from CSV"}
+    parts = [readable(name), kind.get(facts["source"], "of unknown origin")]
+    if facts["state"] == "recording":
+        parts.append("NOT COMPLETE: recording, or interrupted (capture --resume goes on)")
+    if facts["bytes"] is not None:
+        parts.append(size_text(facts["bytes"]))
+    return " · ".join(parts)
+
+
+def _contents(facts: Mapping[str, Any]) -> Lines:
+    classes = ", ".join(f"{count} {readable(name)}" for name, count in facts["classes"].items())
+    grouped = [f"{facts[key]:,} {key}" for key in ("pairs", "groups") if facts[key]]
+    prompts = "; ".join(part for part in (classes, *grouped) if part)
+    layers = facts["layers"]
+    lines = _line("prompts", f"{facts['prompts']:,}" + (f" ({prompts})" if prompts else ""))
+    lines += _line("tokens", f"{facts['tokens']:,}")
+    lines += _line("rows", f"{facts['rows']:,}") if facts["rows"] is not None else []
+    lines += _line("layers", f"{len(layers)} ({number_ranges(layers)})" if layers else "none")
+    for key in ("heads", "neurons", "top_k"):
+        lines += _line(key.replace("_", "-"), f"{facts[key]:,}") if facts[key] else []
+    return lines
+
+
+def _quantities(facts: Mapping[str, Any]) -> Lines:
+    lines = []
+    for group, quantities in facts["quantities"].items():
+        by_dims: dict[str, list[str]] = {}
+        for quantity in quantities:
+            by_dims.setdefault(" × ".join(quantity["dims"]), []).append(quantity["name"])
+        lines += _line(group, "; ".join(f"{', '.join(found)} ({dims})" for dims, found in by_dims.items()))
+    return lines
+
+
+def _origin(facts: Mapping[str, Any]) -> Lines:
+    lines = []
+    for key in ("model", "tokenizer", "plan", "software"):
+        lines += _mapping({key: facts[key]}) if facts[key] else []
+    if facts["axis"]:
+        lines += _line("Neuron_ID is", {"unknown": "of an unknown axis"}.get(facts["axis"], f"a {facts['axis']} index"))
+    lines += _line("created", str(facts["created"])) if facts["created"] else []
+    resumed = [str(entry.get("at", "?")) for entry in facts["resumed"] or [] if isinstance(entry, dict)]
+    lines += _line("resumed", ", ".join(resumed)) if resumed else []
+    lines += _line("finished", str(facts["finished"])) if facts["finished"] else []
+    lines += _line("not read", ", ".join(facts["unknown_arrays"])) if facts["unknown_arrays"] else []
+    return lines
+
+
+def _planted(planted: list[Any]) -> Lines:
+    return [line for item in planted for line in _wrapped("- " + _value(item), "  ")]
+
+
+def _notes(notes: list[dict[str, Any]]) -> Lines:
+    return [line for note in notes for line in _wrapped(f"{note['id']} {note['severity']}: {note['text']}", "  ")]
+
+
+def _mapping(mapping: Any) -> Lines:
+    if not isinstance(mapping, dict):
+        return _line("", _value(mapping))
+    return [line for name, value in mapping.items() for line in _line(name.replace("_", " "), _value(value))]
+
+
+def _value(value: Any) -> str:
+    match value:
+        case None:
+            return "not known"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case dict():
+            return ", ".join(f"{name.replace('_', ' ')} {_value(item)}" for name, item in value.items())
+        case list() if len(value) > _LONG_LIST:
+            return ", ".join(map(_value, value[:_LONG_LIST])) + f", … ({len(value)} in all)"
+        case list():
+            return ", ".join(map(_value, value)) or "none"
+    return str(value)
+
+
+def _line(name: str, value: str) -> Lines:
+    """A name and its value; long values are wrapped under themselves."""
+    return _wrapped(value, f"  {readable(name):<{_NAME_WIDTH}}")
+
+
+def _wrapped(text: str, first: str) -> Lines:
+    indent = " " * len(first)
+    return textwrap.wrap(readable(text), _WIDTH, initial_indent=first, subsequent_indent=indent) or [first.rstrip()]

@@ -1,0 +1,100 @@
+"""What is in a trace, where it comes from and what was proved about it: as JSON-able facts, and as text to read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from stratoscope import names
+from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
+from stratoscope.trace.attributes import to_json
+from stratoscope.trace.facts import facts_text
+from stratoscope.trace.reader import open_trace
+
+_DATES = ("created", "finished", "resumed")
+_ORIGIN = ("source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
+_FINDINGS = ("receipt", "notes", "planted", "unknown_arrays")
+
+
+def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
+    """What a trace is.
+
+    Parameters
+    ----------
+    trace
+        A trace directory, or a Dataset.
+
+    Returns
+    -------
+    dict
+        JSON-able facts: `path`, `bytes` (on disk, in bytes; None in memory), `state`, `prompts`, `tokens`, `rows`,
+        `layers`, `classes` (class → prompts), `pairs`, `groups`, `top_k`, `heads`, `neurons`, `quantities` (record
+        group → list of name, dims, unit, label, formula), the attributes of docs/format.md and its dates.
+
+    Raises
+    ------
+    TraceError
+        When it cannot be opened.
+    """
+    dataset = trace if isinstance(trace, xr.Dataset) else open_trace(trace)
+    path = dataset.encoding.get("source")
+    facts = {
+        "path": path,
+        "bytes": None if path is None else _bytes_on_disk(Path(path)),
+        **{key: dataset.attrs.get(key) for key in ("format_version", "uuid", "state", *_DATES)},
+        **_contents(dataset),
+        **{key: dataset.attrs.get(key) for key in (*_ORIGIN, *_FINDINGS)},
+    }
+    facts["notes"] = facts["notes"] or []
+    return dict(to_json(facts))
+
+
+def info_text(info: dict[str, Any]) -> str:
+    """The facts of `info` as plain text for a terminal, ending without a newline."""
+    return facts_text(info)
+
+
+def _contents(dataset: xr.Dataset) -> dict[str, Any]:
+    sizes = dataset.sizes
+    classes = Counter(_texts(dataset, "prompt_class"))
+    return {
+        "prompts": sizes.get(PROMPT, 0),
+        "tokens": sizes.get(TOKEN, 0),
+        "rows": sizes.get(ROW),
+        "layers": dataset[LAYER].values.tolist() if LAYER in dataset.coords else [],
+        "classes": {name: classes[name] for name in classes if name},
+        "pairs": len({pair for pair in _texts(dataset, "pair") if pair}),
+        "groups": len({group for group in _texts(dataset, "group") if group}),
+        "top_k": sizes.get(K),
+        "heads": sizes.get(HEAD),
+        "neurons": sizes.get(NEURON),
+        "quantities": _quantities(dataset),
+    }
+
+
+def _texts(dataset: xr.Dataset, column: str) -> list[str]:
+    return list(dataset[column].values) if column in dataset.coords else []
+
+
+def _quantities(dataset: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for quantity in names.QUANTITIES.values():
+        if quantity.name in dataset:
+            fact = {"name": quantity.name, "dims": quantity.dims, "unit": quantity.unit}
+            fact |= {"label": quantity.label, "formula": quantity.formula}
+            groups.setdefault(quantity.group, []).append(fact)
+    return groups
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    """Sum of the sizes of the files of a folder, links not followed."""
+    sizes = (
+        os.lstat(os.path.join(directory, file)).st_size  # noqa: PTH118 (a trace has many files)
+        for directory, _, files in os.walk(folder)
+        for file in files
+    )
+    return sum(sizes)
