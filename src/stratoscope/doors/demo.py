@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
+from stratoscope.recorder.plan import prompts_sha256
+from stratoscope.recorder.prompts import read_prompts
 from stratoscope.trace.place import is_trace
 from stratoscope.view.select import select
 
@@ -61,13 +63,13 @@ def demo(out: Path, *, simulated: bool, overwrite: bool, progress: Show) -> list
     trace = out / ("simulated.trace" if simulated else "smollm2.trace")
     if not overwrite and not is_trace(trace):
         _refuse_foreign(out)
-    kept = None if overwrite else _complete(trace)
-    if kept is None and simulated:
-        _simulate(trace, overwrite, progress)
-    elif kept is None:
-        _capture(trace, overwrite, progress)
-    dataset = kept if kept is not None else stratoscope.open_trace(trace)
-    state = "kept from an earlier run" if kept is not None else "recorded now"
+    earlier = None if overwrite else _earlier(trace, simulated=simulated)
+    kept = earlier is not None and earlier.attrs["state"] == "complete"
+    if not kept:
+        record = _simulate if simulated else _capture
+        record(trace, resume=earlier is not None, progress=progress)
+    dataset = stratoscope.open_trace(trace)
+    state = "kept from an earlier run" if kept else "recorded now"
     made = [Made(trace, f"the trace, {state}: {_counts(dataset)}")]
     steps = list(_drawings(dataset, trace, out))
     for done, (file, what, make) in enumerate(steps):
@@ -106,7 +108,7 @@ def find_model() -> Path:
     )
 
 
-def _capture(trace: Path, overwrite: bool, progress: Show) -> None:
+def _capture(trace: Path, *, resume: bool, progress: Show) -> None:
     model, prompts_beside = find_model(), trace.with_name("prompts.jsonl")
     trace.parent.mkdir(parents=True, exist_ok=True)
     progress("importing torch", 0, None)
@@ -116,29 +118,33 @@ def _capture(trace: Path, overwrite: bool, progress: Show) -> None:
             prompts,
             trace,
             record=names.RECORD_GROUPS,
-            resume=is_trace(trace) and not overwrite,
-            overwrite=overwrite,
+            resume=resume,
+            overwrite=not resume,
             progress=progress,
         )
         if not prompts_beside.exists():
             shutil.copyfile(prompts, prompts_beside)
 
 
-def _simulate(trace: Path, overwrite: bool, progress: Show) -> None:
+def _simulate(trace: Path, *, resume: bool, progress: Show) -> None:
     trace.parent.mkdir(parents=True, exist_ok=True)
-    stratoscope.simulate(trace, record=names.RECORD_GROUPS, overwrite=overwrite or is_trace(trace), progress=progress)
+    stratoscope.simulate(trace, record=names.RECORD_GROUPS, overwrite=True, progress=progress)
 
 
-def _complete(trace: Path) -> xr.Dataset | None:
-    """A finished trace of an earlier run; None if there is none, or only the beginning of one."""
+def _earlier(trace: Path, *, simulated: bool) -> xr.Dataset | None:
+    """The trace of an earlier run, finished or not, if it was made with today's plan."""
     if not is_trace(trace):
         return None
     try:
         dataset = stratoscope.open_trace(trace)
     except TraceError:
         return None
-    wanted = {quantity.name for quantity in names.quantities_of(names.RECORD_GROUPS)} - {"attn_null"}
-    return dataset if dataset.attrs["state"] == "complete" and wanted <= set(dataset.data_vars) else None
+    plan = dataset.attrs["plan"]
+    same = set(plan["record"]) == set(names.RECORD_GROUPS)
+    if not simulated:
+        with as_file(PROMPTS) as prompts:
+            same = same and plan["prompts_sha256"] == prompts_sha256(read_prompts(prompts))
+    return dataset if same else None
 
 
 def _refuse_foreign(out: Path) -> None:
