@@ -1,0 +1,41 @@
+"""Recorded prompts become a block for the trace's writer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.tokens import TokenisedPrompt
+from stratoscope.trace.schema import Block
+
+
+def to_block(
+    prompts: Sequence[Prompt], tokenised: Sequence[TokenisedPrompt], arrays: Sequence[Mapping[str, np.ndarray]]
+) -> Block:
+    """Join whole prompts, in the order given.
+
+    Parameters
+    ----------
+    prompts, tokenised
+        The prompts and their tokens.
+    arrays
+        Per prompt: name of each quantity to its values, token (or prompt) first.
+    """
+    lengths = [len(prompt.ids) for prompt in tokenised]
+    coordinates = {
+        "prompt": np.repeat(np.arange(len(prompts), dtype=np.int32), lengths),
+        "position": np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+        "token_id": np.concatenate([prompt.ids for prompt in tokenised]),
+        "span": np.concatenate([prompt.spans for prompt in tokenised]),
+    }
+    quantities = {name: np.concatenate([found[name] for found in arrays]) for name in arrays[0]}
+    texts = {
+        "text": [text for prompt in tokenised for text in prompt.texts],
+        "prompt_id": [prompt.id for prompt in prompts],
+        "prompt_class": [prompt.prompt_class for prompt in prompts],
+        "pair": [prompt.pair for prompt in prompts],
+        "group": [prompt.group for prompt in prompts],
+    }
+    return Block(arrays={**coordinates, **quantities}, texts=texts)

@@ -1,0 +1,122 @@
+"""The verb `capture`: a model and prompts become a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from torch import nn
+
+from stratoscope import defaults, names
+from stratoscope.errors import InputError
+from stratoscope.model.given import given_model
+from stratoscope.model.load import LoadedModel, load_model
+from stratoscope.recorder.prompts import Prompt, read_prompts
+from stratoscope.recorder.recording import Progress, Recording
+from stratoscope.trace import place
+from stratoscope.trace.reader import open_trace
+
+
+def capture(
+    model: str | Path | nn.Module,
+    prompts: str | Path | Sequence[Prompt | str],
+    out: str | Path,
+    *,
+    record: Sequence[str] = defaults.RECORD,
+    top_k: int = defaults.TOP_K,
+    dtype: str | None = None,
+    device: str | None = None,
+    batch_size: int = defaults.BATCH_SIZE,
+    chat: bool = False,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    tokenizer: Any = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Record what a model does with every token of every prompt.
+
+    Before anything is recorded, the places that are observed are found and proved: adding the recorded writes gives
+    each block's output bit for bit, and the logits are those of the unobserved model. The proof is stored in the trace.
+
+    Parameters
+    ----------
+    model
+        Hub name, local folder or GGUF file; or a Hugging Face model in evaluation mode, with `tokenizer`.
+    prompts
+        A `.jsonl`, `.csv` or `.txt` file, or prompts.
+    out
+        The trace directory.
+    record
+        Record groups: any of `names.RECORD_GROUPS`.
+    top_k
+        Peaks per token and layer.
+    dtype, device, revision, trust_remote_code
+        See `model.load.load_model`.
+    batch_size
+        Prompts per forward.
+    chat
+        Whether raw text is put into the chat template; `messages` always are.
+    resume, overwrite
+        Go on with an interrupted recording, or replace a trace.
+    tokenizer
+        Tokenizer of a model object.
+    progress
+        Called with (stage, done, total or None).
+
+    Returns
+    -------
+    xarray.Dataset
+        The trace, opened lazily.
+
+    Raises
+    ------
+    InputError, ModelError, CaptureError, TraceError
+        The input cannot be used, the model's sites cannot be found, what would be recorded is not what happened, or
+        the trace cannot be written.
+    """
+    say = progress or (lambda stage, done, total: None)
+    groups = _checked(record, top_k, batch_size)
+    place.refuse_occupied(Path(out).absolute(), overwrite=overwrite or resume)
+    say("reading the prompts", 0, None)
+    found = _prompts(prompts)
+    if isinstance(model, nn.Module):
+        loaded = _given(model, tokenizer, dtype=dtype, device=device, revision=revision)
+    else:
+        options = {"dtype": dtype, "device": device, "revision": revision, "trust_remote_code": trust_remote_code}
+        loaded = load_model(str(model), **options, progress=progress)  # type: ignore[arg-type]
+    recording = Recording(loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, progress=say)
+    recording.run(Path(out), resume=resume, overwrite=overwrite)
+    return open_trace(out)
+
+
+def _given(model: nn.Module, tokenizer: Any, **options: str | None) -> LoadedModel:
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out")
+    return given_model(model, tokenizer)
+
+
+def _checked(record: Sequence[str], top_k: int, batch_size: int) -> tuple[str, ...]:
+    unknown = [group for group in record if group not in names.RECORD_GROUPS]
+    if unknown or not record:
+        what = f"unknown record group {unknown[0]!r}" if unknown else "no record group"
+        raise InputError(what, fix=f"Use some of {', '.join(names.RECORD_GROUPS)}")
+    for name, value in (("top-k", top_k), ("batch size", batch_size)):
+        if value < 1:
+            raise InputError(f"the {name} is {value}", fix="Use 1 or more")
+    return tuple(group for group in names.RECORD_GROUPS if group in record)
+
+
+def _prompts(prompts: str | Path | Sequence[Prompt | str]) -> list[Prompt]:
+    if isinstance(prompts, (str, Path)):
+        return read_prompts(prompts)
+    found = [Prompt(f"p{n:04d}", text=p) if isinstance(p, str) else p for n, p in enumerate(prompts, start=1)]
+    if not found:
+        raise InputError("there is no prompt", fix="Give at least one")
+    if len({prompt.id for prompt in found}) < len(found):
+        raise InputError("two prompts have the same id", fix="Give each prompt its own id")
+    return found

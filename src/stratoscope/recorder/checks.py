@@ -1,0 +1,55 @@
+"""What every batch must show before it is stored: the prompts' own tokens went in, and finite numbers came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from stratoscope.errors import CaptureError
+from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
+from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.tokens import TokenisedPrompt
+
+# undefined, and so NaN, where they would divide by zero; their norms are checked
+_MAY_BE_UNDEFINED = ("ratio", "cos", "share", "explained")
+
+
+def check_tokens(batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
+    """The tokens that the mask lets through are the tokenizer's, in order."""
+    given = batch.input_ids.reshape(-1)[batch.valid].cpu().numpy()
+    if not np.array_equal(given, np.concatenate([prompt.ids for prompt in prompts])):
+        raise CaptureError(
+            "the tokens given to the model are not the tokenizer's", fix="This is a fault in stratoscope"
+        )
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], ids: Sequence[str], prompts: Sequence[TokenisedPrompt]) -> None:
+    """Raise CaptureError naming prompt, layer and quantity where a number is NaN or infinite and may not be.
+
+    Parameters
+    ----------
+    arrays
+        Name of each quantity to its values, token or prompt first, layer or depth second.
+    ids, prompts
+        Ids and tokens of the prompts of the batch.
+    """
+    prompt_of = np.repeat(np.arange(len(prompts)), [len(prompt.ids) for prompt in prompts])
+    for name, values in arrays.items():
+        quantity = QUANTITIES[name]
+        if quantity.group == ATTENTION or quantity.dtype.startswith("int") or name.endswith(_MAY_BE_UNDEFINED):
+            continue
+        by_prompt = quantity.dims[0] == PROMPT
+        finite = torch.from_numpy(values).isfinite().numpy()
+        if by_prompt:  # no word of the prompt's own: undefined as a whole
+            finite |= np.isnan(values).all(axis=(1, 2), keepdims=True)
+        if finite.all():
+            continue
+        first, layer = np.argwhere(~finite)[0][:2]
+        place = f"{'depth' if quantity.dims[1] == DEPTH else 'layer'} {layer}"
+        raise CaptureError(
+            f"{quantity.label} is not finite ({values[~finite][0]})",
+            where=f"prompt {ids[first if by_prompt else prompt_of[first]]}, {place}",
+            fix="The weights or the dtype are broken: check the download, or try --dtype float32",
+        )

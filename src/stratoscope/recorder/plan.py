@@ -1,0 +1,78 @@
+"""Everything that decides the values of a recording, as pure data that is stored in the trace."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from typing import Any
+
+from stratoscope.names import QUANTITIES
+from stratoscope.recorder.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class CapturePlan:
+    """What is recorded and how; two recordings with equal plans and models hold equal values.
+
+    Attributes
+    ----------
+    record
+        Record groups, in the order of `names.RECORD_GROUPS`.
+    top_k
+        Peaks per token and layer.
+    batch_size, window
+        Prompts per forward, and the run of prompts inside which batches are made of prompts of similar length.
+    chat
+        Whether raw text was put into the chat template.
+    dtype, padding_side, attention
+        The model's dtype, where padding stands, and the attention implementation that ran.
+    prompts, tokens, prompts_sha256
+        How many, and the hash of the prompts with their ids and labels.
+    """
+
+    record: tuple[str, ...]
+    top_k: int
+    batch_size: int
+    window: int
+    chat: bool
+    dtype: str
+    padding_side: str
+    attention: str
+    prompts: int
+    tokens: int
+    prompts_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {**asdict(self), "record": list(self.record)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> CapturePlan:
+        """The plan stored in a trace."""
+        known = {field.name: document[field.name] for field in fields(cls)}
+        return cls(**{**known, "record": tuple(document["record"])})
+
+    def disk_bytes(self, variables: Iterable[str], sizes: Mapping[str, int]) -> int:
+        """Upper bound of what the trace takes on disk: its quantities without compression.
+
+        Parameters
+        ----------
+        variables
+            Names of the quantities that will be recorded.
+        sizes
+            Lengths of `layer`, `depth`, `k`, `neuron`, `head`, as far as the quantities use them.
+        """
+        lengths = {**sizes, "token": self.tokens, "prompt": self.prompts}
+        rows = (QUANTITIES[name] for name in variables)
+        return sum(int(row.dtype[-2:]) // 8 * prod(lengths[dim] for dim in row.dims) for row in rows)
+
+
+def prompts_sha256(prompts: Iterable[Prompt]) -> str:
+    """Hash of the prompts, their ids, classes, pairs and groups, in order."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(json.dumps(asdict(prompt), sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()

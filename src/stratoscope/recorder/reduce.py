@@ -1,0 +1,104 @@
+"""What every reduction shares: float32 arithmetic in reused scratch, and tensors held between two sites of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stratoscope.errors import CaptureError
+from stratoscope.model.sites import Site
+from stratoscope.recorder.batches import Batch
+
+_CACHE_BYTES = 2**21  # what a CPU core keeps close: longer tensors are reduced in pieces of this size
+
+
+class Reducer(Protocol):
+    """Turns the tensors of a batch's sites into quantities.
+
+    `kinds` are the kinds of sites it wants to see; `result` maps names of quantities to float or integer tensors whose
+    first axis is layer or depth and whose second is the batch's rows (valid and padding) or, for prompt quantities,
+    its prompts.
+    """
+
+    kinds: frozenset[str]
+
+    def begin(self, batch: Batch) -> None:
+        """Make room for a batch."""
+
+    def receive(self, site: Site, tensor: Tensor) -> None:
+        """Reduce one site's tensor, [rows, width]."""
+
+    def result(self) -> Mapping[str, Tensor]:
+        """The quantities of the batch; valid until the next `begin`."""
+
+
+class Scratch:
+    """Named tensors that are allocated once and grow only when a larger batch comes.
+
+    Fresh tensors above some 128 KiB are mapped anew by the operating system each time, which costs more than the
+    arithmetic in them.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._flat: dict[str, Tensor] = {}
+
+    def get(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """An uninitialised tensor of that shape; what it held under the same name is lost."""
+        size = torch.Size(shape).numel()
+        flat = self._flat.get(name)
+        if flat is None or flat.numel() < size or flat.dtype != dtype:
+            flat = self._flat[name] = torch.empty(size, dtype=dtype, device=self.device)
+        return flat[:size].view(shape)
+
+    def float32(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor itself if it is float32, else a float32 copy in scratch."""
+        if tensor.dtype == torch.float32:
+            return tensor
+        return self.get(name, *tensor.shape).copy_(tensor)
+
+
+class Held:
+    """A tensor kept from one site to a later one of the same block, proved not to have been changed in between."""
+
+    def __init__(self, site: Site, tensor: Tensor) -> None:
+        self._site, self._tensor, self._version = site, tensor, tensor._version
+
+    def get(self) -> Tensor:
+        """The tensor as it was; CaptureError if the model has written into it since."""
+        if self._tensor._version != self._version:
+            raise CaptureError(
+                "the model overwrites this tensor before its block ends",
+                where=str(self._site),
+                fix="This architecture cannot be recorded with the group norms: use --record residual,peaks,prompts",
+            )
+        return self._tensor
+
+
+def pieces(tensor: Tensor) -> Iterator[slice]:
+    """Cut a tensor's rows so that a piece, as float32, fits into a CPU core's cache; other devices get one piece."""
+    rows, width = tensor.shape
+    step = max(16, _CACHE_BYTES // (4 * width)) if tensor.device.type == "cpu" else max(1, rows)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def norms_into(out: Tensor, tensor: Tensor) -> None:
+    """L2 norm of each row, accumulated in float32."""
+    torch.linalg.vector_norm(tensor, dim=-1, dtype=torch.float32, out=out)
+
+
+def dots_into(out: Tensor, one: Tensor, other: Tensor, scratch: Scratch) -> None:
+    """Dot product of each pair of rows, in float32."""
+    for part in pieces(one):
+        torch.linalg.vecdot(
+            scratch.float32("one", one[part]), scratch.float32("other", other[part]), dim=-1, out=out[part]
+        )
+
+
+def quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Their ratio; NaN, which means undefined, where the denominator is zero."""
+    return torch.where(denominator > 0, numerator / denominator, torch.nan)

@@ -1,0 +1,98 @@
+"""Groups `norms` and `residual`: how large the residual stream and the writes into it are, and how they point."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from stratoscope.model import sites as s
+from stratoscope.model.sites import ModelSites, Site
+from stratoscope.names import NORMS, RESIDUAL
+from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.reduce import Held, Scratch, dots_into, norms_into, pieces, quotient
+
+_LAYER_ROWS = ("neuron_norm", "mlp_out_norm", "attn_write_norm", "mlp_write_norm", "attn_dot", "mlp_dot", "middle")
+
+
+class NormReducer:
+    """`resid_norm`, and the norm, ratio and cosine of every write with the residual it is added to.
+
+    That residual is the block's input for attention and for a parallel MLP, and input + attention write, in the model's
+    dtype, for a sequential MLP.
+    """
+
+    def __init__(self, sites: ModelSites, record: Collection[str], scratch: Scratch) -> None:
+        self._sites, self._record, self._scratch = sites, record, scratch
+        every = {s.BLOCK_IN, s.BLOCK_OUT, s.ATTN_WRITE, s.MLP_WRITE, s.NEURONS, s.MLP_OUT}
+        self.kinds = frozenset(every if NORMS in record else {s.BLOCK_IN, s.BLOCK_OUT})
+        self._out: dict[str, Tensor] = {}
+        self._x: Held | None = None
+        self._attention: Held | None = None
+
+    def begin(self, batch: Batch) -> None:
+        """Make room for a batch."""
+        layers = len(self._sites.layers)
+        self._out = {"resid_norm": self._scratch.get("resid_norm", layers + 1, batch.rows)}
+        if NORMS in self._record:
+            self._out |= {name: self._scratch.get(name, layers, batch.rows) for name in _LAYER_ROWS}
+
+    def receive(self, site: Site, tensor: Tensor) -> None:
+        """Reduce one site's tensor, [rows, width]."""
+        layer = site.layer
+        match site.kind:
+            case s.BLOCK_IN:
+                self._x = Held(site, tensor)
+                if layer == 0:  # later blocks' inputs are the outputs of the ones before: proved when sites were found
+                    norms_into(self._out["resid_norm"][0], tensor)
+            case s.BLOCK_OUT:
+                norms_into(self._out["resid_norm"][layer + 1], tensor)
+                self._x = self._attention = None
+            case s.NEURONS:
+                norms_into(self._out["neuron_norm"][layer], tensor)
+            case s.MLP_OUT:
+                norms_into(self._out["mlp_out_norm"][layer], tensor)
+            case s.ATTN_WRITE:
+                self._attention = Held(site, tensor)
+                norms_into(self._out["attn_write_norm"][layer], tensor)
+                dots_into(self._out["attn_dot"][layer], tensor, _held(self._x), self._scratch)
+            case s.MLP_WRITE:
+                norms_into(self._out["mlp_write_norm"][layer], tensor)
+                self._mlp_base(layer, tensor)
+
+    def result(self) -> dict[str, Tensor]:
+        """The quantities of the batch, [layer or depth, rows]."""
+        out = self._out
+        found = {"resid_norm": out["resid_norm"]} if RESIDUAL in self._record else {}
+        if NORMS not in self._record:
+            return found
+        before = out["resid_norm"][:-1]
+        parallel = torch.tensor([layer.parallel for layer in self._sites.layers], device=before.device)
+        bases = {"attn": before, "mlp": torch.where(parallel[:, None], before, out["middle"])}
+        found |= {name: out[name] for name in ("neuron_norm", "mlp_out_norm")}
+        for write, base in bases.items():
+            norm = out[f"{write}_write_norm"]
+            found[f"{write}_write_norm"] = norm
+            found[f"{write}_write_ratio"] = quotient(norm, base)
+            found[f"{write}_write_cos"] = quotient(out[f"{write}_dot"], norm * base).clamp(-1, 1)
+        return found
+
+    def _mlp_base(self, layer: int, write: Tensor) -> None:
+        """Norm of the residual the MLP's write is added to, and its dot product with the write."""
+        x, dot = _held(self._x), self._out["mlp_dot"][layer]
+        if self._sites.layers[layer].parallel:
+            self._out["middle"][layer].zero_()  # not used
+            return dots_into(dot, write, x, self._scratch)
+        attention = _held(self._attention)
+        for part in pieces(x):
+            piece = self._scratch.get("x_mid", *x[part].shape, dtype=x.dtype)
+            torch.add(x[part], attention[part], out=piece)
+            norms_into(self._out["middle"][layer][part], piece)
+            dots_into(dot[part], write[part], piece, self._scratch)
+        return None
+
+
+def _held(held: Held | None) -> Tensor:
+    assert held is not None
+    return held.get()

@@ -1,0 +1,102 @@
+"""Group `peaks`: the neurons that write most at each token, and how much of the MLP's output they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from stratoscope.model import sites as s
+from stratoscope.model.sites import ModelSites, Site
+from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.reduce import Scratch, dots_into, norms_into, pieces, quotient
+from stratoscope.recorder.topk import largest
+
+WEIGHT_CACHE_BYTES = 2**30  # transposed float32 weights kept between batches; layers beyond it are transposed each time
+
+
+class PeakReducer:
+    """The k neurons of largest |a_i|·‖W_:,i‖₂ with their signed a_i, and what share of the MLP's output they explain.
+
+    `peak_share` = Σ_S (|a_i|‖W_i‖)² / Σ_all; `peak_explained` = ⟨W_S a_S, W a⟩ / ‖W a‖², where W a is the output of the
+    MLP's last linear map without its bias: a bias is nobody's activity.
+    """
+
+    kinds = frozenset({s.NEURONS, s.MLP_OUT})
+
+    def __init__(self, model: nn.Module, sites: ModelSites, top_k: int, scratch: Scratch) -> None:
+        self._sites, self._k, self._scratch = sites, top_k, scratch
+        weights = [sites.mlp_weight(model, layer) for layer in range(len(sites.layers))]
+        self._weights = [weight for weight, _ in weights]
+        self._biases = [bias for _, bias in weights]
+        self._column_norms = [torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32) for weight in self._weights]
+        self._rows_of = _cached_rows(self._weights)
+        self._out: dict[str, Tensor] = {}
+
+    def begin(self, batch: Batch) -> None:
+        """Make room for a batch."""
+        layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.get
+        self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_square")}
+        self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
+        self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
+
+    def receive(self, site: Site, tensor: Tensor) -> None:
+        """Reduce one site's tensor, [rows, width]."""
+        reduce = self._strongest if site.kind == s.NEURONS else self._explained
+        reduce(site.layer, tensor)
+
+    def result(self) -> dict[str, Tensor]:
+        """The quantities of the batch, [layer, rows] and [layer, rows, k]."""
+        out = self._out
+        return {
+            "peak_neuron": out["peak_neuron"].int(),
+            "peak_value": out["peak_value"],
+            "peak_write": out["peak_write"],
+            "peak_share": quotient(out["peak_write"].square().sum(-1), out["write_norm"].square()).clamp(max=1),
+            "peak_explained": quotient(out["peak_dot"], out["output_square"]),
+        }
+
+    def _strongest(self, layer: int, a: Tensor) -> None:
+        for part in pieces(a):
+            strength = self._scratch.get("strength", *a[part].shape)
+            torch.mul(a[part], self._column_norms[layer], out=strength).abs_()
+            norms_into(self._out["write_norm"][layer, part], strength)
+            writes, neurons = largest(strength, self._k)
+            self._out["peak_write"][layer, part] = writes
+            self._out["peak_neuron"][layer, part] = neurons
+            self._out["peak_value"][layer, part] = a[part].gather(1, neurons)
+
+    def _explained(self, layer: int, y: Tensor) -> None:
+        rows_of, bias = self._transposed(layer), self._biases[layer]
+        for part in pieces(y):
+            output = self._scratch.float32("output", y[part])
+            if bias is not None:
+                output = torch.sub(output, bias, out=self._scratch.get("unbiased", *output.shape))
+            written = embedding_bag(
+                self._out["peak_neuron"][layer, part],
+                rows_of,
+                per_sample_weights=self._out["peak_value"][layer, part],
+                mode="sum",
+            )
+            dots_into(self._out["peak_dot"][layer, part], written, output, self._scratch)
+            dots_into(self._out["output_square"][layer, part], output, output, self._scratch)
+
+    def _transposed(self, layer: int) -> Tensor:
+        """Wᵀ in float32, [d_ff, d_model]: a neuron's write is then one contiguous row."""
+        rows_of = self._rows_of[layer]
+        if rows_of is not None:
+            return rows_of
+        weight = self._weights[layer]
+        return self._scratch.get("transposed", *weight.T.shape).copy_(weight.T)
+
+
+def _cached_rows(weights: list[Tensor]) -> list[Tensor | None]:
+    """Wᵀ in float32 of the first layers that fit into the budget; a weight that already lies so costs nothing."""
+    kept: list[Tensor | None] = []
+    left = WEIGHT_CACHE_BYTES
+    for weight in weights:
+        free = weight.dtype == torch.float32 and weight.T.is_contiguous()
+        cost = 0 if free else 4 * weight.numel()
+        kept.append(weight.T.float().contiguous() if cost <= left else None)
+        left -= cost if cost <= left else 0
+    return kept

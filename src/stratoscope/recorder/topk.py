@@ -1,0 +1,62 @@
+"""The k largest of each row, exactly, several times faster on a CPU than `torch.topk`.
+
+Rows are cut into groups; a row's k largest numbers lie in the k groups with the largest maxima. Each number is packed
+with its index into one int64, because NumPy sorts those with vector instructions, while a sort that carries indices
+along branches on every comparison.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import isqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_INDEX_BITS = 32
+
+
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest scores of each row and their columns, largest first.
+
+    Parameters
+    ----------
+    scores
+        float32, shape (rows, columns), contiguous, none negative; equal ones come in no particular order.
+    k
+        How many, at most the number of columns.
+
+    Returns
+    -------
+    values, columns
+        float32 and int64, shape (rows, k).
+    """
+    rows, columns = scores.shape
+    groups = _group_count(columns, k)
+    if scores.device.type != "cpu" or not groups:
+        return torch.topk(scores, k, dim=-1)
+    members = scores.view(rows, columns // groups, groups)  # member j of group g is column j * groups + g
+    _, best = _sorted_tail(torch.amax(members, 1).numpy(), np.arange(groups), k)
+    candidates = (best[:, None, :] + np.arange(0, columns, groups)[:, None]).reshape(rows, -1)
+    values = scores.gather(1, torch.from_numpy(candidates)).numpy()  # twice as fast as NumPy's
+    top, index = _sorted_tail(values, candidates, k)
+    return torch.from_numpy(top), torch.from_numpy(index)
+
+
+def _sorted_tail(values: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest of each row and their indices, largest first; floats >= 0 are ordered as their bits are."""
+    keys = np.left_shift(values.view(np.int32), _INDEX_BITS, dtype=np.int64)
+    keys |= indices
+    keys.sort(axis=1)
+    tail = np.ascontiguousarray(keys[:, : -k - 1 : -1])
+    return (tail >> _INDEX_BITS).astype(np.int32).view(np.float32), tail & (2**_INDEX_BITS - 1)
+
+
+@lru_cache
+def _group_count(columns: int, k: int) -> int:
+    """The divisor of `columns` for which group maxima and candidates together are fewest; 0 where it does not pay."""
+    divisors = {part for i in range(1, isqrt(columns) + 1) if columns % i == 0 for part in (i, columns // i)}
+    able = [groups for groups in divisors if groups >= k]
+    best = min(able, key=lambda groups: groups + k * columns // groups, default=columns)
+    return best if best + k * columns // best < columns // 2 else 0
