@@ -16,7 +16,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
 from stratoscope.trace.csv_table import Table, read_table
 from stratoscope.trace.csv_write import export_csv
-from stratoscope.trace.labels import coordinates, note, object_array, quantity, root_attributes, unique
+from stratoscope.trace.labels import labelled, note, object_array, root_attributes, unique
 
 __all__ = ["export_csv", "import_csv", "read_csv"]
 
@@ -60,30 +60,12 @@ def read_csv(
     tables = [read_table(path) for path in paths]
     ids = unique(path.stem for path in paths)
     columns = list(dict.fromkeys(column for table in tables for column in table.extra))
-    text = np.concatenate([table.text for table in tables])
-    lengths = [len(table.text) for table in tables]
-    first_token = np.cumsum([0, *lengths[:-1]])
-    layer = np.concatenate([table.layer for table in tables])
-    coords = coordinates(
-        {
-            "prompt": np.repeat(np.arange(len(tables)), lengths),
-            "position": np.concatenate([table.position for table in tables]),
-            "token_id": np.full(len(text), -1),
-            "span": _spans(text),
-            "layer": np.sort(pd.unique(layer)),
-            "row_token": np.concatenate([table.row_token + n for table, n in zip(tables, first_token, strict=True)]),
-            "row_layer": layer,
-            "row_neuron": np.concatenate([table.neuron for table in tables]),
-        },
-        {
-            "text": text,
-            "prompt_id": ids,
-            "prompt_class": list(classes or (path.stem for path in paths)),
-            **{f"column_{n}": _extra_column(column, tables) for n, column in enumerate(columns)},
-        },
-    )
-    for number, column in enumerate(columns):
-        coords[f"column_{number}"].attrs["column"] = column
+    texts: dict[str, Sequence[str] | np.ndarray] = {
+        "text": np.concatenate([table.text for table in tables]),
+        "prompt_id": ids,
+        "prompt_class": list(classes or (path.stem for path in paths)),
+        **{f"column_{number}": _extra_column(column, tables) for number, column in enumerate(columns)},
+    }
     attrs = root_attributes(
         IMPORTED,
         ("numpy", "pandas", "xarray"),
@@ -92,8 +74,10 @@ def read_csv(
         plan={"files": _file_list(paths, ids, tables)},
         notes=_notes(ids, tables),
     )
-    values = np.concatenate([table.value for table in tables])
-    return xr.Dataset({"imported_norm": quantity("imported_norm", values, IMPORTED)}, coords, attrs)
+    dataset = labelled(_arrays(tables), texts, attrs)
+    for number, column in enumerate(columns):
+        dataset[f"column_{number}"].attrs["column"] = column
+    return dataset
 
 
 def import_csv(
@@ -147,6 +131,23 @@ def _check_arguments(paths: Sequence[Path], classes: Sequence[str] | None, axis:
         )
     if axis not in AXES:
         raise InputError(f"{axis!r} is not an axis", where="axis", fix=f"Choose one of {', '.join(AXES)}.")
+
+
+def _arrays(tables: Sequence[Table]) -> dict[str, np.ndarray]:
+    lengths = [len(table.text) for table in tables]
+    first_token = np.cumsum([0, *lengths[:-1]])
+    layer = np.concatenate([table.layer for table in tables])
+    return {
+        "prompt": np.repeat(np.arange(len(tables)), lengths),
+        "position": np.concatenate([table.position for table in tables]),
+        "token_id": np.full(sum(lengths), -1),
+        "span": np.concatenate([_spans(table.text) for table in tables]),
+        "layer": np.sort(pd.unique(layer)),
+        "row_token": np.concatenate([table.row_token + n for table, n in zip(tables, first_token, strict=True)]),
+        "row_layer": layer,
+        "row_neuron": np.concatenate([table.neuron for table in tables]),
+        "imported_norm": np.concatenate([table.value for table in tables]),
+    }
 
 
 def _spans(texts: np.ndarray) -> np.ndarray:

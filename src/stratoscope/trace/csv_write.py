@@ -130,13 +130,13 @@ def _contents(dataset: xr.Dataset) -> RowsOf:
 
 
 def _imported(dataset: xr.Dataset) -> RowsOf:
-    bounds = _row_bounds(dataset)
+    bounds, position = _row_bounds(dataset), dataset["position"].values
 
     def blocks(prompt: int, extra: Iterable[str]) -> Iterator[Block]:
         for here in _slices(bounds[prompt], bounds[prompt + 1], _BLOCK_ROWS):
             token, row_token = np.unique(dataset["row_token"][here].values, return_inverse=True)
             yield (
-                dataset["position"].values[token][row_token],
+                position[token][row_token],
                 dataset["text"][token].values[row_token],
                 *(dataset[name][here].values for name in ("row_layer", "row_neuron", "imported_norm", *extra)),
             )

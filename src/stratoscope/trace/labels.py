@@ -11,8 +11,18 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
-from stratoscope.names import PROMPT, PROMPT_TEXTS
-from stratoscope.trace.schema import COMPLETE, FORMAT, FORMAT_VERSION, known_layout, quantity_layout, text_dimension
+from stratoscope.names import PROMPT, PROMPT_TEXTS, QUANTITIES
+from stratoscope.trace.schema import (
+    AXIS_COORDS,
+    COMPLETE,
+    FORMAT,
+    FORMAT_VERSION,
+    TEXTS,
+    TOKEN_COORDS,
+    known_layout,
+    quantity_layout,
+    text_dimension,
+)
 
 
 def root_attributes(source: str, packages: Iterable[str] = ("numpy", "xarray"), **more: Any) -> dict[str, Any]:
@@ -42,25 +52,34 @@ def note(identity: str, severity: str, text: str) -> dict[str, str]:
     return {"id": identity, "severity": severity, "text": text}
 
 
-def quantity(name: str, values: np.ndarray, source: str) -> xr.Variable:
-    """A labelled data variable in the data type of `names.QUANTITIES`."""
-    layout = quantity_layout(name, source)
-    return xr.Variable(layout.dims, values.astype(layout.dtype, copy=False), layout.attrs)
+def labelled(
+    arrays: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[str] | np.ndarray], attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """A Dataset as `open_trace` gives it, in the data types of the format.
 
-
-def coordinates(
-    arrays: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[str] | np.ndarray]
-) -> dict[str, xr.Variable]:
-    """Labelled coordinates; prompt texts that are not given are empty."""
-    prompts = len(texts["prompt_id"])
-    coords = {}
+    Parameters
+    ----------
+    arrays
+        Coordinates and quantities by name, in the dimensions of docs/format.md.
+    texts
+        Text columns by name; texts of prompts that are not given are empty.
+    attrs
+        Root attributes; `source` goes to every quantity.
+    """
+    variables = {}
     for name, values in arrays.items():
-        layout = known_layout(name)
+        layout = quantity_layout(name, attrs["source"]) if name in QUANTITIES else known_layout(name)
         assert layout is not None, name
-        coords[name] = xr.Variable(layout.dims, values.astype(layout.dtype, copy=False), layout.attrs)
-    for name, column in ({name: [""] * prompts for name in PROMPT_TEXTS} | dict(texts)).items():
-        coords[name] = xr.Variable((text_dimension(name) or PROMPT,), object_array(column))
-    return coords
+        variables[name] = xr.Variable(layout.dims, values.astype(layout.dtype, copy=False), layout.attrs)
+    nothing = [""] * len(texts["prompt_id"])
+    for name, column in {**dict.fromkeys(PROMPT_TEXTS, nothing), **texts}.items():
+        # fastpath: pandas must not look at the texts, since with pyarrow it fails on the stray bytes of tokens
+        variables[name] = xr.Variable((text_dimension(name) or PROMPT,), object_array(column), fastpath=True)
+    on_axes = {*TOKEN_COORDS, *AXIS_COORDS, *TEXTS}
+    coords = {name: variable for name, variable in variables.items() if name in on_axes}
+    return xr.Dataset(
+        {name: variable for name, variable in variables.items() if name not in on_axes}, coords, dict(attrs)
+    )
 
 
 def object_array(texts: Sequence[str] | np.ndarray) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""Import and export undo each other, for any rows, tokens, columns and values."""
+
+import csv
+import struct
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
+from stratoscope.trace.csv import export_csv, import_csv, read_csv
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
+    ["null", "NA", "nan", "", '"', ",", "\n", "\r\n", "\r", '",\n"', " a", "a ", "=cmd", "\ufeff", "\0", "😀", "1e5"]
+)
+ID = st.integers(0, 40) | st.sampled_from([2**31 - 1, 2**16])
+VALUE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def prompts(draw):
+    """A header and rows as Python values, in the header's order."""
+    tokens = draw(st.dictionaries(ID, TEXT, min_size=1, max_size=5))
+    extra = draw(st.lists(TEXT.filter(lambda name: name not in CSV_COLUMNS), unique=True, max_size=3))
+    rows = draw(
+        st.lists(
+            st.tuples(st.sampled_from(sorted(tokens)), ID, ID, VALUE, st.tuples(*[TEXT] * len(extra))),
+            min_size=1,
+            max_size=20,
+        )
+    )
+    records = [
+        dict(zip((*CSV_COLUMNS, *extra), (position, tokens[position], layer, neuron, value, *cells), strict=True))
+        for position, layer, neuron, value, cells in rows
+    ]
+    return [*CSV_COLUMNS, *extra], records
+
+
+def write(path, columns, records, end="\n", encoding="utf-8"):
+    with path.open("w", encoding=encoding, newline="") as stream:
+        writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL)
+        writer.writerow(columns)
+        for record in records:
+            writer.writerow([repr(cell) if isinstance(cell, float) else cell for cell in map(record.get, columns)])
+
+
+def read(path):
+    """An independent reader: Python's own."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        columns, *rows = csv.reader(stream)
+    convert = dict.fromkeys(CSV_COLUMNS, int) | {CSV_TOKEN: str, CSV_VALUE: float}
+    return columns, [
+        {column: convert.get(column, str)(cell) for column, cell in zip(columns, row, strict=True)} for row in rows
+    ]
+
+
+def bits(records):
+    return [{**record, CSV_VALUE: struct.pack("<d", record[CSV_VALUE])} for record in records]
+
+
+def assert_same(first, second):
+    assert first.variables.keys() == second.variables.keys()
+    for name in first.variables:
+        one, two = first[name], second[name]
+        assert one.dims == two.dims
+        assert one.dtype == two.dtype
+        assert one.values.tobytes() == two.values.tobytes() if one.dtype != object else (one.values == two.values).all()
+        assert one.attrs.get("column") == two.attrs.get("column")
+
+
+@settings(max_examples=100, deadline=None)
+@given(prompts(), st.randoms(), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["utf-8", "utf-8-sig"]))
+def test_export_gives_back_every_row_in_order_whatever_the_file_looked_like(prompt, random, end, encoding):
+    columns, records = prompt
+    shuffled = random.sample(columns, len(columns))
+    with TemporaryDirectory() as folder:
+        source, target = Path(folder) / "source.csv", Path(folder) / "target.csv"
+        write(source, shuffled, records, end, encoding)
+        export_csv(read_csv(source), target)
+        header, back = read(target)
+    assert header == [*CSV_COLUMNS, *(column for column in shuffled if column not in CSV_COLUMNS)]
+    assert bits(back) == bits(records)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(prompts(), min_size=1, max_size=3))
+def test_import_of_an_export_is_the_same_dataset(several):
+    with TemporaryDirectory() as folder:
+        sources = [Path(folder) / f"p{number}.csv" for number in range(len(several))]
+        for source, (columns, records) in zip(sources, several, strict=True):
+            write(source, columns, records)
+        dataset = read_csv(sources, classes=["c"] * len(sources))
+        targets = export_csv(dataset, Path(folder) / "out.csv")
+        assert_same(dataset, read_csv(targets, classes=["c"] * len(sources)).assign_coords(prompt_id=dataset.prompt_id))
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(prompts(), min_size=1, max_size=3))
+def test_a_trace_on_disk_keeps_every_row_and_column_of_the_files(several):
+    with TemporaryDirectory() as folder:
+        sources = [Path(folder) / f"p{number}.csv" for number in range(len(several))]
+        for source, (columns, records) in zip(sources, several, strict=True):
+            write(source, columns, records)
+        assert_same(read_csv(sources), import_csv(sources, Path(folder) / "trace").load())
+        targets = export_csv(Path(folder) / "trace", Path(folder) / "out.csv")
+        for target, (columns, records) in zip(targets, several, strict=True):
+            header, back = read(target)
+            assert header == columns
+            assert bits(back) == bits(records)
+
+
+def test_a_file_in_our_own_spelling_comes_back_byte_for_byte(tmp_path):
+    content = (
+        "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm,Note\n"
+        '0,<s>,22,394,12.75,\n0,<s>,22,4036,0.1,NA\n1,",",23,7,1e-300,"a\nb"\n1,",",22,7,-0.0," x"\n'
+    )
+    (tmp_path / "in.csv").write_text(content)
+    export_csv(read_csv(tmp_path / "in.csv"), tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == content
+
+
+def test_rows_longer_than_a_block_keep_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("stratoscope.trace.csv_write._BLOCK_ROWS", 7)
+    rng = np.random.default_rng(0)
+    records = [
+        dict(zip(CSV_COLUMNS, (position, f"t{position}", int(rng.integers(9)), n, float(rng.random())), strict=True))
+        for n, position in enumerate(rng.integers(0, 12, 100).tolist())
+    ]
+    write(tmp_path / "in.csv", CSV_COLUMNS, records)
+    export_csv(read_csv(tmp_path / "in.csv"), tmp_path / "out.csv")
+    assert read(tmp_path / "out.csv")[1] == records
+
+
+@pytest.mark.parametrize("order", [CSV_COLUMNS, CSV_COLUMNS[::-1]])
+def test_every_token_of_a_mixed_file_keeps_its_rows(tmp_path, order):
+    records = [dict(zip(CSV_COLUMNS, (n % 3, "abc"[n % 3], 0, n, float(n)), strict=True)) for n in range(12)]
+    write(tmp_path / "in.csv", order, records)
+    dataset = read_csv(tmp_path / "in.csv")
+    rows = sorted(zip(dataset["row_token"].values.tolist(), dataset["row_neuron"].values.tolist(), strict=True))
+    found = {token: [neuron for _, neuron in group] for token, group in groupby(rows, key=lambda row: row[0])}
+    assert found == {0: [0, 3, 6, 9], 1: [1, 4, 7, 10], 2: [2, 5, 8, 11]}
