@@ -1,0 +1,226 @@
+"""Which peaks a three-dimensional picture draws when there are more than a browser can hold.
+
+The highest peak of each (run of tokens × layer) cell and the highest peaks of all are always among them. Peaks are read
+block by block, so memory does not grow with the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MAX_POINTS = 24_000
+ALWAYS = 1_000  # the highest peaks of all that are never left out
+BLOCK = 1 << 20  # peaks read at a time
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Block = tuple[Ints, Ints, Floats, Ints]  # place of the token, place of the layer, height, id
+Columns = tuple[Ints, Ints, Ints, Floats, Floats]  # token, layer, neuron, value, write norm
+
+
+@dataclass(frozen=True)
+class Points:
+    """The chosen peaks, in order of token, layer and height (highest first).
+
+    Attributes
+    ----------
+    token, layer, neuron
+        Index on the dataset's `token` dimension, block number and neuron of each peak, of shape (points,).
+    value, write
+        Signed activation and write norm (of an import: the number as given, and NaN), of shape (points,).
+    height
+        What is drawn upwards: the size of the chosen quantity, of shape (points,).
+    total
+        How many peaks they were chosen from.
+    run
+        Tokens per cell; 1 = every token keeps the highest peak of every layer.
+    """
+
+    token: Ints
+    layer: Ints
+    neuron: Ints
+    value: Floats
+    write: Floats
+    height: Floats
+    total: int
+    run: int
+
+
+def choose_points(
+    dataset: xr.Dataset,
+    quantity: str,
+    tokens: Ints,
+    layers: Sequence[int],
+    *,
+    scene: Ints | None = None,
+    threshold: float = 0.0,
+) -> Points:
+    """Choose the peaks to draw.
+
+    Parameters
+    ----------
+    dataset
+        A trace or an import.
+    quantity
+        What is drawn upwards: `peak_write`, `peak_value` or `imported_norm`.
+    tokens
+        Ascending indices on `token`, of shape (selected tokens,).
+    layers
+        Block numbers.
+    scene
+        Scene each selected token is drawn in, of shape (selected tokens,): a run of tokens stays within one.
+    threshold
+        Peaks lower than this are left out, and counted in the total all the same.
+    """
+    wanted = np.unique(np.asarray(layers, np.int64))
+    cell, run = token_runs(np.zeros(len(tokens), np.int64) if scene is None else scene, len(wanted))
+    chooser = Chooser(cell, len(wanted), threshold)
+    rows = names.QUANTITIES[quantity].dims == (names.ROW,)
+    for block in (_row_blocks if rows else _peak_blocks)(dataset, quantity, tokens, wanted):
+        chooser.add(*block)
+    token, layer, neuron, value, write = (_rows_at if rows else _peaks_at)(dataset, chooser.chosen())
+    height = np.abs(write if quantity == "peak_write" else value)
+    order = np.lexsort((-height, layer, token))
+    return Points(
+        token[order], layer[order], neuron[order], value[order], write[order], height[order], chooser.total, run
+    )
+
+
+def token_runs(scene: Ints, layers: int) -> tuple[Ints, int]:
+    """Number the runs of tokens so that all (run × layer) cells fit, and say how long a run is.
+
+    Returns
+    -------
+    cell, run
+        The run of each token, of shape (tokens,), and the tokens per run.
+    """
+    counts = np.bincount(scene, minlength=1)
+    budget = max((MAX_POINTS - ALWAYS) // max(layers, 1), 1)
+    run = 1
+    while (needed := int(np.sum(-(-counts // run)))) > max(budget, len(counts)):
+        run = max(run + 1, run * needed // budget)
+    first = np.concatenate([[0], np.cumsum(-(-counts // run))])
+    cell = np.empty(len(scene), np.int64)
+    for index, count in enumerate(counts):
+        cell[scene == index] = first[index] + np.arange(count) // run
+    return cell, run
+
+
+class Chooser:
+    """Keeps the highest peak of each cell and the highest peaks of all; any split into blocks gives the same answer.
+
+    Parameters
+    ----------
+    cell
+        Run of each token, of shape (tokens,).
+    layers
+        Number of layers.
+    threshold
+        Peaks lower than this are counted, never chosen.
+    """
+
+    def __init__(self, cell: Ints, layers: int, threshold: float = 0.0) -> None:
+        cells = int(cell.max(initial=-1) + 1) * layers
+        self.total = 0
+        self._cell, self._layers, self._threshold = cell, layers, threshold
+        self._best_height = np.full(cells, -np.inf)
+        self._best_id = np.full(cells, -1, np.int64)
+        self._top_height, self._top_id = np.empty(0), np.empty(0, np.int64)
+
+    def add(self, token: Ints, layer: Ints, height: Floats, peak: Ints) -> None:
+        """Take in one block: places of the tokens and layers, heights (NaN = no peak) and ascending ids."""
+        self.total += int(np.count_nonzero(np.isfinite(height)))
+        high = np.flatnonzero(height >= self._threshold)  # False for NaN
+        token, layer, height, peak = token[high], layer[high], height[high], peak[high]
+        self._add_to_cells(self._cell[token] * self._layers + layer, height, peak)
+        self._add_to_top(height, peak)
+
+    def _add_to_cells(self, cell: Ints, height: Floats, peak: Ints) -> None:
+        before = self._best_height.copy()
+        np.maximum.at(self._best_height, cell, height)
+        new = np.flatnonzero((height == self._best_height[cell]) & (height > before[cell]))[::-1]
+        self._best_id[cell[new]] = peak[new]  # written backwards: of equals, the first stays
+
+    def _add_to_top(self, height: Floats, peak: Ints) -> None:
+        floor = self._top_height.min() if len(self._top_height) >= MAX_POINTS else -np.inf
+        keep = height > floor
+        heights = np.concatenate([self._top_height, height[keep]])
+        ids = np.concatenate([self._top_id, peak[keep]])
+        if len(heights) > MAX_POINTS:
+            limit = np.partition(heights, -MAX_POINTS)[-MAX_POINTS]
+            above, equal = np.flatnonzero(heights > limit), np.flatnonzero(heights == limit)
+            kept = np.concatenate([above, equal[np.argsort(ids[equal])][: MAX_POINTS - len(above)]])
+            heights, ids = heights[kept], ids[kept]
+        self._top_height, self._top_id = heights, ids
+
+    def chosen(self) -> Ints:
+        """Ascending ids of the chosen peaks, at most `MAX_POINTS` (more only if there are more layers than that)."""
+        ranked = self._top_id[np.lexsort((self._top_id, -self._top_height))]
+        certain = np.union1d(self._best_id[self._best_id >= 0], ranked[:ALWAYS])
+        rest = ranked[ALWAYS:][~np.isin(ranked[ALWAYS:], certain)]
+        return np.sort(np.concatenate([certain, rest[: max(MAX_POINTS - len(certain), 0)]]))
+
+
+def _peak_blocks(dataset: xr.Dataset, quantity: str, tokens: Ints, layers: Ints) -> Iterator[Block]:
+    peaks = dataset[quantity]
+    of_layer = np.searchsorted(dataset["layer"].values, layers)
+    count, k = dataset.sizes[names.LAYER], dataset.sizes[names.K]
+    for begin, end in _spans(tokens, BLOCK // (count * k)):
+        here = tokens[begin:end]
+        block = np.abs(peaks[here[0] : here[-1] + 1].values[here - here[0]][:, of_layer].astype(np.float64))
+        token, layer, rank = (index.ravel() for index in np.indices(block.shape))
+        yield begin + token, layer, block.ravel(), (here[token] * count + of_layer[layer]) * k + rank
+
+
+def _row_blocks(dataset: xr.Dataset, quantity: str, tokens: Ints, layers: Ints) -> Iterator[Block]:
+    for begin in range(0, dataset.sizes[names.ROW], BLOCK):
+        here = slice(begin, begin + BLOCK)
+        token, in_tokens = _places(tokens, dataset["row_token"][here].values)
+        layer, in_layers = _places(layers, dataset["row_layer"][here].values)
+        keep = np.flatnonzero(in_tokens & in_layers)
+        yield token[keep], layer[keep], np.abs(dataset[quantity][here].values[keep]), begin + keep
+
+
+def _places(sorted_values: Ints, values: NDArray[np.integer]) -> tuple[Ints, NDArray[np.bool_]]:
+    """Place of each value in an ascending array, and whether it is there at all."""
+    place = np.searchsorted(sorted_values, values).clip(max=max(len(sorted_values) - 1, 0))
+    return place, (sorted_values[place] == values if len(sorted_values) else np.zeros(len(values), bool))
+
+
+def _spans(tokens: Ints, length: int) -> Iterator[tuple[int, int]]:
+    """Cut ascending token indices into slices that each reach over at most `length` tokens of the dataset."""
+    begin = 0
+    while begin < len(tokens):
+        end = int(np.searchsorted(tokens, tokens[begin] + max(length, 1)))
+        yield begin, end
+        begin = end
+
+
+def _peaks_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
+    count, k = dataset.sizes[names.LAYER], dataset.sizes[names.K]
+    token, layer, rank = np.unravel_index(chosen, (dataset.sizes[names.TOKEN], count, k))
+    found = {name: np.full(len(chosen), np.nan) for name in ("peak_neuron", "peak_value", "peak_write")}
+    for begin, end in _spans(token, BLOCK // (count * k)):
+        here, there, at = token[begin:end], layer[begin:end], rank[begin:end]
+        for name, values in found.items():
+            values[begin:end] = dataset[name][here[0] : here[-1] + 1].values[here - here[0], there, at]
+    number = dataset["layer"].values[layer].astype(np.int64)
+    return token, number, found["peak_neuron"].astype(np.int64), found["peak_value"], found["peak_write"]
+
+
+def _rows_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
+    token, layer, neuron = (
+        dataset[name].values[chosen].astype(np.int64) for name in ("row_token", "row_layer", "row_neuron")
+    )
+    value = dataset["imported_norm"].values[chosen].astype(np.float64)
+    return token, layer, neuron, value, np.full(len(chosen), np.nan)

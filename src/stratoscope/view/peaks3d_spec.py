@@ -1,0 +1,229 @@
+"""The picture of `peaks3d` as data: which peaks, which tokens they stand on, and the limits of every scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import defaults, names
+from stratoscope.errors import InputError
+from stratoscope.view.peaks3d_levels import levels
+from stratoscope.view.peaks3d_points import Points, choose_points
+from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, number_ranges, select
+from stratoscope.view.spec import Note, ViewSpec, notes_of, provenance_of
+from stratoscope.view.tokens import readable_all
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+HEIGHTS = ("peak_write", "imported_norm", "peak_value")  # what can be drawn upwards, the default first
+MANY = 6_000  # from so many peaks on, markers are smaller
+MOST_SCENES = 4  # each holds a graphics context of its own
+_FIRST_TOKEN = Note(
+    "L05", "info", "First tokens are left out of the scale; where one is higher, it is a diamond at the top."
+)
+_TOP_K = Note("L08", "info", "Only the strongest neurons of each token and layer are recorded: absent is not zero.")
+
+
+def peaks_spec(
+    dataset: xr.Dataset,
+    *,
+    quantity: str | None = None,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    layers: LayerChoice = None,
+    span: TextChoice = None,
+    scale: names.Scale = defaults.SCALE,
+    threshold: float = defaults.THRESHOLD,
+    first_token: bool = False,
+    theme: names.Theme = defaults.THEME,
+) -> ViewSpec:
+    """The picture of `peaks3d` as data; parameters and errors as there."""
+    row = names.QUANTITIES[_height_of(dataset, quantity)]
+    if scale not in names.SCALES:
+        raise InputError(f"no scale called {scale!r}", where="scale", fix=f"Choose one of: {', '.join(names.SCALES)}.")
+    chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
+    tokens = np.sort(np.concatenate([panel.tokens for panel in chosen.panels]))
+    prompts = _Prompts(dataset, [index for panel in chosen.panels for index in panel.prompts])
+    numbers = np.asarray(dataset["layer"].values)[choose_layers(dataset["layer"].values, layers)]
+    scene = prompts.scene[prompts.row_of(dataset["prompt"].values[tokens])]
+    points = choose_points(dataset, row.name, tokens, numbers.tolist(), scene=scene, threshold=threshold)
+    if not len(points.token):
+        raise _nothing_left(points.total, threshold)
+    table, of_point = _token_table(dataset, tokens, scene, points, prompts)
+    facts: dict[str, Any] = {
+        "quantity": {"name": row.name, "label": row.label, "unit": row.unit, "formula": row.formula},
+        "shown": len(points.token),
+        "total": points.total,
+        "tokens_per_cell": points.run,
+        "left_out": chosen.left_out,
+        "layers": number_ranges(numbers.tolist()),
+        "threshold": float(threshold),
+        "scale": scale,
+        "first_token_in_limits": bool(first_token),
+    }
+    content = {
+        "index": _index_name(dataset),
+        "scenes": prompts.scenes,
+        "choice": {"label": prompts.choice_label, "names": prompts.choices},
+        "prompts": prompts.names,
+        "layers": numbers.tolist(),
+        "labels": _labels(dataset, table["token"]),
+        "total": points.total,
+        "levels": levels(points.height, points.layer, table["first"][of_point].astype(bool), _axis_title(row)),
+        "style": _style(len(points.token)),
+        "state": {"scale": scale, "first_token": bool(first_token), "theme": theme},
+    }
+    buffers = {f"token_{name}": column for name, column in table.items() if name != "token"} | {
+        "peak_token": of_point.astype("int32"),
+        "peak_layer": points.layer.astype("int32"),
+        "peak_neuron": points.neuron.astype("int32"),
+        "peak_value": points.value,
+        "peak_write": points.write,
+        "peak_height": points.height,
+    }
+    notes = (*notes_of(dataset), _TOP_K, *(() if first_token else (_FIRST_TOKEN,)))
+    title = f"{row.label[0].upper()}{row.label[1:]} by token and layer"
+    provenance = provenance_of(dataset)
+    return ViewSpec("peaks3d", title, provenance.model, content, buffers, notes, provenance, facts)
+
+
+class _Prompts:
+    """The chosen prompts: which scene each is drawn in, and what the reader can choose among.
+
+    Attributes
+    ----------
+    names
+        Id of each prompt.
+    scenes
+        Title and detail of each scene.
+    scene, choice
+        Scene and choice of each prompt, of shape (prompts,).
+    choices, choice_label
+        Classes, else prompts, that can be looked at alone, and which of the two they are.
+    """
+
+    def __init__(self, dataset: xr.Dataset, prompts: list[int]) -> None:
+        self._index = np.array(prompts)
+        ids, classes = (_texts(dataset, name, prompts) for name in ("prompt_id", "prompt_class"))
+        self.names = [identity or f"prompt {index}" for identity, index in zip(ids, prompts, strict=True)]
+        by_class = len(set(classes)) > 1
+        groups = [name or "no class" for name in classes] if by_class else self.names
+        self.choice_label = "Class" if by_class else "Prompt"
+        self.choices, self.choice = _numbered(groups)
+        if len(prompts) <= MOST_SCENES:
+            self.scene = np.arange(len(prompts))
+            self.scenes = [
+                {"title": name or identity, "detail": identity if name and name != identity else ""}
+                for name, identity in zip(classes, self.names, strict=True)
+            ]
+        elif by_class and len(self.choices) <= MOST_SCENES:
+            self.scene = self.choice
+            counts = np.bincount(self.choice)
+            self.scenes = [
+                {"title": name, "detail": f"{count} prompts, end to end"}
+                for name, count in zip(self.choices, counts.tolist(), strict=True)
+            ]
+        else:
+            self.scene = np.zeros(len(prompts), np.int64)
+            self.scenes = [{"title": f"{len(prompts)} prompts, end to end", "detail": ""}]
+
+    def row_of(self, prompt: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Place among the chosen prompts of each index on the prompt axis."""
+        order = np.argsort(self._index)
+        return order[np.searchsorted(self._index[order], prompt)]
+
+
+def _token_table(
+    dataset: xr.Dataset, tokens: NDArray[np.int64], scene: NDArray[np.int64], points: Points, prompts: _Prompts
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+    """Columns of the tokens that bear a drawn peak, and the row of each peak in them.
+
+    `place` counts the tokens of a scene in reading order; `rank` is the token's place in the order of texts.
+    """
+    place = np.empty(len(tokens), np.int64)
+    for one in np.unique(scene):
+        place[scene == one] = np.arange(np.count_nonzero(scene == one))
+    bearing, of_point = np.unique(points.token, return_inverse=True)
+    here = np.searchsorted(tokens, bearing)
+    prompt = dataset["prompt"].values
+    row = prompts.row_of(prompt[bearing])
+    starts = np.searchsorted(prompt, prompt[bearing])
+    texts = [str(text) for text in dataset["text"].values[bearing]]
+    rank = np.empty(len(bearing), np.int64)
+    rank[sorted(range(len(texts)), key=lambda index: (texts[index].strip(" ▁Ġ").casefold(), texts[index], index))] = (
+        np.arange(len(texts))
+    )
+    table = {
+        "token": bearing,
+        "place": place[here].astype("int32"),
+        "position": dataset["position"].values[bearing].astype("int32"),
+        "scene": scene[here].astype("int32"),
+        "choice": prompts.choice[row].astype("int32"),
+        "prompt": row.astype("int32"),
+        "first": (bearing == starts).astype("uint8"),
+        "rank": rank.astype("int32"),
+    }
+    return table, of_point
+
+
+def _axis_title(row: names.Quantity) -> str:
+    return row.label if row.unit in ("1", "as imported") else f"{row.label} ({row.unit})"
+
+
+def _style(points: int) -> dict[str, Any]:
+    """Numbers that every renderer draws by."""
+    return {
+        "roof": 1.04,  # where a peak above the ceiling is drawn, as a share of the height
+        "sizes": [1.5, 8.0] if points >= MANY else [2.5, 13.0],  # pixels of the lowest and the highest peak
+        "stem_opacity": 0.35 if points >= MANY else 0.6,
+        "token_labels": 24,  # of all scenes together
+        "layer_labels": 8,
+    }
+
+
+def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
+    there = [name for name in HEIGHTS if name in dataset]
+    if not there:
+        raise InputError(
+            "there are no peaks in it",
+            where="trace",
+            fix="Record them: stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE",
+        )
+    if quantity is not None and quantity not in there:
+        raise InputError(
+            f"no peaks of {quantity!r}", where="quantity", fix=f"What can be drawn upwards: {', '.join(there)}."
+        )
+    return quantity or there[0]
+
+
+def _nothing_left(total: int, threshold: float) -> InputError:
+    if total:
+        return InputError(f"no peak is as high as {threshold:g}", where="threshold", fix="Choose a lower threshold.")
+    return InputError("there is no peak in these prompts and layers", where="trace", fix="Choose others.")
+
+
+def _index_name(dataset: xr.Dataset) -> str:
+    """What the number of a peak is an index of."""
+    axis = dataset.attrs.get("axis", "neuron")
+    return "index" if axis == "unknown" else str(axis)
+
+
+def _labels(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> list[str]:
+    texts = [str(text) for text in dataset["text"].values[tokens]]
+    return readable_all(texts, spelling=str(dataset.attrs.get("token_spelling", "text")))
+
+
+def _texts(dataset: xr.Dataset, name: str, prompts: list[int]) -> list[str]:
+    if name not in dataset.coords:
+        return [""] * len(prompts)
+    return [str(text) for text in dataset[name].values[prompts]]
+
+
+def _numbered(items: list[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Distinct items in order of appearance, and the number of each item among them."""
+    distinct = list(dict.fromkeys(items))
+    return distinct, np.array([distinct.index(item) for item in items])
