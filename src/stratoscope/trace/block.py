@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -104,19 +105,19 @@ class BlockPlan:
         rows = len(block.arrays["row_token"]) if "row_token" in numeric else 0
         lengths = {PROMPT: len(block.texts["prompt_id"]), TOKEN: len(block.texts["text"]), ROW: rows}
         for column, dim in self.texts.items():
-            _check(len(block.texts[column]) == lengths[dim], column, f"must have {lengths[dim]} texts, one per {dim}")
+            if len(block.texts[column]) != lengths[dim]:
+                _refuse(column, f"has {len(block.texts[column])} texts instead of {lengths[dim]}, one per {dim}")
         for name, layout in numeric.items():
             _check_array(block.arrays[name], layout, layout.shape(self.sizes, lengths[layout.dims[0]]))
         _check_prompts(block.arrays["prompt"], lengths[PROMPT])
         if rows:
             _check_range(block.arrays["row_token"], "row_token", 0, lengths[TOKEN] - 1)
-            known = bool(np.isin(block.arrays["row_layer"], self.axes[LAYER]).all())
-            _check(known, "row_layer", "holds a block number that is not on the trace's layer axis")
+            if not np.isin(block.arrays["row_layer"], self.axes[LAYER]).all():
+                _refuse("row_layer", "holds a block number that is not on the trace's layer axis")
 
 
-def _check(holds: bool, name: str, what: str) -> None:
-    if not holds:
-        raise TraceError(f"a block's '{name}' {what}", fix=_FIX)
+def _refuse(name: str, what: str) -> NoReturn:
+    raise TraceError(f"a block's '{name}' {what}", fix=_FIX)
 
 
 def _check_names(kind: str, given: Mapping[str, object], wanted: Mapping[str, object]) -> None:
@@ -128,27 +129,26 @@ def _check_names(kind: str, given: Mapping[str, object], wanted: Mapping[str, ob
 
 
 def _check_array(values: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> None:
-    _check(isinstance(values, np.ndarray), layout.name, "must be a NumPy array")
-    wanted = " × ".join(layout.dims)
-    _check(values.shape == shape, layout.name, f"has shape {values.shape} instead of {shape} ({wanted})")
+    if not isinstance(values, np.ndarray):
+        _refuse(layout.name, "must be a NumPy array")
+    if values.shape != shape:
+        _refuse(layout.name, f"has shape {values.shape} instead of {shape} ({' × '.join(layout.dims)})")
     target = np.dtype(layout.dtype)
-    if target.kind == "f":
-        _check(np.can_cast(values.dtype, target, "safe"), layout.name, f"is {values.dtype}, which {target} cannot hold")
-    else:
-        _check(values.dtype.kind in "iu", layout.name, f"is {values.dtype} instead of {target}")
+    if target.kind == "f" and not np.can_cast(values.dtype, target, "safe"):
+        _refuse(layout.name, f"is {values.dtype}, which {target} cannot hold")
+    if target.kind == "i" and values.dtype.kind not in "iu":
+        _refuse(layout.name, f"is {values.dtype} instead of {target}")
+    if target.kind == "i" and values.dtype != target:
         _check_range(values, layout.name, np.iinfo(target).min, np.iinfo(target).max)
 
 
 def _check_range(values: np.ndarray, name: str, low: int, high: int) -> None:
-    holds = values.size == 0 or (low <= int(values.min()) and int(values.max()) <= high)
-    _check(holds, name, f"has values outside {low} … {high}")
+    if values.size and not (low <= int(values.min()) and int(values.max()) <= high):
+        _refuse(name, f"has values outside {low} … {high}")
 
 
 def _check_prompts(prompt: np.ndarray, prompts: int) -> None:
     steps = np.diff(prompt.astype(np.int64), prepend=-1, append=prompts)
-    inner = steps[:-1]
-    _check(
-        bool((steps[:1] == 1).all() and ((inner == 0) | (inner == 1)).all() and steps[-1] == 1),
-        "prompt",
-        f"must count the block's {prompts} prompts 0, 0, …, 1, … without a gap, each with at least one token",
-    )
+    within = (steps[1:-1] == 0) | (steps[1:-1] == 1)
+    if not (prompts and steps[0] == 1 and steps[-1] == 1 and within.all()):
+        _refuse("prompt", f"must count the block's {prompts} prompts 0, 0, …, 1, … in order, each with a token")

@@ -34,6 +34,7 @@ class SafeStore(LocalStore):
         super().__init__(document.path, read_only=True)
         self._arrays = document.arrays
         self._root_document = document.to_bytes()
+        self._folder = self.root.stat().st_ino
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -52,7 +53,13 @@ class SafeStore(LocalStore):
         if name not in self._arrays or chunk_index(file_name) is None:
             return None
         content = await asyncio.to_thread(_read_chunk, self.root / key, self._arrays[name])
+        self._refuse_replaced()
         return prototype.buffer.from_bytes(content)
+
+    def _refuse_replaced(self) -> None:
+        """A trace that was overwritten since must not lend its chunks to the one that was opened."""
+        if not self.root.exists() or self.root.stat().st_ino != self._folder:
+            raise TraceError("was replaced since it was opened", where=str(self.root), fix="Open it again.")
 
 
 def _read_chunk(path: Path, array: ArrayDocument) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 ROOT_DOCUMENT = "zarr.json"
+_SYNC_THREADS = 8
 PARTIAL = ".partial"  # what a stopped writer may leave; never read
 
 
@@ -34,6 +36,12 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Make many files durable: side by side, so that the disk can do it in a few strokes."""
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        list(pool.map(sync_file, paths))
 
 
 def replace_path(source: Path, target: Path) -> None:
@@ -83,13 +91,11 @@ class StagingStore(LocalStore):
 
     def publish(self) -> None:
         """Make everything staged durable and put it in place."""
-        for partial in self._staged.values():
-            sync_file(partial)
+        sync_files(self._staged.values())
         for key, partial in self._staged.items():
             replace_path(partial, self.root / key)
         folders = {(self.root / key).parent for key in self._staged}
-        for folder in sorted(folders | ({self.root} if folders else set())):
-            sync_file(folder)
+        sync_files(folders | ({self.root} if folders else set()))
         self._staged.clear()
 
     def discard(self) -> None:

@@ -132,7 +132,7 @@ class TraceWriter:
         self._store.write_root(self._attrs)  # so that the folder is known to be ours from the start
         self._columns = {name: Column(self._create_array(layout)) for name, layout in self._plan.layouts.items()}
         for name, values in self._plan.axes.items():
-            self._columns[name].stage([values])
+            self._columns.pop(name).stage([values])
 
     def _resume(self, attrs: dict[str, Any]) -> None:
         document = read_document(self.path)
@@ -144,7 +144,8 @@ class TraceWriter:
             self._create_array(layout, document.length(name))
         self._refuse_other_layout(document)
         remove_leftovers(document)
-        self._columns = {name: Column(_open_array(self._store, name)) for name in self._plan.layouts}
+        growing = self._plan.layouts.keys() - self._plan.axes.keys()
+        self._columns = {name: Column(_open_array(self._store, name)) for name in sorted(growing)}
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
         if not self.complete:
             self._attrs["resumed"] = [*self._attrs.get("resumed", []), {"at": _now(), "software": _software()}]
@@ -256,7 +257,7 @@ class TraceWriter:
         self._usable = False  # until it is known to have worked
         with _disk_errors(self.path):
             for name, column in self._columns.items():
-                column.stage([prepared.arrays[name] for prepared in self._pending if name in prepared.arrays])
+                column.stage([prepared.arrays.pop(name) for prepared in self._pending])  # frees memory on the way
             if not self._placed or attrs["state"] == COMPLETE:
                 self._store.stage_documents()
             self._store.publish()
@@ -364,6 +365,8 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         raise TraceError(
             f"this Dataset has no '{missing[0]}'", fix="Give one that open_trace, simulate or import made."
         )
+    if DEPTH in dataset.coords and not np.array_equal(dataset[DEPTH], np.arange(dataset.sizes[DEPTH])):
+        raise TraceError("this Dataset holds only a part of the 'depth' axis", fix="Keep it whole.")
     variables = [name for name in names.QUANTITIES if name in dataset]
     rows = [str(name) for name in dataset.variables if schema.text_dimension(str(name)) == ROW]
     with TraceWriter(
@@ -372,7 +375,7 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         layers=dataset[LAYER].values.tolist(),
         sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in (HEAD, K, NEURON, DEPTH)},
         variables=variables,
-        row_columns=[dataset[f"column_{number}"].attrs["column"] for number in range(len(rows))],
+        row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
         overwrite=overwrite,
         at_once=True,
     ) as writer:
