@@ -13,8 +13,9 @@ QUANTITY = "mlp_out_norm"
 THEME: Theme = "light"
 SCALE: Scale = "robust"
 HEAD = "mean"
+THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
 
 COMMIT_SECONDS = 2.0  # a trace being recorded is committed about this often …
 COMMIT_SHARE = 0.02  # … but commits never take more than this share of the time …
-COMMIT_BYTES = 256 * 2**20  # … and no more than this much waits in memory
+COMMIT_BYTES = 128 * 2**20  # … and no more than this much waits in memory
