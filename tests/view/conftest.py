@@ -52,7 +52,7 @@ def make_trace(
             "position": ("token", position),
             "token_id": ("token", np.full(tokens, -1, "int32")),
             "span": ("token", np.array([_span(word) for word in words], "int8")),
-            "text": ("token", np.array(words, dtype=object)),
+            "text": xr.Variable(("token",), np.array(words, dtype=object), fastpath=True),  # keeps byte fragments
             "prompt_id": ("prompt", np.array([f"p{index}" for index in range(prompts)], dtype=object)),
             "prompt_class": ("prompt", _text(classes or ("critical", "neutral") * prompts, prompts)),
             "pair": ("prompt", _text(pairs or ("",) * prompts, prompts)),

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stratoscope.errors import InputError
 
-SEQUENTIAL = ("#00204c", "#213d6b", "#4c556c", "#666970", "#7f7c75", "#9b9070", "#bba764", "#dcc14e", "#ffea46")
+SEQUENTIAL = ("#0a1a40", "#14376b", "#2f5583", "#567187", "#818a82", "#aca270", "#d6bd58", "#f5d95c", "#fff09a")
 DIVERGING = ("#0b3c78", "#2f6fb0", "#7fb0dc", "#c9dff0", "#f7f7f5", "#f6d9bd", "#e9a264", "#c0641b", "#743605")
 STEPS = 256
 
@@ -37,20 +37,35 @@ _TO_LAB = np.array(
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a page, as `#rrggbb`: paper, text, fainter text (still 4.5:1), hairlines, missing data, accent."""
+    """The colours of a page, as `#rrggbb`.
+
+    Attributes
+    ----------
+    paper, ink, muted, faint
+        Ground, text, less important text, dimmed labels; every text reads at 4.5:1 or better.
+    line, missing, missing_line
+        Hairlines; the ground and the hatching of what was not recorded.
+    accent
+        The one colour for marks.
+    ring, ring_halo
+        Rings around spikes, on any colour of a map.
+    """
 
     name: str
     paper: str
     ink: str
     muted: str
+    faint: str
     line: str
     missing: str
     missing_line: str
     accent: str
+    ring: str = "#c42550"
+    ring_halo: str = "#ffffff"
 
 
-LIGHT = Theme("light", "#ffffff", "#1b1f24", "#626a73", "#c9ced4", "#eceef0", "#b4bac1", "#c42550")
-DARK = Theme("dark", "#14171b", "#eceff2", "#9aa3ad", "#3c434b", "#23282e", "#565e67", "#ff7f9c")
+LIGHT = Theme("light", "#ffffff", "#1b1f24", "#59616a", "#737b84", "#c9ced4", "#eceef0", "#b4bac1", "#c42550")
+DARK = Theme("dark", "#14171b", "#eceff2", "#a9b1ba", "#868f99", "#4a525b", "#23282e", "#565e67", "#ff7f9c")
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 

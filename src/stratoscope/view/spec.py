@@ -51,11 +51,13 @@ class ViewSpec:
     title, subtitle
         Words above the picture.
     content
-        What the kind needs, JSON-able: panels, scales, limits, labels. Arrays are named here and held in `buffers`.
+        What is drawn, JSON-able: panels, scales, limits, labels. Arrays are named here and held in `buffers`.
     buffers
         Arrays by name.
     notes, provenance
         What every renderer writes in the footer and stores in the file.
+    facts
+        How the numbers became a picture (scale, limits, pooling, what was left out), JSON-able; stored in the file.
     """
 
     kind: str
@@ -65,22 +67,27 @@ class ViewSpec:
     buffers: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
-        """What a file of this picture says about itself, under the key `stratoscope`: all but the arrays' contents."""
+        """What a file of this picture says about itself, under the key `stratoscope`."""
         return {
             "view_version": SPEC_VERSION,
             "kind": self.kind,
             "title": self.title,
             "subtitle": self.subtitle,
-            "content": dict(self.content),
+            "facts": dict(self.facts),
             "notes": [asdict(note) for note in self.notes],
             "provenance": asdict(self.provenance),
         }
 
     def to_json(self) -> str:
-        """`metadata` as one line of JSON; equal specs give equal text."""
-        return json.dumps(self.metadata(), ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=_plain)
+        """`metadata` and `content` as one line of JSON; equal specs give equal text."""
+        return _compact(self.metadata() | {"content": dict(self.content)})
+
+    def metadata_json(self) -> str:
+        """`metadata` as one line of JSON."""
+        return _compact(self.metadata())
 
     def to_bytes(self) -> bytes:
         """The whole spec: a header line, the JSON's length and text, then the buffers, little-endian, 8-byte aligned."""  # noqa: E501
@@ -90,9 +97,7 @@ class ViewSpec:
             index[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": offset}
             offset += -(-array.nbytes // 8) * 8
         document = json.loads(self.to_json()) | {"buffers": index}
-        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode(
-            "utf-8", "surrogatepass"
-        )
+        text = _compact(document).encode()
         text += b" " * (-(len(_MAGIC) + 8 + len(text)) % 8)
         body = b"".join(array.tobytes() + bytes(-array.nbytes % 8) for array in arrays.values())
         return _MAGIC + len(text).to_bytes(8, "little") + text + body
@@ -104,7 +109,7 @@ class ViewSpec:
             raise ValueError("these bytes are no ViewSpec")
         start = len(_MAGIC) + 8
         length = int.from_bytes(data[len(_MAGIC) : start], "little")
-        document = json.loads(data[start : start + length].decode("utf-8", "surrogatepass"))
+        document = json.loads(data[start : start + length].decode())
         buffers = {
             name: np.frombuffer(
                 data, entry["dtype"], int(np.prod(entry["shape"])), start + length + entry["offset"]
@@ -119,6 +124,7 @@ class ViewSpec:
             buffers,
             tuple(Note(**note) for note in document["notes"]),
             Provenance(**document["provenance"]),
+            document["facts"],
         )
 
 
@@ -151,6 +157,10 @@ def public_name(name: str) -> str:
 
 def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+
+
+def _compact(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":"), sort_keys=True, default=_plain)
 
 
 def _plain(value: Any) -> Any:

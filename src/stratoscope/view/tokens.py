@@ -13,17 +13,15 @@ from collections.abc import Callable, Iterable
 EMPTY = "∅"
 WIDTH = 14  # characters of a label; longer ones lose their middle
 _RUN = 4  # so many equal blanks are counted instead of repeated
-_FIRST_STRONG_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
+_FIRST_STRONG_ISOLATE, _POP_ISOLATE = _ISOLATES = "\u2068\u2069"
 _BLANKS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs")
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # they shape the visible characters beside them
 
-HasGlyph = Callable[[str], bool]
 
-
-def readable(text: str, *, spelling: str = "text", width: int = WIDTH, has_glyph: HasGlyph | None = None) -> str:
+def readable(text: str, *, spelling: str = "text", width: int = WIDTH) -> str:
     """The label of one token.
 
     Parameters
@@ -34,9 +32,6 @@ def readable(text: str, *, spelling: str = "text", width: int = WIDTH, has_glyph
         "text": `text` is what the token stands for. "tokenizer": as a tokenizer spells it (`▁Explain`, `<0x0A>`).
     width
         The most characters of a label; a longer one is shortened in the middle.
-    has_glyph
-        Whether the font that will draw the label has a character; one it lacks is written as its code point. None
-        for pages, where the browser finds a font.
 
     Returns
     -------
@@ -49,15 +44,24 @@ def readable(text: str, *, spelling: str = "text", width: int = WIDTH, has_glyph
     if not text:
         return EMPTY
     head, core, tail = _split_blanks(text)
-    parts = [*_blanks(head), *_visible(core, has_glyph), *_blanks(tail)]
+    parts = [*_blanks(head), *_visible(core), *_blanks(tail)]
     return isolate(_shorten(parts, width))
 
 
-def readable_all(
-    texts: Iterable[str], *, spelling: str = "text", width: int = WIDTH, has_glyph: HasGlyph | None = None
-) -> list[str]:
+def readable_all(texts: Iterable[str], *, spelling: str = "text", width: int = WIDTH) -> list[str]:
     """`readable` of each text."""
-    return [readable(text, spelling=spelling, width=width, has_glyph=has_glyph) for text in texts]
+    return [readable(text, spelling=spelling, width=width) for text in texts]
+
+
+def drawable(label: str, has_glyph: Callable[[str], bool], *, width: int = WIDTH) -> str:
+    """A label for a renderer that has only some fonts: a glyph that none of them has becomes its code point."""
+    if all(has_glyph(char) or char in _ISOLATES for char in label):
+        return label
+    parts: list[str] = []
+    for char in label.strip(_ISOLATES):
+        code = ord(char) - 0x2400 if "\u2400" <= char < "\u2420" else ord(char)
+        _append(parts, char if has_glyph(char) else _code_point(code))
+    return isolate(_shorten(parts, width))
 
 
 def html_label(label: str) -> str:
@@ -95,36 +99,37 @@ def _blanks(run: str) -> list[str]:
     return [_BLANKS[blank] for blank in run]
 
 
-def _visible(core: str, has_glyph: HasGlyph | None) -> list[str]:
-    """Each character, or each run of line breaks or tabs, as something that can be seen; one entry never to be cut."""
+def _visible(core: str) -> list[str]:
+    """Each character, or each run of line breaks or tabs, as something that can be seen; no entry is ever cut."""
     parts: list[str] = []
-    for run in re.findall(r"\n+|\t+|\r+|.", core, flags=re.DOTALL):
-        if run[0] in "\n\t" and len(run) >= _RUN:
+    for run in re.findall(r"\n+|\t+|.", core, flags=re.DOTALL):
+        if run[0] in "\n\t":
             parts += _blanks(run)
-            continue
-        for char in run:
-            part = _character(char, has_glyph, first=not parts)
-            apart = " " if parts and _is_code_point(part) and _is_code_point(parts[-1]) else ""
-            parts.append(apart + part)
+        else:
+            _append(parts, _character(run, first=not parts))
     return parts
 
 
-def _character(char: str, has_glyph: HasGlyph | None, *, first: bool) -> str:
+def _append(parts: list[str], part: str) -> None:
+    """Add a part, set apart from the one before it where both are code points."""
+    apart = " " if parts and part.startswith("U+") and parts[-1].lstrip().startswith("U+") else ""
+    parts.append(apart + part)
+
+
+def _character(char: str, *, first: bool) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte that is no character by itself
         return f"⟨{code - 0xDC00:02X}⟩"
-    shown = _picture(char)
-    drawable = has_glyph is None or all(has_glyph(part) for part in shown)
-    if _hidden(char, has_glyph) or not drawable:
+    if _hidden(char):
         return _code_point(code)
     if first and unicodedata.combining(char):
-        return f"◌{shown}"
-    return shown
+        return f"◌{char}"
+    return _picture(char)
 
 
 def _picture(char: str) -> str:
     """What stands for a blank or a control character."""
-    if char in _BLANKS and char != " ":
+    if char in _BLANKS and char != " ":  # a blank inside a token stays a blank
         return _BLANKS[char]
     code = ord(char)
     if code < 0x20:
@@ -132,21 +137,15 @@ def _picture(char: str) -> str:
     return "␡" if code == 0x7F else char
 
 
-def _hidden(char: str, has_glyph: HasGlyph | None) -> bool:
+def _hidden(char: str) -> bool:
     """Whether a character would leave no mark, or reorder what is around it."""
-    if char == " " or char in _BLANKS or ord(char) < 0x20 or ord(char) == 0x7F:
-        return False
-    if has_glyph is None and char in _JOINERS:
+    if char in _BLANKS or char in _JOINERS or ord(char) < 0x20 or ord(char) == 0x7F:
         return False
     return unicodedata.category(char) in _INVISIBLE or 0xD800 <= ord(char) <= 0xDFFF
 
 
 def _code_point(code: int) -> str:
     return f"U+{code:04X}"
-
-
-def _is_code_point(part: str) -> bool:
-    return part.lstrip().startswith("U+")
 
 
 def _shorten(parts: list[str], width: int) -> str:
@@ -159,7 +158,7 @@ def _shorten(parts: list[str], width: int) -> str:
     tail = _take(parts[len(head) :][::-1], room - len("".join(head)))[::-1]
     while tail and unicodedata.combining(tail[0][0]):  # a mark belongs to the letter before it
         tail = tail[1:]
-    return "".join(head) + "…" + "".join(tail)
+    return "".join(head) + "…" + "".join(tail).lstrip(" ")
 
 
 def _take(parts: list[str], room: int) -> list[str]:

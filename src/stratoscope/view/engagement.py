@@ -1,0 +1,135 @@
+"""Which layers engage with which tokens, and how attention cascades: five quantities side by side."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from stratoscope import defaults, names
+from stratoscope.view.grid import Strip, build
+from stratoscope.view.spec import ViewSpec
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.view.inputs import Inputs
+    from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
+
+QUANTITIES = ("mlp_write_ratio", "attn_write_ratio", "attn_received_nosink", "attn_entropy_nosink", "attn_first")
+MOST_UNPOOLED = 600  # tokens that are drawn one by one
+
+
+def engagement(
+    inputs: Inputs,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    layers: LayerChoice = None,
+    span: TextChoice = None,
+    scale: names.Scale = defaults.SCALE,
+    head: str | int = defaults.HEAD,
+    first_token: bool = False,
+    theme: names.Theme = defaults.THEME,
+    overwrite: bool = False,
+) -> Any:
+    """Draw how strongly MLP and attention write, how much attention each token receives, and how focused it is.
+
+    The quantities are `mlp_write_ratio`, `attn_write_ratio`, `attn_received_nosink`, `attn_entropy_nosink` and
+    `attn_first`, each on a scale of its own that all prompts share. An input without some of them is drawn as far as it
+    goes, with the command that records the rest.
+
+    Parameters
+    ----------
+    head
+        "mean" or "max" over the heads, or the number of one head.
+    inputs, out, prompt, prompt_class, all_prompts, layers, span, scale, first_token, theme, overwrite
+        As in `heatmap`.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes
+        One for each map, in reading order.
+
+    Raises
+    ------
+    InputError
+        Something asked for is not there, or `out` cannot be written.
+    """
+    from stratoscope.view.render import render
+
+    def describe() -> ViewSpec:
+        from stratoscope.view.inputs import open_input
+
+        return engagement_spec(
+            open_input(inputs),
+            prompt=prompt,
+            prompt_class=prompt_class,
+            all_prompts=all_prompts,
+            layers=layers,
+            span=span,
+            scale=scale,
+            head=head,
+            first_token=first_token,
+        )
+
+    return render(describe, out, theme=theme, overwrite=overwrite, always_array=True)
+
+
+def engagement_spec(
+    dataset: xr.Dataset,
+    *,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    layers: LayerChoice = None,
+    span: TextChoice = None,
+    scale: names.Scale = defaults.SCALE,
+    head: str | int = defaults.HEAD,
+    first_token: bool = False,
+) -> ViewSpec:
+    """The ViewSpec of `engagement`; the parameters are the same."""
+    from stratoscope.view import values
+    from stratoscope.view.panels import subtitle, token_panels
+    from stratoscope.view.select import choose_layers, select
+    from stratoscope.view.spec import notes_of, provenance_of
+
+    present = [name for name in QUANTITIES if name in dataset]
+    missing = [name for name in QUANTITIES if name not in dataset]
+    if not present:
+        present = [values.default_quantity(dataset)]
+    chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
+    kind, numbers = values.row_numbers(dataset, present[0])
+    rows = choose_layers(numbers, layers, kind=kind)
+    panels = token_panels(dataset, chosen.panels)
+    strips = [
+        Strip(
+            values.describe(dataset, name, rows, head=head),
+            [values.table(dataset, name, panel.tokens, rows, head=head) for panel in chosen.panels],
+            [panel.thin for panel in panels] if name.startswith("attn_received") else [],
+        )
+        for name in present
+    ]
+    return build(
+        "engagement",
+        "Which layers engage with which tokens",
+        subtitle(dataset, chosen),
+        [panel.tokens for panel in panels],
+        strips,
+        choice=scale,
+        first_token=first_token,
+        notes=notes_of(dataset),
+        provenance=provenance_of(dataset),
+        left_out=chosen.left_out,
+        missing=[names.QUANTITIES[name].label for name in missing],
+        advice=_advice(missing),
+        most_unpooled=MOST_UNPOOLED,
+    )
+
+
+def _advice(missing: list[str]) -> str:
+    """The command that records what is missing."""
+    groups = dict.fromkeys(names.QUANTITIES[name].group for name in missing)
+    wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
+    return f"Record it: stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE" if missing else ""

@@ -1,0 +1,103 @@
+"""How wide a text is, and which characters can be drawn: matplotlib's own font first, then what is installed for more."""  # noqa: E501
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
+
+FAMILY = "DejaVu Sans"  # comes with matplotlib, so pictures look alike everywhere
+FALLBACKS = (  # widespread families with scripts that it lacks; used only where installed
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "WenQuanYi Micro Hei",
+    "Arial Unicode MS",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Nirmala UI",
+    "Noto Emoji",
+    "Segoe UI Symbol",
+)
+_POINTS_PER_INCH = 72
+_SUBPIXELS = 64  # FreeType measures in 1/64 of a point
+
+
+@cache
+def families() -> list[str]:
+    """The family that every text is set in, and the installed ones that help it out."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return [FAMILY, *(name for name in FALLBACKS if name in installed)]
+
+
+def has_glyph(char: str) -> bool:
+    """Whether a character can be drawn."""
+    code = ord(char)
+    return code in _characters(FAMILY) or any(code in _characters(name) for name in families()[1:])
+
+
+def width(text: str, size: float, *, bold: bool = False) -> float:
+    """Width in inches of a line of text at a size in points."""
+    return _width_at_100(text, bold) * size / 100
+
+
+def height(size: float) -> float:
+    """Height in inches of a line of text, ascenders and descenders included."""
+    return 1.17 * size / _POINTS_PER_INCH
+
+
+def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str]:
+    """The text in lines that fit into `room` inches, broken between words; a longer word has its middle left out."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and width(joined, size, bold=bold) <= room:
+            lines[-1] = joined
+        else:
+            lines.append(fit(word, size, room, bold=bold))
+    return lines
+
+
+def fit(text: str, size: float, room: float, *, bold: bool = False) -> str:
+    """The text, or as much of its two ends as fits into `room` inches."""
+    kept = len(text)
+    short = text
+    while width(short, size, bold=bold) > room and kept > 2:
+        kept -= 1
+        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    return short
+
+
+@cache
+def _width_at_100(text: str, bold: bool) -> float:
+    """Width in inches at 100 points, where hinting rounds nothing noticeable."""
+    font = _font(bold)
+    font.set_size(100, _POINTS_PER_INCH)
+    font.set_text(text, 0.0)
+    return float(font.get_width_height()[0]) / _SUBPIXELS / _POINTS_PER_INCH
+
+
+@cache
+def _font(bold: bool) -> FT2Font:
+    from matplotlib.font_manager import get_font
+
+    return get_font([_path(name, bold) for name in families()])
+
+
+@cache
+def _characters(family: str) -> frozenset[int]:
+    from matplotlib.font_manager import get_font
+
+    return frozenset(get_font(_path(family, False)).get_charmap())
+
+
+def _path(family: str, bold: bool) -> str:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    return str(findfont(FontProperties(family=[family], weight="bold" if bold else "normal")))

@@ -1,0 +1,56 @@
+"""The footer of a picture: what was done, what to know, and where the numbers come from."""
+
+from __future__ import annotations
+
+from stratoscope import names
+from stratoscope.view import fonts
+from stratoscope.view.palette import Theme
+from stratoscope.view.sheet import Box, Item, Text
+from stratoscope.view.spec import Provenance, ViewSpec
+
+_SIZE = 6.8  # points
+_LEADING = 0.128
+_TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
+
+
+def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tuple[list[Item], float]:
+    """The items of a footer whose top left corner is (x, y), and its height."""
+    items: list[Item] = [Box(x, y, width, 0.006, fill=theme.line)]
+    cursor = y + 0.08
+    for line in fonts.wrap(said(spec), _SIZE, width):
+        items.append(Text(x, cursor, line, _SIZE, theme.muted))
+        cursor += _LEADING
+    for note in spec.notes:
+        if note.severity != "info":
+            for line in fonts.wrap(f"{note.text} [{note.id}]", _SIZE, width, bold=True):
+                items.append(Text(x, cursor, line, _SIZE, theme.ink, bold=True))
+                cursor += _LEADING
+    cursor += 0.03
+    tag = _TAGS.get(spec.provenance.source, "")
+    colour = theme.muted if spec.provenance.source == names.REAL else theme.accent
+    items.append(Text(x, cursor, tag, _SIZE, colour, bold=True))
+    left = x + fonts.width(tag, _SIZE, bold=True) + 0.08
+    for line in fonts.wrap(source(spec.provenance), _SIZE, x + width - left):
+        items.append(Text(left, cursor, line, _SIZE, theme.muted))
+        cursor += _LEADING
+    return items, cursor - y
+
+
+def said(spec: ViewSpec) -> str:
+    """The notes that explain the picture, as one paragraph; warnings stand apart."""
+    grouped: dict[str, list[str]] = {}
+    for note in spec.notes:
+        if note.severity == "info":
+            grouped.setdefault(note.id, []).append(note.text)
+    return " ".join(f"{' '.join(texts)} [{identity}]" for identity, texts in grouped.items())
+
+
+def source(provenance: Provenance) -> str:
+    """Model, trace, receipt and software in one line."""
+    parts = [
+        provenance.model,
+        f"trace {provenance.uuid[:8]}" if provenance.uuid else "",
+        provenance.receipt,
+        provenance.software,
+    ]
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,211 @@
+"""Activity by token and layer: of a trace, of CSV files, or of a bare array."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope import defaults, names
+from stratoscope.view.grid import Strip, Tokens, build
+from stratoscope.view.spec import ViewSpec
+from stratoscope.view.values import Floats, Quantity
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.view.inputs import Inputs
+    from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
+
+
+def heatmap(
+    inputs: Inputs,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    quantity: str | None = None,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    layers: LayerChoice = None,
+    span: TextChoice = None,
+    scale: names.Scale = defaults.SCALE,
+    first_token: bool = False,
+    theme: names.Theme = defaults.THEME,
+    overwrite: bool = False,
+) -> Any:
+    """Draw a quantity by token and layer.
+
+    Columns are tokens in reading order, rows are layers, layer 0 at the bottom. Of many prompts the first pair is drawn
+    (else the first prompt of each class), side by side on one scale. Up to 1,500 tokens are wrapped like lines of text;
+    more are pooled by maximum.
+
+    Parameters
+    ----------
+    inputs
+        A trace, one or several CSV files, or a Dataset.
+    out
+        A .png, .svg or .pdf file to write. None writes nothing.
+    quantity
+        A name of `names.QUANTITIES` that the input has. Without it `mlp_out_norm`, of CSV files the mean of
+        `imported_norm` over the rows of each token and layer. Heads are averaged; of peaks the strongest is drawn.
+    prompt
+        Prompts by id or index, instead of the first pair.
+    prompt_class
+        Only prompts of these classes.
+    all_prompts
+        Every prompt, end to end.
+    layers
+        "22-31,0" or numbers; of `resid_norm` depths.
+    span
+        Only tokens of these spans.
+    scale
+        "robust": limits at the 1 % and 99 % quantiles of the cells, on the quantity's own scale (logarithmic for norms
+        and ratios, linear for shares, zero-centred where signed). "per-layer": the same for each layer by itself.
+        "linear", "log": that scale, limits at the extremes.
+    first_token
+        Whether the first token of each prompt takes part in the limits.
+    theme
+        "light" or "dark".
+    overwrite
+        Whether `out` may be replaced.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or ndarray of them
+        One for each map, in reading order.
+
+    Raises
+    ------
+    InputError
+        Something asked for is not there, or `out` cannot be written.
+    """
+    from stratoscope.view.render import render
+
+    def describe() -> ViewSpec:
+        from stratoscope.view.inputs import open_input
+
+        return heatmap_spec(
+            open_input(inputs),
+            quantity=quantity,
+            prompt=prompt,
+            prompt_class=prompt_class,
+            all_prompts=all_prompts,
+            layers=layers,
+            span=span,
+            scale=scale,
+            first_token=first_token,
+        )
+
+    return render(describe, out, theme=theme, overwrite=overwrite)
+
+
+def heatmap_spec(
+    dataset: xr.Dataset,
+    *,
+    quantity: str | None = None,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    layers: LayerChoice = None,
+    span: TextChoice = None,
+    scale: names.Scale = defaults.SCALE,
+    first_token: bool = False,
+) -> ViewSpec:
+    """The ViewSpec of `heatmap`; the parameters are the same."""
+    from stratoscope.view import values
+    from stratoscope.view.panels import subtitle, token_panels
+    from stratoscope.view.select import choose_layers, select
+    from stratoscope.view.spec import notes_of, provenance_of
+
+    name = quantity or values.default_quantity(dataset)
+    values.check_quantity(dataset, name)
+    chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
+    kind, numbers = values.row_numbers(dataset, name)
+    rows = choose_layers(numbers, layers, kind=kind)
+    described = values.describe(dataset, name, rows)
+    panels = token_panels(dataset, chosen.panels)
+    tables = [values.table(dataset, name, panel.tokens, rows) for panel in chosen.panels]
+    thin = [panel.thin for panel in panels] if name.startswith("attn_received") else []
+    return build(
+        "heatmap",
+        title_of(described),
+        subtitle(dataset, chosen),
+        [panel.tokens for panel in panels],
+        [Strip(described, tables, thin)],
+        choice=scale,
+        first_token=first_token,
+        notes=notes_of(dataset),
+        provenance=provenance_of(dataset),
+        left_out=chosen.left_out,
+    )
+
+
+def heatmap_of_array(
+    values: Floats,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    title: str = "Activity by token and layer",
+    labels: Sequence[str] = (),
+    rows: Sequence[int] | None = None,
+    unit: str = "1",
+    signed: bool = False,
+    log: bool = False,
+    first: Sequence[int] = (0,),
+    source: str = names.REAL,
+    scale: names.Scale = defaults.SCALE,
+    first_token: bool = False,
+    theme: names.Theme = defaults.THEME,
+    overwrite: bool = False,
+) -> Any:
+    """Draw an array by token and layer; needs neither a trace nor the libraries that read one.
+
+    Parameters
+    ----------
+    values
+        Shape (tokens, layers); NaN = not recorded.
+    labels
+        Readable token labels (`view.tokens.readable`), one for each token, or none.
+    rows
+        Block numbers; by default 0, 1, ….
+    unit, signed, log
+        Unit ("1" = a pure number), whether negative values have a meaning, whether the natural scale is logarithmic.
+    first
+        Places of first tokens of a prompt, left out of the limits unless `first_token`.
+    source
+        "real", "simulated" or "imported".
+    out, scale, theme, overwrite
+        As in `heatmap`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or ndarray of them
+    """
+    from stratoscope.view.render import render
+
+    def describe() -> ViewSpec:
+        from stratoscope.view.spec import Provenance
+
+        numbers = tuple(range(values.shape[1])) if rows is None else tuple(rows)
+        described = Quantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
+        places = np.asarray(first, np.int64)
+        tokens = Tokens("", "", labels, len(values), first=places[places < len(values)])
+        return build(
+            "heatmap",
+            title,
+            "",
+            [tokens],
+            [Strip(described, [values])],
+            choice=scale,
+            first_token=first_token,
+            provenance=Provenance(source=source),
+        )
+
+    return render(describe, out, theme=theme, overwrite=overwrite)
+
+
+def title_of(quantity: Quantity) -> str:
+    """`MLP output by token and layer`."""
+    label = quantity.label if "(" in quantity.label.split(" ")[0] else quantity.label[0].upper() + quantity.label[1:]
+    return f"{label} by token and {quantity.row_kind}"

@@ -1,0 +1,264 @@
+"""ViewSpec → Sheet: where everything stands. Geometry only; every number comes from the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stratoscope.view import fonts, legend, palette, plan
+from stratoscope.view.footer import footer
+from stratoscope.view.marks import MapDrawing, label_depth
+from stratoscope.view.sheet import DPI, Box, Item, Sheet, Text
+from stratoscope.view.spec import ViewSpec
+
+MARGIN = 0.34
+LEAST_WIDTH = 7.4
+_TITLE, _SUBTITLE, _PANEL, _DETAIL = 13.0, 8.2, 8.6, 7.2  # points
+_BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
+
+
+def arrange(spec: ViewSpec, theme: str) -> Sheet:
+    """Put everything in its place.
+
+    Parameters
+    ----------
+    spec
+        A ViewSpec of kind "heatmap" or "engagement".
+    theme
+        "light" or "dark".
+    """
+    return _Layout(spec, palette.theme(theme)).sheet()
+
+
+class _Layout:
+    """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
+
+    def __init__(self, spec: ViewSpec, theme: palette.Theme) -> None:
+        self.spec, self.theme = spec, theme
+        self.content = spec.content
+        self.panels: list[dict[str, Any]] = spec.content["panels"]
+        self.quantities: list[dict[str, Any]] = spec.content["quantities"]
+        self.plan = plan.plan(spec.content)
+        self.maps = MapDrawing(spec, theme, self.plan)
+        self.left = MARGIN + plan.ROW_LABELS
+        self.right = self._right()
+        self.items: list[Item] = []
+
+    def sheet(self) -> Sheet:
+        draw = {"side": self._side, "columns": self._columns, "lines": self._lines}[self.plan.mode]
+        bottom = draw(self._header())
+        bottom = self._missing(bottom)
+        below, height = footer(self.spec, MARGIN, bottom + 0.16, self.right - MARGIN, self.theme)
+        self.items += below
+        return Sheet(_whole(self.right + MARGIN), _whole(bottom + 0.16 + height + MARGIN * 0.8), tuple(self.items))
+
+    # --- horizontal places ------------------------------------------------------------------------------------------
+
+    def _widths(self) -> list[float]:
+        return [
+            plan.pitch_of(panel, self.plan) * max(stop - start for start, stop in plan.bands(panel, self.plan))
+            for panel in self.panels
+        ]
+
+    def _slots(self) -> list[float]:
+        """Room for each panel that stands beside another: its map, or its title where that is longer."""
+        return [
+            max(width, min(self._title_width(panel), 2.4))
+            for width, panel in zip(self._widths(), self.panels, strict=True)
+        ]
+
+    def _right(self) -> float:
+        widths = self._widths()
+        if self.plan.mode == "side":
+            body = sum(self._slots()[:-1]) + widths[-1] + plan.GAP * (len(widths) - 1)
+        elif self.plan.mode == "columns":
+            body = self._column_width() * len(self.quantities) + plan.GAP * (len(self.quantities) - 1)
+        else:
+            body = max(widths)
+        return max(self.left + body + self.plan.gutter, LEAST_WIDTH - MARGIN)
+
+    def _column_width(self) -> float:
+        return (
+            max(*self._widths(), legend.WIDTH * 0.84)
+            if len(self.panels) > 1
+            else max(self._widths()[0], legend.WIDTH * 0.84)
+        )
+
+    def _title_width(self, panel: Mapping[str, Any]) -> float:
+        title = fonts.width(panel["title"], _PANEL, bold=True) + 0.1
+        return title + fonts.width(panel["detail"], _DETAIL) if panel["detail"] else title
+
+    # --- header -----------------------------------------------------------------------------------------------------
+
+    def _header(self) -> float:
+        """Title and subtitle, the legend of a single quantity to their right; returns where the maps may begin."""
+        legend_left = self.right - legend.WIDTH
+        room = (legend_left - plan.GAP if self.plan.legends == "head" else self.right) - MARGIN
+        y = MARGIN
+        for line in fonts.wrap(self.spec.title, _TITLE, room):
+            self.items.append(Text(MARGIN, y, line, _TITLE, self.theme.ink))
+            y += fonts.height(_TITLE) + 0.03
+        y += 0.02
+        for line in fonts.wrap(self.spec.subtitle, _SUBTITLE, room) if self.spec.subtitle else []:
+            self.items.append(Text(MARGIN, y, line, _SUBTITLE, self.theme.muted))
+            y += fonts.height(_SUBTITLE) + 0.02
+        if self.plan.legends == "head":
+            drawn = legend.draw(self.quantities[0], legend_left, MARGIN + 0.03, self.theme)
+            self.items += drawn.items
+            y = max(y, MARGIN + 0.03 + drawn.height)
+        return self._key(y + 0.16) if self.plan.legends == "key" else y + 0.16
+
+    def _key(self, y: float) -> float:
+        """A line of legends above the maps."""
+        count = len(self.quantities)
+        width = min(legend.WIDTH, (self.right - MARGIN - plan.GAP * (count - 1)) / count)
+        bottom = y
+        for index, quantity in enumerate(self.quantities):
+            drawn = legend.draw(quantity, MARGIN + index * (width + plan.GAP), y, self.theme, width=width)
+            self.items += drawn.items
+            bottom = max(bottom, y + drawn.height)
+        return bottom + 0.2
+
+    # --- the three arrangements -------------------------------------------------------------------------------------
+
+    def _side(self, y: float) -> float:
+        y = self._panel_titles(y)
+        lefts = [self.left + sum(self._slots()[:index]) + plan.GAP * index for index in range(len(self.panels))]
+        for index, quantity in enumerate(self.quantities):
+            last = index == len(self.quantities) - 1
+            top = y + self.maps.above
+            for place, x in enumerate(lefts):
+                self._map(index, place, x, top, row_labels=place == 0, token_labels=last)
+            bottom = top + self._height(quantity)
+            if self.plan.legends in ("gutter", "beside"):
+                bottom = max(bottom, self._legend_beside(index, lefts[-1] + self._widths()[-1], top))
+            y = bottom + _STRIP_GAP
+        return y - _STRIP_GAP + max(self._depth(panel, (0, panel["columns"])) for panel in self.panels)
+
+    def _columns(self, y: float) -> float:
+        width = self._column_width()
+        lefts = [self.left + index * (width + plan.GAP) for index in range(len(self.quantities))]
+        bottom = y
+        for quantity, x in zip(self.quantities, lefts, strict=True):
+            drawn = legend.draw(quantity, x, y, self.theme, width=min(width, legend.WIDTH))
+            self.items += drawn.items
+            bottom = max(bottom, y + drawn.height)
+        y = bottom + _PANEL_GAP
+        for place, panel in enumerate(self.panels):
+            y = self._panel_title(panel, self.left, y, self.right - self.left)
+            top = y + self.maps.above
+            for index, x in enumerate(lefts):
+                self._map(index, place, x, top, row_labels=index == 0, token_labels=True)
+            depth = self._depth(panel, (0, panel["columns"]))
+            y = top + max(map(self._height, self.quantities)) + depth + _PANEL_GAP
+        return y - _PANEL_GAP
+
+    def _lines(self, y: float) -> float:
+        first_line = True
+        for place, panel in enumerate(self.panels):
+            y = self._panel_title(panel, self.left, y, self.right - self.left)
+            for band in plan.bands(panel, self.plan):
+                y = self._line(place, band, y, legends=first_line and self.plan.legends == "gutter") + _BAND_GAP
+                first_line = False
+            y += _PANEL_GAP - _BAND_GAP
+        return y - _PANEL_GAP
+
+    def _line(self, place: int, band: tuple[int, int], y: float, *, legends: bool) -> float:
+        """All quantities over one band of tokens; returns its bottom."""
+        panel = self.panels[place]
+        for index, quantity in enumerate(self.quantities):
+            last = index == len(self.quantities) - 1
+            top = y + self.maps.above
+            self._map(index, place, self.left, top, band=band, row_labels=True, token_labels=last)
+            bottom = top + self._height(quantity)
+            end = self.left + plan.pitch_of(panel, self.plan) * (band[1] - band[0])
+            if legends:
+                bottom = max(bottom, self._legend_beside(index, end, top))
+            elif len(self.quantities) > 1:
+                self._name_beside(quantity, end, top)
+            y = bottom + _STRIP_GAP
+        return y - _STRIP_GAP + self._depth(panel, band)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _map(
+        self,
+        quantity: int,
+        place: int,
+        x: float,
+        y: float,
+        *,
+        band: tuple[int, int] | None = None,
+        row_labels: bool,
+        token_labels: bool,
+    ) -> None:
+        self.items += self.maps.draw(
+            quantity,
+            place,
+            _whole(x),
+            _whole(y),
+            band or (0, self.panels[place]["columns"]),
+            row_labels=row_labels,
+            token_labels=token_labels,
+        )
+
+    def _height(self, quantity: Mapping[str, Any]) -> float:
+        return self.plan.row * len(quantity["rows"])
+
+    def _depth(self, panel: Mapping[str, Any], band: tuple[int, int]) -> float:
+        return label_depth(panel, band, plan.pitch_of(panel, self.plan))
+
+    def _legend_beside(self, index: int, end: float, y: float) -> float:
+        left = end + plan.GAP / 2 if self.plan.legends == "gutter" else end + plan.GAP
+        width = min(legend.WIDTH, self.right - left)
+        drawn = legend.draw(self.quantities[index], left, y - 0.02, self.theme, width=width)
+        self.items += drawn.items
+        return y + drawn.height
+
+    def _name_beside(self, quantity: Mapping[str, Any], end: float, y: float) -> None:
+        for line in fonts.wrap(legend.heading(quantity), 7.0, plan.NAMES - 0.12):
+            self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
+            y += fonts.height(7.0)
+
+    def _panel_titles(self, y: float) -> float:
+        bottom = y
+        x = self.left
+        for index, (panel, slot) in enumerate(zip(self.panels, self._slots(), strict=True)):
+            room = slot if index + 1 < len(self.panels) else self.right - x
+            bottom = max(bottom, self._panel_title(panel, x, y, room))
+            x += slot + plan.GAP
+        return bottom
+
+    def _panel_title(self, panel: Mapping[str, Any], x: float, y: float, room: float) -> float:
+        if not panel["title"]:
+            return y
+        title = fonts.fit(panel["title"], _PANEL, room, bold=True)
+        self.items.append(Text(x, y + 0.145, title, _PANEL, self.theme.ink, va="bottom", bold=True))
+        used = fonts.width(title, _PANEL, bold=True) + 0.1
+        if panel["detail"] and room - used > 0.5:
+            detail = fonts.fit(panel["detail"], _DETAIL, room - used)
+            self.items.append(Text(x + used, y + 0.14, detail, _DETAIL, self.theme.muted, va="bottom"))
+        return y + 0.18
+
+    def _missing(self, y: float) -> float:
+        """An empty panel that says what is not there, and how to get it."""
+        labels, advice = self.content["missing"]["labels"], self.content["missing"]["advice"]
+        if not labels:
+            return y
+        width = self.right - self.left
+        inner = width - 0.3
+        head = fonts.wrap(f"Not in this input: {', '.join(labels)}.", _SUBTITLE, inner)
+        lines = [(line, self.theme.ink) for line in head]
+        lines += [(line, self.theme.muted) for line in fonts.wrap(advice, _SUBTITLE, inner)]
+        leading = fonts.height(_SUBTITLE) + 0.03
+        height = len(lines) * leading + 0.24
+        top = y + _PANEL_GAP
+        self.items.append(Box(self.left, top, width, height, fill=self.theme.missing, edge=self.theme.missing_line))
+        for index, (line, colour) in enumerate(lines):
+            self.items.append(Text(self.left + 0.15, top + 0.13 + index * leading, line, _SUBTITLE, colour))
+        return top + height
+
+
+def _whole(length: float) -> float:
+    """Rounded to a pixel."""
+    return round(length * DPI) / DPI

@@ -1,0 +1,169 @@
+"""The legend of one quantity: a histogram with the limits on it, unit, formula, and the share that is clipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stratoscope.view import fonts, palette, scale
+from stratoscope.view.palette import Theme
+from stratoscope.view.sheet import Box, Item, Text
+
+WIDTH = 2.75
+_NAME, _SMALL = 7.6, 6.6  # points
+_BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
+_LEADING = 0.118
+_BETWEEN = 0.08  # inches between two labels of the axis
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Drawn items and the height they take."""
+
+    items: tuple[Item, ...]
+    height: float
+
+
+def draw(quantity: Mapping[str, Any], x: float, y: float, theme: Theme, *, width: float = WIDTH) -> Legend:
+    """The legend of a quantity of a ViewSpec with its top left corner at (x, y)."""
+    items: list[Item] = []
+    cursor = y
+    for line in fonts.wrap(heading(quantity), _NAME, width, bold=True):
+        items.append(Text(x, cursor, line, _NAME, theme.ink, bold=True))
+        cursor += _LEADING + 0.012
+    for line in fonts.wrap(_explanation(quantity), _SMALL, width):
+        items.append(Text(x, cursor, line, _SMALL, theme.muted))
+        cursor += _LEADING
+    cursor += _GAP
+    if quantity["state"] in _STATES:
+        items.append(Text(x, cursor, _state(quantity), _NAME, theme.ink))
+        return Legend(tuple(items), cursor + _LEADING - y)
+    items += _bars(quantity, x, cursor, width, theme)
+    cursor += _BARS + _STRIP + _GAP
+    items += _axis(quantity, x, cursor, width, theme)
+    cursor += _LEADING
+    items += _shares(quantity, x, cursor, width, theme)
+    return Legend(tuple(items), cursor + _LEADING - y)
+
+
+def heading(quantity: Mapping[str, Any]) -> str:
+    """A quantity's label with a capital, unless it begins with a symbol."""
+    label = str(quantity["label"])
+    return label if "(" in label.split(" ")[0] else label[0].upper() + label[1:]
+
+
+def number(value: float) -> str:
+    """A number with about three digits: 0.012, 3.45, 678, 9,012, 3.4e6."""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size >= 1e6 or size < 1e-3:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
+    digits = max(0, 2 - math.floor(math.log10(size)))
+    text = f"{value:,.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+_STATES = ("zero", "equal", "empty")
+
+
+def _state(quantity: Mapping[str, Any]) -> str:
+    if quantity["state"] == "zero":
+        return "All zero: no difference" if quantity["signed"] else "All zero"
+    if quantity["state"] == "empty":
+        return "Nothing recorded here"
+    middle = (np.mean(quantity["low"]) + np.mean(quantity["high"])) / 2
+    return f"Every cell is {number(float(middle))}"
+
+
+def _explanation(quantity: Mapping[str, Any]) -> str:
+    """Unit, scale, formula, and what was done to the stored values."""
+    unit = "" if quantity["unit"] in ("1", "as imported") else quantity["unit"]
+    kind = {"log": "log scale", "diverging": "zero-centred", "linear": "linear scale"}[quantity["scale"]]
+    formula = "" if quantity["name"] == "imported_norm" else quantity["formula"]
+    return " · ".join(part for part in (unit, kind, quantity["said"], formula) if part)
+
+
+def _bars(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
+    """The histogram in the colours of the map, the colours in a strip beneath, the limits through both."""
+    colours = palette.colour_map(signed=quantity["signed"])
+    edges, counts = np.array(quantity["edges"]), np.array(quantity["counts"])
+    left = x + (edges[:-1] - edges[0]) / (edges[-1] - edges[0]) * width
+    step = width / len(counts)
+    middle = ((edges[:-1] + edges[1:]) / 2).clip(0, 1)
+    fills = palette.hex_colours(colours[np.rint(middle * (len(colours) - 1)).astype(int)])
+    items: list[Item] = []
+    for start, count, fill in zip(left, counts, fills, strict=True):
+        high = _BARS * count / max(counts.max(), 1)
+        if high > 0:
+            items.append(Box(float(start), y + _BARS - high, step, high, fill=theme.line))
+        items.append(Box(float(start), y + _BARS, x + width - float(start), _STRIP, fill=fill))  # no seams
+    for unit in (0.0, 1.0):
+        at = _place(unit, quantity, x, width)
+        items.append(Box(at - 0.005, y, 0.01, _BARS + _STRIP + 0.02, fill=theme.accent))
+    return items
+
+
+def _axis(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
+    """The limits in figures, and round numbers between them where there is room."""
+    if isinstance(quantity["low"], list):
+        ends = [(0.0, "1 % of the layer"), (1.0, "99 %")]
+        inner: list[tuple[float, str]] = []
+    else:
+        ends = [(0.0, number(quantity["low"])), (1.0, number(quantity["high"]))]
+        inner = [(unit, number(value)) for unit, value in _round_numbers(quantity)]
+    placed: list[Text] = []
+    for unit, text in (*ends, *inner):
+        half = fonts.width(text, _SMALL) / 2
+        at = min(max(_place(unit, quantity, x, width), x + half), x + width - half)
+        label = Text(at, y, text, _SMALL, theme.ink if (unit, text) in ends else theme.muted, ha="center")
+        if all(_apart(label, other) for other in placed):
+            placed.append(label)
+    return list(placed)
+
+
+def _shares(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
+    below, above = (_percent(share) for share in quantity["clipped"])
+    return [
+        Text(x, y, f"◂ {below} below", _SMALL, theme.muted),
+        Text(x + width, y, f"{above} above ▸", _SMALL, theme.muted, ha="right"),
+    ]
+
+
+def _percent(share: float) -> str:
+    if share == 0:
+        return "0 %"
+    return "<0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def _place(unit: float, quantity: Mapping[str, Any], x: float, width: float) -> float:
+    first, last = quantity["edges"][0], quantity["edges"][-1]
+    return float(x + (unit - first) / (last - first) * width)
+
+
+def _apart(one: Text, other: Text) -> bool:
+    left, _, right, _ = one.extent()
+    other_left, _, other_right, _ = other.extent()
+    return left > other_right + _BETWEEN or right < other_left - _BETWEEN
+
+
+def _round_numbers(quantity: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """(unit, value) of round numbers between the limits, the roundest first."""
+    low, high, kind = quantity["low"], quantity["high"], quantity["scale"]
+    if kind == "diverging":
+        return [(0.5, 0.0)]
+    if kind == "log":
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        values = [digit * 10.0**decade for digit in (1, 3) for decade in decades]
+    else:
+        step = 10.0 ** math.floor(math.log10(high - low))
+        values = [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    ends = scale.forward(np.array([low, high]), kind)
+    inside = [value for value in values if low < value < high]
+    units = (scale.forward(np.array(inside), kind) - ends[0]) / (ends[1] - ends[0])
+    return list(zip(units.tolist(), inside, strict=True))

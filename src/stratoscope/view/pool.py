@@ -1,0 +1,101 @@
+"""More tokens than columns: each column is the maximum of a run of tokens, so that no spike is lost. Rows are never pooled."""  # noqa: E501
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+MOST_UNPOOLED = 1_500  # tokens that are drawn one by one
+MOST_COLUMNS = 1_200  # columns of a pooled picture: two pixels each
+MOST_SPIKES = 200
+STANDS_OUT = 2.5  # a spike lies at least so many times as far above the median as the upper limit does
+
+
+def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED) -> int:
+    """How many tokens make a column; 1 = none is pooled."""
+    return 1 if tokens <= most_unpooled else max(2, -(-tokens // MOST_COLUMNS))
+
+
+def pool(values: Floats, by: int, *, signed: bool) -> Floats:
+    """The largest value (where signed, the value of largest size) of each run of `by` tokens.
+
+    Parameters
+    ----------
+    values
+        Shape (tokens, rows). NaN is ignored, unless a run holds nothing else.
+    by
+        Tokens per column.
+
+    Returns
+    -------
+    ndarray, shape (ceil(tokens / by), rows)
+    """
+    if by == 1:
+        return values
+    starts = np.arange(0, len(values), by)
+    high = _reduce(np.maximum, np.fmax, values, starts)
+    if not signed:
+        return high
+    low = _reduce(np.minimum, np.fmin, values, starts)
+    strongest: Floats = np.where(-low > high, low, high)
+    return strongest
+
+
+def pool_without(values: Floats, by: int, left_out: NDArray[np.int64], *, signed: bool) -> Floats:
+    """`pool` in which some tokens take no part, except in columns that have no other."""
+    pooled = pool(values, by, signed=signed)
+    if by == 1 or not len(left_out):
+        return pooled
+    pooled = pooled.copy()
+    for column in np.unique(left_out // by):
+        tokens = np.arange(column * by, min((column + 1) * by, len(values)))
+        others = tokens[~np.isin(tokens, left_out)]
+        if len(others):
+            pooled[column] = pool(values[others], len(others), signed=signed)[0] if len(others) > 1 else values[others]
+    return pooled
+
+
+def only_of(by: int, tokens: int, left_out: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Columns, of shape (columns,), that hold none but these tokens."""
+    columns = -(-tokens // by)
+    held = np.minimum(by, tokens - np.arange(columns) * by)
+    only: NDArray[np.bool_] = np.bincount(left_out // by, minlength=columns) == held
+    return only
+
+
+def spikes(units: Floats) -> tuple[NDArray[np.int64], int]:
+    """Cells that stand out so far that a reader must not miss them.
+
+    Parameters
+    ----------
+    units
+        `Scale.strength`, of shape (columns, rows); 1 is the upper limit.
+
+    Returns
+    -------
+    cells, total
+        (column, row) of the strongest ones, of shape (n, 2), in reading order; and how many there are in all.
+    """
+    known = np.where(np.isfinite(units), units, -np.inf)
+    finite = units[np.isfinite(units)]
+    if not finite.size:
+        return np.empty((0, 2), np.int64), 0
+    median = float(np.median(finite))
+    found = np.flatnonzero(known >= median + STANDS_OUT * (1 - median))
+    total = len(found)
+    if total > MOST_SPIKES:
+        found = found[np.argsort(known.ravel()[found])[-MOST_SPIKES:]]
+    return np.stack(np.unravel_index(np.sort(found), units.shape), axis=1), total
+
+
+def _reduce(quick: np.ufunc, careful: np.ufunc, values: Floats, starts: NDArray[np.int64]) -> Floats:
+    """Reduce runs of tokens; the careful way, which passes over NaN, only where there is one."""
+    reduced: Floats = quick.reduceat(values, starts, axis=0)
+    broken = np.flatnonzero(np.isnan(reduced).any(axis=1))
+    ends = np.append(starts, len(values))
+    for column in broken:
+        reduced[column] = careful.reduce(values[ends[column] : ends[column + 1]], axis=0)
+    return reduced

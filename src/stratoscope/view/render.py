@@ -1,0 +1,45 @@
+"""ViewSpec → axes, and a file where one is asked for: the last step that all static pictures share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from stratoscope import names
+from stratoscope.view import palette
+from stratoscope.view.spec import ViewSpec
+
+
+def render(
+    describe: Callable[[], ViewSpec],
+    out: str | os.PathLike[str] | None,
+    *,
+    theme: names.Theme,
+    overwrite: bool,
+    always_array: bool = False,
+) -> Any:
+    """Draw what `describe` gives; an output that may not be written is refused before that.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or ndarray of them
+        One for each map, in reading order.
+    """
+    from stratoscope.view import save
+
+    palette.theme(theme)
+    path = None if out is None else save.check(out, overwrite=overwrite)
+    spec = describe()
+    from stratoscope.view.static import draw
+
+    figure = draw(spec, theme=theme)
+    if path is not None:
+        save.write(figure, path, spec.metadata_json(), overwrite=overwrite)
+    if len(figure.axes) == 1 and not always_array:
+        return figure.axes[0]
+    import numpy as np
+
+    axes = np.empty(len(figure.axes), dtype=object)
+    axes[:] = figure.axes
+    return axes

@@ -1,0 +1,106 @@
+"""A figure as a PNG, SVG or PDF file: whole or not at all, the same bytes every time, and no word about who made it where."""  # noqa: E501
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratoscope.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+KEY = "stratoscope"
+STYLE: Any = {  # whatever a user's own style says, a picture looks and is stored the same
+    "text.usetex": False,
+    "hatch.linewidth": 0.6,
+    "svg.fonttype": "path",
+    "svg.hashsalt": KEY,
+    "pdf.fonttype": 42,
+}
+
+
+def check(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """The path of an output that may be written, or an `InputError`; called before any work is done."""
+    path = Path(out)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            "a picture is a .png, .svg or .pdf file", where=str(path), fix=f"Name it {path.stem or 'picture'}.png."
+        )
+    if path.is_dir():
+        raise InputError("is a folder", where=str(path), fix="Give the name of a file.")
+    if path.exists() and not overwrite:
+        raise InputError("already exists", where=str(path), fix="Give another name, or --overwrite.")
+    if not path.parent.is_dir():
+        raise InputError("its folder does not exist", where=str(path), fix=f"Make {path.parent} first.")
+    return path
+
+
+def write(figure: Figure, out: Path, metadata: str, *, overwrite: bool) -> None:
+    """Write a figure with its metadata.
+
+    Parameters
+    ----------
+    metadata
+        JSON; stored in the PNG text chunk `stratoscope`, as the description of an SVG and the subject of a PDF.
+    """
+    path = check(out, overwrite=overwrite)
+    data = picture_bytes(figure, path.suffix.lower(), metadata)
+    partial = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            partial = Path(file.name)
+            file.write(data)
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except OSError as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        raise InputError(
+            f"cannot be written: {error.strerror or error}", where=str(path), fix="Choose a folder you may write to."
+        ) from None
+
+
+def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
+    """The bytes of a picture file."""
+    import matplotlib as mpl
+
+    from stratoscope.view.sheet import DPI
+
+    options: dict[str, Any] = {
+        ".png": {
+            "dpi": DPI,
+            "metadata": {"Software": None, KEY: metadata},
+            "pil_kwargs": {"compress_level": 4},
+        },
+        ".svg": {"dpi": DPI, "metadata": {"Date": None, "Creator": None, "Description": f"{KEY}: {metadata}"}},
+        ".pdf": {
+            "dpi": DPI,
+            "metadata": {
+                "Creator": None,
+                "Producer": None,
+                "CreationDate": None,
+                "Keywords": KEY,
+                "Subject": metadata,
+            },
+        },
+    }[suffix]
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
+    return buffer.getvalue()
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as a notebook shows it."""
+    return picture_bytes(figure, ".png", "{}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,169 @@
+"""How values become colours: natural scale, limits, the share they clip, and the histogram of the legend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.errors import InputError
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+QUANTILES = (0.01, 0.99)  # robust limits
+BINS = 48
+_BEYOND = 0.25  # the histogram goes on beyond the limits for so much of their distance
+_WIDEN = 0.05  # limits around a single value
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Limits on a scale.
+
+    Attributes
+    ----------
+    kind
+        "linear", "log" or "diverging" (linear about zero).
+    low, high
+        Limits of shape () or, when every row has its own, (rows,), float64.
+    choice
+        The name of the scale that was asked for.
+    state
+        "ok", "equal" (one value only), "zero" (nothing but zeros) or "empty" (no finite value).
+    """
+
+    kind: str
+    low: Floats
+    high: Floats
+    choice: names.Scale
+    state: str = "ok"
+
+    def unit(self, values: Floats) -> Floats:
+        """Values of shape (tokens, rows) as 0..1 between the limits, beyond them less or more; NaN stays NaN."""
+        low, high = forward(self.low, self.kind), forward(self.high, self.kind)
+        unit: Floats = (forward(np.asarray(values, float), self.kind) - low) / (high - low)
+        return unit
+
+    def strength(self, values: Floats) -> Floats:
+        """How strong values are: `unit`, or where the scale is diverging the distance from zero, 1 at the limits."""
+        unit = self.unit(values)
+        return np.abs(2 * unit - 1) if self.kind == "diverging" else unit
+
+
+def natural(*, signed: bool, log: bool, choice: names.Scale) -> str:
+    """The kind of scale: zero-centred for signed quantities, else what was asked for, else the quantity's own.
+
+    `robust` and `per-layer` say where the limits are, not what lies between them.
+    """
+    if choice not in names.SCALES:
+        raise InputError(f"no scale called {choice!r}", where="scale", fix=f"Choose one of: {', '.join(names.SCALES)}.")
+    if signed and choice == "log":
+        raise InputError(
+            "a quantity with negative values has no logarithmic scale", where="scale", fix="Use robust or linear."
+        )
+    if signed:
+        return "diverging"
+    return choice if choice in ("linear", "log") else ("log" if log else "linear")
+
+
+def fit(tables: list[Floats], kind: str, choice: names.Scale) -> Scale:
+    """Limits shared by all tables.
+
+    Parameters
+    ----------
+    tables
+        What counts for the limits, each of shape (tokens, rows); NaN and infinities are ignored.
+    kind
+        "linear", "log" or "diverging".
+    choice
+        "robust" and "per-layer" take the 1 % and 99 % quantiles (of |value| where diverging), the others the extremes.
+    """
+    values = np.concatenate([np.asarray(table, np.float64) for table in tables])
+    if choice == "per-layer":
+        rows = [_limits(values[:, row], kind, robust=True) for row in range(values.shape[1])]
+        low, high = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+        states = {row[2] for row in rows}
+        return Scale(kind, low, high, choice, "ok" if "ok" in states else sorted(states)[0])
+    least, most, state = _limits(values.ravel(), kind, robust=choice == "robust")
+    return Scale(kind, np.array(least), np.array(most), choice, state)
+
+
+def clipped(tables: list[Floats], scale: Scale) -> tuple[float, float]:
+    """Share of the finite values below the lower and above the upper limit."""
+    below = above = count = 0
+    for table in tables:
+        known = np.isfinite(table)
+        count += int(known.sum())
+        below += int(((table < scale.low) & known).sum())
+        above += int(((table > scale.high) & known).sum())
+    return below / max(count, 1), above / max(count, 1)
+
+
+def histogram(tables: list[Floats], scale: Scale) -> tuple[Floats, NDArray[np.int64]]:
+    """Counts over unit values, a little beyond the limits; what lies farther out is counted in the end bins.
+
+    Returns
+    -------
+    edges, counts
+        Unit values of shape (BINS + 1,), 0 and 1 being the limits, and the counts between them, of shape (BINS,).
+    """
+    units = np.concatenate([scale.unit(table).ravel() for table in tables])
+    units = units[~np.isnan(units)]
+    first = max(min(units.min(initial=0.0), 0.0), -_BEYOND)
+    last = min(max(units.max(initial=1.0), 1.0), 1 + _BEYOND)
+    counts, edges = np.histogram(units.clip(first, last), bins=BINS, range=(first, last))
+    return edges, counts
+
+
+def ratio_to_limit(values: Floats, scale: Scale) -> float:
+    """How many times the upper limit the largest of these values is; NaN without a finite value."""
+    sizes = np.abs(values) if scale.kind == "diverging" else np.asarray(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = sizes / scale.high
+    ratios = ratios[np.isfinite(ratios)]
+    return float(ratios.max()) if ratios.size else float("nan")
+
+
+def forward(values: Floats, kind: str) -> Floats:
+    """Values on the axis along which colours are evenly spread."""
+    if kind != "log":
+        return values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Floats = np.log10(values)
+    return result
+
+
+def backward(values: Floats, kind: str) -> Floats:
+    """Undo `forward`."""
+    return 10.0**values if kind == "log" else values
+
+
+def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, str]:
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return (*_EMPTY[kind], "empty")
+    if not values.any():
+        return (*_EMPTY[kind], "zero")
+    if kind == "log":
+        values = values[values > 0]
+    if kind == "diverging":
+        return _centred(np.abs(values), robust=robust)
+    low, high = np.quantile(values, QUANTILES if robust else (0, 1)) if values.size else _EMPTY[kind]
+    if high > low:
+        return float(low), float(high), "ok"
+    if values.size and values.min() < values.max():  # the quantiles fall together, the values do not
+        return float(values.min()), float(values.max()), "ok"
+    if kind == "log":
+        return float(low * (1 - _WIDEN)), float(high * (1 + _WIDEN)), "equal"
+    around = max(abs(float(low)) * _WIDEN, np.finfo(float).tiny)
+    return float(low) - around, float(high) + around, "equal"
+
+
+def _centred(sizes: Floats, *, robust: bool) -> tuple[float, float, str]:
+    high = float(np.quantile(sizes, QUANTILES[1] if robust else 1)) or float(sizes.max())
+    return -high, high, "ok"
+
+
+_EMPTY = {"linear": (0.0, 1.0), "log": (0.1, 1.0), "diverging": (-1.0, 1.0)}  # limits where there is nothing to limit

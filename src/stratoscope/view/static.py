@@ -1,0 +1,186 @@
+"""Sheet → matplotlib. Draws what the sheet says, with a figure of its own: no global state, no style of the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from stratoscope.view import fonts, palette, scale
+from stratoscope.view.layout import arrange
+from stratoscope.view.save import STYLE, png_bytes
+from stratoscope.view.sheet import DPI, LABEL_PAD, Box, Map, Ring, Sheet, Text
+from stratoscope.view.spec import ViewSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_RING = 0.055  # inches across: 11 pixels of a bitmap
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself."""
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self)
+
+
+class Units(Normalize):
+    """Limits of a ViewSpec as a matplotlib norm; values beyond them take the end colours, NaN none."""
+
+    def __init__(self, limits: scale.Scale) -> None:
+        super().__init__(float(limits.low), float(limits.high), clip=True)
+        self.limits = limits
+
+    def __call__(self, value: Any, clip: bool | None = None) -> Any:
+        """Values as 0..1."""
+        values: NDArray[Any] = np.ma.filled(np.ma.asarray(value, dtype=float), np.nan)
+        return np.ma.masked_invalid(self.limits.unit(values).clip(0, 1))
+
+    def inverse(self, value: Any) -> Any:
+        """Values at 0..1, for a colour bar."""
+        low, high = (scale.forward(end, self.limits.kind) for end in (self.limits.low, self.limits.high))
+        return scale.backward(low + np.asarray(value) * (high - low), self.limits.kind)
+
+
+def draw(spec: ViewSpec, *, theme: str) -> Picture:
+    """The figure of a spec; its axes are the maps, in reading order."""
+    sheet = arrange(spec, theme)
+    colours = palette.theme(theme)
+    with mpl.rc_context(STYLE):
+        figure = Picture(figsize=(sheet.width, sheet.height), dpi=DPI / 2, facecolor=colours.paper)
+        FigureCanvasAgg(figure)
+        for item in sheet.items:
+            if isinstance(item, Map):
+                _map(figure, sheet, item, spec, colours)
+            elif isinstance(item, Text):
+                _text(figure, sheet, item)
+        _boxes(figure, sheet)
+        _rings(figure, sheet)
+    return figure
+
+
+def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palette.Theme) -> Axes:
+    one = spec.content["maps"][item.index]
+    quantity = spec.content["quantities"][one["quantity"]]
+    values = spec.buffers[one["values"]][item.start : item.stop]
+    axes = figure.add_axes(_place(sheet, item.x, item.y, item.width, item.height))
+    axes.set_facecolor(theme.missing)
+    axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    rows = values.shape[1]
+    axes.imshow(
+        **_colours(values, quantity),
+        origin="lower",
+        aspect="auto",
+        interpolation="none" if values.size < 100_000 else "nearest",
+        extent=(item.start - 0.5, item.stop - 0.5, -0.5, rows - 0.5),
+    )
+    if item.lines:
+        axes.vlines(np.arange(item.start, item.stop - 1) + 0.5, -0.5, rows - 0.5, theme.paper, linewidth=0.6)
+        axes.hlines(np.arange(rows - 1) + 0.5, item.start - 0.5, item.stop - 0.5, theme.paper, linewidth=0.6)
+    for cell in item.cells:
+        axes.text(
+            cell.column,
+            cell.row,
+            cell.text,
+            size=item.cell_size,
+            color=cell.colour,
+            ha="center",
+            va="center_baseline",
+            family=fonts.families(),
+            parse_math=False,
+        )
+    axes.set_xlim(item.start - 0.5, item.stop - 0.5)
+    axes.set_ylim(-0.5, rows - 0.5)
+    axes.tick_params(length=0, pad=LABEL_PAD * 72)
+    for axis, labels in ((axes.xaxis, item.columns), (axes.yaxis, item.rows)):
+        axis.set_ticks([place for place, _ in labels], [label.text for _, label in labels])
+        for tick, (_, label) in zip(axis.get_ticklabels(), labels, strict=True):
+            tick.set(**_font(label), ha=label.ha, va=label.va)
+    return axes
+
+
+def _colours(values: NDArray[Any], quantity: dict[str, Any]) -> dict[str, Any]:
+    """Data, norm and colour map of an image; with limits for each row the data are positions between them."""
+    limits = scale.Scale(quantity["scale"], np.array(quantity["low"]), np.array(quantity["high"]), quantity["choice"])
+    colours = ListedColormap(palette.colour_map(signed=quantity["signed"]), name="stratoscope")
+    colours.set_bad((0, 0, 0, 0))
+    if limits.low.ndim:
+        return {"X": limits.unit(values).clip(0, 1).T, "norm": Normalize(0, 1), "cmap": colours}
+    return {"X": np.asarray(values).T, "norm": Units(limits), "cmap": colours}
+
+
+def _text(figure: Picture, sheet: Sheet, item: Text) -> None:
+    figure.text(
+        item.x / sheet.width,
+        1 - item.y / sheet.height,
+        item.text,
+        ha=item.ha,
+        va=item.va,
+        **_font(item),
+    )
+
+
+def _font(item: Text) -> dict[str, Any]:
+    return {
+        "size": item.size,
+        "color": item.colour,
+        "weight": "bold" if item.bold else "normal",
+        "rotation": 90 if item.rotated else 0,
+        "family": fonts.families(),
+        "parse_math": False,
+    }
+
+
+def _boxes(figure: Picture, sheet: Sheet) -> None:
+    for item in sheet.items:
+        if isinstance(item, Box):
+            left, bottom, width, height = _place(sheet, item.x, item.y, item.width, item.height)
+            figure.add_artist(
+                Rectangle(
+                    (left, bottom),
+                    width,
+                    height,
+                    facecolor=item.fill or "none",
+                    edgecolor=item.edge or "none",
+                    linewidth=0 if item.hatched or not item.edge else 0.6,
+                    hatch="//////" if item.hatched else None,
+                    antialiased=bool(item.edge),
+                    transform=figure.transFigure,
+                    zorder=1,
+                )
+            )
+
+
+def _rings(figure: Picture, sheet: Sheet) -> None:
+    rings = [item for item in sheet.items if isinstance(item, Ring)]
+    if not rings:
+        return
+    places = np.array([(ring.x, sheet.height - ring.y) for ring in rings])
+    for colour, line in ((rings[0].halo, 1.9), (rings[0].colour, 1.0)):
+        figure.add_artist(
+            EllipseCollection(
+                *(np.full(len(rings), size) for size in (_RING * 72, _RING * 72, 0)),
+                units="points",
+                offsets=places,
+                offset_transform=figure.dpi_scale_trans,
+                facecolors="none",
+                edgecolors=colour,
+                linewidths=line,
+                zorder=2,
+            )
+        )
+
+
+def _place(sheet: Sheet, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height as fractions of the figure."""
+    return x / sheet.width, 1 - (y + height) / sheet.height, width / sheet.width, height / sheet.height

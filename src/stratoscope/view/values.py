@@ -1,0 +1,192 @@
+"""Any quantity of a trace as a table of tokens × layers, and the words for what was done to make it one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import defaults, names
+from stratoscope.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+_LAYERED = (names.LAYER, names.DEPTH)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is drawn, in words, and how it behaves.
+
+    Attributes
+    ----------
+    name, label, unit, formula
+        As in `names.QUANTITIES`.
+    said
+        What was done to the stored array, such as "mean over 9 heads"; "" = nothing.
+    signed, log
+        Whether negative values have a meaning; whether its natural scale is logarithmic.
+    row_kind, rows
+        "layer" or "depth", and the numbers of the rows, ascending.
+    """
+
+    name: str
+    label: str
+    unit: str
+    formula: str
+    said: str = ""
+    signed: bool = False
+    log: bool = False
+    row_kind: str = names.LAYER
+    rows: tuple[int, ...] = ()
+
+
+def default_quantity(dataset: xr.Dataset) -> str:
+    """What a picture shows when nobody says: the MLP's output, an import's values, else the first that can be drawn."""
+    for name in (defaults.QUANTITY, "imported_norm", *drawable_quantities(dataset)):
+        if name in dataset:
+            return name
+    raise InputError(
+        "nothing in it has a value for each token and layer",
+        where="trace",
+        fix="Record it: stratoscope capture MODEL --prompts FILE --record norms -o TRACE",
+    )
+
+
+def drawable_quantities(dataset: xr.Dataset) -> list[str]:
+    """Names of the quantities of a dataset that can be drawn by token and layer."""
+    return [name for name, row in names.QUANTITIES.items() if name in dataset and _is_drawable(row)]
+
+
+def check_quantity(dataset: xr.Dataset, name: str) -> None:
+    """Raise an `InputError` that says what there is instead, unless `name` can be drawn."""
+    row = names.QUANTITIES.get(name)
+    present = ", ".join(drawable_quantities(dataset)) or "nothing"
+    if row is None:
+        raise InputError(f"no quantity called {name!r}", where="quantity", fix=f"This input has: {present}.")
+    if name not in dataset:
+        raise InputError(f"{name} is not in this input", where="quantity", fix=f"It has: {present}. {record(row)}")
+    if not _is_drawable(row):
+        raise InputError(
+            f"{name} has no size for each token and layer", where="quantity", fix=f"This input has: {present}."
+        )
+
+
+def record(row: names.Quantity) -> str:
+    """The advice that brings a quantity into a trace."""
+    if row.group not in names.RECORD_GROUPS:
+        return ""
+    groups = ",".join(dict.fromkeys([*defaults.RECORD, row.group]))
+    return f"Record it: stratoscope capture MODEL --prompts FILE --record {groups} -o TRACE"
+
+
+def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:
+    """Whether a quantity has layers or depths, and their numbers."""
+    kind = names.DEPTH if names.DEPTH in names.QUANTITIES[name].dims else names.LAYER
+    return kind, tuple(int(number) for number in dataset[kind].values)
+
+
+def describe(dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: str | int = defaults.HEAD) -> Quantity:
+    """The words for a quantity of which the rows at these positions are drawn."""
+    row = names.QUANTITIES[name]
+    kind, numbers = row_numbers(dataset, name)
+    label, said = row.label, ""
+    if name == "imported_norm":
+        label, said = "mean imported Activation_Norm", "mean over the rows of each token and layer"
+    elif names.HEAD in row.dims:
+        said = _said_of_heads(dataset.sizes[names.HEAD], head)
+    elif names.K in row.dims:
+        said = f"the strongest of {dataset.sizes[names.K]} recorded peaks (k = 0)"
+    return Quantity(
+        name, label, row.unit, row.formula, said, row.signed, row.log, kind, tuple(numbers[index] for index in rows)
+    )
+
+
+def table(
+    dataset: xr.Dataset, name: str, tokens: NDArray[np.int64], rows: NDArray[np.int64], *, head: str | int = "mean"
+) -> Floats:
+    """Values of shape (tokens, rows): heads averaged (or their maximum, or one of them), of peaks the strongest.
+
+    Parameters
+    ----------
+    tokens, rows
+        Positions on the token axis and on the layer (or depth) axis.
+    head
+        "mean", "max" or the number of one head.
+    """
+    if name == "imported_norm":
+        return _mean_of_rows(dataset, tokens, rows)
+    dims = names.QUANTITIES[name].dims
+    array = dataset[name].isel({names.TOKEN: _as_slice(tokens), dims[1]: _as_slice(rows)})
+    if names.K in dims:
+        array = array.isel({names.K: 0})
+    values: Floats = array.transpose(*dims[: array.ndim]).values
+    return over_heads(values, head) if names.HEAD in dims else values
+
+
+def over_heads(values: Floats, head: str | int) -> Floats:
+    """One value for all heads, of shape (tokens, rows); NaN only where no head has one.
+
+    Parameters
+    ----------
+    values
+        Shape (tokens, rows, heads).
+    head
+        "mean", "max" or the number of one head.
+    """
+    if head not in ("mean", "max"):
+        one: Floats = values[:, :, check_head(head, values.shape[2])]
+        return one
+    known = np.isfinite(values)
+    count = known.sum(axis=2)
+    if head == "max":
+        reduced = np.where(known, values, -np.inf).max(axis=2)
+    else:
+        reduced = np.where(known, values, 0).sum(axis=2, dtype=np.float64) / np.maximum(count, 1)
+    return np.where(count > 0, reduced, np.nan).astype(values.dtype)
+
+
+def check_head(head: str | int, heads: int) -> int:
+    """The number of one head, or an `InputError`."""
+    number = int(head) if isinstance(head, int) or head.isdecimal() else -1
+    if not 0 <= number < heads:
+        raise InputError(f"no head {head}", where="head", fix=f'Choose "mean", "max" or 0 to {heads - 1}.')
+    return number
+
+
+def _said_of_heads(heads: int, head: str | int) -> str:
+    if head == "mean":
+        return f"mean over {heads} heads"
+    return f"maximum over {heads} heads" if head == "max" else f"head {check_head(head, heads)} of {heads}"
+
+
+def _is_drawable(row: names.Quantity) -> bool:
+    per_cell = row.dims[0] == names.TOKEN and row.dims[1] in _LAYERED and row.unit != "index"
+    return per_cell or row.dims == (names.ROW,)
+
+
+def _mean_of_rows(dataset: xr.Dataset, tokens: NDArray[np.int64], rows: NDArray[np.int64]) -> Floats:
+    """Mean of an import's values per (token, layer); NaN where the file has no row."""
+    layers = dataset[names.LAYER].values[rows]
+    row_token, row_layer = dataset["row_token"].values, dataset["row_layer"].values
+    place = np.full(dataset.sizes[names.TOKEN], -1)
+    place[tokens] = np.arange(len(tokens))
+    layer = np.searchsorted(layers, row_layer).clip(max=len(layers) - 1)
+    wanted = (place[row_token] >= 0) & (layers[layer] == row_layer)
+    cell = (place[row_token] * len(layers) + layer)[wanted]
+    size = len(tokens) * len(layers)
+    count = np.bincount(cell, minlength=size)
+    total = np.bincount(cell, dataset["imported_norm"].values[wanted], minlength=size)
+    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean.reshape(len(tokens), len(layers))
+
+
+def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """A run of indices as a slice, which a store reads without a copy."""
+    if len(index) and index[-1] - index[0] == len(index) - 1:
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
