@@ -24,7 +24,7 @@ BAD_CSV = {  # what is wrong -> file, and a word that the message must have
     "a negative id": (HEADER + "0,a,1,-2,1.0\n", "Neuron_ID"),
     "an id beyond int32": (HEADER + "0,a,1,3000000000,1.0\n", "Neuron_ID"),
     "a negative layer": (HEADER + "0,a,-1,2,1.0\n", "Layer"),
-    "two tokens at one position": (HEADER + "0,a,1,2,1.0\n0,b,1,3,1.0\n", "Token_Pos"),
+    "two tokens at one position": (HEADER + "0,a,1,2,1.0\n0,b,1,3,1.0\n", "position 0"),
     "a short row": (HEADER + "0,a,1\n", "line 2"),
     "bytes that are no text": (b"\xff\xfe\x00\x01", "bad.csv"),
 }

@@ -61,13 +61,16 @@ def capture(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Record a model over a file of prompts."""
-    from stratoscope import capture
+    from stratoscope.recorder.prompts import read_prompts
 
     groups = options.parse_groups(record)
+    found = read_prompts(prompts)  # before torch is imported: mistakes show at once
+    from stratoscope import capture
+
     with console.resumable(out), console.progress() as show:
         capture(
             model,
-            prompts,
+            found,
             out,
             record=groups,
             top_k=top_k,
@@ -227,6 +230,7 @@ def peaks3d(
     layers: options.Layers = None,
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
+    threshold: options.Threshold = defaults.THRESHOLD,
     first_token: options.FirstToken = False,
     theme: options.ColourTheme = defaults.THEME,
     overwrite: options.Overwrite = False,
@@ -247,6 +251,7 @@ def peaks3d(
         layers=layers,
         span=span or None,
         scale=scale,
+        threshold=threshold,
         first_token=first_token,
         theme=theme,
         overwrite=overwrite,

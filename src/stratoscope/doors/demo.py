@@ -73,10 +73,10 @@ def demo(out: Path, *, simulated: bool, overwrite: bool, progress: Show) -> list
     made = [Made(trace, f"the trace, {state}: {_counts(dataset)}")]
     steps = list(_drawings(dataset, trace, out))
     for done, (file, what, make) in enumerate(steps):
-        progress(f"drawing {file.name}", done, len(steps))
+        progress(f"writing {file.name}", done, len(steps))
         make(file)
         made.append(Made(file, what))
-    progress("drawing", len(steps), len(steps))
+    progress("writing", len(steps), len(steps))
     return made
 
 
@@ -91,7 +91,7 @@ def next_steps(made: list[Made], out: Path) -> list[str]:
         ["heatmap", trace, "--quantity", "mlp_write_ratio", "--all", "-o", out / "all.png"],
     ]
     if prompts.exists():
-        steps.append(["capture", os.path.relpath(find_model()), "--prompts", prompts, "-o", out / "mine.trace"])
+        steps.append(["capture", _short(find_model()), "--prompts", prompts, "-o", out / "mine.trace"])
     return [shlex.join([_program(), *map(str, step)]) for step in steps]
 
 
@@ -111,7 +111,7 @@ def find_model() -> Path:
 def _capture(trace: Path, *, resume: bool, progress: Show) -> None:
     model, prompts_beside = find_model(), trace.with_name("prompts.jsonl")
     trace.parent.mkdir(parents=True, exist_ok=True)
-    progress("importing torch", 0, None)
+    progress("loading libraries", 0, None)
     with as_file(PROMPTS) as prompts:
         stratoscope.capture(
             str(model),
@@ -194,4 +194,9 @@ def _program() -> str:
     found = shutil.which("stratoscope")
     if not own.exists() or (found and Path(found).resolve() == own.resolve()):
         return "stratoscope"
-    return os.path.relpath(own)
+    return _short(own)
+
+
+def _short(path: Path) -> str:
+    """A path as seen from here, or from the root, whichever is shorter."""
+    return min(os.path.relpath(path), str(path), key=len)

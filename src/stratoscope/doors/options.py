@@ -93,6 +93,7 @@ Span = Annotated[str | None, typer.Option("--span", metavar="SPAN", help=f"Token
 # --- how to draw ----------------------------------------------------------------------------------------------------
 
 ColourScale = Annotated[Scale, typer.Option("--scale", help="How values become colours.")]
+Threshold = Annotated[float, typer.Option("--threshold", metavar="VALUE", help="Leave out peaks lower than this.")]
 FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Let the first token of a prompt take part in the colour limits.")
 ]
