@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -17,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.view import palette, plotly3d
+from stratoscope.view.footer import source
 from stratoscope.view.spec import ViewSpec
 
 CONFIG = {
@@ -30,34 +30,32 @@ _WEB = files("stratoscope.view") / "web"
 _SCALES = {"robust": "robust", "linear": "linear", "log": "log", "per-layer": "per layer"}
 
 
-def check_target(path: Path, *, overwrite: bool) -> Path:
-    """The path, if a page may be written there.
-
-    Raises
-    ------
-    InputError
-        It is no .html file, exists already, or its folder does not.
-    """
+def check(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """The path of a page that may be written, or an `InputError`; called before any work is done."""
+    path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError("is no .html file", where=str(path), fix="Give a name that ends in .html.")
+        raise InputError("a page is an .html file", where=str(path), fix=f"Name it {path.stem or 'peaks'}.html.")
+    if path.is_dir():
+        raise InputError("is a folder", where=str(path), fix="Give the name of a file.")
     if path.exists() and not overwrite:
-        raise InputError("exists already", where=str(path), fix="Choose another name, or pass overwrite (--overwrite).")
-    if not path.absolute().parent.is_dir():
-        raise InputError("its folder does not exist", where=str(path), fix="Make the folder first.")
+        raise InputError("already exists", where=str(path), fix="Give another name, or --overwrite.")
+    if not path.parent.is_dir():
+        raise InputError("its folder does not exist", where=str(path), fix=f"Make {path.parent} first.")
     return path
 
 
-def write_page(spec: ViewSpec, path: Path) -> None:
-    """Write the page of a spec; the file is there whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".part")
+def write(spec: ViewSpec, path: Path) -> None:
+    """Write the page of a spec; it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page(spec))
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        partial.write_text(page(spec), "utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror or error}", where=str(path), fix="Choose a folder you may write to."
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def page(spec: ViewSpec) -> str:
@@ -78,9 +76,11 @@ def page(spec: ViewSpec) -> str:
         "first": " checked" if content["state"]["first_token"] else "",
         "index": html.escape(content["index"]),
         "value": "value" if spec.facts["quantity"]["name"] == "imported_norm" else "activation",
-        "origin": html.escape(plotly3d.origin(spec)),
-        "caption": html.escape(_caption(spec.facts)),
-        "notes": _notes(spec),
+        "height": html.escape(plotly3d.height_words(spec.facts)),
+        "info": _info(spec),
+        "warnings": _warnings(spec),
+        "tag": plotly3d.TAGS[spec.provenance.source],
+        "source": html.escape(source(spec.provenance)),
         "provenance": _inert(spec.metadata_json()),
         "page": _inert(json.dumps(_frame(spec), separators=(",", ":"), sort_keys=True)),
         "view": base64.b64encode(spec.to_bytes()).decode("ascii"),
@@ -115,7 +115,7 @@ def _inert(text: str) -> str:
 
 def _options(values: Any, words: list[str], *, chosen: Any = None) -> str:
     return "".join(
-        f'<option value="{html.escape(str(value))}"{" selected" if value == chosen else ""}>{html.escape(word)}</option>'
+        f'<option value="{value}"{" selected" if value == chosen else ""}>{html.escape(word)}</option>'
         for value, word in zip(values, words, strict=True)
     )
 
@@ -127,21 +127,15 @@ def _choice(choice: dict[str, Any]) -> str:
     return f'<label><span>{choice["label"]}</span><select name="choice">{options}</select></label>'
 
 
-def _caption(facts: dict[str, Any]) -> str:
-    quantity = facts["quantity"]
-    words = f"Height: {quantity['label']}, {quantity['formula']}. Tokens stand in reading order, L0 in front."
-    if facts["tokens_per_cell"] > 1:
-        words += f" Of each {facts['tokens_per_cell']} tokens and layer the highest peak is kept, and the 1,000 highest of all."
-    elif facts["shown"] < facts["total"]:
-        words += " Of each token and layer the highest peak is kept, and the next highest of all."
-    if facts["threshold"] > 0:
-        words += f" Peaks below {facts['threshold']:g} are left out."
-    return words
-
-
-def _notes(spec: ViewSpec) -> str:
+def _info(spec: ViewSpec) -> str:
     lines = []
     for note in spec.notes:
-        identity = ' id="first-note"' if note.id == "L05" else ""
-        lines.append(f'<p class="{html.escape(note.severity)}"{identity}>{html.escape(f"{note.id} {note.text}")}</p>')
-    return "\n".join(lines)
+        hidden = ' id="first-note"' if note.id == "L05" else ""
+        if note.severity == "info":
+            lines.append(f"<span{hidden}>{html.escape(f'{note.text} [{note.id}]')}</span>")
+    return " ".join(lines)
+
+
+def _warnings(spec: ViewSpec) -> str:
+    warnings = (note for note in spec.notes if note.severity != "info")
+    return "\n".join(f'<p class="warning">{html.escape(f"{note.text} [{note.id}]")}</p>' for note in warnings)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
@@ -77,7 +75,7 @@ def peaks3d(
     from stratoscope.view import page3d, plotly3d
     from stratoscope.view.peaks3d_spec import peaks_spec
 
-    target = None if out is None else page3d.check_target(Path(os.fspath(out)), overwrite=overwrite)
+    target = None if out is None else page3d.check(out, overwrite=overwrite)
     spec = peaks_spec(
         open_input(inputs),
         quantity=quantity,
@@ -93,5 +91,5 @@ def peaks3d(
     )
     figure = plotly3d.figure(spec)
     if target is not None:
-        page3d.write_page(spec, target)
+        page3d.write(spec, target)
     return figure

@@ -53,7 +53,8 @@ def level(height: Floats, layer: NDArray[np.int64], scale: str, limits: dict[str
         return result
     if scale == "per-layer":
         tops = dict(limits["tops"])
-        return height / np.array([tops[number] for number in layer.tolist()])
+        shares: Floats = height / np.array([tops[number] for number in layer.tolist()])
+        return shares
     return height
 
 

@@ -24,6 +24,7 @@ BLOCK = 1 << 20  # peaks read at a time
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Block = tuple[Ints, Ints, Floats, Ints]  # place of the token, place of the layer, height, id
 Columns = tuple[Ints, Ints, Ints, Floats, Floats]  # token, layer, neuron, value, write norm
 
@@ -63,6 +64,7 @@ def choose_points(
     layers: Sequence[int],
     *,
     scene: Ints | None = None,
+    first: Bools | None = None,
     threshold: float = 0.0,
 ) -> Points:
     """Choose the peaks to draw.
@@ -79,12 +81,17 @@ def choose_points(
         Block numbers.
     scene
         Scene each selected token is drawn in, of shape (selected tokens,): a run of tokens stays within one.
+    first
+        First tokens, bool of shape (selected tokens,): their runs hold no other tokens, so that no sink hides what
+        stands beside it.
     threshold
         Peaks lower than this are left out, and counted in the total all the same.
     """
     wanted = np.unique(np.asarray(layers, np.int64))
-    cell, run = token_runs(np.zeros(len(tokens), np.int64) if scene is None else scene, len(wanted))
-    chooser = Chooser(cell, len(wanted), threshold)
+    last = np.zeros(len(tokens), bool) if first is None else first
+    group = last + 2 * (np.zeros(len(tokens), np.int64) if scene is None else scene)
+    cell, run = token_runs(group, len(wanted))
+    chooser = Chooser(cell, len(wanted), last, threshold)
     rows = names.QUANTITIES[quantity].dims == (names.ROW,)
     for block in (_row_blocks if rows else _peak_blocks)(dataset, quantity, tokens, wanted):
         chooser.add(*block)
@@ -96,23 +103,30 @@ def choose_points(
     )
 
 
-def token_runs(scene: Ints, layers: int) -> tuple[Ints, int]:
+def token_runs(group: Ints, layers: int) -> tuple[Ints, int]:
     """Number the runs of tokens so that all (run × layer) cells fit, and say how long a run is.
+
+    Parameters
+    ----------
+    group
+        Group of each token, of shape (tokens,): a run stays within one.
+    layers
+        Number of layers.
 
     Returns
     -------
     cell, run
         The run of each token, of shape (tokens,), and the tokens per run.
     """
-    counts = np.bincount(scene, minlength=1)
-    budget = max((MAX_POINTS - ALWAYS) // max(layers, 1), 1)
+    counts = np.bincount(group, minlength=1)
+    most = max((MAX_POINTS - ALWAYS) // max(layers, 1), int(np.count_nonzero(counts)))
     run = 1
-    while (needed := int(np.sum(-(-counts // run)))) > max(budget, len(counts)):
-        run = max(run + 1, run * needed // budget)
-    first = np.concatenate([[0], np.cumsum(-(-counts // run))])
-    cell = np.empty(len(scene), np.int64)
-    for index, count in enumerate(counts):
-        cell[scene == index] = first[index] + np.arange(count) // run
+    while (needed := int(np.sum(-(-counts // run)))) > most:
+        run = max(run + 1, run * needed // most)
+    first = np.cumsum(-(-counts // run)) - -(-counts // run)
+    cell = np.empty(len(group), np.int64)
+    for index, count in enumerate(counts.tolist()):
+        cell[group == index] = first[index] + np.arange(count) // run
     return cell, run
 
 
@@ -125,17 +139,19 @@ class Chooser:
         Run of each token, of shape (tokens,).
     layers
         Number of layers.
+    last
+        Tokens whose peaks fill the places that are left only after those of all others, bool of shape (tokens,).
     threshold
         Peaks lower than this are counted, never chosen.
     """
 
-    def __init__(self, cell: Ints, layers: int, threshold: float = 0.0) -> None:
+    def __init__(self, cell: Ints, layers: int, last: Bools, threshold: float = 0.0) -> None:
         cells = int(cell.max(initial=-1) + 1) * layers
         self.total = 0
-        self._cell, self._layers, self._threshold = cell, layers, threshold
+        self._cell, self._layers, self._last, self._threshold = cell, layers, last, threshold
         self._best_height = np.full(cells, -np.inf)
         self._best_id = np.full(cells, -1, np.int64)
-        self._top_height, self._top_id = np.empty(0), np.empty(0, np.int64)
+        self._others, self._lasts = _Highest(MAX_POINTS), _Highest(MAX_POINTS)
 
     def add(self, token: Ints, layer: Ints, height: Floats, peak: Ints) -> None:
         """Take in one block: places of the tokens and layers, heights (NaN = no peak) and ascending ids."""
@@ -143,7 +159,9 @@ class Chooser:
         high = np.flatnonzero(height >= self._threshold)  # False for NaN
         token, layer, height, peak = token[high], layer[high], height[high], peak[high]
         self._add_to_cells(self._cell[token] * self._layers + layer, height, peak)
-        self._add_to_top(height, peak)
+        last = self._last[token]
+        self._others.add(height[~last], peak[~last])
+        self._lasts.add(height[last], peak[last])
 
     def _add_to_cells(self, cell: Ints, height: Floats, peak: Ints) -> None:
         before = self._best_height.copy()
@@ -151,24 +169,39 @@ class Chooser:
         new = np.flatnonzero((height == self._best_height[cell]) & (height > before[cell]))[::-1]
         self._best_id[cell[new]] = peak[new]  # written backwards: of equals, the first stays
 
-    def _add_to_top(self, height: Floats, peak: Ints) -> None:
-        floor = self._top_height.min() if len(self._top_height) >= MAX_POINTS else -np.inf
-        keep = height > floor
-        heights = np.concatenate([self._top_height, height[keep]])
-        ids = np.concatenate([self._top_id, peak[keep]])
-        if len(heights) > MAX_POINTS:
-            limit = np.partition(heights, -MAX_POINTS)[-MAX_POINTS]
-            above, equal = np.flatnonzero(heights > limit), np.flatnonzero(heights == limit)
-            kept = np.concatenate([above, equal[np.argsort(ids[equal])][: MAX_POINTS - len(above)]])
-            heights, ids = heights[kept], ids[kept]
-        self._top_height, self._top_id = heights, ids
-
     def chosen(self) -> Ints:
         """Ascending ids of the chosen peaks, at most `MAX_POINTS` (more only if there are more layers than that)."""
-        ranked = self._top_id[np.lexsort((self._top_id, -self._top_height))]
-        certain = np.union1d(self._best_id[self._best_id >= 0], ranked[:ALWAYS])
-        rest = ranked[ALWAYS:][~np.isin(ranked[ALWAYS:], certain)]
+        highest = _Highest(ALWAYS)
+        for some in (self._others, self._lasts):
+            highest.add(some.height, some.peak)
+        certain = np.union1d(self._best_id[self._best_id >= 0], highest.peak)
+        ranked = np.concatenate([self._others.ranked(), self._lasts.ranked()])
+        rest = ranked[~np.isin(ranked, certain)]
         return np.sort(np.concatenate([certain, rest[: max(MAX_POINTS - len(certain), 0)]]))
+
+
+class _Highest:
+    """The highest peaks so far; of equals, those of lowest id."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.height, self.peak = np.empty(0), np.empty(0, np.int64)
+
+    def add(self, height: Floats, peak: Ints) -> None:
+        floor = self.height.min() if len(self.height) >= self._count else -np.inf
+        keep = height >= floor
+        self.height = np.concatenate([self.height, height[keep]])
+        self.peak = np.concatenate([self.peak, peak[keep]])
+        if len(self.height) <= self._count:
+            return
+        limit = np.partition(self.height, -self._count)[-self._count]
+        above, equal = np.flatnonzero(self.height > limit), np.flatnonzero(self.height == limit)
+        kept = np.concatenate([above, equal[np.argsort(self.peak[equal])][: self._count - len(above)]])
+        self.height, self.peak = self.height[kept], self.peak[kept]
+
+    def ranked(self) -> Ints:
+        """Their ids, highest first."""
+        return self.peak[np.lexsort((self.peak, -self.height))]
 
 
 def _peak_blocks(dataset: xr.Dataset, quantity: str, tokens: Ints, layers: Ints) -> Iterator[Block]:
@@ -191,7 +224,7 @@ def _row_blocks(dataset: xr.Dataset, quantity: str, tokens: Ints, layers: Ints) 
         yield token[keep], layer[keep], np.abs(dataset[quantity][here].values[keep]), begin + keep
 
 
-def _places(sorted_values: Ints, values: NDArray[np.integer]) -> tuple[Ints, NDArray[np.bool_]]:
+def _places(sorted_values: Ints, values: NDArray[np.integer]) -> tuple[Ints, Bools]:
     """Place of each value in an ascending array, and whether it is there at all."""
     place = np.searchsorted(sorted_values, values).clip(max=max(len(sorted_values) - 1, 0))
     return place, (sorted_values[place] == values if len(sorted_values) else np.zeros(len(values), bool))

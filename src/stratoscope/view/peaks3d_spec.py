@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
+from stratoscope.view.panels import subtitle
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
 from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, number_ranges, select
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 HEIGHTS = ("peak_write", "imported_norm", "peak_value")  # what can be drawn upwards, the default first
 MANY = 6_000  # from so many peaks on, markers are smaller
 MOST_SCENES = 4  # each holds a graphics context of its own
-_FIRST_TOKEN = Note(
-    "L05", "info", "First tokens are left out of the scale; where one is higher, it is a diamond at the top."
-)
-_TOP_K = Note("L08", "info", "Only the strongest neurons of each token and layer are recorded: absent is not zero.")
+_FIRST_TOKEN = Note("L05", "info", "First tokens are left out of the scale; ◇ at the top is beyond it.")
+_GROWS = Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them.")
 
 
 def peaks_spec(
@@ -50,10 +49,19 @@ def peaks_spec(
     prompts = _Prompts(dataset, [index for panel in chosen.panels for index in panel.prompts])
     numbers = np.asarray(dataset["layer"].values)[choose_layers(dataset["layer"].values, layers)]
     scene = prompts.scene[prompts.row_of(dataset["prompt"].values[tokens])]
-    points = choose_points(dataset, row.name, tokens, numbers.tolist(), scene=scene, threshold=threshold)
+    first = _first_tokens(dataset, tokens)
+    points = choose_points(
+        dataset,
+        row.name,
+        tokens,
+        numbers.tolist(),
+        scene=scene,
+        first=None if first_token else first,
+        threshold=threshold,
+    )
     if not len(points.token):
         raise _nothing_left(points.total, threshold)
-    table, of_point = _token_table(dataset, tokens, scene, points, prompts)
+    table, of_point = _token_table(dataset, tokens, scene, first, points, prompts)
     facts: dict[str, Any] = {
         "quantity": {"name": row.name, "label": row.label, "unit": row.unit, "formula": row.formula},
         "shown": len(points.token),
@@ -85,10 +93,9 @@ def peaks_spec(
         "peak_write": points.write,
         "peak_height": points.height,
     }
-    notes = (*notes_of(dataset), _TOP_K, *(() if first_token else (_FIRST_TOKEN,)))
+    notes = (_FIRST_TOKEN, *_notes(dataset, row), *notes_of(dataset))
     title = f"{row.label[0].upper()}{row.label[1:]} by token and layer"
-    provenance = provenance_of(dataset)
-    return ViewSpec("peaks3d", title, provenance.model, content, buffers, notes, provenance, facts)
+    return ViewSpec("peaks3d", title, subtitle(dataset, chosen), content, buffers, notes, provenance_of(dataset), facts)
 
 
 class _Prompts:
@@ -138,7 +145,12 @@ class _Prompts:
 
 
 def _token_table(
-    dataset: xr.Dataset, tokens: NDArray[np.int64], scene: NDArray[np.int64], points: Points, prompts: _Prompts
+    dataset: xr.Dataset,
+    tokens: NDArray[np.int64],
+    scene: NDArray[np.int64],
+    first: NDArray[np.bool_],
+    points: Points,
+    prompts: _Prompts,
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
     """Columns of the tokens that bear a drawn peak, and the row of each peak in them.
 
@@ -149,9 +161,7 @@ def _token_table(
         place[scene == one] = np.arange(np.count_nonzero(scene == one))
     bearing, of_point = np.unique(points.token, return_inverse=True)
     here = np.searchsorted(tokens, bearing)
-    prompt = dataset["prompt"].values
-    row = prompts.row_of(prompt[bearing])
-    starts = np.searchsorted(prompt, prompt[bearing])
+    row = prompts.row_of(dataset["prompt"].values[bearing])
     texts = [str(text) for text in dataset["text"].values[bearing]]
     rank = np.empty(len(bearing), np.int64)
     rank[sorted(range(len(texts)), key=lambda index: (texts[index].strip(" ▁Ġ").casefold(), texts[index], index))] = (
@@ -164,10 +174,18 @@ def _token_table(
         "scene": scene[here].astype("int32"),
         "choice": prompts.choice[row].astype("int32"),
         "prompt": row.astype("int32"),
-        "first": (bearing == starts).astype("uint8"),
+        "first": first[here].astype("uint8"),
         "rank": rank.astype("int32"),
     }
     return table, of_point
+
+
+def _notes(dataset: xr.Dataset, row: names.Quantity) -> list[Note]:
+    if row.dims == (names.ROW,):
+        return []  # an import says so itself
+    recorded = f"Only the {dataset.sizes[names.K]} strongest neurons of each token and layer are recorded"
+    top_k = Note("L08", "info", f"{recorded}: the others are not zero.")
+    return [_GROWS, top_k] if row.name == "peak_write" else [top_k]
 
 
 def _axis_title(row: names.Quantity) -> str:
@@ -178,11 +196,19 @@ def _style(points: int) -> dict[str, Any]:
     """Numbers that every renderer draws by."""
     return {
         "roof": 1.04,  # where a peak above the ceiling is drawn, as a share of the height
-        "sizes": [1.5, 8.0] if points >= MANY else [2.5, 13.0],  # pixels of the lowest and the highest peak
+        "sizes": [1.5, 8.0] if points >= MANY else [2.0, 11.0],  # pixels of the lowest and the highest peak
+        "stems": 4_000,  # of each scene, on the highest peaks
         "stem_opacity": 0.35 if points >= MANY else 0.6,
         "token_labels": 24,  # of all scenes together
-        "layer_labels": 8,
+        "layer_labels": 11,
     }
+
+
+def _first_tokens(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which tokens are the first of their prompt (an import may begin later), of shape (tokens,)."""
+    prompt = dataset["prompt"].values
+    begins = np.searchsorted(prompt, prompt[tokens])
+    return np.asarray((tokens == begins) & (dataset["position"].values[tokens] <= 1))
 
 
 def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from stratoscope import names
 from stratoscope.view import palette
+from stratoscope.view.footer import source
 from stratoscope.view.peaks3d_levels import level
 from stratoscope.view.spec import ViewSpec
 from stratoscope.view.tokens import html_label
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif"
 CAMERA = {"eye": {"x": 0.25, "y": -1.5, "z": 0.8}, "center": {"x": 0, "y": 0, "z": -0.12}}
-OUTLINE = [[0, "rgba(0,0,0,0)"], [0.3, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0.6)"]]  # yellow is lost on white without
-COLOURS = {"light": slice(None, None, 15), "dark": slice(45, None, 15)}  # the darkest are lost on black
+TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
+OUTLINE = [[0, "rgba(0,0,0,0)"], [0.3, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0.6)"]]  # of the high ones
+COLOURS = {"light": slice(None, 226, 15), "dark": slice(45, None, 15)}  # lost: yellow on white, navy on black
 
 Columns = dict[str, NDArray[Any]]
 
@@ -27,7 +31,7 @@ def figure(spec: ViewSpec) -> go.Figure:
     for scene in range(len(spec.content["scenes"])):
         stems, peaks, borders = result.data[3 * scene : 3 * scene + 3]
         columns = scene_columns(spec, scene)
-        stems.update(_stems(columns, spec.content["layers"]))
+        stems.update(_stems(spec, columns))
         peaks.update(_peaks(spec, columns))
         borders.update(_borders(spec, scene, columns))
         result.layout[scene_name(scene)].xaxis.update(token_ticks(spec, columns))
@@ -76,7 +80,7 @@ def template(theme: str) -> dict[str, Any]:
         "paper_bgcolor": colours.paper,
         "font": font,
         "dragmode": "turntable",
-        "coloraxis": {"colorscale": palette.hex_colours(palette.sequential()[COLOURS[theme]])},
+        "coloraxis": {"autocolorscale": False, "colorscale": _colour_scale(theme)},
         "scene": {"xaxis": axis, "yaxis": axis, "zaxis": axis},
         "hoverlabel": {"bgcolor": colours.paper, "bordercolor": colours.accent, "font": font, "align": "left"},
     }
@@ -160,17 +164,29 @@ def hover_template(spec: ViewSpec) -> str:
 
 
 def caption_text(spec: ViewSpec) -> str:
-    """Caption of the figure: how many peaks of how many, where from, and the notes."""
-    lines = [f"{spec.facts['shown']:,} of {spec.facts['total']:,} peaks · {origin(spec)}"]
-    lines += [f"{note.id} {note.text}" for note in spec.notes]
+    """Caption of the figure: how many peaks of how many, the notes, where the numbers come from."""
+    lines = [f"{spec.facts['shown']:,} of {spec.facts['total']:,} peaks. {height_words(spec.facts)}"]
+    lines += [f"{note.text} [{note.id}]" for note in spec.notes]
+    lines += [f"{TAGS[spec.provenance.source]} {source(spec.provenance)}"]
     return "<br>".join(html_label(line) for line in lines)
 
 
-def origin(spec: ViewSpec) -> str:
-    """Where the numbers come from, in words."""
-    provenance = spec.provenance
-    source = {"simulated": "SIMULATED data", "imported": "IMPORTED values"}.get(provenance.source, provenance.model)
-    return " · ".join(part for part in (source, spec.facts["left_out"], provenance.receipt) if part)
+def height_words(facts: Mapping[str, Any]) -> str:
+    """What the height is, and how the drawn peaks were chosen."""
+    quantity, run = facts["quantity"], facts["tokens_per_cell"]
+    words = [f"Height: {quantity['label']}, {quantity['formula']}."]
+    if run > 1:
+        words.append(f"Drawn: the highest of every {run:,} tokens and layer, and the next highest of all.")
+    elif facts["shown"] < facts["total"]:
+        words.append("Drawn: the highest of every token and layer, and the next highest of all.")
+    if facts["threshold"] > 0:
+        words.append(f"Peaks below {facts['threshold']:g} are left out.")
+    return " ".join(words)
+
+
+def _colour_scale(theme: str) -> list[list[Any]]:
+    colours = palette.hex_colours(palette.sequential()[COLOURS[theme]])
+    return [[place, colour] for place, colour in zip(np.linspace(0, 1, len(colours)).tolist(), colours, strict=True)]
 
 
 def _empty_traces(spec: ViewSpec, scene: str) -> list[go.Scatter3d]:
@@ -208,7 +224,7 @@ def _scene(spec: ViewSpec, scene: int) -> dict[str, Any]:
         "yaxis": {"title": {"text": "layer"}, "range": [layers[0] - 0.5, layers[-1] + 0.5]}
         | layer_ticks(layers, spec.content["style"]["layer_labels"]),
         "zaxis": {
-            "title": {"text": limits["title"]},
+            "title": {"text": "height"},
             "range": [floor, floor + span * (2 * spec.content["style"]["roof"] - 1)],
         }
         | axis_ticks(limits),
@@ -225,8 +241,9 @@ def domain(scene: int, count: int) -> dict[str, list[float]]:
 
 def layer_ticks(layers: list[int], most: int) -> dict[str, Any]:
     """`L12`, evenly sampled, the first and the last layer always among them."""
-    count = min(len(layers), most)
-    sampled = [layers[int(place)] for place in np.rint(np.linspace(0, len(layers) - 1, count))]
+    step = -(-(len(layers) - 1) // (most - 1)) or 1
+    sampled = layers[: -step // 2 or None : step]
+    sampled = sampled + layers[-1:] if sampled[-1:] != layers[-1:] else sampled
     return {"tickvals": sampled, "ticktext": [f"L{number}" for number in sampled]}
 
 
@@ -246,10 +263,14 @@ def _scene_title(spec: ViewSpec, scene: int) -> dict[str, Any]:
     }
 
 
-def _stems(columns: Columns, layers: list[int]) -> dict[str, Any]:
+def _stems(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
     """A line from the floor to the highest peak of each token and layer (of a cell, the highest comes first)."""
-    cell = columns["token"].astype(np.int64) * (max(layers) + 1) + columns["y"]
+    cell = columns["token"].astype(np.int64) * (max(spec.content["layers"]) + 1) + columns["y"]
     top = np.flatnonzero(np.diff(cell, prepend=-1))
+    level = columns["colour"][top]
+    most = spec.content["style"]["stems"]
+    if len(top) > most:
+        top = top[level > np.partition(level, -most - 1)[-most - 1]]
     x, y, z, floor = (columns[name][top].astype(float) for name in ("x", "y", "z", "floor"))
     gap = np.full(len(top), np.nan)
     joined = [np.stack(ends, axis=1).ravel() for ends in ([x, x, gap], [y, y, gap], [floor, z, gap])]

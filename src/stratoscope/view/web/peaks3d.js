@@ -116,7 +116,7 @@ function fill(view, state, scene, traces) {
   const span = limits.ceiling - limits.floor;
   const [small, large] = view.content.style.sizes;
   const drawn = { x: [], y: [], z: [], colour: [], size: [], symbol: [], hover: [] };
-  const stem = { x: [], y: [], z: [] };
+  const tops = []; // [x, layer, z, level] of the highest peak of each token and layer
   let [lastToken, lastLayer] = [-1, -1];
   for (const peak of scene.peaks) {
     const [token, layer] = [peak_token[peak], peak_layer[peak]];
@@ -133,16 +133,27 @@ function fill(view, state, scene, traces) {
     drawn.hover.push(hover(view, state, peak, above ? beyond(value, limits.ceiling, state.scale) : ""));
     if (token === lastToken && layer === lastLayer) continue;
     [lastToken, lastLayer] = [token, layer];
-    stem.x.push(x, x, null);
-    stem.y.push(layer, layer, null);
-    stem.z.push(limits.floor, z, null);
+    tops.push([x, layer, z, value]);
   }
-  Object.assign(stems, stem);
+  Object.assign(stems, stemsOf(tops, limits.floor, view.content.style.stems));
   Object.assign(peaks, { x: drawn.x, y: drawn.y, z: drawn.z, customdata: drawn.hover });
   const [cmin, cmax] = limits.colour;
   peaks.marker.line = { ...peaks.marker.line, color: drawn.colour, cmin, cmax };
   peaks.marker = { ...peaks.marker, color: drawn.colour, size: drawn.size, symbol: drawn.symbol };
   Object.assign(borders, bordersOf(view, state, scene, limits.floor));
+}
+
+/** Lines from the floor to the highest peaks. */
+function stemsOf(tops, floor, most) {
+  const least = tops.length > most ? tops.map((top) => top[3]).sort((a, b) => b - a)[most] : -Infinity;
+  const lines = { x: [], y: [], z: [] };
+  for (const [x, layer, z, value] of tops) {
+    if (value <= least) continue;
+    lines.x.push(x, x, null);
+    lines.y.push(layer, layer, null);
+    lines.z.push(floor, z, null);
+  }
+  return lines;
 }
 
 /** What the card of a peak says; fields as in `plotly3d.hover_template`. */

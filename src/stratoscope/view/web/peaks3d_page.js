@@ -3,7 +3,7 @@
 
 const LISTED = 10; // rows of the list of highest peaks
 const VIEW = [0.16, -0.86, 0.48]; // where the camera stands, as a direction from the middle of the box
-const ROOM = 0.9; // part of the scene that the box may fill; the rest is for labels
+const ROOM = 0.88; // part of the scene that the box may fill; the rest is for labels
 
 const view = readView(text("stratoscope-view"));
 const page = JSON.parse(text("stratoscope-page")); // what Plotly needs: empty figure, templates, colours
@@ -23,8 +23,9 @@ const state = {
 let theme = view.content.state.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 /** @type {Scene[]} */
 let scenes = [];
-/** Drawing is asynchronous: one drawing at a time, the last one wins. */
-let drawing = Promise.resolve();
+/** @type {Promise<void> | null} */
+let drawing = null;
+let changed = false;
 
 /** @param {string} id */
 function text(id) {
@@ -41,17 +42,26 @@ const counted = (value) => value.toLocaleString("en");
 
 // --- drawing ---------------------------------------------------------------------------------------------------------
 
+/** Draw the state; what changes meanwhile is drawn once more at the end. */
 function draw() {
-  window.stratoscopeReady = false;
-  scenes = arrange(view, state);
-  const traces = page.figure.data;
-  scenes.forEach((scene, index) => fill(view, state, scene, traces.slice(3 * index, 3 * index + 3)));
-  lay();
-  describe();
-  drawing = drawing.then(() => Plotly.react(plot, traces, page.figure.layout, page.config)).then(() => {
-    window.stratoscopeReady = true;
-  });
+  changed = true;
+  drawing ??= drawAll().finally(() => (drawing = null));
   return drawing;
+}
+
+async function drawAll() {
+  window.stratoscopeReady = false;
+  while (changed) {
+    changed = false;
+    scenes = arrange(view, state);
+    const { data, layout } = page.figure;
+    scenes.forEach((scene, index) => fill(view, state, scene, data.slice(3 * index, 3 * index + 3)));
+    lay();
+    describe();
+    await new Promise(requestAnimationFrame); // the words first: a large picture takes a moment
+    await Plotly.react(plot, data, layout, page.config);
+  }
+  window.stratoscopeReady = true;
 }
 
 /** Places, axes and limits of the scenes that have something in them. */
@@ -82,7 +92,6 @@ function lay() {
     const span = limits.ceiling - limits.floor;
     layout[name].zaxis.range = [limits.floor, limits.floor + span * (2 * view.content.style.roof - 1)];
     Object.assign(layout[name].zaxis, axisTicks(limits));
-    layout[name].zaxis.title = { text: limits.title };
   });
   Object.assign(layout.coloraxis, { cmin: limits.colour[0], cmax: limits.colour[1] });
   Object.assign(layout.coloraxis.colorbar, axisTicks(limits));
@@ -120,7 +129,7 @@ function cameraFor({ columns, rows, wide, tall }) {
   };
   while (distance < 8 && !corners.every(fits)) distance += 0.05;
   const [x, y, z] = forward.map((part) => -part * distance);
-  return { eye: { x, y, z }, center: { x: 0, y: 0, z: -0.04 }, up: { x: 0, y: 0, z: 1 } };
+  return { eye: { x, y, z }, center: { x: 0, y: 0, z: -0.09 }, up: { x: 0, y: 0, z: 1 } };
 }
 
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
@@ -160,8 +169,8 @@ function axisTicks(limits) {
 function describe() {
   const drawn = scenes.reduce((sum, scene) => sum + scene.peaks.length, 0);
   const above = scenes.flatMap((scene) => scene.peaks).filter((peak) => isAbove(peak)).length;
-  element("count").textContent = `${counted(drawn)} of ${counted(view.content.total)} peaks`;
-  element("above").textContent = above ? `${counted(above)} above the scale (◇)` : "";
+  element("count").textContent = `${counted(drawn)} of ${counted(view.content.total)} peaks.`;
+  element("above").textContent = above ? `${counted(above)} beyond the scale (◇).` : "";
   element("empty").hidden = drawn > 0;
   element("threshold-value").textContent = state.threshold > 0 ? `≥ ${number(state.threshold)}` : "all";
   element("layers-words").textContent = layerWords();
