@@ -44,7 +44,7 @@ def has_glyph(char: str) -> bool:
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
     """Width in inches of a line of text at a size in points."""
-    return _width_at_100(text, bold) * size / 100
+    return _width_at_20(text, bold) * size / 20
 
 
 def height(size: float) -> float:
@@ -75,11 +75,13 @@ def fit(text: str, size: float, room: float, *, bold: bool = False) -> str:
 
 
 @cache
-def _width_at_100(text: str, bold: bool) -> float:
-    """Width in inches at 100 points, where hinting rounds nothing noticeable."""
+def _width_at_20(text: str, bold: bool) -> float:
+    """Width in inches at 20 points; unhinted, so that it scales."""
+    from matplotlib.ft2font import LoadFlags
+
     font = _font(bold)
-    font.set_size(100, _POINTS_PER_INCH)
-    font.set_text(text, 0.0)
+    font.set_size(20, _POINTS_PER_INCH)
+    font.set_text(text, 0.0, flags=LoadFlags.NO_HINTING)
     return float(font.get_width_height()[0]) / _SUBPIXELS / _POINTS_PER_INCH
 
 

@@ -165,7 +165,9 @@ def _strip(
         _without(table, panel.count, by, skipped)
         for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
     ]
-    limits = scale.fit(counted if any(np.isfinite(one).any() for one in counted) else tables, kind, choice)
+    if not any(np.isfinite(one).any() for one in counted):  # nothing but tokens that are left out elsewhere
+        counted = tables
+    limits = scale.fit(counted, kind, choice)
     edges, counts = scale.histogram(counted, limits)
     maps = [
         (_map(table, full, limits, panel, by, skipped), table)
@@ -193,7 +195,7 @@ def _map(table: Floats, full: Floats, limits: scale.Scale, panel: Tokens, by: in
     if by == 1:
         for column in panel.first.tolist():
             ratio = scale.ratio_to_limit(full[column], limits)
-            if ratio >= _BADGE_FROM:
+            if ratio >= _BADGE_FROM and len(panel.first) < panel.count:
                 badges.append([column, times(ratio)])
     cells, total = pool.spikes(limits.strength(table)) if by > 1 else (np.empty((0, 2), np.int64), 0)
     return {
@@ -236,8 +238,10 @@ def _what_was_done(
     first_token: bool,
 ) -> list[Note]:
     """The notes that follow from the drawing itself."""
-    notes = [Note("L05", "info", _limits_in_words(len(panels), choice))]
-    if any(len(panel.first) for panel in panels):
+    notes = [Note("L05", "info", _limits_in_words(len(panels), choice, signed=strips[0].quantity.signed))]
+    if all(len(panel.first) == panel.count for panel in panels):
+        notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
+    elif any(len(panel.first) for panel in panels):
         notes.append(Note("L05", "info", _first_in_words(maps, pooled=max(factors) > 1, included=first_token)))
     if max(factors) > 1:
         notes.append(Note("L06", "info", _pooling_in_words(panels, factors, maps)))
@@ -257,12 +261,16 @@ def _what_was_done(
         notes.append(Note("L08", "info", "Only recorded peaks: a neuron that is not among them is not zero."))
     dim, tokens = sum(len(panel.dim) for panel in panels), sum(panel.count for panel in panels)
     if dim:
-        notes.append(Note("L21", "info", f"{dim:,} of {tokens:,} tokens are template or special tokens (faint)."))
+        faint = "" if max(factors) > 1 else " (faint)"
+        notes.append(Note("L21", "info", f"{dim:,} of {tokens:,} tokens are template or special tokens{faint}."))
     return notes
 
 
-def _limits_in_words(panels: int, choice: names.Scale) -> str:
+def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
     shared = ", shared by all panels" if panels > 1 else ""
+    if signed and choice in ("robust", "per-layer"):
+        where = "of the cells shown" if choice == "robust" else "of each layer"
+        return f"Colour limits: plus and minus the 99 % quantile of |value| {where}{shared}."
     if choice == "robust":
         return f"Colour limits: 1 % and 99 % quantiles of the cells shown{shared}."
     if choice == "per-layer":

@@ -13,6 +13,7 @@ from stratoscope.view.spec import ViewSpec
 
 MARGIN = 0.34
 LEAST_WIDTH = 7.4
+_LEAST_BESIDE = 5.4
 _TITLE, _SUBTITLE, _PANEL, _DETAIL = 13.0, 8.2, 8.6, 7.2  # points
 _BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
 
@@ -75,6 +76,8 @@ class _Layout:
             body = self._column_width() * len(self.quantities) + plan.GAP * (len(self.quantities) - 1)
         else:
             body = max(widths)
+        if self.plan.legends == "beside":
+            return max(self.left + body + plan.GAP + legend.WIDTH, _LEAST_BESIDE - MARGIN)
         return max(self.left + body + self.plan.gutter, LEAST_WIDTH - MARGIN)
 
     def _column_width(self) -> float:
@@ -102,6 +105,9 @@ class _Layout:
         for line in fonts.wrap(self.spec.subtitle, _SUBTITLE, room) if self.spec.subtitle else []:
             self.items.append(Text(MARGIN, y, line, _SUBTITLE, self.theme.muted))
             y += fonts.height(_SUBTITLE) + 0.02
+        for line in fonts.wrap(self._reading(), _DETAIL, room):
+            self.items.append(Text(MARGIN, y, line, _DETAIL, self.theme.muted))
+            y += fonts.height(_DETAIL) + 0.02
         if self.plan.legends == "head":
             drawn = legend.draw(self.quantities[0], legend_left, MARGIN + 0.03, self.theme)
             self.items += drawn.items
@@ -112,12 +118,21 @@ class _Layout:
         """A line of legends above the maps."""
         count = len(self.quantities)
         width = min(legend.WIDTH, (self.right - MARGIN - plan.GAP * (count - 1)) / count)
-        bottom = y
-        for index, quantity in enumerate(self.quantities):
-            drawn = legend.draw(quantity, MARGIN + index * (width + plan.GAP), y, self.theme, width=width)
-            self.items += drawn.items
-            bottom = max(bottom, y + drawn.height)
-        return bottom + 0.2
+        return self._legends([MARGIN + index * (width + plan.GAP) for index in range(count)], y, width) + 0.2
+
+    def _legends(self, lefts: list[float], y: float, width: float) -> float:
+        """Legends beside each other, their histograms on one line; returns their bottom."""
+        pairs = list(zip(self.quantities, lefts, strict=True))
+        height = max(legend.draw(one, x, y, self.theme, width=width).height for one, x in pairs)
+        for one, x in pairs:
+            self.items += legend.draw(one, x, y, self.theme, width=width, height=height).items
+        return y + height
+
+    def _reading(self) -> str:
+        """How to read the maps, in one line."""
+        if self.quantities[0]["row_kind"] == "depth":
+            return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
+        return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
@@ -126,7 +141,7 @@ class _Layout:
         lefts = [self.left + sum(self._slots()[:index]) + plan.GAP * index for index in range(len(self.panels))]
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
-            top = y + self.maps.above
+            top = y + max(self.maps.above(index, place, (0, one["columns"])) for place, one in enumerate(self.panels))
             for place, x in enumerate(lefts):
                 self._map(index, place, x, top, row_labels=place == 0, token_labels=last)
             bottom = top + self._height(quantity)
@@ -138,15 +153,10 @@ class _Layout:
     def _columns(self, y: float) -> float:
         width = self._column_width()
         lefts = [self.left + index * (width + plan.GAP) for index in range(len(self.quantities))]
-        bottom = y
-        for quantity, x in zip(self.quantities, lefts, strict=True):
-            drawn = legend.draw(quantity, x, y, self.theme, width=min(width, legend.WIDTH))
-            self.items += drawn.items
-            bottom = max(bottom, y + drawn.height)
-        y = bottom + _PANEL_GAP
+        y = self._legends(lefts, y, min(width, legend.WIDTH)) + _PANEL_GAP
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
-            top = y + self.maps.above
+            top = y + max(self.maps.above(index, place, (0, panel["columns"])) for index in range(len(lefts)))
             for index, x in enumerate(lefts):
                 self._map(index, place, x, top, row_labels=index == 0, token_labels=True)
             depth = self._depth(panel, (0, panel["columns"]))
@@ -168,7 +178,7 @@ class _Layout:
         panel = self.panels[place]
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
-            top = y + self.maps.above
+            top = y + self.maps.above(index, place, band)
             self._map(index, place, self.left, top, band=band, row_labels=True, token_labels=last)
             bottom = top + self._height(quantity)
             end = self.left + plan.pitch_of(panel, self.plan) * (band[1] - band[0])
@@ -247,7 +257,7 @@ class _Layout:
             return y
         width = self.right - self.left
         inner = width - 0.3
-        head = fonts.wrap(f"Not in this input: {', '.join(labels)}.", _SUBTITLE, inner)
+        head = fonts.wrap(f"Not in this input: {'; '.join(labels)}.", _SUBTITLE, inner)
         lines = [(line, self.theme.ink) for line in head]
         lines += [(line, self.theme.muted) for line in fonts.wrap(advice, _SUBTITLE, inner)]
         leading = fonts.height(_SUBTITLE) + 0.03

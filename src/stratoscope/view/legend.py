@@ -17,6 +17,7 @@ WIDTH = 2.75
 _NAME, _SMALL = 7.6, 6.6  # points
 _BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
 _LEADING = 0.118
+_FIGURES = _BARS + _STRIP + _GAP + 2 * _LEADING
 _BETWEEN = 0.08  # inches between two labels of the axis
 
 
@@ -28,8 +29,16 @@ class Legend:
     height: float
 
 
-def draw(quantity: Mapping[str, Any], x: float, y: float, theme: Theme, *, width: float = WIDTH) -> Legend:
-    """The legend of a quantity of a ViewSpec with its top left corner at (x, y)."""
+def draw(
+    quantity: Mapping[str, Any], x: float, y: float, theme: Theme, *, width: float = WIDTH, height: float = 0.0
+) -> Legend:
+    """The legend of a quantity of a ViewSpec with its top left corner at (x, y).
+
+    Parameters
+    ----------
+    height
+        Inches to fill at least, so that the histograms of neighbours stand on one line.
+    """
     items: list[Item] = []
     cursor = y
     for line in fonts.wrap(heading(quantity), _NAME, width, bold=True):
@@ -38,7 +47,7 @@ def draw(quantity: Mapping[str, Any], x: float, y: float, theme: Theme, *, width
     for line in fonts.wrap(_explanation(quantity), _SMALL, width):
         items.append(Text(x, cursor, line, _SMALL, theme.muted))
         cursor += _LEADING
-    cursor += _GAP
+    cursor = max(cursor + _GAP, y + height - _FIGURES)
     if quantity["state"] in _STATES:
         items.append(Text(x, cursor, _state(quantity), _NAME, theme.ink))
         return Legend(tuple(items), cursor + _LEADING - y)
@@ -112,7 +121,8 @@ def _bars(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: 
 def _axis(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
     """The limits in figures, and round numbers between them where there is room."""
     if isinstance(quantity["low"], list):
-        ends = [(0.0, "1 % of the layer"), (1.0, "99 %")]
+        low, high = ("−99 %", "99 % of the layer") if quantity["signed"] else ("1 % of the layer", "99 %")
+        ends = [(0.0, low), (1.0, high)]
         inner: list[tuple[float, str]] = []
     else:
         ends = [(0.0, number(quantity["low"])), (1.0, number(quantity["high"]))]

@@ -47,21 +47,19 @@ def label_depth(panel: Mapping[str, Any], band: tuple[int, int], pitch: float) -
 
 
 class MapDrawing:
-    """Draws the maps of one spec.
-
-    Attributes
-    ----------
-    above
-        Inches that marks need above every map.
-    """
+    """Draws the maps of one spec."""
 
     def __init__(self, spec: ViewSpec, theme: Theme, arranged: plan.Plan) -> None:
         self.spec, self.theme, self.plan = spec, theme, arranged
         maps = spec.content["maps"]
         self.index = {(one["quantity"], one["panel"]): place for place, one in enumerate(maps)}
-        badges = any(one["badges"] for one in maps) or any(panel["starts"] for panel in spec.content["panels"])
-        firsts = any(panel["first"] for panel in spec.content["panels"])
-        self.above = _BADGES if badges else (_BARS_ONLY if firsts else 0.0)
+
+    def above(self, quantity: int, place: int, band: tuple[int, int]) -> float:
+        """Inches that marks need above a band."""
+        panel, one = self.spec.content["panels"][place], self.spec.content["maps"][self.index[quantity, place]]
+        if any(band[0] <= column < band[1] for column, _ in (*one["badges"], *panel["starts"])):
+            return _BADGES
+        return _BARS_ONLY if any(band[0] <= column < band[1] for column in panel["first"]) else 0.0
 
     def draw(
         self,

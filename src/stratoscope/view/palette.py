@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from stratoscope.errors import InputError
 
 SEQUENTIAL = ("#0a1a40", "#14376b", "#2f5583", "#567187", "#818a82", "#aca270", "#d6bd58", "#f5d95c", "#fff09a")
-DIVERGING = ("#0b3c78", "#2f6fb0", "#7fb0dc", "#c9dff0", "#f7f7f5", "#f6d9bd", "#e9a264", "#c0641b", "#743605")
+DIVERGING = ("#164a8c", "#3a79b8", "#86b5de", "#cce0f0", "#f7f7f5", "#f6d9bd", "#eba565", "#cc6a1e", "#8c4208")
 STEPS = 256
 
 _TO_LMS = np.array(

@@ -91,7 +91,7 @@ def _one_quantity(panels: Sequence[Mapping[str, Any]], rows: int) -> Plan:
     unpooled = max((panel["columns"] for panel in panels if panel["tokens_per_column"] == 1), default=1)
     longest = min(max(lines), unpooled)
     pitch = min(0.2, (PAGE - ROW_LABELS) / longest)
-    height = max(0.95, min(3.4 if pooled else 2.4, 16 / len(lines)))
+    height = max(0.95, min(3.4 if pooled else 2.4, 18 / len(lines)))
     return Plan("lines", _snap(pitch), _row(height, rows))
 
 
@@ -109,11 +109,14 @@ def _several(panels: Sequence[Mapping[str, Any]], quantities: int, rows: int) ->
         return Plan("side", _snap(pitch), _row(1.2, rows, least=0.02), gutter, "gutter")
     draft = Plan("lines", _PITCH[0], 0, gutter)
     lines = sum(len(bands(panel, draft)) for panel in panels)
-    if lines <= 2:
+    if lines == 1:
         longest = max(stop - start for panel in panels for start, stop in bands(panel, draft))
         pitch = min(0.2, (PAGE - ROW_LABELS - gutter) / max(longest, 1))
         return Plan("lines", _snap(pitch), _row(1.05, rows), gutter, "gutter")
-    return Plan("lines", _snap(_PITCH[0]), _row(max(0.45, min(0.8, 28 / (lines * quantities))), rows), NAMES, "key")
+    narrow = Plan("lines", _PITCH[0], 0, NAMES)
+    longest = max(stop - start for panel in panels for start, stop in bands(panel, narrow))
+    pitch = _PITCH[0] if pooled else min(0.2, (PAGE - ROW_LABELS - NAMES) / longest)
+    return Plan("lines", _snap(pitch), _row(max(0.45, min(0.9, 28 / (lines * quantities))), rows), NAMES, "key")
 
 
 def _columns_per_line(gutter: float) -> int:
