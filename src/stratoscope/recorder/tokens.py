@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -187,51 +188,48 @@ def _default_system(
 
 
 def _describe(ids: list[int], offsets: list[tuple[int, int]], parts: list[Part], tokenizer: Any) -> TokenisedPrompt:
-    source = "".join(text for text, _ in parts)
+    """Walk through the rendered prompt, token by token."""
+    content = "".join(text for text, _ in parts)
+    source = content.encode()
+    span_of_byte = [span for text, span in parts for _ in text.encode()]
+    byte_of_character = [0, *accumulate(len(character.encode()) for character in content)]
     stands_for = _byte_reader(tokenizer)
     added = tokenizer.added_tokens_decoder
     special = set(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
-    span_of_byte = np.concatenate([np.full(len(text.encode()), span, np.int8) for text, span in parts])
-    content = source.encode()
-    char_end = np.cumsum([0, *(len(character.encode()) for character in source)])  # bytes before each character
 
     texts: list[bytes] = []
-    spans = np.empty(len(ids), np.int8)
+    spans: list[int] = []
     cursor = 0
-    for index, (token, (start, end)) in enumerate(zip(ids, offsets, strict=True)):
-        if start == end and token in special:  # added by the tokenizer, not part of the text
-            texts.append(str(added[token] if token in added else tokenizer.convert_ids_to_tokens(token)).encode())
+    for index, spelling, (start, end) in zip(ids, tokenizer.convert_ids_to_tokens(ids), offsets, strict=True):
+        literal = str(added[index]).encode() if index in added else stands_for(spelling)
+        if index in special and start == end:  # the tokenizer added it: it is no part of the prompt
+            texts.append(literal)
         else:
-            literal = (
-                str(added[token]).encode() if token in added else stands_for(tokenizer.convert_ids_to_tokens(token))
-            )
-            texts.append(_taken(content, cursor, literal, int(char_end[end])))
-        spans[index] = _SPAN["special"] if token in special else _commonest(span_of_byte, cursor, len(texts[-1]))
-        if start != end or token not in special:
-            cursor += len(texts[-1])
+            texts.append(_taken(source, cursor, literal, byte_of_character[end]))
+        spans.append(_SPAN["special"] if index in special else _commonest(span_of_byte, cursor, len(texts[-1])))
+        cursor += len(texts[-1]) if start < end or index not in special else 0
     return TokenisedPrompt(
-        ids=np.asarray(ids, np.int32), texts=[text.decode("utf-8", "surrogateescape") for text in texts], spans=spans
+        ids=np.asarray(ids, np.int32),
+        texts=[text.decode("utf-8", "surrogateescape") for text in texts],
+        spans=np.asarray(spans, np.int8),
     )
 
 
-def _taken(content: bytes, cursor: int, literal: bytes, end: int) -> bytes:
-    """The stretch of the text that a token covers: its own bytes, else (normalised text) up to where it ends.
+def _taken(source: bytes, cursor: int, literal: bytes, end: int) -> bytes:
+    """The stretch of the prompt that a token covers: its own bytes, else (normalised text) up to where it ends.
 
     A leading space that SentencePiece puts before a text is not part of it.
     """
     for candidate in (literal, literal.removeprefix(b" ")):
-        if content.startswith(candidate, cursor):
+        if source.startswith(candidate, cursor):
             return candidate
-    return content[cursor : max(cursor, end)]
+    return source[cursor : max(cursor, end)]
 
 
-def _commonest(span_of_byte: np.ndarray, cursor: int, size: int) -> int:
+def _commonest(span_of_byte: list[int], cursor: int, size: int) -> int:
     """The span most of a token's bytes belong to; a token without bytes goes with what follows it."""
-    if not len(span_of_byte):
-        return -1
-    first = min(cursor, len(span_of_byte) - 1)
-    values, counts = np.unique(span_of_byte[first : max(cursor + size, first + 1)], return_counts=True)
-    return int(values[counts.argmax()])
+    piece = span_of_byte[cursor : cursor + max(size, 1)] or span_of_byte[-1:]
+    return max(piece, key=piece.count, default=-1)
 
 
 def _byte_reader(tokenizer: Any) -> Callable[[str], bytes]:
@@ -251,9 +249,10 @@ def _kinds(decoder: dict[str, Any]) -> set[str]:
 
 def _byte_level(token: str) -> bytes:
     table = _byte_of_character()
-    if all(character in table for character in token):
-        return bytes(table[character] for character in token)
-    return token.encode()
+    try:
+        return bytes([table[character] for character in token])
+    except KeyError:  # not of the byte-level alphabet: it stands for itself
+        return token.encode()
 
 
 def _sentencepiece(token: str) -> bytes:
