@@ -126,7 +126,7 @@ class StoredTexts(BackendArray):
             chosen = range(*index.indices(self.shape[0]))
             low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
             return self._texts(low, high)[[place - low for place in chosen]]
-        return self._texts(int(index), int(index) + 1)[0]
+        return self._texts(int(index), int(index) + 1).reshape(())  # a bare str would lose a NUL at its end
 
     def _texts(self, low: int, high: int) -> np.ndarray:
         """Texts low … high − 1."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,15 @@ class StagingStore(LocalStore):
         sync_files(folders | ({self.root} if folders else set()))
         self._staged.clear()
 
-    def discard(self) -> None:
-        """Forget what is staged."""
-        for partial in self._staged.values():
-            partial.unlink(missing_ok=True)
-        self._staged.clear()
+    @contextmanager
+    def discarding(self) -> Iterator[None]:
+        """Remove what is staged when something goes wrong inside."""
+        try:
+            yield
+        finally:
+            for partial in self._staged.values():
+                partial.unlink(missing_ok=True)
+            self._staged.clear()
 
     def arrays(self) -> dict[str, Any]:
         """Metadata document of every array, by name."""

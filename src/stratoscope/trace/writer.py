@@ -94,7 +94,7 @@ class TraceWriter:
         at_once: bool = False,
         commit_seconds: float = defaults.COMMIT_SECONDS,
     ) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(path).resolve()  # through a link, the trace it leads to
         self._plan = BlockPlan.of(layers, sizes, variables, row_columns, source=attrs["source"])
         self._at_once = at_once
         self._commit_seconds = commit_seconds
@@ -140,12 +140,12 @@ class TraceWriter:
         self._attrs = dict(document.attrs)
         self._refuse_other_recording(attrs)
         self._store = StagingStore(self.path)
-        for name, layout in self._plan.layouts.items():
-            self._create_array(layout, document.length(name))
-        self._refuse_other_layout(document)
+        arrays = {
+            name: self._create_array(layout, document.length(name)) for name, layout in self._plan.layouts.items()
+        }
+        self._refuse_other_layout(document, arrays)
         remove_leftovers(document)
-        growing = self._plan.layouts.keys() - self._plan.axes.keys()
-        self._columns = {name: Column(_open_array(self._store, name)) for name in sorted(growing)}
+        self._columns = {name: Column(array) for name, array in arrays.items() if name not in self._plan.axes}
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
         if not self.complete:
             self._attrs["resumed"] = [*self._attrs.get("resumed", []), {"at": _now(), "software": _software()}]
@@ -155,7 +155,7 @@ class TraceWriter:
         if words := "; ".join(part for part in found if part):
             raise TraceError(f"it cannot be resumed: {words}", where=str(self.path), fix=_OTHER_RECORDING)
 
-    def _refuse_other_layout(self, document: Document) -> None:
+    def _refuse_other_layout(self, document: Document, arrays: Mapping[str, zarr.Array[Any]]) -> None:
         wanted, stored = self._store.arrays(), {name: array.raw for name, array in document.arrays.items()}
         others = sorted(wanted.keys() ^ stored.keys())
         others += [
@@ -165,9 +165,8 @@ class TraceWriter:
         if others:
             what = f"it cannot be resumed: '{others[0]}' is laid out differently"
             raise TraceError(what, where=str(self.path), fix=_OTHER_RECORDING)
-        axes = {name: np.asarray(_open_array(self._store, name)[:]) for name in self._plan.axes}
         for name, values in self._plan.axes.items():
-            if not np.array_equal(axes[name], values):
+            if not np.array_equal(np.asarray(arrays[name][:]), values):
                 what = f"it cannot be resumed: it records other places on '{name}'"
                 raise TraceError(what, where=str(self.path), fix=_OTHER_RECORDING)
 
@@ -255,7 +254,7 @@ class TraceWriter:
 
     def _write(self, attrs: dict[str, Any], *, place_now: bool) -> None:
         self._usable = False  # until it is known to have worked
-        with _disk_errors(self.path):
+        with _disk_errors(self.path), self._store.discarding():
             for name, column in self._columns.items():
                 column.stage([prepared.arrays.pop(name) for prepared in self._pending])  # frees memory on the way
             if not self._placed or attrs["state"] == COMPLETE:
@@ -322,10 +321,6 @@ def _new_attributes(plan: BlockPlan) -> dict[str, Any]:
         "created": _now(),
         "coordinates": " ".join(coordinates),  # so that plain xarray tells coordinates from quantities
     }
-
-
-def _open_array(store: StagingStore, name: str) -> zarr.Array[Any]:
-    return zarr.open_array(store, path=name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
 
 
 @contextmanager
