@@ -10,12 +10,13 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import TraceError
-from stratoscope.names import SOURCES
+from stratoscope.names import AXES, SOURCES
 from stratoscope.trace import schema
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
 from stratoscope.trace.store import PARTIAL, ROOT_DOCUMENT
@@ -25,7 +26,7 @@ MAX_NESTING = 64
 
 _NO_TRACE = "Give the directory that `stratoscope capture`, `simulate` or `import` wrote."
 DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
-_OBJECTS = ("model", "tokenizer", "plan", "receipt", "software")
+_Check = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,16 @@ def read_regular_file(path: Path, most: int) -> bytes:
         raise FileNotFoundError(path) from None
     except OSError as error:
         raise TraceError(f"cannot be read ({error.strerror})", where=str(path), fix=DAMAGED) from None
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise TraceError("is not a regular file", where=str(path), fix=DAMAGED)
         if status.st_size > most:
             raise TraceError(f"has {status.st_size:,} bytes, more than {most:,}", where=str(path), fix=DAMAGED)
-        return file.read(most)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
 
 
 def _inside(index: tuple[int, ...], grid: tuple[int, ...]) -> bool:
@@ -191,22 +195,42 @@ def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
             where=str(path),
             fix="Install a Stratoscope that reads it.",
         )
-    wrong = [key for key in _OBJECTS if not isinstance(attrs.get(key, {}), dict)]
-    wrong += [key for key, known in _CHOICES.items() if attrs.get(key) not in known]
-    wrong += [] if _are_notes(attrs.get("notes", [])) else ["notes"]
+    wrong = [key for key, is_sound in _ATTRIBUTES.items() if not is_sound(attrs.get(key))]
     if wrong:
         raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
     return attrs
 
 
-_CHOICES = {"state": (schema.RECORDING, schema.COMPLETE), "source": SOURCES}
+def _one_of(*known: object) -> _Check:
+    return lambda value: any(value is item or value == item for item in known)
 
 
-def _are_notes(notes: Any) -> bool:
-    return isinstance(notes, list) and all(
-        isinstance(note, dict) and all(isinstance(note.get(key), str) for key in ("id", "severity", "text"))
-        for note in notes
+def _maybe(kind: type) -> _Check:
+    return lambda value: value is None or isinstance(value, kind)
+
+
+def _entries_with(*keys: str) -> _Check:
+    """A list, or nothing, of objects that have a text under each key."""
+    return lambda value: (
+        value is None
+        or (
+            isinstance(value, list)
+            and all(isinstance(item, dict) and all(isinstance(item.get(key), str) for key in keys) for item in value)
+        )
     )
+
+
+_ATTRIBUTES: dict[str, _Check] = {
+    "state": _one_of(schema.RECORDING, schema.COMPLETE),
+    "source": _one_of(*SOURCES),
+    "axis": _one_of(None, *AXES),
+    "token_spelling": _one_of(None, "text", "tokenizer"),
+    **dict.fromkeys(("uuid", "created", "finished"), _maybe(str)),
+    **dict.fromkeys(("model", "tokenizer", "plan", "receipt", "software"), _maybe(dict)),
+    "planted": _maybe(list),
+    "notes": _entries_with("id", "severity", "text"),
+    "resumed": _entries_with("at"),
+}
 
 
 def _is_newer(version: str) -> bool:

@@ -95,10 +95,10 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
         lines += _mapping({key: facts[key]}) if facts[key] else []
     if facts["axis"]:
         lines += _line("Neuron_ID is", {"unknown": "of an unknown axis"}.get(facts["axis"], f"a {facts['axis']} index"))
-    lines += _line("created", str(facts["created"])) if facts["created"] else []
-    resumed = [str(entry.get("at", "?")) for entry in facts["resumed"] or [] if isinstance(entry, dict)]
-    lines += _line("resumed", ", ".join(resumed)) if resumed else []
-    lines += _line("finished", str(facts["finished"])) if facts["finished"] else []
+    lines += _line("created", facts["created"]) if facts["created"] else []
+    resumed = ", ".join(entry["at"] for entry in facts["resumed"] or [])
+    lines += _line("resumed", resumed) if resumed else []
+    lines += _line("finished", facts["finished"]) if facts["finished"] else []
     lines += _line("not read", ", ".join(facts["unknown_arrays"])) if facts["unknown_arrays"] else []
     return lines
 

@@ -84,15 +84,23 @@ def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
     attrs = array.attrs
     if name in names.QUANTITIES and name in document.arrays:
         attrs = {**schema.quantity_layout(name, document.attrs["source"]).attrs, **attrs}
-    return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(StoredArray(group, name)), attrs)
+    return xr.Variable(
+        array.layout.dims, indexing.LazilyIndexedArray(StoredArray(group, name, _bounds(document, name))), attrs
+    )
+
+
+def _bounds(document: Document, name: str) -> range | None:
+    """What an array's values index, so that nobody is sent outside of it."""
+    prompts, tokens = document.length("prompt_id_end"), document.length("prompt")
+    return {"prompt": range(prompts), "row_token": range(tokens), "span": range(-1, len(names.SPANS))}.get(name)
 
 
 class StoredArray(BackendArray):
-    """An array on disk that reads what is asked for."""
+    """An array on disk that reads what is asked for; `bounds` are the values it may have."""
 
-    def __init__(self, group: zarr.Group, name: str) -> None:
+    def __init__(self, group: zarr.Group, name: str, bounds: range | None = None) -> None:
         self._array = _open_array(group, name)
-        self._name = name
+        self._name, self._bounds = name, bounds
         self.shape = self._array.shape
         self.dtype = self._array.dtype
 
@@ -102,7 +110,12 @@ class StoredArray(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         with _reading(self._name):
-            return np.asarray(self._array.oindex[key])
+            values = np.asarray(self._array.oindex[key])
+        if self._bounds is not None and values.size:
+            low, high = int(values.min()), int(values.max())
+            if low < self._bounds.start or high >= self._bounds.stop:
+                raise TraceError(f"'{self._name}' has values outside {self._bounds}", fix=DAMAGED)
+        return values
 
 
 class StoredTexts(BackendArray):
