@@ -24,6 +24,7 @@ FALLBACKS = (  # widespread families with scripts that it lacks; used only where
     "Segoe UI Symbol",
 )
 _POINTS_PER_INCH = 72
+_KERNING = 0.02  # inches that a line may be wider than its words
 _SUBPIXELS = 64  # FreeType measures in 1/64 of a point
 
 
@@ -54,13 +55,18 @@ def height(size: float) -> float:
 
 def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str]:
     """The text in lines that fit into `room` inches, broken between words; a longer word has its middle left out."""
+    space = width("n n", size, bold=bold) - 2 * width("n", size, bold=bold)
     lines: list[str] = []
+    used = 0.0
     for word in text.split(" "):
-        joined = f"{lines[-1]} {word}" if lines else word
-        if lines and width(joined, size, bold=bold) <= room:
-            lines[-1] = joined
+        word = fit(word, size, room, bold=bold)
+        wide = width(word, size, bold=bold)
+        if lines and used + space + wide <= room - _KERNING:
+            lines[-1] += f" {word}"
+            used += space + wide
         else:
-            lines.append(fit(word, size, room, bold=bold))
+            lines.append(word)
+            used = wide
     return lines
 
 

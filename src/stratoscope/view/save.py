@@ -75,7 +75,7 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
         ".png": {
             "dpi": DPI,
             "metadata": {"Software": None, KEY: metadata},
-            "pil_kwargs": {"compress_level": 4},
+            "pil_kwargs": {"compress_level": 3},
         },
         ".svg": {"dpi": DPI, "metadata": {"Date": None, "Creator": None, "Description": f"{KEY}: {metadata}"}},
         ".pdf": {

@@ -81,7 +81,8 @@ def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palett
         **_colours(values, quantity),
         origin="lower",
         aspect="auto",
-        interpolation="none" if values.size < 100_000 else "nearest",
+        interpolation="none",
+        interpolation_stage="rgba",  # colours first: cells are fewer than pixels
         extent=(item.start - 0.5, item.stop - 0.5, -0.5, rows - 0.5),
     )
     if item.lines:
