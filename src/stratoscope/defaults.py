@@ -19,3 +19,11 @@ AXIS: Axis = "unknown"
 COMMIT_SECONDS = 2.0  # a trace being recorded is committed about this often …
 COMMIT_SHARE = 0.02  # … but commits never take more than this share of the time …
 COMMIT_BYTES = 128 * 2**20  # … and no more than this much waits in memory
+
+SIMULATED_PROMPTS = 24  # twelve pairs of twins
+SIMULATED_TOKENS = (20, 32)  # of a prompt, fewest and most
+SIMULATED_LAYERS = 16
+SIMULATED_D_MODEL = 256
+SIMULATED_D_FF = 1024
+SIMULATED_HEADS = 8
+IN_MEMORY_BYTES = 512 * 2**20  # a larger simulation needs an output

@@ -1,0 +1,261 @@
+"""A labelled synthetic trace of any shape, with structure planted at stated places; no model is needed.
+
+`simulated_model` says what is planted and where, `simulated_prompt` and `simulated_attention` how the numbers are made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from stratoscope import defaults
+from stratoscope.errors import InputError
+from stratoscope.names import (
+    ATTENTION,
+    DEPTH,
+    HEAD,
+    LAYER,
+    NEURON,
+    PEAKS,
+    PROMPT,
+    PROMPT_TEXTS,
+    PROMPTS,
+    QUANTITIES,
+    RECORD_GROUPS,
+    SIMULATED,
+    SPANS,
+    TOKEN,
+    K,
+    quantities_of,
+)
+from stratoscope.trace.labels import labelled, note, root_attributes
+from stratoscope.trace.schema import Block
+from stratoscope.trace.simulated_attention import attention
+from stratoscope.trace.simulated_model import Shape, SimulatedModel
+from stratoscope.trace.simulated_prompt import Summaries, norms, peaks
+from stratoscope.trace.simulated_words import WORDS
+
+Progress = Callable[[str, int, int | None], None]
+
+_STAGE = "simulating"
+_NOT_SIMULATED = ("attn_null",)  # this model has no learned sink
+_NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
+
+
+def simulate(
+    out: str | os.PathLike[str] | None = None,
+    *,
+    prompts: int = defaults.SIMULATED_PROMPTS,
+    tokens: int | tuple[int, int] = defaults.SIMULATED_TOKENS,
+    layers: int = defaults.SIMULATED_LAYERS,
+    d_model: int = defaults.SIMULATED_D_MODEL,
+    d_ff: int = defaults.SIMULATED_D_FF,
+    heads: int = defaults.SIMULATED_HEADS,
+    top_k: int = defaults.TOP_K,
+    seed: int = defaults.SEED,
+    record: Sequence[str] = RECORD_GROUPS,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Make a synthetic trace with known structure.
+
+    Prompts come as pairs of a critical and a neutral twin. Planted are class-selective neurons (Cohen's d of
+    `prompt_mean`), a neuron that is often the strongest peak of critical tokens, a sink at the first token, and one
+    head that sends its attention to one unusual token; `attrs["planted"]` lists where, and how strongly.
+
+    Parameters
+    ----------
+    out
+        The trace to write, prompt by prompt: memory does not grow with their number. Without it the Dataset stays in
+        memory, which is for small shapes.
+    prompts
+        How many; the last of an odd number has no twin.
+    tokens
+        Tokens of a prompt: one number, or the fewest and the most. The first one is special, the rest are the user's.
+    layers, d_model, d_ff, heads
+        Sizes of the pretended model.
+    top_k
+        Peaks per token and layer.
+    seed
+        The same seed and sizes give the same arrays, byte for byte, whatever `record` is.
+    record
+        Groups of `names.RECORD_GROUPS`.
+    overwrite
+        Replace a trace that is already there.
+    progress
+        Called with the stage, prompts done, and prompts in all.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `open_trace` gives it, every array with `source` "simulated".
+
+    Raises
+    ------
+    InputError
+        An argument is out of range, or the shape is too large for memory.
+    TraceError
+        The trace cannot be written.
+    """
+    groups = _check_groups(record)
+    shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed)
+    model = SimulatedModel(shape)
+    attrs = _attributes(model, groups)
+    make = _block_maker(model, groups)
+    if out is None:
+        _refuse_large(model, groups)
+        return _in_memory([make(index) for index in _counted(prompts, progress)], shape, attrs)
+    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.writer import TraceWriter
+
+    with TraceWriter(
+        Path(out),
+        attrs=attrs,
+        layers=range(shape.layers),
+        sizes=_sizes(shape),
+        variables=_variables(groups),
+        overwrite=overwrite,
+        at_once=True,
+    ) as writer:
+        for index in _counted(prompts, progress):
+            writer.append(make(index))
+        writer.finish()
+    return open_trace(Path(out))
+
+
+def _shape(
+    prompts: int, tokens: int | tuple[int, int], layers: int, d_model: int, d_ff: int, heads: int, top_k: int, seed: int
+) -> Shape:
+    low, high = (tokens, tokens) if isinstance(tokens, int) else tokens
+    counts = {"prompts": prompts, "tokens": low, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads}
+    for name, count in {**counts, "top_k": top_k}.items():
+        _check(count >= 1, f"{count} is too few", name, "Give 1 or more.")
+    _check(low <= high, f"the fewest ({low}) are more than the most ({high})", "tokens", "Swap them.")
+    _check(top_k <= d_ff, f"{top_k} peaks of {d_ff} neurons", "top_k", f"Give at most {d_ff}, or a larger d_ff.")
+    _check(seed >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
+    return Shape(prompts, (low, high), layers, d_model, d_ff, heads, top_k, seed)
+
+
+def _check(holds: bool, what: str, where: str, fix: str) -> None:
+    if not holds:
+        raise InputError(what, where=where, fix=fix)
+
+
+def _check_groups(record: Sequence[str]) -> tuple[str, ...]:
+    groups = (record,) if isinstance(record, str) else tuple(record)
+    unknown = [group for group in groups if group not in RECORD_GROUPS]
+    known = ", ".join(RECORD_GROUPS)
+    _check(not unknown, f"there is no group {', '.join(map(repr, unknown))}", "record", f"Choose from {known}.")
+    _check(bool(groups), "no group is given", "record", f"Choose from {known}.")
+    return tuple(group for group in RECORD_GROUPS if group in groups)
+
+
+# --- what the trace says about itself -------------------------------------------------------------------------------
+
+
+def _attributes(model: SimulatedModel, groups: tuple[str, ...]) -> dict[str, object]:
+    shape = model.shape
+    return root_attributes(
+        SIMULATED,
+        model={
+            "name": "simulated",
+            "architecture": "simulated",
+            "d_model": shape.d_model,
+            "d_ff": shape.d_ff,
+            "n_layers": shape.layers,
+            "n_heads": shape.heads,
+            "dtype": "float32",
+        },
+        plan={
+            "record": list(groups),
+            "top_k": shape.top_k,
+            "seed": shape.seed,
+            "prompts": shape.prompts,
+            "tokens": list(shape.tokens),
+        },
+        planted=model.planted(groups),
+        notes=[note("L16", "warning", _NOTE)],
+    )
+
+
+def _variables(groups: tuple[str, ...]) -> list[str]:
+    return [quantity.name for quantity in quantities_of(groups) if quantity.name not in _NOT_SIMULATED]
+
+
+def _sizes(shape: Shape) -> dict[str, int]:
+    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, K: shape.top_k, NEURON: shape.d_ff}
+
+
+# --- the prompts, one by one ----------------------------------------------------------------------------------------
+
+
+def _counted(total: int, progress: Progress | None) -> Iterator[int]:
+    for index in range(total):
+        if progress:
+            progress(_STAGE, index, total)
+        yield index
+    if progress:
+        progress(_STAGE, total, total)
+
+
+def _block_maker(model: SimulatedModel, groups: tuple[str, ...]) -> Callable[[int], Block]:
+    summaries = Summaries(model) if PROMPTS in groups else None
+    return partial(_block, model, groups, summaries)
+
+
+def _block(model: SimulatedModel, groups: tuple[str, ...], summaries: Summaries | None, index: int) -> Block:
+    text = model.text(index)
+    values = norms(model, text)
+    found = peaks(model, text, values["mlp_out_norm"])
+    values["neuron_norm"] = found.neuron_norm
+    if PEAKS in groups:
+        values |= {"peak_neuron": found.neuron, "peak_value": found.value, "peak_write": found.write}
+        values |= {"peak_share": found.share, "peak_explained": found.explained}
+    if summaries:
+        values |= summaries.of(text, found)
+    if ATTENTION in groups:
+        values |= attention(model, text, values["attn_write_norm"])
+    length = len(text.words)
+    arrays = {name: values[name].astype(QUANTITIES[name].dtype, copy=False) for name in _variables(groups)}
+    arrays |= {
+        "prompt": np.zeros(length, np.int32),
+        "position": np.arange(length, dtype=np.int32),
+        "token_id": text.words.astype(np.int32),
+        "span": np.full(length, SPANS.index("user"), np.int8),
+    }
+    arrays["span"][0] = SPANS.index("special")
+    texts = {name: [value] for name, value in model.names(text).items()}
+    return Block(arrays, {"text": [WORDS[word] for word in text.words], **texts})
+
+
+# --- in memory ------------------------------------------------------------------------------------------------------
+
+
+def _refuse_large(model: SimulatedModel, groups: tuple[str, ...]) -> None:
+    sizes = {**_sizes(model.shape), TOKEN: int(model.lengths.sum()), PROMPT: model.shape.prompts}
+    needed = sum(
+        prod(sizes[dim] for dim in QUANTITIES[name].dims) * np.dtype(QUANTITIES[name].dtype).itemsize
+        for name in _variables(groups)
+    )
+    _check(
+        needed <= defaults.IN_MEMORY_BYTES,
+        f"this shape takes {needed / 2**30:.1f} GiB, too much to keep in memory",
+        "out",
+        "Name a trace to write it to, or ask for fewer prompts or groups.",
+    )
+
+
+def _in_memory(blocks: list[Block], shape: Shape, attrs: dict[str, object]) -> xr.Dataset:
+    arrays = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
+    arrays["prompt"] = np.repeat(np.arange(len(blocks)), [len(block.arrays["prompt"]) for block in blocks])
+    arrays[LAYER] = np.arange(shape.layers)
+    if any(DEPTH in QUANTITIES[name].dims for name in arrays if name in QUANTITIES):
+        arrays[DEPTH] = np.arange(shape.layers + 1)
+    texts = {name: [text for block in blocks for text in block.texts[name]] for name in ("text", *PROMPT_TEXTS)}
+    return labelled(arrays, texts, attrs)

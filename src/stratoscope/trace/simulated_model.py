@@ -1,0 +1,192 @@
+"""The pretended model and prompts behind a simulated trace: sizes, words, typical strengths, and what is planted where.
+
+Everything here is fixed for a whole simulation and follows from its `Shape` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS
+from stratoscope.trace.simulated_words import UNUSUAL, WORDS, code, twins
+
+CLASSES = ("critical", "neutral")
+EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons
+PEAK_SHARE = 0.5  # of the critical prompts' user tokens, where the planted neuron is the strongest peak
+SINK_RATIO = 25.0  # MLP write / residual of the first token in the sink's layer
+SINK_MASS = 0.7  # median attention on the first token
+ANOMALY_MASS = 0.8  # least attention on the unusual token
+
+_STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "attention", "heads")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt."""
+
+    prompts: int
+    tokens: tuple[int, int]
+    layers: int
+    d_model: int
+    d_ff: int
+    heads: int
+    top_k: int
+    seed: int
+
+    def random(self, stream: str, index: int = 0) -> np.random.Generator:
+        """A generator of its own for each purpose and prompt, so that no choice of groups changes another's values."""
+        return np.random.default_rng([self.seed, _STREAMS.index(stream), index])
+
+
+@dataclass(frozen=True)
+class Text:
+    """The tokens of one prompt: token ids, the template it begins with, and whether it is the critical twin."""
+
+    index: int
+    words: np.ndarray
+    template: int
+    critical: bool
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One head that sends its attention to one unusual token."""
+
+    prompt: int
+    layer: int
+    head: int
+    token: int
+
+
+class SimulatedModel:
+    """What does not change from prompt to prompt.
+
+    Attributes
+    ----------
+    column_norm : ndarray, shape (layer, neuron)
+        ‖W_:,i‖₂ of the pretended down projections.
+    mlp_ratio, attn_ratio : ndarray, shape (layer,)
+        Typical write / residual: strong at both ends of the model, weak between.
+    neuron_order : ndarray, shape (layer, neuron)
+        All neurons; those that are planted stand last, behind `free_neurons` (layer,) others.
+    usual_place : ndarray, shape (word, layer, k)
+        Where in `neuron_order` the peaks of a word usually are.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        random = shape.random("model")
+        size = (shape.layers, shape.d_ff)
+        depth = np.arange(shape.layers)
+        ends = 0.5 * np.exp(-depth / 1.5) + 0.25 * np.exp((depth - depth[-1]) / 1.5)
+        self.mlp_ratio, self.attn_ratio = 0.22 + ends, 0.15 + 0.7 * ends
+        self.column_norm = random.lognormal(0, 0.25, size)
+        self.lengths = self._lengths()
+        self.selective, self.peak, self.sink = self._plant_neurons(random)
+        self.anomaly = self._plant_anomaly(random)
+        self.neuron_order, self.free_neurons = self._order_neurons(random)
+        steps = random.integers(1, 2 + (self.free_neurons[:, None] - shape.top_k) // shape.top_k, self._usual_shape)
+        start = random.integers(0, shape.d_ff, self._usual_shape[:2])
+        self.usual_place = start[..., None] + np.cumsum(steps, axis=-1)
+        self.head_sink = random.normal(np.log(SINK_MASS / (1 - SINK_MASS)), 0.8, (shape.layers, shape.heads))
+        self.head_reach = random.uniform(0, 6, (shape.layers, shape.heads))
+
+    @property
+    def _usual_shape(self) -> tuple[int, int, int]:
+        return len(WORDS), self.shape.layers, self.shape.top_k
+
+    def _lengths(self) -> np.ndarray:
+        """Tokens of each prompt; twins are equally long."""
+        low, high = self.shape.tokens
+        pairs = self.shape.random("lengths").integers(low, high + 1, -(-self.shape.prompts // 2))
+        return np.repeat(pairs, 2)[: self.shape.prompts]
+
+    def _plant_neurons(
+        self, random: np.random.Generator
+    ) -> tuple[list[tuple[int, int, float]], tuple[int, int] | None, tuple[int, int]]:
+        """Class-selective neurons, the class's peak and the sink's neuron; only the sink where there is no room."""
+        shape = self.shape
+        neurons = random.permutation(shape.d_ff)[: len(EFFECTS) + 2].tolist()
+        sink_layer = min(2, shape.layers - 1)
+        if shape.d_ff < shape.top_k + len(EFFECTS) + 2:
+            return [], None, (sink_layer, -1)
+        places = [int(shape.layers * part) for part in (0.4, 0.5, 0.6, 0.8)]
+        selective = list(zip(places, neurons[: len(EFFECTS)], EFFECTS, strict=True))
+        return selective, (shape.layers // 2, neurons[-2]), (sink_layer, neurons[-1])
+
+    def _plant_anomaly(self, random: np.random.Generator) -> Anomaly | None:
+        head = int(random.integers(self.shape.heads))
+        length = int(self.lengths[0])
+        return Anomaly(0, self.shape.layers * 2 // 3, head, length // 3) if length >= 6 else None
+
+    def _order_neurons(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        shape = self.shape
+        planted: list[set[int]] = [set() for _ in range(shape.layers)]
+        for layer, neuron, *_ in [*self.selective, self.sink, *([self.peak] if self.peak else [])]:
+            planted[layer] |= {neuron} - {-1}
+        order = np.empty((shape.layers, shape.d_ff), np.int64)
+        for layer, kept in enumerate(planted):
+            mixed = random.permutation(shape.d_ff)
+            order[layer] = np.concatenate([mixed[~np.isin(mixed, list(kept))], sorted(kept)])
+        return order, np.array([shape.d_ff - len(kept) for kept in planted])
+
+    def text(self, index: int) -> Text:
+        """The words of a prompt."""
+        critical, neutral, template = twins(self.shape.random("words", index // 2), int(self.lengths[index]))
+        words = neutral if index % 2 else critical
+        if self.anomaly and index == self.anomaly.prompt:
+            words[self.anomaly.token] = code(UNUSUAL)
+        return Text(index, words, template, critical=index % 2 == 0)
+
+    def names(self, text: Text) -> dict[str, str]:
+        """`prompt_id`, `prompt_class`, `pair` and `group` of a prompt."""
+        pair = text.index // 2
+        has_twin = 2 * pair + 1 < self.shape.prompts
+        return {
+            "prompt_id": self.identity(text.index),
+            "prompt_class": CLASSES[text.index % 2],
+            "pair": self._number(pair) if has_twin else "",
+            "group": f"template-{text.template + 1}",
+        }
+
+    def identity(self, index: int) -> str:
+        """The id of a prompt."""
+        return f"{CLASSES[index % 2]}-{self._number(index // 2)}"
+
+    def _number(self, pair: int) -> str:
+        return f"{pair + 1:0{len(str(-(-self.shape.prompts // 2)))}d}"
+
+    def planted(self, groups: tuple[str, ...]) -> list[dict[str, Any]]:
+        """What was planted in the recorded groups, with its size, as JSON."""
+        found: list[dict[str, Any]] = []
+        if PROMPTS in groups:
+            measure = "Cohen's d of prompt_mean between the classes, critical minus neutral"
+            found += [
+                _entry("selective_neuron", effect, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
+                for layer, neuron, effect in self.selective
+            ]
+        if PEAKS in groups and self.peak:
+            measure = "share of the class's user tokens whose strongest peak it is; never a peak in the other class"
+            layer, neuron = self.peak
+            found.append(_entry("class_peak", PEAK_SHARE, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0]))
+        if NORMS in groups or PEAKS in groups:
+            measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
+            layer, neuron = self.sink
+            found.append(_entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron))
+        if ATTENTION in groups:
+            found.append(_entry("attention_sink", SINK_MASS, "median of attn_first", token=0))
+        if ATTENTION in groups and self.anomaly:
+            measure = "least share of the attention of every later token that goes to this token"
+            at = self.anomaly
+            where = {"prompt": self.identity(at.prompt), "token": at.token, "layer": at.layer, "head": at.head}
+            found.append(_entry("routing_anomaly", ANOMALY_MASS, measure, **where))
+        return found
+
+
+def _entry(kind: str, effect: float, measure: str, *, prompt_class: str = "", **where: Any) -> dict[str, Any]:
+    """One line of the list: `token` is a position in its prompt, a neuron of −1 stands for none in particular."""
+    named = {"class": prompt_class} if prompt_class else {}
+    return {"kind": kind, **where, **named, "effect": effect, "measure": measure}
