@@ -46,7 +46,8 @@ def check_finite(arrays: Mapping[str, np.ndarray], ids: Sequence[str], prompts: 
             finite |= np.isnan(values).all(axis=(1, 2), keepdims=True)
         if finite.all():
             continue
-        first, layer = np.argwhere(~finite)[0][:2]
+        broken = np.argwhere(~finite)
+        first, layer = broken[broken[:, 1].argmin()][:2]  # where it began
         place = f"{'depth' if quantity.dims[1] == DEPTH else 'layer'} {layer}"
         raise CaptureError(
             f"{quantity.label} is not finite ({values[~finite][0]})",

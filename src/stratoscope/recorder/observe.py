@@ -31,7 +31,7 @@ class Observer:
     model, sites
         The model and its proved sites.
     record
-        Record groups. The residual's norms are always computed: they show whether a layer is finite.
+        Record groups. The residual's norms come with every one of them: they show whether a layer is finite.
     top_k
         Peaks per token and layer.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import NORMS, RESIDUAL
+from stratoscope.names import NORMS
 from stratoscope.recorder.batches import Batch
 from stratoscope.recorder.reduce import Held, Scratch, dots_into, norms_into, pieces, quotient
 
@@ -62,9 +62,9 @@ class NormReducer:
                 self._mlp_base(layer, tensor)
 
     def result(self) -> dict[str, Tensor]:
-        """The quantities of the batch, [layer or depth, rows]."""
+        """The quantities of the batch, [layer or depth, rows]; the residual's norms always, to show what is finite."""
         out = self._out
-        found = {"resid_norm": out["resid_norm"]} if RESIDUAL in self._record else {}
+        found = {"resid_norm": out["resid_norm"]}
         if NORMS not in self._record:
             return found
         before = out["resid_norm"][:-1]

@@ -46,7 +46,8 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _sorted_tail(values: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest of each row and their indices, largest first; floats >= 0 are ordered as their bits are."""
-    keys = np.left_shift(values.view(np.int32), _INDEX_BITS, dtype=np.int64)
+    bits = values.view(np.int32) & 0x7FFFFFFF  # a NaN, whatever its sign, comes first
+    keys = np.left_shift(bits, _INDEX_BITS, dtype=np.int64)
     keys |= indices
     keys.sort(axis=1)
     tail = np.ascontiguousarray(keys[:, : -k - 1 : -1])

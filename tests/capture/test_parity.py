@@ -1,0 +1,114 @@
+"""Every recorded quantity equals an independent, straightforward computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reference import expected
+from tiny import ALL_FAMILIES, FAMILIES, TEXTS
+
+from stratoscope import names
+from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL
+
+GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS)
+TOP_K = 5
+
+
+def assert_same(trace: Any, model: Any, family: str, *, tolerance: float) -> None:
+    """All quantities of all prompts; differences are relative to each quantity's typical size."""
+    worst: dict[str, float] = {}
+    for number in range(trace.sizes["prompt"]):
+        tokens = np.flatnonzero(trace.prompt == number)
+        ids = trace.token_id.values[tokens].tolist()
+        user = np.flatnonzero(trace.span.values[tokens] == names.SPANS.index("user")).tolist()
+        wanted = expected(model, ALL_FAMILIES[family], ids, user, TOP_K)
+        for quantity in names.quantities_of(GROUPS):
+            values = trace[quantity.name].values
+            values = values[number] if quantity.dims[0] == names.PROMPT else values[tokens]
+            again = wanted[quantity.name]
+            assert values.shape == again.shape, quantity.name
+            assert np.array_equal(np.isnan(values), np.isnan(again)), quantity.name
+            if np.isfinite(again).any():
+                size = 1.0 if quantity.dtype == "int32" else max(1.0, float(np.nanmedian(np.abs(again))))
+                difference = float(np.nanmax(np.abs(values - again))) / size
+                worst[quantity.name] = max(worst.get(quantity.name, 0.0), difference)
+    assert worst.keys() == {quantity.name for quantity in names.quantities_of(GROUPS)}
+    name = max(worst, key=lambda key: worst[key])
+    assert worst[name] <= tolerance, f"{family}: {name} differs by up to {worst[name]:.2e} > {tolerance:.0e}; {worst}"
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+def test_every_quantity_equals_a_plain_forward(record: Callable[..., Any], family: str) -> None:
+    model, trace = record(family, GROUPS, top_k=TOP_K, batch_size=1)
+    assert_same(trace, model, family, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+def test_padding_changes_no_value(record: Callable[..., Any], family: str, padding_side: str) -> None:
+    model, trace = record(family, GROUPS, top_k=TOP_K, batch_size=3, padding_side=padding_side)
+    assert_same(trace, model, family, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("family", ["Llama", "GPT2"])
+def test_chat_summaries_hold_only_the_users_words(record: Callable[..., Any], family: str) -> None:
+    model, trace = record(family, GROUPS, top_k=TOP_K, batch_size=2, chat=True)
+    spans = set(trace.span.values.tolist())
+    assert {names.SPANS.index("user"), names.SPANS.index("template")} <= spans
+    assert_same(trace, model, family, tolerance=1e-3)
+
+
+def test_a_prompt_without_own_words_has_no_summary_rather_than_zero(record: Callable[..., Any]) -> None:
+    _, trace = record("Llama", GROUPS, texts=["a", "bc"])
+    assert np.isnan(trace.prompt_mean.values[0]).all()
+    assert np.isfinite(trace.prompt_mean.values[1]).all()
+
+
+def test_rows_longer_than_a_piece_are_reduced_whole(
+    record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratoscope.recorder.reduce._CACHE_BYTES", 1)  # 16 rows a piece
+    model, trace = record("Gemma2", GROUPS, top_k=TOP_K, batch_size=3)
+    assert_same(trace, model, "Gemma2", tolerance=1e-3)
+
+
+def test_weights_beyond_the_budget_are_transposed_each_time(
+    record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratoscope.recorder.reduce_peaks.WEIGHT_CACHE_BYTES", 10_000)  # of 3 layers the first
+    model, trace = record("GPTNeoX", GROUPS, top_k=TOP_K, batch_size=3)
+    assert_same(trace, model, "GPTNeoX", tolerance=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bfloat16_model_is_reduced_in_float32(record: Callable[..., Any], family: str) -> None:
+    model, trace = record(family, GROUPS, top_k=TOP_K, batch_size=1, dtype=torch.bfloat16)
+    number = 2
+    tokens = np.flatnonzero(trace.prompt == number)
+    wanted = expected(model, ALL_FAMILIES[family], trace.token_id.values[tokens].tolist(), [], TOP_K)
+    # exact sums of the very bfloat16 numbers the model computed; x + attention is rounded to bfloat16, as in the model
+    for name in ("resid_norm", "neuron_norm", "mlp_out_norm", "attn_write_norm", "attn_write_cos", "peak_write"):
+        error = np.abs(trace[name].values[tokens] / wanted[name] - 1).max()
+        assert error < 1e-4, f"{name} differs by up to {error:.1e} of its value"
+    for name in ("mlp_write_cos", "peak_explained"):
+        error = np.abs(trace[name].values[tokens] - wanted[name]).max()
+        assert error < 2e-2, f"{name} differs by up to {error:.1e}"
+
+
+def test_a_group_can_be_recorded_alone(record: Callable[..., Any]) -> None:
+    for group in GROUPS:
+        _, trace = record("Llama", (group,), overwrite=True)
+        assert set(trace.data_vars) == {quantity.name for quantity in names.quantities_of((group,))}
+
+
+def test_tokens_stand_in_file_order_although_batches_are_sorted_by_length(record: Callable[..., Any]) -> None:
+    texts = [TEXTS[index % len(TEXTS)] + "." * index for index in range(11)]
+    _, trace = record("Llama", (RESIDUAL,), texts=texts, batch_size=2)
+    for number, text in enumerate(texts):
+        written = "".join(trace.text.values[trace.prompt.values == number])
+        assert written.encode("utf-8", "surrogateescape") == text.encode()
+    assert trace.position.values[trace.prompt.values == 3].tolist() == list(range(len(texts[3].encode())))
