@@ -10,8 +10,9 @@ import pytest
 import typer
 
 import stratoscope
-from stratoscope import defaults
+from stratoscope import defaults, names
 from stratoscope.doors.cli import app
+from stratoscope.doors.options import tokens_text
 
 EXPORTED = [
     "StratoscopeError",
@@ -46,8 +47,10 @@ SHARED = {  # option -> the one place where its default is stated
     "theme": "THEME",
     "head": "HEAD",
     "axis": "AXIS",
+    "threshold": "THRESHOLD",
 }
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
+AS_TEXT: dict[str, Callable[[Any], str]] = {"record": ",".join, "tokens": tokens_text}  # how a command line writes it
 COMMANDS = {  # command -> verb
     "capture": "capture",
     "simulate": "simulate",
@@ -97,7 +100,9 @@ def test_only_what_a_verb_acts_on_is_positional(name: str) -> None:
 def test_every_option_has_a_default_from_the_one_place(name: str) -> None:
     for key, parameter in options(name).items():
         assert parameter.default is not inspect.Parameter.empty, f"{name}({key}) must be given"
-        if key in SHARED:
+        if key == "record" and name == "simulate":  # it costs nothing to simulate everything
+            assert parameter.default == names.RECORD_GROUPS
+        elif key in SHARED:
             assert parameter.default == getattr(defaults, SHARED[key]), f"{name}({key})"
         if key in FLAGS:
             assert parameter.default is False, f"{name}({key})"
@@ -112,7 +117,7 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     for key, parameter in wanted.items():
         if key in in_python_only or parameter.default is inspect.Parameter.empty or key == "out":
             continue
-        expected = ",".join(parameter.default) if key == "record" else parameter.default
+        expected = AS_TEXT.get(key, lambda value: value)(parameter.default)
         assert given[key].default == expected, f"{command} --{key}"
 
 

@@ -20,8 +20,9 @@ def draw(folder: Path) -> None:
     trace, tables = folder / "smollm2.trace", [folder / f"{name}.csv" for name in PAIR]
     stratoscope.heatmap(trace, HERE / "heatmap.png", overwrite=True)
     for name in PAIR:
-        stratoscope.heatmap(trace, HERE / f"heatmap-{name}.png", prompt_class=name, all_prompts=True, overwrite=True)
-        stratoscope.engagement(trace, HERE / f"engagement-{name}.png", prompt_class=name, overwrite=True)
+        chosen = {"prompt_class": name, "overwrite": True}
+        stratoscope.heatmap(trace, HERE / f"heatmap-{name}.png", all_prompts=True, span="user", **chosen)
+        stratoscope.engagement(trace, HERE / f"engagement-{name}.png", **chosen)
     stratoscope.heatmap(trace, HERE / "erase.png", quantity="mlp_write_cos", theme="dark", overwrite=True)
     stratoscope.heatmap(tables, HERE / "from-csv.png", overwrite=True)
     photograph(folder / "peaks3d.html", HERE / "peaks3d.png")

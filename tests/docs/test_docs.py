@@ -76,9 +76,11 @@ def test_no_link_leads_nowhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_page_names_a_command_that_does_not_exist(page: Path) -> None:
-    for name in re.findall(r"\bstratoscope ([a-z][a-z0-9]+)\b(?! is| of)", " ".join(_code(page.read_text("utf-8")))):
-        assert name in COMMANDS, f"{page.name} names `stratoscope {name}`"
+    for line in _code_lines(page.read_text("utf-8")):
+        if found := re.match(r"stratoscope ([a-z0-9]+)", line):
+            assert found[1] in COMMANDS, f"{page.name} names `stratoscope {found[1]}`"
 
 
-def _code(text: str) -> list[str]:
-    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+def _code_lines(text: str) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", text)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stratoscope import __version__, defaults
+from stratoscope import __version__, defaults, names
 from stratoscope.doors import console, options
 
 app = typer.Typer(
@@ -20,7 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_RECORD = ",".join(defaults.RECORD)
+_TOKENS = options.tokens_text(defaults.SIMULATED_TOKENS)
+_RECORD, _EVERYTHING = ",".join(defaults.RECORD), ",".join(names.RECORD_GROUPS)
 
 
 def _version(wanted: bool) -> None:
@@ -81,6 +82,45 @@ def capture(
             revision=revision,
             trust_remote_code=trust_remote_code,
             resume=resume,
+            overwrite=overwrite,
+            progress=show,
+        )
+    typer.echo(out)
+
+
+@app.command()
+def simulate(
+    out: options.TraceOut,
+    prompts: options.Prompts = defaults.SIMULATED_PROMPTS,
+    tokens: options.Tokens = _TOKENS,
+    layers: options.LayerCount = defaults.SIMULATED_LAYERS,
+    d_model: options.ModelWidth = defaults.SIMULATED_D_MODEL,
+    d_ff: options.NeuronCount = defaults.SIMULATED_D_FF,
+    heads: options.HeadCount = defaults.SIMULATED_HEADS,
+    top_k: options.TopK = defaults.TOP_K,
+    seed: options.Seed = defaults.SEED,
+    record: options.Record = _EVERYTHING,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Write a labelled synthetic trace.
+
+    What is planted in it (class-selective neurons, a sink token, an oddly routed head) is listed by `info`.
+    """
+    counts, groups = options.parse_tokens(tokens), options.parse_groups(record)
+    from stratoscope import simulate
+
+    with console.progress() as show:
+        simulate(
+            out,
+            prompts=prompts,
+            tokens=counts,
+            layers=layers,
+            d_model=d_model,
+            d_ff=d_ff,
+            heads=heads,
+            top_k=top_k,
+            seed=seed,
+            record=groups,
             overwrite=overwrite,
             progress=show,
         )

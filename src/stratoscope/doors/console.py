@@ -52,7 +52,7 @@ class Commands(TyperGroup):
         except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            fail("interrupted before it was done", code=INTERRUPTED)
+            interrupted(" before it was done")
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
@@ -64,6 +64,14 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     line = _CONTROL.sub(lambda match: repr(match[0])[1:-1], re.sub(r"\s*\n\s*", " ", message.strip()))
     typer.echo(f"error: {line}", err=True)
     raise typer.Exit(code)
+
+
+def interrupted(how: str) -> NoReturn:
+    """Leave after Ctrl-C; what was still being written in the background is given up without a word."""
+    import logging
+
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # "Task was destroyed but it is pending!"
+    fail(f"interrupted{how}", code=INTERRUPTED)
 
 
 def describe(error: Exception) -> str:
@@ -90,7 +98,7 @@ def resumable(out: Path) -> Iterator[None]:
             raise
         again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
         command = shlex.join(["stratoscope", *again, "--resume"])
-        fail(f"interrupted; {out} keeps the prompts recorded so far. Resume with: {command}", code=INTERRUPTED)
+        interrupted(f"; {out} keeps the prompts recorded so far. Resume with: {command}")
 
 
 @contextmanager

@@ -132,15 +132,15 @@ def _simulate(trace: Path, *, resume: bool, progress: Show) -> None:
 
 
 def _earlier(trace: Path, *, simulated: bool) -> xr.Dataset | None:
-    """The trace of an earlier run, finished or not, if it was made with today's plan."""
+    """The trace of an earlier run, finished or not, if it was made with this version and plan."""
     if not is_trace(trace):
         return None
     try:
         dataset = stratoscope.open_trace(trace)
     except TraceError:
         return None
-    plan = dataset.attrs["plan"]
-    same = set(plan["record"]) == set(names.RECORD_GROUPS)
+    plan, software = dataset.attrs["plan"], dataset.attrs["software"]
+    same = set(plan["record"]) == set(names.RECORD_GROUPS) and software["stratoscope"] == stratoscope.__version__
     if not simulated:
         with as_file(PROMPTS) as prompts:
             same = same and plan["prompts_sha256"] == prompts_sha256(read_prompts(prompts))

@@ -66,6 +66,15 @@ TrustRemoteCode = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted recording.")]
 
+# --- what to simulate -----------------------------------------------------------------------------------------------
+
+Prompts = Annotated[int, typer.Option("--prompts", min=1, help="How many, as pairs of a critical and a neutral twin.")]
+Tokens = Annotated[str, typer.Option("--tokens", metavar="N|N-M", help="Tokens of a prompt, or fewest and most.")]
+LayerCount = Annotated[int, typer.Option("--layers", min=1, help="Layers of the pretended model.")]
+ModelWidth = Annotated[int, typer.Option("--d-model", min=1, help="Width of its residual stream.")]
+NeuronCount = Annotated[int, typer.Option("--d-ff", min=1, help="Neurons of each of its MLPs.")]
+HeadCount = Annotated[int, typer.Option("--heads", min=1, help="Attention heads of each of its layers.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same trace.")]
 Simulated = Annotated[bool, typer.Option("--simulated", help="Without a model and without torch, in seconds.")]
 
 # --- what to look at ------------------------------------------------------------------------------------------------
@@ -122,3 +131,16 @@ def parse_groups(text: str) -> tuple[str, ...]:
 def parse_head(text: str) -> str | int:
     """`mean`, `max` or the number of one head."""
     return int(text) if text.isascii() and text.isdigit() else text
+
+
+def parse_tokens(text: str) -> int | tuple[int, int]:
+    """`24`, or `20-32` as the fewest and the most."""
+    first, dash, last = text.partition("-")
+    if not all(part.isascii() and part.isdigit() for part in ((first, last) if dash else (first,))):
+        raise typer.BadParameter(f"{text!r} is neither a number (24) nor a range (20-32)", param_hint="--tokens")
+    return (int(first), int(last)) if dash else int(first)
+
+
+def tokens_text(tokens: int | tuple[int, int]) -> str:
+    """What `parse_tokens` reads."""
+    return str(tokens) if isinstance(tokens, int) else f"{tokens[0]}-{tokens[1]}"
