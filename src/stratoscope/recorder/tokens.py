@@ -205,9 +205,10 @@ def _describe(ids: list[int], offsets: list[tuple[int, int]], parts: list[Part],
         if index in special and start == end:  # the tokenizer added it: it is no part of the prompt
             texts.append(literal)
         else:
-            texts.append(_taken(source, cursor, literal, byte_of_character[end]))
+            cursor, piece = _taken(source, cursor, literal, byte_of_character[start], byte_of_character[end])
+            texts.append(piece)
+            cursor += len(piece)
         spans.append(_SPAN["special"] if index in special else _commonest(span_of_byte, cursor, len(texts[-1])))
-        cursor += len(texts[-1]) if start < end or index not in special else 0
     return TokenisedPrompt(
         ids=np.asarray(ids, np.int32),
         texts=[text.decode("utf-8", "surrogateescape") for text in texts],
@@ -215,20 +216,22 @@ def _describe(ids: list[int], offsets: list[tuple[int, int]], parts: list[Part],
     )
 
 
-def _taken(source: bytes, cursor: int, literal: bytes, end: int) -> bytes:
-    """The stretch of the prompt that a token covers: its own bytes, else (normalised text) up to where it ends.
+def _taken(source: bytes, cursor: int, literal: bytes, start: int, end: int) -> tuple[int, bytes]:
+    """Where the stretch of the prompt that a token covers begins, not before the cursor, and its bytes.
 
-    A leading space that SentencePiece puts before a text is not part of it.
+    They are the token's own bytes, less a space that SentencePiece puts in front of a text. Where those do not stand
+    there, because the text was normalised or the tokenizer dropped a character, its offsets decide.
     """
     for candidate in (literal, literal.removeprefix(b" ")):
         if source.startswith(candidate, cursor):
-            return candidate
-    return source[cursor : max(cursor, end)]
+            return cursor, candidate
+    begin = max(cursor, start)
+    return begin, source[begin:end]
 
 
-def _commonest(span_of_byte: list[int], cursor: int, size: int) -> int:
+def _commonest(span_of_byte: list[int], end: int, size: int) -> int:
     """The span most of a token's bytes belong to; a token without bytes goes with what follows it."""
-    piece = span_of_byte[cursor : cursor + max(size, 1)] or span_of_byte[-1:]
+    piece = span_of_byte[end - size : end] or span_of_byte[end : end + 1] or span_of_byte[-1:]
     return max(piece, key=piece.count, default=-1)
 
 

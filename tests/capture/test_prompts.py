@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stratoscope.errors import InputError
+from stratoscope.recorder.prompts import Prompt, read_prompts
+
+NAMES = ("id", "class", "pair", "group", "text")
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def jsonl(folder: Path, *records: Any) -> Path:
+    return write(folder, "p.jsonl", "\n".join(json.dumps(record) for record in records))
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_prompts(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_all_fields_of_a_jsonl_line_arrive(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    path = jsonl(
+        tmp_path,
+        {"id": "a", "class": "critical", "pair": "1", "group": "g", "text": " x\n"},
+        {"id": "b", "class": "neutral", "pair": 1, "messages": messages},
+    )
+    assert read_prompts(path) == [
+        Prompt("a", "critical", "1", "g", text=" x\n"),
+        Prompt("b", "neutral", "1", "", messages=tuple(messages)),
+    ]
+
+
+def test_a_prompt_cannot_be_changed_after_it_was_read() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Prompt("a", text="x").text = "y"  # type: ignore[misc]
+
+
+def test_a_text_file_is_one_prompt_a_line_and_blank_lines_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path, "p.TXT", "\ufeff first \r\n\r\n   \nsecond\u2028still second")
+    assert [(p.id, p.text) for p in read_prompts(path)] == [("p0001", " first "), ("p0002", "second\u2028still second")]
+
+
+def test_a_default_id_is_the_place_in_the_file(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, {"text": "a"}, {"id": "x", "text": "b"}, {"text": "c"})
+    assert [p.id for p in read_prompts(path)] == ["p0001", "x", "p0003"]
+
+
+def test_csv_and_jsonl_of_the_same_prompts_are_the_same(tmp_path: Path) -> None:
+    records = [
+        {"id": "a", "class": "x", "pair": "1", "group": "g", "text": 'quote " comma , line\nend\r\nand é'},
+        {"id": "b", "class": "y", "pair": "1", "text": " null "},
+        {"id": "c", "messages": [{"role": "user", "content": "a,b"}]},
+    ]
+    path = tmp_path / "p.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as stream:
+        writer = csv.DictWriter(stream, [*NAMES, "messages"], restval="")
+        writer.writeheader()
+        for record in records:
+            cells = dict(record)
+            if "messages" in cells:
+                cells["messages"] = json.dumps(cells["messages"])
+            writer.writerow(cells)
+    assert read_prompts(path) == read_prompts(jsonl(tmp_path, *records))
+
+
+@given(texts=st.lists(TEXT, min_size=1, max_size=5))
+def test_any_text_survives_jsonl_and_csv(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("texts")
+    path = folder / "p.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["text"], *([text] for text in texts)])
+    assert [p.text for p in read_prompts(jsonl(folder, *({"text": text} for text in texts)))] == texts
+    assert [p.text for p in read_prompts(path)] == texts
+
+
+def test_a_csv_row_is_named_by_the_line_it_starts_on(tmp_path: Path) -> None:
+    path = write(tmp_path, "p.csv", 'id,text\na,"two\nlines"\na,again\n')
+    assert f"{path}:4" in refused(path)
+    assert f"already that of {path}:2" in refused(path)
+
+
+def test_the_shipped_prompts_are_pairs_of_two_classes() -> None:
+    from stratoscope import doors
+
+    prompts = read_prompts(Path(doors.__file__).with_name("demo_prompts.jsonl"))
+    assert {p.prompt_class for p in prompts} == {"critical", "neutral"}
+    assert len({p.pair for p in prompts}) * 2 == len(prompts) >= 24
+
+
+USER = {"role": "user", "content": "x"}
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"text": "a", "clas": "x"}, "unknown key 'clas'"),
+        ({"id": "a"}, "neither text nor messages"),
+        ({"text": "a", "messages": [USER]}, "both text and messages"),
+        ({"text": ""}, "text is empty"),
+        ({"text": 3}, "text is 3, not a text"),
+        ({"text": None}, "text is null"),
+        ({"text": "a", "class": True}, "class is true"),
+        ({"text": "a", "id": ["x"]}, 'id is ["x"]'),
+        ({"text": "\ud800"}, "half of a surrogate pair"),
+        ({"messages": []}, "not a list of messages"),
+        ({"messages": "hi"}, "not a list of messages"),
+        ({"messages": ["hi"]}, "message 1 does not have exactly role and content"),
+        ({"messages": [USER, {**USER, "name": "x"}]}, "message 2 does not have exactly"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "the role 'robot'"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "the role ['user']"),
+        ({"messages": [{"role": "user", "content": ""}]}, "content of message 1 is empty"),
+        ({"messages": [{"role": "user", "content": [1]}]}, "content of message 1 is [1]"),
+        (["a"], "not a JSON object"),
+    ],
+)
+def test_a_bad_line_is_refused_with_file_and_line(record: Any, words: str, tmp_path: Path) -> None:
+    path = jsonl(tmp_path, {"text": "good"}, record)
+    message = refused(path)
+    assert message.startswith(f"{path}:2: ")
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("p.jsonl", '{"text": "a"}\n{"text": "b"', ":2: is not valid JSON"),
+        ("p.jsonl", '{"text": "a", "text": "b"}', "'text' stands twice"),
+        ("p.jsonl", "[" * 100_000, "nested too deep"),
+        ("p.jsonl", "", "holds no prompt"),
+        ("p.jsonl", "\n \n", "holds no prompt"),
+        ("p.txt", "", "holds no prompt"),
+        ("p.csv", "", "holds no prompt"),
+        ("p.csv", "text\n", "holds no prompt"),
+        ("p.csv", "text,clas\na,b\n", "unknown key 'clas'"),
+        ("p.csv", "text,text\na,b\n", "'text' stands twice"),
+        ("p.csv", "text,id\na\n", ":2: has 1 cells, the header has 2"),
+        ("p.csv", 'text\n"a\n', "not valid CSV"),
+        ("p.csv", "id,text\na,\n", "neither text nor messages"),
+        ("p.csv", "messages\nhello\n", ":2: is not valid JSON"),
+        ("p.txt", b"good\n\xff\xfe", ":2: is not UTF-8"),
+        ("p.txt", "abc".encode("utf-16"), "is not UTF-8"),
+        ("p.yaml", "text: a", "not '.yaml'"),
+        ("prompts", "a", "not ''"),
+    ],
+)
+def test_a_bad_file_is_refused(name: str, content: str | bytes, words: str, tmp_path: Path) -> None:
+    path = write(tmp_path, name, content)
+    message = refused(path)
+    assert str(path) in message
+    assert words in message
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.txt").mkdir()
+    assert "no such prompts file" in refused(tmp_path / "none.jsonl")
+    assert "cannot be read" in refused(tmp_path / "folder.txt")
+
+
+def test_two_prompts_of_one_id_are_refused(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, {"text": "a"}, {"id": "p0001", "text": "b"})
+    assert "'p0001' is already that of" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (["x"], "has 1 prompt,"),
+        (["x", "y", "z"], "has 3 prompts,"),
+        (["x", "x"], "both prompts of the pair '1' are of the class 'x'"),
+        (["", ""], "both prompts of the pair '1' are of the class ''"),
+    ],
+)
+def test_a_pair_that_is_none_is_refused(classes: list[str], words: str, tmp_path: Path) -> None:
+    records = [{"text": "t", "pair": "1", "class": name} for name in classes]
+    message = refused(jsonl(tmp_path, *records))
+    assert f":{len(classes)}: " in message
+    assert words in message
