@@ -55,12 +55,12 @@ def height(size: float) -> float:
 
 def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str]:
     """The text in lines that fit into `room` inches, broken between words; a longer word has its middle left out."""
-    space = width("n n", size, bold=bold) - 2 * width("n", size, bold=bold)
+    space = _advance(" ", size, bold)
     lines: list[str] = []
     used = 0.0
     for word in text.split(" "):
         word = fit(word, size, room, bold=bold)
-        wide = width(word, size, bold=bold)
+        wide = _advance(word, size, bold)
         if lines and used + space + wide <= room - _KERNING:
             lines[-1] += f" {word}"
             used += space + wide
@@ -78,6 +78,11 @@ def fit(text: str, size: float, room: float, *, bold: bool = False) -> str:
         kept -= 1
         short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
     return short
+
+
+def _advance(text: str, size: float, bold: bool) -> float:
+    """How far a text moves the pen; `width` leaves out the white at its two ends."""
+    return width(f"n{text}n", size, bold=bold) - width("nn", size, bold=bold)
 
 
 @cache

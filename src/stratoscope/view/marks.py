@@ -199,7 +199,7 @@ class MapDrawing:
         items: list[Item] = []
         badges, names_of = dict(one["badges"]), dict(panel["starts"])
         marked = [column for column in panel["first"] if band[0] <= column < band[1]]
-        for column in marked:
+        for column in marked if len(marked) * _BAR <= (band[1] - band[0]) * pitch else ():  # else one solid line
             left = x + (column - band[0]) * pitch
             items.append(Box(left, y - _BAR - 0.012, max(pitch - 0.01, 0.012), _BAR, fill=self.theme.accent))
         places = sorted({*badges, *names_of} & set(range(*band)))

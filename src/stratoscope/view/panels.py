@@ -63,7 +63,7 @@ def _labelled(dataset: xr.Dataset, panel: Panel, of_token: NDArray[np.int32]) ->
     position = np.asarray(dataset["position"].values)[tokens]
     span = np.asarray(dataset["span"].values)[tokens] if "span" in dataset.coords else np.full(count, -1)
     starts = np.flatnonzero(np.diff(prompts, prepend=-1))
-    several = len(panel.prompts) > 1
+    called = _names(dataset) if len(panel.prompts) > 1 else []
     return LabelledPanel(
         Tokens(
             panel.title,
@@ -72,7 +72,7 @@ def _labelled(dataset: xr.Dataset, panel: Panel, of_token: NDArray[np.int32]) ->
             count=count,
             first=np.flatnonzero((tokens == begins) & (position <= 1)),
             dim=np.flatnonzero(np.isin(span, _TEMPLATE)),
-            starts=tuple((int(place), _name(dataset, int(prompts[place]))) for place in starts) if several else (),
+            starts=tuple((int(place), called[prompts[place]]) for place in starts) if called else (),
         ),
         np.flatnonzero(ends - 1 - tokens < LEAST_QUERIES),
     )
@@ -85,6 +85,7 @@ def _labels(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> list[str]:
     return readable_all(texts, spelling=str(dataset.attrs.get("token_spelling", "text")))
 
 
-def _name(dataset: xr.Dataset, prompt: int) -> str:
-    identity = str(dataset["prompt_id"].values[prompt]) if "prompt_id" in dataset.coords else ""
-    return identity or f"prompt {prompt}"
+def _names(dataset: xr.Dataset) -> list[str]:
+    """What each prompt is called."""
+    ids = dataset["prompt_id"].values if "prompt_id" in dataset.coords else [""] * dataset.sizes[names.PROMPT]
+    return [str(identity) or f"prompt {prompt}" for prompt, identity in enumerate(ids)]

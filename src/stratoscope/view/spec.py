@@ -136,7 +136,7 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
     return Provenance(
         uuid=str(attrs.get("uuid", "")),
         source=str(attrs.get("source", names.REAL)),
-        model=public_name(str(model.get("name", ""))),
+        model="" if attrs.get("source") == names.SIMULATED else public_name(str(model.get("name", ""))),
         receipt=str(receipt.get("receipt_line", "")),
     )
 

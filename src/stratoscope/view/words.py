@@ -1,0 +1,91 @@
+"""What a picture says about itself: scale, first token, pooling, hatching, and what must not be concluded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stratoscope import names
+from stratoscope.view.spec import Note
+
+if TYPE_CHECKING:
+    from stratoscope.view.grid import Strip, Tokens
+
+
+def what_was_done(
+    panels: Sequence[Tokens],
+    factors: Sequence[int],
+    strips: Sequence[Strip],
+    maps: Sequence[dict[str, Any]],
+    choice: names.Scale,
+    *,
+    first_token: bool,
+    told: bool,
+) -> list[Note]:
+    """The notes that follow from the drawing itself; `told`: the data already say that absent is not zero (L08)."""
+    notes = [Note("L05", "info", _limits_in_words(len(panels), choice, signed=strips[0].quantity.signed))]
+    if all(len(panel.first) == panel.count for panel in panels):
+        notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
+    elif any(len(panel.first) for panel in panels):
+        notes.append(Note("L05", "info", _first_in_words(maps, pooled=max(factors) > 1, included=first_token)))
+    if max(factors) > 1:
+        notes.append(Note("L06", "info", _pooling_in_words(panels, factors, maps)))
+    if any(len(tokens) for strip in strips for tokens in strip.thin):
+        notes.append(
+            Note("L02", "info", "Hatched: fewer than 4 later tokens can attend here; left out of the colour limits.")
+        )
+    if any(strip.quantity.unit == "L2 norm" for strip in strips):
+        notes.append(
+            Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them, use the write ratios.")
+        )
+    if any(one["missing"] for one in maps):
+        notes.append(Note("L16", "info", "Grey hatching: undefined or not recorded, which is not zero."))
+    if any(strip.quantity.name == "imported_norm" for strip in strips) and not told:
+        notes.append(
+            Note("L08", "info", "Means of the rows in the file: a neuron that is not in it is unknown, not zero.")
+        )
+    if any("recorded peaks" in strip.quantity.said for strip in strips) and not told:
+        notes.append(Note("L08", "info", "Only recorded peaks: a neuron that is not among them is not zero."))
+    dim, tokens = sum(len(panel.dim) for panel in panels), sum(panel.count for panel in panels)
+    if dim:
+        faint = "" if max(factors) > 1 else " (faint)"
+        notes.append(Note("L21", "info", f"{dim:,} of {tokens:,} tokens are template or special tokens{faint}."))
+    return notes
+
+
+def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
+    shared = ", shared by all panels" if panels > 1 else ""
+    if signed and choice in ("robust", "per-layer"):
+        where = "of the cells shown" if choice == "robust" else "of each layer"
+        return f"Colour limits: plus and minus the 99 % quantile of |value| {where}{shared}."
+    if choice == "robust":
+        return f"Colour limits: 1 % and 99 % quantiles of the cells shown{shared}."
+    if choice == "per-layer":
+        return f"Colour limits: 1 % and 99 % quantiles of each layer{shared}; layers are not comparable."
+    return f"Colour limits: smallest and largest cell shown{shared}."
+
+
+def _first_in_words(maps: Sequence[dict[str, Any]], *, pooled: bool, included: bool) -> str:
+    if included:
+        return "The first token of each prompt takes part in the limits."
+    if pooled:
+        return "The first token of each prompt is left out."
+    badges = any(one["badges"] for one in maps)
+    return "The first token (marked) is left out of the limits" + (
+        "; ×n = its largest value over the upper limit." if badges else "."
+    )
+
+
+def _pooling_in_words(panels: Sequence[Tokens], factors: Sequence[int], maps: Sequence[dict[str, Any]]) -> str:
+    each = sorted(set(factors) - {1})
+    by = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
+    shown, total = sum(len(one["spikes"]) for one in maps), sum(one["spikes_in_all"] for one in maps)
+    spikes = ""
+    if total:
+        spikes = (
+            f" Rings: {shown:,} outliers."
+            if shown == total
+            else f" Rings: the {shown:,} largest of {total:,} outliers."
+        )
+    tokens = sum(panel.count for panel in panels)
+    return f"{tokens:,} tokens; each column is the maximum over {by} of them, layers are never pooled.{spikes}"
