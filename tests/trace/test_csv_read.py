@@ -196,3 +196,15 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path, arguments):
 def test_no_file_at_all_is_refused():
     with pytest.raises(InputError, match="no CSV file"):
         read_csv([])
+
+
+def test_the_example_and_the_error_in_the_documentation_are_true(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "csv.md").read_text(encoding="utf-8")
+    blocks = page.split("```")[1::2]
+    example, error = blocks[0].removeprefix("csv\n"), blocks[1].strip()
+    (tmp_path / "example.csv").write_text(example, encoding="utf-8")
+    assert read_csv(tmp_path / "example.csv")["text"].values.tolist() == ["<s>", "▁Explain", ","]
+    (tmp_path / "neutral.csv").write_text(f"{HEADER}\n0,<s>,22,1,1\n0,<s>,L22,1,1\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_csv(tmp_path / "neutral.csv")
+    assert str(caught.value).removeprefix(f"{tmp_path}/") == error
