@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, K
+from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, ROW, K
 from stratoscope.trace.schema import Layout, fill_value
 
 MAX_CHUNK_BYTES = 64 * 2**20
@@ -42,7 +42,7 @@ class ArrayDocument:
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     compressed: bool
-    attrs: dict[str, Any]
+    attrs: dict[str, str]
     raw: dict[str, Any]
 
     @property
@@ -85,7 +85,8 @@ def check_array(raw: Any, layout: Layout) -> ArrayDocument:
     _require(raw.get("storage_transformers", []) == [], "storage_transformers", raw.get("storage_transformers"))
     _require(raw.get("fill_value") == _stored_fill(layout), "fill_value", raw.get("fill_value"))
     attrs = raw.get("attributes", {})
-    _require(isinstance(attrs, dict), "attributes", attrs)
+    _require(isinstance(attrs, dict) and all(isinstance(text, str) for text in attrs.values()), "attributes", attrs)
+    _require("column" in attrs or layout.dims != (ROW,) or not layout.name.endswith("_end"), "attributes", attrs)
     return ArrayDocument(
         layout=layout,
         shape=_check_shape(raw.get("shape"), layout),

@@ -8,7 +8,8 @@ from pathlib import PurePath
 from typing import Any
 
 _WIDTH = 100
-_NAME_WIDTH = 18
+_NAME_WIDTH = 16
+_LONGEST_NAME = 40
 _LONG_LIST = 8
 
 Lines = list[str]
@@ -104,11 +105,11 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
 
 
 def _planted(planted: list[Any]) -> Lines:
-    return [line for item in planted for line in _wrapped("- " + _value(item), "  ")]
+    return [line for item in planted for line in _wrapped(_value(item), "  - ")]
 
 
 def _notes(notes: list[dict[str, Any]]) -> Lines:
-    return [line for note in notes for line in _wrapped(f"{note['id']} {note['severity']}: {note['text']}", "  ")]
+    return [line for note in notes for line in _wrapped(f"{note['id']} {note['severity']}: {note['text']}", "  - ")]
 
 
 def _mapping(mapping: Any) -> Lines:
@@ -127,6 +128,8 @@ def _value(value: Any) -> str:
             return f"{value:.4g}"
         case dict():
             return ", ".join(f"{name.replace('_', ' ')} {_value(item)}" for name, item in value.items())
+        case list() if any(isinstance(item, dict | list) for item in value):
+            return "; ".join(map(_value, value))
         case list() if len(value) > _LONG_LIST:
             return ", ".join(map(_value, value[:_LONG_LIST])) + f", … ({len(value)} in all)"
         case list():
@@ -136,7 +139,7 @@ def _value(value: Any) -> str:
 
 def _line(name: str, value: str) -> Lines:
     """A name and its value; long values are wrapped under themselves."""
-    return _wrapped(value, f"  {readable(name):<{_NAME_WIDTH}}")
+    return _wrapped(value, f"  {readable(name)[:_LONGEST_NAME]:<{_NAME_WIDTH}}  ")
 
 
 def _wrapped(text: str, first: str) -> Lines:

@@ -81,12 +81,8 @@ def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
         ends = document.arrays[f"{name}_end"]
         attrs = {"column": ends.attrs["column"]} if "column" in ends.attrs else {}
         return xr.Variable(ends.layout.dims, indexing.LazilyIndexedArray(StoredTexts(group, name)), attrs)
-    attrs = array.attrs
-    if name in names.QUANTITIES and name in document.arrays:
-        attrs = {**schema.quantity_layout(name, document.attrs["source"]).attrs, **attrs}
-    return xr.Variable(
-        array.layout.dims, indexing.LazilyIndexedArray(StoredArray(group, name, _bounds(document, name))), attrs
-    )
+    stored = StoredArray(group, name, _bounds(document, name))
+    return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(stored), array.attrs)
 
 
 def _bounds(document: Document, name: str) -> range | None:

@@ -1,0 +1,55 @@
+"""Makes the archived trace of the present format version; run once per version: `python tests/archive/make.py`.
+
+It writes `v<version>/trace`, and `v<version>/values.json` with what the trace must hold, taken from memory.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "trace"))
+
+from small_traces import ATTRS, as_dataset, merged, prompt_block  # noqa: E402
+
+from stratoscope import names  # noqa: E402
+from stratoscope.trace.schema import FORMAT_VERSION  # noqa: E402
+from stratoscope.trace.writer import write_dataset  # noqa: E402
+
+
+def dataset() -> xr.Dataset:
+    """Two prompts with awkward tokens, a quantity of every shape and record group, and four imported rows."""
+    variables = [name for name, row in names.QUANTITIES.items() if row.group != "import" and "nosink" not in name]
+    block = merged([prompt_block(0, ["<s>", "\udce4", "\n"], variables), prompt_block(1, ["", "שלום\0"], variables)])
+    for name in variables:
+        block.arrays[name] = np.round(block.arrays[name] * 4).astype(block.arrays[name].dtype) / 4
+    block.arrays["peak_neuron"] = (block.arrays["peak_neuron"] % 6).astype(np.int32)
+    block.arrays["peak_neuron"][1, 1, 1] = -1
+    block.arrays["attn_received"][0] = np.nan
+    remarks = np.array(["a", "", "=1", "\udcff"], dtype=object)
+    return as_dataset(block, variables).assign(
+        row_token=("row", np.array([0, 0, 2, 4])),
+        row_layer=("row", np.array([0, 1, 2, 0], np.int32)),
+        row_neuron=("row", np.array([5, 4, 3, 2], np.int32)),
+        imported_norm=("row", np.array([0.1, 1e300, 0.0, 2.5])),
+        column_0=xr.Variable(("row",), remarks, {"column": "Remark"}, fastpath=True),
+    )
+
+
+def main() -> None:
+    """Write the folder of the present version, which must not exist."""
+    folder = HERE / f"v{FORMAT_VERSION}"
+    folder.mkdir()
+    made = dataset()
+    write_dataset(made.assign_attrs(ATTRS), folder / "trace")
+    values = {str(name): variable.values.tolist() for name, variable in made.variables.items()}
+    (folder / "values.json").write_text(json.dumps(values) + "\n")
+
+
+if __name__ == "__main__":
+    main()
