@@ -15,6 +15,7 @@ _AFTER_SINK = 0.04  # a stream that large is hardly changed any more: ratios of 
 _SINK_PEAK, _CLASS_PEAK = 8.0, 1.5  # planted peaks, times the strongest of the others
 _USUAL = 0.6  # share of tokens whose peaks are the usual ones of their word
 _POSITIVE = 0.6
+_NEURON_SCALE = 0.12  # a neuron's everyday activation, relative to the weakest peak
 _NEURON_SPREAD = 0.6  # standard deviation of a prompt mean, in units of the neuron's scale
 _PAIR_SHARE = 0.3  # of that variance, common to both twins
 _CELLS_AT_ONCE = 2**17  # of peaks: keeps long prompts small in memory
@@ -153,22 +154,22 @@ class Summaries:
         shape = model.shape
         size = (shape.layers, shape.d_ff)
         self._column_norm = model.column_norm.astype(np.float32)
-        self._scale = (self._typical_scale()[:, None] / model.column_norm).astype(np.float32)
+        self._scale = (_NEURON_SCALE * self._typical_weakest()[:, None] / model.column_norm).astype(np.float32)
         self._bias = 0.5 * shape.random("model", 1).standard_normal(size, np.float32)
         self._class_shift = np.zeros(size, np.float32)
         for layer, neuron, effect in model.selective:
             self._bias[layer, neuron] = 0
             self._class_shift[layer, neuron] = effect * _NEURON_SPREAD
 
-    def _typical_scale(self) -> np.ndarray:
-        """Scale of |a_i|·‖W_:,i‖₂ in each layer, where every random number of `norms` and `peaks` is typical."""
+    def _typical_weakest(self) -> np.ndarray:
+        """The weakest peak of a token in each layer, where every random number of `norms` and `peaks` is typical."""
         model, shape = self.model, self.model.shape
         to_middle, to_end = np.sqrt(1 + model.attn_ratio**2), np.sqrt(1 + model.mlp_ratio**2)
         start = 0.05 * np.sqrt(shape.d_model) * np.cumprod(np.concatenate([[1], (to_middle * to_end)[:-1]]))
         largest = np.log(shape.d_ff / (np.arange(shape.top_k) + 0.5))
         energy = np.exp(2 * _TAIL * largest).sum()
         energy += (shape.d_ff - shape.top_k) * float(_mean_square_below(largest[-1:])[0])
-        return np.asarray(model.mlp_ratio * start * to_middle / np.sqrt(energy))
+        return np.asarray(model.mlp_ratio * start * to_middle / np.sqrt(energy) * np.exp(_TAIL * largest[-1]))
 
     def of(self, text: Text, found: Peaks) -> dict[str, np.ndarray]:
         """The three summaries of one prompt, shape (1, layer, neuron); NaN where it has no user token."""
