@@ -222,6 +222,8 @@ class TraceWriter:
     def _is_time(self) -> bool:
         if self._pending[-1].after.bytes - self._committed.bytes > defaults.COMMIT_BYTES:
             return True
+        if self._at_once:  # nobody could go on after a commit
+            return False
         interval = max(self._commit_seconds, self._commit_cost * (1 / defaults.COMMIT_SHARE - 1))
         return time.monotonic() - self._last_commit >= interval
 
