@@ -97,7 +97,10 @@ QuantityName = Annotated[
     str | None,
     typer.Option("--quantity", metavar="NAME", help="A quantity of the trace (`info` lists them)."),
 ]
-Span = Annotated[str | None, typer.Option("--span", metavar="SPAN", help=f"Tokens of one span: {', '.join(SPANS)}.")]
+Span = Annotated[
+    list[str] | None,
+    typer.Option("--span", metavar="SPAN", help=f"Only tokens of this span ({', '.join(SPANS)}); repeatable."),
+]
 
 # --- how to draw ----------------------------------------------------------------------------------------------------
 
