@@ -122,15 +122,19 @@ def _weight_names(names: Collection[str], read: Callable[[str], str], where: str
     """The weight files that transformers loads of those there are: safetensors before torch, one file before shards."""
     chosen = next((name for name in _WEIGHTS if name in names), None)
     if chosen is None:
-        gguf = next((name for name in names if name.endswith(".gguf")), None)
-        fix = f"Fetch {gguf} and give its path" if gguf else "Give a folder or repository with .safetensors files"
-        raise ModelError("holds no weights (no .safetensors and no pytorch_model.bin)", where=where, fix=fix)
+        what = "holds no weights (no model.safetensors and no pytorch_model.bin)"
+        raise ModelError(what, where=where, fix=_instead(names, "Give a folder or repository with .safetensors files"))
     if not chosen.endswith(".json"):
         return [chosen]
     try:
         return sorted(set(json.loads(read(chosen))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise ModelError(f"{chosen} is damaged", where=where, fix="Fetch the model again") from None
+
+
+def _instead(names: Collection[str], otherwise: str) -> str:
+    gguf = next((name for name in sorted(names) if name.endswith(".gguf")), None)
+    return f"Give the path of {gguf}" if gguf else otherwise
 
 
 # --- the hub --------------------------------------------------------------------------------------------------------
@@ -153,21 +157,24 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
     except Exception as error:  # offline mode, no network, a proxy, an outage: each client version has its own errors
         return _cached(name, revision, error)
     names = [item.rfilename for item in info.siblings or []]
-    if "config.json" not in names and not any(item.endswith(".gguf") for item in names):
-        raise ModelError("holds no transformers model (no config.json)", where=name, fix=_GIVE_FILES)
+    if "config.json" not in names:
+        raise ModelError("holds no transformers model (no config.json)", where=name, fix=_instead(names, _GIVE_FILES))
+
+    # by its own name once, so that the cache knows which commit a branch or tag meant when the hub is out of reach
+    folder = _download(name, "config.json", revision, progress).parent
 
     def fetch(file: str) -> Path:
-        return _download(name, file, str(info.sha), progress)
+        return _download(name, file, folder.name, progress)
 
     weights = _weight_names(names, lambda index: fetch(index).read_text(), name)
     endings = (*_SMALL, ".py") if trust_remote_code else _SMALL
-    small = [item for item in names if item.endswith(endings) and ("/" not in item or item.endswith(".jinja"))]
-    for item in small:
-        fetch(item)
-    return ModelFiles(name, fetch("config.json").parent, tuple(map(fetch, weights)), revision=str(info.sha))
+    for item in names:
+        if item.endswith(endings) and ("/" not in item or item.endswith(".jinja")):
+            fetch(item)
+    return ModelFiles(name, folder, tuple(map(fetch, weights)), revision=folder.name)
 
 
-def _download(name: str, file: str, revision: str, progress: Progress | None) -> Path:
+def _download(name: str, file: str, revision: str | None, progress: Progress | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
