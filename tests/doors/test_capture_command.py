@@ -1,0 +1,102 @@
+"""`stratoscope capture` in a process of its own, on a tiny model: its result, its refusals, going on after Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import stratoscope
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama with a context of 96 tokens and one token for each byte."""
+    pytest.importorskip("torch")
+    from tiny import byte_tokenizer, tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny("Llama").save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "stratoscope", *(str(one) for one in arguments)]
+
+
+def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True)
+
+
+def only_error(stderr: str) -> str:
+    """The one line that says what is wrong; the others may only say how far the recording was."""
+    *before, last = stderr.splitlines()
+    assert last.startswith("error: "), stderr
+    assert not [line for line in before if "rror" in line or "arning" in line or line.startswith(" ")], stderr
+    return last
+
+
+def test_a_recording_prints_its_path_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("One sheep\nTwo sheep\n")
+    done = run(tmp_path, "capture", model, "--prompts", "p.txt", "-o", "run.trace", "--record", "norms,attention")
+    assert (done.returncode, done.stdout) == (0, "run.trace\n"), done.stderr
+    facts = stratoscope.info(tmp_path / "run.trace")
+    assert (facts["state"], facts["prompts"], set(facts["quantities"])) == ("complete", 2, {"norms", "attention"})
+
+
+def test_a_prompt_longer_than_the_context_is_named_and_nothing_is_left(model: Path, tmp_path: Path) -> None:
+    rows = [{"id": "short", "text": "a"}, {"id": "too-long", "text": "a" * 200}]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = run(tmp_path, "capture", model, "--prompts", "p.jsonl", "-o", "run.trace")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    message = only_error(done.stderr)
+    assert "too-long" in message
+    assert "96" in message
+    assert {path.name for path in tmp_path.iterdir()} <= {"p.jsonl", "run.trace.lock"}
+
+
+@pytest.mark.parametrize(("file", "content"), [("config.json", "{}"), ("model.safetensors", "no weights")])
+def test_a_damaged_model_is_refused_in_one_line(model: Path, tmp_path: Path, file: str, content: str) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for original in model.iterdir():
+        (damaged / original.name).write_bytes(original.read_bytes())
+    (damaged / file).write_text(content)
+    (tmp_path / "p.txt").write_text("a\n")
+    done = run(tmp_path, "capture", "damaged", "--prompts", "p.txt", "-o", "run.trace")
+    assert done.returncode == 1
+    assert "damaged" in only_error(done.stderr)
+    assert not (tmp_path / "run.trace").exists()
+
+
+def test_after_ctrl_c_the_printed_command_goes_on_to_the_same_trace(model: Path, tmp_path: Path) -> None:
+    prompts = 1500
+    (tmp_path / "p.txt").write_text("".join(f"Sheep number {number}\n" for number in range(prompts)))
+    arguments = ("capture", model, "--prompts", "p.txt", "-o", "run.trace", "--record", "norms", "--batch-size", 1)
+    process = subprocess.Popen(command(*arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run.trace").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "no commit in two minutes"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    recorded = stratoscope.info(tmp_path / "run.trace")
+    assert (recorded["state"], recorded["prompts"] < prompts) == ("recording", True)
+
+    again = shlex.split(only_error(stderr).split("Resume with: ")[1])
+    done = run(tmp_path, *again[1:])
+    assert done.returncode == 0, done.stderr
+    finished = stratoscope.info(tmp_path / "run.trace")
+    assert (finished["state"], finished["prompts"], finished["uuid"]) == ("complete", prompts, recorded["uuid"])
