@@ -22,7 +22,7 @@ from stratoscope.view.spec import ViewSpec
 CONFIG = {
     "displaylogo": False,
     "displayModeBar": True,
-    "modeBarButtons": [["zoom3d", "pan3d", "orbitRotation", "tableRotation", "resetCameraDefault3d"]],
+    "modeBarButtons": [["zoom3d", "pan3d", "orbitRotation", "tableRotation"]],
     "plotlyServerURL": "",
     "responsive": False,  # the page lays out anew itself
 }
@@ -61,13 +61,14 @@ def write(spec: ViewSpec, path: Path) -> None:
 def page(spec: ViewSpec) -> str:
     """The page of a spec; equal specs give equal pages."""
     content = spec.content
+    words = [f"L{number}" for number in content["layers"]]
     parts = {
         "title": html.escape(spec.title),
         "subtitle": html.escape(spec.subtitle),
         "theme": content["state"]["theme"],
         "css": _web("peaks3d.css"),
-        "from": _options(content["layers"], [f"L{number}" for number in content["layers"]]),
-        "to": _options(content["layers"], [f"L{number}" for number in content["layers"]], chosen=content["layers"][-1]),
+        "from": _options(content["layers"], words, chosen=content["layers"][0]),
+        "to": _options(content["layers"], words, chosen=content["layers"][-1]),
         "chips": "".join(
             f'<label><input type="checkbox" value="{number}" checked>L{number}</label>' for number in content["layers"]
         ),
@@ -123,14 +124,14 @@ def _options(values: Any, words: list[str], *, chosen: Any = None) -> str:
 def _choice(choice: dict[str, Any]) -> str:
     if len(choice["names"]) < 2:
         return ""
-    options = _options([-1, *range(len(choice["names"]))], ["all", *choice["names"]])
+    options = _options([-1, *range(len(choice["names"]))], ["all", *choice["names"]], chosen=-1)
     return f'<label><span>{choice["label"]}</span><select name="choice">{options}</select></label>'
 
 
 def _info(spec: ViewSpec) -> str:
     lines = []
     for note in spec.notes:
-        hidden = ' id="first-note"' if note.id == "L05" else ""
+        hidden = ' class="without-first"' if note.id == "L05" else ""
         if note.severity == "info":
             lines.append(f"<span{hidden}>{html.escape(f'{note.text} [{note.id}]')}</span>")
     return " ".join(lines)

@@ -83,8 +83,10 @@ def _log_limits(height: Floats) -> dict[str, Any]:
 def _log_ticks(low: float, high: float) -> list[list[Any]]:
     """Round numbers within the limits: 1-2-5 over a few decades, else whole decades."""
     steps = (1, 2, 5) if high - low < 2.5 else (1,)
-    values = [step * 10.0**power for power in range(int(np.floor(low)), int(np.ceil(high)) + 1) for step in steps]
-    return [[float(np.log10(value)), f"{value:g}"] for value in values if low <= np.log10(value) <= high]
+    ticks: list[list[Any]] = []
+    for power in range(int(np.floor(low)), int(np.ceil(high)) + 1):
+        ticks += [[float(np.log10(step)) + power, f"{float(f'{step}e{power}'):g}"] for step in steps]
+    return [tick for tick in ticks if low <= tick[0] <= high]
 
 
 def _shares() -> list[list[Any]]:

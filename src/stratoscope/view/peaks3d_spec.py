@@ -195,7 +195,10 @@ def _axis_title(row: names.Quantity) -> str:
 def _style(points: int) -> dict[str, Any]:
     """Numbers that every renderer draws by."""
     return {
-        "roof": 1.04,  # where a peak above the ceiling is drawn, as a share of the height
+        "tolerance": 1e-6,  # the ceiling's own peak is not above it, however a renderer rounds
+        "roof": 1.04,  # where a peak just above the ceiling is drawn, as a share of the height …
+        "rise": 0.06,  # … and how much higher one of 10,000 times the ceiling is
+        "top": 1.12,  # where the axis ends
         "sizes": [1.5, 8.0] if points >= MANY else [2.0, 11.0],  # pixels of the lowest and the highest peak
         "stems": 4_000,  # of each scene, on the highest peaks
         "stem_opacity": 0.35 if points >= MANY else 0.6,

@@ -56,7 +56,6 @@ def frame(spec: ViewSpec) -> go.Figure:
         coloraxis={"cmin": low, "cmax": high, "colorbar": bar | axis_ticks(limits)},
         annotations=[_scene_title(spec, scene) for scene in range(len(content["scenes"]))],
         showlegend=False,
-        uirevision="keep",
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
     )
 
@@ -84,7 +83,8 @@ def template(theme: str) -> dict[str, Any]:
         "scene": {"xaxis": axis, "yaxis": axis, "zaxis": axis},
         "hoverlabel": {"bgcolor": colours.paper, "bordercolor": colours.accent, "font": font, "align": "left"},
     }
-    return {"layout": layout, "data": {"scatter3d": [{"line": {"color": colours.muted}}]}}
+    trace = {"line": {"color": colours.muted}, "marker": {"line": {"width": 1 if theme == "light" else 0}}}
+    return {"layout": layout, "data": {"scatter3d": [trace]}}
 
 
 def limits_of(spec: ViewSpec) -> dict[str, Any]:
@@ -107,21 +107,25 @@ def scene_columns(spec: ViewSpec, scene: int) -> Columns:
     here = np.flatnonzero(buffers["token_scene"][buffers["peak_token"]] == scene)
     token, layer = buffers["peak_token"][here], buffers["peak_layer"][here].astype(np.int64)
     height = buffers["peak_height"][here].astype(np.float64)
-    value = level(height, layer, spec.content["state"]["scale"], limits)
-    floor, span = limits["floor"], limits["ceiling"] - limits["floor"]
-    share = np.clip((value - floor) / span, 0, 1)
-    style = spec.content["style"]
+    scale, style = spec.content["state"]["scale"], spec.content["style"]
+    value = level(height, layer, scale, limits)
+    floor, ceiling = limits["floor"], limits["ceiling"]
+    times = 10 ** (value - ceiling) if scale == "log" else value / ceiling
+    above = value > ceiling + style["tolerance"] * (ceiling - floor)
+    share = np.clip((value - floor) / (ceiling - floor), 0, 1)
+    rise = style["rise"] * np.clip(np.log10(np.maximum(times, 1)) / 4, 0, 1)
     small, large = style["sizes"]
     return {
         "peak": here,
         "token": token,
         "x": buffers["token_place"][token],
         "y": layer,
-        "z": floor + span * np.where(value > limits["ceiling"], style["roof"], share),
+        "z": floor + (ceiling - floor) * np.where(above, style["roof"] + rise, share),
         "floor": np.full(len(here), floor),
-        "colour": value,
+        "level": value,
         "size": small + (large - small) * np.sqrt(share),
-        "above": value > limits["ceiling"],
+        "above": above,
+        "times": times,
     }
 
 
@@ -159,8 +163,8 @@ def hover_template(spec: ViewSpec) -> str:
         ]
     )
     head = ["<b>%{customdata[0]}</b>", "position %{customdata[1]} · %{customdata[2]}"]
-    place = [f"L%{{y}} · {spec.content['index']} %{{customdata[3]}}"]
-    return "<br>".join([*head, *place, *value]) + "%{customdata[6]}<extra></extra>"
+    place = [f"L%{{customdata[6]}} · {spec.content['index']} %{{customdata[3]}}"]
+    return "<br>".join([*head, *place, *value]) + "%{customdata[7]}<extra></extra>"
 
 
 def caption_text(spec: ViewSpec) -> str:
@@ -191,7 +195,7 @@ def _colour_scale(theme: str) -> list[list[Any]]:
 
 def _empty_traces(spec: ViewSpec, scene: str) -> list[go.Scatter3d]:
     low, high = limits_of(spec)["colour"]
-    outline = {"colorscale": OUTLINE, "cmin": low, "cmax": high, "width": 1}
+    outline = {"colorscale": OUTLINE, "cmin": low, "cmax": high}
     return [
         go.Scatter3d(
             scene=scene,
@@ -225,7 +229,7 @@ def _scene(spec: ViewSpec, scene: int) -> dict[str, Any]:
         | layer_ticks(layers, spec.content["style"]["layer_labels"]),
         "zaxis": {
             "title": {"text": "height"},
-            "range": [floor, floor + span * (2 * spec.content["style"]["roof"] - 1)],
+            "range": [floor, floor + span * spec.content["style"]["top"]],
         }
         | axis_ticks(limits),
     }
@@ -267,7 +271,7 @@ def _stems(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
     """A line from the floor to the highest peak of each token and layer (of a cell, the highest comes first)."""
     cell = columns["token"].astype(np.int64) * (max(spec.content["layers"]) + 1) + columns["y"]
     top = np.flatnonzero(np.diff(cell, prepend=-1))
-    level = columns["colour"][top]
+    level = columns["level"][top]
     most = spec.content["style"]["stems"]
     if len(top) > most:
         top = top[level > np.partition(level, -most - 1)[-most - 1]]
@@ -279,7 +283,6 @@ def _stems(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
 
 def _peaks(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
     buffers, content = spec.buffers, spec.content
-    ceiling = limits_of(spec)["ceiling"]
     hover = [
         [
             html_label(content["labels"][token]),
@@ -288,24 +291,20 @@ def _peaks(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
             int(buffers["peak_neuron"][peak]),
             float(buffers["peak_value"][peak]),
             float(buffers["peak_write"][peak]),
-            _beyond(level, ceiling, content["state"]["scale"]) if above else "",
+            int(layer),
+            f"<br>×{times:.1f} the top of the scale" if above else "",
         ]
-        for token, peak, level, above in zip(
-            columns["token"], columns["peak"], columns["colour"], columns["above"], strict=True
+        for token, peak, layer, times, above in zip(
+            *(columns[name] for name in ("token", "peak", "y", "times", "above")), strict=True
         )
     ]
     marker = {
-        "color": columns["colour"],
+        "color": columns["level"],
         "size": columns["size"],
-        "line": {"color": columns["colour"]},
+        "line": {"color": columns["level"]},
         "symbol": np.where(columns["above"], "diamond-open", "circle"),
     }
     return {"x": columns["x"], "y": columns["y"], "z": columns["z"], "marker": marker, "customdata": hover}
-
-
-def _beyond(value: float, ceiling: float, scale: str) -> str:
-    times = 10 ** (value - ceiling) if scale == "log" else value / ceiling
-    return f"<br>×{times:.1f} the top of the scale"
 
 
 def _borders(spec: ViewSpec, scene: int, columns: Columns) -> dict[str, Any]:

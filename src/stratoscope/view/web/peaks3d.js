@@ -121,16 +121,17 @@ function fill(view, state, scene, traces) {
   for (const peak of scene.peaks) {
     const [token, layer] = [peak_token[peak], peak_layer[peak]];
     const value = level(peak_height[peak], layer);
-    const above = value > limits.ceiling;
+    const above = isAbove(view, limits, value);
+    const times = state.scale === "log" ? 10 ** (value - limits.ceiling) : value / limits.ceiling;
     const share = Math.min(Math.max((value - limits.floor) / span, 0), 1);
-    const [x, z] = [scene.place.get(token), limits.floor + span * (above ? view.content.style.roof : share)];
+    const [x, z] = [scene.place.get(token), limits.floor + span * (above ? roofOf(view, times) : share)];
     drawn.x.push(x);
     drawn.y.push(layer);
     drawn.z.push(z);
     drawn.colour.push(value);
     drawn.size.push(small + (large - small) * Math.sqrt(share));
     drawn.symbol.push(above ? "diamond-open" : "circle");
-    drawn.hover.push(hover(view, state, peak, above ? beyond(value, limits.ceiling, state.scale) : ""));
+    drawn.hover.push(hover(view, peak, above ? `<br>×${times.toFixed(1)} the top of the scale` : ""));
     if (token === lastToken && layer === lastLayer) continue;
     [lastToken, lastLayer] = [token, layer];
     tops.push([x, layer, z, value]);
@@ -157,8 +158,8 @@ function stemsOf(tops, floor, most) {
 }
 
 /** What the card of a peak says; fields as in `plotly3d.hover_template`. */
-function hover(view, state, peak, words) {
-  const { peak_token, peak_neuron, peak_value, peak_write, token_position, token_prompt } = view.buffers;
+function hover(view, peak, words) {
+  const { peak_token, peak_layer, peak_neuron, peak_value, peak_write, token_position, token_prompt } = view.buffers;
   const token = peak_token[peak];
   return [
     escaped(view.content.labels[token]),
@@ -167,13 +168,20 @@ function hover(view, state, peak, words) {
     peak_neuron[peak],
     peak_value[peak],
     peak_write[peak],
+    peak_layer[peak],
     words,
   ];
 }
 
-function beyond(value, ceiling, scale) {
-  const times = scale === "log" ? 10 ** (value - ceiling) : value / ceiling;
-  return `<br>×${times.toFixed(1)} the top of the scale`;
+/** Whether a level is above the ceiling. */
+function isAbove(view, limits, value) {
+  return value > limits.ceiling + view.content.style.tolerance * (limits.ceiling - limits.floor);
+}
+
+/** Where a peak of so many times the ceiling is drawn, as a share of the height. */
+function roofOf(view, times) {
+  const { roof, rise } = view.content.style;
+  return roof + rise * Math.min(Math.log10(Math.max(times, 1)) / 4, 1);
 }
 
 /** Lines on the floor between the prompts of a scene, while tokens stand in reading order. */

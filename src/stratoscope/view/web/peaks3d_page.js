@@ -14,13 +14,15 @@ const heights = Array.from(view.buffers.peak_height).sort((a, b) => a - b);
 /** @type {State} */
 const state = {
   sort: "position",
-  layers: new Set(view.content.layers),
+  layers: new Set(),
   threshold: 0,
   choice: -1,
-  scale: view.content.state.scale,
-  firstToken: view.content.state.first_token,
+  scale: "robust",
+  firstToken: false,
 };
 let theme = view.content.state.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+/** Where the reader has put the camera of all scenes; null = where `cameraFor` puts it. */
+let camera = null;
 /** @type {Scene[]} */
 let scenes = [];
 /** @type {Promise<void> | null} */
@@ -72,10 +74,9 @@ function lay() {
   const grid = gridOf(Math.max(shown.length, 1));
   scenes.forEach((scene, index) => {
     const place = shown.indexOf(index);
-    const name = index ? `scene${index + 1}` : "scene";
+    const name = sceneName(index);
     const title = layout.annotations[index];
     title.visible = place >= 0;
-    layout[name].visible = place >= 0;
     if (place < 0) {
       layout[name].domain = { x: [0, 0.001], y: [0, 0.001] };
       return;
@@ -88,9 +89,9 @@ function lay() {
     Object.assign(layout[name].xaxis, tokenTicks(scene, labels));
     layout[name].xaxis.title = { text: tokenTitle() };
     layout[name].aspectratio = { x: grid.wide, y: 1, z: grid.tall };
-    layout[name].camera = cameraFor(grid);
+    layout[name].camera = camera ?? cameraFor(grid);
     const span = limits.ceiling - limits.floor;
-    layout[name].zaxis.range = [limits.floor, limits.floor + span * (2 * view.content.style.roof - 1)];
+    layout[name].zaxis.range = [limits.floor, limits.floor + span * view.content.style.top];
     Object.assign(layout[name].zaxis, axisTicks(limits));
   });
   Object.assign(layout.coloraxis, { cmin: limits.colour[0], cmax: limits.colour[1] });
@@ -168,19 +169,14 @@ function axisTicks(limits) {
 
 function describe() {
   const drawn = scenes.reduce((sum, scene) => sum + scene.peaks.length, 0);
-  const above = scenes.flatMap((scene) => scene.peaks).filter((peak) => isAbove(peak)).length;
+  const above = page.figure.data.reduce((sum, trace) => sum + (trace.marker?.symbol ?? []).filter((kind) => kind !== "circle").length, 0);
   element("count").textContent = `${counted(drawn)} of ${counted(view.content.total)} peaks.`;
   element("above").textContent = above ? `${counted(above)} beyond the scale (◇).` : "";
   element("empty").hidden = drawn > 0;
   element("threshold-value").textContent = state.threshold > 0 ? `≥ ${number(state.threshold)}` : "all";
   element("layers-words").textContent = layerWords();
-  element("first-note").hidden = state.firstToken;
+  for (const note of document.querySelectorAll(".without-first")) note.hidden = state.firstToken;
   list();
-}
-
-function isAbove(peak) {
-  const limits = limitsOf(view, state);
-  return levelOf(state, limits)(view.buffers.peak_height[peak], view.buffers.peak_layer[peak]) > limits.ceiling;
 }
 
 function layerWords() {
@@ -198,8 +194,10 @@ function layerWords() {
 
 /** The highest peaks of what is drawn, as a table. */
 function list() {
-  const { peak_token, peak_layer, peak_neuron, peak_value, peak_height, token_position, token_prompt } = view.buffers;
-  const top = scenes.flatMap((scene) => scene.peaks).sort((a, b) => peak_height[b] - peak_height[a] || a - b);
+  const { peak_token, peak_layer, peak_neuron, peak_value, peak_height, token_position, token_prompt, token_first } =
+    view.buffers;
+  const counts = (peak) => state.firstToken || !token_first[peak_token[peak]];
+  const top = scenes.flatMap((scene) => scene.peaks.filter(counts)).sort((a, b) => peak_height[b] - peak_height[a] || a - b);
   const rows = top.slice(0, LISTED).map((peak) => {
     const token = peak_token[peak];
     const cells = [
@@ -224,15 +222,35 @@ function list() {
 
 // --- controls --------------------------------------------------------------------------------------------------------
 
-function pickLayers(layers) {
-  state.layers = new Set(layers);
-  for (const box of document.querySelectorAll("#chips input")) box.checked = state.layers.has(Number(box.value));
-  draw();
+/** The state is what the controls say, also after a reload that keeps them, or a reset. */
+function read() {
+  state.sort = controls.sort.value;
+  state.scale = controls.scale.value;
+  state.firstToken = controls.first.checked;
+  state.choice = controls.choice ? Number(controls.choice.value) : -1;
+  state.threshold = thresholdAt(Number(controls.threshold.value) / 1000);
+  state.layers = new Set(chips().filter((chip) => chip.checked).map((chip) => Number(chip.value)));
+}
+
+function update() {
+  read();
+  return draw();
+}
+
+/** @returns {HTMLInputElement[]} */
+function chips() {
+  return [...element("chips").querySelectorAll("input")];
+}
+
+/** @param {(layer: number) => boolean} wanted */
+function pick(wanted) {
+  for (const chip of chips()) chip.checked = wanted(Number(chip.value));
+  update();
 }
 
 function pickRange() {
-  const [from, to] = [Number(controls.from.value), Number(controls.to.value)];
-  pickLayers(view.content.layers.filter((layer) => layer >= Math.min(from, to) && layer <= Math.max(from, to)));
+  const ends = [Number(controls.from.value), Number(controls.to.value)];
+  pick((layer) => layer >= Math.min(...ends) && layer <= Math.max(...ends));
 }
 
 /** The slider hides a share of the drawn peaks: each step hides as many, whatever their heights. */
@@ -241,33 +259,23 @@ function thresholdAt(share) {
 }
 
 function connect() {
-  controls.sort.addEventListener("change", () => set({ sort: controls.sort.value }));
-  controls.scale.addEventListener("change", () => set({ scale: controls.scale.value }));
-  controls.choice?.addEventListener("change", () => set({ choice: Number(controls.choice.value) }));
-  controls.first.addEventListener("change", () => set({ firstToken: controls.first.checked }));
-  controls.threshold.addEventListener("input", () => set({ threshold: thresholdAt(Number(controls.threshold.value) / 1000) }));
-  controls.from.addEventListener("change", pickRange);
-  controls.to.addEventListener("change", pickRange);
-  controls.all.addEventListener("click", () => pickLayers(view.content.layers));
-  controls.none.addEventListener("click", () => pickLayers([]));
-  element("chips").addEventListener("change", () => {
-    pickLayers([...document.querySelectorAll("#chips input:checked")].map((box) => Number(box.value)));
+  const form = element("controls");
+  form.addEventListener("input", (event) => ([controls.from, controls.to].includes(event.target) ? pickRange() : update()));
+  form.addEventListener("reset", () => {
+    camera = null;
+    setTimeout(update); // the controls have their first values only after this event
   });
+  controls.all.addEventListener("click", () => pick(() => true));
+  controls.none.addEventListener("click", () => pick(() => false));
+  controls.image.addEventListener("click", save);
   controls.theme.addEventListener("click", () => {
     theme = theme === "dark" ? "light" : "dark";
     paint();
     draw();
   });
-  controls.image.addEventListener("click", save);
   document.addEventListener("keydown", (event) => event.key === "Escape" && closeCards(null));
   document.addEventListener("pointerdown", (event) => closeCards(event.target));
   addEventListener("resize", relay);
-}
-
-/** @param {Partial<State>} change */
-function set(change) {
-  Object.assign(state, change);
-  draw();
 }
 
 /** Close the open cards, but not the one that the event is in. */
@@ -293,19 +301,25 @@ function relay() {
   waiting = setTimeout(draw, 120);
 }
 
-/** One camera for all scenes. */
+/** One camera for all scenes, which stays when something else changes. */
 function follow() {
   let following = false;
   const copy = (event) => {
-    const key = Object.keys(event).find((name) => name.endsWith(".camera"));
-    if (!key || following || scenes.length < 2) return;
+    const moved = Object.keys(event).find((name) => name.endsWith(".camera"));
+    if (!moved || following) return;
+    camera = event[moved];
+    if (scenes.length < 2) return;
     following = true;
-    const change = {};
-    scenes.forEach((_, index) => (change[`${index ? `scene${index + 1}` : "scene"}.camera`] = event[key]));
+    const change = Object.fromEntries(scenes.map((_, index) => [`${sceneName(index)}.camera`, camera]));
     Plotly.relayout(plot, change).then(() => (following = false));
   };
   plot.on("plotly_relayouting", copy);
   plot.on("plotly_relayout", copy);
+}
+
+/** @param {number} index */
+function sceneName(index) {
+  return index ? `scene${index + 1}` : "scene";
 }
 
 /** Save the picture as a PNG with its title and caption. */
@@ -313,7 +327,7 @@ function save() {
   const words = [document.title, ...[...document.querySelectorAll("footer p:not([hidden])")].map((line) => line.innerText)];
   const layout = structuredClone(page.figure.layout);
   scenes.forEach((_, index) => {
-    const name = index ? `scene${index + 1}` : "scene";
+    const name = sceneName(index);
     layout[name].camera = plot._fullLayout[name].camera;
   });
   layout.margin = { l: 0, r: 0, t: 40, b: 20 * words.length };
@@ -329,4 +343,4 @@ function save() {
 
 paint();
 connect();
-draw().then(follow);
+update().then(follow);
