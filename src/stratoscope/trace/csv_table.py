@@ -114,7 +114,7 @@ def _has_short_rows(columns: dict[str, np.ndarray], path: Path, header: Header) 
     if last.dtype != object or not (last == "").any():
         return False
     texts = [header.columns, *(column for column in columns.values() if column.dtype == object)]
-    inside_values = sum(cell.count(",") for cells in texts for cell in cells)
+    inside_values: int = sum(cell.count(",") for cells in texts for cell in cells)
     separators = (len(header.columns) - 1) * (len(last) + 1)
     return path.read_bytes().count(b",") != inside_values + separators
 

@@ -36,7 +36,7 @@ def matrix(first: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The attention matrix A[query, key] of one head, from its f and g of shape (token,)."""
     visible = np.tril(np.broadcast_to(weight, (len(weight), len(weight))))
     visible[0, 0] = 1  # the first token sees only itself
-    rows = visible / visible.sum(axis=1, keepdims=True) * (1 - first[:, None])
+    rows: np.ndarray = visible / visible.sum(axis=1, keepdims=True) * (1 - first[:, None])
     rows[:, 0] += first
     return rows
 
@@ -79,7 +79,7 @@ def _received(
 ) -> np.ndarray:
     got = weight * _later(rest / total)
     got[0] = first[1:].sum(axis=0)
-    return got / _later((1 - rest * own) / query)
+    return np.asarray(got / _later((1 - rest * own) / query))
 
 
 def _later(terms: np.ndarray) -> np.ndarray:

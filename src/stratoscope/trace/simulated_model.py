@@ -124,13 +124,13 @@ class SimulatedModel:
 
     def _order_neurons(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         shape = self.shape
-        planted: list[set[int]] = [set() for _ in range(shape.layers)]
-        for layer, neuron, *_ in [*self.selective, self.sink, *([self.peak] if self.peak else [])]:
-            planted[layer] |= {neuron} - {-1}
+        places = [(layer, neuron) for layer, neuron, _ in self.selective]
+        places += [place for place in (self.peak, self.sink) if place and place[1] >= 0]
+        planted = [[neuron for layer, neuron in places if layer == here] for here in range(shape.layers)]
         order = np.empty((shape.layers, shape.d_ff), np.int64)
         for layer, kept in enumerate(planted):
             mixed = random.permutation(shape.d_ff)
-            order[layer] = np.concatenate([mixed[~np.isin(mixed, list(kept))], sorted(kept)])
+            order[layer] = np.concatenate([mixed[~np.isin(mixed, kept)], kept])
         return order, np.array([shape.d_ff - len(kept) for kept in planted])
 
     def text(self, index: int) -> Text:
@@ -181,8 +181,17 @@ class SimulatedModel:
         if ATTENTION in groups and self.anomaly:
             measure = "least share of the attention of every later token that goes to this token"
             at = self.anomaly
-            where = {"prompt": self.identity(at.prompt), "token": at.token, "layer": at.layer, "head": at.head}
-            found.append(_entry("routing_anomaly", ANOMALY_MASS, measure, **where))
+            found.append(
+                _entry(
+                    "routing_anomaly",
+                    ANOMALY_MASS,
+                    measure,
+                    prompt=self.identity(at.prompt),
+                    token=at.token,
+                    layer=at.layer,
+                    head=at.head,
+                )
+            )
         return found
 
 

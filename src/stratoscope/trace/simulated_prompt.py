@@ -125,21 +125,22 @@ def _peak_neurons(model: SimulatedModel, words: np.ndarray, random: np.random.Ge
     size = (len(words), model.shape.layers)
     moved = np.where(random.random(size) < _USUAL, 0, random.integers(model.shape.d_ff, size=size))
     place = (model.usual_place[words] + moved[..., None]) % model.free_neurons[:, None]
-    return model.neuron_order[np.arange(model.shape.layers)[:, None], place]
+    return np.asarray(model.neuron_order[np.arange(model.shape.layers)[:, None], place])
 
 
 def _largest_exponentials(random: np.random.Generator, size: tuple[int, int, int], count: int) -> np.ndarray:
     """The k largest of `count` standard exponentials, descending, along the last axis (Rényi's representation)."""
     k = size[-1]
-    gaps = random.standard_exponential(size) / np.arange(1, k + 1)
+    gaps: np.ndarray = random.standard_exponential(size) / np.arange(1, k + 1)
     gaps[..., -1] = -np.log(random.beta(k, count - k + 1, size[:-1]))
-    return np.cumsum(gaps[..., ::-1], axis=-1)[..., ::-1]
+    gaps = np.cumsum(gaps[..., ::-1], axis=-1)
+    return gaps[..., ::-1]
 
 
 def _mean_square_below(exponential: np.ndarray) -> np.ndarray:
     """E[X² | X < c] of X = exp(_TAIL·E), at c = exp(_TAIL·exponential)."""
     index = 1 / _TAIL
-    return index / (index - 2) * np.expm1((2 * _TAIL - 1) * exponential) / np.expm1(-exponential)
+    return np.asarray(index / (index - 2) * np.expm1((2 * _TAIL - 1) * exponential) / np.expm1(-exponential))
 
 
 class Summaries:
