@@ -67,6 +67,11 @@ def test_every_quantity_is_on_the_page() -> None:
         assert f"| `{quantity}` |" in page
 
 
+def test_the_index_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\(([^)\s]+\.md)\)", (DOCS / "index.md").read_text("utf-8")))
+    assert {page.name for page in DOCS.glob("*.md")} - {"index.md"} <= linked
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_link_leads_nowhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
