@@ -86,8 +86,8 @@ def test_the_routing_anomaly_is_one_head_at_one_token_of_one_prompt(trace):
     index = trace["prompt_id"].values.tolist().index(entry["prompt"])
     mine = trace.isel(token=trace["prompt"].values == index)
     token, layer, head = entry["token"], entry["layer"], entry["head"]
-    assert trace["text"].values.tolist().count("⟡") == 1
-    assert mine["text"].values[token] == "⟡"
+    assert trace["text"].values.tolist().count("◆") == 1
+    assert mine["text"].values[token] == "◆"
     received = mine["attn_received_nosink"].values[:-4]  # of the last tokens, few queries decide
     assert np.unravel_index(np.nanargmax(received), received.shape) == (token, layer, head)
     later = mine["position"].values > token

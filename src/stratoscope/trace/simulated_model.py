@@ -92,7 +92,7 @@ class SimulatedModel:
         start = random.integers(0, shape.d_ff, self._usual_shape[:2])
         self.usual_place = start[..., None] + np.cumsum(steps, axis=-1)
         self.head_sink = random.normal(np.log(SINK_MASS / (1 - SINK_MASS)), 0.8, (shape.layers, shape.heads))
-        self.head_reach = random.uniform(0, 6, (shape.layers, shape.heads))
+        self.head_reach = random.uniform(0, 3, (shape.layers, shape.heads))
 
     @property
     def _usual_shape(self) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 FIRST = "<s>"
-UNUSUAL = "⟡"  # stands only where the routing anomaly points
+UNUSUAL = "◆"  # stands only where the routing anomaly points
 _THING = "{}"
 _SENTENCES = (
     "How do I keep the {} safe at home ?",
