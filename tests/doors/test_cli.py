@@ -46,6 +46,7 @@ def test_the_version_is_that_of_the_package() -> None:
         ("heatmap", "a.trace", "-o", "a.png", "--theme", "pink"),
         ("capture", "m", "--prompts", "p.txt", "-o", "a.trace", "--record", "norms,everything"),
         ("capture", "m", "--prompts", "p.txt", "-o", "a.trace", "--top-k", "0"),
+        ("capture", "m", "--prompts", "p.txt", "-o", "a.trace", "--resume", "--overwrite"),
         ("simulate", "-o", "a.trace", "--tokens", "few"),
         ("simulate", "-o", "a.trace", "--seed", "-1"),
         ("import", "a.csv", "-o", "a.trace", "--axis", "y"),
@@ -122,7 +123,7 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 0, result.output
     assert {key: received[key] for key in expected} == expected
     left = {one.name for one in typer.main.get_group(app).commands[command].params} - set(expected)
-    assert left <= {"help", "model", "prompts", "out", "inputs"}
+    assert left <= {"help", "model", "prompts", "out", "inputs", "overwrite"}
 
 
 def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
@@ -145,8 +146,8 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     view += ["--scale", "linear", "--first-token", "--theme", "dark", "--overwrite"]
     seen: dict[str, Any] = {"prompt": ["a", "1"], "prompt_class": ["c"], "all_prompts": True, "layers": "1-2"}
     seen |= {"span": ["user"], "scale": "linear", "first_token": True, "theme": "dark", "overwrite": True}
-    record = ["--record", "peaks, norms", "--top-k", "3", "--overwrite"]
-    recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3, "overwrite": True}
+    record = ["--record", "peaks, norms", "--top-k", "3"]
+    recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}
     model = ["--dtype", "bfloat16", "--device", "cuda:1", "--batch-size", "2", "--chat", "--revision", "r"]
     loaded = {"dtype": "bfloat16", "device": "cuda:1", "batch_size": 2, "chat": True, "revision": "r"}
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]
@@ -159,7 +160,10 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
             ["m", "--prompts", "p.txt", "-o", "y", *record, *model, "--trust-remote-code", "--resume"],
             recorded | loaded | {"trust_remote_code": True, "resume": True},
         ),
-        "simulate": (["-o", "y", *record, *shape, "--seed", "5"], recorded | shaped),
+        "simulate": (
+            ["-o", "y", *record, *shape, "--seed", "5", "--overwrite"],
+            recorded | shaped | {"overwrite": True},
+        ),
     }[command]
 
 

@@ -62,6 +62,8 @@ def capture(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Record a model over a file of prompts."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume keeps what --overwrite removes: give one of them")
     from stratoscope.recorder.prompts import read_prompts
 
     groups = options.parse_groups(record)
