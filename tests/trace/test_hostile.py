@@ -236,7 +236,7 @@ def without_checksum(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize("size", [1, 8, 15, 40, 200])
 def test_a_cut_chunk_is_an_error_and_not_values(trace: Path, size: int) -> None:
     os.truncate(chunk(trace), size)
-    refused_in_reading(trace, "unpack|cannot be read")
+    refused_in_reading(trace, "cut off")
 
 
 def test_a_single_wrong_bit_is_an_error_and_not_values(trace: Path) -> None:
@@ -262,18 +262,13 @@ def test_a_missing_array_folder_is_an_error(trace: Path) -> None:
 
 
 def test_a_chunk_that_would_inflate_is_refused_unopened(trace: Path) -> None:
-    bomb = bytearray(numcodecs.Blosc(cname="zstd", clevel=9).encode(np.zeros(400_000_000, np.uint8)))
+    bomb = numcodecs.Blosc(cname="zstd", clevel=1).encode(np.zeros(200_000_000, np.uint8))
     edit(trace, without_checksum)
     chunk(trace).write_bytes(bomb)
     assert len(bomb) < 2_000_000
-    refused_in_reading(trace, "unpack to 400,000,000 bytes|more than")
-    bomb[4:8] = chunk_bytes(trace).to_bytes(4, "little")  # a header that lies
-    chunk(trace).write_bytes(bomb)
-    refused_in_reading(trace, "cannot be read|more than")
-
-
-def chunk_bytes(trace: Path) -> int:
-    return documents.read_document(trace).arrays["mlp_out_norm"].chunk_bytes
+    refused_in_reading(trace, "unpack to 200,000,000 bytes|more than")
+    chunk(trace).write_bytes(bomb + b"trailing")
+    refused_in_reading(trace, "cut off")
 
 
 def test_an_oversized_chunk_is_refused_unread(trace: Path) -> None:
@@ -284,7 +279,7 @@ def test_an_oversized_chunk_is_refused_unread(trace: Path) -> None:
 
 def test_reading_a_bomb_takes_no_memory(trace: Path) -> None:
     edit(trace, without_checksum)
-    chunk(trace).write_bytes(numcodecs.Blosc(cname="zstd", clevel=9).encode(np.zeros(400_000_000, np.uint8)))
+    chunk(trace).write_bytes(numcodecs.Blosc(cname="zstd", clevel=1).encode(np.zeros(200_000_000, np.uint8)))
     program = f"""
         import resource
         from stratoscope.trace.reader import open_trace

@@ -42,6 +42,7 @@ class ArrayDocument:
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     compressed: bool
+    checksummed: bool
     attrs: dict[str, str]
     raw: dict[str, Any]
 
@@ -87,11 +88,13 @@ def check_array(raw: Any, layout: Layout) -> ArrayDocument:
     attrs = raw.get("attributes", {})
     _require(isinstance(attrs, dict) and all(isinstance(text, str) for text in attrs.values()), "attributes", attrs)
     _require("column" in attrs or layout.dims != (ROW,) or not layout.name.endswith("_end"), "attributes", attrs)
+    compressed, checksummed = _check_codecs(raw.get("codecs"))
     return ArrayDocument(
         layout=layout,
         shape=_check_shape(raw.get("shape"), layout),
         chunks=_check_chunks(raw.get("chunk_grid"), layout),
-        compressed=_check_codecs(raw.get("codecs")),
+        compressed=compressed,
+        checksummed=checksummed,
         attrs=attrs,
         raw=raw,
     )
@@ -135,15 +138,15 @@ def _check_chunks(grid: Any, layout: Layout) -> tuple[int, ...]:
     return tuple(chunks)
 
 
-def _check_codecs(codecs: Any) -> bool:
-    """Whether the codecs compress; only `bytes`, then perhaps `blosc`, then perhaps `crc32c` are allowed."""
+def _check_codecs(codecs: Any) -> tuple[bool, bool]:
+    """Whether the codecs compress, and whether they checksum; only `bytes`, then perhaps `blosc`, then perhaps `crc32c` are allowed."""
     _require(isinstance(codecs, list) and 1 <= len(codecs) <= 3 and codecs[0] in _BYTES, "codecs", codecs)
     rest = list(codecs[1:])
     compressed = bool(rest) and isinstance(rest[0], dict) and rest[0].get("name") == "blosc"
     if compressed:
         _check_blosc(rest.pop(0))
     _require(not rest or rest in [[checksum] for checksum in _CHECKSUM], "codecs", codecs)
-    return compressed
+    return compressed, bool(rest)
 
 
 def _check_blosc(codec: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from stratoscope.trace.store import ROOT_DOCUMENT
 _BLOSC_HEADER = (
     16  # version, codec version, flags, type size, then three little-endian uint32: bytes, block, compressed
 )
+_CHECKSUM = 4
 _SLACK = 4096  # what incompressible data may grow by: headers, block offsets, checksum
 
 
@@ -68,9 +69,16 @@ def _read_chunk(path: Path, array: ArrayDocument) -> bytes:
     except FileNotFoundError:
         raise TraceError("this part is missing", where=str(path), fix=DAMAGED) from None
     if array.compressed:
-        unpacked = int.from_bytes(content[4:8], "little")
-        if len(content) < _BLOSC_HEADER or unpacked != array.chunk_bytes:
-            raise TraceError(
-                f"would unpack to {unpacked:,} bytes instead of {array.chunk_bytes:,}", where=str(path), fix=DAMAGED
-            )
+        _check_header(content, array, path)
     return content
+
+
+def _check_header(content: bytes, array: ArrayDocument, path: Path) -> None:
+    """Compare the sizes in a blosc header with what the array declares and with the file, before unpacking."""
+    packed = len(content) - (_CHECKSUM if array.checksummed else 0)
+    unpacks_to, says_packed = (int.from_bytes(content[place : place + 4], "little") for place in (4, 12))
+    if len(content) < _BLOSC_HEADER or says_packed != packed:
+        raise TraceError("is cut off or not a compressed chunk", where=str(path), fix=DAMAGED)
+    if unpacks_to != array.chunk_bytes:
+        what = f"would unpack to {unpacks_to:,} bytes instead of {array.chunk_bytes:,}"
+        raise TraceError(what, where=str(path), fix=DAMAGED)

@@ -10,9 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import zarr
 from zarr.abc.store import ByteRequest
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
+
+from stratoscope.trace.schema import Layout, Sizes, fill_value
 
 ROOT_DOCUMENT = "zarr.json"
 _SYNC_THREADS = 8
@@ -78,6 +83,25 @@ class StagingStore(LocalStore):
             self.documents[key] = value.to_bytes()
         else:
             self._stage(key, value.as_buffer_like())
+
+    def create(self, layout: Layout, sizes: Sizes, length: int) -> zarr.Array[Any]:
+        """An array of which `length` is committed; its metadata stay in memory until `stage_documents`."""
+        dtype = np.dtype(layout.dtype)
+        compressor = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize)
+        return zarr.create_array(
+            self,
+            name=layout.name,
+            shape=(length, *layout.shape(sizes)[1:]),
+            chunks=layout.chunks(sizes),
+            dtype=dtype,
+            fill_value=fill_value(dtype),
+            filters=None,
+            compressors=[compressor, Crc32cCodec()],
+            chunk_key_encoding={"name": "default", "separator": "."},
+            dimension_names=layout.dims,
+            attributes=layout.attrs,
+            config={"write_empty_chunks": True},  # a missing chunk is damage
+        )
 
     def _stage(self, key: str, content: bytes | bytearray | memoryview) -> None:
         partial = self.root / (key + PARTIAL)

@@ -17,25 +17,21 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from stratoscope import defaults, names
 from stratoscope.errors import TraceError
 from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
-from stratoscope.trace import place, schema
-from stratoscope.trace.attributes import differences, to_json
+from stratoscope.trace import place, resume, schema
+from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
 from stratoscope.trace.column import Column
-from stratoscope.trace.document import Document, check_files, read_document, remove_leftovers
+from stratoscope.trace.document import check_files, read_document, remove_leftovers
 from stratoscope.trace.lock import TraceLock
-from stratoscope.trace.schema import COMPLETE, RECORDING, Block, Layout
+from stratoscope.trace.schema import COMPLETE, RECORDING, Block
 from stratoscope.trace.store import StagingStore
 
-_OTHER_RECORDING = "Resume with what it was started with, or use --overwrite or another output."
-_LAYOUT_KEYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
 _WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
 _PART_BYTES = 64 * 2**20
-_SAME_ON_RESUME = ("source", "plan", "model")
 
 
 class TraceWriter:
@@ -107,7 +103,7 @@ class TraceWriter:
         try:
             with _disk_errors(self.path):
                 place.recover(self.path)
-                self._open(to_json(attrs), overwrite=overwrite, resume=resume)
+                self._open(to_json(attrs), overwrite=overwrite, go_on=resume)
         except BaseException:
             self._lock.release()
             raise
@@ -115,8 +111,8 @@ class TraceWriter:
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
-    def _open(self, attrs: dict[str, Any], *, overwrite: bool, resume: bool) -> None:
-        self._placed = resume and place.is_trace(self.path)
+    def _open(self, attrs: dict[str, Any], *, overwrite: bool, go_on: bool) -> None:
+        self._placed = go_on and place.is_trace(self.path)
         if self._placed:
             self._resume(attrs)
         else:
@@ -129,64 +125,36 @@ class TraceWriter:
         self._committed = Totals()
         self._store = StagingStore(place.making(self.path))
         self._store.root.mkdir()
-        self._store.write_root(self._attrs)  # so that the folder is known to be ours from the start
-        self._columns = {name: Column(self._create_array(layout)) for name, layout in self._plan.layouts.items()}
-        for name, values in self._plan.axes.items():
-            self._columns.pop(name).stage([values])
+        try:
+            self._store.write_root(self._attrs)  # so that the folder is known to be ours from the start
+            arrays = self._create_arrays(Totals())
+            for name, values in self._plan.axes.items():
+                Column(arrays.pop(name)).stage([values])
+        except BaseException:
+            place.remove_trace(self._store.root)
+            raise
+        self._columns = {name: Column(array) for name, array in arrays.items()}
 
     def _resume(self, attrs: dict[str, Any]) -> None:
         document = read_document(self.path)
         check_files(document)
         self._attrs = dict(document.attrs)
-        self._refuse_other_recording(attrs)
+        self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
         self._store = StagingStore(self.path)
-        arrays = {
-            name: self._create_array(layout, document.length(name)) for name, layout in self._plan.layouts.items()
-        }
-        self._refuse_other_layout(document, arrays)
+        arrays = self._create_arrays(self._committed)
+        resume.refuse_other_recording(document, attrs)
+        resume.refuse_other_layout(document, self._store.arrays())
+        resume.refuse_other_axes(self.path, arrays, self._plan.axes)
         remove_leftovers(document)
         self._columns = {name: Column(array) for name, array in arrays.items() if name not in self._plan.axes}
-        self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
         if not self.complete:
             self._attrs["resumed"] = [*self._attrs.get("resumed", []), {"at": _now(), "software": _software()}]
 
-    def _refuse_other_recording(self, attrs: Mapping[str, Any]) -> None:
-        found = (differences(self._attrs.get(key), attrs.get(key), key) for key in _SAME_ON_RESUME)
-        if words := "; ".join(part for part in found if part):
-            raise TraceError(f"it cannot be resumed: {words}", where=str(self.path), fix=_OTHER_RECORDING)
-
-    def _refuse_other_layout(self, document: Document, arrays: Mapping[str, zarr.Array[Any]]) -> None:
-        wanted, stored = self._store.arrays(), {name: array.raw for name, array in document.arrays.items()}
-        others = sorted(wanted.keys() ^ stored.keys())
-        others += [
-            name for name in wanted.keys() & stored.keys()
-            if any(wanted[name][key] != stored[name].get(key) for key in _LAYOUT_KEYS)
-        ]  # fmt: skip
-        if others:
-            what = f"it cannot be resumed: '{others[0]}' is laid out differently"
-            raise TraceError(what, where=str(self.path), fix=_OTHER_RECORDING)
-        for name, values in self._plan.axes.items():
-            if not np.array_equal(np.asarray(arrays[name][:]), values):
-                what = f"it cannot be resumed: it records other places on '{name}'"
-                raise TraceError(what, where=str(self.path), fix=_OTHER_RECORDING)
-
-    def _create_array(self, layout: Layout, length: int = 0) -> zarr.Array[Any]:
-        dtype = np.dtype(layout.dtype)
-        compressor = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize)
-        return zarr.create_array(
-            self._store,
-            name=layout.name,
-            shape=(length, *layout.shape(self._plan.sizes)[1:]),
-            chunks=layout.chunks(self._plan.sizes),
-            dtype=dtype,
-            fill_value=schema.fill_value(dtype),
-            filters=None,
-            compressors=[compressor, Crc32cCodec()],
-            chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=layout.dims,
-            attributes=layout.attrs,
-            config={"write_empty_chunks": True},
-        )
+    def _create_arrays(self, totals: Totals) -> dict[str, zarr.Array[Any]]:
+        layouts, sizes = self._plan.layouts, self._plan.sizes
+        return {
+            name: self._store.create(layout, sizes, totals.lengths.get(name, 0)) for name, layout in layouts.items()
+        }
 
     # --- recording --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,49 @@
+"""What must be equal before a recording goes on: the same source, plan, model, arrays and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from stratoscope.errors import TraceError
+from stratoscope.trace.attributes import differences
+from stratoscope.trace.document import Document
+
+_SAME_ATTRIBUTES = ("source", "plan", "model")
+_SAME_IN_ARRAYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
+
+
+def refuse_other_recording(document: Document, attrs: Mapping[str, Any]) -> None:
+    """Raise when a trace was begun with another source, plan or model than `attrs`."""
+    found = (differences(document.attrs.get(key), attrs.get(key), key) for key in _SAME_ATTRIBUTES)
+    if words := "; ".join(part for part in found if part):
+        _refuse(document.path, words)
+
+
+def refuse_other_layout(document: Document, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise when a trace has other arrays than `wanted` (metadata documents by name), or lays one out differently."""
+    stored = {name: array.raw for name, array in document.arrays.items()}
+    others = sorted(wanted.keys() ^ stored.keys())
+    for name in wanted.keys() & stored.keys():
+        others += [name for key in _SAME_IN_ARRAYS if wanted[name][key] != stored[name].get(key)]
+    if others:
+        _refuse(document.path, f"'{others[0]}' is laid out differently")
+
+
+def refuse_other_axes(path: Path, arrays: Mapping[str, zarr.Array[Any]], axes: Mapping[str, np.ndarray]) -> None:
+    """Raise when a trace records other layers."""
+    for name, values in axes.items():
+        if not np.array_equal(np.asarray(arrays[name][:]), values):
+            _refuse(path, f"it records other places on '{name}'")
+
+
+def _refuse(path: Path, what: str) -> None:
+    raise TraceError(
+        f"it cannot be resumed: {what}",
+        where=str(path),
+        fix="Resume with what it was started with, or use --overwrite or another output.",
+    )
