@@ -139,7 +139,7 @@ def _check_chunks(grid: Any, layout: Layout) -> tuple[int, ...]:
 
 
 def _check_codecs(codecs: Any) -> tuple[bool, bool]:
-    """Whether the codecs compress, and whether they checksum; only `bytes`, then perhaps `blosc`, then perhaps `crc32c` are allowed."""
+    """Whether the codecs compress, and whether they checksum: `bytes`, then perhaps `blosc`, then perhaps `crc32c`."""
     _require(isinstance(codecs, list) and 1 <= len(codecs) <= 3 and codecs[0] in _BYTES, "codecs", codecs)
     rest = list(codecs[1:])
     compressed = bool(rest) and isinstance(rest[0], dict) and rest[0].get("name") == "blosc"
