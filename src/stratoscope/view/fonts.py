@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from stratoscope.view import tokens
+
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
 
@@ -24,6 +26,7 @@ FALLBACKS = (  # widespread families with scripts that it lacks; used only where
     "Segoe UI Symbol",
 )
 _POINTS_PER_INCH = 72
+_HINTED = 1.008  # a renderer that fits glyphs to pixels sets lines up to this much wider
 _KERNING = 0.02  # inches that a line may be wider than its words
 _SUBPIXELS = 64  # FreeType measures in 1/64 of a point
 
@@ -45,7 +48,7 @@ def has_glyph(char: str) -> bool:
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
     """Width in inches of a line of text at a size in points."""
-    return _width_at_20(text, bold) * size / 20
+    return _width_at_20(text, bold) * size / 20 * _HINTED
 
 
 def height(size: float) -> float:
@@ -55,6 +58,7 @@ def height(size: float) -> float:
 
 def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str]:
     """The text in lines that fit into `room` inches, broken between words; a longer word has its middle left out."""
+    text = tokens.drawable_line(text, has_glyph)
     space = _advance(" ", size, bold)
     lines: list[str] = []
     used = 0.0
@@ -72,8 +76,8 @@ def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str
 
 def fit(text: str, size: float, room: float, *, bold: bool = False) -> str:
     """The text, or as much of its two ends as fits into `room` inches."""
+    text = short = tokens.drawable_line(text, has_glyph)
     kept = len(text)
-    short = text
     while width(short, size, bold=bold) > room and kept > 2:
         kept -= 1
         short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"

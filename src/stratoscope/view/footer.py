@@ -7,6 +7,7 @@ from stratoscope.view import fonts
 from stratoscope.view.palette import Theme
 from stratoscope.view.sheet import Box, Item, Text
 from stratoscope.view.spec import Provenance, ViewSpec
+from stratoscope.view.tokens import isolate
 
 _SIZE = 6.8  # points
 _LEADING = 0.128
@@ -53,4 +54,4 @@ def source(provenance: Provenance) -> str:
         provenance.receipt,
         provenance.software,
     ]
-    return " · ".join(part for part in parts if part)
+    return " · ".join(isolate(part) for part in parts if part)

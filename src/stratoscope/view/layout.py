@@ -63,10 +63,7 @@ class _Layout:
 
     def _slots(self) -> list[float]:
         """Room for each panel that stands beside another: its map, or its title where that is longer."""
-        return [
-            max(width, min(self._title_width(panel), 2.4))
-            for width, panel in zip(self._widths(), self.panels, strict=True)
-        ]
+        return [max(width, self._title_width(panel)) for width, panel in zip(self._widths(), self.panels, strict=True)]
 
     def _right(self) -> float:
         widths = self._widths()
@@ -88,8 +85,10 @@ class _Layout:
         )
 
     def _title_width(self, panel: Mapping[str, Any]) -> float:
-        title = fonts.width(panel["title"], _PANEL, bold=True) + 0.1
-        return title + fonts.width(panel["detail"], _DETAIL) if panel["detail"] else title
+        room = 2.4
+        title = fonts.width(fonts.fit(panel["title"], _PANEL, room, bold=True), _PANEL, bold=True) + 0.1
+        detail = fonts.fit(panel["detail"], _DETAIL, max(room - title, 0.5))
+        return min(title + (fonts.width(detail, _DETAIL) if detail else 0), room)
 
     # --- header -----------------------------------------------------------------------------------------------------
 

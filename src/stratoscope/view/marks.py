@@ -197,7 +197,8 @@ class MapDrawing:
     ) -> list[Item]:
         """A bar over each first token, its badge if it lies beyond the limits, and the names of the prompts."""
         items: list[Item] = []
-        badges, names_of = dict(one["badges"]), dict(panel["starts"])
+        badges = dict(one["badges"])
+        names_of = {column: fonts.fit(name, BADGE_SIZE, 2.0) for column, name in panel["starts"]}
         marked = [column for column in panel["first"] if band[0] <= column < band[1]]
         for column in marked if len(marked) * _BAR <= (band[1] - band[0]) * pitch else ():  # else one solid line
             left = x + (column - band[0]) * pitch

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from stratoscope.errors import InputError
 
 SEQUENTIAL = ("#0a1a40", "#14376b", "#2f5583", "#567187", "#818a82", "#aca270", "#d6bd58", "#f5d95c", "#fff09a")
-DIVERGING = ("#164a8c", "#3a79b8", "#86b5de", "#cce0f0", "#f7f7f5", "#f6d9bd", "#eba565", "#cc6a1e", "#8c4208")
+DIVERGING = ("#174d90", "#3a7aba", "#86b5de", "#cce0f0", "#f7f7f5", "#f6d9bd", "#eba565", "#c9681e", "#7d3a08")
 STEPS = 256
 
 _TO_LMS = np.array(
@@ -64,7 +64,7 @@ class Theme:
     ring_halo: str = "#ffffff"
 
 
-LIGHT = Theme("light", "#ffffff", "#1b1f24", "#59616a", "#737b84", "#c9ced4", "#eceef0", "#b4bac1", "#c42550")
+LIGHT = Theme("light", "#ffffff", "#1b1f24", "#59616a", "#6b737c", "#c9ced4", "#eceef0", "#b4bac1", "#c42550")
 DARK = Theme("dark", "#14171b", "#eceff2", "#a9b1ba", "#868f99", "#4a525b", "#23282e", "#565e67", "#ff7f9c")
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 

@@ -13,7 +13,7 @@ from stratoscope import names
 from stratoscope.view import pool
 from stratoscope.view.grid import Tokens
 from stratoscope.view.select import Panel, Selection
-from stratoscope.view.tokens import readable_all
+from stratoscope.view.tokens import isolate, readable_all
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,7 +52,7 @@ def subtitle(dataset: xr.Dataset, chosen: Selection) -> str:
     ]
     if provenance.source == names.IMPORTED:
         parts += ["imported from CSV", _AXIS_WORDS.get(str(dataset.attrs.get("axis", "unknown")), "")]
-    return " · ".join(part for part in (*parts, chosen.left_out) if part)
+    return " · ".join(isolate(part) for part in (*parts, chosen.left_out) if part)
 
 
 def _labelled(dataset: xr.Dataset, panel: Panel, of_token: NDArray[np.int32]) -> LabelledPanel:

@@ -79,7 +79,7 @@ def spikes(units: Floats) -> tuple[NDArray[np.int64], int]:
     cells, total
         (column, row) of the strongest ones, of shape (n, 2), in reading order; and how many there are in all.
     """
-    known = np.where(np.isfinite(units), units, -np.inf)
+    known = np.where(np.isnan(units), -np.inf, units)
     finite = units[np.isfinite(units)]
     if not finite.size:
         return np.empty((0, 2), np.int64), 0

@@ -15,13 +15,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 KEY = "stratoscope"
-STYLE: Any = {  # whatever a user's own style says, a picture looks and is stored the same
-    "text.usetex": False,
-    "hatch.linewidth": 0.6,
-    "svg.fonttype": "path",
-    "svg.hashsalt": KEY,
-    "pdf.fonttype": 42,
-}
+_OWN_STYLE = {"hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": KEY, "pdf.fonttype": 42}
+_SESSION = ("backend", "interactive", "toolbar", "webagg", "figure.hooks")  # settings that are no style
 
 
 def check(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -90,9 +85,17 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
         },
     }[suffix]
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style()):
         figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
     return buffer.getvalue()
+
+
+def style() -> Any:
+    """Settings for `matplotlib.rc_context`: a picture looks the same whatever a user's own style says."""
+    import matplotlib as mpl
+
+    plain = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_SESSION)}
+    return plain | _OWN_STYLE
 
 
 def png_bytes(figure: Figure) -> bytes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stratoscope.view import fonts, palette, scale
 from stratoscope.view.layout import arrange
-from stratoscope.view.save import STYLE, png_bytes
+from stratoscope.view.save import png_bytes, style
 from stratoscope.view.sheet import DPI, LABEL_PAD, Box, Map, Ring, Sheet, Text
 from stratoscope.view.spec import ViewSpec
 
@@ -54,7 +54,7 @@ def draw(spec: ViewSpec, *, theme: str) -> Picture:
     """The figure of a spec; its axes are the maps, in reading order."""
     sheet = arrange(spec, theme)
     colours = palette.theme(theme)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style()):
         figure = Picture(figsize=(sheet.width, sheet.height), dpi=DPI / 2, facecolor=colours.paper)
         FigureCanvasAgg(figure)
         for item in sheet.items:
@@ -113,8 +113,8 @@ def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palett
 def _colours(values: NDArray[Any], quantity: dict[str, Any]) -> dict[str, Any]:
     """Data, norm and colour map of an image; with limits for each row the data are positions between them."""
     limits = scale.Scale(quantity["scale"], np.array(quantity["low"]), np.array(quantity["high"]), quantity["choice"])
-    colours = ListedColormap(palette.colour_map(signed=quantity["signed"]), name="stratoscope")
-    colours.set_bad((0, 0, 0, 0))
+    table = ListedColormap(palette.colour_map(signed=quantity["signed"]), name="stratoscope")
+    colours = table.with_extremes(bad=(0, 0, 0, 0))
     if limits.low.ndim:
         return {"X": limits.unit(values).clip(0, 1).T, "norm": Normalize(0, 1), "cmap": colours}
     return {"X": np.asarray(values).T, "norm": Units(limits), "cmap": colours}

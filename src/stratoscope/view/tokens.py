@@ -59,9 +59,15 @@ def drawable(label: str, has_glyph: Callable[[str], bool], *, width: int = WIDTH
         return label
     parts: list[str] = []
     for char in label.strip(_ISOLATES):
-        code = ord(char) - 0x2400 if "\u2400" <= char < "\u2420" else ord(char)
-        _append(parts, char if has_glyph(char) else _code_point(code))
+        _append(parts, _legible(char, has_glyph))
     return isolate(_shorten(parts, width))
+
+
+def drawable_line(text: str, has_glyph: Callable[[str], bool]) -> str:
+    """A title or sentence in which no character is invisible, reorders others or lacks a glyph; blanks stay blanks."""
+    if all(has_glyph(char) and not _hidden(char) for char in text):
+        return text
+    return "".join(char if char in _ISOLATES else _legible(char, has_glyph) for char in text)
 
 
 def html_label(label: str) -> str:
@@ -74,6 +80,14 @@ def isolate(label: str) -> str:
     if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in label):
         return f"{_FIRST_STRONG_ISOLATE}{label}{_POP_ISOLATE}"
     return label
+
+
+def _legible(char: str, has_glyph: Callable[[str], bool]) -> str:
+    """A character or, where it cannot be drawn or seen, what stands for it."""
+    shown = _character(char, first=False)
+    if all(has_glyph(part) for part in shown):
+        return shown
+    return _code_point(ord(char) - 0x2400 if "\u2400" <= char < "\u2420" else ord(char))
 
 
 def _from_tokenizer(text: str) -> str:

@@ -1,0 +1,65 @@
+"""What a picture can be made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Factory
+
+from stratoscope.errors import InputError
+from stratoscope.view.inputs import open_input
+
+HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
+
+
+def csv(path: Path, rows: str = "0,<s>,3,7,1.5\n1,▁Hi,3,9,2.5\n") -> Path:
+    path.write_text(HEAD + rows, "utf-8")
+    return path
+
+
+def test_a_dataset_is_taken_as_it_is(trace_of: Factory) -> None:
+    dataset = trace_of()
+    assert open_input(dataset) is dataset
+
+
+def test_csv_files_become_one_prompt_each(tmp_path: Path) -> None:
+    dataset = open_input([csv(tmp_path / "critical.csv"), str(csv(tmp_path / "neutral.CSV"))])
+    assert list(dataset["prompt_class"].values) == ["critical", "neutral"]
+    np.testing.assert_array_equal(dataset["imported_norm"], [1.5, 2.5, 1.5, 2.5])
+
+
+def test_a_trace_is_opened_from_its_path(tmp_path: Path, trace_of: Factory) -> None:
+    from stratoscope.trace.simulate import simulate
+
+    simulate(tmp_path / "t.zarr", prompts=2, layers=2, d_model=16, d_ff=32, heads=2, top_k=2)
+    for given in (tmp_path / "t.zarr", str(tmp_path / "t.zarr"), [tmp_path / "t.zarr"]):
+        assert open_input(given).sizes["prompt"] == 2
+
+
+def test_several_traces_or_a_mixture_are_refused_with_advice(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    first.mkdir(), second.mkdir()
+    for given in ([first, second], [first, csv(tmp_path / "c.csv")]):
+        with pytest.raises(InputError, match="Give one trace"):
+            open_input(given)
+
+
+@pytest.mark.parametrize("given", ["nowhere.csv", Path("nowhere.zarr"), ["nowhere.csv"]])
+def test_a_missing_path_is_named(given) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=r"nowhere\.(csv|zarr): does not exist"):
+        open_input(given)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match="neither a trace"):
+        open_input(tmp_path / "notes.txt")
+
+
+def test_nothing_and_nonsense_are_refused() -> None:
+    with pytest.raises(InputError, match="nothing to draw"):
+        open_input([])
+    with pytest.raises(InputError, match="cannot draw a int"):
+        open_input([3])  # type: ignore[list-item]

@@ -1,0 +1,123 @@
+"""Token labels: everything visible, nothing harmful."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stratoscope.view import fonts
+from stratoscope.view.tokens import WIDTH, drawable, html_label, isolate, readable, readable_all
+
+anything = st.text(st.characters(codec=None) | st.sampled_from("\udc80\udce4\u202e\u200f\u0301 \n\t$<مש"), max_size=30)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("", "∅"),
+        (" How", "·How"),
+        ("a b ", "a b·"),
+        ("        ", "·×8"),
+        ("\n", "↵"),
+        ("\n\n\n\n\n", "↵×5"),
+        ("\t", "⇥"),
+        ("\r\n", "␍↵"),
+        ("\x00", "␀"),
+        ("\x7f", "␡"),
+        ("\udce4", "⟨E4⟩"),
+        ("\ud83d", "U+D83D"),
+        ("a\u202eb", "aU+202Eb"),
+        ("a\u00a0b", "aU+00A0b"),
+        ("\u0301", "◌\u0301"),
+        ("$x$", "$x$"),
+        ("<s>", "<s>"),
+        ("</script>", "</script>"),
+    ],
+)
+def test_nothing_in_a_token_stays_invisible(text: str, label: str) -> None:
+    assert readable(text) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("▁Explain", "·Explain"), ("ĠHi", "·Hi"), ("Ċ", "↵"), ("<0x0A>", "↵"), ("<0xE4>", "⟨E4⟩"), ("<s>", "<s>")],
+)
+def test_a_tokenizers_spelling_is_undone_only_where_it_is_one(text: str, label: str) -> None:
+    assert readable(text, spelling="tokenizer") == label
+    assert readable(text) == text
+
+
+def test_a_long_token_keeps_both_its_ends() -> None:
+    label = readable(" antidisestablishmentarianism")
+    assert len(label) == WIDTH
+    assert label.startswith("·anti")
+    assert label.endswith("ianism")
+    assert "…" in label
+
+
+def test_a_byte_is_never_cut_in_two() -> None:
+    label = readable("\udce4" * 9)
+    assert label.count("⟨") == label.count("⟩") == label.count("E4")
+
+
+@settings(deadline=None)
+@given(anything)
+def test_no_label_holds_a_character_that_cannot_be_seen(text: str) -> None:
+    visible = readable(text).strip("\u2068\u2069")
+    assert visible
+    for char in visible:
+        assert char in " \u200c\u200d\ufe0e\ufe0f" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+@settings(deadline=None)
+@given(anything, st.integers(6, 40))
+def test_no_label_is_much_longer_than_asked_for(text: str, width: int) -> None:
+    longest_part = len("U+10FFFF") + 1
+    assert len(readable(text, width=width).strip("\u2068\u2069")) <= width + 2 * longest_part
+
+
+@settings(deadline=None)
+@given(anything)
+def test_every_drawn_label_has_all_its_glyphs(text: str) -> None:
+    label = drawable(readable(text), fonts.has_glyph)
+    assert all(fonts.has_glyph(char) for char in label.strip("\u2068\u2069"))
+
+
+@settings(deadline=None)
+@given(anything)
+def test_a_page_label_holds_no_markup(text: str) -> None:
+    assert not set(html_label(readable(text))) & set("<>\"'")
+
+
+def test_a_missing_glyph_becomes_its_code_point() -> None:
+    def ascii_only(char: str) -> bool:
+        return char.isascii() or char == "…"
+
+    assert drawable("你好", ascii_only) == "U+4F60 U+597D"
+    assert drawable("␀", ascii_only) == "U+0000"
+    assert drawable("plain", ascii_only) == "plain"
+
+
+def test_an_installed_font_with_the_glyph_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    rare = "\U0001d538"  # double-struck A: STIX, which comes with matplotlib, is asked when the family lacks a glyph
+    lacking = next(chr(code) for code in range(0x2A00, 0x2B00) if not fonts.has_glyph(chr(code)) or chr(code) == rare)
+    fonts.families.cache_clear()
+    monkeypatch.setattr(fonts, "FALLBACKS", ("STIXGeneral", "no such family"))
+    try:
+        assert fonts.families() == [fonts.FAMILY, "STIXGeneral"]
+        assert fonts.has_glyph(rare)
+        assert isinstance(fonts.has_glyph(lacking), bool)
+    finally:
+        fonts.families.cache_clear()
+
+
+def test_right_to_left_text_is_isolated_and_other_text_is_not() -> None:
+    assert readable(" مرحبا") == "\u2068·مرحبا\u2069"
+    assert isolate("abc") == "abc"
+
+
+def test_labels_keep_their_order() -> None:
+    assert readable_all(["b", "a", "b"]) == ["b", "a", "b"]

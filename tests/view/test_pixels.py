@@ -1,0 +1,124 @@
+"""What really lands on the page, pixel by pixel."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from conftest import Factory
+from matplotlib.figure import Figure
+from matplotlib.text import Text as Drawn
+from numpy.typing import NDArray
+from PIL import Image
+from sheets import words
+from view_traces import make_trace
+
+from stratoscope import names
+from stratoscope.view import palette, scale
+from stratoscope.view.heatmap import heatmap, heatmap_of_array, heatmap_spec
+from stratoscope.view.layout import arrange
+from stratoscope.view.save import picture_bytes
+from stratoscope.view.sheet import DPI, Sheet
+from stratoscope.view.static import draw
+
+
+def pixels(figure: Figure) -> NDArray[np.int64]:
+    return np.asarray(Image.open(io.BytesIO(picture_bytes(figure, ".png", "{}"))).convert("RGB")).astype(int)
+
+
+def cell_colours(sheet: Sheet, picture: NDArray[np.int64], place: int, rows: int) -> NDArray[np.int64]:
+    """The colour near the lower left corner of each cell (columns, rows), clear of figures and lines."""
+    one = sheet.maps()[place]
+    columns = one.stop - one.start
+    x = (one.x + (np.arange(columns) + 0.2) * one.width / columns) * DPI
+    y = (one.y + one.height - (np.arange(rows) + 0.2) * one.height / rows) * DPI
+    return picture[y.astype(int)[None, :], x.astype(int)[:, None]]
+
+
+@pytest.mark.parametrize("theme", names.THEMES)
+@pytest.mark.parametrize("quantity", ["mlp_out_norm", "mlp_write_cos"])
+def test_every_cell_has_the_colour_of_its_value(trace_of: Factory, quantity: str, theme: names.Theme) -> None:
+    spec = heatmap_spec(trace_of(lengths=(12, 9), layers=7, quantities=(quantity,)), quantity=quantity)
+    picture, sheet = pixels(draw(spec, theme=theme)), arrange(spec, theme)
+    described = spec.content["quantities"][0]
+    limits = scale.Scale(described["scale"], np.array(described["low"]), np.array(described["high"]), "robust")
+    colours = np.rint(palette.colour_map(signed=described["signed"]) * 255)
+    for place in (0, 1):
+        units = limits.unit(spec.buffers[f"0/{place}"]).clip(0, 1)
+        expected = colours[np.minimum((units * 256).astype(int), 255)]
+        found = cell_colours(sheet, picture, place, 7)
+        assert np.abs(found - expected).max() <= 3
+
+
+def test_all_20_spikes_of_one_cell_in_100000_by_128_are_visible() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.lognormal(size=(100_000, 128)).astype(np.float32)
+    places = [(int(rng.integers(1, 100_000)), int(rng.integers(128))) for _ in range(20)]
+    noise = pixels(heatmap_of_array(values, log=True).figure)
+    for token, layer in places:
+        values[token, layer] = 3_000
+    axes = heatmap_of_array(values, log=True)
+    spiked = pixels(axes.figure)
+    assert spiked.shape == noise.shape
+    assert "20 outliers" in " ".join(text.get_text() for text in axes.figure.texts)
+    box = axes.get_position()
+    height, width, _ = spiked.shape
+    ring = palette.rgb_of(palette.theme("light").ring) * 255
+    for token, layer in places:
+        x = (box.x0 + box.width * (token // 84 + 0.5) / 1191) * width
+        y = height - (box.y0 + box.height * (layer + 0.5) / 128) * height
+        window = (slice(max(int(y) - 7, 0), int(y) + 8), slice(max(int(x) - 7, 0), int(x) + 8))
+        ringed = np.abs(spiked[window] - ring).max(axis=2) < 40
+        assert ringed.sum() >= 9, f"spike at token {token}, layer {layer}: {ringed.sum()} pixels"
+        assert (np.abs(noise[window] - ring).max(axis=2) < 40).sum() == 0
+
+
+def test_the_last_layer_and_the_last_token_survive_pooling() -> None:
+    values = np.ones((5_001, 128), np.float32)
+    values[-1, -1] = 1_000
+    axes = heatmap_of_array(values, log=True, first=())
+    box, picture = axes.get_position(), pixels(axes.figure)
+    height, width, _ = picture.shape
+    corner = picture[round((1 - box.y1) * height) + 2, round(box.x1 * width) - 1]
+    assert np.abs(corner - np.rint(palette.sequential()[-1] * 255)).max() <= 3
+
+
+@pytest.mark.parametrize("lengths", [(13, 13), (56, 56), (5_000,)])
+def test_texts_are_drawn_where_the_sheet_says(lengths: tuple[int, ...]) -> None:
+    spec = heatmap_spec(make_trace(lengths=lengths, layers=30))
+    sheet, figure = arrange(spec, "light"), draw(spec, theme="light")
+    picture_bytes(figure, ".png", "{}")
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    drawn = [text for text in figure.findobj(Drawn) if text.get_text() and text.get_visible()]
+    found = sorted((text.get_text(), *text.get_window_extent().extents / DPI) for text in drawn)
+    planned = sorted(
+        (text.text, left, sheet.height - bottom, right, sheet.height - top)
+        for text in sheet.texts()
+        for left, top, right, bottom in [text.extent()]
+    )
+    assert [one[0] for one in found] == [one[0] for one in planned]
+    beyond = (np.array([one[1:] for one in found]) - np.array([one[1:] for one in planned])) * [-1, -1, 1, 1]
+    assert beyond.max() < 0.035, f"drawn {beyond.max():.3f} inches beyond its place"
+    assert beyond.min() > -0.12, f"drawn {-beyond.min():.3f} inches short of its place"
+
+
+def test_nothing_is_drawn_on_the_margins(trace_of: Factory) -> None:
+    for dataset in (trace_of(), trace_of(lengths=(1,)), trace_of(lengths=(5_000,))):
+        axes = heatmap(dataset)
+        figure = (axes if not isinstance(axes, np.ndarray) else axes[0]).figure
+        picture = pixels(figure)
+        edge = int(0.15 * DPI)
+        for strip in (picture[:edge], picture[-edge:], picture[:, :edge], picture[:, -edge:]):
+            assert (strip == 255).all()
+
+
+def test_missing_cells_are_grey_and_no_colour_of_the_map(trace_of: Factory) -> None:
+    dataset = trace_of(lengths=(12,), layers=6)
+    dataset["mlp_out_norm"][5, 2] = np.nan
+    spec = heatmap_spec(dataset)
+    found = cell_colours(arrange(spec, "light"), pixels(draw(spec, theme="light")), 0, 6)[5, 2]
+    assert found.max() - found.min() < 14
+    assert np.abs(palette.sequential() * 255 - found).max(axis=1).min() > 30
+    assert "which is not zero" in words(arrange(spec, "light"))

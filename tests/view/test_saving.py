@@ -1,0 +1,122 @@
+"""Picture files: whole or not at all, the same every time, and silent about who made them where."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from conftest import Factory
+from PIL import Image
+
+from stratoscope.errors import InputError
+from stratoscope.view import save
+from stratoscope.view.heatmap import heatmap, heatmap_spec
+
+SUFFIXES = [".png", ".svg", ".pdf"]
+DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_same_input_gives_the_same_bytes(trace_of: Factory, tmp_path: Path, suffix: str) -> None:
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    heatmap(trace_of(), first)
+    heatmap(trace_of(), second)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_file_says_who_made_it_where_or_when(trace_of: Factory, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"picture{suffix}"
+    heatmap(trace_of(model={"name": "/home/ada/secret-folder/tiny"}), out)
+    data = out.read_bytes()
+    for word in ("/home", "secret-folder", str(tmp_path), "Matplotlib v", "matplotlib.org", "CreationDate", "<dc:date>",
+                 f"/{getpass.getuser()}/", f"@{socket.gethostname()}"):  # fmt: skip
+        assert word.encode() not in data, word
+
+
+def test_a_png_carries_how_it_was_made(trace_of: Factory, tmp_path: Path) -> None:
+    heatmap(trace_of(), tmp_path / "a.png")
+    text = Image.open(tmp_path / "a.png").text
+    assert set(text) == {"stratoscope"}
+    facts = json.loads(text["stratoscope"])
+    assert facts == json.loads(heatmap_spec(trace_of()).metadata_json())
+    assert facts["provenance"]["model"] == "org/tiny-model"
+    assert facts["facts"]["quantities"][0]["scale"] == "log"
+    assert {note["id"] for note in facts["notes"]} >= {"L05", "L07", "L21"}
+
+
+def test_an_svg_is_well_formed_and_carries_the_same(trace_of: Factory, tmp_path: Path) -> None:
+    texts = ["<script>alert(1)</script>", "$x$", "&amp;", "]]>", "\x00", "\udce4", " مرحبا", "<!--"]
+    heatmap(trace_of(lengths=(8,), texts=texts), tmp_path / "a.svg")
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    description = root.find(DESCRIPTION)
+    assert description is not None
+    assert description.text is not None
+    assert json.loads(description.text.removeprefix("stratoscope: "))["kind"] == "heatmap"
+    assert not [element for element in root.iter() if element.tag.endswith("script")]
+
+
+def test_a_pdf_carries_the_same(trace_of: Factory, tmp_path: Path) -> None:
+    heatmap(trace_of(), tmp_path / "a.pdf")
+    data = (tmp_path / "a.pdf").read_bytes()
+    assert data.startswith(b"%PDF")
+    assert b"/Keywords (stratoscope)" in data
+    assert b"view_version" in data
+
+
+def test_vector_files_hold_text_and_lines_as_vectors(trace_of: Factory, tmp_path: Path) -> None:
+    heatmap(trace_of(), tmp_path / "a.svg")
+    svg = (tmp_path / "a.svg").read_text("utf-8")
+    assert svg.count("<image") == 2  # the cells of the two maps
+    assert svg.count("<path") > 50
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_existing_file_is_refused_before_any_work(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"a{suffix}"
+    out.write_text("precious")
+    with pytest.raises(InputError, match=r"already exists.*--overwrite"):
+        heatmap("this input is never opened", out)
+    assert out.read_text() == "precious"
+
+
+def test_overwriting_replaces(trace_of: Factory, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    out.write_text("old")
+    heatmap(trace_of(), out, overwrite=True)
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert out.stat().st_mode & 0o777 == 0o666 & ~save._umask()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.jpg", "a.png"), ("a", "a.png"), ("missing/a.png", "folder does not exist"), ("folder.png", "is a folder")],
+)
+def test_an_impossible_output_is_refused_with_advice(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match=words):
+        heatmap("never opened", tmp_path / name)
+
+
+@pytest.mark.parametrize("step", ["write", "replace"])
+def test_a_failure_leaves_the_old_file_and_no_rest(
+    trace_of: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out = tmp_path / "a.png"
+    out.write_text("old")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if step == "write":
+        monkeypatch.setattr(save.tempfile, "NamedTemporaryFile", full)
+    else:
+        monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        heatmap(trace_of(), out, overwrite=True)
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
