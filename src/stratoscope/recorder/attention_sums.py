@@ -244,7 +244,7 @@ class _Sums:
         rest = rows.others + rows.own + rows.null
         total = rest + rows.first
         seen_rest = rows.seen - rows.sees_first.float()
-        undefined = (rest <= _SMALLEST_REST) | (seen_rest < 1)
+        undefined = (rest <= _SMALLEST_REST) | (seen_rest < 1) | (rows.to_first == 0)
         found = {
             "attn_entropy": _entropy(rows.plogp + rows.plogp_first, total, rows.seen + learned_sink),
             "attn_entropy_nosink": _entropy(rows.plogp, rest, seen_rest + learned_sink).masked_fill(
