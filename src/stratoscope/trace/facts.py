@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
@@ -11,6 +12,8 @@ _WIDTH = 100
 _NAME_WIDTH = 16
 _LONGEST_NAME = 40
 _LONG_LIST = 8
+_LONG_TEXT = 120
+_HASH = re.compile(r"[0-9a-f]{32,}")
 
 Lines = list[str]
 
@@ -115,31 +118,41 @@ def _notes(notes: list[dict[str, Any]]) -> Lines:
 def _mapping(mapping: Any) -> Lines:
     if not isinstance(mapping, dict):
         return _line("", _value(mapping))
-    return [line for name, value in mapping.items() for line in _line(name.replace("_", " "), _value(value))]
+    width = max([_NAME_WIDTH, *(len(readable(name)) for name in mapping)])
+    return [line for name, value in mapping.items() for line in _line(name.replace("_", " "), _value(value), width)]
 
 
 def _value(value: Any) -> str:
     match value:
-        case None:
+        case None | "":
             return "not known"
         case bool():
             return "yes" if value else "no"
         case float():
             return f"{value:.4g}"
         case dict():
-            return ", ".join(f"{name.replace('_', ' ')} {_value(item)}" for name, item in value.items())
+            return "; ".join(f"{name.replace('_', ' ')}: {_value(item)}" for name, item in value.items())
         case list() if any(isinstance(item, dict | list) for item in value):
-            return "; ".join(map(_value, value))
+            return " | ".join(map(_value, value))
         case list() if len(value) > _LONG_LIST:
             return ", ".join(map(_value, value[:_LONG_LIST])) + f", … ({len(value)} in all)"
         case list():
             return ", ".join(map(_value, value)) or "none"
+        case str():
+            return _short(value)
     return str(value)
 
 
-def _line(name: str, value: str) -> Lines:
+def _short(text: str) -> str:
+    """A text without the middle of a hash or of a template; `info --json` has it whole."""
+    if _HASH.fullmatch(text):
+        return text[:12] + "…"
+    return text if len(text) <= _LONG_TEXT else f"{text[: _LONG_TEXT - 20]}… ({len(text):,} characters)"
+
+
+def _line(name: str, value: str, width: int = _NAME_WIDTH) -> Lines:
     """A name and its value; long values are wrapped under themselves."""
-    return _wrapped(value, f"  {readable(name)[:_LONGEST_NAME]:<{_NAME_WIDTH}}  ")
+    return _wrapped(value, f"  {readable(name)[:_LONGEST_NAME]:<{min(width, _LONGEST_NAME)}}  ")
 
 
 def _wrapped(text: str, first: str) -> Lines:
