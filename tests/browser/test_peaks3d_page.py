@@ -213,6 +213,7 @@ def test_all_controls_together_give_the_right_peaks(page: Page, dataset: xr.Data
     assert neurons(page) == wanted
     assert neurons(page, 1) == set()
     assert page.locator("#count").inner_text() == f"{len(wanted)} of {12 * LAYERS * TOP_K} peaks."
+    assert page.locator("#filters").inner_text().startswith("Shown: critical, L1–L4, at least ")
     top = dataset["peak_write"].values[:7, 1:].max(axis=(1, 2))
     where = places(page)
     assert sorted(where, key=lambda token: where[token]) == [t for t in np.argsort(-top).tolist() if t in where]

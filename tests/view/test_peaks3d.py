@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stratoscope import peaks3d
 from stratoscope.errors import InputError
-from stratoscope.view import page3d, plotly3d
+from stratoscope.view import page3d, peaks3d_words, plotly3d, plotly3d_traces
 from stratoscope.view.peaks3d_levels import level, levels
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.spec import ViewSpec
@@ -30,6 +30,10 @@ Factory = Callable[..., xr.Dataset]
 @pytest.fixture
 def spec(trace_of: Factory) -> ViewSpec:
     return peaks_spec(trace_of(quantities=PEAKS, top_k=3))
+
+
+def words(spec: ViewSpec) -> str:
+    return " ".join(peaks3d_words.caption(spec))
 
 
 def test_the_default_is_the_first_pair_side_by_side(spec: ViewSpec) -> None:
@@ -79,12 +83,12 @@ def test_the_first_token_stays_out_of_the_limits_unless_asked_for(trace_of: Fact
     limits = peaks_spec(trace).content["levels"]["linear"]
     assert limits["without_first"]["ceiling"] == pytest.approx(float(others.max()))
     assert limits["with_first"]["ceiling"] == pytest.approx(float(trace["peak_write"].values.max()))
-    drawn = plotly3d.scene_columns(peaks_spec(trace), 0)
+    drawn = plotly3d_traces.scene_columns(peaks_spec(trace), 0)
     ceiling = limits["without_first"]["ceiling"]
     assert drawn["above"].any()
     assert (drawn["z"][drawn["above"]] > ceiling).all()
     assert (drawn["z"] <= ceiling * 1.12).all()
-    assert not plotly3d.scene_columns(peaks_spec(trace, first_token=True, scale="linear"), 0)["above"].any()
+    assert not plotly3d_traces.scene_columns(peaks_spec(trace, first_token=True, scale="linear"), 0)["above"].any()
 
 
 def test_a_prompt_of_one_token_still_has_limits(trace_of: Factory) -> None:
@@ -113,7 +117,7 @@ def test_limits_are_finite_and_in_order_for_any_heights(
 
 
 def test_stems_reach_from_the_floor_to_the_highest_peak_of_their_cell(spec: ViewSpec) -> None:
-    columns = plotly3d.scene_columns(spec, 0)
+    columns = plotly3d_traces.scene_columns(spec, 0)
     stems = plotly3d.figure(spec).data[0]
     ends = {(x, y): z for x, y, z in zip(stems.x[1::3], stems.y[1::3], stems.z[1::3], strict=True)}
     assert len(ends) == 12 * 6
@@ -129,14 +133,14 @@ def test_an_import_shows_its_numbers_and_says_what_they_are_an_index_of(import_o
     assert spec.facts["quantity"]["name"] == "imported_norm"
     assert spec.content["layers"] == list(range(22, 32))
     np.testing.assert_array_equal(np.sort(spec.buffers["peak_value"]), np.sort(trace["imported_norm"].values))
-    assert "write norm" not in plotly3d.hover_template(spec)
-    assert "IMPORTED" in plotly3d.caption_text(spec)
+    assert "write norm" not in plotly3d_traces.hover_template(spec)
+    assert "IMPORTED" in words(spec)
 
 
 def test_a_simulation_says_so_on_the_figure(trace_of: Factory) -> None:
     spec = peaks_spec(trace_of(quantities=PEAKS, source="simulated"))
-    assert "SIMULATED" in plotly3d.caption_text(spec)
-    assert "[L16]" in plotly3d.caption_text(spec)
+    assert "SIMULATED" in words(spec)
+    assert "[L16]" in words(spec)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 10, 11, 12, 32, 128])

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.view import palette, plotly3d
+from stratoscope.view import palette, peaks3d_words, plotly3d
 from stratoscope.view.footer import source
 from stratoscope.view.spec import ViewSpec
 
@@ -77,17 +77,16 @@ def page(spec: ViewSpec) -> str:
         "first": " checked" if content["state"]["first_token"] else "",
         "index": html.escape(content["index"]),
         "value": "value" if spec.facts["quantity"]["name"] == "imported_norm" else "activation",
-        "height": html.escape(plotly3d.height_words(spec.facts)),
+        "height": html.escape(peaks3d_words.height(spec)),
         "info": _info(spec),
         "warnings": _warnings(spec),
-        "tag": plotly3d.TAGS[spec.provenance.source],
+        "tag": peaks3d_words.TAGS[spec.provenance.source],
         "source": html.escape(source(spec.provenance)),
         "provenance": _inert(spec.metadata_json()),
         "page": _inert(json.dumps(_frame(spec), separators=(",", ":"), sort_keys=True)),
         "view": base64.b64encode(spec.to_bytes()).decode("ascii"),
         "plotly": get_plotlyjs(),
-        "picture": _web("peaks3d.js"),
-        "controls": _web("peaks3d_page.js"),
+        "scripts": "\n".join(_web(name) for name in ("peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")),
     }
     return Template(_web("peaks3d.html")).substitute(parts)
 

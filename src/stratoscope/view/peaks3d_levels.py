@@ -11,7 +11,13 @@ from stratoscope import names
 from stratoscope.view.scale import QUANTILES
 
 FLOOR = 1  # percentile at which the logarithmic scale begins
-_LEAST = 1e-30  # stands for zero under a logarithm
+_WORDS = {
+    "robust": "Heights are linear; colours run between the 1 % and 99 % quantiles of the drawn peaks.",
+    "linear": "Heights and colours are linear.",
+    "log": "Heights and colours are logarithmic, from the 1 % quantile of the drawn peaks.",
+    "per-layer": "Heights and colours are shares of the layer's highest peak: layers are not comparable.",
+}
+_LEAST = 1e-300  # stands for zero under a logarithm
 
 Floats = NDArray[np.float64]
 
@@ -31,16 +37,19 @@ def levels(height: Floats, layer: NDArray[np.int64], first: NDArray[np.bool_], t
     Returns
     -------
     dict
-        Scale → {"with_first", "without_first"} → `title`, `floor`, `ceiling`, `colour` (two limits) in levels, `ticks`
-        (pairs of level and words; none = evenly) and, for per-layer, `tops` (pairs of block number and height).
+        Scale → `title`, `words` (what it does), and `with_first` and `without_first`, each of which has `floor`,
+        `ceiling`, `colour` (two limits) in levels, `ticks` (pairs of level and words; none = evenly) and, for
+        per-layer, `tops` (pairs of block number and height).
     """
     others = height[~first] if (~first).any() else height
     other_layers = layer[~first] if (~first).any() else layer
     titles = {"per-layer": f"share of the layer's highest {title.split(' (')[0]}"}
     return {
         scale: {
-            "with_first": {"title": titles.get(scale, title), **_limits(scale, height, layer, layer)},
-            "without_first": {"title": titles.get(scale, title), **_limits(scale, others, other_layers, layer)},
+            "title": titles.get(scale, title),
+            "words": _WORDS[scale],
+            "with_first": _limits(scale, height, layer, layer),
+            "without_first": _limits(scale, others, other_layers, layer),
         }
         for scale in names.SCALES
     }
@@ -73,7 +82,7 @@ def _limits(scale: str, height: Floats, layer: NDArray[np.int64], all_layers: ND
 
 
 def _log_limits(height: Floats) -> dict[str, Any]:
-    positive = height[height > 0] if (height > 0).any() else np.ones(1)
+    positive = height[height > _LEAST] if (height > _LEAST).any() else np.ones(1)
     low, high = float(np.log10(np.percentile(positive, FLOOR))), float(np.log10(positive.max()))
     if high - low < 0.1:
         low = high - 1
@@ -81,8 +90,8 @@ def _log_limits(height: Floats) -> dict[str, Any]:
 
 
 def _log_ticks(low: float, high: float) -> list[list[Any]]:
-    """Round numbers within the limits: 1-2-5 over a few decades, else whole decades."""
-    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    """Round numbers within the limits: fewer of each decade, the more decades there are."""
+    steps = (1, 2, 5) if high - low < 2.5 else (1, 3) if high - low < 5 else (1,)
     ticks: list[list[Any]] = []
     for power in range(int(np.floor(low)), int(np.ceil(high)) + 1):
         ticks += [[float(np.log10(step)) + power, f"{float(f'{step}e{power}'):g}"] for step in steps]

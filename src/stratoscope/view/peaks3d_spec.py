@@ -162,7 +162,7 @@ def _token_table(
     bearing, of_point = np.unique(points.token, return_inverse=True)
     here = np.searchsorted(tokens, bearing)
     row = prompts.row_of(dataset["prompt"].values[bearing])
-    texts = [str(text) for text in dataset["text"].values[bearing]]
+    texts = _token_texts(dataset, bearing)
     rank = np.empty(len(bearing), np.int64)
     rank[sorted(range(len(texts)), key=lambda index: (texts[index].strip(" ▁Ġ").casefold(), texts[index], index))] = (
         np.arange(len(texts))
@@ -242,8 +242,11 @@ def _index_name(dataset: xr.Dataset) -> str:
 
 
 def _labels(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> list[str]:
-    texts = [str(text) for text in dataset["text"].values[tokens]]
-    return readable_all(texts, spelling=str(dataset.attrs.get("token_spelling", "text")))
+    return readable_all(_token_texts(dataset, tokens), spelling=str(dataset.attrs.get("token_spelling", "text")))
+
+
+def _token_texts(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> list[str]:
+    return [str(text) for text in dataset["text"].isel({names.TOKEN: tokens}).values]
 
 
 def _texts(dataset: xr.Dataset, name: str, prompts: list[int]) -> list[str]:

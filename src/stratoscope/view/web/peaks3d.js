@@ -4,7 +4,6 @@
 
 /**
  * @typedef {Object} Limits
- * @property {string} title
  * @property {number} floor
  * @property {number} ceiling
  * @property {[number, number]} colour
@@ -99,7 +98,7 @@ function limitsOf(view, state) {
 
 /** Level of a height; `peaks3d_levels.level` computes the same. */
 function levelOf(state, limits) {
-  if (state.scale === "log") return (height) => Math.log10(Math.max(height, 1e-30));
+  if (state.scale === "log") return (height) => Math.log10(Math.max(height, 1e-300));
   if (state.scale !== "per-layer") return (height) => height;
   const tops = new Map(limits.tops);
   return (height, layer) => height / tops.get(layer);

@@ -2,8 +2,6 @@
 "use strict";
 
 const LISTED = 10; // rows of the list of highest peaks
-const VIEW = [0.16, -0.86, 0.48]; // where the camera stands, as a direction from the middle of the box
-const ROOM = 0.88; // part of the scene that the box may fill; the rest is for labels
 
 const view = readView(text("stratoscope-view"));
 const page = JSON.parse(text("stratoscope-page")); // what Plotly needs: empty figure, templates, colours
@@ -58,111 +56,14 @@ async function drawAll() {
     scenes = arrange(view, state);
     const { data, layout } = page.figure;
     scenes.forEach((scene, index) => fill(view, state, scene, data.slice(3 * index, 3 * index + 3)));
-    lay();
+    const size = { width: plot.clientWidth, height: Math.max(plot.clientHeight, 1) };
+    lay(view, state, scenes, layout, size, camera);
+    layout.template = page.templates[theme];
     describe();
     await new Promise(requestAnimationFrame); // the words first: a large picture takes a moment
     await Plotly.react(plot, data, layout, page.config);
   }
   window.stratoscopeReady = true;
-}
-
-/** Places, axes and limits of the scenes that have something in them. */
-function lay() {
-  const { layout } = page.figure;
-  const limits = limitsOf(view, state);
-  const shown = scenes.map((scene, index) => index).filter((index) => scenes[index].peaks.length || view.content.choice.names.length < 2);
-  const grid = gridOf(Math.max(shown.length, 1));
-  scenes.forEach((scene, index) => {
-    const place = shown.indexOf(index);
-    const name = sceneName(index);
-    const title = layout.annotations[index];
-    title.visible = place >= 0;
-    if (place < 0) {
-      layout[name].domain = { x: [0, 0.001], y: [0, 0.001] };
-      return;
-    }
-    const domain = domainOf(place, grid);
-    layout[name].domain = domain;
-    title.x = domain.x[0] + 0.01;
-    title.y = domain.y[1];
-    const labels = Math.max(Math.floor(view.content.style.token_labels / grid.columns), 2);
-    Object.assign(layout[name].xaxis, tokenTicks(scene, labels));
-    layout[name].xaxis.title = { text: tokenTitle() };
-    layout[name].aspectratio = { x: grid.wide, y: 1, z: grid.tall };
-    layout[name].camera = camera ?? cameraFor(grid);
-    const span = limits.ceiling - limits.floor;
-    layout[name].zaxis.range = [limits.floor, limits.floor + span * view.content.style.top];
-    Object.assign(layout[name].zaxis, axisTicks(limits));
-  });
-  Object.assign(layout.coloraxis, { cmin: limits.colour[0], cmax: limits.colour[1] });
-  Object.assign(layout.coloraxis.colorbar, axisTicks(limits));
-  layout.coloraxis.colorbar.title.text = limits.title;
-  layout.template = page.templates[theme];
-}
-
-function tokenTitle() {
-  return { position: "token", text: "token, by text", activity: "token, most active first" }[state.sort];
-}
-
-/** Rows and columns for so many scenes, and the shape of their boxes (the depth is 1). */
-function gridOf(count) {
-  const ratio = plot.clientWidth / Math.max(plot.clientHeight, 1);
-  let columns = Math.min(count, 3);
-  if (count === 4) columns = 2;
-  while (columns > 1 && ratio / columns < 0.75) columns--;
-  const rows = Math.ceil(count / columns);
-  const shape = (ratio * rows) / columns;
-  return { columns, rows, wide: between(1, 1.05 * shape, 2.2), tall: between(0.7, 0.95 / shape, 1.1) };
-}
-
-/** The nearest camera that sees the whole box: labels need room, so the box may not fill the scene. */
-function cameraFor({ columns, rows, wide, tall }) {
-  const ratio = ((plot.clientWidth / columns) * rows) / plot.clientHeight;
-  const corners = [-1, 1].flatMap((x) => [-1, 1].flatMap((y) => [-1, 1].map((z) => [(x * wide) / 2, y / 2, (z * tall) / 2])));
-  const forward = unit(VIEW.map((part) => -part));
-  const right = unit(cross(forward, [0, 0, 1]));
-  const up = cross(right, forward);
-  const most = Math.tan(Math.PI / 8) * ROOM; // half the field of view of Plotly's camera
-  let distance = 0.5;
-  const fits = (corner) => {
-    const deep = dot(corner, forward) + distance;
-    return Math.abs(dot(corner, right)) <= deep * most * ratio && Math.abs(dot(corner, up)) <= deep * most && deep > 0;
-  };
-  while (distance < 8 && !corners.every(fits)) distance += 0.05;
-  const [x, y, z] = forward.map((part) => -part * distance);
-  return { eye: { x, y, z }, center: { x: 0, y: 0, z: -0.09 }, up: { x: 0, y: 0, z: 1 } };
-}
-
-const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
-const unit = (a) => a.map((part) => part / Math.hypot(...a));
-
-const between = (low, value, high) => Math.min(Math.max(value, low), high);
-
-function domainOf(place, { columns, rows }) {
-  const [column, row] = [place % columns, Math.floor(place / columns)];
-  return { x: [column / columns, (column + 1) / columns], y: [1 - (row + 1) / rows, 1 - row / rows] };
-}
-
-/** Labels of evenly sampled tokens, the first and the last among them. */
-function tokenTicks(scene, most) {
-  const sampled = sample(scene.order, most);
-  return {
-    tickvals: sampled.map((token) => scene.place.get(token)),
-    ticktext: sampled.map((token) => view.content.labels[token].replace(/</g, "<\u200b")), // a tag to the axes otherwise
-  };
-}
-
-/** @param {number[]} items */
-function sample(items, most) {
-  const count = Math.min(items.length, most);
-  if (count < 2) return items.slice(0, count);
-  return Array.from({ length: count }, (_, index) => items[Math.round((index * (items.length - 1)) / (count - 1))]);
-}
-
-function axisTicks(limits) {
-  if (!limits.ticks.length) return { tickmode: "auto", tickvals: undefined, ticktext: undefined };
-  return { tickmode: "array", tickvals: limits.ticks.map((tick) => tick[0]), ticktext: limits.ticks.map((tick) => tick[1]) };
 }
 
 // --- words -----------------------------------------------------------------------------------------------------------
@@ -172,11 +73,23 @@ function describe() {
   const above = page.figure.data.reduce((sum, trace) => sum + (trace.marker?.symbol ?? []).filter((kind) => kind !== "circle").length, 0);
   element("count").textContent = `${counted(drawn)} of ${counted(view.content.total)} peaks.`;
   element("above").textContent = above ? `${counted(above)} beyond the scale (◇).` : "";
+  element("filters").textContent = filterWords();
+  element("scale-words").textContent = view.content.levels[state.scale].words;
   element("empty").hidden = drawn > 0;
   element("threshold-value").textContent = state.threshold > 0 ? `≥ ${number(state.threshold)}` : "all";
   element("layers-words").textContent = layerWords();
   for (const note of document.querySelectorAll(".without-first")) note.hidden = state.firstToken;
   list();
+}
+
+/** What the controls leave out, for the caption. */
+function filterWords() {
+  const { layers, choice } = view.content;
+  const words = [];
+  if (state.choice >= 0) words.push(choice.names[state.choice]);
+  if (state.layers.size < layers.length) words.push(layerWords());
+  if (state.threshold > 0) words.push(`at least ${number(state.threshold)} high`);
+  return words.length ? `Shown: ${words.join(", ")}.` : "";
 }
 
 function layerWords() {
@@ -317,28 +230,32 @@ function follow() {
   plot.on("plotly_relayout", copy);
 }
 
-/** @param {number} index */
-function sceneName(index) {
-  return index ? `scene${index + 1}` : "scene";
-}
-
 /** Save the picture as a PNG with its title and caption. */
 function save() {
-  const words = [document.title, ...[...document.querySelectorAll("footer p:not([hidden])")].map((line) => line.innerText)];
+  const size = { width: plot.clientWidth, height: plot.clientHeight };
+  const caption = [...document.querySelectorAll("footer p")].flatMap((line) => wrapped(line.innerText, size.width / 6.4));
+  const [above, below] = [40, 16 * caption.length + 14];
   const layout = structuredClone(page.figure.layout);
-  scenes.forEach((_, index) => {
-    const name = sceneName(index);
-    layout[name].camera = plot._fullLayout[name].camera;
-  });
-  layout.margin = { l: 0, r: 0, t: 40, b: 20 * words.length };
-  layout.title = { text: escaped(words[0]), x: 0.01, xanchor: "left" };
+  scenes.forEach((_, index) => (layout[sceneName(index)].camera = plot._fullLayout[sceneName(index)].camera));
+  layout.margin = { l: 0, r: 0, t: above, b: below };
+  layout.title = { text: escaped(document.title), x: 0.01, xanchor: "left", y: 1, yanchor: "top", pad: { t: 12 } };
   layout.annotations.push({
-    text: words.slice(1).map(escaped).join("<br>"),
-    xref: "paper", yref: "paper", x: 0.01, y: 0, yshift: -6, xanchor: "left", yanchor: "top", align: "left",
-    showarrow: false, font: { size: 11 },
+    ...{ xref: "paper", yref: "paper", x: 0.01, y: 0, yshift: -4, xanchor: "left", yanchor: "top", align: "left" },
+    ...{ text: caption.map(escaped).join("<br>"), showarrow: false, font: { size: 11 } },
   });
-  const size = { width: plot.clientWidth, height: plot.clientHeight + 40 + 20 * words.length, scale: 2 };
-  return Plotly.downloadImage({ data: page.figure.data, layout, config: page.config }, { format: "png", filename: "peaks3d", ...size });
+  const image = { format: "png", filename: "peaks3d", width: size.width, height: size.height + above + below, scale: 2 };
+  return Plotly.downloadImage({ data: page.figure.data, layout, config: page.config }, image);
+}
+
+/** Lines of at most so many characters. */
+function wrapped(words, most) {
+  const lines = [""];
+  for (const word of words.split(/\s+/)) {
+    const last = lines[lines.length - 1];
+    if (last && last.length + word.length >= most) lines.push(word);
+    else lines[lines.length - 1] = last ? `${last} ${word}` : word;
+  }
+  return lines;
 }
 
 paint();

@@ -1,0 +1,38 @@
+"""What a picture of peaks says in its caption: what the height is, how the peaks were chosen, where they come from."""
+
+from __future__ import annotations
+
+from stratoscope import names
+from stratoscope.view.footer import source
+from stratoscope.view.spec import ViewSpec
+
+TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
+
+
+def caption(spec: ViewSpec) -> list[str]:
+    """The caption, one line for each warning and one for the source."""
+    info = " ".join(f"{note.text} [{note.id}]" for note in spec.notes if note.severity == "info")
+    count = f"{spec.facts['shown']:,} of {spec.facts['total']:,} peaks."
+    warnings = [f"{note.text} [{note.id}]" for note in spec.notes if note.severity != "info"]
+    tag = TAGS[spec.provenance.source]
+    return [f"{count} {height(spec)} {scale(spec)} {info}", *warnings, f"{tag} {source(spec.provenance)}"]
+
+
+def height(spec: ViewSpec) -> str:
+    """What the height is, and how the drawn peaks were chosen."""
+    facts = spec.facts
+    quantity, run = facts["quantity"], facts["tokens_per_cell"]
+    words = [f"Height: {quantity['label']}, {quantity['formula']}."]
+    if run > 1:
+        words.append(f"Drawn: the highest of every {run:,} tokens and layer, and the next highest of all.")
+    elif facts["shown"] < facts["total"]:
+        words.append("Drawn: the highest of every token and layer, and the next highest of all.")
+    if facts["threshold"] > 0:
+        words.append(f"Peaks below {facts['threshold']:g} are left out.")
+    return " ".join(words)
+
+
+def scale(spec: ViewSpec) -> str:
+    """What the scale does that the picture starts with."""
+    words: str = spec.content["levels"][spec.content["state"]["scale"]]["words"]
+    return words
