@@ -63,6 +63,7 @@ def _watched_pages(browser: Browser) -> Iterator[Open]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: outside(request.url) and complaints.append(request.url))
+        page.add_init_script("window.PlotlyConfig = { plotGlPixelRatio: 1 }")  # a quarter of the pixels
         page.route(outside, lambda route: route.abort())
         page.goto(path.as_uri())
         page.wait_for_function(READY)
