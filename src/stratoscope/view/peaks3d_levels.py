@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.view.scale import QUANTILES
 
+QUANTILES = (0.01, 0.99)  # of the drawn peaks, between which the colours of the robust scale run
 FLOOR = 1  # percentile at which the logarithmic scale begins
 _WORDS = {
     "robust": "Heights are linear; colours run between the 1 % and 99 % quantiles of the drawn peaks.",
