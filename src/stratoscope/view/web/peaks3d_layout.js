@@ -15,7 +15,7 @@
  */
 
 const VIEW = [0.16, -0.86, 0.48]; // where the camera stands, as a direction from the middle of the box
-const ROOM = 0.88; // part of the scene that the box may fill; the rest is for labels
+const LABELS = { width: 100, height: 70 }; // pixels of a scene that are kept for labels
 
 /** Plotly's name of a scene. @param {number} index */
 function sceneName(index) {
@@ -69,18 +69,20 @@ function gridOf(count, size) {
   return { columns, rows, wide: between(1, 1.05 * shape, 2.2), tall: between(0.7, 0.95 / shape, 1.1) };
 }
 
-/** The nearest camera that sees the whole box: labels need room, so the box may not fill the scene. */
+/** The nearest camera that sees the whole box and leaves room for labels. */
 function cameraFor({ columns, rows, wide, tall }, size) {
-  const ratio = ((size.width / columns) * rows) / size.height;
+  const [width, height] = [size.width / columns, size.height / rows];
   const corners = [-1, 1].flatMap((x) => [-1, 1].flatMap((y) => [-1, 1].map((z) => [(x * wide) / 2, y / 2, (z * tall) / 2])));
   const forward = unit(VIEW.map((part) => -part));
   const right = unit(cross(forward, [0, 0, 1]));
   const up = cross(right, forward);
-  const most = Math.tan(Math.PI / 8) * ROOM; // half the field of view of Plotly's camera
+  const view = Math.tan(Math.PI / 8); // half the field of view of Plotly's camera
+  const across = view * (width / height) * Math.max(1 - LABELS.width / width, 0.5);
+  const upwards = view * Math.max(1 - LABELS.height / height, 0.5);
   let distance = 0.5;
   const fits = (corner) => {
     const deep = dot(corner, forward) + distance;
-    return Math.abs(dot(corner, right)) <= deep * most * ratio && Math.abs(dot(corner, up)) <= deep * most && deep > 0;
+    return Math.abs(dot(corner, right)) <= deep * across && Math.abs(dot(corner, up)) <= deep * upwards && deep > 0;
   };
   while (distance < 8 && !corners.every(fits)) distance += 0.05;
   const [x, y, z] = forward.map((part) => -part * distance);
