@@ -54,12 +54,36 @@ def test_one_huge_value_does_not_own_the_robust_scale() -> None:
     assert float(scale.fit([table], "log", "log").high) == 1e9
 
 
-def test_robust_limits_are_the_quantiles_of_all_panels_together() -> None:
+def test_robust_limits_are_those_of_all_panels_together() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(50, 4)), rng.normal(5, 1, size=(30, 4))
     limits = scale.fit([one, other], "linear", "robust")
-    expected = np.quantile(np.concatenate([one.ravel(), other.ravel()]), [0.01, 0.99])
-    np.testing.assert_allclose([limits.low, limits.high], expected)
+    alone = scale.fit([np.concatenate([one, other])], "linear", "robust")
+    assert (limits.low, limits.high) == (alone.low, alone.high)
+
+
+@settings(deadline=None)
+@given(npst.arrays(np.float64, st.integers(1, 200), elements=st.floats(-1e3, 1e3)))
+def test_robust_limits_clip_at_most_a_tenth_at_either_end(values: np.ndarray) -> None:
+    limits = scale.fit([values[:, None]], "linear", "robust")
+    if limits.state == "ok" and np.ptp(np.quantile(values, [0.1, 0.9])) > 0:
+        below, above = scale.clipped([values[:, None]], limits)
+        assert max(below, above) <= 0.1 + 1 / len(values)
+
+
+def test_one_layer_does_not_own_the_robust_scale() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.lognormal(sigma=0.2, size=(50, 30))
+    table[:, 0] *= 50  # such as the first layer's write over an embedding
+    limits = scale.fit([table], "log", "robust")
+    assert float(limits.high) < 3
+    assert scale.clipped([table], limits)[1] < 0.1
+
+
+def test_well_behaved_values_are_cut_at_1_and_99_percent() -> None:
+    table = np.random.default_rng(0).normal(size=(1000, 20))
+    limits = scale.fit([table], "linear", "robust")
+    np.testing.assert_allclose([limits.low, limits.high], np.quantile(table, [0.01, 0.99]))
 
 
 def test_signed_scales_are_centred_on_zero() -> None:
@@ -74,7 +98,8 @@ def test_per_layer_limits_are_those_of_each_layer() -> None:
     table = np.random.default_rng(0).lognormal(size=(100, 3)) * [1, 10, 100]
     limits = scale.fit([table], "log", "per-layer")
     for layer in range(3):
-        np.testing.assert_allclose([limits.low[layer], limits.high[layer]], np.quantile(table[:, layer], [0.01, 0.99]))
+        alone = scale.fit([table[:, layer : layer + 1]], "log", "robust")
+        np.testing.assert_allclose([limits.low[layer], limits.high[layer]], [alone.low, alone.high])
 
 
 @pytest.mark.parametrize(

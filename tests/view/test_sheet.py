@@ -192,7 +192,7 @@ def test_prompts_end_to_end_are_separated_and_named() -> None:
 
 def test_footer_says_scale_exclusions_source_and_receipt(trace_of: Factory) -> None:
     text = words(arrange(heatmap_spec(trace_of(lengths=(12,) * 4)), "light"))
-    for part in ("1 % and 99 % quantiles", "left out of the limits", "template or special", "org/tiny-model",
+    for part in ("beyond the quartiles", "left out of the limits", "template or special", "org/tiny-model",
                  "0f0e0d0c", "logits bit-identical", "2 of 4 prompts shown", "[L05]", "[L07]", "[L21]"):  # fmt: skip
         assert part in text
 

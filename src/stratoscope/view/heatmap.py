@@ -61,9 +61,10 @@ def heatmap(
     span
         Only tokens of these spans.
     scale
-        "robust": limits at the 1 % and 99 % quantiles of the cells, on the quantity's own scale (logarithmic for norms
-        and ratios, linear for shares, zero-centred where signed). "per-layer": the same for each layer by itself.
-        "linear", "log": that scale, limits at the extremes.
+        "robust": the quantity's own scale (logarithmic for norms and ratios, linear for shares, zero-centred where
+        signed) with limits that clip 1 to 10 % of the cells at either end (`view.scale.fit`), so that neither a token
+        nor a layer owns it. "per-layer": the same for each layer by itself. "linear", "log": that scale, limits at the
+        extremes.
     first_token
         Whether the first token of each prompt takes part in the limits.
     theme

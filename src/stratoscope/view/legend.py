@@ -110,7 +110,9 @@ def _bars(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: 
     for start, count, fill in zip(left, counts, fills, strict=True):
         high = _BARS * count / max(counts.max(), 1)
         if high > 0:
-            items.append(Box(float(start), y + _BARS - high, step, high, fill=theme.line))
+            items.append(
+                Box(float(start), y + _BARS - high, min(step + 0.006, x + width - float(start)), high, fill=theme.line)
+            )
         items.append(Box(float(start), y + _BARS, x + width - float(start), _STRIP, fill=fill))  # no seams
     for unit in (0.0, 1.0):
         at = _place(unit, quantity, x, width)
@@ -121,8 +123,7 @@ def _bars(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: 
 def _axis(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
     """The limits in figures, and round numbers between them where there is room."""
     if isinstance(quantity["low"], list):
-        low, high = ("−99 %", "99 % of the layer") if quantity["signed"] else ("1 % of the layer", "99 %")
-        ends = [(0.0, low), (1.0, high)]
+        ends = [(0.0, "layer's lower limit"), (1.0, "upper limit")]
         inner: list[tuple[float, str]] = []
     else:
         ends = [(0.0, number(quantity["low"])), (1.0, number(quantity["high"]))]

@@ -11,7 +11,7 @@ Floats: TypeAlias = NDArray[np.floating[Any]]
 MOST_UNPOOLED = 1_500  # tokens that are drawn one by one
 MOST_COLUMNS = 1_200  # columns of a pooled picture: two pixels each
 MOST_SPIKES = 200
-STANDS_OUT = 2.5  # a spike lies at least so many times as far above the median as the upper limit does
+STANDS_OUT = 3.0  # a spike lies at least so many times as far above the median as the upper limit does
 
 
 def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED) -> int:

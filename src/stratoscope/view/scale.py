@@ -12,7 +12,9 @@ from stratoscope import names
 from stratoscope.errors import InputError
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
-QUANTILES = (0.01, 0.99)  # robust limits
+QUANTILES = (0.01, 0.99)  # robust limits never lie farther out …
+INNERMOST = (0.10, 0.90)  # … nor farther in
+FENCE = 1.5  # interquartile ranges beyond the quartiles (Tukey)
 BINS = 48
 _BEYOND = 0.25  # the histogram goes on beyond the limits for so much of their distance
 _WIDEN = 0.05  # limits around a single value
@@ -78,7 +80,10 @@ def fit(tables: list[Floats], kind: str, choice: names.Scale) -> Scale:
     kind
         "linear", "log" or "diverging".
     choice
-        "robust" and "per-layer" take the 1 % and 99 % quantiles (of |value| where diverging), the others the extremes.
+        "robust" and "per-layer" (the same for each row by itself) put the limits at Tukey's fences, 1.5 interquartile
+        ranges beyond the quartiles, but no farther out than the 1 % and 99 % quantiles and no farther in than the 10 %
+        and 90 % ones. All are taken along the scale, of |value| where it is diverging. So neither a token nor a whole
+        layer owns the scale, and never more than a tenth is clipped. "linear" and "log" take the extremes.
     """
     values = np.concatenate([np.asarray(table, np.float64) for table in tables])
     if choice == "per-layer":
@@ -150,10 +155,12 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
         values = values[values > 0]
     if kind == "diverging":
         return _centred(np.abs(values), robust=robust)
-    low, high = np.quantile(values, QUANTILES if robust else (0, 1)) if values.size else _EMPTY[kind]
+    if not values.size:
+        return (*_EMPTY[kind], "empty")
+    low, high = _fences(values, kind) if robust else (values.min(), values.max())
     if high > low:
         return float(low), float(high), "ok"
-    if values.size and values.min() < values.max():  # the quantiles fall together, the values do not
+    if values.min() < values.max():  # the quantiles fall together, the values do not
         return float(values.min()), float(values.max()), "ok"
     if kind == "log":
         return float(low * (1 - _WIDEN)), float(high * (1 + _WIDEN)), "equal"
@@ -162,8 +169,17 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
 
 
 def _centred(sizes: Floats, *, robust: bool) -> tuple[float, float, str]:
-    high = float(np.quantile(sizes, QUANTILES[1] if robust else 1)) or float(sizes.max())
+    high = (float(_fences(sizes, "linear")[1]) if robust else 0.0) or float(sizes.max())
     return -high, high, "ok"
+
+
+def _fences(values: Floats, kind: str) -> tuple[float, float]:
+    """Robust limits of finite values; see `fit`."""
+    shares = (QUANTILES[0], INNERMOST[0], 0.25, 0.75, INNERMOST[1], QUANTILES[1])
+    first, tenth, lower, upper, ninetieth, last = np.quantile(forward(values, kind), shares)
+    reach = FENCE * (upper - lower)
+    low, high = np.clip(lower - reach, first, tenth), np.clip(upper + reach, ninetieth, last)
+    return float(backward(low, kind)), float(backward(high, kind))
 
 
 _EMPTY = {"linear": (0.0, 1.0), "log": (0.1, 1.0), "diverging": (-1.0, 1.0)}  # limits where there is nothing to limit

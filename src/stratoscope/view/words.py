@@ -56,12 +56,12 @@ def what_was_done(
 def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
     shared = ", shared by all panels" if panels > 1 else ""
     if signed and choice in ("robust", "per-layer"):
-        where = "of the cells shown" if choice == "robust" else "of each layer"
-        return f"Colour limits: plus and minus the 99 % quantile of |value| {where}{shared}."
+        where = "the cells shown" if choice == "robust" else "each layer"
+        return f"Colour limits: symmetric; they clip the largest 1 to 10 % of {where}{shared}."
     if choice == "robust":
-        return f"Colour limits: 1 % and 99 % quantiles of the cells shown{shared}."
+        return f"Colour limits: 1.5 interquartile ranges beyond the quartiles, clipping 1 to 10 % of the cells{shared}."
     if choice == "per-layer":
-        return f"Colour limits: 1 % and 99 % quantiles of each layer{shared}; layers are not comparable."
+        return f"Colour limits: robust for each layer by itself{shared}; layers are not comparable."
     return f"Colour limits: smallest and largest cell shown{shared}."
 
 
