@@ -60,6 +60,13 @@ def test_a_span_leaves_out_other_tokens(trace_of: Factory) -> None:
     np.testing.assert_array_equal(panel.tokens, np.arange(3, 10))
 
 
+def test_a_prompt_without_a_token_to_show_has_no_panel(trace_of: Factory) -> None:
+    dataset = trace_of(lengths=(3, 12))  # the span `user` begins with the fourth token
+    chosen = select(dataset, span="user")
+    assert [panel.prompts for panel in chosen.panels] == [(1,)]
+    assert chosen.left_out == "1 of 2 prompts shown"
+
+
 def test_what_is_not_shown_is_said(trace_of: Factory) -> None:
     assert select(trace_of(lengths=(3,) * 4)).left_out == "2 of 4 prompts shown"
     assert select(trace_of(lengths=(3, 3))).left_out == ""

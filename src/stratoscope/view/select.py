@@ -94,14 +94,14 @@ def select(
         )
     wanted = _spans(_listed(span))
     groups = [chosen] if all_prompts and len(chosen) > 1 else [[one] for one in chosen]
-    panels = tuple(_panel(dataset, table, group, wanted) for group in groups)
-    if not sum(len(panel.tokens) for panel in panels):
+    panels = tuple(panel for group in groups if len((panel := _panel(dataset, table, group, wanted)).tokens))
+    if not panels:
         raise InputError(
             "no token of the chosen prompts is in that span",
             where="span",
             fix=f"In these prompts: {_listing(_spans_present(dataset, chosen))}.",
         )
-    shown, total = len(chosen), len(table.ids)
+    shown, total = sum(len(panel.prompts) for panel in panels), len(table.ids)
     left_out = "" if shown == total else f"{shown} of {total} prompts shown"
     return Selection(panels, left_out)
 
