@@ -205,6 +205,14 @@ def test_what_is_not_recorded_is_tagged_in_the_accent(source: str, tag: str) -> 
         assert text.colour == palette.theme("light").accent
 
 
+def test_data_that_do_not_say_where_they_come_from_are_not_called_recorded() -> None:
+    dataset = make_trace()
+    del dataset.attrs["source"]
+    text = words(arrange(heatmap_spec(dataset), "light"))
+    assert "SOURCE UNKNOWN" in text
+    assert "RECORDED" not in text
+
+
 def test_the_legend_stands_outside_the_map_with_unit_formula_and_shares(trace_of: Factory) -> None:
     sheet = check(heatmap_spec(trace_of()))
     text = words(sheet)

@@ -27,7 +27,7 @@ def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tu
                 items.append(Text(x, cursor, line, _SIZE, theme.ink, bold=True))
                 cursor += _LEADING
     cursor += 0.03
-    tag = _TAGS.get(spec.provenance.source, "")
+    tag = _TAGS.get(spec.provenance.source, "SOURCE UNKNOWN")
     colour = theme.muted if spec.provenance.source == names.REAL else theme.accent
     items.append(Text(x, cursor, tag, _SIZE, colour, bold=True))
     left = x + fonts.width(tag, _SIZE, bold=True) + 0.08

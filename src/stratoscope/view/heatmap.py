@@ -154,7 +154,7 @@ def heatmap_of_array(
     signed: bool = False,
     log: bool = False,
     first: Sequence[int] = (0,),
-    source: str = names.REAL,
+    source: str = "",
     scale: names.Scale = defaults.SCALE,
     first_token: bool = False,
     theme: names.Theme = defaults.THEME,
@@ -175,7 +175,7 @@ def heatmap_of_array(
     first
         Places of first tokens of a prompt, left out of the limits unless `first_token`.
     source
-        "real", "simulated" or "imported".
+        "real", "simulated" or "imported"; "" is drawn as unknown.
     out, scale, theme, overwrite
         As in `heatmap`.
 

@@ -34,7 +34,7 @@ class Provenance:
     """Where the numbers come from; no path, user or machine name is ever part of it."""
 
     uuid: str = ""
-    source: str = names.REAL
+    source: str = ""  # one of names.SOURCES; "" = the data do not say
     model: str = ""
     receipt: str = ""
     software: str = f"stratoscope {__version__}"
@@ -135,7 +135,7 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
     receipt = attrs.get("receipt") or {}
     return Provenance(
         uuid=str(attrs.get("uuid", "")),
-        source=str(attrs.get("source", names.REAL)),
+        source=str(attrs.get("source", "")),
         model="" if attrs.get("source") == names.SIMULATED else public_name(str(model.get("name", ""))),
         receipt=str(receipt.get("receipt_line", "")),
     )
