@@ -47,7 +47,7 @@ def test_the_trace_says_what_was_recorded_how_and_what_was_proved(tmp_path: Path
     assert receipt["residual_replay"] == "bit-equal in 3/3 layers"
     assert receipt["batches"] == len(MANY) / 2
     assert receipt["tokens"] == trace.sizes["token"]
-    assert receipt["hook_calls"] == {"seen": receipt["batches"] * 6 * 3, "missed": 0, "repeated": 0}
+    assert receipt["hook_calls"] == {"seen": receipt["batches"] * 7 * 3, "missed": 0, "repeated": 0}
     expected = f"logits unchanged; residual replay bit-equal in 3/3 layers; {len(MANY) // 2} batches checked"
     assert receipt["receipt_line"] == expected
     assert CapturePlan.from_json(attrs["plan"]).to_json() == attrs["plan"]

@@ -96,10 +96,13 @@ def test_a_site_that_is_passed_twice_is_an_error() -> None:
 def test_a_tensor_that_the_model_overwrites_is_an_error_and_never_a_wrong_cosine() -> None:
     model = tiny("Llama")
     sites = find_sites(model, IDS)
-    inner = model.model.layers[0].post_attention_layernorm
-    streams: list[Any] = []
-    model.model.layers[0].register_forward_pre_hook(lambda _m, inputs: streams.append(inputs[0]))
-    inner.register_forward_pre_hook(lambda _m, _i: streams[-1].mul_(2))
+    first, streams = model.model.layers[0], []
+    first.register_forward_pre_hook(lambda _m, inputs: streams.append(inputs[0]))
+
+    def overwrite(*_: Any) -> None:
+        streams[-1].mul_(2)
+
+    first.input_layernorm.register_forward_hook(overwrite)
     with (
         pytest.raises(CaptureError, match=r"block input of layer 0 .*overwrites"),
         Observer(model, sites, (NORMS,), 5) as observer,

@@ -171,7 +171,7 @@ class _BlockSearch:
         mlp: Call,
         last: Call,
         order: str,
-        parallel: bool,
+        middle: Call | None,
         post_norm: bool,
         transposed: bool,
         exact: bool,
@@ -186,9 +186,11 @@ class _BlockSearch:
             mlp_write=Site(self.layer, s.MLP_WRITE, mlp.path, "output", mlp.y_key, s.RESIDUAL_AXES),
             neurons=Site(self.layer, s.NEURONS, last.path, "input", last.x_key, s.NEURON_AXES),
             mlp_out=Site(self.layer, s.MLP_OUT, last.path, "output", last.y_key, s.RESIDUAL_AXES),
+            middle=None
+            if middle is None
+            else Site(self.layer, s.MIDDLE, middle.path, "input", middle.x_key, s.RESIDUAL_AXES),
             attn_out=attn_out.path,
             order=order,
-            parallel=parallel,
             post_norm=post_norm,
             transposed=transposed,
             replay=s.BIT_EQUAL if exact else s.WITHIN_ROUNDING,
@@ -223,15 +225,16 @@ class _BlockSearch:
 
     # --- what must hold -----------------------------------------------------------------------------------------------
 
-    def _order(self, attn: Call, mlp: Call, *, exact: bool) -> tuple[str, bool] | None:
-        """The order of additions that gives the block's output, and whether the two writes are parallel."""
+    def _order(self, attn: Call, mlp: Call, *, exact: bool) -> tuple[str, Call | None] | None:
+        """The order of additions that gives the block's output, and the call that reads x + attention, if any does."""
         a, m = _like(self.x, attn), _like(self.x, mlp)
         middle = self.x + a
-        parallel = not any(same(call.x, middle) for call in self.calls)
-        for order in s.ORDERS if parallel else (s.SEQUENTIAL_ORDER,):
+        later = self.calls[self.calls.index(attn) + 1 :]
+        reader = next((call for call in later if same(call.x, middle)), None)
+        for order in s.ORDERS if reader is None else (s.SEQUENTIAL_ORDER,):
             again = replay(self.x, a, m, order)
             if same(again, self.out) or (not exact and _within_rounding(again, self.out, middle)):
-                return order, parallel
+                return order, reader
         return None
 
     def _is_norm_of(self, write: Call, last: Call) -> bool:

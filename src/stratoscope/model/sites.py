@@ -12,6 +12,7 @@ from torch import Tensor, nn
 BLOCK_IN = "block input"
 BLOCK_OUT = "block output"
 ATTN_WRITE = "attention write"
+MIDDLE = "residual between attention and MLP"
 MLP_WRITE = "MLP write"
 NEURONS = "neurons"  # a: the input of the MLP's last linear map
 MLP_OUT = "MLP output"  # W a (+ bias): its output
@@ -70,10 +71,12 @@ class LayerSites:
     ----------
     block_in, block_out, attn_write, mlp_write, neurons, mlp_out
         The sites; `mlp_write` is what reaches the residual, `mlp_out` what the last linear map of the MLP gives.
+    middle
+        x + attention, where the MLP's side of a sequential block reads it; None in a parallel block, whose MLP reads x.
     attn_out
         Path of attention's last linear map (`o_proj`).
-    order, parallel
-        The order of the two additions, and whether the MLP reads the block's input rather than x + attention.
+    order
+        The order of the two additions.
     post_norm
         Whether a norm stands between `mlp_out` and `mlp_write`.
     transposed
@@ -88,9 +91,9 @@ class LayerSites:
     mlp_write: Site
     neurons: Site
     mlp_out: Site
+    middle: Site | None
     attn_out: str
     order: str
-    parallel: bool
     post_norm: bool
     transposed: bool
     replay: str
@@ -99,6 +102,11 @@ class LayerSites:
         """Its sites."""
         values = (getattr(self, field.name) for field in fields(self))
         return (value for value in values if isinstance(value, Site))
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the MLP reads the block's input rather than x + attention."""
+        return self.middle is None
 
     @property
     def mlp_last(self) -> str:

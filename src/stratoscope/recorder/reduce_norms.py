@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
 from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import NORMS
 from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.reduce import Held, Scratch, dots_into, norms_into, pieces, quotient
+from stratoscope.recorder.reduce import Held, Scratch, dots_into, norms_into, quotient
 
 _LAYER_ROWS = ("neuron_norm", "mlp_out_norm", "attn_write_norm", "mlp_write_norm", "attn_dot", "mlp_dot", "middle")
 
@@ -19,17 +18,16 @@ _LAYER_ROWS = ("neuron_norm", "mlp_out_norm", "attn_write_norm", "mlp_write_norm
 class NormReducer:
     """`resid_norm`, and the norm, ratio and cosine of every write with the residual it is added to.
 
-    That residual is the block's input for attention and for a parallel MLP, and input + attention write, in the model's
-    dtype, for a sequential MLP.
+    That residual is the block's input for attention and for a parallel MLP, and input + attention write, as the model
+    itself computes it, for a sequential MLP.
     """
 
     def __init__(self, sites: ModelSites, record: Collection[str], scratch: Scratch) -> None:
         self._sites, self._record, self._scratch = sites, record, scratch
-        every = {s.BLOCK_IN, s.BLOCK_OUT, s.ATTN_WRITE, s.MLP_WRITE, s.NEURONS, s.MLP_OUT}
+        every = {s.BLOCK_IN, s.BLOCK_OUT, s.ATTN_WRITE, s.MIDDLE, s.MLP_WRITE, s.NEURONS, s.MLP_OUT}
         self.kinds = frozenset(every if NORMS in record else {s.BLOCK_IN, s.BLOCK_OUT})
         self._out: dict[str, Tensor] = {}
-        self._x: Held | None = None
-        self._attention: Held | None = None
+        self._base: Held | None = None  # the residual that the next write is added to
 
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
@@ -43,23 +41,23 @@ class NormReducer:
         layer = site.layer
         match site.kind:
             case s.BLOCK_IN:
-                self._x = Held(site, tensor)
+                self._base = Held(site, tensor)
                 if layer == 0:  # later blocks' inputs are the outputs of the ones before: proved when sites were found
                     norms_into(self._out["resid_norm"][0], tensor)
+            case s.MIDDLE:
+                self._base = Held(site, tensor)
+                norms_into(self._out["middle"][layer], tensor)
             case s.BLOCK_OUT:
+                self._base = None
                 norms_into(self._out["resid_norm"][layer + 1], tensor)
-                self._x = self._attention = None
             case s.NEURONS:
                 norms_into(self._out["neuron_norm"][layer], tensor)
             case s.MLP_OUT:
                 norms_into(self._out["mlp_out_norm"][layer], tensor)
             case s.ATTN_WRITE:
-                self._attention = Held(site, tensor)
-                norms_into(self._out["attn_write_norm"][layer], tensor)
-                dots_into(self._out["attn_dot"][layer], tensor, _held(self._x), self._scratch)
+                self._write("attn", layer, tensor)
             case s.MLP_WRITE:
-                norms_into(self._out["mlp_write_norm"][layer], tensor)
-                self._mlp_base(layer, tensor)
+                self._write("mlp", layer, tensor)
 
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer or depth, rows]; the residual's norms always, to show what is finite."""
@@ -68,8 +66,10 @@ class NormReducer:
         if NORMS not in self._record:
             return found
         before = out["resid_norm"][:-1]
-        parallel = torch.tensor([layer.parallel for layer in self._sites.layers], device=before.device)
-        bases = {"attn": before, "mlp": torch.where(parallel[:, None], before, out["middle"])}
+        for number, layer in enumerate(self._sites.layers):
+            if layer.parallel:
+                out["middle"][number] = before[number]
+        bases = {"attn": before, "mlp": out["middle"]}
         found |= {name: out[name] for name in ("neuron_norm", "mlp_out_norm")}
         for write, base in bases.items():
             norm = out[f"{write}_write_norm"]
@@ -78,21 +78,7 @@ class NormReducer:
             found[f"{write}_write_cos"] = quotient(out[f"{write}_dot"], norm * base).clamp(-1, 1)
         return found
 
-    def _mlp_base(self, layer: int, write: Tensor) -> None:
-        """Norm of the residual the MLP's write is added to, and its dot product with the write."""
-        x, dot = _held(self._x), self._out["mlp_dot"][layer]
-        if self._sites.layers[layer].parallel:
-            self._out["middle"][layer].zero_()  # not used
-            return dots_into(dot, write, x, self._scratch)
-        attention = _held(self._attention)
-        for part in pieces(x):
-            piece = self._scratch.get("x_mid", *x[part].shape, dtype=x.dtype)
-            torch.add(x[part], attention[part], out=piece)
-            norms_into(self._out["middle"][layer][part], piece)
-            dots_into(dot[part], write[part], piece, self._scratch)
-        return None
-
-
-def _held(held: Held | None) -> Tensor:
-    assert held is not None
-    return held.get()
+    def _write(self, name: str, layer: int, write: Tensor) -> None:
+        assert self._base is not None
+        norms_into(self._out[f"{name}_write_norm"][layer], write)
+        dots_into(self._out[f"{name}_dot"][layer], write, self._base.get(), self._scratch)

@@ -36,7 +36,7 @@ class PeakReducer:
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
         layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.get
-        self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_square")}
+        self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_norm")}
         self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
         self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
 
@@ -53,7 +53,7 @@ class PeakReducer:
             "peak_value": out["peak_value"],
             "peak_write": out["peak_write"],
             "peak_share": quotient(out["peak_write"].square().sum(-1), out["write_norm"].square()).clamp(max=1),
-            "peak_explained": quotient(out["peak_dot"], out["output_square"]),
+            "peak_explained": quotient(out["peak_dot"], out["output_norm"].square()),
         }
 
     def _strongest(self, layer: int, a: Tensor) -> None:
@@ -79,7 +79,7 @@ class PeakReducer:
                 mode="sum",
             )
             dots_into(self._out["peak_dot"][layer, part], written, output, self._scratch)
-            dots_into(self._out["output_square"][layer, part], output, output, self._scratch)
+            norms_into(self._out["output_norm"][layer, part], output)
 
     def _transposed(self, layer: int) -> Tensor:
         """Wᵀ in float32, [d_ff, d_model]: a neuron's write is then one contiguous row."""
