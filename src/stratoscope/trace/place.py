@@ -35,7 +35,7 @@ def is_trace(folder: Path) -> bool:
 
 def _is_unborn(folder: Path) -> bool:
     """Whether a folder was left by a writer that stopped before its very first document was in place."""
-    return all(entry.name == ROOT_DOCUMENT + PARTIAL for entry in folder.iterdir())
+    return all(entry.is_dir() or entry.name.endswith(PARTIAL) for entry in folder.rglob("*"))
 
 
 def remove_trace(folder: Path) -> None:

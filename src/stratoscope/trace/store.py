@@ -84,6 +84,11 @@ class StagingStore(LocalStore):
         else:
             self._stage(key, value.as_buffer_like())
 
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """As `set`, and never the root document: Zarr's thread may outlive an interrupted writer and its folder."""
+        if key != ROOT_DOCUMENT and key not in self.documents:
+            await self.set(key, value)
+
     def create(self, layout: Layout, sizes: Sizes, length: int) -> zarr.Array[Any]:
         """An array of which `length` is committed; its metadata stay in memory until `stage_documents`."""
         dtype = np.dtype(layout.dtype)

@@ -224,7 +224,7 @@ class TraceWriter:
 
     def _write(self, attrs: dict[str, Any], *, place_now: bool) -> None:
         self._usable = False  # until it is known to have worked
-        with _disk_errors(self.path), self._store.discarding():
+        with _disk_errors(self.path, committed=self._placed), self._store.discarding():
             for name, column in self._columns.items():
                 column.stage([prepared.arrays.pop(name) for prepared in self._pending])  # frees memory on the way
             if not self._placed or attrs["state"] == COMPLETE:
@@ -294,8 +294,8 @@ def _new_attributes(plan: BlockPlan) -> dict[str, Any]:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Say what the operating system refused in one line."""
+def _disk_errors(path: Path, *, committed: bool = False) -> Iterator[None]:
+    """Say what the operating system refused in one line, and whether there is something to go on from."""
     try:
         yield
     except OSError as error:
@@ -304,7 +304,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise TraceError(
             f"cannot be written ({error.strerror or error})",
             where=str(path),
-            fix=f"{fix}, then use --resume; what was committed is whole.",
+            fix=f"{fix}, then " + ("use --resume; what was committed is whole." if committed else "run it again."),
         ) from None
 
 
