@@ -15,6 +15,7 @@ from stratoscope.doors.cli import app
 from stratoscope.doors.options import tokens_text
 
 EXPORTED = [
+    "Prompt",
     "StratoscopeError",
     "capture",
     "engagement",
@@ -26,7 +27,7 @@ EXPORTED = [
     "peaks3d",
     "simulate",
 ]
-VERBS = [name for name in EXPORTED if name != "StratoscopeError"]
+VERBS = [name for name in EXPORTED if name not in ("Prompt", "StratoscopeError")]
 POSITIONAL = {  # what may be given without its name, in this order
     "capture": ["model", "prompts", "out"],
     "engagement": ["inputs", "out"],

@@ -21,15 +21,17 @@ _HOME = {  # public name -> module that defines it
     "heatmap": "stratoscope.view.heatmap",
     "engagement": "stratoscope.view.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
+    "Prompt": "stratoscope.recorder.prompts",
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["StratoscopeError", "capture", "engagement", "export_csv", "heatmap", "import_csv", "info", "open_trace",
-           "peaks3d", "simulate"]  # fmt: skip
+__all__ = ["Prompt", "StratoscopeError", "capture", "engagement", "export_csv", "heatmap", "import_csv", "info",
+           "open_trace", "peaks3d", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.errors import StratoscopeError
     from stratoscope.recorder.capture import capture
+    from stratoscope.recorder.prompts import Prompt
     from stratoscope.trace.csv import export_csv, import_csv
     from stratoscope.trace.info import info
     from stratoscope.trace.reader import open_trace

@@ -98,7 +98,7 @@ _TL, _TLK, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, K), (TOKEN, LAYER, HEAD),
 _TABLE = (  # one row, one line
     # norms ----------------------------------------------------------------------------------------------------------
     Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection", NORMS, log=True),
-    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a‖₂, the down projection's output", NORMS, log=True),
+    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + bias‖₂, the down projection's output", NORMS, log=True),
     Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, log=True),
     Quantity("attn_write_norm", _TL, "float32", _NORM, "attention write", "‖what attention adds to the residual stream‖₂", NORMS, log=True),
     Quantity("mlp_write_ratio", _TL, "float32", "1", "MLP write / residual", "‖MLP write‖₂ / ‖residual it is added to‖₂", NORMS, log=True),
@@ -112,21 +112,21 @@ _TABLE = (  # one row, one line
     Quantity("peak_value", _TLK, "float32", "activation", "peak activation", "a_i of those neurons, with its sign", PEAKS, signed=True),
     Quantity("peak_write", _TLK, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons", PEAKS, log=True),
     Quantity("peak_share", _TL, "float32", "1", "share of the peaks", "Σ over the k peaks of (|a_i|‖W_:,i‖)² / the same sum over all neurons", PEAKS),
-    Quantity("peak_explained", _TL, "float32", "1", "output explained by the peaks", "⟨W_S a_S, W a⟩ / ‖W a‖² over the k peaks S", PEAKS, signed=True),
+    Quantity("peak_explained", _TL, "float32", "1", "output explained by the peaks", "⟨W_S a_S, W a⟩ / ‖W a‖² over the k peaks S, without bias", PEAKS, signed=True),
     # prompts --------------------------------------------------------------------------------------------------------
     Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded", PROMPTS, signed=True),
     Quantity("prompt_max", _PLN, "float32", "activation", "largest activation", "maximum of a_i over the same tokens", PROMPTS, signed=True),
     Quantity("prompt_min", _PLN, "float32", "activation", "smallest activation", "minimum of a_i over the same tokens", PROMPTS, signed=True),
     # attention ------------------------------------------------------------------------------------------------------
-    Quantity("attn_received", _TLH, "float32", "1", "attention received", "Σ_q≠t M A / Σ_q≠t M r_q/(n_q−1); 1 = uniform over the other visible tokens", ATTENTION, log=True),
+    Quantity("attn_received", _TLH, "float32", "1", "attention received", "Σ_q≠t A[q,t] / Σ_q≠t r_q/(n_q−1), over queries q that see t; n_q = tokens q sees, r_q = Σ_k≠q A[q,k]; 1 = uniform", ATTENTION, log=True),
     Quantity("attn_received_nosink", _TLH, "float32", "1", "attention received, first token removed", "attn_received with the first token removed and rows renormalised", ATTENTION, log=True),
-    Quantity("attn_entropy", _TLH, "float32", "1", "attention entropy", "−Σ_k A log A / log n_q", ATTENTION),
+    Quantity("attn_entropy", _TLH, "float32", "1", "attention entropy", "−Σ_k A log A / log n_q, n_q = tokens q sees (a learned sink counts as one more)", ATTENTION),
     Quantity("attn_entropy_nosink", _TLH, "float32", "1", "attention entropy, first token removed", "attn_entropy with the first token removed and rows renormalised", ATTENTION),
-    Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token", ATTENTION),
+    Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token; NaN where it is out of the window", ATTENTION),
     Quantity("attn_distance", _TLH, "float32", "tokens", "attention distance", "Σ_k A·(q−k)", ATTENTION, log=True),
     Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, log=True),
     Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION),
-    Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head", ATTENTION, log=True),
+    Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, log=True),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
 )

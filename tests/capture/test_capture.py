@@ -11,9 +11,9 @@ import pytest
 import torch
 from tiny import CONTEXT, TEXTS, byte_tokenizer, tiny
 
-from stratoscope import capture
+from stratoscope import capture, open_trace
 from stratoscope.errors import CaptureError, InputError, StratoscopeError, TraceError
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RECORD_GROUPS, RESIDUAL
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RECORD_GROUPS, RESIDUAL
 from stratoscope.recorder import recording
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
@@ -25,7 +25,8 @@ def run(out: Path, **options: Any) -> Any:
     settings: dict[str, Any] = {"record": (NORMS, RESIDUAL, PEAKS, PROMPTS), "top_k": 5, "batch_size": 2}
     prompts = options.pop("prompts", MANY)
     model = options.pop("model", None) or tiny("Llama")
-    return capture(model, prompts, out, tokenizer=byte_tokenizer(), **{**settings, **options})
+    tokenizer = options.pop("tokenizer", None) or byte_tokenizer()
+    return capture(model, prompts, out, tokenizer=tokenizer, **{**settings, **options})
 
 
 # --- what is stored ---------------------------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def test_the_trace_says_what_was_recorded_how_and_what_was_proved(tmp_path: Path
     assert receipt["residual_replay"] == "bit-equal in 3/3 layers"
     assert receipt["batches"] == len(MANY) / 2
     assert receipt["tokens"] == trace.sizes["token"]
-    assert receipt["hook_calls"] == {"seen": receipt["batches"] * 7 * 3, "missed": 0, "repeated": 0}
+    assert receipt["sites_per_forward"] == 7 * 3
     expected = f"logits unchanged; residual replay bit-equal in 3/3 layers; {len(MANY) // 2} batches checked"
     assert receipt["receipt_line"] == expected
     assert CapturePlan.from_json(attrs["plan"]).to_json() == attrs["plan"]
@@ -87,6 +88,19 @@ def test_every_group_together_with_attention(record: Callable[..., Any]) -> None
     assert first.shape == (trace.sizes["token"], 3, 4)
     at_start = trace.position.values == 0
     assert np.allclose(first[at_start], 1)  # a first token can look at nothing else
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Gemma2", "GPTNeoX"])
+def test_attention_of_a_batch_is_put_back_to_its_own_prompts(tmp_path: Path, family: str, padding_side: str) -> None:
+    options: dict[str, Any] = {"record": (ATTENTION,), "model": tiny(family), "prompts": TEXTS}
+    together = run(tmp_path / "3", batch_size=3, tokenizer=byte_tokenizer(padding_side), **options)
+    alone = run(tmp_path / "1", batch_size=1, **options)
+    for name in alone.data_vars:
+        one, other = together[name].values, alone[name].values
+        assert np.array_equal(np.isnan(one), np.isnan(other)), name
+        error = np.nanmax(np.abs(one - other) / (1 + np.abs(other)))
+        assert error <= 1e-4, f"{name}: largest difference {error:.2g}"
 
 
 @pytest.mark.parametrize("family", ["Llama", "Gemma2", "GPT2", "GPTNeoX"])
@@ -198,6 +212,16 @@ def test_an_interrupted_recording_goes_on_where_it_stopped(
     )
     assert calls[0] == 16
     assert_equal(whole, resumed)
+    assert resumed.attrs["receipt"] == whole.attrs["receipt"]  # it speaks of the whole trace
+
+
+def test_an_unfinished_trace_claims_no_check_of_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Stop(monkeypatch, 2, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "t")
+    receipt = open_trace(tmp_path / "t").attrs["receipt"]
+    assert receipt["checks"] == []
+    assert receipt["receipt_line"].endswith("recording not finished")
 
 
 def test_a_complete_trace_is_not_recorded_again(tmp_path: Path) -> None:
@@ -222,6 +246,12 @@ def test_resuming_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.
     ):
         with pytest.raises(TraceError, match=words):
             run(tmp_path / "t", resume=True, **options)
+    other = byte_tokenizer()
+    other.chat_template = "{{ messages[0]['content'] }}"
+    with pytest.raises(TraceError, match=r"tokenizer\.chat_template"):
+        run(tmp_path / "t", resume=True, tokenizer=other)
+    with pytest.raises(InputError, match="resume keeps what overwrite would replace"):
+        run(tmp_path / "t", resume=True, overwrite=True)
     other = tiny("Llama")
     other.model.layers[0].mlp.up_proj.weight.data[0, 0] += 1
     with pytest.raises(TraceError, match=r"model\.weights_sha256"):

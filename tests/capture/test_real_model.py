@@ -73,5 +73,5 @@ def test_the_receipt_proves_the_real_model(trace: Any) -> None:
     receipt = trace.attrs["receipt"]
     assert receipt["logits_bit_identical"] is True
     assert receipt["residual_replay"] == "bit-equal in 30/30 layers"
-    assert receipt["hook_calls"]["seen"] == receipt["batches"] * 30 * 7
+    assert receipt["sites_per_forward"] == 30 * 7
     assert (trace.attrs["model"]["d_ff"], trace.sizes["layer"], trace.sizes["depth"]) == (1536, 30, 31)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -325,7 +326,8 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; text that a terminal cannot show is escaped instead of failing."""
+    """Run the command line; text that a terminal cannot show is escaped instead of failing, SIGTERM is as Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

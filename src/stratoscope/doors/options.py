@@ -36,7 +36,12 @@ FigureOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
 ]
 PageOut = Annotated[Path, typer.Option("--out", "-o", metavar="HTML", help="The page to write; it works offline.")]
-CsvOut = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="The CSV file to write.")]
+CsvOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv", metavar="FILE", help="The CSV file to write; of several prompts, <stem>-<prompt id>.csv each."
+    ),
+]
 ParquetOut = Annotated[
     Path | None, typer.Option("--parquet", metavar="FILE", help="The Parquet file to write (needs the parquet extra).")
 ]
@@ -55,7 +60,7 @@ Record = Annotated[
 ]
 TopK = Annotated[int, typer.Option("--top-k", min=1, help="How many peak neurons per token and layer.")]
 Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; without it the checkpoint's own.")
+    str | None, typer.Option("--dtype", help="float64, float32, bfloat16 or float16; without it the checkpoint's own.")
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; without it the best there is.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]

@@ -87,13 +87,11 @@ class SiteHooks:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._open.close()
 
-    def expect_once(self) -> int:
-        """Check that one forward passed every site exactly once, and start counting anew.
+    def __len__(self) -> int:
+        return len(self._sites)
 
-        Returns
-        -------
-        int
-            Number of sites that were seen.
+    def expect_once(self) -> None:
+        """Check that one forward passed every site exactly once, and start counting anew.
 
         Raises
         ------
@@ -108,7 +106,6 @@ class SiteHooks:
                     where=str(site),
                     fix="The model runs differently from when its sites were found; nothing of this batch was kept",
                 )
-        return len(self._sites)
 
     def _modules(self, model: nn.Module, side: str) -> dict[str, nn.Module]:
         return {site.module: model.get_submodule(site.module) for site in self._sites if site.side == side}

@@ -80,6 +80,8 @@ def capture(
     """
     say = progress or (lambda stage, done, total: None)
     groups = _checked(record, top_k, batch_size)
+    if resume and overwrite:
+        raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
     place.refuse_occupied(Path(out).absolute(), overwrite=overwrite or resume)
     say("reading the prompts", 0, None)
     found = _prompts(prompts)

@@ -16,6 +16,13 @@ from stratoscope.recorder.tokens import TokenisedPrompt
 _MAY_BE_UNDEFINED = ("ratio", "cos", "share", "explained")
 
 
+def _undefined(name: str, values: np.ndarray) -> np.ndarray:
+    """Where a summary of attention is NaN by its definition: most of them somewhere, the others in whole layers."""
+    somewhere = not name.endswith(("attn_distance", "attn_value_norm"))
+    nan: np.ndarray = np.isnan(values)
+    return nan if somewhere else nan & nan.all(axis=(0, 2), keepdims=True)
+
+
 def check_tokens(batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
     """The tokens that the mask lets through are the tokenizer's, in order."""
     given = batch.input_ids.reshape(-1)[batch.valid].cpu().numpy()
@@ -38,10 +45,12 @@ def check_finite(arrays: Mapping[str, np.ndarray], ids: Sequence[str], prompts: 
     prompt_of = np.repeat(np.arange(len(prompts)), [len(prompt.ids) for prompt in prompts])
     for name, values in arrays.items():
         quantity = QUANTITIES[name]
-        if quantity.group == ATTENTION or quantity.dtype.startswith("int") or name.endswith(_MAY_BE_UNDEFINED):
+        if quantity.dtype.startswith("int") or name.endswith(_MAY_BE_UNDEFINED):
             continue
         by_prompt = quantity.dims[0] == PROMPT
         finite = torch.from_numpy(values).isfinite().numpy()
+        if quantity.group == ATTENTION:
+            finite |= _undefined(name, values)
         if by_prompt:  # no word of the prompt's own: undefined as a whole
             finite |= np.isnan(values).all(axis=(1, 2), keepdims=True)
         if finite.all():

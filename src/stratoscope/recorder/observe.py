@@ -37,8 +37,8 @@ class Observer:
 
     Attributes
     ----------
-    site_calls : int
-        Sites seen so far, each checked to be seen exactly once per forward.
+    sites_per_forward : int
+        Sites that every forward is checked to pass exactly once.
     """
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
@@ -56,7 +56,7 @@ class Observer:
         self._hooks = SiteHooks(model, [site for site in sites if self._for_kind[site.kind]], self._receive)
         self._attention = _attention_observer(model, sites) if ATTENTION in record else None
         self._open = ExitStack()
-        self.site_calls = 0
+        self.sites_per_forward = len(self._hooks)
 
     def __enter__(self) -> Observer:
         with ExitStack() as stack:
@@ -95,7 +95,7 @@ class Observer:
         if self._attention is not None:
             self._attention.begin(batch.mask.bool())
         output = forward(self._model, batch, **options)
-        self.site_calls += self._hooks.expect_once()
+        self._hooks.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
         arrays = {name: _by_token(name, value, batch.valid) for name, value in results.items()}
         if self._attention is not None:

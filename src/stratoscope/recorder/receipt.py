@@ -22,6 +22,7 @@ _CHECKS = (
     "each site passed exactly once in every forward",
     "token ids equal the tokenizer's in every batch",
     "every norm, peak and prompt summary finite in every batch",
+    "attention summaries finite wherever they are defined, in every batch",
 )
 
 
@@ -57,12 +58,14 @@ def prove(
     return receipt, arrays
 
 
-def finished(receipt: Receipt, *, batches: int, tokens: int, site_calls: int) -> Receipt:
+def finished(receipt: Receipt, *, batches: int, tokens: int, sites: int) -> Receipt:
     """The receipt at the end of a recording, with what was checked on its batches and a line for figures."""
     words = "logits unchanged" if receipt["logits_bit_identical"] else receipt["limits"][0]
     line = f"{words}; residual replay {receipt['residual_replay']}; {batches} batch{'es'[: 2 * (batches != 1)]} checked"
-    counts = {"batches": batches, "tokens": tokens, "hook_calls": {"seen": site_calls, "missed": 0, "repeated": 0}}
-    return {**receipt, **counts, "checks": list(_CHECKS), "receipt_line": line}
+    if not batches:  # a recording that was interrupted keeps this one
+        line = f"{words}; residual replay {receipt['residual_replay']}; recording not finished"
+    counts = {"batches": batches, "tokens": tokens, "sites_per_forward": sites}
+    return {**receipt, **counts, "checks": list(_CHECKS) if batches else [], "receipt_line": line}
 
 
 def last_logits_only(model: nn.Module) -> dict[str, int]:

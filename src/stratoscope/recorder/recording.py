@@ -151,7 +151,7 @@ class Recording:
             "model": {**self._loaded.identity, **widths},
             "tokenizer": self._loaded.tokenizer_identity,
             "plan": self._plan.to_json(),
-            "receipt": receipts.finished(self._receipt, batches=0, tokens=0, site_calls=0),
+            "receipt": receipts.finished(self._receipt, batches=0, tokens=0, sites=self._observer.sites_per_forward),
             "notes": [_POST_NORM_NOTE] if post_norm else [],
             "software": {name: version(name) for name in _SOFTWARE},
         }
@@ -161,16 +161,13 @@ class Recording:
     def _record(self, writer: TraceWriter) -> None:
         if writer.complete:
             return
-        total, start = len(self._prompts), writer.committed_prompts
-        batches, before = 0, self._observer.site_calls
-        for window in windows(total, self._plan.window, start):
+        total, size = len(self._prompts), self._plan.window
+        for window in windows(total, size, writer.committed_prompts):
             writer.append(self._window(window))
-            batches += -(-len(window) // self._plan.batch_size)
+        # whatever an interrupted run committed had passed the same checks, in the same batches
+        batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
         receipt = receipts.finished(
-            self._receipt,
-            batches=batches,
-            tokens=sum(self._lengths[start:]),
-            site_calls=self._observer.site_calls - before,
+            self._receipt, batches=batches, tokens=sum(self._lengths), sites=self._observer.sites_per_forward
         )
         writer.finish(receipt=receipt)
 

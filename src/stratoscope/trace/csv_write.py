@@ -75,6 +75,7 @@ def export_csv(
     dataset = trace if isinstance(trace, xr.Dataset) else _open(trace)
     ids = [str(identity) for identity in dataset["prompt_id"].values]
     chosen = list(range(len(ids))) if prompt is None else [_find(prompt, ids)]
+    _check_ending(Path(file), ".parquet" if parquet else ".csv")
     targets = _targets(Path(file), [ids[index] for index in chosen])
     _check_targets(targets, overwrite=overwrite)
     _write_all(targets, map(_contents(dataset), chosen), _parquet_writer() if parquet else _write_csv)
@@ -88,8 +89,8 @@ def _open(trace: str | os.PathLike[str]) -> xr.Dataset:
 
 
 def _find(prompt: str | int, ids: Sequence[str]) -> int:
-    if str(prompt) in ids:
-        return ids.index(str(prompt))
+    if isinstance(prompt, str) and prompt in ids:  # an int is always a place
+        return ids.index(prompt)
     if re.fullmatch(r"[0-9]+", str(prompt), re.ASCII) and int(prompt) < len(ids):
         return int(prompt)
     raise InputError(
@@ -102,6 +103,13 @@ def _targets(file: Path, ids: Sequence[str]) -> list[Path]:
         return [file]
     names = unique((_UNSAFE.sub("_", identity)[:_LONGEST_NAME] for identity in ids), fold=True)
     return [file.with_name(f"{file.stem}-{name}{file.suffix}") for name in names]
+
+
+def _check_ending(file: Path, ending: str) -> None:
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise InputError("is not a regular file", where=str(file), fix="Choose another output file.")
+    if file.suffix.lower() != ending:
+        raise InputError(f"does not end in {ending}", where=str(file), fix=f"Name it {file.stem}{ending}.")
 
 
 def _check_targets(targets: Sequence[Path], *, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What must be equal before a recording goes on: the same source, plan, model, arrays and layers."""
+"""What must be equal before a recording goes on: the same source, plan, model, tokenizer, arrays and layers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from stratoscope.errors import TraceError
 from stratoscope.trace.attributes import differences
 from stratoscope.trace.document import Document
 
-_SAME_ATTRIBUTES = ("source", "plan", "model")
+_SAME_ATTRIBUTES = ("source", "plan", "model", "tokenizer")
 _SAME_IN_ARRAYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
 
 
 def refuse_other_recording(document: Document, attrs: Mapping[str, Any]) -> None:
-    """Raise when a trace was begun with another source, plan or model than `attrs`."""
+    """Raise when a trace was begun with another source, plan, model or tokenizer than `attrs`."""
     found = (differences(document.attrs.get(key), attrs.get(key), key) for key in _SAME_ATTRIBUTES)
     if words := "; ".join(part for part in found if part):
         _refuse(document.path, words)
