@@ -98,7 +98,7 @@ _TL, _TLK, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, K), (TOKEN, LAYER, HEAD),
 _TABLE = (  # one row, one line
     # norms ----------------------------------------------------------------------------------------------------------
     Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection", NORMS, log=True),
-    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + bias‖₂, the down projection's output", NORMS, log=True),
+    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + b‖₂, the down_proj output", NORMS, log=True),
     Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, log=True),
     Quantity("attn_write_norm", _TL, "float32", _NORM, "attention write", "‖what attention adds to the residual stream‖₂", NORMS, log=True),
     Quantity("mlp_write_ratio", _TL, "float32", "1", "MLP write / residual", "‖MLP write‖₂ / ‖residual it is added to‖₂", NORMS, log=True),

@@ -216,7 +216,7 @@ def test_data_that_do_not_say_where_they_come_from_are_not_called_recorded() -> 
 def test_the_legend_stands_outside_the_map_with_unit_formula_and_shares(trace_of: Factory) -> None:
     sheet = check(heatmap_spec(trace_of()))
     text = words(sheet)
-    for part in ("L2 norm", "log scale", "‖W a‖₂, the down projection's output", "% below", "% above"):
+    for part in ("L2 norm", "log scale", "‖W a + b‖₂, the down_proj output", "% below", "% above"):
         assert part in text
 
 
