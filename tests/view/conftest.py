@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-import xarray as xr
-from view_traces import make_import, make_trace
-
-Factory = Callable[..., xr.Dataset]
+from view_traces import Factory, make_import, make_trace
 
 
 @pytest.fixture

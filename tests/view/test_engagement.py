@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Factory
 from sheets import outside, overlapping, words
+from view_traces import Factory
 
 from stratoscope.errors import InputError
 from stratoscope.view.engagement import QUANTITIES, engagement, engagement_spec

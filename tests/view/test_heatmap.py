@@ -9,8 +9,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from conftest import Factory
 from sheets import words
+from view_traces import Factory
 
 from stratoscope import defaults
 from stratoscope.errors import InputError

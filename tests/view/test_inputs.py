@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Factory
+from view_traces import Factory
 
 from stratoscope.errors import InputError
 from stratoscope.view.inputs import open_input

@@ -6,13 +6,12 @@ import io
 
 import numpy as np
 import pytest
-from conftest import Factory
 from matplotlib.figure import Figure
 from matplotlib.text import Text as Drawn
 from numpy.typing import NDArray
 from PIL import Image
 from sheets import words
-from view_traces import make_trace
+from view_traces import Factory, make_trace
 
 from stratoscope import names
 from stratoscope.view import palette, scale

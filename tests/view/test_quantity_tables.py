@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import Factory
+from view_traces import Factory
 
 from stratoscope.errors import InputError
 from stratoscope.view import values

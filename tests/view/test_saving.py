@@ -9,8 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from conftest import Factory
 from PIL import Image
+from view_traces import Factory
 
 from stratoscope.errors import InputError
 from stratoscope.view import save

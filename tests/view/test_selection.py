@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Factory
+from view_traces import Factory
 
 from stratoscope.errors import InputError
 from stratoscope.view.select import MOST_PANELS, choose_layers, number_ranges, select

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Factory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sheets import column_labels, outside, overlapping, row_labels, words
-from view_traces import make_import, make_trace
+from view_traces import Factory, make_import, make_trace
 
 from stratoscope import names
 from stratoscope.view import fonts, palette

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import Factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from view_traces import Factory
 
 from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.spec import Note, Provenance, ViewSpec, notes_of, provenance_of, public_name

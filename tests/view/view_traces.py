@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from stratoscope import names
+
+Factory = Callable[..., xr.Dataset]
 
 WORDS = ["<|im_start|>", "user", "\n", "How", " do", " I", " stop", " a", " process", "?", "<|im_end|>", "\n"]
 

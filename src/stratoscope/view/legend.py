@@ -87,7 +87,7 @@ def _state(quantity: Mapping[str, Any]) -> str:
     if quantity["state"] == "empty":
         return "Nothing recorded here"
     middle = (np.mean(quantity["low"]) + np.mean(quantity["high"])) / 2
-    return f"Every cell is {number(float(middle))}"
+    return f"Every cell that sets the limits is {number(float(middle))}"
 
 
 def _explanation(quantity: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.view import palette, peaks3d_words, plotly3d
 from stratoscope.view.footer import source
+from stratoscope.view.output import cannot_write, check_place
 from stratoscope.view.spec import ViewSpec
 
 CONFIG = {
@@ -35,12 +36,7 @@ def check(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError("a page is an .html file", where=str(path), fix=f"Name it {path.stem or 'peaks'}.html.")
-    if path.is_dir():
-        raise InputError("is a folder", where=str(path), fix="Give the name of a file.")
-    if path.exists() and not overwrite:
-        raise InputError("already exists", where=str(path), fix="Give another name, or --overwrite.")
-    if not path.parent.is_dir():
-        raise InputError("its folder does not exist", where=str(path), fix=f"Make {path.parent} first.")
+    check_place(path, overwrite=overwrite)
     return path
 
 
@@ -51,9 +47,7 @@ def write(spec: ViewSpec, path: Path) -> None:
         partial.write_text(page(spec), "utf-8", newline="\n")
         partial.replace(path)
     except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror or error}", where=str(path), fix="Choose a folder you may write to."
-        ) from None
+        raise cannot_write(path, error) from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError
+from stratoscope.view.output import cannot_write, check_place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,12 +27,7 @@ def check(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
         raise InputError(
             "a picture is a .png, .svg or .pdf file", where=str(path), fix=f"Name it {path.stem or 'picture'}.png."
         )
-    if path.is_dir():
-        raise InputError("is a folder", where=str(path), fix="Give the name of a file.")
-    if path.exists() and not overwrite:
-        raise InputError("already exists", where=str(path), fix="Give another name, or --overwrite.")
-    if not path.parent.is_dir():
-        raise InputError("its folder does not exist", where=str(path), fix=f"Make {path.parent} first.")
+    check_place(path, overwrite=overwrite)
     return path
 
 
@@ -55,9 +51,7 @@ def write(figure: Figure, out: Path, metadata: str, *, overwrite: bool) -> None:
     except OSError as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot be written: {error.strerror or error}", where=str(path), fix="Choose a folder you may write to."
-        ) from None
+        raise cannot_write(path, error) from None
 
 
 def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:

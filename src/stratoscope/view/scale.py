@@ -83,7 +83,8 @@ def fit(tables: list[Floats], kind: str, choice: names.Scale) -> Scale:
         "robust" and "per-layer" (the same for each row by itself) put the limits at Tukey's fences, 1.5 interquartile
         ranges beyond the quartiles, but no farther out than the 1 % and 99 % quantiles and no farther in than the 10 %
         and 90 % ones. All are taken along the scale, of |value| where it is diverging. So neither a token nor a whole
-        layer owns the scale, and never more than a tenth is clipped. "linear" and "log" take the extremes.
+        layer owns the scale, and no more than about a tenth is clipped at either end. "linear" and "log" take the
+        extremes.
     """
     values = np.concatenate([np.asarray(table, np.float64) for table in tables])
     if choice == "per-layer":
@@ -132,11 +133,11 @@ def ratio_to_limit(values: Floats, scale: Scale) -> float:
 
 
 def forward(values: Floats, kind: str) -> Floats:
-    """Values on the axis along which colours are evenly spread."""
+    """Values on the axis along which colours are evenly spread; zero and less lie below every logarithmic limit."""
     if kind != "log":
         return values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result: Floats = np.log10(values)
+    with np.errstate(divide="ignore"):
+        result: Floats = np.log10(np.maximum(values, 0))
     return result
 
 

@@ -154,6 +154,7 @@ class _Prompts:
         self.ids = self._texts(dataset, "prompt_id", count)
         self.classes = self._texts(dataset, "prompt_class", count)
         self.pairs = self._texts(dataset, "pair", count)
+        self.imported = dataset.attrs.get("source") == names.IMPORTED
 
     @staticmethod
     def _texts(dataset: xr.Dataset, name: str, count: int) -> list[str]:
@@ -185,7 +186,12 @@ class _Prompts:
         raise InputError(f"no prompt called {wanted!r}", where="prompt", fix=f"There are: {_listing(list(ids))}.")
 
     def typical(self, among: Sequence[int]) -> list[int]:
-        """The first minimal pair, one prompt of each of its classes; without pairs, the first prompt of each class."""
+        """The first minimal pair, one prompt of each of its classes; without pairs, the first prompt of each class.
+
+        Of an import, each file that was named, unless they are too many.
+        """
+        if self.imported and len(among) <= MOST_PANELS:
+            return list(among)
         for pair in dict.fromkeys(self.pairs[index] for index in among):
             members = [index for index in among if self.pairs[index] == pair]
             twins = self._first_of_each_class(members)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import __version__, names
+from stratoscope.trace.schema import COMPLETE
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -142,10 +143,15 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
 
 
 def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
-    """The notes that every picture of `dataset` carries; a simulation says that it is one (L16)."""
+    """The notes that every picture of `dataset` carries; a simulation and an unfinished trace say so (L16)."""
     notes = [Note(str(n["id"]), str(n["severity"]), str(n["text"])) for n in dataset.attrs.get("notes") or ()]
     if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
         notes.append(Note("L16", "warning", "Simulated data: no model made these numbers."))
+    if dataset.attrs.get("state", COMPLETE) != COMPLETE:
+        planned = (dataset.attrs.get("plan") or {}).get("prompts")
+        of = f" of {planned:,} planned" if isinstance(planned, int) else ""
+        text = f"NOT COMPLETE: recorded so far are {dataset.sizes[names.PROMPT]:,}{of} prompts."
+        notes.insert(0, Note("L16", "warning", text))
     return tuple(notes)
 
 

@@ -59,7 +59,7 @@ def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
         where = "the cells shown" if choice == "robust" else "each layer"
         return f"Colour limits: symmetric; they clip the largest 1 to 10 % of {where}{shared}."
     if choice == "robust":
-        return f"Colour limits: 1.5 interquartile ranges beyond the quartiles, clipping 1 to 10 % of the cells{shared}."
+        return f"Colour limits: 1.5 interquartile ranges beyond the quartiles, clipped shares by the legend{shared}."
     if choice == "per-layer":
         return f"Colour limits: robust for each layer by itself{shared}; layers are not comparable."
     return f"Colour limits: smallest and largest cell shown{shared}."
