@@ -93,6 +93,9 @@ def norms_into(out: Tensor, tensor: Tensor) -> None:
 
 def dots_into(out: Tensor, one: Tensor, other: Tensor, scratch: Scratch) -> None:
     """Dot product of each pair of rows, in float32."""
+    if one.dtype == other.dtype == torch.float32:
+        torch.linalg.vecdot(one, other, dim=-1, out=out)
+        return
     for part in pieces(one):
         torch.linalg.vecdot(
             scratch.float32("one", one[part]), scratch.float32("other", other[part]), dim=-1, out=out[part]

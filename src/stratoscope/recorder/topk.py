@@ -1,4 +1,4 @@
-"""The k largest of each row, exactly, several times faster on a CPU than `torch.topk`.
+"""The k largest of each row, exactly, and on a CPU much faster than `torch.topk`.
 
 Rows are cut into groups; a row's k largest numbers lie in the k groups with the largest maxima. Each number is packed
 with its index into one int64, because NumPy sorts those with vector instructions, while a sort that carries indices
@@ -37,18 +37,28 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if scores.device.type != "cpu" or not groups:
         return torch.topk(scores, k, dim=-1)
     members = scores.view(rows, columns // groups, groups)  # member j of group g is column j * groups + g
-    _, best = _sorted_tail(torch.amax(members, 1).numpy(), np.arange(groups), k)
-    candidates = (best[:, None, :] + np.arange(0, columns, groups)[:, None]).reshape(rows, -1)
-    values = scores.gather(1, torch.from_numpy(candidates)).numpy()  # twice as fast as NumPy's
-    top, index = _sorted_tail(values, candidates, k)
-    return torch.from_numpy(top), torch.from_numpy(index)
+    best = _groups_of(torch.amax(members, 1).numpy(), k)
+    candidates = members.gather(2, torch.from_numpy(best)[:, None].expand(-1, columns // groups, -1))
+    values, place = _sorted_tail(candidates.numpy().reshape(rows, -1), k)
+    member, group = np.divmod(place, k)
+    neurons = member * groups + np.take_along_axis(best, group, axis=1)
+    return torch.from_numpy(values), torch.from_numpy(neurons)
 
 
-def _sorted_tail(values: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _groups_of(maxima: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k largest of each row, in no particular order."""
+    threshold = np.sort(maxima, axis=1)[:, -k, None]
+    found: np.ndarray = np.flatnonzero(maxima >= threshold)
+    if len(found) != len(maxima) * k:  # some are equal, or not a number
+        return _sorted_tail(maxima, k)[1]
+    return np.asarray(found.reshape(-1, k) % maxima.shape[1])
+
+
+def _sorted_tail(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest of each row and their indices, largest first; floats >= 0 are ordered as their bits are."""
     bits = values.view(np.int32) & 0x7FFFFFFF  # a NaN, whatever its sign, comes first
     keys = np.left_shift(bits, _INDEX_BITS, dtype=np.int64)
-    keys |= indices
+    keys |= np.arange(values.shape[1])
     keys.sort(axis=1)
     tail = np.ascontiguousarray(keys[:, : -k - 1 : -1])
     return (tail >> _INDEX_BITS).astype(np.int32).view(np.float32), tail & (2**_INDEX_BITS - 1)
