@@ -59,7 +59,7 @@ def test_all_20_spikes_of_one_cell_in_100000_by_128_are_visible() -> None:
         values[token, layer] = 3_000
     axes = heatmap_of_array(values, log=True)
     spiked = pixels(axes.figure)
-    assert spiked.shape == noise.shape
+    assert spiked.shape[1] == noise.shape[1]  # the footer, which names the outliers, may be a line longer
     assert "20 outliers" in " ".join(text.get_text() for text in axes.figure.texts)
     box = axes.get_position()
     height, width, _ = spiked.shape

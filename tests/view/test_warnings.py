@@ -2,33 +2,109 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from view_traces import make_trace
+import xarray as xr
+from sheets import words
+from view_traces import make_import, make_trace
 
-from stratoscope import heatmap, peaks3d
+from stratoscope import engagement, heatmap, names, peaks3d
 from stratoscope.errors import InputError
+from stratoscope.view.engagement import QUANTITIES, engagement_spec
+from stratoscope.view.footer import said
 from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.inputs import open_input
+from stratoscope.view.layout import arrange
+from stratoscope.view.output import cannot_write, check_place
+from stratoscope.view.peaks3d_spec import peaks_spec
+from stratoscope.view.select import MOST_PANELS
+from stratoscope.view.spec import ViewSpec
 
 HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
+PEAKS = ("mlp_out_norm", "peak_neuron", "peak_value", "peak_write")
 
 
-def test_a_picture_of_an_unfinished_trace_says_so() -> None:
-    trace = make_trace()
-    assert not any("NOT COMPLETE" in note.text for note in heatmap_spec(trace).notes)
+def csv_of(folder: Path, rows: str) -> Path:
+    file = folder / "a.csv"
+    file.write_text(HEAD + rows)
+    return file
+
+
+@pytest.mark.parametrize("spec_of", [heatmap_spec, engagement_spec, peaks_spec])
+def test_a_picture_of_an_unfinished_trace_says_so(spec_of: Callable[[xr.Dataset], ViewSpec]) -> None:
+    trace = make_trace(quantities=PEAKS)
+    assert not any("NOT COMPLETE" in note.text for note in spec_of(trace).notes)
     trace.attrs |= {"state": "recording", "plan": {"prompts": 1500}}
-    (note,) = (note for note in heatmap_spec(trace).notes if "NOT COMPLETE" in note.text)
+    spec = spec_of(trace)
+    assert "NOT COMPLETE" in spec.metadata_json()
+    (note,) = (note for note in spec.notes if "NOT COMPLETE" in note.text)
     assert note.severity == "warning"
     assert note.text.endswith(f"{trace.sizes['prompt']} of 1,500 planned prompts.")
 
 
-def test_negative_imported_values_are_drawn_below_the_limits(tmp_path: Path) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text(HEAD + "0,a,1,3,-3\n0,a,1,4,1.0\n1,b,1,4,2.0\n2,c,1,4,-1\n")
-    heatmap(file, tmp_path / "a.png")
+@pytest.mark.parametrize("verb", [heatmap, engagement])
+@pytest.mark.parametrize("scale", ["robust", "per-layer", "linear", "log"])
+def test_an_import_with_negative_values_does_not_fail(tmp_path: Path, verb: Callable[..., object], scale: str) -> None:
+    verb(csv_of(tmp_path, "0,a,1,3,-3\n0,a,1,4,1.0\n1,b,1,4,2.0\n"), tmp_path / "a.png", scale=scale)
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_negative_values_never_vanish_below_a_logarithmic_scale_unsaid(tmp_path: Path) -> None:
+    dataset = open_input(csv_of(tmp_path, "0,a,1,3,1\n1,b,1,4,2.0\n2,c,1,4,-1\n"))
+    usual, asked = heatmap_spec(dataset), heatmap_spec(dataset, scale="log")
+    assert usual.content["quantities"][0]["scale"] == "linear"
+    assert usual.content["quantities"][0]["low"] < 0
+    assert "Some values are negative, so the scale is linear." in said(usual)
+    assert asked.content["quantities"][0]["scale"] == "log"
+    assert "1 cell of zero or less has no logarithm" in said(asked)
+
+
+def test_only_negative_values_are_not_called_unrecorded(tmp_path: Path) -> None:
+    dataset = open_input(csv_of(tmp_path, "0,a,1,3,-1\n1,b,1,4,-2.0\n2,c,1,4,-1\n"))
+    text = words(arrange(heatmap_spec(dataset, scale="log"), "light"))
+    assert "Nothing above zero" in text
+    assert "Nothing recorded" not in text
+
+
+def test_a_constant_is_not_claimed_for_cells_that_set_no_limit(tmp_path: Path) -> None:
+    rows = "1,b,1,4,3\n2,c,1,4,3\n"
+    hot = words(arrange(heatmap_spec(open_input(csv_of(tmp_path, "0,a,1,3,90\n" + rows))), "light"))
+    flat = words(arrange(heatmap_spec(open_input(csv_of(tmp_path, "0,a,1,3,3\n" + rows))), "light"))
+    assert "Every cell that sets the limits is 3" in hot
+    assert "Every cell is 3" in flat
+
+
+def test_layers_with_constants_of_their_own_are_not_given_a_mean() -> None:
+    trace = make_trace(lengths=(6,), layers=2)
+    trace["mlp_out_norm"][:] = [3, 5]
+    text = words(arrange(heatmap_spec(trace, scale="per-layer"), "light"))
+    assert "like the others of its layer" in text
+    assert " is 4" not in text
+
+
+@pytest.mark.parametrize("quantity", ["mlp_out_norm", "mlp_write_cos"])
+@pytest.mark.parametrize("scale", ["robust", "per-layer"])
+def test_the_footer_promises_no_share_of_clipped_cells(quantity: str, scale: names.Scale) -> None:
+    spec = heatmap_spec(make_trace(lengths=(3,), layers=1, quantities=(quantity,)), scale=scale)
+    assert "Colour limits" in said(spec)
+    assert "%" not in said(spec)
+
+
+def test_hatching_and_simulation_are_different_pitfalls() -> None:
+    trace = make_trace(source="simulated")
+    trace["mlp_out_norm"][3, 2] = float("nan")
+    of = {note.text.split(":")[0]: note.id for note in heatmap_spec(trace).notes}
+    assert of["Grey hatching"] == "L08"
+    assert of["Simulated data"] == "L16"
+
+
+def test_a_picture_of_a_csv_is_not_titled_as_layers_engaging(tmp_path: Path) -> None:
+    spec = engagement_spec(open_input(csv_of(tmp_path, "0,a,1,3,1\n1,b,1,4,2.0\n")))
+    assert spec.title == "Mean imported Activation_Norm by token and layer"
+    assert engagement_spec(make_trace(quantities=QUANTITIES[:1])).title == "Which layers engage with which tokens"
 
 
 def test_every_named_csv_file_is_drawn_even_of_one_class(tmp_path: Path) -> None:
@@ -40,9 +116,32 @@ def test_every_named_csv_file_is_drawn_even_of_one_class(tmp_path: Path) -> None
     assert len(spec.content["panels"]) == 2
 
 
+def test_of_too_many_csv_files_as_many_as_fit_are_drawn_and_the_rest_is_counted() -> None:
+    count = MOST_PANELS + 2
+    spec = heatmap_spec(make_import(lengths=(3,) * count, classes=("critical",) * (count - 1) + ("neutral",)))
+    assert [panel["title"] for panel in spec.content["panels"]] == ["critical"] * (MOST_PANELS - 1) + ["neutral"]
+    assert f"{MOST_PANELS} of {count} prompts shown" in spec.subtitle
+
+
 def test_a_picture_is_never_written_into_a_trace(tmp_path: Path) -> None:
-    (tmp_path / "zarr.json").write_text("{}")
-    (tmp_path / "inner").mkdir()
-    for verb, name in ((heatmap, "a.png"), (peaks3d, "a.html")):
-        with pytest.raises(InputError, match="is inside a trace"):
-            verb(make_trace(), tmp_path / "inner" / name)
+    trace = tmp_path / "t.zarr"
+    (trace / "inner").mkdir(parents=True)
+    (trace / "zarr.json").write_text('{"attributes": {"format": "stratoscope-trace"}}')
+    (tmp_path / "link").symlink_to(trace / "inner")
+    for verb, name in ((heatmap, "a.png"), (engagement, "a.svg"), (peaks3d, "a.html")):
+        for folder in (trace, trace / "inner", tmp_path / "link"):
+            with pytest.raises(InputError, match="is inside a trace"):
+                verb(make_trace(quantities=PEAKS), folder / name)
+
+
+def test_a_folder_of_another_kind_of_zarr_is_not_called_a_trace(tmp_path: Path) -> None:
+    for document in ("{}", "[]", "not JSON", '{"attributes": {"format": "other"}}'):
+        (tmp_path / "zarr.json").write_text(document)
+        check_place(tmp_path / "a.png", overwrite=False)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_not_called_a_matter_of_permission(code: int) -> None:
+    error = cannot_write(Path("a.png"), OSError(code, "full"))
+    assert error.fix.startswith("Free some space")
+    assert "may write" in cannot_write(Path("a.png"), OSError(errno.EACCES, "denied")).fix

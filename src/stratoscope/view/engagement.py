@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
 QUANTITIES = ("mlp_write_ratio", "attn_write_ratio", "attn_received_nosink", "attn_entropy_nosink", "attn_first")
+TITLE = "Which layers engage with which tokens"
 MOST_UNPOOLED = 600  # tokens that are drawn one by one
 
 
@@ -91,6 +92,7 @@ def engagement_spec(
 ) -> ViewSpec:
     """The ViewSpec of `engagement`; the parameters are the same."""
     from stratoscope.view import values
+    from stratoscope.view.heatmap import title_of
     from stratoscope.view.panels import subtitle, token_panels
     from stratoscope.view.select import choose_layers, select
     from stratoscope.view.spec import notes_of, provenance_of
@@ -113,7 +115,7 @@ def engagement_spec(
     ]
     return build(
         "engagement",
-        "Which layers engage with which tokens",
+        TITLE if len(missing) < len(QUANTITIES) else title_of(strips[0].quantity),
         subtitle(dataset, chosen),
         [panel.tokens for panel in panels],
         strips,

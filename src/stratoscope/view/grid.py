@@ -111,7 +111,7 @@ def build(
             buffers[name] = values
             maps.append({"quantity": index, "panel": place, "values": name, **one})
     told = any(note.id == "L08" for note in notes)
-    done = what_was_done(panels, factors, strips, maps, choice, first_token=first_token, told=told)
+    done = what_was_done(panels, factors, strips, maps, quantities, choice, first_token=first_token, told=told)
     return ViewSpec(
         kind,
         title,
@@ -154,6 +154,9 @@ def _strip(
         "choice": choice,
     }
     kind = scale.natural(signed=quantity.signed, log=quantity.log, choice=choice)
+    negative = not quantity.signed and any((table < 0).any() for table in strip.tables)
+    if negative and choice != "log":  # no logarithm; only an import can hold them
+        kind = "linear"
     thin = strip.thin or [NO_TOKENS] * len(panels)
     aside = [
         np.union1d(skipped, NO_TOKENS if first_token else panel.first)
@@ -177,13 +180,21 @@ def _strip(
     ]
     return base | {
         "scale": kind,
+        "negative": negative,
         "low": limits.low.tolist(),
         "high": limits.high.tolist(),
         "clipped": [round(share, 6) for share in scale.clipped(counted, limits)],
         "state": limits.state,
+        "exceptions": limits.state in ("zero", "equal") and _vary(strip.tables),
         "edges": edges.tolist(),
         "counts": counts.tolist(),
     }, maps
+
+
+def _vary(tables: Sequence[Floats]) -> bool:
+    """Whether there is more than one finite value, those that do not count for the limits included."""
+    known = np.concatenate([table[np.isfinite(table)] for table in tables])
+    return bool(known.size and known.min() < known.max())
 
 
 def _without(table: Floats, tokens: int, by: int, skipped: Ints) -> Floats:
@@ -205,6 +216,7 @@ def _map(table: Floats, full: Floats, limits: scale.Scale, panel: Tokens, by: in
         "spikes": cells.tolist(),
         "spikes_in_all": total,
         "thin": [column for column in thin.tolist() if np.isfinite(table[column]).any()] if by == 1 else [],
+        "without_logarithm": int((table <= 0).sum()) if limits.kind == "log" else 0,
         "missing": bool(np.isnan(table).any()),
     }
 

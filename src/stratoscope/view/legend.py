@@ -78,16 +78,23 @@ def number(value: float) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
-_STATES = ("zero", "equal", "empty")
+_STATES = ("zero", "equal", "below", "empty")
 
 
 def _state(quantity: Mapping[str, Any]) -> str:
+    which = "Every cell that sets the limits" if quantity["exceptions"] else "Every cell"
+    if quantity["state"] == "below":
+        return "Nothing above zero: there is no logarithm"
+    if quantity["state"] == "equal" and isinstance(quantity["low"], list):
+        return f"{which} is like the others of its layer"
+    if quantity["state"] == "zero" and quantity["exceptions"]:
+        return f"{which} is 0"
     if quantity["state"] == "zero":
         return "All zero: no difference" if quantity["signed"] else "All zero"
     if quantity["state"] == "empty":
         return "Nothing recorded here"
     middle = (np.mean(quantity["low"]) + np.mean(quantity["high"])) / 2
-    return f"Every cell that sets the limits is {number(float(middle))}"
+    return f"{which} is {number(float(middle))}"
 
 
 def _explanation(quantity: Mapping[str, Any]) -> str:

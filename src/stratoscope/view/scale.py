@@ -33,7 +33,8 @@ class Scale:
     choice
         The name of the scale that was asked for.
     state
-        "ok", "equal" (one value only), "zero" (nothing but zeros) or "empty" (no finite value).
+        "ok", "equal" (one value only), "zero" (nothing but zeros), "below" (nothing above zero, on a logarithmic scale)
+        or "empty" (no finite value). Where every row has its own, the first of these that is true of a row.
     """
 
     kind: str
@@ -91,7 +92,7 @@ def fit(tables: list[Floats], kind: str, choice: names.Scale) -> Scale:
         rows = [_limits(values[:, row], kind, robust=True) for row in range(values.shape[1])]
         low, high = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
         states = {row[2] for row in rows}
-        return Scale(kind, low, high, choice, "ok" if "ok" in states else sorted(states)[0])
+        return Scale(kind, low, high, choice, next(state for state in _STATES if state in states))
     least, most, state = _limits(values.ravel(), kind, robust=choice == "robust")
     return Scale(kind, np.array(least), np.array(most), choice, state)
 
@@ -157,7 +158,7 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
     if kind == "diverging":
         return _centred(np.abs(values), robust=robust)
     if not values.size:
-        return (*_EMPTY[kind], "empty")
+        return (*_EMPTY[kind], "below")
     low, high = _fences(values, kind) if robust else (values.min(), values.max())
     if high > low:
         return float(low), float(high), "ok"
@@ -183,4 +184,5 @@ def _fences(values: Floats, kind: str) -> tuple[float, float]:
     return float(backward(low, kind)), float(backward(high, kind))
 
 
+_STATES = ("ok", "equal", "zero", "below", "empty")
 _EMPTY = {"linear": (0.0, 1.0), "log": (0.1, 1.0), "diverging": (-1.0, 1.0)}  # limits where there is nothing to limit

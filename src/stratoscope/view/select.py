@@ -188,10 +188,11 @@ class _Prompts:
     def typical(self, among: Sequence[int]) -> list[int]:
         """The first minimal pair, one prompt of each of its classes; without pairs, the first prompt of each class.
 
-        Of an import, each file that was named, unless they are too many.
+        Of an import, every file that was named; of too many, at least one of each class as far as there is room.
         """
-        if self.imported and len(among) <= MOST_PANELS:
-            return list(among)
+        if self.imported:
+            first = self._first_of_each_class(among)
+            return sorted([*first, *(index for index in among if index not in first)][:MOST_PANELS])
         for pair in dict.fromkeys(self.pairs[index] for index in among):
             members = [index for index in among if self.pairs[index] == pair]
             twins = self._first_of_each_class(members)

@@ -17,6 +17,7 @@ def what_was_done(
     factors: Sequence[int],
     strips: Sequence[Strip],
     maps: Sequence[dict[str, Any]],
+    quantities: Sequence[dict[str, Any]],
     choice: names.Scale,
     *,
     first_token: bool,
@@ -28,6 +29,12 @@ def what_was_done(
         notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
     elif any(len(panel.first) for panel in panels):
         notes.append(Note("L05", "info", _first_in_words(maps, pooled=max(factors) > 1, included=first_token)))
+    if any(one["negative"] and one["scale"] == "linear" for one in quantities) and choice != "linear":
+        notes.append(Note("L05", "info", "Some values are negative, so the scale is linear."))
+    without = sum(one["without_logarithm"] for one in maps)
+    if without:
+        cells = "1 cell of zero or less has" if without == 1 else f"{without:,} cells of zero or less have"
+        notes.append(Note("L05", "info", f"{cells} no logarithm: drawn in the lowest colour."))
     if max(factors) > 1:
         notes.append(Note("L06", "info", _pooling_in_words(panels, factors, maps)))
     if any(len(tokens) for strip in strips for tokens in strip.thin):
@@ -39,7 +46,7 @@ def what_was_done(
             Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them, use the write ratios.")
         )
     if any(one["missing"] for one in maps):
-        notes.append(Note("L16", "info", "Grey hatching: undefined or not recorded, which is not zero."))
+        notes.append(Note("L08", "info", "Grey hatching: undefined or not recorded, which is not zero."))
     if any(strip.quantity.name == "imported_norm" for strip in strips) and not told:
         notes.append(
             Note("L08", "info", "Means of the rows in the file: a neuron that is not in it is unknown, not zero.")
@@ -53,13 +60,17 @@ def what_was_done(
     return notes
 
 
+_CLIPPED = "; clipped shares stand at the legend's ends."
+
+
 def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
     shared = ", shared by all panels" if panels > 1 else ""
     if signed and choice in ("robust", "per-layer"):
-        where = "the cells shown" if choice == "robust" else "each layer"
-        return f"Colour limits: symmetric; they clip the largest 1 to 10 % of {where}{shared}."
+        of = "" if choice == "robust" else " of each layer"
+        rule = f"symmetric, 1.5 interquartile ranges beyond the upper quartile of |value|{of}"
+        return f"Colour limits: {rule}{shared}{_CLIPPED}"
     if choice == "robust":
-        return f"Colour limits: 1.5 interquartile ranges beyond the quartiles, clipped shares by the legend{shared}."
+        return f"Colour limits: 1.5 interquartile ranges beyond the quartiles{shared}{_CLIPPED}"
     if choice == "per-layer":
         return f"Colour limits: robust for each layer by itself{shared}; layers are not comparable."
     return f"Colour limits: smallest and largest cell shown{shared}."
