@@ -61,10 +61,10 @@ def heatmap(
     span
         Only tokens of these spans.
     scale
-        "robust": the quantity's own scale (logarithmic for norms and ratios, linear for shares and where an import has
-        negative values, zero-centred where signed) with limits 1.5 interquartile ranges beyond the quartiles
-        (`view.scale.fit`), so that neither a token nor a layer owns it. "per-layer": the same for each layer by itself.
-        "linear", "log": that scale, limits at the extremes.
+        "robust": the quantity's own scale (logarithmic for norms and ratios, linear for shares, zero-centred where
+        signed) with limits that clip 1 to 10 % of the cells at either end (`view.scale.fit`), so that neither a token
+        nor a layer owns it. "per-layer": the same for each layer by itself. "linear", "log": that scale, limits at the
+        extremes.
     first_token
         Whether the first token of each prompt takes part in the limits.
     theme
