@@ -145,3 +145,10 @@ def test_a_full_disk_is_not_called_a_matter_of_permission(code: int) -> None:
     error = cannot_write(Path("a.png"), OSError(code, "full"))
     assert error.fix.startswith("Free some space")
     assert "may write" in cannot_write(Path("a.png"), OSError(errno.EACCES, "denied")).fix
+
+
+def test_a_page_of_data_without_a_source_does_not_call_them_recorded(tmp_path: Path) -> None:
+    trace = make_trace(quantities=PEAKS)
+    del trace.attrs["source"]
+    peaks3d(trace, tmp_path / "a.html")
+    assert "SOURCE UNKNOWN" in (tmp_path / "a.html").read_text()

@@ -14,6 +14,11 @@ _LEADING = 0.128
 _TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
 
 
+def source_tag(provenance: Provenance) -> str:
+    """Where the numbers come from, in capitals; data that do not say so are never called recorded."""
+    return _TAGS.get(provenance.source, "SOURCE UNKNOWN")
+
+
 def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tuple[list[Item], float]:
     """The items of a footer whose top left corner is (x, y), and its height."""
     items: list[Item] = [Box(x, y, width, 0.006, fill=theme.line)]
@@ -27,7 +32,7 @@ def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tu
                 items.append(Text(x, cursor, line, _SIZE, theme.ink, bold=True))
                 cursor += _LEADING
     cursor += 0.03
-    tag = _TAGS.get(spec.provenance.source, "SOURCE UNKNOWN")
+    tag = source_tag(spec.provenance)
     colour = theme.muted if spec.provenance.source == names.REAL else theme.accent
     items.append(Text(x, cursor, tag, _SIZE, colour, bold=True))
     left = x + fonts.width(tag, _SIZE, bold=True) + 0.08

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.view import palette, peaks3d_words, plotly3d
-from stratoscope.view.footer import source
+from stratoscope.view.footer import source, source_tag
 from stratoscope.view.output import cannot_write, check_place
 from stratoscope.view.spec import ViewSpec
 
@@ -74,7 +74,7 @@ def page(spec: ViewSpec) -> str:
         "height": html.escape(peaks3d_words.height(spec)),
         "info": _info(spec),
         "warnings": _warnings(spec),
-        "tag": peaks3d_words.TAGS[spec.provenance.source],
+        "tag": source_tag(spec.provenance),
         "source": html.escape(source(spec.provenance)),
         "provenance": _inert(spec.metadata_json()),
         "page": _inert(json.dumps(_frame(spec), separators=(",", ":"), sort_keys=True)),

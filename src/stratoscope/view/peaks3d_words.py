@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from stratoscope import names
-from stratoscope.view.footer import source
+from stratoscope.view.footer import source, source_tag
 from stratoscope.view.spec import ViewSpec
-
-TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
 
 
 def caption(spec: ViewSpec) -> list[str]:
@@ -14,7 +11,7 @@ def caption(spec: ViewSpec) -> list[str]:
     info = " ".join(f"{note.text} [{note.id}]" for note in spec.notes if note.severity == "info")
     count = f"{spec.facts['shown']:,} of {spec.facts['total']:,} peaks."
     warnings = [f"{note.text} [{note.id}]" for note in spec.notes if note.severity != "info"]
-    tag = TAGS[spec.provenance.source]
+    tag = source_tag(spec.provenance)
     return [f"{count} {height(spec)} {scale(spec)} {info}", *warnings, f"{tag} {source(spec.provenance)}"]
 
 
