@@ -13,14 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
-from stratoscope.model.hooks import SiteHooks
+from stratoscope.model import sites as s
+from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import ATTENTION, PEAKS, PROMPT, PROMPTS, QUANTITIES
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.mixture import Mixture, MixtureAssembler
 from stratoscope.recorder.reduce import Reducer, Scratch
 from stratoscope.recorder.reduce_norms import NormReducer
 from stratoscope.recorder.reduce_peaks import PeakReducer
 from stratoscope.recorder.reduce_prompts import PromptReducer
+from stratoscope.recorder.reduce_router import RouterReducer
+
+_OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
 
 
 class Observer:
@@ -53,14 +58,19 @@ class Observer:
         for reducer in self._reducers:
             for kind in reducer.kinds:
                 self._for_kind[kind].append(reducer)
-        self._hooks = SiteHooks(model, [site for site in sites if self._for_kind[site.kind]], self._receive)
+        self._mixtures = MixtureAssembler(model, sites, self._receive_mixture)
+        if self._mixtures and NORMS in record:
+            self._reducers.append(RouterReducer(sites, scratch))
+        self._hooks = SiteHooks(model, [site for site in sites if self._wants(site)], self._receive)
+        self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
         self._attention = _attention_observer(model, sites) if ATTENTION in record else None
         self._open = ExitStack()
-        self.sites_per_forward = len(self._hooks)
+        self.sites_per_forward = len(self._hooks) + len(self._mixtures)
 
     def __enter__(self) -> Observer:
         with ExitStack() as stack:
             stack.enter_context(self._hooks)
+            stack.enter_context(self._experts)
             if self._attention is not None:
                 stack.enter_context(self._attention)
             self._open = stack.pop_all()
@@ -96,6 +106,7 @@ class Observer:
             self._attention.begin(batch.mask.bool())
         output = forward(self._model, batch, **options)
         self._hooks.expect_once()
+        self._experts.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
         arrays = {name: _by_token(name, value, batch.valid) for name, value in results.items()}
         if self._attention is not None:
@@ -103,9 +114,20 @@ class Observer:
             arrays |= {name: _by_token(name, _stacked(layers), batch.valid) for name, layers in taken.items()}
         return arrays, output
 
+    def _wants(self, site: Site) -> bool:
+        return bool(self._for_kind[site.kind]) or (site.layer in self._mixtures and site.kind in _OF_MIXTURES)
+
     def _receive(self, site: Site, tensor: Tensor) -> None:
+        if site.kind in _OF_MIXTURES and site.layer in self._mixtures:
+            self._mixtures.receive(site, tensor)
+            if site.kind != s.MLP_OUT:
+                return
         for reducer in self._for_kind[site.kind]:
             reducer.receive(site, tensor)
+
+    def _receive_mixture(self, layer: int, mixture: Mixture) -> None:
+        for reducer in self._reducers:
+            reducer.receive_mixture(layer, mixture)
 
 
 def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
@@ -128,7 +150,7 @@ def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
 def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:
     from stratoscope.recorder.attention import AttentionObserver
 
-    projections = [model.get_submodule(layer.attn_out) for layer in sites.layers]
+    projections = [None if layer.attn_out is None else model.get_submodule(layer.attn_out) for layer in sites.layers]
     return AttentionObserver(model, len(sites.layers), projections)
 
 
