@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model import sites as s
-from stratoscope.model.block_search import MIXER, BlockSearch
+from stratoscope.model.block_search import ATTENTION, MIXER, BlockSearch
 from stratoscope.model.calls import BlockCall, probe, same
 from stratoscope.model.experts import Routed, is_fused, why_not
 from stratoscope.model.hooks import ExpertsHooks
@@ -153,3 +153,20 @@ def describe_replay(layers: Sequence[LayerSites]) -> str:
     exact = sum(layer.replay == s.BIT_EQUAL for layer in layers)
     rest = "" if exact == len(layers) else f", within rounding in {len(layers) - exact}"
     return f"bit-equal in {exact}/{len(layers)} layers{rest}"
+
+
+def limits(sites: ModelSites) -> list[str]:
+    """What of the quantities this model does not have, or has in a way of its own, in words."""
+    found = []
+    for name in dict.fromkeys(layer.mixer for layer in sites.layers):
+        layers = [number for number, layer in enumerate(sites.layers) if layer.mixer == name]
+        if name and not ATTENTION.search(name):
+            found.append(f"{_blocks(layers)}: attn_write_* is what {name} adds, which is not attention")
+    for kind, words in ((s.ATTN_WRITE, "no attention, attn_* is NaN"), (s.MLP_OUT, "no MLP, so no neurons")):
+        if missing := sites.without(kind):
+            found.append(f"{_blocks(missing)}: {words}")
+    return found
+
+
+def _blocks(numbers: Sequence[int]) -> str:
+    return f"layer{'s'[: len(numbers) > 1]} {', '.join(map(str, numbers))}"

@@ -189,6 +189,28 @@ class ModelSites:
         """Most experts that a token is routed to in one block; 0 without experts."""
         return max((layer.experts.choices for layer in self.layers if layer.experts), default=0)
 
+    @property
+    def fewest_neurons(self) -> int:
+        """Fewest neurons that are active at a token in a block that has any; 0 without any."""
+        experts = (layer.experts for layer in self.layers)
+        active = (
+            width - (e.count - e.choices) * e.width if e else width
+            for e, width in zip(experts, self.widths, strict=True)
+        )
+        return min((neurons for neurons in active if neurons), default=0)
+
+    def mlps(self) -> list[dict[str, Any]]:
+        """What the `neuron` axis of each block is, as plain JSON types: runs of equal blocks."""
+        runs: list[dict[str, Any]] = []
+        for number, (layer, width) in enumerate(zip(self.layers, self.widths, strict=True)):
+            count, each = (layer.experts.count, layer.experts.width) if layer.experts else (0, 0)
+            shape = {"experts": count, "expert_width": each, "dense_width": width - count * each}
+            if runs and {**runs[-1], "layers": []} == {"layers": [], **shape}:
+                runs[-1]["layers"].append(number)
+            else:
+                runs.append({"layers": [number], **shape})
+        return runs
+
     def without(self, kind: str) -> list[int]:
         """The blocks that have no site of that kind."""
         return [number for number, layer in enumerate(self.layers) if all(site.kind != kind for site in layer)]

@@ -117,13 +117,17 @@ class Mixture:
 
 
 class MixtureAssembler:
-    """Puts the mixtures of a forward together from what the hooks see, and hands each over when its output is there."""
+    """Puts the mixtures of a forward together from what the hooks see, and hands each over when its output is there.
 
-    def __init__(self, model: nn.Module, sites: ModelSites, receive: Callable[[int, Mixture], None]) -> None:
-        self._sites, self._receive = sites, receive
-        self._order = {n: layer.experts.order for n, layer in enumerate(sites.layers) if layer.experts}
-        self._weights = {number: MixtureWeights(model, sites, number) for number in self._order}
-        self._number = {layer.experts.module: n for n, layer in enumerate(sites.layers) if layer.experts}
+    Without sites it has no mixture to put together.
+    """
+
+    def __init__(self, model: nn.Module, sites: ModelSites | None, receive: Callable[[int, Mixture], None]) -> None:
+        self._receive = receive
+        layers = () if sites is None else sites.layers
+        self._order = {number: layer.experts.order for number, layer in enumerate(layers) if layer.experts}
+        self._weights = {} if sites is None else {n: MixtureWeights(model, sites, n) for n in self._order}
+        self._number = {layer.experts.module: number for number, layer in enumerate(layers) if layer.experts}
         self._routed: dict[int, Routed] = {}
         self._seen: dict[tuple[int, str], Tensor] = {}
 

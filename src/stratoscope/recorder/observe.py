@@ -58,7 +58,9 @@ class Observer:
         for reducer in self._reducers:
             for kind in reducer.kinds:
                 self._for_kind[kind].append(reducer)
-        self._mixtures = MixtureAssembler(model, sites, self._receive_mixture)
+        self._sites = sites
+        neurons = bool({NORMS, PEAKS, PROMPTS} & {*record})
+        self._mixtures = MixtureAssembler(model, sites if neurons else None, self._receive_mixture)
         if self._mixtures and NORMS in record:
             self._reducers.append(RouterReducer(sites, scratch))
         self._hooks = SiteHooks(model, [site for site in sites if self._wants(site)], self._receive)
@@ -69,8 +71,8 @@ class Observer:
 
     def __enter__(self) -> Observer:
         with ExitStack() as stack:
+            stack.enter_context(self._experts)  # first: a mixture's output may be that of its experts module
             stack.enter_context(self._hooks)
-            stack.enter_context(self._experts)
             if self._attention is not None:
                 stack.enter_context(self._attention)
             self._open = stack.pop_all()
@@ -113,6 +115,21 @@ class Observer:
             taken = self._attention.take()
             arrays |= {name: _by_token(name, _stacked(layers), batch.valid) for name, layers in taken.items()}
         return arrays, output
+
+    @property
+    def undefined(self) -> dict[str, list[int]]:
+        """Name to the layers where a quantity may be NaN by its definition: the block lacks it, or it is of experts."""
+        found = {}
+        of_experts = {n for n, width in enumerate(self._sites.widths) if width < self._sites.d_ff}
+        of_experts |= {n for n, layer in enumerate(self._sites.layers) if layer.experts}
+        for name, quantity in QUANTITIES.items():
+            if quantity.group == PROMPTS:
+                found[name] = sorted(of_experts)
+            elif name.startswith("router"):
+                found[name] = [*range(len(self._sites.layers))]
+            elif quantity.group in (NORMS, PEAKS):
+                found[name] = self._sites.without(s.ATTN_WRITE if name.startswith("attn") else s.MLP_OUT)
+        return found
 
     def _wants(self, site: Site) -> bool:
         return bool(self._for_kind[site.kind]) or (site.layer in self._mixtures and site.kind in _OF_MIXTURES)

@@ -12,7 +12,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.errors import CaptureError, InputError
-from stratoscope.model.find import find_sites
+from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
@@ -88,12 +88,10 @@ class Recording:
         probe = self._probe()
         batch = self._batch(probe)
         self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
-        if top_k > self._sites.d_ff:
-            raise InputError(
-                f"the top-k is {top_k}, but an MLP has {self._sites.d_ff} neurons", fix="Use a smaller one"
-            )
+        self._refuse_impossible(record, top_k)
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
+        self._receipt["limits"] += limits(self._sites)
         self._variables, self._sizes = _shapes(arrays, record)
         self._options = receipts.last_logits_only(self._model)
 
@@ -136,6 +134,23 @@ class Recording:
             )
         return lengths
 
+    def _refuse_impossible(self, record: Sequence[str], top_k: int) -> None:
+        """InputError where the model has nothing of what is asked for."""
+        of_neurons = [group for group in record if group in (names.PEAKS, names.PROMPTS)]
+        if of_neurons and not self._sites.d_ff:
+            rest = [group for group in record if group not in of_neurons] or [names.NORMS, names.RESIDUAL]
+            raise InputError(
+                f"this model has no MLP, so no neurons for {' and '.join(of_neurons)}",
+                where=self._name,
+                fix=f"Use --record {','.join(rest)}",
+            )
+        if names.PEAKS in record and top_k > self._sites.fewest_neurons:
+            raise InputError(
+                f"the top-k is {top_k}, but at a token {self._sites.fewest_neurons} neurons are active in an MLP",
+                where=self._name,
+                fix="Use a smaller one",
+            )
+
     def _probe(self) -> list[TokenisedPrompt]:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
         first = range(min(self._plan.batch_size, len(self._prompts)))
@@ -143,7 +158,9 @@ class Recording:
         return [_cut(self._encoded(index)) for index in chosen]
 
     def _attributes(self) -> dict[str, Any]:
-        widths = {"d_model": self._sites.d_model, "d_ff": self._sites.d_ff, "n_layers": len(self._sites.layers)}
+        widths: dict[str, Any] = {"d_model": self._sites.d_model, "n_layers": len(self._sites.layers)}
+        mlps = self._sites.mlps()
+        widths |= {"d_ff": self._sites.d_ff, **({"mlps": mlps} if len(mlps) > 1 or mlps[0]["experts"] else {})}
         post_norm = any(layer.post_norm for layer in self._sites.layers)
         return {
             "source": names.REAL,
@@ -189,7 +206,8 @@ class Recording:
         batch = self._batch(prompts)
         check_tokens(batch, prompts)
         arrays, _ = self._observer.record(batch, **self._options)
-        check_finite(arrays, [self._prompts[window[index]].id for index in chosen], prompts)
+        ids = [self._prompts[window[index]].id for index in chosen]
+        check_finite(arrays, ids, prompts, self._observer.undefined)
         ends = np.cumsum([len(prompt.ids) for prompt in prompts])
         for number, prompt in enumerate(prompts):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])

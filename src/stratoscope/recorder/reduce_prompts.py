@@ -75,8 +75,9 @@ def _by_expert(a: Tensor, experts: Tensor, count: int) -> dict[str, Tensor]:
     routed = torch.bincount(experts, minlength=count)[:, None]
     empty = a.new_full((count, a.shape[1]), torch.nan)
     total = torch.zeros_like(empty).index_add_(0, experts, a)
+    rows = experts[:, None].expand_as(a)
     return {
         "prompt_mean": total / routed.where(routed > 0, torch.nan),
-        "prompt_max": empty.index_reduce(0, experts, a, "amax", include_self=False),
-        "prompt_min": empty.index_reduce(0, experts, a, "amin", include_self=False),
+        "prompt_max": empty.scatter_reduce(0, rows, a, "amax", include_self=False),
+        "prompt_min": empty.scatter_reduce(0, rows, a, "amin", include_self=False),
     }

@@ -20,7 +20,7 @@ import zarr
 
 from stratoscope import defaults, names
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
+from stratoscope.names import CHOICE, DEPTH, HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
 from stratoscope.trace import place, resume, schema
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
@@ -338,7 +338,7 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         path,
         attrs={key: value for key, value in dataset.attrs.items() if key not in _WRITTEN},
         layers=dataset[LAYER].values.tolist(),
-        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in (HEAD, K, NEURON, DEPTH)},
+        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in (HEAD, K, CHOICE, NEURON, DEPTH)},
         variables=variables,
         row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
         overwrite=overwrite,
