@@ -50,7 +50,8 @@ class BlockSearch:
         assert block.call.x is not None
         assert block.call.y is not None
         self.model, self.layer, self.block, self.routed = model, layer, block, routed
-        self.x, self.out = block.call.x, block.call.y
+        self.out = block.call.y
+        self.x = block.call.x.to(self.out.dtype)  # Mamba keeps the residual in float32 from the first block on
         paths = [call.path for call in block.inner]
         self.calls = [call for call in block.inner if paths.count(call.path) == 1]
         self.mixers = _mixers(model, block.call.path)

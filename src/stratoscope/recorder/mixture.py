@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
 from stratoscope.model.experts import Routed
 from stratoscope.model.sites import Experts, ModelSites, Site
@@ -153,6 +154,12 @@ class MixtureAssembler:
             self._receive(site.layer, self._whole(site.layer, tensor))
 
     def _whole(self, layer: int, output: Tensor) -> Mixture:
+        if layer not in self._routed:
+            raise CaptureError(
+                "the model did not compute its experts as it did when its sites were found",
+                where=f"experts of layer {layer}",
+                fix="Nothing of this batch was kept; remove what changes the model between two runs",
+            )
         routed = self._routed.pop(layer)
         gate = self._seen.pop((layer, s.SHARED_GATE), None)
         return Mixture(
