@@ -55,7 +55,7 @@ CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE = (
     "Activation_Norm",
 )
 CSV_COLUMNS = (CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE)
-CSV_PEAK_VALUE, CSV_WRITE_NORM = "Peak_Value", "Write_Norm"  # added when a captured trace is exported
+CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert"  # added to an exported recording
 
 # --- record groups --------------------------------------------------------------------------------------------------
 
@@ -136,6 +136,8 @@ _TABLE = (  # one row, one line
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
 )
 # fmt: on
+# only models with experts or with a learned sink have these
+OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null")
 QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
 
 

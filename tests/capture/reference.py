@@ -57,11 +57,8 @@ def forward_tensors(model: Any, family: Family, ids: list[int]) -> Arrays:
     states = [state[0].double().numpy() for state in output.hidden_states]
     for layer in range(len(blocks) - 1):
         assert any(np.array_equal(kept["after"][layer], state) for state in states)
-    return {
-        **dict.fromkeys(("attn", "mlp", "gate"), {}),
-        **kept,
-        "x": [kept["before"][0], *(kept["after"][layer] for layer in range(len(blocks)))],
-    }
+    depths = [kept["before"][0], *(kept["after"][layer] for layer in range(len(blocks)))]
+    return {"attn": {}, "mlp": {}, "gate": {}, **kept, "x": depths}
 
 
 def inside(block: Any, names: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from tiny import ALL_FAMILIES, byte_tokenizer, tiny
 
-from stratoscope import capture
+from stratoscope import capture, export_csv, peaks3d
 from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.experts import BY_EXPERT, BY_TOKEN, EXPERT_BY_EXPERT
 from stratoscope.model.find import find_sites
@@ -146,3 +147,14 @@ def test_a_model_without_an_mlp_says_so(record: Callable[..., Any]) -> None:
 def test_which_mixers_are_not_attention_is_a_named_limit(record: Callable[..., Any]) -> None:
     _, trace = record("Jamba", (NORMS,))
     assert any("layers 0, 2" in limit and "JambaMambaMixer" in limit for limit in trace.attrs["receipt"]["limits"])
+
+
+def test_exported_and_drawn_peaks_name_their_expert(record: Callable[..., Any], tmp_path: Any) -> None:
+    _, trace = record("Qwen3-MoE", (NORMS, PEAKS), texts=TEXT[:1])
+    (file,) = export_csv(trace, tmp_path / "peaks.csv")
+    rows = list(csv.DictReader(file.open(newline="")))
+    assert [int(row["Expert"]) for row in rows] == trace.peak_expert.values.flatten().tolist()
+    figure = peaks3d(trace)
+    cards = {str(card[3]) for drawn in figure.data if drawn.customdata is not None for card in drawn.customdata}
+    assert any("of expert" in card for card in cards)
+    assert any("of expert" not in card for card in cards)  # block 1 is dense

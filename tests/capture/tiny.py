@@ -154,14 +154,18 @@ def tiny_model(config: str, options: dict[str, Any], dtype: torch.dtype = torch.
     torch.manual_seed(0)
     settings = getattr(hf, config)(**options)
     auto = hf.AutoModelForSeq2SeqLM if settings.is_encoder_decoder else hf.AutoModelForCausalLM
-    model = auto.from_config(settings)
+    return randomised(auto.from_config(settings)).to(dtype).eval()
+
+
+def randomised(model: Any) -> Any:
+    """The model with new weights: norms and biases are random too, not ones and zeros."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             spread = 0.3 if parameter.ndim > 1 else 0.1
             centre = 1.0 if "norm" in name.lower() or ".ln_" in name else 0.0
             bias = name.endswith("bias")
             parameter.normal_(0.0 if bias or parameter.ndim > 1 else centre, spread)
-    return model.to(dtype).eval()
+    return model
 
 
 def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:
