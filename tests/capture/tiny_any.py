@@ -28,11 +28,23 @@ _GENERAL: dict[str, Any] = {
     **dict.fromkeys(("state_size", "mamba_d_state", "mamba_n_heads", "mamba_d_head"), 8),
     **{"vocab_size": VOCAB, "qk_rope_head_dim": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1},
 }
+_TOWER = {
+    **{"hidden_size": _WIDTH, "intermediate_size": 72, "num_hidden_layers": 1, "num_attention_heads": _HEADS},
+    **{"image_size": 28, "patch_size": 14},
+}
 _OWN: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]]},
     "mamba2": {"num_heads": 8, "n_groups": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1},
     "zaya": {"num_experts_per_tok": 1},
+    "gemma4_text": {"vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8},
+    "gemma3n_text": {
+        **{"vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0},
+        **{"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "laurel_rank": 4},
+        **{"activation_sparsity_pattern": [0.0, 0.0, 0.0]},
+    },
+    "zamba2": {"layer_types": ["mamba", "hybrid", "mamba"], "mamba_headdim": 8, "n_mamba_heads": 8},
+    "falcon_h1": {"mamba_d_ssm": 64},
 }
 
 ARCHITECTURES: tuple[str, ...] = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
@@ -46,17 +58,9 @@ def tiny_of(architecture: str) -> Any:
     ValueError
         These options do not make a small model of it.
     """
-    config_class = getattr(hf, CONFIG_MAPPING_NAMES[architecture])
-    known = {*inspect.signature(config_class.__init__).parameters, *getattr(config_class, "__dataclass_fields__", ())}
-    if "vocab_size" not in known:
-        raise ValueError("its text model is inside another one")
-    options = {name: value for name, value in _GENERAL.items() if name in known}
-    if "kv_lora_rank" in known:  # latent attention has as many keys as queries, and its own head widths
-        options = {**options, "num_key_value_heads": _HEADS}
-        options.pop("head_dim", None)
     torch.manual_seed(0)
     try:
-        config = config_class(**{**options, **_OWN.get(architecture, {})})
+        config = _config(architecture)
         with torch.device("meta"):
             size = sum(parameter.numel() for parameter in hf.AutoModelForCausalLM.from_config(config).parameters())
         if size > MOST_PARAMETERS:
@@ -67,3 +71,23 @@ def tiny_of(architecture: str) -> Any:
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
     return model
+
+
+def _config(architecture: str) -> Any:
+    config_class = getattr(hf, CONFIG_MAPPING_NAMES[architecture])
+    options = _options(config_class)
+    parts = getattr(config_class, "sub_configs", {})
+    if "text_config" in parts:  # a model that also sees or hears: its text model is a part of it
+        options["text_config"] = _options(parts["text_config"])
+        options |= {name: _TOWER for name in parts if name in ("vision_config", "audio_config")}
+    return config_class(**{**options, **_OWN.get(architecture, {})})
+
+
+def _options(config_class: Any) -> dict[str, Any]:
+    """What of the general options a configuration has."""
+    known = {*inspect.signature(config_class.__init__).parameters, *getattr(config_class, "__dataclass_fields__", ())}
+    options = {name: value for name, value in _GENERAL.items() if name in known}
+    if "kv_lora_rank" in known:  # latent attention has as many keys as queries, and its own head widths
+        options["num_key_value_heads"] = _HEADS
+        options.pop("head_dim", None)
+    return options
