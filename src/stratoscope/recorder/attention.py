@@ -22,6 +22,7 @@ from stratoscope.recorder.attention_own import OwnAttention
 from stratoscope.recorder.reduce import Scratch
 
 _OBSERVABLE = ("sdpa", "eager")
+_SINKS = ("s_aux", "sinks")  # what attention functions call a learned sink
 _LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention"
 
 
@@ -113,6 +114,7 @@ class AttentionObserver:
             Bool [B, T] on the model's device: which tokens are real rather than padding.
         """
         self._reset(valid.bool())
+        self._checks.forget()
         self._next_forward(valid)
 
     def extend(self, valid: Tensor) -> None:
@@ -223,10 +225,10 @@ class AttentionObserver:
         mask = given.get("attention_mask")
         if mask is not None and (mask.ndim != 4 or not (mask.dtype == torch.bool or mask.is_floating_point())):
             self._refuse(f"an attention mask of shape {tuple(mask.shape)} and {mask.dtype}")
-        sink = given.get("s_aux") is not None
+        sink = any(given.get(name) is not None for name in _SINKS)
         output, weights = answer[0].transpose(1, 2), answer[1]
         if weights is not None:
-            self._add(layer, GivenWeights(weights, mask, sink, given["value"], output))
+            self._add(layer, GivenWeights(weights, mask, sink, given["key"], given["value"], output))
             return
         if sink:
             self._refuse("sdpa ignores this model's learned attention sinks")

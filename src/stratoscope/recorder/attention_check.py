@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from stratoscope.recorder.attention_rows import AttentionRows, Mask, float32_uni
 from stratoscope.recorder.reduce import Scratch
 
 _ROWS = 4  # of each layer in a forward of the sample, beside each prompt's last one
+_REPORT = "Record without the group attention, and report this architecture"
 _UNIT = 2.0**-24  # unit roundoff of float32
 
 
@@ -26,7 +28,8 @@ class AttentionChecks:
 
     Outputs: in forwards 1, 2, 4, 8, … the recorded rows times the values must be what the model's attention function
     returned, in a few rows of every layer, head and prompt. This proves mask, scaling, cap, bias and the pairing of
-    heads. Elementwise |error| ≤ (4u + K·2⁻²⁴ + δ)·Σ_k A|v|, δ the error that the rounding of scores can make in A.
+    heads. In the same rows, a mask that shows later keys is wrong if not one of them is ever given anything.
+    Elementwise |error| ≤ (4u + K·2⁻²⁴ + δ)·Σ_k A|v|, δ the error that the rounding of scores can make in A.
     """
 
     def __init__(self) -> None:
@@ -34,9 +37,16 @@ class AttentionChecks:
         self._real = 0
         self._sums: dict[int, Tensor] = {}
         self._outputs: dict[int, Tensor] = {}
+        self._ahead: defaultdict[int, list[bool]] = defaultdict(list)
         self._counts = {"rows": 0, "forwards": 0, "values": 0}
         self._largest = {"row_sum": 0.0, "output": 0.0}
         self._shares = {"row_sum": 0.0, "output": 0.0}
+
+    def forget(self) -> None:
+        """Drop what was found and not settled: the batch did not come to its end."""
+        self._sums.clear()
+        self._outputs.clear()
+        self._ahead.clear()
 
     def begin(self, queries: Tensor) -> None:
         """Another forward comes, with these queries [B, Q], real where True."""
@@ -66,6 +76,9 @@ class AttentionChecks:
         for query in _sample(mask.queries):
             visible = mask.rows(query, query + 1, 0, keys)
             weights, relative = rows.probabilities(query, visible, scratch)
+            later = visible[:, :, mask.first_query + query + 1 - mask.first_key :]
+            if later.any():  # rows that are recomputed give every key that the mask shows something
+                self._ahead[layer].append(bool((weights[..., -later.shape[-1] :] * later[:, None]).any()))
             weights = weights.reshape(batch * groups, -1, keys)
             expected = torch.bmm(weights, values).view(batch, rows.heads, 1, width)
             size = torch.bmm(weights, values.abs()).view(batch, rows.heads, 1, width)
@@ -78,6 +91,14 @@ class AttentionChecks:
 
     def settle(self) -> None:
         """Raise what was found since the last time; CaptureError with layer and prompt."""
+        for layer, used in self._ahead.items():
+            if not any(used):
+                raise CaptureError(
+                    "the mask that was seen shows later tokens, which are given nothing",
+                    where=f"layer {layer}",
+                    fix=_REPORT,
+                )
+        self._ahead.clear()
         for kept, name, what in (
             (self._sums, "row_sum", "rows of attention weights that do not sum to 1"),
             (self._outputs, "output", "attention weights that do not give the model's own attention output"),
@@ -90,7 +111,7 @@ class AttentionChecks:
                         raise CaptureError(
                             f"{what}: off by {error:.2g}, {ratio:.2g} times what rounding can do",
                             where=f"layer {layer}, prompt {prompt} of the batch",
-                            fix="Record without the group attention, and report this architecture",
+                            fix=_REPORT,
                         )
                     self._largest[name] = max(self._largest[name], error)
                     shares[name] = max(shares[name], ratio)

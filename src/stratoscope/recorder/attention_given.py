@@ -50,24 +50,29 @@ class GivenScores:
 
 @dataclass(frozen=True)
 class GivenWeights:
-    """Weights [B, H, Q, K] of a model that computes them, with values and output as above.
+    """Weights [B, H, Q, K] of a model that computes them, with keys, values and output as above.
 
-    `shown` is the mask [B or 1, 1, Q, K], bool or additive, or None where every key is seen.
+    `shown` is the mask [B or 1, 1, Q, K], bool or additive, or None where every key is seen; `key` is None where only
+    the model's own code knows the keys.
     """
 
     weights: Tensor
     shown: Tensor | None
     learned_sink: bool
+    key: Tensor | None
     value: Tensor
     output: Tensor
 
     def cropped(self, keys: int) -> GivenWeights:
         """Only the first keys."""
         shown = None if self.shown is None else self.shown[..., :keys]
+        key = None if self.key is None else self.key[:, :, :keys]
         value = self.value[:, :, :keys]
-        return GivenWeights(self.weights[..., :keys], shown, self.learned_sink, value, self.output)
+        return GivenWeights(self.weights[..., :keys], shown, self.learned_sink, key, value, self.output)
 
     def over(self, queries: Tensor, keys: Tensor, first_query: int, first_key: int) -> tuple[AttentionRows, Mask]:
         """Its rows and its mask."""
+        if self.shown is not None and self.shown.shape[1] > 1:
+            raise ModelError("heads that see different keys", where="attention mask", fix=WITHOUT)
         mask = Mask(queries, keys, self.shown, False, first_query, first_key)
         return WeightRows(self.weights, self.learned_sink), mask

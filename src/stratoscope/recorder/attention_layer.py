@@ -70,9 +70,9 @@ class LayerAttention:
 
     def _follow(self, given: GivenScores | GivenWeights, before: int, first_key: int) -> None:
         """Prove that the keys are those of positions `first_key` and on: one number of each, which never changes."""
-        if isinstance(given, GivenWeights):
+        if given.key is None:
             if first_key:
-                self._lost("its weights do not say which keys were dropped")
+                self._lost("weights do not say which keys were dropped")
             return
         marks = given.key[:, 0, :, -1].detach()
         known = marks[:, : before - first_key]

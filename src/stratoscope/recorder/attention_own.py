@@ -14,6 +14,7 @@ from stratoscope.recorder.attention_given import GivenScores, GivenWeights
 
 _SOFTMAX = {functional.softmax, torch.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm}
+_HIDDEN = -1e30
 _FUSED = functional.scaled_dot_product_attention
 
 
@@ -72,13 +73,15 @@ class OwnAttention(TorchFunctionMode):
             return
         self._scores = None
         prompts = expected[0]
-        hidden = torch.finfo(weights.dtype).min / 2  # the model may have widened the dtype for the softmax
+        # a mask that was added may have been scaled since; that of float16 may have been widened for the softmax
+        hidden = torch.finfo(torch.float16).min / 2 if weights.dtype == torch.float16 else _HIDDEN
         shown = scores.reshape(prompts, -1, *scores.shape[-2:])[:, :1] > hidden
         self._receive(
             GivenWeights(
                 weights=weights.reshape(prompts, -1, *weights.shape[-2:]),
                 shown=shown,
                 learned_sink=False,
+                key=None,
                 value=value.reshape(prompts, -1, *value.shape[-2:]),
                 output=answer.reshape(prompts, -1, *answer.shape[-2:]),
             )
