@@ -42,8 +42,9 @@ class LayerAttention:
         self._follow(given, before, first_key)
         rows, mask = given.over(valid[:, before:], valid[:, first_key:], before, first_key)
         self._sums.extend(valid)
-        sums = self._sums.add(rows, mask, scratch)
+        found = self._sums.add(rows, mask, scratch)
         if isinstance(rows, WeightRows):
+            sums = torch.cat([chunk.total for chunk in found], -1)
             checks.row_sums(self._layer, sums, mask, rows.dtype, rows.learned_sink)
         if checks.sampled:
             checks.output(self._layer, rows, mask, given.value, given.output, scratch)
