@@ -36,7 +36,9 @@ class LayerAttention:
         before, self._valid = self._valid.shape[1], valid
         total = valid.shape[1]
         keys = given.value.shape[2]
-        if keys > total:
+        if keys > total:  # a cache of fixed size
+            if given.reaches(total, valid[:, before:]):
+                self._lost("there are more than tokens")
             given, keys = given.cropped(total), total
         first_key = total - keys  # a cache with a window drops the oldest keys
         self._follow(given, before, first_key)
