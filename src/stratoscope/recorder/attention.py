@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NoReturn
@@ -17,22 +17,20 @@ from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.recorder.attention_check import AttentionChecks
 from stratoscope.recorder.attention_given import WITHOUT, GivenScores, GivenWeights
+from stratoscope.recorder.attention_interface import OBSERVABLE, InterfaceAttention
 from stratoscope.recorder.attention_layer import LayerAttention, head_factors
 from stratoscope.recorder.attention_own import OwnAttention
 from stratoscope.recorder.reduce import Scratch
 
-_OBSERVABLE = ("sdpa", "eager")
-_SINKS = ("s_aux", "sinks")  # what attention functions call a learned sink
 _LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention"
 
 
 class AttentionObserver:
     """While open, reduces the attention of every layer of a model to the `attn_*` quantities.
 
-    The model keeps its own attention function; what that function was given is reduced once it has answered. The
-    function is looked up by the model in transformers' `AttentionInterface`, and there a wrapper stands in for it as
-    long as the observer is open. Models with attention in their own code are observed where that code calls softmax or
-    torch's fused attention. Calls by other models pass through. Open one observer at a time.
+    The model keeps its own attention function; what that function was given is reduced once it has answered: see
+    `attention_interface`. Models with attention in their own code are observed where that code calls softmax or torch's
+    fused attention: see `attention_own`. Calls by other models pass through. Open one observer at a time.
 
     Parameters
     ----------
@@ -69,12 +67,12 @@ class AttentionObserver:
         self._parents = _parents(model, self._projections)
         self._layer_of = _layers_of_modules(model, self._projections)
         self._modules = set(model.modules())
-        self._interfaces = _interfaces(self._modules)
+        self._interface = InterfaceAttention(self._modules, self._watching, self._looked_up)
         self._own = OwnAttention(self._expected, self._keep) if self._in_own_code() else None
-        if not self._interfaces and self._own is None:
+        if not self._interface and self._own is None:
             self._refuse("this architecture computes attention in its own code, and its output projections are unknown")
         implementation = model.config.get_text_config()._attn_implementation  # type: ignore[operator, union-attr]
-        if implementation not in _OBSERVABLE:
+        if implementation not in OBSERVABLE:
             self._refuse(f"attention under {implementation!r} cannot be recorded", _LOAD_OTHERWISE)
         self.source = "its own code" if self._own is not None else f"its attention function {implementation!r}"
         self.without: list[int] = []
@@ -91,9 +89,7 @@ class AttentionObserver:
 
     def __enter__(self) -> AttentionObserver:
         with ExitStack() as stack:
-            for interface in self._interfaces:
-                for name in _OBSERVABLE:
-                    self._stand_in(stack, interface, name)
+            stack.enter_context(self._interface)
             stack.enter_context(ModuleHooks(self._projections, before=self._projected, after=None))
             if self._own is not None:
                 stack.enter_context(ModuleHooks({"": self._model}, before=self._enter_model, after=self._leave_model))
@@ -194,51 +190,15 @@ class AttentionObserver:
 
     # --- what is seen -----------------------------------------------------------------------------------------------
 
-    def _stand_in(self, stack: ExitStack, interface: Any, name: str) -> None:
-        """Put a wrapper where the model looks up the attention function `name`, and take it off with the stack."""
-        local = interface._local_mapping.get(name)
-        original = interface.get(name)
+    def _watching(self, module: nn.Module) -> bool:
+        return module in self._modules and self._valid is not None
 
-        def observed(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            # "eager" is not in the interface: each model has its own, beside its attention class
-            function = original or _eager(module)
-            answer = function(module, *args, **kwargs)
-            if module in self._modules and self._valid is not None:
-                self._observe(name, module, args, kwargs, answer)
-            return answer
-
-        def restore() -> None:
-            if local is None:
-                del interface[name]
-            else:
-                interface[name] = local
-
-        interface[name] = observed
-        stack.callback(restore)
-
-    def _observe(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], answer: Any
-    ) -> None:
-        given = dict(zip(("query", "key", "value", "attention_mask"), args, strict=False)) | dict(kwargs)
+    def _looked_up(self, module: nn.Module, given: GivenScores | GivenWeights) -> None:
+        """An attention of a function that the model looked up."""
         layer = self._layer_of.get(module, getattr(module, "layer_idx", None))
         if not isinstance(layer, int) or layer >= self._n_layers:
             self._refuse(f"attention in {type(module).__name__}, which is not in a numbered layer")
-        mask = given.get("attention_mask")
-        if mask is not None and (mask.ndim != 4 or not (mask.dtype == torch.bool or mask.is_floating_point())):
-            self._refuse(f"an attention mask of shape {tuple(mask.shape)} and {mask.dtype}")
-        sink = any(given.get(name) is not None for name in _SINKS)
-        output, weights = answer[0].transpose(1, 2), answer[1]
-        if weights is not None:
-            self._add(layer, GivenWeights(weights, mask, sink, given["key"], given["value"], output))
-            return
-        if sink:
-            self._refuse("sdpa ignores this model's learned attention sinks")
-        query = given["query"]
-        causal = given.get("is_causal")
-        causal = getattr(module, "is_causal", True) if causal is None else causal
-        causal = bool(causal) and query.shape[2] > 1
-        scaling, bias = given.get("scaling"), given.get("position_bias")
-        self._add(layer, GivenScores(query, given["key"], given["value"], mask, causal, scaling, bias, output))
+        self._add(layer, given)
 
     def _keep(self, given: GivenScores | GivenWeights) -> None:
         """An attention of the model's own code: the layer is known when its output projection is called."""
@@ -313,20 +273,6 @@ class AttentionObserver:
 
     def _refuse(self, what: str, fix: str = WITHOUT) -> NoReturn:
         raise ModelError(what, where=self._name, fix=fix)
-
-
-def _interfaces(modules: set[nn.Module]) -> list[Any]:
-    """The attention interfaces that the code of these modules looks functions up in (nearly always just one)."""
-    homes = {type(module).__module__ for module in modules}
-    found = [getattr(sys.modules.get(home), "ALL_ATTENTION_FUNCTIONS", None) for home in sorted(homes)]
-    return list({id(interface): interface for interface in found if interface is not None}.values())
-
-
-def _eager(module: nn.Module) -> Callable[..., Any]:
-    function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    if function is None:
-        raise ModelError("its own attention function was not found", where=type(module).__name__, fix=WITHOUT)
-    return function  # type: ignore[no-any-return]
 
 
 def _parents(model: nn.Module, projections: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
