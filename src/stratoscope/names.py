@@ -18,8 +18,9 @@ DEPTH = "depth"  # the L+1 places of the residual stream: before block 0 .. afte
 HEAD = "head"
 K = "k"  # rank in a top-k record, 0 = strongest
 NEURON = "neuron"  # index of the MLP's activations (width d_ff)
+OPENER = "opener"  # one of the beginnings of an answer whose log-odds are recorded
 ROW = "row"  # one line of an imported CSV
-DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, NEURON, ROW)
+DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, NEURON, OPENER, ROW)
 
 # --- coordinates ----------------------------------------------------------------------------------------------------
 
@@ -60,6 +61,7 @@ CSV_PEAK_VALUE, CSV_WRITE_NORM = "Peak_Value", "Write_Norm"  # added when a capt
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)
+OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Quantity:
     unit, label, formula
         Unit ("1" = a pure number), the words on an axis, and the definition, for legends and documentation.
     group
-        The `--record` group that brings it ("import" for a CSV's values).
+        The `--record` group that brings it; "outcome" for what comes with `--generate` and `--openers`, "import" for a
+        CSV's values.
     signed
         Whether negative values have a meaning, so that pictures use a zero-centred diverging scale.
     log
@@ -127,6 +130,10 @@ _TABLE = (  # one row, one line
     Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, log=True),
     Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION),
     Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, log=True),
+    # outcome --------------------------------------------------------------------------------------------------------
+    Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, signed=True),
+    Quantity("refused", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of the attribute refusal_patterns, 0 = it does not; −1 = nothing was generated", OUTCOME),
+    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of the attribute refusal_patterns the generated text begins with, the first that fits; −1 = none", OUTCOME),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
 )

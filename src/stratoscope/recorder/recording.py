@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from stratoscope import names
-from stratoscope.errors import CaptureError, InputError
+from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.find import find_sites
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.checks import check_finite, check_tokens
-from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.generate import Generator, can_generate
+from stratoscope.recorder.observe import Observer, forward
+from stratoscope.recorder.outcome import opener_log_odds, refusals, tokenised_openers
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.tokens import TokenisedPrompt, encode
-from stratoscope.trace.schema import Block
+from stratoscope.recorder.settings import NO_ANSWERS, Answers
+from stratoscope.recorder.tokens import TokenisedPrompt, bos_notes, encode
+from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
 
 Progress = Callable[[str, int, int | None], None]
@@ -48,6 +52,8 @@ class Recording:
         At least one.
     record, top_k, batch_size, chat
         See `capture`.
+    answers
+        What is generated and measured of the answers.
     progress
         Called with (stage, done, total or None).
 
@@ -66,11 +72,15 @@ class Recording:
         top_k: int,
         batch_size: int,
         chat: bool,
+        answers: Answers = NO_ANSWERS,
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
         self._prompts, self._chat, self._progress = prompts, chat, progress
+        self._notes: list[dict[str, str]] = []
+        self._answers, self._openers = answers, tokenised_openers(answers.openers, self._tokenizer)
         self._lengths = self._checked_lengths()
+        self._generator = self._new_generator()
         self._plan = CapturePlan(
             record=record,
             top_k=top_k,
@@ -78,11 +88,12 @@ class Recording:
             window=_WINDOW_BATCHES * batch_size,
             chat=chat,
             dtype=loaded.identity["dtype"],
-            padding_side=self._tokenizer.padding_side,
+            padding_side="left" if answers else self._tokenizer.padding_side,  # the answers of a batch begin together
             attention=loaded.identity["attention_implementation"],
             prompts=len(prompts),
             tokens=sum(self._lengths),
             prompts_sha256=prompts_sha256(prompts),
+            **self._plan_of_answers(),
         )
         progress("proving the sites", 0, None)
         probe = self._probe()
@@ -94,7 +105,10 @@ class Recording:
             )
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
-        self._variables, self._sizes = _shapes(arrays, record)
+        if self._generator is not None:
+            proved = self._generator.prove(self._observer, batch, where=self._name)
+            self._receipt = receipts.of_generation(self._receipt, *proved)
+        self._variables, self._sizes = self._shapes(arrays)
         self._options = receipts.last_logits_only(self._model)
 
     def run(self, out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -104,7 +118,7 @@ class Recording:
             attrs=self._attributes(),
             layers=range(len(self._sites.layers)),
             sizes=self._sizes,
-            variables=self._variables,
+            variables=[*MAYBE_TOKEN_COORDS, *self._variables],
             overwrite=overwrite,
             resume=resume,
         )
@@ -124,23 +138,77 @@ class Recording:
     def _checked_lengths(self) -> list[int]:
         """Tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self._prompts))
-        lengths = [len(encode(prompt, self._tokenizer, chat=self._chat).ids) for prompt in self._prompts]
+        encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self._prompts]
+        if self._answers:
+            self._refuse_unanswerable(encoded)
+        self._notes += bos_notes(encoded, [prompt.text is not None and not self._chat for prompt in self._prompts])
+        lengths = [len(prompt.ids) for prompt in encoded]
+        follow = max([self._answers.new_tokens, *(len(opener.token_ids) - 1 for opener in self._openers)])
         context = self._loaded.identity.get("context")
-        long = [index for index, length in enumerate(lengths) if context and length > context]
+        long = [index for index, length in enumerate(lengths) if context and length + follow > context]
         if long:
             others = f" (and {len(long) - 1} more prompts are too long)" if len(long) > 1 else ""
+            more = f" and {follow} of the answer" if follow else ""
             raise CaptureError(
-                f"has {lengths[long[0]]} tokens, the model's context holds {context}{others}",
+                f"has {lengths[long[0]]} tokens{more}, the model's context holds {context}{others}",
                 where=f"prompt {self._prompts[long[0]].id}",
-                fix="Shorten it, split it, or leave it out",
+                fix="Shorten it, split it, or leave it out" + (", or ask for a shorter answer" if follow else ""),
             )
         return lengths
+
+    def _refuse_unanswerable(self, encoded: Sequence[TokenisedPrompt]) -> None:
+        for prompt, tokens in zip(self._prompts, encoded, strict=True):
+            if not tokens.answers:
+                raise InputError(
+                    "ends with an assistant's message, so no answer comes next",
+                    where=f"prompt {prompt.id}",
+                    fix="Remove that message, or record without --generate and --openers",
+                )
+
+    def _new_generator(self) -> Generator | None:
+        answers = self._answers
+        if answers and not can_generate(self._model):
+            raise ModelError("cannot generate text", where=self._name, fix="Record it without --generate and --openers")
+        if not answers.new_tokens:
+            return None
+        return Generator(
+            self._model,
+            self._tokenizer,
+            new_tokens=answers.new_tokens,
+            settings=answers.settings,
+            seed=answers.seed,
+            pad_id=self._pad_id,
+        )
+
+    def _plan_of_answers(self) -> dict[str, Any]:
+        """The fields of the plan that are about answers."""
+        plan: dict[str, Any] = {}
+        if self._openers:
+            plan["openers"] = [{"text": one.text, "token_ids": list(one.token_ids)} for one in self._openers]
+        if self._generator is not None:
+            plan |= {"generate": self._answers.new_tokens, "generation": self._generator.settings}
+            plan |= {"seed": self._answers.seed, "refusal_patterns": list(self._answers.patterns)}
+        return plan
 
     def _probe(self) -> list[TokenisedPrompt]:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
         first = range(min(self._plan.batch_size, len(self._prompts)))
         chosen = sorted(first, key=lambda index: -self._lengths[index])[:_PROBE_PROMPTS]
         return [_cut(self._encoded(index)) for index in chosen]
+
+    def _shapes(self, arrays: Mapping[str, np.ndarray]) -> tuple[list[str], dict[str, int]]:
+        """The quantities that are recorded of this model, and the lengths of their fixed dimensions."""
+        wanted = {quantity.name for quantity in names.quantities_of(list(self._plan.record))}
+        variables = [name for name in names.QUANTITIES if name in arrays and name in wanted]
+        sizes: dict[str, int] = {}
+        for name in variables:
+            sizes |= dict(zip(names.QUANTITIES[name].dims[1:], arrays[name].shape[1:], strict=True))
+        if self._openers:
+            variables.append("opener_log_odds")
+            sizes[names.OPENER] = len(self._openers)
+        if self._generator is not None:
+            variables += ["refused", "refusal_pattern"]
+        return variables, sizes
 
     def _attributes(self) -> dict[str, Any]:
         widths = {"d_model": self._sites.d_model, "d_ff": self._sites.d_ff, "n_layers": len(self._sites.layers)}
@@ -152,7 +220,7 @@ class Recording:
             "tokenizer": self._loaded.tokenizer_identity,
             "plan": self._plan.to_json(),
             "receipt": receipts.finished(self._receipt, batches=0, tokens=0, sites=self._observer.sites_per_forward),
-            "notes": [_POST_NORM_NOTE] if post_norm else [],
+            "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes],
             "software": {name: version(name) for name in _SOFTWARE},
         }
 
@@ -164,43 +232,76 @@ class Recording:
         total, size = len(self._prompts), self._plan.window
         for window in windows(total, size, writer.committed_prompts):
             writer.append(self._window(window))
+        writer.commit()
         # whatever an interrupted run committed had passed the same checks, in the same batches
         batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
         receipt = receipts.finished(
-            self._receipt, batches=batches, tokens=sum(self._lengths), sites=self._observer.sites_per_forward
+            self._receipt, batches=batches, tokens=writer.committed_tokens, sites=self._observer.sites_per_forward
         )
         writer.finish(receipt=receipt)
 
     def _window(self, window: range) -> Block:
         """Record a run of prompts in batches of similar length, and put them back into file order."""
         tokenised = [self._encoded(index) for index in window]
-        found: dict[int, dict[str, np.ndarray]] = {}
+        found: dict[int, tuple[TokenisedPrompt, dict[str, np.ndarray]]] = {}
         for chosen in alike_in_length([len(prompt.ids) for prompt in tokenised], self._plan.batch_size):
             self._progress("recording", window.start + len(found), len(self._prompts))
             found |= zip(chosen, self._per_prompt(chosen, window, tokenised), strict=True)
         self._progress("recording", window.stop, len(self._prompts))
-        return to_block([self._prompts[index] for index in window], tokenised, [found[i] for i in range(len(window))])
+        whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
+        return to_block([self._prompts[index] for index in window], whole, arrays)
 
     def _per_prompt(
         self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """One batch: its quantities, checked, prompt by prompt."""
+    ) -> Iterator[tuple[TokenisedPrompt, dict[str, np.ndarray]]]:
+        """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
         check_tokens(batch, prompts)
-        arrays, _ = self._observer.record(batch, **self._options)
-        check_finite(arrays, [self._prompts[window[index]].id for index in chosen], prompts)
-        ends = np.cumsum([len(prompt.ids) for prompt in prompts])
-        for number, prompt in enumerate(prompts):
+        whole, arrays, first = self._run(batch, prompts, window[chosen[0]])
+        check_finite(arrays, [self._prompts[window[index]].id for index in chosen], whole)
+        arrays |= self._outcome(prompts, whole, first)
+        ends = np.cumsum([len(prompt.ids) for prompt in whole])
+        for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
-            yield {name: _one_prompt(name, arrays[name], number, tokens) for name in self._variables}
+            yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self._variables}
+
+    def _run(
+        self, batch: Batch, prompts: Sequence[TokenisedPrompt], number: int
+    ) -> tuple[Sequence[TokenisedPrompt], dict[str, np.ndarray], Tensor | None]:
+        """Record a batch: prompts with their answers, quantities, and the logits of the answers' first tokens."""
+        if self._generator is not None:
+            return self._generator.record(self._observer, batch, prompts, number)
+        arrays, output = self._observer.record(batch, **self._options)
+        return prompts, arrays, output.logits[:, -1] if self._openers else None
+
+    def _outcome(
+        self, prompts: Sequence[TokenisedPrompt], whole: Sequence[TokenisedPrompt], first: Tensor | None
+    ) -> dict[str, np.ndarray]:
+        """The outcome's quantities of a batch; its further forwards are not observed."""
+        found: dict[str, np.ndarray] = {}
+        if self._generator is not None:
+            found |= refusals(whole, self._answers.patterns, self._tokenizer)
+        if first is not None and self._openers:
+            with self._observer.aside():
+                odds = opener_log_odds(self._openers, prompts, first, self._logits, self._tokenizer)
+            found["opener_log_odds"] = odds
+        return found
+
+    def _logits(self, sequences: Sequence[TokenisedPrompt], last: int) -> Tensor:
+        """Logits at the last tokens of some sequences, [sequence, last, vocabulary]."""
+        options = dict.fromkeys(self._options, last)
+        logits: Tensor = forward(self._model, self._batch(sequences), **options).logits
+        return logits[:, -last:]
+
+    @property
+    def _pad_id(self) -> int:
+        known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
+        return next(token for token in known if token is not None)
 
     def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
-        known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
-        pad_id = next(token for token in known if token is not None)
-        return make_batch(
-            prompts, pad_id=pad_id, padding_side=self._plan.padding_side, device=next(self._model.parameters()).device
-        )
+        device = next(self._model.parameters()).device
+        return make_batch(prompts, pad_id=self._pad_id, padding_side=self._plan.padding_side, device=device)
 
     def _encoded(self, index: int) -> TokenisedPrompt:
         return encode(self._prompts[index], self._tokenizer, chat=self._chat)
@@ -208,17 +309,8 @@ class Recording:
 
 def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:
     part = slice(_PROBE_TOKENS)
-    return replace(prompt, ids=prompt.ids[part], texts=prompt.texts[part], spans=prompt.spans[part])
-
-
-def _shapes(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """The quantities that this model gives, and the lengths of their fixed dimensions."""
-    wanted = {quantity.name for quantity in names.quantities_of(list(record))}
-    variables = [name for name in names.QUANTITIES if name in arrays and name in wanted]
-    sizes: dict[str, int] = {}
-    for name in variables:
-        sizes |= dict(zip(names.QUANTITIES[name].dims[1:], arrays[name].shape[1:], strict=True))
-    return variables, sizes
+    columns = {name: getattr(prompt, name)[part] for name in ("ids", "texts", "spans", "starts", "ends")}
+    return replace(prompt, **columns)
 
 
 def _one_prompt(name: str, values: np.ndarray, number: int, tokens: slice) -> np.ndarray:
