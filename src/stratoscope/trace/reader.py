@@ -15,8 +15,11 @@ from xarray.core import indexing
 
 from stratoscope import names
 from stratoscope.errors import TraceError
+from stratoscope.names import OPENER
 from stratoscope.trace import place, schema
 from stratoscope.trace.document import DAMAGED, Document, check_files, read_document
+from stratoscope.trace.labels import object_array
+from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.text import decode_texts
 
@@ -57,6 +60,9 @@ def open_trace(path: str | Path) -> xr.Dataset:
     attrs = {key: value for key, value in document.attrs.items() if key != "coordinates"}
     if document.unknown:
         attrs["unknown_arrays"] = sorted(document.unknown)
+    if "opener_log_odds" in data:
+        texts = opener_texts(attrs.get("plan"), data["opener_log_odds"].shape[1])
+        coords[OPENER] = xr.Variable((OPENER,), object_array(texts), fastpath=True)
     dataset = xr.Dataset(data, coords, attrs)
     dataset.encoding["source"] = str(document.path)
     return dataset
