@@ -147,11 +147,16 @@ class Generator:
         ------
         ModelError
             Observing changes the logits.
+        InputError
+            A setting has a value that transformers refuses.
         """
         few = min(_PROOF_TOKENS, self._config.max_new_tokens)
 
         def unobserved() -> Tensor:
-            return self._logits(batch, few, lambda step: None, lambda step, output: None)
+            try:
+                return self._logits(batch, few, lambda step: None, lambda step, output: None)
+            except (ValueError, TypeError) as error:  # what transformers looks at only now
+                raise _refused(error) from None
 
         def observed() -> Tensor:
             with observer:
@@ -281,8 +286,11 @@ def _config(settings: Mapping[str, Any], new_tokens: int, pad_id: int) -> Genera
         config.validate(strict=True)
         return _with(config, max_new_tokens=new_tokens, pad_token_id=pad_id)
     except (ValueError, TypeError) as error:
-        what = " ".join(str(error).split())
-        raise InputError(f"transformers refuses them: {what}", where="generation settings") from None
+        raise _refused(error) from None
+
+
+def _refused(error: Exception) -> InputError:
+    return InputError(f"transformers refuses them: {' '.join(str(error).split())}", where="generation settings")
 
 
 def _with(config: GenerationConfig, **changes: Any) -> GenerationConfig:

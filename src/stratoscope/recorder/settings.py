@@ -19,6 +19,8 @@ KNOWN = (
     "forced_eos_token_id", "exponential_decay_length_penalty", "remove_invalid_values", "renormalize_logits",
     "min_length", "min_new_tokens", "stop_strings", "eos_token_id",
 )  # fmt: skip
+_OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+_FRACTIONS = ("temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "encoder_repetition_penalty")
 # what a model's own generation_config.json also holds, and what does not choose tokens
 _ASIDE = ("_from_model_config", "transformers_version", "bos_token_id", "pad_token_id", "output_attentions",
           "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate")  # fmt: skip
@@ -131,7 +133,7 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        A setting is unknown, or its answers could not be recorded as one row of tokens for each prompt.
+        A setting is unknown or does nothing, or its answers could not be recorded as one row of tokens for each prompt.
     """
     kept: dict[str, Any] = {}
     for name, value in settings.items():
@@ -143,5 +145,11 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"unknown setting {name!r}", where="generation settings", fix=f"There are {', '.join(KNOWN)}"
             )
-        kept[name] = value
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        kept[name] = float(value) if name in _FRACTIONS and whole else value
+    idle = next((name for name in kept if name in _OF_SAMPLING), None)
+    if idle and not kept.get("do_sample"):
+        raise InputError(
+            f"{idle} does nothing without do_sample", where="generation settings", fix="Add do_sample: true"
+        )
     return kept
