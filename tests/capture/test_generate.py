@@ -271,7 +271,7 @@ def test_settings_that_do_nothing_are_not_refused() -> None:
 
 
 def test_values_that_transformers_refuses_are_refused(tmp_path: Path) -> None:
-    for settings in ({"do_sample": True, "temperature": -1.0}, {"do_sample": True, "top_p": 3}):
+    for settings in ({"do_sample": True, "temperature": -1.0}, {"do_sample": True, "min_p": 3.0}):
         with pytest.raises(InputError, match="generation settings: transformers refuses them"):
             run(tmp_path / "t", generation=settings)
     assert not (tmp_path / "t").exists()
