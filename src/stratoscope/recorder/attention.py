@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model.hooks import ModuleHooks
-from stratoscope.recorder.attention_sums import Mask, Scratch, reduce_scores, reduce_weights
+from stratoscope.recorder.attention_check import AttentionChecks
+from stratoscope.recorder.attention_given import WITHOUT, GivenScores, GivenWeights
+from stratoscope.recorder.attention_layer import LayerAttention, head_factors
+from stratoscope.recorder.attention_own import OwnAttention
+from stratoscope.recorder.reduce import Scratch
 
 _OBSERVABLE = ("sdpa", "eager")
-_WITHOUT = "Record without the group attention"
+_SINKS = ("s_aux", "sinks")  # what attention functions call a learned sink
+_LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention"
 
 
 class AttentionObserver:
@@ -24,7 +31,8 @@ class AttentionObserver:
 
     The model keeps its own attention function; what that function was given is reduced once it has answered. The
     function is looked up by the model in transformers' `AttentionInterface`, and there a wrapper stands in for it as
-    long as the observer is open. Calls by other models pass through. Open one observer at a time.
+    long as the observer is open. Models with attention in their own code are observed where that code calls softmax or
+    torch's fused attention. Calls by other models pass through. Open one observer at a time.
 
     Parameters
     ----------
@@ -36,28 +44,49 @@ class AttentionObserver:
         Attention's last linear map of each block, None where a block has no attention. With them `attn_value_norm` is
         recorded: ‖W_O z‖₂ of each head, z what reaches W_O of it (Kobayashi et al. 2020, summed over the keys).
 
+    Attributes
+    ----------
+    changes_implementation : str or None
+        What observing changes about how the model computes; None, as it changes nothing.
+    without : list of int
+        Layers in which the last batch showed no attention (Mamba mixers, convolutions).
+    source : str
+        Where attention was observed, in words.
+
     Raises
     ------
     ModelError
         The model's attention cannot be observed.
     """
 
+    changes_implementation: str | None = None
+
     def __init__(self, model: nn.Module, n_layers: int, out_projections: Sequence[nn.Module | None] = ()) -> None:
         self._name = type(model).__name__
-        self._modules = set(model.modules())
-        self._interfaces = _interfaces(self._modules)
-        if not self._interfaces:
-            raise ModelError("this architecture computes attention in its own code", where=self._name, fix=_WITHOUT)
-        text_config = model.config.get_text_config()  # type: ignore[operator, union-attr]
-        implementation = text_config._attn_implementation
-        if implementation not in _OBSERVABLE:
-            raise ModelError(f"attention under {implementation!r} cannot be recorded", where=self._name, fix=_WITHOUT)
+        self._model = model
         self._n_layers = n_layers
         self._projections = {str(layer): module for layer, module in enumerate(out_projections) if module is not None}
+        self._parents = _parents(model, self._projections)
+        self._layer_of = _layers_of_modules(model, self._projections)
+        self._modules = set(model.modules())
+        self._interfaces = _interfaces(self._modules)
+        self._own = OwnAttention(self._expected, self._keep) if self._in_own_code() else None
+        if not self._interfaces and self._own is None:
+            self._refuse("this architecture computes attention in its own code, and its output projections are unknown")
+        implementation = model.config.get_text_config()._attn_implementation  # type: ignore[operator, union-attr]
+        if implementation not in _OBSERVABLE:
+            self._refuse(f"attention under {implementation!r} cannot be recorded", _LOAD_OTHERWISE)
+        self.source = "its own code" if self._own is not None else f"its attention function {implementation!r}"
+        self.without: list[int] = []
         self._factors: dict[str, Tensor] = {}
-        self._layers: dict[int, dict[str, Tensor]] = {}
+        self._layers: dict[int, LayerAttention] = {}
         self._valid: Tensor | None = None
-        self._scratch = Scratch()
+        self._forwards = 0
+        self._pending: list[GivenScores | GivenWeights] = []
+        self._inside = False
+        self._queries = 0
+        self._checks = AttentionChecks()
+        self._scratch = Scratch(next(model.parameters()).device)
         self._open = ExitStack()
 
     def __enter__(self) -> AttentionObserver:
@@ -66,49 +95,103 @@ class AttentionObserver:
                 for name in _OBSERVABLE:
                     self._stand_in(stack, interface, name)
             stack.enter_context(ModuleHooks(self._projections, before=self._projected, after=None))
+            if self._own is not None:
+                stack.enter_context(ModuleHooks({"": self._model}, before=self._enter_model, after=self._leave_model))
+                stack.enter_context(self._own)
             self._open = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._valid = None
-        self._layers = {}
+        self._reset(None)
         self._open.close()
 
     def begin(self, valid: Tensor) -> None:
-        """Observe the next forward.
+        """Observe the next forward, the first of a batch.
 
         Parameters
         ----------
         valid
             Bool [B, T] on the model's device: which tokens are real rather than padding.
         """
-        self._valid = valid.bool()
-        self._layers = {}
+        self._reset(valid.bool())
+        self._checks.forget()
+        self._next_forward(valid)
+
+    def extend(self, valid: Tensor) -> None:
+        """Observe a further forward over the same prompts, of new tokens with the earlier ones in the model's cache.
+
+        Parameters
+        ----------
+        valid
+            Bool [B, T_new]: which of the new tokens are real; those of a prompt that has ended are not.
+
+        Raises
+        ------
+        CaptureError
+            Nothing was begun, or the prompts are not those of `begin`.
+        """
+        if self._valid is None or len(valid) != len(self._valid):
+            raise CaptureError(f"{len(valid)} prompts go on that were not begun", fix="Call begin(valid) first")
+        self._valid = torch.cat((self._valid, valid.bool().to(self._valid.device)), 1)
+        self._next_forward(valid)
 
     def take(self) -> dict[str, list[Tensor]]:
-        """What the forward since `begin` showed.
+        """What the forwards since `begin` showed.
 
         Returns
         -------
         dict
-            Name to one float32 tensor [B, T, H] per layer; NaN where a quantity is not defined, at padding, and in
-            layers without attention. `attn_null` is there only for models with a learned sink.
+            Name to one float32 tensor [B, T, H] per layer, T the tokens of all forwards and H the largest number of
+            heads; NaN where a quantity is not defined, at padding, and in layers without attention (`without`).
+            `attn_null` is there only for models with a learned sink.
 
         Raises
         ------
         ModelError
-            The model did not use the attention function it looked up.
+            No attention was seen, or a layer like others that have attention showed none.
+        CaptureError
+            Rows of weights do not sum to 1, weights do not give the model's output, or a layer missed a forward.
         """
-        layers, self._layers, valid, self._valid = self._layers, {}, self._valid, None
+        layers, valid, forwards = self._layers, self._valid, self._forwards
+        self._reset(None)
         if not layers or valid is None:
-            raise ModelError("no layer used the attention interface", where=self._name, fix=_WITHOUT)
-        names = {name for values in layers.values() for name in values}
-        some = next(iter(layers.values()))
-        missing = torch.full_like(next(iter(some.values())), torch.nan)
-        return {
-            name: [layers.get(layer, {}).get(name, missing) for layer in range(self._n_layers)]
-            for name in sorted(names)
-        }
+            self._refuse("no layer showed attention: it has none, or computes it where it cannot be observed")
+        self._checks.settle()
+        for number, layer in layers.items():
+            if layer.forwards != forwards:
+                seen = f"attention seen in {layer.forwards} of {forwards} forwards"
+                raise CaptureError(seen, where=f"layer {number}", fix=WITHOUT)
+        self.without = self._without(layers)
+        heads = max(layer.heads for layer in layers.values())
+        results = {number: layer.result() for number, layer in layers.items()}
+        names = sorted({name for values in results.values() for name in values})
+        missing = torch.full((*valid.shape, heads), torch.nan, device=valid.device)
+
+        def of(layer: int, name: str) -> Tensor:
+            values = results.get(layer, {}).get(name, missing).to(valid.device)
+            return functional.pad(values, (0, heads - values.shape[-1]), value=torch.nan)
+
+        return {name: [of(layer, name) for layer in range(self._n_layers)] for name in names}
+
+    @property
+    def checked(self) -> Mapping[str, Any]:
+        """What was compared so far, with the largest errors and the share of their limits that they reached.
+
+        `row_sums` counts rows of weights that the model computed itself, `outputs` what was compared in the sample of
+        forwards 1, 2, 4, 8, …: see `recorder.attention_check`.
+        """
+        return {"source": self.source, "layers_without": list(self.without), **self._checks.summary()}
+
+    @property
+    def limits(self) -> list[str]:
+        """Sentences that name what is missing."""
+        if not self.without:
+            return []
+        kinds = sorted({type(self._parents[str(n)]).__name__ for n in self.without if str(n) in self._parents})
+        layers = ", ".join(f"L{number}" for number in self.without)
+        return [f"{layers} compute no attention{f' ({chr(44).join(kinds)})' * bool(kinds)}: attn_* is missing there"]
+
+    # --- what is seen -----------------------------------------------------------------------------------------------
 
     def _stand_in(self, stack: ExitStack, interface: Any, name: str) -> None:
         """Put a wrapper where the model looks up the attention function `name`, and take it off with the stack."""
@@ -120,7 +203,7 @@ class AttentionObserver:
             function = original or _eager(module)
             answer = function(module, *args, **kwargs)
             if module in self._modules and self._valid is not None:
-                self._observe(name, module, args, kwargs, answer[1])
+                self._observe(name, module, args, kwargs, answer)
             return answer
 
         def restore() -> None:
@@ -133,55 +216,102 @@ class AttentionObserver:
         stack.callback(restore)
 
     def _observe(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], weights: Tensor | None
+        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], answer: Any
     ) -> None:
         given = dict(zip(("query", "key", "value", "attention_mask"), args, strict=False)) | dict(kwargs)
-        query, key = given["query"], given["key"]
-        layer = getattr(module, "layer_idx", None)
-        if not isinstance(layer, int) or layer in self._layers or layer >= self._n_layers:
-            raise ModelError(
-                f"attention of layer {layer} came twice or without a number", where=self._name, fix=_WITHOUT
-            )
-        assert self._valid is not None
-        if query.shape[2] != key.shape[2] or tuple(self._valid.shape) != (query.shape[0], query.shape[2]):
-            raise CaptureError(
-                f"attention of {query.shape[2]} queries over {key.shape[2]} keys is not one whole prompt",
-                where=f"layer {layer}",
-                fix="Run the model without a cache",
-            )
-        mask = self._mask(name, module, given)
-        sink = given.get("s_aux") is not None
-        if weights is not None:
-            found = reduce_weights(weights, mask, sink, self._scratch)
-        elif sink:
-            raise ModelError("sdpa ignores this model's learned attention sinks", where=self._name, fix=_WITHOUT)
-        else:
-            scaling = given.get("scaling")
-            scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-            found = reduce_scores(query, key, mask, float(scaling), given.get("position_bias"), self._scratch)
-        self._layers[layer] = found
-
-    def _mask(self, name: str, module: nn.Module, given: Mapping[str, Any]) -> Mask:
-        assert self._valid is not None
+        layer = self._layer_of.get(module, getattr(module, "layer_idx", None))
+        if not isinstance(layer, int) or layer >= self._n_layers:
+            self._refuse(f"attention in {type(module).__name__}, which is not in a numbered layer")
         mask = given.get("attention_mask")
-        if mask is not None and (mask.ndim != 4 or mask.shape[1] != 1):
-            raise ModelError(f"an attention mask of shape {tuple(mask.shape)}", where=self._name, fix=_WITHOUT)
+        if mask is not None and (mask.ndim != 4 or not (mask.dtype == torch.bool or mask.is_floating_point())):
+            self._refuse(f"an attention mask of shape {tuple(mask.shape)} and {mask.dtype}")
+        sink = any(given.get(name) is not None for name in _SINKS)
+        output, weights = answer[0].transpose(1, 2), answer[1]
+        if weights is not None:
+            self._add(layer, GivenWeights(weights, mask, sink, given["key"], given["value"], output))
+            return
+        if sink:
+            self._refuse("sdpa ignores this model's learned attention sinks")
+        query = given["query"]
         causal = given.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
-        return Mask(self._valid, mask, causal=bool(causal) and name == "sdpa")  # eager adds the mask and nothing else
+        causal = bool(causal) and query.shape[2] > 1
+        scaling, bias = given.get("scaling"), given.get("position_bias")
+        self._add(layer, GivenScores(query, given["key"], given["value"], mask, causal, scaling, bias, output))
+
+    def _keep(self, given: GivenScores | GivenWeights) -> None:
+        """An attention of the model's own code: the layer is known when its output projection is called."""
+        self._pending.append(given)
 
     def _projected(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """‖W_O z‖₂ per head from the projection's input [.., heads·D], as ‖R z‖₂ with W_O = QR of each head."""
-        found = self._layers.get(int(name))
-        if found is None or self._valid is None:
+        """Attention's output projection of layer `name` is called."""
+        if self._valid is None:
             return
-        batch, length, heads = next(iter(found.values())).shape
-        if name not in self._factors:
-            self._factors[name] = _head_factors(self._projections[name], heads)
-        flow = args[0] if args else next(iter(kwargs.values()))
-        flow = flow.detach().float().reshape(batch * length, heads, -1).transpose(0, 1)
-        norms = torch.linalg.vector_norm(flow @ self._factors[name], dim=-1)
-        found["attn_value_norm"] = norms.T.reshape(batch, length, heads).masked_fill(~self._valid[..., None], torch.nan)
+        pending, self._pending = self._pending, []
+        if len(pending) > 1:
+            self._refuse(f"{len(pending)} attentions in layer {name}")
+        if pending:
+            self._add(int(name), pending[0])
+        layer = self._layers.get(int(name))
+        if layer is not None:
+            if name not in self._factors:
+                self._factors[name] = head_factors(self._projections[name], layer.heads)
+            layer.add_flow(args[0] if args else next(iter(kwargs.values())), self._factors[name])
+
+    def _add(self, number: int, given: GivenScores | GivenWeights) -> None:
+        assert self._valid is not None
+        valid = self._valid.to(given.output.device)
+        if number not in self._layers:
+            heads = given.output.shape[1]
+            self._layers[number] = LayerAttention(number, valid, heads)
+        layer = self._layers[number]
+        if layer.forwards == self._forwards:
+            self._refuse(f"attention of layer {number} came twice in one forward")
+        if (given.output.shape[0], given.output.shape[2]) != (len(valid), self._queries):
+            raise CaptureError(
+                f"attention of {given.output.shape[2]} queries, where {self._queries} were announced",
+                where=f"layer {number}",
+                fix="Announce every forward with begin or extend",
+            )
+        layer.add(given, valid, self._checks, self._scratch)
+
+    # --- state ------------------------------------------------------------------------------------------------------
+
+    def _reset(self, valid: Tensor | None) -> None:
+        self._valid, self._layers, self._pending = valid, {}, []
+        self._forwards, self._inside = 0, False
+
+    def _next_forward(self, valid: Tensor) -> None:
+        self._forwards += 1
+        self._queries = valid.shape[1]
+        self._checks.begin(valid)
+
+    def _expected(self) -> tuple[int, int] | None:
+        """Prompts and queries of the present forward, None outside of one."""
+        return (len(self._valid), self._queries) if self._valid is not None and self._inside else None
+
+    def _enter_model(self, name: str, args: Any, kwargs: Any) -> None:
+        self._inside = True
+
+    def _leave_model(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
+        self._inside = False
+
+    def _without(self, layers: Mapping[int, Any]) -> list[int]:
+        """Layers without attention; ModelError if one is of the same kind as others that have it."""
+        kinds = {type(self._parents[str(number)]) for number in layers if str(number) in self._parents}
+        missing = [number for number in range(self._n_layers) if number not in layers]
+        for number in missing:
+            if type(self._parents.get(str(number))) in kinds:
+                self._refuse(f"attention of layer {number} was not seen, unlike that of the other layers")
+        return missing
+
+    def _in_own_code(self) -> bool:
+        """Whether the code of some attention does not look functions up."""
+        homes = (sys.modules.get(type(parent).__module__) for parent in self._parents.values())
+        return not all(hasattr(home, "ALL_ATTENTION_FUNCTIONS") for home in homes)
+
+    def _refuse(self, what: str, fix: str = WITHOUT) -> NoReturn:
+        raise ModelError(what, where=self._name, fix=fix)
 
 
 def _interfaces(modules: set[nn.Module]) -> list[Any]:
@@ -194,17 +324,23 @@ def _interfaces(modules: set[nn.Module]) -> list[Any]:
 def _eager(module: nn.Module) -> Callable[..., Any]:
     function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if function is None:
-        raise ModelError("its own attention function was not found", where=type(module).__name__, fix=_WITHOUT)
+        raise ModelError("its own attention function was not found", where=type(module).__name__, fix=WITHOUT)
     return function  # type: ignore[no-any-return]
 
 
-def _head_factors(projection: nn.Module, heads: int) -> Tensor:
-    """Rᵀ [H, D, min(D, d_model)] with W_O[:, head] = QR: the norm of what a head writes at a fraction of the cost."""
-    from transformers.pytorch_utils import Conv1D
+def _parents(model: nn.Module, projections: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Layer to the module that its output projection is part of."""
+    paths = {module: path for path, module in model.named_modules()}
+    return {name: model.get_submodule(paths[module].rpartition(".")[0]) for name, module in projections.items()}
 
-    weight = projection.weight
-    assert isinstance(weight, Tensor)
-    weight = weight.detach().float() if isinstance(projection, Conv1D) else weight.detach().float().T  # [H·D, d_model]
-    by_head = weight.reshape(heads, -1, weight.shape[-1])
-    factors: Tensor = torch.linalg.qr(by_head.transpose(1, 2), mode="r").R
-    return factors.transpose(1, 2).contiguous()
+
+def _layers_of_modules(model: nn.Module, projections: Mapping[str, nn.Module]) -> dict[nn.Module, int]:
+    """Layer of each module that holds the output projection of just one."""
+    paths = {module: path for path, module in model.named_modules()}
+    layers: defaultdict[nn.Module, set[int]] = defaultdict(set)
+    for name, projection in projections.items():
+        path = paths[projection]
+        while path:
+            path = path.rpartition(".")[0]
+            layers[model.get_submodule(path)].add(int(name))
+    return {module: found.pop() for module, found in layers.items() if len(found) == 1}

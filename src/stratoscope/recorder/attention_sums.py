@@ -1,141 +1,26 @@
-"""From queries and keys, or from attention weights, to what each token gets and each head does.
+"""From rows of attention weights to what each token gets and each head does.
 
 Rows are queries q, columns keys t. Everything is summed chunk by chunk of queries, so that no more than a chunk of the
-T×T weights ever exists. The token's own column and the first token's are kept apart from the others: sums with and
-without them are then sums of positive numbers, exact even where a sink takes all but 1e-7 of a row.
+T×T weights ever exists, and with a cache step by step. The token's own column and the first token's are kept apart from
+the others: sums with and without them are then sums of positive numbers, exact even where a sink takes all but 1e-7 of
+a row.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-# Scores this far below their row's maximum count as e^-70: exp of anything that is not a normal float32 number is up
-# to 100 times slower on CPUs.
-_LOWEST_SCORE = -70.0
-_HIDDEN = 1e30
-# Below this share of a row, what is left beside the first token is the rounding of that -70.
+from stratoscope.recorder.attention_rows import AttentionRows, Chunk, Mask
+from stratoscope.recorder.reduce import Scratch
+
+# Below this share of a row, what is left beside the first token is the rounding of the lowest score's e^-70.
 _SMALLEST_REST = 1e-20
-_CHUNK_ELEMENTS = {"cpu": 1 << 20}  # 4 MB, about a core's second-level cache
-_CHUNK_ELEMENTS_ELSEWHERE = 1 << 26
-_FEWEST_ROWS = 16
-
-
-class Scratch:
-    """Buffers that are used again for every chunk and layer, as fresh ones cost more than the arithmetic in them."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """An uninitialised float32 tensor; it is valid until the same name is taken again."""
-        size = torch.Size(shape).numel()
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.numel() < size or buffer.device != device:
-            buffer = self._buffers[name] = torch.empty(size, dtype=torch.float32, device=device)
-        return buffer[:size].view(shape)
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Which keys a query sees: the model's own mask, and only valid queries and keys.
-
-    Attributes
-    ----------
-    valid
-        bool [B, T]: real tokens.
-    given
-        The model's mask [B or 1, 1, T, T], bool or additive, or None.
-    causal
-        Whether no given mask means a causal one.
-    """
-
-    valid: Tensor
-    given: Tensor | None
-    causal: bool
-
-    def rows(self, start: int, stop: int, low: int, high: int) -> Tensor:
-        """Bool [B, rows, keys]: M of queries start..stop and keys low..high."""
-        visible = self.valid[:, start:stop, None] & self.valid[:, None, low:high]
-        if self.given is not None:
-            given = self.given[:, 0, start:stop, low:high]
-            visible &= given if given.dtype == torch.bool else given > torch.finfo(given.dtype).min / 2
-        elif self.causal:
-            visible &= torch.ones_like(visible[0]).tril(start - low)
-        return visible
-
-    def chunks(self, heads: int) -> Iterator[tuple[int, int, int, int]]:
-        """Runs of queries (start, stop) with the range of keys (low, high) that any of them sees."""
-        batch, length = self.valid.shape
-        elements = _CHUNK_ELEMENTS.get(self.valid.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
-        step = max(_FEWEST_ROWS, elements // (batch * heads * length))
-        for start in range(0, length, step):
-            stop = min(start + step, length)
-            low, high = 0, length
-            if self.given is not None:
-                seen = self.rows(start, stop, 0, length).any(dim=1).any(dim=0).nonzero()
-                low, high = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (start, stop)
-            elif self.causal:
-                high = stop
-            yield start, stop, min(low, start), max(high, stop)
-
-
-def reduce_scores(
-    query: Tensor, key: Tensor, mask: Mask, scaling: float, bias: Tensor | None, scratch: Scratch
-) -> dict[str, Tensor]:
-    """The attention summaries of a layer that computes softmax(scaling·QKᵀ + bias).
-
-    Parameters
-    ----------
-    query, key
-        [B, H, T, D] and [B, H or fewer, T, D], positions already applied.
-    mask
-        Which keys each query sees.
-    bias
-        Added to the scores, broadcastable to [B, H, T, T].
-    """
-    batch, heads, _, width = query.shape
-    groups = key.shape[1]
-    keys = key.float().reshape(batch * groups, -1, width)
-    sums = _Sums(mask, heads)
-    for start, stop, low, high in mask.chunks(heads):
-        rows = (query[:, :, start:stop].float() * scaling).reshape(batch * groups, -1, width)
-        scores = scratch.take("scores", (*rows.shape[:2], high - low), query.device)
-        torch.bmm(rows, keys[:, low:high].transpose(1, 2), out=scores)
-        scores = scores.view(batch, heads, stop - start, high - low)
-        if bias is not None:
-            scores += bias[:, :, start:stop, low:high]
-        if mask.given is not None and mask.given.dtype != torch.bool:
-            scores += mask.given[:, :, start:stop, low:high]
-        visible = mask.rows(start, stop, low, high)
-        scores += ((visible.float() - 1) * _HIDDEN)[:, None]  # many times faster than masked_fill_ of an expanded mask
-        scores -= scores.amax(-1, keepdim=True)
-        scores.clamp_(min=_LOWEST_SCORE)
-        weights = torch.exp(scores, out=scratch.take("weights", tuple(scores.shape), query.device))
-        sums.add(weights, scores, visible, start, low)
-    return sums.result()
-
-
-def reduce_weights(weights: Tensor, mask: Mask, learned_sink: bool, scratch: Scratch) -> dict[str, Tensor]:
-    """The same from the attention weights [B, H, T, T] themselves.
-
-    With a learned sink the rows of `weights` do not reach 1: the rest is the sink's.
-    """
-    heads = weights.shape[1]
-    sums = _Sums(mask, heads)
-    for start, stop, low, high in mask.chunks(heads):
-        part = weights[:, :, start:stop, low:high]
-        chunk = scratch.take("weights", tuple(part.shape), weights.device).copy_(part)
-        logs = scratch.take("scores", tuple(part.shape), weights.device).copy_(part)
-        logs.clamp_(min=torch.finfo(torch.float32).tiny).log_()
-        null = (1 - chunk.sum(-1)).clamp_(min=0) if learned_sink else None
-        sums.add(chunk, logs, mask.rows(start, stop, low, high), start, low, null)
-    return sums.result()
+_GROWTH = 1.5  # of the room for keys while tokens are generated, so that it is seldom copied
 
 
 class _Rows(NamedTuple):
@@ -157,42 +42,62 @@ class _Rows(NamedTuple):
     valid: Tensor
 
 
-class _Sums:
-    """Per-query results as they come, per-key sums until the end; index 1 of the sums is without the first token."""
+class AttentionSums:
+    """The attention summaries of one layer: those of queries as they come, per-key sums until the end.
 
-    def __init__(self, mask: Mask, heads: int) -> None:
-        batch, length = mask.valid.shape
-        device = mask.valid.device
-        self._valid = mask.valid
-        self._first = mask.valid.int().argmax(-1)  # position of each prompt's first real token
+    Parameters
+    ----------
+    valid
+        Bool [B, T]: which tokens of the first forward are real.
+    heads
+        Number of heads.
+    """
+
+    def __init__(self, valid: Tensor, heads: int) -> None:
+        self.heads = heads
+        self._valid = valid
+        self._first = valid.int().argmax(-1)  # position of each prompt's first real token
         self._queries: defaultdict[str, list[Tensor]] = defaultdict(list)
-        self._mass = torch.zeros(batch, heads, 2, length, device=device)  # Σ_{q≠t} A[q,t]
-        self._even = torch.zeros(batch, heads, 2, length, device=device)  # had each row spread evenly over the others
-        self._seen_by = torch.zeros(batch, 1, 2, length, device=device)  # number of other queries
+        batch, length = valid.shape
+        # one tensor, so that all grow at once; index 1 of the third axis is without the first token; along the second:
+        # Σ_{q≠t} A[q,t] of each head, the same had each row been spread evenly, and the number of other queries
+        self._keys = torch.zeros(batch, 2 * heads + 1, 2, length, device=valid.device)
 
-    def add(
-        self, weights: Tensor, logs: Tensor, visible: Tensor, start: int, low: int, null: Tensor | None = None
-    ) -> None:
-        """Add a chunk of rows.
+    def extend(self, valid: Tensor) -> None:
+        """Make room for the tokens of a further forward; `valid` is bool [B, T] of all tokens so far."""
+        room = self._keys.shape[-1]
+        if valid.shape[1] > room:
+            self._keys = functional.pad(self._keys, (0, max(valid.shape[1], int(_GROWTH * room)) - room))
+        self._valid = valid
 
-        Parameters
-        ----------
-        weights, logs
-            Weights [B, H, rows, keys], not normalised, and their logarithms; both are overwritten.
-        visible
-            Bool [B, rows, keys].
-        start, low
-            The first query and the first key.
-        null
-            Weight [B, H, rows] of a learned sink, None where the model has none.
+    def add(self, rows: AttentionRows, mask: Mask, scratch: Scratch) -> Tensor:
+        """Add the queries of one forward.
+
+        Returns
+        -------
+        Tensor
+            Sum of each row's weights over the keys that it sees, a learned sink left out, [B, H, Q].
         """
+        totals = []
+        for start, stop, low, high in mask.chunks(self.heads):
+            visible = mask.rows(start, stop, low, high)
+            chunk = rows.chunk(start, stop, low, high, visible, scratch)
+            totals.append(self._add(chunk, visible, mask.first_query + start, mask.first_key + low))
+        return torch.cat(totals, -1)
+
+    def _add(self, chunk: Chunk, visible: Tensor, start: int, low: int) -> Tensor:
+        """Add a chunk of rows from query `start` on, of keys from `low` on, both counted from the prompt's first."""
+        weights, logs, null = chunk
         rows = self._split(weights, logs, visible, start, low, null)
         self._add_queries(rows, learned_sink=null is not None)
         self._add_keys(weights, visible, rows, start, low)
+        return rows.others + rows.own + rows.first
 
     def result(self) -> dict[str, Tensor]:
         """Name to [B, T, H]; NaN where a quantity is not defined."""
-        received = (self._mass / self._even).masked_fill(self._seen_by < 0.5, torch.nan)
+        keys = self._keys[..., : self._valid.shape[1]]
+        mass, even, seen_by = keys[:, : self.heads], keys[:, self.heads : -1], keys[:, -1:]
+        received = (mass / even).masked_fill(seen_by < 0.5, torch.nan)
         positions = torch.arange(self._valid.shape[1], device=self._valid.device)
         received[:, :, 1].masked_fill_((positions == self._first[:, None])[:, None], torch.nan)
         found = {name: torch.cat(parts, -1) for name, parts in self._queries.items()}
@@ -277,12 +182,10 @@ class _Sums:
         other = visible.float()
         other.diagonal(start - low, -2, -1).zero_()
         columns = torch.cat((even, counted), 1).reshape(batch, -1, length) @ other
-        columns = columns.view(batch, heads + 1, 2, keys)
-        self._even[..., low : low + keys] += columns[:, :heads]
-        self._seen_by[..., low : low + keys] += columns[:, heads:]
-        self._mass[..., low : low + keys] += scale @ weights
+        self._keys[:, heads:, :, low : low + keys] += columns.view(batch, heads + 1, 2, keys)
+        self._keys[:, :heads, :, low : low + keys] += scale @ weights
         index = self._first[:, None, None].expand(batch, heads, 1)
-        self._mass[:, :, 0].scatter_add_(-1, index, (to_first * scale[:, :, 0]).sum(-1, keepdim=True))
+        self._keys[:, :heads, 0].scatter_add_(-1, index, (to_first * scale[:, :, 0]).sum(-1, keepdim=True))
 
 
 def _entropy(plogp: Tensor, total: Tensor, outcomes: Tensor) -> Tensor:

@@ -44,21 +44,24 @@ class Scratch:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._flat: dict[str, Tensor] = {}
+        self._flat: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
-    def get(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """An uninitialised tensor of that shape; what it held under the same name is lost."""
+    def get(
+        self, name: str, *shape: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> Tensor:
+        """An uninitialised tensor of that shape; what it held under the same name on that device is lost."""
         size = torch.Size(shape).numel()
-        flat = self._flat.get(name)
-        if flat is None or flat.numel() < size or flat.dtype != dtype:
-            flat = self._flat[name] = torch.empty(size, dtype=dtype, device=self.device)
+        key = name, device or self.device, dtype
+        flat = self._flat.get(key)
+        if flat is None or flat.numel() < size:
+            flat = self._flat[key] = torch.empty(size, dtype=dtype, device=key[1])
         return flat[:size].view(shape)
 
     def float32(self, name: str, tensor: Tensor) -> Tensor:
         """The tensor itself if it is float32, else a float32 copy in scratch."""
         if tensor.dtype == torch.float32:
             return tensor
-        return self.get(name, *tensor.shape).copy_(tensor)
+        return self.get(name, *tensor.shape, device=tensor.device).copy_(tensor)
 
 
 class Held:

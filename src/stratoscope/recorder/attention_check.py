@@ -1,0 +1,152 @@
+"""What is checked of recorded attention: that its rows sum to 1, and that it gives the output which the model got."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stratoscope.errors import CaptureError
+from stratoscope.recorder.attention_rows import AttentionRows, Mask, float32_unit
+from stratoscope.recorder.reduce import Scratch
+
+_ROWS = 4  # of each layer in a forward of the sample, beside each prompt's last one
+_REPORT = "Record without the group attention, and report this architecture"
+_UNIT = 2.0**-24  # unit roundoff of float32
+
+
+class AttentionChecks:
+    """The checks of one observer, counted over all that it records.
+
+    Row sums: every row of weights that the model computed itself must sum to 1 over the keys that its mask shows,
+    within 2 (u + K·2⁻²⁴), u the unit roundoff of the weights' dtype and K the number of keys; with a learned sink, to
+    no more than that. Rows that are recomputed from queries and keys sum to 1 by construction: nothing is learned from
+    their sums.
+
+    Outputs: in forwards 1, 2, 4, 8, … the recorded rows times the values must be what the model's attention function
+    returned, in a few rows of every layer, head and prompt. This proves mask, scaling, cap, bias and the pairing of
+    heads. In the same rows, a mask that shows later keys is wrong if not one of them is ever given anything.
+    Elementwise |error| ≤ (4u + K·2⁻²⁴ + δ)·Σ_k A|v|, δ the error that the rounding of scores can make in A.
+    """
+
+    def __init__(self) -> None:
+        self._forwards = 0
+        self._real = 0
+        self._sums: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
+        self._ahead: defaultdict[int, list[bool]] = defaultdict(list)
+        self._counts = {"rows": 0, "forwards": 0, "values": 0}
+        self._largest = {"row_sum": 0.0, "output": 0.0}
+        self._shares = {"row_sum": 0.0, "output": 0.0}
+
+    def forget(self) -> None:
+        """Drop what was found and not settled: the batch did not come to its end."""
+        self._sums.clear()
+        self._outputs.clear()
+        self._ahead.clear()
+
+    def begin(self, queries: Tensor) -> None:
+        """Another forward comes, with these queries [B, Q], real where True."""
+        self._forwards += 1
+        self._real = int(queries.sum())
+        self._counts["forwards"] += self.sampled
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the outputs of the present forward are compared."""
+        return self._forwards & (self._forwards - 1) == 0
+
+    def row_sums(self, layer: int, sums: Tensor, mask: Mask, dtype: torch.dtype, learned_sink: bool) -> None:
+        """Sums [B, H, Q] of rows over the keys that the mask shows."""
+        limit = 2 * (unit(dtype) + mask.keys.shape[1] * _UNIT)
+        error = sums - 1
+        error = (error.clamp(min=0) if learned_sink else error.abs()).where(mask.queries[:, None], 0)
+        self._keep(self._sums, layer, error, error / limit)
+        self._counts["rows"] += self._real * sums.shape[1]
+
+    def output(
+        self, layer: int, rows: AttentionRows, mask: Mask, value: Tensor, output: Tensor, scratch: Scratch
+    ) -> None:
+        """Compare a few rows with the output [B, H, Q, D] that the model's attention function gave for `value`."""
+        batch, groups, keys, width = value.shape
+        values = value.float().reshape(batch * groups, keys, width)
+        for query in _sample(mask.queries):
+            visible = mask.rows(query, query + 1, 0, keys)
+            weights, relative = rows.probabilities(query, visible, scratch)
+            later = visible[:, :, mask.first_query + query + 1 - mask.first_key :]
+            if later.any():  # rows that are recomputed give every key that the mask shows something
+                self._ahead[layer].append(bool((weights[..., -later.shape[-1] :] * later[:, None]).any()))
+            weights = weights.reshape(batch * groups, -1, keys)
+            expected = torch.bmm(weights, values).view(batch, rows.heads, 1, width)
+            size = torch.bmm(weights, values.abs()).view(batch, rows.heads, 1, width)
+            rounding = max(4 * unit(value.dtype), 4 * float32_unit()) + keys * _UNIT
+            error = (output[:, :, query : query + 1].float() - expected).abs()
+            bound = (rounding + relative) * size + torch.finfo(torch.float32).tiny
+            real = mask.queries[:, None, query : query + 1, None]
+            self._keep(self._outputs, layer, error.where(real, 0), (error / bound).where(real, 0))
+            self._counts["values"] += int(real.sum()) * rows.heads * width
+
+    def settle(self) -> None:
+        """Raise what was found since the last time; CaptureError with layer and prompt."""
+        for layer, used in self._ahead.items():
+            if not any(used):
+                raise CaptureError(
+                    "the mask that was seen shows later tokens, which are given nothing",
+                    where=f"layer {layer}",
+                    fix=_REPORT,
+                )
+        self._ahead.clear()
+        for kept, name, what in (
+            (self._sums, "row_sum", "rows of attention weights that do not sum to 1"),
+            (self._outputs, "output", "attention weights that do not give the model's own attention output"),
+        ):
+            found, shares = {layer: both.tolist() for layer, both in kept.items()}, self._shares
+            kept.clear()
+            for layer, (errors, ratios) in found.items():
+                for prompt, (error, ratio) in enumerate(zip(errors, ratios, strict=True)):
+                    if not ratio <= 1:
+                        raise CaptureError(
+                            f"{what}: off by {error:.2g}, {ratio:.2g} times what rounding can do",
+                            where=f"layer {layer}, prompt {prompt} of the batch",
+                            fix=_REPORT,
+                        )
+                    self._largest[name] = max(self._largest[name], error)
+                    shares[name] = max(shares[name], ratio)
+
+    def summary(self) -> Mapping[str, Any]:
+        """What was compared, the largest error, and how much of its limit it reached."""
+        return {
+            "row_sums": {
+                "rows": self._counts["rows"],
+                "max_error": self._largest["row_sum"],
+                "share_of_limit": self._shares["row_sum"],
+            },
+            "outputs": {
+                "forwards": self._counts["forwards"],
+                "values": self._counts["values"],
+                "max_error": self._largest["output"],
+                "share_of_limit": self._shares["output"],
+            },
+        }
+
+    @staticmethod
+    def _keep(kept: dict[int, Tensor], layer: int, error: Tensor, ratio: Tensor) -> None:
+        """Largest error and ratio of each prompt, left on the device until they are settled."""
+        both = torch.stack((error.flatten(1).amax(1), ratio.flatten(1).amax(1)))  # amax keeps NaN
+        kept[layer] = torch.maximum(kept[layer], both) if layer in kept else both
+
+
+def unit(dtype: torch.dtype) -> float:
+    """Unit roundoff of a dtype: half the distance from 1 to the next number."""
+    return torch.finfo(dtype).eps / 2
+
+
+def _sample(queries: Tensor) -> list[int]:
+    """Rows that are compared: some of the whole length, and each prompt's last one."""
+    length = queries.shape[1]
+    spread = range(length - 1, -1, -max(1, length // _ROWS))
+    last = length - 1 - queries.flip(1).int().argmax(1)
+    return sorted({*spread, *last.tolist()})

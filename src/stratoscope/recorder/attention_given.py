@@ -1,0 +1,78 @@
+"""What one attention was computed from, as the model gave it, and how it lies over the prompt's positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stratoscope.errors import ModelError
+from stratoscope.recorder.attention_rows import AttentionRows, Mask, ScoreRows, WeightRows
+
+WITHOUT = "Record without the group attention"
+
+
+@dataclass(frozen=True)
+class GivenScores:
+    """Queries [B, H, Q, D], keys and values [B, H or fewer, K, D], and the output [B, H, Q, D] made of them.
+
+    `mask` is bool or additive, `bias` is added to the scores, `scaling` None means D^-½.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    causal: bool
+    scaling: float | None
+    bias: Tensor | None
+    output: Tensor
+
+    def cropped(self, keys: int) -> GivenScores:
+        """Only the first keys: what lies behind them is empty room of a cache of fixed size."""
+        mask, bias = (None if given is None else given[..., :keys] for given in (self.mask, self.bias))
+        key, value = self.key[:, :, :keys], self.value[:, :, :keys]
+        return GivenScores(self.query, key, value, mask, self.causal, self.scaling, bias, self.output)
+
+    def over(self, queries: Tensor, keys: Tensor, first_query: int, first_key: int) -> tuple[AttentionRows, Mask]:
+        """Its rows and its mask, queries and keys being real tokens where True."""
+        shown, bias = self.mask, self.bias
+        if shown is not None and shown.shape[1] > 1:  # each head has its own bias, as in ALiBi, added to the mask
+            if shown.dtype == torch.bool or bias is not None:
+                raise ModelError("heads that see different keys", where="attention mask", fix=WITHOUT)
+            shown, bias = shown[:, :1] > torch.finfo(shown.dtype).min / 2, shown
+        scaling = self.query.shape[-1] ** -0.5 if self.scaling is None else float(self.scaling)
+        additive = shown if shown is not None and shown.dtype != torch.bool else None
+        mask = Mask(queries, keys, shown, self.causal, first_query, first_key)
+        return ScoreRows(self.query, self.key, scaling, additive, bias), mask
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """Weights [B, H, Q, K] of a model that computes them, with keys, values and output as above.
+
+    `shown` is the mask [B or 1, 1, Q, K], bool or additive, or None where every key is seen; `key` is None where only
+    the model's own code knows the keys.
+    """
+
+    weights: Tensor
+    shown: Tensor | None
+    learned_sink: bool
+    key: Tensor | None
+    value: Tensor
+    output: Tensor
+
+    def cropped(self, keys: int) -> GivenWeights:
+        """Only the first keys."""
+        shown = None if self.shown is None else self.shown[..., :keys]
+        key = None if self.key is None else self.key[:, :, :keys]
+        value = self.value[:, :, :keys]
+        return GivenWeights(self.weights[..., :keys], shown, self.learned_sink, key, value, self.output)
+
+    def over(self, queries: Tensor, keys: Tensor, first_query: int, first_key: int) -> tuple[AttentionRows, Mask]:
+        """Its rows and its mask."""
+        if self.shown is not None and self.shown.shape[1] > 1:
+            raise ModelError("heads that see different keys", where="attention mask", fix=WITHOUT)
+        mask = Mask(queries, keys, self.shown, False, first_query, first_key)
+        return WeightRows(self.weights, self.learned_sink), mask
