@@ -14,7 +14,10 @@ from tiny import ALL_FAMILIES, CONTEXT, TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture, names
 from stratoscope.errors import CaptureError, InputError, ModelError, TraceError
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL
+from stratoscope.model.find import find_sites
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL
+from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.settings import checked_settings, parse_settings
 
@@ -331,3 +334,33 @@ def test_other_tokens_than_those_it_wrote_are_an_error(tmp_path: Path, monkeypat
     monkeypatch.setattr(model, "prepare_inputs_for_generation", other)
     with pytest.raises(CaptureError, match="the tokens that passed through the model are not those"):
         run(tmp_path / "t", model=model)
+
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("family", ["Llama", "GPT2", "Gemma2", "Mistral", "BLOOM"])
+def test_attention_of_prompt_and_answer_equals_that_of_a_plain_forward(
+    tmp_path: Path, family: str, batch_size: int
+) -> None:
+    model = tiny(family)
+    eos = stopping_at_different_times(model, TEXTS)
+    trace = run(
+        tmp_path / "t", model=model, record=(ATTENTION,), batch_size=batch_size, generation={"eos_token_id": eos}
+    )
+    observer = Observer(model, find_sites(model, torch.tensor([[5, 6, 7, 8]])), (ATTENTION,), TOP_K)
+    compared = 0
+    for number in range(len(TEXTS)):
+        tokens = np.flatnonzero(trace.prompt == number)
+        ids = torch.tensor([trace.token_id.values[tokens].tolist()])
+        whole = Batch(ids, torch.ones_like(ids), None, torch.arange(ids.numel()), ())
+        with observer:
+            wanted, _ = observer.record(whole)
+        for name in (quantity.name for quantity in names.quantities_of([ATTENTION]) if quantity.name in trace):
+            found, again = trace[name].values[tokens], wanted[name]
+            assert np.array_equal(np.isnan(found), np.isnan(again)), name
+            error = np.nanmax(np.abs(found - again) / np.maximum(1, np.abs(again)))
+            assert error <= 1e-3, f"{name} differs by up to {error:.1e}"
+            compared += 1
+    assert compared >= 8 * len(TEXTS)

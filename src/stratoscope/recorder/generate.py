@@ -196,9 +196,9 @@ class Generator:
         fed, cache = 0, ""
 
         def enter(_: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            ids = kwargs["input_ids"]
-            steps[0] = batch if not fed else _step(ids, ends.real)
-            before(steps[0])
+            if fed:
+                steps[0] = _step(kwargs["input_ids"], ends.real)
+                before(steps[0])
 
         def leave(_: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
             nonlocal fed, cache
@@ -215,6 +215,7 @@ class Generator:
             ModuleHooks({"model": model}, before=enter, after=leave),
         ):
             warnings.simplefilter("ignore")
+            before(batch)
             written = model.generate(
                 input_ids=batch.input_ids,
                 attention_mask=batch.mask,
