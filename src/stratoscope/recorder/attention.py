@@ -169,7 +169,8 @@ class AttentionObserver:
 
         def of(layer: int, name: str) -> Tensor:
             values = results.get(layer, {}).get(name, missing).to(valid.device)
-            return functional.pad(values, (0, heads - values.shape[-1]), value=torch.nan)
+            narrower = heads - values.shape[-1]
+            return functional.pad(values, (0, narrower), value=torch.nan) if narrower else values
 
         return {name: [of(layer, name) for layer in range(self._n_layers)] for name in names}
 

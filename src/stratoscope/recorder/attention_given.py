@@ -29,6 +29,14 @@ class GivenScores:
     bias: Tensor | None
     output: Tensor
 
+    def reaches(self, keys: int, queries: Tensor) -> bool:
+        """Whether one of the real queries, bool [B, Q], sees more than the first keys."""
+        if self.mask is None:
+            return not self.causal or queries.shape[1] > keys
+        tail = self.mask[..., keys:]
+        shown = tail if tail.dtype == torch.bool else tail > torch.finfo(tail.dtype).min / 2
+        return bool((shown & queries[:, None, :, None]).any())
+
     def cropped(self, keys: int) -> GivenScores:
         """Only the first keys: what lies behind them is empty room of a cache of fixed size."""
         mask, bias = (None if given is None else given[..., :keys] for given in (self.mask, self.bias))
@@ -62,6 +70,10 @@ class GivenWeights:
     key: Tensor | None
     value: Tensor
     output: Tensor
+
+    def reaches(self, keys: int, queries: Tensor) -> bool:
+        """Whether one of the real queries, bool [B, Q], sees more than the first keys."""
+        return bool((self.weights[..., keys:] * queries[:, None, :, None]).any())
 
     def cropped(self, keys: int) -> GivenWeights:
         """Only the first keys."""

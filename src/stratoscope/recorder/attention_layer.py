@@ -36,14 +36,17 @@ class LayerAttention:
         before, self._valid = self._valid.shape[1], valid
         total = valid.shape[1]
         keys = given.value.shape[2]
-        if keys > total:
+        if keys > total:  # a cache of fixed size
+            if given.reaches(total, valid[:, before:]):
+                self._lost("there are more than tokens")
             given, keys = given.cropped(total), total
         first_key = total - keys  # a cache with a window drops the oldest keys
         self._follow(given, before, first_key)
         rows, mask = given.over(valid[:, before:], valid[:, first_key:], before, first_key)
         self._sums.extend(valid)
-        sums = self._sums.add(rows, mask, scratch)
+        found = self._sums.add(rows, mask, scratch)
         if isinstance(rows, WeightRows):
+            sums = torch.cat([chunk.total for chunk in found], -1)
             checks.row_sums(self._layer, sums, mask, rows.dtype, rows.learned_sink)
         if checks.sampled:
             checks.output(self._layer, rows, mask, given.value, given.output, scratch)

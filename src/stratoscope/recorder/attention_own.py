@@ -14,7 +14,8 @@ from stratoscope.recorder.attention_given import GivenScores, GivenWeights
 
 _SOFTMAX = {functional.softmax, torch.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm}
-_HIDDEN = -1e30
+# Scores below hide a key: a mask that was added may since have been divided by √D ≤ 16, and float16's minimum is small.
+_HIDDEN, _HIDDEN_FLOAT16 = -1e30, torch.finfo(torch.float16).min / 16
 _FUSED = functional.scaled_dot_product_attention
 
 
@@ -73,8 +74,7 @@ class OwnAttention(TorchFunctionMode):
             return
         self._scores = None
         prompts = expected[0]
-        # a mask that was added may have been scaled since; that of float16 may have been widened for the softmax
-        hidden = torch.finfo(torch.float16).min / 2 if weights.dtype == torch.float16 else _HIDDEN
+        hidden = _HIDDEN_FLOAT16 if weights.dtype == torch.float16 else _HIDDEN
         shown = scores.reshape(prompts, -1, *scores.shape[-2:])[:, :1] > hidden
         self._receive(
             GivenWeights(

@@ -23,7 +23,7 @@ _SMALLEST_REST = 1e-20
 _GROWTH = 1.5  # of the room for keys while tokens are generated, so that it is seldom copied
 
 
-class _Rows(NamedTuple):
+class QueryRows(NamedTuple):
     """What is known of a chunk of queries, each [B, H or 1, rows].
 
     Masses are not normalised; `others` leaves out the token itself and the first token.
@@ -40,6 +40,11 @@ class _Rows(NamedTuple):
     sees_first: Tensor
     seen: Tensor  # n_q
     valid: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Sum of each row over the keys that it sees, a learned sink left out."""
+        return self.others + self.own + self.first
 
 
 class AttentionSums:
@@ -70,28 +75,22 @@ class AttentionSums:
             self._keys = functional.pad(self._keys, (0, max(valid.shape[1], int(_GROWTH * room)) - room))
         self._valid = valid
 
-    def add(self, rows: AttentionRows, mask: Mask, scratch: Scratch) -> Tensor:
-        """Add the queries of one forward.
-
-        Returns
-        -------
-        Tensor
-            Sum of each row's weights over the keys that it sees, a learned sink left out, [B, H, Q].
-        """
-        totals = []
+    def add(self, rows: AttentionRows, mask: Mask, scratch: Scratch) -> list[QueryRows]:
+        """Add the queries of one forward; gives what is known of them, chunk by chunk."""
+        found = []
         for start, stop, low, high in mask.chunks(self.heads):
             visible = mask.rows(start, stop, low, high)
             chunk = rows.chunk(start, stop, low, high, visible, scratch)
-            totals.append(self._add(chunk, visible, mask.first_query + start, mask.first_key + low))
-        return torch.cat(totals, -1)
+            found.append(self._add(chunk, visible, mask.first_query + start, mask.first_key + low))
+        return found
 
-    def _add(self, chunk: Chunk, visible: Tensor, start: int, low: int) -> Tensor:
+    def _add(self, chunk: Chunk, visible: Tensor, start: int, low: int) -> QueryRows:
         """Add a chunk of rows from query `start` on, of keys from `low` on, both counted from the prompt's first."""
         weights, logs, null = chunk
         rows = self._split(weights, logs, visible, start, low, null)
         self._add_queries(rows, learned_sink=null is not None)
         self._add_keys(weights, visible, rows, start, low)
-        return rows.others + rows.own + rows.first
+        return rows
 
     def result(self) -> dict[str, Tensor]:
         """Name to [B, T, H]; NaN where a quantity is not defined."""
@@ -107,7 +106,7 @@ class AttentionSums:
 
     def _split(
         self, weights: Tensor, logs: Tensor, visible: Tensor, start: int, low: int, null: Tensor | None
-    ) -> _Rows:
+    ) -> QueryRows:
         """Take the token's own column and the first token's out of the weights, then sum the others."""
         batch, heads, length, keys = weights.shape
         stop = start + length
@@ -131,7 +130,7 @@ class AttentionSums:
         others, moment = weights.sum(-1), weights @ offsets
         if null is not None:
             plogp = plogp + torch.special.xlogy(null, null)
-        return _Rows(
+        return QueryRows(
             own=own,
             first=first,
             others=others,
@@ -145,7 +144,7 @@ class AttentionSums:
             valid=self._valid[:, None, start:stop],
         )
 
-    def _add_queries(self, rows: _Rows, learned_sink: bool) -> None:
+    def _add_queries(self, rows: QueryRows, learned_sink: bool) -> None:
         rest = rows.others + rows.own + rows.null
         total = rest + rows.first
         seen_rest = rows.seen - rows.sees_first.float()
@@ -164,7 +163,7 @@ class AttentionSums:
         for name, value in found.items():
             self._queries[name].append(value)
 
-    def _add_keys(self, weights: Tensor, visible: Tensor, rows: _Rows, start: int, low: int) -> None:
+    def _add_keys(self, weights: Tensor, visible: Tensor, rows: QueryRows, start: int, low: int) -> None:
         """Σ_{q≠t} A[q,t] and Σ_{q≠t} M[q,t] r_q/(n_q−1), with the first token and without it."""
         batch, heads, length, keys = weights.shape
         is_first = rows.to_first == 0
