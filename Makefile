@@ -24,7 +24,7 @@ help:
 	@echo "make demo      record a small real model and draw it, into demo/"
 	@echo "make test      lint, types and every test"
 	@echo "make lint      ruff and mypy only; make format mends what ruff can"
-	@echo "make docs      docs/cli.md and docs/quantities.md from the code"
+	@echo "make docs      the generated pages of docs/: from the code, and from recording tiny models"
 	@echo "make gallery   the pictures of docs/gallery/ from a real recording"
 	@echo "make clean     remove demo/ and caches (.venv stays)"
 
@@ -48,6 +48,7 @@ format: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python docs/generate.py
+	STRATOSCOPE_WRITE_DOCS=1 $(BIN)/pytest -q tests/capture/test_architectures.py
 
 gallery: $(DEV) chromium
 	$(BIN)/python docs/gallery/make.py

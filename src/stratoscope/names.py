@@ -17,10 +17,11 @@ LAYER = "layer"  # block numbers; an import may hold only 22-31
 DEPTH = "depth"  # the L+1 places of the residual stream: before block 0 .. after the last block
 HEAD = "head"
 K = "k"  # rank in a top-k record, 0 = strongest
-NEURON = "neuron"  # index of the MLP's activations (width d_ff)
+CHOICE = "choice"  # the experts that a token is routed to, in the router's order
+NEURON = "neuron"  # index of the MLP's activations (width d_ff); experts one after the other, then a shared expert
 OPENER = "opener"  # one of the beginnings of an answer whose log-odds are recorded
 ROW = "row"  # one line of an imported CSV
-DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, NEURON, OPENER, ROW)
+DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, CHOICE, NEURON, OPENER, ROW)
 
 # --- coordinates ----------------------------------------------------------------------------------------------------
 
@@ -55,7 +56,7 @@ CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE = (
     "Activation_Norm",
 )
 CSV_COLUMNS = (CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE)
-CSV_PEAK_VALUE, CSV_WRITE_NORM = "Peak_Value", "Write_Norm"  # added when a captured trace is exported
+CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert"  # added to an exported recording
 
 # --- record groups --------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,7 @@ class Quantity:
 
 _NORM = "L2 norm"
 _TL, _TLK, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, K), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
+_TLC = (TOKEN, LAYER, CHOICE)
 
 # fmt: off
 _TABLE = (  # one row, one line
@@ -108,16 +110,19 @@ _TABLE = (  # one row, one line
     Quantity("attn_write_ratio", _TL, "float32", "1", "attention write / residual", "‖attention write‖₂ / ‖residual it is added to‖₂", NORMS, log=True),
     Quantity("mlp_write_cos", _TL, "float32", "1", "cos(MLP write, residual)", "cosine of the MLP write with the residual it is added to; −1 erases", NORMS, signed=True),
     Quantity("attn_write_cos", _TL, "float32", "1", "cos(attention write, residual)", "cosine of the attention write with the residual it is added to; −1 erases", NORMS, signed=True),
+    Quantity("router_expert", _TLC, "int32", "index", "chosen expert", "the experts the token is routed to; −1 in a block without experts", NORMS),
+    Quantity("router_weight", _TLC, "float32", "1", "router weight", "what the output of each chosen expert is multiplied by", NORMS),
     # residual -------------------------------------------------------------------------------------------------------
     Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, log=True),
     # peaks ----------------------------------------------------------------------------------------------------------
-    Quantity("peak_neuron", _TLK, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none", PEAKS),
+    Quantity("peak_neuron", _TLK, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none; of an expert its own neuron i, and times the router weight", PEAKS),
+    Quantity("peak_expert", _TLK, "int32", "index", "expert of the peak neuron", "the expert that the neuron is of; −1 = a dense MLP or a shared expert", PEAKS),
     Quantity("peak_value", _TLK, "float32", "activation", "peak activation", "a_i of those neurons, with its sign", PEAKS, signed=True),
-    Quantity("peak_write", _TLK, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons", PEAKS, log=True),
+    Quantity("peak_write", _TLK, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons, times the router weight or the shared expert's gate", PEAKS, log=True),
     Quantity("peak_share", _TL, "float32", "1", "share of the peaks", "Σ over the k peaks of (|a_i|‖W_:,i‖)² / the same sum over all neurons", PEAKS),
     Quantity("peak_explained", _TL, "float32", "1", "output explained by the peaks", "⟨W_S a_S, W a⟩ / ‖W a‖² over the k peaks S, without bias", PEAKS, signed=True),
     # prompts --------------------------------------------------------------------------------------------------------
-    Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded", PROMPTS, signed=True),
+    Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded; of an expert over those routed to it, NaN where none is", PROMPTS, signed=True),
     Quantity("prompt_max", _PLN, "float32", "activation", "largest activation", "maximum of a_i over the same tokens", PROMPTS, signed=True),
     Quantity("prompt_min", _PLN, "float32", "activation", "smallest activation", "minimum of a_i over the same tokens", PROMPTS, signed=True),
     # attention ------------------------------------------------------------------------------------------------------
@@ -138,6 +143,8 @@ _TABLE = (  # one row, one line
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
 )
 # fmt: on
+# only models with experts or with a learned sink have these
+OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null")
 QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
 
 

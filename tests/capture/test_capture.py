@@ -152,7 +152,7 @@ def test_input_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
     refused(InputError, "unknown record group 'norm'", out, record=("norm",))
     refused(InputError, "no record group", out, record=())
     refused(InputError, "the top-k is 0", out, top_k=0)
-    refused(InputError, "the top-k is 73, but an MLP has 72 neurons", out, top_k=73)
+    refused(InputError, "the top-k is 73, but at a token 72 neurons are active", out, top_k=73)
     refused(InputError, "the batch size is 0", out, batch_size=0)
     refused(InputError, "a model object has its own dtype", out, dtype="float32")
     refused(InputError, "the model is in training mode", out, model=tiny("Llama").train())

@@ -27,12 +27,28 @@ def test_sites_are_where_the_architecture_has_them(name: str, dtype: torch.dtype
     for number, layer in enumerate(found.layers):
         block = f"{family.blocks}.{number}"
         assert (layer.block_in.layer, layer.block_in.module, layer.block_out.module) == (number, block, block)
-        assert layer.mlp_last == layer.mlp_out.module == f"{block}.{family.last}"
-        assert (layer.parallel, layer.transposed) == (family.parallel, family.transposed)
-        assert layer.post_norm == (family.mlp == "post_feedforward_layernorm")
+        assert layer.parallel == family.parallel
         assert layer.replay == BIT_EQUAL
-        assert same_output(model, layer.attn_write.module, f"{block}.{family.attention}")
-        assert same_output(model, layer.mlp_write.module, f"{block}.{family.mlp}")
+        assert same_output(model, layer.attn_write.module, path_in(model, block, family.attention))
+        if not family.mlp:
+            assert layer.mlp_write is layer.mlp_out is layer.neurons is layer.experts is None
+            continue
+        mixture = path_in(model, block, family.experts)
+        last = path_in(model, block, family.last)
+        assert (layer.experts and layer.experts.module) == mixture
+        assert (layer.neurons and layer.neurons.module) == last
+        assert layer.mlp_out.module in ({mixture, path_in(model, block, family.out)} if mixture else {last})
+        assert (layer.shared_gate is not None) == bool(mixture and family.gate)
+        assert (layer.experts.transposed if mixture else layer.transposed) == family.transposed
+        assert layer.post_norm == family.post_norm
+        assert layer.mlp_write.scale == layer.attn_write.scale == family.scale
+        assert same_output(model, layer.mlp_write.module, path_in(model, block, family.mlp))
+
+
+def path_in(model: Any, block: str, names: str) -> str | None:
+    """Path of the first of the named modules that a block has."""
+    paths = {path for path, _ in model.named_modules()}
+    return next((f"{block}.{name}" for name in names.split("|") if name and f"{block}.{name}" in paths), None)
 
 
 def same_output(model: Any, one: str, other: str) -> bool:
@@ -57,7 +73,7 @@ def test_the_weights_columns_are_the_neurons(name: str) -> None:
     weight, bias = found.mlp_weight(model, 0)
     assert weight.shape == (found.d_model, found.d_ff)
     seen: list[Any] = []
-    last = model.get_submodule(found.layers[0].mlp_last)
+    last = model.get_submodule(found.layers[0].neurons.module)
     handle = last.register_forward_hook(lambda _m, inputs, output: seen.extend((inputs[0], output)))
     with torch.no_grad():
         model(IDS)
@@ -74,20 +90,11 @@ def test_a_square_weight_is_not_taken_the_wrong_way_round() -> None:
 
 
 REFUSED = {
-    "mixture of experts (MixtralExperts)": ("MixtralConfig", {**EXPERTS, "num_local_experts": 4}),
-    "mixture of experts (Qwen3MoeExperts)": (
-        "Qwen3MoeConfig",
-        {**EXPERTS, "num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
-    ),
-    "mixture of experts (Qwen2MoeExperts)": (
-        "Qwen2MoeConfig",
-        {**EXPERTS, "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 24},
-    ),
-    "mixture of experts (GptOssExperts)": ("GptOssConfig", {**EXPERTS, "num_local_experts": 4, "head_dim": 8}),
-    "has no attention": ("MambaConfig", {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 3}),
+    "mixture of experts (Llama4TextMoe)": ("Llama4TextConfig", {**EXPERTS, "num_local_experts": 4, "head_dim": 8}),
+    "token mixer that is known": ("xLSTMConfig", {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2}),
     "post-LN": ("OPTConfig", {**_OPT, "do_layer_norm_before": False}),
     "encoder-decoder": ("T5Config", {"vocab_size": VOCAB, "d_model": 32, "num_layers": 2, "d_ff": 40, "num_heads": 4}),
-    "is not its input plus one attention write": ("GraniteConfig", {**_COMMON, "residual_multiplier": 0.22}),
+    "is not its input plus one write": ("DogeConfig", _COMMON),
 }
 
 

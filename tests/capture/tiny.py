@@ -29,13 +29,20 @@ _GPT2 = {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positi
 _GPT2 |= {"bos_token_id": 1}
 _GEMMA = {**_COMMON, "head_dim": 8}
 _OPT = {**_NO_FF, "ffn_dim": 72, "word_embed_proj_dim": 32}
+_DEEPSEEK = {
+    **_COMMON, "num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 2,
+    "moe_intermediate_size": 24, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1, "q_lora_rank": 16,
+    "kv_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Family:
     """An architecture, its options, and where its sites are: written by hand, so that the finder can be judged.
 
-    `attention`, `mlp`, `last` are the modules in a block that give the attention write, the MLP write and W a.
+    `attention`, `mlp`, `last` are the modules in a block that give the attention write, the MLP write and W a; of
+    several names, a block has one. `experts` is a mixture's fused module, `last` then the shared expert's last map,
+    `gate` what its sigmoid scales it by, and `out` gives the mixture's output before any norm.
     """
 
     config: str
@@ -46,10 +53,19 @@ class Family:
     last: str
     parallel: bool = False
     transposed: bool = False
+    experts: str = ""
+    gate: str = ""
+    out: str = ""
+    post_norm: bool = False
+    scale: float = 1.0
 
 
 _LLAMA = {"blocks": "model.layers", "attention": "self_attn", "mlp": "mlp", "last": "mlp.down_proj"}
-_POST = {**_LLAMA, "attention": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
+_POST = {
+    **_LLAMA, "attention": "post_attention_layernorm", "mlp": "post_feedforward_layernorm", "post_norm": True,
+}  # fmt: skip
+_MOE = {**_LLAMA, "last": "", "experts": "mlp.experts", "out": "mlp"}
+_EXPERTS = {**_COMMON, "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 24, "head_dim": 8}
 _NEOX = {"blocks": "gpt_neox.layers", "attention": "attention", "mlp": "mlp", "last": "mlp.dense_4h_to_h"}
 _GPT = {"blocks": "transformer.h", "attention": "attn", "mlp": "mlp"}
 _FALCON = {"blocks": "transformer.h", "attention": "self_attention", "mlp": "mlp", "last": "mlp.dense_4h_to_h"}
@@ -78,6 +94,52 @@ MORE_FAMILIES = {
     "Cohere": Family("CohereConfig", _COMMON, **_LLAMA, parallel=True),
     "OPT": Family("OPTConfig", _OPT, blocks="model.decoder.layers", attention="self_attn", mlp="fc2", last="fc2"),
     "Starcoder2": Family("Starcoder2Config", _COMMON, **{**_LLAMA, "last": "mlp.c_proj"}),
+    "GLM4": Family(
+        "Glm4Config",
+        {**_COMMON, "head_dim": 8},
+        **{**_POST, "attention": "post_self_attn_layernorm", "mlp": "post_mlp_layernorm"},
+    ),
+    "Granite": Family("GraniteConfig", {**_COMMON, "residual_multiplier": 0.22}, **_LLAMA, scale=0.22),
+    "LFM2": Family(
+        "Lfm2Config",
+        {**_COMMON, "layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8},
+        **{**_LLAMA, "attention": "conv|self_attn", "mlp": "feed_forward", "last": "feed_forward.w2"},
+    ),
+    "Mixtral": Family("MixtralConfig", {**_EXPERTS, "num_local_experts": 4}, **_MOE),
+    "Qwen3-MoE": Family("Qwen3MoeConfig", {**_EXPERTS, "mlp_only_layers": [1]}, **{**_MOE, "last": "mlp.down_proj"}),
+    "Qwen2-MoE": Family(
+        "Qwen2MoeConfig",
+        {**_EXPERTS, "shared_expert_intermediate_size": 40, "mlp_only_layers": [0]},
+        **{**_MOE, "last": "mlp.shared_expert.down_proj|mlp.down_proj", "gate": "mlp.shared_expert_gate"},
+    ),
+    "GPT-OSS": Family(
+        "GptOssConfig", {**_EXPERTS, "num_local_experts": 4, "sliding_window": 8}, **_MOE, transposed=True
+    ),
+    "DeepSeek-V3": Family(
+        "DeepseekV3Config",
+        _DEEPSEEK,
+        **{**_MOE, "last": "mlp.shared_experts.down_proj|mlp.down_proj"},
+    ),
+    "Jamba": Family(
+        "JambaConfig",
+        {**_EXPERTS, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "use_mamba_kernels": False},
+        **{
+            **_MOE,
+            "attention": "mamba|self_attn",
+            "mlp": "feed_forward",
+            "out": "feed_forward",
+            "last": "feed_forward.down_proj",
+            "experts": "feed_forward.experts",
+        },
+    ),
+    "Mamba": Family(
+        "MambaConfig",
+        {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 3, "state_size": 4},
+        blocks="backbone.layers",
+        attention="mixer",
+        mlp="",
+        last="",
+    ),
     "BLOOM": Family(
         "BloomConfig",
         {"vocab_size": VOCAB, "hidden_size": 32, "n_layer": 3, "n_head": 4},
@@ -92,14 +154,18 @@ def tiny_model(config: str, options: dict[str, Any], dtype: torch.dtype = torch.
     torch.manual_seed(0)
     settings = getattr(hf, config)(**options)
     auto = hf.AutoModelForSeq2SeqLM if settings.is_encoder_decoder else hf.AutoModelForCausalLM
-    model = auto.from_config(settings)
+    return randomised(auto.from_config(settings)).to(dtype).eval()
+
+
+def randomised(model: Any) -> Any:
+    """The model with new weights: norms and biases are random too, not ones and zeros."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             spread = 0.3 if parameter.ndim > 1 else 0.1
             centre = 1.0 if "norm" in name.lower() or ".ln_" in name else 0.0
             bias = name.endswith("bias")
             parameter.normal_(0.0 if bias or parameter.ndim > 1 else centre, spread)
-    return model.to(dtype).eval()
+    return model
 
 
 def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:

@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
+from stratoscope.model.experts import Routed, chosen
 from stratoscope.model.sites import Site
 
 Before = Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]
@@ -121,3 +123,91 @@ class SiteHooks:
     def _see(self, site: Site, tensor: Tensor) -> None:
         self.counts[site] += 1
         self._receive(site, tensor)
+
+
+class ExpertsHooks:
+    """While open, every call of a fused experts module is given to `receive` with the neurons of its experts.
+
+    Parameters
+    ----------
+    modules
+        Name to experts module (`model.experts.is_fused`).
+    receive
+        Called with the name and what the call was.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], receive: Callable[[str, Routed], None]) -> None:
+        self._modules, self._receive = modules, receive
+        self._choice: dict[str, tuple[Tensor, Tensor]] = {}
+        self._rows: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self.counts: Counter[str] = Counter()
+        self._open = ExitStack()
+
+    def __enter__(self) -> ExpertsHooks:
+        with ExitStack() as stack:
+            stack.enter_context(ModuleHooks(self._modules, before=self._before, after=self._after))
+            ungated = {name: module.act_fn for name, module in self._modules.items() if not module.has_gate}
+            stack.enter_context(ModuleHooks(ungated, before=None, after=self._activated))  # type: ignore[arg-type]
+            for name, module in self._modules.items():
+                if module.has_gate:
+                    self._watch_gate(stack, name, module)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._choice.clear()
+        self._rows.clear()
+        self._open.close()
+
+    def expect_once(self) -> None:
+        """Check that one forward called every module exactly once, and start counting anew.
+
+        Raises
+        ------
+        CaptureError
+            A module was passed by or called twice.
+        """
+        counts, self.counts = self.counts, Counter()
+        for name in self._modules:
+            if counts[name] != 1:
+                raise CaptureError(
+                    f"the model called these experts {counts[name]} times in one forward instead of once",
+                    where=name,
+                    fix="The model runs differently from when its sites were found; nothing of this batch was kept",
+                )
+
+    def _watch_gate(self, stack: ExitStack, name: str, module: Any) -> None:
+        """Put a function in front of the module's gate; it is no module, so torch has no hook for it."""
+        original, own = module._apply_gate, "_apply_gate" in vars(module)
+
+        def gate(*args: Any, **kwargs: Any) -> Any:
+            neurons = original(*args, **kwargs)
+            self._rows[name].append(neurons)
+            return neurons
+
+        def restore() -> None:
+            if own:
+                module._apply_gate = original
+            else:
+                del module._apply_gate
+
+        module._apply_gate = gate
+        stack.callback(restore)
+
+    def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        choice = chosen(args, kwargs)
+        if choice is not None:
+            self._choice[name] = choice
+        self._rows[name].clear()
+
+    def _activated(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        self._rows[name].append(output)
+
+    def _after(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        choice, rows = self._choice.pop(name, None), self._rows.pop(name, [])
+        if choice is None or sum(len(part) for part in rows) != choice[0].numel():
+            return  # counted as missed
+        self.counts[name] += 1
+        together = rows[0] if len(rows) == 1 else torch.cat(rows)
+        output = output if isinstance(output, Tensor) else output[0]
+        self._receive(name, Routed(*choice, together, output.reshape(-1, output.shape[-1])))

@@ -16,12 +16,16 @@ MIDDLE = "residual between attention and MLP"
 MLP_WRITE = "MLP write"
 NEURONS = "neurons"  # a: the input of the MLP's last linear map
 MLP_OUT = "MLP output"  # W a (+ bias): its output
+SHARED_GATE = "gate of the shared expert"
 
 RESIDUAL_AXES = ("token", "residual")
 NEURON_AXES = ("token", "neuron")
+AXES = {NEURONS: NEURON_AXES, SHARED_GATE: ("token", "gate")}  # of all other kinds RESIDUAL_AXES
 
 SEQUENTIAL_ORDER = "(x + attention) + MLP"
 ORDERS = (SEQUENTIAL_ORDER, "(attention + MLP) + x", "(x + MLP) + attention")  # all there are: addition commutes
+
+ONE_WRITE = "x + write"  # a block of a mixer alone, or of an MLP alone
 
 BIT_EQUAL, WITHIN_ROUNDING = "bit-equal", "within rounding"
 
@@ -42,6 +46,8 @@ class Site:
         Where it stands there: a position, a keyword, or None where the output is the tensor itself.
     axes
         Its axes once all leading ones are flattened: tokens are (batch, position) in row-major order.
+    scale
+        What the model multiplies the tensor by before it is used (Granite's residual multiplier).
     """
 
     layer: int
@@ -50,6 +56,7 @@ class Site:
     side: Literal["input", "output"]
     key: int | str | None
     axes: tuple[str, str]
+    scale: float = 1.0
 
     def pick(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any = None) -> Tensor:
         """The site's tensor, [rows, width], from one call of its module."""
@@ -57,10 +64,42 @@ class Site:
             tensor = output if self.key is None else output[self.key]
         else:
             tensor = kwargs[self.key] if isinstance(self.key, str) else args[self.key or 0]
-        return tensor.reshape(-1, tensor.shape[-1])  # type: ignore[no-any-return]
+        rows: Tensor = tensor.reshape(-1, tensor.shape[-1])
+        return rows if self.scale == 1 else rows * self.scale
 
     def __str__(self) -> str:
         return f"{self.kind} of layer {self.layer} ({self.side} of {self.module})"
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The routed experts of one block: a module whose weights are stacked and whose neurons no inner module passes.
+
+    Attributes
+    ----------
+    module
+        Its path; it is called with the rows, the ids and the weights of the experts they are routed to.
+    count, width, choices
+        Experts, neurons of each, and how many of them a token is routed to.
+    transposed
+        Whether `down_proj` is stored [expert, neuron, residual] (GPT-OSS) rather than [expert, residual, neuron].
+    order
+        The order of the rows in which the module computes, one of `model.experts.ROW_ORDERS`.
+    """
+
+    module: str
+    count: int
+    width: int
+    choices: int
+    transposed: bool
+    order: str
+
+    def weight(self, model: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """W of every expert, [expert, d_model, neuron], and its biases [expert, d_model] or None."""
+        module: Any = model.get_submodule(self.module)
+        weight = module.down_proj.detach()
+        bias = getattr(module, "down_proj_bias", None)
+        return (weight.transpose(1, 2) if self.transposed else weight), _detached(bias)
 
 
 @dataclass(frozen=True)
@@ -69,30 +108,44 @@ class LayerSites:
 
     Attributes
     ----------
-    block_in, block_out, attn_write, mlp_write, neurons, mlp_out
-        The sites; `mlp_write` is what reaches the residual, `mlp_out` what the last linear map of the MLP gives.
+    block_in, block_out
+        The residual stream before and after the block.
+    attn_write
+        What attention, or another token mixer, adds to the residual; None in a block without one.
+    mlp_write, mlp_out
+        What reaches the residual of the MLP, and what its last linear map (or its mixture of experts) gives; None in a
+        block without MLP.
+    neurons
+        Input of the last linear map of a dense MLP, or of a mixture's shared expert; None where there is none.
     middle
         x + attention, where the MLP's side of a sequential block reads it; None in a parallel block, whose MLP reads x.
+    experts, shared_gate
+        The routed experts of a mixture, and what its shared expert is gated by (before the sigmoid), if there is one.
+    mixer
+        Class of the module that gives the attention write, "" where there is none.
     attn_out
-        Path of attention's last linear map (`o_proj`).
+        Path of attention's last linear map (`o_proj`); None where the mixer is not attention.
     order
         The order of the two additions.
     post_norm
         Whether a norm stands between `mlp_out` and `mlp_write`.
     transposed
-        Whether the MLP's last weight is stored [in, out] (GPT-2's Conv1D) rather than [out, in].
+        Whether the dense last weight is stored [in, out] (GPT-2's Conv1D) rather than [out, in].
     replay
         How well adding the writes gave the block's output when the sites were found.
     """
 
     block_in: Site
     block_out: Site
-    attn_write: Site
-    mlp_write: Site
-    neurons: Site
-    mlp_out: Site
+    attn_write: Site | None
+    mlp_write: Site | None
+    neurons: Site | None
+    mlp_out: Site | None
     middle: Site | None
-    attn_out: str
+    experts: Experts | None
+    shared_gate: Site | None
+    mixer: str
+    attn_out: str | None
     order: str
     post_norm: bool
     transposed: bool
@@ -106,31 +159,67 @@ class LayerSites:
     @property
     def parallel(self) -> bool:
         """Whether the MLP reads the block's input rather than x + attention."""
-        return self.middle is None
-
-    @property
-    def mlp_last(self) -> str:
-        """Path of the MLP's last linear map (`down_proj`)."""
-        return self.neurons.module
+        return self.middle is None and self.mlp_write is not None
 
 
 @dataclass(frozen=True)
 class ModelSites:
-    """All sites of a model, block by block, and its widths."""
+    """All sites of a model, block by block, and its widths.
+
+    `d_ff` is the longest list of neurons of a block: of a dense MLP its width, of a mixture those of all experts one
+    after the other, then those of the shared expert. It is 0 in a model without MLPs.
+    """
 
     blocks: str
     layers: tuple[LayerSites, ...]
     d_model: int
-    d_ff: int
+    widths: tuple[int, ...]
 
     def __iter__(self) -> Iterator[Site]:
         """Every site, block by block."""
         return (site for layer in self.layers for site in layer)
 
+    @property
+    def d_ff(self) -> int:
+        """Neurons of the widest block."""
+        return max(self.widths, default=0)
+
+    @property
+    def choices(self) -> int:
+        """Most experts that a token is routed to in one block; 0 without experts."""
+        return max((layer.experts.choices for layer in self.layers if layer.experts), default=0)
+
+    @property
+    def fewest_neurons(self) -> int:
+        """Fewest neurons that are active at a token in a block that has any; 0 without any."""
+        experts = (layer.experts for layer in self.layers)
+        active = (
+            width - (e.count - e.choices) * e.width if e else width
+            for e, width in zip(experts, self.widths, strict=True)
+        )
+        return min((neurons for neurons in active if neurons), default=0)
+
+    def mlps(self) -> list[dict[str, Any]]:
+        """What the `neuron` axis of each block is, as plain JSON types: runs of equal blocks."""
+        runs: list[dict[str, Any]] = []
+        for number, (layer, width) in enumerate(zip(self.layers, self.widths, strict=True)):
+            count, each = (layer.experts.count, layer.experts.width) if layer.experts else (0, 0)
+            shape = {"experts": count, "expert_width": each, "dense_width": width - count * each}
+            if runs and {**runs[-1], "layers": []} == {"layers": [], **shape}:
+                runs[-1]["layers"].append(number)
+            else:
+                runs.append({"layers": [number], **shape})
+        return runs
+
+    def without(self, kind: str) -> list[int]:
+        """The blocks that have no site of that kind."""
+        return [number for number, layer in enumerate(self.layers) if all(site.kind != kind for site in layer)]
+
     def mlp_weight(self, model: nn.Module, layer: int) -> tuple[Tensor, Tensor | None]:
-        """Weight of a block's last MLP map as [d_model, d_ff] (column i belongs to neuron i), and its bias or None."""
+        """Weight of a block's last dense MLP map as [d_model, d_ff] (column i is neuron i's), and its bias or None."""
         sites = self.layers[layer]
-        module = model.get_submodule(sites.mlp_last)
+        assert sites.neurons is not None
+        module = model.get_submodule(sites.neurons.module)
         weight, bias = module.weight, getattr(module, "bias", None)
         assert isinstance(weight, Tensor)
         return (weight.detach().T if sites.transposed else weight.detach()), _detached(bias)

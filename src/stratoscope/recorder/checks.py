@@ -32,7 +32,12 @@ def check_tokens(batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
         )
 
 
-def check_finite(arrays: Mapping[str, np.ndarray], ids: Sequence[str], prompts: Sequence[TokenisedPrompt]) -> None:
+def check_finite(
+    arrays: Mapping[str, np.ndarray],
+    ids: Sequence[str],
+    prompts: Sequence[TokenisedPrompt],
+    undefined: Mapping[str, Sequence[int]],
+) -> None:
     """Raise CaptureError naming prompt, layer and quantity where a number is NaN or infinite and may not be.
 
     Parameters
@@ -41,6 +46,8 @@ def check_finite(arrays: Mapping[str, np.ndarray], ids: Sequence[str], prompts: 
         Name of each quantity to its values, token or prompt first, layer or depth second.
     ids, prompts
         Ids and tokens of the prompts of the batch.
+    undefined
+        Name to the layers where NaN means that the block does not have the quantity.
     """
     prompt_of = np.repeat(np.arange(len(prompts)), [len(prompt.ids) for prompt in prompts])
     for name, values in arrays.items():
@@ -51,6 +58,8 @@ def check_finite(arrays: Mapping[str, np.ndarray], ids: Sequence[str], prompts: 
         finite = torch.from_numpy(values).isfinite().numpy()
         if quantity.group == ATTENTION:
             finite |= _undefined(name, values)
+        absent = list(undefined.get(name, ()))
+        finite[:, absent] |= np.isnan(values[:, absent])
         if by_prompt:  # no word of the prompt's own: undefined as a whole
             finite |= np.isnan(values).all(axis=(1, 2), keepdims=True)
         if finite.all():

@@ -13,14 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
-from stratoscope.model.hooks import SiteHooks
+from stratoscope.model import sites as s
+from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import ATTENTION, PEAKS, PROMPT, PROMPTS, QUANTITIES
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.mixture import Mixture, MixtureAssembler
 from stratoscope.recorder.reduce import Reducer, Scratch
 from stratoscope.recorder.reduce_norms import NormReducer
 from stratoscope.recorder.reduce_peaks import PeakReducer
 from stratoscope.recorder.reduce_prompts import PromptReducer
+from stratoscope.recorder.reduce_router import RouterReducer
+
+_OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
 
 
 class Observer:
@@ -53,13 +58,20 @@ class Observer:
         for reducer in self._reducers:
             for kind in reducer.kinds:
                 self._for_kind[kind].append(reducer)
-        self._hooks = SiteHooks(model, [site for site in sites if self._for_kind[site.kind]], self._receive)
+        self._sites = sites
+        neurons = bool({NORMS, PEAKS, PROMPTS} & {*record})
+        self._mixtures = MixtureAssembler(model, sites if neurons else None, self._receive_mixture)
+        if self._mixtures and NORMS in record:
+            self._reducers.append(RouterReducer(sites, scratch))
+        self._hooks = SiteHooks(model, [site for site in sites if self._wants(site)], self._receive)
+        self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
         self._attention = _attention_observer(model, sites) if ATTENTION in record else None
         self._open = ExitStack()
-        self.sites_per_forward = len(self._hooks)
+        self.sites_per_forward = len(self._hooks) + len(self._mixtures)
 
     def __enter__(self) -> Observer:
         with ExitStack() as stack:
+            stack.enter_context(self._experts)  # first: a mixture's output may be that of its experts module
             stack.enter_context(self._hooks)
             if self._attention is not None:
                 stack.enter_context(self._attention)
@@ -107,6 +119,7 @@ class Observer:
     def take(self, batch: Batch) -> dict[str, np.ndarray]:
         """The quantities of the forward since `begin`, as `record` gives them, but for those of attention."""
         self._hooks.expect_once()
+        self._experts.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
         return {name: _by_token(name, value, batch.valid) for name, value in results.items()}
 
@@ -130,17 +143,41 @@ class Observer:
         finally:
             self.__enter__()
 
+    @property
+    def undefined(self) -> dict[str, list[int]]:
+        """Name to the layers where a quantity may be NaN by its definition: the block lacks it, or it is of experts."""
+        found = {}
+        of_experts = {n for n, width in enumerate(self._sites.widths) if width < self._sites.d_ff}
+        of_experts |= {n for n, layer in enumerate(self._sites.layers) if layer.experts}
+        for name, quantity in QUANTITIES.items():
+            if quantity.group == PROMPTS:
+                found[name] = sorted(of_experts)
+            elif name.startswith("router"):
+                found[name] = [*range(len(self._sites.layers))]
+            elif quantity.group in (NORMS, PEAKS):
+                found[name] = self._sites.without(s.ATTN_WRITE if name.startswith("attn") else s.MLP_OUT)
+        return found
+
+    def _wants(self, site: Site) -> bool:
+        return bool(self._for_kind[site.kind]) or (site.layer in self._mixtures and site.kind in _OF_MIXTURES)
+
     def _receive(self, site: Site, tensor: Tensor) -> None:
+        if site.kind in _OF_MIXTURES and site.layer in self._mixtures:
+            self._mixtures.receive(site, tensor)
+            if site.kind != s.MLP_OUT:
+                return
         for reducer in self._for_kind[site.kind]:
             reducer.receive(site, tensor)
+
+    def _receive_mixture(self, layer: int, mixture: Mixture) -> None:
+        for reducer in self._reducers:
+            reducer.receive_mixture(layer, mixture)
 
 
 def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
     """One forward without gradients and without a cache; CaptureError when it does not fit into memory."""
-    with (
-        memory_guard(batch),
-        torch.no_grad(),
-    ):  # not inference mode, whose tensors cannot tell whether they were overwritten
+    # not inference mode, whose tensors cannot tell whether they were overwritten
+    with memory_guard(batch), torch.no_grad():
         return model(**batch.inputs(), use_cache=False, **options)
 
 
@@ -165,7 +202,7 @@ def memory_guard(batch: Batch) -> Iterator[None]:
 def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:
     from stratoscope.recorder.attention import AttentionObserver
 
-    projections = [model.get_submodule(layer.attn_out) for layer in sites.layers]
+    projections = [None if layer.attn_out is None else model.get_submodule(layer.attn_out) for layer in sites.layers]
     return AttentionObserver(model, len(sites.layers), projections)
 
 

@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from stratoscope import names
-from stratoscope.errors import CaptureError, InputError, ModelError
-from stratoscope.model.find import find_sites
+from stratoscope.errors import CaptureError, InputError
+from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder import receipt as receipts
+from stratoscope.recorder.answering import Answering
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.checks import check_finite, check_tokens
-from stratoscope.recorder.generate import Generator, can_generate
-from stratoscope.recorder.observe import Observer, forward
-from stratoscope.recorder.outcome import opener_log_odds, refusals, tokenised_openers
+from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
@@ -78,9 +76,8 @@ class Recording:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
         self._prompts, self._chat, self._progress = prompts, chat, progress
         self._notes: list[dict[str, str]] = []
-        self._answers, self._openers = answers, tokenised_openers(answers.openers, self._tokenizer)
+        self._answering = Answering(answers, loaded, self._pad_id)
         self._lengths = self._checked_lengths()
-        self._generator = self._new_generator()
         self._plan = CapturePlan(
             record=record,
             top_k=top_k,
@@ -93,22 +90,20 @@ class Recording:
             prompts=len(prompts),
             tokens=sum(self._lengths),
             prompts_sha256=prompts_sha256(prompts),
-            **self._plan_of_answers(),
+            **self._answering.plan(),
         )
         progress("proving the sites", 0, None)
         probe = self._probe()
         batch = self._batch(probe)
         self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
-        if top_k > self._sites.d_ff:
-            raise InputError(
-                f"the top-k is {top_k}, but an MLP has {self._sites.d_ff} neurons", fix="Use a smaller one"
-            )
+        self._refuse_impossible(record, top_k)
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
-        if self._generator is not None:
-            proved = self._generator.prove(self._observer, batch, where=self._name)
-            self._receipt = receipts.of_generation(self._receipt, *proved)
-        self._variables, self._sizes = self._shapes(arrays)
+        self._receipt["limits"] += limits(self._sites)
+        self._receipt = self._answering.prove(self._receipt, self._observer, batch)
+        self._variables, self._sizes = _shapes(arrays, record)
+        self._variables += self._answering.variables
+        self._sizes |= self._answering.sizes
         self._options = receipts.last_logits_only(self._model)
 
     def run(self, out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -139,11 +134,10 @@ class Recording:
         """Tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self._prompts))
         encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self._prompts]
-        if self._answers:
-            self._refuse_unanswerable(encoded)
+        self._answering.refuse_unanswerable(self._prompts, encoded)
         self._notes += bos_notes(encoded, [prompt.text is not None and not self._chat for prompt in self._prompts])
         lengths = [len(prompt.ids) for prompt in encoded]
-        follow = max([self._answers.new_tokens, *(len(opener.token_ids) - 1 for opener in self._openers)])
+        follow = self._answering.follow
         context = self._loaded.identity.get("context")
         long = [index for index, length in enumerate(lengths) if context and length + follow > context]
         if long:
@@ -156,39 +150,22 @@ class Recording:
             )
         return lengths
 
-    def _refuse_unanswerable(self, encoded: Sequence[TokenisedPrompt]) -> None:
-        for prompt, tokens in zip(self._prompts, encoded, strict=True):
-            if not tokens.answers:
-                raise InputError(
-                    "ends with an assistant's message, so no answer comes next",
-                    where=f"prompt {prompt.id}",
-                    fix="Remove that message, or record without --generate and --openers",
-                )
-
-    def _new_generator(self) -> Generator | None:
-        answers = self._answers
-        if answers and not can_generate(self._model):
-            raise ModelError("cannot generate text", where=self._name, fix="Record it without --generate and --openers")
-        if not answers.new_tokens:
-            return None
-        return Generator(
-            self._model,
-            self._tokenizer,
-            new_tokens=answers.new_tokens,
-            settings=answers.settings,
-            seed=answers.seed,
-            pad_id=self._pad_id,
-        )
-
-    def _plan_of_answers(self) -> dict[str, Any]:
-        """The fields of the plan that are about answers."""
-        plan: dict[str, Any] = {}
-        if self._openers:
-            plan["openers"] = [{"text": one.text, "token_ids": list(one.token_ids)} for one in self._openers]
-        if self._generator is not None:
-            plan |= {"generate": self._answers.new_tokens, "generation": self._generator.settings}
-            plan |= {"seed": self._answers.seed, "refusal_patterns": list(self._answers.patterns)}
-        return plan
+    def _refuse_impossible(self, record: Sequence[str], top_k: int) -> None:
+        """InputError where the model has nothing of what is asked for."""
+        of_neurons = [group for group in record if group in (names.PEAKS, names.PROMPTS)]
+        if of_neurons and not self._sites.d_ff:
+            rest = [group for group in record if group not in of_neurons] or [names.NORMS, names.RESIDUAL]
+            raise InputError(
+                f"this model has no MLP, so no neurons for {' and '.join(of_neurons)}",
+                where=self._name,
+                fix=f"Use --record {','.join(rest)}",
+            )
+        if names.PEAKS in record and top_k > self._sites.fewest_neurons:
+            raise InputError(
+                f"the top-k is {top_k}, but at a token {self._sites.fewest_neurons} neurons are active in an MLP",
+                where=self._name,
+                fix="Use a smaller one",
+            )
 
     def _probe(self) -> list[TokenisedPrompt]:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
@@ -196,22 +173,10 @@ class Recording:
         chosen = sorted(first, key=lambda index: -self._lengths[index])[:_PROBE_PROMPTS]
         return [_cut(self._encoded(index)) for index in chosen]
 
-    def _shapes(self, arrays: Mapping[str, np.ndarray]) -> tuple[list[str], dict[str, int]]:
-        """The quantities that are recorded of this model, and the lengths of their fixed dimensions."""
-        wanted = {quantity.name for quantity in names.quantities_of(list(self._plan.record))}
-        variables = [name for name in names.QUANTITIES if name in arrays and name in wanted]
-        sizes: dict[str, int] = {}
-        for name in variables:
-            sizes |= dict(zip(names.QUANTITIES[name].dims[1:], arrays[name].shape[1:], strict=True))
-        if self._openers:
-            variables.append("opener_log_odds")
-            sizes[names.OPENER] = len(self._openers)
-        if self._generator is not None:
-            variables += ["refused", "refusal_pattern"]
-        return variables, sizes
-
     def _attributes(self) -> dict[str, Any]:
-        widths = {"d_model": self._sites.d_model, "d_ff": self._sites.d_ff, "n_layers": len(self._sites.layers)}
+        widths: dict[str, Any] = {"d_model": self._sites.d_model, "n_layers": len(self._sites.layers)}
+        mlps = self._sites.mlps()
+        widths |= {"d_ff": self._sites.d_ff, **({"mlps": mlps} if len(mlps) > 1 or mlps[0]["experts"] else {})}
         post_norm = any(layer.post_norm for layer in self._sites.layers)
         return {
             "source": names.REAL,
@@ -258,50 +223,23 @@ class Recording:
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
         check_tokens(batch, prompts)
-        whole, arrays, first = self._run(batch, prompts, window[chosen[0]])
-        check_finite(arrays, [self._prompts[window[index]].id for index in chosen], whole)
-        arrays |= self._outcome(prompts, whole, first)
+        whole, arrays, first = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options)
+        ids = [self._prompts[window[index]].id for index in chosen]
+        check_finite(arrays, ids, whole, self._observer.undefined)
+        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self._variables}
 
-    def _run(
-        self, batch: Batch, prompts: Sequence[TokenisedPrompt], number: int
-    ) -> tuple[Sequence[TokenisedPrompt], dict[str, np.ndarray], Tensor | None]:
-        """Record a batch: prompts with their answers, quantities, and the logits of the answers' first tokens."""
-        if self._generator is not None:
-            return self._generator.record(self._observer, batch, prompts, number)
-        arrays, output = self._observer.record(batch, **self._options)
-        return prompts, arrays, output.logits[:, -1] if self._openers else None
-
-    def _outcome(
-        self, prompts: Sequence[TokenisedPrompt], whole: Sequence[TokenisedPrompt], first: Tensor | None
-    ) -> dict[str, np.ndarray]:
-        """The outcome's quantities of a batch; its further forwards are not observed."""
-        found: dict[str, np.ndarray] = {}
-        if self._generator is not None:
-            found |= refusals(whole, self._answers.patterns, self._tokenizer)
-        if first is not None and self._openers:
-            with self._observer.aside():
-                odds = opener_log_odds(self._openers, prompts, first, self._logits, self._tokenizer)
-            found["opener_log_odds"] = odds
-        return found
-
-    def _logits(self, sequences: Sequence[TokenisedPrompt], last: int) -> Tensor:
-        """Logits at the last tokens of some sequences, [sequence, last, vocabulary]."""
-        options = dict.fromkeys(self._options, last)
-        logits: Tensor = forward(self._model, self._batch(sequences), **options).logits
-        return logits[:, -last:]
+    def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
+        device = next(self._model.parameters()).device
+        return make_batch(prompts, pad_id=self._pad_id, padding_side=self._plan.padding_side, device=device)
 
     @property
     def _pad_id(self) -> int:
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
         return next(token for token in known if token is not None)
-
-    def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
-        device = next(self._model.parameters()).device
-        return make_batch(prompts, pad_id=self._pad_id, padding_side=self._plan.padding_side, device=device)
 
     def _encoded(self, index: int) -> TokenisedPrompt:
         return encode(self._prompts[index], self._tokenizer, chat=self._chat)
@@ -311,6 +249,16 @@ def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:
     part = slice(_PROBE_TOKENS)
     columns = {name: getattr(prompt, name)[part] for name in ("ids", "texts", "spans", "starts", "ends")}
     return replace(prompt, **columns)
+
+
+def _shapes(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """The quantities that this model gives, and the lengths of their fixed dimensions."""
+    wanted = {quantity.name for quantity in names.quantities_of(list(record))}
+    variables = [name for name in names.QUANTITIES if name in arrays and name in wanted]
+    sizes: dict[str, int] = {}
+    for name in variables:
+        sizes |= dict(zip(names.QUANTITIES[name].dims[1:], arrays[name].shape[1:], strict=True))
+    return variables, sizes
 
 
 def _one_prompt(name: str, values: np.ndarray, number: int, tokens: slice) -> np.ndarray:

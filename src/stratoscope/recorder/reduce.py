@@ -11,6 +11,7 @@ from torch import Tensor
 from stratoscope.errors import CaptureError
 from stratoscope.model.sites import Site
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.mixture import Mixture
 
 _CACHE_BYTES = 2**21  # what a CPU core keeps close: longer tensors are reduced in pieces of this size
 
@@ -29,7 +30,10 @@ class Reducer(Protocol):
         """Make room for a batch."""
 
     def receive(self, site: Site, tensor: Tensor) -> None:
-        """Reduce one site's tensor, [rows, width]."""
+        """Reduce one site's tensor, [rows, width]; of a block with a mixture of experts not its neurons."""
+
+    def receive_mixture(self, layer: int, mixture: Mixture) -> None:
+        """Reduce the mixture of experts of one block."""
 
     def result(self) -> Mapping[str, Tensor]:
         """The quantities of the batch; valid until the next `begin`."""

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
 from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import NORMS
 from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.reduce import Held, Scratch, dots_into, norms_into, quotient
+from stratoscope.recorder.mixture import Mixture
+from stratoscope.recorder.reduce import Held, Scratch, dots_into, norms_into, pieces, quotient
 
-_LAYER_ROWS = ("neuron_norm", "mlp_out_norm", "attn_write_norm", "mlp_write_norm", "attn_dot", "mlp_dot", "middle")
+_ROWS_OF = {
+    s.ATTN_WRITE: ("attn_write_norm", "attn_dot"),
+    s.MLP_WRITE: ("neuron_norm", "mlp_out_norm", "mlp_write_norm", "mlp_dot", "middle"),
+}
 
 
 class NormReducer:
     """`resid_norm`, and the norm, ratio and cosine of every write with the residual it is added to.
 
     That residual is the block's input for attention and for a parallel MLP, and input + attention write, as the model
-    itself computes it, for a sequential MLP.
+    itself computes it, for a sequential MLP. What a block does not have (a mixer, an MLP) is NaN there.
     """
 
     def __init__(self, sites: ModelSites, record: Collection[str], scratch: Scratch) -> None:
         self._sites, self._record, self._scratch = sites, record, scratch
         every = {s.BLOCK_IN, s.BLOCK_OUT, s.ATTN_WRITE, s.MIDDLE, s.MLP_WRITE, s.NEURONS, s.MLP_OUT}
         self.kinds = frozenset(every if NORMS in record else {s.BLOCK_IN, s.BLOCK_OUT})
+        self._missing = {name: sites.without(kind) for kind, rows in _ROWS_OF.items() for name in rows}
         self._out: dict[str, Tensor] = {}
         self._base: Held | None = None  # the residual that the next write is added to
 
@@ -34,7 +40,9 @@ class NormReducer:
         layers = len(self._sites.layers)
         self._out = {"resid_norm": self._scratch.get("resid_norm", layers + 1, batch.rows)}
         if NORMS in self._record:
-            self._out |= {name: self._scratch.get(name, layers, batch.rows) for name in _LAYER_ROWS}
+            self._out |= {name: self._scratch.get(name, layers, batch.rows) for name in self._missing}
+            for name, missing in self._missing.items():
+                self._out[name][missing] = torch.nan
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, width]."""
@@ -59,6 +67,12 @@ class NormReducer:
             case s.MLP_WRITE:
                 self._write("mlp", layer, tensor)
 
+    def receive_mixture(self, layer: int, mixture: Mixture) -> None:
+        """Reduce the neurons of a mixture of experts."""
+        if NORMS in self._record:
+            for part in pieces(mixture.routed.flatten(1)):
+                norms_into(self._out["neuron_norm"][layer, part], mixture.neurons(part))
+
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer or depth, rows]; the residual's norms always, to show what is finite."""
         out = self._out
@@ -69,14 +83,21 @@ class NormReducer:
         for number, layer in enumerate(self._sites.layers):
             if layer.parallel:
                 out["middle"][number] = before[number]
+        if self._has("mlp_out_norm"):
+            found |= {name: out[name] for name in ("neuron_norm", "mlp_out_norm")}
         bases = {"attn": before, "mlp": out["middle"]}
-        found |= {name: out[name] for name in ("neuron_norm", "mlp_out_norm")}
         for write, base in bases.items():
+            if not self._has(f"{write}_write_norm"):
+                continue
             norm = out[f"{write}_write_norm"]
             found[f"{write}_write_norm"] = norm
             found[f"{write}_write_ratio"] = quotient(norm, base)
             found[f"{write}_write_cos"] = quotient(out[f"{write}_dot"], norm * base).clamp(-1, 1)
         return found
+
+    def _has(self, name: str) -> bool:
+        """Whether any block has it."""
+        return len(self._missing[name]) < len(self._sites.layers)
 
     def _write(self, name: str, layer: int, write: Tensor) -> None:
         assert self._base is not None

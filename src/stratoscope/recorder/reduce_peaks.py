@@ -9,6 +9,7 @@ from torch.nn.functional import embedding_bag
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.mixture import Mixture
 from stratoscope.recorder.reduce import Scratch, dots_into, norms_into, pieces, quotient
 from stratoscope.recorder.topk import largest
 
@@ -19,37 +20,69 @@ class PeakReducer:
     """The k neurons of largest |a_i|·‖W_:,i‖₂ with their signed a_i, and what share of the MLP's output they explain.
 
     `peak_share` = Σ_S (|a_i|‖W_i‖)² / Σ_all; `peak_explained` = ⟨W_S a_S, W a⟩ / ‖W a‖², where W a is the output of the
-    MLP's last linear map without its bias: a bias is nobody's activity.
+    MLP's last linear map without its bias: a bias is nobody's activity. Neurons of experts count with the weight that
+    the router gives them; a block without MLP has none (−1, NaN).
     """
 
     kinds = frozenset({s.NEURONS, s.MLP_OUT})
 
     def __init__(self, model: nn.Module, sites: ModelSites, top_k: int, scratch: Scratch) -> None:
-        self._sites, self._k, self._scratch = sites, top_k, scratch
-        weights = [sites.mlp_weight(model, layer) for layer in range(len(sites.layers))]
-        self._weights = [weight for weight, _ in weights]
-        self._biases = [bias for _, bias in weights]
-        self._column_norms = [torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32) for weight in self._weights]
+        self._k, self._scratch = top_k, scratch
+        self._layers = range(len(sites.layers))
+        self._missing = sites.without(s.MLP_OUT)
+        self._mixed = [layer.experts is not None for layer in sites.layers]
+        dense = [n for n in self._layers if not self._mixed[n] and n not in self._missing]
+        found = {layer: sites.mlp_weight(model, layer) for layer in dense}
+        self._weights = {layer: weight for layer, (weight, _) in found.items()}
+        self._biases = {layer: bias for layer, (_, bias) in found.items()}
+        self._column_norms = {
+            layer: torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
+            for layer, weight in self._weights.items()
+        }
         self._rows_of = _cached_rows(self._weights)
         self._out: dict[str, Tensor] = {}
 
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
-        layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.get
+        layers, rows, get = len(self._layers), batch.rows, self._scratch.get
         self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_norm")}
         self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
         self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
+        if any(self._mixed):
+            self._out["peak_expert"] = get("peak_expert", layers, rows, self._k, dtype=torch.int64).fill_(-1)
+        for name, values in self._out.items():
+            values[self._missing] = -1 if name in ("peak_neuron", "peak_expert") else torch.nan
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, width]."""
+        if self._mixed[site.layer]:
+            return
         reduce = self._strongest if site.kind == s.NEURONS else self._explained
         reduce(site.layer, tensor)
+
+    def receive_mixture(self, layer: int, mixture: Mixture) -> None:
+        """Reduce the neurons of a mixture of experts."""
+        out = {name: values[layer] for name, values in self._out.items()}
+        for part in pieces(mixture.routed.flatten(1)):
+            a, factors = mixture.neurons(part), mixture.factors(part)
+            strength = (a * factors * mixture.column_norms(part)).abs_()
+            norms_into(out["write_norm"][part], strength)
+            out["peak_write"][part], places = largest(strength.contiguous(), self._k)
+            out["peak_value"][part] = a.gather(1, places)
+            out["peak_expert"][part], out["peak_neuron"][part] = mixture.named(part, places)
+            columns = mixture.weights.write_of(out["peak_expert"][part], out["peak_neuron"][part])
+            written = torch.einsum("tk,tkd->td", (a * factors).gather(1, places), columns)
+            output = mixture.unbiased(part)
+            dots_into(out["peak_dot"][part], written, output, self._scratch)
+            norms_into(out["output_norm"][part], output)
 
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, rows] and [layer, rows, k]."""
         out = self._out
+        experts = {"peak_expert": out["peak_expert"].int()} if "peak_expert" in out else {}
         return {
             "peak_neuron": out["peak_neuron"].int(),
+            **experts,
             "peak_value": out["peak_value"],
             "peak_write": out["peak_write"],
             "peak_share": quotient(out["peak_write"].square().sum(-1), out["write_norm"].square()).clamp(max=1),
@@ -90,13 +123,13 @@ class PeakReducer:
         return self._scratch.get("transposed", *weight.T.shape).copy_(weight.T)
 
 
-def _cached_rows(weights: list[Tensor]) -> list[Tensor | None]:
+def _cached_rows(weights: dict[int, Tensor]) -> dict[int, Tensor | None]:
     """Wᵀ in float32 of the first layers that fit into the budget; a weight that already lies so costs nothing."""
-    kept: list[Tensor | None] = []
+    kept: dict[int, Tensor | None] = {}
     left = WEIGHT_CACHE_BYTES
-    for weight in weights:
+    for layer, weight in weights.items():
         free = weight.dtype == torch.float32 and weight.T.is_contiguous()
         cost = 0 if free else 4 * weight.numel()
-        kept.append(weight.T.float().contiguous() if cost <= left else None)
+        kept[layer] = weight.T.float().contiguous() if cost <= left else None
         left -= cost if cost <= left else 0
     return kept

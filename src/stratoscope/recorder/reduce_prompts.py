@@ -8,6 +8,7 @@ from torch import Tensor
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.mixture import Mixture
 from stratoscope.recorder.reduce import Scratch
 
 _NAMES = ("prompt_mean", "prompt_max", "prompt_min")
@@ -16,7 +17,9 @@ _NAMES = ("prompt_mean", "prompt_max", "prompt_min")
 class PromptReducer:
     """Signed a_i over a prompt's `user` tokens, its first token left out; NaN where that leaves none.
 
-    Chat templates are 30 of the 56 tokens of a short chat and would dominate the mean; the first token is a sink.
+    Chat templates are 30 of the 56 tokens of a short chat and would dominate the mean; the first token is a sink. Of an
+    expert's neurons only the tokens that are routed to it count. Experts stand one after the other on the neuron axis,
+    then a shared expert; narrower blocks are NaN at the end.
     """
 
     kinds = frozenset({s.NEURONS})
@@ -31,10 +34,27 @@ class PromptReducer:
         self._user_rows = batch.user_rows
         shape = (len(self._sites.layers), len(batch.user_rows), self._sites.d_ff)
         self._out = {name: self._scratch.get(name, *shape) for name in _NAMES}
+        for layer, width in enumerate(self._sites.widths):
+            if width < self._sites.d_ff:
+                for values in self._out.values():
+                    values[layer, :, width:] = torch.nan
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, neurons]."""
-        mean, most, least = (self._out[name][site.layer] for name in _NAMES)
+        self._reduce(site.layer, tensor, slice(tensor.shape[1]))
+
+    def receive_mixture(self, layer: int, mixture: Mixture) -> None:
+        """Reduce the neurons of every expert over the tokens that are routed to it."""
+        count, width = mixture.weights.experts.count, mixture.weights.experts.width
+        for prompt, rows in enumerate(self._user_rows):
+            found = _by_expert(mixture.routed[rows].flatten(0, 1).float(), mixture.experts[rows].reshape(-1), count)
+            for name, values in found.items():
+                self._out[name][layer, prompt, : count * width] = values.flatten()
+        if mixture.shared is not None:
+            self._reduce(layer, mixture.shared, slice(count * width, count * width + mixture.shared.shape[1]))
+
+    def _reduce(self, layer: int, tensor: Tensor, neurons: slice) -> None:
+        mean, most, least = (self._out[name][layer, :, neurons] for name in _NAMES)
         for prompt, rows in enumerate(self._user_rows):
             a = self._scratch.float32("user_rows", tensor[rows])
             if not len(a):
@@ -48,3 +68,16 @@ class PromptReducer:
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, prompt, neuron]."""
         return self._out
+
+
+def _by_expert(a: Tensor, experts: Tensor, count: int) -> dict[str, Tensor]:
+    """Mean and extremes of rows of neurons [rows, width] for each expert, [expert, width]; NaN of one without rows."""
+    routed = torch.bincount(experts, minlength=count)[:, None]
+    empty = a.new_full((count, a.shape[1]), torch.nan)
+    total = torch.zeros_like(empty).index_add_(0, experts, a)
+    rows = experts[:, None].expand_as(a)
+    return {
+        "prompt_mean": total / routed.where(routed > 0, torch.nan),
+        "prompt_max": empty.scatter_reduce(0, rows, a, "amax", include_self=False),
+        "prompt_min": empty.scatter_reduce(0, rows, a, "amin", include_self=False),
+    }

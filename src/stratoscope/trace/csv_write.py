@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from stratoscope.errors import InputError
-from stratoscope.names import CSV_COLUMNS, CSV_PEAK_VALUE, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, PROMPT, ROW
 from stratoscope.trace.labels import unique
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -52,7 +52,8 @@ def export_csv(
     trace
         An import gives back its rows, in order and with its further columns. Any other trace gives one row for each
         peak of each token and layer, `Activation_Norm` being |a_i|, with `Peak_Value` (a_i) and `Write_Norm`
-        (|a_i|·‖W_:,i‖₂) added; peaks that were not recorded have no row.
+        (|a_i|·‖W_:,i‖₂) added, of a mixture of experts also `Expert` (−1: a dense or shared MLP); peaks that were not
+        recorded have no row.
     file
         The file to write; of several prompts, `<stem>-<prompt id>.csv` each.
     prompt
@@ -182,6 +183,7 @@ def _row_bounds(dataset: xr.Dataset) -> np.ndarray:
 
 def _peaks(dataset: xr.Dataset) -> RowsOf:
     layer, prompt_of = dataset["layer"].values, dataset["prompt"].values
+    experts = "peak_expert" in dataset
     tokens_at_once = max(1, _BLOCK_ROWS // max(1, dataset["peak_value"][:1].size))
 
     def blocks(prompt: int) -> Iterator[Block]:
@@ -192,9 +194,11 @@ def _peaks(dataset: xr.Dataset) -> RowsOf:
             token, place, _ = np.nonzero(recorded)
             value = value[recorded]
             position, text = (dataset[name][here].values[token] for name in ("position", "text"))
-            yield position, text, layer[place], neuron[recorded], np.abs(value), value, write[recorded]
+            expert = (dataset["peak_expert"][here].values[recorded],) if experts else ()
+            yield position, text, layer[place], neuron[recorded], np.abs(value), value, write[recorded], *expert
 
-    return lambda prompt: Rows((*CSV_COLUMNS, CSV_PEAK_VALUE, CSV_WRITE_NORM), blocks(prompt))
+    columns = (*CSV_COLUMNS, CSV_PEAK_VALUE, CSV_WRITE_NORM, *((CSV_EXPERT,) if experts else ()))
+    return lambda prompt: Rows(columns, blocks(prompt))
 
 
 def _slices(begin: int | np.integer, end: int | np.integer, length: int) -> Iterator[slice]:

@@ -22,6 +22,7 @@ from stratoscope.names import (
     HEAD,
     LAYER,
     NEURON,
+    OF_SOME_MODELS,
     PEAKS,
     PROMPT,
     PROMPT_TEXTS,
@@ -44,7 +45,6 @@ from stratoscope.trace.simulated_words import WORDS
 Progress = Callable[[str, int, int | None], None]
 
 _STAGE = "simulating"
-_NOT_SIMULATED = ("attn_null",)  # this model has no learned sink
 _NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
 
 
@@ -185,7 +185,7 @@ def _attributes(model: SimulatedModel, groups: tuple[str, ...]) -> dict[str, obj
 
 
 def _variables(groups: tuple[str, ...]) -> list[str]:
-    return [quantity.name for quantity in quantities_of(groups) if quantity.name not in _NOT_SIMULATED]
+    return [quantity.name for quantity in quantities_of(groups) if quantity.name not in OF_SOME_MODELS]
 
 
 def _sizes(shape: Shape) -> dict[str, int]:

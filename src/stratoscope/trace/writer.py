@@ -20,7 +20,7 @@ import zarr
 
 from stratoscope import defaults, names
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K
+from stratoscope.names import CHOICE, DEPTH, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K
 from stratoscope.trace import place, resume, schema
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
@@ -31,6 +31,7 @@ from stratoscope.trace.schema import COMPLETE, RECORDING, Block
 from stratoscope.trace.store import StagingStore
 
 _WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
+_FIXED = (HEAD, K, CHOICE, NEURON, DEPTH, OPENER)
 _PART_BYTES = 64 * 2**20
 
 
@@ -338,7 +339,7 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         path,
         attrs={key: value for key, value in dataset.attrs.items() if key not in _WRITTEN},
         layers=dataset[LAYER].values.tolist(),
-        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in (HEAD, K, NEURON, DEPTH, OPENER)},
+        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in _FIXED},
         variables=variables,
         row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
         overwrite=overwrite,

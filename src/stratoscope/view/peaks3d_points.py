@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Block = tuple[Ints, Ints, Floats, Ints]  # place of the token, place of the layer, height, id
-Columns = tuple[Ints, Ints, Ints, Floats, Floats]  # token, layer, neuron, value, write norm
+Columns = tuple[Ints, Ints, Ints, Ints, Floats, Floats]  # token, layer, expert, neuron, value, write norm
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Points:
     ----------
     token, layer, neuron
         Index on the dataset's `token` dimension, block number and neuron of each peak, of shape (points,).
+    expert
+        The expert whose neuron it is, −1 where there are none, of shape (points,).
     value, write
         Signed activation and write norm (of an import: the number as given, and NaN), of shape (points,).
     height
@@ -49,6 +51,7 @@ class Points:
 
     token: Ints
     layer: Ints
+    expert: Ints
     neuron: Ints
     value: Floats
     write: Floats
@@ -95,11 +98,19 @@ def choose_points(
     rows = names.QUANTITIES[quantity].dims == (names.ROW,)
     for block in (_row_blocks if rows else _peak_blocks)(dataset, quantity, tokens, wanted):
         chooser.add(*block)
-    token, layer, neuron, value, write = (_rows_at if rows else _peaks_at)(dataset, chooser.chosen())
+    token, layer, expert, neuron, value, write = (_rows_at if rows else _peaks_at)(dataset, chooser.chosen())
     height = np.abs(write if quantity == "peak_write" else value)
     order = np.lexsort((-height, layer, token))
     return Points(
-        token[order], layer[order], neuron[order], value[order], write[order], height[order], chooser.total, run
+        token[order],
+        layer[order],
+        expert[order],
+        neuron[order],
+        value[order],
+        write[order],
+        height[order],
+        chooser.total,
+        run,
     )
 
 
@@ -242,13 +253,15 @@ def _spans(tokens: Ints, length: int) -> Iterator[tuple[int, int]]:
 def _peaks_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
     count, k = dataset.sizes[names.LAYER], dataset.sizes[names.K]
     token, layer, rank = np.unravel_index(chosen, (dataset.sizes[names.TOKEN], count, k))
-    found = {name: np.full(len(chosen), np.nan) for name in ("peak_neuron", "peak_value", "peak_write")}
+    stored = [name for name in ("peak_expert", "peak_neuron", "peak_value", "peak_write") if name in dataset]
+    found = {name: np.full(len(chosen), np.nan) for name in stored}
     for begin, end in _spans(token, BLOCK // (count * k)):
         here, there, at = token[begin:end], layer[begin:end], rank[begin:end]
         for name, values in found.items():
             values[begin:end] = dataset[name][here[0] : here[-1] + 1].values[here - here[0], there, at]
     number = dataset["layer"].values[layer].astype(np.int64)
-    return token, number, found["peak_neuron"].astype(np.int64), found["peak_value"], found["peak_write"]
+    expert = found.get("peak_expert", np.full(len(chosen), -1.0)).astype(np.int64)
+    return token, number, expert, found["peak_neuron"].astype(np.int64), found["peak_value"], found["peak_write"]
 
 
 def _rows_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
@@ -256,4 +269,4 @@ def _rows_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
         dataset[name].values[chosen].astype(np.int64) for name in ("row_token", "row_layer", "row_neuron")
     )
     value = dataset["imported_norm"].values[chosen].astype(np.float64)
-    return token, layer, neuron, value, np.full(len(chosen), np.nan)
+    return token, layer, np.full(len(chosen), -1), neuron, value, np.full(len(chosen), np.nan)

@@ -88,6 +88,7 @@ def peaks_spec(
     buffers = {f"token_{name}": column for name, column in table.items() if name != "token"} | {
         "peak_token": of_point.astype("int32"),
         "peak_layer": points.layer.astype("int32"),
+        "peak_expert": points.expert.astype("int32"),
         "peak_neuron": points.neuron.astype("int32"),
         "peak_value": points.value,
         "peak_write": points.write,

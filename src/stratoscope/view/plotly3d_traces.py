@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def peaks_of(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
             html_label(content["labels"][token]),
             int(buffers["token_position"][token]),
             html_label(content["prompts"][buffers["token_prompt"][token]]),
-            int(buffers["peak_neuron"][peak]),
+            neuron_name(buffers, peak),
             float(buffers["peak_value"][peak]),
             float(buffers["peak_write"][peak]),
             int(layer),
@@ -120,6 +121,12 @@ def peaks_of(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
         "symbol": np.where(columns["above"], "diamond-open", "circle"),
     }
     return {"x": columns["x"], "y": columns["y"], "z": columns["z"], "marker": marker, "customdata": hover}
+
+
+def neuron_name(buffers: Mapping[str, np.ndarray], peak: int) -> int | str:
+    """A neuron's number, with that of its expert where it has one; as `neuronName` in peaks3d.js."""
+    expert, neuron = int(buffers["peak_expert"][peak]), int(buffers["peak_neuron"][peak])
+    return neuron if expert < 0 else f"{neuron} of expert {expert}"
 
 
 def hover_template(spec: ViewSpec) -> str:

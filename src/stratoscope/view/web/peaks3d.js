@@ -158,18 +158,25 @@ function stemsOf(tops, floor, most) {
 
 /** What the card of a peak says; fields as in `plotly3d.hover_template`. */
 function hover(view, peak, words) {
-  const { peak_token, peak_layer, peak_neuron, peak_value, peak_write, token_position, token_prompt } = view.buffers;
+  const { peak_token, peak_layer, peak_value, peak_write, token_position, token_prompt } = view.buffers;
   const token = peak_token[peak];
   return [
     escaped(view.content.labels[token]),
     token_position[token],
     escaped(view.content.prompts[token_prompt[token]]),
-    peak_neuron[peak],
+    neuronName(view, peak),
     peak_value[peak],
     peak_write[peak],
     peak_layer[peak],
     words,
   ];
+}
+
+/** A neuron's number, with that of its expert where it has one; as `neuron_name` in plotly3d_traces.py. */
+function neuronName(view, peak) {
+  const expert = view.buffers.peak_expert[peak];
+  const neuron = view.buffers.peak_neuron[peak];
+  return expert < 0 ? neuron : `${neuron} of expert ${expert}`;
 }
 
 /** Whether a level is above the ceiling. */

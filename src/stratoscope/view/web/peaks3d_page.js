@@ -107,7 +107,7 @@ function layerWords() {
 
 /** The highest peaks of what is drawn, as a table. */
 function list() {
-  const { peak_token, peak_layer, peak_neuron, peak_value, peak_height, token_position, token_prompt, token_first } =
+  const { peak_token, peak_layer, peak_value, peak_height, token_position, token_prompt, token_first } =
     view.buffers;
   const counts = (peak) => state.firstToken || !token_first[peak_token[peak]];
   const top = scenes.flatMap((scene) => scene.peaks.filter(counts)).sort((a, b) => peak_height[b] - peak_height[a] || a - b);
@@ -118,7 +118,7 @@ function list() {
       [view.content.prompts[token_prompt[token]]],
       [token_position[token], "number"],
       [`L${peak_layer[peak]}`, "number"],
-      [peak_neuron[peak], "number"],
+      [neuronName(view, peak), "number"],
       [number(peak_value[peak]), "number"],
       [number(peak_height[peak]), "number"],
     ];

@@ -1,0 +1,165 @@
+"""What can be recorded of which architecture, found out by recording: the page `docs/architectures.md`."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from tiny import byte_tokenizer, tiny
+from tiny_any import ARCHITECTURES, tiny_of
+
+from stratoscope import capture
+from stratoscope.errors import StratoscopeError
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RECORD_GROUPS, RESIDUAL
+
+TEXTS = ["a text of some length", "another one"]
+_DENSE = (NORMS, RESIDUAL, PEAKS, PROMPTS)
+_LISTED = {
+    **{"Llama": "llama", "Mistral": "mistral", "Mixtral": "mixtral", "Qwen2": "qwen2", "Qwen3": "qwen3"},
+    **{"Qwen2-MoE": "qwen2_moe", "Qwen3-MoE": "qwen3_moe", "Gemma": "gemma", "Gemma2": "gemma2"},
+    **{"Gemma3": "gemma3_text", "Phi": "phi", "Phi3": "phi3", "GPT2": "gpt2", "GPT-J": "gptj", "GPTNeoX": "gpt_neox"},
+    **{"OPT": "opt", "Falcon": "falcon", "BLOOM": "bloom", "OLMo2": "olmo2", "Cohere": "cohere"},
+    **{"StableLM": "stablelm", "GLM4": "glm4", "Starcoder2": "starcoder2", "LFM2": "lfm2", "GPT-OSS": "gpt_oss"},
+    **{"DeepSeek-V3": "deepseek_v3", "Jamba": "jamba", "Mamba": "mamba", "Granite": "granite"},
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What recording a tiny model of an architecture gave.
+
+    `trace` is None where it was refused, with the reason; `attention` is "yes", or why its attention is not recorded.
+    """
+
+    name: str
+    trace: Any = None
+    refused: str = ""
+    attention: str = ""
+
+
+def survey_listed(folder: Path) -> list[Finding]:
+    """Every family of `tiny.py`, with all groups."""
+    return [_record(name, tiny(name), folder) for name in _LISTED]
+
+
+def survey_others(folder: Path) -> tuple[list[Finding], list[str]]:
+    """Every other causal architecture of transformers, and those of which no tiny model could be made."""
+    found, untried = [], []
+    for architecture in sorted(set(ARCHITECTURES) - set(_LISTED.values())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                model = tiny_of(architecture)
+            except ValueError:
+                untried.append(architecture)
+                continue
+            found.append(_record(architecture, model, folder))
+    return found, untried
+
+
+def _record(name: str, model: Any, folder: Path) -> Finding:
+    """Record everything the model can give; StratoscopeError is the only way in which it may refuse."""
+    first = _try(model, folder / "all", (*_DENSE, ATTENTION))
+    if not isinstance(first, str):
+        return Finding(name, first, attention="yes")
+    without = _try(model, folder / "dense", _DENSE)
+    if not isinstance(without, str):
+        return Finding(name, without, attention=first)
+    writes = _try(model, folder / "writes", (NORMS, RESIDUAL))
+    return Finding(name, refused=without) if isinstance(writes, str) else Finding(name, writes, attention="none")
+
+
+def _try(model: Any, out: Path, groups: tuple[str, ...]) -> Any:
+    try:
+        options: dict[str, Any] = {"record": groups, "tokenizer": byte_tokenizer(), "overwrite": True, "batch_size": 2}
+        return capture(model, TEXTS, out, **options).load()
+    except StratoscopeError as error:
+        return str(error)
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def page(listed: Iterable[Finding], others: Iterable[Finding], untried: Iterable[str]) -> str:
+    """`docs/architectures.md`."""
+    others = list(others)
+    recorded = [_row(finding) for finding in others if finding.trace is not None]
+    refused = [f"| {finding.name} | {_reason(finding.refused)} |" for finding in others if finding.trace is None]
+    return _PAGE.format(
+        version=transformers.__version__,
+        listed="\n".join(map(_row, listed)),
+        recorded="\n".join(recorded),
+        refused="\n".join(refused),
+        untried=", ".join(untried),
+        counts=f"{len(recorded)} more are recorded, {len(refused)} are refused by name",
+    )
+
+
+def _row(finding: Finding) -> str:
+    trace = finding.trace
+    receipt = trace.attrs["receipt"]
+    groups = list(dict.fromkeys(QUANTITIES[name].group for name in trace.data_vars))
+    recorded = "all" if groups == list(RECORD_GROUPS) else ", ".join(groups)
+    experts = any(run["experts"] for run in trace.attrs["model"].get("mlps", []))
+    notes = ["mixture of experts"] if experts else []
+    notes += list(receipt["limits"])
+    notes += ["norms what it writes (L20)" for note in trace.attrs["notes"] if note["id"] == "L20"]
+    if finding.attention not in ("yes", "none"):
+        notes.append(f"attention: {_reason(finding.attention)}")
+    replay = f"{receipt['additions']}, {receipt['residual_replay'].split(' in ')[0]}"
+    return f"| {finding.name} | {recorded} | {replay} | {'; '.join(notes)} |".replace("\n", " ")
+
+
+def _reason(error: str) -> str:
+    """An error without the model's name in front and the advice behind."""
+    text = re.sub(r"^\w+(, block (\d+) \(\w+\))?: ", lambda match: f"block {match[2]} " if match[2] else "", error)
+    return text.split(". ", 1)[0].rstrip(".")
+
+
+_PAGE = """<!-- Generated by `make docs` from what recording tiny random models gave. -->
+
+# Architectures
+
+No architecture is named in the code. When a model is loaded, one probe prompt is run, and in each block the modules are
+found whose outputs, added to the block's input in the model's own dtype and order, give the block's output bit for bit.
+The neurons are the input of the MLP's last linear map, or what a mixture of experts computes behind transformers'
+interface for experts. A block that does not add up is refused by name: nothing is recorded that was not proved.
+
+Below is what `capture` gave for tiny random models of transformers {version}. For the first table every quantity
+is compared with a plain float64 computation (`tests/capture/test_parity.py`), unpadded within 2e-5 and padded on either
+side within 1e-3; the logits are bit-identical to the unobserved model's in all of them. "All" groups are norms,
+residual, peaks, prompts and attention.
+
+## Tested number by number
+
+| family | groups | the block's output | what to know |
+|---|---|---|---|
+{listed}
+
+Mixtures of experts record the router's choice (`router_expert`, `router_weight`); a neuron is then (expert, i), what it
+writes carries the router's weight, and an expert that no token chose is missing, not zero. Their neurons are seen under
+the implementations `grouped_mm` (transformers' default) and `batched_mm`, and `eager` where that calls the gate.
+
+## Every other causal model of transformers
+
+{counts}.
+
+### Recorded
+
+| model type | groups | the block's output | what to know |
+|---|---|---|---|
+{recorded}
+
+### Refused by name
+
+| model type | reason |
+|---|---|
+{refused}
+
+Not tried, as the options that most models share do not make a tiny one of them: {untried}.
+"""

@@ -1,0 +1,52 @@
+"""Every causal model of transformers is recorded or refused by name, and the documentation says which."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from survey import page, survey_listed, survey_others
+
+PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+Survey = tuple[Any, Any, Any]
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    folder = tmp_path_factory.mktemp("survey")
+    return survey_listed(folder), *survey_others(folder)
+
+
+@pytest.mark.timeout(600)
+def test_every_named_architecture_is_recorded_with_unchanged_logits(survey: Survey) -> None:
+    for finding in survey[0]:
+        assert finding.trace is not None, f"{finding.name}: {finding.refused}"
+        assert finding.trace.attrs["receipt"]["logits_bit_identical"], finding.name
+
+
+def test_models_nobody_named_are_recorded_or_refused_by_name(survey: Survey) -> None:
+    others = {finding.name: finding for finding in survey[1]}
+    for name in (
+        "olmo3",
+        "smollm3",
+        "ernie4_5_moe",
+        "apertus",
+        "nemotron",
+        "seed_oss",
+        "qwen3_next",
+        "recurrent_gemma",
+    ):
+        assert others[name].trace is not None, f"{name}: {others[name].refused}"
+    for name in ("llama4_text", "rwkv", "bert"):
+        assert others[name].trace is None
+        assert "block 0" in others[name].refused
+    assert all(finding.trace is not None or finding.refused for finding in survey[1])
+
+
+def test_the_page_on_architectures_says_what_recording_gave(survey: Survey) -> None:
+    text = page(*survey)
+    if os.environ.get("STRATOSCOPE_WRITE_DOCS"):
+        PAGE.write_text(text, "utf-8")
+    assert PAGE.read_text("utf-8") == text, "run `make docs`"
