@@ -19,8 +19,9 @@ HEAD = "head"
 K = "k"  # rank in a top-k record, 0 = strongest
 CHOICE = "choice"  # the experts that a token is routed to, in the router's order
 NEURON = "neuron"  # index of the MLP's activations (width d_ff); experts one after the other, then a shared expert
+OPENER = "opener"  # one of the beginnings of an answer whose log-odds are recorded
 ROW = "row"  # one line of an imported CSV
-DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, CHOICE, NEURON, ROW)
+DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, CHOICE, NEURON, OPENER, ROW)
 
 # --- coordinates ----------------------------------------------------------------------------------------------------
 
@@ -61,6 +62,7 @@ CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)
+OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Quantity:
     unit, label, formula
         Unit ("1" = a pure number), the words on an axis, and the definition, for legends and documentation.
     group
-        The `--record` group that brings it ("import" for a CSV's values).
+        The `--record` group that brings it; "outcome" for what comes with `--generate` and `--openers`, "import" for a
+        CSV's values.
     signed
         Whether negative values have a meaning, so that pictures use a zero-centred diverging scale.
     log
@@ -132,6 +135,10 @@ _TABLE = (  # one row, one line
     Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, log=True),
     Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION),
     Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, log=True),
+    # outcome --------------------------------------------------------------------------------------------------------
+    Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, signed=True),
+    Quantity("refused", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of the attribute refusal_patterns, 0 = it does not; −1 = nothing was generated", OUTCOME),
+    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of the attribute refusal_patterns the generated text begins with, the first that fits; −1 = none", OUTCOME),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
 )

@@ -27,7 +27,8 @@ def dataset() -> xr.Dataset:
     variables = [name for name, row in names.QUANTITIES.items() if row.group != "import" and "nosink" not in name]
     block = merged([prompt_block(0, ["<s>", "\udce4", "\n"], variables), prompt_block(1, ["", "שלום\0"], variables)])
     for name in variables:
-        block.arrays[name] = np.round(block.arrays[name] * 4).astype(block.arrays[name].dtype) / 4
+        if block.arrays[name].dtype.kind == "f":
+            block.arrays[name] = np.round(block.arrays[name] * 4) / 4
     block.arrays["peak_neuron"] = (block.arrays["peak_neuron"] % 6).astype(np.int32)
     block.arrays["peak_neuron"][1, 1, 1] = -1
     block.arrays["attn_received"][0] = np.nan
@@ -37,6 +38,8 @@ def dataset() -> xr.Dataset:
         row_layer=("row", np.array([0, 1, 2, 0], np.int32)),
         row_neuron=("row", np.array([5, 4, 3, 2], np.int32)),
         imported_norm=("row", np.array([0.1, 1e300, 0.0, 2.5])),
+        char_start=("token", np.array([-1, 0, 0, 0, 0], np.int32)),
+        char_end=("token", np.array([-1, 1, 1, 0, 5], np.int32)),
         column_0=xr.Variable(("row",), remarks, {"column": "Remark"}, fastpath=True),
     )
 

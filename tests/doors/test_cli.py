@@ -150,6 +150,9 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}
     model = ["--dtype", "bfloat16", "--device", "cuda:1", "--batch-size", "2", "--chat", "--revision", "r"]
     loaded = {"dtype": "bfloat16", "device": "cuda:1", "batch_size": 2, "chat": True, "revision": "r"}
+    settings = '{"do_sample": true}'
+    answers = ["--generate", "7", "--generation", settings, "--seed", "4", "--openers", "No|Yes, of course"]
+    answered = {"generate": 7, "generation": {"do_sample": True}, "seed": 4, "openers": ("No", "Yes, of course")}
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]
     shaped = {"prompts": 3, "tokens": 7, "layers": 2, "d_model": 8, "d_ff": 9, "heads": 1, "seed": 5}
     return {
@@ -157,8 +160,8 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
         "engagement": ([*view, "--head", "4"], seen | {"head": 4}),
         "peaks3d": ([*view, "--quantity", "q", "--threshold", "0.5"], seen | {"quantity": "q", "threshold": 0.5}),
         "capture": (
-            ["m", "--prompts", "p.txt", "-o", "y", *record, *model, "--trust-remote-code", "--resume"],
-            recorded | loaded | {"trust_remote_code": True, "resume": True},
+            ["m", "--prompts", "p.txt", "-o", "y", *record, *model, *answers, "--trust-remote-code", "--resume"],
+            recorded | loaded | answered | {"trust_remote_code": True, "resume": True},
         ),
         "simulate": (
             ["-o", "y", *record, *shape, "--seed", "5", "--overwrite"],
@@ -171,4 +174,6 @@ def test_lists_on_the_command_line_are_read_as_they_are_written() -> None:
     assert options.parse_groups("peaks,norms,peaks") == (names.PEAKS, names.NORMS)
     assert options.parse_tokens("24") == 24
     assert options.parse_tokens(options.tokens_text((20, 32))) == (20, 32)
+    assert options.parse_openers("No|I can, but") == ("No", "I can, but")
+    assert (options.parse_openers(None), options.parse_openers("")) == (None, ())
     assert (options.parse_head("max"), options.parse_head("3")) == ("max", 3)

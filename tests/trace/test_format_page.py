@@ -14,7 +14,13 @@ ARRAYS = {name: (dims, dtype) for name, dims, dtype, *_ in (row for row in ROWS 
 
 
 def test_every_plain_array_stands_on_the_page_with_its_dimension_and_type() -> None:
-    for name in (*schema.TOKEN_COORDS, *schema.ROW_ARRAYS, *schema.AXIS_COORDS, "imported_norm"):
+    for name in (
+        *schema.TOKEN_COORDS,
+        *schema.MAYBE_TOKEN_COORDS,
+        *schema.ROW_ARRAYS,
+        *schema.AXIS_COORDS,
+        "imported_norm",
+    ):
         layout = schema.known_layout(name)
         assert layout is not None
         assert ARRAYS[f"`{name}`"] == (", ".join(layout.dims), layout.dtype)
@@ -39,7 +45,7 @@ def test_the_version_the_limits_and_the_spans_are_those_of_the_code() -> None:
     assert f"at most {array_document.MAX_CHUNK_BYTES // 2**20} MiB" in PAGE
     assert f"at most {document.MAX_DOCUMENT_BYTES // 2**20} MiB and {document.MAX_NESTING}" in PAGE.replace("\n  ", " ")
     assert set(array_document.MAX_LENGTH.values()) == {10_000, 10_001, 10_000_000}
-    assert "10,000 layers, heads and ranks, 10,000,000 neurons and 10¹² tokens" in PAGE
+    assert "10,000 layers, heads, ranks and openers, 10,000,000 neurons and 10¹² tokens" in PAGE
 
 
 def test_every_checked_attribute_stands_on_the_page() -> None:

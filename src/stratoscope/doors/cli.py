@@ -57,6 +57,10 @@ def capture(
     device: options.Device = None,
     batch_size: options.BatchSize = defaults.BATCH_SIZE,
     chat: options.Chat = False,
+    generate: options.Generate = defaults.GENERATE,
+    generation: options.Generation = None,
+    seed: options.SamplingSeed = defaults.SEED,
+    openers: options.Openers = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     resume: options.Resume = False,
@@ -66,8 +70,11 @@ def capture(
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what --overwrite removes: give one of them")
     from stratoscope.recorder.prompts import read_prompts
+    from stratoscope.recorder.settings import answers_of, parse_settings
 
-    groups = options.parse_groups(record)
+    groups, chosen = options.parse_groups(record), options.parse_openers(openers)
+    settings = parse_settings(generation) if generation is not None else None
+    answers_of(generate, settings, seed, chosen)
     found = read_prompts(prompts)  # before torch is imported: mistakes show at once
     from stratoscope import capture
 
@@ -82,6 +89,10 @@ def capture(
             device=device,
             batch_size=batch_size,
             chat=chat,
+            generate=generate,
+            generation=settings,
+            seed=seed,
+            openers=chosen,
             revision=revision,
             trust_remote_code=trust_remote_code,
             resume=resume,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stratoscope.defaults import OPENERS
 from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme
 
 # --- what goes in ---------------------------------------------------------------------------------------------------
@@ -65,6 +66,29 @@ Dtype = Annotated[
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; without it the best there is.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
+Generate = Annotated[
+    int,
+    typer.Option("--generate", metavar="N", min=0, help="Let the model answer, at most N tokens; recorded as well."),
+]
+Generation = Annotated[
+    str | None,
+    typer.Option(
+        "--generation",
+        metavar="JSON|FILE",
+        help='How it answers, in the words of transformers: {"do_sample": true, "temperature": 0.7}, or a file that '
+        "holds it. Without it, the likeliest token each time.",
+    ),
+]
+SamplingSeed = Annotated[int, typer.Option("--seed", min=0, help="The same seed samples the same answers.")]
+Openers = Annotated[
+    str | None,
+    typer.Option(
+        "--openers",
+        metavar="TEXT|TEXT",
+        help="Record how likely the answer is to begin with each of these; without it, with --generate: "
+        f"{'|'.join(OPENERS)}.",
+    ),
+]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
@@ -134,6 +158,11 @@ def parse_groups(text: str) -> tuple[str, ...]:
         known = ", ".join(RECORD_GROUPS)
         raise typer.BadParameter(f"{unknown[0]!r} is no record group; there are {known}", param_hint="--record")
     return groups
+
+
+def parse_openers(text: str | None) -> tuple[str, ...] | None:
+    """`Sorry|I cannot` as a tuple; nothing given is None, an empty text is none at all."""
+    return None if text is None else tuple(text.split("|")) if text else ()
 
 
 def parse_head(text: str) -> str | int:

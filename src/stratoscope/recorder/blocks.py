@@ -29,6 +29,8 @@ def to_block(
         "position": np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
         "token_id": np.concatenate([prompt.ids for prompt in tokenised]),
         "span": np.concatenate([prompt.spans for prompt in tokenised]),
+        "char_start": np.concatenate([prompt.starts for prompt in tokenised]),
+        "char_end": np.concatenate([prompt.ends for prompt in tokenised]),
     }
     quantities = {name: np.concatenate([found[name] for found in arrays]) for name in arrays[0]}
     texts = {

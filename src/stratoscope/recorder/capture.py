@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from stratoscope.model.given import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.recorder.prompts import Prompt, read_prompts
 from stratoscope.recorder.recording import Progress, Recording
+from stratoscope.recorder.settings import answers_of
 from stratoscope.trace import place
 from stratoscope.trace.reader import open_trace
 
@@ -30,6 +31,10 @@ def capture(
     device: str | None = None,
     batch_size: int = defaults.BATCH_SIZE,
     chat: bool = False,
+    generate: int = defaults.GENERATE,
+    generation: Mapping[str, Any] | None = None,
+    seed: int = defaults.SEED,
+    openers: Sequence[str] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     resume: bool = False,
@@ -60,6 +65,18 @@ def capture(
         Prompts per forward.
     chat
         Whether raw text is put into the chat template; `messages` always are.
+    generate
+        The most tokens of an answer that the model writes and that are recorded with the prompt, as they are written;
+        0 = none. Which of them opened as a refusal is recorded too.
+    generation
+        Settings of transformers' `GenerationConfig` that choose tokens, as `{"do_sample": True, "temperature": 0.7}`.
+        Without any, the likeliest token is taken each time: neither the model's own sampling settings nor transformers'
+        defaults are used. The model's own end-of-text tokens end an answer.
+    seed
+        Of sampling.
+    openers
+        Beginnings of an answer whose log-odds are recorded, also where nothing is generated; by default
+        `defaults.OPENERS` where something is.
     resume, overwrite
         Go on with an interrupted recording, or replace a trace.
     tokenizer
@@ -80,6 +97,7 @@ def capture(
     """
     say = progress or (lambda stage, done, total: None)
     groups = _checked(record, top_k, batch_size)
+    answers = answers_of(generate, generation, seed, openers)
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
     place.refuse_occupied(Path(out).absolute(), overwrite=overwrite or resume)
@@ -90,7 +108,9 @@ def capture(
     else:
         options = {"dtype": dtype, "device": device, "revision": revision, "trust_remote_code": trust_remote_code}
         loaded = load_model(str(model), **options, progress=progress)  # type: ignore[arg-type]
-    recording = Recording(loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, progress=say)
+    recording = Recording(
+        loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, answers=answers, progress=say
+    )
     recording.run(Path(out), resume=resume, overwrite=overwrite)
     return open_trace(out)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -102,19 +102,46 @@ class Observer:
         CaptureError
             A site was not passed exactly once, or there is not enough memory.
         """
+        self.begin(batch)
+        output = forward(self._model, batch, **options)
+        return self.take(batch) | self.take_attention(batch.mask.bool()), output
+
+    # --- forwards that somebody else runs, as `generate` does -------------------------------------------------------
+
+    def begin(self, batch: Batch, *, goes_on: bool = False) -> None:
+        """Observe the next forward; `goes_on`: its tokens follow those of the forwards before, with a cache."""
         for reducer in self._reducers:
             reducer.begin(batch)
         if self._attention is not None:
-            self._attention.begin(batch.mask.bool())
-        output = forward(self._model, batch, **options)
+            announce = self._attention.extend if goes_on else self._attention.begin
+            announce(batch.mask.bool())
+
+    def take(self, batch: Batch) -> dict[str, np.ndarray]:
+        """The quantities of the forward since `begin`, as `record` gives them, but for those of attention."""
         self._hooks.expect_once()
         self._experts.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
-        arrays = {name: _by_token(name, value, batch.valid) for name, value in results.items()}
-        if self._attention is not None:
-            taken = self._attention.take()
-            arrays |= {name: _by_token(name, _stacked(layers), batch.valid) for name, layers in taken.items()}
-        return arrays, output
+        return {name: _by_token(name, value, batch.valid) for name, value in results.items()}
+
+    def take_attention(self, valid: Tensor) -> dict[str, np.ndarray]:
+        """What all forwards since the last that did not go on showed of attention.
+
+        `valid`: bool, shape (prompts, tokens of all those forwards), which tokens are no padding.
+        """
+        if self._attention is None:
+            return {}
+        rows = valid.reshape(-1).nonzero()[:, 0]
+        taken = self._attention.take()
+        return {name: _by_token(name, _stacked(layers), rows) for name, layers in taken.items()}
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Forwards in here are not observed."""
+        self._open.close()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
     @property
     def undefined(self) -> dict[str, list[int]]:
@@ -149,9 +176,17 @@ class Observer:
 
 def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
     """One forward without gradients and without a cache; CaptureError when it does not fit into memory."""
+    # not inference mode, whose tensors cannot tell whether they were overwritten
+    with memory_guard(batch), torch.no_grad():
+        return model(**batch.inputs(), use_cache=False, **options)
+
+
+@contextmanager
+def memory_guard(batch: Batch) -> Iterator[None]:
+    """CaptureError when what runs inside does not fit into memory."""
     try:
-        with torch.no_grad():  # not inference mode, whose tensors cannot tell whether they were overwritten
-            return model(**batch.inputs(), use_cache=False, **options)
+        yield
+        return
     except (torch.OutOfMemoryError, MemoryError):
         pass
     except RuntimeError as error:

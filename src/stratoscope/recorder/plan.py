@@ -30,7 +30,14 @@ class CapturePlan:
     dtype, padding_side, attention
         The model's dtype, where padding stands, and the attention implementation that ran.
     prompts, tokens, prompts_sha256
-        How many, and the hash of the prompts with their ids and labels.
+        How many, tokens of answers not counted, and the hash of the prompts with their ids and labels.
+    generate, generation, seed
+        The most tokens of an answer, every setting that decides what is written, and the seed of sampling; None where
+        nothing is generated.
+    openers
+        `{"text", "token_ids"}` of each opener on the dimension `opener`; None where there is none.
+    refusal_patterns
+        Openings by which a generated answer counts as a refusal.
     """
 
     record: tuple[str, ...]
@@ -44,15 +51,21 @@ class CapturePlan:
     prompts: int
     tokens: int
     prompts_sha256: str
+    generate: int | None = None
+    generation: dict[str, Any] | None = None
+    seed: int | None = None
+    openers: list[dict[str, Any]] | None = None
+    refusal_patterns: list[str] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {**asdict(self), "record": list(self.record)}
+        """As plain JSON types; what is None is left out."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**known, "record": list(self.record)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> CapturePlan:
         """The plan stored in a trace."""
-        known = {field.name: document[field.name] for field in fields(cls)}
+        known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
         return cls(**{**known, "record": tuple(document["record"])})
 
     def disk_bytes(self, variables: Iterable[str], sizes: Mapping[str, int]) -> int:
@@ -63,9 +76,10 @@ class CapturePlan:
         variables
             Names of the quantities that will be recorded.
         sizes
-            Lengths of `layer`, `depth`, `k`, `neuron`, `head`, as far as the quantities use them.
+            Lengths of `layer`, `depth`, `k`, `neuron`, `head`, `opener`, as far as the quantities use them.
         """
-        lengths = {**sizes, "token": self.tokens, "prompt": self.prompts}
+        tokens = self.tokens + self.prompts * (self.generate or 0)
+        lengths = {**sizes, "token": tokens, "prompt": self.prompts}
         rows = (QUANTITIES[name] for name in variables)
         return sum(int(row.dtype[-2:]) // 8 * prod(lengths[dim] for dim in row.dims) for row in rows)
 

@@ -58,6 +58,12 @@ def prove(
     return receipt, arrays
 
 
+def of_generation(receipt: Receipt, tokens: int, proof: LogitProof) -> Receipt:
+    """The receipt with what was proved about generating `tokens` tokens of each prompt of the probe."""
+    limits = [f"while generating, {limit}" for limit in _limits(proof)]
+    return {**receipt, "generation": {"tokens": tokens, **_of_logits(proof)}, "limits": [*receipt["limits"], *limits]}
+
+
 def finished(receipt: Receipt, *, batches: int, tokens: int, sites: int) -> Receipt:
     """The receipt at the end of a recording, with what was checked on its batches and a line for figures."""
     words = "logits unchanged" if receipt["logits_bit_identical"] else receipt["limits"][0]

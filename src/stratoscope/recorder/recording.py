@@ -15,14 +15,16 @@ from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder import receipt as receipts
+from stratoscope.recorder.answering import Answering
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.checks import check_finite, check_tokens
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.tokens import TokenisedPrompt, encode
-from stratoscope.trace.schema import Block
+from stratoscope.recorder.settings import NO_ANSWERS, Answers
+from stratoscope.recorder.tokens import TokenisedPrompt, bos_notes, encode
+from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
 
 Progress = Callable[[str, int, int | None], None]
@@ -48,6 +50,8 @@ class Recording:
         At least one.
     record, top_k, batch_size, chat
         See `capture`.
+    answers
+        What is generated and measured of the answers.
     progress
         Called with (stage, done, total or None).
 
@@ -66,10 +70,13 @@ class Recording:
         top_k: int,
         batch_size: int,
         chat: bool,
+        answers: Answers = NO_ANSWERS,
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
         self._prompts, self._chat, self._progress = prompts, chat, progress
+        self._notes: list[dict[str, str]] = []
+        self._answering = Answering(answers, loaded, self._pad_id)
         self._lengths = self._checked_lengths()
         self._plan = CapturePlan(
             record=record,
@@ -78,11 +85,12 @@ class Recording:
             window=_WINDOW_BATCHES * batch_size,
             chat=chat,
             dtype=loaded.identity["dtype"],
-            padding_side=self._tokenizer.padding_side,
+            padding_side="left" if answers else self._tokenizer.padding_side,  # the answers of a batch begin together
             attention=loaded.identity["attention_implementation"],
             prompts=len(prompts),
             tokens=sum(self._lengths),
             prompts_sha256=prompts_sha256(prompts),
+            **self._answering.plan(),
         )
         progress("proving the sites", 0, None)
         probe = self._probe()
@@ -92,7 +100,10 @@ class Recording:
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
         self._receipt["limits"] += limits(self._sites)
+        self._receipt = self._answering.prove(self._receipt, self._observer, batch)
         self._variables, self._sizes = _shapes(arrays, record)
+        self._variables += self._answering.variables
+        self._sizes |= self._answering.sizes
         self._options = receipts.last_logits_only(self._model)
 
     def run(self, out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -102,7 +113,7 @@ class Recording:
             attrs=self._attributes(),
             layers=range(len(self._sites.layers)),
             sizes=self._sizes,
-            variables=self._variables,
+            variables=[*MAYBE_TOKEN_COORDS, *self._variables],
             overwrite=overwrite,
             resume=resume,
         )
@@ -122,15 +133,20 @@ class Recording:
     def _checked_lengths(self) -> list[int]:
         """Tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self._prompts))
-        lengths = [len(encode(prompt, self._tokenizer, chat=self._chat).ids) for prompt in self._prompts]
+        encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self._prompts]
+        self._answering.refuse_unanswerable(self._prompts, encoded)
+        self._notes += bos_notes(encoded, [prompt.text is not None and not self._chat for prompt in self._prompts])
+        lengths = [len(prompt.ids) for prompt in encoded]
+        follow = self._answering.follow
         context = self._loaded.identity.get("context")
-        long = [index for index, length in enumerate(lengths) if context and length > context]
+        long = [index for index, length in enumerate(lengths) if context and length + follow > context]
         if long:
             others = f" (and {len(long) - 1} more prompts are too long)" if len(long) > 1 else ""
+            more = f" and {follow} of the answer" if follow else ""
             raise CaptureError(
-                f"has {lengths[long[0]]} tokens, the model's context holds {context}{others}",
+                f"has {lengths[long[0]]} tokens{more}, the model's context holds {context}{others}",
                 where=f"prompt {self._prompts[long[0]].id}",
-                fix="Shorten it, split it, or leave it out",
+                fix="Shorten it, split it, or leave it out" + (", or ask for a shorter answer" if follow else ""),
             )
         return lengths
 
@@ -169,7 +185,7 @@ class Recording:
             "tokenizer": self._loaded.tokenizer_identity,
             "plan": self._plan.to_json(),
             "receipt": receipts.finished(self._receipt, batches=0, tokens=0, sites=self._observer.sites_per_forward),
-            "notes": [_POST_NORM_NOTE] if post_norm else [],
+            "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes],
             "software": {name: version(name) for name in _SOFTWARE},
         }
 
@@ -181,44 +197,49 @@ class Recording:
         total, size = len(self._prompts), self._plan.window
         for window in windows(total, size, writer.committed_prompts):
             writer.append(self._window(window))
+        writer.commit()
         # whatever an interrupted run committed had passed the same checks, in the same batches
         batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
         receipt = receipts.finished(
-            self._receipt, batches=batches, tokens=sum(self._lengths), sites=self._observer.sites_per_forward
+            self._receipt, batches=batches, tokens=writer.committed_tokens, sites=self._observer.sites_per_forward
         )
         writer.finish(receipt=receipt)
 
     def _window(self, window: range) -> Block:
         """Record a run of prompts in batches of similar length, and put them back into file order."""
         tokenised = [self._encoded(index) for index in window]
-        found: dict[int, dict[str, np.ndarray]] = {}
+        found: dict[int, tuple[TokenisedPrompt, dict[str, np.ndarray]]] = {}
         for chosen in alike_in_length([len(prompt.ids) for prompt in tokenised], self._plan.batch_size):
             self._progress("recording", window.start + len(found), len(self._prompts))
             found |= zip(chosen, self._per_prompt(chosen, window, tokenised), strict=True)
         self._progress("recording", window.stop, len(self._prompts))
-        return to_block([self._prompts[index] for index in window], tokenised, [found[i] for i in range(len(window))])
+        whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
+        return to_block([self._prompts[index] for index in window], whole, arrays)
 
     def _per_prompt(
         self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """One batch: its quantities, checked, prompt by prompt."""
+    ) -> Iterator[tuple[TokenisedPrompt, dict[str, np.ndarray]]]:
+        """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
         check_tokens(batch, prompts)
-        arrays, _ = self._observer.record(batch, **self._options)
+        whole, arrays, first = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options)
         ids = [self._prompts[window[index]].id for index in chosen]
-        check_finite(arrays, ids, prompts, self._observer.undefined)
-        ends = np.cumsum([len(prompt.ids) for prompt in prompts])
-        for number, prompt in enumerate(prompts):
+        check_finite(arrays, ids, whole, self._observer.undefined)
+        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
+        ends = np.cumsum([len(prompt.ids) for prompt in whole])
+        for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
-            yield {name: _one_prompt(name, arrays[name], number, tokens) for name in self._variables}
+            yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self._variables}
 
     def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
+        device = next(self._model.parameters()).device
+        return make_batch(prompts, pad_id=self._pad_id, padding_side=self._plan.padding_side, device=device)
+
+    @property
+    def _pad_id(self) -> int:
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
-        pad_id = next(token for token in known if token is not None)
-        return make_batch(
-            prompts, pad_id=pad_id, padding_side=self._plan.padding_side, device=next(self._model.parameters()).device
-        )
+        return next(token for token in known if token is not None)
 
     def _encoded(self, index: int) -> TokenisedPrompt:
         return encode(self._prompts[index], self._tokenizer, chat=self._chat)
@@ -226,7 +247,8 @@ class Recording:
 
 def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:
     part = slice(_PROBE_TOKENS)
-    return replace(prompt, ids=prompt.ids[part], texts=prompt.texts[part], spans=prompt.spans[part])
+    columns = {name: getattr(prompt, name)[part] for name in ("ids", "texts", "spans", "starts", "ends")}
+    return replace(prompt, **columns)
 
 
 def _shapes(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _INDEX_BITS = 32
+_FEW = 2**16  # numbers among which `torch.topk` is the faster: one decode step of a small batch
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -33,7 +34,7 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         float32 and int64, shape (rows, k).
     """
     rows, columns = scores.shape
-    groups = _group_count(columns, k)
+    groups = _group_count(columns, k) if rows * columns > _FEW else 0
     if scores.device.type != "cpu" or not groups:
         return torch.topk(scores, k, dim=-1)
     members = scores.view(rows, columns // groups, groups)  # member j of group g is column j * groups + g

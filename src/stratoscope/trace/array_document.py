@@ -1,4 +1,4 @@
-"""What the root document says of one array, checked against the only things format 1.0 allows."""
+"""What the root document says of one array, checked against the only things the format allows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, ROW, K
+from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, OPENER, ROW, K
 from stratoscope.trace.schema import Layout, fill_value
 
 MAX_CHUNK_BYTES = 64 * 2**20
 MAX_GROWING_LENGTH = 10**12
-MAX_LENGTH = {LAYER: 10_000, DEPTH: 10_001, HEAD: 10_000, K: 10_000, NEURON: 10_000_000}
+MAX_LENGTH = {LAYER: 10_000, DEPTH: 10_001, HEAD: 10_000, K: 10_000, OPENER: 10_000, NEURON: 10_000_000}
 
 _CHUNK_NAME = re.compile(r"c((?:\.(?:0|[1-9]\d{0,11}))+)")
 _KEYS = {

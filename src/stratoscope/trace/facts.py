@@ -23,6 +23,7 @@ def facts_text(facts: Mapping[str, Any]) -> str:
     sections = [
         ("What is in it", _contents(facts)),
         ("What was recorded of every token or prompt", _quantities(facts)),
+        ("What the model answered", _outcome(facts["outcome"] or {})),
         ("Where it comes from", _origin(facts)),
         ("Receipt: what was proved while recording", _mapping(facts["receipt"] or {})),
         ("Planted on purpose", _planted(facts["planted"] or [])),
@@ -90,6 +91,20 @@ def _quantities(facts: Mapping[str, Any]) -> Lines:
         for quantity in quantities:
             by_dims.setdefault(" × ".join(quantity["dims"]), []).append(quantity["name"])
         lines += _line(group, "; ".join(f"{', '.join(found)} ({dims})" for dims, found in by_dims.items()))
+    return lines
+
+
+def _outcome(outcome: Mapping[str, Any]) -> Lines:
+    lines = []
+    if "answered" in outcome:
+        by = "; ".join(f"{count} with {readable(pattern)!r}" for pattern, count in outcome["refusal_patterns"].items())
+        words = f"{outcome['refused']:,} of {outcome['answered']:,} answers open as a refusal"
+        lines += _line("refusals", words + (f" ({by})" if by else ""))
+    if outcome.get("openers"):
+        odds = (f"{readable(text)!r} {value:.2f}" for text, value in outcome["openers"].items())
+        lines += _line("openers", f"{', '.join(odds)} (log-odds in nats, median of the prompts)")
+    for one in outcome.get("answers", []):
+        lines += _line(one["prompt"], _short(one["answer"]))
     return lines
 
 

@@ -13,6 +13,7 @@ from stratoscope import names
 from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.facts import facts_text
+from stratoscope.trace.outcome import outcome
 from stratoscope.trace.reader import open_trace
 
 _DATES = ("created", "finished", "resumed")
@@ -33,7 +34,9 @@ def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
     dict
         JSON-able facts: `path`, `bytes` (on disk, in bytes; None in memory), `state`, `prompts`, `tokens`, `rows`,
         `layers`, `classes` (class → prompts), `pairs`, `groups`, `top_k`, `heads`, `neurons`, `quantities` (record
-        group → list of name, dims, unit, label, formula), the attributes of docs/format.md and its dates.
+        group → list of name, dims, unit, label, formula), `outcome` (`answered`, `refused`, `refusal_patterns`,
+        `openers`, the first `answers`; None where nothing was asked about answers), the attributes of docs/format.md
+        and its dates.
 
     Raises
     ------
@@ -47,6 +50,7 @@ def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
         "bytes": None if path is None else _bytes_on_disk(Path(path)),
         **{key: dataset.attrs.get(key) for key in ("format_version", "uuid", "state", *_DATES)},
         **_contents(dataset),
+        "outcome": outcome(dataset),
         **{key: dataset.attrs.get(key) for key in (*_ORIGIN, *_FINDINGS)},
     }
     facts["notes"] = facts["notes"] or []

@@ -17,6 +17,7 @@ from stratoscope.trace.schema import (
     COMPLETE,
     FORMAT,
     FORMAT_VERSION,
+    MAYBE_TOKEN_COORDS,
     TEXTS,
     TOKEN_COORDS,
     known_layout,
@@ -75,7 +76,7 @@ def labelled(
     for name, column in {**dict.fromkeys(PROMPT_TEXTS, nothing), **texts}.items():
         # fastpath: pandas must not look at the texts, since with pyarrow it fails on the stray bytes of tokens
         variables[name] = xr.Variable((text_dimension(name) or PROMPT,), object_array(column), fastpath=True)
-    on_axes = {*TOKEN_COORDS, *AXIS_COORDS, *TEXTS}
+    on_axes = {*TOKEN_COORDS, *MAYBE_TOKEN_COORDS, *AXIS_COORDS, *TEXTS}
     coords = {name: variable for name, variable in variables.items() if name in on_axes}
     return xr.Dataset(
         {name: variable for name, variable in variables.items() if name not in on_axes}, coords, dict(attrs)

@@ -15,12 +15,15 @@ from xarray.core import indexing
 
 from stratoscope import names
 from stratoscope.errors import TraceError
+from stratoscope.names import OPENER
 from stratoscope.trace import place, schema
 from stratoscope.trace.document import DAMAGED, Document, check_files, read_document
+from stratoscope.trace.labels import object_array
+from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.text import decode_texts
 
-_COORDS = {*schema.TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
+_COORDS = {*schema.TOKEN_COORDS, *schema.MAYBE_TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
 
 
 def open_trace(path: str | Path) -> xr.Dataset:
@@ -36,8 +39,9 @@ def open_trace(path: str | Path) -> xr.Dataset:
     -------
     xarray.Dataset
         Lazy: values and texts are read when they are used. Coordinates on `token`: `prompt`, `position`, `token_id`,
-        `span`, `text`; on `prompt`: `prompt_id`, `prompt_class`, `pair`, `group`; `layer`, `depth`. Data variables:
-        rows of `names.QUANTITIES`, and the rows of an import. Attributes: docs/format.md.
+        `span`, `text`, and of a recorded trace `char_start`, `char_end`; on `prompt`: `prompt_id`, `prompt_class`,
+        `pair`, `group`; `layer`, `depth`; `opener`, the texts of the recorded openers. Data variables: rows of
+        `names.QUANTITIES`, and the rows of an import. Attributes: docs/format.md.
 
     Raises
     ------
@@ -56,6 +60,9 @@ def open_trace(path: str | Path) -> xr.Dataset:
     attrs = {key: value for key, value in document.attrs.items() if key != "coordinates"}
     if document.unknown:
         attrs["unknown_arrays"] = sorted(document.unknown)
+    if "opener_log_odds" in data:
+        texts = opener_texts(attrs.get("plan"), data["opener_log_odds"].shape[1])
+        coords[OPENER] = xr.Variable((OPENER,), object_array(texts), fastpath=True)
     dataset = xr.Dataset(data, coords, attrs)
     dataset.encoding["source"] = str(document.path)
     return dataset
@@ -71,7 +78,8 @@ def _refuse_half_replaced(folder: Path) -> None:
 
 def _names(document: Document) -> list[str]:
     """Names in memory: texts first under their own name, the rest as on disk."""
-    texts = [name.removesuffix("_end") for name in document.arrays if name.endswith("_end")]
+    ends = [name for name in document.arrays if name.endswith("_end") and schema.companion(name) is not None]
+    texts = [name.removesuffix("_end") for name in ends]
     return [*texts, *(name for name in document.arrays if schema.companion(name) is None)]
 
 

@@ -1,4 +1,4 @@
-"""What lies where in a trace: the arrays of format 1.0, their dimensions, data types, chunks and attributes.
+"""What lies where in a trace: the arrays of the format, their dimensions, data types, chunks and attributes.
 
 Derived from `stratoscope.names`; the writer creates exactly these arrays and the reader accepts no others.
 """
@@ -17,7 +17,7 @@ from stratoscope import names
 from stratoscope.names import DEPTH, LAYER, PROMPT, ROW, TOKEN
 
 FORMAT = "stratoscope-trace"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 RECORDING, COMPLETE = "recording", "complete"
 
 Sizes = Mapping[str, int]
@@ -39,6 +39,10 @@ TOKEN_COORDS = {
     "token_id": ("int32", "the tokenizer's id, −1 unknown"),
     "span": ("int8", "index into " + ", ".join(names.SPANS) + "; −1 unknown"),
 }
+MAYBE_TOKEN_COORDS = {  # of a recorded trace since version 1.1
+    "char_start": ("int32", "first character in the rendered prompt, −1 where the token is not part of it"),
+    "char_end": ("int32", "where it ends there (excluded), −1 where the token is not part of it"),
+}
 ROW_ARRAYS = {
     "row_token": ("int64", "index on token"),
     "row_layer": ("int32", "block number"),
@@ -57,9 +61,10 @@ class Block:
     Attributes
     ----------
     arrays
-        `prompt`, `position`, `token_id`, `span` of shape (token,) and every variable the writer was opened with, in
-        the dimensions of `names.QUANTITIES`. `prompt` counts the prompts of this block from 0 without a gap;
-        `row_token` of shape (row,) counts the tokens of this block from 0. The writer adds what came before.
+        `prompt`, `position`, `token_id`, `span` of shape (token,) and every variable the writer was opened with:
+        `char_start` and `char_end` of shape (token,), and quantities in the dimensions of `names.QUANTITIES`. `prompt`
+        counts the prompts of this block from 0 without a gap; `row_token` of shape (row,) counts the tokens of this
+        block from 0. The writer adds what came before.
     texts
         `text` per token; `prompt_id`, `prompt_class`, `pair`, `group` per prompt ("" = none);
         `column_0`, `column_1`, … per row of an import.
@@ -94,7 +99,7 @@ class Layout:
             return self.shape(sizes)
         rest = tuple(max(1, sizes[dim]) for dim in self.dims[1:])
         itemsize = np.dtype(self.dtype).itemsize
-        if self.dims[0] == PROMPT and rest:
+        if self.dims[0] == PROMPT and len(rest) > 1:
             return _wide_prompt_chunks(rest, itemsize)
         return (_chunk_length(self.dims[0], prod(rest) * itemsize), *rest)
 
@@ -141,7 +146,7 @@ def text_dimension(column: str) -> str | None:
 def companion(name: str) -> str | None:
     """The other array of the pair that holds a text column, None for any other array."""
     for one, other in (("_bytes", "_end"), ("_end", "_bytes")):
-        if name.endswith(one):
+        if name.endswith(one) and text_dimension(name.removesuffix(one)) is not None:
             return name.removesuffix(one) + other
     return None
 
@@ -154,12 +159,12 @@ def quantity_layout(name: str, source: str) -> Layout:
 
 
 def known_layout(name: str) -> Layout | None:
-    """Layout of the array of that name in format 1.0, None where there is none."""
+    """Layout of the array of that name in the format, None where there is none."""
     if name in names.QUANTITIES:
         return quantity_layout(name, "")
     if name in AXIS_COORDS:
         return Layout(name, (name,), "int32", {"long_name": AXIS_COORDS[name]})
-    for table, dim in ((TOKEN_COORDS, TOKEN), (ROW_ARRAYS, ROW)):
+    for table, dim in ((TOKEN_COORDS, TOKEN), (MAYBE_TOKEN_COORDS, TOKEN), (ROW_ARRAYS, ROW)):
         if name in table:
             dtype, meaning = table[name]
             return Layout(name, (dim,), dtype, {"long_name": meaning})
@@ -171,10 +176,12 @@ def known_layout(name: str) -> Layout | None:
 
 
 def trace_layouts(variables: Iterable[str], row_columns: Sequence[str], source: str) -> dict[str, Layout]:
-    """Every array of a trace that records `variables`, by name."""
+    """Every array of a trace that records `variables` (quantities, and `MAYBE_TOKEN_COORDS`), by name."""
     variables = list(variables)
+    coords = [name for name in MAYBE_TOKEN_COORDS if name in variables]
+    variables = [name for name in variables if name not in coords]
     dims = {dim for name in variables for dim in names.QUANTITIES[name].dims}
-    plain = [*TOKEN_COORDS, *(ROW_ARRAYS if ROW in dims else ()), LAYER, *([DEPTH] if DEPTH in dims else [])]
+    plain = [*TOKEN_COORDS, *coords, *(ROW_ARRAYS if ROW in dims else ()), LAYER, *([DEPTH] if DEPTH in dims else [])]
     layouts = [layout for name in plain if (layout := known_layout(name)) is not None]
     for column, dim in text_columns(row_columns).items():
         attrs = {"column": row_columns[int(column.removeprefix("column_"))]} if dim == ROW else {}

@@ -20,7 +20,7 @@ import zarr
 
 from stratoscope import defaults, names
 from stratoscope.errors import TraceError
-from stratoscope.names import CHOICE, DEPTH, HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
+from stratoscope.names import CHOICE, DEPTH, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K
 from stratoscope.trace import place, resume, schema
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
@@ -31,6 +31,7 @@ from stratoscope.trace.schema import COMPLETE, RECORDING, Block
 from stratoscope.trace.store import StagingStore
 
 _WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
+_FIXED = (HEAD, K, CHOICE, NEURON, DEPTH, OPENER)
 _PART_BYTES = 64 * 2**20
 
 
@@ -50,10 +51,10 @@ class TraceWriter:
     layers
         Block numbers of the `layer` axis.
     sizes
-        Lengths of the other fixed dimensions that the variables use: `head`, `k`, `neuron` (and `depth` unless it is
-        len(layers) + 1).
+        Lengths of the other fixed dimensions that the variables use: `head`, `k`, `neuron`, `opener` (and `depth`
+        unless it is len(layers) + 1).
     variables
-        Names of `names.QUANTITIES`; every block must hold them all.
+        Names of `names.QUANTITIES` and `schema.MAYBE_TOKEN_COORDS`; every block must hold them all.
     row_columns
         Original names of the extra text columns of an import, `column_0`, ….
     overwrite, resume
@@ -332,13 +333,13 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         )
     if DEPTH in dataset.coords and not np.array_equal(dataset[DEPTH], np.arange(dataset.sizes[DEPTH])):
         raise TraceError("this Dataset holds only a part of the 'depth' axis", fix="Keep it whole.")
-    variables = [name for name in names.QUANTITIES if name in dataset]
+    variables = [name for name in (*schema.MAYBE_TOKEN_COORDS, *names.QUANTITIES) if name in dataset.variables]
     rows = [str(name) for name in dataset.variables if schema.text_dimension(str(name)) == ROW]
     with TraceWriter(
         path,
         attrs={key: value for key, value in dataset.attrs.items() if key not in _WRITTEN},
         layers=dataset[LAYER].values.tolist(),
-        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in (HEAD, K, CHOICE, NEURON, DEPTH)},
+        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in _FIXED},
         variables=variables,
         row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
         overwrite=overwrite,

@@ -33,7 +33,7 @@ class Tokens:
     dim
         Places of template and special tokens.
     starts
-        Where each prompt begins and what it is called, when there are several.
+        Where each prompt begins and what it is called, when there are several; where a generated answer begins.
     count
         Number of tokens.
     """

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LEAST_QUERIES = 4  # attention received from fewer other tokens is drawn hatched
+ANSWER = "answer"  # stands above the first token that the model generated
+_GENERATED = names.SPANS.index("generated")
 _TEMPLATE = [names.SPANS.index(span) for span in names.TEMPLATE_SPANS]
 _AXIS_WORDS = {
     "neuron": "Neuron_ID: MLP neurons",
@@ -64,6 +66,7 @@ def _labelled(dataset: xr.Dataset, panel: Panel, of_token: NDArray[np.int32]) ->
     span = np.asarray(dataset["span"].values)[tokens] if "span" in dataset.coords else np.full(count, -1)
     starts = np.flatnonzero(np.diff(prompts, prepend=-1))
     called = _names(dataset) if len(panel.prompts) > 1 else []
+    named = [(int(place), called[prompts[place]]) for place in starts] if called else []
     return LabelledPanel(
         Tokens(
             panel.title,
@@ -72,10 +75,16 @@ def _labelled(dataset: xr.Dataset, panel: Panel, of_token: NDArray[np.int32]) ->
             count=count,
             first=np.flatnonzero((tokens == begins) & (position <= 1)),
             dim=np.flatnonzero(np.isin(span, _TEMPLATE)),
-            starts=tuple((int(place), called[prompts[place]]) for place in starts) if called else (),
+            starts=tuple(sorted([*named, *((int(place), ANSWER) for place in _answers(span, prompts))])),
         ),
         np.flatnonzero(ends - 1 - tokens < LEAST_QUERIES),
     )
+
+
+def _answers(span: NDArray[np.int8], prompts: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where, after tokens of the same prompt, what the model generated begins."""
+    generated = span == _GENERATED
+    return np.flatnonzero(generated[1:] & ~generated[:-1] & (prompts[1:] == prompts[:-1])) + 1
 
 
 def _labels(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> list[str]:

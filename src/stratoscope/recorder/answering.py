@@ -1,0 +1,151 @@
+"""What a recording does about answers: generate them, measure what they are likely to open with, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from stratoscope import names
+from stratoscope.errors import CaptureError, InputError, ModelError
+from stratoscope.model.load import LoadedModel
+from stratoscope.recorder import receipt as receipts
+from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.generate import Generator, can_generate
+from stratoscope.recorder.observe import Observer, forward
+from stratoscope.recorder.outcome import opener_log_odds, refusals, tokenised_openers
+from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.settings import Answers
+from stratoscope.recorder.tokens import TokenisedPrompt
+
+MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
+
+
+class Answering:
+    """The part of a recording that is about answers; where nothing is asked about them, batches just run.
+
+    Parameters
+    ----------
+    answers
+        What is asked.
+    loaded
+        The model and its tokenizer.
+    pad_id
+        Token that stands where there is none.
+
+    Attributes
+    ----------
+    follow : int
+        The most tokens that must fit into the context behind a prompt.
+    variables, sizes
+        Quantities of the outcome, and the lengths of their fixed dimensions.
+
+    Raises
+    ------
+    ModelError
+        The model cannot generate text.
+    InputError
+        An opener has no token, or settings of generation have values that transformers refuses.
+    """
+
+    def __init__(self, answers: Answers, loaded: LoadedModel, pad_id: int) -> None:
+        self._answers, self._model, self._tokenizer = answers, loaded.model, loaded.tokenizer
+        self._name = str(loaded.identity["name"])
+        self._openers = tokenised_openers(answers.openers, self._tokenizer)
+        if answers and not can_generate(self._model):
+            raise ModelError("cannot generate text", where=self._name, fix="Record it without --generate and --openers")
+        self._generator = self._new_generator(pad_id) if answers.new_tokens else None
+        self.follow = max([answers.new_tokens, *(len(opener.token_ids) - 1 for opener in self._openers)])
+        self.sizes = {names.OPENER: len(self._openers)} if self._openers else {}
+        self.variables = ["opener_log_odds"] if self._openers else []
+        self.variables += ["refused", "refusal_pattern"] if self._generator is not None else []
+
+    def _new_generator(self, pad_id: int) -> Generator:
+        answers = self._answers
+        how: dict[str, Any] = {"new_tokens": answers.new_tokens, "settings": answers.settings, "seed": answers.seed}
+        return Generator(self._model, self._tokenizer, pad_id=pad_id, **how)
+
+    def plan(self) -> dict[str, Any]:
+        """The fields of the plan that are about answers."""
+        plan: dict[str, Any] = {}
+        if self._openers:
+            plan["openers"] = [{"text": one.text, "token_ids": list(one.token_ids)} for one in self._openers]
+        if self._generator is not None:
+            plan |= {"generate": self._answers.new_tokens, "generation": self._generator.settings}
+            plan |= {"seed": self._answers.seed, "refusal_patterns": list(self._answers.patterns)}
+        return plan
+
+    def refuse_unanswerable(self, prompts: Sequence[Prompt], encoded: Sequence[TokenisedPrompt]) -> None:
+        """InputError where something is asked about the answer to a conversation that has been answered."""
+        for prompt, tokens in zip(prompts, encoded, strict=True):
+            if self._answers and not tokens.answers:
+                raise InputError(
+                    "ends with an assistant's message, so no answer comes next",
+                    where=f"prompt {prompt.id}",
+                    fix="Remove that message, or record without --generate and --openers",
+                )
+
+    def prove(self, receipt: receipts.Receipt, observer: Observer, batch: Batch) -> receipts.Receipt:
+        """The receipt, with what is proved about generating, if anything is generated."""
+        if self._generator is None:
+            return receipt
+        return receipts.of_generation(receipt, *self._generator.prove(observer, batch, where=self._name))
+
+    def record(
+        self,
+        observer: Observer,
+        batch: Batch,
+        prompts: Sequence[TokenisedPrompt],
+        number: int,
+        options: Mapping[str, Any],
+    ) -> tuple[Sequence[TokenisedPrompt], dict[str, np.ndarray], Tensor | None]:
+        """Record a batch whose first prompt has that number.
+
+        Returns
+        -------
+        prompts, arrays, first
+            The prompts with their answers, their quantities as `Observer.record` gives them, and the logits that
+            predict the answers' first tokens, [prompt, vocabulary], None where nobody asks for them.
+        """
+        if self._generator is not None:
+            return self._generator.record(observer, batch, prompts, number)
+        arrays, output = observer.record(batch, **options)
+        return prompts, arrays, output.logits[:, -1] if self._openers else None
+
+    def outcome(
+        self,
+        observer: Observer,
+        prompts: Sequence[TokenisedPrompt],
+        whole: Sequence[TokenisedPrompt],
+        first: Tensor | None,
+        make_batch: MakeBatch,
+    ) -> dict[str, np.ndarray]:
+        """The outcome's quantities of a batch; its further forwards are not observed.
+
+        Raises
+        ------
+        CaptureError
+            A log-odds is not finite.
+        """
+        found: dict[str, np.ndarray] = {}
+        if self._generator is not None:
+            found |= refusals(whole, self._answers.patterns, self._tokenizer)
+        if first is None or not self._openers:
+            return found
+
+        def logits(sequences: Sequence[TokenisedPrompt], last: int) -> Tensor:
+            options = dict.fromkeys(receipts.last_logits_only(self._model), last)
+            seen: Tensor = forward(self._model, make_batch(sequences), **options).logits
+            return seen[:, -last:]
+
+        with observer.aside():
+            odds = opener_log_odds(self._openers, prompts, first, logits, self._tokenizer)
+        if not np.isfinite(odds).all():
+            raise CaptureError(
+                "the log-odds of an opener are not finite",
+                where=f"opener {self._openers[int(np.argwhere(~np.isfinite(odds))[0, 1])].text!r}",
+                fix="The weights or the dtype are broken: check the download, or try --dtype float32",
+            )
+        return found | {"opener_log_odds": odds}

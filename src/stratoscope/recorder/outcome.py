@@ -1,0 +1,133 @@
+"""What the model is about to answer, and whether its answer opens as a refusal. Both only observe."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stratoscope.errors import InputError
+from stratoscope.recorder.tokens import TokenisedPrompt, continued, special_ids
+
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
+_DECORATION = " \t\r\n*_\"'“”„«»#>-–—"  # what may stand before the first word: blanks, quotes, markdown
+
+Logits = Callable[[Sequence[TokenisedPrompt], int], Tensor]
+
+
+@dataclass(frozen=True)
+class Opener:
+    """A beginning of an answer: its text and the tokens its tokenizer makes of it alone."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+def tokenised_openers(texts: Sequence[str], tokenizer: Any) -> list[Opener]:
+    """The openers as tokens.
+
+    Raises
+    ------
+    InputError
+        One is empty, or there are two of the same tokens.
+    """
+    openers = []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"] if text else []
+        if not ids:
+            raise InputError("has no token", where=f"opener {text!r}", fix="Write at least a letter")
+        openers.append(Opener(text, tuple(ids)))
+    if len({opener.token_ids for opener in openers}) < len(openers):
+        raise InputError("two openers are the same tokens", where="openers", fix="Give each once")
+    return openers
+
+
+def opener_log_odds(
+    openers: Sequence[Opener], prompts: Sequence[TokenisedPrompt], first: Tensor, logits: Logits, tokenizer: Any
+) -> np.ndarray:
+    """How likely each answer is to begin with each opener.
+
+    log p − log(1 − p) with p = Π_i p(t_i | prompt, t_1 … t_{i−1}) over the opener's tokens: an opener of two tokens is
+    not its first one. Other ways to cut the same letters into tokens are not counted.
+
+    Parameters
+    ----------
+    openers
+        One or more.
+    prompts
+        Without answers.
+    first
+        Logits that predict the first token of each answer, [prompt, vocabulary].
+    logits
+        Gives, for sequences and a number n, the logits at the last n tokens of each, [sequence, n, vocabulary]. Called
+        once for each distinct beginning of the openers of several tokens.
+
+    Returns
+    -------
+    float32, shape (prompts, openers), natural logarithm.
+    """
+    by_beginning: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number, opener in enumerate(openers):
+        by_beginning[opener.token_ids[:-1]].append(number)
+    found = np.empty((len(prompts), len(openers)), np.float32)
+    for beginning, members in by_beginning.items():
+        if beginning:
+            seen = logits([continued(prompt, beginning, tokenizer) for prompt in prompts], len(beginning) + 1)
+        else:
+            seen = first[:, None]
+        for number in members:
+            found[:, number] = _log_odds(seen, openers[number].token_ids)
+    return found
+
+
+def _log_odds(logits: Tensor, ids: tuple[int, ...]) -> np.ndarray:
+    """From logits [prompt, tokens, vocabulary] of which the last len(ids) predict the tokens `ids`; in float64."""
+    logits = logits[:, -len(ids) :].cpu().double()
+    wanted = torch.tensor(ids).expand(len(logits), -1)[..., None]
+    chosen = logits.gather(-1, wanted)[..., 0]
+    total = logits.logsumexp(-1)
+    others = (logits.scatter(-1, wanted, -torch.inf).logsumexp(-1) - total).exp()  # 1 − p_i, exact where it is small
+    log_p = torch.where(others < 0.5, torch.log1p(-others), chosen - total).sum(-1)
+    odds: np.ndarray = (log_p - torch.log(-torch.expm1(log_p))).numpy()
+    return odds
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def refusal_pattern(answer: str, patterns: Sequence[str]) -> int:
+    """Index of the first pattern that an answer begins with, −1 where it begins with none.
+
+    Letters in either case are the same, as are typographic and plain apostrophes, and runs of blanks; blanks, quotes
+    and markdown before the first word are skipped; a pattern ends where a word ends. It is a rule about words, not a
+    judgement about what they mean.
+    """
+    opening = _folded(answer)
+    return next((index for index, pattern in enumerate(patterns) if _begins(opening, _folded(pattern))), -1)
+
+
+def _begins(text: str, words: str) -> bool:
+    return text.startswith(words) and not text[len(words) : len(words) + 1].isalnum()
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.translate(_APOSTROPHES).casefold().lstrip(_DECORATION).split())
+
+
+def refusals(prompts: Sequence[TokenisedPrompt], patterns: Sequence[str], tokenizer: Any) -> dict[str, np.ndarray]:
+    """`refused` and `refusal_pattern` of prompts with their answers, int32, shape (prompts,)."""
+    special = np.fromiter(special_ids(tokenizer), np.int64)
+    answered, pattern = [], []
+    for prompt in prompts:
+        words = prompt.generated & ~np.isin(prompt.ids, special)
+        answer = "".join(prompt.texts[place] for place in np.flatnonzero(words))
+        answered.append(bool(prompt.generated.any()))
+        pattern.append(refusal_pattern(answer, patterns))
+    found = np.array(pattern, np.int32)
+    refused = np.where(answered, found >= 0, -1).astype(np.int32)
+    return {"refused": refused, "refusal_pattern": found}

@@ -1,0 +1,73 @@
+"""What a trace says about the model's answers: their text, which open as a refusal, and how likely openers were."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stratoscope.names import OPENER, PROMPT, SPANS
+
+_SHOWN = 4  # answers that `info` gives word by word
+_GENERATED = SPANS.index("generated")
+
+
+def answers(dataset: xr.Dataset) -> list[str]:
+    """The text that the model generated for each prompt; "" where it generated nothing.
+
+    End-of-text tokens are part of it. Bytes that are no character by themselves stay as `surrogateescape` leaves them.
+    """
+    parts: list[list[str]] = [[] for _ in range(dataset.sizes[PROMPT])]
+    places = np.flatnonzero(np.asarray(dataset["span"].values) == _GENERATED)
+    texts, prompts = np.asarray(dataset["text"].values)[places], np.asarray(dataset["prompt"].values)[places]
+    for text, prompt in zip(texts, prompts, strict=True):
+        parts[prompt].append(text)
+    return ["".join(part).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") for part in parts]
+
+
+def opener_texts(plan: Any, count: int) -> list[str]:
+    """Texts of the recorded openers from a trace's plan; their numbers where the plan does not name them."""
+    openers = plan.get("openers") if isinstance(plan, Mapping) else None
+    listed = openers if isinstance(openers, list) else []
+    texts = [one.get("text") for one in listed if isinstance(one, Mapping)]
+    sound = len(texts) == count and all(isinstance(text, str) for text in texts)
+    return [str(text) for text in texts] if sound else [f"opener {number}" for number in range(count)]
+
+
+def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
+    """JSON-able facts about the answers for `info`; None where nothing was asked about them.
+
+    Returns
+    -------
+    dict
+        `answered`, `refused` (prompts), `refusal_patterns` (pattern → answers that begin with it), `openers` (text →
+        median log-odds over the prompts, in nats), `answers` (the first few: `prompt`, `answer`, `refused`).
+    """
+    facts: dict[str, Any] = {}
+    if "opener_log_odds" in dataset:
+        texts = opener_texts(dataset.attrs.get("plan"), dataset.sizes[OPENER])
+        values = np.asarray(dataset["opener_log_odds"].values)
+        facts["openers"] = dict(zip(texts, np.median(values, axis=0).tolist(), strict=True)) if len(values) else {}
+    if "refused" in dataset:
+        refused = np.asarray(dataset["refused"].values)
+        facts |= {"answered": int((refused >= 0).sum()), "refused": int((refused == 1).sum())}
+        facts["refusal_patterns"] = _patterns(dataset)
+        first = dataset.isel({PROMPT: slice(_SHOWN), "token": np.asarray(dataset["prompt"].values) < _SHOWN})
+        rows = zip(first["prompt_id"].values, answers(first), refused.tolist(), strict=False)
+        facts["answers"] = [{"prompt": prompt, "answer": text, "refused": flag} for prompt, text, flag in rows]
+    return facts or None
+
+
+def _patterns(dataset: xr.Dataset) -> dict[str, int]:
+    """How often each refusal pattern opened an answer; by number where the plan does not list them."""
+    listed = (dataset.attrs.get("plan") or {}).get("refusal_patterns")
+    found = Counter(np.asarray(dataset["refusal_pattern"].values).tolist())
+    named = listed if isinstance(listed, list) else []
+    return {
+        str(named[index]) if index < len(named) else f"pattern {index}": count
+        for index, count in sorted(found.items())
+        if index >= 0
+    }

@@ -1,0 +1,68 @@
+"""Generated tokens in pictures: told apart from the prompt, and chosen alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from sheets import outside, overlapping
+from view_traces import make_trace
+
+from stratoscope import names, peaks3d
+from stratoscope.view import palette
+from stratoscope.view.engagement import engagement_spec
+from stratoscope.view.heatmap import heatmap_spec
+from stratoscope.view.layout import arrange
+from stratoscope.view.panels import ANSWER
+from stratoscope.view.sheet import Box
+
+GENERATED = names.SPANS.index("generated")
+
+
+def answered(lengths: tuple[int, ...] = (12, 12), answer: int = 4, **options: object) -> xr.Dataset:
+    """A trace whose prompts end with an answer of so many tokens."""
+    trace = make_trace(lengths=lengths, **options)  # type: ignore[arg-type]
+    ends = np.cumsum(lengths)[trace.prompt.values]
+    span = np.where(np.arange(len(ends)) >= ends - answer, GENERATED, trace.span.values).astype(np.int8)
+    return trace.assign_coords(span=("token", span))
+
+
+@pytest.mark.parametrize("lengths", [(12, 12), (56, 48), (5000,)])
+def test_the_answer_begins_behind_a_line_and_is_named(lengths: tuple[int, ...]) -> None:
+    answer = min(lengths) // 3
+    spec = heatmap_spec(answered(lengths, answer))
+    for panel, length in zip(spec.content["panels"], lengths, strict=True):
+        assert panel["starts"] == [[(length - answer) // panel["tokens_per_column"], ANSWER]]
+    sheet = arrange(spec, "light")
+    assert [text.text for text in sheet.texts() if text.text == ANSWER] == [ANSWER] * len(lengths)
+    assert not outside(sheet)
+    assert not overlapping(sheet)
+    lines = [
+        item
+        for item in sheet.items
+        if isinstance(item, Box) and item.fill == palette.theme("light").paper and item.width == pytest.approx(0.024)
+    ]
+    assert len(lines) == (0 if max(lengths) == 5000 else len(lengths))
+
+
+def test_answers_of_prompts_drawn_end_to_end_stand_between_their_names() -> None:
+    (panel,) = heatmap_spec(answered((12, 9)), all_prompts=True).content["panels"]
+    assert panel["starts"] == [[0, "p0"], [8, ANSWER], [12, "p1"], [17, ANSWER]]
+
+
+def test_without_an_answer_there_is_no_line() -> None:
+    assert all(not panel["starts"] for panel in heatmap_spec(make_trace()).content["panels"])
+
+
+def test_the_answer_alone_has_no_line_before_it() -> None:
+    spec = heatmap_spec(answered(), span="generated")
+    assert [(panel["tokens"], panel["starts"]) for panel in spec.content["panels"]] == [(4, []), (4, [])]
+    assert "answer" in engagement_spec(answered(quantities=("mlp_write_ratio",))).content["panels"][0]["starts"][0]
+
+
+def test_peaks_of_the_answer_alone_can_be_drawn(tmp_path: Path) -> None:
+    trace = answered(quantities=("peak_neuron", "peak_value", "peak_write"))
+    peaks3d(trace, tmp_path / "p.html", span="generated")
+    assert (tmp_path / "p.html").stat().st_size > 10_000
