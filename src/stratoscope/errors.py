@@ -35,3 +35,8 @@ class ModelError(StratoscopeError):
 
 class CaptureError(StratoscopeError):
     """What was recorded would not be what happened."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, to be put into a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

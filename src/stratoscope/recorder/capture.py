@@ -13,8 +13,9 @@ from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.model.given import given_model
 from stratoscope.model.load import LoadedModel, load_model
+from stratoscope.progress import Progress, silent
 from stratoscope.recorder.prompts import Prompt, read_prompts
-from stratoscope.recorder.recording import Progress, Recording
+from stratoscope.recorder.recording import Recording
 from stratoscope.trace import place
 from stratoscope.trace.reader import open_trace
 
@@ -78,7 +79,7 @@ def capture(
         The input cannot be used, the model's sites cannot be found, what would be recorded is not what happened, or
         the trace cannot be written.
     """
-    say = progress or (lambda stage, done, total: None)
+    say = progress or silent
     groups = _checked(record, top_k, batch_size)
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
@@ -89,7 +90,7 @@ def capture(
         loaded = _given(model, tokenizer, dtype=dtype, device=device, revision=revision)
     else:
         options = {"dtype": dtype, "device": device, "revision": revision, "trust_remote_code": trust_remote_code}
-        loaded = load_model(str(model), **options, progress=progress)  # type: ignore[arg-type]
+        loaded = load_model(str(model), **options, progress=say)  # type: ignore[arg-type]
     recording = Recording(loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, progress=say)
     recording.run(Path(out), resume=resume, overwrite=overwrite)
     return open_trace(out)

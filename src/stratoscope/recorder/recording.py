@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from stratoscope import names
 from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.find import find_sites
 from stratoscope.model.load import LoadedModel
+from stratoscope.progress import Progress
 from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
@@ -24,8 +25,6 @@ from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.tokens import TokenisedPrompt, encode
 from stratoscope.trace.schema import Block
 from stratoscope.trace.writer import TraceWriter
-
-Progress = Callable[[str, int, int | None], None]
 
 _PROBE_PROMPTS, _PROBE_TOKENS = 2, 64
 _WINDOW_BATCHES = 4
@@ -94,6 +93,7 @@ class Recording:
             )
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
+        self._receipt["limits"] += loaded.limits
         self._variables, self._sizes = _shapes(arrays, record)
         self._options = receipts.last_logits_only(self._model)
 

@@ -34,14 +34,13 @@ from stratoscope.names import (
     K,
     quantities_of,
 )
+from stratoscope.progress import Progress
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
 from stratoscope.trace.simulated_attention import attention
 from stratoscope.trace.simulated_model import Shape, SimulatedModel
 from stratoscope.trace.simulated_prompt import Summaries, norms, peaks
 from stratoscope.trace.simulated_words import WORDS
-
-Progress = Callable[[str, int, int | None], None]
 
 _STAGE = "simulating"
 _NOT_SIMULATED = ("attn_null",)  # this model has no learned sink
