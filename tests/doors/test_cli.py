@@ -148,8 +148,27 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     seen |= {"span": ["user"], "scale": "linear", "first_token": True, "theme": "dark", "overwrite": True}
     record = ["--record", "peaks, norms", "--top-k", "3"]
     recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}
-    model = ["--dtype", "bfloat16", "--device", "cuda:1", "--batch-size", "2", "--chat", "--revision", "r"]
-    loaded = {"dtype": "bfloat16", "device": "cuda:1", "batch_size": 2, "chat": True, "revision": "r"}
+    model = [
+        "--dtype",
+        "bfloat16",
+        "--device",
+        "cuda:1",
+        "--device-map",
+        "auto",
+        "--batch-size",
+        "2",
+        "--chat",
+        "--revision",
+        "r",
+    ]
+    loaded = {
+        "dtype": "bfloat16",
+        "device": "cuda:1",
+        "device_map": "auto",
+        "batch_size": 2,
+        "chat": True,
+        "revision": "r",
+    }
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]
     shaped = {"prompts": 3, "tokens": 7, "layers": 2, "d_model": 8, "d_ff": 9, "heads": 1, "seed": 5}
     return {

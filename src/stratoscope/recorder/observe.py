@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import CaptureError
+from stratoscope.errors import OutOfMemory, is_out_of_memory
 from stratoscope.model.hooks import SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import ATTENTION, PEAKS, PROMPT, PROMPTS, QUANTITIES
@@ -43,7 +43,7 @@ class Observer:
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
         self._model = model
-        scratch = Scratch(next(model.parameters()).device)
+        self._scratch = scratch = Scratch(next(model.parameters()).device)
         self._reducers: list[Reducer] = [NormReducer(sites, record, scratch)]
         if PEAKS in record:
             self._reducers.append(PeakReducer(model, sites, top_k, scratch))
@@ -103,23 +103,26 @@ class Observer:
             arrays |= {name: _by_token(name, _stacked(layers), batch.valid) for name, layers in taken.items()}
         return arrays, output
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left: sites counted, and room made for its batch."""
+        self._hooks.counts.clear()
+        self._scratch.clear()
+
     def _receive(self, site: Site, tensor: Tensor) -> None:
         for reducer in self._for_kind[site.kind]:
             reducer.receive(site, tensor)
 
 
 def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
-    """One forward without gradients and without a cache; CaptureError when it does not fit into memory."""
+    """One forward without gradients and without a cache; OutOfMemory when it does not fit into memory."""
     try:
         with torch.no_grad():  # not inference mode, whose tensors cannot tell whether they were overwritten
             return model(**batch.inputs(), use_cache=False, **options)
-    except (torch.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
     prompts, length = batch.input_ids.shape
-    raise CaptureError(
+    raise OutOfMemory(
         f"a batch of {prompts} prompts of up to {length} tokens does not fit into memory",
         fix="Use a smaller --batch-size",
     )

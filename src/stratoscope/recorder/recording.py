@@ -12,13 +12,15 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.errors import CaptureError, InputError
+from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites
 from stratoscope.model.load import LoadedModel
 from stratoscope.progress import Progress
 from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
-from stratoscope.recorder.checks import check_finite, check_tokens
+from stratoscope.recorder.checks import check_finite, check_tokens, refuse_unknown_tokens, vocabulary
+from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
@@ -86,7 +88,8 @@ class Recording:
         progress("proving the sites", 0, None)
         probe = self._probe()
         batch = self._batch(probe)
-        self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
+        with must_fit("a probe of the first prompts"):
+            self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
         if top_k > self._sites.d_ff:
             raise InputError(
                 f"the top-k is {top_k}, but an MLP has {self._sites.d_ff} neurons", fix="Use a smaller one"
@@ -124,7 +127,9 @@ class Recording:
     def _checked_lengths(self) -> list[int]:
         """Tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self._prompts))
-        lengths = [len(encode(prompt, self._tokenizer, chat=self._chat).ids) for prompt in self._prompts]
+        encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self._prompts]
+        refuse_unknown_tokens(self._model, encoded, [prompt.id for prompt in self._prompts])
+        lengths = [len(prompt.ids) for prompt in encoded]
         context = self._loaded.identity.get("context")
         long = [index for index, length in enumerate(lengths) if context and length > context]
         if long:
@@ -162,12 +167,19 @@ class Recording:
         if writer.complete:
             return
         total, size = len(self._prompts), self._plan.window
+        self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
         for window in windows(total, size, writer.committed_prompts):
-            writer.append(self._window(window))
+            block = self._window(window)
+            if self._halves.were_needed:
+                writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
+            writer.append(block)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
         receipt = receipts.finished(
-            self._receipt, batches=batches, tokens=sum(self._lengths), sites=self._observer.sites_per_forward
+            self._halves.into(self._receipt),
+            batches=batches,
+            tokens=sum(self._lengths),
+            sites=self._observer.sites_per_forward,
         )
         writer.finish(receipt=receipt)
 
@@ -177,9 +189,23 @@ class Recording:
         found: dict[int, dict[str, np.ndarray]] = {}
         for chosen in alike_in_length([len(prompt.ids) for prompt in tokenised], self._plan.batch_size):
             self._progress("recording", window.start + len(found), len(self._prompts))
-            found |= zip(chosen, self._per_prompt(chosen, window, tokenised), strict=True)
+            for part, arrays in self._in_parts(chosen, window, tokenised):
+                found |= zip(part, arrays, strict=True)
         self._progress("recording", window.stop, len(self._prompts))
         return to_block([self._prompts[index] for index in window], tokenised, [found[i] for i in range(len(window))])
+
+    def _in_parts(
+        self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
+    ) -> Iterator[tuple[Sequence[int], list[dict[str, np.ndarray]]]]:
+        """One batch, in parts where it does not fit into memory."""
+        lengths, ids = [len(prompt.ids) for prompt in tokenised], [self._prompts[index].id for index in window]
+        return self._halves.run(
+            chosen,
+            lengths,
+            ids,
+            lambda part: list(self._per_prompt(part, window, tokenised)),
+            self._observer.forget,
+        )
 
     def _per_prompt(
         self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
@@ -197,9 +223,9 @@ class Recording:
 
     def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
-        pad_id = next(token for token in known if token is not None)
+        pad_id = next(token for token in known if token is not None and token < vocabulary(self._model))
         return make_batch(
-            prompts, pad_id=pad_id, padding_side=self._plan.padding_side, device=next(self._model.parameters()).device
+            prompts, pad_id=pad_id, padding_side=self._plan.padding_side, device=input_device(self._model)
         )
 
     def _encoded(self, index: int) -> TokenisedPrompt:

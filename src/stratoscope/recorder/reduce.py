@@ -54,6 +54,10 @@ class Scratch:
             flat = self._flat[name] = torch.empty(size, dtype=dtype, device=self.device)
         return flat[:size].view(shape)
 
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._flat.clear()
+
     def float32(self, name: str, tensor: Tensor) -> Tensor:
         """The tensor itself if it is float32, else a float32 copy in scratch."""
         if tensor.dtype == torch.float32:
