@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.calls import BlockCall, Call, probe, same
+from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.sites import LayerSites, ModelSites, Site, replay
 
 ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24, torch.float64: 2.0**-53}
@@ -251,9 +252,10 @@ class _BlockSearch:
         assert last.x is not None
         assert last.y is not None
         a, y = (tensor.reshape(-1, tensor.shape[-1])[:_CHECKED_TOKENS] for tensor in (last.x, last.y))
-        bias = getattr(module, "bias", None)
+        with weights_at_hand(module):
+            stored, bias = module.weight.detach(), getattr(module, "bias", None)
         excess = []
-        for transposed, weight in ((False, module.weight.detach()), (True, module.weight.detach().T)):
+        for transposed, weight in ((False, stored), (True, stored.T)):
             if weight.shape == (y.shape[1], a.shape[1]):
                 error = (nn.functional.linear(a, weight, bias) - y).float().abs()
                 scale = a.float().norm(dim=-1)[:, None] * torch.linalg.vector_norm(weight, dim=-1, dtype=torch.float32)

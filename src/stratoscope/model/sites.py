@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from stratoscope.model.devices import compute_device, weights_at_hand
+
 BLOCK_IN = "block input"
 BLOCK_OUT = "block output"
 ATTN_WRITE = "attention write"
@@ -131,9 +133,15 @@ class ModelSites:
         """Weight of a block's last MLP map as [d_model, d_ff] (column i belongs to neuron i), and its bias or None."""
         sites = self.layers[layer]
         module = model.get_submodule(sites.mlp_last)
-        weight, bias = module.weight, getattr(module, "bias", None)
+        with weights_at_hand(module):
+            weight, bias = module.weight, getattr(module, "bias", None)
         assert isinstance(weight, Tensor)
         return (weight.detach().T if sites.transposed else weight.detach()), _detached(bias)
+
+    def devices(self, model: nn.Module) -> list[torch.device]:
+        """Where each block's MLP computes: there all of its sites are reduced."""
+        found = [compute_device(model.get_submodule(layer.mlp_last)) for layer in self.layers]
+        return [device for device in found if device is not None]
 
 
 def _detached(tensor: Any) -> Tensor | None:

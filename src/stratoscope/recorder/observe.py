@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import OutOfMemory, is_out_of_memory
+from stratoscope.errors import ModelError, OutOfMemory, is_out_of_memory
 from stratoscope.model.hooks import SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import ATTENTION, PEAKS, PROMPT, PROMPTS, QUANTITIES
@@ -43,7 +43,8 @@ class Observer:
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
         self._model = model
-        self._scratch = scratch = Scratch(next(model.parameters()).device)
+        self._devices = sites.devices(model)
+        self._scratch = scratch = Scratch(self._devices[0], self._devices)
         self._reducers: list[Reducer] = [NormReducer(sites, record, scratch)]
         if PEAKS in record:
             self._reducers.append(PeakReducer(model, sites, top_k, scratch))
@@ -109,6 +110,7 @@ class Observer:
         self._scratch.clear()
 
     def _receive(self, site: Site, tensor: Tensor) -> None:
+        tensor = tensor.to(self._devices[site.layer])  # the same tensor, but where another device hands it over
         for reducer in self._for_kind[site.kind]:
             reducer.receive(site, tensor)
 
@@ -132,16 +134,22 @@ def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:
     from stratoscope.recorder.attention import AttentionObserver
 
     projections = [model.get_submodule(layer.attn_out) for layer in sites.layers]
+    if any(weight.is_meta for projection in projections for weight in projection.parameters()):
+        raise ModelError(
+            "attention cannot be recorded of layers whose weights wait on disk or in memory",
+            where=type(model).__name__,
+            fix="Record without the group attention, or spread the model over devices that hold it",
+        )
     return AttentionObserver(model, len(sites.layers), projections)
 
 
 def _stacked(layers: list[Tensor]) -> Tensor:
     """Per-layer [prompt, position, head] as [layer, rows, head]."""
-    return torch.stack([layer.flatten(0, 1) for layer in layers])
+    return torch.stack([layer.flatten(0, 1).to(layers[0].device) for layer in layers])
 
 
 def _by_token(name: str, value: Tensor, valid: Tensor) -> np.ndarray:
     """Drop padding and put the token (or prompt) first; always a copy, since what is reduced into is used again."""
     if QUANTITIES[name].dims[0] != PROMPT and len(valid) < value.shape[1]:
-        value = value.index_select(1, valid)
+        value = value.index_select(1, valid.to(value.device))
     return value.transpose(0, 1).clone(memory_format=torch.contiguous_format).cpu().numpy()

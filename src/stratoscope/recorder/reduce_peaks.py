@@ -25,17 +25,22 @@ class PeakReducer:
     kinds = frozenset({s.NEURONS, s.MLP_OUT})
 
     def __init__(self, model: nn.Module, sites: ModelSites, top_k: int, scratch: Scratch) -> None:
-        self._sites, self._k, self._scratch = sites, top_k, scratch
-        weights = [sites.mlp_weight(model, layer) for layer in range(len(sites.layers))]
-        self._weights = [weight for weight, _ in weights]
-        self._biases = [bias for _, bias in weights]
-        self._column_norms = [torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32) for weight in self._weights]
-        self._rows_of = _cached_rows(self._weights)
+        self._model, self._sites, self._k, self._scratch = model, sites, top_k, scratch
+        self._biases: list[Tensor | None] = []
+        self._column_norms: list[Tensor] = []
+        self._rows_of: list[Tensor | None] = []
+        left = WEIGHT_CACHE_BYTES
+        for layer in range(len(sites.layers)):  # one at a time: weights may wait on disk
+            weight, bias = sites.mlp_weight(model, layer)
+            rows_of, left = _cached_rows(weight, left)
+            self._biases.append(bias)
+            self._column_norms.append(torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32))
+            self._rows_of.append(rows_of)
         self._out: dict[str, Tensor] = {}
 
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
-        layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.get
+        layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.by_layer
         self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_norm")}
         self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
         self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
@@ -47,7 +52,7 @@ class PeakReducer:
 
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, rows] and [layer, rows, k]."""
-        out = self._out
+        out = self._scratch.together(self._out)
         return {
             "peak_neuron": out["peak_neuron"].int(),
             "peak_value": out["peak_value"],
@@ -58,7 +63,7 @@ class PeakReducer:
 
     def _strongest(self, layer: int, a: Tensor) -> None:
         for part in pieces(a):
-            strength = self._scratch.get("strength", *a[part].shape)
+            strength = self._scratch.get("strength", *a[part].shape, device=a.device)
             torch.mul(a[part], self._column_norms[layer], out=strength).abs_()
             norms_into(self._out["write_norm"][layer, part], strength)
             writes, neurons = largest(strength, self._k)
@@ -71,7 +76,7 @@ class PeakReducer:
         for part in pieces(y):
             output = self._scratch.float32("output", y[part])
             if bias is not None:
-                output = torch.sub(output, bias, out=self._scratch.get("unbiased", *output.shape))
+                output = torch.sub(output, bias, out=self._scratch.get("unbiased", *output.shape, device=y.device))
             written = embedding_bag(
                 self._out["peak_neuron"][layer, part],
                 rows_of,
@@ -86,17 +91,12 @@ class PeakReducer:
         rows_of = self._rows_of[layer]
         if rows_of is not None:
             return rows_of
-        weight = self._weights[layer]
-        return self._scratch.get("transposed", *weight.T.shape).copy_(weight.T)
+        weight, _ = self._sites.mlp_weight(self._model, layer)
+        return self._scratch.get("transposed", *weight.T.shape, device=weight.device).copy_(weight.T)
 
 
-def _cached_rows(weights: list[Tensor]) -> list[Tensor | None]:
-    """Wᵀ in float32 of the first layers that fit into the budget; a weight that already lies so costs nothing."""
-    kept: list[Tensor | None] = []
-    left = WEIGHT_CACHE_BYTES
-    for weight in weights:
-        free = weight.dtype == torch.float32 and weight.T.is_contiguous()
-        cost = 0 if free else 4 * weight.numel()
-        kept.append(weight.T.float().contiguous() if cost <= left else None)
-        left -= cost if cost <= left else 0
-    return kept
+def _cached_rows(weight: Tensor, left: int) -> tuple[Tensor | None, int]:
+    """Wᵀ in float32 where it fits into what is left of the budget, and what is left then."""
+    free = weight.dtype == torch.float32 and weight.T.is_contiguous()
+    cost = 0 if free else 4 * weight.numel()
+    return (weight.T.float().contiguous(), left - cost) if cost <= left else (None, left)

@@ -30,13 +30,14 @@ class PromptReducer:
         """Make room for a batch."""
         self._user_rows = batch.user_rows
         shape = (len(self._sites.layers), len(batch.user_rows), self._sites.d_ff)
-        self._out = {name: self._scratch.get(name, *shape) for name in _NAMES}
+        self._out = {name: self._scratch.by_layer(name, *shape) for name in _NAMES}
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, neurons]."""
         mean, most, least = (self._out[name][site.layer] for name in _NAMES)
         for prompt, rows in enumerate(self._user_rows):
-            a = self._scratch.float32("user_rows", tensor[rows])
+            place = rows if isinstance(rows, slice) else rows.to(tensor.device)
+            a = self._scratch.float32("user_rows", tensor[place])
             if not len(a):
                 for out in (mean, most, least):
                     out[prompt] = torch.nan
@@ -47,4 +48,4 @@ class PromptReducer:
 
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, prompt, neuron]."""
-        return self._out
+        return self._scratch.together(self._out)
