@@ -35,3 +35,18 @@ class ModelError(StratoscopeError):
 
 class CaptureError(StratoscopeError):
     """What was recorded would not be what happened."""
+
+
+class OutOfMemory(CaptureError):
+    """A batch does not fit into memory; a smaller one might."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, to be put into a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch on any device, or this package says that memory has run out."""
+    words = str(error)
+    return isinstance(error, (MemoryError, OutOfMemory)) or "can't allocate memory" in words or "out of memory" in words

@@ -148,8 +148,10 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     seen |= {"span": ["user"], "scale": "linear", "first_token": True, "theme": "dark", "overwrite": True}
     record = ["--record", "peaks, norms", "--top-k", "3"]
     recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}
-    model = ["--dtype", "bfloat16", "--device", "cuda:1", "--batch-size", "2", "--chat", "--revision", "r"]
-    loaded = {"dtype": "bfloat16", "device": "cuda:1", "batch_size": 2, "chat": True, "revision": "r"}
+    model = ["--dtype", "bfloat16", "--device", "cuda:1", "--device-map", "auto", "--batch-size", "2", "--chat"]
+    model += ["--revision", "r"]
+    loaded = {"dtype": "bfloat16", "device": "cuda:1", "device_map": "auto", "batch_size": 2, "chat": True}
+    loaded["revision"] = "r"
     settings = '{"do_sample": true}'
     answers = ["--generate", "7", "--generation", settings, "--seed", "4", "--openers", "No|Yes, of course"]
     answered = {"generate": 7, "generation": {"do_sample": True}, "seed": 4, "openers": ("No", "Yes, of course")}

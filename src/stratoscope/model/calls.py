@@ -66,7 +66,10 @@ def probe(model: nn.Module, blocks: str, input_ids: Tensor, receive: Callable[[i
         started.append(_first_tensor([*enumerate(args), *kwargs.items()]))
 
     def after(path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        call = Call(path, *started.pop(), *_first_output(output))
+        (x, x_key), (y, y_key) = started.pop(), _first_output(output)
+        if x is not None and y is not None:
+            x = x.to(y.device)  # what comes from another device is taken where the module computes
+        call = Call(path, x, x_key, y, y_key)
         if path in number:
             receive(number[path], BlockCall(call, tuple(ended)))
             ended.clear()
@@ -96,4 +99,4 @@ def same(one: Tensor | None, other: Tensor | None) -> bool:
     """Whether two tensors hold the same numbers in the same order, however their leading axes are shaped."""
     if one is None or other is None or one.numel() != other.numel() or one.dtype != other.dtype:
         return False
-    return torch.equal(one.reshape(-1), other.reshape(-1))
+    return torch.equal(one.reshape(-1), other.reshape(-1).to(one.device))

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratoscope.errors import ModelError
-
-Progress = Callable[[str, int, int | None], None]
+from stratoscope.errors import ModelError, first_line
+from stratoscope.progress import Progress, silent
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # configuration and tokenizer
@@ -47,7 +46,7 @@ class ModelFiles:
 
 
 def find_files(
-    name: str, *, revision: str | None = None, trust_remote_code: bool = False, progress: Progress | None = None
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, progress: Progress = silent
 ) -> ModelFiles:
     """Find, and if need be fetch, the files of a model.
 
@@ -76,7 +75,7 @@ def find_files(
     return _hub_files(name, revision, trust_remote_code, progress)
 
 
-def weights_sha256(files: ModelFiles, progress: Progress | None = None) -> str:
+def weights_sha256(files: ModelFiles, progress: Progress = silent) -> str:
     """SHA-256 of the weights' bytes: of one file its own, of several that of the `sha256sum` listing sorted by name."""
     total, done = sum(path.stat().st_size for path in files.weights), 0
     digests = []
@@ -86,7 +85,7 @@ def weights_sha256(files: ModelFiles, progress: Progress | None = None) -> str:
             while chunk := stream.read(_READ_SIZE):
                 digest.update(chunk)
                 done += len(chunk)
-                _report(progress, "hashing the weights", done, total)
+                progress("hashing the weights", done, total)
         digests.append(digest.hexdigest())
     if len(digests) == 1:
         return digests[0]
@@ -140,10 +139,10 @@ def _instead(names: Collection[str], otherwise: str) -> str:
 # --- the hub --------------------------------------------------------------------------------------------------------
 
 
-def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progress: Progress | None) -> ModelFiles:
+def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progress: Progress) -> ModelFiles:
     from huggingface_hub import HfApi, errors
 
-    _report(progress, f"looking up {name}", 0, None)
+    progress(f"looking up {name}", 0, None)
     try:
         info = HfApi().model_info(name, revision=revision, timeout=20)
     except errors.GatedRepoError:
@@ -174,7 +173,7 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
     return ModelFiles(name, folder, tuple(map(fetch, weights)), revision=folder.name)
 
 
-def _download(name: str, file: str, revision: str | None, progress: Progress | None) -> Path:
+def _download(name: str, file: str, revision: str | None, progress: Progress) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
@@ -184,7 +183,7 @@ def _download(name: str, file: str, revision: str | None, progress: Progress | N
             f"{file} could not be fetched: {error}", where=name, fix="Check connection and disk space"
         ) from None
     except Exception as error:
-        raise ModelError(f"{file} could not be fetched: {_first_line(error)}", where=name, fix=_GIVE_FILES) from None
+        raise ModelError(f"{file} could not be fetched: {first_line(error)}", where=name, fix=_GIVE_FILES) from None
 
 
 def _cached(name: str, revision: str | None, error: Exception) -> ModelFiles:
@@ -194,31 +193,22 @@ def _cached(name: str, revision: str | None, error: Exception) -> ModelFiles:
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
     except Exception:
-        what = f"the hub cannot be reached ({_first_line(error)}) and its cache does not hold this model"
+        what = f"the hub cannot be reached ({first_line(error)}) and its cache does not hold this model"
         raise ModelError(what, where=name, fix=_GIVE_FILES) from None
     found = _local_folder(folder)
     return ModelFiles(name, folder, found.weights, revision=folder.name)
 
 
-def _bar(file: str, progress: Progress | None) -> type[Any]:
+def _bar(file: str, progress: Progress) -> type[Any]:
     """A tqdm that tells `progress` instead of printing, as the hub's client knows no other way to report."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
             options.pop("name", None)
-            super().__init__(*args, **{**options, "file": io.StringIO(), "disable": progress is None})
+            super().__init__(*args, **{**options, "file": io.StringIO(), "disable": False})
 
         def display(self, *_: Any, **__: Any) -> None:
-            _report(progress, f"fetching {file}", int(self.n), None if self.total is None else int(self.total))
+            progress(f"fetching {file}", int(self.n), None if self.total is None else int(self.total))
 
     return Bar
-
-
-def _report(progress: Progress | None, stage: str, done: int, total: int | None) -> None:
-    if progress is not None:
-        progress(stage, done, total)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

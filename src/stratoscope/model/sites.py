@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from stratoscope.model.devices import compute_device, weights_at_hand
+
 BLOCK_IN = "block input"
 BLOCK_OUT = "block output"
 ATTN_WRITE = "attention write"
@@ -97,8 +99,8 @@ class Experts:
     def weight(self, model: nn.Module) -> tuple[Tensor, Tensor | None]:
         """W of every expert, [expert, d_model, neuron], and its biases [expert, d_model] or None."""
         module: Any = model.get_submodule(self.module)
-        weight = module.down_proj.detach()
-        bias = getattr(module, "down_proj_bias", None)
+        with weights_at_hand(module):
+            weight, bias = module.down_proj.detach(), getattr(module, "down_proj_bias", None)
         return (weight.transpose(1, 2) if self.transposed else weight), _detached(bias)
 
 
@@ -220,9 +222,24 @@ class ModelSites:
         sites = self.layers[layer]
         assert sites.neurons is not None
         module = model.get_submodule(sites.neurons.module)
-        weight, bias = module.weight, getattr(module, "bias", None)
+        with weights_at_hand(module):
+            weight, bias = module.weight, getattr(module, "bias", None)
         assert isinstance(weight, Tensor)
         return (weight.detach().T if sites.transposed else weight.detach()), _detached(bias)
+
+    def devices(self, model: nn.Module) -> list[torch.device]:
+        """Where each block computes: there all of its sites are reduced."""
+        found = [compute_device(model.get_submodule(_last_module(layer))) for layer in self.layers]
+        return [device for device in found if device is not None]
+
+
+def _last_module(layer: LayerSites) -> str:
+    """Path of a module with weights, near the end of a block."""
+    if layer.experts is not None:
+        return layer.experts.module
+    last = layer.neurons.module if layer.neurons else layer.attn_out
+    assert last is not None
+    return last
 
 
 def _detached(tensor: Any) -> Tensor | None:

@@ -11,13 +11,17 @@ from torch import nn
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
+from stratoscope.model.devices import DeviceMap
 from stratoscope.model.given import given_model
 from stratoscope.model.load import LoadedModel, load_model
+from stratoscope.progress import Progress, silent
+from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, read_prompts
-from stratoscope.recorder.recording import Progress, Recording
+from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import answers_of
 from stratoscope.trace import place
 from stratoscope.trace.reader import open_trace
+from stratoscope.trace.resume import refuse_other_plan
 
 
 def capture(
@@ -29,6 +33,7 @@ def capture(
     top_k: int = defaults.TOP_K,
     dtype: str | None = None,
     device: str | None = None,
+    device_map: DeviceMap | None = None,
     batch_size: int = defaults.BATCH_SIZE,
     chat: bool = False,
     generate: int = defaults.GENERATE,
@@ -59,7 +64,7 @@ def capture(
         Record groups: any of `names.RECORD_GROUPS`.
     top_k
         Peaks per token and layer.
-    dtype, device, revision, trust_remote_code
+    dtype, device, device_map, revision, trust_remote_code
         See `model.load.load_model`.
     batch_size
         Prompts per forward.
@@ -95,19 +100,31 @@ def capture(
         The input cannot be used, the model's sites cannot be found, what would be recorded is not what happened, or
         the trace cannot be written.
     """
-    say = progress or (lambda stage, done, total: None)
+    say = progress or silent
     groups = _checked(record, top_k, batch_size)
     answers = answers_of(generate, generation, seed, openers)
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
-    place.refuse_occupied(Path(out).absolute(), overwrite=overwrite or resume)
+    target = Path(out).absolute()
+    place.refuse_homeless(target)
+    place.refuse_occupied(target, overwrite=overwrite or resume)
     say("reading the prompts", 0, None)
     found = _prompts(prompts)
+    if resume:  # what is known before the model is loaded, which may take long
+        known = {"record": groups, "top_k": top_k, "batch_size": batch_size, "chat": chat}
+        refuse_other_plan(target, {**known, "prompts_sha256": prompts_sha256(found)})
     if isinstance(model, nn.Module):
-        loaded = _given(model, tokenizer, dtype=dtype, device=device, revision=revision)
+        loaded = _given(model, tokenizer, dtype=dtype, device=device, device_map=device_map, revision=revision)
     else:
-        options = {"dtype": dtype, "device": device, "revision": revision, "trust_remote_code": trust_remote_code}
-        loaded = load_model(str(model), **options, progress=progress)  # type: ignore[arg-type]
+        loaded = load_model(
+            str(model),
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            progress=say,
+        )
     recording = Recording(
         loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, answers=answers, progress=say
     )
@@ -115,7 +132,7 @@ def capture(
     return open_trace(out)
 
 
-def _given(model: nn.Module, tokenizer: Any, **options: str | None) -> LoadedModel:
+def _given(model: nn.Module, tokenizer: Any, **options: object) -> LoadedModel:
     for name, value in options.items():
         if value is not None:
             raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from stratoscope.errors import CaptureError
+from stratoscope.errors import CaptureError, InputError
 from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
 from stratoscope.recorder.batches import Batch
 from stratoscope.recorder.tokens import TokenisedPrompt
@@ -21,6 +22,25 @@ def _undefined(name: str, values: np.ndarray) -> np.ndarray:
     somewhere = not name.endswith(("attn_distance", "attn_value_norm"))
     nan: np.ndarray = np.isnan(values)
     return nan if somewhere else nan & nan.all(axis=(0, 2), keepdims=True)
+
+
+def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: Sequence[str]) -> None:
+    """Raise InputError where the tokenizer gives a token that the model's embedding does not have."""
+    known = vocabulary(model)
+    for prompt, name in zip(prompts, ids, strict=True):
+        unknown = np.flatnonzero(prompt.ids >= known)
+        if len(unknown):
+            place = int(unknown[0])
+            raise InputError(
+                f"token {place} ({prompt.texts[place]!r}) is number {prompt.ids[place]}, the model has only {known}",
+                where=f"prompt {name}",
+                fix="Use the tokenizer that belongs to the model",
+            )
+
+
+def vocabulary(model: Any) -> int:
+    """How many tokens a model's embedding has."""
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def check_tokens(batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:

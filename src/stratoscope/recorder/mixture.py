@@ -153,6 +153,11 @@ class MixtureAssembler:
         elif site.kind == s.MLP_OUT:
             self._receive(site.layer, self._whole(site.layer, tensor))
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+        self._routed.clear()
+        self._seen.clear()
+
     def _whole(self, layer: int, output: Tensor) -> Mixture:
         if layer not in self._routed:
             raise CaptureError(

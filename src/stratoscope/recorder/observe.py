@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import CaptureError
+from stratoscope.errors import ModelError, OutOfMemory, is_out_of_memory
 from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
@@ -48,7 +48,8 @@ class Observer:
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
         self._model = model
-        scratch = Scratch(next(model.parameters()).device)
+        self._devices = sites.devices(model)
+        self._scratch = scratch = Scratch(self._devices[0], self._devices)
         self._reducers: list[Reducer] = [NormReducer(sites, record, scratch)]
         if PEAKS in record:
             self._reducers.append(PeakReducer(model, sites, top_k, scratch))
@@ -161,7 +162,15 @@ class Observer:
     def _wants(self, site: Site) -> bool:
         return bool(self._for_kind[site.kind]) or (site.layer in self._mixtures and site.kind in _OF_MIXTURES)
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left: sites counted, and room made for its batch."""
+        self._hooks.counts.clear()
+        self._experts.counts.clear()
+        self._mixtures.forget()
+        self._scratch.clear()
+
     def _receive(self, site: Site, tensor: Tensor) -> None:
+        tensor = tensor.to(self._devices[site.layer])  # the same tensor, but where another device hands it over
         if site.kind in _OF_MIXTURES and site.layer in self._mixtures:
             self._mixtures.receive(site, tensor)
             if site.kind != s.MLP_OUT:
@@ -175,7 +184,7 @@ class Observer:
 
 
 def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
-    """One forward without gradients and without a cache; CaptureError when it does not fit into memory."""
+    """One forward without gradients and without a cache; OutOfMemory when it does not fit into memory."""
     # not inference mode, whose tensors cannot tell whether they were overwritten
     with memory_guard(batch), torch.no_grad():
         return model(**batch.inputs(), use_cache=False, **options)
@@ -183,17 +192,15 @@ def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
 
 @contextmanager
 def memory_guard(batch: Batch) -> Iterator[None]:
-    """CaptureError when what runs inside does not fit into memory."""
+    """OutOfMemory when what runs inside does not fit into memory."""
     try:
         yield
         return
-    except (torch.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
     prompts, length = batch.input_ids.shape
-    raise CaptureError(
+    raise OutOfMemory(
         f"a batch of {prompts} prompts of up to {length} tokens does not fit into memory",
         fix="Use a smaller --batch-size",
     )
@@ -203,16 +210,22 @@ def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:
     from stratoscope.recorder.attention import AttentionObserver
 
     projections = [None if layer.attn_out is None else model.get_submodule(layer.attn_out) for layer in sites.layers]
+    if any(weight.is_meta for projection in projections if projection for weight in projection.parameters()):
+        raise ModelError(
+            "attention cannot be recorded of layers whose weights wait on disk or in memory",
+            where=type(model).__name__,
+            fix="Record without the group attention, or spread the model over devices that hold it",
+        )
     return AttentionObserver(model, len(sites.layers), projections)
 
 
 def _stacked(layers: list[Tensor]) -> Tensor:
     """Per-layer [prompt, position, head] as [layer, rows, head]."""
-    return torch.stack([layer.flatten(0, 1) for layer in layers])
+    return torch.stack([layer.flatten(0, 1).to(layers[0].device) for layer in layers])
 
 
 def _by_token(name: str, value: Tensor, valid: Tensor) -> np.ndarray:
     """Drop padding and put the token (or prompt) first; always a copy, since what is reduced into is used again."""
     if QUANTITIES[name].dims[0] != PROMPT and len(valid) < value.shape[1]:
-        value = value.index_select(1, valid)
+        value = value.index_select(1, valid.to(value.device))
     return value.transpose(0, 1).clone(memory_format=torch.contiguous_format).cpu().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,13 +12,16 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.errors import CaptureError, InputError
+from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
+from stratoscope.progress import Progress
 from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.answering import Answering
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
-from stratoscope.recorder.checks import check_finite, check_tokens
+from stratoscope.recorder.checks import check_finite, check_tokens, refuse_unknown_tokens, vocabulary
+from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
@@ -27,7 +30,7 @@ from stratoscope.recorder.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
 
-Progress = Callable[[str, int, int | None], None]
+Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
 
 _PROBE_PROMPTS, _PROBE_TOKENS = 2, 64
 _WINDOW_BATCHES = 4
@@ -95,11 +98,12 @@ class Recording:
         progress("proving the sites", 0, None)
         probe = self._probe()
         batch = self._batch(probe)
-        self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
+        with must_fit("a probe of the first prompts"):
+            self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
         self._refuse_impossible(record, top_k)
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
-        self._receipt["limits"] += limits(self._sites)
+        self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
         self._receipt = self._answering.prove(self._receipt, self._observer, batch)
         self._variables, self._sizes = _shapes(arrays, record)
         self._variables += self._answering.variables
@@ -134,6 +138,7 @@ class Recording:
         """Tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self._prompts))
         encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self._prompts]
+        refuse_unknown_tokens(self._model, encoded, [prompt.id for prompt in self._prompts])
         self._answering.refuse_unanswerable(self._prompts, encoded)
         self._notes += bos_notes(encoded, [prompt.text is not None and not self._chat for prompt in self._prompts])
         lengths = [len(prompt.ids) for prompt in encoded]
@@ -195,30 +200,51 @@ class Recording:
         if writer.complete:
             return
         total, size = len(self._prompts), self._plan.window
+        self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
         for window in windows(total, size, writer.committed_prompts):
-            writer.append(self._window(window))
+            block = self._window(window)
+            if self._halves.were_needed:
+                writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
+            writer.append(block)
         writer.commit()
         # whatever an interrupted run committed had passed the same checks, in the same batches
         batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
         receipt = receipts.finished(
-            self._receipt, batches=batches, tokens=writer.committed_tokens, sites=self._observer.sites_per_forward
+            self._halves.into(self._receipt),
+            batches=batches,
+            tokens=writer.committed_tokens,
+            sites=self._observer.sites_per_forward,
         )
         writer.finish(receipt=receipt)
 
     def _window(self, window: range) -> Block:
         """Record a run of prompts in batches of similar length, and put them back into file order."""
         tokenised = [self._encoded(index) for index in window]
-        found: dict[int, tuple[TokenisedPrompt, dict[str, np.ndarray]]] = {}
+        found: dict[int, Recorded] = {}
         for chosen in alike_in_length([len(prompt.ids) for prompt in tokenised], self._plan.batch_size):
             self._progress("recording", window.start + len(found), len(self._prompts))
-            found |= zip(chosen, self._per_prompt(chosen, window, tokenised), strict=True)
+            for part, arrays in self._in_parts(chosen, window, tokenised):
+                found |= zip(part, arrays, strict=True)
         self._progress("recording", window.stop, len(self._prompts))
         whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
         return to_block([self._prompts[index] for index in window], whole, arrays)
 
+    def _in_parts(
+        self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
+    ) -> Iterator[tuple[Sequence[int], list[Recorded]]]:
+        """One batch, in parts where it does not fit into memory."""
+        lengths, ids = [len(prompt.ids) for prompt in tokenised], [self._prompts[index].id for index in window]
+        return self._halves.run(
+            chosen,
+            lengths,
+            ids,
+            lambda part: list(self._per_prompt(part, window, tokenised)),
+            self._observer.forget,
+        )
+
     def _per_prompt(
         self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
-    ) -> Iterator[tuple[TokenisedPrompt, dict[str, np.ndarray]]]:
+    ) -> Iterator[Recorded]:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
@@ -233,13 +259,13 @@ class Recording:
             yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self._variables}
 
     def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
-        device = next(self._model.parameters()).device
+        device = input_device(self._model)
         return make_batch(prompts, pad_id=self._pad_id, padding_side=self._plan.padding_side, device=device)
 
     @property
     def _pad_id(self) -> int:
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
-        return next(token for token in known if token is not None)
+        return next(token for token in known if token is not None and token < vocabulary(self._model))
 
     def _encoded(self, index: int) -> TokenisedPrompt:
         return encode(self._prompts[index], self._tokenizer, chat=self._chat)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -44,10 +44,18 @@ class Scratch:
 
     Fresh tensors above some 128 KiB are mapped anew by the operating system each time, which costs more than the
     arithmetic in them.
+
+    Parameters
+    ----------
+    device
+        Where the results come together.
+    layers
+        Where each layer is reduced, if not there.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, layers: Sequence[torch.device] = ()) -> None:
+        self.device, self._places = device, list(layers)
+        self.one_device = set(layers) <= {device}
         self._flat: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
     def get(
@@ -61,11 +69,50 @@ class Scratch:
             flat = self._flat[key] = torch.empty(size, dtype=dtype, device=key[1])
         return flat[:size].view(shape)
 
+    def by_layer(self, name: str, layers: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """An uninitialised tensor [layers, *shape]; with several devices each layer's part is on its own device.
+
+        Of the L+1 places of the residual stream, the first is with the first layer and each other where its layer is.
+        """
+        if self.one_device:
+            return self.get(name, layers, *shape, dtype=dtype)
+        places = [*self._places[: layers - len(self._places)], *self._places]
+        parts = [self.get(f"{name}/{n}", *shape, dtype=dtype, device=place) for n, place in enumerate(places)]
+        return cast(Tensor, Layers(parts))
+
+    def together(self, out: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `by_layer` gave, as ordinary tensors on one device."""
+        if self.one_device:
+            return out
+        return {name: cast(Layers, layers).together(self.device) for name, layers in out.items()}
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._flat.clear()
+
     def float32(self, name: str, tensor: Tensor) -> Tensor:
         """The tensor itself if it is float32, else a float32 copy in scratch."""
         if tensor.dtype == torch.float32:
             return tensor
         return self.get(name, *tensor.shape, device=tensor.device).copy_(tensor)
+
+
+class Layers:
+    """Tensors of equal shape on several devices, indexed like one tensor [layer, …]."""
+
+    def __init__(self, parts: list[Tensor]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, place: int | tuple[int, slice]) -> Tensor:
+        layer, *rest = place if isinstance(place, tuple) else (place,)
+        return self._parts[layer][tuple(rest)]
+
+    def __setitem__(self, place: int | tuple[int, slice], value: Tensor | float) -> None:
+        self[place][...] = value
+
+    def together(self, device: torch.device) -> Tensor:
+        """[layers, …] on one device."""
+        return torch.stack([part.to(device) for part in self._parts])
 
 
 class Held:

@@ -38,11 +38,12 @@ class NormReducer:
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
         layers = len(self._sites.layers)
-        self._out = {"resid_norm": self._scratch.get("resid_norm", layers + 1, batch.rows)}
+        self._out = {"resid_norm": self._scratch.by_layer("resid_norm", layers + 1, batch.rows)}
         if NORMS in self._record:
-            self._out |= {name: self._scratch.get(name, layers, batch.rows) for name in self._missing}
+            self._out |= {name: self._scratch.by_layer(name, layers, batch.rows) for name in self._missing}
             for name, missing in self._missing.items():
-                self._out[name][missing] = torch.nan
+                for layer in missing:
+                    self._out[name][layer] = torch.nan
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, width]."""
@@ -75,7 +76,7 @@ class NormReducer:
 
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer or depth, rows]; the residual's norms always, to show what is finite."""
-        out = self._out
+        out = self._scratch.together(self._out)
         found = {"resid_norm": out["resid_norm"]}
         if NORMS not in self._record:
             return found

@@ -27,31 +27,33 @@ class PeakReducer:
     kinds = frozenset({s.NEURONS, s.MLP_OUT})
 
     def __init__(self, model: nn.Module, sites: ModelSites, top_k: int, scratch: Scratch) -> None:
-        self._k, self._scratch = top_k, scratch
+        self._model, self._sites, self._k, self._scratch = model, sites, top_k, scratch
         self._layers = range(len(sites.layers))
         self._missing = sites.without(s.MLP_OUT)
         self._mixed = [layer.experts is not None for layer in sites.layers]
-        dense = [n for n in self._layers if not self._mixed[n] and n not in self._missing]
-        found = {layer: sites.mlp_weight(model, layer) for layer in dense}
-        self._weights = {layer: weight for layer, (weight, _) in found.items()}
-        self._biases = {layer: bias for layer, (_, bias) in found.items()}
-        self._column_norms = {
-            layer: torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
-            for layer, weight in self._weights.items()
-        }
-        self._rows_of = _cached_rows(self._weights)
+        self._biases: dict[int, Tensor | None] = {}
+        self._column_norms: dict[int, Tensor] = {}
+        self._rows_of: dict[int, Tensor | None] = {}
+        left = WEIGHT_CACHE_BYTES
+        for layer in (n for n in self._layers if not self._mixed[n] and n not in self._missing):
+            weight, self._biases[layer] = sites.mlp_weight(model, layer)  # one at a time: weights may wait on disk
+            self._rows_of[layer], left = _cached_rows(weight, left)
+            self._column_norms[layer] = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
         self._out: dict[str, Tensor] = {}
 
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
-        layers, rows, get = len(self._layers), batch.rows, self._scratch.get
+        layers, rows, get = len(self._layers), batch.rows, self._scratch.by_layer
         self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_norm")}
         self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
         self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
         if any(self._mixed):
-            self._out["peak_expert"] = get("peak_expert", layers, rows, self._k, dtype=torch.int64).fill_(-1)
+            self._out["peak_expert"] = get("peak_expert", layers, rows, self._k, dtype=torch.int64)
+            for layer in self._layers:
+                self._out["peak_expert"][layer] = -1
         for name, values in self._out.items():
-            values[self._missing] = -1 if name in ("peak_neuron", "peak_expert") else torch.nan
+            for layer in self._missing:
+                values[layer] = -1 if name in ("peak_neuron", "peak_expert") else torch.nan
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, width]."""
@@ -78,7 +80,7 @@ class PeakReducer:
 
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, rows] and [layer, rows, k]."""
-        out = self._out
+        out = self._scratch.together(self._out)
         experts = {"peak_expert": out["peak_expert"].int()} if "peak_expert" in out else {}
         return {
             "peak_neuron": out["peak_neuron"].int(),
@@ -91,7 +93,7 @@ class PeakReducer:
 
     def _strongest(self, layer: int, a: Tensor) -> None:
         for part in pieces(a):
-            strength = self._scratch.get("strength", *a[part].shape)
+            strength = self._scratch.get("strength", *a[part].shape, device=a.device)
             torch.mul(a[part], self._column_norms[layer], out=strength).abs_()
             norms_into(self._out["write_norm"][layer, part], strength)
             writes, neurons = largest(strength, self._k)
@@ -104,7 +106,7 @@ class PeakReducer:
         for part in pieces(y):
             output = self._scratch.float32("output", y[part])
             if bias is not None:
-                output = torch.sub(output, bias, out=self._scratch.get("unbiased", *output.shape))
+                output = torch.sub(output, bias, out=self._scratch.get("unbiased", *output.shape, device=y.device))
             written = embedding_bag(
                 self._out["peak_neuron"][layer, part],
                 rows_of,
@@ -119,17 +121,12 @@ class PeakReducer:
         rows_of = self._rows_of[layer]
         if rows_of is not None:
             return rows_of
-        weight = self._weights[layer]
-        return self._scratch.get("transposed", *weight.T.shape).copy_(weight.T)
+        weight, _ = self._sites.mlp_weight(self._model, layer)
+        return self._scratch.get("transposed", *weight.T.shape, device=weight.device).copy_(weight.T)
 
 
-def _cached_rows(weights: dict[int, Tensor]) -> dict[int, Tensor | None]:
-    """Wᵀ in float32 of the first layers that fit into the budget; a weight that already lies so costs nothing."""
-    kept: dict[int, Tensor | None] = {}
-    left = WEIGHT_CACHE_BYTES
-    for layer, weight in weights.items():
-        free = weight.dtype == torch.float32 and weight.T.is_contiguous()
-        cost = 0 if free else 4 * weight.numel()
-        kept[layer] = weight.T.float().contiguous() if cost <= left else None
-        left -= cost if cost <= left else 0
-    return kept
+def _cached_rows(weight: Tensor, left: int) -> tuple[Tensor | None, int]:
+    """Wᵀ in float32 where it fits into what is left of the budget, and what is left then."""
+    free = weight.dtype == torch.float32 and weight.T.is_contiguous()
+    cost = 0 if free else 4 * weight.numel()
+    return (weight.T.float().contiguous(), left - cost) if cost <= left else (None, left)

@@ -33,7 +33,7 @@ class PromptReducer:
         """Make room for a batch."""
         self._user_rows = batch.user_rows
         shape = (len(self._sites.layers), len(batch.user_rows), self._sites.d_ff)
-        self._out = {name: self._scratch.get(name, *shape) for name in _NAMES}
+        self._out = {name: self._scratch.by_layer(name, *shape) for name in _NAMES}
         for layer, width in enumerate(self._sites.widths):
             if width < self._sites.d_ff:
                 for values in self._out.values():
@@ -46,7 +46,8 @@ class PromptReducer:
     def receive_mixture(self, layer: int, mixture: Mixture) -> None:
         """Reduce the neurons of every expert over the tokens that are routed to it."""
         count, width = mixture.weights.experts.count, mixture.weights.experts.width
-        for prompt, rows in enumerate(self._user_rows):
+        for prompt, own in enumerate(self._user_rows):
+            rows = own if isinstance(own, slice) else own.to(mixture.output.device)
             found = _by_expert(mixture.routed[rows].flatten(0, 1).float(), mixture.experts[rows].reshape(-1), count)
             for name, values in found.items():
                 self._out[name][layer, prompt, : count * width] = values.flatten()
@@ -56,7 +57,8 @@ class PromptReducer:
     def _reduce(self, layer: int, tensor: Tensor, neurons: slice) -> None:
         mean, most, least = (self._out[name][layer, :, neurons] for name in _NAMES)
         for prompt, rows in enumerate(self._user_rows):
-            a = self._scratch.float32("user_rows", tensor[rows])
+            place = rows if isinstance(rows, slice) else rows.to(tensor.device)
+            a = self._scratch.float32("user_rows", tensor[place])
             if not len(a):
                 for out in (mean, most, least):
                     out[prompt] = torch.nan
@@ -67,7 +69,7 @@ class PromptReducer:
 
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, prompt, neuron]."""
-        return self._out
+        return self._scratch.together(self._out)
 
 
 def _by_expert(a: Tensor, experts: Tensor, count: int) -> dict[str, Tensor]:

@@ -59,6 +59,12 @@ def recover(target: Path) -> None:
     remove_trace(making(target))
 
 
+def refuse_homeless(target: Path) -> None:
+    """Raise when the folder that `target` is to stand in does not exist: it is likelier misspelt than wanted."""
+    if not target.parent.is_dir():
+        raise TraceError("its folder does not exist", where=str(target), fix=f"Make {target.parent} first.")
+
+
 def refuse_occupied(target: Path, *, overwrite: bool) -> None:
     """Raise when something is at `target` that may not be replaced."""
     if not (target.exists() or target.is_symlink()):

@@ -10,8 +10,9 @@ import numpy as np
 import zarr
 
 from stratoscope.errors import TraceError
-from stratoscope.trace.attributes import differences
-from stratoscope.trace.document import Document
+from stratoscope.trace.attributes import differences, to_json
+from stratoscope.trace.document import Document, read_document
+from stratoscope.trace.place import is_trace
 
 _SAME_ATTRIBUTES = ("source", "plan", "model", "tokenizer")
 _SAME_IN_ARRAYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
@@ -22,6 +23,16 @@ def refuse_other_recording(document: Document, attrs: Mapping[str, Any]) -> None
     found = (differences(document.attrs.get(key), attrs.get(key), key) for key in _SAME_ATTRIBUTES)
     if words := "; ".join(part for part in found if part):
         _refuse(document.path, words)
+
+
+def refuse_other_plan(path: Path, known: Mapping[str, Any]) -> None:
+    """Raise when the trace at `path`, if there is one, was begun with another plan, as far as `known` says it."""
+    if not is_trace(path):
+        return
+    plan = read_document(path).attrs.get("plan")
+    stored = {key: plan.get(key) for key in known} if isinstance(plan, Mapping) else {}
+    if words := differences(stored, to_json(known), "plan"):
+        _refuse(path, words)
 
 
 def refuse_other_layout(document: Document, wanted: Mapping[str, Mapping[str, Any]]) -> None:

@@ -35,14 +35,13 @@ from stratoscope.names import (
     K,
     quantities_of,
 )
+from stratoscope.progress import Progress
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
 from stratoscope.trace.simulated_attention import attention
 from stratoscope.trace.simulated_model import Shape, SimulatedModel
 from stratoscope.trace.simulated_prompt import Summaries, norms, peaks
 from stratoscope.trace.simulated_words import WORDS
-
-Progress = Callable[[str, int, int | None], None]
 
 _STAGE = "simulating"
 _NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."

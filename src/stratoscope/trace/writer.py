@@ -98,8 +98,7 @@ class TraceWriter:
         self._commit_cost = 0.0
         self._usable = True
         self._pending: list[Prepared] = []
-        with _disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        place.refuse_homeless(self.path)
         self._lock = TraceLock(self.path)
         try:
             with _disk_errors(self.path):
@@ -163,6 +162,16 @@ class TraceWriter:
     def complete(self) -> bool:
         """Whether the trace is finished: it never changes again."""
         return bool(self._attrs["state"] == COMPLETE)
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """The root attributes, as the next commit stores them."""
+        return self._attrs
+
+    def describe(self, **attrs: Any) -> None:
+        """Change root attributes of a trace that is being recorded, such as `receipt`; the next commit stores them."""
+        self._refuse_unusable()
+        self._attrs = {**self._attrs, **to_json(attrs)}
 
     @property
     def committed_prompts(self) -> int:
