@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stratoscope.names import OPENER, PROMPT, SPANS
+from stratoscope.names import OPENER, PROMPT, SPANS, TOKEN
 
 _SHOWN = 4  # answers that `info` gives word by word
 _GENERATED = SPANS.index("generated")
@@ -55,7 +55,8 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
         refused = np.asarray(dataset["refused"].values)
         facts |= {"answered": int((refused >= 0).sum()), "refused": int((refused == 1).sum())}
         facts["refusal_patterns"] = _patterns(dataset)
-        first = dataset.isel({PROMPT: slice(_SHOWN), "token": np.asarray(dataset["prompt"].values) < _SHOWN})
+        tokens = slice(int(np.searchsorted(dataset["prompt"].values, _SHOWN)))  # prompts stand in order
+        first = dataset.isel({PROMPT: slice(_SHOWN), TOKEN: tokens})
         rows = zip(first["prompt_id"].values, answers(first), refused.tolist(), strict=False)
         facts["answers"] = [{"prompt": prompt, "answer": text, "refused": flag} for prompt, text, flag in rows]
     return facts or None
