@@ -166,15 +166,15 @@ class Recording:
     def _record(self, writer: TraceWriter) -> None:
         if writer.complete:
             return
-        total, size = len(self._prompts), self._plan.window
+        size = self._plan.window
         self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
-        for window in windows(total, size, writer.committed_prompts):
+        for window in windows(self._lengths, size, writer.committed_prompts):
             block = self._window(window)
             if self._halves.were_needed:
                 writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
             writer.append(block)
         # whatever an interrupted run committed had passed the same checks, in the same batches
-        batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
+        batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(self._lengths, size))
         receipt = receipts.finished(
             self._halves.into(self._receipt),
             batches=batches,
