@@ -227,6 +227,21 @@ def test_weights_that_are_cut_off_are_refused(folder: Path) -> None:
     assert "cannot be loaded" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")]
+)
+def test_a_model_that_does_not_fit_is_refused_with_what_to_try(
+    error: Exception, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    assert "does not fit into memory. Use dtype bfloat16, a device map" in refused(saved)
+
+
 def test_a_model_never_runs_on_made_up_weights(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 

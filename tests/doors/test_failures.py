@@ -51,6 +51,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
             ["/root/x", "Permission denied", "Choose a place"],
         ),
         (MemoryError(), ["out of memory", "--batch-size"]),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), ["out of memory", "--batch-size"]),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), ["torch", "stratoscope[capture]"]),
         (
             CaptureError("is not finite", where="prompt a", fix="Use float32."),

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from stratoscope.errors import StratoscopeError
+from stratoscope.errors import StratoscopeError, is_out_of_memory
 from stratoscope.progress import Progress
 
 DEBUG = "STRATOSCOPE_DEBUG"
@@ -79,7 +79,7 @@ def describe(error: Exception) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRA:
         return f"{error.name} is not installed. Install it with: pip install 'stratoscope[{_EXTRA[error.name]}]'"
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "out of memory. Take fewer prompts or layers, or a smaller --batch-size."
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.errors import InputError, ModelError, first_line
+from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory
 from stratoscope.model.files import ModelFiles, find_files, weights_sha256
 from stratoscope.progress import Progress, silent
 
@@ -235,8 +235,8 @@ def _load_error(error: Exception, files: ModelFiles) -> ModelError:
         what, fix = "needs Python code that comes with it", "Read that code, then allow it with trust_remote_code"
     elif "Unrecognized configuration class" in text:
         what, fix = "is not a causal language model", "Give a model that writes text"
-    elif isinstance(error, MemoryError) or "can't allocate memory" in text:
-        what, fix = "does not fit into memory", "Use dtype bfloat16 or a smaller model"
+    elif is_out_of_memory(error):
+        what, fix = "does not fit into memory", "Use dtype bfloat16, a device map or a smaller model"
     else:
         what, fix = f"cannot be loaded: {first_line(error)}", "Fetch it again, or update transformers if it is new"
     return ModelError(what, where=files.name, fix=fix)
@@ -247,5 +247,7 @@ def _moved(model: Any, device: Any, name: str) -> Any:
         return model.to(device)
     except RuntimeError as error:
         raise ModelError(
-            f"does not fit onto {device}: {first_line(error)}", where=name, fix="Use dtype bfloat16, or the device cpu"
+            f"does not fit onto {device}: {first_line(error)}",
+            where=name,
+            fix="Use dtype bfloat16, a device map or cpu",
         ) from None

@@ -13,6 +13,8 @@ from torch import Tensor
 from stratoscope.names import SPANS
 from stratoscope.recorder.tokens import TokenisedPrompt
 
+WINDOW_TOKENS = 2**16  # of whole prompts, unless one alone has more
+
 _USER = SPANS.index("user")
 
 
@@ -82,10 +84,19 @@ def _rows(rows: np.ndarray, device: torch.device) -> slice | Tensor:
     return torch.from_numpy(rows).to(device)
 
 
-def windows(count: int, size: int, start: int = 0) -> Iterator[range]:
-    """Consecutive runs of prompts from `start` on; each is recorded, put back into file order and stored at once."""
-    for first in range(start, count, size):
-        yield range(first, min(first + size, count))
+def windows(lengths: Sequence[int], size: int, start: int = 0) -> Iterator[range]:
+    """Consecutive runs of prompts from `start` on; each is recorded, put back into file order and stored at once.
+
+    A run is of `size` prompts, or of fewer where they are long: what is recorded of it waits in memory.
+    """
+    first, tokens = start, 0
+    for index in range(start, len(lengths)):
+        if index > first and (index == first + size or tokens + lengths[index] > WINDOW_TOKENS):
+            yield range(first, index)
+            first, tokens = index, 0
+        tokens += lengths[index]
+    if first < len(lengths):
+        yield range(first, len(lengths))
 
 
 def alike_in_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

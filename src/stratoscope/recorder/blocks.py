@@ -32,7 +32,7 @@ def to_block(
         "char_start": np.concatenate([prompt.starts for prompt in tokenised]),
         "char_end": np.concatenate([prompt.ends for prompt in tokenised]),
     }
-    quantities = {name: np.concatenate([found[name] for found in arrays]) for name in arrays[0]}
+    quantities = {name: _joined([found[name] for found in arrays]) for name in arrays[0]}
     texts = {
         "text": [text for prompt in tokenised for text in prompt.texts],
         "prompt_id": [prompt.id for prompt in prompts],
@@ -41,3 +41,8 @@ def to_block(
         "group": [prompt.group for prompt in prompts],
     }
     return Block(arrays={**coordinates, **quantities}, texts=texts)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """One after the other; a single one as it is, because one prompt alone may be very long."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -24,7 +24,8 @@ class CapturePlan:
     top_k
         Peaks per token and layer.
     batch_size, window
-        Prompts per forward, and the run of prompts inside which batches are made of prompts of similar length.
+        Prompts per forward, and the run of prompts inside which batches are made of prompts of similar length; both
+        at most, as long prompts come in shorter runs (`batches.WINDOW_TOKENS`).
     chat
         Whether raw text was put into the chat template.
     dtype, padding_side, attention

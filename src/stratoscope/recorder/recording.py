@@ -199,16 +199,16 @@ class Recording:
     def _record(self, writer: TraceWriter) -> None:
         if writer.complete:
             return
-        total, size = len(self._prompts), self._plan.window
+        size = self._plan.window
         self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
-        for window in windows(total, size, writer.committed_prompts):
+        for window in windows(self._lengths, size, writer.committed_prompts):
             block = self._window(window)
             if self._halves.were_needed:
                 writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
             writer.append(block)
         writer.commit()
         # whatever an interrupted run committed had passed the same checks, in the same batches
-        batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
+        batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(self._lengths, size))
         receipt = receipts.finished(
             self._halves.into(self._receipt),
             batches=batches,
@@ -223,8 +223,8 @@ class Recording:
         found: dict[int, Recorded] = {}
         for chosen in alike_in_length([len(prompt.ids) for prompt in tokenised], self._plan.batch_size):
             self._progress("recording", window.start + len(found), len(self._prompts))
-            for part, arrays in self._in_parts(chosen, window, tokenised):
-                found |= zip(part, arrays, strict=True)
+            for part, recorded in self._in_parts(chosen, window, tokenised):
+                found |= zip(part, recorded, strict=True)
         self._progress("recording", window.stop, len(self._prompts))
         whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
         return to_block([self._prompts[index] for index in window], whole, arrays)
