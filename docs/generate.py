@@ -44,11 +44,12 @@ def quantities() -> str:
     """Every quantity a trace may hold, grouped as `--record` groups them."""
     parts = [NOTE, "# Quantities", _WORDS]
     for group, members in itertools.groupby(names.QUANTITIES.values(), key=lambda quantity: quantity.group):
-        title = f"`--record {group}`" if group in names.RECORD_GROUPS else "`stratoscope import`"
+        title = _TITLES.get(group, f"`--record {group}`")
         parts += [f"## {title}", "\n".join(_table(members))]
     return "\n\n".join(parts) + "\n"
 
 
+_TITLES = {"import": "`stratoscope import`", names.FLOOR: "`capture --floor`"}
 _WORDS = """x is the residual stream, a the activations of an MLP's neurons (the input of its down projection W), A the
 attention weights of one head, M the mask of what a query may see, n_q the number of keys that query q sees. A cell for
 which a quantity is not defined, or that was not recorded, is NaN (−1 in integer arrays): never 0."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme
+from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme, Verify
 
 # --- what goes in ---------------------------------------------------------------------------------------------------
 
@@ -65,6 +65,15 @@ Dtype = Annotated[
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; without it the best there is.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
+Verification = Annotated[
+    Verify, typer.Option("--verify", help="Replay with eager attention a sample, or every prompt of the finished trace.")
+]
+NoiseFloor = Annotated[
+    bool,
+    typer.Option(
+        "--floor", help="Measure how much each quantity changes with batch size, padding and dtype, and store it."
+    ),
+]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")

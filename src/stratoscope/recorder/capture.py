@@ -30,6 +30,8 @@ def capture(
     device: str | None = None,
     batch_size: int = defaults.BATCH_SIZE,
     chat: bool = False,
+    verify: names.Verify = defaults.VERIFY,
+    floor: bool = False,
     revision: str | None = None,
     trust_remote_code: bool = False,
     resume: bool = False,
@@ -60,6 +62,12 @@ def capture(
         Prompts per forward.
     chat
         Whether raw text is put into the chat template; `messages` always are.
+    verify
+        "sample": replay two short prompts with eager attention and other code before anything is recorded. "full":
+        replay every prompt of the finished trace too, as it is read back from disk.
+    floor
+        Measure on a few prompts how much each quantity changes under another batch size, padding side and dtype, and
+        store it as `floor_<quantity>` of each layer.
     resume, overwrite
         Go on with an interrupted recording, or replace a trace.
     tokenizer
@@ -80,6 +88,8 @@ def capture(
     """
     say = progress or (lambda stage, done, total: None)
     groups = _checked(record, top_k, batch_size)
+    if verify not in names.VERIFY:
+        raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}")
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
     place.refuse_occupied(Path(out).absolute(), overwrite=overwrite or resume)
@@ -91,7 +101,7 @@ def capture(
         options = {"dtype": dtype, "device": device, "revision": revision, "trust_remote_code": trust_remote_code}
         loaded = load_model(str(model), **options, progress=progress)  # type: ignore[arg-type]
     recording = Recording(loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, progress=say)
-    recording.run(Path(out), resume=resume, overwrite=overwrite)
+    recording.run(Path(out), resume=resume, overwrite=overwrite, verify=verify, floor=floor)
     return open_trace(out)
 
 

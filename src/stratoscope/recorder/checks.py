@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
+from stratoscope.model.hooks import ModuleHooks
 from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
 from stratoscope.recorder.batches import Batch
 from stratoscope.recorder.tokens import TokenisedPrompt
@@ -23,12 +27,78 @@ def _undefined(name: str, values: np.ndarray) -> np.ndarray:
     return nan if somewhere else nan & nan.all(axis=(0, 2), keepdims=True)
 
 
-def check_tokens(batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
-    """The tokens that the mask lets through are the tokenizer's, in order."""
-    given = batch.input_ids.reshape(-1)[batch.valid].cpu().numpy()
-    if not np.array_equal(given, np.concatenate([prompt.ids for prompt in prompts])):
+class TokenWatch:
+    """While open, keeps the token ids that the model's input embedding is really given.
+
+    Attributes
+    ----------
+    limit : str
+        Why the embedding cannot be watched, "" where it can.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._seen: list[Tensor] = []
+        self.limit = ""
+        embedding = _input_embedding(model)
+        if embedding is None:
+            self.without("the model has no input embedding")
+        modules = {} if embedding is None else {"embedding": embedding}
+        self._hooks = ModuleHooks(modules, before=self._before, after=None)
+
+    def __enter__(self) -> TokenWatch:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._hooks.__exit__(kind, error, tb)
+
+    def without(self, why: str) -> None:
+        """Go on without watching, and say so."""
+        self.limit = f"{why}: token ids are compared as they are handed to the model, not as it embeds them"
+
+    @property
+    def seen(self) -> bool:
+        """Whether the embedding was called since the last `take`."""
+        return bool(self._seen)
+
+    def take(self) -> list[Tensor]:
+        """The ids of each call of the embedding since the last `take`."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._seen += [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)][:1]
+
+
+def _input_embedding(model: nn.Module) -> nn.Module | None:
+    try:
+        found = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    return found if isinstance(found, nn.Module) else None
+
+
+def check_tokens(watch: TokenWatch, batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
+    """The tokens that the forward since the last check embedded, padding aside, are the tokenizer's, in order.
+
+    Raises
+    ------
+    CaptureError
+        They are not, or the embedding was not called.
+    """
+    wanted = np.concatenate([prompt.ids for prompt in prompts])
+    seen, valid = watch.take(), batch.valid.cpu().numpy()
+    for ids in [batch.input_ids] if watch.limit else seen:
+        given = ids.detach().reshape(-1).cpu().numpy()
+        if len(given) != batch.rows or not np.array_equal(given[valid], wanted):
+            raise CaptureError(
+                "the token ids that the model embedded are not the tokenizer's",
+                fix="Something changes the input on its way: remove hooks and wrappers from the model",
+            )
+    if not (seen or watch.limit):
         raise CaptureError(
-            "the tokens given to the model are not the tokenizer's", fix="This is a fault in stratoscope"
+            "the model did not embed the batch's token ids, as it did when it was proved",
+            fix="Something feeds it otherwise: remove hooks and wrappers from the model",
         )
 
 

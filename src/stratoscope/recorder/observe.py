@@ -69,6 +69,12 @@ class Observer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._open.close()
 
+    @property
+    def changes_implementation(self) -> list[str]:
+        """What runs differently while observed, such as another implementation of the experts; nothing in most models."""
+        parts = (self._attention, *self._reducers)
+        return [what for part in parts if (what := getattr(part, "changes_implementation", None))]
+
     def record(self, batch: Batch, **options: Any) -> tuple[dict[str, np.ndarray], Any]:
         """Run a batch.
 

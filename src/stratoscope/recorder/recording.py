@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.find import find_sites
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
-from stratoscope.recorder.checks import check_finite, check_tokens
+from stratoscope.recorder.checks import TokenWatch, check_finite, check_tokens
+from stratoscope.recorder.floor import measure_floor, sample
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.tokens import TokenisedPrompt, encode
+from stratoscope.recorder.verify import verify_trace
+from stratoscope.trace.place import is_trace
+from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import Block
 from stratoscope.trace.writer import TraceWriter
 
@@ -86,31 +90,48 @@ class Recording:
         )
         progress("proving the sites", 0, None)
         probe = self._probe()
-        batch = self._batch(probe)
-        self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
+        self._sites = find_sites(self._model, probe.batch.input_ids.new_tensor(probe.prompts[0].ids.tolist())[None])
         if top_k > self._sites.d_ff:
             raise InputError(
                 f"the top-k is {top_k}, but an MLP has {self._sites.d_ff} neurons", fix="Use a smaller one"
             )
         self._observer = Observer(self._model, self._sites, record, top_k)
-        self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
+        self._watch = TokenWatch(self._model)
+        self._receipt, arrays = receipts.prove(
+            self._model, self._sites, self._observer, self._watch, probe, where=self._name
+        )
         self._variables, self._sizes = _shapes(arrays, record)
+        self._floors: dict[str, np.ndarray] = {}
         self._options = receipts.last_logits_only(self._model)
 
-    def run(self, out: Path, *, resume: bool, overwrite: bool) -> None:
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        overwrite: bool,
+        verify: names.Verify = defaults.VERIFY,
+        floor: bool = False,
+    ) -> None:
         """Record what is not yet committed; Ctrl-C keeps every window that is done."""
+        if floor:
+            self._measure_floor(out, resume=resume)
         writer = TraceWriter(
             out,
             attrs=self._attributes(),
             layers=range(len(self._sites.layers)),
             sizes=self._sizes,
             variables=self._variables,
+            fixed=self._floors,
             overwrite=overwrite,
             resume=resume,
         )
         try:
-            with writer, self._observer:
-                self._record(writer)
+            with writer:
+                if not writer.complete:
+                    with self._observer, self._watch:
+                        self._record(writer)
+                    self._finish(writer, verify)
         except KeyboardInterrupt as stop:
             stop.add_note(f"{writer.committed_prompts} of {len(self._prompts)} prompts are kept; resume goes on there")
             raise
@@ -136,11 +157,42 @@ class Recording:
             )
         return lengths
 
-    def _probe(self) -> list[TokenisedPrompt]:
+    def _probe(self) -> receipts.Probe:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
         first = range(min(self._plan.batch_size, len(self._prompts)))
         chosen = sorted(first, key=lambda index: -self._lengths[index])[:_PROBE_PROMPTS]
-        return [_cut(self._encoded(index)) for index in chosen]
+        prompts = [_cut(self._encoded(index)) for index in chosen]
+        ids = [self._prompts[index].id for index in chosen]
+        return receipts.Probe(ids, prompts, self._batch(prompts), self._plan.padding_side)
+
+    def _measure_floor(self, out: Path, *, resume: bool) -> None:
+        """Measure the noise floor, or take it from the trace that is gone on with: a trace has one."""
+        earlier = open_trace(out) if resume and is_trace(out) else None
+        facts = earlier.attrs["receipt"].get("noise_floor") if earlier is not None else None
+        if earlier is not None and facts:
+            self._floors = {
+                str(name): value.values
+                for name, value in earlier.data_vars.items()
+                if names.QUANTITIES[str(name)].group == names.FLOOR
+            }
+            limits = facts["limits"]
+        else:
+            self._progress("measuring the noise floor", 0, None)
+            chosen = sample(self._lengths)
+            floor = measure_floor(
+                self._model,
+                self._sites,
+                self._observer,
+                [self._encoded(index) for index in chosen],
+                [self._prompts[index].id for index in chosen],
+                record=self._plan.record,
+                top_k=self._plan.top_k,
+                padding_side=self._plan.padding_side,
+            )
+            wanted = map(names.floor_name, self._variables)
+            self._floors = {name: floor.arrays[name] for name in wanted if name in floor.arrays}
+            facts, limits = {**floor.facts, "limits": floor.limits}, floor.limits
+        self._receipt = {**self._receipt, "noise_floor": facts, "limits": [*self._receipt["limits"], *limits]}
 
     def _attributes(self) -> dict[str, Any]:
         widths = {"d_model": self._sites.d_model, "d_ff": self._sites.d_ff, "n_layers": len(self._sites.layers)}
@@ -159,15 +211,25 @@ class Recording:
     # --- batch by batch -----------------------------------------------------------------------------------------------
 
     def _record(self, writer: TraceWriter) -> None:
-        if writer.complete:
-            return
-        total, size = len(self._prompts), self._plan.window
-        for window in windows(total, size, writer.committed_prompts):
+        for window in windows(len(self._prompts), self._plan.window, writer.committed_prompts):
             writer.append(self._window(window))
+
+    def _finish(self, writer: TraceWriter, verify: names.Verify) -> None:
+        """Replay the whole trace if that is wanted, and mark it as complete."""
+        verified = None
+        if verify == "full":
+            writer.commit()
+            side, say = self._plan.padding_side, self._progress
+            verified = verify_trace(self._model, self._sites, open_trace(writer.path), padding_side=side, progress=say)
         # whatever an interrupted run committed had passed the same checks, in the same batches
-        batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(total, size))
+        every = windows(len(self._prompts), self._plan.window)
         receipt = receipts.finished(
-            self._receipt, batches=batches, tokens=sum(self._lengths), sites=self._observer.sites_per_forward
+            self._receipt,
+            batches=sum(-(-len(window) // self._plan.batch_size) for window in every),
+            tokens=sum(self._lengths),
+            sites=self._observer.sites_per_forward,
+            attention=names.ATTENTION in self._plan.record,
+            verified=verified,
         )
         writer.finish(receipt=receipt)
 
@@ -187,8 +249,8 @@ class Recording:
         """One batch: its quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
-        check_tokens(batch, prompts)
         arrays, _ = self._observer.record(batch, **self._options)
+        check_tokens(self._watch, batch, prompts)
         check_finite(arrays, [self._prompts[window[index]].id for index in chosen], prompts)
         ends = np.cumsum([len(prompt.ids) for prompt in prompts])
         for number, prompt in enumerate(prompts):

@@ -54,6 +54,8 @@ class TraceWriter:
         len(layers) + 1).
     variables
         Names of `names.QUANTITIES`; every block must hold them all.
+    fixed
+        Further ones that do not grow with the prompts (`floor_*`), with their values.
     row_columns
         Original names of the extra text columns of an import, `column_0`, ….
     overwrite, resume
@@ -65,8 +67,8 @@ class TraceWriter:
 
     Attributes
     ----------
-    committed_prompts, committed_tokens : int
-        What is safe on disk: a resumed recording goes on after it.
+    committed_prompts : int
+        How many are safe on disk: a resumed recording goes on after them.
     complete : bool
         Whether the trace is finished.
 
@@ -84,6 +86,7 @@ class TraceWriter:
         layers: Sequence[int],
         sizes: Mapping[str, int],
         variables: Sequence[str],
+        fixed: Mapping[str, np.ndarray] | None = None,
         row_columns: Sequence[str] = (),
         overwrite: bool = False,
         resume: bool = False,
@@ -91,7 +94,7 @@ class TraceWriter:
         commit_seconds: float = defaults.COMMIT_SECONDS,
     ) -> None:
         self.path = Path(path).resolve()  # through a link, the trace it leads to
-        self._plan = BlockPlan.of(layers, sizes, variables, row_columns, source=attrs["source"])
+        self._plan = BlockPlan.of(layers, sizes, variables, row_columns, source=attrs["source"], fixed=fixed or {})
         self._at_once = at_once
         self._commit_seconds = commit_seconds
         self._commit_cost = 0.0
@@ -167,11 +170,6 @@ class TraceWriter:
     def committed_prompts(self) -> int:
         """Prompts that are safe on disk; a resumed recording goes on after them."""
         return self._committed.prompts
-
-    @property
-    def committed_tokens(self) -> int:
-        """Tokens that are safe on disk."""
-        return self._committed.tokens
 
     def append(self, block: Block) -> None:
         """Take whole prompts; commits when it is time.
@@ -332,7 +330,9 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         )
     if DEPTH in dataset.coords and not np.array_equal(dataset[DEPTH], np.arange(dataset.sizes[DEPTH])):
         raise TraceError("this Dataset holds only a part of the 'depth' axis", fix="Keep it whole.")
-    variables = [name for name in names.QUANTITIES if name in dataset]
+    present = [name for name in names.QUANTITIES if name in dataset]
+    fixed = {name: dataset[name].values for name in present if names.QUANTITIES[name].group == names.FLOOR}
+    variables = [name for name in present if name not in fixed]
     rows = [str(name) for name in dataset.variables if schema.text_dimension(str(name)) == ROW]
     with TraceWriter(
         path,
@@ -340,6 +340,7 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         layers=dataset[LAYER].values.tolist(),
         sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in (HEAD, K, NEURON, DEPTH)},
         variables=variables,
+        fixed=fixed,
         row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
         overwrite=overwrite,
         at_once=True,

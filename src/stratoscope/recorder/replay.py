@@ -1,0 +1,161 @@
+"""The model run once more, and everything that is recorded computed anew beside the observation.
+
+Nothing of the observation is used but the paths of the modules: other hooks, whole tensors, the formulas of `plain`, and
+for the residual stream Hugging Face's own `hidden_states` (whose last entry is after the final norm, so the last depth
+is what the last block gave). With eager attention the attention weights are the model's own too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stratoscope.model.hooks import ModuleHooks
+from stratoscope.model.sites import LayerSites, ModelSites
+from stratoscope.recorder import plain
+from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.observe import forward
+
+Replayed = dict[str, dict[int, Tensor]]  # quantity -> layer (or depth) -> float64 values, tokens or prompts first
+STRONGEST = "strongest writes"  # compared with peak_write: no stronger neuron was left out
+
+
+@contextmanager
+def eager_attention(model: nn.Module) -> Iterator[str]:
+    """While open the model computes attention eagerly, if it can; gives the implementation that then runs.
+
+    Whatever happens inside, every configuration gets its own implementation back.
+    """
+    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+    before = [(one, one._attn_implementation_internal) for one in configs.values() if hasattr(one, _INTERNAL)]
+    try:
+        if getattr(model, "_can_set_attn_implementation", lambda: False)():
+            model.set_attn_implementation("eager")  # type: ignore[operator]
+        yield attention_implementation(model)
+    finally:
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+
+
+_INTERNAL = "_attn_implementation_internal"
+
+
+def attention_implementation(model: nn.Module) -> str:
+    """Name of the attention implementation that the text model runs with."""
+    return str(model.config.get_text_config()._attn_implementation)  # type: ignore[operator, union-attr]
+
+
+class Replay:
+    """One forward with hooks of its own; each block is computed as soon as it ends.
+
+    Parameters
+    ----------
+    model, sites
+        The model, and where its blocks write.
+    batch
+        The prompts.
+    neurons
+        int64 [token, layer, k]: the recorded peak neurons, None where none were recorded.
+    learned_sink
+        Whether what a row of attention lacks of 1 went to a learned sink.
+    """
+
+    def __init__(
+        self, model: nn.Module, sites: ModelSites, batch: Batch, *, neurons: Tensor | None, learned_sink: bool
+    ) -> None:
+        self._model, self._sites, self._batch = model, sites, batch
+        self._neurons, self._learned_sink = neurons, learned_sink
+        self._valid = batch.valid.cpu()
+        rows = torch.arange(batch.rows)
+        own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
+        self._own = [torch.isin(self._valid, one) for one in own]
+        self._alone = len(batch.input_ids) == 1 and len(batch.valid) == batch.rows
+        self._kept: dict[str, Tensor] = {}
+        self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+
+    def run(self) -> Replayed:
+        """The quantities that can be computed from what the model shows; others are left out."""
+        places = {
+            f"{number} {role}": self._model.get_submodule(path)
+            for number, layer in enumerate(self._sites.layers)
+            for role, path in _paths(f"{self._sites.blocks}.{number}", layer).items()
+        }
+        with ModuleHooks(places, before=self._before, after=self._after):
+            output = forward(self._model, self._batch, output_hidden_states=True)
+        states = output.hidden_states or ()
+        if len(states) == len(self._sites.layers) + 1:
+            for depth, state in enumerate([*map(self._rows, states[:-1]), self._kept["block"]]):
+                self._found["resid_norm"][depth] = state.double().norm(dim=-1)
+        return self._found
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        """A copy as [token, width], without padding."""
+        return tensor.detach().reshape(-1, tensor.shape[-1]).cpu()[self._valid]
+
+    def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        role = name.split()[1]
+        if role in _READ:
+            self._kept[_READ[role]] = self._rows(next(tensor for tensor in given if tensor.is_floating_point()))
+        elif role == "attention":
+            self._kept |= {"mask": tensor for tensor in given if tensor.ndim == 4 and tensor.shape[1] == 1}
+
+    def _after(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        number, role = name.split()
+        parts = [output] if isinstance(output, Tensor) else [part for part in output if isinstance(part, Tensor)]
+        if role in ("attn", "mlp", "block"):
+            self._kept[role] = self._rows(parts[0])
+        elif role == "attention":
+            self._kept |= {"weights": part for part in parts[1:] if part.ndim == 4 and self._alone}
+        if role == "block":
+            self._block(int(number), self._sites.layers[int(number)])
+            self._kept = {"block": self._kept["block"]}
+
+    def _block(self, number: int, layer: LayerSites) -> None:
+        kept, found = self._kept, plain.norms(self._kept["x"], self._kept["attn"], self._kept["mlp"], parallel=layer.parallel)
+        weight, bias = self._sites.mlp_weight(self._model, number)
+        a, weight = kept["a"], weight.cpu()
+        found |= plain.neurons(a, weight, None if bias is None else bias.cpu())
+        if self._neurons is not None:
+            values, found[STRONGEST] = plain.peaks(a, weight, self._neurons[:, number])
+            found |= values
+        summaries = [plain.summary(a[own]) for own in self._own]
+        found |= {name: torch.stack([one[name] for one in summaries]) for name in summaries[0]}
+        if "weights" in kept:
+            found |= self._attention(layer)
+        for name, value in found.items():
+            self._found[name][number] = value
+
+    def _attention(self, layer: LayerSites) -> plain.Values:
+        weights, mask = self._kept["weights"][0].cpu(), self._kept.get("mask")
+        seen = torch.ones(weights.shape[1:], dtype=torch.bool).tril()
+        if mask is not None:
+            mask = mask[0, 0].cpu()
+            seen &= mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        found = plain.attention(weights, seen, learned_sink=self._learned_sink)
+        projection = self._model.get_submodule(layer.attn_out)
+        if isinstance(projection.weight, Tensor):
+            weight, flow = projection.weight.detach().cpu(), self._kept["flow"]
+            transposed = type(projection).__name__ == "Conv1D"
+            found["attn_value_norm"] = plain.head_writes(flow, weight.T if transposed else weight, len(weights))
+        return found
+
+
+_READ = {"block": "x", "last": "a", "out": "flow"}  # role of a module -> what is read of its input
+
+
+def _paths(block: str, layer: LayerSites) -> dict[str, str]:
+    """Role of a module in this replay -> its path."""
+    return {
+        "block": block,
+        "attn": layer.attn_write.module,
+        "mlp": layer.mlp_write.module,
+        "last": layer.mlp_last,
+        "out": layer.attn_out,
+        "attention": layer.attn_out.rpartition(".")[0],
+    }
