@@ -73,7 +73,7 @@ def test_the_text_says_it_all_and_fits_a_terminal(trace: Path) -> None:
     for words in (
         "small.trace · simulated",
         "5 (5 critical; 5 pairs)",
-        "3 (0–2)",
+        "3 (0-2)",
         "peak_neuron, peak_value (token × layer × k)",
         "name: small; revision: not known",
         "logits bit identical  yes",
@@ -124,7 +124,7 @@ def test_an_empty_dataset_is_described_and_not_fatal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "words"), [([], ""), ([3], "3"), ([0, 1, 2], "0–2"), ([31, 22, 23, 0], "0, 22–23, 31")]
+    ("numbers", "words"), [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([31, 22, 23, 0, 23], "0, 22-23, 31")]
 )
 def test_number_ranges(numbers: list[int], words: str) -> None:
     assert number_ranges(numbers) == words

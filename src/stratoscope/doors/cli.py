@@ -324,6 +324,8 @@ def demo(
     width = max(len(str(one.path)) for one in made)
     for one in made:
         typer.echo(f"{one.path!s:<{width}}  {one.what}")
+    if receipt := module.receipt(made):
+        typer.echo(f"\n{receipt}")
     typer.echo("\nTry next:")
     for command in module.next_steps(made, folder):
         typer.echo(f"  {command}")

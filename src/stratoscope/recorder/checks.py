@@ -26,6 +26,8 @@ def _undefined(name: str, values: np.ndarray) -> np.ndarray:
     nan: np.ndarray = np.isnan(values)
     return nan if somewhere else nan & nan.all(axis=(0, 2), keepdims=True)
 
+_REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it"
+
 
 class TokenWatch:
     """While open, keeps the token ids that the model's input embedding is really given.
@@ -34,14 +36,16 @@ class TokenWatch:
     ----------
     limit : str
         Why the embedding cannot be watched, "" where it can.
+    calls : int
+        How often one forward calls the embedding.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._seen: list[Tensor] = []
-        self.limit = ""
+        self.limit, self.calls = "", 1
         embedding = _input_embedding(model)
         if embedding is None:
-            self.without("the model has no input embedding")
+            self._without("the model has no input embedding")
         modules = {} if embedding is None else {"embedding": embedding}
         self._hooks = ModuleHooks(modules, before=self._before, after=None)
 
@@ -52,14 +56,14 @@ class TokenWatch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._hooks.__exit__(kind, error, tb)
 
-    def without(self, why: str) -> None:
-        """Go on without watching, and say so."""
-        self.limit = f"{why}: token ids are compared as they are handed to the model, not as it embeds them"
+    def learn(self) -> None:
+        """Take the one forward since the last `take` as the rule; without a call, go on without watching, and say so."""
+        self.calls = len(self._seen)
+        if not self.calls and not self.limit:
+            self._without("the model does not call its input embedding")
 
-    @property
-    def seen(self) -> bool:
-        """Whether the embedding was called since the last `take`."""
-        return bool(self._seen)
+    def _without(self, why: str) -> None:
+        self.limit = f"{why}: token ids are compared as they are handed to the model, not as it embeds them"
 
     def take(self) -> list[Tensor]:
         """The ids of each call of the embedding since the last `take`."""
@@ -79,27 +83,34 @@ def _input_embedding(model: nn.Module) -> nn.Module | None:
 
 
 def check_tokens(watch: TokenWatch, batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
-    """The tokens that the forward since the last check embedded, padding aside, are the tokenizer's, in order.
+    """The tokens that the last forward embedded, padding aside, are the tokenizer's, in order; else CaptureError."""
+    check_embedded(watch, [batch])
+    if not np.array_equal(_tokens(batch.input_ids, batch), np.concatenate([prompt.ids for prompt in prompts])):
+        raise CaptureError("the tokens given to the model are not the tokenizer's", fix=_REMOVE)
+
+
+def check_embedded(watch: TokenWatch, batches: Sequence[Batch]) -> None:
+    """The forwards since the last check embedded the tokens of these batches, padding aside.
 
     Raises
     ------
     CaptureError
-        They are not, or the embedding was not called.
+        They embedded others, or the embedding was not called as often as when the model was proved.
     """
-    wanted = np.concatenate([prompt.ids for prompt in prompts])
-    seen, valid = watch.take(), batch.valid.cpu().numpy()
-    for ids in [batch.input_ids] if watch.limit else seen:
-        given = ids.detach().reshape(-1).cpu().numpy()
-        if len(given) != batch.rows or not np.array_equal(given[valid], wanted):
-            raise CaptureError(
-                "the token ids that the model embedded are not the tokenizer's",
-                fix="Something changes the input on its way: remove hooks and wrappers from the model",
-            )
-    if not (seen or watch.limit):
-        raise CaptureError(
-            "the model did not embed the batch's token ids, as it did when it was proved",
-            fix="Something feeds it otherwise: remove hooks and wrappers from the model",
-        )
+    seen = watch.take()
+    if watch.limit:
+        return
+    if len(seen) != watch.calls * len(batches):
+        what = f"the model embedded token ids {len(seen)} times in {len(batches)} forwards instead of {watch.calls} each"
+        raise CaptureError(what, fix=_REMOVE)
+    for number, ids in enumerate(seen):
+        batch = batches[number // watch.calls]
+        if ids.numel() != batch.rows or not np.array_equal(_tokens(ids, batch), _tokens(batch.input_ids, batch)):
+            raise CaptureError("the token ids that the model embedded are not those it was given", fix=_REMOVE)
+
+
+def _tokens(ids: Tensor, batch: Batch) -> np.ndarray:
+    return ids.detach().reshape(-1)[batch.valid.to(ids.device)].cpu().numpy()
 
 
 def check_finite(arrays: Mapping[str, np.ndarray], ids: Sequence[str], prompts: Sequence[TokenisedPrompt]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def _cut(prompts: Sequence[TokenisedPrompt]) -> list[TokenisedPrompt]:
     longest = min(max(len(prompt.ids) for prompt in prompts), _CUTS[0])
     parts = [slice(max(1, longest * cut // _CUTS[0])) for cut in _CUTS]
     return [
-        TokenisedPrompt(prompt.ids[part], prompt.texts[part], prompt.spans[part])
+        replace(prompt, ids=prompt.ids[part], texts=prompt.texts[part], spans=prompt.spans[part])
         for prompt, part in zip(prompts, parts, strict=True)
     ]
 

@@ -72,8 +72,26 @@ class Observer:
     @property
     def changes_implementation(self) -> list[str]:
         """What runs differently while observed, such as another implementation of the experts; nothing in most models."""
-        parts = (self._attention, *self._reducers)
-        return [what for part in parts if (what := getattr(part, "changes_implementation", None))]
+        return [what for part in self._parts if (what := getattr(part, "changes_implementation", None))]
+
+    @property
+    def records_attention(self) -> bool:
+        """Whether the group attention is recorded."""
+        return self._attention is not None
+
+    @property
+    def limits(self) -> list[str]:
+        """What could not be observed in the forwards so far, in sentences."""
+        return [limit for part in self._parts for limit in getattr(part, "limits", ())]
+
+    @property
+    def attention_checked(self) -> dict[str, Any]:
+        """What the attention observer has compared so far: row sums, outputs; empty where it recorded nothing."""
+        return dict(getattr(self._attention, "checked", {}))
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [part for part in (self._attention, *self._reducers) if part is not None]
 
     def record(self, batch: Batch, **options: Any) -> tuple[dict[str, np.ndarray], Any]:
         """Run a batch.

@@ -14,23 +14,14 @@ Values = dict[str, Tensor]
 SMALLEST_REST = 1e-20  # of a row of attention beside the first token: below it, what is left is not defined
 
 
-def norms(x: Tensor, attn: Tensor, mlp: Tensor, *, parallel: bool) -> Values:
-    """Norms, ratios and cosines of the two writes of one block.
-
-    Parameters
-    ----------
-    x, attn, mlp
-        [token, d_model] in the model's dtype: the block's input and its two writes.
-    parallel
-        Whether the MLP's write is added to x rather than to x + attention.
-    """
-    found: Values = {}
-    for name, write, base in (("attn", attn, x), ("mlp", mlp, x if parallel else x + attn)):
-        size, under = write.double().norm(dim=-1), base.double().norm(dim=-1)
-        found[f"{name}_write_norm"] = size
-        found[f"{name}_write_ratio"] = size / under
-        found[f"{name}_write_cos"] = (write.double() * base.double()).sum(-1) / (size * under)
-    return found
+def write(name: str, what: Tensor, base: Tensor) -> Values:
+    """Norm, ratio and cosine of a write ("attn" or "mlp") and the residual it is added to, both [token, d_model]."""
+    size, under = what.double().norm(dim=-1), base.double().norm(dim=-1)
+    return {
+        f"{name}_write_norm": size,
+        f"{name}_write_ratio": size / under,
+        f"{name}_write_cos": (what.double() * base.double()).sum(-1) / (size * under),
+    }
 
 
 def neurons(a: Tensor, weight: Tensor, bias: Tensor | None) -> Values:

@@ -28,10 +28,9 @@ _CHECKS = (
     "token ids that the model embedded equal the tokenizer's in every forward",
     "every norm, peak and prompt summary finite in every batch",
 )
-_ATTENTION_CHECKS = (
-    "every query's attention sums to 1 in every batch",
-    "attention summaries finite wherever they are defined, in every batch",
-)
+_ATTENTION_CHECK = "attention summaries finite wherever they are defined, in every batch"
+_ROW_SUMS = "attention weights that the model shows sum to 1 in every batch"
+_OUTPUTS = "attention weights times values are the model's own attention output, in sampled batches"
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ def prove(
 
     changed = observer.changes_implementation
     proof = prove_unchanged(lambda: _logits(forward(model, batch), batch), observed, where=where, changed=changed)
-    if not (watch.seen or watch.limit):
-        watch.without("the model does not call its input embedding")
+    watch.learn()
     check_tokens(watch, batch, probe.prompts)
     reproducible = proof.repeat_max_abs == 0 and not changed
     plain, eager = verify_sample(model, sites, batch, probe.prompts, probe.ids, arrays,
@@ -88,10 +86,12 @@ def prove(
         "changed_implementations": changed,
         "residual_replay": describe_replay(sites.layers),
         "additions": " | ".join(dict.fromkeys(layer.order for layer in sites.layers)),
+        **({"attention_on_probe": observer.attention_checked} if observer.attention_checked else {}),
         "replays": [plain.to_json(), eager.to_json()],
         "limits": [
             *_limits(proof, changed),
             *([watch.limit] if watch.limit else []),
+            *observer.limits,
             *plain.limits([name for name in arrays if name not in shown_by_eager]),
             *eager.limits(arrays),
         ],
@@ -103,12 +103,13 @@ def _conditions(model: nn.Module, probe: Probe) -> dict[str, Any]:
     """Under which everything was proved: bit-identity holds for these and no others."""
     ids = probe.batch.input_ids
     config = model.config.get_text_config()  # type: ignore[operator, union-attr]
+    has_experts = any("expert" in type(module).__name__.lower() for module in model.modules())
     return {
         "probe_prompts": probe.ids,
         "probe_tokens": len(probe.batch.valid),
         "batch": f"{ids.shape[0]} × {ids.shape[1]}, padded on the {probe.padding_side}",
         "attention_implementation": config._attn_implementation,
-        "experts_implementation": getattr(config, "_experts_implementation", None),
+        "experts_implementation": getattr(config, "_experts_implementation", None) if has_experts else "no experts",
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "device": str(ids.device),
         "threads": torch.get_num_threads(),
@@ -116,26 +117,36 @@ def _conditions(model: nn.Module, probe: Probe) -> dict[str, Any]:
 
 
 def finished(
-    receipt: Receipt, *, batches: int, tokens: int, sites: int, attention: bool = False, verified: Outcome | None = None
+    receipt: Receipt, *, batches: int, tokens: int, observer: Observer, verified: Outcome | None = None
 ) -> Receipt:
     """The receipt at the end of a recording, with what was checked on its batches and a line for figures.
 
     Parameters
     ----------
-    batches, tokens, sites
+    batches, tokens
         How many were recorded; no batch is a recording that has only begun.
-    attention
-        Whether attention was recorded.
+    observer
+        What recorded them.
     verified
         The replay of every prompt, if there was one.
     """
-    checks = [*_CHECKS, *(_ATTENTION_CHECKS if attention else ())] if batches else []
-    done = {**receipt, "batches": batches, "tokens": tokens, "sites_per_forward": sites, "checks": checks}
+    checks = _checks(observer) if batches else []
+    counts = {"batches": batches, "tokens": tokens, "sites_per_forward": observer.sites_per_forward}
+    done = {**receipt, **counts, "checks": checks}
     if verified is not None:
         every = {"replay": f"every prompt of the trace on disk: {verified.standard.what}"}
         done["replays"] = [*receipt["replays"], verified.to_json() | every]
         done["limits"] = list(dict.fromkeys([*receipt["limits"], *verified.limits(verified.largest)]))
     return {**done, "receipt_line": _line(done)}
+
+
+def _checks(observer: Observer) -> list[str]:
+    """What was checked of every batch, in sentences."""
+    if not observer.records_attention:
+        return list(_CHECKS)
+    compared = observer.attention_checked
+    rows, outputs = (compared.get(kind, {}).get(count) for kind, count in (("row_sums", "rows"), ("outputs", "values")))
+    return [*_CHECKS, _ATTENTION_CHECK, *([_ROW_SUMS] if rows else []), *([_OUTPUTS] if outputs else [])]
 
 
 def _line(receipt: Receipt) -> str:
@@ -144,10 +155,11 @@ def _line(receipt: Receipt) -> str:
     replay = receipt["replays"][-1]
     within = max(replay["largest_differences"].values(), default=None)
     number = replay["prompts"] if isinstance(replay["prompts"], int) else len(replay["prompts"])
-    eager = "no eager replay" if within is None else f"eager replay of {_count(number, 'prompt')} within {within:.1g}"
+    median = " (median)" if replay["median"] else ""
+    eager = f"eager replay of {_count(number, 'prompt')} within {within:.1g}{median}" if within else "not replayed"
     batches = receipt["batches"]  # a recording that was interrupted keeps the line of its beginning
     checked = f"{_count(batches, 'batch')} checked" if batches else "recording not finished"
-    return f"{logits}; residual {receipt['residual_replay']}; {eager}; {checked}"
+    return f"{logits}; residual sum {receipt['residual_replay']}; {eager}; {checked}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -203,7 +203,7 @@ class Recording:
             "model": {**self._loaded.identity, **widths},
             "tokenizer": self._loaded.tokenizer_identity,
             "plan": self._plan.to_json(),
-            "receipt": receipts.finished(self._receipt, batches=0, tokens=0, sites=self._observer.sites_per_forward),
+            "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
             "notes": [_POST_NORM_NOTE] if post_norm else [],
             "software": {name: version(name) for name in _SOFTWARE},
         }
@@ -227,8 +227,7 @@ class Recording:
             self._receipt,
             batches=sum(-(-len(window) // self._plan.batch_size) for window in every),
             tokens=sum(self._lengths),
-            sites=self._observer.sites_per_forward,
-            attention=names.ATTENTION in self._plan.record,
+            observer=self._observer,
             verified=verified,
         )
         writer.finish(receipt=receipt)

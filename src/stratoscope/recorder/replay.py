@@ -117,19 +117,25 @@ class Replay:
             self._kept = {"block": self._kept["block"]}
 
     def _block(self, number: int, layer: LayerSites) -> None:
-        kept, found = self._kept, plain.norms(self._kept["x"], self._kept["attn"], self._kept["mlp"], parallel=layer.parallel)
-        weight, bias = self._sites.mlp_weight(self._model, number)
-        a, weight = kept["a"], weight.cpu()
-        found |= plain.neurons(a, weight, None if bias is None else bias.cpu())
-        if self._neurons is not None:
-            values, found[STRONGEST] = plain.peaks(a, weight, self._neurons[:, number])
-            found |= values
-        summaries = [plain.summary(a[own]) for own in self._own]
-        found |= {name: torch.stack([one[name] for one in summaries]) for name in summaries[0]}
+        kept = self._kept
+        found = plain.write("attn", kept["attn"], kept["x"])
+        found |= plain.write("mlp", kept["mlp"], kept["x"] if layer.parallel else kept["x"] + kept["attn"])
+        found |= self._neurons_of(number)
         if "weights" in kept:
             found |= self._attention(layer)
         for name, value in found.items():
             self._found[name][number] = value
+
+    def _neurons_of(self, number: int) -> plain.Values:
+        a = self._kept["a"]
+        weight, bias = (None if one is None else one.cpu() for one in self._sites.mlp_weight(self._model, number))
+        assert weight is not None
+        found = plain.neurons(a, weight, bias)
+        if self._neurons is not None:
+            values, found[STRONGEST] = plain.peaks(a, weight, self._neurons[:, number])
+            found |= values
+        summaries = [plain.summary(a[own]) for own in self._own]
+        return found | {name: torch.stack([one[name] for one in summaries]) for name in summaries[0]}
 
     def _attention(self, layer: LayerSites) -> plain.Values:
         weights, mask = self._kept["weights"][0].cpu(), self._kept.get("mask")
@@ -140,9 +146,9 @@ class Replay:
         found = plain.attention(weights, seen, learned_sink=self._learned_sink)
         projection = self._model.get_submodule(layer.attn_out)
         if isinstance(projection.weight, Tensor):
-            weight, flow = projection.weight.detach().cpu(), self._kept["flow"]
-            transposed = type(projection).__name__ == "Conv1D"
-            found["attn_value_norm"] = plain.head_writes(flow, weight.T if transposed else weight, len(weights))
+            weight = projection.weight.detach().cpu()
+            weight = weight.T if type(projection).__name__ == "Conv1D" else weight
+            found["attn_value_norm"] = plain.head_writes(self._kept["flow"], weight, len(weights))
         return found
 
 

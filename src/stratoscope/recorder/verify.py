@@ -55,8 +55,7 @@ class Standard:
 
     def to_json(self) -> dict[str, Any]:
         """For the receipt."""
-        of = "of the median token of every layer" if self.median else "of every token in every layer"
-        return {"replay": self.what, "tolerance": self.tolerance, "differences": of}
+        return {"replay": self.what, "tolerance": self.tolerance, "median": self.median}
 
 
 def plain_standard(dtype: torch.dtype) -> Standard:
