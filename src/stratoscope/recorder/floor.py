@@ -123,6 +123,9 @@ def _floor(changes: Mapping[str, Arrays], limits: list[str], ids: Sequence[str],
         names.floor_name(name): np.fmax.reduce([found[name] for found in changes.values()]).astype(np.float32)
         for name in quantities
     }
+    undefined = [name for name in arrays if np.isnan(arrays[name]).all()]
+    if undefined:
+        limits = [*limits, f"noise floor: nothing to compare beyond the first tokens for {', '.join(undefined)}"]
     facts = {
         "prompts": list(dict.fromkeys(ids)),
         "tokens": tokens,
@@ -131,7 +134,7 @@ def _floor(changes: Mapping[str, Arrays], limits: list[str], ids: Sequence[str],
             for what, found in changes.items()
         },
     }
-    return Floor(arrays, facts, limits)
+    return Floor({name: values for name, values in arrays.items() if name not in undefined}, facts, limits)
 
 
 def _changes(found: Arrays, against: Arrays, lengths: Sequence[int]) -> Arrays:

@@ -28,6 +28,7 @@ _CHECKS = (
     "token ids that the model embedded equal the tokenizer's in every forward",
     "every norm, peak and prompt summary finite in every batch",
 )
+_SAMPLES = 2  # replays before anything is recorded
 _ATTENTION_CHECK = "attention summaries finite wherever they are defined, in every batch"
 _ROW_SUMS = "attention weights that the model shows sum to 1 in every batch"
 _OUTPUTS = "attention weights times values are the model's own attention output, in sampled batches"
@@ -154,9 +155,9 @@ def _line(receipt: Receipt) -> str:
     logits = "logits unchanged" if receipt["logits_bit_identical"] else receipt["limits"][0]
     replay = receipt["replays"][-1]
     within = max(replay["largest_differences"].values(), default=None)
-    number = replay["prompts"] if isinstance(replay["prompts"], int) else len(replay["prompts"])
+    of = f" of {_count(len(replay['prompts']), 'prompt')}" if len(receipt["replays"]) > _SAMPLES else ""
     median = " (median)" if replay["median"] else ""
-    eager = f"eager replay of {_count(number, 'prompt')} within {within:.1g}{median}" if within else "not replayed"
+    eager = "not replayed" if within is None else f"eager replay{of} within {within:.1g}{median}"
     batches = receipt["batches"]  # a recording that was interrupted keeps the line of its beginning
     checked = f"{_count(batches, 'batch')} checked" if batches else "recording not finished"
     return f"{logits}; residual sum {receipt['residual_replay']}; {eager}; {checked}"

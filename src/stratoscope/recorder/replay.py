@@ -50,6 +50,23 @@ def attention_implementation(model: nn.Module) -> str:
     return str(model.config.get_text_config()._attn_implementation)  # type: ignore[operator, union-attr]
 
 
+@contextmanager
+def _leaving_no_hooks(model: nn.Module) -> Iterator[None]:
+    """Take off again what transformers puts on for `output_hidden_states`: it would stay on somebody's model."""
+    before = [(module, set(module._forward_hooks), _INSTALLED in module.__dict__) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, hooks, installed in before:
+            for key in module._forward_hooks.keys() - hooks:
+                del module._forward_hooks[key]
+            if not installed:
+                module.__dict__.pop(_INSTALLED, None)
+
+
+_INSTALLED = "_output_capturing_hooks_installed"
+
+
 class Replay:
     """One forward with hooks of its own; each block is computed as soon as it ends.
 
@@ -85,7 +102,7 @@ class Replay:
             for number, layer in enumerate(self._sites.layers)
             for role, path in _paths(f"{self._sites.blocks}.{number}", layer).items()
         }
-        with ModuleHooks(places, before=self._before, after=self._after):
+        with _leaving_no_hooks(self._model), ModuleHooks(places, before=self._before, after=self._after):
             output = forward(self._model, self._batch, output_hidden_states=True)
         states = output.hidden_states or ()
         if len(states) == len(self._sites.layers) + 1:

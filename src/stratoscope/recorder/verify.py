@@ -113,9 +113,8 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """For the receipt."""
-        named = {"prompts": self.prompts} if len(self.prompts) <= 8 else {"prompts": len(self.prompts)}
         largest = {name: self.largest[name] for name in sorted(self.largest, key=lambda key: -self.largest[key])}
-        return {**self.standard.to_json(), **named, "tokens": self.tokens, "largest_differences": largest}
+        return {**self.standard.to_json(), "prompts": self.prompts, "tokens": self.tokens, "largest_differences": largest}
 
     def limits(self, wanted: Iterable[str]) -> list[str]:
         """What could not be compared, in sentences."""

@@ -145,11 +145,11 @@ def _replay(
     replay: str,
     tolerance: float,
     median: bool,
-    prompts: list[str] | int,
+    prompts: list[str],
     tokens: int,
     largest_differences: Mapping[str, float],
 ) -> str:
-    which = f"{prompts:,} prompts" if isinstance(prompts, int) else f"prompts {', '.join(prompts)}"
+    which = f"{len(prompts):,} prompts" if len(prompts) > _LONG_LIST else f"prompts {', '.join(prompts)}"
     if not largest_differences:
         return f"{replay}: nothing compared"
     worst = ", ".join(f"{name} {value:.1e}" for name, value in list(largest_differences.items())[:_LISTED])
