@@ -153,7 +153,9 @@ def floor_name(name: str) -> str:
 
 def _floor(quantity: Quantity) -> Quantity:
     label = f"noise floor of {quantity.label}"
-    formula = f"largest change of {quantity.name} under another batch size, padding side or dtype; first tokens left out"
+    formula = (
+        f"largest change of {quantity.name} under another batch size, padding side or dtype; first tokens left out"
+    )
     return Quantity(floor_name(quantity.name), quantity.dims[1:2], "float32", quantity.unit, label, formula, FLOOR)
 
 

@@ -57,7 +57,11 @@ def test_a_model_that_embeds_other_tokens_later_is_found_in_that_batch(tmp_path:
 
 def test_ids_that_are_changed_in_place_are_found(tmp_path: Path) -> None:
     model = tiny("Llama")
-    model.register_forward_pre_hook(lambda _, args, kwargs: kwargs["input_ids"].fill_(OTHER) and None, with_kwargs=True)
+
+    def overwrite(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kwargs["input_ids"].fill_(OTHER)
+
+    model.register_forward_pre_hook(overwrite, with_kwargs=True)
     with pytest.raises(CaptureError, match="tokens given to the model are not the tokenizer's"):
         run(model, tmp_path / "t")
 
@@ -93,5 +97,5 @@ def test_an_embedding_that_is_skipped_later_is_found(tmp_path: Path) -> None:
             return real(ids) if calls[0] > 7 else super().__call__(ids)  # past its hooks
 
     model.model.embed_tokens.__class__ = Sometimes
-    with pytest.raises(CaptureError, match="embedded token ids 0 times in 1 forwards instead of 1 each"):
+    with pytest.raises(CaptureError, match="it embedded token ids 0 times in 1 forwards instead of 1 each"):
         run(model, tmp_path / "t")

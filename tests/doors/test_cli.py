@@ -149,6 +149,7 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     record = ["--record", "peaks, norms", "--top-k", "3"]
     recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}
     model = ["--dtype", "bfloat16", "--device", "cuda:1", "--batch-size", "2", "--chat", "--revision", "r"]
+    proof = ["--verify", "full", "--floor"]
     loaded = {"dtype": "bfloat16", "device": "cuda:1", "batch_size": 2, "chat": True, "revision": "r"}
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]
     shaped = {"prompts": 3, "tokens": 7, "layers": 2, "d_model": 8, "d_ff": 9, "heads": 1, "seed": 5}
@@ -157,8 +158,8 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
         "engagement": ([*view, "--head", "4"], seen | {"head": 4}),
         "peaks3d": ([*view, "--quantity", "q", "--threshold", "0.5"], seen | {"quantity": "q", "threshold": 0.5}),
         "capture": (
-            ["m", "--prompts", "p.txt", "-o", "y", *record, *model, "--trust-remote-code", "--resume"],
-            recorded | loaded | {"trust_remote_code": True, "resume": True},
+            ["m", "--prompts", "p.txt", "-o", "y", *record, *model, *proof, "--trust-remote-code", "--resume"],
+            recorded | loaded | {"verify": "full", "floor": True, "trust_remote_code": True, "resume": True},
         ),
         "simulate": (
             ["-o", "y", *record, *shape, "--seed", "5", "--overwrite"],

@@ -66,7 +66,8 @@ Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1,
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
 Verification = Annotated[
-    Verify, typer.Option("--verify", help="Replay with eager attention a sample, or every prompt of the finished trace.")
+    Verify,
+    typer.Option("--verify", help="Replay a sample with eager attention, or also every prompt of the trace."),
 ]
 NoiseFloor = Annotated[
     bool,

@@ -26,6 +26,7 @@ def _undefined(name: str, values: np.ndarray) -> np.ndarray:
     nan: np.ndarray = np.isnan(values)
     return nan if somewhere else nan & nan.all(axis=(0, 2), keepdims=True)
 
+
 _REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it"
 
 
@@ -57,7 +58,7 @@ class TokenWatch:
         self._hooks.__exit__(kind, error, tb)
 
     def learn(self) -> None:
-        """Take the one forward since the last `take` as the rule; without a call, go on without watching, and say so."""
+        """Take the one forward since the last `take` as the rule; without a call, go on without watching."""
         self.calls = len(self._seen)
         if not self.calls and not self.limit:
             self._without("the model does not call its input embedding")
@@ -101,7 +102,7 @@ def check_embedded(watch: TokenWatch, batches: Sequence[Batch]) -> None:
     if watch.limit:
         return
     if len(seen) != watch.calls * len(batches):
-        what = f"the model embedded token ids {len(seen)} times in {len(batches)} forwards instead of {watch.calls} each"
+        what = f"it embedded token ids {len(seen)} times in {len(batches)} forwards instead of {watch.calls} each"
         raise CaptureError(what, fix=_REMOVE)
     for number, ids in enumerate(seen):
         batch = batches[number // watch.calls]

@@ -41,7 +41,10 @@ def relative_difference(recorded: np.ndarray, wanted: np.ndarray, quantity: Quan
     only_one = np.isnan(recorded) != np.isnan(wanted)
     difference = np.where(only_one, np.inf, recorded.astype(np.float64) - wanted)
     bounded = quantity.unit == "1" and not quantity.log
-    size, error = _root_mean_square(np.nan_to_num(wanted, nan=0.0) if bounded else wanted), _root_mean_square(difference)
+    size, error = (
+        _root_mean_square(wanted),
+        _root_mean_square(difference),
+    )
     typical = np.ones_like(size[:1]) if bounded or quantity.unit == "tokens" else _median(size, axis=0)[None]
     scale = np.fmax(size, typical)
     return np.where(error == 0, 0.0, error / np.where(scale > 0, scale, 1.0))

@@ -71,7 +71,7 @@ class Observer:
 
     @property
     def changes_implementation(self) -> list[str]:
-        """What runs differently while observed, such as another implementation of the experts; nothing in most models."""
+        """What runs differently while observed, such as another implementation of the experts."""
         return [what for part in self._parts if (what := getattr(part, "changes_implementation", None))]
 
     @property

@@ -1,7 +1,7 @@
 """Every recorded quantity once more, as its formula says: whole tensors, float64, no code shared with the reducers.
 
-What the reducers compute in pieces and in scratch is computed here at once, so that the two can be compared. All tensors
-are on the CPU, and their first axis is the tokens.
+What the reducers compute in pieces and in scratch is computed here at once, so that the two can be compared. All
+tensors are on the CPU, and their first axis is the tokens.
 """
 
 from __future__ import annotations

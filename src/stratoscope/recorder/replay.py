@@ -1,8 +1,8 @@
 """The model run once more, and everything that is recorded computed anew beside the observation.
 
-Nothing of the observation is used but the paths of the modules: other hooks, whole tensors, the formulas of `plain`, and
-for the residual stream Hugging Face's own `hidden_states` (whose last entry is after the final norm, so the last depth
-is what the last block gave). With eager attention the attention weights are the model's own too.
+Nothing of the observation is used but the paths of the modules: other hooks, whole tensors, the formulas of `plain`,
+and for the residual stream Hugging Face's own `hidden_states` (whose last entry is after the final norm, so the last
+depth is what the last block gave). With eager attention the attention weights are the model's own too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def eager_attention(model: nn.Module) -> Iterator[str]:
 
     Whatever happens inside, every configuration gets its own implementation back.
     """
-    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+    configs: dict[int, Any] = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
     before = [(one, one._attn_implementation_internal) for one in configs.values() if hasattr(one, _INTERNAL)]
     try:
         if getattr(model, "_can_set_attn_implementation", lambda: False)():
@@ -120,7 +120,7 @@ class Replay:
         if role in _READ:
             self._kept[_READ[role]] = self._rows(next(tensor for tensor in given if tensor.is_floating_point()))
         elif role == "attention":
-            self._kept |= {"mask": tensor for tensor in given if tensor.ndim == 4 and tensor.shape[1] == 1}
+            self._keep("mask", [tensor for tensor in given if tensor.ndim == 4 and tensor.shape[1] == 1])
 
     def _after(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         number, role = name.split()
@@ -128,10 +128,14 @@ class Replay:
         if role in ("attn", "mlp", "block"):
             self._kept[role] = self._rows(parts[0])
         elif role == "attention":
-            self._kept |= {"weights": part for part in parts[1:] if part.ndim == 4 and self._alone}
+            self._keep("weights", [part for part in parts[1:] if part.ndim == 4 and self._alone])
         if role == "block":
             self._block(int(number), self._sites.layers[int(number)])
             self._kept = {"block": self._kept["block"]}
+
+    def _keep(self, name: str, found: list[Tensor]) -> None:
+        if found:
+            self._kept[name] = found[0]
 
     def _block(self, number: int, layer: LayerSites) -> None:
         kept = self._kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -119,6 +119,7 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
 
 def _receipt(receipt: Mapping[str, Any]) -> Lines:
     """Its line, then its facts one by one; sentences, replays and a noise floor have lines of their own."""
+    own: dict[str, Callable[[Any], Lines]]
     own = {"limits": _sentences, "checks": _sentences, "replays": _replays, "noise_floor": _noise_floor}
     lines = _wrapped(str(receipt["receipt_line"]), "  ") if "receipt_line" in receipt else []
     lines += _mapping({name: value for name, value in receipt.items() if name not in {*own, "receipt_line"}})
