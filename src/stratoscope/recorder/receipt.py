@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -166,11 +165,6 @@ def _line(receipt: Receipt) -> str:
 def _count(number: int, noun: str) -> str:
     plural = "" if number == 1 else "es" if noun.endswith("ch") else "s"
     return f"{number:,} {noun}{plural}"
-
-
-def last_logits_only(model: nn.Module) -> dict[str, int]:
-    """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads the logits."""
-    return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
 def _logits(output: Any, batch: Batch) -> Tensor:

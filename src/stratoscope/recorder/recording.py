@@ -19,7 +19,7 @@ from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, win
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.checks import TokenWatch, check_finite, check_tokens
 from stratoscope.recorder.floor import measure_floor, sample
-from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.observe import Observer, last_logits_only
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.tokens import TokenisedPrompt, encode
@@ -102,7 +102,7 @@ class Recording:
         )
         self._variables, self._sizes = _shapes(arrays, record)
         self._floors: dict[str, np.ndarray] = {}
-        self._options = receipts.last_logits_only(self._model)
+        self._options = last_logits_only(self._model)
 
     def run(
         self,

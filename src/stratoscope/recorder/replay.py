@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.sites import LayerSites, ModelSites
+from stratoscope.names import ATTENTION, QUANTITIES
 from stratoscope.recorder import plain
 from stratoscope.recorder.batches import Batch
 from stratoscope.recorder.observe import forward
@@ -76,17 +78,21 @@ class Replay:
         The model, and where its blocks write.
     batch
         The prompts.
-    neurons
-        int64 [token, layer, k]: the recorded peak neurons, None where none were recorded.
-    learned_sink
-        Whether what a row of attention lacks of 1 went to a learned sink.
+    recorded
+        What was recorded of them: of peaks the same neurons are looked at, and attention that was not recorded is left
+        out.
+    **options
+        Further arguments of the model's forward.
     """
 
     def __init__(
-        self, model: nn.Module, sites: ModelSites, batch: Batch, *, neurons: Tensor | None, learned_sink: bool
+        self, model: nn.Module, sites: ModelSites, batch: Batch, recorded: Mapping[str, np.ndarray], **options: Any
     ) -> None:
-        self._model, self._sites, self._batch = model, sites, batch
-        self._neurons, self._learned_sink = neurons, learned_sink
+        self._model, self._sites, self._batch, self._options = model, sites, batch, options
+        peaks = recorded.get("peak_neuron")
+        self._neurons = None if peaks is None else torch.from_numpy(peaks).long()
+        self._learned_sink = "attn_null" in recorded
+        self._with_attention = any(QUANTITIES[name].group == ATTENTION for name in recorded)
         self._valid = batch.valid.cpu()
         rows = torch.arange(batch.rows)
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
@@ -103,7 +109,7 @@ class Replay:
             for role, path in _paths(f"{self._sites.blocks}.{number}", layer).items()
         }
         with _leaving_no_hooks(self._model), ModuleHooks(places, before=self._before, after=self._after):
-            output = forward(self._model, self._batch, output_hidden_states=True)
+            output = forward(self._model, self._batch, output_hidden_states=True, **self._options)
         states = output.hidden_states or ()
         if len(states) == len(self._sites.layers) + 1:
             for depth, state in enumerate([*map(self._rows, states[:-1]), self._kept["block"]]):
@@ -128,7 +134,9 @@ class Replay:
         if role in ("attn", "mlp", "block"):
             self._kept[role] = self._rows(parts[0])
         elif role == "attention":
-            self._keep("weights", [part for part in parts[1:] if part.ndim == 4 and self._alone])
+            self._keep(
+                "weights", [part for part in parts[1:] if part.ndim == 4 and self._alone and self._with_attention]
+            )
         if role == "block":
             self._block(int(number), self._sites.layers[int(number)])
             self._kept = {"block": self._kept["block"]}

@@ -24,6 +24,7 @@ from stratoscope.model.sites import ModelSites
 from stratoscope.names import PROMPT, QUANTITIES, TOKEN
 from stratoscope.recorder.batches import Batch, make_batch
 from stratoscope.recorder.differences import by_layer, differences
+from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.replay import Replay, Replayed, eager_attention
 from stratoscope.recorder.tokens import TokenisedPrompt
 
@@ -252,10 +253,8 @@ def _try(run: Callable[[], Replayed], outcome: Outcome, ids: Sequence[str]) -> R
 
 
 def _replay(model: nn.Module, sites: ModelSites, batch: Batch, recorded: Arrays, *, eager: bool) -> Replayed:
-    neurons = torch.from_numpy(recorded["peak_neuron"]).long() if "peak_neuron" in recorded else None
-    sink = "attn_null" in recorded
     with eager_attention(model) if eager else nullcontext():
-        return Replay(model, sites, batch, neurons=neurons, learned_sink=sink).run()
+        return Replay(model, sites, batch, recorded, **last_logits_only(model)).run()
 
 
 def _owner(difference: np.ndarray, name: str, ids: Sequence[str], lengths: Sequence[int]) -> str:

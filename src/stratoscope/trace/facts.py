@@ -126,7 +126,7 @@ def _receipt(receipt: Mapping[str, Any]) -> Lines:
     for name, in_words in own.items():
         try:
             parts = in_words(receipt[name]) if name in receipt else []
-        except (TypeError, KeyError, AttributeError, ValueError):  # a stranger's trace may hold anything
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError):  # a stranger's trace may hold anything
             parts = [_value(receipt[name])]
         if parts:
             lines += [f"  {name.replace('_', ' ')}", *(line for part in parts for line in _wrapped(part, "  - "))]
