@@ -76,9 +76,9 @@ def prove(
     proof = prove_unchanged(lambda: _logits(forward(model, batch), batch), observed, where=where, changed=changed)
     watch.learn()
     check_tokens(watch, batch, probe.prompts)
-    reproducible = proof.repeat_max_abs == 0 and not changed
-    plain, eager = verify_sample(model, sites, batch, probe.prompts, probe.ids, arrays,
-                                 padding_side=probe.padding_side, reproducible=reproducible)  # fmt: skip
+    plain, eager = verify_sample(
+        model, sites, batch, probe.prompts, probe.ids, arrays, reproducible=proof.repeat_max_abs == 0 and not changed
+    )
     shown_by_eager = [name for name in arrays if QUANTITIES[name].group == ATTENTION]
     receipt = {
         **_conditions(model, probe),

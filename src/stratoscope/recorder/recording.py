@@ -219,8 +219,7 @@ class Recording:
         verified = None
         if verify == "full":
             writer.commit()
-            side, say = self._plan.padding_side, self._progress
-            verified = verify_trace(self._model, self._sites, open_trace(writer.path), padding_side=side, progress=say)
+            verified = verify_trace(self._model, self._sites, open_trace(writer.path), self._progress)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         every = windows(len(self._prompts), self._plan.window)
         receipt = receipts.finished(

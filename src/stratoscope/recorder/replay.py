@@ -92,12 +92,12 @@ class Replay:
         peaks = recorded.get("peak_neuron")
         self._neurons = None if peaks is None else torch.from_numpy(peaks).long()
         self._learned_sink = "attn_null" in recorded
-        self._with_attention = any(QUANTITIES[name].group == ATTENTION for name in recorded)
+        alone = len(batch.input_ids) == 1 and len(batch.valid) == batch.rows
+        self._with_attention = alone and any(QUANTITIES[name].group == ATTENTION for name in recorded)
         self._valid = batch.valid.cpu()
         rows = torch.arange(batch.rows)
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
         self._own = [torch.isin(self._valid, one) for one in own]
-        self._alone = len(batch.input_ids) == 1 and len(batch.valid) == batch.rows
         self._kept: dict[str, Tensor] = {}
         self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,10 @@ from stratoscope.errors import CaptureError
 from stratoscope.model.find import ROUNDING
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import PROMPT, QUANTITIES, TOKEN
-from stratoscope.recorder.batches import Batch, make_batch
+from stratoscope.recorder.batches import Batch, Tokens, make_batch
 from stratoscope.recorder.differences import by_layer, differences
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.replay import Replay, Replayed, eager_attention
-from stratoscope.recorder.tokens import TokenisedPrompt
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -35,6 +35,14 @@ Arrays = Mapping[str, np.ndarray]
 # model itself rounds so, and the median over the tokens of a layer by up to 0.004 (float16) and 0.05 (bfloat16).
 _EAGER = {torch.float64: 5e-3, torch.float32: 5e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 _FEWEST_TOKENS = 8  # for a median
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Ids and spans of a prompt's tokens, as a trace holds them."""
+
+    ids: np.ndarray
+    spans: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -147,11 +155,10 @@ def verify_sample(
     model: nn.Module,
     sites: ModelSites,
     batch: Batch,
-    prompts: Sequence[TokenisedPrompt],
+    prompts: Sequence[Tokens],
     ids: Sequence[str],
     recorded: Arrays,
     *,
-    padding_side: str,
     reproducible: bool,
 ) -> list[Outcome]:
     """Replay the probe batch as it is, and each of its prompts alone with eager attention.
@@ -162,8 +169,6 @@ def verify_sample(
         The probe batch, its prompts and their ids.
     recorded
         What the observer made of the batch.
-    padding_side
-        The tokenizer's.
     reproducible
         Whether the machine gives the same bits twice; where not, the same batch is held to the tolerance of eager.
 
@@ -178,10 +183,10 @@ def verify_sample(
     plain = Outcome(plain_standard(dtype))
     if not reproducible:
         plain = Outcome(Standard(plain.standard.what, eager.standard.tolerance, eager.standard.median))
-    again = _try(lambda: _replay(model, sites, batch, recorded, eager=False), plain, ids)
+    again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
     if again is not None:
         plain.add(ids, recorded, again, lengths)
-    _replay_alone(model, sites, prompts, ids, _split(recorded, lengths), eager, padding_side=padding_side)
+    _replay_alone(model, sites, prompts, ids, _split(recorded, lengths), eager)
     return [plain, eager]
 
 
@@ -189,8 +194,6 @@ def verify_trace(
     model: nn.Module,
     sites: ModelSites,
     trace: xr.Dataset,
-    *,
-    padding_side: str,
     progress: Callable[[str, int, int | None], None],
 ) -> Outcome:
     """Replay every prompt of a trace alone, with eager attention, against the values on disk.
@@ -207,9 +210,9 @@ def verify_trace(
     for number, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
         progress("verifying", number, len(ids))
         part = trace.isel({TOKEN: slice(start, end), PROMPT: slice(number, number + 1)})
-        prompt = TokenisedPrompt(part["token_id"].values, [], part["span"].values)
+        prompt = Stored(part["token_id"].values, part["span"].values)
         recorded = {name: part[name].values for name in names}
-        _replay_alone(model, sites, [prompt], ids[number : number + 1], [recorded], outcome, padding_side=padding_side)
+        _replay_alone(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
     progress("verifying", len(ids), len(ids))
     return outcome
 
@@ -217,21 +220,18 @@ def verify_trace(
 def _replay_alone(
     model: nn.Module,
     sites: ModelSites,
-    prompts: Sequence[TokenisedPrompt],
+    prompts: Sequence[Tokens],
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
-    *,
-    padding_side: str,
 ) -> None:
     """Replay prompts one by one, and compare them all together: a median needs tokens."""
     device = next(model.parameters()).device
     done: list[int] = []
     found: list[Replayed] = []
     for number, prompt in enumerate(prompts):
-        batch = make_batch([prompt], pad_id=0, padding_side=padding_side, device=device)
-        values = recorded[number]
-        again = _try(lambda: _replay(model, sites, batch, values, eager=True), outcome, [ids[number]])  # noqa: B023
+        batch = make_batch([prompt], pad_id=0, padding_side="right", device=device)
+        again = _try(partial(_replay, model, sites, batch, recorded[number], eager=True), outcome, [ids[number]])
         if again is not None:
             done.append(number)
             found.append(again)
