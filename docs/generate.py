@@ -44,12 +44,16 @@ def quantities() -> str:
     """Every quantity a trace may hold, grouped as `--record` groups them."""
     parts = [NOTE, "# Quantities", _WORDS]
     for group, members in itertools.groupby(names.QUANTITIES.values(), key=lambda quantity: quantity.group):
-        title = _OTHER_GROUPS.get(group, f"`--record {group}`")
+        title = _TITLES.get(group, f"`--record {group}`")
         parts += [f"## {title}", "\n".join(_table(members))]
     return "\n\n".join(parts) + "\n"
 
 
-_OTHER_GROUPS = {names.OUTCOME: "`--generate` and `--openers`", "import": "`stratoscope import`"}
+_TITLES = {
+    names.OUTCOME: "`--generate` and `--openers`",
+    names.FLOOR: "`capture --floor`",
+    "import": "`stratoscope import`",
+}
 _WORDS = """x is the residual stream, a the activations of an MLP's neurons (the input of its down projection W), A the
 attention weights of one head, M the mask of what a query may see, n_q the number of keys that query q sees. A cell for
 which a quantity is not defined, or that was not recorded, is NaN (−1 in integer arrays): never 0."""

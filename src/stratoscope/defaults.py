@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Theme
+from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Theme, Verify
 
 RECORD = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 10
 BATCH_SIZE = 8
 SEED = 0
+VERIFY: Verify = "sample"
 
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer

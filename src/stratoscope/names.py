@@ -21,7 +21,6 @@ CHOICE = "choice"  # the experts that a token is routed to, in the router's orde
 NEURON = "neuron"  # index of the MLP's activations (width d_ff); experts one after the other, then a shared expert
 OPENER = "opener"  # one of the beginnings of an answer whose log-odds are recorded
 ROW = "row"  # one line of an imported CSV
-DIMENSIONS = (TOKEN, PROMPT, LAYER, DEPTH, HEAD, K, CHOICE, NEURON, OPENER, ROW)
 
 # --- coordinates ----------------------------------------------------------------------------------------------------
 
@@ -46,6 +45,11 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
 
+# --- how much of a recording is replayed ------------------------------------------------------------------------------
+
+Verify = Literal["sample", "full"]
+VERIFY: tuple[Verify, ...] = get_args(Verify)
+
 # --- the CSV people have today --------------------------------------------------------------------------------------
 
 CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE = (
@@ -63,6 +67,7 @@ CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
+FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ class Quantity:
     unit, label, formula
         Unit ("1" = a pure number), the words on an axis, and the definition, for legends and documentation.
     group
-        The `--record` group that brings it; "outcome" for what comes with `--generate` and `--openers`, "import" for a
-        CSV's values.
+        The `--record` group that brings it; "outcome" for what comes with `--generate` and `--openers`, "floor" for what
+        `--floor` measures, "import" for a CSV's values.
     signed
         Whether negative values have a meaning, so that pictures use a zero-centred diverging scale.
     log
@@ -145,7 +150,32 @@ _TABLE = (  # one row, one line
 # fmt: on
 # only models with experts or with a learned sink have these
 OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null")
-QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
+# ranks of nearly equal neurons change places, and the values of two neurons are no measure of noise
+_WITHOUT_FLOOR = ("peak_value", "router_weight")
+
+
+def has_floor(quantity: Quantity) -> bool:
+    """Whether `--floor` measures how much a quantity moves by itself, layer by layer."""
+    by_layer = quantity.dims[0] in (TOKEN, PROMPT) and quantity.dims[1:2] in ((LAYER,), (DEPTH,))
+    return by_layer and quantity.dtype.startswith("float") and quantity.name not in _WITHOUT_FLOOR
+
+
+def floor_name(name: str) -> str:
+    """Name of the noise floor of a quantity."""
+    return f"floor_{name}"
+
+
+def _floor(quantity: Quantity) -> Quantity:
+    label = f"noise floor of {quantity.label}"
+    formula = (
+        f"largest change of {quantity.name} under another batch size, padding side or dtype; first tokens left out"
+    )
+    return Quantity(floor_name(quantity.name), quantity.dims[1:2], "float32", quantity.unit, label, formula, FLOOR)
+
+
+QUANTITIES: dict[str, Quantity] = {
+    quantity.name: quantity for quantity in (*_TABLE, *(_floor(one) for one in _TABLE if has_floor(one)))
+}
 
 
 def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:

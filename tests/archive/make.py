@@ -24,7 +24,9 @@ from stratoscope.trace.writer import write_dataset  # noqa: E402
 
 def dataset() -> xr.Dataset:
     """Two prompts with awkward tokens, a quantity of every shape and record group, and four imported rows."""
-    variables = [name for name, row in names.QUANTITIES.items() if row.group != "import" and "nosink" not in name]
+    variables = [
+        name for name, row in names.QUANTITIES.items() if row.group in names.RECORD_GROUPS and "nosink" not in name
+    ]
     block = merged([prompt_block(0, ["<s>", "\udce4", "\n"], variables), prompt_block(1, ["", "שלום\0"], variables)])
     for name in variables:
         if block.arrays[name].dtype.kind == "f":

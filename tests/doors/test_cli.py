@@ -155,6 +155,8 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     settings = '{"do_sample": true}'
     answers = ["--generate", "7", "--generation", settings, "--seed", "4", "--openers", "No|Yes, of course"]
     answered = {"generate": 7, "generation": {"do_sample": True}, "seed": 4, "openers": ("No", "Yes, of course")}
+    proof = ["--verify", "full", "--floor"]
+    proved = {"verify": "full", "floor": True}
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]
     shaped = {"prompts": 3, "tokens": 7, "layers": 2, "d_model": 8, "d_ff": 9, "heads": 1, "seed": 5}
     return {
@@ -162,8 +164,20 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
         "engagement": ([*view, "--head", "4"], seen | {"head": 4}),
         "peaks3d": ([*view, "--quantity", "q", "--threshold", "0.5"], seen | {"quantity": "q", "threshold": 0.5}),
         "capture": (
-            ["m", "--prompts", "p.txt", "-o", "y", *record, *model, *answers, "--trust-remote-code", "--resume"],
-            recorded | loaded | answered | {"trust_remote_code": True, "resume": True},
+            [
+                "m",
+                "--prompts",
+                "p.txt",
+                "-o",
+                "y",
+                *record,
+                *model,
+                *answers,
+                *proof,
+                "--trust-remote-code",
+                "--resume",
+            ],
+            recorded | loaded | answered | proved | {"trust_remote_code": True, "resume": True},
         ),
         "simulate": (
             ["-o", "y", *record, *shape, "--seed", "5", "--overwrite"],

@@ -56,6 +56,10 @@ def test_the_closing_message_says_what_every_file_is(simulated: tuple[Path, str]
     assert described == {f"demo-simulated/{name}" for name in FILES | {"simulated.trace"}}
 
 
+def test_a_simulated_demo_claims_no_proof(simulated: tuple[Path, str]) -> None:
+    assert "Receipt" not in simulated[1]
+
+
 def test_what_to_try_next_works_when_it_is_pasted(simulated: tuple[Path, str]) -> None:
     folder, message = simulated
     commands = message.split("Try next:\n")[1].splitlines()
@@ -150,6 +154,8 @@ def test_the_demo_of_the_real_model_is_complete_and_carries_its_receipt(
     assert (facts["state"], facts["source"]) == ("complete", "real")
     assert facts["classes"] == {"critical": 16, "neutral": 16}
     assert facts["receipt"]["logits_bit_identical"] is True
+    assert " ".join(facts["receipt"]["receipt_line"].split()) in " ".join(result.stdout.split())
+    assert result.stdout.index("Receipt: what was proved") < result.stdout.index("each prompt alone, eager attention")
     assert {file.name for file in Path("demo").iterdir()} >= FILES
     capture = shlex.split(result.stdout.strip().splitlines()[-1])
     assert capture[1] == "capture"

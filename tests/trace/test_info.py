@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_the_text_says_it_all_and_fits_a_terminal(trace: Path) -> None:
     for words in (
         "small.trace · simulated",
         "5 (5 critical; 5 pairs)",
-        "3 (0–2)",
+        "3 (0-2)",
         "peak_neuron, peak_value (token × layer × k)",
         "name: small; revision: not known",
         "logits bit identical  yes",
@@ -83,6 +84,52 @@ def test_the_text_says_it_all_and_fits_a_terminal(trace: Path) -> None:
     assert max(map(len, text.splitlines())) <= 100
     assert str(trace.parent) not in text
     assert "NOT COMPLETE" not in text
+
+
+RECEIPT: dict[str, Any] = {
+    "receipt_line": "logits unchanged; 3 batches checked",
+    "limits": ["attention of layer 3 is not replayed, " + "since it is long, " * 8],
+    "checks": [],
+    "replays": [
+        {
+            "replay": "each alone",
+            "tolerance": 0.005,
+            "median": False,
+            "prompts": ["a", "b"],
+            "tokens": 1234,
+            "largest_differences": {"resid_norm": 2e-6, "peak_write": 1e-6, "attn_first": 0.0, "peak_value": 0.0},
+        }
+    ],
+    "noise_floor": {
+        "prompts": ["a"],
+        "tokens": 7,
+        "largest_changes": {"bfloat16, against float32": {"resid_norm": 67.0, "mlp_out_norm": None}},
+    },
+}
+
+
+def test_the_receipt_is_told_whole_and_in_words(tmp_path: Path) -> None:
+    text = " ".join(info_text(info(record(tmp_path / "t", attrs={**ATTRS, "receipt": RECEIPT}))).split())
+    for words in (
+        "Receipt: what was proved while recording logits unchanged; 3 batches checked",
+        "since it is long, since it is long, checks - none",  # a limit is never cut short
+        "each alone: prompts a, b (1,234 tokens); largest difference resid_norm 2.0e-06, peak_write 1.0e-06, "
+        "attn_first 0.0e+00, … of 4 quantities; tolerance 5.0e-03",
+        "measured on prompts a (7 tokens), stored as floor_*",
+        "bfloat16, against float32: resid_norm 67",
+    ):
+        assert words in text
+
+
+ODD: list[object] = [None, 3, "x", [1, [2]], {"a": 1}, [{"replay": 1}], [{**RECEIPT["replays"][0], "tokens": "x"}]]
+ODD += [{"prompts": [1], "tokens": 10**400, "largest_changes": 3}]
+
+
+@pytest.mark.parametrize("key", list(RECEIPT))
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_receipt_of_a_stranger_is_shown_and_not_fatal(tmp_path: Path, key: str, odd: object) -> None:
+    path = record(tmp_path / "t", attrs={**ATTRS, "receipt": {**RECEIPT, key: odd}})
+    assert "Receipt: what was proved" in info_text(info(path))
 
 
 def test_a_trace_that_is_not_complete_says_so_first(tmp_path: Path) -> None:
@@ -124,7 +171,7 @@ def test_an_empty_dataset_is_described_and_not_fatal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "words"), [([], ""), ([3], "3"), ([0, 1, 2], "0–2"), ([31, 22, 23, 0], "0, 22–23, 31")]
+    ("numbers", "words"), [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([31, 22, 23, 0, 23], "0, 22-23, 31")]
 )
 def test_number_ranges(numbers: list[int], words: str) -> None:
     assert number_ranges(numbers) == words

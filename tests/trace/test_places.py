@@ -103,7 +103,7 @@ def test_a_stranger_in_our_temporary_places_is_never_removed(tmp_path: Path, pla
         ({"attrs": {**ATTRS, "model": {"name": "other", "revision": None}}}, r"model\.name was 'small'"),
         ({"attrs": {**ATTRS, "source": "real"}}, "source was 'simulated'"),
         ({"layers": (0, 1)}, "laid out differently"),
-        ({"layers": (0, 1, 5)}, "other places on 'layer'"),
+        ({"layers": (0, 1, 5)}, "its 'layer' holds other values"),
         ({"variables": VARIABLES[1:]}, "'mlp_out_norm' is laid out differently"),
         ({"sizes": {"k": 3, "neuron": 6}}, "laid out differently"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from view_traces import Factory
 
 from stratoscope.errors import InputError
-from stratoscope.view.select import MOST_PANELS, choose_layers, number_ranges, select
+from stratoscope.view.select import MOST_PANELS, choose_layers, select
 
 
 def shown(dataset, **choice) -> list[tuple[int, ...]]:  # type: ignore[no-untyped-def]
@@ -134,7 +134,3 @@ def test_unreadable_layers_are_refused_with_an_example(layers: str) -> None:
 def test_an_endless_range_of_layers_is_refused_at_once() -> None:
     with pytest.raises(InputError, match="no layer 999999999999"):
         choose_layers(range(4), "0-999999999999")
-
-
-def test_numbers_are_said_in_short() -> None:
-    assert number_ranges([31, 22, 23, 0, 23]) == "0, 22-23, 31"

@@ -62,6 +62,8 @@ def capture(
     generation: options.Generation = None,
     seed: options.SamplingSeed = defaults.SEED,
     openers: options.Openers = None,
+    verify: options.Verification = defaults.VERIFY,
+    floor: options.NoiseFloor = False,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     resume: options.Resume = False,
@@ -95,6 +97,8 @@ def capture(
             generation=settings,
             seed=seed,
             openers=chosen,
+            verify=verify,
+            floor=floor,
             revision=revision,
             trust_remote_code=trust_remote_code,
             resume=resume,
@@ -333,6 +337,8 @@ def demo(
     width = max(len(str(one.path)) for one in made)
     for one in made:
         typer.echo(f"{one.path!s:<{width}}  {one.what}")
+    if receipt := module.receipt(made):
+        typer.echo(f"\n{receipt}")
     typer.echo("\nTry next:")
     for command in module.next_steps(made, folder):
         typer.echo(f"  {command}")

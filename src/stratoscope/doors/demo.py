@@ -19,6 +19,7 @@ from stratoscope.errors import InputError, TraceError
 from stratoscope.progress import Progress
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import read_prompts
+from stratoscope.trace.facts import receipt_section
 from stratoscope.trace.place import is_trace
 from stratoscope.view.select import select
 
@@ -76,6 +77,11 @@ def demo(out: Path, *, simulated: bool, overwrite: bool, progress: Progress) -> 
         made.append(Made(file, what))
     progress("writing", len(steps), len(steps))
     return made
+
+
+def receipt(made: list[Made]) -> str:
+    """What was proved about the trace, as `info` says it; "" for a simulated one, which proves nothing."""
+    return receipt_section(stratoscope.info(made[0].path))
 
 
 def next_steps(made: list[Made], out: Path) -> list[str]:

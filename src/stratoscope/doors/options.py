@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stratoscope.defaults import OPENERS
-from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme
+from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme, Verify
 
 # --- what goes in ---------------------------------------------------------------------------------------------------
 
@@ -97,6 +97,16 @@ Openers = Annotated[
         metavar="TEXT|TEXT",
         help="Record how likely the answer is to begin with each of these; without it, with --generate: "
         f"{'|'.join(OPENERS)}.",
+    ),
+]
+Verification = Annotated[
+    Verify,
+    typer.Option("--verify", help="Replay a sample with eager attention, or also every prompt of the trace."),
+]
+NoiseFloor = Annotated[
+    bool,
+    typer.Option(
+        "--floor", help="Measure how much each quantity changes with batch size, padding and dtype, and store it."
     ),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.")]

@@ -13,8 +13,9 @@ from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.checks import TokenWatch, check_tokens
 from stratoscope.recorder.generate import Generator, can_generate
-from stratoscope.recorder.observe import Observer, forward
+from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.outcome import opener_log_odds, refusals, tokenised_openers
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.settings import Answers
@@ -100,8 +101,9 @@ class Answering:
         prompts: Sequence[TokenisedPrompt],
         number: int,
         options: Mapping[str, Any],
+        watch: TokenWatch,
     ) -> tuple[Sequence[TokenisedPrompt], dict[str, np.ndarray], Tensor | None]:
-        """Record a batch whose first prompt has that number.
+        """Record a batch whose first prompt has that number; the tokens that the model embedded are compared.
 
         Returns
         -------
@@ -110,8 +112,9 @@ class Answering:
             predict the answers' first tokens, [prompt, vocabulary], None where nobody asks for them.
         """
         if self._generator is not None:
-            return self._generator.record(observer, batch, prompts, number)
+            return self._generator.record(observer, batch, prompts, number, watch)
         arrays, output = observer.record(batch, **options)
+        check_tokens(watch, batch, prompts)
         return prompts, arrays, output.logits[:, -1] if self._openers else None
 
     def outcome(
@@ -136,7 +139,7 @@ class Answering:
             return found
 
         def logits(sequences: Sequence[TokenisedPrompt], last: int) -> Tensor:
-            options = dict.fromkeys(receipts.last_logits_only(self._model), last)
+            options = dict.fromkeys(last_logits_only(self._model), last)
             seen: Tensor = forward(self._model, make_batch(sequences), **options).logits
             return seen[:, -last:]
 

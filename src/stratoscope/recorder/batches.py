@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stratoscope.names import SPANS
-from stratoscope.recorder.tokens import TokenisedPrompt
 
 WINDOW_TOKENS = 2**16  # of whole prompts, unless one alone has more
 
 _USER = SPANS.index("user")
+
+
+class Tokens(Protocol):
+    """What a batch needs to know of a prompt: ids, int32, and spans, int8, shape (tokens,) each."""
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The tokenizer's ids."""
+
+    @property
+    def spans(self) -> np.ndarray:
+        """Indices into `names.SPANS`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Batch:
         return inputs if self.position_ids is None else {**inputs, "position_ids": self.position_ids}
 
 
-def make_batch(prompts: Sequence[TokenisedPrompt], *, pad_id: int, padding_side: str, device: torch.device) -> Batch:
+def make_batch(prompts: Sequence[Tokens], *, pad_id: int, padding_side: str, device: torch.device) -> Batch:
     """Pad prompts to the length of the longest.
 
     Left padding shifts the tokens, so their positions are then given to the model: models with learned positions would

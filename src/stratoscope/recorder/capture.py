@@ -40,6 +40,8 @@ def capture(
     generation: Mapping[str, Any] | None = None,
     seed: int = defaults.SEED,
     openers: Sequence[str] | None = None,
+    verify: names.Verify = defaults.VERIFY,
+    floor: bool = False,
     revision: str | None = None,
     trust_remote_code: bool = False,
     resume: bool = False,
@@ -82,6 +84,12 @@ def capture(
     openers
         Beginnings of an answer whose log-odds are recorded, also where nothing is generated; by default
         `defaults.OPENERS` where something is.
+    verify
+        "sample": replay two short prompts with eager attention and other code before anything is recorded. "full":
+        replay every prompt of the finished trace too, as it is read back from disk.
+    floor
+        Measure on a few prompts how much each quantity changes under another batch size, padding side and dtype, and
+        store it as `floor_<quantity>` of each layer.
     resume, overwrite
         Go on with an interrupted recording, or replace a trace.
     tokenizer
@@ -103,6 +111,8 @@ def capture(
     say = progress or silent
     groups = _checked(record, top_k, batch_size)
     answers = answers_of(generate, generation, seed, openers)
+    if verify not in names.VERIFY:
+        raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}")
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
     target = Path(out).absolute()
@@ -128,7 +138,7 @@ def capture(
     recording = Recording(
         loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, answers=answers, progress=say
     )
-    recording.run(Path(out), resume=resume, overwrite=overwrite)
+    recording.run(Path(out), resume=resume, overwrite=overwrite, verify=verify, floor=floor)
     return open_trace(out)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, InputError
+from stratoscope.model.hooks import ModuleHooks
 from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
 from stratoscope.recorder.batches import Batch
 from stratoscope.recorder.tokens import TokenisedPrompt
@@ -43,13 +46,91 @@ def vocabulary(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
-def check_tokens(batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
-    """The tokens that the mask lets through are the tokenizer's, in order."""
-    given = batch.input_ids.reshape(-1)[batch.valid].cpu().numpy()
-    if not np.array_equal(given, np.concatenate([prompt.ids for prompt in prompts])):
-        raise CaptureError(
-            "the tokens given to the model are not the tokenizer's", fix="This is a fault in stratoscope"
-        )
+_REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it"
+
+
+class TokenWatch:
+    """While open, keeps the token ids that the model's input embedding is really given.
+
+    Attributes
+    ----------
+    limit : str
+        Why the embedding cannot be watched, "" where it can.
+    calls : int
+        How often one forward calls the embedding.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._seen: list[Tensor] = []
+        self.limit, self.calls = "", 1
+        embedding = _input_embedding(model)
+        if embedding is None:
+            self._without("the model has no input embedding")
+        modules = {} if embedding is None else {"embedding": embedding}
+        self._hooks = ModuleHooks(modules, before=self._before, after=None)
+
+    def __enter__(self) -> TokenWatch:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._hooks.__exit__(kind, error, tb)
+
+    def learn(self) -> None:
+        """Take the one forward since the last `take` as the rule; without a call, go on without watching."""
+        self.calls = len(self._seen)
+        if not self.calls and not self.limit:
+            self._without("the model does not call its input embedding")
+
+    def _without(self, why: str) -> None:
+        self.limit = f"{why}: token ids are compared as they are handed to the model, not as it embeds them"
+
+    def take(self) -> list[Tensor]:
+        """The ids of each call of the embedding since the last `take`."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._seen += [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)][:1]
+
+
+def _input_embedding(model: nn.Module) -> nn.Module | None:
+    try:
+        found = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    return found if isinstance(found, nn.Module) else None
+
+
+def check_tokens(watch: TokenWatch, batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:
+    """The tokens that the last forward embedded, padding aside, are the tokenizer's, in order; else CaptureError."""
+    check_embedded(watch, [batch])
+    if not np.array_equal(_tokens(batch.input_ids, batch), np.concatenate([prompt.ids for prompt in prompts])):
+        raise CaptureError("the tokens given to the model are not the tokenizer's", fix=_REMOVE)
+
+
+def check_embedded(watch: TokenWatch, batches: Sequence[Batch]) -> None:
+    """The forwards since the last check embedded the tokens of these batches, padding aside.
+
+    Raises
+    ------
+    CaptureError
+        They embedded others, or the embedding was not called as often as when the model was proved.
+    """
+    seen = watch.take()
+    if watch.limit:
+        return
+    if len(seen) != watch.calls * len(batches):
+        what = f"it embedded token ids {len(seen)} times in {len(batches)} forwards instead of {watch.calls} each"
+        raise CaptureError(what, fix=_REMOVE)
+    for number, ids in enumerate(seen):
+        batch = batches[number // watch.calls]
+        if ids.numel() != batch.rows or not np.array_equal(_tokens(ids, batch), _tokens(batch.input_ids, batch)):
+            raise CaptureError("the token ids that the model embedded are not those it was given", fix=_REMOVE)
+
+
+def _tokens(ids: Tensor, batch: Batch) -> np.ndarray:
+    return ids.detach().reshape(-1)[batch.valid.to(ids.device)].cpu().numpy()
 
 
 def check_finite(

@@ -21,6 +21,7 @@ from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.names import PROMPT, QUANTITIES
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.checks import TokenWatch, check_embedded
 from stratoscope.recorder.observe import Observer, memory_guard
 from stratoscope.recorder.tokens import TokenisedPrompt, continued
 
@@ -78,7 +79,7 @@ class Generator:
         self._config = _config(chosen, new_tokens, pad_id)
 
     def record(
-        self, observer: Observer, batch: Batch, prompts: Sequence[TokenisedPrompt], number: int
+        self, observer: Observer, batch: Batch, prompts: Sequence[TokenisedPrompt], number: int, watch: TokenWatch
     ) -> tuple[list[TokenisedPrompt], dict[str, np.ndarray], Tensor]:
         """Generate and record a batch.
 
@@ -90,6 +91,8 @@ class Generator:
             The prompts, padded on the left.
         number
             Number of the batch's first prompt in the recording.
+        watch
+            Open: what the model embeds.
 
         Returns
         -------
@@ -116,6 +119,7 @@ class Generator:
         answers = self._run(
             batch, number, before=lambda step: observer.begin(step, goes_on=step is not batch), after=after
         )
+        check_embedded(watch, steps)
         whole = [continued(prompt, ids, self._tokenizer) for prompt, ids in zip(prompts, answers, strict=True)]
         owner = np.concatenate([_owner(step) for step in steps])
         order = np.argsort(owner, kind="stable")  # prompt by prompt, in the order of time

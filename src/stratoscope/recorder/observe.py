@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from types import TracebackType
 from typing import Any
 
@@ -81,6 +82,30 @@ class Observer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._open.close()
+
+    @property
+    def changes_implementation(self) -> list[str]:
+        """What runs differently while observed, such as another implementation of the experts."""
+        return [what for part in self._parts if (what := getattr(part, "changes_implementation", None))]
+
+    @property
+    def records_attention(self) -> bool:
+        """Whether the group attention is recorded."""
+        return self._attention is not None
+
+    @property
+    def limits(self) -> list[str]:
+        """What could not be observed in the forwards so far, in sentences."""
+        return [limit for part in self._parts for limit in getattr(part, "limits", ())]
+
+    @property
+    def attention_checked(self) -> dict[str, Any]:
+        """What the attention observer has compared so far: row sums, outputs; empty where it recorded nothing."""
+        return dict(getattr(self._attention, "checked", {}))
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [part for part in (self._attention, *self._reducers) if part is not None]
 
     def record(self, batch: Batch, **options: Any) -> tuple[dict[str, np.ndarray], Any]:
         """Run a batch.
@@ -204,6 +229,11 @@ def memory_guard(batch: Batch) -> Iterator[None]:
         f"a batch of {prompts} prompts of up to {length} tokens does not fit into memory",
         fix="Use a smaller --batch-size",
     )
+
+
+def last_logits_only(model: nn.Module) -> dict[str, int]:
+    """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads the logits."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
 def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from inspect import signature
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,46 @@ from torch import Tensor, nn
 from stratoscope.model.find import describe_replay
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.model.sites import ModelSites
+from stratoscope.names import ATTENTION, QUANTITIES
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.checks import TokenWatch, check_tokens
 from stratoscope.recorder.observe import Observer, forward
+from stratoscope.recorder.tokens import TokenisedPrompt
+from stratoscope.recorder.verify import Outcome, verify_sample
 
 Receipt = dict[str, Any]
 
 _CHECKS = (
     "each site passed exactly once in every forward",
-    "token ids equal the tokenizer's in every batch",
+    "token ids that the model embedded equal the tokenizer's in every forward",
     "every norm, peak and prompt summary finite in every batch",
-    "attention summaries finite wherever they are defined, in every batch",
 )
+_SAMPLES = 2  # replays before anything is recorded
+_ATTENTION_CHECK = "attention summaries finite wherever they are defined, in every batch"
+_ROW_SUMS = "attention weights that the model shows sum to 1 in every batch"
+_OUTPUTS = "attention weights times values are the model's own attention output, in sampled batches"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The prompts on which a recording is proved, cut short, as one batch.
+
+    Attributes
+    ----------
+    ids, prompts, batch
+        Ids, tokens and the padded rectangle.
+    padding_side
+        Where padding stands.
+    """
+
+    ids: list[str]
+    prompts: list[TokenisedPrompt]
+    batch: Batch
+    padding_side: str
 
 
 def prove(
-    model: nn.Module, sites: ModelSites, observer: Observer, batch: Batch, *, where: str
+    model: nn.Module, sites: ModelSites, observer: Observer, watch: TokenWatch, probe: Probe, *, where: str
 ) -> tuple[Receipt, dict[str, np.ndarray]]:
     """What is proved before anything is recorded, on a probe batch, and what was recorded of it.
 
@@ -35,48 +60,117 @@ def prove(
     ------
     ModelError
         Observing changes the logits.
+    CaptureError
+        The model embeds other tokens than it is given, or what is recorded differs from a replay.
     """
-
+    batch = probe.batch
     arrays: dict[str, np.ndarray] = {}
 
     def observed() -> Tensor:
-        with observer:
+        with observer, watch:
             found, output = observer.record(batch)
         arrays.update(found)
         return _logits(output, batch)
 
-    proof = prove_unchanged(lambda: _logits(forward(model, batch), batch), observed, where=where)
+    changed = observer.changes_implementation
+    proof = prove_unchanged(lambda: _logits(forward(model, batch), batch), observed, where=where, changed=changed)
+    watch.learn()
+    check_tokens(watch, batch, probe.prompts)
+    plain, eager = verify_sample(
+        model, sites, batch, probe.prompts, probe.ids, arrays, reproducible=proof.repeat_max_abs == 0 and not changed
+    )
+    shown_by_eager = [name for name in arrays if QUANTITIES[name].group == ATTENTION]
     receipt = {
-        "probe": {"prompts": len(batch.input_ids), "tokens": len(batch.valid), "length": batch.input_ids.shape[1]},
+        **_conditions(model, probe),
         **_of_logits(proof),
+        "changed_implementations": changed,
         "residual_replay": describe_replay(sites.layers),
         "additions": " | ".join(dict.fromkeys(layer.order for layer in sites.layers)),
-        "limits": _limits(proof),
-        "threads": torch.get_num_threads(),
-        "device": str(batch.input_ids.device),
+        **({"attention_on_probe": observer.attention_checked} if observer.attention_checked else {}),
+        "replays": [plain.to_json(), eager.to_json()],
+        "limits": [
+            *_limits(proof, changed),
+            *([watch.limit] if watch.limit else []),
+            *observer.limits,
+            *plain.limits([name for name in arrays if name not in shown_by_eager]),
+            *eager.limits(arrays),
+        ],
     }
     return receipt, arrays
 
 
 def of_generation(receipt: Receipt, tokens: int, proof: LogitProof) -> Receipt:
     """The receipt with what was proved about generating `tokens` tokens of each prompt of the probe."""
-    limits = [f"while generating, {limit}" for limit in _limits(proof)]
+    limits = [f"while generating, {limit}" for limit in _limits(proof, ())]
     return {**receipt, "generation": {"tokens": tokens, **_of_logits(proof)}, "limits": [*receipt["limits"], *limits]}
 
 
-def finished(receipt: Receipt, *, batches: int, tokens: int, sites: int) -> Receipt:
-    """The receipt at the end of a recording, with what was checked on its batches and a line for figures."""
-    words = "logits unchanged" if receipt["logits_bit_identical"] else receipt["limits"][0]
-    line = f"{words}; residual replay {receipt['residual_replay']}; {batches} batch{'es'[: 2 * (batches != 1)]} checked"
-    if not batches:  # a recording that was interrupted keeps this one
-        line = f"{words}; residual replay {receipt['residual_replay']}; recording not finished"
-    counts = {"batches": batches, "tokens": tokens, "sites_per_forward": sites}
-    return {**receipt, **counts, "checks": list(_CHECKS) if batches else [], "receipt_line": line}
+def _conditions(model: nn.Module, probe: Probe) -> dict[str, Any]:
+    """Under which everything was proved: bit-identity holds for these and no others."""
+    ids = probe.batch.input_ids
+    config = model.config.get_text_config()  # type: ignore[operator, union-attr]
+    has_experts = any("expert" in type(module).__name__.lower() for module in model.modules())
+    return {
+        "probe_prompts": probe.ids,
+        "probe_tokens": len(probe.batch.valid),
+        "batch": f"{ids.shape[0]} × {ids.shape[1]}, padded on the {probe.padding_side}",
+        "attention_implementation": config._attn_implementation,
+        "experts_implementation": getattr(config, "_experts_implementation", None) if has_experts else "no experts",
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "device": str(ids.device),
+        "threads": torch.get_num_threads(),
+    }
 
 
-def last_logits_only(model: nn.Module) -> dict[str, int]:
-    """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads the logits."""
-    return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+def finished(
+    receipt: Receipt, *, batches: int, tokens: int, observer: Observer, verified: Outcome | None = None
+) -> Receipt:
+    """The receipt at the end of a recording, with what was checked on its batches and a line for figures.
+
+    Parameters
+    ----------
+    batches, tokens
+        How many were recorded; no batch is a recording that has only begun.
+    observer
+        What recorded them.
+    verified
+        The replay of every prompt, if there was one.
+    """
+    checks = _checks(observer) if batches else []
+    counts = {"batches": batches, "tokens": tokens, "sites_per_forward": observer.sites_per_forward}
+    done = {**receipt, **counts, "checks": checks}
+    if verified is not None:
+        every = {"replay": f"every prompt of the trace on disk: {verified.standard.what}"}
+        done["replays"] = [*receipt["replays"], verified.to_json() | every]
+        done["limits"] = list(dict.fromkeys([*receipt["limits"], *verified.limits(verified.largest)]))
+    return {**done, "receipt_line": _line(done)}
+
+
+def _checks(observer: Observer) -> list[str]:
+    """What was checked of every batch, in sentences."""
+    if not observer.records_attention:
+        return list(_CHECKS)
+    compared = observer.attention_checked
+    rows, outputs = (compared.get(kind, {}).get(count) for kind, count in (("row_sums", "rows"), ("outputs", "values")))
+    return [*_CHECKS, _ATTENTION_CHECK, *([_ROW_SUMS] if rows else []), *([_OUTPUTS] if outputs else [])]
+
+
+def _line(receipt: Receipt) -> str:
+    """The receipt in one line, for the footer of a picture."""
+    logits = "logits unchanged" if receipt["logits_bit_identical"] else receipt["limits"][0]
+    replay = receipt["replays"][-1]
+    within = max(replay["largest_differences"].values(), default=None)
+    of = f" of {_count(len(replay['prompts']), 'prompt')}" if len(receipt["replays"]) > _SAMPLES else ""
+    median = " (median)" if replay["median"] else ""
+    eager = "not replayed" if within is None else f"eager replay{of} within {within:.1g}{median}"
+    batches = receipt["batches"]  # a recording that was interrupted keeps the line of its beginning
+    checked = f"{_count(batches, 'batch')} checked" if batches else "recording not finished"
+    return f"{logits}; residual sum {receipt['residual_replay']}; {eager}; {checked}"
+
+
+def _count(number: int, noun: str) -> str:
+    plural = "" if number == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{plural}"
 
 
 def _logits(output: Any, batch: Batch) -> Tensor:
@@ -90,8 +184,10 @@ def _of_logits(proof: LogitProof) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in asdict(proof).items()}
 
 
-def _limits(proof: LogitProof) -> list[str]:
+def _limits(proof: LogitProof, changed: Sequence[str]) -> list[str]:
     if proof.bit_identical:
         return []
     size, changes = f"{proof.observed_max_abs:.2g}", proof.top1_changes
-    return [f"logits differ by up to {size} from an unobserved forward ({changes} likeliest tokens change)"]
+    other = f"an unobserved forward with the default ({', '.join(changed)})" if changed else "an unobserved forward"
+    spread = "" if changed else f"; two unobserved ones by {proof.repeat_max_abs:.2g}"
+    return [f"logits differ by up to {size} from {other} ({changes} likeliest tokens change){spread}"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
@@ -20,13 +20,17 @@ from stratoscope.recorder import receipt as receipts
 from stratoscope.recorder.answering import Answering
 from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.blocks import to_block
-from stratoscope.recorder.checks import check_finite, check_tokens, refuse_unknown_tokens, vocabulary
+from stratoscope.recorder.checks import TokenWatch, check_finite, refuse_unknown_tokens, vocabulary
+from stratoscope.recorder.floor import measure_floor, sample
 from stratoscope.recorder.memory import Halves, must_fit
-from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.observe import Observer, last_logits_only
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.tokens import TokenisedPrompt, bos_notes, encode
+from stratoscope.recorder.verify import verify_trace
+from stratoscope.trace.place import is_trace
+from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
 
@@ -97,33 +101,50 @@ class Recording:
         )
         progress("proving the sites", 0, None)
         probe = self._probe()
-        batch = self._batch(probe)
         with must_fit("a probe of the first prompts"):
-            self._sites = find_sites(self._model, batch.input_ids.new_tensor(probe[0].ids.tolist())[None])
+            self._sites = find_sites(self._model, probe.batch.input_ids.new_tensor(probe.prompts[0].ids.tolist())[None])
         self._refuse_impossible(record, top_k)
         self._observer = Observer(self._model, self._sites, record, top_k)
-        self._receipt, arrays = receipts.prove(self._model, self._sites, self._observer, batch, where=self._name)
+        self._watch = TokenWatch(self._model)
+        self._receipt, arrays = receipts.prove(
+            self._model, self._sites, self._observer, self._watch, probe, where=self._name
+        )
         self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
-        self._receipt = self._answering.prove(self._receipt, self._observer, batch)
+        self._receipt = self._answering.prove(self._receipt, self._observer, probe.batch)
         self._variables, self._sizes = _shapes(arrays, record)
         self._variables += self._answering.variables
         self._sizes |= self._answering.sizes
-        self._options = receipts.last_logits_only(self._model)
+        self._floors: dict[str, np.ndarray] = {}
+        self._options = last_logits_only(self._model)
 
-    def run(self, out: Path, *, resume: bool, overwrite: bool) -> None:
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        overwrite: bool,
+        verify: names.Verify = defaults.VERIFY,
+        floor: bool = False,
+    ) -> None:
         """Record what is not yet committed; Ctrl-C keeps every window that is done."""
+        if floor:
+            self._measure_floor(out, resume=resume)
         writer = TraceWriter(
             out,
             attrs=self._attributes(),
             layers=range(len(self._sites.layers)),
             sizes=self._sizes,
             variables=[*MAYBE_TOKEN_COORDS, *self._variables],
+            fixed=self._floors,
             overwrite=overwrite,
             resume=resume,
         )
         try:
-            with writer, self._observer:
-                self._record(writer)
+            with writer:
+                if not writer.complete:
+                    with self._observer, self._watch:
+                        self._record(writer)
+                    self._finish(writer, verify)
         except KeyboardInterrupt as stop:
             stop.add_note(f"{writer.committed_prompts} of {len(self._prompts)} prompts are kept; resume goes on there")
             raise
@@ -172,11 +193,42 @@ class Recording:
                 fix="Use a smaller one",
             )
 
-    def _probe(self) -> list[TokenisedPrompt]:
+    def _probe(self) -> receipts.Probe:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
         first = range(min(self._plan.batch_size, len(self._prompts)))
         chosen = sorted(first, key=lambda index: -self._lengths[index])[:_PROBE_PROMPTS]
-        return [_cut(self._encoded(index)) for index in chosen]
+        prompts = [_cut(self._encoded(index)) for index in chosen]
+        ids = [self._prompts[index].id for index in chosen]
+        return receipts.Probe(ids, prompts, self._batch(prompts), self._plan.padding_side)
+
+    def _measure_floor(self, out: Path, *, resume: bool) -> None:
+        """Measure the noise floor, or take it from the trace that is gone on with: a trace has one."""
+        earlier = open_trace(out) if resume and is_trace(out) else None
+        facts = earlier.attrs["receipt"].get("noise_floor") if earlier is not None else None
+        if earlier is not None and facts:
+            self._floors = {
+                str(name): value.values
+                for name, value in earlier.data_vars.items()
+                if names.QUANTITIES[str(name)].group == names.FLOOR
+            }
+            limits = facts["limits"]
+        else:
+            self._progress("measuring the noise floor", 0, None)
+            chosen = sample(self._lengths)
+            floor = measure_floor(
+                self._model,
+                self._sites,
+                self._observer,
+                [self._encoded(index) for index in chosen],
+                [self._prompts[index].id for index in chosen],
+                record=self._plan.record,
+                top_k=self._plan.top_k,
+                padding_side=self._plan.padding_side,
+            )
+            wanted = map(names.floor_name, self._variables)
+            self._floors = {name: floor.arrays[name] for name in wanted if name in floor.arrays}
+            facts, limits = {**floor.facts, "limits": floor.limits}, floor.limits
+        self._receipt = {**self._receipt, "noise_floor": facts, "limits": [*self._receipt["limits"], *limits]}
 
     def _attributes(self) -> dict[str, Any]:
         widths: dict[str, Any] = {"d_model": self._sites.d_model, "n_layers": len(self._sites.layers)}
@@ -189,7 +241,7 @@ class Recording:
             "model": {**self._loaded.identity, **widths},
             "tokenizer": self._loaded.tokenizer_identity,
             "plan": self._plan.to_json(),
-            "receipt": receipts.finished(self._receipt, batches=0, tokens=0, sites=self._observer.sites_per_forward),
+            "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
             "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes],
             "software": {name: version(name) for name in _SOFTWARE},
         }
@@ -197,23 +249,29 @@ class Recording:
     # --- batch by batch -----------------------------------------------------------------------------------------------
 
     def _record(self, writer: TraceWriter) -> None:
-        if writer.complete:
-            return
-        size = self._plan.window
         self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
-        for window in windows(self._lengths, size, writer.committed_prompts):
+        for window in self._windows(writer.committed_prompts):
             block = self._window(window)
             if self._halves.were_needed:
                 writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
             writer.append(block)
         writer.commit()
+
+    def _windows(self, start: int = 0) -> Iterator[range]:
+        return windows(self._lengths, self._plan.window, start)
+
+    def _finish(self, writer: TraceWriter, verify: names.Verify) -> None:
+        """Replay the whole trace if that is wanted, and mark it as complete."""
+        verified = None
+        if verify == "full":
+            verified = verify_trace(self._model, self._sites, open_trace(writer.path), self._progress)
         # whatever an interrupted run committed had passed the same checks, in the same batches
-        batches = sum(-(-len(window) // self._plan.batch_size) for window in windows(self._lengths, size))
         receipt = receipts.finished(
             self._halves.into(self._receipt),
-            batches=batches,
+            batches=sum(-(-len(window) // self._plan.batch_size) for window in self._windows()),
             tokens=writer.committed_tokens,
-            sites=self._observer.sites_per_forward,
+            observer=self._observer,
+            verified=verified,
         )
         writer.finish(receipt=receipt)
 
@@ -239,8 +297,13 @@ class Recording:
             lengths,
             ids,
             lambda part: list(self._per_prompt(part, window, tokenised)),
-            self._observer.forget,
+            self._forget,
         )
+
+    def _forget(self) -> None:
+        """Let go of what a forward that failed has left behind."""
+        self._observer.forget()
+        self._watch.take()
 
     def _per_prompt(
         self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
@@ -248,11 +311,12 @@ class Recording:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
-        check_tokens(batch, prompts)
-        whole, arrays, first = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options)
+        recorded = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options, self._watch)
+        whole, arrays, first = recorded
         ids = [self._prompts[window[index]].id for index in chosen]
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
+        self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])

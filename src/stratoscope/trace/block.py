@@ -58,7 +58,7 @@ class BlockPlan:
     sizes
         Lengths of the fixed dimensions.
     axes
-        Values of the coordinates that do not grow.
+        Values of the arrays that do not grow: coordinates of layers, and noise floors.
     texts
         Text columns with their dimension.
     """
@@ -70,13 +70,22 @@ class BlockPlan:
 
     @classmethod
     def of(
-        cls, layers: Sequence[int], sizes: Sizes, variables: Sequence[str], row_columns: Sequence[str], *, source: str
+        cls,
+        layers: Sequence[int],
+        sizes: Sizes,
+        variables: Sequence[str],
+        row_columns: Sequence[str],
+        *,
+        source: str,
+        fixed: Mapping[str, np.ndarray],
     ) -> BlockPlan:
         """The plan of a trace; arguments as those of `TraceWriter`."""
-        layouts = trace_layouts(variables, row_columns, source)
+        layouts = trace_layouts([*variables, *fixed], row_columns, source)
         lengths = {DEPTH: len(layers) + 1, **sizes, LAYER: len(layers)}
         values = {LAYER: np.asarray(layers, np.int32), DEPTH: np.arange(lengths[DEPTH], dtype=np.int32)}
-        axes = {name: axis for name, axis in values.items() if name in layouts}
+        axes = {name: axis for name, axis in values.items() if name in layouts} | dict(fixed)
+        for name in fixed:
+            _check_array(axes[name], layouts[name], layouts[name].shape(lengths))
         return cls(layouts, lengths, axes, text_columns(row_columns))
 
     def prepare(self, block: Block, before: Totals) -> Prepared:

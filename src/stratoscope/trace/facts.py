@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -12,6 +12,10 @@ _WIDTH = 100
 _NAME_WIDTH = 16
 _LONGEST_NAME = 40
 _LONG_LIST = 8
+_RECEIPT = "Receipt: what was proved while recording"
+_LISTED = 3  # differences of a replay
+_FLOORS_SHOWN = ("resid_norm", "mlp_out_norm", "mlp_write_ratio", "attn_write_ratio", "mlp_write_cos", "peak_share",
+                 "attn_received_nosink", "attn_entropy_nosink")  # fmt: skip
 _LONG_TEXT = 120
 _HASH = re.compile(r"[0-9a-f]{32,}")
 
@@ -25,13 +29,19 @@ def facts_text(facts: Mapping[str, Any]) -> str:
         ("What was recorded of every token or prompt", _quantities(facts)),
         ("What the model answered", _outcome(facts["outcome"] or {})),
         ("Where it comes from", _origin(facts)),
-        ("Receipt: what was proved while recording", _mapping(facts["receipt"] or {})),
+        (_RECEIPT, _receipt(facts["receipt"] or {})),
         ("Planted on purpose", _planted(facts["planted"] or [])),
         ("Notes", _notes(facts["notes"])),
     ]
     parts = [_headline(facts)]
     parts += ["\n".join([title, *lines]) for title, lines in sections if lines]
     return "\n\n".join(parts)
+
+
+def receipt_section(facts: Mapping[str, Any]) -> str:
+    """The section on the receipt alone, "" where there is none."""
+    lines = _receipt(facts["receipt"] or {})
+    return "\n".join([_RECEIPT, *lines]) if lines else ""
 
 
 def readable(text: str) -> str:
@@ -49,14 +59,14 @@ def size_text(size: float) -> str:
 
 
 def number_ranges(numbers: Iterable[int]) -> str:
-    """Numbers as ranges: 0–29, or 0–3, 22–31."""
+    """Numbers as ranges, as `--layers` reads them: 0-29, or 0-3, 22-31."""
     runs: list[list[int]] = []
-    for number in sorted(numbers):
+    for number in sorted(set(numbers)):
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in runs)
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
@@ -119,6 +129,58 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
     lines += _line("resumed", resumed) if resumed else []
     lines += _line("finished", facts["finished"]) if facts["finished"] else []
     lines += _line("not read", ", ".join(facts["unknown_arrays"])) if facts["unknown_arrays"] else []
+    return lines
+
+
+def _receipt(receipt: Mapping[str, Any]) -> Lines:
+    """Its line, then its facts one by one; sentences, replays and a noise floor have lines of their own."""
+    own: dict[str, Callable[[Any], Lines]]
+    own = {"limits": _sentences, "checks": _sentences, "replays": _replays, "noise_floor": _noise_floor}
+    lines = _wrapped(str(receipt["receipt_line"]), "  ") if "receipt_line" in receipt else []
+    lines += _mapping({name: value for name, value in receipt.items() if name not in {*own, "receipt_line"}})
+    for name, in_words in own.items():
+        try:
+            parts = in_words(receipt[name]) if name in receipt else []
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError):  # a stranger's trace may hold anything
+            parts = [_value(receipt[name])]
+        if parts:
+            lines += [f"  {name.replace('_', ' ')}", *(line for part in parts for line in _wrapped(part, "  - "))]
+    return lines
+
+
+def _sentences(sentences: list[str]) -> Lines:
+    return [str(sentence) for sentence in sentences] or ["none"]
+
+
+def _replays(replays: list[dict[str, Any]]) -> Lines:
+    return [_replay(**replay) for replay in replays]
+
+
+def _replay(
+    *,
+    replay: str,
+    tolerance: float,
+    median: bool,
+    prompts: list[str],
+    tokens: int,
+    largest_differences: Mapping[str, float],
+) -> str:
+    which = f"{len(prompts):,} prompts" if len(prompts) > _LONG_LIST else f"prompts {', '.join(prompts)}"
+    if not largest_differences:
+        return f"{replay}: nothing compared"
+    worst = ", ".join(f"{name} {value:.1e}" for name, value in list(largest_differences.items())[:_LISTED])
+    of = " of the median token" if median else ""
+    return (
+        f"{replay}: {which} ({tokens:,} tokens); largest difference{of} {worst}, … of "
+        f"{len(largest_differences)} quantities; tolerance {tolerance:.1e}"
+    )
+
+
+def _noise_floor(floor: Mapping[str, Any]) -> Lines:
+    lines = [f"measured on prompts {', '.join(floor['prompts'])} ({floor['tokens']:,} tokens), stored as floor_*"]
+    for nuisance, changes in floor["largest_changes"].items():
+        shown = ", ".join(f"{name} {changes[name]:.2g}" for name in _FLOORS_SHOWN if changes.get(name) is not None)
+        lines.append(f"{nuisance}: {shown or 'nothing to compare'}")
     return lines
 
 

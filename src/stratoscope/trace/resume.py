@@ -46,10 +46,10 @@ def refuse_other_layout(document: Document, wanted: Mapping[str, Mapping[str, An
 
 
 def refuse_other_axes(path: Path, arrays: Mapping[str, zarr.Array[Any]], axes: Mapping[str, np.ndarray]) -> None:
-    """Raise when a trace records other layers."""
+    """Raise when a trace records other layers, or has other noise floors."""
     for name, values in axes.items():
-        if not np.array_equal(np.asarray(arrays[name][:]), values):
-            _refuse(path, f"it records other places on '{name}'")
+        if not np.array_equal(np.asarray(arrays[name][:]), values, equal_nan=values.dtype.kind == "f"):
+            _refuse(path, f"its '{name}' holds other values")
 
 
 def _refuse(path: Path, what: str) -> None:

@@ -55,6 +55,8 @@ class TraceWriter:
         unless it is len(layers) + 1).
     variables
         Names of `names.QUANTITIES` and `schema.MAYBE_TOKEN_COORDS`; every block must hold them all.
+    fixed
+        Further ones that do not grow with the prompts (`floor_*`), with their values.
     row_columns
         Original names of the extra text columns of an import, `column_0`, ….
     overwrite, resume
@@ -66,8 +68,8 @@ class TraceWriter:
 
     Attributes
     ----------
-    committed_prompts, committed_tokens : int
-        What is safe on disk: a resumed recording goes on after it.
+    committed_prompts : int
+        How many are safe on disk: a resumed recording goes on after them.
     complete : bool
         Whether the trace is finished.
 
@@ -85,6 +87,7 @@ class TraceWriter:
         layers: Sequence[int],
         sizes: Mapping[str, int],
         variables: Sequence[str],
+        fixed: Mapping[str, np.ndarray] | None = None,
         row_columns: Sequence[str] = (),
         overwrite: bool = False,
         resume: bool = False,
@@ -92,7 +95,7 @@ class TraceWriter:
         commit_seconds: float = defaults.COMMIT_SECONDS,
     ) -> None:
         self.path = Path(path).resolve()  # through a link, the trace it leads to
-        self._plan = BlockPlan.of(layers, sizes, variables, row_columns, source=attrs["source"])
+        self._plan = BlockPlan.of(layers, sizes, variables, row_columns, source=attrs["source"], fixed=fixed or {})
         self._at_once = at_once
         self._commit_seconds = commit_seconds
         self._commit_cost = 0.0
@@ -342,7 +345,9 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         )
     if DEPTH in dataset.coords and not np.array_equal(dataset[DEPTH], np.arange(dataset.sizes[DEPTH])):
         raise TraceError("this Dataset holds only a part of the 'depth' axis", fix="Keep it whole.")
-    variables = [name for name in (*schema.MAYBE_TOKEN_COORDS, *names.QUANTITIES) if name in dataset.variables]
+    present = [name for name in (*schema.MAYBE_TOKEN_COORDS, *names.QUANTITIES) if name in dataset.variables]
+    fixed = {name: dataset[name].values for name in present if _is_fixed(name)}
+    variables = [name for name in present if name not in fixed]
     rows = [str(name) for name in dataset.variables if schema.text_dimension(str(name)) == ROW]
     with TraceWriter(
         path,
@@ -350,6 +355,7 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         layers=dataset[LAYER].values.tolist(),
         sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in _FIXED},
         variables=variables,
+        fixed=fixed,
         row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
         overwrite=overwrite,
         at_once=True,
@@ -357,6 +363,11 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         for part in _parts(dataset):
             writer.append(_block(part, variables, rows))
         writer.finish()
+
+
+def _is_fixed(name: str) -> bool:
+    """Whether it is an array that does not grow with the prompts."""
+    return name in names.QUANTITIES and names.QUANTITIES[name].group == names.FLOOR
 
 
 def _parts(dataset: xr.Dataset) -> Iterator[xr.Dataset]:

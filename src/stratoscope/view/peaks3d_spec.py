@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
+from stratoscope.trace.facts import number_ranges
 from stratoscope.view.panels import subtitle
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
-from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, number_ranges, select
+from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, select
 from stratoscope.view.spec import Note, ViewSpec, notes_of, provenance_of
 from stratoscope.view.tokens import readable_all
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.trace.facts import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -128,17 +129,6 @@ def choose_layers(available: Iterable[int], layers: LayerChoice = None, *, kind:
             f"no {kind} {_listing(missing)}", where=f"{kind}s", fix=f"There are: {number_ranges(numbers)}."
         )
     return np.array([index for index, number in enumerate(numbers) if number in wanted], dtype=np.int64)
-
-
-def number_ranges(numbers: Iterable[int]) -> str:
-    """Numbers in short: "0, 22-31"."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 class _Prompts:

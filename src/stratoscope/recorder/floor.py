@@ -1,0 +1,206 @@
+"""The noise floor: how much recorded quantities move when nothing that should matter is changed.
+
+A few prompts are recorded alone, together, together with padding on the other side, and alone in another dtype. The
+floor of a quantity in a layer is the largest change at any token (and head, rank or neuron) under any of the three. A
+prompt's first token is left out: it is a sink whose norms are hundreds of times larger than all others.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stratoscope import defaults, names
+from stratoscope.errors import StratoscopeError
+from stratoscope.model.sites import ModelSites
+from stratoscope.recorder.batches import make_batch
+from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.tokens import TokenisedPrompt
+
+Arrays = dict[str, np.ndarray]
+
+_CUTS = (256, 192, 128, 64)  # tokens: of different lengths, so that a batch of them has padding
+_SPARE = 1.2  # memory that must be free, in sizes of the copy
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A measured noise floor.
+
+    Attributes
+    ----------
+    arrays
+        `floor_<quantity>`: float32 [layer or depth].
+    facts
+        For the receipt: what was compared with what, on how many tokens, and the largest change of each quantity.
+    limits
+        What could not be measured, in sentences.
+    """
+
+    arrays: Arrays
+    facts: dict[str, Any]
+    limits: list[str]
+
+
+def sample(lengths: Sequence[int]) -> list[int]:
+    """Indices of the prompts to measure on: the longest, the first, and seeded others, as many as there are cuts."""
+    order = np.random.default_rng(defaults.SEED).permutation(len(lengths)).tolist()
+    chosen = list(dict.fromkeys([int(np.argmax(lengths)), 0, *order]))[: len(_CUTS)]
+    return list(islice(cycle(chosen), len(_CUTS)))
+
+
+def measure_floor(
+    model: nn.Module,
+    sites: ModelSites,
+    observer: Observer,
+    prompts: Sequence[TokenisedPrompt],
+    ids: Sequence[str],
+    *,
+    record: Sequence[str],
+    top_k: int,
+    padding_side: str,
+) -> Floor:
+    """Record a sample of prompts under each nuisance, and compare.
+
+    Parameters
+    ----------
+    model, sites, observer
+        The model, its sites and what records them, not open.
+    prompts, ids
+        Those that `sample` chose; they are cut to different lengths.
+    record, top_k, padding_side
+        As in the recording.
+    """
+    prompts = _cut(prompts)
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    other_side, other_dtype = ("left" if padding_side == "right" else "right"), _other(dtype)
+
+    def run(who: Observer, side: str, together: Sequence[Sequence[TokenisedPrompt]]) -> Arrays:
+        with who:
+            found = [who.record(make_batch(some, pad_id=0, padding_side=side, device=device))[0] for some in together]
+        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+    alone = [[prompt] for prompt in prompts]
+    base = run(observer, padding_side, alone)
+    batch = f"{len(prompts)} prompts in a batch, against each alone"
+    padding = f"padding on the {other_side}, against the {padding_side}"
+    precision = f"{_name(other_dtype)}, against {_name(dtype)}"
+    changes: dict[str, Arrays] = {}
+    limits: list[str] = []
+
+    def nuisance(what: str, measure: Any) -> Arrays | None:
+        try:
+            found: Arrays
+            found, against = measure()
+        except (StratoscopeError, RuntimeError, MemoryError) as error:
+            limits.append(f"noise floor without {what}: {' '.join(str(error).split())[:120]}")
+            return None
+        changes[what] = _changes(found, against, [len(prompt.ids) for prompt in prompts])
+        return found
+
+    together = nuisance(batch, lambda: (run(observer, padding_side, [prompts]), base))
+    if together is not None:
+        nuisance(padding, lambda: (run(observer, other_side, [prompts]), together))
+    nuisance(
+        precision,
+        lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base),
+    )
+    return _floor(changes, limits, ids, sum(len(prompt.ids) for prompt in prompts))
+
+
+def _floor(changes: Mapping[str, Arrays], limits: list[str], ids: Sequence[str], tokens: int) -> Floor:
+    quantities = dict.fromkeys(name for found in changes.values() for name in found)
+    arrays = {
+        names.floor_name(name): np.fmax.reduce([found[name] for found in changes.values()]).astype(np.float32)
+        for name in quantities
+    }
+    undefined = [name for name in arrays if np.isnan(arrays[name]).all()]
+    if undefined:
+        limits = [*limits, f"noise floor: nothing to compare beyond the first tokens for {', '.join(undefined)}"]
+    facts = {
+        "prompts": list(dict.fromkeys(ids)),
+        "tokens": tokens,
+        "largest_changes": {
+            what: {name: float(np.fmax.reduce(values)) for name, values in found.items()}
+            for what, found in changes.items()
+        },
+    }
+    return Floor({name: values for name, values in arrays.items() if name not in undefined}, facts, limits)
+
+
+def _changes(found: Arrays, against: Arrays, lengths: Sequence[int]) -> Arrays:
+    """Largest absolute difference of each quantity, [layer or depth]; NaN where nothing is defined."""
+    first = np.zeros(sum(lengths), bool)
+    first[np.cumsum([0, *lengths[:-1]])] = True
+    changes = {}
+    for name in found.keys() & against.keys():
+        quantity = names.QUANTITIES[name]
+        if names.has_floor(quantity):
+            difference = np.abs(found[name].astype(np.float64) - against[name])
+            difference = difference[~first] if quantity.dims[0] == names.TOKEN else difference
+            others = tuple(axis for axis in range(difference.ndim) if axis != 1)
+            changes[name] = np.fmax.reduce(difference, axis=others, initial=np.nan)
+    return {name: changes[name] for name in names.QUANTITIES if name in changes}
+
+
+def _cut(prompts: Sequence[TokenisedPrompt]) -> list[TokenisedPrompt]:
+    """The prompts, each at least a little shorter than the one before if it can be, so that they need padding."""
+    longest = min(max(len(prompt.ids) for prompt in prompts), _CUTS[0])
+    parts = [slice(max(1, longest * cut // _CUTS[0])) for cut in _CUTS]
+    return [
+        replace(prompt, ids=prompt.ids[part], texts=prompt.texts[part], spans=prompt.spans[part])
+        for prompt, part in zip(prompts, parts, strict=True)
+    ]
+
+
+# --- the model in another dtype ---------------------------------------------------------------------------------------
+
+
+def _other(dtype: torch.dtype) -> torch.dtype:
+    return torch.bfloat16 if dtype == torch.float32 else torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of the model with its parameters in another dtype; buffers stay, as when a model is loaded so.
+
+    Raises
+    ------
+    RuntimeError
+        The model cannot be copied so, or there is not enough memory.
+    """
+    if getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False):
+        raise RuntimeError("the model is spread over devices or quantised")
+    parameters = list(model.parameters())
+    wanted = sum(parameter.numel() for parameter in parameters) * dtype.itemsize
+    free = _free_bytes(parameters[0].device)
+    if free < _SPARE * wanted:
+        raise RuntimeError(f"a copy takes {wanted / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free")
+    converted: dict[int, Any] = {
+        id(one): nn.Parameter(one.detach().to(dtype), requires_grad=False)
+        for one in parameters
+        if one.is_floating_point()
+    }
+    return copy.deepcopy(model, converted)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        words = meminfo.read_text().split()
+        return 1024 * int(words[words.index("MemAvailable:") + 1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4  # no system says more: a cautious guess

@@ -1,0 +1,286 @@
+"""Recorded values against replays: how far apart they may be, and where a recording is not what the model does.
+
+Two replays of a sample before anything is recorded: of the same batch with the model's own attention, where only the
+last bits may differ whatever the dtype; and of each prompt alone, without padding, with eager attention, where the
+model's own rounding differs. `--verify full` does the second to every prompt of the finished trace, as it is read back
+from disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from stratoscope.errors import CaptureError
+from stratoscope.model.block_search import ROUNDING
+from stratoscope.model.sites import ModelSites
+from stratoscope.names import PROMPT, QUANTITIES, TOKEN
+from stratoscope.recorder.batches import Batch, Tokens, make_batch
+from stratoscope.recorder.differences import by_layer, differences
+from stratoscope.recorder.observe import last_logits_only
+from stratoscope.recorder.replay import Replay, Replayed, eager_attention
+
+Arrays = Mapping[str, np.ndarray]
+
+# Eager attention of an unpadded prompt against the recorded batch, measured on 22 tiny architectures and SmolLM2-135M:
+# at most 3e-4 of a value's size in float32. In half precision single tokens differ by up to 0.6 of it, because the
+# model itself rounds so, and the median over the tokens of a layer by up to 0.004 (float16) and 0.05 (bfloat16).
+_EAGER = {torch.float64: 5e-3, torch.float32: 5e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
+_FEWEST_TOKENS = 8  # for a median
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Ids and spans of a prompt's tokens, as a trace holds them."""
+
+    ids: np.ndarray
+    spans: np.ndarray
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What a replay must satisfy.
+
+    Attributes
+    ----------
+    what
+        The replay in words.
+    tolerance
+        Largest relative difference.
+    median
+        Whether it is that of the median token of each layer rather than of every token.
+    """
+
+    what: str
+    tolerance: float
+    median: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """For the receipt."""
+        return {"replay": self.what, "tolerance": self.tolerance, "median": self.median}
+
+
+def plain_standard(dtype: torch.dtype) -> Standard:
+    """For the same forward once more: what is summed differently, and W a that the model rounds to its dtype."""
+    return Standard("same batch, the model's own attention", 4 * ROUNDING[dtype] + 1e-4)
+
+
+def eager_standard(model: nn.Module, sites: ModelSites) -> Standard:
+    """For each prompt alone, with eager attention if the model can be set to it."""
+    dtype = next(model.parameters()).dtype
+    try:
+        with eager_attention(model) as attention:
+            pass
+    except Exception:  # the replays will say what it was
+        attention = "eager"
+    # where experts are chosen, rounding may tip the choice for single tokens
+    median = dtype.itemsize < 4 or bool(sites.choices)
+    return Standard(f"each prompt alone, {attention} attention", _EAGER[dtype], median=median)
+
+
+@dataclass
+class Outcome:
+    """What replays found.
+
+    Attributes
+    ----------
+    standard
+        What they had to satisfy.
+    largest
+        Quantity → largest relative difference.
+    prompts, tokens
+        Ids of the prompts that were replayed, and how many tokens.
+    failed
+        Id of a prompt → why it could not be replayed.
+    """
+
+    standard: Standard
+    largest: dict[str, float] = field(default_factory=dict)
+    prompts: list[str] = field(default_factory=list)
+    tokens: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, ids: Sequence[str], recorded: Arrays, again: Replayed, lengths: Sequence[int]) -> None:
+        """Compare what was recorded of some prompts; CaptureError where it differs too much."""
+        if self.standard.median and sum(lengths) < _FEWEST_TOKENS:
+            self.failed[", ".join(ids)] = f"fewer than {_FEWEST_TOKENS} tokens, too few in half precision"
+            return
+        for name, difference, layers in differences(recorded, again):
+            found = by_layer(difference, QUANTITIES[name], median=self.standard.median)
+            worst = int(np.argmax(found))
+            if found[worst] > self.standard.tolerance:
+                place = f"{QUANTITIES[name].dims[1]} {layers[worst]}"
+                raise CaptureError(
+                    f"{QUANTITIES[name].label} differs from a replay ({self.standard.what}) by {found[worst]:.2g} of "
+                    f"its size; at most {self.standard.tolerance:.2g} is rounding",
+                    where=f"{'prompt ' + _owner(difference[:, worst], name, ids, lengths)}, {place}",
+                    fix="What would be recorded is not what the model does: nothing is kept as complete. "
+                    "Please report it with the model's name",
+                )
+            self.largest[name] = max(self.largest.get(name, 0.0), float(found[worst]))
+        self.prompts += ids
+        self.tokens += sum(lengths)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the receipt."""
+        largest = {name: self.largest[name] for name in sorted(self.largest, key=lambda key: -self.largest[key])}
+        return {
+            **self.standard.to_json(),
+            "prompts": self.prompts,
+            "tokens": self.tokens,
+            "largest_differences": largest,
+        }
+
+    def limits(self, wanted: Iterable[str]) -> list[str]:
+        """What could not be compared, in sentences."""
+        missing = [name for name in wanted if name not in self.largest and name != "peak_neuron"]
+        said = [f"not replayed ({self.standard.what}): {', '.join(missing)}"] if missing and self.prompts else []
+        for why in dict.fromkeys(self.failed.values()):
+            ids = [one for one, reason in self.failed.items() if reason == why]
+            which = f"prompt {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
+            said.append(f"not replayed ({self.standard.what}): {which} ({why})")
+        return said
+
+
+# --- the two verifications --------------------------------------------------------------------------------------------
+
+
+def verify_sample(
+    model: nn.Module,
+    sites: ModelSites,
+    batch: Batch,
+    prompts: Sequence[Tokens],
+    ids: Sequence[str],
+    recorded: Arrays,
+    *,
+    reproducible: bool,
+) -> list[Outcome]:
+    """Replay the probe batch as it is, and each of its prompts alone with eager attention.
+
+    Parameters
+    ----------
+    batch, prompts, ids
+        The probe batch, its prompts and their ids.
+    recorded
+        What the observer made of the batch.
+    reproducible
+        Whether the machine gives the same bits twice; where not, the same batch is held to the tolerance of eager.
+
+    Raises
+    ------
+    CaptureError
+        A replay differs beyond its tolerance.
+    """
+    lengths = [len(prompt.ids) for prompt in prompts]
+    dtype = next(model.parameters()).dtype
+    eager = Outcome(eager_standard(model, sites))
+    plain = Outcome(plain_standard(dtype))
+    if not reproducible or sites.choices:
+        plain = Outcome(Standard(plain.standard.what, eager.standard.tolerance, eager.standard.median))
+    again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
+    if again is not None:
+        plain.add(ids, recorded, again, lengths)
+    _replay_alone(model, sites, prompts, ids, _split(recorded, lengths), eager)
+    return [plain, eager]
+
+
+def verify_trace(
+    model: nn.Module,
+    sites: ModelSites,
+    trace: xr.Dataset,
+    progress: Callable[[str, int, int | None], None],
+) -> Outcome:
+    """Replay every prompt of a trace alone, with eager attention, against the values on disk.
+
+    Raises
+    ------
+    CaptureError
+        A value on disk differs from its replay beyond the tolerance.
+    """
+    outcome = Outcome(eager_standard(model, sites))
+    names = [str(name) for name in trace.data_vars if QUANTITIES[str(name)].dims[0] in (TOKEN, PROMPT)]
+    ids = trace["prompt_id"].values.tolist()
+    ends = np.searchsorted(trace["prompt"].values, np.arange(len(ids)), side="right")
+    for number, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
+        progress("verifying", number, len(ids))
+        part = trace.isel({TOKEN: slice(start, end), PROMPT: slice(number, number + 1)})
+        prompt = Stored(part["token_id"].values, part["span"].values)
+        recorded = {name: part[name].values for name in names}
+        _replay_alone(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
+    progress("verifying", len(ids), len(ids))
+    return outcome
+
+
+def _replay_alone(
+    model: nn.Module,
+    sites: ModelSites,
+    prompts: Sequence[Tokens],
+    ids: Sequence[str],
+    recorded: Sequence[Arrays],
+    outcome: Outcome,
+) -> None:
+    """Replay prompts one by one, and compare them all together: a median needs tokens."""
+    device = next(model.parameters()).device
+    done: list[int] = []
+    found: list[Replayed] = []
+    for number, prompt in enumerate(prompts):
+        batch = make_batch([prompt], pad_id=0, padding_side="right", device=device)
+        again = _try(partial(_replay, model, sites, batch, recorded[number], eager=True), outcome, [ids[number]])
+        if again is not None:
+            done.append(number)
+            found.append(again)
+    if done:
+        some = [recorded[number] for number in done]
+        together = {name: np.concatenate([one[name] for one in some]) for name in some[0]}
+        lengths = [len(prompts[number].ids) for number in done]
+        outcome.add([ids[number] for number in done], together, _joined(found), lengths)
+
+
+def _try(run: Callable[[], Replayed], outcome: Outcome, ids: Sequence[str]) -> Replayed | None:
+    """What a replay found; None where this architecture or this machine cannot do it, which is noted."""
+    try:
+        return run()
+    except Exception as error:  # foreign model code may raise anything
+        why = " ".join(str(error).split())[:120] or type(error).__name__
+        outcome.failed |= dict.fromkeys(ids, why)
+        return None
+
+
+def _replay(model: nn.Module, sites: ModelSites, batch: Batch, recorded: Arrays, *, eager: bool) -> Replayed:
+    with eager_attention(model) if eager else nullcontext():
+        return Replay(model, sites, batch, recorded, **last_logits_only(model)).run()
+
+
+def _owner(difference: np.ndarray, name: str, ids: Sequence[str], lengths: Sequence[int]) -> str:
+    """The prompt of the largest difference."""
+    worst = int(np.argmax(np.nan_to_num(difference, posinf=np.inf)))
+    owners = range(len(ids)) if QUANTITIES[name].dims[0] == PROMPT else np.repeat(range(len(ids)), lengths)
+    return ids[owners[worst]]
+
+
+def _split(recorded: Arrays, lengths: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """What was recorded of each prompt of a batch."""
+    ends = np.cumsum(lengths)
+    parts = []
+    for number, (end, length) in enumerate(zip(ends, lengths, strict=True)):
+        rows = {PROMPT: slice(number, number + 1), TOKEN: slice(end - length, end)}
+        parts.append({name: values[rows[QUANTITIES[name].dims[0]]] for name, values in recorded.items()})
+    return parts
+
+
+def _joined(parts: Sequence[Replayed]) -> Replayed:
+    """Replays of several prompts as one; what one of them lacks is left out."""
+    shared = set.intersection(*(set(part) for part in parts))
+    return {
+        name: {layer: torch.cat([part[name][layer] for part in parts]) for layer in parts[0][name]}
+        for name in parts[0]
+        if name in shared
+    }
