@@ -142,7 +142,8 @@ class Replay:
         if role in ("attn", "mlp", "block", "gate"):
             self._kept[role] = self._rows(parts[0])
         elif role == "attention":
-            self._keep("weights", [part for part in parts[1:] if part.ndim == 4 and self._with_attention])
+            square = 2 * (len(self._valid),)  # queries × keys
+            self._keep("weights", [part for part in parts[1:] if self._with_attention and part.shape[2:] == square])
         if role == "block":
             self._block(int(number), self._sites.layers[int(number)])
             self._kept = {"block": self._kept["block"]}
