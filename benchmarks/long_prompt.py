@@ -23,7 +23,7 @@ from tiny import byte_tokenizer, tiny_model
 from stratoscope import capture, defaults
 
 TOKENS, LAYERS, D_MODEL, D_FF = 32_768, 12, 128, 512
-GOAL = 3.0
+GOAL = 2.0
 MIB = 2**20
 MODES = ("plain", "recorded")
 

@@ -114,19 +114,49 @@ def test_the_limit_of_a_dequantised_model_stands_in_the_receipt(tmp_path: Path) 
     assert trace.attrs["model"]["quantisation"] == "fp8, dequantised"
 
 
-def test_blocks_that_are_cut_off_are_refused_because_they_would_be_unpacked_wrongly(tmp_path: Path) -> None:
-    save_fp8(tiny("Llama"), tmp_path)
-    file = tmp_path / "model.safetensors"
+@pytest.fixture
+def cut_blocks(tmp_path: Path) -> tuple[Path, str, torch.Tensor]:
+    """An fp8 model with a weight of 32 × 72 in blocks of 24 × 48: its last row and column of blocks are cut off."""
+    folder, name = tmp_path / "model", "model.layers.1.mlp.down_proj.weight"
+    save_fp8(tiny("Llama"), folder, block=1000)  # no weight is packed yet
+    file = folder / "model.safetensors"
     weights = load_file(file)
-    name = "model.layers.1.mlp.down_proj.weight"  # 32 × 72: blocks of 48 are one row of a whole and a half block
-    for key in [key for key in weights if key.endswith("_scale_inv")]:
-        weights[key] = weights[key][:1, :1].clone()
-    weights[f"{name}_scale_inv"] = torch.tensor([[0.01, 0.02]])
-    save_file(weights, file, {"format": "pt"})
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["quantization_config"]["weight_block_size"] = [48, 48]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    refused(tmp_path, name, "not made of whole blocks of 48")
+    eight, scale = weights[name].to(torch.float8_e4m3fn), torch.tensor([[1.0, 2.0], [4.0, 8.0]])
+    save_file({**weights, name: eight, f"{name}_scale_inv": scale}, file, {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"]["weight_block_size"] = [24, 48]
+    (folder / "config.json").write_text(json.dumps(config))
+    spread = scale.repeat_interleave(24, 0).repeat_interleave(48, 1)[:32, :72]
+    return folder, name, eight.float() * spread
+
+
+def test_blocks_that_are_cut_off_keep_their_own_scales(cut_blocks: tuple[Path, str, torch.Tensor]) -> None:
+    folder, name, stands_for = cut_blocks
+    assert_runs_on(load_model(str(folder), device="cpu").model, {name: stands_for})
+
+
+def test_blocks_that_this_transformers_would_unpack_wrongly_are_refused(
+    cut_blocks: tuple[Path, str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.quantizers import quantizer_finegrained_fp8 as fp8
+
+    wrong = fp8.FineGrainedFP8HfQuantizer.get_load_operations
+
+    class Deaf(fp8.FineGrainedFP8HfQuantizer):
+        """Does not let itself be told how to unpack."""
+
+        def update_weight_conversions(self, *arguments: Any) -> Any:
+            told, fp8.FineGrainedFP8HfQuantizer.get_load_operations = type(self).get_load_operations, wrong
+            try:
+                return super().update_weight_conversions(*arguments)
+            finally:
+                fp8.FineGrainedFP8HfQuantizer.get_load_operations = told
+
+    from transformers.quantizers import auto
+
+    monkeypatch.setitem(auto.AUTO_QUANTIZER_MAPPING, "fp8", Deaf)
+    folder, name, _ = cut_blocks
+    refused(folder, name, "not made of whole blocks of 24 × 48")
 
 
 def test_mxfp8_weights_become_the_floats_they_stand_for(tmp_path: Path) -> None:

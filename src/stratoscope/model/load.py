@@ -165,10 +165,11 @@ def _load_weights(
     """The model where it belongs, how its weights were stored, and what limits that brings."""
     from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
+    from stratoscope.model.cut_blocks import unpacked_rightly
     from stratoscope.model.devices import Spread
     from stratoscope.model.identity import FLOAT
     from stratoscope.model.plain import refuse_unless_plain
-    from stratoscope.model.quantised import gguf_words, unpack
+    from stratoscope.model.quantised import block_of, gguf_words, unpack
 
     options = _options(files, trust_remote_code)
     words, limit = "", ""
@@ -181,7 +182,7 @@ def _load_weights(
             options["use_safetensors"] = files.weights[0].suffix == ".safetensors"
             words, limit = unpack(config, files)
         chosen = dtype or ("float32" if files.gguf else "auto")
-        with Spread(place) as spread:
+        with Spread(place) as spread, unpacked_rightly(files, block_of(config)):
             model, report = AutoModelForCausalLM.from_pretrained(
                 files.folder, config=config, dtype=chosen, output_loading_info=True, **spread.options, **options
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +14,10 @@ _UNPACKED = {  # methods that transformers unpacks into floats while loading, an
     "mxfp8": _ROUNDED,
     "mxfp4": "",
 }
+_BLOCKS = ("fp8", "mxfp8")
 _GGUF_FLOATS = ("F32", "F16", "BF16")
 _KERNELS = "its kernels compute with packed weights, so what would be recorded is not what it does"
 _FIX = "Use the unquantised model, or a GGUF file"
-_SCALE = "_scale_inv"  # the grid of scales of an 8-bit weight is stored under the weight's name with this
 
 
 def unpack(config: Any, files: ModelFiles) -> tuple[str, str]:
@@ -34,7 +33,7 @@ def unpack(config: Any, files: ModelFiles) -> tuple[str, str]:
     Raises
     ------
     ModelError
-        It can only run with packed weights, or would be unpacked wrongly.
+        It can only run with packed weights.
     """
     for holder in (config, config.get_text_config()):
         stored = getattr(holder, "quantization_config", None)
@@ -45,11 +44,19 @@ def unpack(config: Any, files: ModelFiles) -> tuple[str, str]:
         if method not in _UNPACKED:
             what = f"its weights are quantised ({method or 'unknown method'}): {_KERNELS}"
             raise ModelError(what, where=files.name, fix=_FIX)
-        if method in ("fp8", "mxfp8"):
-            _refuse_ragged_blocks(files, told.get("weight_block_size") or (1, 1))
         holder.quantization_config = {**told, "dequantize": True}
         return f"{method}, dequantised", _UNPACKED[method]
     return "", ""
+
+
+def block_of(config: Any) -> tuple[int, int]:
+    """The size of the blocks that share a scale, in an 8-bit model."""
+    for holder in (config, config.get_text_config()):
+        stored = getattr(holder, "quantization_config", None)
+        if isinstance(stored, Mapping) and _method(stored) in _BLOCKS:
+            size = stored.get("weight_block_size") or (1, 1)
+            return int(size[0]), int(size[1])
+    return 1, 1
 
 
 def gguf_words(files: ModelFiles) -> str:
@@ -70,27 +77,3 @@ def _method(told: Mapping[str, Any]) -> str:
     if told.get("load_in_4bit") or told.get("load_in_8bit"):
         return "bitsandbytes"
     return str(getattr(told.get("quant_method", ""), "value", told.get("quant_method", "")))
-
-
-def _refuse_ragged_blocks(files: ModelFiles, block: tuple[int, int]) -> None:
-    """Refuse weights whose last block is cut off: transformers spreads their scales evenly, over wrong blocks."""
-    shapes = {name: shape for path in files.weights for name, shape in _shapes(path).items()}
-    for name, scales in shapes.items():
-        weight = shapes.get(name.removesuffix(_SCALE), ()) if name.endswith(_SCALE) else ()
-        for rows, parts, size in zip(weight[-2:], scales[-2:], block, strict=False):
-            if parts > 1 and rows != parts * size:
-                raise ModelError(
-                    f"the weight {name.removesuffix(_SCALE)} of shape {tuple(weight)} is not made of whole blocks of "
-                    f"{size}, and transformers would unpack it wrongly",
-                    where=files.name,
-                    fix=_FIX,
-                )
-
-
-def _shapes(path: Any) -> dict[str, list[int]]:
-    """Name to shape of each tensor of a safetensors file, from its header; of any other file nothing."""
-    if path.suffix != ".safetensors":
-        return {}
-    with path.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
