@@ -103,6 +103,7 @@ class Replay:
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
         self._own = [torch.isin(self._valid, one) for one in own]
         self._kept: dict[str, Tensor] = {}
+        self._begin: Tensor | None = None  # what goes into the first block
         self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
 
     def run(self) -> Replayed:
@@ -114,9 +115,10 @@ class Replay:
         }
         with _leaving_no_hooks(self._model), ModuleHooks(places, before=self._before, after=self._after):
             output = forward(self._model, self._batch, output_hidden_states=True, **self._options)
-        states = output.hidden_states or ()
-        if len(states) == len(self._sites.layers) + 1:
-            for depth, state in enumerate([*map(self._rows, states[:-1]), self._kept["block"]]):
+        states = [*map(self._rows, output.hidden_states or ())][: len(self._sites.layers)]
+        begin = self._begin is not None and len(states) == len(self._sites.layers) and states[0].equal(self._begin)
+        if begin:  # Mamba's begin after the first block
+            for depth, state in enumerate([*states, self._kept["block"]]):
                 self._found["resid_norm"][depth] = state.double().norm(dim=-1)
         return self._found
 
@@ -154,6 +156,7 @@ class Replay:
 
     def _block(self, number: int, layer: LayerSites) -> None:
         kept = self._kept
+        self._begin = kept["x"] if self._begin is None else self._begin
         found: plain.Values = {}
         for site, name in ((layer.attn_write, "attn"), (layer.mlp_write, "mlp")):
             if site is not None and site.scale != 1:
