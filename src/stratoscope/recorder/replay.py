@@ -190,7 +190,8 @@ class Replay:
         call = Call(kept["read"], kept["choice"], kept["router"], kept.get("a"), kept.get("gate"))
         module = self._model.get_submodule(experts.module)
         mixture = PlainMixture(module, call, *(None if one is None else one.cpu() for one in weights))  # type: ignore[arg-type]
-        found = mixture.norms()
+        missing = self._sites.choices - experts.choices
+        found = {**mixture.norms(), "router_weight": pad(call.router.double(), (0, missing), value=torch.nan)}
         if self._neurons is not None and self._experts is not None:
             values, found[STRONGEST] = mixture.peaks(self._experts[:, number], self._neurons[:, number])
             found |= values

@@ -111,7 +111,7 @@ class Outcome:
     def add(self, ids: Sequence[str], recorded: Arrays, again: Replayed, lengths: Sequence[int]) -> None:
         """Compare what was recorded of some prompts; CaptureError where it differs too much."""
         if self.standard.median and sum(lengths) < _FEWEST_TOKENS:
-            self.failed[", ".join(ids)] = f"fewer than {_FEWEST_TOKENS} tokens, too few in half precision"
+            self.failed[", ".join(ids)] = f"fewer than {_FEWEST_TOKENS} tokens, too few for a median"
             return
         for name, difference, layers in differences(recorded, again):
             found = by_layer(difference, QUANTITIES[name], median=self.standard.median)
@@ -141,13 +141,18 @@ class Outcome:
 
     def limits(self, wanted: Iterable[str]) -> list[str]:
         """What could not be compared, in sentences."""
-        missing = [name for name in wanted if name not in self.largest and name != "peak_neuron"]
+        missing = [name for name in wanted if name not in self.largest and not _is_index(name)]
         said = [f"not replayed ({self.standard.what}): {', '.join(missing)}"] if missing and self.prompts else []
         for why in dict.fromkeys(self.failed.values()):
             ids = [one for one, reason in self.failed.items() if reason == why]
             which = f"prompt {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
             said.append(f"not replayed ({self.standard.what}): {which} ({why})")
         return said
+
+
+def _is_index(name: str) -> bool:
+    """Indices have no distance: what they point at is compared instead."""
+    return QUANTITIES[name].dtype.startswith("int")
 
 
 # --- the two verifications --------------------------------------------------------------------------------------------
