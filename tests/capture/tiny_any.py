@@ -12,7 +12,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 MOST_PARAMETERS = 10_000_000
-_WIDTH, _BLOCKS, _HEADS = 32, 3, 4
+_WIDTH, _BLOCKS, _HEADS = 32, 4, 4
 _GENERAL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim"), _WIDTH),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), _BLOCKS),
@@ -33,17 +33,17 @@ _TOWER = {
     **{"image_size": 28, "patch_size": 14},
 }
 _OWN: dict[str, dict[str, Any]] = {
-    "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]]},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "mamba2": {"num_heads": 8, "n_groups": 1},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
     "zaya": {"num_experts_per_tok": 1},
     "gemma4_text": {"vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8},
     "gemma3n_text": {
         **{"vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0},
-        **{"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "laurel_rank": 4},
-        **{"activation_sparsity_pattern": [0.0, 0.0, 0.0]},
+        **{"layer_types": ["sliding_attention", "full_attention"] * 2, "laurel_rank": 4},
+        **{"activation_sparsity_pattern": [0.0] * 4},
     },
-    "zamba2": {"layer_types": ["mamba", "hybrid", "mamba"], "mamba_headdim": 8, "n_mamba_heads": 8},
+    "zamba2": {"layer_types": ["mamba", "hybrid"] * 2, "mamba_headdim": 8, "n_mamba_heads": 8},
     "falcon_h1": {"mamba_d_ssm": 64},
 }
 

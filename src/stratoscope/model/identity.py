@@ -26,7 +26,9 @@ def model_identity(model: Any, files: ModelFiles, digest: str, quantisation: str
     config = model.config.get_text_config()
 
     def known(*names: str) -> int | None:
-        return next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
+        """The first of these numbers that is one: XLNet's context is −1."""
+        values = (getattr(config, name, None) for name in names)
+        return next((value for value in values if isinstance(value, int) and value > 0), None)
 
     heads = known("num_attention_heads")
     devices = devices_of(model)

@@ -95,7 +95,8 @@ class Replay:
         peaks = recorded.get("peak_neuron")
         self._neurons = None if peaks is None else torch.from_numpy(peaks).long()
         self._experts = None if peaks is None else _experts_of(recorded)
-        self._learned_sink = "attn_null" in recorded
+        null = recorded.get("attn_null")
+        self._sinks = None if null is None else ~np.isnan(null).all(axis=(0, 2))  # which layers have a learned sink
         alone = len(batch.input_ids) == 1 and len(batch.valid) == batch.rows
         self._with_attention = alone and any(QUANTITIES[name].group == ATTENTION for name in recorded)
         self._valid = batch.valid.cpu()
@@ -168,7 +169,7 @@ class Replay:
             found |= plain.write("mlp", kept["mlp"], base)
             found |= self._neurons_of(number) if layer.experts is None else self._mixture_of(number, layer.experts)
         if "weights" in kept:
-            found |= self._attention(layer)
+            found |= self._attention(number, layer)
         for name, value in found.items():
             self._found[name][number] = value
 
@@ -205,13 +206,14 @@ class Replay:
             for name in summaries[0]
         }
 
-    def _attention(self, layer: LayerSites) -> plain.Values:
+    def _attention(self, number: int, layer: LayerSites) -> plain.Values:
         weights, mask = self._kept["weights"][0].cpu(), self._kept.get("mask")
         seen = torch.ones(weights.shape[1:], dtype=torch.bool).tril()
         if mask is not None:
             mask = mask[0, 0].cpu()
-            seen &= mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-        found = plain.attention(weights, seen, learned_sink=self._learned_sink)
+            shown = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+            seen &= shown if bool(shown.diagonal().all()) else ~shown  # MPT's says what is hidden
+        found = plain.attention(weights, seen, learned_sink=self._sinks is not None and bool(self._sinks[number]))
         assert layer.attn_out is not None
         projection = self._model.get_submodule(layer.attn_out)
         if isinstance(projection.weight, Tensor):
