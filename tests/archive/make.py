@@ -25,7 +25,9 @@ from stratoscope.trace.writer import write_dataset  # noqa: E402
 def dataset() -> xr.Dataset:
     """Two prompts with awkward tokens, a quantity of every shape and record group, and four imported rows."""
     variables = [
-        name for name, row in names.QUANTITIES.items() if row.group in names.RECORD_GROUPS and "nosink" not in name
+        name
+        for name, row in names.QUANTITIES.items()
+        if row.group in (*names.RECORD_GROUPS, names.OUTCOME) and "nosink" not in name
     ]
     block = merged([prompt_block(0, ["<s>", "\udce4", "\n"], variables), prompt_block(1, ["", "שלום\0"], variables)])
     for name in variables:
@@ -40,6 +42,8 @@ def dataset() -> xr.Dataset:
         row_layer=("row", np.array([0, 1, 2, 0], np.int32)),
         row_neuron=("row", np.array([5, 4, 3, 2], np.int32)),
         imported_norm=("row", np.array([0.1, 1e300, 0.0, 2.5])),
+        floor_neuron_norm=("layer", np.array([0.0, 0.25, 1.5], np.float32)),
+        floor_resid_norm=("depth", np.array([0.0, 0.0, 0.5, np.nan], np.float32)),
         char_start=("token", np.array([-1, 0, 0, 0, 0], np.int32)),
         char_end=("token", np.array([-1, 1, 1, 0, 5], np.int32)),
         column_0=xr.Variable(("row",), remarks, {"column": "Remark"}, fastpath=True),
