@@ -107,7 +107,7 @@ _TLC = (TOKEN, LAYER, CHOICE)
 # fmt: off
 _TABLE = (  # one row, one line
     # norms ----------------------------------------------------------------------------------------------------------
-    Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection", NORMS, log=True),
+    Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection; in a mixture of experts the neurons of the chosen and shared experts, unweighted", NORMS, log=True),
     Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + b‖₂, the down_proj output", NORMS, log=True),
     Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, log=True),
     Quantity("attn_write_norm", _TL, "float32", _NORM, "attention write", "‖what attention adds to the residual stream‖₂", NORMS, log=True),
@@ -142,15 +142,15 @@ _TABLE = (  # one row, one line
     Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, log=True),
     # outcome --------------------------------------------------------------------------------------------------------
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, signed=True),
-    Quantity("refused", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of the attribute refusal_patterns, 0 = it does not; −1 = nothing was generated", OUTCOME),
-    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of the attribute refusal_patterns the generated text begins with, the first that fits; −1 = none", OUTCOME),
+    Quantity("refused", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns, 0 = it does not; −1 = nothing was generated", OUTCOME),
+    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns the generated text begins with, the first that fits; −1 = none", OUTCOME),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
 )
 # fmt: on
 # only models with experts or with a learned sink have these
 OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null")
-# ranks of nearly equal neurons change places, and the values of two neurons are no measure of noise
+# ranks of nearly equal neurons or experts change places, and the values of two of them are no measure of noise
 _WITHOUT_FLOOR = ("peak_value", "router_weight")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,10 +30,13 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("chromium is not on PATH: `make test` installs it, or `apt-get install chromium`.", pytrace=False)
+    # Chromium keeps a socket in the temporary folder, whose name has at most 108 bytes
+    os.environ["TMPDIR"], former = "/tmp", os.environ.get("TMPDIR")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield running
         running.close()
+    os.environ.pop("TMPDIR") if former is None else os.environ.__setitem__("TMPDIR", former)
 
 
 @pytest.fixture

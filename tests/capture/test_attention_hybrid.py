@@ -60,8 +60,6 @@ def test_layers_without_attention_are_missing_and_named(name: str, known: str, p
             assert torch.equal(model(**batch, use_cache=False).logits, plain)
             found = observer.take()
     assert observer.without == without
-    assert len(observer.limits) == 1
-    assert observer.limits[0].startswith("L0, L2 compute no attention")
     valid = batch["attention_mask"].bool()
     for values in found.values():
         assert all(values[layer].isnan().all() for layer in without)

@@ -68,7 +68,7 @@ def test_ids_that_are_changed_in_place_are_found(tmp_path: Path) -> None:
 
 def test_a_model_that_does_not_call_its_embedding_is_recorded_and_says_so(tmp_path: Path) -> None:
     model = tiny("Llama")
-    model.get_input_embeddings = lambda: nn.Embedding(2, 2)
+    model.get_input_embeddings = lambda: nn.Embedding(300, 2)
     receipt = run(model, tmp_path / "t").attrs["receipt"]
     assert receipt["limits"] == [
         "the model does not call its input embedding: token ids are compared as they are handed to the model, "

@@ -126,9 +126,20 @@ def devices_of(model: nn.Module) -> list[torch.device]:
     return list(dict.fromkeys(device for device in found if device is not None)) or [torch.device("cpu")]
 
 
+def input_embedding(model: Any) -> nn.Module | None:
+    """The module that embeds token ids; None where the model names none."""
+    try:
+        found = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    return found if isinstance(found, nn.Module) else None
+
+
 def input_device(model: Any) -> torch.device:
     """Where token ids are given to a model: where its embedding computes."""
-    return compute_device(model.get_input_embeddings()) or devices_of(model)[0]
+    embedding = input_embedding(model)
+    place = None if embedding is None else compute_device(embedding)
+    return place or devices_of(model)[0]
 
 
 @contextmanager

@@ -161,8 +161,10 @@ def limits(sites: ModelSites) -> list[str]:
     for name in dict.fromkeys(layer.mixer for layer in sites.layers):
         layers = [number for number, layer in enumerate(sites.layers) if layer.mixer == name]
         if name and not ATTENTION.search(name):
-            found.append(f"{_blocks(layers)}: attn_write_* is what {name} adds, which is not attention")
-    for kind, words in ((s.ATTN_WRITE, "no attention, attn_* is NaN"), (s.MLP_OUT, "no MLP, so no neurons")):
+            found.append(
+                f"{_blocks(layers)}: attn_write_* is what {name} adds, which is no attention; other attn_* is missing"
+            )
+    for kind, words in ((s.ATTN_WRITE, "no attention, attn_* is missing"), (s.MLP_OUT, "no MLP, so no neurons")):
         if missing := sites.without(kind):
             found.append(f"{_blocks(missing)}: {words}")
     return found

@@ -155,9 +155,14 @@ class ExpertsHooks:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.forget()
+        self._open.close()
+
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
         self._choice.clear()
         self._rows.clear()
-        self._open.close()
+        self.counts.clear()
 
     def expect_once(self) -> None:
         """Check that one forward called every module exactly once, and start counting anew.
@@ -195,6 +200,7 @@ class ExpertsHooks:
         stack.callback(restore)
 
     def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._choice.pop(name, None)
         choice = chosen(args, kwargs)
         if choice is not None:
             self._choice[name] = choice

@@ -126,7 +126,7 @@ class LayerSites:
     mixer
         Class of the module that gives the attention write, "" where there is none.
     attn_out
-        Path of attention's last linear map (`o_proj`); None where the mixer is not attention.
+        Path of the mixer's last linear map (`o_proj`); None where there is no mixer.
     order
         The order of the two additions.
     post_norm
@@ -230,7 +230,8 @@ class ModelSites:
     def devices(self, model: nn.Module) -> list[torch.device]:
         """Where each block computes: there all of its sites are reduced."""
         found = [compute_device(model.get_submodule(_last_module(layer))) for layer in self.layers]
-        return [device for device in found if device is not None]
+        assert None not in found
+        return found  # type: ignore[return-value]
 
 
 def _last_module(layer: LayerSites) -> str:

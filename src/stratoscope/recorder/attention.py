@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stratoscope.errors import CaptureError, ModelError
+from stratoscope.model.devices import input_device
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.recorder.attention_check import AttentionChecks
 from stratoscope.recorder.attention_given import WITHOUT, GivenScores, GivenWeights
@@ -84,7 +85,7 @@ class AttentionObserver:
         self._inside = False
         self._queries = 0
         self._checks = AttentionChecks()
-        self._scratch = Scratch(next(model.parameters()).device)
+        self._scratch = Scratch(input_device(model))
         self._open = ExitStack()
 
     def __enter__(self) -> AttentionObserver:
@@ -170,6 +171,14 @@ class AttentionObserver:
 
         return {name: [of(layer, name) for layer in range(self._n_layers)] for name in names}
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+        self._reset(None)
+        self._checks.forget()
+        self._scratch.clear()
+        if self._own is not None:
+            self._own.forget()
+
     @property
     def checked(self) -> Mapping[str, Any]:
         """What was compared so far, with the largest errors and the share of their limits that they reached.
@@ -178,15 +187,6 @@ class AttentionObserver:
         forwards 1, 2, 4, 8, …: see `recorder.attention_check`.
         """
         return {"source": self.source, "layers_without": list(self.without), **self._checks.summary()}
-
-    @property
-    def limits(self) -> list[str]:
-        """Sentences that name what is missing."""
-        if not self.without:
-            return []
-        kinds = sorted({type(self._parents[str(n)]).__name__ for n in self.without if str(n) in self._parents})
-        layers = ", ".join(f"L{number}" for number in self.without)
-        return [f"{layers} compute no attention{f' ({chr(44).join(kinds)})' * bool(kinds)}: attn_* is missing there"]
 
     # --- what is seen -----------------------------------------------------------------------------------------------
 

@@ -59,6 +59,10 @@ class OwnAttention(TorchFunctionMode):
                 self._product(expected, answer, args[0], args[1] if len(args) > 1 else next(iter(kwargs.values())))
         return answer
 
+    def forget(self) -> None:
+        """Let go of scores that no product has followed."""
+        self._scores = None
+
     @staticmethod
     def _fits(scores: Tensor, expected: tuple[int, int]) -> bool:
         """Whether a tensor is [B, H, Q, K] or [B·H, Q, K]."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, InputError
+from stratoscope.model.devices import input_embedding
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
 from stratoscope.recorder.batches import Batch
@@ -30,6 +31,8 @@ def _undefined(name: str, values: np.ndarray) -> np.ndarray:
 def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: Sequence[str]) -> None:
     """Raise InputError where the tokenizer gives a token that the model's embedding does not have."""
     known = vocabulary(model)
+    if known is None:
+        return
     for prompt, name in zip(prompts, ids, strict=True):
         unknown = np.flatnonzero(prompt.ids >= known)
         if len(unknown):
@@ -41,9 +44,10 @@ def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: S
             )
 
 
-def vocabulary(model: Any) -> int:
-    """How many tokens a model's embedding has."""
-    return int(model.get_input_embeddings().weight.shape[0])
+def vocabulary(model: Any) -> int | None:
+    """How many tokens a model's embedding has; None where it has none that is known."""
+    weight = getattr(input_embedding(model), "weight", None)
+    return int(weight.shape[0]) if isinstance(weight, Tensor) else None
 
 
 _REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it"
@@ -63,7 +67,7 @@ class TokenWatch:
     def __init__(self, model: nn.Module) -> None:
         self._seen: list[Tensor] = []
         self.limit, self.calls = "", 1
-        embedding = _input_embedding(model)
+        embedding = input_embedding(model)
         if embedding is None:
             self._without("the model has no input embedding")
         modules = {} if embedding is None else {"embedding": embedding}
@@ -92,14 +96,6 @@ class TokenWatch:
 
     def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._seen += [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)][:1]
-
-
-def _input_embedding(model: nn.Module) -> nn.Module | None:
-    try:
-        found = model.get_input_embeddings()  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):
-        return None
-    return found if isinstance(found, nn.Module) else None
 
 
 def check_tokens(watch: TokenWatch, batch: Batch, prompts: Sequence[TokenisedPrompt]) -> None:

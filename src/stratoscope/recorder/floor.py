@@ -21,6 +21,7 @@ from torch import nn
 
 from stratoscope import defaults, names
 from stratoscope.errors import StratoscopeError
+from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.batches import make_batch
 from stratoscope.recorder.observe import Observer
@@ -81,7 +82,7 @@ def measure_floor(
         As in the recording.
     """
     prompts = _cut(prompts)
-    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    device, dtype = input_device(model), next(model.parameters()).dtype
     other_side, other_dtype = ("left" if padding_side == "right" else "right"), _other(dtype)
 
     def run(who: Observer, side: str, together: Sequence[Sequence[TokenisedPrompt]]) -> Arrays:

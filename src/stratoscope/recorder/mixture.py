@@ -27,21 +27,22 @@ class MixtureWeights:
         The routed experts.
     columns, bias
         ‖W_e[:, i]‖₂, [expert, width] float32, and the biases [expert, residual] or None.
-    shared, shared_columns
-        W of the shared expert, [residual, width], and its columns' norms; None where there is none.
+    shared_columns, shared_bias
+        The same of the shared expert, [width] and [residual]; None where there is none.
     """
 
     def __init__(self, model: nn.Module, sites: ModelSites, layer: int) -> None:
         experts = sites.layers[layer].experts
         assert experts is not None
         self.experts: Experts = experts
-        self._weight, self.bias = experts.weight(model)
-        self.columns = torch.stack([torch.linalg.vector_norm(w, dim=0, dtype=torch.float32) for w in self._weight])
-        self.shared: Tensor | None = None
-        self.shared_columns = self.columns.new_zeros(0)
+        self._model, self._sites, self._layer = model, sites, layer
+        weight, self.bias = experts.weight(model)
+        self.columns = torch.stack([torch.linalg.vector_norm(one, dim=0, dtype=torch.float32) for one in weight])
+        self.shared_columns: Tensor | None = None
+        self.shared_bias: Tensor | None = None
         if sites.layers[layer].neurons is not None:
-            self.shared, _ = sites.mlp_weight(model, layer)
-            self.shared_columns = torch.linalg.vector_norm(self.shared, dim=0, dtype=torch.float32)
+            shared, self.shared_bias = sites.mlp_weight(model, layer)
+            self.shared_columns = torch.linalg.vector_norm(shared, dim=0, dtype=torch.float32)
 
     @property
     def routed_width(self) -> int:
@@ -50,9 +51,11 @@ class MixtureWeights:
 
     def write_of(self, expert: Tensor, neuron: Tensor) -> Tensor:
         """W's column of each (expert, neuron), expert −1 being the shared one: [.., residual] float32."""
-        written = self._weight[expert.clamp(min=0), :, neuron.where(expert >= 0, 0)].float()
-        if self.shared is not None:
-            written[expert < 0] = self.shared.T[neuron[expert < 0]].float()
+        weight, _ = self.experts.weight(self._model)  # fetched each time: it may wait on disk
+        written = weight[expert.clamp(min=0), :, neuron.where(expert >= 0, 0)].float()
+        if self.shared_columns is not None:
+            shared, _ = self._sites.mlp_weight(self._model, self._layer)
+            written[expert < 0] = shared.T[neuron[expert < 0]].float()
         return written
 
 
@@ -97,7 +100,7 @@ class Mixture:
     def column_norms(self, rows: slice) -> Tensor:
         """‖W_:,i‖₂ of the neurons, as wide as `neurons`."""
         routed = self.weights.columns[self.experts[rows]].flatten(1)
-        if self.shared is None:
+        if self.weights.shared_columns is None:
             return routed
         return torch.cat((routed, self.weights.shared_columns.expand(len(routed), -1)), 1)
 
@@ -110,8 +113,10 @@ class Mixture:
         return expert, torch.where(is_routed, places % width, places - self.weights.routed_width)
 
     def unbiased(self, rows: slice) -> Tensor:
-        """W a without the experts' biases, which are nobody's activity, float32."""
+        """W a without biases, which are nobody's activity, float32."""
         output = self.output[rows].float()
+        if self.weights.shared_bias is not None:
+            output = output - self.gate[rows] * self.weights.shared_bias.float()
         if self.weights.bias is None:
             return output
         return output - (self.router[rows, :, None] * self.weights.bias[self.experts[rows]].float()).sum(1)

@@ -190,8 +190,8 @@ class Observer:
     def forget(self) -> None:
         """Let go of what a forward that failed has left: sites counted, and room made for its batch."""
         self._hooks.counts.clear()
-        self._experts.counts.clear()
-        self._mixtures.forget()
+        for part in (self._experts, self._mixtures, *self._reducers, *([self._attention] if self._attention else [])):
+            part.forget()
         self._scratch.clear()
 
     def _receive(self, site: Site, tensor: Tensor) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stratoscope.model.devices import weights_at_hand
 from stratoscope.recorder.plain import Values
 
 
@@ -125,7 +126,8 @@ class PlainMixture:
 def _neurons(module: Any, x: Tensor, experts: Tensor) -> Tensor:
     """a of the chosen experts, [token, choice, width], from the stacked weights and the module's own gate."""
     stacked, bias_name = ("gate_up_proj", "gate_up_proj_bias") if module.has_gate else ("up_proj", "up_proj_bias")
-    weight, bias = getattr(module, stacked).detach().cpu(), getattr(module, bias_name, None)
+    with weights_at_hand(module):
+        weight, bias = getattr(module, stacked).detach().cpu(), getattr(module, bias_name, None)
     activate = module._apply_gate if module.has_gate else module.act_fn
     found: Tensor | None = None
     for expert in torch.unique(experts).tolist():

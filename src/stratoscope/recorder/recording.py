@@ -329,7 +329,8 @@ class Recording:
     @property
     def _pad_id(self) -> int:
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
-        return next(token for token in known if token is not None and token < vocabulary(self._model))
+        most = vocabulary(self._model)
+        return next(token for token in known if token is not None and (most is None or token < most))
 
     def _encoded(self, index: int) -> TokenisedPrompt:
         return encode(self._prompts[index], self._tokenizer, chat=self._chat)

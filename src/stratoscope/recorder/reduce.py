@@ -35,6 +35,9 @@ class Reducer(Protocol):
     def receive_mixture(self, layer: int, mixture: Mixture) -> None:
         """Reduce the mixture of experts of one block."""
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+
     def result(self) -> Mapping[str, Tensor]:
         """The quantities of the batch; valid until the next `begin`."""
 

@@ -74,6 +74,10 @@ class NormReducer:
             for part in pieces(mixture.routed.flatten(1)):
                 norms_into(self._out["neuron_norm"][layer, part], mixture.neurons(part))
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+        self._out, self._base = {}, None
+
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer or depth, rows]; the residual's norms always, to show what is finite."""
         out = self._scratch.together(self._out)

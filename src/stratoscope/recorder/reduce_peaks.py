@@ -78,6 +78,10 @@ class PeakReducer:
             dots_into(out["peak_dot"][part], written, output, self._scratch)
             norms_into(out["output_norm"][part], output)
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+        self._out = {}
+
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, rows] and [layer, rows, k]."""
         out = self._scratch.together(self._out)

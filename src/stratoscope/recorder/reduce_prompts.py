@@ -67,6 +67,10 @@ class PromptReducer:
             torch.amax(a, 0, out=most[prompt])
             torch.amin(a, 0, out=least[prompt])
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+        self._out, self._user_rows = {}, ()
+
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, prompt, neuron]."""
         return self._scratch.together(self._out)

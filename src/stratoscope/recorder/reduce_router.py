@@ -35,6 +35,10 @@ class RouterReducer:
         self._experts[layer, :, :choices] = mixture.experts
         self._weights[layer, :, :choices] = mixture.router
 
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+        self._experts, self._weights = torch.empty(0), torch.empty(0)
+
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, rows, choice]."""
         return {"router_expert": self._experts, "router_weight": self._weights}

@@ -104,7 +104,7 @@ class Replay:
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
         self._own = [torch.isin(self._valid, one) for one in own]
         self._kept: dict[str, Tensor] = {}
-        self._begin: Tensor | None = None  # what goes into the first block
+        self._norms: list[Tensor] = []  # of what goes into each block
         self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
 
     def run(self) -> Replayed:
@@ -117,10 +117,11 @@ class Replay:
         with _leaving_no_hooks(self._model), ModuleHooks(places, before=self._before, after=self._after):
             output = forward(self._model, self._batch, output_hidden_states=True, **self._options)
         states = [*map(self._rows, output.hidden_states or ())][: len(self._sites.layers)]
-        begin = self._begin is not None and len(states) == len(self._sites.layers) and states[0].equal(self._begin)
-        if begin:  # Mamba's begin after the first block
-            for depth, state in enumerate([*states, self._kept["block"]]):
-                self._found["resid_norm"][depth] = state.double().norm(dim=-1)
+        # Mamba's begin after the first block: then what went into each block has to do
+        listed = len(states) == len(self._sites.layers) and states[0].double().norm(dim=-1).equal(self._norms[0])
+        norms = [state.double().norm(dim=-1) for state in states] if listed else self._norms
+        last = self._kept["block"].double().norm(dim=-1)
+        self._found["resid_norm"] = dict(enumerate([*norms, last]))
         return self._found
 
     def _rows(self, tensor: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ class Replay:
 
     def _block(self, number: int, layer: LayerSites) -> None:
         kept = self._kept
-        self._begin = kept["x"] if self._begin is None else self._begin
+        self._norms.append(kept["x"].double().norm(dim=-1))
         found: plain.Values = {}
         for site, name in ((layer.attn_write, "attn"), (layer.mlp_write, "mlp")):
             if site is not None and site.scale != 1:

@@ -21,6 +21,7 @@ from torch import nn
 
 from stratoscope.errors import CaptureError
 from stratoscope.model.block_search import ROUNDING
+from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import PROMPT, QUANTITIES, TOKEN
 from stratoscope.recorder.batches import Batch, Tokens, make_batch
@@ -188,7 +189,7 @@ def verify_sample(
     dtype = next(model.parameters()).dtype
     eager = Outcome(eager_standard(model, sites))
     plain = Outcome(plain_standard(dtype))
-    if not reproducible or sites.choices:
+    if not reproducible:
         plain = Outcome(Standard(plain.standard.what, eager.standard.tolerance, eager.standard.median))
     again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
     if again is not None:
@@ -233,7 +234,7 @@ def _replay_alone(
     outcome: Outcome,
 ) -> None:
     """Replay prompts one by one, and compare them all together: a median needs tokens."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     done: list[int] = []
     found: list[Replayed] = []
     for number, prompt in enumerate(prompts):

@@ -166,6 +166,7 @@ def _said_of_heads(heads: int, head: str | int) -> str:
 
 def _is_drawable(row: names.Quantity) -> bool:
     per_cell = row.dims[0] == names.TOKEN and row.dims[1] in _LAYERED and row.unit != "index"
+    per_cell = per_cell and names.CHOICE not in row.dims
     return per_cell or row.dims == (names.ROW,)
 
 
