@@ -90,6 +90,25 @@ def test_every_row_of_the_models_own_weights_is_counted() -> None:
     assert checked["source"] == "its attention function 'eager'"
 
 
+def test_only_what_was_settled_is_counted_and_sampling_starts_again() -> None:
+    checks = AttentionChecks()
+    mask = Mask.whole(torch.ones(1, 3, dtype=torch.bool), None, causal=False)
+
+    def forward() -> bool:
+        checks.begin(mask.queries)
+        checks.row_sums(0, torch.ones(1, 1, 3), mask, torch.float32, False)
+        return checks.sampled
+
+    assert [forward(), forward(), forward()] == [True, True, False]
+    assert (checks.summary()["row_sums"]["rows"], checks.summary()["outputs"]["forwards"]) == (0, 0)
+    checks.forget()  # the batch failed
+    assert [forward(), forward(), forward()] == [True, True, False]
+    checks.settle()
+    assert (checks.summary()["row_sums"]["rows"], checks.summary()["outputs"]["forwards"]) == (9, 2)
+    checks.restart()
+    assert forward()
+
+
 def test_recomputed_rows_are_not_said_to_be_checked_by_their_sums() -> None:
     assert record(make("Llama"), "Llama").checked["row_sums"]["rows"] == 0
 

@@ -234,6 +234,24 @@ def test_a_complete_trace_is_not_recorded_again(tmp_path: Path) -> None:
     assert first.attrs["finished"] == again.attrs["finished"]
 
 
+def test_a_complete_trace_is_not_said_to_be_verified(tmp_path: Path) -> None:
+    run(tmp_path / "t")
+    with pytest.raises(InputError, match="complete trace is not verified again"):
+        run(tmp_path / "t", resume=True, verify="full", model="not/loaded")
+
+
+def test_what_is_known_of_another_plan_is_said_before_the_model_is_loaded(tmp_path: Path) -> None:
+    run(tmp_path / "t", generate=2, seed=1)
+    run(tmp_path / "t", generate=2, seed=1, resume=True)
+    for words, options in (
+        ("plan.generate was 2 and is now 3", {"generate": 3, "seed": 1}),
+        ("plan.generate was 2 and is now not given", {}),
+        ("plan.seed was 1 and is now 0", {"generate": 2}),
+    ):
+        with pytest.raises(TraceError, match=words):
+            run(tmp_path / "t", resume=True, model="not/loaded", **options)
+
+
 def test_resuming_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         Stop(patch, 1, KeyboardInterrupt)

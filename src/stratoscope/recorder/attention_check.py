@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,38 +26,48 @@ class AttentionChecks:
     no more than that. Rows that are recomputed from queries and keys sum to 1 by construction: nothing is learned from
     their sums.
 
-    Outputs: in forwards 1, 2, 4, 8, … the recorded rows times the values must be what the model's attention function
-    returned, in a few rows of every layer, head and prompt. This proves mask, scaling, cap, bias and the pairing of
-    heads. In the same rows, a mask that shows later keys is wrong if not one of them is ever given anything.
+    Outputs: in forwards 1, 2, 4, 8, … since `restart` the recorded rows times the values must be what the model's
+    attention function returned, in a few rows of every layer, head and prompt. This proves mask, scaling, cap, bias and
+    the pairing of heads. In the same rows, a mask that shows later keys is wrong if not one of them is ever given
+    anything.
     Elementwise |error| ≤ (4u + K·2⁻²⁴ + δ)·Σ_k A|v|, δ the error that the rounding of scores can make in A.
     """
 
     def __init__(self) -> None:
-        self._forwards = 0
+        self._forwards = 0  # settled
+        self._begun = 0  # not settled yet
         self._real = 0
         self._sums: dict[int, Tensor] = {}
         self._outputs: dict[int, Tensor] = {}
         self._ahead: defaultdict[int, list[bool]] = defaultdict(list)
-        self._counts = {"rows": 0, "forwards": 0, "values": 0}
+        self._counts: Counter[str] = Counter()  # settled
+        self._found: Counter[str] = Counter()  # not settled yet
         self._largest = {"row_sum": 0.0, "output": 0.0}
         self._shares = {"row_sum": 0.0, "output": 0.0}
 
+    def restart(self) -> None:
+        """Count the forwards of the sample from here: a recording begins."""
+        self._forwards = 0
+
     def forget(self) -> None:
         """Drop what was found and not settled: the batch did not come to its end."""
+        self._begun = 0
+        self._found.clear()
         self._sums.clear()
         self._outputs.clear()
         self._ahead.clear()
 
     def begin(self, queries: Tensor) -> None:
         """Another forward comes, with these queries [B, Q], real where True."""
-        self._forwards += 1
+        self._begun += 1
         self._real = int(queries.sum())
-        self._counts["forwards"] += self.sampled
+        self._found["forwards"] += self.sampled
 
     @property
     def sampled(self) -> bool:
         """Whether the outputs of the present forward are compared."""
-        return self._forwards & (self._forwards - 1) == 0
+        number = self._forwards + self._begun
+        return number & (number - 1) == 0
 
     def row_sums(self, layer: int, sums: Tensor, mask: Mask, dtype: torch.dtype, learned_sink: bool) -> None:
         """Sums [B, H, Q] of rows over the keys that the mask shows."""
@@ -65,7 +75,7 @@ class AttentionChecks:
         error = sums - 1
         error = (error.clamp(min=0) if learned_sink else error.abs()).where(mask.queries[:, None], 0)
         self._keep(self._sums, layer, error, error / limit)
-        self._counts["rows"] += self._real * sums.shape[1]
+        self._found["rows"] += self._real * sums.shape[1]
 
     def output(
         self, layer: int, rows: AttentionRows, mask: Mask, value: Tensor, output: Tensor, scratch: Scratch
@@ -87,7 +97,7 @@ class AttentionChecks:
             bound = (rounding + relative) * size + torch.finfo(torch.float32).tiny
             real = mask.queries[:, None, query : query + 1, None]
             self._keep(self._outputs, layer, error.where(real, 0), (error / bound).where(real, 0))
-            self._counts["values"] += int(real.sum()) * rows.heads * width
+            self._found["values"] += int(real.sum()) * rows.heads * width
 
     def settle(self) -> None:
         """Raise what was found since the last time; CaptureError with layer and prompt."""
@@ -115,6 +125,9 @@ class AttentionChecks:
                         )
                     self._largest[name] = max(self._largest[name], error)
                     shares[name] = max(shares[name], ratio)
+        self._counts += self._found
+        self._forwards += self._begun
+        self.forget()
 
     def summary(self) -> Mapping[str, Any]:
         """What was compared, the largest error, and how much of its limit it reached."""

@@ -21,7 +21,7 @@ from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import answers_of
 from stratoscope.trace import place
 from stratoscope.trace.reader import open_trace
-from stratoscope.trace.resume import refuse_other_plan
+from stratoscope.trace.resume import refuse_complete, refuse_other_plan
 
 
 def capture(
@@ -86,7 +86,8 @@ def capture(
         `defaults.OPENERS` where something is.
     verify
         "sample": replay two short prompts with eager attention and other code before anything is recorded. "full":
-        replay every prompt of the finished trace too, as it is read back from disk.
+        replay every prompt of the finished trace too, as it is read back from disk; a trace that is already complete
+        cannot be verified so.
     floor
         Measure on a few prompts how much each quantity changes under another batch size, padding side and dtype, and
         store it as `floor_<quantity>` of each layer.
@@ -121,8 +122,11 @@ def capture(
     say("reading the prompts", 0, None)
     found = _prompts(prompts)
     if resume:  # what is known before the model is loaded, which may take long
-        known = {"record": groups, "top_k": top_k, "batch_size": batch_size, "chat": chat}
+        known: dict[str, Any] = {"record": groups, "top_k": top_k, "batch_size": batch_size, "chat": chat}
+        known |= {"generate": generate or None, "seed": seed if generate else None}
         refuse_other_plan(target, {**known, "prompts_sha256": prompts_sha256(found)})
+        if verify == "full":
+            refuse_complete(target)
     if isinstance(model, nn.Module):
         loaded = _given(model, tokenizer, dtype=dtype, device=device, device_map=device_map, revision=revision)
     else:

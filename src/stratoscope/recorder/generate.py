@@ -136,8 +136,7 @@ class Generator:
             else np.concatenate([values, *(step[name] for step in found[1:])])[order]
             for name, values in found[0].items()
         }
-        masks = torch.cat([step.mask for step in steps], dim=1)
-        return whole, arrays | observer.take_attention(masks.bool()), logits[0]
+        return whole, arrays | observer.take_attention(_real(steps)), logits[0]
 
     def prove(self, observer: Observer, batch: Batch, *, where: str) -> tuple[int, LogitProof]:
         """Prove on a probe batch that the logits of every forward are the same, observed or not.
@@ -151,6 +150,8 @@ class Generator:
         ------
         ModelError
             Observing changes the logits.
+        CaptureError
+            The recorded attention is not the model's.
         InputError
             A setting has a value that transformers refuses.
         """
@@ -163,13 +164,16 @@ class Generator:
                 raise _refused(error) from None
 
         def observed() -> Tensor:
+            steps: list[Batch] = []
+
+            def after(step: Batch, output: Any) -> None:
+                observer.take(step)
+                steps.append(step)
+
             with observer:
-                return self._logits(
-                    batch,
-                    few,
-                    lambda step: observer.begin(step, goes_on=step is not batch),
-                    lambda step, output: observer.take(step),
-                )
+                logits = self._logits(batch, few, lambda step: observer.begin(step, goes_on=step is not batch), after)
+                observer.take_attention(_real(steps))
+            return logits
 
         return few, prove_unchanged(unobserved, observed, where=where)
 
@@ -308,6 +312,11 @@ def _step(ids: Tensor, real: Tensor) -> Batch:
     """A decode step: one token of each prompt, those behind an answer's end as padding."""
     mask = real[:, None].long()
     return Batch(input_ids=ids, mask=mask, position_ids=None, valid=real.nonzero()[:, 0], user_rows=())
+
+
+def _real(steps: Sequence[Batch]) -> Tensor:
+    """Bool, shape (prompts, tokens of all forwards): which are no padding."""
+    return torch.cat([step.mask for step in steps], dim=1).bool()
 
 
 def _owner(step: Batch) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,11 +22,9 @@ from stratoscope.recorder.verify import Outcome, verify_sample
 
 Receipt = dict[str, Any]
 
-_CHECKS = (
-    "each site passed exactly once in every forward",
-    "token ids that the model embedded equal the tokenizer's in every forward",
-    "every norm, peak and prompt summary finite in every batch",
-)
+_SITES = "each site passed exactly once in every forward"
+_TOKENS = "token ids that the model embedded equal the tokenizer's in every recorded forward"
+_FINITE = "every norm, peak and prompt summary finite in every batch"
 _SAMPLES = 2  # replays before anything is recorded
 _ATTENTION_CHECK = "attention summaries finite wherever they are defined, in every batch"
 _ROW_SUMS = "attention weights that the model shows sum to 1 in every batch"
@@ -83,6 +81,7 @@ def prove(
     receipt = {
         **_conditions(model, probe),
         **_of_logits(proof),
+        "embedding_watched": not watch.limit,
         "changed_implementations": changed,
         "residual_replay": describe_replay(sites.layers),
         "additions": " | ".join(dict.fromkeys(layer.order for layer in sites.layers)),
@@ -123,7 +122,13 @@ def _conditions(model: nn.Module, probe: Probe) -> dict[str, Any]:
 
 
 def finished(
-    receipt: Receipt, *, batches: int, tokens: int, observer: Observer, verified: Outcome | None = None
+    receipt: Receipt,
+    *,
+    batches: int,
+    tokens: int,
+    observer: Observer,
+    verified: Outcome | None = None,
+    recorded: Iterable[str] = (),
 ) -> Receipt:
     """The receipt at the end of a recording, with what was checked on its batches and a line for figures.
 
@@ -134,25 +139,28 @@ def finished(
     observer
         What recorded them.
     verified
-        The replay of every prompt, if there was one.
+        The replay of the trace, if there was one.
+    recorded
+        Names of the quantities that the trace holds.
     """
-    checks = _checks(observer) if batches else []
+    checks = _checks(receipt, observer) if batches else []
     counts = {"batches": batches, "tokens": tokens, "sites_per_forward": observer.sites_per_forward}
     done = {**receipt, **counts, "checks": checks}
     if verified is not None:
-        every = {"replay": f"every prompt of the trace on disk: {verified.standard.what}"}
-        done["replays"] = [*receipt["replays"], verified.to_json() | every]
-        done["limits"] = list(dict.fromkeys([*receipt["limits"], *verified.limits(verified.largest)]))
+        on_disk = {"replay": f"the trace on disk: {verified.standard.what}"}
+        done["replays"] = [*receipt["replays"], verified.to_json() | on_disk]
+        done["limits"] = list(dict.fromkeys([*receipt["limits"], *verified.limits(recorded)]))
     return {**done, "receipt_line": _line(done)}
 
 
-def _checks(observer: Observer) -> list[str]:
+def _checks(receipt: Receipt, observer: Observer) -> list[str]:
     """What was checked of every batch, in sentences."""
+    checks = [_SITES, *([_TOKENS] if receipt["embedding_watched"] else []), _FINITE]
     if not observer.records_attention:
-        return list(_CHECKS)
+        return checks
     compared = observer.attention_checked
     rows, outputs = (compared.get(kind, {}).get(count) for kind, count in (("row_sums", "rows"), ("outputs", "values")))
-    return [*_CHECKS, _ATTENTION_CHECK, *([_ROW_SUMS] if rows else []), *([_OUTPUTS] if outputs else [])]
+    return [*checks, _ATTENTION_CHECK, *([_ROW_SUMS] if rows else []), *([_OUTPUTS] if outputs else [])]
 
 
 def _line(receipt: Receipt) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from stratoscope.errors import TraceError
+from stratoscope.errors import InputError, TraceError
 from stratoscope.trace.attributes import differences, to_json
 from stratoscope.trace.document import Document, read_document
 from stratoscope.trace.place import is_trace
+from stratoscope.trace.schema import COMPLETE
 
 _SAME_ATTRIBUTES = ("source", "plan", "model", "tokenizer")
 _SAME_IN_ARRAYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
@@ -33,6 +34,16 @@ def refuse_other_plan(path: Path, known: Mapping[str, Any]) -> None:
     stored = {key: plan.get(key) for key in known} if isinstance(plan, Mapping) else {}
     if words := differences(stored, to_json(known), "plan"):
         _refuse(path, words)
+
+
+def refuse_complete(path: Path) -> None:
+    """Raise when there is a trace at `path` that is complete, so that nothing can be added to its receipt."""
+    if is_trace(path) and read_document(path).attrs["state"] == COMPLETE:
+        raise InputError(
+            "the trace is complete, and a complete trace is not verified again",
+            where=str(path),
+            fix="Leave --verify full out, or record anew with --overwrite",
+        )
 
 
 def refuse_other_layout(document: Document, wanted: Mapping[str, Mapping[str, Any]]) -> None:
