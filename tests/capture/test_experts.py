@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import ALL_FAMILIES, byte_tokenizer, tiny
+from tiny import _COMMON, ALL_FAMILIES, byte_tokenizer, tiny, tiny_model
 
-from stratoscope import capture, export_csv, peaks3d
+from stratoscope import capture, export_csv, heatmap, peaks3d
 from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.experts import BY_EXPERT, BY_TOKEN, EXPERT_BY_EXPERT
 from stratoscope.model.find import find_sites
@@ -77,6 +77,19 @@ def test_the_neurons_write_what_the_mixture_puts_out(record: Callable[..., Any])
         _, trace = record(family, (PEAKS,), top_k=every, overwrite=True)
         whole = trace.peak_explained.values[:, 0 if family == "Qwen2-MoE" else slice(None)]
         np.testing.assert_allclose(whole, 1, atol=1e-4, err_msg=family)
+
+
+def test_a_shared_experts_bias_is_nobodys_activity(tmp_path: Any) -> None:
+    shape = {"moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1, "moe_intermediate_size": 24}
+    model = tiny_model("Ernie4_5_MoeConfig", {**_COMMON, **shape, "use_bias": True, "moe_layer_start_index": 1})
+    trace = capture(model, TEXT, tmp_path / "t", tokenizer=byte_tokenizer(), record=(PEAKS,), top_k=72)
+    np.testing.assert_allclose(trace.peak_explained.values[:, 1:], 1, atol=1e-4)
+
+
+def test_the_routers_choice_is_not_drawn_as_a_map(record: Callable[..., Any]) -> None:
+    _, trace = record("Mixtral", (NORMS,))
+    with pytest.raises(InputError, match="router_weight"):
+        heatmap(trace, quantity="router_weight")
 
 
 def test_more_peaks_than_a_token_has_active_neurons_are_refused(record: Callable[..., Any]) -> None:

@@ -162,3 +162,13 @@ def test_the_sample_has_the_longest_and_the_first_prompt_and_is_always_the_same(
     assert len(set(sample(lengths))) == 4
     assert sample(lengths) == sample(lengths)
     assert sample([7]) == [0, 0, 0, 0]
+
+
+def test_a_resumed_recording_keeps_the_floor_it_began_with(tmp_path: Path) -> None:
+    began = run(tmp_path / "with")
+    again = run(tmp_path / "with", floor=False, resume=True)
+    assert floors(again).keys() == floors(began).keys() != set()
+    assert all(np.array_equal(values, floors(began)[name]) for name, values in floors(again).items())
+    run(tmp_path / "without", floor=False)
+    with pytest.raises(InputError, match="was begun without a noise floor"):
+        run(tmp_path / "without", floor=True, resume=True)

@@ -337,7 +337,7 @@ def test_other_tokens_than_those_it_wrote_are_an_error(tmp_path: Path, monkeypat
         return inputs
 
     monkeypatch.setattr(model, "prepare_inputs_for_generation", other)
-    with pytest.raises(CaptureError, match="the tokens that passed through the model are not those"):
+    with pytest.raises(CaptureError, match="the token ids that the model embedded are not those it was given"):
         run(tmp_path / "t", model=model)
 
 

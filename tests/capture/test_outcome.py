@@ -88,7 +88,7 @@ def test_default_openers_come_with_answers_and_only_with_them(tmp_path: Path) ->
 def test_openers_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:
     for openers, words in (
         (["No", ""], "opener '': has no token"),
-        (["No", "No"], "two openers are the same tokens"),
+        (["No", "No"], "the openers 'No' and 'No': are the same tokens"),
         ("No", "openers are one text, not several"),
     ):
         with pytest.raises(InputError, match=words):

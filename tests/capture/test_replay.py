@@ -48,7 +48,7 @@ def tamper(patch: pytest.MonkeyPatch, change: Callable[[dict[str, np.ndarray]], 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_every_quantity_of_every_architecture_is_replayed(tmp_path: Path, family: str, padding_side: str) -> None:
     record = WITHOUT_ATTENTION if family in OWN_ATTENTION else RECORD_GROUPS
-    record = record if ALL_FAMILIES[family].mlp else (names.NORMS,)
+    record = record if ALL_FAMILIES[family].mlp else (names.NORMS, names.RESIDUAL)
     trace = run(tmp_path / "t", model=tiny(family), record=record, tokenizer=byte_tokenizer(padding_side))
     receipt = trace.attrs["receipt"]
     plain, eager = receipt["replays"]

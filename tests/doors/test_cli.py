@@ -191,5 +191,6 @@ def test_lists_on_the_command_line_are_read_as_they_are_written() -> None:
     assert options.parse_tokens("24") == 24
     assert options.parse_tokens(options.tokens_text((20, 32))) == (20, 32)
     assert options.parse_openers("No|I can, but") == ("No", "I can, but")
+    assert options.parse_openers(r"<\|end\|>|No") == ("<|end|>", "No")
     assert (options.parse_openers(None), options.parse_openers("")) == (None, ())
     assert (options.parse_head("max"), options.parse_head("3")) == ("max", 3)

@@ -21,7 +21,7 @@ from stratoscope.view.layout import arrange
 from stratoscope.view.output import cannot_write, check_place
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.select import MOST_PANELS
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec import ViewSpec, provenance_of
 
 HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
 PEAKS = ("mlp_out_norm", "peak_neuron", "peak_value", "peak_write")
@@ -152,3 +152,9 @@ def test_a_page_of_data_without_a_source_does_not_call_them_recorded(tmp_path: P
     del trace.attrs["source"]
     peaks3d(trace, tmp_path / "a.html")
     assert "SOURCE UNKNOWN" in (tmp_path / "a.html").read_text()
+
+
+def test_a_strangers_receipt_cannot_fill_the_footer_or_steer_its_reader() -> None:
+    line = provenance_of(make_trace().assign_attrs(receipt={"receipt_line": "\x1b[31m\u202e" + "x" * 100_000})).receipt
+    assert len(line) < 500
+    assert line.isprintable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +96,7 @@ Openers = Annotated[
     typer.Option(
         "--openers",
         metavar="TEXT|TEXT",
-        help="Record how likely the answer is to begin with each of these; without it, with --generate: "
+        help=r"Record how likely the answer is to begin with each of these (\| is a bar); without it, with --generate: "
         f"{'|'.join(OPENERS)}.",
     ),
 ]
@@ -181,8 +182,10 @@ def parse_groups(text: str) -> tuple[str, ...]:
 
 
 def parse_openers(text: str | None) -> tuple[str, ...] | None:
-    """`Sorry|I cannot` as a tuple; nothing given is None, an empty text is none at all."""
-    return None if text is None else tuple(text.split("|")) if text else ()
+    r"""`Sorry|I cannot` as a tuple, `\|` a bar that is meant; nothing given is None, an empty text is none at all."""
+    if not text:
+        return None if text is None else ()
+    return tuple(part.replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", text))
 
 
 def parse_head(text: str) -> str | int:

@@ -42,8 +42,12 @@ def tokenised_openers(texts: Sequence[str], tokenizer: Any) -> list[Opener]:
         if not ids:
             raise InputError("has no token", where=f"opener {text!r}", fix="Write at least a letter")
         openers.append(Opener(text, tuple(ids)))
-    if len({opener.token_ids for opener in openers}) < len(openers):
-        raise InputError("two openers are the same tokens", where="openers", fix="Give each once")
+    texts_of: dict[tuple[int, ...], list[str]] = {}
+    for opener in openers:
+        texts_of.setdefault(opener.token_ids, []).append(repr(opener.text))
+    for same in texts_of.values():
+        if len(same) > 1:
+            raise InputError("are the same tokens", where=f"the openers {' and '.join(same)}", fix="Give one of them")
     return openers
 
 

@@ -127,8 +127,8 @@ class Recording:
         floor: bool = False,
     ) -> None:
         """Record what is not yet committed; Ctrl-C keeps every window that is done."""
-        if floor:
-            self._measure_floor(out, resume=resume)
+        if floor or resume:
+            self._take_floor(out, resume=resume, wanted=floor)
         writer = TraceWriter(
             out,
             attrs=self._attributes(),
@@ -172,7 +172,7 @@ class Recording:
             raise CaptureError(
                 f"has {lengths[long[0]]} tokens{more}, the model's context holds {context}{others}",
                 where=f"prompt {self._prompts[long[0]].id}",
-                fix="Shorten it, split it, or leave it out" + (", or ask for a shorter answer" if follow else ""),
+                fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out",
             )
         return lengths
 
@@ -201,10 +201,16 @@ class Recording:
         ids = [self._prompts[index].id for index in chosen]
         return receipts.Probe(ids, prompts, self._batch(prompts), self._plan.padding_side)
 
-    def _measure_floor(self, out: Path, *, resume: bool) -> None:
-        """Measure the noise floor, or take it from the trace that is gone on with: a trace has one."""
+    def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
+        """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
         earlier = open_trace(out) if resume and is_trace(out) else None
         facts = earlier.attrs["receipt"].get("noise_floor") if earlier is not None else None
+        if earlier is not None and not facts:
+            if wanted:
+                raise InputError(
+                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew"
+                )
+            return
         if earlier is not None and facts:
             self._floors = {
                 str(name): value.values
@@ -212,6 +218,8 @@ class Recording:
                 if names.QUANTITIES[str(name)].group == names.FLOOR
             }
             limits = facts["limits"]
+        elif not wanted:
+            return
         else:
             self._progress("measuring the noise floor", 0, None)
             chosen = sample(self._lengths)
@@ -225,8 +233,8 @@ class Recording:
                 top_k=self._plan.top_k,
                 padding_side=self._plan.padding_side,
             )
-            wanted = map(names.floor_name, self._variables)
-            self._floors = {name: floor.arrays[name] for name in wanted if name in floor.arrays}
+            named = map(names.floor_name, self._variables)
+            self._floors = {name: floor.arrays[name] for name in named if name in floor.arrays}
             facts, limits = {**floor.facts, "limits": floor.limits}, floor.limits
         self._receipt = {**self._receipt, "noise_floor": facts, "limits": [*self._receipt["limits"], *limits]}
 

@@ -188,7 +188,9 @@ def _chat_parts(messages: Iterable[dict[str, str]], tokenizer: Any, prompt_id: s
         rendered = render(messages)
     except Exception as error:  # a template may raise anything, from jinja2 or from itself
         raise InputError(
-            f"the chat template refuses these messages: {error}", where=f"prompt {prompt_id}", fix="Change the roles"
+            f"the chat template refuses these messages: {error}",
+            where=f"prompt {prompt_id}",
+            fix="Change the roles, or mend the template",
         ) from None
     parts = _located(rendered, messages, render)
     if parts is None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SPEC_VERSION = "1.0"
 _MAGIC = b"stratoscope-view\n"
+_LONGEST_LINE = 400  # characters of a receipt in a footer
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
         uuid=str(attrs.get("uuid", "")),
         source=str(attrs.get("source", "")),
         model="" if attrs.get("source") == names.SIMULATED else public_name(str(model.get("name", ""))),
-        receipt=str(receipt.get("receipt_line", "")),
+        receipt=_one_line(receipt.get("receipt_line", "")),
     )
 
 
@@ -174,3 +175,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be part of a ViewSpec")
+
+
+def _one_line(text: object) -> str:
+    """A stranger's line for a footer: nothing that is not printed, and no longer than a footer can hold."""
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
