@@ -89,6 +89,7 @@ class AttentionObserver:
         self._open = ExitStack()
 
     def __enter__(self) -> AttentionObserver:
+        self._checks.restart()
         with ExitStack() as stack:
             stack.enter_context(self._interface)
             stack.enter_context(ModuleHooks(self._projections, before=self._projected, after=None))

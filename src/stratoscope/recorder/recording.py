@@ -280,6 +280,7 @@ class Recording:
             tokens=writer.committed_tokens,
             observer=self._observer,
             verified=verified,
+            recorded=self._variables,
         )
         writer.finish(receipt=receipt)
 
