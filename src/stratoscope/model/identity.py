@@ -47,7 +47,7 @@ def model_identity(model: Any, files: ModelFiles, digest: str, quantisation: str
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": devices[0].type if len(devices) == 1 else " + ".join(map(str, devices)),
         "quantisation": quantisation,
-        "attention_implementation": model.config._attn_implementation,
+        "attention_implementation": attention_implementation(model),
     }
 
 
@@ -62,3 +62,8 @@ def tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
         "bos_token": tokenizer.bos_token,
         "eos_token": tokenizer.eos_token,
     }
+
+
+def attention_implementation(model: Any) -> str:
+    """Name of the attention implementation that the text model runs with; a model that also sees may have two."""
+    return str(model.config.get_text_config()._attn_implementation)

@@ -16,6 +16,7 @@ from torch.nn import functional
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model.devices import input_device
 from stratoscope.model.hooks import ModuleHooks
+from stratoscope.model.identity import attention_implementation
 from stratoscope.recorder.attention_check import AttentionChecks
 from stratoscope.recorder.attention_given import WITHOUT, GivenScores, GivenWeights
 from stratoscope.recorder.attention_interface import OBSERVABLE, InterfaceAttention
@@ -72,7 +73,7 @@ class AttentionObserver:
         self._own = OwnAttention(self._expected, self._keep) if self._in_own_code() else None
         if not self._interface and self._own is None:
             self._refuse("this architecture computes attention in its own code, and its output projections are unknown")
-        implementation = model.config.get_text_config()._attn_implementation  # type: ignore[operator, union-attr]
+        implementation = attention_implementation(model)
         if implementation not in OBSERVABLE:
             self._refuse(f"attention under {implementation!r} cannot be recorded", _LOAD_OTHERWISE)
         self.source = "its own code" if self._own is not None else f"its attention function {implementation!r}"

@@ -96,15 +96,15 @@ class Halves:
 
 
 @contextmanager
-def must_fit(what: str) -> Iterator[None]:
-    """Say in words what does not fit into memory."""
+def must_fit(what: str, fix: str = "Use --dtype bfloat16, a larger device or --device cpu") -> Iterator[None]:
+    """OutOfMemory that says in words what does not fit."""
     try:
         yield
         return
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-    raise OutOfMemory(f"{what} does not fit into memory", fix="Use --dtype bfloat16, a larger device or --device cpu")
+    raise OutOfMemory(f"{what} does not fit into memory", fix=fix)
 
 
 def _tried(work: Callable[[Sequence[int]], Result], part: Sequence[int]) -> Result | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
 from inspect import signature
 from types import TracebackType
 from typing import Any
@@ -13,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import ModelError, OutOfMemory, is_out_of_memory
+from stratoscope.errors import ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
 from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.memory import must_fit
 from stratoscope.recorder.mixture import Mixture, MixtureAssembler
 from stratoscope.recorder.reduce import Reducer, Scratch
 from stratoscope.recorder.reduce_norms import NormReducer
@@ -169,7 +171,7 @@ class Observer:
         finally:
             self.__enter__()
 
-    @property
+    @cached_property
     def undefined(self) -> dict[str, list[int]]:
         """Name to the layers where a quantity may be NaN by its definition: the block lacks it, or it is of experts."""
         found = {}
@@ -215,20 +217,10 @@ def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
         return model(**batch.inputs(), use_cache=False, **options)
 
 
-@contextmanager
-def memory_guard(batch: Batch) -> Iterator[None]:
+def memory_guard(batch: Batch) -> AbstractContextManager[None]:
     """OutOfMemory when what runs inside does not fit into memory."""
-    try:
-        yield
-        return
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
     prompts, length = batch.input_ids.shape
-    raise OutOfMemory(
-        f"a batch of {prompts} prompts of up to {length} tokens does not fit into memory",
-        fix="Use a smaller --batch-size",
-    )
+    return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size")
 
 
 def last_logits_only(model: nn.Module) -> dict[str, int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.model.find import describe_replay
+from stratoscope.model.identity import attention_implementation
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import ATTENTION, QUANTITIES
@@ -79,7 +80,7 @@ def prove(
     )
     shown_by_eager = [name for name in arrays if QUANTITIES[name].group == ATTENTION]
     receipt = {
-        **_conditions(model, probe),
+        **_conditions(model, sites, probe),
         **_of_logits(proof),
         "embedding_watched": not watch.limit,
         "changed_implementations": changed,
@@ -104,17 +105,16 @@ def of_generation(receipt: Receipt, tokens: int, proof: LogitProof) -> Receipt:
     return {**receipt, "generation": {"tokens": tokens, **_of_logits(proof)}, "limits": [*receipt["limits"], *limits]}
 
 
-def _conditions(model: nn.Module, probe: Probe) -> dict[str, Any]:
+def _conditions(model: nn.Module, sites: ModelSites, probe: Probe) -> dict[str, Any]:
     """Under which everything was proved: bit-identity holds for these and no others."""
     ids = probe.batch.input_ids
     config = model.config.get_text_config()  # type: ignore[operator, union-attr]
-    has_experts = any("expert" in type(module).__name__.lower() for module in model.modules())
     return {
         "probe_prompts": probe.ids,
         "probe_tokens": len(probe.batch.valid),
         "batch": f"{ids.shape[0]} × {ids.shape[1]}, padded on the {probe.padding_side}",
-        "attention_implementation": config._attn_implementation,
-        "experts_implementation": getattr(config, "_experts_implementation", None) if has_experts else "no experts",
+        "attention_implementation": attention_implementation(model),
+        "experts_implementation": getattr(config, "_experts_implementation", None) if sites.choices else "no experts",
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "device": str(ids.device),
         "threads": torch.get_num_threads(),

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from stratoscope.model.experts import chosen
 from stratoscope.model.hooks import ModuleHooks
+from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import Experts, LayerSites, ModelSites
 from stratoscope.names import ATTENTION, QUANTITIES
 from stratoscope.recorder import plain
@@ -48,11 +49,6 @@ def eager_attention(model: nn.Module) -> Iterator[str]:
 
 
 _INTERNAL = "_attn_implementation_internal"
-
-
-def attention_implementation(model: nn.Module) -> str:
-    """Name of the attention implementation that the text model runs with."""
-    return str(model.config.get_text_config()._attn_implementation)  # type: ignore[operator, union-attr]
 
 
 @contextmanager
