@@ -1,10 +1,10 @@
 # `make demo` to see it, `make test` to trust it. Both make .venv first, once: the name of the stamp holds the hash of
-# what it was made from, so a changed constraints.txt or pyproject.toml brings .venv up to date.
+# what it was made from, so changed constraints, settings or kernels bring .venv up to date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-HASH := $(shell cat constraints.txt pyproject.toml | sha256sum | cut -c 1-16)
+HASH := $(shell cat constraints.txt pyproject.toml hatch_build.py src/stratoscope/kernels/*.[ch] | sha256sum | cut -c 1-16)
 USE := $(VENV)/.use-$(HASH)
 DEV := $(VENV)/.dev-$(HASH)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt

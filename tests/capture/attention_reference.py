@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tiny import CONTEXT, VOCAB, tiny, tiny_model
 
-from stratoscope.recorder.attention import AttentionObserver
+from stratoscope.recorder.attention.observer import AttentionObserver
 
 LENGTH = 23
 PADDINGS = {

@@ -17,10 +17,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from stratoscope.model.find import find_sites
 from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL
-from stratoscope.recorder.batches import Batch, make_batch
+from stratoscope.recorder.input.batches import Batch, make_batch
+from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.tokens import encode
 
 
 def spread(model: Any, places: list[torch.device]) -> Any:

@@ -26,7 +26,7 @@ from tiny import tiny
 from transformers import AutoModelForCausalLM
 
 from stratoscope.names import ATTENTION, quantities_of
-from stratoscope.recorder.attention import AttentionObserver
+from stratoscope.recorder.attention.observer import AttentionObserver
 
 KNOWN_MASK = [family for family in OUT if family not in ("GPT-OSS", "Falcon", "Falcon sequential", "Llama4")]
 

@@ -10,7 +10,7 @@ from attention_reference import make, make_batch, projections
 from transformers import StaticCache
 
 from stratoscope.errors import CaptureError
-from stratoscope.recorder.attention import AttentionObserver
+from stratoscope.recorder.attention.observer import AttentionObserver
 
 PROMPT, LENGTH = 14, 31
 FAMILIES = ("Llama", "Gemma2", "Mistral", "GPT2", "Qwen2", "GPT-OSS", "DeepSeek-V3", "Falcon", "Falcon sequential")

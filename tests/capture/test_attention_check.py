@@ -10,9 +10,9 @@ from attention_reference import OUT, make, make_batch, projections
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from stratoscope.errors import CaptureError
-from stratoscope.recorder.attention import AttentionObserver
-from stratoscope.recorder.attention_check import AttentionChecks
-from stratoscope.recorder.attention_rows import Mask, WeightRows
+from stratoscope.recorder.attention.check import AttentionChecks
+from stratoscope.recorder.attention.observer import AttentionObserver
+from stratoscope.recorder.attention.rows import Mask, WeightRows
 
 WRONG_OUTPUT = r"layer \d, prompt \d of the batch: attention weights that do not give the model's own attention output"
 

@@ -10,7 +10,7 @@ from attention_reference import MORE, compare, eager_attentions, expected, make_
 from tiny import tiny_model
 
 from stratoscope.errors import ModelError
-from stratoscope.recorder.attention import AttentionObserver
+from stratoscope.recorder.attention.observer import AttentionObserver
 
 COMMON = {
     key: value for key, value in MORE["DeepSeek-V3"][1].items() if key.split("_")[0] not in ("q", "kv", "qk", "v")

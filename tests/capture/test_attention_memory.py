@@ -12,7 +12,7 @@ LENGTH = 4096
 PROGRAM = f"""
 import sys, torch
 from tiny import tiny_model
-from stratoscope.recorder.attention import AttentionObserver
+from stratoscope.recorder.attention.observer import AttentionObserver
 
 def peak():
     return int(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1]) / 1024

@@ -22,7 +22,7 @@ from tiny import MORE_FAMILIES, tiny, tiny_model
 from torch import nn
 
 from stratoscope.errors import CaptureError, ModelError
-from stratoscope.recorder.attention import AttentionObserver
+from stratoscope.recorder.attention.observer import AttentionObserver
 
 FALCON_EAGER = {**MORE_FAMILIES["Falcon"].options, "attn_implementation": "eager"}
 OWN = ("Falcon", "Falcon sequential", "Falcon eager", "Falcon alibi eager", "BLOOM", "GPT-J", "MPT", "CodeGen")

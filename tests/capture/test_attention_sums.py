@@ -9,10 +9,10 @@ from attention_reference import compare, expected, real_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratoscope.recorder import attention_rows
-from stratoscope.recorder.attention_rows import Mask, ScoreRows, WeightRows
-from stratoscope.recorder.attention_sums import AttentionSums
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.attention import rows as attention_rows
+from stratoscope.recorder.attention.rows import Mask, ScoreRows, WeightRows
+from stratoscope.recorder.attention.sums import AttentionSums
+from stratoscope.recorder.reduce.scratch import Scratch
 
 
 def reduce(rows: ScoreRows | WeightRows, mask: Mask, scratch: Scratch | None = None) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from tiny import tiny
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from stratoscope.errors import ModelError
-from stratoscope.recorder.attention import AttentionObserver
+from stratoscope.recorder.attention.observer import AttentionObserver
 
 
 def test_the_models_attention_function_is_restored_even_after_an_error() -> None:

@@ -16,8 +16,8 @@ from tiny import byte_tokenizer, tiny
 from stratoscope import capture
 from stratoscope.errors import InputError
 from stratoscope.names import SPANS
+from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.tokens import TokenisedPrompt, bos_notes, encode
 
 GENERATION = "{% if add_generation_prompt %}"
 TEMPLATES = {

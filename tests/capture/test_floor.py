@@ -15,8 +15,8 @@ from tiny import FAMILIES, TEXTS, byte_tokenizer, tiny
 from stratoscope import capture, heatmap, names, open_trace
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RECORD_GROUPS, RESIDUAL, floor_name
-from stratoscope.recorder import floor
-from stratoscope.recorder.floor import sample
+from stratoscope.recorder.proof import floor
+from stratoscope.recorder.proof.floor import sample
 from stratoscope.trace.writer import write_dataset
 
 GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS)

@@ -18,11 +18,11 @@ from stratoscope.model.find import find_sites
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.prove import prove_unchanged
 from stratoscope.names import NORMS, PEAKS, PROMPTS, RECORD_GROUPS, RESIDUAL
-from stratoscope.recorder.batches import make_batch
+from stratoscope.recorder.input.batches import make_batch
+from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer, forward
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.tokens import encode
-from stratoscope.recorder.topk import largest
+from stratoscope.recorder.reduce.topk import largest
 
 FAMILIES = ["Llama", "Mistral", "Qwen2", "Gemma2", "GPT2", "GPTNeoX"]
 

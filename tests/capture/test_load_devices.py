@@ -18,7 +18,7 @@ from stratoscope.errors import InputError, ModelError
 from stratoscope.model.devices import read_device_map
 from stratoscope.model.load import load_model
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL
-from stratoscope.recorder import reduce_peaks
+from stratoscope.recorder.reduce import peaks as reduce_peaks
 
 PRETEND = Path(__file__).with_name("pretend_devices.py")
 GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS)

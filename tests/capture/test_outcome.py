@@ -15,7 +15,7 @@ from tiny import TEXTS, byte_tokenizer, tiny
 from stratoscope import defaults, open_trace
 from stratoscope.errors import InputError
 from stratoscope.model.given import given_model
-from stratoscope.recorder.outcome import _folded, _log_odds, refusal_pattern
+from stratoscope.recorder.answers.outcome import _folded, _log_odds, refusal_pattern
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers

@@ -76,7 +76,7 @@ def test_a_prompt_without_own_words_has_no_summary_rather_than_zero(record: Call
 def test_rows_longer_than_a_piece_are_reduced_whole(
     record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratoscope.recorder.reduce._CACHE_BYTES", 1)  # 16 rows a piece
+    monkeypatch.setattr("stratoscope.recorder.reduce.scratch._CACHE_BYTES", 1)  # 16 rows a piece
     model, trace = record("Gemma2", GROUPS, top_k=TOP_K, batch_size=3)
     assert_same(trace, model, "Gemma2", tolerance=1e-3)
 
@@ -84,7 +84,7 @@ def test_rows_longer_than_a_piece_are_reduced_whole(
 def test_weights_beyond_the_budget_are_transposed_each_time(
     record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratoscope.recorder.reduce_peaks.WEIGHT_CACHE_BYTES", 10_000)  # of 3 layers the first
+    monkeypatch.setattr("stratoscope.recorder.reduce.peaks.WEIGHT_CACHE_BYTES", 10_000)  # of 3 layers the first
     model, trace = record("GPTNeoX", GROUPS, top_k=TOP_K, batch_size=3)
     assert_same(trace, model, "GPTNeoX", tolerance=1e-3)
 

@@ -14,8 +14,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from stratoscope import capture
 from stratoscope.errors import CaptureError
 from stratoscope.names import ATTENTION, NORMS
-from stratoscope.recorder.receipt import finished
-from stratoscope.recorder.verify import Outcome, Standard
+from stratoscope.recorder.proof.receipt import finished
+from stratoscope.recorder.proof.verify import Outcome, Standard
 
 EMBEDDED = "token ids that the model embedded equal the tokenizer's in every recorded forward"
 BEGUN = {"embedding_watched": True, "limits": [], "logits_bit_identical": True, "residual_replay": "bit-equal"}

@@ -14,10 +14,10 @@ from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny
 from stratoscope import capture, names, open_trace
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.names import ATTENTION, QUANTITIES, RECORD_GROUPS
-from stratoscope.recorder.differences import relative_difference
 from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.proof.differences import relative_difference
+from stratoscope.recorder.proof.replay import attention_implementation, eager_attention
 from stratoscope.recorder.recording import Recording
-from stratoscope.recorder.replay import attention_implementation, eager_attention
 
 WITHOUT_ATTENTION = tuple(group for group in RECORD_GROUPS if group != ATTENTION)
 OWN_ATTENTION = {"Falcon", "Falcon sequential", "BLOOM", "GPT-J"}  # computed in their own code

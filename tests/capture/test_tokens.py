@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from stratoscope.errors import InputError, ModelError
 from stratoscope.names import SPANS
+from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.tokens import TokenisedPrompt, encode
 
 ODD = "Hi é漢字 👩‍👩‍👧\r\n\t  x\u200f שלום \x00<|im_start|>\u0301\n"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.tokens import TokenisedPrompt
 from stratoscope.trace.schema import Block
 
 

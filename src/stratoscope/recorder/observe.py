@@ -19,14 +19,14 @@ from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
-from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.memory import must_fit
-from stratoscope.recorder.mixture import Mixture, MixtureAssembler
-from stratoscope.recorder.reduce import Reducer, Scratch
-from stratoscope.recorder.reduce_norms import NormReducer
-from stratoscope.recorder.reduce_peaks import PeakReducer
-from stratoscope.recorder.reduce_prompts import PromptReducer
-from stratoscope.recorder.reduce_router import RouterReducer
+from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
+from stratoscope.recorder.reduce.norms import NormReducer
+from stratoscope.recorder.reduce.peaks import PeakReducer
+from stratoscope.recorder.reduce.prompt_summaries import PromptReducer
+from stratoscope.recorder.reduce.router import RouterReducer
+from stratoscope.recorder.reduce.scratch import Reducer, Scratch
 
 _OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
 
@@ -229,7 +229,7 @@ def last_logits_only(model: nn.Module) -> dict[str, int]:
 
 
 def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:
-    from stratoscope.recorder.attention import AttentionObserver
+    from stratoscope.recorder.attention.observer import AttentionObserver
 
     projections = [None if layer.attn_out is None else model.get_submodule(layer.attn_out) for layer in sites.layers]
     if any(weight.is_meta for projection in projections if projection for weight in projection.parameters()):

@@ -16,19 +16,19 @@ from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
 from stratoscope.progress import Progress
-from stratoscope.recorder import receipt as receipts
-from stratoscope.recorder.answering import Answering
-from stratoscope.recorder.batches import Batch, alike_in_length, make_batch, windows
+from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import to_block
-from stratoscope.recorder.checks import TokenWatch, check_finite, refuse_unknown_tokens, vocabulary
-from stratoscope.recorder.floor import measure_floor, sample
+from stratoscope.recorder.input.batches import Batch, alike_in_length, make_batch, windows
+from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, last_logits_only
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.proof import receipt as receipts
+from stratoscope.recorder.proof.checks import TokenWatch, check_finite, refuse_unknown_tokens, vocabulary
+from stratoscope.recorder.proof.floor import measure_floor, sample
+from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
-from stratoscope.recorder.tokens import TokenisedPrompt, bos_notes, encode
-from stratoscope.recorder.verify import verify_trace
 from stratoscope.trace.place import is_trace
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block

@@ -11,15 +11,15 @@ from torch import Tensor
 from stratoscope import names
 from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.load import LoadedModel
-from stratoscope.recorder import receipt as receipts
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.checks import TokenWatch, check_tokens
-from stratoscope.recorder.generate import Generator, can_generate
+from stratoscope.recorder.answers.generate import Generator, can_generate
+from stratoscope.recorder.answers.outcome import opener_log_odds, refusals, tokenised_openers
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
-from stratoscope.recorder.outcome import opener_log_odds, refusals, tokenised_openers
 from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.proof import receipt as receipts
+from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.settings import Answers
-from stratoscope.recorder.tokens import TokenisedPrompt
 
 MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from stratoscope.names import PROMPT, QUANTITIES, Quantity
-from stratoscope.recorder.replay import STRONGEST, Replayed
+from stratoscope.recorder.proof.replay import STRONGEST, Replayed
 
 
 def differences(recorded: Mapping[str, np.ndarray], again: Replayed) -> Iterator[tuple[str, np.ndarray, list[int]]]:

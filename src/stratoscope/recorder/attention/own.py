@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from stratoscope.recorder.attention_given import GivenScores, GivenWeights
+from stratoscope.recorder.attention.given import GivenScores, GivenWeights
 
 _SOFTMAX = {functional.softmax, torch.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm}

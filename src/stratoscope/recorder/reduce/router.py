@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.mixture import Mixture
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.mixture import Mixture
+from stratoscope.recorder.reduce.scratch import Scratch
 
 
 class RouterReducer:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.tokens import TokenisedPrompt, continued, special_ids
+from stratoscope.recorder.input.tokens import TokenisedPrompt, continued, special_ids
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 _DECORATION = " \t\r\n*_\"'“”„«»#>-–—"  # what may stand before the first word: blanks, quotes, markdown

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import CaptureError
-from stratoscope.recorder.attention_rows import AttentionRows, Mask, float32_unit
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.attention.rows import AttentionRows, Mask, float32_unit
+from stratoscope.recorder.reduce.scratch import Scratch
 
 _ROWS = 4  # of each layer in a forward of the sample, beside each prompt's last one
 _REPORT = "Record without the group attention, and report this architecture"

@@ -14,8 +14,8 @@ from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.devices import input_embedding
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.tokens import TokenisedPrompt
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.tokens import TokenisedPrompt
 
 # undefined, and so NaN, where they would divide by zero; their norms are checked
 _MAY_BE_UNDEFINED = ("ratio", "cos", "share", "explained")

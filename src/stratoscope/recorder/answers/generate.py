@@ -20,10 +20,10 @@ from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.names import PROMPT, QUANTITIES
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.checks import TokenWatch, check_embedded
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.tokens import TokenisedPrompt, continued
 from stratoscope.recorder.observe import Observer, memory_guard
-from stratoscope.recorder.tokens import TokenisedPrompt, continued
+from stratoscope.recorder.proof.checks import TokenWatch, check_embedded
 
 _PROOF_TOKENS = 3  # prefill, decode steps and the forward of the last token
 # what is not asked for does nothing: neither transformers' defaults nor the model's own settings change the answer

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stratoscope.errors import CaptureError
 from stratoscope.model.sites import Site
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.mixture import Mixture
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.mixture import Mixture
 
 _CACHE_BYTES = 2**21  # what a CPU core keeps close: longer tensors are reduced in pieces of this size
 

@@ -23,9 +23,9 @@ from stratoscope import defaults, names
 from stratoscope.errors import StratoscopeError
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
-from stratoscope.recorder.batches import make_batch
+from stratoscope.recorder.input.batches import make_batch
+from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer
-from stratoscope.recorder.tokens import TokenisedPrompt
 
 Arrays = dict[str, np.ndarray]
 

@@ -17,12 +17,12 @@ from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model.devices import input_device
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.identity import attention_implementation
-from stratoscope.recorder.attention_check import AttentionChecks
-from stratoscope.recorder.attention_given import WITHOUT, GivenScores, GivenWeights
-from stratoscope.recorder.attention_interface import OBSERVABLE, InterfaceAttention
-from stratoscope.recorder.attention_layer import LayerAttention, head_factors
-from stratoscope.recorder.attention_own import OwnAttention
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.attention.check import AttentionChecks
+from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
+from stratoscope.recorder.attention.interface import OBSERVABLE, InterfaceAttention
+from stratoscope.recorder.attention.layer import LayerAttention, head_factors
+from stratoscope.recorder.attention.own import OwnAttention
+from stratoscope.recorder.reduce.scratch import Scratch
 
 _LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention"
 
@@ -31,8 +31,8 @@ class AttentionObserver:
     """While open, reduces the attention of every layer of a model to the `attn_*` quantities.
 
     The model keeps its own attention function; what that function was given is reduced once it has answered: see
-    `attention_interface`. Models with attention in their own code are observed where that code calls softmax or torch's
-    fused attention: see `attention_own`. Calls by other models pass through. Open one observer at a time.
+    `attention.interface`. Models with attention in their own code are observed where that code calls softmax or torch's
+    fused attention: see `attention.own`. Calls by other models pass through. Open one observer at a time.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class AttentionObserver:
         """What was compared so far, with the largest errors and the share of their limits that they reached.
 
         `row_sums` counts rows of weights that the model computed itself, `outputs` what was compared in the sample of
-        forwards 1, 2, 4, 8, …: see `recorder.attention_check`.
+        forwards 1, 2, 4, 8, …: see `recorder.attention.check`.
         """
         return {"source": self.source, "layers_without": list(self.without), **self._checks.summary()}
 

@@ -15,11 +15,11 @@ from stratoscope.model.identity import attention_implementation
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import ATTENTION, QUANTITIES
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.checks import TokenWatch, check_tokens
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward
-from stratoscope.recorder.tokens import TokenisedPrompt
-from stratoscope.recorder.verify import Outcome, verify_sample
+from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
+from stratoscope.recorder.proof.verify import Outcome, verify_sample
 
 Receipt = dict[str, Any]
 

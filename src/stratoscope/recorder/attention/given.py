@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import ModelError
-from stratoscope.recorder.attention_rows import AttentionRows, Mask, ScoreRows, WeightRows
+from stratoscope.recorder.attention.rows import AttentionRows, Mask, ScoreRows, WeightRows
 
 WITHOUT = "Record without the group attention"
 

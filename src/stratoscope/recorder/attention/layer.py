@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, ModelError
-from stratoscope.recorder.attention_check import AttentionChecks
-from stratoscope.recorder.attention_given import WITHOUT, GivenScores, GivenWeights
-from stratoscope.recorder.attention_rows import WeightRows
-from stratoscope.recorder.attention_sums import AttentionSums
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.attention.check import AttentionChecks
+from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
+from stratoscope.recorder.attention.rows import WeightRows
+from stratoscope.recorder.attention.sums import AttentionSums
+from stratoscope.recorder.reduce.scratch import Scratch
 
 
 class LayerAttention:

@@ -10,9 +10,9 @@ from torch import Tensor
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import NORMS
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.mixture import Mixture
-from stratoscope.recorder.reduce import Held, Scratch, dots_into, norms_into, pieces, quotient
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.mixture import Mixture
+from stratoscope.recorder.reduce.scratch import Held, Scratch, dots_into, norms_into, pieces, quotient
 
 _ROWS_OF = {
     s.ATTN_WRITE: ("attn_write_norm", "attn_dot"),

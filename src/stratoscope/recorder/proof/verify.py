@@ -24,10 +24,10 @@ from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import PROMPT, QUANTITIES, TOKEN
-from stratoscope.recorder.batches import Batch, Tokens, make_batch
-from stratoscope.recorder.differences import by_layer, differences
+from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
-from stratoscope.recorder.replay import Replay, Replayed, eager_attention
+from stratoscope.recorder.proof.differences import by_layer, differences
+from stratoscope.recorder.proof.replay import Replay, Replayed, eager_attention
 
 Arrays = Mapping[str, np.ndarray]
 

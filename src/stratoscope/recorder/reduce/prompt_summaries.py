@@ -7,9 +7,9 @@ from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.mixture import Mixture
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.mixture import Mixture
+from stratoscope.recorder.reduce.scratch import Scratch
 
 _NAMES = ("prompt_mean", "prompt_max", "prompt_min")
 

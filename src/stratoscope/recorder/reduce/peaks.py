@@ -8,10 +8,10 @@ from torch.nn.functional import embedding_bag
 
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.recorder.batches import Batch
-from stratoscope.recorder.mixture import Mixture
-from stratoscope.recorder.reduce import Scratch, dots_into, norms_into, pieces, quotient
-from stratoscope.recorder.topk import largest
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.mixture import Mixture
+from stratoscope.recorder.reduce.scratch import Scratch, dots_into, norms_into, pieces, quotient
+from stratoscope.recorder.reduce.topk import largest
 
 WEIGHT_CACHE_BYTES = 2**30  # transposed float32 weights kept between batches; layers beyond it are transposed each time
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.reduce.scratch import Scratch
 
 # Scores this far below their row's maximum count as e^-70: exp of anything that is not a normal float32 number is up
 # to 100 times slower on CPUs.

@@ -22,10 +22,10 @@ from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import Experts, LayerSites, ModelSites
 from stratoscope.names import ATTENTION, QUANTITIES
-from stratoscope.recorder import plain
-from stratoscope.recorder.batches import Batch
+from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward
-from stratoscope.recorder.plain_experts import Call, PlainMixture
+from stratoscope.recorder.proof import formulas as plain
+from stratoscope.recorder.proof.formulas_experts import Call, PlainMixture
 
 Replayed = dict[str, dict[int, Tensor]]  # quantity -> layer (or depth) -> float64 values, tokens or prompts first
 STRONGEST = "strongest writes"  # compared with peak_write: no stronger neuron was left out

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stratoscope.errors import ModelError
-from stratoscope.recorder.attention_given import WITHOUT, GivenScores, GivenWeights
+from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
 
 OBSERVABLE = ("sdpa", "eager")
 _SINKS = ("s_aux", "sinks")  # what attention functions call a learned sink

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stratoscope.recorder.attention_rows import AttentionRows, Chunk, Mask
-from stratoscope.recorder.reduce import Scratch
+from stratoscope.recorder.attention.rows import AttentionRows, Chunk, Mask
+from stratoscope.recorder.reduce.scratch import Scratch
 
 # Below this share of a row, what is left beside the first token is the rounding of the lowest score's e^-70.
 _SMALLEST_REST = 1e-20

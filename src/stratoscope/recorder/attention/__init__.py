@@ -1,0 +1,1 @@
+"""Attention: seen where it is computed, summed chunk by chunk."""

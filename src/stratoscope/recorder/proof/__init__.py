@@ -1,0 +1,1 @@
+"""What is proved about a recording: checks, replays, the noise floor, the receipt."""
