@@ -31,7 +31,7 @@ class Kernels(BuildHookInterface):
         sources = [str(path) for path in sorted(folder.glob("*.c"))]
         done = subprocess.run([compiler, *FLAGS, *sources, "-lm", "-o", str(library)], capture_output=True, text=True)
         if done.returncode:
-            print(f"stratoscope: the kernels could not be compiled, so they are left out:\n{done.stderr}", file=sys.stderr)
+            print(f"stratoscope: the kernels do not compile and are left out:\n{done.stderr}", file=sys.stderr)
             library.unlink(missing_ok=True)
             return
         build_data["artifacts"].append("src/stratoscope/kernels/kernels.so")
