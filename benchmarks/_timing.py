@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -35,9 +35,32 @@ def interleaved(ours: Callable[[], object], theirs: Callable[[], object], *, pai
     return np.array([(seconds(ours), seconds(theirs)) for _ in range(pairs)])
 
 
-def ratio_interval(times: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
-    """Median over pairs of ours / theirs, and its percentile bootstrap interval over the pairs."""
-    ratios = times[:, 0] / times[:, 1]
+def rounds(work: Mapping[str, Callable[[], object]], *, pairs: int = PAIRS) -> dict[str, np.ndarray]:
+    """Time several ways A B C A B C …; each round begins with another one. One round is run first and thrown away.
+
+    Returns
+    -------
+    dict
+        Seconds of each, shape (pairs,).
+    """
+    names = list(work)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(-1, pairs):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            taken = seconds(work[name])
+            if number >= 0:
+                times[name].append(taken)
+    return {name: np.array(found) for name, found in times.items()}
+
+
+def ratio_interval(times: np.ndarray) -> tuple[float, float, float]:
+    """Median over pairs of ours / theirs, and its bootstrap interval."""
+    return interval(times[:, 0] / times[:, 1])
+
+
+def interval(ratios: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
+    """Median of paired ratios, and its percentile bootstrap interval over the pairs."""
     draws = np.random.default_rng(seed).choice(ratios, size=(RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(np.median(ratios)), float(low), float(high)
@@ -54,8 +77,9 @@ def report(times: np.ndarray, *, ours: str, theirs: str, goal: float) -> float:
     return ratio
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(description: str | None, *, pairs: int = PAIRS) -> argparse.ArgumentParser:
     """The options every benchmark has; add your own before parsing."""
     options = argparse.ArgumentParser(description=description)
-    options.add_argument("--pairs", type=int, default=PAIRS, help=f"interleaved pairs (default {PAIRS})")
+    options.add_argument("--pairs", type=int, default=pairs, help=f"interleaved pairs (default {pairs})")
+    options.add_argument("--folder", default=None, help="where what is written goes (default: the temporary folder)")
     return options

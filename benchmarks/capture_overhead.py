@@ -1,116 +1,113 @@
-"""What recording costs: norms, residual and peaks into a trace on disk, against the plain forward of the same batches.
+"""What recording costs while it goes on, against the plain forwards of the same prompts: group after group.
 
-SmolLM2-135M in float32, 256 tokens a prompt, one thread. Recording is everything after the model is loaded and its
-sites are proved: tokenising, the observed forwards, the checks, and the trace, created, committed and finished. The
-plain side is the forwards alone, with the same options (no cache, logits of the last token only); the usual forward
-with all logits is timed beside it. Peak memory is that of a process of its own, from the loaded model on. The last line
-is the worse of the two batch sizes.
+One thread, one prompt of 256 tokens at a time (of attention also 1,024). Models: SmolLM2-135M in float32, and a Llama
+with random weights of residual width 2,048 with 8,192 neurons in each of 4 layers, in float32 and bfloat16. A round
+runs four plain forwards and, with each set of groups, a recording's next four prompts: tokenising, observed forwards,
+checks, and the trace with whatever commits fall due, so that a slow minute of a shared machine falls on all. What a
+recording costs only once (to begin and to finish a trace) is printed by itself, in seconds. Both sides run the forward
+without a cache and with the logits of the last token only.
+
+The last line is the largest ratio over its goal.
 """
 
 from __future__ import annotations
 
-import inspect
+import copy
 import shutil
 import tempfile
-from functools import partial
-from multiprocessing import get_context
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from _timing import interleaved, parser, ratio_interval, report, seconds
+from _models import plain_forward, smollm2, some_prompts, wide_llama
+from _timing import interval, parser, rounds
 
-from stratoscope.doors.demo import find_model
-from stratoscope.model.load import LoadedModel, load_model
-from stratoscope.names import NORMS, PEAKS, RESIDUAL
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.model.load import LoadedModel
+from stratoscope.names import ATTENTION, NEURONS, NORMS, PEAKS, RESIDUAL
 from stratoscope.recorder.recording import Recording
 
-TOKENS = 256
-FORWARDS = {1: 16, 8: 3}  # batch size: forwards in one timed run
-GOAL = 1.10
-MEMORY_TOKENS, FEW, MANY = 64, 32, 256
+WINDOW = 4  # prompts that a recording of batches of one prompt appends at once
+GROUPS = {
+    "norms + residual": (NORMS, RESIDUAL),
+    "+ top-10 peaks": (NORMS, RESIDUAL, PEAKS),
+    "+ all neurons": (NORMS, RESIDUAL, PEAKS, NEURONS),
+    "+ attention summaries": (NORMS, RESIDUAL, PEAKS, NEURONS, ATTENTION),
+}
+CASES = {  # name: tokens, goals of GROUPS
+    "SmolLM2 float32": (256, (1.02, 1.05, 1.07, 1.15)),
+    "SmolLM2 float32, 1,024 tokens": (1024, (None, None, None, 1.20)),
+    "d=2048 float32": (256, (1.01, 1.02, 1.04, 1.06)),
+    "d=2048 bfloat16": (256, (1.03, 1.08, 1.12, 1.20)),
+}
 
 
-def load(model: str) -> LoadedModel:
-    torch.set_num_threads(1)
-    return load_model(model, dtype="float32", device="cpu")
+class Running:
+    """A recording that goes on by a window each time it is called."""
+
+    def __init__(self, loaded: LoadedModel, record: tuple[str, ...], tokens: int, count: int, out: Path) -> None:
+        prompts = some_prompts(loaded.tokenizer, WINDOW * count, tokens)
+        self.ids = torch.tensor([loaded.tokenizer(prompt.text)["input_ids"] for prompt in prompts[:WINDOW]])
+        recording = Recording(
+            loaded, prompts, record=record, top_k=10, batch_size=1, chat=False, progress=lambda *_: None
+        )
+        start = time.perf_counter()
+        self._writer = recording.writer(out)
+        self._windows = recording.windows(self._writer)
+        self.begun = time.perf_counter() - start
+
+    def __call__(self) -> None:
+        next(self._windows)
+
+    def finish(self) -> float:
+        """Seconds that committing what is left and completing the trace take."""
+        start = time.perf_counter()
+        self._windows.close()
+        self._writer.commit()
+        self._writer.finish()
+        self._writer.close()
+        return self.begun + time.perf_counter() - start
 
 
-def some_prompts(tokenizer: Any, count: int, tokens: int) -> list[Prompt]:
-    """Pieces of Python source that are exactly that many tokens long."""
-    source, found, start = inspect.getsource(inspect), [], 0
-    while len(found) < count:
-        start = (start + 701) % (len(source) - 12 * tokens)
-        text = tokenizer.decode(tokenizer(source[start : start + 12 * tokens])["input_ids"][:tokens])
-        if len(tokenizer(text)["input_ids"]) == tokens:
-            found.append(Prompt(f"p{len(found)}", text=text))
-    return found
-
-
-def make_recording(loaded: LoadedModel, prompts: list[Prompt], batch_size: int) -> Recording:
-    return Recording(
-        loaded,
-        prompts,
-        record=(NORMS, RESIDUAL, PEAKS),
-        top_k=10,
-        batch_size=batch_size,
-        chat=False,
-        progress=lambda *_: None,
-    )
-
-
-def plain(loaded: LoadedModel, batches: list[torch.Tensor], **options: Any) -> None:
-    with torch.no_grad():
-        for ids in batches:
-            loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options)
-
-
-def overhead(loaded: LoadedModel, batch_size: int, folder: Path, pairs: int) -> np.ndarray:
-    prompts = some_prompts(loaded.tokenizer, batch_size * FORWARDS[batch_size], TOKENS)
-    ids = torch.tensor([loaded.tokenizer(prompt.text)["input_ids"] for prompt in prompts])
-    batches = list(ids.split(batch_size))
-    recording = make_recording(loaded, prompts, batch_size)
-    times = interleaved(
-        lambda: recording.run(folder / "t.trace", resume=False, overwrite=True),
-        partial(plain, loaded, batches, logits_to_keep=1),
-        pairs=pairs,
-    )
-    full = np.median([seconds(partial(plain, loaded, batches)) for _ in range(5)])
-    print(f"plain forward with all logits            median {full:8.4f} s")
-    return times
-
-
-def peak_memory(model: str, count: int, folder: Path) -> float:
-    """Peak resident memory, MiB, while that many prompts are recorded."""
-    loaded = load(model)
-    recording = make_recording(loaded, some_prompts(loaded.tokenizer, count, MEMORY_TOKENS), 8)
-    Path("/proc/self/clear_refs").write_text("5")  # forget earlier peaks
-    recording.run(folder / "m.trace", resume=False, overwrite=True)
-    status = Path("/proc/self/status").read_text().split()
-    return int(status[status.index("VmHWM:") + 1]) / 1024
+def case(name: str, loaded: LoadedModel, pairs: int, folder: Path) -> list[float]:
+    """Measure one model; gives each ratio over its goal."""
+    folder.mkdir()
+    tokens, goals = CASES[name]
+    running = {
+        label: Running(loaded, record, tokens, pairs + 1, folder / str(number))
+        for number, (label, record) in enumerate(GROUPS.items())
+        if goals[number] is not None
+    }
+    other = copy.deepcopy(loaded.model)  # nobody's hooks are on it
+    times = rounds({"plain": plain_forward(other, next(iter(running.values())).ids), **running}, pairs=pairs)
+    plain = times["plain"]
+    print(f"\n{name}, {tokens} tokens: plain forward {np.median(plain) / WINDOW * 1e3:.1f} ms, {pairs} rounds")
+    over = []
+    for label, goal in zip(GROUPS, goals, strict=True):
+        if goal is not None:
+            ratio, low, high = interval(times[label] / plain)
+            once = running[label].finish()
+            print(f"  {label:<24} {ratio:.3f} [{low:.3f}, {high:.3f}] goal {goal:.2f}   once {once:.2f} s", flush=True)
+            over.append(ratio / goal)
+    return over
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--model", default=None, help="folder or GGUF file (default: the installed SmolLM2)")
+    options = parser(__doc__, pairs=25)
+    options.add_argument("--model", default=None, help="folder or GGUF file of SmolLM2 (default: the installed one)")
+    options.add_argument("--only", default="", help="only cases whose name has this in it")
     arguments = options.parse_args()
-    model = arguments.model or str(find_model())
-    loaded = load(model)
-    folder = Path(tempfile.mkdtemp(prefix="capture_overhead-"))
+    torch.set_num_threads(1)
+    small = smollm2(arguments.model)
+    folder = Path(tempfile.mkdtemp(prefix="capture_overhead-", dir=arguments.folder))
+    over: list[float] = []
     try:
-        timed = {}
-        for batch_size in FORWARDS:
-            times = timed[batch_size] = overhead(loaded, batch_size, folder, arguments.pairs)
-            ratio, low, high = ratio_interval(times)
-            print(f"batch {batch_size} x {TOKENS}: ratio {ratio:.3f} [{low:.3f}, {high:.3f}]")
-        for count in (FEW, MANY):
-            with get_context("spawn").Pool(1) as process:
-                peak = process.apply(peak_memory, (model, count, folder))
-            print(f"peak memory, {count:4d} prompts of {MEMORY_TOKENS} tokens: {peak:.0f} MiB")
-        worst = max(timed, key=lambda size: ratio_interval(timed[size])[0])
-        report(timed[worst], ours=f"recording, batch {worst}", theirs="plain forward", goal=GOAL)
+        for name in CASES:
+            if arguments.only in name:
+                loaded = small if name.startswith("SmolLM2") else wide_llama(small.tokenizer, name.split()[-1])
+                over += case(name, loaded, arguments.pairs, folder / name.replace(" ", "-"))
+                shutil.rmtree(folder / name.replace(" ", "-"))
+        print(f"\nratio: {max(over):.3f} of its goal, the largest of {len(over)}; goal <=1")
     finally:
         shutil.rmtree(folder)
 

@@ -19,6 +19,10 @@ HEAD = "head"
 K = "k"  # rank in a top-k record, 0 = strongest
 CHOICE = "choice"  # the experts that a token is routed to, in the router's order
 NEURON = "neuron"  # index of the MLP's activations (width d_ff); experts one after the other, then a shared expert
+ACTIVE = (
+    "active"  # neurons that are active at a token: of its chosen experts in the router's order, then the shared expert
+)
+EDGE = "edge"  # a pair (query, key ≤ query) of a prompt, query by query; prompts one after the other
 OPENER = "opener"  # one of the beginnings of an answer whose log-odds are recorded
 ROW = "row"  # one line of an imported CSV
 
@@ -65,7 +69,9 @@ CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert
 # --- record groups --------------------------------------------------------------------------------------------------
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)
+NEURONS, ATTENTION_FULL = "neurons", "attention-full"  # streamed: their rows go to disk as layers give them
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)
+SUMMARIES = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)  # the groups that fit into memory
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
@@ -77,7 +83,7 @@ class Quantity:
     Attributes
     ----------
     name, dims, dtype
-        Name, dimensions in order and NumPy dtype of the array.
+        Name, dimensions in order and NumPy dtype of the array; "model" stands for the dtype the model computes in.
     unit, label, formula
         Unit ("1" = a pure number), the words on an axis, and the definition, for legends and documentation.
     group
@@ -102,7 +108,7 @@ class Quantity:
 
 _NORM = "L2 norm"
 _TL, _TLK, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, K), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
-_TLC = (TOKEN, LAYER, CHOICE)
+_TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
 
 # fmt: off
 _TABLE = (  # one row, one line
@@ -140,6 +146,10 @@ _TABLE = (  # one row, one line
     Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, log=True),
     Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION),
     Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, log=True),
+    # streamed -------------------------------------------------------------------------------------------------------
+    Quantity("neurons", _TLN, "model", "activation", "neuron activation", "a, input of the down projection, as the model computed it; NaN beyond the width of a narrower block", NEURONS, signed=True),
+    Quantity("active_neurons", (TOKEN, LAYER, ACTIVE), "model", "activation", "activation of the chosen experts' neurons", "a of neuron i of the expert that is router_expert[…, s] at s·expert_width + i, then of the shared expert; of a dense block from 0", NEURONS, signed=True),
+    Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL),
     # outcome --------------------------------------------------------------------------------------------------------
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, signed=True),
     Quantity("refused", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns, 0 = it does not; −1 = nothing was generated", OUTCOME),
@@ -149,7 +159,7 @@ _TABLE = (  # one row, one line
 )
 # fmt: on
 # only models with experts or with a learned sink have these
-OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null")
+OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null", "active_neurons")
 # ranks of nearly equal neurons or experts change places, and the values of two of them are no measure of noise
 _WITHOUT_FLOOR = ("peak_value", "router_weight")
 
@@ -158,6 +168,16 @@ def has_floor(quantity: Quantity) -> bool:
     """Whether `--floor` measures how much a quantity moves by itself, layer by layer."""
     by_layer = quantity.dims[0] in (TOKEN, PROMPT) and quantity.dims[1:2] in ((LAYER,), (DEPTH,))
     return by_layer and quantity.dtype.startswith("float") and quantity.name not in _WITHOUT_FLOOR
+
+
+def is_streamed(name: str) -> bool:
+    """Whether a quantity is too large to be held: its rows go to disk as the layers give them."""
+    return name in QUANTITIES and QUANTITIES[name].group in (NEURONS, ATTENTION_FULL)
+
+
+def edges(tokens: int) -> int:
+    """Pairs (query, key ≤ query) of a prompt."""
+    return tokens * (tokens + 1) // 2
 
 
 def floor_name(name: str) -> str:

@@ -18,8 +18,8 @@ sys.path.insert(0, str(HERE.parent / "trace"))
 from small_traces import ATTRS, as_dataset, merged, prompt_block  # noqa: E402
 
 from stratoscope import names  # noqa: E402
+from stratoscope.trace.from_dataset import write_dataset  # noqa: E402
 from stratoscope.trace.schema import FORMAT_VERSION  # noqa: E402
-from stratoscope.trace.writer import write_dataset  # noqa: E402
 
 
 def dataset() -> xr.Dataset:

@@ -14,9 +14,9 @@ from small_traces import ATTRS, expected, prompt_block, record, writer
 from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.trace.facts import number_ranges, size_text
+from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.reader import open_trace
-from stratoscope.trace.writer import write_dataset
 
 
 @pytest.fixture(scope="module")

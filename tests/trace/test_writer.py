@@ -26,9 +26,9 @@ from small_traces import (
 from stratoscope import defaults, names
 from stratoscope.errors import TraceError
 from stratoscope.trace import store
+from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import Block
-from stratoscope.trace.writer import write_dataset
 
 texts = st.binary(max_size=6).map(lambda raw: raw.decode("utf-8", "surrogateescape")) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=4

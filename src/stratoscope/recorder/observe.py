@@ -18,15 +18,17 @@ from stratoscope.errors import ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
+from stratoscope.names import ATTENTION, NEURONS, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.memory import must_fit
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
+from stratoscope.recorder.reduce.neurons import NeuronRows, streamed_neurons
 from stratoscope.recorder.reduce.norms import NormReducer
 from stratoscope.recorder.reduce.peaks import PeakReducer
 from stratoscope.recorder.reduce.prompt_summaries import PromptReducer
 from stratoscope.recorder.reduce.router import RouterReducer
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
+from stratoscope.recorder.streams import Streams
 
 _OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
 
@@ -47,6 +49,8 @@ class Observer:
     ----------
     sites_per_forward : int
         Sites that every forward is checked to pass exactly once.
+    streams : Streams
+        Where the rows of streamed quantities go.
     """
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
@@ -58,12 +62,15 @@ class Observer:
             self._reducers.append(PeakReducer(model, sites, top_k, scratch))
         if PROMPTS in record:
             self._reducers.append(PromptReducer(sites, scratch))
+        self.streams = Streams([streamed_neurons(sites)] if NEURONS in record else [], len(sites.layers))
+        if NEURONS in record:
+            self._reducers.append(NeuronRows(sites, self.streams))
         self._for_kind: defaultdict[str, list[Reducer]] = defaultdict(list)
         for reducer in self._reducers:
             for kind in reducer.kinds:
                 self._for_kind[kind].append(reducer)
         self._sites = sites
-        neurons = bool({NORMS, PEAKS, PROMPTS} & {*record})
+        neurons = bool({NORMS, PEAKS, PROMPTS, NEURONS} & {*record})
         self._mixtures = MixtureAssembler(model, sites if neurons else None, self._receive_mixture)
         if self._mixtures and NORMS in record:
             self._reducers.append(RouterReducer(sites, scratch))
@@ -138,6 +145,7 @@ class Observer:
 
     def begin(self, batch: Batch, *, goes_on: bool = False) -> None:
         """Observe the next forward; `goes_on`: its tokens follow those of the forwards before, with a cache."""
+        self.streams.begin(batch, goes_on=goes_on)
         for reducer in self._reducers:
             reducer.begin(batch)
         if self._attention is not None:

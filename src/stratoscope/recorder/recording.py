@@ -111,6 +111,7 @@ class Recording:
         )
         self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
         self._receipt = self._answering.prove(self._receipt, self._observer, probe.batch)
+        self._streams = self._observer.streams
         self._variables, self._sizes = _shapes(arrays, record)
         self._variables += self._answering.variables
         self._sizes |= self._answering.sizes
@@ -129,25 +130,30 @@ class Recording:
         """Record what is not yet committed; Ctrl-C keeps every window that is done."""
         if floor or resume:
             self._take_floor(out, resume=resume, wanted=floor)
-        writer = TraceWriter(
+        writer = self.writer(out, resume=resume, overwrite=overwrite)
+        try:
+            with writer:
+                if not writer.complete:
+                    for _ in self.windows(writer):
+                        pass
+                    self._finish(writer, verify)
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"{writer.committed_prompts} of {len(self._prompts)} prompts are kept; resume goes on there")
+            raise
+
+    def writer(self, out: Path, *, resume: bool = False, overwrite: bool = False) -> TraceWriter:
+        """A writer of a trace that holds what this recording gives."""
+        return TraceWriter(
             out,
             attrs=self._attributes(),
             layers=range(len(self._sites.layers)),
             sizes=self._sizes,
             variables=[*MAYBE_TOKEN_COORDS, *self._variables],
+            streams={name: shape.dtype for name, shape in self._streams.shapes.items()},
             fixed=self._floors,
             overwrite=overwrite,
             resume=resume,
         )
-        try:
-            with writer:
-                if not writer.complete:
-                    with self._observer, self._watch:
-                        self._record(writer)
-                    self._finish(writer, verify)
-        except KeyboardInterrupt as stop:
-            stop.add_note(f"{writer.committed_prompts} of {len(self._prompts)} prompts are kept; resume goes on there")
-            raise
 
     # --- before -----------------------------------------------------------------------------------------------------
 
@@ -178,13 +184,19 @@ class Recording:
 
     def _refuse_impossible(self, record: Sequence[str], top_k: int) -> None:
         """InputError where the model has nothing of what is asked for."""
-        of_neurons = [group for group in record if group in (names.PEAKS, names.PROMPTS)]
+        of_neurons = [group for group in record if group in (names.PEAKS, names.PROMPTS, names.NEURONS)]
         if of_neurons and not self._sites.d_ff:
             rest = [group for group in record if group not in of_neurons] or [names.NORMS, names.RESIDUAL]
             raise InputError(
                 f"this model has no MLP, so no neurons for {' and '.join(of_neurons)}",
                 where=self._name,
                 fix=f"Use --record {','.join(rest)}",
+            )
+        if names.NEURONS in record and self._sites.choices and names.NORMS not in record:
+            raise InputError(
+                "which experts its neurons are of is recorded by the group norms",
+                where=self._name,
+                fix=f"Use --record {names.NORMS},{','.join(record)}",
             )
         if names.PEAKS in record and top_k > self._sites.fewest_neurons:
             raise InputError(
@@ -256,13 +268,21 @@ class Recording:
 
     # --- batch by batch -----------------------------------------------------------------------------------------------
 
-    def _record(self, writer: TraceWriter) -> None:
+    def windows(self, writer: TraceWriter) -> Iterator[range]:
+        """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
         self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
-        for window in self._windows(writer.committed_prompts):
-            block = self._window(window)
-            if self._halves.were_needed:
-                writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
-            writer.append(block)
+        targets = {name: writer.stream(name) for name in self._streams.names}
+        with self._observer, self._watch:
+            for window in self._windows(writer.committed_prompts):
+                tokenised = [self._encoded(index) for index in window]
+                lengths = [len(prompt.ids) for prompt in tokenised]
+                answers = self._plan.generate or 0
+                with self._streams.window(targets, lengths, answers=answers, folder=writer.path.parent):
+                    block = self._window(window, tokenised)
+                if self._halves.were_needed:
+                    writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
+                writer.append(block)
+                yield window
         writer.commit()
 
     def _windows(self, start: int = 0) -> Iterator[range]:
@@ -284,9 +304,8 @@ class Recording:
         )
         writer.finish(receipt=receipt)
 
-    def _window(self, window: range) -> Block:
+    def _window(self, window: range, tokenised: Sequence[TokenisedPrompt]) -> Block:
         """Record a run of prompts in batches of similar length, and put them back into file order."""
-        tokenised = [self._encoded(index) for index in window]
         found: dict[int, Recorded] = {}
         for chosen in alike_in_length([len(prompt.ids) for prompt in tokenised], self._plan.batch_size):
             self._progress("recording", window.start + len(found), len(self._prompts))
@@ -294,6 +313,7 @@ class Recording:
                 found |= zip(part, recorded, strict=True)
         self._progress("recording", window.stop, len(self._prompts))
         whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
+        self._streams.settle([len(prompt.ids) for prompt in whole])
         return to_block([self._prompts[index] for index in window], whole, arrays)
 
     def _in_parts(
@@ -320,6 +340,7 @@ class Recording:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
+        self._streams.batch(chosen)
         recorded = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options, self._watch)
         whole, arrays, first = recorded
         ids = [self._prompts[window[index]].id for index in chosen]
@@ -354,11 +375,11 @@ def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:
 def _shapes(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:
     """The quantities that this model gives, and the lengths of their fixed dimensions."""
     wanted = {quantity.name for quantity in names.quantities_of(list(record))}
-    variables = [name for name in names.QUANTITIES if name in arrays and name in wanted]
+    present = [name for name in names.QUANTITIES if name in arrays and name in wanted]
     sizes: dict[str, int] = {}
-    for name in variables:
+    for name in present:
         sizes |= dict(zip(names.QUANTITIES[name].dims[1:], arrays[name].shape[1:], strict=True))
-    return variables, sizes
+    return [name for name in present if not names.is_streamed(name)], sizes
 
 
 def _one_prompt(name: str, values: np.ndarray, number: int, tokens: slice) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any, NoReturn
@@ -10,12 +11,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, HEAD, LAYER, NEURON, OPENER, ROW, K
+from stratoscope.names import ACTIVE, DEPTH, HEAD, LAYER, NEURON, OPENER, ROW, K
 from stratoscope.trace.schema import Layout, fill_value
+from stratoscope.trace.shards import MAX_SHARD_BYTES, Shards
 
 MAX_CHUNK_BYTES = 64 * 2**20
 MAX_GROWING_LENGTH = 10**12
 MAX_LENGTH = {LAYER: 10_000, DEPTH: 10_001, HEAD: 10_000, K: 10_000, OPENER: 10_000, NEURON: 10_000_000}
+MAX_LENGTH[ACTIVE] = MAX_LENGTH[NEURON]
 
 _CHUNK_NAME = re.compile(r"c((?:\.(?:0|[1-9]\d{0,11}))+)")
 _KEYS = {
@@ -36,7 +39,10 @@ _CHECKSUM = ({"name": "crc32c"}, {"name": "crc32c", "configuration": {}})
 
 @dataclass(frozen=True)
 class ArrayDocument:
-    """One array of a trace: `raw` is its metadata document, the rest what was read from it."""
+    """One array of a trace: `raw` is its metadata document, the rest what was read from it.
+
+    Of a streamed array `chunks` are its shards, and `shards` says where rows lie in them.
+    """
 
     layout: Layout
     shape: tuple[int, ...]
@@ -45,6 +51,7 @@ class ArrayDocument:
     checksummed: bool
     attrs: dict[str, str]
     raw: dict[str, Any]
+    shards: Shards | None = None
 
     @property
     def chunk_bytes(self) -> int:
@@ -88,15 +95,19 @@ def check_array(raw: Any, layout: Layout) -> ArrayDocument:
     attrs = raw.get("attributes", {})
     _require(isinstance(attrs, dict) and all(isinstance(text, str) for text in attrs.values()), "attributes", attrs)
     _require("column" in attrs or layout.dims != (ROW,) or not layout.name.endswith("_end"), "attributes", attrs)
-    compressed, checksummed = _check_codecs(raw.get("codecs"))
+    shape = _check_shape(raw.get("shape"), layout)
+    chunks = _check_chunks(raw.get("chunk_grid"), layout)
+    shards = _check_shards(raw.get("codecs"), layout, shape, chunks) if layout.streamed else None
+    compressed, checksummed = (False, False) if shards else _check_codecs(raw.get("codecs"))
     return ArrayDocument(
         layout=layout,
-        shape=_check_shape(raw.get("shape"), layout),
-        chunks=_check_chunks(raw.get("chunk_grid"), layout),
+        shape=shape,
+        chunks=chunks,
         compressed=compressed,
         checksummed=checksummed,
         attrs=attrs,
         raw=raw,
+        shards=shards,
     )
 
 
@@ -111,7 +122,7 @@ def _require(holds: bool, what: str, value: Any) -> None:
 
 
 def _stored_fill(layout: Layout) -> object:
-    fill = fill_value(np.dtype(layout.dtype))
+    fill = fill_value(layout)
     return "NaN" if fill != fill else fill
 
 
@@ -134,8 +145,39 @@ def _check_chunks(grid: Any, layout: Layout) -> tuple[int, ...]:
     _require(isinstance(chunks, list) and len(chunks) == len(layout.dims), "chunk_shape", chunks)
     _require(all(_is_count(length, 1, MAX_CHUNK_BYTES) for length in chunks), "chunk_shape", chunks)
     size = prod(chunks) * np.dtype(layout.dtype).itemsize
-    _require(size <= MAX_CHUNK_BYTES, f"chunk_shape of {size:,} bytes", chunks)
+    most = MAX_SHARD_BYTES if layout.streamed else MAX_CHUNK_BYTES
+    _require(size <= most, f"chunk_shape of {size:,} bytes", chunks)
     return tuple(chunks)
+
+
+def _check_shards(codecs: Any, layout: Layout, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Shards:
+    """Where the rows of a streamed array lie, if its shards are the only ones that are allowed."""
+    _require(isinstance(codecs, list) and len(codecs) == 1 and isinstance(codecs[0], dict), "codecs", codecs)
+    _require(
+        codecs[0].keys() == {"name", "configuration"} and codecs[0]["name"] == "sharding_indexed", "codecs", codecs
+    )
+    settings = codecs[0]["configuration"]
+    _require(isinstance(settings, dict) and settings.keys() == _SHARDING.keys(), "sharding settings", settings)
+    for key, is_sound in _SHARDING.items():
+        _require(is_sound(settings[key]), f"sharding {key}", settings[key])
+    _, layers, width = shape
+    inner = settings["chunk_shape"]
+    _require(chunks[1:] == (max(1, layers), max(1, width)), "chunk_shape", list(chunks))
+    _require(inner[1:] == [1, max(1, width)] and _is_count(inner[0], 1, chunks[0]), "inner chunk_shape", inner)
+    _require(chunks[0] % inner[0] == 0, "inner chunk_shape", inner)
+    shards = Shards(chunks[0], inner[0], layers, width, np.dtype(layout.dtype).itemsize)
+    _require(shards.chunk_bytes <= MAX_CHUNK_BYTES, "inner chunk_shape", inner)
+    return shards
+
+
+_SHARDING: dict[str, Callable[[Any], bool]] = {
+    "chunk_shape": lambda value: isinstance(value, list) and len(value) == 3,
+    "codecs": lambda value: isinstance(value, list) and len(value) == 1 and value[0] in _BYTES,
+    "index_codecs": lambda value: (
+        isinstance(value, list) and len(value) == 2 and value[0] == _BYTES[1] and value[1] in _CHECKSUM
+    ),
+    "index_location": lambda value: value == "start",
+}
 
 
 def _check_codecs(codecs: Any) -> tuple[bool, bool]:

@@ -9,7 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, LAYER, PROMPT, ROW, TOKEN
+from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN, edges
 from stratoscope.trace.schema import Block, Layout, Sizes, text_columns, trace_layouts
 from stratoscope.trace.text import encode_texts
 
@@ -61,12 +61,15 @@ class BlockPlan:
         Values of the arrays that do not grow: coordinates of layers, and noise floors.
     texts
         Text columns with their dimension.
+    streams
+        dtype of the streamed arrays, whose rows do not come in blocks.
     """
 
     layouts: dict[str, Layout]
     sizes: dict[str, int]
     axes: dict[str, np.ndarray]
     texts: dict[str, str]
+    streams: dict[str, str]
 
     @classmethod
     def of(
@@ -78,15 +81,22 @@ class BlockPlan:
         *,
         source: str,
         fixed: Mapping[str, np.ndarray],
+        streams: Mapping[str, str],
     ) -> BlockPlan:
         """The plan of a trace; arguments as those of `TraceWriter`."""
-        layouts = trace_layouts([*variables, *fixed], row_columns, source)
+        layouts = trace_layouts([*variables, *fixed], row_columns, source, streams)
         lengths = {DEPTH: len(layers) + 1, **sizes, LAYER: len(layers)}
         values = {LAYER: np.asarray(layers, np.int32), DEPTH: np.arange(lengths[DEPTH], dtype=np.int32)}
         axes = {name: axis for name, axis in values.items() if name in layouts} | dict(fixed)
         for name in fixed:
             _check_array(axes[name], layouts[name], layouts[name].shape(lengths))
-        return cls(layouts, lengths, axes, text_columns(row_columns))
+        return cls(layouts, lengths, axes, text_columns(row_columns), dict(streams))
+
+    def streamed_rows(self, block: Block) -> dict[str, int]:
+        """Rows that a block's prompts have in each streamed array."""
+        lengths = np.bincount(block.arrays["prompt"]).tolist()
+        rows = {TOKEN: sum(lengths), EDGE: sum(edges(length) for length in lengths)}
+        return {name: rows[self.layouts[name].dims[0]] for name in self.streams}
 
     def prepare(self, block: Block, before: Totals) -> Prepared:
         """Check a block and copy it into the arrays that go to disk after `before`.
@@ -97,7 +107,7 @@ class BlockPlan:
             With the array concerned, when something is missing, unknown, of another shape, or does not fit.
         """
         texts = {f"{column}_{part}" for column in self.texts for part in ("bytes", "end")}
-        numeric = {k: v for k, v in self.layouts.items() if v.grows and k not in texts}
+        numeric = {k: v for k, v in self.layouts.items() if v.grows and k not in texts and not v.streamed}
         self._check(block, numeric)
         shift = {"prompt": before.prompts, "row_token": before.tokens}
         arrays = {name: block.arrays[name].astype(layout.dtype) for name, layout in numeric.items()}

@@ -114,8 +114,8 @@ def import_csv(
     dataset = read_csv(files, classes=classes, axis=axis)
     if out is None:
         return dataset
+    from stratoscope.trace.from_dataset import write_dataset
     from stratoscope.trace.reader import open_trace
-    from stratoscope.trace.writer import write_dataset
 
     write_dataset(dataset, Path(out), overwrite=overwrite)
     return open_trace(Path(out))

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import TraceError
-from stratoscope.names import AXES, SOURCES
+from stratoscope.names import AXES, QUANTITIES, SOURCES, is_streamed
 from stratoscope.trace import schema
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
+from stratoscope.trace.shards import DTYPES, LOGICAL_DTYPE
 from stratoscope.trace.store import PARTIAL, ROOT_DOCUMENT
 
 MAX_DOCUMENT_BYTES = 32 * 2**20
@@ -238,12 +239,21 @@ def _is_newer(version: str) -> bool:
 
 
 def _check_array(path: Path, name: str, raw: Any) -> ArrayDocument:
-    layout = schema.known_layout(name)
-    assert layout is not None
     try:
+        layout = _streamed_layout(name, raw) if is_streamed(name) else schema.known_layout(name)
+        assert layout is not None
         return check_array(raw, layout)
     except TraceError as error:
         raise TraceError(f"array '{name}' has a {error.what}", where=str(path), fix=DAMAGED) from None
+
+
+def _streamed_layout(name: str, raw: Any) -> schema.Layout:
+    """Of the dtype that the document says, if the quantity may have it."""
+    attrs = raw.get("attributes") if isinstance(raw, dict) else None
+    dtype = attrs.get(LOGICAL_DTYPE, raw.get("data_type")) if isinstance(attrs, dict) else None
+    if not isinstance(dtype, str) or dtype not in DTYPES or QUANTITIES[name].dtype not in ("model", dtype):
+        raise TraceError(f"data type that is not allowed: {str(dtype)[:80]!r}")
+    return schema.quantity_layout(name, "", dtype)
 
 
 def _check_together(path: Path, arrays: dict[str, ArrayDocument]) -> None:

@@ -21,6 +21,7 @@ from stratoscope.trace.document import DAMAGED, Document, check_files, read_docu
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
+from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
 
 _COORDS = {*schema.TOKEN_COORDS, *schema.MAYBE_TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
@@ -85,6 +86,9 @@ def _names(document: Document) -> list[str]:
 
 def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
     array = document.arrays.get(name)
+    if array is not None and array.shards is not None:
+        rows = StoredRows(document, array)
+        return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(rows), array.attrs)
     if array is None:
         ends = document.arrays[f"{name}_end"]
         attrs = {"column": ends.attrs["column"]} if "column" in ends.attrs else {}

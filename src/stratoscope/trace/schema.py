@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.names import DEPTH, LAYER, PROMPT, ROW, TOKEN
+from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN
+from stratoscope.trace import shards
+from stratoscope.trace.shards import Shards
 
 FORMAT = "stratoscope-trace"
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 RECORDING, COMPLETE = "recording", "complete"
 
 Sizes = Mapping[str, int]
@@ -32,6 +34,8 @@ _CHUNK_ROWS = 65_536
 _CHUNK_PROMPTS = 4096
 _CHUNK_WIDE_PROMPTS = 32
 _CHUNK_TEXT = 2**18
+_SHARD_TOKENS, _SHARD_EDGES = 1024, 2**20  # of streamed arrays
+_INNER_TOKENS, _INNER_EDGES = 128, 2**16
 
 TOKEN_COORDS = {
     "prompt": ("int32", "index of the token's prompt"),
@@ -93,8 +97,27 @@ class Layout:
         first = length if self.grows else sizes[self.dims[0]]
         return (first, *(sizes[dim] for dim in self.dims[1:]))
 
+    @property
+    def streamed(self) -> bool:
+        """Whether its rows are written in place, into shards."""
+        return names.is_streamed(self.name)
+
+    def shards(self, sizes: Sizes) -> Shards:
+        """Where the rows of a streamed array lie."""
+        layers, width = (sizes[dim] for dim in self.dims[1:])
+        edges = self.dims[0] == EDGE
+        return Shards.fitting(
+            layers,
+            width,
+            np.dtype(self.dtype).itemsize,
+            most_rows=_SHARD_EDGES if edges else _SHARD_TOKENS,
+            most_chunk_rows=_INNER_EDGES if edges else _INNER_TOKENS,
+        )
+
     def chunks(self, sizes: Sizes) -> tuple[int, ...]:
-        """Chunk shape: about 1 to 4 MiB, every other dimension whole where it fits."""
+        """Chunk shape: about 1 to 4 MiB, every other dimension whole where it fits; of a streamed array its shards."""
+        if self.streamed:
+            return (self.shards(sizes).rows, *(sizes[dim] for dim in self.dims[1:]))
         if not self.grows:
             return self.shape(sizes)
         rest = tuple(max(1, sizes[dim]) for dim in self.dims[1:])
@@ -119,9 +142,11 @@ def _wide_prompt_chunks(rest: tuple[int, ...], itemsize: int) -> tuple[int, ...]
     return (prompts, min(layers, fitting), neurons)
 
 
-def fill_value(dtype: np.dtype[Any]) -> int | float:
+def fill_value(layout: Layout) -> int | float:
     """What stands where nothing was recorded: NaN, −1, or 0 for the bytes of texts."""
-    return {"f": float("nan"), "i": -1, "u": 0}[dtype.kind]
+    if shards.LOGICAL_DTYPE in layout.attrs:
+        return shards.missing(layout.attrs[shards.LOGICAL_DTYPE])
+    return {"f": float("nan"), "i": -1, "u": 0}[np.dtype(layout.dtype).kind]
 
 
 def text_layouts(column: str, dim: str, attrs: Mapping[str, Any] | None = None) -> list[Layout]:
@@ -151,11 +176,16 @@ def companion(name: str) -> str | None:
     return None
 
 
-def quantity_layout(name: str, source: str) -> Layout:
-    """Layout of a row of `names.QUANTITIES`."""
+def quantity_layout(name: str, source: str, dtype: str = "") -> Layout:
+    """Layout of a row of `names.QUANTITIES`; of a streamed one `dtype` is a key of `shards.DTYPES`."""
     quantity = names.QUANTITIES[name]
     attrs = {"units": quantity.unit, "long_name": quantity.label, "formula": quantity.formula, "source": source}
-    return Layout(name, quantity.dims, quantity.dtype, attrs)
+    if not dtype:
+        return Layout(name, quantity.dims, quantity.dtype, attrs)
+    if quantity.dtype not in ("model", dtype) or dtype not in shards.DTYPES:
+        raise ValueError(f"'{name}' is not stored as {dtype}")
+    logical = {shards.LOGICAL_DTYPE: dtype} if shards.DTYPES[dtype] != dtype else {}
+    return Layout(name, quantity.dims, shards.DTYPES[dtype], {**attrs, **logical})
 
 
 def known_layout(name: str) -> Layout | None:
@@ -175,8 +205,13 @@ def known_layout(name: str) -> Layout | None:
     return next((layout for layout in text_layouts(column, dim_of_text) if layout.name == name), None)
 
 
-def trace_layouts(variables: Iterable[str], row_columns: Sequence[str], source: str) -> dict[str, Layout]:
-    """Every array of a trace that records `variables` (quantities, and `MAYBE_TOKEN_COORDS`), by name."""
+def trace_layouts(
+    variables: Iterable[str], row_columns: Sequence[str], source: str, streams: Mapping[str, str] | None = None
+) -> dict[str, Layout]:
+    """Every array of a trace, by name, that records `variables` (quantities, and `MAYBE_TOKEN_COORDS`).
+
+    `streams`: name of each streamed quantity to its dtype.
+    """
     variables = list(variables)
     coords = [name for name in MAYBE_TOKEN_COORDS if name in variables]
     variables = [name for name in variables if name not in coords]
@@ -187,4 +222,5 @@ def trace_layouts(variables: Iterable[str], row_columns: Sequence[str], source: 
         attrs = {"column": row_columns[int(column.removeprefix("column_"))]} if dim == ROW else {}
         layouts += text_layouts(column, dim, attrs)
     layouts += [quantity_layout(name, source) for name in variables]
+    layouts += [quantity_layout(name, source, dtype) for name, dtype in (streams or {}).items()]
     return {layout.name: layout for layout in layouts}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodecIndexLocation
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
@@ -92,6 +92,8 @@ class StagingStore(LocalStore):
     def create(self, layout: Layout, sizes: Sizes, length: int) -> zarr.Array[Any]:
         """An array of which `length` is committed; its metadata stay in memory until `stage_documents`."""
         dtype = np.dtype(layout.dtype)
+        if layout.streamed:
+            return self._create_shards(layout, sizes, length)
         compressor = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize)
         return zarr.create_array(
             self,
@@ -99,13 +101,31 @@ class StagingStore(LocalStore):
             shape=(length, *layout.shape(sizes)[1:]),
             chunks=layout.chunks(sizes),
             dtype=dtype,
-            fill_value=fill_value(dtype),
+            fill_value=fill_value(layout),
             filters=None,
             compressors=[compressor, Crc32cCodec()],
             chunk_key_encoding={"name": "default", "separator": "."},
             dimension_names=layout.dims,
             attributes=layout.attrs,
             config={"write_empty_chunks": True},  # a missing chunk is damage
+        )
+
+    def _create_shards(self, layout: Layout, sizes: Sizes, length: int) -> zarr.Array[Any]:
+        """A streamed array; nobody writes it through Zarr."""
+        shape = layout.shape(sizes, length)
+        return zarr.create_array(
+            self,
+            name=layout.name,
+            shape=shape,
+            chunks=(layout.shards(sizes).chunk_rows, 1, shape[2]),
+            shards={"shape": layout.chunks(sizes), "index_location": ShardingCodecIndexLocation.start},
+            dtype=np.dtype(layout.dtype),
+            fill_value=fill_value(layout),
+            filters=None,
+            compressors=None,
+            chunk_key_encoding={"name": "default", "separator": "."},
+            dimension_names=layout.dims,
+            attributes=layout.attrs,
         )
 
     def _stage(self, key: str, content: bytes | bytearray | memoryview) -> None:

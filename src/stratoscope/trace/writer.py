@@ -7,7 +7,7 @@ import platform
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,24 +15,22 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import xarray as xr
 import zarr
 
 from stratoscope import defaults, names
 from stratoscope.errors import TraceError
-from stratoscope.names import CHOICE, DEPTH, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K
+from stratoscope.names import ROW
 from stratoscope.trace import place, resume, schema
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
 from stratoscope.trace.column import Column
 from stratoscope.trace.document import check_files, read_document, remove_leftovers
 from stratoscope.trace.lock import TraceLock
+from stratoscope.trace.row_stream import RowStream, close_all
 from stratoscope.trace.schema import COMPLETE, RECORDING, Block
 from stratoscope.trace.store import StagingStore
 
-_WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
-_FIXED = (HEAD, K, CHOICE, NEURON, DEPTH, OPENER)
-_PART_BYTES = 64 * 2**20
+WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
 
 
 class TraceWriter:
@@ -55,6 +53,8 @@ class TraceWriter:
         unless it is len(layers) + 1).
     variables
         Names of `names.QUANTITIES` and `schema.MAYBE_TOKEN_COORDS`; every block must hold them all.
+    streams
+        Names of streamed quantities, with their dtype ("bfloat16" is one): their rows are written with `stream`.
     fixed
         Further ones that do not grow with the prompts (`floor_*`), with their values.
     row_columns
@@ -87,6 +87,7 @@ class TraceWriter:
         layers: Sequence[int],
         sizes: Mapping[str, int],
         variables: Sequence[str],
+        streams: Mapping[str, str] | None = None,
         fixed: Mapping[str, np.ndarray] | None = None,
         row_columns: Sequence[str] = (),
         overwrite: bool = False,
@@ -95,7 +96,10 @@ class TraceWriter:
         commit_seconds: float = defaults.COMMIT_SECONDS,
     ) -> None:
         self.path = Path(path).resolve()  # through a link, the trace it leads to
-        self._plan = BlockPlan.of(layers, sizes, variables, row_columns, source=attrs["source"], fixed=fixed or {})
+        self._plan = BlockPlan.of(
+            layers, sizes, variables, row_columns, source=attrs["source"], fixed=fixed or {}, streams=streams or {}
+        )
+        self._streams: dict[str, RowStream] = {}
         self._at_once = at_once
         self._commit_seconds = commit_seconds
         self._commit_cost = 0.0
@@ -136,7 +140,7 @@ class TraceWriter:
         except BaseException:
             place.remove_trace(self._store.root)
             raise
-        self._columns = {name: Column(array) for name, array in arrays.items()}
+        self._take(arrays)
 
     def _resume(self, attrs: dict[str, Any]) -> None:
         document = read_document(self.path)
@@ -149,7 +153,7 @@ class TraceWriter:
         resume.refuse_other_layout(document, self._store.arrays())
         resume.refuse_other_axes(self.path, arrays, self._plan.axes)
         remove_leftovers(document)
-        self._columns = {name: Column(array) for name, array in arrays.items() if name not in self._plan.axes}
+        self._take({name: array for name, array in arrays.items() if name not in self._plan.axes})
         if not self.complete:
             self._attrs["resumed"] = [*self._attrs.get("resumed", []), {"at": _now(), "software": _software()}]
 
@@ -158,6 +162,19 @@ class TraceWriter:
         return {
             name: self._store.create(layout, sizes, totals.lengths.get(name, 0)) for name, layout in layouts.items()
         }
+
+    def _take(self, arrays: Mapping[str, zarr.Array[Any]]) -> None:
+        """Get ready to write the arrays that grow."""
+        plan = self._plan
+        self._columns = {name: Column(array) for name, array in arrays.items() if name not in plan.streams}
+        self._streams = {
+            name: RowStream(arrays[name], self._store, dtype, plan.layouts[name].shards(plan.sizes), self._guard)
+            for name, dtype in plan.streams.items()
+        }
+
+    def _guard(self) -> AbstractContextManager[None]:
+        """Around whatever writes: says what the system refused, and whether there is something to go on from."""
+        return _disk_errors(self.path, committed=self._placed)
 
     # --- recording --------------------------------------------------------------------------------------------------
 
@@ -186,6 +203,11 @@ class TraceWriter:
         """Tokens that are safe on disk."""
         return self._committed.tokens
 
+    def stream(self, name: str) -> RowStream:
+        """Where rows of a streamed array are written; those of a prompt before the prompt is appended."""
+        self._refuse_unusable()
+        return self._streams[name]
+
     def append(self, block: Block) -> None:
         """Take whole prompts; commits when it is time.
 
@@ -196,7 +218,11 @@ class TraceWriter:
         """
         self._refuse_unusable()
         before = self._pending[-1].after if self._pending else self._committed
-        self._pending.append(self._plan.prepare(block, before))
+        prepared = self._plan.prepare(block, before)
+        with self._guard():
+            for name, rows in self._plan.streamed_rows(block).items():
+                self._streams[name].append(rows)
+        self._pending.append(prepared)
         if self._is_time():
             self.commit()
 
@@ -237,9 +263,11 @@ class TraceWriter:
 
     def _write(self, attrs: dict[str, Any], *, place_now: bool) -> None:
         self._usable = False  # until it is known to have worked
-        with _disk_errors(self.path, committed=self._placed), self._store.discarding():
+        with self._guard(), self._store.discarding():
             for name, column in self._columns.items():
                 column.stage([prepared.arrays.pop(name) for prepared in self._pending])  # frees memory on the way
+            for stream in self._streams.values():
+                stream.commit()
             if not self._placed or attrs["state"] == COMPLETE:
                 self._store.stage_documents()
             self._store.publish()
@@ -269,6 +297,7 @@ class TraceWriter:
                 self.commit()
         finally:
             self._usable = False
+            close_all([*self._streams.values()])
             if not self._placed:
                 place.remove_trace(place.making(self.path))
             self._lock.release()
@@ -319,78 +348,3 @@ def _disk_errors(path: Path, *, committed: bool = False) -> Iterator[None]:
             where=str(path),
             fix=f"{fix}, then " + ("use --resume; what was committed is whole." if committed else "run it again."),
         ) from None
-
-
-def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a Dataset as a complete trace, all at once or not at all.
-
-    Parameters
-    ----------
-    dataset
-        As `open_trace` returns it: every coordinate of docs/format.md, any rows of `names.QUANTITIES`.
-    path
-        The trace directory.
-    overwrite
-        Replace a trace that is there.
-
-    Raises
-    ------
-    TraceError
-        When the Dataset lacks something a trace needs, or the output is occupied or cannot be written.
-    """
-    missing = sorted({*schema.TOKEN_COORDS, *schema.TEXTS, LAYER} - dataset.variables.keys())
-    if missing:
-        raise TraceError(
-            f"this Dataset has no '{missing[0]}'", fix="Give one that open_trace, simulate or import made."
-        )
-    if DEPTH in dataset.coords and not np.array_equal(dataset[DEPTH], np.arange(dataset.sizes[DEPTH])):
-        raise TraceError("this Dataset holds only a part of the 'depth' axis", fix="Keep it whole.")
-    present = [name for name in (*schema.MAYBE_TOKEN_COORDS, *names.QUANTITIES) if name in dataset.variables]
-    fixed = {name: dataset[name].values for name in present if _is_fixed(name)}
-    variables = [name for name in present if name not in fixed]
-    rows = [str(name) for name in dataset.variables if schema.text_dimension(str(name)) == ROW]
-    with TraceWriter(
-        path,
-        attrs={key: value for key, value in dataset.attrs.items() if key not in _WRITTEN},
-        layers=dataset[LAYER].values.tolist(),
-        sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in _FIXED},
-        variables=variables,
-        fixed=fixed,
-        row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
-        overwrite=overwrite,
-        at_once=True,
-    ) as writer:
-        for part in _parts(dataset):
-            writer.append(_block(part, variables, rows))
-        writer.finish()
-
-
-def _is_fixed(name: str) -> bool:
-    """Whether it is an array that does not grow with the prompts."""
-    return name in names.QUANTITIES and names.QUANTITIES[name].group == names.FLOOR
-
-
-def _parts(dataset: xr.Dataset) -> Iterator[xr.Dataset]:
-    """The Dataset in runs of whole prompts that are small enough to copy."""
-    prompts = dataset.sizes[PROMPT]
-    step = max(1, int(prompts * _PART_BYTES // max(1, dataset.nbytes)))
-    prompt = dataset["prompt"].values
-    row_prompt = prompt[dataset["row_token"].values] if "row_token" in dataset else np.zeros(0, np.int32)
-    if (np.diff(row_prompt) < 0).any():
-        step = prompts  # rows that jump between prompts keep their order only in one piece
-    for first in range(0, prompts, max(1, step)):
-        bounds = [first, min(first + step, prompts)]
-        tokens = np.searchsorted(prompt, bounds)
-        parts = {PROMPT: slice(*bounds), TOKEN: slice(*tokens)}
-        if "row_token" in dataset:
-            parts[ROW] = slice(*np.searchsorted(row_prompt, bounds))
-        part = dataset.isel(parts)
-        shifts = {"prompt": first, "row_token": int(tokens[0])}
-        yield part.assign({name: part[name] - shift for name, shift in shifts.items() if name in part})
-
-
-def _block(part: xr.Dataset, variables: Sequence[str], row_columns: Sequence[str]) -> Block:
-    arrays = {name: part[name].values for name in (*schema.TOKEN_COORDS, *variables)}
-    if ROW in part.sizes:
-        arrays |= {name: part[name].values for name in schema.ROW_ARRAYS}
-    return Block(arrays, {name: part[name].values.tolist() for name in (*schema.TEXTS, *row_columns)})

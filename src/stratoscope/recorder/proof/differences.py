@@ -6,17 +6,23 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stratoscope.names import PROMPT, QUANTITIES, Quantity
-from stratoscope.recorder.proof.replay import STRONGEST, Replayed
+
+Replayed = dict[str, dict[int, Tensor]]  # quantity -> layer (or depth) -> float64 values, tokens or prompts first
+STRONGEST = "strongest writes"  # compared with peak_write: no stronger neuron was left out
+DIFFERENCE = "difference of "  # before the name of what was compared during the replay: relative differences
 
 
 def differences(recorded: Mapping[str, np.ndarray], again: Replayed) -> Iterator[tuple[str, np.ndarray, list[int]]]:
     """Quantity, relative differences [token or prompt, layer or depth], and which layers those are."""
     for key, layers_of in again.items():
-        name = "peak_write" if key == STRONGEST else key
-        if name in recorded:
-            layers = sorted(layers_of)
+        name, layers = "peak_write" if key == STRONGEST else key, sorted(layers_of)
+        if key.startswith(DIFFERENCE):
+            compared = torch.stack([layers_of[layer] for layer in layers], dim=1).numpy()
+            yield key.removeprefix(DIFFERENCE), compared, layers
+        elif name in recorded:
             wanted = torch.stack([layers_of[layer] for layer in layers], dim=1).numpy()
             yield name, relative_difference(recorded[name][:, layers], wanted, QUANTITIES[name]), layers
 

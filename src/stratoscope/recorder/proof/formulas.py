@@ -83,6 +83,12 @@ def attention(weights: Tensor, seen: Tensor, *, learned_sink: bool) -> Values:
     return {name: torch.stack([one[name] for one in found], dim=-1) for name in found[0]}
 
 
+def pairs(weights: Tensor, seen: Tensor) -> Tensor:
+    """Weights [head, query, key] as [pair, head], pairs (query, key ≤ query) query by query; NaN where not seen."""
+    query, key = torch.tril_indices(len(seen), len(seen))
+    return weights.float().masked_fill(~seen, torch.nan)[:, query, key].T
+
+
 def head_writes(flow: Tensor, weight: Tensor, heads: int) -> Tensor:
     """‖W_O z‖₂ of each head, [token, head], from W_O's input [token, heads·D] and W_O [d_model, heads·D]."""
     parts = zip(flow.float().chunk(heads, dim=1), weight.float().chunk(heads, dim=1), strict=True)

@@ -68,6 +68,11 @@ class PlainMixture:
             column.append(shared.double().norm(dim=0).expand(len(call.x), -1))
         self._a, self._factor, self._column = (torch.cat(parts, 1) for parts in (a, factor, column))
 
+    @property
+    def active(self) -> Tensor:
+        """The neurons, [token, choice × width + shared width]."""
+        return self._a
+
     def norms(self) -> Values:
         """`neuron_norm` and `mlp_out_norm`, [token]."""
         whole = self._whole()

@@ -66,9 +66,9 @@ def prove(
     arrays: dict[str, np.ndarray] = {}
 
     def observed() -> Tensor:
-        with observer, watch:
+        with observer, watch, observer.streams.kept([len(prompt.ids) for prompt in probe.prompts]) as kept:
             found, output = observer.record(batch)
-        arrays.update(found)
+        arrays.update(found | kept)
         return _logits(output, batch)
 
     changed = observer.changes_implementation

@@ -21,14 +21,13 @@ from stratoscope.model.experts import chosen
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import Experts, LayerSites, ModelSites
-from stratoscope.names import ATTENTION, QUANTITIES
+from stratoscope.names import ATTENTION, ATTENTION_FULL, QUANTITIES, is_streamed
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward
 from stratoscope.recorder.proof import formulas as plain
+from stratoscope.recorder.proof.differences import DIFFERENCE, STRONGEST, Replayed, relative_difference
 from stratoscope.recorder.proof.formulas_experts import Call, PlainMixture
-
-Replayed = dict[str, dict[int, Tensor]]  # quantity -> layer (or depth) -> float64 values, tokens or prompts first
-STRONGEST = "strongest writes"  # compared with peak_write: no stronger neuron was left out
+from stratoscope.trace.shards import as_numbers
 
 
 @contextmanager
@@ -78,8 +77,8 @@ class Replay:
     batch
         The prompts.
     recorded
-        What was recorded of them: of peaks the same neurons are looked at, and attention that was not recorded is left
-        out.
+        What was recorded of them: of peaks the same neurons are looked at, attention that was not recorded is left
+        out, and what is streamed is compared at once, a layer at a time (`[:, layer]` is read of it).
     **options
         Further arguments of the model's forward.
     """
@@ -94,7 +93,9 @@ class Replay:
         null = recorded.get("attn_null")
         self._sinks = None if null is None else ~np.isnan(null).all(axis=(0, 2))  # which layers have a learned sink
         alone = len(batch.input_ids) == 1 and len(batch.valid) == batch.rows
-        self._with_attention = alone and any(QUANTITIES[name].group == ATTENTION for name in recorded)
+        groups = {QUANTITIES[name].group for name in recorded}
+        self._with_attention = alone and bool(groups & {ATTENTION, ATTENTION_FULL})
+        self._streamed = {name: values for name, values in recorded.items() if is_streamed(name)}
         self._valid = batch.valid.cpu()
         rows = torch.arange(batch.rows)
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
@@ -178,6 +179,7 @@ class Replay:
         if self._neurons is not None:
             values, found[STRONGEST] = plain.peaks(a, weight, self._neurons[:, number])
             found |= values
+        found |= self._compared(("neurons", "active_neurons"), number, a)
         return found | self._stacked([plain.summary(a[own]) for own in self._own])
 
     def _mixture_of(self, number: int, experts: Experts) -> plain.Values:
@@ -193,6 +195,7 @@ class Replay:
         if self._neurons is not None and self._experts is not None:
             values, found[STRONGEST] = mixture.peaks(self._experts[:, number], self._neurons[:, number])
             found |= values
+        found |= self._compared(("active_neurons",), number, mixture.active)
         return found | self._stacked([mixture.summary(own, self._sites.d_ff) for own in self._own])
 
     def _stacked(self, summaries: list[plain.Values]) -> plain.Values:
@@ -203,6 +206,16 @@ class Replay:
             for name in summaries[0]
         }
 
+    def _compared(self, names: tuple[str, ...], number: int, wanted: Tensor) -> plain.Values:
+        """How far what was streamed of one layer is from [row, width]."""
+        name = next((name for name in names if name in self._streamed), None)
+        if name is None:
+            return {}
+        values = as_numbers(np.asarray(self._streamed[name][:, number]))
+        wanted = pad(wanted.float(), (0, values.shape[1] - wanted.shape[1]), value=torch.nan)
+        difference = relative_difference(values[:, None], wanted.numpy()[:, None], QUANTITIES[name])
+        return {DIFFERENCE + name: torch.from_numpy(difference[:, 0])}
+
     def _attention(self, number: int, layer: LayerSites) -> plain.Values:
         weights, mask = self._kept["weights"][0].cpu(), self._kept.get("mask")
         seen = torch.ones(weights.shape[1:], dtype=torch.bool).tril()
@@ -211,6 +224,7 @@ class Replay:
             shown = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
             seen &= shown if bool(shown.diagonal().all()) else ~shown  # MPT's says what is hidden
         found = plain.attention(weights, seen, learned_sink=self._sinks is not None and bool(self._sinks[number]))
+        found |= self._compared(("attention",), number, plain.pairs(weights, seen))
         assert layer.attn_out is not None
         projection = self._model.get_submodule(layer.attn_out)
         if isinstance(projection.weight, Tensor):

@@ -23,11 +23,11 @@ from stratoscope.errors import CaptureError
 from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
-from stratoscope.names import PROMPT, QUANTITIES, TOKEN
+from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
-from stratoscope.recorder.proof.differences import by_layer, differences
-from stratoscope.recorder.proof.replay import Replay, Replayed, eager_attention
+from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
+from stratoscope.recorder.proof.replay import Replay, eager_attention
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -212,14 +212,19 @@ def verify_trace(
         A value on disk differs from its replay beyond the tolerance.
     """
     outcome = Outcome(eager_standard(model, sites))
-    names = [str(name) for name in trace.data_vars if QUANTITIES[str(name)].dims[0] in (TOKEN, PROMPT)]
+    names = [str(name) for name in trace.data_vars if QUANTITIES[str(name)].dims[0] in (TOKEN, PROMPT, EDGE)]
     ids = trace["prompt_id"].values.tolist()
     ends = np.searchsorted(trace["prompt"].values, np.arange(len(ids)), side="right")
+    edge = 0
     for number, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
         progress("verifying", number, len(ids))
-        part = trace.isel({TOKEN: slice(start, end), PROMPT: slice(number, number + 1)})
+        length = int(end - start)
+        rows = {TOKEN: slice(start, end), PROMPT: slice(number, number + 1), EDGE: slice(edge, edge + edges(length))}
+        edge += edges(length)
+        part = trace.isel(rows, missing_dims="ignore")
         prompt = Stored(part["token_id"].values, part["span"].values)
-        recorded = {name: part[name].values for name in names}
+        # what is streamed is too large to be read at once
+        recorded: dict[str, Any] = {name: part[name] if is_streamed(name) else part[name].values for name in names}
         _replay_alone(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
     progress("verifying", len(ids), len(ids))
     return outcome
@@ -245,7 +250,7 @@ def _replay_alone(
             found.append(again)
     if done:
         some = [recorded[number] for number in done]
-        together = {name: np.concatenate([one[name] for one in some]) for name in some[0]}
+        together = {name: np.concatenate([one[name] for one in some]) for name in some[0] if not is_streamed(name)}
         lengths = [len(prompts[number].ids) for number in done]
         outcome.add([ids[number] for number in done], together, _joined(found), lengths)
 
@@ -268,16 +273,21 @@ def _replay(model: nn.Module, sites: ModelSites, batch: Batch, recorded: Arrays,
 def _owner(difference: np.ndarray, name: str, ids: Sequence[str], lengths: Sequence[int]) -> str:
     """The prompt of the largest difference."""
     worst = int(np.argmax(np.nan_to_num(difference, posinf=np.inf)))
-    owners = range(len(ids)) if QUANTITIES[name].dims[0] == PROMPT else np.repeat(range(len(ids)), lengths)
-    return ids[owners[worst]]
+    counts = {PROMPT: [1] * len(ids), TOKEN: lengths, EDGE: [edges(length) for length in lengths]}
+    return ids[int(np.repeat(range(len(ids)), counts[QUANTITIES[name].dims[0]])[worst])]
 
 
 def _split(recorded: Arrays, lengths: Sequence[int]) -> list[dict[str, np.ndarray]]:
     """What was recorded of each prompt of a batch."""
-    ends = np.cumsum(lengths)
+    token = edge = 0
     parts = []
-    for number, (end, length) in enumerate(zip(ends, lengths, strict=True)):
-        rows = {PROMPT: slice(number, number + 1), TOKEN: slice(end - length, end)}
+    for number, length in enumerate(lengths):
+        rows = {
+            PROMPT: slice(number, number + 1),
+            TOKEN: slice(token, token + length),
+            EDGE: slice(edge, edge + edges(length)),
+        }
+        token, edge = token + length, edge + edges(length)
         parts.append({name: values[rows[QUANTITIES[name].dims[0]]] for name, values in recorded.items()})
     return parts
 

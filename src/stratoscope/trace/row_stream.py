@@ -1,0 +1,207 @@
+"""Writes the rows of a streamed array in place, the moment somebody has them; a commit makes them part of the trace."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from stratoscope.errors import TraceError
+from stratoscope.trace import shards
+from stratoscope.trace.shards import Shards
+from stratoscope.trace.store import StagingStore, step, sync_files
+
+Guard = Callable[[], AbstractContextManager[None]]
+
+_FIX = "This is a fault of the program that records, not of the input."
+_START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
+
+
+class RowStream:
+    """The writer's side of one streamed array.
+
+    Rows before `next_row` are settled. Others may be written in any order, also twice, layer by layer; `append` settles
+    a run of them once every layer has given all. What was written beyond the committed rows is not part of the trace.
+
+    Parameters
+    ----------
+    array
+        The array, with its committed shape.
+    store
+        What the trace is written through: its root is where the trace is at present.
+    dtype
+        Key of `shards.DTYPES`.
+    layout
+        Where rows lie.
+    guard
+        Within which the disk is written: says what the system refused.
+
+    Attributes
+    ----------
+    next_row
+        The first row behind everything that was appended.
+    """
+
+    def __init__(self, array: zarr.Array[Any], store: StagingStore, dtype: str, layout: Shards, guard: Guard) -> None:
+        self._array, self._store, self._layout, self._guard = array, store, layout, guard
+        self.next_row: int = array.shape[0]
+        self._stored = np.dtype(shards.DTYPES[dtype])
+        self._missing = shards.missing(dtype)
+        self._given: list[list[tuple[int, int]]] = [[] for _ in range(layout.layers)]  # runs of rows beyond next_row
+        self._files: dict[int, int] = {}  # shard → file descriptor
+        self._unsafe: set[int] = set()  # shards that are not durable as they are
+        self._new = False  # whether the folder has entries that are not durable
+        self._cut_off()
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+
+    def write(self, layer: int, row: int, values: np.ndarray) -> None:
+        """Put rows in place.
+
+        Parameters
+        ----------
+        layer
+            Place on the layer axis.
+        row
+            Index of the first one on the array's first axis, `next_row` or behind it.
+        values
+            [rows, width], C-contiguous, in the stored dtype (bfloat16: its bits, as uint16).
+
+        Raises
+        ------
+        TraceError
+            They are not as the array's, settled already, or the disk refuses.
+        """
+        if values.ndim != 2 or values.shape[1] != self._layout.width or values.dtype != self._stored:
+            self._refuse(f"gets rows of {values.shape[1:]} {values.dtype}, not {self._layout.width} {self._stored}")
+        if row < self.next_row:
+            self._refuse(f"gets row {row} again, which was appended before")
+        content = memoryview(np.ascontiguousarray(values)).cast("B")  # type: ignore[arg-type]
+        given = self._given[layer]
+        if given and given[-1][1] == row:
+            given[-1] = given[-1][0], row + len(values)
+        else:
+            given.append((row, row + len(values)))
+        end = row + len(values)
+        with self._guard():
+            while row < end:
+                shard, within = divmod(row, self._layout.rows)
+                rows = min(end - row, self._layout.chunk_rows - within % self._layout.chunk_rows)
+                self._put(shard, self._layout.place(within, layer), content[: rows * self._layout.row_bytes])
+                content, row = content[rows * self._layout.row_bytes :], row + rows
+
+    def fill(self, layer: int, row: int, count: int) -> None:
+        """Say of `count` rows that the layer has no values for them: NaN."""
+        self.write(layer, row, np.full((count, self._layout.width), self._missing, self._stored))
+
+    def append(self, rows: int) -> None:
+        """Settle the next rows; TraceError where a layer has not given one of them."""
+        end = self.next_row + rows
+        for layer, given in enumerate(self._given):
+            reached = self.next_row
+            for start, stop in sorted(given):
+                if start > reached:
+                    break
+                reached = max(reached, stop)
+            if reached < end:
+                self._refuse(f"lacks row {reached} of layer {layer}")
+            given.clear()
+        self.next_row = end
+        self._start_writing()
+
+    # --- the trace ----------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make every appended row durable, and part of the array's shape; what says so is the root document."""
+        for shard in self._unsafe:  # inner chunks are whole, also the last
+            size = self._layout.file_bytes(min(self.next_row - shard * self._layout.rows, self._layout.rows))
+            if os.fstat(self._files[shard]).st_size < size:
+                os.ftruncate(self._files[shard], size)
+        sync_files([self._path(shard) for shard in sorted(self._unsafe)])
+        if self._new:
+            sync_files([self._folder])
+        self._new = False
+        self._unsafe.clear()
+        for shard in [one for one in self._files if (one + 1) * self._layout.rows <= self.next_row]:
+            os.close(self._files.pop(shard))
+        self._array.resize((self.next_row, self._layout.layers, self._layout.width))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        return self._store.root / self._array.basename
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / shards.file_name(shard)
+
+    def _put(self, shard: int, place: int, content: memoryview) -> None:
+        step("write", self._path(shard))
+        descriptor = self._file(shard)
+        self._unsafe.add(shard)
+        while content:
+            written = os.pwrite(descriptor, content, place)
+            content, place = content[written:], place + written
+
+    def _file(self, shard: int) -> int:
+        descriptor = self._files.get(shard)
+        if descriptor is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = self._files[shard] = os.open(self._path(shard), flags, 0o644)
+            if os.fstat(descriptor).st_size < self._layout.index_bytes:
+                os.pwrite(descriptor, self._layout.index(), 0)
+                self._new = True
+        return descriptor
+
+    def _cut_off(self) -> None:
+        """Remove what lies beyond the committed rows."""
+        if not self._folder.is_dir():
+            return
+        last, rest = divmod(self.next_row, self._layout.rows)
+        for path in self._folder.glob("c.*"):
+            parts = path.name.split(".")
+            if len(parts) > 1 and parts[1].isdigit() and int(parts[1]) >= last + bool(rest):
+                path.unlink()
+        if rest and (size := self._layout.file_bytes(rest)) < self._path(last).stat().st_size:
+            os.truncate(self._path(last), size)
+
+    def _start_writing(self) -> None:
+        """Let the system write to disk what it has, while the model goes on: a commit then has less to wait for."""
+        if _sync_file_range is not None:
+            for shard in self._unsafe:
+                _sync_file_range(self._files[shard], 0, 0, _START_WRITING)
+
+    def _refuse(self, what: str) -> None:
+        raise TraceError(f"a block's '{self._array.basename}' {what}", fix=_FIX)
+
+
+def _system_call() -> Any:
+    """Linux's sync_file_range; None elsewhere."""
+    try:
+        function = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return function
+
+
+_sync_file_range = _system_call()
+
+
+def close_all(streams: Sequence[RowStream]) -> None:
+    """Let go of all their files."""
+    for stream in streams:
+        stream.close()
