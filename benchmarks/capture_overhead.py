@@ -57,6 +57,7 @@ class Running:
         self.begun = time.perf_counter() - start
 
     def __call__(self) -> None:
+        """Record the next prompts."""
         next(self._windows)
 
     def finish(self) -> float:

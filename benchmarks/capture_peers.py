@@ -8,9 +8,9 @@ summaries and all neurons to disk; the others keep the same sites in memory, and
 - nnsight: a trace that saves the same sites, without the patterns, which sdpa does not show.
 
 Each of them is timed alone and with the same quantities reduced from what it kept, in whole tensors, as one would write
-it. Peers that are not installed are left out and named (`pip install transformer-lens nnsight`). Every round runs all of
-them on the same prompts. The last line is Stratoscope's time over that of the fastest peer that gives as much: kept and
-reduced.
+it. Peers that are not installed are left out and named (`pip install transformer-lens nnsight`). Every round runs all
+of them on the same prompts; TransformerLens computes the logits of every token, the others those of the last. The last
+line is Stratoscope's time over that of the fastest peer that gives as much: kept and reduced.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Reductions:
         self._norms = [weight.norm(dim=0) for weight in self._weights]
 
     def __call__(self, kept: Iterator[Kept]) -> list[dict[str, Tensor]]:
+        """Those of every block."""
         with torch.no_grad():
             return [self._block(number, one) for number, one in enumerate(kept)]
 
@@ -159,8 +160,9 @@ def nnsight_trace(model: Any, tokenizer: Any) -> Callable[[Tensor], Iterator[Kep
     def keep(ids: Tensor) -> Iterator[Kept]:
         with torch.no_grad(), traced.trace(ids, logits_to_keep=1, use_cache=False):
             kept = []
-            for block in traced.model.layers:
-                kept.append((block.input, block.self_attn.o_proj.output, block.mlp.down_proj.input, block.mlp.output))
+            for block in traced.model.layers:  # in the order in which the model computes them
+                x, attn = block.input, block.self_attn.o_proj.output
+                kept += [(x, attn, block.mlp.down_proj.input, block.mlp.output)]
             nnsight.save(kept)
         return (Kept(*(tensor[0] for tensor in one)) for one in kept)
 

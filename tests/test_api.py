@@ -102,7 +102,7 @@ def test_every_option_has_a_default_from_the_one_place(name: str) -> None:
     for key, parameter in options(name).items():
         assert parameter.default is not inspect.Parameter.empty, f"{name}({key}) must be given"
         if key == "record" and name == "simulate":  # it costs nothing to simulate everything
-            assert parameter.default == names.RECORD_GROUPS
+            assert parameter.default == names.SUMMARIES
         elif key in SHARED:
             assert parameter.default == getattr(defaults, SHARED[key]), f"{name}({key})"
         if key in FLAGS:

@@ -15,7 +15,7 @@ from tiny_any import ARCHITECTURES, tiny_of
 
 from stratoscope import capture
 from stratoscope.errors import StratoscopeError
-from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RECORD_GROUPS, RESIDUAL
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, SUMMARIES
 
 TEXTS = ["a text of some length", "another one"]
 _DENSE = (NORMS, RESIDUAL, PEAKS, PROMPTS)
@@ -104,7 +104,7 @@ def _row(finding: Finding) -> str:
     trace = finding.trace
     receipt = trace.attrs["receipt"]
     groups = list(dict.fromkeys(QUANTITIES[name].group for name in trace.data_vars))
-    recorded = "all" if groups == list(RECORD_GROUPS) else ", ".join(groups)
+    recorded = "all" if groups == list(SUMMARIES) else ", ".join(groups)
     experts = any(run["experts"] for run in trace.attrs["model"].get("mlps", []))
     notes = ["mixture of experts"] if experts else []
     notes += list(receipt["limits"])

@@ -14,7 +14,7 @@ from tiny import CONTEXT, TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture, open_trace
 from stratoscope.errors import CaptureError, InputError, StratoscopeError, TraceError
-from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RECORD_GROUPS, RESIDUAL
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder import recording
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
@@ -86,7 +86,7 @@ def test_prompts_of_a_file_keep_their_labels(tmp_path: Path) -> None:
 
 
 def test_every_group_together_with_attention(record: Callable[..., Any]) -> None:
-    _, trace = record("Llama", RECORD_GROUPS, batch_size=2)
+    _, trace = record("Llama", SUMMARIES, batch_size=2)
     first = trace.attn_first.values
     assert first.shape == (trace.sizes["token"], 3, 4)
     at_start = trace.position.values == 0

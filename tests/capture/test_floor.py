@@ -14,7 +14,7 @@ from tiny import FAMILIES, TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture, heatmap, names, open_trace
 from stratoscope.errors import InputError
-from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RECORD_GROUPS, RESIDUAL, floor_name
+from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, SUMMARIES, floor_name
 from stratoscope.recorder.proof import floor
 from stratoscope.recorder.proof.floor import sample
 from stratoscope.trace.from_dataset import write_dataset
@@ -69,7 +69,7 @@ def test_what_nothing_changes_has_a_floor_of_zero_and_not_nan(tmp_path: Path) ->
 
 
 def test_the_floor_is_the_largest_of_the_nuisances_and_the_receipt_says_them(tmp_path: Path) -> None:
-    trace = run(tmp_path / "t", record=RECORD_GROUPS)
+    trace = run(tmp_path / "t", record=SUMMARIES)
     facts = trace.attrs["receipt"]["noise_floor"]
     batch, padding, dtype = facts["largest_changes"].values()
     assert list(facts["largest_changes"]) == [
@@ -88,7 +88,7 @@ def test_the_floor_is_the_largest_of_the_nuisances_and_the_receipt_says_them(tmp
 
 def test_every_float_quantity_of_a_layer_has_a_floor_in_the_table() -> None:
     with_floor = {name for name, row in QUANTITIES.items() if floor_name(name) in QUANTITIES}
-    by_layer = {name for name, row in QUANTITIES.items() if row.group in RECORD_GROUPS and row.dtype == "float32"}
+    by_layer = {name for name, row in QUANTITIES.items() if row.group in SUMMARIES and row.dtype == "float32"}
     assert with_floor == by_layer - {"peak_value", "router_weight"}  # of other neurons, of other experts
     for name in with_floor:
         row = QUANTITIES[floor_name(name)]
@@ -127,7 +127,7 @@ def test_prompts_of_one_token_have_no_floor_rather_than_zero(tmp_path: Path) -> 
 def test_the_model_is_as_it_was(tmp_path: Path) -> None:
     model = tiny("Llama")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    run(tmp_path / "t", model=model, record=RECORD_GROUPS)
+    run(tmp_path / "t", model=model, record=SUMMARIES)
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) and after[name].dtype == torch.float32 for name in before)
 

@@ -17,7 +17,7 @@ from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model.find import find_sites
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.prove import prove_unchanged
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RECORD_GROUPS, RESIDUAL
+from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer, forward
@@ -37,7 +37,7 @@ def batch_of(*texts: str, side: str = "right") -> Any:
 def test_observed_logits_are_bit_identical(family: str, dtype: torch.dtype) -> None:
     model, batch = tiny(family, dtype), batch_of(*TEXTS, side="left")
     unobserved = forward(model, batch).logits
-    with Observer(model, find_sites(model, IDS), RECORD_GROUPS, 5) as observer:
+    with Observer(model, find_sites(model, IDS), SUMMARIES, 5) as observer:
         _, output = observer.record(batch)
     assert torch.equal(unobserved, output.logits)
     assert hooks_of(model) == 0
@@ -45,7 +45,7 @@ def test_observed_logits_are_bit_identical(family: str, dtype: torch.dtype) -> N
 
 def test_hooks_are_removed_after_an_error_inside() -> None:
     model = tiny("Llama")
-    observer = Observer(model, find_sites(model, IDS), RECORD_GROUPS, 5)
+    observer = Observer(model, find_sites(model, IDS), SUMMARIES, 5)
     with observer:
         assert hooks_of(model) > 0
     with pytest.raises(ZeroDivisionError), observer:

@@ -18,6 +18,7 @@ from stratoscope import open_trace
 from stratoscope.errors import CaptureError, InputError, TraceError
 from stratoscope.names import NEURONS, NORMS, PEAKS, RESIDUAL
 from stratoscope.recorder import streams
+from stratoscope.recorder.reduce.neurons import stored
 from stratoscope.recorder.streams import Shape, Spool
 
 MANY = [f"{text} {'and more ' * number}" for number in range(4) for text in TEXTS]
@@ -136,9 +137,9 @@ def test_the_neurons_of_experts_are_not_recorded_without_saying_whose_they_are(t
         run(tmp_path / "t", model=tiny("Mixtral"), record=(NEURONS,))
 
 
-def test_neurons_in_float64_are_refused_rather_than_rounded(tmp_path: Path) -> None:
+def test_neurons_in_float64_are_refused_rather_than_rounded() -> None:
     with pytest.raises(CaptureError, match="float64"):
-        run(tmp_path / "t", model=tiny("Llama").double(), record=(NEURONS,))
+        stored(torch.zeros(2, 3, dtype=torch.float64))
 
 
 def test_rows_that_wait_in_a_file_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,18 +13,18 @@ from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture, names, open_trace
 from stratoscope.errors import CaptureError, ModelError
-from stratoscope.names import ATTENTION, QUANTITIES, RECORD_GROUPS
+from stratoscope.names import ATTENTION, QUANTITIES, SUMMARIES
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.proof.differences import relative_difference
 from stratoscope.recorder.proof.replay import attention_implementation, eager_attention
 from stratoscope.recorder.recording import Recording
 
-WITHOUT_ATTENTION = tuple(group for group in RECORD_GROUPS if group != ATTENTION)
+WITHOUT_ATTENTION = tuple(group for group in SUMMARIES if group != ATTENTION)
 OWN_ATTENTION = {"Falcon", "Falcon sequential", "BLOOM", "GPT-J"}  # computed in their own code
 
 
 def run(out: Path, **options: Any) -> Any:
-    settings: dict[str, Any] = {"record": RECORD_GROUPS, "top_k": 5, "batch_size": 3, "prompts": TEXTS}
+    settings: dict[str, Any] = {"record": SUMMARIES, "top_k": 5, "batch_size": 3, "prompts": TEXTS}
     settings |= {"model": tiny("Llama"), "tokenizer": byte_tokenizer(), **options}
     return capture(settings.pop("model"), settings.pop("prompts"), out, **settings)
 
@@ -47,7 +47,7 @@ def tamper(patch: pytest.MonkeyPatch, change: Callable[[dict[str, np.ndarray]], 
 @pytest.mark.parametrize("padding_side", ["right", "left"])
 @pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_every_quantity_of_every_architecture_is_replayed(tmp_path: Path, family: str, padding_side: str) -> None:
-    record = WITHOUT_ATTENTION if family in OWN_ATTENTION else RECORD_GROUPS
+    record = WITHOUT_ATTENTION if family in OWN_ATTENTION else SUMMARIES
     record = record if ALL_FAMILIES[family].mlp else (names.NORMS, names.RESIDUAL)
     trace = run(tmp_path / "t", model=tiny(family), record=record, tokenizer=byte_tokenizer(padding_side))
     receipt = trace.attrs["receipt"]
@@ -67,7 +67,7 @@ def test_every_quantity_of_every_architecture_is_replayed(tmp_path: Path, family
 def test_half_precision_is_held_to_the_last_bits_by_the_same_batch(
     record: Callable[..., Any], dtype: torch.dtype
 ) -> None:
-    _, trace = record("Gemma", RECORD_GROUPS, dtype=dtype, batch_size=3, top_k=5)
+    _, trace = record("Gemma", SUMMARIES, dtype=dtype, batch_size=3, top_k=5)
     plain, eager = trace.attrs["receipt"]["replays"]
     tight = {n: d for n, d in plain["largest_differences"].items() if n not in ("mlp_out_norm", "peak_explained")}
     assert max(tight.values()) < 1e-5  # of those two, W a is rounded to the model's dtype
@@ -90,7 +90,7 @@ def test_full_replays_every_prompt_from_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in QUANTITIES if QUANTITIES[n].group in RECORD_GROUPS and n not in names.OF_SOME_MODELS]
+    "name", [n for n in QUANTITIES if QUANTITIES[n].group in SUMMARIES and n not in names.OF_SOME_MODELS]
 )
 def test_a_value_that_is_not_the_models_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def change(arrays: dict[str, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from stratoscope import capture
 from stratoscope.errors import CaptureError, InputError, ModelError, StratoscopeError
-from stratoscope.names import NORMS, PEAKS, PROMPTS, QUANTITIES, RECORD_GROUPS
+from stratoscope.names import NORMS, PEAKS, PROMPTS, QUANTITIES, SUMMARIES
 from stratoscope.recorder.prompts import Prompt
 
 
@@ -70,7 +70,7 @@ def test_an_overflow_of_half_precision_on_one_prompt_names_prompt_layer_and_quan
 
 @pytest.mark.parametrize("family", ["Llama", "GPT2", "Gemma2", "GPTNeoX"])
 def test_a_prompt_of_one_token_is_recorded_with_its_undefined_quantities_missing(family: str, tmp_path: Path) -> None:
-    trace = run(tmp_path / "t", ["a", "b", "c"], model=tiny(family), record=RECORD_GROUPS)
+    trace = run(tmp_path / "t", ["a", "b", "c"], model=tiny(family), record=SUMMARIES)
     assert trace.sizes["token"] == 3
     assert np.isfinite(trace.resid_norm.values).all()
     for name in ("prompt_mean", "prompt_max", "prompt_min", "attn_received", "attn_entropy"):

@@ -15,7 +15,7 @@ from tiny import TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture, open_trace
 from stratoscope.errors import CaptureError
-from stratoscope.names import RECORD_GROUPS
+from stratoscope.names import SUMMARIES
 from stratoscope.recorder import recording
 
 MANY = [f"{text} {number}" for number in range(6) for text in TEXTS]
@@ -28,7 +28,7 @@ ERRORS = {
 
 
 def run(out: Path, model: Any, **options: Any) -> Any:
-    settings = {"record": RECORD_GROUPS, "top_k": 5, "batch_size": 4, **options}
+    settings = {"record": SUMMARIES, "top_k": 5, "batch_size": 4, **options}
     return capture(model, settings.pop("prompts", MANY), out, tokenizer=byte_tokenizer(), **settings)
 
 

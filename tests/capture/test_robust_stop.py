@@ -18,13 +18,13 @@ from tiny import TEXTS, byte_tokenizer, tiny
 from stratoscope import capture, info, open_trace
 from stratoscope.doors.console import INTERRUPTED
 from stratoscope.errors import TraceError
-from stratoscope.names import NORMS, PEAKS, RECORD_GROUPS
+from stratoscope.names import NORMS, PEAKS, SUMMARIES
 
 MANY = [f"{text} {number}" for number in range(6) for text in TEXTS]
 
 
 def run(out: Path, model: Any, **options: Any) -> Any:
-    settings = {"record": RECORD_GROUPS, "top_k": 5, "batch_size": 2, **options}
+    settings = {"record": SUMMARIES, "top_k": 5, "batch_size": 2, **options}
     return capture(model, MANY, out, tokenizer=byte_tokenizer(), **settings)
 
 
@@ -81,7 +81,7 @@ def test_a_forgotten_record_is_refused_before_the_model_is_loaded(tmp_path: Path
     begun(tmp_path / "t")
     same: dict[str, Any] = {"record": (NORMS, PEAKS), "top_k": 5, "batch_size": 1, "resume": True}
     for words, options in (
-        ("plan.record was", {"record": RECORD_GROUPS}),
+        ("plan.record was", {"record": SUMMARIES}),
         ("plan.top_k was 5 and is now 6", {"top_k": 6}),
         ("plan.batch_size was 1 and is now 4", {"batch_size": 4}),
         ("plan.chat was False and is now True", {"chat": True}),

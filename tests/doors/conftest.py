@@ -46,5 +46,5 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refuse:
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small complete trace with every record group."""
     path = tmp_path_factory.mktemp("doors") / "small.trace"
-    stratoscope.simulate(path, prompts=4, tokens=6, layers=3, record=names.RECORD_GROUPS)
+    stratoscope.simulate(path, prompts=4, tokens=6, layers=3, record=names.SUMMARIES)
     return path

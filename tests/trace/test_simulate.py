@@ -34,7 +34,7 @@ def same_bytes(one, two):
 
 
 def test_every_quantity_of_every_group_has_the_dims_and_type_of_the_format(trace):
-    expected = {quantity.name for quantity in names.quantities_of(names.RECORD_GROUPS)} - {*names.OF_SOME_MODELS}
+    expected = {quantity.name for quantity in names.quantities_of(names.SUMMARIES)} - {*names.OF_SOME_MODELS}
     assert set(trace.data_vars) == expected
     for name in expected:
         quantity = names.QUANTITIES[name]
@@ -51,7 +51,7 @@ def test_nothing_simulated_can_be_taken_for_real(trace):
     assert note["text"].startswith("Simulated data")
 
 
-@pytest.mark.parametrize("group", names.RECORD_GROUPS)
+@pytest.mark.parametrize("group", names.SUMMARIES)
 def test_one_group_alone_gives_exactly_its_quantities_with_the_same_values(group):
     everything, alone = simulate(**SMALL), simulate(**SMALL, record=(group,))
     assert set(alone.data_vars) == {q.name for q in names.quantities_of((group,))} - {*names.OF_SOME_MODELS}

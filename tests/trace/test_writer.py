@@ -152,7 +152,7 @@ def test_arrays_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_a_dataset_comes_back_from_disk_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratoscope.trace.writer._PART_BYTES", 200)
+    monkeypatch.setattr("stratoscope.trace.from_dataset._PART_BYTES", 200)
     dataset = expected(7).assign_attrs(ATTRS)
     write_dataset(dataset, tmp_path / "t")
     again = open_trace(tmp_path / "t")
@@ -162,7 +162,7 @@ def test_a_dataset_comes_back_from_disk_as_it_was(tmp_path: Path, monkeypatch: p
 
 
 def test_rows_of_an_import_come_back_with_their_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratoscope.trace.writer._PART_BYTES", 200)
+    monkeypatch.setattr("stratoscope.trace.from_dataset._PART_BYTES", 200)
     dataset = imported_dataset()
     write_dataset(dataset, tmp_path / "t")
     again = open_trace(tmp_path / "t")

@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _TOKENS = options.tokens_text(defaults.SIMULATED_TOKENS)
-_RECORD, _EVERYTHING = ",".join(defaults.RECORD), ",".join(names.RECORD_GROUPS)
+_RECORD, _EVERYTHING = ",".join(defaults.RECORD), ",".join(names.SUMMARIES)
 
 
 def _version(wanted: bool) -> None:

@@ -121,7 +121,7 @@ def _capture(trace: Path, *, resume: bool, progress: Progress) -> None:
             str(model),
             prompts,
             trace,
-            record=names.RECORD_GROUPS,
+            record=names.SUMMARIES,
             resume=resume,
             overwrite=not resume,
             progress=progress,
@@ -132,7 +132,7 @@ def _capture(trace: Path, *, resume: bool, progress: Progress) -> None:
 
 def _simulate(trace: Path, *, resume: bool, progress: Progress) -> None:
     trace.parent.mkdir(parents=True, exist_ok=True)
-    stratoscope.simulate(trace, record=names.RECORD_GROUPS, overwrite=True, progress=progress)
+    stratoscope.simulate(trace, record=names.SUMMARIES, overwrite=True, progress=progress)
 
 
 def _earlier(trace: Path, *, simulated: bool) -> xr.Dataset | None:
@@ -144,7 +144,7 @@ def _earlier(trace: Path, *, simulated: bool) -> xr.Dataset | None:
     except TraceError:
         return None
     plan, software = dataset.attrs["plan"], dataset.attrs["software"]
-    same = set(plan["record"]) == set(names.RECORD_GROUPS) and software["stratoscope"] == stratoscope.__version__
+    same = set(plan["record"]) == set(names.SUMMARIES) and software["stratoscope"] == stratoscope.__version__
     if not simulated:
         with as_file(PROMPTS) as prompts:
             same = same and plan["prompts_sha256"] == prompts_sha256(read_prompts(prompts))

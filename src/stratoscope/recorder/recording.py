@@ -271,14 +271,10 @@ class Recording:
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
         self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
-        targets = {name: writer.stream(name) for name in self._streams.names}
+        self._streams.lead_to({name: writer.stream(name) for name in self._streams.names}, writer.path.parent)
         with self._observer, self._watch:
             for window in self._windows(writer.committed_prompts):
-                tokenised = [self._encoded(index) for index in window]
-                lengths = [len(prompt.ids) for prompt in tokenised]
-                answers = self._plan.generate or 0
-                with self._streams.window(targets, lengths, answers=answers, folder=writer.path.parent):
-                    block = self._window(window, tokenised)
+                block = self._window(window)
                 if self._halves.were_needed:
                     writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
                 writer.append(block)
@@ -304,16 +300,19 @@ class Recording:
         )
         writer.finish(receipt=receipt)
 
-    def _window(self, window: range, tokenised: Sequence[TokenisedPrompt]) -> Block:
+    def _window(self, window: range) -> Block:
         """Record a run of prompts in batches of similar length, and put them back into file order."""
+        tokenised = [self._encoded(index) for index in window]
+        lengths = [len(prompt.ids) for prompt in tokenised]
         found: dict[int, Recorded] = {}
-        for chosen in alike_in_length([len(prompt.ids) for prompt in tokenised], self._plan.batch_size):
-            self._progress("recording", window.start + len(found), len(self._prompts))
-            for part, recorded in self._in_parts(chosen, window, tokenised):
-                found |= zip(part, recorded, strict=True)
-        self._progress("recording", window.stop, len(self._prompts))
-        whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
-        self._streams.settle([len(prompt.ids) for prompt in whole])
+        with self._streams.window(lengths, answers=self._plan.generate or 0):
+            for chosen in alike_in_length(lengths, self._plan.batch_size):
+                self._progress("recording", window.start + len(found), len(self._prompts))
+                for part, recorded in self._in_parts(chosen, window, tokenised):
+                    found |= zip(part, recorded, strict=True)
+            self._progress("recording", window.stop, len(self._prompts))
+            whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
+            self._streams.settle([len(prompt.ids) for prompt in whole])
         return to_block([self._prompts[index] for index in window], whole, arrays)
 
     def _in_parts(

@@ -115,6 +115,7 @@ class Streams:
         self.shapes: dict[str, Shape] = {}
         self._to: Mapping[str, Rows] = {}
         self._targets: Mapping[str, Target] = {}
+        self._folder = Path()
         self._firsts: dict[str, list[int]] = {}  # first row of each prompt of the window
         self._spooled = False
         self._prompts: Sequence[int] = ()  # of the batch, as indices in the window
@@ -124,15 +125,17 @@ class Streams:
 
     # --- where rows go ----------------------------------------------------------------------------------------------
 
+    def lead_to(self, targets: Mapping[str, Target], folder: Path) -> None:
+        """Say where the rows of windows go, and a folder on the same disk for what has to wait."""
+        self._targets, self._folder = targets, folder
+
     @contextmanager
-    def window(
-        self, targets: Mapping[str, Target], lengths: Sequence[int], *, answers: int, folder: Path
-    ) -> Iterator[None]:
+    def window(self, lengths: Sequence[int], *, answers: int) -> Iterator[None]:
         """While open, rows of these prompts, of `lengths` tokens in file order, go to the targets.
 
-        With `answers`, the most tokens that may follow each prompt, they wait in files in `folder` until `settle`.
+        With `answers`, the most tokens that may follow each prompt, they wait in files until `settle`.
         """
-        self._targets, self._spooled = targets, bool(answers)
+        targets, self._spooled = self._targets, bool(answers)
         most = [length + answers for length in lengths]
         counts = {name: [rows_of(name, tokens) for tokens in most] for name in targets}
         start = {name: 0 if self._spooled else target.next_row for name, target in targets.items()}
@@ -141,11 +144,11 @@ class Streams:
         try:
             if self._spooled:
                 for name in targets:
-                    spools[name] = Spool(folder, self.shapes[name], sum(counts[name]))
+                    spools[name] = Spool(self._folder, self.shapes[name], sum(counts[name]))
             self._to = spools or targets
             yield
         finally:
-            self._to = self._targets = {}
+            self._to = {}
             for spool in spools.values():
                 spool.close()
 
@@ -279,7 +282,7 @@ class Spool:
     def __init__(self, folder: Path, shape: Shape, rows: int) -> None:
         self._folder, self._shape, self._rows = folder, shape, rows
         with self._errors():
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._missing = np.full((1, shape.width), shape.missing, shape.stored)
 
     def write(self, layer: int, row: int, values: np.ndarray) -> None:

@@ -28,9 +28,9 @@ from stratoscope.names import (
     PROMPT_TEXTS,
     PROMPTS,
     QUANTITIES,
-    RECORD_GROUPS,
     SIMULATED,
     SPANS,
+    SUMMARIES,
     TOKEN,
     K,
     quantities_of,
@@ -58,7 +58,7 @@ def simulate(
     heads: int = defaults.SIMULATED_HEADS,
     top_k: int = defaults.TOP_K,
     seed: int = defaults.SEED,
-    record: Sequence[str] = RECORD_GROUPS,
+    record: Sequence[str] = SUMMARIES,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -84,7 +84,7 @@ def simulate(
     seed
         The same seed and sizes give the same arrays, byte for byte, whatever `record` is.
     record
-        Groups of `names.RECORD_GROUPS`.
+        Groups of `names.SUMMARIES`.
     overwrite
         Replace a trace that is already there.
     progress
@@ -148,11 +148,11 @@ def _check(holds: bool, what: str, where: str, fix: str) -> None:
 
 def _check_groups(record: Sequence[str]) -> tuple[str, ...]:
     groups = (record,) if isinstance(record, str) else tuple(record)
-    unknown = [group for group in groups if group not in RECORD_GROUPS]
-    known = ", ".join(RECORD_GROUPS)
+    unknown = [group for group in groups if group not in SUMMARIES]
+    known = ", ".join(SUMMARIES)
     _check(not unknown, f"there is no group {', '.join(map(repr, unknown))}", "record", f"Choose from {known}.")
     _check(bool(groups), "no group is given", "record", f"Choose from {known}.")
-    return tuple(group for group in RECORD_GROUPS if group in groups)
+    return tuple(group for group in SUMMARIES if group in groups)
 
 
 # --- what the trace says about itself -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,6 @@ def _runs(places: np.ndarray, length: int) -> Iterator[tuple[int, int, int]]:
     """Runs of places within one piece of that length: its number, first and last + 1 of the run."""
     piece = places // length
     bounds = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(places)]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         if last > first:
             yield int(piece[first]), first, last
