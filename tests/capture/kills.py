@@ -1,7 +1,7 @@
 """Kills real captures with SIGKILL at random moments, opens what is there, resumes, and compares with one left alone.
 
-`make torture` runs it as a program; the tests run fewer kills of it. Nothing of the recorder is played: only commits come
-after every window, so that a recording of a second has many, and every disk operation is counted by the killer.
+`make torture` runs it as a program; the tests run fewer kills of it. Only two things are not as usual: a commit
+comes after every window, so that a recording of a second has many, and the killer hears of every disk operation.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ PHASES = (
 )
 _LOADING, _BEFORE, _FIRST, _BETWEEN, _COMMIT, _FINISH, _AFTER = range(len(PHASES))
 _OF_ONE_RUN = ("uuid", "created", "finished", "resumed")  # attributes that two equal recordings may differ in
+BATCH, DISK = b"b", b"d"
 GROWING = (names.TOKEN, names.PROMPT, names.EDGE)
 
-SHORT = [f"prompt number {number}" + "!" * (number % 7) for number in range(48)]
-MIXED = [("many words " * 7 if number % 5 == 0 else f"a few words {number}")[: 20 + number] for number in range(30)]
+SHORT = [f"prompt number {number}" + "!" * (number % 7) for number in range(24)]
+MIXED = [("many words " * 7 if number % 5 == 0 else f"a few words {number}")[: 20 + number] for number in range(18)]
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,16 @@ class Configuration:
 EVERYTHING = {"record": names.RECORD_GROUPS}
 SAMPLED = {"generate": 5, "generation": {"do_sample": True, "temperature": 1.5}, "seed": 3}
 CONFIGURATIONS = (
-    Configuration("default groups", SHORT, window_batches=4),
+    Configuration("default groups", SHORT, window_batches=2),
     Configuration("every group", SHORT, EVERYTHING),
-    Configuration("sampled answers", SHORT[:18], {**EVERYTHING, **SAMPLED}),
+    Configuration("sampled answers", SHORT[:12], {**EVERYTHING, **SAMPLED}),
     Configuration("long prompts", MIXED, {**EVERYTHING, "batch_size": 3}, window_tokens=120),
-    Configuration("floors, one by one", SHORT[:16], {**EVERYTHING, "floor": True, "batch_size": 1}),
-    Configuration("experts, bfloat16", SHORT[:24], EVERYTHING, "Qwen2-MoE", torch.bfloat16),
+    Configuration("floors, one by one", SHORT[:10], {**EVERYTHING, "floor": True, "batch_size": 1}),
+    Configuration("experts, bfloat16", SHORT[:14], EVERYTHING, "Qwen2-MoE", torch.bfloat16),
 )
 
 
-# --- a recording that can be killed -----------------------------------------------------------------------------------
+# --- a recording that can be killed ---------------------------------------------------------------------------------
 
 
 class Child:
@@ -93,7 +94,7 @@ class Child:
     Attributes
     ----------
     events
-        A pipe with one byte for each batch and each disk operation.
+        A pipe with one byte for each batch and each disk operation: BATCH or DISK.
     """
 
     def __init__(self, configuration: Configuration, out: Path) -> None:
@@ -113,9 +114,9 @@ class Child:
 
     def wait(self) -> int:
         """Wait until it ends, reading its events."""
-        self.count = 0
+        self.counts = Counter[int]()
         while found := self.events.read(4096):
-            self.count += len(found)
+            self.counts.update(found)
         self.events.close()
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         assert status in (0, -signal.SIGKILL), f"the recording failed by itself with {status}"
@@ -134,18 +135,18 @@ class Child:
     def _run(self, configuration: Configuration, out: Path) -> int:
         try:
             self._watch()
-            configuration.record(out, resume=out.exists(), progress=lambda *_: self._tell())
+            configuration.record(out, resume=out.exists(), progress=lambda *_: self._tell(BATCH))
         except BaseException:  # whatever it is, the parent must know, and no test of the parent may go on here
             traceback.print_exc()
             return 3
         return 0
 
-    def _tell(self, *_: object) -> None:
-        os.write(self._writing, b".")
+    def _tell(self, event: bytes) -> None:
+        os.write(self._writing, event)
 
     def _watch(self) -> None:
         """Commit after every window, count the disk operations, and say which of them belong to a commit."""
-        store.step = row_stream.step = self._tell
+        store.step = row_stream.step = lambda *_: self._tell(DISK)
         open_writer, write, shared = TraceWriter._open, TraceWriter._write, self._shared
 
         def watched_open(writer: TraceWriter, *args: Any, **options: Any) -> None:
@@ -164,7 +165,7 @@ class Child:
         TraceWriter._is_time = lambda _: True  # type: ignore[method-assign]
 
 
-# --- what must be true ------------------------------------------------------------------------------------------------
+# --- what must be true ----------------------------------------------------------------------------------------------
 
 
 def assert_same_values(whole: xr.Dataset, part: xr.Dataset, what: str) -> None:
@@ -200,7 +201,7 @@ def committed(out: Path) -> xr.Dataset | None:
     raise AssertionError
 
 
-# --- killing ------------------------------------------------------------------------------------------------------------
+# --- killing --------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -218,7 +219,7 @@ class Killer:
         started = time.monotonic()
         child = Child(self.configuration, self.folder / "whole")
         assert child.wait() == 0
-        self._seconds, self._events = time.monotonic() - started, child.count
+        self._seconds, self._events = time.monotonic() - started, child.counts
         self._whole = open_trace(self.folder / "whole")
         self._prompts = self._whole.sizes[names.PROMPT]
 
@@ -251,13 +252,16 @@ class Killer:
         return self.folder / f"killed {self.finished} é"
 
     def _wait_a_while(self, child: Child, share: float) -> None:
-        """Either some time, or some batches and disk operations and a moment more."""
-        if self.chance.random() < 0.3:
+        """Some time; or some batches or some disk operations, and perhaps a moment more."""
+        event = self.chance.choice((None, BATCH, DISK))
+        if event is None:
             time.sleep(self.chance.uniform(0, self._seconds * max(share, 0.3)))
             return
-        for _ in range(self.chance.randrange(1, max(2, int(self._events * share)))):
-            if not child.events.read(1):
+        left = self.chance.randrange(1, max(2, int(self._events[event[0]] * share)))
+        while left:
+            if not (found := child.events.read(1)):
                 return
+            left -= found == event
         time.sleep(self.chance.choice((0, self.chance.uniform(0, 0.003))))
 
     def _check(self, out: Path, least: int) -> int:

@@ -139,7 +139,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize("stage", ["loading", "proving", "recording"])
 def test_a_signal_at_any_stage_is_one_line_and_says_how_to_go_on(
     stage: str, number: signal.Signals, folder: Path, tmp_path: Path

@@ -345,8 +345,14 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; text that a terminal cannot show is escaped instead of failing, SIGTERM is as Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the command line; text that a terminal cannot show is escaped instead of failing.
+
+    SIGTERM and SIGHUP (a terminal that is closed) are as Ctrl-C, unless whoever started the command has it ignore them,
+    as nohup does.
+    """
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

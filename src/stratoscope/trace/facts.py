@@ -74,10 +74,16 @@ def _headline(facts: Mapping[str, Any]) -> str:
     kind = {"real": "recorded from a model", "simulated": "simulated", "imported": "imported from CSV"}
     parts = [readable(name), kind.get(facts["source"], "of unknown origin")]
     if facts["state"] == "recording":
-        parts.append("NOT COMPLETE: recording, or interrupted (capture --resume goes on)")
+        parts.append(f"NOT COMPLETE: {_so_far(facts)}; still recording, or interrupted (capture --resume goes on)")
     if facts["bytes"] is not None:
         parts.append(size_text(facts["bytes"]))
     return " · ".join(parts)
+
+
+def _so_far(facts: Mapping[str, Any]) -> str:
+    planned = (facts["plan"] or {}).get("prompts")
+    of = f" of {planned:,}" if isinstance(planned, int) else ""
+    return f"{facts['prompts']:,}{of} prompts so far"
 
 
 def _contents(facts: Mapping[str, Any]) -> Lines:

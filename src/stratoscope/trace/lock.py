@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from stratoscope.errors import TraceError
@@ -49,6 +50,10 @@ class TraceLock:
         except FileNotFoundError:
             return False
 
+    def is_ours(self) -> bool:
+        """Whether the file is still the one that was locked: without it, another writer would not be refused."""
+        return self.held and self._is_current(self._descriptor)
+
     @property
     def held(self) -> bool:
         """Whether it has not been released."""
@@ -57,6 +62,8 @@ class TraceLock:
     def release(self) -> None:
         """Remove the lock file and let others write."""
         if self.held:
-            self.path.unlink(missing_ok=True)
+            if self.is_ours():  # another's is left to it
+                with suppress(OSError):  # a file without its lock hinders nobody
+                    self.path.unlink()
             os.close(self._descriptor)
             self._descriptor = -1

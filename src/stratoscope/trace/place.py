@@ -59,6 +59,24 @@ def recover(target: Path) -> None:
     remove_trace(making(target))
 
 
+def refuse_absent(target: Path) -> None:
+    """Raise when nothing is at `target`, but beside it a trace that waits to take its place there."""
+    if target.exists():
+        return
+    if replaced(target.absolute()).exists():
+        raise TraceError(
+            "replacing this trace was interrupted",
+            where=str(target),
+            fix=f"Run it again, or rename {replaced(target.absolute())} back.",
+        )
+    if making(target.absolute()).exists():
+        raise TraceError(
+            "its recording has begun, but nothing is committed yet",
+            where=str(target),
+            fix="Look again in a few seconds; if nothing is recording it any more, run it again.",
+        )
+
+
 def refuse_homeless(target: Path) -> None:
     """Raise when the folder that `target` is to stand in does not exist: it is likelier misspelt than wanted."""
     if not target.parent.is_dir():

@@ -51,7 +51,7 @@ def open_trace(path: str | Path) -> xr.Dataset:
         checked when they are read.
     """
     folder = Path(path)
-    _refuse_half_replaced(folder)
+    place.refuse_absent(folder)
     document = read_document(folder.resolve())
     check_files(document)
     group = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
@@ -67,14 +67,6 @@ def open_trace(path: str | Path) -> xr.Dataset:
     dataset = xr.Dataset(data, coords, attrs)
     dataset.encoding["source"] = str(document.path)
     return dataset
-
-
-def _refuse_half_replaced(folder: Path) -> None:
-    former = place.replaced(folder.absolute())
-    if not folder.exists() and former.exists():
-        raise TraceError(
-            "replacing this trace was interrupted", where=str(folder), fix=f"Run it again, or rename {former} back."
-        )
 
 
 def _names(document: Document) -> list[str]:

@@ -158,7 +158,7 @@ class RowStream:
     def _file(self, shard: int) -> int:
         descriptor = self._files.get(shard)
         if descriptor is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = self._files[shard] = os.open(self._path(shard), flags, 0o644)
             if os.fstat(descriptor).st_size < self._layout.index_bytes:

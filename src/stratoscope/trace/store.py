@@ -130,7 +130,7 @@ class StagingStore(LocalStore):
 
     def _stage(self, key: str, content: bytes | bytearray | memoryview) -> None:
         partial = self.root / (key + PARTIAL)
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.parent.mkdir(exist_ok=True)  # a trace that is gone is not begun again
         self._staged[key] = partial
         write_file(partial, content)
 

@@ -29,6 +29,7 @@ from stratoscope.trace.lock import TraceLock
 from stratoscope.trace.row_stream import RowStream, close_all
 from stratoscope.trace.schema import COMPLETE, RECORDING, Block
 from stratoscope.trace.store import StagingStore
+from stratoscope.trace.uninterrupted import uninterrupted
 
 WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
 
@@ -114,6 +115,7 @@ class TraceWriter:
         except BaseException:
             self._lock.release()
             raise
+        self._inode = self._store.root.stat().st_ino  # stays when the folder takes its place
         self._last_commit = time.monotonic()
 
     # --- opening ----------------------------------------------------------------------------------------------------
@@ -219,10 +221,12 @@ class TraceWriter:
         self._refuse_unusable()
         before = self._pending[-1].after if self._pending else self._committed
         prepared = self._plan.prepare(block, before)
-        with self._guard():
+        with uninterrupted(), self._guard():  # streams and blocks never disagree about what is appended
+            self._usable = False
             for name, rows in self._plan.streamed_rows(block).items():
                 self._streams[name].append(rows)
-        self._pending.append(prepared)
+            self._pending.append(prepared)
+            self._usable = True
         if self._is_time():
             self.commit()
 
@@ -263,7 +267,12 @@ class TraceWriter:
 
     def _write(self, attrs: dict[str, Any], *, place_now: bool) -> None:
         self._usable = False  # until it is known to have worked
+        with uninterrupted():
+            self._commit(attrs, place_now=place_now)
+
+    def _commit(self, attrs: dict[str, Any], *, place_now: bool) -> None:
         with self._guard(), self._store.discarding():
+            self._refuse_taken_away()
             for name, column in self._columns.items():
                 column.stage([prepared.arrays.pop(name) for prepared in self._pending])  # frees memory on the way
             for stream in self._streams.values():
@@ -280,6 +289,21 @@ class TraceWriter:
         self._pending = []
         self._usable = True
 
+    def _refuse_taken_away(self) -> None:
+        """Nothing is written where another writer may be, or into a folder that is not the trace that was begun."""
+        if not self._lock.is_ours():
+            raise TraceError(
+                "its lock file was removed or replaced while it was being recorded, so another process may be writing",
+                where=str(self.path),
+                fix="See that nothing else is recording it, then use --resume; what was committed is whole.",
+            )
+        if not self._store.root.exists() or self._store.root.stat().st_ino != self._inode:
+            raise TraceError(
+                "it was moved, removed or replaced while it was being recorded",
+                where=str(self.path),
+                fix="Where it is now, what was committed is whole: use --resume with that path.",
+            )
+
     def _refuse_unusable(self) -> None:
         if self.complete:
             raise TraceError("it is complete and never changes", where=str(self.path), fix="Choose another output.")
@@ -292,15 +316,19 @@ class TraceWriter:
         """Commit what is there and let go of the trace; called on leaving the `with` block."""
         if not self._lock.held:
             return
-        try:
-            if self._usable and self._pending:
-                self.commit()
-        finally:
-            self._usable = False
-            close_all([*self._streams.values()])
-            if not self._placed:
-                place.remove_trace(place.making(self.path))
-            self._lock.release()
+        with uninterrupted():
+            try:
+                if self._usable and self._pending:
+                    self.commit()
+            finally:
+                self._usable = False
+                close_all([*self._streams.values()])
+                try:
+                    if not self._placed and self._lock.is_ours():
+                        with self._guard():
+                            place.remove_trace(place.making(self.path))
+                finally:
+                    self._lock.release()
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,8 @@ def open_input(inputs: Inputs) -> xr.Dataset:
     ------
     InputError
         A path does not exist, several traces or a mixture are given, or a file is neither.
+    TraceError
+        A trace cannot be opened, or its recording has begun and nothing is committed yet.
     """
     if hasattr(inputs, "data_vars"):
         return cast("xr.Dataset", inputs)
@@ -61,6 +63,9 @@ def _paths(inputs: Inputs) -> list[Path]:
     paths = [Path(item) for item in given]
     for path in paths:
         if not path.exists():
+            from stratoscope.trace.place import refuse_absent
+
+            refuse_absent(path)
             raise InputError(
                 "does not exist", where=str(path), fix="Give the path of a trace, or of one or several CSV files."
             )
