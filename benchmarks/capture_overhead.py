@@ -81,7 +81,9 @@ def case(name: str, loaded: LoadedModel, pairs: int, folder: Path) -> list[float
         for number, (label, record) in enumerate(GROUPS.items())
         if goals[number] is not None
     }
-    times = rounds({"plain": plain_forward(copy.deepcopy(loaded.model), next(iter(running.values())).ids), **running}, pairs=pairs)
+    times = rounds(
+        {"plain": plain_forward(copy.deepcopy(loaded.model), next(iter(running.values())).ids), **running}, pairs=pairs
+    )
     plain = times["plain"]
     print(f"\n{name}, {tokens} tokens: plain forward {np.median(plain) / WINDOW * 1e3:.1f} ms, {pairs} rounds")
     over = []

@@ -15,13 +15,13 @@ from pathlib import Path
 
 _FILE = Path(__file__).with_name("kernels.so")
 _ADDRESS, _COUNT = ctypes.c_void_p, ctypes.c_int64
-_SIGNATURES: dict[str, str] = {  # a: an address, n: a count
-    "norms": "anna",
-    "writes": "aannaaa",
-    "peaks": "annanaaaaaaa",
-    "explained": "annaanaaaaa",
+_SIGNATURES = {  # function: what it takes, a an address, n a count
+    **{f"norms_{kind}": "anna" for kind in ("f32", "bf16")},
+    **{f"writes_{kind}": "aannaaa" for kind in ("f32", "bf16")},
+    **{f"peaks_{kind}": "annanaaaaaaa" for kind in ("f32", "bf16")},
+    **{f"explained_{kind}": "annaanaaaaa" for kind in ("f32", "bf16")},
+    "attention_f32": "aannnnnnaanannan",
 }
-_TYPES = ("f32", "bf16")
 MOST_PEAKS, SPARE_STRENGTHS = 256, 32  # MOST and BLOCK of rows.c
 
 Kernel = Callable[..., None]
@@ -41,10 +41,9 @@ def _library() -> ctypes.CDLL | None:
     try:
         loaded = ctypes.CDLL(str(_FILE))
         for name, signature in _SIGNATURES.items():
-            for suffix in _TYPES:
-                function = getattr(loaded, f"{name}_{suffix}")
-                function.argtypes = [_ADDRESS if kind == "a" else _COUNT for kind in signature]
-                function.restype = None
+            function = getattr(loaded, name)
+            function.argtypes = [_ADDRESS if kind == "a" else _COUNT for kind in signature]
+            function.restype = None
     except (OSError, AttributeError):  # of another machine, or of another version
         return None
     return loaded

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import NORMS
+from stratoscope.names import NORMS, PEAKS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
 from stratoscope.recorder.reduce.scratch import Held, Scratch, norms_into, pieces, quotient, write_into
 
 _ROWS_OF = {
-    s.ATTN_WRITE: ("attn_write_norm", "attn_dot", "under"),
+    s.ATTN_WRITE: ("attn_write_norm", "attn_dot"),
     s.MLP_WRITE: ("neuron_norm", "mlp_out_norm", "mlp_write_norm", "mlp_dot", "middle"),
 }
 
@@ -34,6 +34,9 @@ class NormReducer:
         self._missing = {name: sites.without(kind) for kind, rows in _ROWS_OF.items() for name in rows}
         self._out: dict[str, Tensor] = {}
         self._base: Held | None = None  # the residual that the next write is added to
+        self._norm_of_neurons = PEAKS not in record  # whoever looks for the strongest has them in hand anyway
+        # whether the norm of what enters a block (at the end: leaves the last) comes with what is added to it
+        self._norm_comes = [NORMS in record and layer.attn_write is not None for layer in sites.layers] + [False]
         self._written = {n for n, layer in enumerate(sites.layers) if _same_tensor(layer.mlp_out, layer.mlp_write)}
 
     def begin(self, batch: Batch) -> None:
@@ -52,15 +55,17 @@ class NormReducer:
         match site.kind:
             case s.BLOCK_IN:
                 self._base = Held(site, tensor)
-                if layer == 0:  # later blocks' inputs are the outputs of the ones before: proved when sites were found
+                if layer == 0 and not self._norm_comes[0]:
                     norms_into(self._out["resid_norm"][0], tensor)
             case s.MIDDLE:
                 self._base = Held(site, tensor)
             case s.BLOCK_OUT:
                 self._base = None
-                norms_into(self._out["resid_norm"][layer + 1], tensor)
+                if not self._norm_comes[layer + 1]:  # a block's input is the output of the one before: proved
+                    norms_into(self._out["resid_norm"][layer + 1], tensor)
             case s.NEURONS:
-                norms_into(self._out["neuron_norm"][layer], tensor)
+                if self._norm_of_neurons:
+                    norms_into(self._out["neuron_norm"][layer], tensor)
             case s.MLP_OUT:
                 if layer not in self._written:
                     norms_into(self._out["mlp_out_norm"][layer], tensor)
@@ -110,7 +115,7 @@ class NormReducer:
     def _write(self, name: str, layer: int, write: Tensor) -> None:
         assert self._base is not None
         out, base = self._out, self._base.get()
-        under = out["middle" if name == "mlp" else "under"][layer]
+        under = (out["middle"] if name == "mlp" else out["resid_norm"])[layer]
         write_into(out[f"{name}_write_norm"][layer], out[f"{name}_dot"][layer], under, write, base, self._scratch)
 
 

@@ -50,6 +50,7 @@ class PeakReducer:
         """Make room for a batch."""
         layers, rows, get = len(self._layers), batch.rows, self._scratch.by_layer
         self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_norm")}
+        self._out["neuron_norm"] = get("neuron_norm", layers, rows)  # the very one of NormReducer
         self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
         self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
         if any(self._mixed):
@@ -107,9 +108,10 @@ class PeakReducer:
             room = self._scratch.get("strength of a row", 2 * width + SPARE_STRENGTHS)
             out = [self._out[name][layer].data_ptr() for name in _FOUND]
             columns, tops = self._column_norms[layer].data_ptr(), room[width + SPARE_STRENGTHS :].data_ptr()
-            norm = self._scratch.get("neuron norm", rows).data_ptr()
+            norm = self._out["neuron_norm"][layer].data_ptr()
             compiled(a.data_ptr(), rows, width, columns, self._k, room.data_ptr(), tops, norm, *out)
             return
+        norms_into(self._out["neuron_norm"][layer], a)
         for part in pieces(a):
             strength = self._scratch.get("strength", *a[part].shape, device=a.device)
             torch.mul(a[part], self._column_norms[layer], out=strength).abs_()
