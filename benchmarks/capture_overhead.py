@@ -23,6 +23,7 @@ import torch
 from _models import plain_forward, smollm2, some_prompts, wide_llama
 from _timing import interval, parser, rounds
 
+from stratoscope.model.given import given_model
 from stratoscope.model.load import LoadedModel
 from stratoscope.names import ATTENTION, NEURONS, NORMS, PEAKS, RESIDUAL
 from stratoscope.recorder.recording import Recording
@@ -43,13 +44,14 @@ CASES = {  # name: tokens, goals of GROUPS
 
 
 class Running:
-    """A recording that goes on by a window each time it is called."""
+    """A recording, with a model of its own, that goes on by a window each time it is called."""
 
     def __init__(self, loaded: LoadedModel, record: tuple[str, ...], tokens: int, count: int, out: Path) -> None:
         prompts = some_prompts(loaded.tokenizer, WINDOW * count, tokens)
         self.ids = torch.tensor([loaded.tokenizer(prompt.text)["input_ids"] for prompt in prompts[:WINDOW]])
+        model = given_model(copy.deepcopy(loaded.model), loaded.tokenizer)
         recording = Recording(
-            loaded, prompts, record=record, top_k=10, batch_size=1, chat=False, progress=lambda *_: None
+            model, prompts, record=record, top_k=10, batch_size=1, chat=False, progress=lambda *_: None
         )
         start = time.perf_counter()
         self._writer = recording.writer(out)
@@ -79,8 +81,9 @@ def case(name: str, loaded: LoadedModel, pairs: int, folder: Path) -> list[float
         for number, (label, record) in enumerate(GROUPS.items())
         if goals[number] is not None
     }
-    other = copy.deepcopy(loaded.model)  # nobody's hooks are on it
-    times = rounds({"plain": plain_forward(other, next(iter(running.values())).ids), **running}, pairs=pairs)
+    times = rounds(
+        {"plain": plain_forward(copy.deepcopy(loaded.model), next(iter(running.values())).ids), **running}, pairs=pairs
+    )
     plain = times["plain"]
     print(f"\n{name}, {tokens} tokens: plain forward {np.median(plain) / WINDOW * 1e3:.1f} ms, {pairs} rounds")
     over = []

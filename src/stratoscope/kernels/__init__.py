@@ -1,7 +1,7 @@
 """Small compiled loops for what NumPy and torch can only do in several passes. Optional: each has a fallback.
 
 A kernel is a C function that takes addresses and sizes; it neither allocates nor keeps anything, and runs without
-Python's global lock. Whoever calls one asks `library()` and does the work otherwise where that is None: where no
+Python's global lock. Whoever calls one asks `kernel(name)` and does the work otherwise where that is None: where no
 compiler was found when Stratoscope was installed, or `STRATOSCOPE_KERNELS=0` is set.
 """
 
@@ -9,26 +9,41 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 _FILE = Path(__file__).with_name("kernels.so")
 _ADDRESS, _COUNT = ctypes.c_void_p, ctypes.c_int64
-_SIGNATURES: dict[str, tuple[type, ...]] = {
-    "squares_f32": (_ADDRESS, _COUNT, _COUNT, _COUNT, _ADDRESS),
+_SIGNATURES = {  # function: what it takes, a an address, n a count
+    **{f"norms_{kind}": "anna" for kind in ("f32", "bf16")},
+    **{f"writes_{kind}": "aannaaa" for kind in ("f32", "bf16")},
+    **{f"peaks_{kind}": "annanaaaaaaa" for kind in ("f32", "bf16")},
+    **{f"explained_{kind}": "annaanaaaaa" for kind in ("f32", "bf16")},
+    "attention_f32": "aannnnnnaanannan",
 }
+MOST_PEAKS, SPARE_STRENGTHS = 256, 32  # MOST and BLOCK of rows.c
+
+Kernel = Callable[..., None]
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, None where there are none."""
+def kernel(name: str) -> Kernel | None:
+    """A compiled function by its name in C, None where there is none."""
+    library = _library()
+    return None if library is None else getattr(library, name)
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
     if os.environ.get("STRATOSCOPE_KERNELS") == "0" or not _FILE.exists():
         return None
     try:
         loaded = ctypes.CDLL(str(_FILE))
-        for name, arguments in _SIGNATURES.items():
+        for name, signature in _SIGNATURES.items():
             function = getattr(loaded, name)
-            function.argtypes, function.restype = arguments, None
+            function.argtypes = [_ADDRESS if kind == "a" else _COUNT for kind in signature]
+            function.restype = None
     except (OSError, AttributeError):  # of another machine, or of another version
         return None
     return loaded

@@ -2,6 +2,7 @@
 #pragma once
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Compiled once for each kind of processor; the loader picks the one that the machine can run. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
@@ -9,3 +10,14 @@
 #else
 #define CLONES
 #endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* One number of a row as float32. bfloat16 is the upper half of a float32. */
+INLINE float number_f32(const void *x, int64_t i) { return ((const float *)x)[i]; }
+INLINE float number_bf16(const void *x, int64_t i) {
+    uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class RowStream:
         self._files: dict[int, int] = {}  # shard → file descriptor
         self._unsafe: set[int] = set()  # shards that are not durable as they are
         self._new = False  # whether the folder has entries that are not durable
+        self._background = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self._cut_off()
 
     # --- rows ---------------------------------------------------------------------------------------------------------
@@ -123,7 +126,10 @@ class RowStream:
             size = self._layout.file_bytes(min(self.next_row - shard * self._layout.rows, self._layout.rows))
             if os.fstat(self._files[shard]).st_size < size:
                 os.ftruncate(self._files[shard], size)
-        sync_files([self._path(shard) for shard in sorted(self._unsafe)])
+        self._wait()
+        for shard in sorted(self._unsafe):
+            step("fsync", self._path(shard))
+            os.fsync(self._files[shard])  # the very descriptor that was written through: it knows of every error
         if self._new:
             sync_files([self._folder])
         self._new = False
@@ -134,6 +140,8 @@ class RowStream:
 
     def close(self) -> None:
         """Let go of the files."""
+        self._wait()
+        self._background.shutdown()
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files.clear()
@@ -179,10 +187,19 @@ class RowStream:
             os.truncate(self._path(last), size)
 
     def _start_writing(self) -> None:
-        """Let the system write to disk what it has, while the model goes on: a commit then has less to wait for."""
+        """Let the system write to disk what it has, while the model goes on, and give back the memory of what it wrote.
+
+        A commit then has less to wait for, and a long recording does not push everything else out of memory.
+        """
         if _sync_file_range is not None:
-            for shard in self._unsafe:
-                _sync_file_range(self._files[shard], 0, 0, _START_WRITING)
+            self._wait()
+            files = [self._files[shard] for shard in sorted(self._unsafe)]
+            self._writing = self._background.submit(_write_back, files)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
     def _refuse(self, what: str) -> None:
         raise TraceError(f"a block's '{self._array.basename}' {what}", fix=_FIX)
@@ -199,6 +216,12 @@ def _system_call() -> Any:
 
 
 _sync_file_range = _system_call()
+
+
+def _write_back(files: Sequence[int]) -> None:
+    for descriptor in files:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # of pages on disk; others stay
+        _sync_file_range(descriptor, 0, 0, _START_WRITING)
 
 
 def close_all(streams: Sequence[RowStream]) -> None:

@@ -15,9 +15,10 @@ from stratoscope.recorder.reduce.scratch import Scratch
 # to 100 times slower on CPUs.
 _LOWEST_SCORE = -70.0
 _HIDDEN, _LARGEST = 1e30, 3e38
-_CHUNK_ELEMENTS = {"cpu": 1 << 20}  # 4 MB, about a core's second-level cache
+_CHUNK_ELEMENTS = {"cpu": 1 << 19}  # 2 MB, about a core's second-level cache
 _CHUNK_ELEMENTS_ELSEWHERE = 1 << 26
 _FEWEST_ROWS = 16
+_CAUSAL_PIECES, _CAUSAL_ROWS = 8, 64  # what causal queries do not see is the less computed the shorter their runs are
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Mask:
         """The mask of whole prompts, whose queries are also the keys."""
         return Mask(valid, valid, given, causal)
 
+    @property
+    def sees_all_before(self) -> bool:
+        """Whether each query is real and sees every key up to its own."""
+        last = self.causal or self.queries.shape[1] == 1
+        return self.given is None and last and bool(self.queries.all()) and bool(self.keys.all())
+
     def rows(self, start: int, stop: int, low: int, high: int) -> Tensor:
         """Bool [B, rows, keys]: M of queries start..stop and keys low..high, both counted from the first given."""
         visible = self.queries[:, start:stop, None] & self.keys[:, None, low:high]
@@ -65,6 +72,8 @@ class Mask:
         before = self.first_query - self.first_key  # a query's own key, counted from the first key
         elements = _CHUNK_ELEMENTS.get(self.queries.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
         step = max(_FEWEST_ROWS, elements // (batch * heads * keys))
+        if self.given is None and self.causal:
+            step = min(step, max(_CAUSAL_ROWS, -(-length // _CAUSAL_PIECES)))
         for start in range(0, length, step):
             stop = min(start + step, length)
             low, high = 0, keys
@@ -127,6 +136,15 @@ class ScoreRows:
 
     def chunk(self, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch) -> Chunk:
         """Queries start..stop over keys low..high."""
+        scores = self.scores(start, stop, low, high, scratch)
+        scores += ((visible.float() - 1) * _HIDDEN)[:, None]  # many times faster than masked_fill_ of an expanded mask
+        scores -= scores.amax(-1, keepdim=True)
+        scores.clamp_(min=_LOWEST_SCORE)
+        weights = torch.exp(scores, out=scratch.get("weights", *scores.shape, device=self.device))
+        return Chunk(weights, scores, None)
+
+    def scores(self, start: int, stop: int, low: int, high: int, scratch: Scratch) -> Tensor:
+        """Scores of all keys, also hidden ones, [B, H, rows, keys]; in scratch, which the next call overwrites."""
         rows = self._rows(start, stop)
         scores = scratch.get("scores", *rows.shape[:2], high - low, device=self.device)
         torch.bmm(rows, self._keys[:, low:high].transpose(1, 2), out=scores)
@@ -134,11 +152,7 @@ class ScoreRows:
         for added in self._added:
             scores += added[:, :, start:stop, low:high]
             scores.clamp_(min=-_LARGEST)  # -inf would make rows without any key NaN
-        scores += ((visible.float() - 1) * _HIDDEN)[:, None]  # many times faster than masked_fill_ of an expanded mask
-        scores -= scores.amax(-1, keepdim=True)
-        scores.clamp_(min=_LOWEST_SCORE)
-        weights = torch.exp(scores, out=scratch.get("weights", *scores.shape, device=self.device))
-        return Chunk(weights, scores, None)
+        return scores
 
     def probabilities(self, query: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
         """One row, normalised; its error is that of the scores' sums, at most D+4 roundings of Σ|q||k| each."""

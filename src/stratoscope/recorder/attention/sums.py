@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stratoscope.recorder.attention.rows import AttentionRows, Chunk, Mask
+from stratoscope.kernels import Kernel, kernel
+from stratoscope.recorder.attention.rows import AttentionRows, Chunk, Mask, ScoreRows
 from stratoscope.recorder.reduce.scratch import Scratch
 
 # Below this share of a row, what is left beside the first token is the rounding of the lowest score's e^-70.
 _SMALLEST_REST = 1e-20
+_OF_QUERIES = ("attn_entropy", "attn_entropy_nosink", "attn_first", "attn_distance", "attn_distance_nosink")
 _GROWTH = 1.5  # of the room for keys while tokens are generated, so that it is seldom copied
 
 
@@ -62,6 +64,7 @@ class AttentionSums:
         self.heads = heads
         self._valid = valid
         self._first = valid.int().argmax(-1)  # position of each prompt's first real token
+        self._found: list[Tensor] = []  # quantities of queries, [quantity, B, Q, H] of each forward, compiled
         self._queries: defaultdict[str, list[Tensor]] = defaultdict(list)
         batch, length = valid.shape
         # one tensor, so that all grow at once; index 1 of the third axis is without the first token; along the second:
@@ -76,13 +79,43 @@ class AttentionSums:
         self._valid = valid
 
     def add(self, rows: AttentionRows, mask: Mask, scratch: Scratch) -> list[QueryRows]:
-        """Add the queries of one forward; gives what is known of them, chunk by chunk."""
+        """Add the queries of one forward; gives what is known of them, chunk by chunk, where a check may want it."""
+        compiled = kernel("attention_f32") if isinstance(rows, ScoreRows) and rows.device.type == "cpu" else None
+        if compiled is not None and isinstance(rows, ScoreRows):
+            self._add_compiled(compiled, rows, mask, scratch)
+            return []
         found = []
         for start, stop, low, high in mask.chunks(self.heads):
             visible = mask.rows(start, stop, low, high)
             chunk = rows.chunk(start, stop, low, high, visible, scratch)
             found.append(self._add(chunk, visible, mask.first_query + start, mask.first_key + low))
         return found
+
+    def _add_compiled(self, compiled: Kernel, rows: ScoreRows, mask: Mask, scratch: Scratch) -> None:
+        """As the rest of this class, in one pass over the scores."""
+        batch, queries = mask.queries.shape
+        found = torch.empty(len(_OF_QUERIES), batch, queries, self.heads)
+        at_zero = found.data_ptr() - found.element_size() * self.heads * mask.first_query  # where query 0 would be
+        first, valid, everything = self._first.data_ptr(), self._valid.contiguous(), mask.sees_all_before
+        for start, stop, low, high in mask.chunks(self.heads):
+            scores = rows.scores(start, stop, low, high, scratch)
+            visible = None if everything else mask.rows(start, stop, low, high).contiguous()
+            compiled(
+                scores.data_ptr(),
+                None if visible is None else visible.data_ptr(),
+                *scores.shape,
+                mask.first_query + start,
+                mask.first_key + low,
+                first,
+                valid.data_ptr(),
+                valid.shape[1],
+                at_zero,
+                found.stride(0),
+                queries,
+                self._keys.data_ptr(),
+                self._keys.shape[-1],
+            )
+        self._found.append(found)
 
     def _add(self, chunk: Chunk, visible: Tensor, start: int, low: int) -> QueryRows:
         """Add a chunk of rows from query `start` on, of keys from `low` on, both counted from the prompt's first."""
@@ -96,6 +129,16 @@ class AttentionSums:
         """Name to [B, T, H]; NaN where a quantity is not defined."""
         keys = self._keys[..., : self._valid.shape[1]]
         mass, even, seen_by = keys[:, : self.heads], keys[:, self.heads : -1], keys[:, -1:]
+        if self._found:
+            received = (mass / even).masked_fill(seen_by < 0.5, torch.nan)
+            positions = torch.arange(self._valid.shape[1])
+            nowhere = (
+                ~self._valid[:, None, None]
+                | torch.stack((torch.zeros_like(self._valid), positions == self._first[:, None]), 1)[:, None]
+            )
+            received = received.masked_fill(nowhere, torch.nan).transpose(1, 3)  # [B, T, 2, H]
+            values = dict(zip(_OF_QUERIES, torch.cat(self._found, 2), strict=True))
+            return values | {"attn_received": received[:, :, 0], "attn_received_nosink": received[:, :, 1]}
         received = (mass / even).masked_fill(seen_by < 0.5, torch.nan)
         positions = torch.arange(self._valid.shape[1], device=self._valid.device)
         received[:, :, 1].masked_fill_((positions == self._first[:, None])[:, None], torch.nan)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import NORMS
+from stratoscope.names import NORMS, PEAKS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.scratch import Held, Scratch, dots_into, norms_into, pieces, quotient
+from stratoscope.recorder.reduce.scratch import Held, Scratch, norms_into, pieces, quotient, write_into
 
 _ROWS_OF = {
     s.ATTN_WRITE: ("attn_write_norm", "attn_dot"),
@@ -34,6 +34,10 @@ class NormReducer:
         self._missing = {name: sites.without(kind) for kind, rows in _ROWS_OF.items() for name in rows}
         self._out: dict[str, Tensor] = {}
         self._base: Held | None = None  # the residual that the next write is added to
+        self._norm_of_neurons = PEAKS not in record  # whoever looks for the strongest has them in hand anyway
+        # whether the norm of what enters a block (at the end: leaves the last) comes with what is added to it
+        self._norm_comes = [NORMS in record and layer.attn_write is not None for layer in sites.layers] + [False]
+        self._written = {n for n, layer in enumerate(sites.layers) if _same_tensor(layer.mlp_out, layer.mlp_write)}
 
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
@@ -51,18 +55,20 @@ class NormReducer:
         match site.kind:
             case s.BLOCK_IN:
                 self._base = Held(site, tensor)
-                if layer == 0:  # later blocks' inputs are the outputs of the ones before: proved when sites were found
+                if layer == 0 and not self._norm_comes[0]:
                     norms_into(self._out["resid_norm"][0], tensor)
             case s.MIDDLE:
                 self._base = Held(site, tensor)
-                norms_into(self._out["middle"][layer], tensor)
             case s.BLOCK_OUT:
                 self._base = None
-                norms_into(self._out["resid_norm"][layer + 1], tensor)
+                if not self._norm_comes[layer + 1]:  # a block's input is the output of the one before: proved
+                    norms_into(self._out["resid_norm"][layer + 1], tensor)
             case s.NEURONS:
-                norms_into(self._out["neuron_norm"][layer], tensor)
+                if self._norm_of_neurons:
+                    norms_into(self._out["neuron_norm"][layer], tensor)
             case s.MLP_OUT:
-                norms_into(self._out["mlp_out_norm"][layer], tensor)
+                if layer not in self._written:
+                    norms_into(self._out["mlp_out_norm"][layer], tensor)
             case s.ATTN_WRITE:
                 self._write("attn", layer, tensor)
             case s.MLP_WRITE:
@@ -88,6 +94,8 @@ class NormReducer:
         for number, layer in enumerate(self._sites.layers):
             if layer.parallel:
                 out["middle"][number] = before[number]
+        for number in self._written:
+            out["mlp_out_norm"][number] = out["mlp_write_norm"][number]
         if self._has("mlp_out_norm"):
             found |= {name: out[name] for name in ("neuron_norm", "mlp_out_norm")}
         bases = {"attn": before, "mlp": out["middle"]}
@@ -106,5 +114,13 @@ class NormReducer:
 
     def _write(self, name: str, layer: int, write: Tensor) -> None:
         assert self._base is not None
-        norms_into(self._out[f"{name}_write_norm"][layer], write)
-        dots_into(self._out[f"{name}_dot"][layer], write, self._base.get(), self._scratch)
+        out, base = self._out, self._base.get()
+        under = (out["middle"] if name == "mlp" else out["resid_norm"])[layer]
+        write_into(out[f"{name}_write_norm"][layer], out[f"{name}_dot"][layer], under, write, base, self._scratch)
+
+
+def _same_tensor(one: Site | None, other: Site | None) -> bool:
+    """Whether two sites are one tensor under two names."""
+    if one is None or other is None:
+        return False
+    return (one.module, one.side, one.key, one.scale) == (other.module, other.side, other.key, other.scale)

@@ -6,14 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from stratoscope.kernels import MOST_PEAKS, SPARE_STRENGTHS
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.compiled import has_kernel, kernel_for
 from stratoscope.recorder.reduce.mixture import Mixture
 from stratoscope.recorder.reduce.scratch import Scratch, dots_into, norms_into, pieces, quotient
 from stratoscope.recorder.reduce.topk import largest
 
-WEIGHT_CACHE_BYTES = 2**30  # transposed float32 weights kept between batches; layers beyond it are transposed each time
+_FOUND = ("write_norm", "peak_neuron", "peak_value", "peak_write")
+_EXPLAINED = ("peak_neuron", "peak_value", "peak_dot", "output_norm")
+WEIGHT_CACHE_BYTES = 2**30  # transposed weights kept between batches; layers beyond it are transposed each time
 
 
 class PeakReducer:
@@ -34,6 +38,7 @@ class PeakReducer:
         self._biases: dict[int, Tensor | None] = {}
         self._column_norms: dict[int, Tensor] = {}
         self._rows_of: dict[int, Tensor | None] = {}
+        self._no_bias = torch.zeros(sites.d_model)
         left = WEIGHT_CACHE_BYTES
         for layer in (n for n in self._layers if not self._mixed[n] and n not in self._missing):
             weight, self._biases[layer] = sites.mlp_weight(model, layer)  # one at a time: weights may wait on disk
@@ -45,6 +50,7 @@ class PeakReducer:
         """Make room for a batch."""
         layers, rows, get = len(self._layers), batch.rows, self._scratch.by_layer
         self._out = {name: get(name, layers, rows) for name in ("write_norm", "peak_dot", "output_norm")}
+        self._out["neuron_norm"] = get("neuron_norm", layers, rows)  # the very one of NormReducer
         self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
         self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
         if any(self._mixed):
@@ -96,6 +102,16 @@ class PeakReducer:
         }
 
     def _strongest(self, layer: int, a: Tensor) -> None:
+        compiled = kernel_for("peaks", a) if self._k <= MOST_PEAKS else None
+        if compiled is not None:
+            rows, width = a.shape
+            room = self._scratch.get("strength of a row", 2 * width + SPARE_STRENGTHS)
+            out = [self._out[name][layer].data_ptr() for name in _FOUND]
+            columns, tops = self._column_norms[layer].data_ptr(), room[width + SPARE_STRENGTHS :].data_ptr()
+            norm = self._out["neuron_norm"][layer].data_ptr()
+            compiled(a.data_ptr(), rows, width, columns, self._k, room.data_ptr(), tops, norm, *out)
+            return
+        norms_into(self._out["neuron_norm"][layer], a)
         for part in pieces(a):
             strength = self._scratch.get("strength", *a[part].shape, device=a.device)
             torch.mul(a[part], self._column_norms[layer], out=strength).abs_()
@@ -107,6 +123,15 @@ class PeakReducer:
 
     def _explained(self, layer: int, y: Tensor) -> None:
         rows_of, bias = self._transposed(layer), self._biases[layer]
+        compiled = kernel_for("explained", y, rows_of)
+        if compiled is not None:
+            neuron, value, *out = (self._out[name][layer].data_ptr() for name in _EXPLAINED)
+            offset = self._no_bias if bias is None else bias.float()
+            room = self._scratch.get("output of a row", y.shape[1]).data_ptr()
+            given = (y.data_ptr(), *y.shape, offset.data_ptr(), rows_of.data_ptr(), self._k, neuron, value)
+            compiled(*given, room, *out)
+            return
+        rows_of = rows_of.float()
         for part in pieces(y):
             output = self._scratch.float32("output", y[part])
             if bias is not None:
@@ -121,7 +146,7 @@ class PeakReducer:
             norms_into(self._out["output_norm"][layer, part], output)
 
     def _transposed(self, layer: int) -> Tensor:
-        """Wᵀ in float32, [d_ff, d_model]: a neuron's write is then one contiguous row."""
+        """Wᵀ, [d_ff, d_model]: a neuron's write is then one contiguous row; in float32 unless a kernel reads it."""
         rows_of = self._rows_of[layer]
         if rows_of is not None:
             return rows_of
@@ -130,7 +155,8 @@ class PeakReducer:
 
 
 def _cached_rows(weight: Tensor, left: int) -> tuple[Tensor | None, int]:
-    """Wᵀ in float32 where it fits into what is left of the budget, and what is left then."""
-    free = weight.dtype == torch.float32 and weight.T.is_contiguous()
-    cost = 0 if free else 4 * weight.numel()
-    return (weight.T.float().contiguous(), left - cost) if cost <= left else (None, left)
+    """Wᵀ where it fits into what is left of the budget, and what is left then; in float32 unless a kernel reads it."""
+    dtype = weight.dtype if has_kernel("explained", weight.dtype, weight.device) else torch.float32
+    free = weight.dtype == dtype and weight.T.is_contiguous()
+    cost = 0 if free else dtype.itemsize * weight.numel()
+    return (weight.T.to(dtype).contiguous(), left - cost) if cost <= left else (None, left)

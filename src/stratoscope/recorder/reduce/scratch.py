@@ -11,6 +11,7 @@ from torch import Tensor
 from stratoscope.errors import CaptureError
 from stratoscope.model.sites import Site
 from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.compiled import kernel_for
 from stratoscope.recorder.reduce.mixture import Mixture
 
 _CACHE_BYTES = 2**21  # what a CPU core keeps close: longer tensors are reduced in pieces of this size
@@ -144,8 +145,24 @@ def pieces(tensor: Tensor) -> Iterator[slice]:
 
 
 def norms_into(out: Tensor, tensor: Tensor) -> None:
-    """L2 norm of each row, accumulated in float32."""
+    """L2 norm of each row, accumulated in float32; `out` is contiguous."""
+    compiled = kernel_for("norms", tensor)
+    if compiled is not None:
+        compiled(tensor.data_ptr(), *tensor.shape, out.data_ptr())
+        return
     torch.linalg.vector_norm(tensor, dim=-1, dtype=torch.float32, out=out)
+
+
+def write_into(norm: Tensor, dot: Tensor, base_norm: Tensor, write: Tensor, base: Tensor, scratch: Scratch) -> None:
+    """Norms of each row of a write and of what it is added to, and their dot product, in float32."""
+    compiled = kernel_for("writes", write, base)
+    if compiled is not None:
+        addresses = (norm.data_ptr(), dot.data_ptr(), base_norm.data_ptr())
+        compiled(write.data_ptr(), base.data_ptr(), *write.shape, *addresses)
+        return
+    norms_into(norm, write)
+    norms_into(base_norm, base)
+    dots_into(dot, write, base, scratch)
 
 
 def dots_into(out: Tensor, one: Tensor, other: Tensor, scratch: Scratch) -> None:
