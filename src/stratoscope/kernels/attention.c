@@ -5,6 +5,7 @@
 #define LOWEST (-70.0f)          /* exp of less is no normal number, and up to 100 times slower */
 #define SMALLEST_REST 1e-20f
 #define HIDDEN (-1e30f)
+#define WAITING 256
 
 /* e^x for LOWEST <= x <= 0, to some 1e-7 of its size: 2^n times a polynomial in the rest (Cephes). */
 INLINE float exponential(float x) {
@@ -23,11 +24,52 @@ INLINE float exponential(float x) {
     return p * power;
 }
 
+/* The natural logarithm of a normal number, to some 1e-7 of its size (Cephes). */
+INLINE float logarithm(float x) {
+    int32_t bits, exponent;
+    memcpy(&bits, &x, 4);
+    exponent = ((bits >> 23) & 255) - 126;
+    bits = (bits & 0x7fffff) | 0x3f000000; /* 0.5 <= mantissa < 1 */
+    float m, e;
+    memcpy(&m, &bits, 4);
+    int small = m < 0.707106781186547524f;
+    e = (float)(exponent - small);
+    m = (small ? m + m : m) - 1.0f;
+    float z = m * m, p = 7.0376836292e-2f;
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    p = p * m * z - 2.12194440e-4f * e - 0.5f * z;
+    return x > 0 && x < INFINITY ? m + p + 0.693359375f * e : logf(x);
+}
+
+/* Loops run over whole vectors where they can. */
+INLINE int64_t whole_vectors(int64_t length, int64_t most) {
+    int64_t whole = (length + 15) & ~(int64_t)15;
+    return whole < most ? whole : most;
+}
+
 INLINE float clamped(float x) { return x < LOWEST ? LOWEST : x; }
 
 /* The mean information of a row over log(outcomes); NaN where there is only one outcome. */
 INLINE float entropy(float plogp, float total, float outcomes) {
-    return outcomes < 2 ? NAN : (logf(total) - plogp / total) / logf(outcomes);
+    return outcomes < 2 ? NAN : (logarithm(total) - plogp / total) / logarithm(outcomes);
+}
+
+/* Adds value[i] to all keys before the own key of query i; the last query's own key is `last`. */
+INLINE void spread(const float *value, int64_t queries, float *keys, int64_t last) {
+    float sum = 0;
+    for (int64_t i = queries - 1; i >= 0; i--) {
+        int64_t own = last - (queries - 1 - i);
+        sum += value[i];
+        if (i && own > 0) keys[own - 1] += sum;
+    }
+    for (int64_t k = 0; k < last - queries + 1; k++) keys[k] += sum;
 }
 
 /* Queries start .. start + rows, keys low .. low + keys, both counted from the first token of a padded prompt.
@@ -48,12 +90,13 @@ CLONES void attention_f32(float *scores, const uint8_t *visible, int64_t batch, 
         for (int64_t h = 0; h < heads; h++) {
             float *mass = keys_sum + (b * (2 * heads + 1) + h) * 2 * room + low;
             float *even = keys_sum + (b * (2 * heads + 1) + heads + h) * 2 * room + low;
-            float first_mass = 0;
+            float first_mass = 0, waiting[4][WAITING];
+            int64_t waits = 0;
             for (int64_t r = 0; r < rows; r++) {
                 float *row = scores + ((b * heads + h) * rows + r) * keys;
                 const uint8_t *seen = visible ? visible + (b * rows + r) * keys : 0;
                 float *out = found + (b * tokens + start + r) * heads + h;
-                int64_t own_at = start + r - low, end = visible ? keys : own_at + 1;
+                int64_t own_at = start + r - low, end = visible ? keys : whole_vectors(own_at + 1, keys);
                 if (!valid[b * valid_step + start + r]) {
                     for (int q = 0; q < 5; q++) out[q * plane] = NAN;
                     continue;
@@ -67,7 +110,8 @@ CLONES void attention_f32(float *scores, const uint8_t *visible, int64_t batch, 
                     }
                     n = (float)sees;
                 } else {
-                    n = (float)end; /* no padding, or no padding among the keys */
+                    n = (float)(own_at + 1);
+                    for (int64_t k = own_at + 1; k < end; k++) row[k] = HIDDEN;
                 }
                 _Pragma("omp simd reduction(max : most)") for (int64_t k = 0; k < end; k++) most =
                     row[k] > most ? row[k] : most;
@@ -106,32 +150,34 @@ CLONES void attention_f32(float *scores, const uint8_t *visible, int64_t batch, 
                 float even_without = seen_rest > 1 ? others * without / (seen_rest - 1) : 0;
                 first_mass += is_first ? 0 : at_first * with;
                 float *mass_without = mass + room, *seen_without = even + room;
+                _Pragma("omp simd") for (int64_t k = 0; k < end; k++) {
+                    mass[k] += row[k] * with;
+                    mass_without[k] += row[k] * without;
+                }
                 if (seen) {
                     _Pragma("omp simd") for (int64_t k = 0; k < end; k++) {
-                        float shown = (float)seen[k];
-                        mass[k] += row[k] * with;
-                        mass_without[k] += row[k] * without;
-                        even[k] += shown * even_with;
-                        seen_without[k] += shown * even_without;
+                        float other = k == own_at ? 0 : (float)seen[k];
+                        even[k] += other * even_with;
+                        seen_without[k] += other * even_without;
                     }
+                    if (h == 0)
+                        for (int64_t k = 0; k < end; k++) {
+                            float other = k == own_at ? 0 : (float)seen[k];
+                            count[k] += other;
+                            count[room + k] += is_first ? 0 : other;
+                        }
                 } else {
-                    _Pragma("omp simd") for (int64_t k = 0; k < end; k++) {
-                        mass[k] += row[k] * with;
-                        mass_without[k] += row[k] * without;
-                        even[k] += even_with;
-                        seen_without[k] += even_without;
+                    waiting[0][waits] = even_with;
+                    waiting[1][waits] = even_without;
+                    waiting[2][waits] = 1;
+                    waiting[3][waits++] = !is_first;
+                    if (waits == WAITING || r == rows - 1) {
+                        float *to[4] = {even, seen_without, h ? 0 : count, h ? 0 : count + room};
+                        for (int q = 0; q < 4; q++)
+                            if (to[q]) spread(waiting[q], waits, to[q], own_at);
+                        waits = 0;
                     }
                 }
-                if (!seen || seen[own_at]) { /* a token does not see itself among the others */
-                    even[own_at] -= even_with;
-                    seen_without[own_at] -= even_without;
-                }
-                if (h == 0)
-                    for (int64_t k = 0; k < end; k++) {
-                        float other = k != own_at && (!seen || seen[k]);
-                        count[k] += other;
-                        count[room + k] += is_first ? 0 : other;
-                    }
             }
             if (inside) mass[column] += first_mass;
         }
