@@ -17,6 +17,7 @@ from stratoscope.doors.options import tokens_text
 EXPORTED = [
     "Prompt",
     "StratoscopeError",
+    "attention_matrix",
     "capture",
     "engagement",
     "export_csv",
@@ -29,6 +30,7 @@ EXPORTED = [
 ]
 VERBS = [name for name in EXPORTED if name not in ("Prompt", "StratoscopeError")]
 POSITIONAL = {  # what may be given without its name, in this order
+    "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
     "engagement": ["inputs", "out"],
     "export_csv": ["trace", "file"],

@@ -18,6 +18,7 @@ _HOME = {  # public name -> module that defines it
     "export_csv": "stratoscope.trace.csv",
     "open_trace": "stratoscope.trace.reader",
     "info": "stratoscope.trace.info",
+    "attention_matrix": "stratoscope.trace.pairs",
     "heatmap": "stratoscope.view.heatmap",
     "engagement": "stratoscope.view.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
@@ -25,8 +26,8 @@ _HOME = {  # public name -> module that defines it
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "capture", "engagement", "export_csv", "heatmap", "import_csv", "info",
-           "open_trace", "peaks3d", "simulate"]  # fmt: skip
+__all__ = ["Prompt", "StratoscopeError", "attention_matrix", "capture", "engagement", "export_csv", "heatmap",
+           "import_csv", "info", "open_trace", "peaks3d", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.errors import StratoscopeError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.prompts import Prompt
     from stratoscope.trace.csv import export_csv, import_csv
     from stratoscope.trace.info import info
+    from stratoscope.trace.pairs import attention_matrix
     from stratoscope.trace.reader import open_trace
     from stratoscope.trace.simulate import simulate
     from stratoscope.view.engagement import engagement

@@ -20,6 +20,9 @@ from small_traces import ATTRS, as_dataset, merged, prompt_block  # noqa: E402
 from stratoscope import names  # noqa: E402
 from stratoscope.trace.from_dataset import write_dataset  # noqa: E402
 from stratoscope.trace.schema import FORMAT_VERSION  # noqa: E402
+from stratoscope.trace.shards import LOGICAL_DTYPE  # noqa: E402
+
+_STREAMED = {"neurons": (5, 3, 6), "active_neurons": (5, 3, 4), "attention": (6 + 3, 3, 2)}
 
 
 def dataset() -> xr.Dataset:
@@ -27,7 +30,7 @@ def dataset() -> xr.Dataset:
     variables = [
         name
         for name, row in names.QUANTITIES.items()
-        if row.group in (*names.RECORD_GROUPS, names.OUTCOME) and "nosink" not in name
+        if row.group in (*names.SUMMARIES, names.OUTCOME) and "nosink" not in name
     ]
     block = merged([prompt_block(0, ["<s>", "\udce4", "\n"], variables), prompt_block(1, ["", "שלום\0"], variables)])
     for name in variables:
@@ -36,6 +39,8 @@ def dataset() -> xr.Dataset:
     block.arrays["peak_neuron"] = (block.arrays["peak_neuron"] % 6).astype(np.int32)
     block.arrays["peak_neuron"][1, 1, 1] = -1
     block.arrays["attn_received"][0] = np.nan
+    random = np.random.default_rng(0)
+    streamed = {name: random.integers(-64, 64, shape) / 8 for name, shape in _STREAMED.items()}
     remarks = np.array(["a", "", "=1", "\udcff"], dtype=object)
     return as_dataset(block, variables).assign(
         row_token=("row", np.array([0, 0, 2, 4])),
@@ -46,6 +51,9 @@ def dataset() -> xr.Dataset:
         floor_resid_norm=("depth", np.array([0.0, 0.0, 0.5, np.nan], np.float32)),
         char_start=("token", np.array([-1, 0, 0, 0, 0], np.int32)),
         char_end=("token", np.array([-1, 1, 1, 0, 5], np.int32)),
+        neurons=(("token", "layer", "neuron"), streamed["neurons"].astype(np.float32), {LOGICAL_DTYPE: "bfloat16"}),
+        active_neurons=(("token", "layer", "active"), streamed["active_neurons"].astype(np.float32)),
+        attention=(("edge", "layer", "head"), streamed["attention"].astype(np.float16)),
         column_0=xr.Variable(("row",), remarks, {"column": "Remark"}, fastpath=True),
     )
 

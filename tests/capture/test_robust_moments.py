@@ -133,11 +133,13 @@ def test_a_recording_resumed_otherwise_is_refused_or_differs_only_in_rounding(
     if disturb == "another thread count":
         torch.set_num_threads(2)
     else:
-        monkeypatch.setattr(kernels, "library", lambda: None)
+        monkeypatch.setattr(kernels, "_library", lambda: None)
+        kernels.kernel.cache_clear()
     try:
         other = run(tmp_path / "t", resume=True, **options)
     finally:
         torch.set_num_threads(threads)
+        kernels.kernel.cache_clear()
     assert other.attrs["state"] == "complete"
     for name in whole.data_vars:
         if whole[name].dtype.kind == "f":
@@ -175,7 +177,7 @@ def test_a_name_too_long_for_the_files_beside_it_is_one_clear_error(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-# --- a trace that is taken away while it is recorded --------------------------------------------------------------------
+# --- a trace that is taken away while it is recorded ---------------------------------------------------------------
 
 
 def disturbed(out: Path, deed: Callable[[], object], words: str) -> None:

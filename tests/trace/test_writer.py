@@ -295,7 +295,7 @@ def test_an_interrupt_while_a_commit_runs_keeps_the_commit_before_it(
     xr.testing.assert_equal(open_trace(tmp_path / "t"), expected(5))
 
 
-@pytest.mark.parametrize(("cost", "most", "least"), [(0.5, 0.021, 0.01), (0.001, 0.001, 0.0002)])
+@pytest.mark.parametrize(("cost", "most", "least"), [(0.5, 0.0055, 0.002), (0.001, 0.001, 0.0002)])
 def test_commits_come_by_themselves_and_take_a_small_share_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, most: float, least: float
 ) -> None:
@@ -313,7 +313,7 @@ def test_commits_come_by_themselves_and_take_a_small_share_of_the_time(
         monkeypatch.setattr(store, "step", slow_disk)
         recording.commit()
         start, spent = now, 0.0
-        while now - start < cost * 120 + 10:
+        while now - start < cost * 600 + 10:
             now += 0.25
             recording.append(prompt_block(1))
         assert least <= spent / (now - start) <= most

@@ -18,7 +18,8 @@ from stratoscope.errors import ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import ATTENTION, NEURONS, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
+from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
+from stratoscope.recorder.attention.full import PAIRS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.memory import must_fit
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
@@ -62,7 +63,8 @@ class Observer:
             self._reducers.append(PeakReducer(model, sites, top_k, scratch))
         if PROMPTS in record:
             self._reducers.append(PromptReducer(sites, scratch))
-        self.streams = Streams([streamed_neurons(sites)] if NEURONS in record else [], len(sites.layers))
+        streamed = {NEURONS: streamed_neurons(sites), ATTENTION_FULL: PAIRS}
+        self.streams = Streams([name for group, name in streamed.items() if group in record], len(sites.layers))
         if NEURONS in record:
             self._reducers.append(NeuronRows(sites, self.streams))
         self._for_kind: defaultdict[str, list[Reducer]] = defaultdict(list)
@@ -76,7 +78,8 @@ class Observer:
             self._reducers.append(RouterReducer(sites, scratch))
         self._hooks = SiteHooks(model, [site for site in sites if self._wants(site)], self._receive)
         self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
-        self._attention = _attention_observer(model, sites) if ATTENTION in record else None
+        attention = {ATTENTION, ATTENTION_FULL} & {*record}
+        self._attention = _attention_observer(model, sites, self.streams) if attention else None
         self._open = ExitStack()
         self.sites_per_forward = len(self._hooks) + len(self._mixtures)
 
@@ -99,7 +102,7 @@ class Observer:
 
     @property
     def records_attention(self) -> bool:
-        """Whether the group attention is recorded."""
+        """Whether attention is observed."""
         return self._attention is not None
 
     @property
@@ -236,7 +239,7 @@ def last_logits_only(model: nn.Module) -> dict[str, int]:
     return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
-def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:
+def _attention_observer(model: nn.Module, sites: ModelSites, streams: Streams) -> Any:
     from stratoscope.recorder.attention.observer import AttentionObserver
 
     projections = [None if layer.attn_out is None else model.get_submodule(layer.attn_out) for layer in sites.layers]
@@ -246,7 +249,7 @@ def _attention_observer(model: nn.Module, sites: ModelSites) -> Any:
             where=type(model).__name__,
             fix="Record without the group attention, or spread the model over devices that hold it",
         )
-    return AttentionObserver(model, len(sites.layers), projections)
+    return AttentionObserver(model, len(sites.layers), projections, streams)
 
 
 def _stacked(layers: list[Tensor]) -> Tensor:

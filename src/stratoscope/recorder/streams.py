@@ -21,7 +21,7 @@ from stratoscope.names import EDGE, QUANTITIES, edges
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.trace import shards
 
-_PIECE_BYTES = 2**22
+_PIECE_BYTES, _PIECE_ROWS = 2**22, 2**14
 
 
 class Rows(Protocol):
@@ -220,10 +220,16 @@ class Streams:
         """The layer has no such rows in this forward."""
         firsts = self._firsts[name]
         for start, stop, prompt, passed in self._runs:
-            count, before = stop - start, passed
-            if QUANTITIES[name].dims[0] == EDGE:
-                count, before = edges(passed + count) - edges(passed), edges(passed)
-            self._to[name].fill(layer, firsts[self._prompts[prompt]] + before, count)
+            self._to[name].fill(layer, firsts[self._prompts[prompt]] + passed, stop - start)
+
+    def fill_prompts(self, name: str, layer: int) -> None:
+        """The layer had no such rows in any forward of the batch."""
+        for prompt, tokens in zip(self._prompts, (self._passed + self._counts).tolist(), strict=True):
+            row, end = self._firsts[name][prompt], self._firsts[name][prompt] + rows_of(name, tokens)
+            while row < end:
+                count = min(_PIECE_ROWS, end - row)
+                self._to[name].fill(layer, row, count)
+                row += count
 
     def write_edges(self, name: str, layer: int, prompt: int, first_query: int, values: np.ndarray) -> None:
         """Rows of a quantity of pairs: of whole queries of one prompt, from the one at position `first_query` on."""

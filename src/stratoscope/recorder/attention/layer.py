@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.recorder.attention.check import AttentionChecks
+from stratoscope.recorder.attention.full import PAIRS, write_pairs
 from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
 from stratoscope.recorder.attention.rows import WeightRows
 from stratoscope.recorder.attention.sums import AttentionSums
 from stratoscope.recorder.reduce.scratch import Scratch
+from stratoscope.recorder.streams import Streams
 
 
 class LayerAttention:
@@ -24,8 +26,17 @@ class LayerAttention:
         self._marks: Tensor | None = None
         self.forwards = 0
 
-    def add(self, given: GivenScores | GivenWeights, valid: Tensor, checks: AttentionChecks, scratch: Scratch) -> None:
+    def add(
+        self,
+        given: GivenScores | GivenWeights,
+        valid: Tensor,
+        checks: AttentionChecks,
+        scratch: Scratch,
+        streams: Streams | None,
+    ) -> None:
         """Add one forward's queries; `valid` is bool [B, T] of all tokens up to its last one.
+
+        With `streams` that want them, every weight goes there.
 
         Raises
         ------
@@ -45,6 +56,8 @@ class LayerAttention:
         rows, mask = given.over(valid[:, before:], valid[:, first_key:], before, first_key)
         self._sums.extend(valid)
         found = self._sums.add(rows, mask, scratch)
+        if streams is not None and PAIRS in streams:
+            write_pairs(streams, self._layer, rows, mask, valid.int().argmax(-1), scratch)
         if isinstance(rows, WeightRows):
             sums = torch.cat([chunk.total for chunk in found], -1)
             checks.row_sums(self._layer, sums, mask, rows.dtype, rows.learned_sink)

@@ -1,4 +1,4 @@
-"""Observes a model's attention while it runs: the record group `attention`, with logits that stay bit-identical."""
+"""Observes a model's attention while it runs: groups `attention` and `attention-full`. Logits stay bit-identical."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from stratoscope.model.devices import input_device
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.identity import attention_implementation
 from stratoscope.recorder.attention.check import AttentionChecks
+from stratoscope.recorder.attention.full import PAIRS
 from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
 from stratoscope.recorder.attention.interface import OBSERVABLE, InterfaceAttention
 from stratoscope.recorder.attention.layer import LayerAttention, head_factors
 from stratoscope.recorder.attention.own import OwnAttention
 from stratoscope.recorder.reduce.scratch import Scratch
+from stratoscope.recorder.streams import Streams
 
 _LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention"
 
@@ -43,6 +45,8 @@ class AttentionObserver:
     out_projections
         Attention's last linear map of each block, None where a block has no attention. With them `attn_value_norm` is
         recorded: ‖W_O z‖₂ of each head, z what reaches W_O of it (Kobayashi et al. 2020, summed over the keys).
+    streams
+        Where every weight goes, where `attention` is one of them.
 
     Attributes
     ----------
@@ -61,7 +65,14 @@ class AttentionObserver:
 
     changes_implementation: str | None = None
 
-    def __init__(self, model: nn.Module, n_layers: int, out_projections: Sequence[nn.Module | None] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        n_layers: int,
+        out_projections: Sequence[nn.Module | None] = (),
+        streams: Streams | None = None,
+    ) -> None:
+        self._streams = streams
         self._name = type(model).__name__
         self._model = model
         self._n_layers = n_layers
@@ -161,6 +172,9 @@ class AttentionObserver:
                 seen = f"attention seen in {layer.forwards} of {forwards} forwards"
                 raise CaptureError(seen, where=f"layer {number}", fix=WITHOUT)
         self.without = self._without(layers)
+        if self._streams is not None and PAIRS in self._streams:
+            for number in self.without:
+                self._streams.fill_prompts(PAIRS, number)
         heads = max(layer.heads for layer in layers.values())
         results = {number: layer.result() for number, layer in layers.items()}
         names = sorted({name for values in results.values() for name in values})
@@ -236,7 +250,7 @@ class AttentionObserver:
                 where=f"layer {number}",
                 fix="Announce every forward with begin or extend",
             )
-        layer.add(given, valid, self._checks, self._scratch)
+        layer.add(given, valid, self._checks, self._scratch, self._streams)
 
     # --- state ------------------------------------------------------------------------------------------------------
 

@@ -116,7 +116,10 @@ class NormReducer:
         assert self._base is not None
         out, base = self._out, self._base.get()
         under = (out["middle"] if name == "mlp" else out["resid_norm"])[layer]
-        write_into(out[f"{name}_write_norm"][layer], out[f"{name}_dot"][layer], under, write, base, self._scratch)
+        near = under if under.device == write.device else torch.empty_like(under, device=write.device)
+        write_into(out[f"{name}_write_norm"][layer], out[f"{name}_dot"][layer], near, write, base, self._scratch)
+        if near is not under:  # the residual stream has passed from one device to the next
+            under.copy_(near)
 
 
 def _same_tensor(one: Site | None, other: Site | None) -> bool:
