@@ -15,6 +15,7 @@ import pytest
 from test_sites import hooks_of
 from tiny import TEXTS, byte_tokenizer, tiny
 
+from signals import heed_signals
 from stratoscope import capture, info, open_trace
 from stratoscope.doors.console import INTERRUPTED
 from stratoscope.errors import TraceError
@@ -149,6 +150,7 @@ def test_a_signal_at_any_stage_is_one_line_and_says_how_to_go_on(
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, stage, *arguments, "--device", "cpu"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ},
+        preexec_fn=heed_signals,
     )  # fmt: skip
     wait_for(process, lambda: process.stdout is not None and process.stdout.readline() == "now\n")
     process.send_signal(number)

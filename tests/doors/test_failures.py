@@ -17,6 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 import stratoscope
+from signals import heed_signals
 from stratoscope.doors import console
 from stratoscope.doors.cli import app
 from stratoscope.errors import CaptureError
@@ -155,7 +156,10 @@ def test_no_room_to_write_leaves_nothing_that_looks_whole(
 def test_ctrl_c_in_a_real_process_is_one_line(tmp_path: Path) -> None:
     out = tmp_path / "out.trace"
     process = subprocess.Popen(
-        _stratoscope("simulate", "-o", out, "--prompts", "20000", "--tokens", "64"), stderr=subprocess.PIPE, text=True
+        _stratoscope("simulate", "-o", out, "--prompts", "20000", "--tokens", "64"),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_signals,
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()):
