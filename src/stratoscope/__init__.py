@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {  # public name -> module that defines it
     "capture": "stratoscope.recorder.capture",
+    "plan_capture": "stratoscope.recorder.capture",
     "simulate": "stratoscope.trace.simulate",
     "import_csv": "stratoscope.trace.csv",
     "export_csv": "stratoscope.trace.csv",
@@ -27,11 +28,11 @@ _HOME = {  # public name -> module that defines it
 }
 
 __all__ = ["Prompt", "StratoscopeError", "attention_matrix", "capture", "engagement", "export_csv", "heatmap",
-           "import_csv", "info", "open_trace", "peaks3d", "simulate"]  # fmt: skip
+           "import_csv", "info", "open_trace", "peaks3d", "plan_capture", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.errors import StratoscopeError
-    from stratoscope.recorder.capture import capture
+    from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts import Prompt
     from stratoscope.trace.csv import export_csv, import_csv
     from stratoscope.trace.info import info

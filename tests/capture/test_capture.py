@@ -16,6 +16,7 @@ from stratoscope import capture, open_trace
 from stratoscope.errors import CaptureError, InputError, StratoscopeError, TraceError
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder import recording
+from stratoscope.recorder.estimate.disk import uncompressed_bytes
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 
@@ -61,7 +62,9 @@ def test_the_plan_counts_what_the_trace_holds(tmp_path: Path) -> None:
     trace = run(tmp_path / "t")
     plan = CapturePlan.from_json(trace.attrs["plan"])
     assert (plan.prompts, plan.tokens) == (trace.sizes["prompt"], trace.sizes["token"])
-    assert plan.disk_bytes(list(trace.data_vars), trace.sizes) == sum(v.nbytes for v in trace.data_vars.values())
+    lengths = np.bincount(trace.prompt).tolist()
+    sizes = uncompressed_bytes(map(str, trace.data_vars), {str(k): v for k, v in trace.sizes.items()}, lengths)
+    assert sizes == {str(name): values.nbytes for name, values in trace.data_vars.items()}
 
 
 def test_any_change_of_a_prompt_changes_its_hash() -> None:

@@ -123,7 +123,7 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 0, result.output
     assert {key: received[key] for key in expected} == expected
     left = {one.name for one in typer.main.get_group(app).commands[command].params} - set(expected)
-    assert left <= {"help", "model", "prompts", "out", "inputs", "overwrite"}
+    assert left <= {"help", "plan", "as_json", "model", "prompts", "out", "inputs", "overwrite"}
 
 
 def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:

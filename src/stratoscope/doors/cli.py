@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,10 +66,14 @@ def capture(
     floor: options.NoiseFloor = False,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
+    plan: options.Plan = False,
+    as_json: options.PlanJson = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Record a model over a file of prompts."""
+    if as_json and not plan:
+        raise typer.BadParameter("--json says what --plan finds: give both")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what --overwrite removes: give one of them")
     from stratoscope.recorder.prompts import read_prompts
@@ -79,6 +83,29 @@ def capture(
     settings = parse_settings(generation) if generation is not None else None
     answers_of(generate, settings, seed, chosen)
     found = read_prompts(prompts)  # before torch is imported: mistakes show at once
+    shared: dict[str, Any] = {
+        "record": groups,
+        "top_k": top_k,
+        "dtype": dtype,
+        "device": device,
+        "device_map": device_map,
+        "batch_size": batch_size,
+        "chat": chat,
+        "generate": generate,
+        "generation": settings,
+        "seed": seed,
+        "openers": chosen,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+    if plan:
+        from stratoscope import plan_capture
+        from stratoscope.doors import estimate
+
+        with console.progress() as show:
+            found_cost = plan_capture(model, found, out, **shared, progress=show)
+        estimate.show(found_cost, as_json=as_json)
+        return
     from stratoscope import capture
 
     with console.resumable(out), console.progress() as show:
@@ -86,21 +113,9 @@ def capture(
             model,
             found,
             out,
-            record=groups,
-            top_k=top_k,
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            batch_size=batch_size,
-            chat=chat,
-            generate=generate,
-            generation=settings,
-            seed=seed,
-            openers=chosen,
+            **shared,
             verify=verify,
             floor=floor,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
             resume=resume,
             overwrite=overwrite,
             progress=show,

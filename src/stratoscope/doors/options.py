@@ -114,6 +114,11 @@ Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
 ]
+Plan = Annotated[
+    bool,
+    typer.Option("--plan", help="Record nothing: say what it would take of disk, memory and time, group by group."),
+]
+PlanJson = Annotated[bool, typer.Option("--json", help="What --plan says, as JSON, for a program.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted recording.")]
 
 # --- what to simulate -----------------------------------------------------------------------------------------------

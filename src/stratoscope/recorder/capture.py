@@ -1,8 +1,10 @@
-"""The verb `capture`: a model and prompts become a trace."""
+"""The verbs `capture` and `plan_capture`: a model and prompts become a trace, and what that would take."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from stratoscope.model.devices import DeviceMap
 from stratoscope.model.given import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.progress import Progress, silent
+from stratoscope.recorder.estimate.estimate import Estimate
+from stratoscope.recorder.estimate.reckon import estimate
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, read_prompts
 from stratoscope.recorder.recording import Recording
-from stratoscope.recorder.settings import answers_of
+from stratoscope.recorder.settings import Answers, answers_of
 from stratoscope.trace import place
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.resume import refuse_complete, refuse_other_plan
@@ -109,59 +113,126 @@ def capture(
         The input cannot be used, the model's sites cannot be found, what would be recorded is not what happened, or
         the trace cannot be written.
     """
-    say = progress or silent
-    groups = _checked(record, top_k, batch_size)
-    answers = answers_of(generate, generation, seed, openers)
     if verify not in names.VERIFY:
         raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}")
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
+    asked = _Asked.of(record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers))
+    say = progress or silent
     target = Path(out).absolute()
     place.refuse_homeless(target)
     place.refuse_occupied(target, overwrite=overwrite or resume)
     say("reading the prompts", 0, None)
     found = _prompts(prompts)
     if resume:  # what is known before the model is loaded, which may take long
-        known: dict[str, Any] = {"record": groups, "top_k": top_k, "batch_size": batch_size, "chat": chat}
+        known: dict[str, Any] = {"record": asked.record, "top_k": top_k, "batch_size": batch_size, "chat": chat}
         known |= {"generate": generate or None, "seed": seed if generate else None}
         refuse_other_plan(target, {**known, "prompts_sha256": prompts_sha256(found)})
         if verify == "full":
             refuse_complete(target)
-    if isinstance(model, nn.Module):
-        loaded = _given(model, tokenizer, dtype=dtype, device=device, device_map=device_map, revision=revision)
-    else:
-        loaded = load_model(
-            str(model),
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            progress=say,
-        )
-    recording = Recording(
-        loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, answers=answers, progress=say
-    )
-    recording.run(Path(out), resume=resume, overwrite=overwrite, verify=verify, floor=floor)
+    loaded = _loaded(model, tokenizer, dtype, device, device_map, revision, trust_remote_code, say)
+    asked.recording(loaded, found, say).run(Path(out), resume=resume, overwrite=overwrite, verify=verify, floor=floor)
     return open_trace(out)
 
 
-def _given(model: nn.Module, tokenizer: Any, **options: object) -> LoadedModel:
+def plan_capture(
+    model: str | Path | nn.Module,
+    prompts: str | Path | Sequence[Prompt | str],
+    out: str | Path,
+    *,
+    record: Sequence[str] = defaults.RECORD,
+    top_k: int = defaults.TOP_K,
+    dtype: str | None = None,
+    device: str | None = None,
+    device_map: DeviceMap | None = None,
+    batch_size: int = defaults.BATCH_SIZE,
+    chat: bool = False,
+    generate: int = defaults.GENERATE,
+    generation: Mapping[str, Any] | None = None,
+    seed: int = defaults.SEED,
+    openers: Sequence[str] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    tokenizer: Any = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Say what `capture` would take of disk, memory and time, by recording its largest batch and a typical one.
+
+    Nothing is left of what is recorded for it. A replay of everything (`verify="full"`) and a noise floor would come
+    on top.
+
+    Parameters
+    ----------
+    model, prompts, out, record, top_k, dtype, device, device_map, batch_size, chat, generate, generation, seed, openers
+        As those of `capture`; nothing is written to `out`, but its disk is measured.
+    revision, trust_remote_code, tokenizer, progress
+        As those of `capture`.
+
+    Returns
+    -------
+    Estimate
+        Bytes of disk, memory and accelerator memory and seconds, of the model alone, of each record group and of the
+        whole; what this machine has; whether it fits, and what to leave out if not.
+
+    Raises
+    ------
+    InputError, ModelError, CaptureError, TraceError
+        `capture` would refuse this as well.
+    """
+    asked = _Asked.of(record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers))
+    say, start = progress or silent, time.perf_counter()
+    target = Path(out).absolute()
+    place.refuse_homeless(target)
+    say("reading the prompts", 0, None)
+    found = _prompts(prompts)
+    loaded = _loaded(model, tokenizer, dtype, device, device_map, revision, trust_remote_code, say)
+    recording = asked.recording(loaded, found, say)
+    return estimate(recording, target, time.perf_counter() - start, say)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a recording, checked."""
+
+    record: tuple[str, ...]
+    top_k: int
+    batch_size: int
+    chat: bool
+    answers: Answers
+
+    @classmethod
+    def of(cls, record: Sequence[str], top_k: int, batch_size: int, chat: bool, answers: Answers) -> _Asked:
+        unknown = [group for group in record if group not in names.RECORD_GROUPS]
+        if unknown or not record:
+            what = f"unknown record group {unknown[0]!r}" if unknown else "no record group"
+            raise InputError(what, fix=f"Use some of {', '.join(names.RECORD_GROUPS)}")
+        for name, value in (("top-k", top_k), ("batch size", batch_size)):
+            if value < 1:
+                raise InputError(f"the {name} is {value}", fix="Use 1 or more")
+        groups = tuple(group for group in names.RECORD_GROUPS if group in record)
+        return cls(groups, top_k, batch_size, chat, answers)
+
+    def recording(self, loaded: LoadedModel, prompts: Sequence[Prompt], progress: Progress) -> Recording:
+        return Recording(loaded, prompts, **vars(self), progress=progress)
+
+
+def _loaded(
+    model: str | Path | nn.Module,
+    tokenizer: Any,
+    dtype: str | None,
+    device: str | None,
+    device_map: DeviceMap | None,
+    revision: str | None,
+    trust_remote_code: bool,
+    progress: Progress,
+) -> LoadedModel:
+    options: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
+    if not isinstance(model, nn.Module):
+        return load_model(str(model), **options, trust_remote_code=trust_remote_code, progress=progress)
     for name, value in options.items():
         if value is not None:
             raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out")
     return given_model(model, tokenizer)
-
-
-def _checked(record: Sequence[str], top_k: int, batch_size: int) -> tuple[str, ...]:
-    unknown = [group for group in record if group not in names.RECORD_GROUPS]
-    if unknown or not record:
-        what = f"unknown record group {unknown[0]!r}" if unknown else "no record group"
-        raise InputError(what, fix=f"Use some of {', '.join(names.RECORD_GROUPS)}")
-    for name, value in (("top-k", top_k), ("batch size", batch_size)):
-        if value < 1:
-            raise InputError(f"the {name} is {value}", fix="Use 1 or more")
-    return tuple(group for group in names.RECORD_GROUPS if group in record)
 
 
 def _prompts(prompts: str | Path | Sequence[Prompt | str]) -> list[Prompt]:

@@ -6,10 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from math import prod
 from typing import Any
 
-from stratoscope.names import QUANTITIES
 from stratoscope.recorder.prompts import Prompt
 
 
@@ -68,21 +66,6 @@ class CapturePlan:
         """The plan stored in a trace."""
         known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
         return cls(**{**known, "record": tuple(document["record"])})
-
-    def disk_bytes(self, variables: Iterable[str], sizes: Mapping[str, int]) -> int:
-        """Upper bound of what the trace takes on disk: its quantities without compression.
-
-        Parameters
-        ----------
-        variables
-            Names of the quantities that will be recorded.
-        sizes
-            Lengths of `layer`, `depth`, `k`, `neuron`, `head`, `opener`, as far as the quantities use them.
-        """
-        tokens = self.tokens + self.prompts * (self.generate or 0)
-        lengths = {**sizes, "token": tokens, "prompt": self.prompts}
-        rows = (QUANTITIES[name] for name in variables)
-        return sum(int(row.dtype[-2:]) // 8 * prod(lengths[dim] for dim in row.dims) for row in rows)
 
 
 def prompts_sha256(prompts: Iterable[Prompt]) -> str:

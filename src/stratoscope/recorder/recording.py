@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +17,14 @@ from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
-from stratoscope.progress import Progress
+from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import to_block
+from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.input.batches import Batch, alike_in_length, make_batch, windows
 from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.memory import Halves, must_fit
-from stratoscope.recorder.observe import Observer, last_logits_only
+from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
@@ -29,6 +32,7 @@ from stratoscope.recorder.proof.checks import TokenWatch, check_finite, refuse_u
 from stratoscope.recorder.proof.floor import measure_floor, sample
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
+from stratoscope.recorder.streams import Target
 from stratoscope.trace.place import is_trace
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
@@ -62,6 +66,19 @@ class Recording:
     progress
         Called with (stage, done, total or None).
 
+    Attributes
+    ----------
+    plan : CapturePlan
+        What decides the values.
+    lengths : list of int
+        Tokens of each prompt, answers not counted.
+    shapes : dict
+        Name of each streamed quantity to the shape of its rows.
+    variables, sizes
+        Names of all other quantities that are recorded, and the lengths of their fixed dimensions.
+    devices : list of torch.device
+        Where each block computes.
+
     Raises
     ------
     CaptureError, InputError, ModelError
@@ -81,11 +98,11 @@ class Recording:
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
-        self._prompts, self._chat, self._progress = prompts, chat, progress
+        self.prompts, self._chat, self._progress = prompts, chat, progress
         self._notes: list[dict[str, str]] = []
         self._answering = Answering(answers, loaded, self._pad_id)
-        self._lengths = self._checked_lengths()
-        self._plan = CapturePlan(
+        self.lengths = self._checked_lengths()
+        self.plan = CapturePlan(
             record=record,
             top_k=top_k,
             batch_size=batch_size,
@@ -95,7 +112,7 @@ class Recording:
             padding_side="left" if answers else self._tokenizer.padding_side,  # the answers of a batch begin together
             attention=loaded.identity["attention_implementation"],
             prompts=len(prompts),
-            tokens=sum(self._lengths),
+            tokens=sum(self.lengths),
             prompts_sha256=prompts_sha256(prompts),
             **self._answering.plan(),
         )
@@ -112,11 +129,13 @@ class Recording:
         self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
         self._receipt = self._answering.prove(self._receipt, self._observer, probe.batch)
         self._streams = self._observer.streams
-        self._variables, self._sizes = _shapes(arrays, record)
-        self._variables += self._answering.variables
-        self._sizes |= self._answering.sizes
+        self.shapes, self.devices = self._streams.shapes, self._sites.devices(self._model)
+        self.variables, self.sizes = _shapes(arrays, record)
+        self.variables += self._answering.variables
+        self.sizes |= self._answering.sizes
         self._floors: dict[str, np.ndarray] = {}
         self._options = last_logits_only(self._model)
+        self._halves = Halves(batch_size)
 
     def run(
         self,
@@ -134,11 +153,12 @@ class Recording:
         try:
             with writer:
                 if not writer.complete:
+                    refuse_full_disk(writer.path, self.least_bytes(writer.committed_prompts))
                     for _ in self.windows(writer):
                         pass
                     self._finish(writer, verify)
         except KeyboardInterrupt as stop:
-            stop.add_note(f"{writer.committed_prompts} of {len(self._prompts)} prompts are kept; resume goes on there")
+            stop.add_note(f"{writer.committed_prompts} of {len(self.prompts)} prompts are kept; resume goes on there")
             raise
 
     def writer(self, out: Path, *, resume: bool = False, overwrite: bool = False) -> TraceWriter:
@@ -147,13 +167,29 @@ class Recording:
             out,
             attrs=self._attributes(),
             layers=range(len(self._sites.layers)),
-            sizes=self._sizes,
-            variables=[*MAYBE_TOKEN_COORDS, *self._variables],
-            streams={name: shape.dtype for name, shape in self._streams.shapes.items()},
+            sizes=self.sizes,
+            variables=[*MAYBE_TOKEN_COORDS, *self.variables],
+            streams={name: shape.dtype for name, shape in self.shapes.items()},
             fixed=self._floors,
             overwrite=overwrite,
             resume=resume,
         )
+
+    # --- what it will be ----------------------------------------------------------------------------------------------
+
+    def batches(self, window: Sequence[int]) -> list[list[int]]:
+        """Indices of the prompts of a window that run together."""
+        chosen = alike_in_length([self.lengths[index] for index in window], self.plan.batch_size)
+        return [[window[place] for place in batch] for batch in chosen]
+
+    def least_bytes(self, done: int = 0) -> dict[str, int]:
+        """Bytes that each quantity of the prompts from `done` on takes on disk at least, answers not counted."""
+        needed = streamed_bytes(self.shapes, self.lengths)
+        there = streamed_bytes(self.shapes, self.lengths[:done])
+        left = uncompressed_bytes(self.variables, self.sizes, self.lengths[done:])
+        return {name: size - there[name] for name, size in needed.items()} | {
+            name: int(size * LEAST_COMPRESSED) for name, size in left.items()
+        }
 
     # --- before -----------------------------------------------------------------------------------------------------
 
@@ -163,11 +199,11 @@ class Recording:
 
     def _checked_lengths(self) -> list[int]:
         """Tokens of each prompt; CaptureError naming those the model's context cannot hold."""
-        self._progress("reading the prompts", 0, len(self._prompts))
-        encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self._prompts]
-        refuse_unknown_tokens(self._model, encoded, [prompt.id for prompt in self._prompts])
-        self._answering.refuse_unanswerable(self._prompts, encoded)
-        self._notes += bos_notes(encoded, [prompt.text is not None and not self._chat for prompt in self._prompts])
+        self._progress("reading the prompts", 0, len(self.prompts))
+        encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self.prompts]
+        refuse_unknown_tokens(self._model, encoded, [prompt.id for prompt in self.prompts])
+        self._answering.refuse_unanswerable(self.prompts, encoded)
+        self._notes += bos_notes(encoded, [prompt.text is not None and not self._chat for prompt in self.prompts])
         lengths = [len(prompt.ids) for prompt in encoded]
         follow = self._answering.follow
         context = self._loaded.identity.get("context")
@@ -177,7 +213,7 @@ class Recording:
             more = f" and {follow} of the answer" if follow else ""
             raise CaptureError(
                 f"has {lengths[long[0]]} tokens{more}, the model's context holds {context}{others}",
-                where=f"prompt {self._prompts[long[0]].id}",
+                where=f"prompt {self.prompts[long[0]].id}",
                 fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out",
             )
         return lengths
@@ -207,11 +243,11 @@ class Recording:
 
     def _probe(self) -> receipts.Probe:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
-        first = range(min(self._plan.batch_size, len(self._prompts)))
-        chosen = sorted(first, key=lambda index: -self._lengths[index])[:_PROBE_PROMPTS]
-        prompts = [_cut(self._encoded(index)) for index in chosen]
-        ids = [self._prompts[index].id for index in chosen]
-        return receipts.Probe(ids, prompts, self._batch(prompts), self._plan.padding_side)
+        first = range(min(self.plan.batch_size, len(self.prompts)))
+        chosen = sorted(first, key=lambda index: -self.lengths[index])[:_PROBE_PROMPTS]
+        prompts = [_cut(self.encoded(index)) for index in chosen]
+        ids = [self.prompts[index].id for index in chosen]
+        return receipts.Probe(ids, prompts, self._batch(prompts), self.plan.padding_side)
 
     def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
         """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
@@ -234,18 +270,18 @@ class Recording:
             return
         else:
             self._progress("measuring the noise floor", 0, None)
-            chosen = sample(self._lengths)
+            chosen = sample(self.lengths)
             floor = measure_floor(
                 self._model,
                 self._sites,
                 self._observer,
-                [self._encoded(index) for index in chosen],
-                [self._prompts[index].id for index in chosen],
-                record=self._plan.record,
-                top_k=self._plan.top_k,
-                padding_side=self._plan.padding_side,
+                [self.encoded(index) for index in chosen],
+                [self.prompts[index].id for index in chosen],
+                record=self.plan.record,
+                top_k=self.plan.top_k,
+                padding_side=self.plan.padding_side,
             )
-            named = map(names.floor_name, self._variables)
+            named = map(names.floor_name, self.variables)
             self._floors = {name: floor.arrays[name] for name in named if name in floor.arrays}
             facts, limits = {**floor.facts, "limits": floor.limits}, floor.limits
         self._receipt = {**self._receipt, "noise_floor": facts, "limits": [*self._receipt["limits"], *limits]}
@@ -260,7 +296,7 @@ class Recording:
             "token_spelling": "text",
             "model": {**self._loaded.identity, **widths},
             "tokenizer": self._loaded.tokenizer_identity,
-            "plan": self._plan.to_json(),
+            "plan": self.plan.to_json(),
             "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
             "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes],
             "software": {name: version(name) for name in _SOFTWARE},
@@ -270,10 +306,10 @@ class Recording:
 
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
-        self._halves = Halves(self._plan.batch_size, writer.attrs.get("receipt"))
-        self._streams.lead_to({name: writer.stream(name) for name in self._streams.names}, writer.path.parent)
-        with self._observer, self._watch:
-            for window in self._windows(writer.committed_prompts):
+        self._halves = Halves(self.plan.batch_size, writer.attrs.get("receipt"))
+        streams = {name: writer.stream(name) for name in self._streams.names}
+        with self.observing(streams, writer.path.parent):
+            for window in self.all_windows(writer.committed_prompts):
                 block = self._window(window)
                 if self._halves.were_needed:
                     writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
@@ -281,8 +317,36 @@ class Recording:
                 yield window
         writer.commit()
 
-    def _windows(self, start: int = 0) -> Iterator[range]:
-        return windows(self._lengths, self._plan.window, start)
+    @contextmanager
+    def observing(self, streams: Mapping[str, Target], folder: Path) -> Iterator[Callable[[Sequence[int]], Block]]:
+        """While open, prompts are recorded by the function it gives, called with their indices.
+
+        Streamed rows go to `streams`, or wait in files of `folder` until it is known where they go.
+        """
+        self._streams.lead_to(streams, folder)
+        with self._observer, self._watch:
+            yield self._window
+
+    def only(self, record: tuple[str, ...]) -> Recording:
+        """The same recording of fewer groups: proved already, and telling nobody how far it is."""
+        other = copy(self)
+        other._progress, other._halves = silent, Halves(self.plan.batch_size)
+        other.plan = replace(self.plan, record=record)
+        other._observer = Observer(self._model, self._sites, record, self.plan.top_k)
+        other._streams = other._observer.streams
+        other.shapes = other._streams.shapes = {name: self.shapes[name] for name in other._streams.names}
+        other.variables = [name for name in self.variables if names.QUANTITIES[name].group in (*record, names.OUTCOME)]
+        return other
+
+    in_halves = property(lambda self: self._halves.were_needed, doc="Whether a batch was run in parts that fit.")
+
+    def forward(self, chosen: Sequence[int]) -> None:
+        """Run these prompts as one batch, unobserved."""
+        forward(self._model, self._batch([self.encoded(index) for index in chosen]), **self._options)
+
+    def all_windows(self, start: int = 0) -> Iterator[range]:
+        """Runs of prompts, from one on, of which each is recorded and appended at once."""
+        return windows(self.lengths, self.plan.window, start)
 
     def _finish(self, writer: TraceWriter, verify: names.Verify) -> None:
         """Replay the whole trace if that is wanted, and mark it as complete."""
@@ -292,34 +356,34 @@ class Recording:
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._halves.into(self._receipt),
-            batches=sum(-(-len(window) // self._plan.batch_size) for window in self._windows()),
+            batches=sum(-(-len(window) // self.plan.batch_size) for window in self.all_windows()),
             tokens=writer.committed_tokens,
             observer=self._observer,
             verified=verified,
-            recorded=self._variables,
+            recorded=self.variables,
         )
         writer.finish(receipt=receipt)
 
-    def _window(self, window: range) -> Block:
-        """Record a run of prompts in batches of similar length, and put them back into file order."""
-        tokenised = [self._encoded(index) for index in window]
+    def _window(self, window: Sequence[int]) -> Block:
+        """Record some prompts in batches of similar length, and put them back into file order."""
+        tokenised = [self.encoded(index) for index in window]
         lengths = [len(prompt.ids) for prompt in tokenised]
         found: dict[int, Recorded] = {}
-        with self._streams.window(lengths, answers=self._plan.generate or 0):
-            for chosen in alike_in_length(lengths, self._plan.batch_size):
-                self._progress("recording", window.start + len(found), len(self._prompts))
+        with self._streams.window(lengths, answers=self.plan.generate or 0):
+            for chosen in alike_in_length(lengths, self.plan.batch_size):
+                self._progress("recording", window[0] + len(found), len(self.prompts))
                 for part, recorded in self._in_parts(chosen, window, tokenised):
                     found |= zip(part, recorded, strict=True)
-            self._progress("recording", window.stop, len(self._prompts))
+            self._progress("recording", window[0] + len(window), len(self.prompts))
             whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
             self._streams.settle([len(prompt.ids) for prompt in whole])
-        return to_block([self._prompts[index] for index in window], whole, arrays)
+        return to_block([self.prompts[index] for index in window], whole, arrays)
 
     def _in_parts(
-        self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
+        self, chosen: Sequence[int], window: Sequence[int], tokenised: Sequence[TokenisedPrompt]
     ) -> Iterator[tuple[Sequence[int], list[Recorded]]]:
         """One batch, in parts where it does not fit into memory."""
-        lengths, ids = [len(prompt.ids) for prompt in tokenised], [self._prompts[index].id for index in window]
+        lengths, ids = [len(prompt.ids) for prompt in tokenised], [self.prompts[index].id for index in window]
         return self._halves.run(
             chosen,
             lengths,
@@ -334,7 +398,7 @@ class Recording:
         self._watch.take()
 
     def _per_prompt(
-        self, chosen: Sequence[int], window: range, tokenised: Sequence[TokenisedPrompt]
+        self, chosen: Sequence[int], window: Sequence[int], tokenised: Sequence[TokenisedPrompt]
     ) -> Iterator[Recorded]:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
@@ -342,18 +406,18 @@ class Recording:
         self._streams.batch(chosen)
         recorded = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options, self._watch)
         whole, arrays, first = recorded
-        ids = [self._prompts[window[index]].id for index in chosen]
+        ids = [self.prompts[window[index]].id for index in chosen]
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
-            yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self._variables}
+            yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self.variables}
 
     def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
         device = input_device(self._model)
-        return make_batch(prompts, pad_id=self._pad_id, padding_side=self._plan.padding_side, device=device)
+        return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
 
     @property
     def _pad_id(self) -> int:
@@ -361,8 +425,9 @@ class Recording:
         most = vocabulary(self._model)
         return next(token for token in known if token is not None and (most is None or token < most))
 
-    def _encoded(self, index: int) -> TokenisedPrompt:
-        return encode(self._prompts[index], self._tokenizer, chat=self._chat)
+    def encoded(self, index: int) -> TokenisedPrompt:
+        """Tokens of a prompt."""
+        return encode(self.prompts[index], self._tokenizer, chat=self._chat)
 
 
 def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:
