@@ -18,13 +18,19 @@ _ADDRESS, _COUNT = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {  # function: what it takes, a an address, n a count
     **{f"norms_{kind}": "anna" for kind in ("f32", "bf16")},
     **{f"writes_{kind}": "aannaaa" for kind in ("f32", "bf16")},
-    **{f"peaks_{kind}": "annanaaaaaaa" for kind in ("f32", "bf16")},
+    **{f"peaks_{kind}": "annanaaaaaa" for kind in ("f32", "bf16")},
     **{f"explained_{kind}": "annaanaaaaa" for kind in ("f32", "bf16")},
     "attention_f32": "aannnnnnaanannan",
 }
-MOST_PEAKS, SPARE_STRENGTHS = 256, 32  # MOST and BLOCK of rows.c
+MOST_PEAKS = _LANES = 64  # LANES and TEETH of rows.c
+_TEETH = 8
 
 Kernel = Callable[..., None]
+
+
+def peaks_room(width: int) -> int:
+    """Numbers of 4 bytes that the kernel `peaks` needs for rows of that width: 5 bytes for each comb."""
+    return -(-width // (_LANES * _TEETH)) * _LANES * 5 // 4
 
 
 @cache

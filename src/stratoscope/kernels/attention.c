@@ -48,12 +48,6 @@ INLINE float logarithm(float x) {
     return x > 0 && x < INFINITY ? m + p + 0.693359375f * e : logf(x);
 }
 
-/* Loops run over whole vectors where they can. */
-INLINE int64_t whole_vectors(int64_t length, int64_t most) {
-    int64_t whole = (length + 15) & ~(int64_t)15;
-    return whole < most ? whole : most;
-}
-
 INLINE float clamped(float x) { return x < LOWEST ? LOWEST : x; }
 
 /* The mean information of a row over log(outcomes); NaN where there is only one outcome. */

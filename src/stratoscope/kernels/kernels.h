@@ -21,3 +21,15 @@ INLINE float number_bf16(const void *x, int64_t i) {
     memcpy(&value, &bits, 4);
     return value;
 }
+
+/* Loops run over whole vectors where they can. */
+INLINE int64_t whole_vectors(int64_t length, int64_t most) {
+    int64_t whole = (length + 15) & ~(int64_t)15;
+    return whole < most ? whole : most;
+}
+
+/* Index of the lowest bit that is set, of bytes as they lie in memory. */
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "these kernels are for processors that keep the lowest byte first"
+#endif
+#define LOWEST_BIT(NUMBER) __builtin_ctzll(NUMBER)

@@ -61,18 +61,18 @@ class ModuleHooks:
 
 
 class SiteHooks:
-    """While open, every site's tensor, [rows, width], is given to `receive` when the model computes it.
-
-    `counts` holds how often each site was seen since `expect_once` was last called.
-    """
+    """While open, every site's tensor, [rows, width], is given to `receive` when the model computes it."""
 
     def __init__(self, model: nn.Module, sites: Iterable[Site], receive: Callable[[Site, Tensor], None]) -> None:
         self._sites = tuple(sites)
         self._receive = receive
-        self.counts: Counter[Site] = Counter()
-        self._at: defaultdict[tuple[str, str], list[Site]] = defaultdict(list)
-        for site in self._sites:
-            self._at[site.side, site.module].append(site)
+        self._seen = [0] * len(self._sites)  # how often each was
+        self._at: dict[str, defaultdict[str, list[tuple[int, Site]]]] = {
+            "input": defaultdict(list),
+            "output": defaultdict(list),
+        }
+        for number, site in enumerate(self._sites):
+            self._at[site.side][site.module].append((number, site))
         self._hooks = [
             ModuleHooks(self._modules(model, "input"), before=self._before, after=None),
             ModuleHooks(self._modules(model, "output"), before=None, after=self._after),
@@ -100,29 +100,32 @@ class SiteHooks:
         CaptureError
             A site was missed or passed twice: what was recorded would not be what happened.
         """
-        counts, self.counts = self.counts, Counter()
-        for site in self._sites:
-            if counts[site] != 1:
+        seen = self._seen
+        self.forget()
+        for site, times in zip(self._sites, seen, strict=True):
+            if times != 1:
                 raise CaptureError(
-                    f"the model computed it {counts[site]} times in one forward instead of once",
+                    f"the model computed it {times} times in one forward instead of once",
                     where=str(site),
                     fix="The model runs differently from when its sites were found; nothing of this batch was kept",
                 )
+
+    def forget(self) -> None:
+        """Start counting anew."""
+        self._seen = [0] * len(self._sites)
 
     def _modules(self, model: nn.Module, side: str) -> dict[str, nn.Module]:
         return {site.module: model.get_submodule(site.module) for site in self._sites if site.side == side}
 
     def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        for site in self._at["input", name]:
-            self._see(site, site.pick(args, kwargs))
+        for number, site in self._at["input"][name]:
+            self._seen[number] += 1
+            self._receive(site, site.pick(args, kwargs))
 
     def _after(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        for site in self._at["output", name]:
-            self._see(site, site.pick(args, kwargs, output))
-
-    def _see(self, site: Site, tensor: Tensor) -> None:
-        self.counts[site] += 1
-        self._receive(site, tensor)
+        for number, site in self._at["output"][name]:
+            self._seen[number] += 1
+            self._receive(site, site.pick(args, kwargs, output))
 
 
 class ExpertsHooks:

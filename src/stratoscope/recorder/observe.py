@@ -202,13 +202,20 @@ class Observer:
 
     def forget(self) -> None:
         """Let go of what a forward that failed has left: sites counted, and room made for its batch."""
-        self._hooks.counts.clear()
-        for part in (self._experts, self._mixtures, *self._reducers, *([self._attention] if self._attention else [])):
+        for part in (
+            self._hooks,
+            self._experts,
+            self._mixtures,
+            *self._reducers,
+            *([self._attention] if self._attention else []),
+        ):
             part.forget()
         self._scratch.clear()
 
     def _receive(self, site: Site, tensor: Tensor) -> None:
-        tensor = tensor.to(self._devices[site.layer])  # the same tensor, but where another device hands it over
+        device = self._devices[site.layer]
+        if tensor.device != device:  # where another one hands it over
+            tensor = tensor.to(device)
         if site.kind in _OF_MIXTURES and site.layer in self._mixtures:
             self._mixtures.receive(site, tensor)
             if site.kind != s.MLP_OUT:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from stratoscope.kernels import MOST_PEAKS, SPARE_STRENGTHS
+from stratoscope.kernels import MOST_PEAKS, peaks_room
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.input.batches import Batch
@@ -105,11 +105,9 @@ class PeakReducer:
         compiled = kernel_for("peaks", a) if self._k <= MOST_PEAKS else None
         if compiled is not None:
             rows, width = a.shape
-            room = self._scratch.get("strength of a row", 2 * width + SPARE_STRENGTHS)
-            out = [self._out[name][layer].data_ptr() for name in _FOUND]
-            columns, tops = self._column_norms[layer].data_ptr(), room[width + SPARE_STRENGTHS :].data_ptr()
-            norm = self._out["neuron_norm"][layer].data_ptr()
-            compiled(a.data_ptr(), rows, width, columns, self._k, room.data_ptr(), tops, norm, *out)
+            room = self._scratch.get("strengths of a row", peaks_room(width)).data_ptr()
+            out = [self._out[name][layer].data_ptr() for name in ("neuron_norm", *_FOUND)]
+            compiled(a.data_ptr(), rows, width, self._column_norms[layer].data_ptr(), self._k, room, *out)
             return
         norms_into(self._out["neuron_norm"][layer], a)
         for part in pieces(a):
