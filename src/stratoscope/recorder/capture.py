@@ -15,6 +15,7 @@ from stratoscope.model.devices import DeviceMap
 from stratoscope.model.given import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.progress import Progress, silent
+from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, read_prompts
 from stratoscope.recorder.recording import Recording
@@ -42,6 +43,7 @@ def capture(
     openers: Sequence[str] | None = None,
     verify: names.Verify = defaults.VERIFY,
     floor: bool = False,
+    part: tuple[int, int] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     resume: bool = False,
@@ -91,6 +93,10 @@ def capture(
     floor
         Measure on a few prompts how much each quantity changes under another batch size, padding side and dtype, and
         store it as `floor_<quantity>` of each layer.
+    part
+        Record only a part of the prompts, as (2, 5): the second of five. Each is given the same prompts and settings,
+        records whole runs of prompts that are batched together, of about the same number of tokens, and has a trace of
+        its own; `merge` makes one trace of them, with the values of one recording.
     resume, overwrite
         Go on with an interrupted recording, or replace a trace.
     tokenizer
@@ -112,6 +118,7 @@ def capture(
     say = progress or silent
     groups = _checked(record, top_k, batch_size)
     answers = answers_of(generate, generation, seed, openers)
+    part = checked_part(part)
     if verify not in names.VERIFY:
         raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}")
     if resume and overwrite:
@@ -123,7 +130,7 @@ def capture(
     found = _prompts(prompts)
     if resume:  # what is known before the model is loaded, which may take long
         known: dict[str, Any] = {"record": groups, "top_k": top_k, "batch_size": batch_size, "chat": chat}
-        known |= {"generate": generate or None, "seed": seed if generate else None}
+        known |= {"generate": generate or None, "seed": seed if generate else None, "part": part}
         refuse_other_plan(target, {**known, "prompts_sha256": prompts_sha256(found)})
         if verify == "full":
             refuse_complete(target)
@@ -140,7 +147,15 @@ def capture(
             progress=say,
         )
     recording = Recording(
-        loaded, found, record=groups, top_k=top_k, batch_size=batch_size, chat=chat, answers=answers, progress=say
+        loaded,
+        found,
+        record=groups,
+        top_k=top_k,
+        batch_size=batch_size,
+        chat=chat,
+        answers=answers,
+        part=part,
+        progress=say,
     )
     recording.run(Path(out), resume=resume, overwrite=overwrite, verify=verify, floor=floor)
     return open_trace(out)

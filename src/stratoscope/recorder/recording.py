@@ -22,6 +22,7 @@ from stratoscope.recorder.input.batches import Batch, alike_in_length, make_batc
 from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, last_logits_only
+from stratoscope.recorder.parts import prompts_of
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
@@ -55,7 +56,7 @@ class Recording:
         The model, its tokenizer and what they are.
     prompts
         At least one.
-    record, top_k, batch_size, chat
+    record, top_k, batch_size, chat, part
         See `capture`.
     answers
         What is generated and measured of the answers.
@@ -78,6 +79,7 @@ class Recording:
         batch_size: int,
         chat: bool,
         answers: Answers = NO_ANSWERS,
+        part: tuple[int, int] | None = None,
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
@@ -85,11 +87,13 @@ class Recording:
         self._notes: list[dict[str, str]] = []
         self._answering = Answering(answers, loaded, self._pad_id)
         self._lengths = self._checked_lengths()
+        window = _WINDOW_BATCHES * batch_size
+        self._mine = prompts_of(part, [*windows(self._lengths, window)], self._lengths)  # the others are not recorded
         self._plan = CapturePlan(
             record=record,
             top_k=top_k,
             batch_size=batch_size,
-            window=_WINDOW_BATCHES * batch_size,
+            window=window,
             chat=chat,
             dtype=loaded.identity["dtype"],
             padding_side="left" if answers else self._tokenizer.padding_side,  # the answers of a batch begin together
@@ -97,6 +101,8 @@ class Recording:
             prompts=len(prompts),
             tokens=sum(self._lengths),
             prompts_sha256=prompts_sha256(prompts),
+            part=[*part] if part else None,
+            part_prompts=[self._mine.start, self._mine.stop] if part else None,
             **self._answering.plan(),
         )
         progress("proving the sites", 0, None)
@@ -138,7 +144,7 @@ class Recording:
                         pass
                     self._finish(writer, verify)
         except KeyboardInterrupt as stop:
-            stop.add_note(f"{writer.committed_prompts} of {len(self._prompts)} prompts are kept; resume goes on there")
+            stop.add_note(f"{writer.committed_prompts} of {len(self._mine)} prompts are kept; resume goes on there")
             raise
 
     def writer(self, out: Path, *, resume: bool = False, overwrite: bool = False) -> TraceWriter:
@@ -225,9 +231,7 @@ class Recording:
             return
         if earlier is not None and facts:
             self._floors = {
-                str(name): value.values
-                for name, value in earlier.data_vars.items()
-                if names.QUANTITIES[str(name)].group == names.FLOOR
+                str(name): value.values for name, value in earlier.data_vars.items() if names.is_floor(str(name))
             }
             limits = facts["limits"]
         elif not wanted:
@@ -281,8 +285,9 @@ class Recording:
                 yield window
         writer.commit()
 
-    def _windows(self, start: int = 0) -> Iterator[range]:
-        return windows(self._lengths, self._plan.window, start)
+    def _windows(self, done: int = 0) -> Iterator[range]:
+        """Runs of prompts of this part, after those that are done."""
+        return windows(self._lengths[: self._mine.stop], self._plan.window, self._mine.start + done)
 
     def _finish(self, writer: TraceWriter, verify: names.Verify) -> None:
         """Replay the whole trace if that is wanted, and mark it as complete."""
@@ -305,12 +310,13 @@ class Recording:
         tokenised = [self._encoded(index) for index in window]
         lengths = [len(prompt.ids) for prompt in tokenised]
         found: dict[int, Recorded] = {}
+        done = window.start - self._mine.start
         with self._streams.window(lengths, answers=self._plan.generate or 0):
             for chosen in alike_in_length(lengths, self._plan.batch_size):
-                self._progress("recording", window.start + len(found), len(self._prompts))
+                self._progress("recording", done + len(found), len(self._mine))
                 for part, recorded in self._in_parts(chosen, window, tokenised):
                     found |= zip(part, recorded, strict=True)
-            self._progress("recording", window.stop, len(self._prompts))
+            self._progress("recording", done + len(window), len(self._mine))
             whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
             self._streams.settle([len(prompt.ids) for prompt in whole])
         return to_block([self._prompts[index] for index in window], whole, arrays)
