@@ -24,6 +24,7 @@ EXPORTED = [
     "heatmap",
     "import_csv",
     "info",
+    "merge",
     "open_trace",
     "peaks3d",
     "plan_capture",
@@ -38,6 +39,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "heatmap": ["inputs", "out"],
     "import_csv": ["files", "out"],
     "info": ["trace"],
+    "merge": ["parts", "out"],
     "open_trace": ["path"],
     "peaks3d": ["inputs", "out"],
     "plan_capture": ["model", "prompts", "out"],
@@ -58,6 +60,7 @@ FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "fir
 AS_TEXT: dict[str, Callable[[Any], str]] = {"record": ",".join, "tokens": tokens_text}  # how a command line writes it
 COMMANDS = {  # command -> verb
     "capture": "capture",
+    "merge": "merge",
     "simulate": "simulate",
     "import": "import_csv",
     "heatmap": "heatmap",

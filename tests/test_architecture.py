@@ -25,7 +25,13 @@ MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
     "doors": {"model", "recorder", "trace", "view"},
 }
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}
-WITHOUT_TORCH = {"recorder/__init__.py", "recorder/prompts.py", "recorder/plan.py", "recorder/settings.py"}
+WITHOUT_TORCH = {
+    "recorder/__init__.py",
+    "recorder/prompts.py",
+    "recorder/plan.py",
+    "recorder/settings.py",
+    "recorder/parts.py",
+}
 HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_module_forward_hook")
 HOOK_FILES = {"model/hooks.py"}
 HEAVY = {"torch", "transformers", "pandas", "xarray", "zarr", "matplotlib", "plotly"}

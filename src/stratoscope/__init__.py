@@ -17,6 +17,7 @@ _HOME = {  # public name -> module that defines it
     "simulate": "stratoscope.trace.simulate",
     "import_csv": "stratoscope.trace.csv",
     "export_csv": "stratoscope.trace.csv",
+    "merge": "stratoscope.trace.merge",
     "open_trace": "stratoscope.trace.reader",
     "info": "stratoscope.trace.info",
     "attention_matrix": "stratoscope.trace.pairs",
@@ -28,7 +29,7 @@ _HOME = {  # public name -> module that defines it
 }
 
 __all__ = ["Prompt", "StratoscopeError", "attention_matrix", "capture", "engagement", "export_csv", "heatmap",
-           "import_csv", "info", "open_trace", "peaks3d", "plan_capture", "simulate"]  # fmt: skip
+           "import_csv", "info", "merge", "open_trace", "peaks3d", "plan_capture", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.errors import StratoscopeError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.prompts import Prompt
     from stratoscope.trace.csv import export_csv, import_csv
     from stratoscope.trace.info import info
+    from stratoscope.trace.merge import merge
     from stratoscope.trace.pairs import attention_matrix
     from stratoscope.trace.reader import open_trace
     from stratoscope.trace.simulate import simulate

@@ -180,6 +180,11 @@ def edges(tokens: int) -> int:
     return tokens * (tokens + 1) // 2
 
 
+def is_floor(name: str) -> bool:
+    """Whether it is the noise floor of a quantity, which does not grow with the prompts."""
+    return name in QUANTITIES and QUANTITIES[name].group == FLOOR
+
+
 def floor_name(name: str) -> str:
     """Name of the noise floor of a quantity."""
     return f"floor_{name}"

@@ -53,6 +53,24 @@ def test_a_recording_prints_its_path_and_nothing_else(model: Path, tmp_path: Pat
     assert (facts["state"], facts["prompts"], set(facts["quantities"])) == ("complete", 2, {"norms", "attention"})
 
 
+def test_parts_are_recorded_and_merged_from_the_command_line(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("".join(f"Sheep number {number}\n" for number in range(12)))
+    arguments = ("capture", model, "--prompts", "p.txt", "--record", "norms,neurons", "--batch-size", 1)
+    assert run(tmp_path, *arguments, "-o", "whole").returncode == 0
+    for number in (1, 2, 3):
+        done = run(tmp_path, *arguments, "--part", f"{number}/3", "-o", number)
+        assert (done.returncode, done.stdout) == (0, f"{number}\n"), done.stderr
+    torn = run(tmp_path, "merge", 1, 3, "-o", "merged")
+    assert (torn.returncode, torn.stdout) == (1, "")
+    assert "part 2 of 3 is missing" in only_error(torn.stderr)
+    done = run(tmp_path, "merge", 3, 1, 2, "-o", "merged")
+    assert (done.returncode, done.stdout) == (0, "merged\n"), done.stderr
+    for chunk in (tmp_path / "whole").rglob("c.*"):
+        assert chunk.read_bytes() == (tmp_path / "merged" / chunk.relative_to(tmp_path / "whole")).read_bytes()
+    again = run(tmp_path, *arguments, "--part", "2/3", "-o", 1, "--resume")
+    assert "plan.part was [1, 3] and is now [2, 3]" in only_error(again.stderr)
+
+
 def test_a_prompt_longer_than_the_context_is_named_and_nothing_is_left(model: Path, tmp_path: Path) -> None:
     rows = [{"id": "short", "text": "a"}, {"id": "too-long", "text": "a" * 200}]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -49,6 +49,9 @@ def test_the_version_is_that_of_the_package() -> None:
         ("capture", "m", "--prompts", "p.txt", "-o", "a.trace", "--resume", "--overwrite"),
         ("simulate", "-o", "a.trace", "--tokens", "few"),
         ("simulate", "-o", "a.trace", "--seed", "-1"),
+        ("capture", "model", "--prompts", "p.txt", "-o", "a.trace", "--part", "2"),
+        ("capture", "model", "--prompts", "p.txt", "-o", "a.trace", "--part", "two/3"),
+        ("merge", "-o", "a.trace"),
         ("import", "a.csv", "-o", "a.trace", "--axis", "y"),
         ("export", "a.trace"),
         ("export", "a.trace", "--csv", "a.csv", "--parquet", "a.parquet"),
@@ -155,8 +158,8 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     settings = '{"do_sample": true}'
     answers = ["--generate", "7", "--generation", settings, "--seed", "4", "--openers", "No|Yes, of course"]
     answered = {"generate": 7, "generation": {"do_sample": True}, "seed": 4, "openers": ("No", "Yes, of course")}
-    proof = ["--verify", "full", "--floor"]
-    proved = {"verify": "full", "floor": True}
+    proof = ["--verify", "full", "--floor", "--part", "2/5"]
+    proved = {"verify": "full", "floor": True, "part": (2, 5)}
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]
     shaped = {"prompts": 3, "tokens": 7, "layers": 2, "d_model": 8, "d_ff": 9, "heads": 1, "seed": 5}
     return {

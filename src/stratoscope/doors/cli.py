@@ -64,6 +64,7 @@ def capture(
     openers: options.Openers = None,
     verify: options.Verification = defaults.VERIFY,
     floor: options.NoiseFloor = False,
+    part: options.Part = None,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     plan: options.Plan = False,
@@ -76,10 +77,12 @@ def capture(
         raise typer.BadParameter("--json says what --plan finds: give both")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what --overwrite removes: give one of them")
+    from stratoscope.recorder.parts import checked_part
     from stratoscope.recorder.prompts import read_prompts
     from stratoscope.recorder.settings import answers_of, parse_settings
 
     groups, chosen = options.parse_groups(record), options.parse_openers(openers)
+    only = checked_part(options.parse_part(part))
     settings = parse_settings(generation) if generation is not None else None
     answers_of(generate, settings, seed, chosen)
     found = read_prompts(prompts)  # before torch is imported: mistakes show at once
@@ -95,6 +98,7 @@ def capture(
         "generation": settings,
         "seed": seed,
         "openers": chosen,
+        "part": only,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
     }
@@ -120,6 +124,23 @@ def capture(
             overwrite=overwrite,
             progress=show,
         )
+    typer.echo(out)
+
+
+@app.command()
+def merge(
+    parts: options.PartTraces,
+    out: options.TraceOut,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Join the parts of a recording.
+
+    They were made by `capture --part` and may be given in any order; the trace is what one recording would have given.
+    """
+    from stratoscope import merge
+
+    with console.progress() as show:
+        merge(parts, out, overwrite=overwrite, progress=show)
     typer.echo(out)
 
 

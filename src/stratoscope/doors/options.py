@@ -18,6 +18,9 @@ Inputs = Annotated[
     typer.Argument(metavar="INPUT", help="A trace, or one or several CSV files (one file = one prompt)."),
 ]
 Trace = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")]
+PartTraces = Annotated[
+    list[Path], typer.Argument(metavar="PART", help="Every part that `capture --part` made of one recording.")
+]
 CsvFiles = Annotated[list[Path], typer.Argument(metavar="FILE.csv", help="CSV files; one file = one prompt.")]
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A hub name, a folder with a model, or a GGUF file.", show_default=False)
@@ -110,6 +113,14 @@ NoiseFloor = Annotated[
         "--floor", help="Measure how much each quantity changes with batch size, padding and dtype, and store it."
     ),
 ]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Record only the I-th of N parts of the prompts, on one of several machines; `merge` joins them.",
+    ),
+]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
@@ -191,6 +202,16 @@ def parse_openers(text: str | None) -> tuple[str, ...] | None:
     if not text:
         return None if text is None else ()
     return tuple(part.replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", text))
+
+
+def parse_part(text: str | None) -> tuple[int, int] | None:
+    """`2/5` as (2, 5)."""
+    if text is None:
+        return None
+    number, slash, of = text.partition("/")
+    if not (slash and all(one.isascii() and one.isdigit() for one in (number, of))):
+        raise typer.BadParameter(f"{text!r} is not like 2/5, the second of five parts", param_hint="--part")
+    return int(number), int(of)
 
 
 def parse_head(text: str) -> str | int:

@@ -19,6 +19,7 @@ from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.progress import Progress, silent
 from stratoscope.recorder.estimate.estimate import Estimate
 from stratoscope.recorder.estimate.reckon import estimate
+from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, read_prompts
 from stratoscope.recorder.recording import Recording
@@ -46,6 +47,7 @@ def capture(
     openers: Sequence[str] | None = None,
     verify: names.Verify = defaults.VERIFY,
     floor: bool = False,
+    part: tuple[int, int] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     resume: bool = False,
@@ -95,6 +97,10 @@ def capture(
     floor
         Measure on a few prompts how much each quantity changes under another batch size, padding side and dtype, and
         store it as `floor_<quantity>` of each layer.
+    part
+        Record only a part of the prompts, as (2, 5): the second of five. Each is given the same prompts and settings,
+        records whole runs of prompts that are batched together, of about the same number of tokens, and has a trace of
+        its own; `merge` makes one trace of them, with the values of one recording.
     resume, overwrite
         Go on with an interrupted recording, or replace a trace.
     tokenizer
@@ -117,7 +123,9 @@ def capture(
         raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}")
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
-    asked = _Asked.of(record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers))
+    asked = _Asked.of(
+        record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers), checked_part(part)
+    )
     say = progress or silent
     target = Path(out).absolute()
     place.refuse_homeless(target)
@@ -126,7 +134,7 @@ def capture(
     found = _prompts(prompts)
     if resume:  # what is known before the model is loaded, which may take long
         known: dict[str, Any] = {"record": asked.record, "top_k": top_k, "batch_size": batch_size, "chat": chat}
-        known |= {"generate": generate or None, "seed": seed if generate else None}
+        known |= {"generate": generate or None, "seed": seed if generate else None, "part": asked.part}
         refuse_other_plan(target, {**known, "prompts_sha256": prompts_sha256(found)})
         if verify == "full":
             refuse_complete(target)
@@ -151,6 +159,7 @@ def plan_capture(
     generation: Mapping[str, Any] | None = None,
     seed: int = defaults.SEED,
     openers: Sequence[str] | None = None,
+    part: tuple[int, int] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     tokenizer: Any = None,
@@ -165,7 +174,7 @@ def plan_capture(
     ----------
     model, prompts, out, record, top_k, dtype, device, device_map, batch_size, chat, generate, generation, seed, openers
         As those of `capture`; nothing is written to `out`, but its disk is measured.
-    revision, trust_remote_code, tokenizer, progress
+    part, revision, trust_remote_code, tokenizer, progress
         As those of `capture`.
 
     Returns
@@ -179,7 +188,9 @@ def plan_capture(
     InputError, ModelError, CaptureError, TraceError
         `capture` would refuse this as well.
     """
-    asked = _Asked.of(record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers))
+    asked = _Asked.of(
+        record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers), checked_part(part)
+    )
     say, start = progress or silent, time.perf_counter()
     target = Path(out).absolute()
     place.refuse_homeless(target)
@@ -199,9 +210,18 @@ class _Asked:
     batch_size: int
     chat: bool
     answers: Answers
+    part: tuple[int, int] | None
 
     @classmethod
-    def of(cls, record: Sequence[str], top_k: int, batch_size: int, chat: bool, answers: Answers) -> _Asked:
+    def of(
+        cls,
+        record: Sequence[str],
+        top_k: int,
+        batch_size: int,
+        chat: bool,
+        answers: Answers,
+        part: tuple[int, int] | None,
+    ) -> _Asked:
         unknown = [group for group in record if group not in names.RECORD_GROUPS]
         if unknown or not record:
             what = f"unknown record group {unknown[0]!r}" if unknown else "no record group"
@@ -210,7 +230,7 @@ class _Asked:
             if value < 1:
                 raise InputError(f"the {name} is {value}", fix="Use 1 or more")
         groups = tuple(group for group in names.RECORD_GROUPS if group in record)
-        return cls(groups, top_k, batch_size, chat, answers)
+        return cls(groups, top_k, batch_size, chat, answers, part)
 
     def recording(self, loaded: LoadedModel, prompts: Sequence[Prompt], progress: Progress) -> Recording:
         return Recording(loaded, prompts, **vars(self), progress=progress)

@@ -37,6 +37,9 @@ class CapturePlan:
         `{"text", "token_ids"}` of each opener on the dimension `opener`; None where there is none.
     refusal_patterns
         Openings by which a generated answer counts as a refusal.
+    part, part_prompts
+        Of a recording in parts, which of how many, from 1, and the places of its first and behind its last prompt;
+        everything else is that of the whole. None where it is one recording.
     """
 
     record: tuple[str, ...]
@@ -55,6 +58,8 @@ class CapturePlan:
     seed: int | None = None
     openers: list[dict[str, Any]] | None = None
     refusal_patterns: list[str] | None = None
+    part: list[int] | None = None
+    part_prompts: list[int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types; what is None is left out."""

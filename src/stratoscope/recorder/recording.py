@@ -25,10 +25,17 @@ from stratoscope.recorder.input.batches import Batch, alike_in_length, make_batc
 from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
+from stratoscope.recorder.parts import prompts_of
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
-from stratoscope.recorder.proof.checks import TokenWatch, check_finite, refuse_unknown_tokens, vocabulary
+from stratoscope.recorder.proof.checks import (
+    TokenWatch,
+    check_finite,
+    refuse_impossible,
+    refuse_unknown_tokens,
+    vocabulary,
+)
 from stratoscope.recorder.proof.floor import measure_floor, sample
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
@@ -59,7 +66,7 @@ class Recording:
         The model, its tokenizer and what they are.
     prompts
         At least one.
-    record, top_k, batch_size, chat
+    record, top_k, batch_size, chat, part
         See `capture`.
     answers
         What is generated and measured of the answers.
@@ -72,6 +79,8 @@ class Recording:
         What decides the values.
     lengths : list of int
         Tokens of each prompt, answers not counted.
+    mine : range
+        Indices of the prompts that are recorded: those of the part.
     shapes : dict
         Name of each streamed quantity to the shape of its rows.
     variables, sizes
@@ -95,6 +104,7 @@ class Recording:
         batch_size: int,
         chat: bool,
         answers: Answers = NO_ANSWERS,
+        part: tuple[int, int] | None = None,
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
@@ -102,11 +112,13 @@ class Recording:
         self._notes: list[dict[str, str]] = []
         self._answering = Answering(answers, loaded, self._pad_id)
         self.lengths = self._checked_lengths()
+        window = _WINDOW_BATCHES * batch_size
+        self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
         self.plan = CapturePlan(
             record=record,
             top_k=top_k,
             batch_size=batch_size,
-            window=_WINDOW_BATCHES * batch_size,
+            window=window,
             chat=chat,
             dtype=loaded.identity["dtype"],
             padding_side="left" if answers else self._tokenizer.padding_side,  # the answers of a batch begin together
@@ -114,13 +126,15 @@ class Recording:
             prompts=len(prompts),
             tokens=sum(self.lengths),
             prompts_sha256=prompts_sha256(prompts),
+            part=[*part] if part else None,
+            part_prompts=[self.mine.start, self.mine.stop] if part else None,
             **self._answering.plan(),
         )
         progress("proving the sites", 0, None)
         probe = self._probe()
         with must_fit("a probe of the first prompts"):
             self._sites = find_sites(self._model, probe.batch.input_ids.new_tensor(probe.prompts[0].ids.tolist())[None])
-        self._refuse_impossible(record, top_k)
+        refuse_impossible(self._sites, record, top_k, where=self._name)
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._watch = TokenWatch(self._model)
         self._receipt, arrays = receipts.prove(
@@ -158,7 +172,7 @@ class Recording:
                         pass
                     self._finish(writer, verify)
         except KeyboardInterrupt as stop:
-            stop.add_note(f"{writer.committed_prompts} of {len(self.prompts)} prompts are kept; resume goes on there")
+            stop.add_note(f"{writer.committed_prompts} of {len(self.mine)} prompts are kept; resume goes on there")
             raise
 
     def writer(self, out: Path, *, resume: bool = False, overwrite: bool = False) -> TraceWriter:
@@ -184,9 +198,9 @@ class Recording:
 
     def least_bytes(self, done: int = 0) -> dict[str, int]:
         """Bytes that each quantity of the prompts from `done` on takes on disk at least, answers not counted."""
-        needed = streamed_bytes(self.shapes, self.lengths)
-        there = streamed_bytes(self.shapes, self.lengths[:done])
-        left = uncompressed_bytes(self.variables, self.sizes, self.lengths[done:])
+        mine = [self.lengths[index] for index in self.mine]
+        needed, there = streamed_bytes(self.shapes, mine), streamed_bytes(self.shapes, mine[:done])
+        left = uncompressed_bytes(self.variables, self.sizes, mine[done:])
         return {name: size - there[name] for name, size in needed.items()} | {
             name: int(size * LEAST_COMPRESSED) for name, size in left.items()
         }
@@ -218,29 +232,6 @@ class Recording:
             )
         return lengths
 
-    def _refuse_impossible(self, record: Sequence[str], top_k: int) -> None:
-        """InputError where the model has nothing of what is asked for."""
-        of_neurons = [group for group in record if group in (names.PEAKS, names.PROMPTS, names.NEURONS)]
-        if of_neurons and not self._sites.d_ff:
-            rest = [group for group in record if group not in of_neurons] or [names.NORMS, names.RESIDUAL]
-            raise InputError(
-                f"this model has no MLP, so no neurons for {' and '.join(of_neurons)}",
-                where=self._name,
-                fix=f"Use --record {','.join(rest)}",
-            )
-        if names.NEURONS in record and self._sites.choices and names.NORMS not in record:
-            raise InputError(
-                "which experts its neurons are of is recorded by the group norms",
-                where=self._name,
-                fix=f"Use --record {names.NORMS},{','.join(record)}",
-            )
-        if names.PEAKS in record and top_k > self._sites.fewest_neurons:
-            raise InputError(
-                f"the top-k is {top_k}, but at a token {self._sites.fewest_neurons} neurons are active in an MLP",
-                where=self._name,
-                fix="Use a smaller one",
-            )
-
     def _probe(self) -> receipts.Probe:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
         first = range(min(self.plan.batch_size, len(self.prompts)))
@@ -261,9 +252,7 @@ class Recording:
             return
         if earlier is not None and facts:
             self._floors = {
-                str(name): value.values
-                for name, value in earlier.data_vars.items()
-                if names.QUANTITIES[str(name)].group == names.FLOOR
+                str(name): value.values for name, value in earlier.data_vars.items() if names.is_floor(str(name))
             }
             limits = facts["limits"]
         elif not wanted:
@@ -344,9 +333,9 @@ class Recording:
         """Run these prompts as one batch, unobserved."""
         forward(self._model, self._batch([self.encoded(index) for index in chosen]), **self._options)
 
-    def all_windows(self, start: int = 0) -> Iterator[range]:
-        """Runs of prompts, from one on, of which each is recorded and appended at once."""
-        return windows(self.lengths, self.plan.window, start)
+    def all_windows(self, done: int = 0) -> Iterator[range]:
+        """Runs of prompts of this part, after those that are done; each is recorded and appended at once."""
+        return windows(self.lengths[: self.mine.stop], self.plan.window, self.mine.start + done)
 
     def _finish(self, writer: TraceWriter, verify: names.Verify) -> None:
         """Replay the whole trace if that is wanted, and mark it as complete."""
@@ -369,12 +358,13 @@ class Recording:
         tokenised = [self.encoded(index) for index in window]
         lengths = [len(prompt.ids) for prompt in tokenised]
         found: dict[int, Recorded] = {}
+        done = window[0] - self.mine.start
         with self._streams.window(lengths, answers=self.plan.generate or 0):
             for chosen in alike_in_length(lengths, self.plan.batch_size):
-                self._progress("recording", window[0] + len(found), len(self.prompts))
+                self._progress("recording", done + len(found), len(self.mine))
                 for part, recorded in self._in_parts(chosen, window, tokenised):
                     found |= zip(part, recorded, strict=True)
-            self._progress("recording", window[0] + len(window), len(self.prompts))
+            self._progress("recording", done + len(window), len(self.mine))
             whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
             self._streams.settle([len(prompt.ids) for prompt in whole])
         return to_block([self.prompts[index] for index in window], whole, arrays)

@@ -37,12 +37,15 @@ def to_json(value: Any) -> Any:
     raise TraceError(f"an attribute of type {type(value).__name__} cannot be stored as JSON")
 
 
-def differences(stored: Any, now: Any, where: str) -> str:
-    """What differs between a stored attribute and the one given now, in words; "" when they are equal."""
+def differences(stored: Any, now: Any, where: str, verbs: tuple[str, str] = ("was", "is now")) -> str:
+    """What differs between a stored attribute and the one given now, in words; "" when they are equal.
+
+    `verbs` are said of the stored and of the present value.
+    """
     if isinstance(stored, dict) and isinstance(now, dict):
-        parts = [differences(stored.get(key), now.get(key), f"{where}.{key}") for key in sorted(stored | now)]
+        parts = [differences(stored.get(key), now.get(key), f"{where}.{key}", verbs) for key in sorted(stored | now)]
         return "; ".join(part for part in parts if part)
-    return "" if stored == now else f"{where} was {_short(stored)} and is now {_short(now)}"
+    return "" if stored == now else f"{where} {verbs[0]} {_short(stored)} and {verbs[1]} {_short(now)}"
 
 
 def _short(value: Any) -> str:

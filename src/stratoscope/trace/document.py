@@ -132,7 +132,7 @@ def read_regular_file(path: Path, most: int) -> bytes:
         if status.st_size > most:
             raise TraceError(f"has {status.st_size:,} bytes, more than {most:,}", where=str(path), fix=DAMAGED)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(most)
+            return file.read(status.st_size)
     finally:
         os.close(descriptor)
 
@@ -231,6 +231,7 @@ _ATTRIBUTES: dict[str, _Check] = {
     "planted": _maybe(list),
     "notes": _entries_with("id", "severity", "text"),
     "resumed": _entries_with("at"),
+    "merged": _entries_with("uuid"),
 }
 
 

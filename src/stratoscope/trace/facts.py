@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from stratoscope.trace.part import part_of, planned_prompts
+
 _WIDTH = 100
 _NAME_WIDTH = 16
 _LONGEST_NAME = 40
@@ -73,6 +75,8 @@ def _headline(facts: Mapping[str, Any]) -> str:
     name = PurePath(facts["path"]).name if facts["path"] else "(in memory)"
     kind = {"real": "recorded from a model", "simulated": "simulated", "imported": "imported from CSV"}
     parts = [readable(name), kind.get(facts["source"], "of unknown origin")]
+    if part := part_of(facts["plan"]):
+        parts.append(str(part))
     if facts["state"] == "recording":
         parts.append(f"NOT COMPLETE: {_so_far(facts)}; still recording, or interrupted (capture --resume goes on)")
     if facts["bytes"] is not None:
@@ -81,8 +85,8 @@ def _headline(facts: Mapping[str, Any]) -> str:
 
 
 def _so_far(facts: Mapping[str, Any]) -> str:
-    planned = (facts["plan"] or {}).get("prompts")
-    of = f" of {planned:,}" if isinstance(planned, int) else ""
+    planned = planned_prompts(facts["plan"])
+    of = f" of {planned:,}" if planned is not None else ""
     return f"{facts['prompts']:,}{of} prompts so far"
 
 
@@ -134,6 +138,7 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
     resumed = ", ".join(entry["at"] for entry in facts["resumed"] or [])
     lines += _line("resumed", resumed) if resumed else []
     lines += _line("finished", facts["finished"]) if facts["finished"] else []
+    lines += _line("merged", f"from {len(facts['merged'])} parts") if facts["merged"] else []
     lines += _line("not read", ", ".join(facts["unknown_arrays"])) if facts["unknown_arrays"] else []
     return lines
 

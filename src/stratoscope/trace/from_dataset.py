@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,7 +20,8 @@ from stratoscope.trace.shards import LOGICAL_DTYPE, as_bfloat16
 from stratoscope.trace.writer import WRITTEN, TraceWriter
 
 _FIXED = (HEAD, K, CHOICE, NEURON, ACTIVE, DEPTH, OPENER)
-_PART_BYTES = 64 * 2**20
+_PART_BYTES = 32 * 2**20  # in memory at once, of a streamed array or of all others
+_STREAMED_BYTES = 2**30  # of streamed arrays between two blocks
 
 
 def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
@@ -38,6 +41,21 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
     TraceError
         When the Dataset lacks something a trace needs, or the output is occupied or cannot be written.
     """
+    attrs = {key: value for key, value in dataset.attrs.items() if key not in WRITTEN}
+    with writer_for(dataset, path, attrs, overwrite=overwrite) as writer:
+        for _ in copied(dataset, writer):
+            pass
+        writer.finish()
+
+
+def writer_for(dataset: xr.Dataset, path: str | Path, attrs: Mapping[str, Any], *, overwrite: bool) -> TraceWriter:
+    """A writer of a trace that takes the prompts of such a Dataset, and appears when it is complete.
+
+    Raises
+    ------
+    TraceError
+        When the Dataset lacks something a trace needs, or the output is occupied or cannot be written.
+    """
     missing = sorted({*schema.TOKEN_COORDS, *schema.TEXTS, LAYER} - dataset.variables.keys())
     if missing:
         raise TraceError(
@@ -45,28 +63,50 @@ def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = Fa
         )
     if DEPTH in dataset.coords and not np.array_equal(dataset[DEPTH], np.arange(dataset.sizes[DEPTH])):
         raise TraceError("this Dataset holds only a part of the 'depth' axis", fix="Keep it whole.")
-    present = [name for name in (*schema.MAYBE_TOKEN_COORDS, *names.QUANTITIES) if name in dataset.variables]
-    fixed = {name: dataset[name].values for name in present if _is_fixed(name)}
-    streams = {name: _stream_dtype(dataset[name]) for name in present if names.is_streamed(name)}
-    variables = [name for name in present if name not in fixed and name not in streams]
-    rows = [str(name) for name in dataset.variables if schema.text_dimension(str(name)) == ROW]
-    with TraceWriter(
+    return TraceWriter(
         path,
-        attrs={key: value for key, value in dataset.attrs.items() if key not in WRITTEN},
+        attrs=attrs,
         layers=dataset[LAYER].values.tolist(),
         sizes={str(dim): size for dim, size in dataset.sizes.items() if dim in _FIXED},
-        variables=variables,
-        streams=streams,
-        fixed=fixed,
-        row_columns=[dataset[f"column_{number}"].attrs.get("column", "") for number in range(len(rows))],
+        variables=_variables(dataset),
+        streams=_streams(dataset),
+        fixed={name: dataset[name].values for name in _present(dataset) if names.is_floor(name)},
+        row_columns=[dataset[name].attrs.get("column", "") for name in _row_columns(dataset)],
         overwrite=overwrite,
         at_once=True,
-    ) as writer:
-        for part in _parts(dataset):
-            for name in streams:
-                _stream(part[name], streams[name], writer.stream(name))
-            writer.append(_block(part, variables, rows))
-        writer.finish()
+    )
+
+
+def copied(dataset: xr.Dataset, writer: TraceWriter) -> Iterator[int]:
+    """Append every prompt to a writer that `writer_for` gave; yields how many there are so far."""
+    streams, variables, row_columns = _streams(dataset), _variables(dataset), _row_columns(dataset)
+    prompts = 0
+    for part in _parts(dataset):
+        for name, dtype in streams.items():
+            _stream(part[name], dtype, writer.stream(name))
+        writer.append(_block(part, variables, row_columns))
+        prompts += part.sizes[PROMPT]
+        yield prompts
+
+
+def _present(dataset: xr.Dataset) -> list[str]:
+    return [name for name in (*schema.MAYBE_TOKEN_COORDS, *names.QUANTITIES) if name in dataset.variables]
+
+
+def _variables(dataset: xr.Dataset) -> list[str]:
+    """What comes in blocks."""
+    return [name for name in _present(dataset) if not names.is_floor(name) and not names.is_streamed(name)]
+
+
+def _streams(dataset: xr.Dataset) -> dict[str, str]:
+    """Streamed arrays, with their dtype."""
+    return {name: _stream_dtype(dataset[name]) for name in _present(dataset) if names.is_streamed(name)}
+
+
+def _row_columns(dataset: xr.Dataset) -> list[str]:
+    """Extra text columns of an import, in order."""
+    columns = sum(schema.text_dimension(str(name)) == ROW for name in dataset.variables)
+    return [f"column_{number}" for number in range(columns)]
 
 
 def _stream_dtype(variable: xr.DataArray) -> str:
@@ -85,36 +125,49 @@ def _stream(variable: xr.DataArray, dtype: str, stream: RowStream) -> None:
             stream.write(layer, stream.next_row + first, stored)
 
 
-def _is_fixed(name: str) -> bool:
-    """Whether it is an array that does not grow with the prompts."""
-    return name in names.QUANTITIES and names.QUANTITIES[name].group == names.FLOOR
-
-
 def _parts(dataset: xr.Dataset) -> Iterator[xr.Dataset]:
     """The Dataset in runs of whole prompts that are small enough to copy."""
-    prompts = dataset.sizes[PROMPT]
-    step = max(1, int(prompts * _PART_BYTES // max(1, dataset.nbytes)))
     prompt = dataset["prompt"].values
     row_prompt = prompt[dataset["row_token"].values] if "row_token" in dataset else np.zeros(0, np.int32)
-    ends = np.cumsum([edges(int(length)) for length in np.bincount(prompt, minlength=prompts)])
-    if dataset.sizes.get(EDGE, ends[-1]) != ends[-1]:
+    lengths = np.bincount(prompt, minlength=dataset.sizes[PROMPT])
+    rows = np.bincount(row_prompt, minlength=len(lengths))
+    pairs = np.array([edges(length) for length in lengths.tolist()], np.int64)
+    counts = {PROMPT: np.ones_like(lengths), TOKEN: lengths, EDGE: pairs, ROW: rows}
+    before = {dim: np.concatenate([[0], np.cumsum(count)]) for dim, count in counts.items() if dim in dataset.sizes}
+    if EDGE in dataset.sizes and dataset.sizes[EDGE] != before[EDGE][-1]:
         raise TraceError(
             "this Dataset holds attention of other prompts or tokens than it holds",
             fix="Drop the variable 'attention', or keep the pairs of just these prompts.",
         )
-    if (np.diff(row_prompt) < 0).any():
-        step = prompts  # rows that jump between prompts keep their order only in one piece
-    for first in range(0, prompts, max(1, step)):
-        bounds = [first, min(first + step, prompts)]
-        tokens = np.searchsorted(prompt, bounds)
-        parts = {PROMPT: slice(*bounds), TOKEN: slice(*tokens)}
-        if EDGE in dataset.sizes:
-            parts[EDGE] = slice(int(ends[bounds[0] - 1]) if first else 0, int(ends[bounds[1] - 1]))
-        if "row_token" in dataset:
-            parts[ROW] = slice(*np.searchsorted(row_prompt, bounds))
-        part = dataset.isel(parts)
-        shifts = {"prompt": first, "row_token": int(tokens[0])}
+    jumps = bool((np.diff(row_prompt) < 0).any())  # rows that jump between prompts keep their order only in one piece
+    bounds = [0, dataset.sizes[PROMPT]] if jumps else _bounds(_shares(dataset, counts))
+    for first, end in pairwise(bounds):
+        places = {dim: slice(int(ends[first]), int(ends[end])) for dim, ends in before.items()}
+        part = dataset.isel(places)
+        shifts = {"prompt": first, "row_token": places[TOKEN].start}
         yield part.assign({name: part[name] - shift for name, shift in shifts.items() if name in part})
+
+
+def _shares(dataset: xr.Dataset, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The share of each prompt in what may be copied at once, from its elements along the dimensions that grow."""
+    shares = np.zeros(dataset.sizes[PROMPT])
+    for name, variable in dataset.variables.items():
+        dim = str(variable.dims[0]) if variable.dims else ""
+        if dim in counts and len(variable):
+            most = _STREAMED_BYTES if names.is_streamed(str(name)) else _PART_BYTES
+            shares += counts[dim][: len(shares)] * (variable.nbytes / len(variable) / most)
+    return shares
+
+
+def _bounds(shares: np.ndarray) -> list[int]:
+    """Where runs of prompts begin and end whose shares add up to no more than 1, or that are one prompt."""
+    bounds, filled = [0], 0.0
+    for prompt, share in enumerate(shares.tolist()):
+        if prompt > bounds[-1] and filled + share > 1:
+            bounds.append(prompt)
+            filled = 0.0
+        filled += share
+    return [*bounds, len(shares)] if len(shares) else bounds
 
 
 def _block(part: xr.Dataset, variables: Sequence[str], row_columns: Sequence[str]) -> Block:

@@ -16,7 +16,7 @@ from stratoscope.trace.facts import facts_text
 from stratoscope.trace.outcome import outcome
 from stratoscope.trace.reader import open_trace
 
-_DATES = ("created", "finished", "resumed")
+_DATES = ("created", "finished", "resumed", "merged")
 _ORIGIN = ("source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
 _FINDINGS = ("receipt", "notes", "planted", "unknown_arrays")
 

@@ -118,6 +118,11 @@ class RowStream:
         self.next_row = end
         self._start_writing()
 
+    @property
+    def open_files(self) -> int:
+        """Shards that are kept open until the next commit."""
+        return len(self._files)
+
     # --- the trace ----------------------------------------------------------------------------------------------------
 
     def commit(self) -> None:

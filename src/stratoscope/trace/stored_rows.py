@@ -75,7 +75,7 @@ class StoredRows(BackendArray):
 def _places(key: Any, length: int) -> np.ndarray:
     """Non-negative indices that an outer indexer of one dimension means."""
     if isinstance(key, slice):
-        return np.arange(length)[key]
+        return np.arange(*key.indices(length))  # of a long array no more than what is asked for
     places = np.atleast_1d(np.asarray(key))
     return np.where(places < 0, places + length, places)
 

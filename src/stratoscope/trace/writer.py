@@ -31,6 +31,7 @@ from stratoscope.trace.schema import COMPLETE, RECORDING, Block
 from stratoscope.trace.store import StagingStore
 from stratoscope.trace.uninterrupted import uninterrupted
 
+_MOST_OPEN_FILES = 32  # of streamed arrays: a process may have some hundreds
 WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
 
 
@@ -234,7 +235,7 @@ class TraceWriter:
         if self._pending[-1].after.bytes - self._committed.bytes > defaults.COMMIT_BYTES:
             return True
         if self._at_once:  # nobody could go on after a commit
-            return False
+            return sum(stream.open_files for stream in self._streams.values()) > _MOST_OPEN_FILES
         interval = max(self._commit_seconds, self._commit_cost * (1 / defaults.COMMIT_SHARE - 1))
         return time.monotonic() - self._last_commit >= interval
 

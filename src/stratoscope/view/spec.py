@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import __version__, names
+from stratoscope.trace.part import part_of, planned_prompts
 from stratoscope.trace.schema import COMPLETE
 
 if TYPE_CHECKING:
@@ -144,13 +145,15 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
 
 
 def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
-    """The notes that every picture of `dataset` carries; a simulation and an unfinished trace say so (L16)."""
+    """The notes that every picture of `dataset` carries; a simulation, a part, an unfinished trace say so (L16)."""
     notes = [Note(str(n["id"]), str(n["severity"]), str(n["text"])) for n in dataset.attrs.get("notes") or ()]
     if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
         notes.append(Note("L16", "warning", "Simulated data: no model made these numbers."))
+    if part := part_of(dataset.attrs.get("plan")):
+        notes.append(Note("L16", "info", f"This is {part} of one recording."))
     if dataset.attrs.get("state", COMPLETE) != COMPLETE:
-        planned = (dataset.attrs.get("plan") or {}).get("prompts")
-        of = f" of {planned:,} planned" if isinstance(planned, int) else ""
+        planned = planned_prompts(dataset.attrs.get("plan"))
+        of = f" of {planned:,} planned" if planned is not None else ""
         text = f"NOT COMPLETE: recorded so far are {dataset.sizes[names.PROMPT]:,}{of} prompts."
         notes.insert(0, Note("L16", "warning", text))
     return tuple(notes)

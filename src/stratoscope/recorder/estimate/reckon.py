@@ -53,7 +53,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
     card_free = machine.card_memory_free(recording.devices)
     disk_free = machine.disk_free(target.parent)
     answers = recording.plan.generate or 0
-    lengths = [length + answers for length in recording.lengths]
+    lengths = [recording.lengths[index] + answers for index in recording.mine]
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.plan-", dir=target.parent) as name:
         trial = Trial(recording, Path(name), progress)
         blocks = list(trial.blocks.values())
@@ -78,7 +78,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
     aside = sample.fixed + sum(size for group, size in disk.items() if group not in groups)
     return Estimate(
         prompts=len(lengths),
-        tokens=sum(recording.lengths),
+        tokens=sum(lengths) - answers * len(lengths),
         batches=len(trial.batches),
         begin_seconds=begin_seconds,
         model=Cost(aside, max(most_until_now, alone.most), alone.cards, seconds[MODEL]),
@@ -112,7 +112,8 @@ def _waiting(recording: Recording, lengths: Sequence[int]) -> dict[str, int]:
 
     They are those of a window, of the next commit, and of the chunks that are not yet whole.
     """
-    window = max(([lengths[index] for index in window] for window in recording.all_windows()), key=sum)
+    first = recording.mine.start
+    window = max(([lengths[index - first] for index in window] for window in recording.all_windows()), key=sum)
     of_window = uncompressed_bytes(recording.variables, recording.sizes, window)
     of_all = uncompressed_bytes(recording.variables, recording.sizes, lengths)
     uncommitted = min(1.0, defaults.COMMIT_BYTES / max(1, sum(of_all.values())))

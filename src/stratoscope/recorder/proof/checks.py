@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stratoscope import names
 from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.devices import input_embedding
 from stratoscope.model.hooks import ModuleHooks
+from stratoscope.model.sites import ModelSites
 from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
@@ -26,6 +28,30 @@ def _undefined(name: str, values: np.ndarray) -> np.ndarray:
     somewhere = not name.endswith(("attn_distance", "attn_value_norm"))
     nan: np.ndarray = np.isnan(values)
     return nan if somewhere else nan & nan.all(axis=(0, 2), keepdims=True)
+
+
+def refuse_impossible(sites: ModelSites, record: Sequence[str], top_k: int, *, where: str) -> None:
+    """InputError where the model has nothing of what is asked for."""
+    of_neurons = [group for group in record if group in (names.PEAKS, names.PROMPTS, names.NEURONS)]
+    if of_neurons and not sites.d_ff:
+        rest = [group for group in record if group not in of_neurons] or [names.NORMS, names.RESIDUAL]
+        raise InputError(
+            f"this model has no MLP, so no neurons for {' and '.join(of_neurons)}",
+            where=where,
+            fix=f"Use --record {','.join(rest)}",
+        )
+    if names.NEURONS in record and sites.choices and names.NORMS not in record:
+        raise InputError(
+            "which experts its neurons are of is recorded by the group norms",
+            where=where,
+            fix=f"Use --record {names.NORMS},{','.join(record)}",
+        )
+    if names.PEAKS in record and top_k > sites.fewest_neurons:
+        raise InputError(
+            f"the top-k is {top_k}, but at a token {sites.fewest_neurons} neurons are active in an MLP",
+            where=where,
+            fix="Use a smaller one",
+        )
 
 
 def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: Sequence[str]) -> None:

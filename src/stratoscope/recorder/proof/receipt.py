@@ -20,13 +20,13 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.proof.verify import Outcome, verify_sample
+from stratoscope.trace.receipt import DIFFER, ON_DISK, receipt_line
 
 Receipt = dict[str, Any]
 
 _SITES = "each site passed exactly once in every forward"
 _TOKENS = "token ids that the model embedded equal the tokenizer's in every recorded forward"
 _FINITE = "every norm, peak and prompt summary finite in every batch"
-_SAMPLES = 2  # replays before anything is recorded
 _ATTENTION_CHECK = "attention summaries finite wherever they are defined, in every batch"
 _ROW_SUMS = "attention weights that the model shows sum to 1 in every batch"
 _OUTPUTS = "attention weights times values are the model's own attention output, in sampled batches"
@@ -147,10 +147,10 @@ def finished(
     counts = {"batches": batches, "tokens": tokens, "sites_per_forward": observer.sites_per_forward}
     done = {**receipt, **counts, "checks": checks}
     if verified is not None:
-        on_disk = {"replay": f"the trace on disk: {verified.standard.what}"}
+        on_disk = {"replay": f"{ON_DISK}: {verified.standard.what}"}
         done["replays"] = [*receipt["replays"], verified.to_json() | on_disk]
         done["limits"] = list(dict.fromkeys([*receipt["limits"], *verified.limits(recorded)]))
-    return {**done, "receipt_line": _line(done)}
+    return {**done, "receipt_line": receipt_line(done)}
 
 
 def _checks(receipt: Receipt, observer: Observer) -> list[str]:
@@ -161,24 +161,6 @@ def _checks(receipt: Receipt, observer: Observer) -> list[str]:
     compared = observer.attention_checked
     rows, outputs = (compared.get(kind, {}).get(count) for kind, count in (("row_sums", "rows"), ("outputs", "values")))
     return [*checks, _ATTENTION_CHECK, *([_ROW_SUMS] if rows else []), *([_OUTPUTS] if outputs else [])]
-
-
-def _line(receipt: Receipt) -> str:
-    """The receipt in one line, for the footer of a picture."""
-    logits = "logits unchanged" if receipt["logits_bit_identical"] else receipt["limits"][0]
-    replay = receipt["replays"][-1]
-    within = max(replay["largest_differences"].values(), default=None)
-    of = f" of {_count(len(replay['prompts']), 'prompt')}" if len(receipt["replays"]) > _SAMPLES else ""
-    median = " (median)" if replay["median"] else ""
-    eager = "not replayed" if within is None else f"eager replay{of} within {within:.1g}{median}"
-    batches = receipt["batches"]  # a recording that was interrupted keeps the line of its beginning
-    checked = f"{_count(batches, 'batch')} checked" if batches else "recording not finished"
-    return f"{logits}; residual sum {receipt['residual_replay']}; {eager}; {checked}"
-
-
-def _count(number: int, noun: str) -> str:
-    plural = "" if number == 1 else "es" if noun.endswith("ch") else "s"
-    return f"{number:,} {noun}{plural}"
 
 
 def _logits(output: Any, batch: Batch) -> Tensor:
@@ -198,4 +180,4 @@ def _limits(proof: LogitProof, changed: Sequence[str]) -> list[str]:
     size, changes = f"{proof.observed_max_abs:.2g}", proof.top1_changes
     other = f"an unobserved forward with the default ({', '.join(changed)})" if changed else "an unobserved forward"
     spread = "" if changed else f"; two unobserved ones by {proof.repeat_max_abs:.2g}"
-    return [f"logits differ by up to {size} from {other} ({changes} likeliest tokens change){spread}"]
+    return [f"{DIFFER} by up to {size} from {other} ({changes} likeliest tokens change){spread}"]
