@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stratoscope import defaults
 from stratoscope.progress import Progress
 from stratoscope.recorder.estimate import machine
 from stratoscope.recorder.recording import Recording
@@ -26,6 +27,7 @@ from stratoscope.trace.schema import Block
 MODEL, EVERYTHING = "the model alone", "everything"
 
 _ROUNDS, _ROUNDS_SECONDS = 5, 20.0
+_ROWS, _MORE_SECONDS = 2**13, 5.0
 _SINK_BYTES = 2**28
 
 
@@ -117,7 +119,17 @@ class Trial:
             if time.perf_counter() - start > _ROUNDS_SECONDS:
                 break
         self._progress("measuring a typical batch", _ROUNDS, _ROUNDS)
+        self._run_more(groups)
         self.typical = {name: sorted(runs, key=lambda run: run.seconds)[len(runs) // 2] for name, runs in taken.items()}
+
+    def _run_more(self, record: Sequence[str]) -> None:
+        """Further batches, from all over, for what compression leaves of them: of few tokens it leaves more."""
+        start = time.perf_counter()
+        for number in np.random.default_rng(defaults.SEED).permutation(len(self.batches)).tolist():
+            if sum(self._rows[batch] for batch in self.blocks) >= _ROWS or time.perf_counter() - start > _MORE_SECONDS:
+                return
+            if number not in self.blocks:
+                self._once(EVERYTHING, record, number)
 
     def _once(self, name: str, record: Sequence[str], batch: int) -> Run:
         """Run a batch in one way; what everything gives of it is kept."""
