@@ -42,7 +42,7 @@ def test_the_trace_says_what_was_recorded_how_and_what_was_proved(tmp_path: Path
     known = {key: attrs["model"][key] for key in ("architecture", "d_model", "d_ff", "n_layers", "dtype", "device")}
     assert list(known.values()) == ["Gemma2ForCausalLM", 32, 72, 3, "float32", "cpu"]
     assert len(attrs["model"]["weights_sha256"]) == len(attrs["tokenizer"]["sha256"]) == 64
-    assert {"torch", "transformers", "stratoscope"} <= attrs["software"].keys()
+    assert {"torch", "transformers", "stratoscope", "kernels"} <= attrs["software"].keys()
     assert [note["id"] for note in attrs["notes"]] == ["L20"]
     receipt = attrs["receipt"]
     assert receipt["logits_bit_identical"] is True

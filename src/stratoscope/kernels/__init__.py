@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+SWITCH = "STRATOSCOPE_KERNELS"
 _FILE = Path(__file__).with_name("kernels.so")
 _ADDRESS, _COUNT = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {  # function: what it takes, a an address, n a count
@@ -40,9 +41,18 @@ def kernel(name: str) -> Kernel | None:
     return None if library is None else getattr(library, name)
 
 
+def state() -> str:
+    """ "compiled" where kernels are at hand; otherwise "none" and why."""
+    if _library() is not None:
+        return "compiled"
+    if os.environ.get(SWITCH) == "0":
+        return f"none ({SWITCH}=0)"
+    return "none (not compiled when it was installed)" if not _FILE.exists() else "none (cannot be loaded here)"
+
+
 @cache
 def _library() -> ctypes.CDLL | None:
-    if os.environ.get("STRATOSCOPE_KERNELS") == "0" or not _FILE.exists():
+    if os.environ.get(SWITCH) == "0" or not _FILE.exists():
         return None
     try:
         loaded = ctypes.CDLL(str(_FILE))

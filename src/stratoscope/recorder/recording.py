@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope import defaults, names
+from stratoscope import defaults, kernels, names
 from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
@@ -288,7 +288,7 @@ class Recording:
             "plan": self.plan.to_json(),
             "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
             "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes],
-            "software": {name: version(name) for name in _SOFTWARE},
+            "software": {**{name: version(name) for name in _SOFTWARE}, "kernels": kernels.state()},
         }
 
     # --- batch by batch -----------------------------------------------------------------------------------------------
