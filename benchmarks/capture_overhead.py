@@ -56,11 +56,13 @@ class Running:
         start = time.perf_counter()
         self._writer = recording.writer(out)
         self._windows = recording.windows(self._writer)
-        self.begun = time.perf_counter() - start
+        self.begun, self._left = time.perf_counter() - start, time.monotonic()
 
     def __call__(self) -> None:
-        """Record the next prompts."""
+        """Record the next prompts; the time that others took meanwhile brings no commit nearer."""
+        self._writer._last_commit += time.monotonic() - self._left
         next(self._windows)
+        self._left = time.monotonic()
 
     def finish(self) -> float:
         """Seconds that committing what is left and completing the trace take."""
