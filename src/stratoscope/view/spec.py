@@ -12,24 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import __version__, names
-from stratoscope.trace.part import part_of, planned_prompts
-from stratoscope.trace.schema import COMPLETE
+from stratoscope.trace.notes import Note, notes_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = ["Note", "Provenance", "ViewSpec", "notes_of", "provenance_of", "public_name"]
+
 SPEC_VERSION = "1.0"
 _MAGIC = b"stratoscope-view\n"
 _LONGEST_LINE = 400  # characters of a receipt in a footer
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something a reader of the picture must know: its line in the list of pitfalls (L01 to L24), how grave, the words."""  # noqa: E501
-
-    id: str
-    severity: str  # "info" or "warning"
-    text: str
 
 
 @dataclass(frozen=True)
@@ -142,21 +134,6 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
         model="" if attrs.get("source") == names.SIMULATED else public_name(str(model.get("name", ""))),
         receipt=_one_line(receipt.get("receipt_line", "")),
     )
-
-
-def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
-    """The notes that every picture of `dataset` carries; a simulation, a part, an unfinished trace say so (L16)."""
-    notes = [Note(str(n["id"]), str(n["severity"]), str(n["text"])) for n in dataset.attrs.get("notes") or ()]
-    if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
-        notes.append(Note("L16", "warning", "Simulated data: no model made these numbers."))
-    if part := part_of(dataset.attrs.get("plan")):
-        notes.append(Note("L16", "info", f"This is {part} of one recording."))
-    if dataset.attrs.get("state", COMPLETE) != COMPLETE:
-        planned = planned_prompts(dataset.attrs.get("plan"))
-        of = f" of {planned:,} planned" if planned is not None else ""
-        text = f"NOT COMPLETE: recorded so far are {dataset.sizes[names.PROMPT]:,}{of} prompts."
-        notes.insert(0, Note("L16", "warning", text))
-    return tuple(notes)
 
 
 def public_name(name: str) -> str:

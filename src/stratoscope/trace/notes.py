@@ -1,0 +1,45 @@
+"""What a reader of a number or a picture must know: notes, and those that a trace brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stratoscope import names
+from stratoscope.trace.part import part_of, planned_prompts
+from stratoscope.trace.schema import COMPLETE
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+INFO, WARNING = "info", "warning"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of the list of pitfalls (L01 to L24, docs/pitfalls.md) that applies, how grave it is, and the words."""
+
+    id: str
+    severity: str  # INFO or WARNING
+    text: str
+
+
+def read_notes(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Note, ...]:
+    """Notes as they are stored in attributes."""
+    return tuple(Note(str(one["id"]), str(one["severity"]), str(one["text"])) for one in stored or ())
+
+
+def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
+    """The notes that everything made of `dataset` carries; a simulation, a part, an unfinished trace say so (L16)."""
+    notes = list(read_notes(dataset.attrs.get("notes")))
+    if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
+        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
+    if part := part_of(dataset.attrs.get("plan")):
+        notes.append(Note("L16", INFO, f"This is {part} of one recording."))
+    if dataset.attrs.get("state", COMPLETE) != COMPLETE:
+        planned = planned_prompts(dataset.attrs.get("plan"))
+        of = f" of {planned:,} planned" if planned is not None else ""
+        text = f"NOT COMPLETE: recorded so far are {dataset.sizes[names.PROMPT]:,}{of} prompts."
+        notes.insert(0, Note("L16", WARNING, text))
+    return tuple(notes)
