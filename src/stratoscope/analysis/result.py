@@ -123,17 +123,17 @@ def open_result(path: str | Path) -> xr.Dataset:
     if not store.is_dir():
         raise InputError("there is no result here", where=str(folder), fix=f"Give the folder that holds {STORE}.")
     try:
-        result = xr.open_zarr(store, zarr_format=3, consolidated=True, chunks=None)
-        result.attrs = json.loads(result.attrs[_JSON])
-        version = str(result.attrs["format_version"])
-        known = is_result(result) and version.split(".")[0] == FORMAT_VERSION.split(".")[0]
+        found: xr.Dataset = xr.open_zarr(store, zarr_format=3, consolidated=True, chunks=None)
+        found.attrs = json.loads(found.attrs[_JSON])
+        version = str(found.attrs["format_version"])
+        known = is_result(found) and version.split(".")[0] == FORMAT_VERSION.split(".")[0]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"this result cannot be read: {first_line(error)}", where=str(folder), fix="Make it again."
         ) from error
     if not known:
         raise InputError(f"version {version} of a result is not known here", where=str(folder), fix="Update.")
-    return result
+    return found
 
 
 def _source(trace: xr.Dataset) -> dict[str, Any]:
