@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Theme, Verify
+from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Summary, Theme, Unequal, Verify
 
 RECORD = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 10
@@ -40,6 +40,13 @@ SCALE: Scale = "robust"
 HEAD = "mean"
 THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
+
+SUMMARY: Summary = "prompt_mean"
+SPAN = "user"
+UNEQUAL: Unequal = "subsample"
+HELD_OUT = 0.5  # of the units of a contrast, measuring how large discoveries are
+ALPHA = 0.05
+PERMUTATIONS = 1000
 
 COMMIT_SECONDS = 2.0  # a trace being recorded is committed about this often …
 COMMIT_SHARE = 0.005  # … but commits never take more than this share of the time …

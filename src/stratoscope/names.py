@@ -54,6 +54,13 @@ THEMES: tuple[Theme, ...] = get_args(Theme)
 Verify = Literal["sample", "full"]
 VERIFY: tuple[Verify, ...] = get_args(Verify)
 
+# --- how classes are compared -----------------------------------------------------------------------------------------
+
+Summary = Literal["prompt_mean", "prompt_max", "prompt_min"]
+SUMMARIES_OF_PROMPTS: tuple[Summary, ...] = get_args(Summary)
+Unequal = Literal["subsample", "rank-sum"]  # what is done about classes of more than 2 : 1
+UNEQUAL: tuple[Unequal, ...] = get_args(Unequal)
+
 # --- the CSV people have today --------------------------------------------------------------------------------------
 
 CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace.facts import number_ranges
+from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
 
 if TYPE_CHECKING:
     import xarray as xr
 
 PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
 TextChoice: TypeAlias = "str | Sequence[str] | None"
-LayerChoice: TypeAlias = "str | int | Sequence[int] | None"
 MOST_PANELS = 12
-_SHOWN = 8  # names listed in an error
+__all__ = ["LayerChoice", "Panel", "PromptChoice", "Selection", "TextChoice", "choose_layers", "select"]
 
 
 @dataclass(frozen=True)
@@ -100,35 +100,11 @@ def select(
         raise InputError(
             "no token of the chosen prompts is in that span",
             where="span",
-            fix=f"In these prompts: {_listing(_spans_present(dataset, chosen))}.",
+            fix=f"In these prompts: {listing(_spans_present(dataset, chosen))}.",
         )
     shown, total = sum(len(panel.prompts) for panel in panels), len(table.ids)
     left_out = "" if shown == total else f"{shown} of {total} prompts shown"
     return Selection(panels, left_out)
-
-
-def choose_layers(available: Iterable[int], layers: LayerChoice = None, *, kind: str = "layer") -> NDArray[np.int64]:
-    """Positions, ascending, of the wanted numbers among the `available` ones.
-
-    Parameters
-    ----------
-    available
-        The block (or depth) numbers that the data have.
-    layers
-        "22-31,0", one number, or a sequence of numbers; None = all. Ranges include both ends.
-    kind
-        What the numbers are, for the error.
-    """
-    numbers = [int(number) for number in available]
-    if layers is None:
-        return np.arange(len(numbers))
-    wanted = _parse_numbers(layers, numbers, kind)
-    missing = sorted(wanted - set(numbers))
-    if missing:
-        raise InputError(
-            f"no {kind} {_listing(missing)}", where=f"{kind}s", fix=f"There are: {number_ranges(numbers)}."
-        )
-    return np.array([index for index, number in enumerate(numbers) if number in wanted], dtype=np.int64)
 
 
 class _Prompts:
@@ -157,7 +133,7 @@ class _Prompts:
                 raise InputError(
                     f"no prompt of class {name!r}",
                     where="class",
-                    fix=f"There are: {_listing(known)}." if known else "The prompts of this trace have no class.",
+                    fix=f"There are: {listing(known)}." if known else "The prompts of this trace have no class.",
                 )
         return [index for index, name in enumerate(self.classes) if not wanted or name in wanted]
 
@@ -173,7 +149,7 @@ class _Prompts:
             raise InputError(
                 f"no prompt number {wanted}", where="prompt", fix=f"There are: {number_ranges(among)}, counted from 0."
             )
-        raise InputError(f"no prompt called {wanted!r}", where="prompt", fix=f"There are: {_listing(list(ids))}.")
+        raise InputError(f"no prompt called {wanted!r}", where="prompt", fix=f"There are: {listing(list(ids))}.")
 
     def typical(self, among: Sequence[int]) -> list[int]:
         """The first minimal pair, one prompt of each of its classes; without pairs, the first prompt of each class.
@@ -203,7 +179,7 @@ def _panel(dataset: xr.Dataset, table: _Prompts, group: list[int], spans: list[i
         tokens = tokens[np.isin(np.asarray(dataset["span"].values)[tokens], spans)]
     if len(group) > 1:
         classes = [name for name in dict.fromkeys(table.classes[index] for index in group) if name]
-        return Panel(f"{len(group)} prompts, end to end", _listing(classes), tuple(group), tokens)
+        return Panel(f"{len(group)} prompts, end to end", listing(classes), tuple(group), tokens)
     (index,) = group
     name, identity = table.classes[index], table.ids[index]
     if not name:
@@ -228,28 +204,3 @@ def _spans(wanted: Sequence[str]) -> list[int]:
 def _spans_present(dataset: xr.Dataset, prompts: list[int]) -> list[str]:
     spans = np.asarray(dataset["span"].values)[np.isin(np.asarray(dataset["prompt"].values), prompts)]
     return [names.SPANS[index] if index >= 0 else "unknown" for index in np.unique(spans)]
-
-
-def _parse_numbers(layers: LayerChoice, available: list[int], kind: str) -> set[int]:
-    if not isinstance(layers, str):
-        return {int(layers)} if isinstance(layers, int | np.integer) else {int(n) for n in layers or ()}
-    wanted: set[int] = set()
-    for part in layers.split(","):
-        first, dash, last = (piece.strip().removeprefix("L") for piece in part.partition("-"))
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise InputError(
-                f"cannot read {layers!r}",
-                where=f"{kind}s",
-                fix=f'Write single numbers and ranges, such as "22-31,0"; there are: {number_ranges(available)}.',
-            )
-        ends = (int(first), int(last) if dash else int(first))
-        if ends[1] - ends[0] > 100_000:
-            raise InputError(f"no {kind} {ends[1]}", where=f"{kind}s", fix=f"There are: {number_ranges(available)}.")
-        wanted |= set(range(ends[0], ends[1] + 1))
-    return wanted
-
-
-def _listing(items: Sequence[object]) -> str:
-    """Items in a sentence, the first few of many."""
-    shown = ", ".join(str(item) for item in items[:_SHOWN])
-    return f"{shown}, … ({len(items)} in all)" if len(items) > _SHOWN else shown

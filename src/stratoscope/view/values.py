@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
+from stratoscope.analysis.tables import Floats, check_head, over_heads, table
 from stratoscope.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
+__all__ = ["Floats", "Quantity", "check_head", "describe", "over_heads", "table"]
+
 _LAYERED = (names.LAYER, names.DEPTH)
 
 
@@ -106,58 +108,6 @@ def describe(dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: s
     )
 
 
-def table(
-    dataset: xr.Dataset, name: str, tokens: NDArray[np.int64], rows: NDArray[np.int64], *, head: str | int = "mean"
-) -> Floats:
-    """Values of shape (tokens, rows): heads averaged (or their maximum, or one of them), of peaks the strongest.
-
-    Parameters
-    ----------
-    tokens, rows
-        Positions on the token axis and on the layer (or depth) axis.
-    head
-        "mean", "max" or the number of one head.
-    """
-    if name == "imported_norm":
-        return _mean_of_rows(dataset, tokens, rows)
-    dims = names.QUANTITIES[name].dims
-    array = dataset[name].isel({names.TOKEN: _as_slice(tokens), dims[1]: _as_slice(rows)})
-    if names.K in dims:
-        array = array.isel({names.K: 0})
-    values: Floats = array.transpose(*dims[: array.ndim]).values
-    return over_heads(values, head) if names.HEAD in dims else values
-
-
-def over_heads(values: Floats, head: str | int) -> Floats:
-    """One value for all heads, of shape (tokens, rows); NaN only where no head has one.
-
-    Parameters
-    ----------
-    values
-        Shape (tokens, rows, heads).
-    head
-        "mean", "max" or the number of one head.
-    """
-    if head not in ("mean", "max"):
-        one: Floats = values[:, :, check_head(head, values.shape[2])]
-        return one
-    known = np.isfinite(values)
-    count = known.sum(axis=2)
-    if head == "max":
-        reduced = np.where(known, values, -np.inf).max(axis=2)
-    else:
-        reduced = np.where(known, values, 0).sum(axis=2, dtype=np.float64) / np.maximum(count, 1)
-    return np.where(count > 0, reduced, np.nan).astype(values.dtype)
-
-
-def check_head(head: str | int, heads: int) -> int:
-    """The number of one head, or an `InputError`."""
-    number = int(head) if isinstance(head, int) or head.isdecimal() else -1
-    if not 0 <= number < heads:
-        raise InputError(f"no head {head}", where="head", fix=f'Choose "mean", "max" or 0 to {heads - 1}.')
-    return number
-
-
 def _said_of_heads(heads: int, head: str | int) -> str:
     if head == "mean":
         return f"mean over {heads} heads"
@@ -168,26 +118,3 @@ def _is_drawable(row: names.Quantity) -> bool:
     per_cell = row.dims[0] == names.TOKEN and row.dims[1] in _LAYERED and row.unit != "index"
     per_cell = per_cell and names.CHOICE not in row.dims
     return per_cell or row.dims == (names.ROW,)
-
-
-def _mean_of_rows(dataset: xr.Dataset, tokens: NDArray[np.int64], rows: NDArray[np.int64]) -> Floats:
-    """Mean of an import's values per (token, layer); NaN where the file has no row."""
-    layers = dataset[names.LAYER].values[rows]
-    row_token, row_layer = dataset["row_token"].values, dataset["row_layer"].values
-    place = np.full(dataset.sizes[names.TOKEN], -1)
-    place[tokens] = np.arange(len(tokens))
-    layer = np.searchsorted(layers, row_layer).clip(max=len(layers) - 1)
-    wanted = (place[row_token] >= 0) & (layers[layer] == row_layer)
-    cell = (place[row_token] * len(layers) + layer)[wanted]
-    size = len(tokens) * len(layers)
-    count = np.bincount(cell, minlength=size)
-    total = np.bincount(cell, dataset["imported_norm"].values[wanted], minlength=size)
-    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return mean.reshape(len(tokens), len(layers))
-
-
-def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """A run of indices as a slice, which a store reads without a copy."""
-    if len(index) and index[-1] - index[0] == len(index) - 1:
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index

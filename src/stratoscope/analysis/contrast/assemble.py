@@ -1,0 +1,248 @@
+"""The parts of a contrast as one Result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.contrast import cautions
+from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
+from stratoscope.analysis.contrast.columns import NAMES
+from stratoscope.analysis.contrast.context import SHOWN, Place, contexts, source_of_context
+from stratoscope.analysis.contrast.design import Design
+from stratoscope.analysis.contrast.neurons import Listed, Neurons
+from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
+from stratoscope.analysis.result import make_result, texts
+from stratoscope.analysis.units import Units
+from stratoscope.trace.notes import INFO, Note, notes_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_KEPT = dict.fromkeys(NAMES, "float32") | {"p": "float64", "q": "float64", "p_family": "float64"}
+_WORDS = {
+    "mean_a": "mean over all units of class a",
+    "mean_b": "mean over all units of class b",
+    "difference": "mean difference a − b, tested units",
+    "t": "t of the test, tested units",
+    "df": "degrees of freedom",
+    "p": "two-sided p-value, tested units",
+    "q": "Benjamini and Hochberg's q over all neurons tested",
+    "p_family": "family-wise p-value from the largest statistic of each arrangement",
+    "g": "Hedges' g (of pairs g_av), a − b, tested units",
+    "g_all": "the same over all units",
+    "g_held_out": "the same over the held-out units",
+    "d_z": "of pairs: mean difference / standard deviation of the differences",
+    "auc": "chance that a unit of class a is above one of class b, ties counting half, all units",
+    "t_held_out": "t of the held-out units",
+    "t_all": "t of all units",
+    "count_a": "units of class a that have a value",
+    "count_b": "units of class b that have a value",
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that was compared; None where the trace does not hold it."""
+
+    dataset: xr.Dataset
+    asked: Units
+    design: Design
+    layers: NDArray[np.int64]
+    counted: NDArray[np.bool_]
+    neurons: Neurons | None
+    listed: Listed | None
+    profiles: Profiles | None
+    aligned: Aligned | None
+    twins: list[Twins]
+
+
+def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
+    """The Result of a contrast."""
+    variables: dict[str, Any] = {}
+    coords: dict[str, Any] = {names.LAYER: np.asarray(parts.dataset[names.LAYER].values)[parts.layers]}
+    for add in (_add_neurons, _add_listed, _add_profiles, _add_aligned, _add_first_pair):
+        add(parts, variables, coords)
+    return make_result(
+        "contrast",
+        variables,
+        coords,
+        sources=[parts.dataset],
+        parameters=parameters,
+        notes=_notes(parts),
+        summary=_summary(parts),
+    )
+
+
+def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    if parts.neurons is None:
+        return
+    for name, values in parts.neurons.values.items():
+        attrs = {"long_name": _WORDS[name]}
+        variables[name] = ((names.LAYER, names.NEURON), values.astype(_KEPT[name]), attrs)
+    of = parts.neurons.baseline
+    for name, auc in (("baseline_auc", of.auc), ("baseline_low", of.low), ("baseline_high", of.high)):
+        variables[name] = (names.LAYER, auc)
+    variables["largest_g"] = ("arrangement", parts.neurons.largest_g)
+
+
+def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    listed = parts.listed
+    if listed is None:
+        return
+    coords["listed_layer"] = ("listed", coords[names.LAYER][listed.row])
+    coords["listed_neuron"] = ("listed", listed.neuron.astype(np.int64))
+    for name, values in (("listed_g", listed.g), ("listed_low", listed.low), ("listed_high", listed.high)):
+        variables[name] = ("listed", values)
+    if not source_of_context(parts.dataset):
+        return
+    shape = (len(listed.g), 2, SHOWN)
+    words = {name: np.full(shape, "", dtype=object) for name in ("before", "token", "after", "prompt_id")}
+    values, position = np.full(shape, np.nan), np.full(shape, -1)
+    ids = parts.dataset["prompt_id"].values
+    for number, (row, neuron) in enumerate(zip(listed.row.tolist(), listed.neuron.tolist(), strict=True)):
+        sides = contexts(parts.dataset, parts.design.units, parts.counted, int(parts.layers[row]), neuron)
+        for side, places in enumerate(sides):
+            for rank, place in enumerate(places):
+                at = (number, side, rank)
+                _write(words, at, place, str(ids[place.prompt]))
+                values[at], position[at] = place.value, place.position
+    dims = ("listed", "side", "rank")
+    for name, found in words.items():
+        variables[f"context_{name}"] = texts(dims, found)
+    variables["context_value"], variables["context_position"] = (dims, values), (dims, position)
+
+
+def _write(words: dict[str, NDArray[Any]], at: tuple[int, int, int], place: Place, identity: str) -> None:
+    words["before"][at], words["token"][at], words["after"][at] = place.before, place.token, place.after
+    words["prompt_id"][at] = identity
+
+
+def _add_profiles(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    profiles = parts.profiles
+    if profiles is None:
+        return
+    found = profiles.found
+    coords["cell_row"] = ("cell", profiles.rows)
+    coords["cell_quantity"] = texts("cell", [profiles.quantities[index] for index in profiles.of])
+    for name, values in {
+        "mean_a": found.mean_a,
+        "mean_b": found.mean_b,
+        "band_a": profiles.band_a,
+        "band_b": profiles.band_b,
+        "difference": found.difference,
+        "g": found.g,
+        "auc": found.auc,
+        "t": found.t,
+        "p": found.p,
+        "p_exchange": profiles.p_exchange,
+        "p_family": profiles.p_family,
+        "q": profiles.q,
+    }.items():
+        variables[f"profile_{name}"] = ("cell", values)
+
+
+def _add_aligned(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    aligned = parts.aligned
+    if aligned is None:
+        return
+    coords["place"] = np.arange(1, len(aligned.units) + 1)
+    for name in ("difference", "t", "p", "q"):
+        variables[f"aligned_{name}"] = (("row", "place"), getattr(aligned, name))
+    variables["aligned_units"] = ("place", aligned.units)
+    coords["row_number"] = ("row", _numbers(parts, aligned.quantity))
+
+
+def _add_first_pair(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    if parts.aligned is None or not parts.twins:
+        return
+    twins, quantity, dataset = parts.twins[0], parts.aligned.quantity, parts.dataset
+    rows = parts.layers if names.LAYER in names.QUANTITIES[quantity].dims else np.arange(dataset.sizes[names.DEPTH])
+    a, b = twin_tables(dataset, quantity, twins, rows)
+    variables["pair_a"], variables["pair_b"] = (("column", "row"), a), (("column", "row"), b)
+    difference = on_scale(a, quantity) - on_scale(b, quantity)
+    difference[~twins.columns.equal] = np.nan
+    variables["pair_difference"] = (("column", "row"), difference)
+    coords["pair_position_a"], coords["pair_position_b"] = ("column", twins.columns.a), ("column", twins.columns.b)
+    coords["pair_equal"] = ("column", twins.columns.equal)
+    for name, start, places in (
+        ("pair_text_a", twins.tokens_a, twins.columns.a),
+        ("pair_text_b", twins.tokens_b, twins.columns.b),
+    ):
+        column = np.full(len(places), "", dtype=object)
+        there = places >= 0
+        column[there] = dataset["text"].values[start + places[there]]
+        coords[name] = texts("column", column)
+
+
+def _numbers(parts: Parts, quantity: str) -> NDArray[np.int64]:
+    if names.DEPTH in names.QUANTITIES[quantity].dims:
+        return np.asarray(parts.dataset[names.DEPTH].values, np.int64)
+    return np.asarray(parts.dataset[names.LAYER].values, np.int64)[parts.layers]
+
+
+def _notes(parts: Parts) -> list[Note]:
+    design, dataset = parts.design, parts.dataset
+    notes = [*notes_of(dataset), *cautions.about_design(design, parts.asked)]
+    notes += cautions.about_lengths(parts.asked, token_counts(dataset, parts.asked, parts.counted))
+    notes += cautions.about_templates(dataset, parts.asked)
+    if parts.neurons is not None and parts.listed is not None:
+        untested = parts.neurons.values["p"].size - parts.neurons.tested
+        notes += cautions.about_neurons(parts.neurons, parts.listed, design, untested)
+    notes += cautions.about_twins(dataset, parts.aligned)
+    if not (np.asarray(dataset["span"].values) >= 0).any():
+        notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
+    notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
+    return notes
+
+
+def _summary(parts: Parts) -> dict[str, Any]:
+    design, neurons, listed, profiles = parts.design, parts.neurons, parts.listed, parts.profiles
+    summary: dict[str, Any] = {
+        "a": design.units.a,
+        "b": design.units.b,
+        "design": design.units.design,
+        "test": design.test,
+        "units": design.in_words(design.units),
+        "units_tested": design.in_words(design.tested),
+        "units_held_out": "" if design.held_out is None else design.in_words(design.held_out),
+    }
+    if neurons is not None and listed is not None:
+        p = neurons.values["p_family"]
+        summary["neurons"] = {
+            "tested": neurons.tested,
+            "discoveries": listed.discoveries,
+            "family_wise": int((p <= design.alpha).sum()),
+            "share_p_below_alpha": float(np.mean(neurons.values["p"][np.isfinite(neurons.values["p"])] < design.alpha)),
+            "exploratory": listed.exploratory,
+            "interval_level": listed.level,
+            "ranked_by": "g of the held-out units" if not listed.exploratory else "g of all units",
+            "largest_g_by_chance": float(np.median(neurons.largest_g)),
+            "largest_g_by_chance_95": float(np.quantile(neurons.largest_g, 0.95)),
+            "arrangements": neurons.arrangements,
+            "all_arrangements": neurons.exact,
+            "context": source_of_context(parts.dataset),
+        }
+    if profiles is not None:
+        summary["profiles"] = {
+            "quantities": list(profiles.quantities),
+            "tested": int(np.isfinite(profiles.found.p).sum()),
+            "discoveries": int((profiles.q <= design.alpha).sum()),
+            "family_wise": int((profiles.p_family <= design.alpha).sum()),
+            "band": BAND,
+        }
+    if parts.aligned is not None:
+        found = parts.aligned
+        summary["aligned"] = {
+            "quantity": found.quantity,
+            "tested": int(np.isfinite(found.p).sum()),
+            "discoveries": int((found.q <= design.alpha).sum()),
+            "largest_before_edit": found.before,
+            "first_pair": parts.twins[0].name if parts.twins else "",
+        }
+    return summary

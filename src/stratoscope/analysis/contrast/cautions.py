@@ -1,0 +1,131 @@
+"""What a reader of a contrast must know, found in its data: lengths, templates, balance, chance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.contrast.design import RANK_SUM, Design
+from stratoscope.analysis.effects import correction
+from stratoscope.analysis.units import Units
+from stratoscope.trace.notes import INFO, WARNING, Note
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.analysis.contrast.aligned import Aligned
+    from stratoscope.analysis.contrast.neurons import Listed, Neurons
+
+MOST_IMBALANCE = 0.25  # of mean token counts, in standard deviations: beyond it a regression adjustment is not enough
+#                        (Rubin 2001, on covariates of matched groups)
+_AS_BEFORE = 1e-3  # relative: how far twins may differ before their first edit, padding and batches allowed for
+
+
+def about_lengths(units: Units, counts: NDArray[np.int64]) -> list[Note]:
+    """Warn where the classes differ in how many tokens their prompts have."""
+    a, b = counts[units.in_a], counts[~units.in_a]
+    apart = float(a.mean() - b.mean())
+    spread = float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)) if min(len(a), len(b)) > 1 else 0.0
+    if apart == 0 or abs(apart) <= MOST_IMBALANCE * spread:
+        return []
+    words = f"{a.mean():.1f} tokens in {units.a}, {b.mean():.1f} in {units.b}"
+    return [Note("L13", WARNING, f"The classes differ in length ({words}): a difference may be one of length.")]
+
+
+def about_templates(dataset: xr.Dataset, units: Units) -> list[Note]:
+    """Warn where template and special tokens are not the same in both classes."""
+    span, of_token = np.asarray(dataset["span"].values), np.asarray(dataset["prompt"].values)
+    ids = np.asarray(dataset["token_id"].values)
+    fixed = np.isin(span, [names.SPANS.index(name) for name in (*names.TEMPLATE_SPANS, "system")])
+    edges = np.searchsorted(of_token, np.arange(dataset.sizes[names.PROMPT] + 1))
+    seen: list[set[bytes]] = [set(), set()]
+    for prompt, in_a in zip(units.prompts.tolist(), units.in_a.tolist(), strict=True):
+        tokens = slice(edges[prompt], edges[prompt + 1])
+        seen[int(in_a)].add(ids[tokens][fixed[tokens]].tobytes())
+    if seen[0] == seen[1]:
+        return []
+    return [Note("L21", WARNING, "Template, system or special tokens differ by class: a difference may be theirs.")]
+
+
+def about_design(design: Design, asked: Units) -> list[Note]:
+    """What counts as one observation, what was left out, and what was done about unequal classes."""
+    units = design.units
+    notes = [Note("L12", INFO, f"Units: {design.in_words(units)}; the tokens of a prompt are no independent samples.")]
+    notes += [Note("L12", WARNING, text) for text in units.left_out]
+    if design.test == RANK_SUM:
+        of_a, of_b = units.sizes
+        text = f"Classes of {of_a} and {of_b}: compared by ranks, which also answer to a difference in spread."
+        notes.append(Note("L22", INFO, text))
+    elif asked.sizes != units.sizes:
+        text = (
+            f"Classes of {asked.sizes[0]} and {asked.sizes[1]}: of the larger one a random {units.sizes[0]} are "
+            "compared, because Welch's test finds differences that are not there when sizes are so unequal."
+        )
+        notes.append(Note("L22", WARNING, text))
+    if design.held_out is not None:
+        text = f"Tested on {design.in_words(design.tested)}; effects of discoveries measured on the others."
+        notes.append(Note("L23", INFO, text))
+    return notes
+
+
+def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: int) -> list[Note]:
+    """The family, and what a ranking of pure chance would look like."""
+    kind = "all" if neurons.exact else "random"
+    what = "sign flips" if design.paired else "exchanges of labels"
+    family = (
+        f"Family: {neurons.tested:,} neurons, {design.test}; q by Benjamini and Hochberg; family-wise p by the largest "
+        f"statistic of {neurons.arrangements:,} {kind} {what}."
+    )
+    notes = [Note("L13", INFO, family)]
+    if untested:
+        notes.append(Note("L08", INFO, f"{untested:,} neurons had too few values for a test: left out, not zero."))
+    if listed.exploratory and len(listed.g):
+        middle, most = np.quantile(neurons.largest_g, (0.5, 0.95))
+        text = (
+            f"Exploratory: by chance alone the largest |g| of these neurons is about {middle:.2f} "
+            f"(95 % of arrangements: below {most:.2f})."
+        )
+        notes.append(Note("L23", WARNING, text))
+    notes.append(Note("L09", INFO, "A neuron that differs need not matter: activation is not effect."))
+    return notes
+
+
+def about_twins(dataset: xr.Dataset, aligned: Aligned | None) -> list[Note]:
+    """Whether twins were treated alike before they differ."""
+    if aligned is None or not np.isfinite(aligned.before):
+        return []
+    notes = []
+    if aligned.unequal:
+        text = f"{aligned.unequal} pairs are of unequal length: aligned on equal tokens, the others are not compared."
+        notes.append(Note("L11", INFO, text))
+    if dataset.attrs.get("source") != names.REAL:
+        return notes
+    size = f"{aligned.before:.1g} of the value"
+    if aligned.before > _tolerance(dataset):
+        text = (
+            f"Before their first edit the twins of pair {aligned.where} differ by {size}, although they have seen the "
+            "same tokens: more than batches and padding should make."
+        )
+        return [*notes, Note("L11", WARNING, text)]
+    return [*notes, Note("L11", INFO, f"Before the first edit twins are equal within {size}, as they must be.")]
+
+
+def _tolerance(dataset: xr.Dataset) -> float:
+    """How far equal tokens may differ by rounding, padding and batches, relative to the value."""
+    dtype = str((dataset.attrs.get("model") or {}).get("dtype", ""))
+    return {"bfloat16": 0.25, "float16": 0.05}.get(dtype, _AS_BEFORE)
+
+
+def expected_largest_g(neurons: int, of_a: int, of_b: int) -> float:
+    """The |g| that about half of all null contrasts of that size exceed somewhere, for independent normal neurons.
+
+    From the quantile of Student's t at 1 − (1 − ½^(1/m)) / 2, m neurons.
+    """
+    from scipy.special import stdtrit
+
+    df = of_a + of_b - 2
+    t = stdtrit(df, 1 - (1 - 0.5 ** (1 / max(neurons, 1))) / 2)
+    return float(correction(df) * t * np.sqrt(1 / of_a + 1 / of_b))

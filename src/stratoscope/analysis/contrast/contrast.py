@@ -1,0 +1,203 @@
+"""`contrast`: which differences between two classes of prompts are real, how large they are, and how sure that is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import defaults, names
+from stratoscope.errors import InputError
+from stratoscope.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.analysis.contrast.aligned import Aligned, Twins
+    from stratoscope.analysis.contrast.design import Design
+    from stratoscope.analysis.contrast.neurons import Listed, Neurons
+    from stratoscope.analysis.contrast.profiles import Profiles
+
+KIND = "contrast"
+PROFILED = ("mlp_write_ratio", "attn_write_ratio", "mlp_write_cos", "attn_write_cos", "attn_entropy_nosink")
+_OTHERWISE = ("mlp_out_norm", "resid_norm", "imported_norm")
+
+
+def contrast(
+    trace: str | os.PathLike[str] | xr.Dataset,
+    *,
+    a: str | None = None,
+    b: str | None = None,
+    summary: names.Summary = defaults.SUMMARY,
+    quantity: str | Sequence[str] | None = None,
+    layers: str | int | Sequence[int] | None = None,
+    span: str = defaults.SPAN,
+    groups: bool = True,
+    unequal: names.Unequal = defaults.UNEQUAL,
+    held_out: float = defaults.HELD_OUT,
+    alpha: float = defaults.ALPHA,
+    permutations: int = defaults.PERMUTATIONS,
+    seed: int = defaults.SEED,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Compare two classes of prompts, neuron by neuron, layer by layer and token by aligned token.
+
+    One prompt, or one pair, is one observation; prompts of a group are averaged first. Pairs are compared by a paired
+    t test, classes by Welch's. Discoveries are neurons with q ≤ `alpha` (Benjamini and Hochberg) in one half of the
+    units; how large they are is measured in the other half. `save_result` writes the report.
+
+    Parameters
+    ----------
+    trace
+        A trace, or its Dataset.
+    a, b
+        The classes, a − b; without them the two that there are.
+    summary
+        What is compared of each neuron: "prompt_mean", or "prompt_max" or "prompt_min", which need pairs of equally
+        many tokens.
+    quantity
+        Quantities whose profiles over the layers are compared; the first is also compared token by token. Without it
+        the write ratios and cosines and the attention entropy that the trace holds.
+    layers
+        "22-31,0" or numbers; all without it.
+    span
+        The part of a prompt whose tokens count in profiles (`names.SPANS`); neurons were averaged over the user's
+        tokens when the trace was recorded.
+    groups
+        Whether prompts of one `group` are one observation.
+    unequal
+        Of classes of more than 2 : 1: "subsample" compares as many of either, "rank-sum" all of them by ranks.
+    held_out
+        Share of the units that only measures how large discoveries are; 0 tests all of them.
+    alpha
+        Level of discoveries and of intervals.
+    permutations
+        Random sign flips or exchanges of labels for family-wise p-values; all there are where they are few.
+    seed
+        Of the halves, subsamples and permutations.
+    progress
+        Is told what is being done.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Result of kind "contrast". On (layer, neuron): `mean_a`, `mean_b`, `difference`, `t`, `df`, `p`, `q`,
+        `p_family`, `g` (of pairs g_av; of the tested units), `g_all`, `g_held_out`, `d_z`, `auc`. On `listed`: the
+        strongest neurons, their interval and the words around their strongest tokens. On `cell`: the profiles. On
+        (place, row): pairs on the k-th equal token after the first edit; on (column, row): the first pair, token by
+        token. On `layer`: `baseline_auc`, held out, and the band of random labels.
+
+    Raises
+    ------
+    InputError
+        There are no such classes, too few prompts for any p-value to reach `alpha`, or nothing to compare.
+    """
+    from stratoscope.analysis.contrast import assemble
+    from stratoscope.analysis.contrast.aligned import compare_aligned, find_twins
+    from stratoscope.analysis.contrast.design import make_design
+    from stratoscope.analysis.contrast.neurons import compare_neurons, strongest
+    from stratoscope.analysis.contrast.profiles import compare_profiles
+    from stratoscope.analysis.units import choose_classes, counted_tokens, make_units
+    from stratoscope.trace.numbers import choose_layers
+    from stratoscope.trace.reader import open_trace
+
+    dataset = open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
+    _check(held_out, alpha, permutations)
+    told = progress or silent
+    first, second = choose_classes(dataset, a, b)
+    asked = make_units(dataset, first, second, groups=groups)
+    design = make_design(asked, unequal=unequal, held_out=held_out, alpha=alpha, seed=seed)
+    chosen = choose_layers(dataset[names.LAYER].values, layers)
+    counted = counted_tokens(dataset, span)
+    quantities = profiled(dataset, quantity)
+    if not quantities and summary not in dataset:
+        raise InputError(
+            "there is nothing to compare in it",
+            where="trace",
+            fix="Record it: stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE",
+        )
+    neurons: Neurons | None = None
+    listed: Listed | None = None
+    if summary in dataset:
+        _check_summary(dataset, summary, design, counted)
+        options: dict[str, Any] = {"permutations": permutations, "seed": seed, "progress": told}
+        neurons = compare_neurons(dataset, summary, design, chosen.tolist(), **options)
+        listed = strongest(neurons, design)
+    profiles: Profiles | None = None
+    aligned: Aligned | None = None
+    twins: list[Twins] = []
+    if quantities:
+        told("comparing profiles", 0, None)
+        exchange = {"permutations": permutations, "seed": seed}
+        profiles = compare_profiles(dataset, quantities, design, counted, chosen, **exchange)
+    if quantities and design.paired and "imported_norm" not in quantities:
+        told("comparing aligned tokens", 0, None)
+        twins = find_twins(dataset, design.units)
+        rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
+        aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
+    parts = assemble.Parts(dataset, asked, design, chosen, counted, neurons, listed, profiles, aligned, twins)
+    return assemble.result(
+        parts,
+        {
+            "a": first,
+            "b": second,
+            "summary": summary if neurons else "",
+            "quantity": list(quantities),
+            "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
+            "span": span,
+            "groups": groups,
+            "unequal": unequal,
+            "held_out": held_out,
+            "alpha": alpha,
+            "permutations": permutations,
+            "seed": seed,
+        },
+    )
+
+
+def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The quantities whose profiles are compared."""
+    per_token = [name for name, row in names.QUANTITIES.items() if name in dataset and _has_profile(row)]
+    if quantity is None:
+        usual = tuple(name for name in PROFILED if name in per_token)
+        return usual or tuple(name for name in _OTHERWISE if name in per_token)[:1]
+    wanted = (quantity,) if isinstance(quantity, str) else tuple(dict.fromkeys(quantity))
+    for name in wanted:
+        if name not in per_token:
+            there = ", ".join(per_token) or "nothing"
+            raise InputError(f"no profile of {name!r} here", where="quantity", fix=f"There is: {there}.")
+    return wanted
+
+
+def _has_profile(row: names.Quantity) -> bool:
+    by_layer = row.dims[0] == names.TOKEN and row.dims[1:2] in ((names.LAYER,), (names.DEPTH,))
+    return (by_layer and row.unit != "index" and row.dims[2:] in ((), (names.HEAD,))) or row.dims == (names.ROW,)
+
+
+def _check(held_out: float, alpha: float, permutations: int) -> None:
+    for name, value, low, high in (("held_out", held_out, 0, 0.8), ("alpha", alpha, 1e-6, 0.5)):
+        if not low <= value <= high:
+            raise InputError(f"{value} is out of range", where=name, fix=f"Give a number from {low:g} to {high:g}.")
+    if permutations < 99:
+        raise InputError(f"{permutations} are too few", where="permutations", fix="Give 99 or more.")
+
+
+def _check_summary(dataset: xr.Dataset, summary: str, design: Design, counted: NDArray[np.bool_]) -> None:
+    """Extremes grow with the number of tokens: they are compared only where twins have equally many."""
+    from stratoscope.analysis.contrast.profiles import token_counts
+
+    if summary == "prompt_mean":
+        return
+    counts = token_counts(dataset, design.units, counted)
+    sides = [np.zeros(len(design.units), np.int64) for _ in range(2)]
+    for side, which in zip(sides, (design.units.in_a, ~design.units.in_a), strict=True):
+        np.add.at(side, design.units.unit[which], counts[which])
+    if not design.paired or (sides[0] != sides[1]).any():
+        raise InputError(
+            f"{summary} grows with the length of a prompt, and the lengths of the classes differ",
+            where="summary",
+            fix="Compare prompt_mean, or pairs of equally many tokens.",
+        )

@@ -1,0 +1,145 @@
+"""The profile over depth: what a quantity is on average over a prompt's own tokens, in each layer, class by class.
+
+Quantities on a logarithmic scale (norms, ratios) are averaged as logarithms to base 2, so that a difference of 1 means
+twice as much, and one spike does not make a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.contrast.columns import Tested, compare_columns
+from stratoscope.analysis.contrast.design import Design
+from stratoscope.analysis.multiplicity import q_values
+from stratoscope.analysis.permutation import LargestStatistic, p_alone
+from stratoscope.analysis.tables import table
+from stratoscope.analysis.units import Units
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats: TypeAlias = NDArray[np.float64]
+_TOKENS = 2**16  # read at a time
+BAND = 0.95  # of the means drawn
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Profiles of some quantities.
+
+    Attributes
+    ----------
+    quantities
+        Their names.
+    rows
+        Layer (or depth) numbers of each row of the arrays below.
+    of
+        Which quantity each row is of.
+    found
+        The comparison of each row.
+    q, p_family, p_exchange
+        BH over all rows; family-wise over all rows; and each row's p-value from exchanged signs or labels.
+    band_a, band_b
+        Half the width of the interval of either mean, over the units.
+    """
+
+    quantities: tuple[str, ...]
+    rows: NDArray[np.int64]
+    of: NDArray[np.int64]
+    found: Tested
+    q: Floats
+    p_family: Floats
+    p_exchange: Floats
+    band_a: Floats
+    band_b: Floats
+
+
+def on_scale(values: NDArray[np.floating], quantity: str) -> Floats:
+    """Values as they are averaged: log2 of what has a logarithmic scale; zero and less have no logarithm."""
+    found: Floats = np.asarray(values, np.float64)
+    if not names.QUANTITIES[quantity].log:
+        return found
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(found > 0, np.log2(found), np.nan)
+
+
+def prompt_profiles(
+    dataset: xr.Dataset, quantity: str, prompts: NDArray[np.int64], counted: NDArray[np.bool_]
+) -> Floats:
+    """Mean over the counted tokens of each prompt, of shape (prompt, row); NaN where no token has a value."""
+    of_token = np.asarray(dataset["prompt"].values)
+    place = np.full(int(of_token.max()) + 1, -1)
+    place[prompts] = np.arange(len(prompts))
+    tokens = np.flatnonzero(counted & (place[of_token] >= 0))
+    rows = np.arange(dataset.sizes[names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER])
+    total, count = np.zeros((len(prompts), len(rows))), np.zeros((len(prompts), len(rows)))
+    for start in range(0, len(tokens), _TOKENS):
+        some = tokens[start : start + _TOKENS]
+        values = on_scale(table(dataset, quantity, some, rows), quantity)
+        known = np.isfinite(values)
+        prompt = place[of_token[some]]
+        np.add.at(total, prompt, np.where(known, values, 0.0))
+        np.add.at(count, prompt, known)
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, total / count, np.nan)
+
+
+def compare_profiles(
+    dataset: xr.Dataset,
+    quantities: Sequence[str],
+    design: Design,
+    counted: NDArray[np.bool_],
+    layers: NDArray[np.int64],
+    *,
+    permutations: int,
+    seed: int,
+) -> Profiles:
+    """Compare the profiles of the classes; all rows of all quantities are one family, tested on all units."""
+    columns, rows, of = [], [], []
+    for index, quantity in enumerate(quantities):
+        found = prompt_profiles(dataset, quantity, design.units.prompts, counted)
+        kind = names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER
+        numbers = np.asarray(dataset[kind].values, np.int64)
+        chosen = layers if kind == names.LAYER else np.arange(len(numbers))
+        columns.append(found[:, chosen])
+        rows.append(numbers[chosen])
+        of.append(np.full(len(chosen), index))
+    whole = Design(design.units, design.units, None, design.test, design.alpha)
+    a, b = design.units.average(np.concatenate(columns, axis=1))
+    tested = compare_columns(whole, a, b)
+    complete = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
+    values = a[:, complete] - b[:, complete] if design.paired else np.concatenate([a[:, complete], b[:, complete]])
+    arrangements = whole.arrangements(design.units, permutations, seed)
+    family = LargestStatistic(arrangements)
+    p_family, p_exchange = np.full(len(complete), np.nan), np.full(len(complete), np.nan)
+    observed = family.add(values)
+    p_family[complete], p_exchange[complete] = family.p(observed), p_alone(arrangements, values)
+    bands = [_half_width(side) for side in (a, b)]
+    return Profiles(
+        tuple(quantities), np.concatenate(rows), np.concatenate(of), tested, q_values(tested.p), p_family, p_exchange,
+        bands[0], bands[1],
+    )  # fmt: skip
+
+
+def _half_width(values: Floats) -> Floats:
+    """Half of the t interval of each column's mean."""
+    from scipy.special import stdtrit
+
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(known, values, 0.0).sum(axis=0) / count
+        spread = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / (count - 1) / count)
+    return np.where(count > 1, stdtrit(np.maximum(count - 1, 1), (1 + BAND) / 2) * spread, np.nan)
+
+
+def token_counts(dataset: xr.Dataset, units: Units, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Counted tokens of each prompt of the units."""
+    of_token = np.asarray(dataset["prompt"].values)[counted]
+    return np.bincount(of_token, minlength=dataset.sizes[names.PROMPT])[units.prompts]

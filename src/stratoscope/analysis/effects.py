@@ -1,0 +1,93 @@
+"""How large a difference is, in standard deviations, with an interval: Hedges' g for classes, g_av and d_z for pairs.
+
+Sources: Hedges 1981 (correction for few prompts); Cumming 2012 (d_av); Algina and Keselman 2003 (its interval);
+Steiger and Fouladi 1997 (intervals by inverting the noncentral t distribution); Benjamini and Yekutieli 2005 (intervals
+of what was selected).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stratoscope.analysis.moments import Moments
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+def correction(df: ArrayLike) -> Floats:
+    """Hedges' correction of the bias of d: 1 − 3 / (4 df − 1)."""
+    df = np.asarray(df, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor: Floats = np.where(df > 0, 1 - 3 / (4 * df - 1), np.nan)
+    return factor
+
+
+def hedges_g(a: Moments, b: Moments) -> Floats:
+    """Hedges' g of each column, a − b, in pooled standard deviations."""
+    df = a.count + b.count - 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pooled = np.sqrt((a.squares + b.squares) / df)
+        g: Floats = correction(df) * (a.mean - b.mean) / pooled
+    return np.where(np.isfinite(g), g, np.nan)
+
+
+def hedges_g_av(a: Moments, b: Moments) -> Floats:
+    """Hedges' g_av of pairs, a − b: in the root mean square of the two classes' standard deviations.
+
+    `a` and `b` hold the same pairs, each the member of one class.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        average = np.sqrt((a.variance() + b.variance()) / 2)
+        g: Floats = correction(a.count - 1) * (a.mean - b.mean) / average
+    return np.where(np.isfinite(g), g, np.nan)
+
+
+def d_z(differences: Moments) -> Floats:
+    """Mean difference in standard deviations of the differences: how reliable, not how large."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d: Floats = differences.mean / np.sqrt(differences.variance())
+    return np.where(np.isfinite(d), d, np.nan)
+
+
+def interval_of_g(g: ArrayLike, count_a: ArrayLike, count_b: ArrayLike, level: float) -> tuple[Floats, Floats]:
+    """Confidence interval of Hedges' g of two classes; exact for normal data of equal variance.
+
+    Parameters
+    ----------
+    g
+        Hedges' g of shape (n,).
+    count_a, count_b
+        Prompts of each class.
+    level
+        Confidence, such as 0.95.
+    """
+    count_a, count_b = np.asarray(count_a, np.float64), np.asarray(count_b, np.float64)
+    df = count_a + count_b - 2
+    to_t = np.sqrt(count_a * count_b / (count_a + count_b)) / correction(df)
+    low, high = noncentrality(np.asarray(g) * to_t, df, level)
+    return low / to_t, high / to_t
+
+
+def interval_of_g_av(g: ArrayLike, t: ArrayLike, count: ArrayLike, level: float) -> tuple[Floats, Floats]:
+    """Confidence interval of g_av of pairs, from the paired t of the same columns."""
+    g, t = np.asarray(g, np.float64), np.asarray(t, np.float64)
+    low, high = noncentrality(t, np.asarray(count, np.float64) - 1, level)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(t == 0, np.nan, g / t)
+    return low * scale, high * scale
+
+
+def noncentrality(t: ArrayLike, df: ArrayLike, level: float) -> tuple[Floats, Floats]:
+    """The noncentrality parameters under which t is just not too large, and just not too small."""
+    from scipy.special import nctdtrinc
+
+    tail = (1 - level) / 2
+    return nctdtrinc(df, 1 - tail, t), nctdtrinc(df, tail, t)
+
+
+def selected_level(alpha: float, selected: int, tested: int) -> float:
+    """Confidence of each interval so that of the intervals of what was selected, alpha miss on average (FCR)."""
+    return 1 - alpha * selected / max(tested, 1)

@@ -1,0 +1,216 @@
+"""What counts as one observation: a prompt, a pair of prompts, or a group of prompts that share a template.
+
+The tokens of a prompt are not independent of each other, nor are the prompts of a group (L12): they are averaged first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PAIRS, CLASSES = "pairs", "classes"
+
+
+@dataclass(frozen=True)
+class Units:
+    """The observations of a contrast of two classes of prompts.
+
+    Attributes
+    ----------
+    a, b
+        Names of the classes.
+    design
+        "pairs": each unit has a side in either class. "classes": each unit is of one class.
+    prompts
+        Indices of the prompts that take part, ascending; int64 [prompt].
+    unit, in_a
+        Of each of them its unit, and whether it is of class a; [prompt].
+    names
+        What each unit is called.
+    left_out
+        What does not take part and why, in sentences.
+    """
+
+    a: str
+    b: str
+    design: str
+    prompts: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    in_a: NDArray[np.bool_]
+    names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def of_a(self) -> NDArray[np.bool_]:
+        """Whether a unit is of class a; of pairs, all are."""
+        is_a = np.zeros(len(self), bool)
+        is_a[self.unit[self.in_a]] = True
+        return is_a
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Units that have a side in a, and in b."""
+        return len(np.unique(self.unit[self.in_a])), len(np.unique(self.unit[~self.in_a]))
+
+    def average(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Means over the prompts of each unit, NaN left out.
+
+        Parameters
+        ----------
+        values
+            Shape (prompt, …), a row for each of `prompts`.
+
+        Returns
+        -------
+        a, b
+            Shape (unit, …) each. Of pairs row i of both is the same unit; of classes the rows of either are its units.
+        """
+        sides = []
+        for side in (self.in_a, ~self.in_a):
+            units, place = np.unique(self.unit[side], return_inverse=True)
+            sides.append(_means(values[side], place, len(units)))
+        return sides[0], sides[1]
+
+    def only(self, keep: NDArray[np.bool_]) -> Units:
+        """The same with some of the units only."""
+        number = np.cumsum(keep) - 1
+        inside = keep[self.unit]
+        called = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
+        return Units(
+            self.a, self.b, self.design, self.prompts[inside], number[self.unit[inside]], self.in_a[inside], called,
+            self.left_out,
+        )  # fmt: skip
+
+    def halves(self, share: float, seed: int) -> tuple[Units, Units]:
+        """Two seeded parts, the second with `share` of the units; of classes, of each class."""
+        second = np.zeros(len(self), bool)
+        random = np.random.default_rng(seed)
+        strata = [np.ones(len(self), bool)] if self.design == PAIRS else [self.of_a, ~self.of_a]
+        for stratum in strata:
+            members = np.flatnonzero(stratum)
+            second[random.permutation(members)[: round(share * len(members))]] = True
+        return self.only(~second), self.only(second)
+
+    def balanced(self, seed: int) -> Units:
+        """As many units of either class: a seeded choice of the larger one."""
+        is_a = self.of_a
+        fewer = min(int(is_a.sum()), int((~is_a).sum()))
+        keep = np.zeros(len(self), bool)
+        random = np.random.default_rng(seed)
+        for members in (np.flatnonzero(is_a), np.flatnonzero(~is_a)):
+            keep[members if len(members) == fewer else random.permutation(members)[:fewer]] = True
+        return self.only(keep)
+
+
+def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[str, str]:
+    """The two classes to compare: those asked for, else the two that there are."""
+    found = [name for name in dict.fromkeys(map(str, dataset["prompt_class"].values)) if name]
+    there = f"There are: {', '.join(found)}." if found else "The prompts of this trace have no class."
+    for wanted in (a, b):
+        if wanted is not None and wanted not in found:
+            raise InputError(f"no prompt of class {wanted!r}", where="class", fix=there)
+    others = [name for name in found if name not in (a, b)]
+    missing = (a is None) + (b is None)
+    if missing > len(others) or (missing and len(others) > missing):
+        raise InputError("which two classes?", where="class", fix=f"Name them with --a and --b. {there}")
+    first = a if a is not None else others.pop(0)
+    second = b if b is not None else others.pop(0)
+    if first == second:
+        raise InputError(f"{first!r} is compared with itself", where="class", fix=there)
+    return first, second
+
+
+def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = True) -> Units:
+    """The units of a contrast.
+
+    Prompts of a group are one unit (`groups`). Where every unit has a twin of the other class (by `pair`, or because
+    each group holds both classes), units are pairs.
+
+    Parameters
+    ----------
+    dataset
+        A trace.
+    a, b
+        Classes.
+    groups
+        Whether groups count; otherwise pairs and prompts are taken for independent.
+    """
+    classes, pairs, group = ([str(text) for text in dataset[name].values] for name in ("prompt_class", "pair", "group"))
+    chosen = [index for index, name in enumerate(classes) if name in (a, b)]
+    sides: dict[str, set[str]] = {}
+    for index in chosen:
+        if pairs[index]:
+            sides.setdefault(pairs[index], set()).add(classes[index])
+    twins = {pair for pair, found in sides.items() if found == {a, b}}
+    single = [index for index in chosen if pairs[index] not in twins]
+    left_out: tuple[str, ...] = ()
+    if twins and len(single) <= len(chosen) / 4:  # a few without a twin do not make it another design
+        if single:
+            left_out = (f"{len(single)} prompts without a twin of the other class are left out.",)
+        chosen = [index for index in chosen if pairs[index] in twins]
+        called = [_unit(group[index], f"pair {pairs[index]}", groups=groups) for index in chosen]
+        return _units(a, b, PAIRS, chosen, called, [classes[index] == a for index in chosen], left_out)
+    grouped = {group[index]: set[str]() for index in chosen if group[index] and groups}
+    for index in chosen:
+        if group[index] in grouped:
+            grouped[group[index]].add(classes[index])
+    both = {name for name, found in grouped.items() if found == {a, b}}
+    ids = [str(text) for text in dataset["prompt_id"].values]
+    in_a = [classes[index] == a for index in chosen]
+    if both and all(group[index] in both for index in chosen):
+        return _units(a, b, PAIRS, chosen, [f"group {group[index]}" for index in chosen], in_a, left_out)
+    if both:
+        left_out = (f"{len(both)} groups hold prompts of both classes, and their sides are taken for independent.",)
+    called = [f"{_unit(group[index], ids[index], groups=groups)} ({classes[index]})" for index in chosen]
+    return _units(a, b, CLASSES, chosen, called, in_a, left_out)
+
+
+def _unit(group: str, otherwise: str, *, groups: bool) -> str:
+    return f"group {group}" if group and groups else otherwise
+
+
+def _units(
+    a: str, b: str, design: str, chosen: list[int], called: list[str], in_a: list[bool], left_out: tuple[str, ...]
+) -> Units:
+    order = {name: place for place, name in enumerate(dict.fromkeys(called))}
+    unit = np.array([order[name] for name in called], dtype=np.int64)
+    return Units(a, b, design, np.array(chosen, np.int64), unit, np.array(in_a, bool), tuple(order), left_out)
+
+
+def _means(values: NDArray[Any], place: NDArray[np.int64], units: int) -> NDArray[Any]:
+    if len(values) == units and (np.diff(place) == 1).all():
+        return values
+    total = np.zeros((units, *values.shape[1:]))
+    count = np.zeros((units, *values.shape[1:]), np.int32)
+    for row, unit in zip(values, place, strict=True):  # a row at a time: no second copy of the values
+        known = np.isfinite(row)
+        total[unit] += np.where(known, row, 0.0)
+        count[unit] += known
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, total / count, np.nan).astype(values.dtype)
+
+
+def counted_tokens(dataset: xr.Dataset, span: str) -> NDArray[np.bool_]:
+    """Which tokens count: those of the span, first tokens of prompts excluded; all others where no span is known.
+
+    bool [token].
+    """
+    if span not in names.SPANS:
+        raise InputError(f"no span called {span!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
+    of_token = np.asarray(dataset["prompt"].values)
+    first = np.concatenate([[True], np.diff(of_token) != 0]) & (np.asarray(dataset["position"].values) <= 1)
+    spans = np.asarray(dataset["span"].values)
+    inside: NDArray[np.bool_] = (spans == names.SPANS.index(span)) if (spans >= 0).any() else np.ones(len(spans), bool)
+    return inside & ~first
