@@ -95,6 +95,11 @@ def colour_map(*, signed: bool) -> NDArray[np.float64]:
     return diverging() if signed else sequential()
 
 
+def sides(name: str) -> tuple[str, str]:
+    """The colours of the lower and the upper side of a comparison, from the ends of the diverging map."""
+    return ("#2a68a8", "#b95f1b") if name == LIGHT.name else ("#86b5de", "#eba565")
+
+
 def hex_colours(rgb: ArrayLike) -> list[str]:
     """Colours of shape (n, 3) in 0..1 as `#rrggbb`."""
     levels = np.rint(np.clip(np.asarray(rgb, float), 0, 1) * 255).astype(int)

@@ -52,6 +52,10 @@ class Units(Normalize):
 
 def draw(spec: ViewSpec, *, theme: str) -> Picture:
     """The figure of a spec; its axes are the maps, in reading order."""
+    if spec.kind == "chart":
+        from stratoscope.view.chart_static import draw_chart
+
+        return draw_chart(spec, theme=theme)
     sheet = arrange(spec, theme)
     colours = palette.theme(theme)
     with mpl.rc_context(style()):
@@ -61,8 +65,8 @@ def draw(spec: ViewSpec, *, theme: str) -> Picture:
             if isinstance(item, Map):
                 _map(figure, sheet, item, spec, colours)
             elif isinstance(item, Text):
-                _text(figure, sheet, item)
-        _boxes(figure, sheet)
+                draw_text(figure, sheet, item)
+        draw_boxes(figure, sheet)
         _rings(figure, sheet)
     return figure
 
@@ -120,7 +124,8 @@ def _colours(values: NDArray[Any], quantity: dict[str, Any]) -> dict[str, Any]:
     return {"X": np.asarray(values).T, "norm": Units(limits), "cmap": colours}
 
 
-def _text(figure: Picture, sheet: Sheet, item: Text) -> None:
+def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:
+    """Put a text at its place on the sheet."""
     figure.text(
         item.x / sheet.width,
         1 - item.y / sheet.height,
@@ -142,7 +147,8 @@ def _font(item: Text) -> dict[str, Any]:
     }
 
 
-def _boxes(figure: Picture, sheet: Sheet) -> None:
+def draw_boxes(figure: Picture, sheet: Sheet) -> None:
+    """Draw every box of the sheet."""
     for item in sheet.items:
         if isinstance(item, Box):
             left, bottom, width, height = _place(sheet, item.x, item.y, item.width, item.height)

@@ -1,0 +1,85 @@
+"""What a report holds, whatever the analysis: sentences, figures, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from stratoscope.view.spec import ViewSpec
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A token in the words around it, drawn in a table."""
+
+    before: str
+    token: str
+    after: str
+
+
+Cell: TypeAlias = "str | float | int | Excerpt | None"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; numbers are set right.
+
+    Attributes
+    ----------
+    columns
+        Headings; as many cells in each row.
+    rows
+        The cells. None = nothing to say.
+    caption
+        What the rows are.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of a report: the name of its files, what it shows, and the picture as data."""
+
+    name: str
+    caption: str
+    spec: ViewSpec
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    words: str = ""
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A report.
+
+    Attributes
+    ----------
+    title
+        What was found, or that nothing was.
+    lead
+        The findings in sentences, each measured.
+    sections
+        Figures and tables.
+    table
+        What `table.csv` holds.
+    """
+
+    title: str
+    lead: Sequence[str]
+    sections: Sequence[Section]
+    table: Table = field(default_factory=lambda: Table((), ()))
+
+    def figures(self) -> list[Figure]:
+        """All figures, in order."""
+        return [figure for section in self.sections for figure in section.figures]

@@ -1,0 +1,276 @@
+"""The figures of a contrast, as ViewSpecs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.analysis.result import notes_in
+from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.view import chart
+from stratoscope.view.chart import Axis, Panel, mark
+from stratoscope.view.grid import Strip, Tokens, build
+from stratoscope.view.report.contents import Figure
+from stratoscope.view.report.page import provenance
+from stratoscope.view.tokens import readable
+from stratoscope.view.values import Quantity
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.view.spec import ViewSpec
+
+_BINS = 240
+_MOST_POINTS = 400  # neurons drawn one by one over the density
+_LABELLED = 6
+_LEAST_P = 1e-300
+
+
+def volcano(result: xr.Dataset) -> Figure:
+    """Effect against evidence, of every neuron."""
+    summary, alpha = result.attrs["summary"], result.attrs["parameters"]["alpha"]
+    g, p, q = (result[name].values.ravel().astype(np.float64) for name in ("g", "p", "q"))
+    known = np.isfinite(g) & np.isfinite(p)
+    evidence = -np.log10(np.maximum(p, _LEAST_P))
+    counts, x_edges, y_edges = np.histogram2d(g[known], evidence[known], bins=_BINS)
+    discovered = known & (q <= alpha)
+    order = np.argsort(np.where(known, evidence, -1))[::-1]
+    shown = order[: min(_MOST_POINTS, int(known.sum()))]
+    found, others = shown[discovered[shown]], shown[~discovered[shown]][:100]
+    marks = [mark("density", chart.MUTED, x=[0], counts=counts, x_edges=x_edges, y_edges=y_edges)]
+    if len(found):
+        threshold = evidence[discovered].min()
+        marks.append(mark("horizontal", chart.MUTED, y=[threshold]))
+    marks.append(mark("points", chart.PLAIN, x=g[others], y=evidence[others]))
+    for side, style, label in ((1, chart.A, summary["a"]), (-1, chart.B, summary["b"])):
+        here = found[np.sign(g[found]) == side]
+        if len(here):
+            marks.append(mark("points", style, f"higher in {label}", x=g[here], y=evidence[here]))
+    named = found[:_LABELLED] if len(found) else others[:_LABELLED]
+    layer, neuron = np.unravel_index(named, result["g"].shape)
+    words = [f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
+    marks.append(mark("words", chart.PLAIN, words=words, x=g[named], y=evidence[named]))
+    hidden = int(discovered.sum()) - len(found)
+    panel = Panel(
+        f"{summary['neurons']['tested']:,} neurons",
+        Axis(f"g ({summary['a']} − {summary['b']}), {summary['units_tested']}"),
+        Axis("−log₁₀ p"),
+        marks,
+        width=2.0,
+    )
+    title = _headline(result)
+    said = [Note("L06", INFO, "Grey: how many neurons lie there; the outermost are points.")]
+    if hidden:
+        said.append(Note("L06", INFO, f"{hidden:,} further discoveries are only in the grey."))
+    if len(found):
+        said.append(Note("L13", INFO, f"Dashed: the p-value at which q reaches {alpha:g}."))
+    return Figure(
+        "volcano", f"{title}. Each neuron's effect against its evidence.", _chart(result, title, [panel], 4.2, said)
+    )
+
+
+def strongest(result: xr.Dataset) -> Figure | None:
+    """The listed neurons with their intervals, and what chance would give."""
+    count = result.sizes.get("listed", 0)
+    if not count:
+        return None
+    summary = result.attrs["summary"]
+    found = summary["neurons"]
+    at = np.arange(count)[::-1].astype(float)
+    g, low, high = (result[f"listed_{name}"].values for name in ("g", "low", "high"))
+    layers, neurons = result["listed_layer"].values, result["listed_neuron"].values
+    ticks = tuple((place, f"L{layer} n{neuron}") for place, layer, neuron in zip(at, layers, neurons, strict=True))
+    marks = [mark("vertical", chart.MUTED, x=[0.0])]
+    if found["exploratory"]:
+        chance = found["largest_g_by_chance"]
+        marks.insert(0, mark("span", chart.MUTED, "as large by chance", low=[-chance], high=[chance]))
+    for side, style, label in ((1, chart.A, summary["a"]), (-1, chart.B, summary["b"])):
+        here = np.sign(g) == side
+        if here.any():
+            arrays = {"x": g[here], "y": at[here], "low": low[here], "high": high[here]}
+            marks.append(mark("intervals", style, f"higher in {label}", **arrays))
+    level = f"{100 * found['interval_level']:.4g} %"
+    axis = Axis(f"g with {level} interval: {found['ranked_by']}")
+    title = "The strongest neurons" if not found["exploratory"] else "Exploratory: the strongest neurons"
+    panel = Panel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
+    caption = f"{title}, ranked by {found['ranked_by']}; intervals allow for having chosen them."
+    return Figure("strongest", caption, _chart(result, title, [panel], max(1.2, 0.19 * count), []))
+
+
+def baseline(result: xr.Dataset) -> Figure | None:
+    """How well a direction tells the classes apart in units it has not seen."""
+    auc, low, high = (result[f"baseline_{name}"].values for name in ("auc", "low", "high"))
+    if not np.isfinite(auc).any():
+        return None
+    numbers = result["layer"].values.tolist()
+    at = np.arange(len(numbers), dtype=float)
+    marks = [
+        mark("band", chart.MUTED, "random labels, 95 %", y=at, low=low, high=high),
+        mark("vertical", chart.MUTED, x=[0.5]),
+        mark("line", chart.ACCENT, "held out", x=auc, y=at),
+        mark("points", chart.ACCENT, x=auc, y=at),
+    ]
+    panel = Panel("", Axis("AUC"), chart.layer_axis(numbers), marks)
+    title = "How much could any direction tell?"
+    caption = (
+        "Area under the ROC curve of the difference of means found in one half of the units and tried on the other, "
+        "mean of 20 splits; beside it 200 random labellings."
+    )
+    return Figure("baseline", caption, _chart(result, title, [panel], _height(len(numbers)), []))
+
+
+def profiles(result: xr.Dataset) -> list[Figure]:
+    """The classes over the layers, a panel for each quantity."""
+    summary = result.attrs["summary"]
+    alpha = result.attrs["parameters"]["alpha"]
+    of = result["cell_quantity"].values
+    by_rows: dict[str, list[Panel]] = {names.LAYER: [], names.DEPTH: []}
+    heights: dict[str, int] = {}
+    for quantity in summary["profiles"]["quantities"]:
+        here = result.isel(cell=np.flatnonzero(of == quantity))
+        row = names.QUANTITIES[quantity]
+        kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
+        numbers = here["cell_row"].values.tolist()
+        at = np.arange(len(numbers), dtype=float)
+        marks = []
+        scale: Callable[[Any], Any] = np.exp2 if row.log else np.asarray
+        for side, style in (("a", chart.A), ("b", chart.B)):
+            mean, band = here[f"profile_mean_{side}"].values, here[f"profile_band_{side}"].values
+            marks.append(mark("band", style, y=at, low=scale(mean - band), high=scale(mean + band)))
+            marks.append(mark("line", style, summary[side], x=scale(mean), y=at))
+        differs = here["profile_q"].values <= alpha
+        if differs.any():
+            middle = scale((here["profile_mean_a"].values + here["profile_mean_b"].values) / 2)
+            marks.append(mark("points", chart.ACCENT, f"q ≤ {alpha:g}", x=middle[differs], y=at[differs]))
+        unit = "" if row.unit == "1" else f" ({row.unit})"
+        by_rows[kind].append(
+            Panel(
+                row.label[0].upper() + row.label[1:],
+                Axis(f"{row.name}{unit}", log=row.log),
+                chart.layer_axis(numbers, kind),
+                marks,
+            )
+        )
+        heights[kind] = len(numbers)
+    drawn = []
+    for kind, panels in by_rows.items():
+        if panels:
+            title = f"{summary['a']} and {summary['b']} over the {kind}s"
+            note = Note(
+                "L05",
+                INFO,
+                "Means of the tokens of the chosen span, first tokens left out; geometric where the scale is logarithmic.",
+            )
+            spec = _chart(result, title[0].upper() + title[1:], panels, _height(heights[kind]), [note])
+            name = "profiles" if kind == names.LAYER else "profiles-depth"
+            drawn.append(Figure(name, "Means of both classes with 95 % intervals, layer by layer.", spec))
+    return drawn
+
+
+def aligned(result: xr.Dataset) -> Figure | None:
+    """Mean difference of twins on the k-th equal token after the first edit."""
+    if "aligned_difference" not in result or not np.isfinite(result["aligned_difference"].values).any():
+        return None
+    summary = result.attrs["summary"]
+    reached = np.isfinite(result["aligned_difference"].values).any(axis=0)
+    last = int(np.flatnonzero(reached)[-1]) + 1
+    values = result["aligned_difference"].values.T[:last]
+    units = result["aligned_units"].values[:last]
+    labels = [f"+{place + 1}" for place in range(last)]
+    alpha = result.attrs["parameters"]["alpha"]
+    differs = np.argwhere(result["aligned_q"].values.T[:last] <= alpha)
+    note = Note("L13", INFO, f"Rings: cells with q ≤ {alpha:g}." if len(differs) else f"No cell has q ≤ {alpha:g}.")
+    reach = Note(
+        "L12",
+        INFO,
+        f"{units[0]} units reach +1, {units[-1]} reach {labels[-1]}; +k is the k-th equal token after the first edit.",
+    )
+    title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
+    spec = _difference_map(
+        result, title, values, labels, summary["aligned"]["quantity"], "mean over units", [note, reach]
+    )
+    spec = _ringed(spec, differs)
+    return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
+
+
+def first_pair(result: xr.Dataset) -> Figure | None:
+    """The first pair token by token."""
+    if "pair_difference" not in result:
+        return None
+    summary = result.attrs["summary"]
+    of_a, of_b = result["pair_text_a"].values, result["pair_text_b"].values
+    there_a, there_b = result["pair_position_a"].values >= 0, result["pair_position_b"].values >= 0
+    labels = []
+    for one, other, has_a, has_b in zip(of_a, of_b, there_a, there_b, strict=True):
+        shown = [readable(str(text), width=9) for text, has in ((one, has_a), (other, has_b)) if has]
+        labels.append("→".join(dict.fromkeys(shown)))
+    title = f"One pair, {summary['aligned']['first_pair']}: {summary['a']} − {summary['b']}, token by token"
+    note = Note("L11", INFO, "Hatched: tokens that are not equal in both prompts (written a→b); they are not compared.")
+    values = result["pair_difference"].values
+    quantity = summary["aligned"]["quantity"]
+    spec = _difference_map(
+        result, title, values, labels, quantity, "", [note], first=there_a & (result["pair_position_a"].values == 0)
+    )
+    return Figure("first-pair", f"{title}. A single pair is an example and no evidence.", spec)
+
+
+def _difference_map(
+    result: xr.Dataset,
+    title: str,
+    values: Any,
+    labels: list[str],
+    quantity: str,
+    said: str,
+    notes: list[Note],
+    first: Any = None,
+) -> ViewSpec:
+    row = names.QUANTITIES[quantity]
+    kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
+    label = f"{row.label}: log₂ ratio" if row.log else f"{row.label}: difference"
+    unit = "1 = doubled" if row.log else row.unit
+    numbers = tuple(int(number) for number in result["row_number"].values)
+    described = Quantity(quantity, label, unit, row.formula, said, signed=True, row_kind=kind, rows=numbers)
+    places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
+    tokens = Tokens("", "", labels, len(labels), first=places.astype(np.int64))
+    return build(
+        "heatmap", title, "", [tokens], [Strip(described, [values])], choice="robust", first_token=False,
+        notes=[*notes, *_warnings(result)], provenance=provenance(result),
+    )  # fmt: skip
+
+
+def _ringed(spec: ViewSpec, cells: Any) -> ViewSpec:
+    """The same map with rings around some cells."""
+    maps = [{**one, "spikes": cells.tolist(), "spikes_in_all": len(cells)} for one in spec.content["maps"]]
+    return replace(spec, content={**spec.content, "maps": maps})
+
+
+def _headline(result: xr.Dataset) -> str:
+    from stratoscope.view.report.contrast import _title
+
+    return _title(result.attrs["summary"])
+
+
+def _chart(result: xr.Dataset, title: str, panels: list[Panel], height: float, notes: list[Note]) -> ViewSpec:
+    summary = result.attrs["summary"]
+    design = [note for note in notes_in(result) if note.id == "L12" and note.severity == INFO]
+    return chart.chart(
+        title,
+        f"{summary['units']} · {summary['test']}",
+        panels,
+        height=height,
+        notes=[*notes, *design, *_warnings(result)],
+        provenance=provenance(result),
+        facts={"parameters": result.attrs["parameters"], "summary": summary},
+    )
+
+
+def _warnings(result: xr.Dataset) -> list[Note]:
+    return [note for note in notes_in(result) if note.severity == WARNING]
+
+
+def _height(rows: int) -> float:
+    return float(np.clip(0.11 * rows, 1.6, 3.8))

@@ -1,0 +1,159 @@
+"""Writes the folder of a Result: whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratoscope.analysis.result import STORE, is_result, open_result, store_result
+from stratoscope.errors import InputError
+from stratoscope.progress import Progress, silent
+from stratoscope.view.output import cannot_write, check_place
+from stratoscope.view.report.contents import Contents, Excerpt, Table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
+_CONTENTS = {  # kind of a Result -> module that says what its report holds
+    "contrast": "stratoscope.view.report.contrast",
+}
+
+
+def save_result(
+    result: xr.Dataset,
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the folder of a Result: `report.html`, `figures/`, `table.csv` and `result.zarr`.
+
+    Parameters
+    ----------
+    result
+        What `contrast`, `diff` or `anomalies` gave.
+    out
+        The folder to make.
+    overwrite
+        Whether a result that is already there may be replaced; nothing else ever is.
+    progress
+        Is told what is being done.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        It is no Result, or the folder cannot be written.
+    """
+    told = progress or silent
+    contents = contents_of(result)
+    path = Path(out)
+    check_folder(path, overwrite=overwrite)
+    making = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        making.mkdir()
+        _fill(making, result, contents, told)
+        _take_place(making, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return path
+
+
+def contents_of(result: xr.Dataset) -> Contents:
+    """What the report of a Result holds."""
+    kind = str(result.attrs.get("kind"))
+    if not is_result(result) or kind not in _CONTENTS:
+        raise InputError("this is no result with a report", where="result", fix=f"Give one of: {', '.join(_CONTENTS)}.")
+    make: Callable[[Any], Contents] = import_module(_CONTENTS[kind]).contents
+    return make(result)
+
+
+def check_folder(path: Path, *, overwrite: bool) -> None:
+    """Raise `InputError` when a result may not be put at `path`; asked before any work is done."""
+    if not path.exists():
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        check_place(nearest / path.name, overwrite=True)
+        return
+    try:
+        known = path.is_dir() and not path.is_symlink() and bool(open_result(path).attrs)
+    except InputError:
+        known = False
+    if not known:
+        raise InputError(
+            "something that is not a result is already there", where=str(path), fix="Choose another folder with -o."
+        )
+    if not overwrite:
+        raise InputError("this result already exists", where=str(path), fix="Use --overwrite, or another -o.")
+
+
+def _fill(folder: Path, result: xr.Dataset, contents: Contents, told: Progress) -> None:
+    from stratoscope.view.palette import THEMES
+    from stratoscope.view.report.page import page
+    from stratoscope.view.save import picture_bytes
+    from stratoscope.view.static import draw
+
+    store_result(result, folder)
+    write_table(contents.table, folder / TABLE)
+    (folder / FIGURES).mkdir()
+    pictures: dict[tuple[str, str], bytes] = {}
+    figures = contents.figures()
+    for number, figure in enumerate(figures):
+        told("drawing", number, len(figures))
+        metadata = figure.spec.metadata_json()
+        for theme in THEMES:
+            drawn = draw(figure.spec, theme=theme)
+            pictures[figure.name, theme] = picture_bytes(drawn, ".png", metadata)
+            if theme == "light":
+                (folder / FIGURES / f"{figure.name}.svg").write_bytes(picture_bytes(drawn, ".svg", metadata))
+        (folder / FIGURES / f"{figure.name}.png").write_bytes(pictures[figure.name, "light"])
+    told("drawing", len(figures), len(figures))
+    (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
+
+
+def write_table(table: Table, path: Path) -> None:
+    """A table as CSV; a stray byte of a token becomes a question mark."""
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table.columns)
+        writer.writerows([_plain(cell) for cell in row] for row in table.rows)
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, Excerpt):
+        return f"{cell.before}[{cell.token}]{cell.after}"
+    return "" if cell is None or (isinstance(cell, float) and cell != cell) else cell
+
+
+def _take_place(making: Path, path: Path) -> None:
+    former = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.replace(former)
+    making.replace(path)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def default_folder(trace: Path, verb: str, *arguments: str) -> Path:
+    """Where a result goes when nobody says: beside the trace, `<trace stem>.results/<verb>-<arguments>`."""
+    words = "-".join(_safe(word) for word in (verb, *arguments) if word)
+    return trace.with_name(f"{trace.name.removesuffix('.trace').removesuffix('.zarr')}.results") / words
+
+
+def _safe(word: str) -> str:
+    """A word as part of a file's name."""
+    return "".join(char if char.isalnum() or char in "_-+." else "_" for char in word)[:60].strip(".") or "_"
+
+
+__all__ = ["FIGURES", "PAGE", "STORE", "TABLE", "check_folder", "contents_of", "default_folder", "save_result"]
