@@ -19,30 +19,36 @@ EXPORTED = [
     "StratoscopeError",
     "attention_matrix",
     "capture",
+    "contrast",
     "engagement",
     "export_csv",
     "heatmap",
     "import_csv",
     "info",
     "merge",
+    "open_result",
     "open_trace",
     "peaks3d",
     "plan_capture",
+    "save_result",
     "simulate",
 ]
 VERBS = [name for name in EXPORTED if name not in ("Prompt", "StratoscopeError")]
 POSITIONAL = {  # what may be given without its name, in this order
     "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
+    "contrast": ["trace"],
     "engagement": ["inputs", "out"],
     "export_csv": ["trace", "file"],
     "heatmap": ["inputs", "out"],
     "import_csv": ["files", "out"],
     "info": ["trace"],
     "merge": ["parts", "out"],
+    "open_result": ["path"],
     "open_trace": ["path"],
     "peaks3d": ["inputs", "out"],
     "plan_capture": ["model", "prompts", "out"],
+    "save_result": ["result", "out"],
     "simulate": ["out"],
 }
 SHARED = {  # option -> the one place where its default is stated
@@ -55,11 +61,17 @@ SHARED = {  # option -> the one place where its default is stated
     "head": "HEAD",
     "axis": "AXIS",
     "threshold": "THRESHOLD",
+    "summary": "SUMMARY",
+    "unequal": "UNEQUAL",
+    "held_out": "HELD_OUT",
+    "alpha": "ALPHA",
+    "permutations": "PERMUTATIONS",
 }
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
 AS_TEXT: dict[str, Callable[[Any], str]] = {"record": ",".join, "tokens": tokens_text}  # how a command line writes it
 COMMANDS = {  # command -> verb
     "capture": "capture",
+    "contrast": "contrast",
     "merge": "merge",
     "simulate": "simulate",
     "import": "import_csv",
@@ -67,6 +79,7 @@ COMMANDS = {  # command -> verb
     "engagement": "engagement",
     "peaks3d": "peaks3d",
 }
+RESULTS = ("contrast",)  # commands that write the folder of a Result
 
 
 def verb(name: str) -> Callable[..., Any]:
@@ -122,7 +135,8 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     wanted = inspect.signature(verb(name)).parameters
     in_python_only = {"progress", "tokenizer"}
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()
-    assert {key for key in given if key != "help"} == set(wanted) - in_python_only | of_plan_capture
+    of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
+    assert {key for key in given if key != "help"} == set(wanted) - in_python_only | of_plan_capture | of_save_result
     for key, parameter in wanted.items():
         if key in in_python_only or parameter.default is inspect.Parameter.empty or key == "out":
             continue

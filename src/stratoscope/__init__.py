@@ -21,6 +21,9 @@ _HOME = {  # public name -> module that defines it
     "open_trace": "stratoscope.trace.reader",
     "info": "stratoscope.trace.info",
     "attention_matrix": "stratoscope.trace.pairs",
+    "contrast": "stratoscope.analysis.contrast.contrast",
+    "save_result": "stratoscope.view.report.save",
+    "open_result": "stratoscope.analysis.result",
     "heatmap": "stratoscope.view.heatmap",
     "engagement": "stratoscope.view.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
@@ -28,10 +31,13 @@ _HOME = {  # public name -> module that defines it
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "attention_matrix", "capture", "engagement", "export_csv", "heatmap",
-           "import_csv", "info", "merge", "open_trace", "peaks3d", "plan_capture", "simulate"]  # fmt: skip
+__all__ = ["Prompt", "StratoscopeError", "attention_matrix", "capture", "contrast", "engagement", "export_csv",
+           "heatmap", "import_csv", "info", "merge", "open_result", "open_trace", "peaks3d", "plan_capture",
+           "save_result", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
+    from stratoscope.analysis.contrast.contrast import contrast
+    from stratoscope.analysis.result import open_result
     from stratoscope.errors import StratoscopeError
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts import Prompt
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
     from stratoscope.view.engagement import engagement
     from stratoscope.view.heatmap import heatmap
     from stratoscope.view.peaks3d import peaks3d
+    from stratoscope.view.report.save import save_result
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from stratoscope import __version__, defaults, names
-from stratoscope.doors import console, options
+from stratoscope.doors import cli_contrast, console, options
 
 app = typer.Typer(
     cls=console.Commands,
@@ -353,6 +353,9 @@ def peaks3d(
         overwrite=overwrite,
     )
     typer.echo(out)
+
+
+app.command()(cli_contrast.contrast)
 
 
 @app.command()

@@ -87,6 +87,24 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}. This is a fault in stratoscope; {DEBUG}=1 shows where."
 
 
+def tell_result(result: Any, folder: Path, *, as_json: bool) -> None:
+    """What was found, in a few lines or as JSON, and where the rest of it is."""
+    from stratoscope.view.report import PAGE, contents_of
+
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({**result.attrs, "folder": str(folder)}, indent=2))
+        return
+    contents = contents_of(result)
+    for line in (contents.title, *contents.lead):
+        typer.echo(line)
+    for note in result.attrs["notes"]:
+        if note["severity"] == "warning":
+            typer.echo(f"[{note['id']}] {note['text']}")
+    typer.echo(folder / PAGE)
+
+
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
     """Tell how to go on after Ctrl-C."""

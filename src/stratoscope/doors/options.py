@@ -43,6 +43,10 @@ FigureOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
 ]
 PageOut = Annotated[Path, typer.Option("--out", "-o", metavar="HTML", help="The page to write; it works offline.")]
+ResultOut = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="The folder to make; without it one in <trace stem>.results/."),
+]
 CsvOut = Annotated[
     Path | None,
     typer.Option(

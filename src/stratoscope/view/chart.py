@@ -132,6 +132,6 @@ def layer_axis(numbers: Sequence[int], label: str = "layer") -> Axis:
     letter = "D" if label == "depth" else "L"
     last = len(numbers) - 1
     step = max(1, -(-len(numbers) // 10))
-    places = [place for place in range(0, len(numbers), step) if last - place >= max(step // 2, 1) or place == last]
+    places = [place for place in range(0, len(numbers), step) if last - place >= step or place == last]
     places = sorted({*places, last}) if last >= 0 else []
     return Axis(label, -0.6, last + 0.6, tuple((float(place), f"{letter}{numbers[place]}") for place in places))

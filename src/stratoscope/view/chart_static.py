@@ -9,9 +9,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from stratoscope.view import fonts, palette
 from stratoscope.view.footer import footer
+from stratoscope.view.legend import number
 from stratoscope.view.save import style
 from stratoscope.view.sheet import DPI, Box, Sheet, Text
 from stratoscope.view.spec import ViewSpec
@@ -104,10 +106,22 @@ def _chart(axes: Axes, panel: Mapping[str, Any], spec: ViewSpec, theme: palette.
         axis.labelpad = 3
         for tick in axis.get_ticklabels():
             tick.set(family=fonts.families(), parse_math=False)
-    if not panel["x"]["ticks"] and not panel["x"]["log"]:
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+    if panel["x"]["log"]:
+        axes.xaxis.set_major_locator(LogLocator(subs=_round_subs(*axes.get_xlim()), numticks=6))
+        axes.xaxis.set_major_formatter(lambda value, _: number(value))
+        axes.xaxis.set_minor_locator(NullLocator())
+    elif not panel["x"]["ticks"]:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid(visible=True, axis="x", color=theme.line, linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)
+
+
+def _round_subs(low: float, high: float) -> tuple[float, ...]:
+    """Digits that are labelled on a logarithmic axis: more of them where it spans little."""
+    decades = np.log10(high / low)
+    if decades > 2:
+        return (1.0,)
+    return (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0) if decades > 0.6 else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 
 def _ink(styled: str, theme: palette.Theme) -> str:

@@ -55,10 +55,11 @@ def volcano(result: xr.Dataset) -> Figure:
     words = [f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
     marks.append(mark("words", chart.PLAIN, words=words, x=g[named], y=evidence[named]))
     hidden = int(discovered.sum()) - len(found)
+    reach = 1.08 * float(np.abs(g[known]).max(initial=0.1))
     panel = Panel(
         f"{summary['neurons']['tested']:,} neurons",
-        Axis(f"g ({summary['a']} − {summary['b']}), {summary['units_tested']}"),
-        Axis("−log₁₀ p"),
+        Axis(f"g ({summary['a']} − {summary['b']}), {summary['units_tested']}", -reach, reach),
+        Axis("−log₁₀ p", 0.0, 1.08 * max(float(evidence[known].max(initial=0.0)), 1.0)),
         marks,
         width=2.0,
     )
@@ -163,7 +164,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             note = Note(
                 "L05",
                 INFO,
-                "Means of the tokens of the chosen span, first tokens left out; geometric where the scale is logarithmic.",
+                "Means over the tokens of the span, first tokens left out; geometric where the scale is logarithmic.",
             )
             spec = _chart(result, title[0].upper() + title[1:], panels, _height(heights[kind]), [note])
             name = "profiles" if kind == names.LAYER else "profiles-depth"

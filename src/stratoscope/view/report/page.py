@@ -16,12 +16,14 @@ from stratoscope.view import palette
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.legend import number
 from stratoscope.view.report.contents import Cell, Contents, Excerpt, Figure, Section, Table
+from stratoscope.view.sheet import DPI
 from stratoscope.view.spec import Provenance, public_name
 from stratoscope.view.tokens import isolate, readable
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_CSS_DPI = 96  # a text of 8 points in a figure is as large as one of the page
 _LONGEST = 60  # characters of the words on either side of a token
 _WEB = files("stratoscope.view") / "web"
 
@@ -88,15 +90,20 @@ def _section(section: Section, pictures: Mapping[tuple[str, str], bytes]) -> str
 
 def _figure(figure: Figure, pictures: Mapping[tuple[str, str], bytes]) -> str:
     light, dark = (_data(pictures[figure.name, theme]) for theme in ("light", "dark"))
+    width = round(_pixels_across(pictures[figure.name, "light"]) * _CSS_DPI / DPI)
     caption = html.escape(figure.caption)
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{caption}"></picture><figcaption>{caption}</figcaption></figure>'
+        f'<img src="{light}" width="{width}" alt="{caption}"></picture><figcaption>{caption}</figcaption></figure>'
     )
 
 
 def _data(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _pixels_across(png: bytes) -> int:
+    return int.from_bytes(png[16:20], "big")  # of the header, the first chunk of a PNG file
 
 
 def _table(table: Table) -> str:
