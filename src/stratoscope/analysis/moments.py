@@ -43,7 +43,7 @@ class Moments:
             mean, squares = np.empty(rows.shape[1]), np.empty(rows.shape[1])
             stride = rows.strides[0] // 4
             compiled(rows.ctypes.data, len(rows), stride, rows.shape[1], mean.ctypes.data, squares.ctypes.data)
-            if np.isfinite(squares).all():
+            if np.isfinite(mean).all():
                 self._merge(slice(None), float(len(rows)), mean, squares)
                 return self
         step = max(1, _TILE // len(rows))

@@ -4,7 +4,7 @@
 #define STRIP 512 /* columns at a time: a run of memory for each row, and sums that stay in the first cache */
 
 /* Mean and sum of squared deviations of each column, [width] each, of `rows` rows that lie `stride` numbers apart.
-   Deviations are counted from the first row, in double precision; a column that holds NaN ends as NaN. */
+   Deviations are counted from the first row, in double precision; the mean of a column that holds NaN or infinity is none. */
 CLONES void moments_f32(const float *x, int64_t rows, int64_t stride, int64_t width, double *mean, double *squares) {
     for (int64_t start = 0; start < width; start += STRIP) {
         int64_t length = width - start < STRIP ? width - start : STRIP;
@@ -21,7 +21,7 @@ CLONES void moments_f32(const float *x, int64_t rows, int64_t stride, int64_t wi
         }
         for (int64_t i = 0; i < length; i++) {
             mean[start + i] = (double)first[i] + sum[i] / (double)rows;
-            squares[start + i] = fmax(square[i] - sum[i] * sum[i] / (double)rows, 0.0) + 0.0 * square[i];
+            squares[start + i] = fmax(square[i] - sum[i] * sum[i] / (double)rows, 0.0);
         }
     }
 }

@@ -135,6 +135,7 @@ def _add_profiles(parts: Parts, variables: dict[str, Any], coords: dict[str, Any
         "mean_b": found.mean_b,
         "band_a": profiles.band_a,
         "band_b": profiles.band_b,
+        "band": profiles.band,
         "difference": found.difference,
         "g": found.g,
         "auc": found.auc,
@@ -168,6 +169,7 @@ def _add_first_pair(parts: Parts, variables: dict[str, Any], coords: dict[str, A
     difference = on_scale(a, quantity) - on_scale(b, quantity)
     difference[~twins.columns.equal] = np.nan
     variables["pair_difference"] = (("column", "row"), difference)
+    coords["pair_before"] = ("column", np.arange(len(difference)) < twins.columns.before)
     coords["pair_position_a"], coords["pair_position_b"] = ("column", twins.columns.a), ("column", twins.columns.b)
     coords["pair_equal"] = ("column", twins.columns.equal)
     for name, start, places in (

@@ -73,11 +73,11 @@ def about_design(design: Design, asked: Units) -> list[Note]:
 
 def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: int) -> list[Note]:
     """The family, and what a ranking of pure chance would look like."""
-    kind = "all" if neurons.exact else "random"
     what = "sign flips" if design.paired else "exchanges of labels"
+    count = f"all {neurons.arrangements:,} {what}" if neurons.exact else f"{neurons.arrangements:,} random {what}"
     family = (
         f"Family: {neurons.tested:,} neurons, {design.test}; q by Benjamini and Hochberg; family-wise p by the largest "
-        f"statistic of {neurons.arrangements:,} {kind} {what}."
+        f"statistic of {count}."
     )
     notes = [Note("L13", INFO, family)]
     if untested:
@@ -110,7 +110,8 @@ def about_twins(dataset: xr.Dataset, aligned: Aligned | None) -> list[Note]:
             "same tokens: more than batches and padding should make."
         )
         return [*notes, Note("L11", WARNING, text)]
-    return [*notes, Note("L11", INFO, f"Before the first edit twins are equal within {size}, as they must be.")]
+    how = f"equal within {size}" if aligned.before > 0 else "exactly equal"
+    return [*notes, Note("L11", INFO, f"Before the first edit twins are {how}, as they must be.")]
 
 
 def _tolerance(dataset: xr.Dataset) -> float:

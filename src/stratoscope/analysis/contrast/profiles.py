@@ -45,8 +45,8 @@ class Profiles:
         The comparison of each row.
     q, p_family, p_exchange
         BH over all rows; family-wise over all rows; and each row's p-value from exchanged signs or labels.
-    band_a, band_b
-        Half the width of the interval of either mean, over the units.
+    band_a, band_b, band
+        Half the width of the interval of either mean and, of pairs, of the mean difference, over the units.
     """
 
     quantities: tuple[str, ...]
@@ -58,6 +58,7 @@ class Profiles:
     p_exchange: Floats
     band_a: Floats
     band_b: Floats
+    band: Floats
 
 
 def on_scale(values: NDArray[np.floating], quantity: str) -> Floats:
@@ -120,10 +121,10 @@ def compare_profiles(
     p_family, p_exchange = np.full(len(complete), np.nan), np.full(len(complete), np.nan)
     observed = family.add(values)
     p_family[complete], p_exchange[complete] = family.p(observed), p_alone(arrangements, values)
-    bands = [_half_width(side) for side in (a, b)]
+    sides = (a, b, a - b) if design.paired else (a, b, np.full((1, a.shape[1]), np.nan))
     return Profiles(
         tuple(quantities), np.concatenate(rows), np.concatenate(of), tested, q_values(tested.p), p_family, p_exchange,
-        bands[0], bands[1],
+        *map(_half_width, sides),
     )  # fmt: skip
 
 

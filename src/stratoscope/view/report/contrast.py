@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stratoscope.view.legend import number
 from stratoscope.view.report import contrast_figures as figures
 from stratoscope.view.report.contents import Cell, Contents, Excerpt, Figure, Section, Table
 
@@ -96,8 +97,8 @@ def _neurons(result: xr.Dataset) -> Section | None:
 def _listed(result: xr.Dataset) -> Table:
     summary = result.attrs["summary"]
     found = summary["neurons"]
-    level = f"{100 * found['interval_level']:.4g} %"
-    columns = ["layer", "neuron", "g", f"{level} interval", "", "AUC", "q", "family p"]
+    level = figures.percent(found["interval_level"])
+    columns = ["neuron", "g", f"{level} interval", "AUC", "q", "family p"]
     with_context = "context_token" in result
     if with_context:
         columns += [f"strongest in {summary['a']}", f"strongest in {summary['b']}"]
@@ -105,8 +106,8 @@ def _listed(result: xr.Dataset) -> Table:
     for place in range(result.sizes["listed"]):
         layer, neuron = int(result["listed_layer"][place]), int(result["listed_neuron"][place])
         here = result.sel(layer=layer).isel(neuron=neuron)
-        row: list[Cell] = [layer, neuron]
-        row += [float(result[f"listed_{name}"][place]) for name in ("g", "low", "high")]
+        g, low, high = (float(result[f"listed_{name}"][place]) for name in ("g", "low", "high"))
+        row: list[Cell] = [f"L{layer} n{neuron}", g, f"{number(low)} … {number(high)}"]
         row += [float(here[name]) for name in ("auc", "q", "p_family")]
         if with_context:
             row += [_excerpt(result, place, side) for side in (0, 1)]
@@ -122,7 +123,7 @@ def _excerpt(result: xr.Dataset, place: int, side: int) -> Cell:
 def _profiles(result: xr.Dataset) -> Section | None:
     if "profile_difference" not in result:
         return None
-    words = "The mean over each prompt's own tokens, then over prompts. Bands: 95 % intervals of the class means."
+    words = "The mean over each prompt's own tokens, then over prompts. Bands: 95 % intervals."
     drawn: list[Figure] = figures.profiles(result)
     return Section("Over the depth of the model", words, drawn)
 

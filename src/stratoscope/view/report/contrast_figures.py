@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _BINS = 240
 _MOST_POINTS = 400  # neurons drawn one by one over the density
 _LABELLED = 6
+_BEFORE = 3  # equal tokens that are shown before the first edit
 _LEAST_P = 1e-300
 
 
@@ -94,7 +95,7 @@ def strongest(result: xr.Dataset) -> Figure | None:
         if here.any():
             arrays = {"x": g[here], "y": at[here], "low": low[here], "high": high[here]}
             marks.append(mark("intervals", style, f"higher in {label}", **arrays))
-    level = f"{100 * found['interval_level']:.4g} %"
+    level = percent(found["interval_level"])
     axis = Axis(f"g with {level} interval: {found['ranked_by']}")
     title = "The strongest neurons" if not found["exploratory"] else "Exploratory: the strongest neurons"
     panel = Panel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
@@ -137,25 +138,12 @@ def profiles(result: xr.Dataset) -> list[Figure]:
         kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
         numbers = here["cell_row"].values.tolist()
         at = np.arange(len(numbers), dtype=float)
-        marks = []
-        scale: Callable[[Any], Any] = np.exp2 if row.log else np.asarray
-        for side, style in (("a", chart.A), ("b", chart.B)):
-            mean, band = here[f"profile_mean_{side}"].values, here[f"profile_band_{side}"].values
-            marks.append(mark("band", style, y=at, low=scale(mean - band), high=scale(mean + band)))
-            marks.append(mark("line", style, summary[side], x=scale(mean), y=at))
+        draw = _profile_of_pairs if summary["design"] == "pairs" else _profile_of_classes
+        marks, middle, axis = draw(here, row, summary, at)
         differs = here["profile_q"].values <= alpha
         if differs.any():
-            middle = scale((here["profile_mean_a"].values + here["profile_mean_b"].values) / 2)
             marks.append(mark("points", chart.ACCENT, f"q ≤ {alpha:g}", x=middle[differs], y=at[differs]))
-        unit = "" if row.unit == "1" else f" ({row.unit})"
-        by_rows[kind].append(
-            Panel(
-                row.label[0].upper() + row.label[1:],
-                Axis(f"{row.name}{unit}", log=row.log),
-                chart.layer_axis(numbers, kind),
-                marks,
-            )
-        )
+        by_rows[kind].append(Panel(row.label[0].upper() + row.label[1:], axis, chart.layer_axis(numbers, kind), marks))
         heights[kind] = len(numbers)
     drawn = []
     for kind, panels in by_rows.items():
@@ -168,8 +156,33 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             )
             spec = _chart(result, title[0].upper() + title[1:], panels, _height(heights[kind]), [note])
             name = "profiles" if kind == names.LAYER else "profiles-depth"
-            drawn.append(Figure(name, "Means of both classes with 95 % intervals, layer by layer.", spec))
+            paired = "Mean differences within pairs" if summary["design"] == "pairs" else "Means of both classes"
+            drawn.append(Figure(name, f"{paired} with 95 % intervals, {kind} by {kind}.", spec))
     return drawn
+
+
+def _profile_of_pairs(here: xr.Dataset, row: names.Quantity, summary: dict[str, Any], at: Any) -> Any:
+    """The mean difference within pairs: the classes themselves would look the same."""
+    mean, band = here["profile_difference"].values, here["profile_band"].values
+    marks = [
+        mark("vertical", chart.MUTED, x=[0.0]),
+        mark("band", chart.PLAIN, y=at, low=mean - band, high=mean + band),
+        mark("line", chart.PLAIN, x=mean, y=at),
+    ]
+    what = "log₂ ratio" if row.log else "difference"
+    return marks, mean, Axis(f"{what}, {summary['a']} − {summary['b']}")
+
+
+def _profile_of_classes(here: xr.Dataset, row: names.Quantity, summary: dict[str, Any], at: Any) -> Any:
+    marks = []
+    scale: Callable[[Any], Any] = np.exp2 if row.log else np.asarray
+    for side, style in (("a", chart.A), ("b", chart.B)):
+        mean, band = here[f"profile_mean_{side}"].values, here[f"profile_band_{side}"].values
+        marks.append(mark("band", style, y=at, low=scale(mean - band), high=scale(mean + band)))
+        marks.append(mark("line", style, summary[side], x=scale(mean), y=at))
+    middle = scale((here["profile_mean_a"].values + here["profile_mean_b"].values) / 2)
+    unit = "" if row.unit == "1" else f" ({row.unit})"
+    return marks, middle, Axis(f"{row.name}{unit}", log=row.log)
 
 
 def aligned(result: xr.Dataset) -> Figure | None:
@@ -203,6 +216,8 @@ def first_pair(result: xr.Dataset) -> Figure | None:
     if "pair_difference" not in result:
         return None
     summary = result.attrs["summary"]
+    late = np.flatnonzero(result["pair_before"].values)[:-_BEFORE]  # all equal, and long where there is a template
+    result = result.isel(column=np.setdiff1d(np.arange(result.sizes["column"]), late))
     of_a, of_b = result["pair_text_a"].values, result["pair_text_b"].values
     there_a, there_b = result["pair_position_a"].values >= 0, result["pair_position_b"].values >= 0
     labels = []
@@ -210,7 +225,12 @@ def first_pair(result: xr.Dataset) -> Figure | None:
         shown = [readable(str(text), width=9) for text, has in ((one, has_a), (other, has_b)) if has]
         labels.append("→".join(dict.fromkeys(shown)))
     title = f"One pair, {summary['aligned']['first_pair']}: {summary['a']} − {summary['b']}, token by token"
-    note = Note("L11", INFO, "Hatched: tokens that are not equal in both prompts (written a→b); they are not compared.")
+    left_out = f"; the first {len(late)} tokens are the same in both and left out" if len(late) else ""
+    note = Note(
+        "L11",
+        INFO,
+        "Hatched: tokens that are not equal in both prompts (written a→b); they are not compared" + left_out + ".",
+    )
     values = result["pair_difference"].values
     quantity = summary["aligned"]["quantity"]
     spec = _difference_map(
@@ -241,6 +261,12 @@ def _difference_map(
         "heatmap", title, "", [tokens], [Strip(described, [values])], choice="robust", first_token=False,
         notes=[*notes, *_warnings(result)], provenance=provenance(result),
     )  # fmt: skip
+
+
+def percent(level: float) -> str:
+    """A level of confidence with as many digits as tell it from certainty: 95 %, 99.998 %."""
+    digits = max(0, int(np.ceil(-np.log10(max(1 - level, 1e-12)))) - 2)
+    return f"{100 * level:.{digits}f} %"
 
 
 def _ringed(spec: ViewSpec, cells: Any) -> ViewSpec:
