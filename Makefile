@@ -18,12 +18,13 @@ need = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installin
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; } \
 	|| { echo "make: $(1) is missing. Install it (apt-get install $(1)) and run make again." >&2; exit 1; }
 
-.PHONY: help demo test torture lint format docs gallery chromium clean
+.PHONY: help demo test torture truth lint format docs gallery chromium clean
 
 help:
 	@echo "make demo      record a small real model and draw it, into demo/"
 	@echo "make test      lint, types and every test"
 	@echo "make torture   kills 100 recordings at random moments and resumes them"
+	@echo "make truth     how often comparisons are wrong where the truth is known, as tables; half an hour"
 	@echo "make lint      ruff and mypy only; make format mends what ruff can"
 	@echo "make docs      the generated pages of docs/: from the code, and from recording tiny models"
 	@echo "make gallery   the pictures of docs/gallery/ from a real recording"
@@ -33,13 +34,16 @@ demo: $(USE)
 	@$(BIN)/stratoscope demo -o demo
 
 # What needs no torch is tested without it; everything else with it.
-LIGHT := tests/trace tests/view tests/archive
+LIGHT := tests/trace tests/analysis tests/view tests/archive
 test: lint chromium
 	PYTHONPATH=tests $(PYTEST) -p no_torch $(LIGHT)
 	$(PYTEST) $(LIGHT:%=--ignore=%)
 
 torture: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/capture/kills.py 100
+
+truth: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth.py
 
 lint: $(DEV)
 	$(BIN)/ruff check .

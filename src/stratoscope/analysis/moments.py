@@ -33,24 +33,56 @@ class Moments:
         self.mean = np.zeros(width)
         self.squares = np.zeros(width)
 
-    def add(self, rows: NDArray[np.floating]) -> Moments:
-        """Add rows of shape (n, width)."""
-        rows = np.atleast_2d(rows)
-        if not len(rows):
+    def add(
+        self,
+        rows: NDArray[np.floating],
+        chosen: NDArray[np.int64] | None = None,
+        *,
+        minus: NDArray[np.floating] | None = None,
+    ) -> Moments:
+        """Add rows.
+
+        Parameters
+        ----------
+        rows
+            Shape (n, width).
+        chosen
+            Which of them, by index; None = all.
+        minus
+            Rows of the same shape that are taken off first, in double precision.
+        """
+        if chosen is None:
+            chosen = np.arange(len(rows))
+        if not len(chosen):
             return self
-        compiled = kernel("moments_f32")
-        if compiled is not None and rows.dtype == np.float32 and rows.strides[1] == 4 and rows.strides[0] % 4 == 0:
-            mean, squares = np.empty(rows.shape[1]), np.empty(rows.shape[1])
-            stride = rows.strides[0] // 4
-            compiled(rows.ctypes.data, len(rows), stride, rows.shape[1], mean.ctypes.data, squares.ctypes.data)
-            if np.isfinite(mean).all():
-                self._merge(slice(None), float(len(rows)), mean, squares)
-                return self
-        step = max(1, _TILE // len(rows))
-        for start in range(0, rows.shape[1], step):
-            columns = slice(start, start + step)
-            self._merge(columns, *_of_tile(rows[:, columns].astype(np.float64)))
+        if not self._add_compiled(rows, chosen, minus):
+            step = max(1, _TILE // len(chosen))
+            for start in range(0, rows.shape[1], step):
+                columns = slice(start, start + step)
+                tile = rows[chosen, columns].astype(np.float64)
+                if minus is not None:
+                    tile -= minus[chosen, columns]
+                self._merge(columns, *_of_tile(tile))
         return self
+
+    def _add_compiled(
+        self, rows: NDArray[np.floating], chosen: NDArray[np.int64], minus: NDArray[np.floating] | None
+    ) -> bool:
+        """Add rows in one pass over memory; False, and nothing is added, where that cannot be done."""
+        compiled = kernel("moments_f32")
+        if compiled is None or not all(one.dtype == np.float32 for one in (rows, minus) if one is not None):
+            return False
+        if rows.strides[1] != 4 or rows.strides[0] % 4 or (minus is not None and minus.strides != rows.strides):
+            return False
+        mean, squares = np.empty(rows.shape[1]), np.empty(rows.shape[1])
+        chosen = np.ascontiguousarray(chosen, dtype=np.int64)
+        addresses = (rows.ctypes.data, None if minus is None else minus.ctypes.data, chosen.ctypes.data)
+        sizes = (len(chosen), rows.strides[0] // 4, rows.shape[1])
+        compiled(*addresses, *sizes, mean.ctypes.data, squares.ctypes.data)
+        if not np.isfinite(mean).all():
+            return False
+        self._merge(slice(None), float(len(chosen)), mean, squares)
+        return True
 
     def merge(self, other: Moments) -> Moments:
         """Add what another one has seen."""

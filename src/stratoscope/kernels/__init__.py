@@ -22,7 +22,7 @@ _SIGNATURES = {  # function: what it takes, a an address, n a count
     **{f"peaks_{kind}": "annanaaaaaa" for kind in ("f32", "bf16")},
     **{f"explained_{kind}": "annaanaaaaa" for kind in ("f32", "bf16")},
     "attention_f32": "aannnnnnaanannan",
-    "moments_f32": "annnaa",
+    "moments_f32": "aaannnaa",
     "ranks_f32": "annnaaaaa",
 }
 MOST_PEAKS = _LANES = 64  # LANES and TEETH of rows.c

@@ -3,24 +3,36 @@
 
 #define STRIP 512 /* columns at a time: a run of memory for each row, and sums that stay in the first cache */
 
-/* Mean and sum of squared deviations of each column, [width] each, of `rows` rows that lie `stride` numbers apart.
-   Deviations are counted from the first row, in double precision; the mean of a column that holds NaN or infinity is none. */
-CLONES void moments_f32(const float *x, int64_t rows, int64_t stride, int64_t width, double *mean, double *squares) {
+/* Mean and sum of squared deviations of each column, [width] each, over the rows `chosen` of x, or of x − y where y is not
+   null; rows lie `stride` numbers apart. Deviations are counted from the first row, in double precision; the mean of a
+   column that holds NaN or infinity is none. */
+CLONES void moments_f32(const float *x, const float *y, const int64_t *chosen, int64_t rows, int64_t stride,
+                        int64_t width, double *mean, double *squares) {
     for (int64_t start = 0; start < width; start += STRIP) {
         int64_t length = width - start < STRIP ? width - start : STRIP;
-        double sum[STRIP] = {0}, square[STRIP] = {0};
-        const float *first = x + start;
-        for (int64_t row = 1; row < rows; row++) {
-            const float *here = first + row * stride;
+        double first[STRIP], sum[STRIP] = {0}, square[STRIP] = {0};
+        for (int64_t row = 0; row < rows; row++) {
+            const float *here = x + chosen[row] * stride + start, *other = y ? y + chosen[row] * stride + start : 0;
+            if (row == 0) {
+                for (int64_t i = 0; i < length; i++) first[i] = (double)here[i] - (y ? (double)other[i] : 0.0);
+            } else if (y) {
 #pragma omp simd
-            for (int64_t i = 0; i < length; i++) {
-                double apart = (double)here[i] - (double)first[i];
-                sum[i] += apart;
-                square[i] += apart * apart;
+                for (int64_t i = 0; i < length; i++) {
+                    double apart = (double)here[i] - (double)other[i] - first[i];
+                    sum[i] += apart;
+                    square[i] += apart * apart;
+                }
+            } else {
+#pragma omp simd
+                for (int64_t i = 0; i < length; i++) {
+                    double apart = (double)here[i] - first[i];
+                    sum[i] += apart;
+                    square[i] += apart * apart;
+                }
             }
         }
         for (int64_t i = 0; i < length; i++) {
-            mean[start + i] = (double)first[i] + sum[i] / (double)rows;
+            mean[start + i] = first[i] + sum[i] / (double)rows;
             squares[start + i] = fmax(square[i] - sum[i] * sum[i] / (double)rows, 0.0);
         }
     }

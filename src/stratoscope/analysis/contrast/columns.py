@@ -67,12 +67,12 @@ class Part:
 
     def __init__(self, design: Design, units: Units, a: Table, b: Table) -> None:
         rows_a, rows_b = design.rows(units)
-        self.a = Moments(a.shape[1]).add(a[rows_a])
-        self.b = Moments(b.shape[1]).add(b[rows_b])
+        self.a = Moments(a.shape[1]).add(a, rows_a)
+        self.b = Moments(b.shape[1]).add(b, rows_b)
         self.differences = Moments(a.shape[1])
         self.paired = design.paired
         if design.paired:
-            self.differences.add(a[rows_a].astype(np.float64) - b[rows_b])
+            self.differences.add(a, rows_a, minus=b)  # row i of both is one pair
 
     def merge(self, other: Part) -> Part:
         """Add the units of another part."""

@@ -1,0 +1,221 @@
+"""The folder of a Result: whole or not there, its page without scripts or strangers' markup, its figures and table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import stratoscope
+from stratoscope.analysis.contrast.contrast import contrast
+from stratoscope.analysis.result import make_result, open_result, texts
+from stratoscope.errors import InputError
+from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
+from stratoscope.view.report.contents import Excerpt, Table
+from stratoscope.view.report.page import page
+from stratoscope.view.report.save import write_table
+
+EVIL = '<script>alert(1)</script>"&$\u202e'
+
+
+def simulated(prompts: int = 40, **options: Any) -> xr.Dataset:
+    shape = {"layers": 6, "d_ff": 64, "heads": 2, "tokens": (12, 16), "seed": 3}
+    return stratoscope.simulate(prompts=prompts, **{**shape, **options})
+
+
+@pytest.fixture(scope="module")
+def result() -> xr.Dataset:
+    return contrast(simulated(), groups=False)
+
+
+@pytest.fixture(scope="module")
+def folder(result: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_result(result, tmp_path_factory.mktemp("report") / "contrast")
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_a_folder_holds_the_page_the_figures_the_table_and_every_number(folder: Path, result: xr.Dataset) -> None:
+    assert {path.name for path in folder.iterdir()} == {"report.html", "figures", "table.csv", "result.zarr"}
+    figures = contents_of(result).figures()
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"{figure.name}.{suffix}" for figure in figures for suffix in ("png", "svg")
+    }
+    stored = open_result(folder)
+    assert stored.attrs == result.attrs
+    for name in result.variables:
+        if result[name].dtype.kind in "fib":
+            np.testing.assert_array_equal(stored[name], result[name], err_msg=str(name))
+
+
+def test_the_page_asks_nothing_of_any_network_and_runs_nothing(folder: Path) -> None:
+    elements = Elements((folder / "report.html").read_text("utf-8"))
+    for tag, attributes in elements.found:
+        assert tag not in ("iframe", "object", "link", "base", "form"), tag
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "srcset", "href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:image/png;base64,", "#")), value[:60]
+        assert tag != "script" or attributes.get("type") == "application/json"
+    assert ("meta", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in [
+        (tag, attributes.get("content")) for tag, attributes in elements.found
+    ]
+
+
+def test_every_warning_is_on_the_page_and_on_the_figures_it_concerns(folder: Path, result: xr.Dataset) -> None:
+    words = " ".join(Elements((folder / "report.html").read_text("utf-8")).words)
+    for note in result.attrs["notes"]:
+        assert note["text"] in words
+    for figure in contents_of(result).figures():
+        assert "Simulated data" in figure.spec.metadata_json()
+
+
+def test_what_a_stranger_wrote_is_text_and_never_markup(result: xr.Dataset) -> None:
+    evil = result.copy(deep=True)
+    evil.attrs = json.loads(json.dumps(result.attrs).replace("critical", "EVIL"))
+    evil.attrs = json.loads(json.dumps(evil.attrs).replace("EVIL", json.dumps(EVIL)[1:-1]))
+    for name in ("context_before", "context_token", "context_after", "context_prompt_id"):
+        evil[name] = texts(evil[name].dims, np.full(evil[name].shape, EVIL, dtype=object))
+    evil["context_value"][:] = 1.0
+    contents = contents_of(evil)
+    pictures = {(figure.name, theme): bytes(40) for figure in contents.figures() for theme in ("light", "dark")}
+    text = page(evil, contents, pictures)
+    elements = Elements(text)
+    assert [attributes for tag, attributes in elements.found if tag == "script"] == [
+        {"type": "application/json", "id": "stratoscope"}
+    ]
+    assert "alert(1)" in " ".join(elements.words)
+    assert "\u202e" not in re.sub(r"<script.*?</script>", "", text, flags=re.S).split("<mark>")[1]
+
+
+def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
+    found = result.attrs["summary"]["neurons"]
+    assert (
+        contents_of(result).title
+        == f"{found['discoveries']} neurons of {found['tested']:,} differ between critical and neutral"
+    )
+    nothing = result.copy()
+    nothing.attrs = json.loads(json.dumps(result.attrs))
+    nothing.attrs["summary"]["neurons"] |= {"discoveries": 0, "exploratory": True}
+    assert contents_of(nothing).title.startswith("Exploratory: no neuron")
+
+
+def test_the_table_lists_every_discovery_with_its_numbers(folder: Path, result: xr.Dataset) -> None:
+    with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result.attrs["summary"]["neurons"]["discoveries"]
+    for row in rows:
+        here = result.sel(layer=int(row["layer"])).isel(neuron=int(row["neuron"]))
+        assert float(row["q"]) == pytest.approx(float(here["q"]))
+        assert float(row["g"]) == pytest.approx(float(here["g"]))
+
+
+def test_a_table_cell_keeps_tokens_that_look_like_nothing(tmp_path: Path) -> None:
+    write_table(
+        Table(("a", "b", "c"), [["null", None, float("nan")], [Excerpt("x", "\udce4", "y"), 1, 0.5]]), tmp_path / "t"
+    )
+    assert (tmp_path / "t").read_text("utf-8") == "a,b,c\nnull,,\nx[?]y,1,0.5\n"
+
+
+def test_a_result_that_is_there_is_replaced_only_when_asked(result: xr.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    save_result(result, out)
+    (out / "mine.txt").write_text("kept until it is replaced")
+    with pytest.raises(InputError, match="--overwrite"):
+        save_result(result, out)
+    assert (out / "mine.txt").exists()
+    save_result(result, out, overwrite=True)
+    assert not (out / "mine.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "trace"])
+def test_nothing_but_a_result_is_ever_replaced(result: xr.Dataset, tmp_path: Path, what: str) -> None:
+    out = tmp_path / "r"
+    if what == "file":
+        out.write_text("x")
+    elif what == "folder":
+        (out / "inner").mkdir(parents=True)
+    else:
+        stratoscope.simulate(out, prompts=2, layers=2, d_ff=16, tokens=6, heads=1)
+    with pytest.raises(InputError, match="not a result"):
+        save_result(result, out, overwrite=True)
+    assert out.exists()
+
+
+def test_a_result_is_never_written_into_a_trace(result: xr.Dataset, tmp_path: Path) -> None:
+    trace = tmp_path / "t.trace"
+    stratoscope.simulate(trace, prompts=2, layers=2, d_ff=16, tokens=6, heads=1)
+    with pytest.raises(InputError, match="inside a trace"):
+        save_result(result, trace / "results" / "r")
+
+
+def test_a_drawing_that_fails_leaves_no_folder(
+    result: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("stratoscope.view.save.picture_bytes", fail)
+    with pytest.raises(InputError, match="No space left"):
+        save_result(result, tmp_path / "r")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no result"):
+        save_result(simulated(4), tmp_path / "r")
+    with pytest.raises(InputError, match="no result here"):
+        open_result(tmp_path)
+    newer = make_result("contrast", {}, {}, sources=[], parameters={}, notes=[])
+    newer.attrs["format_version"] = "2.0"
+    from stratoscope.analysis.result import store_result
+
+    store_result(newer, tmp_path)
+    with pytest.raises(InputError, match="version"):
+        open_result(tmp_path)
+
+
+def test_a_result_goes_beside_its_trace_under_its_arguments(tmp_path: Path) -> None:
+    folder = default_folder(tmp_path / "run.trace", "contrast", "critical", "a/../b c")
+    assert folder == tmp_path / "run.results" / "contrast-critical-a_.._b_c"
+    check_folder(folder, overwrite=False)
+
+
+def test_classes_without_pairs_are_drawn_as_two_profiles(tmp_path: Path) -> None:
+    trace = simulated()
+    alone = trace.assign_coords(
+        {name: xr.Variable(("prompt",), np.array([""] * 40, dtype=object)) for name in ("pair", "group")}
+    )
+    found = contrast(alone)
+    names = {figure.name for figure in contents_of(found).figures()}
+    assert names == {"volcano", "strongest", "baseline", "profiles"}
+    (profiles,) = (figure for figure in contents_of(found).figures() if figure.name == "profiles")
+    labels = {mark["label"] for panel in profiles.spec.content["panels"] for mark in panel["marks"]}
+    assert {"critical", "neutral"} <= labels
+
+
+def test_equal_results_give_equal_pages(result: xr.Dataset, folder: Path, tmp_path: Path) -> None:
+    again = save_result(result, tmp_path / "contrast")
+    assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
