@@ -31,11 +31,9 @@ def test_the_page_fits_its_window_and_follows_the_theme(browser: Browser, report
     page.on("request", lambda request: complaints.append(request.url) if request.url[:4] == "http" else None)
     page.goto(report.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    images = page.evaluate(
-        "[...document.images].map(one => [one.naturalWidth, one.clientWidth, one.currentSrc.length])"
-    )
+    images = page.evaluate("[...document.images].map(one => [one.naturalWidth, one.clientWidth])")
     assert len(images) >= 5
-    assert all(natural > 0 and 0 < shown <= width for natural, shown, _ in images)
+    assert all(natural > 0 and 0 < shown <= width for natural, shown in images)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(255, 255, 255)") == (theme == "light")
     assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
