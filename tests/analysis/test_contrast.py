@@ -222,7 +222,7 @@ def test_very_unequal_classes_are_balanced_or_ranked_and_it_is_said(
     assert found.attrs["summary"]["test"] == test
     assert "L22" in {note.id for note in notes_in(found)}
     assert found.attrs["summary"]["units"] == (
-        "10 of rare and 20 of common" if unequal == "subsample" else "10 of rare and 50 of common"
+        "10 of rare and 10 of common" if unequal == "subsample" else "10 of rare and 50 of common"
     )
 
 

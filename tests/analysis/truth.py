@@ -124,10 +124,15 @@ class Null:
     splits: int
 
     @property
-    def holds(self) -> bool:
-        """Whether both are as they should be, within three standard errors."""
+    def controlled(self) -> bool:
+        """Whether neither is larger than it should be, by more than three standard errors."""
         any_error = np.sqrt(_Q * (1 - _Q) / self.splits)
-        return abs(self.share - _Q) <= 3 * self.error and self.any_discovery <= _Q + 3 * any_error
+        return self.share <= _Q + 3 * self.error and self.any_discovery <= _Q + 3 * any_error
+
+    @property
+    def holds(self) -> bool:
+        """Whether, besides, the share of small p-values is not smaller than it should be."""
+        return self.controlled and self.share >= _Q - 3 * self.error
 
 
 def null_splits(values: np.ndarray, kind: str, of_a: int, of_b: int, unequal: Unequal, splits: int) -> Null:
@@ -200,9 +205,9 @@ def print_null(values: np.ndarray, splits: int, tell: Callable[[str], None] = pr
         ways: tuple[Unequal, ...] = ("subsample",) if of_a == of_b else ("subsample", "rank-sum")
         for unequal in ways:
             null = null_splits(values, kind, of_a, of_b, unequal, splits)
-            holds &= null.holds
+            holds &= null.controlled
             test = {PAIRS: "paired t"}.get(kind, "Welch" if of_a == of_b else unequal)
-            verdict = "" if null.holds else "  OFF"
+            verdict = "" if null.holds else "  BELOW" if null.controlled else "  ABOVE"
             tell(
                 f"{kind:<10}{f'{of_a} v. {of_b}':>10}  {test:<22}{null.share:>9.4f}{null.error:>8.4f}"
                 f"{null.any_discovery:>14.3f}{verdict}"

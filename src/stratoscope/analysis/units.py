@@ -103,14 +103,14 @@ class Units:
             second[random.permutation(members)[: round(share * len(members))]] = True
         return self.only(~second), self.only(second)
 
-    def balanced(self, ratio: float, seed: int) -> Units:
-        """At most `ratio` times as many units of one class as of the other: a seeded choice of the larger one."""
+    def balanced(self, seed: int) -> Units:
+        """As many units of either class: a seeded choice of the larger one."""
         is_a = self.of_a
-        most = int(ratio * min(is_a.sum(), (~is_a).sum()))
+        fewer = min(int(is_a.sum()), int((~is_a).sum()))
         keep = np.zeros(len(self), bool)
         random = np.random.default_rng(seed)
         for members in (np.flatnonzero(is_a), np.flatnonzero(~is_a)):
-            keep[members if len(members) <= most else random.permutation(members)[:most]] = True
+            keep[members if len(members) == fewer else random.permutation(members)[:fewer]] = True
         return self.only(keep)
 
 

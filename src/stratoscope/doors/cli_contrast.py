@@ -34,7 +34,7 @@ Groups = Annotated[
 ]
 Unequal = Annotated[
     names.Unequal,
-    typer.Option("--unequal", help="Classes of more than 2:1: compare 2:1 of them, or all of them by ranks."),
+    typer.Option("--unequal", help="Classes of more than 2:1: compare as many of either, or all of them by ranks."),
 ]
 HeldOut = Annotated[
     float,

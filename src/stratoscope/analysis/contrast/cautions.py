@@ -61,7 +61,7 @@ def about_design(design: Design, asked: Units) -> list[Note]:
         notes.append(Note("L22", INFO, text))
     elif asked.sizes != units.sizes:
         text = (
-            f"Classes of {asked.sizes[0]} and {asked.sizes[1]}: of the larger one a random {max(units.sizes)} are "
+            f"Classes of {asked.sizes[0]} and {asked.sizes[1]}: of the larger one a random {units.sizes[0]} are "
             "compared, because Welch's test finds differences that are not there when sizes are so unequal."
         )
         notes.append(Note("L22", WARNING, text))

@@ -69,7 +69,7 @@ def contrast(
     groups
         Whether prompts of one `group` are one observation.
     unequal
-        Of classes of more than 2 : 1: "subsample" compares 2 : 1 of them, "rank-sum" all of them by ranks.
+        Of classes of more than 2 : 1: "subsample" compares as many of either, "rank-sum" all of them by ranks.
     held_out
         Share of the units that only measures how large discoveries are; 0 tests all of them.
     alpha

@@ -84,7 +84,7 @@ def make_design(units: Units, *, unequal: Unequal, held_out: float, alpha: float
             if unequal == "rank-sum":
                 test = RANK_SUM
             else:
-                units = units.balanced(MOST_RATIO, seed)
+                units = units.balanced(seed)
     first, second = units.halves(held_out, seed)
     enough = _attainable(first) <= alpha and min(second.sizes) >= LEAST_HELD_OUT
     return Design(units, first if enough else units, second if enough else None, test, alpha)
