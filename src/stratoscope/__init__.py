@@ -22,6 +22,7 @@ _HOME = {  # public name -> module that defines it
     "info": "stratoscope.trace.info",
     "attention_matrix": "stratoscope.trace.pairs",
     "contrast": "stratoscope.analysis.contrast.contrast",
+    "lint": "stratoscope.analysis.lint.lint",
     "save_result": "stratoscope.view.report.save",
     "open_result": "stratoscope.analysis.result",
     "heatmap": "stratoscope.view.heatmap",
@@ -32,11 +33,12 @@ _HOME = {  # public name -> module that defines it
 }
 
 __all__ = ["Prompt", "StratoscopeError", "attention_matrix", "capture", "contrast", "engagement", "export_csv",
-           "heatmap", "import_csv", "info", "merge", "open_result", "open_trace", "peaks3d", "plan_capture",
+           "heatmap", "import_csv", "info", "lint", "merge", "open_result", "open_trace", "peaks3d", "plan_capture",
            "save_result", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.contrast.contrast import contrast
+    from stratoscope.analysis.lint.lint import lint
     from stratoscope.analysis.result import open_result
     from stratoscope.errors import StratoscopeError
     from stratoscope.recorder.capture import capture, plan_capture

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from stratoscope import __version__, defaults, names
-from stratoscope.doors import cli_contrast, console, options
+from stratoscope.doors import cli_contrast, cli_lint, console, options
 
 app = typer.Typer(
     cls=console.Commands,
@@ -356,6 +356,7 @@ def peaks3d(
 
 
 app.command()(cli_contrast.contrast)
+app.command()(cli_lint.lint)
 
 
 @app.command()

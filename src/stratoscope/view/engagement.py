@@ -91,6 +91,7 @@ def engagement_spec(
     first_token: bool = False,
 ) -> ViewSpec:
     """The ViewSpec of `engagement`; the parameters are the same."""
+    from stratoscope.analysis.lint.lint import applicable
     from stratoscope.view import values
     from stratoscope.view.heatmap import title_of
     from stratoscope.view.panels import subtitle, token_panels
@@ -121,7 +122,7 @@ def engagement_spec(
         strips,
         choice=scale,
         first_token=first_token,
-        notes=notes_of(dataset),
+        notes=(*notes_of(dataset), *applicable(dataset, present)),
         provenance=provenance_of(dataset),
         left_out=chosen.left_out,
         missing=[names.QUANTITIES[name].label for name in missing],

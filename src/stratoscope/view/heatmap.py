@@ -115,6 +115,7 @@ def heatmap_spec(
     first_token: bool = False,
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`; the parameters are the same."""
+    from stratoscope.analysis.lint.lint import applicable
     from stratoscope.view import values
     from stratoscope.view.panels import subtitle, token_panels
     from stratoscope.view.select import choose_layers, select
@@ -137,7 +138,7 @@ def heatmap_spec(
         [Strip(described, tables, thin)],
         choice=scale,
         first_token=first_token,
-        notes=notes_of(dataset),
+        notes=(*notes_of(dataset), *applicable(dataset, [name])),
         provenance=provenance_of(dataset),
         left_out=chosen.left_out,
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
+from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
 from stratoscope.trace.facts import number_ranges
 from stratoscope.view.panels import subtitle
@@ -95,7 +96,7 @@ def peaks_spec(
         "peak_write": points.write,
         "peak_height": points.height,
     }
-    notes = (_FIRST_TOKEN, *_notes(dataset, row), *notes_of(dataset))
+    notes = (_FIRST_TOKEN, *_notes(dataset, row), *notes_of(dataset), *applicable(dataset, [row.name]))
     title = f"{row.label[0].upper()}{row.label[1:]} by token and layer"
     return ViewSpec("peaks3d", title, subtitle(dataset, chosen), content, buffers, notes, provenance_of(dataset), facts)
 

@@ -17,6 +17,7 @@ from stratoscope.analysis.contrast.context import SHOWN, Place, contexts, source
 from stratoscope.analysis.contrast.design import Design
 from stratoscope.analysis.contrast.neurons import Listed, Neurons
 from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
+from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import make_result, texts
 from stratoscope.analysis.units import Units
 from stratoscope.trace.notes import INFO, Note, notes_of
@@ -200,7 +201,9 @@ def _notes(parts: Parts) -> list[Note]:
     if not (np.asarray(dataset["span"].values) >= 0).any():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
-    return notes
+    said = {note.id for note in notes}
+    compared = [*(parts.profiles.quantities if parts.profiles else ()), "prompt_mean"]
+    return [*notes, *(note for note in applicable(dataset, compared, comparing=True) if note.id not in said)]
 
 
 def _summary(parts: Parts) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""A check, and the list of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.trace.notes import Note
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Find = Callable[["xr.Dataset"], "str | None"]
+EVERYTHING = frozenset({"*"})  # concerns every picture
+COMPARISONS = frozenset({"comparison"})  # concerns what sets prompts or classes side by side
+LOOKED_AT = 16_384  # tokens: a chunk of a trace, so that a check of a large one takes no longer
+PAGE = "docs/pitfalls.md"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One way in which data mislead.
+
+    Attributes
+    ----------
+    id, name
+        Line of the list of pitfalls, and what this check is called.
+    severity
+        "warning" where a reader would conclude something false, else "info".
+    why
+        In one line, what is misread.
+    concerns
+        Names of quantities, `EVERYTHING` or `COMPARISONS`: which pictures carry it.
+    find
+        What the data show, in a sentence; None where they do not.
+    """
+
+    id: str
+    name: str
+    severity: str
+    why: str
+    concerns: frozenset[str]
+    find: Find
+
+    @property
+    def page(self) -> str:
+        """Where it is documented."""
+        return f"{PAGE}#{self.id.lower()}"
+
+    def note(self, dataset: xr.Dataset) -> Note | None:
+        """The note that it leaves on a trace."""
+        text = self.find(dataset)
+        return None if text is None else Note(self.id, self.severity, text)
+
+
+CHECKS: list[Check] = []
+
+
+def check(identity: str, severity: str, why: str, concerns: Iterable[str]) -> Callable[[Find], Find]:
+    """Add the decorated function to the list of checks; its name is the check's."""
+
+    def add(find: Find) -> Find:
+        CHECKS.append(Check(identity, find.__name__, severity, why, frozenset(concerns), find))
+        return find
+
+    return add
+
+
+def some_tokens(dataset: xr.Dataset, name: str) -> NDArray[np.floating]:
+    """Values of a quantity at the first `LOOKED_AT` tokens, first tokens of prompts left out."""
+    values: NDArray[np.floating] = dataset[name].isel({names.TOKEN: slice(LOOKED_AT)}).values
+    return values[~first_tokens(dataset)[:LOOKED_AT]]
+
+
+def first_tokens(dataset: xr.Dataset) -> NDArray[np.bool_]:
+    """Whether a token is the first of its prompt."""
+    of_token = np.asarray(dataset["prompt"].values)
+    return np.concatenate([[True], np.diff(of_token) != 0]) if len(of_token) else np.empty(0, bool)
+
+
+def texts(dataset: xr.Dataset, column: str) -> list[str]:
+    """A text column of the prompts, "" where there is none."""
+    if column in dataset.coords:
+        return [str(text) for text in dataset[column].values]
+    return [""] * dataset.sizes.get(names.PROMPT, 0)
+
+
+def token_counts(dataset: xr.Dataset) -> NDArray[np.int64]:
+    """Tokens of each prompt."""
+    return np.bincount(np.asarray(dataset["prompt"].values), minlength=dataset.sizes.get(names.PROMPT, 0))
+
+
+def class_sizes(dataset: xr.Dataset) -> dict[str, int]:
+    """Prompts of each class."""
+    classes = texts(dataset, "prompt_class")
+    return {name: classes.count(name) for name in dict.fromkeys(classes) if name}

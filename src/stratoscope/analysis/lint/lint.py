@@ -1,0 +1,81 @@
+"""`lint`: in which of the known ways this trace can mislead, and what pictures and reports of it say about that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from stratoscope.analysis.lint.check import CHECKS, COMPARISONS, EVERYTHING, Check
+from stratoscope.trace.notes import WARNING, Note, notes_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def lint(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
+    """Check a trace against the known ways in which pictures and numbers of a model's inside mislead.
+
+    Parameters
+    ----------
+    trace
+        A trace, or its Dataset.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Result of kind "lint". On `finding`: `id` (a line of docs/pitfalls.md), `check`, `severity` ("warning" where a
+        reader would conclude something false, else "info"), `text`, `why` and `page`; warnings first.
+
+    Raises
+    ------
+    TraceError
+        It is no trace, or damaged.
+    """
+    from stratoscope.analysis.result import make_result, texts
+    from stratoscope.trace.reader import open_trace
+
+    dataset = open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
+    found = [(one, note) for one in all_checks() if (note := one.note(dataset)) is not None]
+    found.sort(key=lambda pair: (pair[0].severity != WARNING, pair[0].id))
+    columns = {
+        "id": [one.id for one, _ in found],
+        "check": [one.name for one, _ in found],
+        "severity": [one.severity for one, _ in found],
+        "text": [note.text for _, note in found],
+        "why": [one.why for one, _ in found],
+        "page": [one.page for one, _ in found],
+    }
+    return make_result(
+        "lint",
+        {name: texts("finding", values) for name, values in columns.items()},
+        {},
+        sources=[dataset],
+        parameters={},
+        notes=[*notes_of(dataset), *(note for _, note in found)],
+        summary={"checks": len(all_checks()), "warnings": columns["severity"].count(WARNING), "findings": len(found)},
+    )
+
+
+def applicable(dataset: xr.Dataset, quantities: Iterable[str] = (), *, comparing: bool = False) -> tuple[Note, ...]:
+    """The warnings that a picture or a report of these quantities carries.
+
+    Parameters
+    ----------
+    dataset
+        A trace.
+    quantities
+        What is drawn.
+    comparing
+        Whether prompts or classes are set against each other.
+    """
+    about = {*EVERYTHING, *quantities, *(COMPARISONS if comparing else ())}
+    notes = (one.note(dataset) for one in all_checks() if one.severity == WARNING and one.concerns & about)
+    return tuple(note for note in notes if note is not None)
+
+
+def all_checks() -> list[Check]:
+    """Every check, by line."""
+    from stratoscope.analysis.lint import prompts, record, values  # noqa: F401 (they add their checks)
+
+    return sorted(CHECKS, key=lambda one: (one.id, one.name))

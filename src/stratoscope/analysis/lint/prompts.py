@@ -1,0 +1,207 @@
+"""Checks of the prompts: how many, how long, how they were put into tokens, and what their labels hold."""
+
+from __future__ import annotations
+
+import unicodedata
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.analysis.contrast.cautions import MOST_IMBALANCE, expected_largest_g
+from stratoscope.analysis.contrast.design import MOST_RATIO
+from stratoscope.analysis.lint.check import (
+    COMPARISONS,
+    EVERYTHING,
+    LOOKED_AT,
+    check,
+    class_sizes,
+    first_tokens,
+    texts,
+    token_counts,
+)
+from stratoscope.analysis.permutation import smallest_p
+from stratoscope.trace.notes import INFO, WARNING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_FEW_QUERIES, _MOST_THIN = 4, 0.25  # fewer later tokens rest on too little; such tokens may be a quarter of all
+_MOST_TEMPLATE = 0.3  # of the tokens: 30 of 56 in a short chat
+_MOST_CHANCE = 1.0  # |g| of noise that a reader would take for a large effect (Cohen: 0.8)
+_ALPHABETICAL = 8  # different tokens in order: by chance once in 8! = 40,320 prompts
+_PICTURED = 1_500  # tokens that a picture shows one by one
+
+
+@check("L02", INFO, "a token that few others can see seems ignored or favoured by chance", {"attn_received"})
+def short_prompts(dataset: xr.Dataset) -> str | None:
+    """Most prompts are so short that attention received rests on a handful of queries."""
+    if not any(name in dataset for name in ("attn_received", "attn_received_nosink")):
+        return None
+    counts = token_counts(dataset)
+    thin = np.minimum(counts, _FEW_QUERIES).sum() / max(counts.sum(), 1)
+    if thin <= _MOST_THIN:
+        return None
+    return f"{thin:.0%} of the tokens can be seen by fewer than {_FEW_QUERIES} later ones: prompts are short."
+
+
+@check("L04", WARNING, "repeated words were merged, so a column is not one token at one place", EVERYTHING)
+def grouped_by_text(dataset: xr.Dataset) -> str | None:
+    """An import whose tokens were grouped or sorted by their text."""
+    if dataset.attrs.get("source") != names.IMPORTED or "text" not in dataset.coords:
+        return None
+    of_token, words = np.asarray(dataset["prompt"].values), dataset["text"].values
+    position = np.asarray(dataset["position"].values)
+    for prompt in np.unique(of_token).tolist():
+        here = np.flatnonzero(of_token == prompt)
+        own = [str(word) for word in words[here]]
+        if len(set(position[here].tolist())) < len(here):
+            return f"In prompt {prompt} several tokens claim the same position."
+        if len(own) >= _ALPHABETICAL and all(one < other for one, other in pairwise(own)):
+            return f"The tokens of prompt {prompt} stand in alphabetical order and none repeats: grouped by text?"
+    return None
+
+
+@check("L06", INFO, "a picture with fewer columns than tokens must pool them", EVERYTHING)
+def more_tokens_than_columns(dataset: xr.Dataset) -> str | None:
+    """Pictures of the whole trace are pooled."""
+    tokens = dataset.sizes.get(names.TOKEN, 0)
+    if tokens <= _PICTURED:
+        return None
+    return f"{tokens:,} tokens: a picture of all of them pools columns by their maximum and says the factor."
+
+
+@check("L11", INFO, "prompts of unequal length compared place by place give noise", COMPARISONS)
+def unequal_twins(dataset: xr.Dataset) -> str | None:
+    """Pairs whose members have different numbers of tokens."""
+    counts = token_counts(dataset)
+    lengths: dict[str, set[int]] = {}
+    for pair, count in zip(texts(dataset, "pair"), counts.tolist(), strict=True):
+        if pair:
+            lengths.setdefault(pair, set()).add(count)
+    unequal = sum(len(found) > 1 for found in lengths.values())
+    return f"{unequal} of {len(lengths)} pairs are of unequal length: compare aligned tokens only." if unequal else None
+
+
+@check("L12", WARNING, "tokens are counted as samples where only prompts are", COMPARISONS)
+def too_few_prompts(dataset: xr.Dataset) -> str | None:
+    """A class of so few prompts that no test of prompts could find anything."""
+    sizes = class_sizes(dataset)
+    if len(sizes) < 2:
+        return None
+    fewest = min(sizes, key=lambda name: sizes[name])
+    twins = min(sizes.values()) == max(sizes.values()) and all(texts(dataset, "pair"))
+    least = smallest_p(sizes[fewest]) if twins else smallest_p(*sorted(sizes.values())[:2])
+    if least <= 0.05:
+        return None
+    return (
+        f"{sizes[fewest]} prompts of {fewest}: no test between prompts can give p below {least:.2g}, and the tokens of "
+        "a prompt are no samples."
+    )
+
+
+@check("L13", WARNING, "a difference between classes may be one of length", COMPARISONS)
+def unequal_lengths(dataset: xr.Dataset) -> str | None:
+    """Classes whose prompts differ in length."""
+    classes, counts = np.array(texts(dataset, "prompt_class")), token_counts(dataset)
+    means = {name: counts[classes == name] for name in class_sizes(dataset)}
+    known = {name: found for name, found in means.items() if len(found) > 1}
+    if len(known) < 2:
+        return None
+    short, long = (pick(known, key=lambda name: known[name].mean()) for pick in (min, max))
+    apart = known[long].mean() - known[short].mean()
+    spread = float(np.sqrt((known[long].var(ddof=1) + known[short].var(ddof=1)) / 2))
+    if apart <= MOST_IMBALANCE * spread:
+        return None
+    return f"Prompts of {long} have {known[long].mean():.1f} tokens on average, of {short} {known[short].mean():.1f}."
+
+
+@check("L17", WARNING, "special tokens that were added twice, or to some prompts only, look like content", EVERYTHING)
+def special_tokens(dataset: xr.Dataset) -> str | None:
+    """A first token that is there twice, or a chat template around some prompts only."""
+    span, ids = np.asarray(dataset["span"].values), np.asarray(dataset["token_id"].values)
+    first = np.flatnonzero(first_tokens(dataset))
+    last = np.append(first[1:], len(ids)) - 1
+    second = first[last > first] + 1
+    special = names.SPANS.index("special")
+    doubled = (ids[second] == ids[second - 1]) & (span[second] == special) & (ids[second] >= 0)
+    if doubled.any():
+        return f"{int(doubled.sum())} prompts begin with the same special token twice."
+    template = np.add.reduceat(span == names.SPANS.index("template"), first) > 0 if len(first) else np.empty(0, bool)
+    if 0 < template.sum() < len(template):
+        return f"{int(template.sum())} of {len(template)} prompts stand in a chat template, the others do not."
+    return None
+
+
+@check("L17", INFO, "it is guessed which tokens are the user's", EVERYTHING)
+def unknown_spans(dataset: xr.Dataset) -> str | None:
+    """Tokens of which nobody knows what part of the prompt they are."""
+    unknown = (np.asarray(dataset["span"].values) < 0).mean() if dataset.sizes.get(names.TOKEN) else 0.0
+    return f"Of {unknown:.0%} of the tokens it is not known what part of the prompt they are." if unknown else None
+
+
+@check("L19", INFO, "labels with invisible, reordering or broken characters read as something else", EVERYTHING)
+def strange_labels(dataset: xr.Dataset) -> str | None:
+    """Tokens that hold control characters, right-to-left text or stray bytes."""
+    if "text" not in dataset.coords:
+        return None
+    words = dataset["text"].isel({names.TOKEN: slice(LOOKED_AT)}).values
+    count = sum(_is_strange(str(word)) for word in words)
+    return f"{count:,} tokens hold control, right-to-left or broken characters: shown escaped." if count else None
+
+
+@check("L21", INFO, "template and system tokens dominate averages", EVERYTHING)
+def much_template(dataset: xr.Dataset) -> str | None:
+    """A large part of the tokens are the template's."""
+    span = np.asarray(dataset["span"].values)
+    fixed = np.isin(span, [names.SPANS.index(name) for name in (*names.TEMPLATE_SPANS, "system")])
+    share = fixed.mean() if len(fixed) else 0.0
+    if share <= _MOST_TEMPLATE:
+        return None
+    return f"{share:.0%} of the tokens are system, template or special tokens: choose a span before averaging."
+
+
+@check("L22", WARNING, "tests of classes of very unequal size discover what is not there", COMPARISONS)
+def unequal_classes(dataset: xr.Dataset) -> str | None:
+    """Classes of more than two to one."""
+    sizes = class_sizes(dataset)
+    if len(sizes) < 2 or max(sizes.values()) <= MOST_RATIO * min(sizes.values()):
+        return None
+    most, fewest = (pick(sizes, key=lambda name: sizes[name]) for pick in (max, min))
+    return f"{sizes[most]} prompts of {most}, {sizes[fewest]} of {fewest}: balance them, or compare by ranks."
+
+
+@check("L23", WARNING, "the strongest of very many neurons are noise when prompts are few", COMPARISONS)
+def noise_looks_strong(dataset: xr.Dataset) -> str | None:
+    """Noise alone would show a large effect somewhere."""
+    sizes = sorted(class_sizes(dataset).values())
+    if len(sizes) < 2 or "prompt_mean" not in dataset or sizes[0] < 2:
+        return None
+    neurons = int(np.prod(dataset["prompt_mean"].shape[1:]))
+    chance = expected_largest_g(neurons, sizes[0], sizes[1])
+    if chance <= _MOST_CHANCE:
+        return None
+    return (
+        f"Between {sizes[0]} and {sizes[1]} prompts the largest |g| of {neurons:,} neurons is about {chance:.1f} by "
+        "chance alone."
+    )
+
+
+@check("L24", INFO, "a target of several tokens is not its first one", {"opener_log_odds"})
+def openers_of_several_tokens(dataset: xr.Dataset) -> str | None:
+    """Openers whose log-odds are over several tokens."""
+    openers = (dataset.attrs.get("plan") or {}).get("openers") or []
+    several = [str(one["text"]) for one in openers if isinstance(one, dict) and len(one.get("token_ids") or ()) > 1]
+    if "opener_log_odds" not in dataset or not several:
+        return None
+    return f"Openers of several tokens ({', '.join(map(repr, several[:4]))}): log-odds are of all of them together."
+
+
+def _is_strange(word: str) -> bool:
+    return any(
+        0xD800 <= ord(char) <= 0xDFFF
+        or (unicodedata.category(char) in ("Cc", "Cf") and char not in "\n\t\r")
+        or unicodedata.bidirectional(char) in ("R", "AL", "AN")
+        for char in word
+    )

@@ -1,0 +1,71 @@
+"""Checks of what was and what was not recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stratoscope import names
+from stratoscope.analysis.lint.check import COMPARISONS, EVERYTHING, check
+from stratoscope.trace.notes import INFO, WARNING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_ACTIVATIONS = ("neurons", "active_neurons", "prompt_mean", "imported_norm")
+
+
+@check("L09", INFO, "a neuron that is active is taken for one that does something", set(_ACTIVATIONS))
+def activations_without_writes(dataset: xr.Dataset) -> str | None:
+    """Activations are there, and nothing that says what they write."""
+    present = [name for name in _ACTIVATIONS if name in dataset]
+    if not present or "peak_write" in dataset:
+        return None
+    return f"{present[0]} is here without the norm of any neuron's write: how active it is, not what it does."
+
+
+@check("L10", INFO, "neurons have signs, and a list of sizes has lost them", {"imported_norm"})
+def signs_are_lost(dataset: xr.Dataset) -> str | None:
+    """An import without a single negative value."""
+    if "imported_norm" not in dataset or not dataset.sizes.get(names.ROW):
+        return None
+    values = dataset["imported_norm"].values
+    return None if (values < 0).any() else "No imported value is negative: sizes only, so opposite signs look alike."
+
+
+@check("L14", INFO, "a difference between two runs is taken for more than noise", COMPARISONS)
+def no_floor(dataset: xr.Dataset) -> str | None:
+    """A recording without a measured noise floor."""
+    recorded = any(
+        names.has_floor(names.QUANTITIES[str(name)]) for name in dataset.data_vars if name in names.QUANTITIES
+    )
+    if dataset.attrs.get("source") != names.REAL or not recorded:
+        return None
+    if any(names.is_floor(str(name)) for name in dataset.data_vars):
+        return None
+    return (
+        "No noise floor was measured (capture --floor): a difference to another run cannot be called more than noise."
+    )
+
+
+@check("L16", WARNING, "what was imported or simulated is taken for a recording", EVERYTHING)
+def not_recorded(dataset: xr.Dataset) -> str | None:
+    """Arrays that no recording made, in a trace that says it is one."""
+    if dataset.attrs.get("source") != names.REAL:
+        return None
+    others = [
+        str(name)
+        for name, array in dataset.data_vars.items()
+        if array.attrs.get("source", names.REAL) != names.REAL and name in names.QUANTITIES
+    ]
+    return f"Not recorded, although the trace is: {', '.join(others)}." if others else None
+
+
+@check("L18", WARNING, "experts bypass what is observed", {"neuron_norm", "peak_value", "peak_write", "prompt_mean"})
+def experts_without_router(dataset: xr.Dataset) -> str | None:
+    """A model with experts of which no router was recorded."""
+    mlps = (dataset.attrs.get("model") or {}).get("mlps") or []
+    experts = any(isinstance(one, dict) and one.get("experts") for one in mlps)
+    neurons = any(name in dataset for name in ("neuron_norm", "peak_neuron", "prompt_mean"))
+    if not (experts and neurons) or "router_expert" in dataset:
+        return None
+    return "The model has experts, and which of them a token was sent to is not recorded: missing is not zero."

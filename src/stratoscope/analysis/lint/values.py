@@ -1,0 +1,146 @@
+"""Checks of the values: sinks, depth, norms that say nothing, peaks that cover little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.lint.check import check, first_tokens, some_tokens
+from stratoscope.trace.notes import INFO, WARNING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_RAW_NORMS = ("mlp_out_norm", "mlp_write_norm", "attn_write_norm", "neuron_norm", "resid_norm")
+_WRITES = ("mlp_write_norm", "attn_write_norm")
+_OWNS = 5.0  # times the 99 % quantile of all others: a linear scale would show little else
+_RISES = 0.7  # rank correlation of layers and their median norm
+_FEW_LAYERS = 6  # fewer rank anything
+_FLAT = 0.05  # coefficient of variation over tokens: a quarter of that of ordinary write norms, and less
+_NORMALISED, _USUAL = 0.02, 0.1  # the same of the residual stream after, and before, a final norm
+_LITTLE = 0.5  # share of the energy that the recorded peaks hold
+
+
+@check(
+    "L03",
+    WARNING,
+    "a residual stream recorded after the final norm has another scale at its last depth",
+    {"resid_norm"},
+)
+def last_depth_is_normalised(dataset: xr.Dataset) -> str | None:
+    """The last depth varies far less over tokens than the one before."""
+    if "resid_norm" not in dataset or dataset.sizes[names.DEPTH] < 2:
+        return None
+    spread = _variation(some_tokens(dataset, "resid_norm")[:, -2:])
+    if not (spread[1] < _NORMALISED and spread[0] > _USUAL):
+        return None
+    words = f"Over tokens the last depth varies by {spread[1]:.1%}, the one before by {spread[0]:.0%}"
+    return f"{words}: recorded after the final norm?"
+
+
+@check("L05", INFO, "one token or one layer owns a linear colour scale", {*_RAW_NORMS, "imported_norm"})
+def one_cell_owns_the_scale(dataset: xr.Dataset) -> str | None:
+    """First tokens, or one layer, are many times larger than everything else."""
+    name = next((name for name in _RAW_NORMS if name in dataset), None)
+    if name is None:
+        return None
+    values = dataset[name].isel({names.TOKEN: slice(16_384)}).values
+    first = first_tokens(dataset)[: len(values)]
+    if first.all():
+        return None
+    others = np.nanquantile(values[~first], 0.99)
+    ratio = float(np.nanmax(values[first]) / others) if first.any() else 0.0
+    if ratio > _OWNS:
+        return f"The largest first token is {ratio:.0f} times the 99 % quantile of all other cells of {name}."
+    layers = np.nanmedian(values[~first], axis=0)
+    ratio = (
+        float(np.nanmax(layers) / np.nanquantile(np.delete(layers, np.nanargmax(layers)), 0.99))
+        if len(layers) > 1
+        else 0
+    )
+    return f"One layer's median of {name} is {ratio:.0f} times those of all others." if ratio > _OWNS else None
+
+
+@check("L07", INFO, "layers are ranked by norms that grow with depth anyway", _RAW_NORMS)
+def norms_grow_with_depth(dataset: xr.Dataset) -> str | None:
+    """The median norm rises from layer to layer."""
+    from scipy.stats import spearmanr
+
+    found = {}
+    for name in _RAW_NORMS:
+        if name in dataset and dataset[name].shape[1] >= _FEW_LAYERS:
+            medians = np.nanmedian(some_tokens(dataset, name), axis=0)
+            known = np.isfinite(medians)
+            if known.sum() >= _FEW_LAYERS and np.ptp(medians[known]) > 0:
+                found[name] = float(spearmanr(np.flatnonzero(known), medians[known]).statistic)
+    rising = [name for name, rank in found.items() if rank >= _RISES]
+    if not rising:
+        return None
+    rank = min(found[name] for name in rising)
+    return f"With depth grow {', '.join(rising)} (rank correlation at least {rank:.2f}): compare write ratios."
+
+
+@check(
+    "L08",
+    INFO,
+    "a neuron that is not among the recorded peaks looks like zero",
+    {"peak_value", "peak_write", "peak_share"},
+)
+def peaks_cover_little(dataset: xr.Dataset) -> str | None:
+    """The recorded peaks hold less than half of the energy."""
+    if "peak_share" not in dataset:
+        return None
+    values = some_tokens(dataset, "peak_share")
+    share = float(np.nanmedian(values)) if np.isfinite(values).any() else 1.0
+    if share >= _LITTLE:
+        return None
+    return (
+        f"The recorded peaks hold {share:.0%} of the neurons' energy in the median: what is not among them is not zero."
+    )
+
+
+@check("L08", WARNING, "an array without a single value looks recorded", ())
+def nothing_recorded(dataset: xr.Dataset) -> str | None:
+    """A quantity that holds no value at all."""
+    empty = []
+    for name in dataset.data_vars:
+        row = names.QUANTITIES.get(str(name))
+        if row is None or row.dims[0] != names.TOKEN or names.is_streamed(str(name)) or dataset[name].dtype.kind != "f":
+            continue
+        if dataset[name].size and not np.isfinite(dataset[name].isel({names.TOKEN: slice(256)}).values).any():
+            empty.append(str(name))
+    return f"No value at all in the first tokens of {', '.join(empty)}: missing, not zero." if empty else None
+
+
+@check(
+    "L20",
+    WARNING,
+    "after an output norm every write has the same size, and the picture is flat by construction",
+    _WRITES,
+)
+def writes_are_flat(dataset: xr.Dataset) -> str | None:
+    """Write norms hardly vary over tokens in most layers."""
+    flat = []
+    for name in _WRITES:
+        if name in dataset:
+            spread = _variation(some_tokens(dataset, name))
+            spread = spread[np.isfinite(spread)]
+            if len(spread) and (spread < _FLAT).mean() > 0.5:
+                flat.append(f"{name} ({np.median(spread):.1%})")
+    if not flat:
+        return None
+    beside = "look at mlp_out_norm" if "mlp_out_norm" in dataset else "record norms, and look at mlp_out_norm"
+    return f"Hardly varies over tokens: {', '.join(flat)}, as after an output norm; {beside}."
+
+
+def _variation(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Coefficient of variation over tokens, robust: 1.48 MAD / median, of each row."""
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
+    middle = np.nanmedian(values, axis=0).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread: NDArray[np.float64] = 1.4826 * np.nanmedian(np.abs(values - middle), axis=0) / middle
+    return spread

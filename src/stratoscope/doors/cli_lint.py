@@ -1,0 +1,34 @@
+"""The command `lint`."""
+
+from __future__ import annotations
+
+import typer
+
+from stratoscope.doors import options
+
+FOUND = 3  # exit status where something was found
+
+
+def lint(trace: options.Trace, as_json: options.Json = False) -> None:
+    """Say in which known ways a trace can mislead.
+
+    Exit status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
+    """
+    from stratoscope.analysis.lint.lint import lint
+
+    result = lint(trace)
+    findings = [
+        {name: str(result[name].values[place]) for name in ("id", "check", "severity", "text", "why", "page")}
+        for place in range(result.sizes["finding"])
+    ]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({**result.attrs["summary"], "found": findings}, indent=2))
+    else:
+        for one in findings:
+            typer.echo(f"{one['id']}  {one['severity']:<8}{one['text']}")
+            typer.echo(f"     {one['why']}: {one['page']}")
+        typer.echo(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
+    if result.attrs["summary"]["warnings"]:
+        raise typer.Exit(FOUND)
