@@ -17,6 +17,7 @@ from stratoscope.doors.options import tokens_text
 EXPORTED = [
     "Prompt",
     "StratoscopeError",
+    "anomalies",
     "attention_matrix",
     "capture",
     "contrast",
@@ -36,6 +37,7 @@ EXPORTED = [
 ]
 VERBS = [name for name in EXPORTED if name not in ("Prompt", "StratoscopeError")]
 POSITIONAL = {  # what may be given without its name, in this order
+    "anomalies": ["trace"],
     "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
     "contrast": ["trace"],
@@ -72,6 +74,7 @@ SHARED = {  # option -> the one place where its default is stated
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
 AS_TEXT: dict[str, Callable[[Any], str]] = {"record": ",".join, "tokens": tokens_text}  # how a command line writes it
 COMMANDS = {  # command -> verb
+    "anomalies": "anomalies",
     "capture": "capture",
     "contrast": "contrast",
     "merge": "merge",
@@ -81,7 +84,7 @@ COMMANDS = {  # command -> verb
     "engagement": "engagement",
     "peaks3d": "peaks3d",
 }
-RESULTS = ("contrast",)  # commands that write the folder of a Result
+RESULTS = ("anomalies", "contrast")  # commands that write the folder of a Result
 
 
 def verb(name: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from stratoscope import __version__, defaults, names
-from stratoscope.doors import cli_contrast, cli_lint, console, options
+from stratoscope.doors import cli_anomalies, cli_contrast, cli_lint, console, options
 
 app = typer.Typer(
     cls=console.Commands,
@@ -155,6 +155,7 @@ def simulate(
     heads: options.HeadCount = defaults.SIMULATED_HEADS,
     top_k: options.TopK = defaults.TOP_K,
     seed: options.Seed = defaults.SEED,
+    anomaly: options.Anomaly = True,
     record: options.Record = _EVERYTHING,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -176,6 +177,7 @@ def simulate(
             heads=heads,
             top_k=top_k,
             seed=seed,
+            anomaly=anomaly,
             record=groups,
             overwrite=overwrite,
             progress=show,
@@ -356,6 +358,7 @@ def peaks3d(
 
 
 app.command()(cli_contrast.contrast)
+app.command()(cli_anomalies.anomalies)
 app.command()(cli_lint.lint)
 
 

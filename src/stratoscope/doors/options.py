@@ -145,6 +145,7 @@ ModelWidth = Annotated[int, typer.Option("--d-model", min=1, help="Width of its 
 NeuronCount = Annotated[int, typer.Option("--d-ff", min=1, help="Neurons of each of its MLPs.")]
 HeadCount = Annotated[int, typer.Option("--heads", min=1, help="Attention heads of each of its layers.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same trace.")]
+Anomaly = Annotated[bool, typer.Option("--anomaly/--no-anomaly", help="Route one head of one prompt oddly.")]
 Simulated = Annotated[bool, typer.Option("--simulated", help="Without a model and without torch, in seconds.")]
 
 # --- what to look at ------------------------------------------------------------------------------------------------

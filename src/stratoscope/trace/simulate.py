@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -58,6 +59,7 @@ def simulate(
     heads: int = defaults.SIMULATED_HEADS,
     top_k: int = defaults.TOP_K,
     seed: int = defaults.SEED,
+    anomaly: bool = True,
     record: Sequence[str] = SUMMARIES,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -83,6 +85,8 @@ def simulate(
         Peaks per token and layer.
     seed
         The same seed and sizes give the same arrays, byte for byte, whatever `record` is.
+    anomaly
+        Whether one head of one prompt is routed oddly; nothing else depends on it.
     record
         Groups of `names.SUMMARIES`.
     overwrite
@@ -103,7 +107,7 @@ def simulate(
         The trace cannot be written.
     """
     groups = _check_groups(record)
-    shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed)
+    shape = replace(_shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed), anomaly=anomaly)
     model = SimulatedModel(shape)
     attrs = _attributes(model, groups)
     make = _block_maker(model, groups)
@@ -177,6 +181,7 @@ def _attributes(model: SimulatedModel, groups: tuple[str, ...]) -> dict[str, obj
             "seed": shape.seed,
             "prompts": shape.prompts,
             "tokens": list(shape.tokens),
+            **({} if shape.anomaly else {"anomaly": False}),
         },
         planted=model.planted(groups),
         notes=[note("L16", "warning", _NOTE)],

@@ -25,7 +25,10 @@ _STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt."""
+    """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt.
+
+    `anomaly` says whether a head is routed oddly in one prompt.
+    """
 
     prompts: int
     tokens: tuple[int, int]
@@ -35,6 +38,7 @@ class Shape:
     heads: int
     top_k: int
     seed: int
+    anomaly: bool = True
 
     def random(self, stream: str, index: int = 0) -> np.random.Generator:
         """A generator of its own for each purpose and prompt, so that no choice of groups changes another's values."""
@@ -120,7 +124,7 @@ class SimulatedModel:
     def _plant_anomaly(self, random: np.random.Generator) -> Anomaly | None:
         head = int(random.integers(self.shape.heads))
         length = int(self.lengths[0])
-        return Anomaly(0, self.shape.layers * 2 // 3, head, length // 3) if length >= 6 else None
+        return Anomaly(0, self.shape.layers * 2 // 3, head, length // 3) if length >= 6 and self.shape.anomaly else None
 
     def _order_neurons(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         shape = self.shape

@@ -120,6 +120,8 @@ def unequal_lengths(dataset: xr.Dataset) -> str | None:
 @check("L17", WARNING, "special tokens that were added twice, or to some prompts only, look like content", EVERYTHING)
 def special_tokens(dataset: xr.Dataset) -> str | None:
     """A first token that is there twice, or a chat template around some prompts only."""
+    if not {"span", "token_id"} <= set(dataset.coords):
+        return None
     span, ids = np.asarray(dataset["span"].values), np.asarray(dataset["token_id"].values)
     first = np.flatnonzero(first_tokens(dataset))
     last = np.append(first[1:], len(ids)) - 1
@@ -137,7 +139,9 @@ def special_tokens(dataset: xr.Dataset) -> str | None:
 @check("L17", INFO, "it is guessed which tokens are the user's", EVERYTHING)
 def unknown_spans(dataset: xr.Dataset) -> str | None:
     """Tokens of which nobody knows what part of the prompt they are."""
-    unknown = (np.asarray(dataset["span"].values) < 0).mean() if dataset.sizes.get(names.TOKEN) else 0.0
+    if "span" not in dataset.coords or not dataset.sizes.get(names.TOKEN):
+        return None
+    unknown = (np.asarray(dataset["span"].values) < 0).mean()
     return f"Of {unknown:.0%} of the tokens it is not known what part of the prompt they are." if unknown else None
 
 
@@ -154,6 +158,8 @@ def strange_labels(dataset: xr.Dataset) -> str | None:
 @check("L21", INFO, "template and system tokens dominate averages", EVERYTHING)
 def much_template(dataset: xr.Dataset) -> str | None:
     """A large part of the tokens are the template's."""
+    if "span" not in dataset.coords:
+        return None
     span = np.asarray(dataset["span"].values)
     fixed = np.isin(span, [names.SPANS.index(name) for name in (*names.TEMPLATE_SPANS, "system")])
     share = fixed.mean() if len(fixed) else 0.0

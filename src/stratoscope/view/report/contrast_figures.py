@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from stratoscope.view.chart import Axis, Panel, mark
 from stratoscope.view.grid import Strip, Tokens, build
 from stratoscope.view.report.contents import Figure
 from stratoscope.view.report.page import provenance
+from stratoscope.view.report.rings import ringed
 from stratoscope.view.tokens import readable
 from stratoscope.view.values import Quantity
 
@@ -207,7 +207,7 @@ def aligned(result: xr.Dataset) -> Figure | None:
     spec = _difference_map(
         result, title, values, labels, summary["aligned"]["quantity"], "mean over units", [note, reach]
     )
-    spec = _ringed(spec, differs)
+    spec = ringed(spec, differs)
     return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
 
 
@@ -267,12 +267,6 @@ def percent(level: float) -> str:
     """A level of confidence with as many digits as tell it from certainty: 95 %, 99.998 %."""
     digits = max(0, int(np.ceil(-np.log10(max(1 - level, 1e-12)))) - 2)
     return f"{100 * level:.{digits}f} %"
-
-
-def _ringed(spec: ViewSpec, cells: Any) -> ViewSpec:
-    """The same map with rings around some cells."""
-    maps = [{**one, "spikes": cells.tolist(), "spikes_in_all": len(cells)} for one in spec.content["maps"]]
-    return replace(spec, content={**spec.content, "maps": maps})
 
 
 def _headline(result: xr.Dataset) -> str:

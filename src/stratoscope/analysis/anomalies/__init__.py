@@ -1,0 +1,1 @@
+"""What lies far outside its own distribution: tokens, heads, neurons, layers, experts."""

@@ -1,0 +1,113 @@
+"""Neurons that are never active, or always alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, layer_numbers, nothing
+from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.layers import by_layer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats = NDArray[np.float64]
+_LEAST_PROMPTS = 6
+_DEAD = 0.02  # of what the median neuron of the layer reaches: weaker ones are rare, stronger ones not dead
+
+
+def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
+    """A neuron whose largest activation in any prompt is far below that of its layer."""
+    detector = "dead neuron"
+    if not {"prompt_max", "prompt_min"} <= set(dataset.data_vars):
+        return nothing(detector, "no prompt_max and prompt_min recorded")
+    largest = _largest(dataset)
+    of = None if reference is None else _largest(reference)
+    scores = -standardised(_log(largest), 1, None if of is None else _log(of))
+    usual = np.nanmedian(largest if of is None else of, axis=1, keepdims=True)
+    weak = np.where(largest < _DEAD * usual, scores, -np.inf)
+    weak = np.where(largest == 0, np.inf, np.where(np.isnan(largest), np.nan, weak))
+    numbers, prompts = layer_numbers(dataset), Prompts(dataset)
+
+    def tell(index: tuple[int, ...], expected: float) -> Finding:
+        layer, neuron = index
+        typical = float(np.nanmedian((largest if of is None else of)[layer]))
+        value = float(largest[index])
+        words = (
+            f"Neuron {neuron} of L{numbers[layer]} is never above {value:.2g} in size in any prompt; the median neuron "
+            f"of its layer reaches {typical:.2g}."
+        )
+        series = np.fmax(
+            np.abs(dataset["prompt_max"].values[:, layer, neuron]),
+            np.abs(dataset["prompt_min"].values[:, layer, neuron]),
+        )
+        shown = _over_prompts(series, prompts, f"largest |activation| of neuron {neuron} in L{numbers[layer]}")
+        return Finding(detector, _at(numbers, index), value, typical, expected, words, picture=shown)
+
+    among = scores if of is None else -standardised(_log(of), 1)
+    return Look(detector, "layer × neuron", weak, tell, among=among)
+
+
+def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
+    """A neuron whose mean activation hardly changes from prompt to prompt."""
+    detector = "always-on neuron"
+    if "prompt_mean" not in dataset:
+        return nothing(detector, "no prompt_mean recorded")
+    if dataset.sizes[names.PROMPT] < _LEAST_PROMPTS:
+        return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts")
+    steadiness = _steadiness(dataset)
+    of = None if reference is None or reference.sizes[names.PROMPT] < _LEAST_PROMPTS else _steadiness(reference)
+    scores = standardised(_log(steadiness), 1, None if of is None else _log(of))
+    numbers, prompts = layer_numbers(dataset), Prompts(dataset)
+
+    def tell(index: tuple[int, ...], expected: float) -> Finding:
+        layer, neuron = index
+        series = np.asarray(dataset["prompt_mean"].values[:, layer, neuron], np.float64)
+        value, typical = float(steadiness[index]), float(np.nanmedian((steadiness if of is None else of)[layer]))
+        words = (
+            f"The mean activation of neuron {neuron} of L{numbers[layer]} is {np.nanmean(series):.2g} in every prompt, "
+            f"{value:.0f} times its standard deviation over prompts; the median neuron of its layer: {typical:.2g}."
+        )
+        shown = _over_prompts(series, prompts, f"mean activation of neuron {neuron} in L{numbers[layer]}")
+        return Finding(detector, _at(numbers, index), value, typical, expected, words, picture=shown)
+
+    among = None if of is None else standardised(_log(of), 1)
+    return Look(detector, "layer × neuron", scores, tell, among=among)
+
+
+def _at(numbers: NDArray[np.int64], index: tuple[int, ...]) -> dict[str, int]:
+    return {"layer": int(numbers[index[0]]), "neuron": index[1]}
+
+
+def _over_prompts(series: NDArray[np.floating], prompts: Prompts, what: str) -> Picture:
+    most = int(np.nanargmax(np.abs(series))) if np.isfinite(series).any() else 0
+    return Picture(np.asarray(series, np.float64), tuple(prompts.ids), (most,), what)
+
+
+def _largest(dataset: xr.Dataset) -> Floats:
+    """Largest |a_i| over all prompts, [layer, neuron]; layer by layer."""
+    layers, everyone = range(dataset.sizes[names.LAYER]), np.arange(dataset.sizes[names.PROMPT])
+    found = np.full((len(layers), dataset.sizes[names.NEURON]), np.nan)
+    for name in ("prompt_max", "prompt_min"):
+        for layer, values in by_layer(dataset, name, everyone, layers):
+            found[layer] = np.fmax(found[layer], np.fmax.reduce(np.abs(values), axis=0))
+    return found
+
+
+def _steadiness(dataset: xr.Dataset) -> Floats:
+    """|mean| / standard deviation of the prompt means, [layer, neuron]; layer by layer."""
+    layers, everyone = range(dataset.sizes[names.LAYER]), np.arange(dataset.sizes[names.PROMPT])
+    found = np.full((len(layers), dataset.sizes[names.NEURON]), np.nan)
+    for layer, values in by_layer(dataset, "prompt_mean", everyone, layers):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found[layer] = np.abs(values.mean(axis=0, dtype=np.float64)) / values.std(axis=0, ddof=1, dtype=np.float64)
+    return found
+
+
+def _log(values: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values > 0, np.log(values), np.nan)

@@ -1,0 +1,42 @@
+"""The command `anomalies`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stratoscope import defaults
+from stratoscope.doors import console, options
+
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference", metavar="TRACE", help="Distributions of this trace count, not those of the trace itself."
+    ),
+]
+Alpha = Annotated[float, typer.Option("--alpha", metavar="NUMBER", help="False findings to expect in a trace.")]
+
+
+def anomalies(
+    trace: options.Trace,
+    out: options.ResultOut = None,
+    reference: Reference = None,
+    alpha: Alpha = defaults.ALPHA,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Find what is far outside its own distribution.
+
+    Tokens, heads, neurons, layers and experts, ranked, with the number of false alarms to expect.
+    """
+    from stratoscope.analysis.anomalies.anomalies import anomalies
+    from stratoscope.view.report import check_folder, default_folder, save_result
+
+    folder = out or default_folder(Path(trace), "anomalies", reference.name if reference else "")
+    check_folder(folder, overwrite=overwrite)
+    with console.progress() as show:
+        result = anomalies(trace, reference=reference, alpha=alpha, progress=show)
+        save_result(result, folder, overwrite=overwrite, progress=show)
+    console.tell_result(result, folder, as_json=as_json)
