@@ -8,6 +8,7 @@ RECORD = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 10
 BATCH_SIZE = 8
 SEED = 0
+DRAWS = 20  # random patches that a claimed one is compared with
 VERIFY: Verify = "sample"
 
 GENERATE = 0  # tokens of an answer

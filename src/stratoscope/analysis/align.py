@@ -53,6 +53,9 @@ def align(a: Sequence[Any] | NDArray[Any], b: Sequence[Any] | NDArray[Any]) -> A
         Token ids, or texts where ids are not known.
     """
     one, other = np.asarray(a).tolist(), np.asarray(b).tolist()
+    if one == other:
+        same = np.arange(len(one))
+        return Alignment(same, same, np.ones(len(one), bool), len(one))
     columns: list[tuple[int, int]] = []
     for kind, start, stop, first, last in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
         if kind == "equal" or stop - start == last - first:

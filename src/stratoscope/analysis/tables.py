@@ -38,6 +38,12 @@ def table(
     return over_heads(values, head) if names.HEAD in dims else values
 
 
+def has_cells(row: names.Quantity) -> bool:
+    """Whether a quantity has a size for each token and layer (or depth), heads averaged; an import's rows have too."""
+    by_layer = row.dims[0] == names.TOKEN and row.dims[1:2] in ((names.LAYER,), (names.DEPTH,))
+    return (by_layer and row.unit != "index" and row.dims[2:] in ((), (names.HEAD,))) or row.dims == (names.ROW,)
+
+
 def over_heads(values: Floats, head: str | int) -> Floats:
     """One value for all heads, of shape (tokens, rows); NaN only where no head has one.
 

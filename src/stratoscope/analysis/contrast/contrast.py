@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
+from stratoscope.analysis.tables import has_cells
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
 
@@ -160,7 +161,7 @@ def contrast(
 
 def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple[str, ...]:
     """The quantities whose profiles are compared."""
-    per_token = [name for name, row in names.QUANTITIES.items() if name in dataset and _has_profile(row)]
+    per_token = [name for name, row in names.QUANTITIES.items() if name in dataset and has_cells(row)]
     if quantity is None:
         usual = tuple(name for name in PROFILED if name in per_token)
         return usual or tuple(name for name in _OTHERWISE if name in per_token)[:1]
@@ -170,11 +171,6 @@ def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple
             there = ", ".join(per_token) or "nothing"
             raise InputError(f"no profile of {name!r} here", where="quantity", fix=f"There is: {there}.")
     return wanted
-
-
-def _has_profile(row: names.Quantity) -> bool:
-    by_layer = row.dims[0] == names.TOKEN and row.dims[1:2] in ((names.LAYER,), (names.DEPTH,))
-    return (by_layer and row.unit != "index" and row.dims[2:] in ((), (names.HEAD,))) or row.dims == (names.ROW,)
 
 
 def _check(held_out: float, alpha: float, permutations: int) -> None:

@@ -1,0 +1,239 @@
+"""The parts of a diff as one Result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.analysis.align import GAP
+from stratoscope.analysis.diff import cautions, claimed
+from stratoscope.analysis.diff.cells import PROFILE
+from stratoscope.analysis.diff.claims import may_be_residual
+from stratoscope.analysis.diff.diff import Parts
+from stratoscope.analysis.diff.floor import dtype_of, weights_of
+from stratoscope.analysis.diff.matched_null import in_null
+from stratoscope.analysis.diff.neurons import norms_differ
+from stratoscope.analysis.lint.lint import applicable
+from stratoscope.analysis.result import make_result, texts
+from stratoscope.trace.notes import Note, notes_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LISTED = 20  # neurons that changed most
+_WORDS = {
+    "difference": "B − A",
+    "ratio": "B / A",
+    "times_floor": "|B − A| / max(floor, rounding · max(|A|, |B|))",
+    "size_median": "median of |B − A| over all equal tokens of all prompts but the first",
+    "size_95": "95 % quantile of the same",
+    "size_mean": "mean of the same",
+    "size_largest": "largest of the same",
+    "times_median": "median of |B − A| in floors",
+    "times_95": "95 % quantile of the same",
+    "times_largest": "largest of the same",
+    "share_above": "share of cells above the floor",
+    "share_changed": "share of cells that differ at all",
+    "relative_median": "median of |B − A| / max(|A|, |B|)",
+}
+_NEURONS = {  # field of Neurons -> name and words
+    "difference": ("neuron_difference", "mean over prompts of B − A of the mean activation"),
+    "largest": ("neuron_largest", "largest |B − A| over prompts"),
+    "times": ("neuron_times_floor", "largest over prompts of |B − A| in floors"),
+    "norm_a": ("column_norm_a", "norm of the neuron's column in A, read off its peaks"),
+    "norm_b": ("column_norm_b", "norm of the neuron's column in B, read off its peaks"),
+}
+
+
+def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
+    """The Result of a diff."""
+    variables: dict[str, Any] = {}
+    coords: dict[str, Any] = {names.LAYER: parts.rows.numbers}
+    for add in (_add_columns, _add_cells, _add_neurons, _add_listed):
+        add(parts, variables, coords)
+    summary = _summary(parts)
+    notes = _notes(parts)
+    if parts.claims:
+        notes += _add_claims(parts, variables, summary)
+    if parts.null is not None:
+        found, summary["null"] = in_null(parts.null, parts.a, parts.b, parts.pairs, parts.columns)
+        variables |= found
+        notes += cautions.about_null(summary["null"])
+    return make_result("diff", variables, coords, sources=[parts.a, parts.b], parameters=parameters, notes=notes,
+                       summary=summary)  # fmt: skip
+
+
+def _add_columns(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    columns, kept = parts.columns, parts.columns.of(parts.shown)
+    name = [pair.name for pair in parts.pairs]
+    texts_of = [np.asarray(one["text"].values) if "text" in one.coords else None for one in (parts.a, parts.b)]
+
+    def text(places: Any, which: int) -> list[str]:
+        known = texts_of[which]
+        if known is None:
+            return ["" if place == GAP else f"#{place}" for place in places.tolist()]
+        return ["" if place == GAP else str(known[place]) for place in places.tolist()]
+
+    of_a, of_b = text(columns.a[kept], 0), text(columns.b[kept], 1)
+    coords |= {
+        "prompt": texts("column", [name[number] for number in columns.pair[kept]]),
+        "position_a": ("column", columns.place_a[kept]),
+        "position_b": ("column", columns.place_b[kept]),
+        "equal": ("column", columns.equal[kept]),
+        "before": ("column", columns.before[kept]),
+        "text": texts("column", [one or other for one, other in zip(of_a, of_b, strict=True)]),
+        "text_a": texts("column", of_a),
+        "text_b": texts("column", of_b),
+    }
+    coords["pair"] = texts("pair", name)
+    spans = [np.asarray(one["span"].values) if "span" in one.coords else None for one in (parts.a, parts.b)]
+    dim = np.zeros(int(kept.sum()), bool)
+    template = [names.SPANS.index(span) for span in names.TEMPLATE_SPANS]
+    for places, span in zip((columns.a[kept], columns.b[kept]), spans, strict=True):
+        if span is not None:
+            dim |= (places != GAP) & np.isin(span[places], template)
+    coords["template"] = ("column", dim)
+    variables["pair_by_id"] = ("pair", np.array([pair.by_id for pair in parts.pairs]))
+    for side in ("a", "b"):
+        variables[f"pair_prompt_{side}"] = ("pair", np.array([getattr(pair, side) for pair in parts.pairs]))
+
+
+def _add_cells(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    for one in parts.compared:
+        coords[one.rows.kind] = one.rows.numbers
+        row = names.QUANTITIES[one.quantity]
+        for kind, values in one.cells.items():
+            unit = "1" if kind in ("ratio", "times_floor") else row.unit
+            attrs = {"units": unit, "long_name": _WORDS.get(kind, row.label)}
+            variables[f"{one.quantity}_{kind}"] = (("column", one.rows.kind), values, attrs)
+        for kind in PROFILE:
+            if np.isfinite(one.profile[kind]).any():
+                attrs = {"long_name": _WORDS[kind]}
+                variables[f"{one.quantity}_{kind}"] = (one.rows.kind, one.profile[kind], attrs)
+
+
+def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    if parts.neurons is None:
+        return
+    for field, (name, words) in _NEURONS.items():
+        values = getattr(parts.neurons, field)
+        if np.isfinite(values).any():
+            variables[name] = ((names.LAYER, names.NEURON), values.astype(np.float32), {"long_name": words})
+    variables["neurons_found"] = (names.LAYER, parts.neurons.found)
+    variables["neurons_same"] = (names.LAYER, parts.neurons.same)
+
+
+def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+    """The neurons that changed most, by times the floor, else by size."""
+    neurons = parts.neurons
+    if neurons is None or not np.isfinite(neurons.largest).any():
+        return
+    strength = neurons.times if np.isfinite(neurons.times).any() else neurons.largest
+    order = np.argsort(np.where(np.isfinite(strength), strength, -1.0), axis=None)[::-1][:LISTED]
+    rows, columns = np.unravel_index(order, strength.shape)
+    there = np.nan_to_num(strength[rows, columns]) > 0
+    coords["listed_layer"] = ("listed", parts.rows.numbers[rows[there]])
+    coords["listed_neuron"] = ("listed", columns[there].astype(np.int64))
+
+
+def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
+    judged = claimed.judge(parts.claims, parts.neurons, parts.rows)
+    given = {"layer": np.int64, "neuron": np.int64, "old": np.float64, "new": np.float64, "line": np.int64}
+    for name, dtype in given.items():
+        values = np.array([getattr(claim, name) for claim in parts.claims], dtype=dtype)
+        variables[f"claim_{name}"] = ("claim", values)
+    for name in ("difference", "largest", "times", "ratio", "norm_a", "norm_b", "rank"):
+        called = "times_floor" if name == "times" else name
+        variables[f"claim_{called}"] = ("claim", getattr(judged, name))
+    variables["claim_verdict"], variables["claim_why"] = texts("claim", judged.verdict), texts("claim", judged.why)
+    early = claimed.causality(parts.claims, parts.compared)
+    summary["claims"] = {
+        "claims": len(parts.claims),
+        "verdicts": {one: judged.verdict.count(one) for one in claimed.VERDICTS},
+        "neurons_of_a_layer": judged.neurons,
+        "elsewhere": claimed.elsewhere(parts.claims, parts.neurons, parts.rows),
+        "causality": early,
+    }
+    learned = bool(np.isfinite(judged.norm_a).any())
+    return cautions.about_claims(early, may_be_residual(parts.claims, parts.a), learned)
+
+
+def _notes(parts: Parts) -> list[Note]:
+    a, b = parts.a, parts.b
+    quantities = [one.quantity for one in parts.compared]
+    notes = cautions.about_prompts(parts.pairs, parts.columns, *(len(side.ids) for side in parts.sides))
+    notes += cautions.about_floor(parts.noise, quantities)
+    notes += cautions.about_before(a, b, parts.noise, parts.compared)
+    notes += cautions.about_models(a, b, parts.rows.numbers.tolist())
+    notes += cautions.about_neurons(parts.ancestry, parts.neurons, parts.rows.numbers, parts.other_context)
+    for one in (a, b):
+        notes += notes_of(one)
+    said = {note.id for note in notes}
+    return [*notes, *(note for one in (a, b) for note in applicable(one, quantities) if note.id not in said)]
+
+
+def _summary(parts: Parts) -> dict[str, Any]:
+    whole = parts.columns.whole(len(parts.pairs))
+    weights = [weights_of(one) for one in (parts.a, parts.b)]
+    return {
+        "pairs": len(parts.pairs),
+        "matched_by_id": sum(pair.by_id for pair in parts.pairs),
+        "edited": int((~whole).sum()),
+        "only_in_a": len(parts.sides[0].ids) - len(parts.pairs),
+        "only_in_b": len(parts.sides[1].ids) - len(parts.pairs),
+        "tokens": int(parts.columns.compared.sum()),
+        "models": [str((one.attrs.get("model") or {}).get("name") or "") for one in (parts.a, parts.b)],
+        "dtypes": [dtype_of(parts.a), dtype_of(parts.b)],
+        "same_weights": bool(weights[0]) and weights[0] == weights[1],
+        "floor": any(parts.noise.measured(one.quantity) for one in parts.compared),
+        "identical": all(one.identical for one in parts.compared) and _neurons_identical(parts),
+        "quantities": {one.quantity: _of_quantity(one) for one in parts.compared},
+        "neurons": _of_neurons(parts),
+    }
+
+
+def _of_quantity(one: Any) -> dict[str, Any]:
+    times, share = one.profile["times_largest"], one.profile["share_above"]
+    known = np.isfinite(times).any()
+    row = int(np.nanargmax(times)) if known else -1
+    return {
+        "row_kind": one.rows.kind,
+        "identical": one.identical,
+        "largest_difference": _number(one.profile["size_largest"]),
+        "median_times_floor": float(np.nanmedian(one.profile["times_median"])) if known else None,
+        "largest_times_floor": _number(times),
+        "largest_at": int(one.rows.numbers[row]) if known else None,
+        "share_above_floor": float(np.nanmean(share)) if known else None,
+    }
+
+
+def _of_neurons(parts: Parts) -> dict[str, Any]:
+    if parts.neurons is None or not parts.neurons.same.any():
+        return {"refused": parts.ancestry.refused or "they are not the same in both models"}
+    neurons = parts.neurons
+    known = np.isfinite(neurons.largest)
+    seen = np.isfinite(neurons.norm_a) & np.isfinite(neurons.norm_b)
+    with np.errstate(invalid="ignore"):
+        above = int((neurons.times > 1).sum()) if np.isfinite(neurons.times).any() else None
+    return {
+        "refused": "",
+        "prompts": parts.prompts_of_neurons,
+        "layers": int(neurons.same.sum()),
+        "compared": int(known.sum()),
+        "above_floor": above,
+        "columns_seen": int(seen.sum()),
+        "columns_changed": int(norms_differ(neurons.norm_a, neurons.norm_b).sum()),
+        "lowest_share_found": _number(-neurons.found, -1.0),
+    }
+
+
+def _neurons_identical(parts: Parts) -> bool:
+    return parts.neurons is None or not np.nan_to_num(parts.neurons.largest).any()
+
+
+def _number(values: Any, sign: float = 1.0) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(sign * known.max()) if known.size else None

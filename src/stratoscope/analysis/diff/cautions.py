@@ -1,0 +1,174 @@
+"""What a reader of a diff must know: how prompts were matched, what the floor is, whether anything contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry
+from stratoscope.analysis.diff.cells import Compared
+from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
+from stratoscope.analysis.diff.neurons import Neurons
+from stratoscope.analysis.diff.prompts import Columns, Pair
+from stratoscope.trace.facts import number_ranges
+from stratoscope.trace.notes import INFO, WARNING, Note
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_MOST_RELATIVE = 0.5  # of the digits of the dtype: how far equal tokens may differ before any edit, without a floor
+
+
+def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> list[Note]:
+    """How prompts were matched, and what is not compared; `a`, `b`: prompts of either trace."""
+    by_id = sum(pair.by_id for pair in pairs)
+    how = " and ".join(
+        part for part, count in ((f"{by_id} by their id", by_id), (f"{len(pairs) - by_id} by equal tokens", len(pairs) - by_id)) if count
+    )  # fmt: skip
+    alone = [f"{count} of {side}" for side, count in (("A", a - len(pairs)), ("B", b - len(pairs))) if count]
+    left = f"; {' and '.join(alone)} have no counterpart" if alone else ""
+    notes = [Note("L11", INFO, f"{_prompts(len(pairs))} matched, {how}{left}.")]
+    edited = int((~columns.whole(len(pairs))).sum())
+    if edited:
+        text = (
+            f"{edited} of {_prompts(len(pairs))} have other tokens in the two traces. They are aligned on equal tokens, the "
+            "others are not compared; after the first edit equal tokens stand in another context, and a difference there "
+            "is not the models' alone."
+        )
+        notes.append(Note("L11", WARNING, text))
+    length = np.bincount(columns.pair, minlength=len(pairs))
+    shared = np.bincount(columns.pair, columns.equal, minlength=len(pairs))
+    strange = [pair.name for pair, of, all_ in zip(pairs, shared, length, strict=True) if pair.by_id and 2 * of < all_]
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        text = f"Prompt {strange[0]}{more}: the same id, but less than half of the tokens. Is it the same prompt?"
+        notes.append(Note("L11", WARNING, text))
+    notes.append(Note("L05", INFO, "First tokens are left out of all summaries; no floor was measured at them."))
+    return notes
+
+
+def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
+    """What differences are measured against."""
+    measured = [quantity for quantity in quantities if noise.measured(quantity)]
+    if not measured:
+        text = "no floor, no claim: neither trace has a noise floor, so a difference may be nothing but noise. Record with --floor."
+        return [Note("L14", WARNING, text)]
+    which = [
+        called
+        for one, called in ((noise.a, "A"), (noise.b, "B"))
+        if any(str(name).startswith("floor_") for name in one)
+    ]
+    of = " and ".join(which)
+    text = (
+        f"Floor: the largest change of a layer under another batch size, padding or dtype, measured on a few prompts of "
+        f"{of}, or the rounding of the coarser dtype where that is larger. A cell above it differs by more than that."
+    )
+    notes = [Note("L14", INFO, text)]
+    without = [quantity for quantity in quantities if quantity not in measured]
+    if without:
+        notes.append(Note("L14", WARNING, f"No floor, no claim: {', '.join(without)}."))
+    return notes
+
+
+def about_before(a: xr.Dataset, b: xr.Dataset, noise: Noise, compared: Sequence[Compared]) -> list[Note]:
+    """Of the same weights in the same dtype: tokens before any edit must be alike."""
+    if not weights_of(a) or weights_of(a) != weights_of(b) or dtype_of(a) != dtype_of(b):
+        return []
+    worst, where, times = np.nan, "", False
+    for one in compared:
+        with_floor = np.isfinite(one.before[0])
+        if not with_floor and noise.rounding:
+            size = one.before[1] / noise.rounding**_MOST_RELATIVE
+        else:
+            size = one.before[0]
+        if np.isfinite(size) and not size <= worst:
+            worst, where, times = float(size), one.quantity, with_floor
+    if np.isnan(worst):
+        return []
+    if worst > 1:
+        of = "times the floor" if times else "times the square root of the rounding error, relative to the value"
+        text = (
+            f"The two traces have the same weights and dtype, and yet tokens that have seen the same tokens differ by up "
+            f"to {worst:.3g} {of} ({where}): something else was not the same."
+        )
+        return [Note("L14", WARNING, text)]
+    how = "are exactly equal" if worst == 0 else f"differ by at most {worst:.2g} of what noise allows ({where})"
+    return [Note("L14", INFO, f"Same weights and dtype: tokens that have seen the same tokens {how}, as they must.")]
+
+
+def about_models(a: xr.Dataset, b: xr.Dataset, layers: Sequence[int]) -> list[Note]:
+    """Whether models of other shape are compared by the number of their layers."""
+    counts = [one.sizes.get("layer", 0) for one in (a, b)]
+    if counts[0] == counts[1]:
+        return []
+    text = (
+        f"The models have {counts[0]} and {counts[1]} layers: compared are those of the same number "
+        f"({number_ranges(list(layers))}), which need not do the same."
+    )
+    return [Note("L15", WARNING, text)]
+
+
+def about_neurons(known: Ancestry, neurons: Neurons | None, layers: Any, other_context: int) -> list[Note]:
+    """Whether neurons are the same in both models, and why."""
+    if known.refused:
+        return [Note("L15", WARNING, f"Neurons are not compared: {known.refused}.")]
+    if neurons is None or known.same_weights:
+        return [Note("L15", INFO, "Neurons are compared: both models have the same weights.")]
+    notes = []
+    lowest = float(np.nanmin(neurons.found, initial=1.0))
+    if neurons.same.any():
+        text = (
+            f"Neurons are compared where they are the same: at least {LEAST_FOUND:.0%} of a layer's neurons must correlate "
+            f"best, over prompts, with their namesakes; the layer with the fewest has {lowest:.0%}."
+        )
+        notes.append(Note("L15", INFO, text))
+    refused = np.asarray(layers)[~neurons.same].tolist()
+    if refused:
+        shares = neurons.found[~neurons.same]
+        found = f"found again are {np.nanmax(shares):.1%} at most" if np.isfinite(shares).any() else "too few of them vary"
+        text = f"Neurons are not compared in layers {number_ranges(refused)}: they are not the same in both models ({found})."
+        notes.append(Note("L15", WARNING, text))
+    if other_context:
+        text = f"In {_prompts(other_context)} the user's tokens stand in another context, which is part of what neurons differ by."
+        notes.append(Note("L11", WARNING, text))
+    return notes
+
+
+def about_claims(early: dict[str, Any], residual: bool, learned: bool) -> list[Note]:
+    """Whether anything changed before the first claimed layer; `residual`: indices might be residual coordinates."""
+    notes = []
+    first = early["first_claimed_layer"]
+    if early["above_floor"]:
+        text = (
+            f"Before layer {first}, the first that is claimed, {early['above_floor']:,} of {early['cells']:,} cells changed "
+            f"beyond the floor, by up to {early['largest']:.3g} times ({early['where']}): the patch is not all that differs."
+        )
+        notes.append(Note("L14", WARNING, text))
+    elif early["largest"] is not None:
+        much = "nothing changed at all" if early["largest"] == 0 else "nothing changed beyond the floor"
+        text = f"Before layer {first}, the first that is claimed, {much}, as it must be."
+        notes.append(Note("L14", INFO, text))
+    if residual:
+        text = "Claimed Neuron_IDs are read as neurons; all are small enough to be residual coordinates as well."
+        notes.append(Note("L15", INFO, text))
+    if learned:
+        text = (
+            "Norms of columns are read off recorded peaks, where a neuron is among them; one that is not is not unchanged."
+        )
+        notes.append(Note("L08", INFO, text))
+    return notes
+
+
+def about_null(facts: dict[str, Any]) -> list[Note]:
+    """What the null is."""
+    text = (
+        f"Null: {facts['draws']} random patches of as many columns, in the same layers, of the same size, applied in memory "
+        f"and undone; p = (r + 1) / {facts['draws'] + 1}, r of them changing at least as much, over {_prompts(facts['prompts'])}."
+    )
+    return [Note("L14", INFO, text)]
+
+
+def _prompts(count: int) -> str:
+    return "1 prompt" if count == 1 else f"{count:,} prompts"

@@ -1,0 +1,156 @@
+"""What a patch claims, beside what changed: there, elsewhere, and not at all; and whether anything changed too early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.diff.cells import Compared, Rows
+from stratoscope.analysis.diff.claims import Claim
+from stratoscope.analysis.diff.neurons import SAME_NORM, Neurons, norms_differ
+
+Floats: TypeAlias = NDArray[np.float64]
+AS_CLAIMED, OTHERWISE, NOT_AT_ALL, NOT_SEEN = "changed as claimed", "changed otherwise", "not at all", "not seen"
+VERDICTS = (AS_CLAIMED, OTHERWISE, NOT_AT_ALL, NOT_SEEN)
+AS_MUCH = 0.05  # relative: how close the measured factor of an activation is to the claimed one
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Each claim beside what was measured, [claim]; NaN and −1 where it was not.
+
+    Attributes
+    ----------
+    difference, largest, times, ratio, norm_a, norm_b
+        As in `Neurons`.
+    rank
+        Of its largest |B − A| among all neurons of its layer, 1 = largest; −1 where it did not change at all.
+    neurons
+        How many neurons its layer has.
+    verdict
+        One of `VERDICTS`.
+    why
+        The verdict in words.
+    """
+
+    difference: Floats
+    largest: Floats
+    times: Floats
+    ratio: Floats
+    norm_a: Floats
+    norm_b: Floats
+    rank: NDArray[np.int64]
+    neurons: int
+    verdict: list[str]
+    why: list[str]
+
+
+def judge(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows) -> Claimed:
+    """Compare every claim with what was measured of that neuron."""
+    count = len(claims)
+    values = {name: np.full(count, np.nan) for name in _MEASURED}
+    rank, verdicts, why = np.full(count, -1, np.int64), [], []
+    place_of = {int(number): place for place, number in enumerate(rows.numbers)}
+    first = min(claim.layer for claim in claims)
+    for number, claim in enumerate(claims):
+        place = place_of.get(claim.layer)
+        if neurons is not None and place is not None and neurons.same[place]:
+            for name, array in values.items():
+                array[number] = getattr(neurons, name)[place, claim.neuron]
+            if values["largest"][number] > 0:
+                rank[number] = 1 + int((neurons.largest[place] > values["largest"][number]).sum())
+        verdict, words = _verdict(claim, {name: float(one[number]) for name, one in values.items()}, claim.layer > first)
+        verdicts.append(verdict)
+        why.append(words)
+    return Claimed(**values, rank=rank, neurons=0 if neurons is None else neurons.largest.shape[1],
+                   verdict=verdicts, why=why)  # fmt: skip
+
+
+_MEASURED = ("difference", "largest", "times", "ratio", "norm_a", "norm_b")
+
+
+def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool) -> tuple[str, str]:
+    """The column's norm speaks first: nothing before the neuron can change it."""
+    before, after = found["norm_a"], found["norm_b"]
+    if known := np.isfinite(before) and np.isfinite(after):
+        words = f"the norm of its column went from {before:.4g} to {after:.4g}"
+        factor = after / before if before > 0 else np.nan
+        if abs(factor / claim.ratio - 1) <= SAME_NORM if claim.ratio > 0 else after <= SAME_NORM * before:
+            same = abs(claim.ratio - 1) <= SAME_NORM
+            return (NOT_AT_ALL, f"{words}, and the claim is no change") if same else (AS_CLAIMED, words)
+        if norms_differ(np.float64(before), np.float64(after)):
+            return OTHERWISE, f"{words}: ×{factor:.3g}, claimed ×{claim.ratio:.3g}"
+    if np.isfinite(found["times"]) and found["times"] > 1:
+        words = f"its activation changed by up to {found['times']:.3g} × the floor, ×{found['ratio']:.3g} in all"
+        if abs(found["ratio"] - claim.ratio) <= AS_MUCH * claim.ratio and abs(claim.ratio - 1) > AS_MUCH:
+            return AS_CLAIMED, words
+        return OTHERWISE, words + (", as any neuron after the first claimed layer may" if downstream else "")
+    if known and np.isfinite(found["times"]):
+        return NOT_AT_ALL, f"neither the norm of its column ({before:.4g}) nor, beyond the floor, its activation"
+    if known:
+        return NOT_AT_ALL, f"the norm of its column is {before:.4g} in both; no floor says whether its activation changed"
+    if np.isfinite(found["times"]):
+        return NOT_SEEN, "its activation did not change beyond the floor, and it is not among the peaks of both traces"
+    if not np.isfinite(found["largest"]):
+        return NOT_SEEN, "nothing of this neuron can be compared"
+    return NOT_SEEN, "no floor says whether its activation changed, and it is not among the peaks of both traces"
+
+
+def elsewhere(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows) -> dict[str, Any]:
+    """How much changed in neurons that nobody claimed, and the share of the change that is in claimed ones."""
+    if neurons is None or not neurons.same.any():
+        return {}
+    claimed = np.zeros(neurons.difference.shape, bool)
+    place_of = {int(number): place for place, number in enumerate(rows.numbers)}
+    for claim in claims:
+        if claim.layer in place_of:
+            claimed[place_of[claim.layer], claim.neuron] = True
+    in_layer = claimed.any(axis=1)
+    first = min(claim.layer for claim in claims)
+    with np.errstate(invalid="ignore"):
+        above = (neurons.times > 1) & ~claimed
+    columns = norms_differ(neurons.norm_a, neurons.norm_b)
+    seen = np.isfinite(neurons.norm_a) & np.isfinite(neurons.norm_b)
+    moved = np.where(seen, np.abs(neurons.norm_b - neurons.norm_a), 0.0)
+    return {
+        "above_floor": None if np.isnan(neurons.times).all() else int(above.sum()),
+        "above_floor_in_claimed_layers": int(above[in_layer].sum()),
+        "above_floor_before": int(above[rows.numbers < first].sum()),
+        "unclaimed": int((~claimed & np.isfinite(neurons.difference)).sum()),
+        "share_of_activation_change": _share(np.abs(neurons.difference), claimed),
+        "columns_seen": int((seen & ~claimed).sum()),
+        "columns_changed": int((columns & ~claimed).sum()),
+        "share_of_column_change": _share(moved, claimed),
+    }
+
+
+def causality(claims: Sequence[Claim], compared: Sequence[Compared]) -> dict[str, Any]:
+    """What changed, of tokens before any edit, in layers before the first claimed one; nothing may."""
+    first = min(claim.layer for claim in claims)
+    cells, above, largest, where = 0, 0.0, np.nan, ""
+    for one in compared:
+        early = one.rows.numbers < first + (one.rows.kind == names.DEPTH)  # depth ℓ stands before block ℓ
+        counted = one.early["cells"][early]
+        cells += int(counted.sum())
+        above += float(np.nansum(one.early["share_above"][early] * counted))
+        most = np.nanmax(one.early["times_largest"][early], initial=-1.0) if early.any() else -1.0
+        if most >= 0 and not most <= largest:
+            row = int(one.rows.numbers[early][int(np.nanargmax(one.early["times_largest"][early]))])
+            largest, where = float(most), f"{one.quantity} of {one.rows.kind} {row}"
+    return {
+        "first_claimed_layer": first,
+        "cells": cells,
+        "above_floor": round(above),
+        "largest": None if np.isnan(largest) else largest,
+        "where": where,
+    }
+
+
+def _share(change: Floats, claimed: NDArray[np.bool_]) -> float | None:
+    total = float(np.nansum(change))
+    return float(np.nansum(change[claimed])) / total if total > 0 else None

@@ -1,0 +1,172 @@
+"""`diff`: the same prompts through two models, or one model twice: what differs, where, and whether that is more than noise."""  # noqa: E501
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope import defaults, names
+from stratoscope.errors import InputError
+from stratoscope.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.analysis.diff.ancestry import Ancestry
+    from stratoscope.analysis.diff.cells import Compared, Rows
+    from stratoscope.analysis.diff.claims import Claim
+    from stratoscope.analysis.diff.floor import Noise
+    from stratoscope.analysis.diff.neurons import Neurons
+    from stratoscope.analysis.diff.prompts import Columns, Ints, Pair, Side
+
+MOST_SHOWN, MOST_COLUMNS = 12, 4096  # prompts that are kept token by token, and their columns where nobody chose
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that was compared."""
+
+    a: xr.Dataset
+    b: xr.Dataset
+    sides: tuple[Side, Side]
+    pairs: list[Pair]
+    columns: Columns
+    shown: Ints
+    noise: Noise
+    compared: list[Compared]
+    rows: Rows
+    ancestry: Ancestry
+    neurons: Neurons | None
+    prompts_of_neurons: int
+    other_context: int
+    claims: list[Claim]
+    null: xr.Dataset | None
+
+
+def diff(
+    trace_a: str | os.PathLike[str] | xr.Dataset,
+    trace_b: str | os.PathLike[str] | xr.Dataset,
+    *,
+    prompt: str | int | Sequence[str | int] | None = None,
+    quantity: str | Sequence[str] | None = None,
+    layers: str | int | Sequence[int] | None = None,
+    claims: str | os.PathLike[str] | Sequence[Claim] | None = None,
+    null: xr.Dataset | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Compare two traces of the same prompts: B − A.
+
+    Prompts are matched by id, else by equal tokens, and aligned on equal tokens; gaps stay gaps. Every difference is
+    also given as times the noise floor that `capture --floor` measured, so that what exceeds noise can be told.
+    Neurons are compared only where both models have the same ones. `save_result` writes the report.
+
+    Parameters
+    ----------
+    trace_a, trace_b
+        Traces, or their Datasets: base and tuned, before and after a patch, one dtype and another.
+    prompt
+        Prompts to keep token by token, by id or index in A; without it the first, at most 12. Summaries are of all.
+    quantity
+        Quantities to compare; without it every one with a value for each token and layer that both hold.
+    layers
+        "22-31,0" or numbers; all without it.
+    claims
+        What a patch claims to change: a CSV file of `Layer,Neuron_ID,Old_Norm,New_Norm`, or `Claim`s.
+    null
+        What `patch_null` measured for the same claims: the change is placed among those of random patches.
+    progress
+        Is told what is being done.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Result of kind "diff". On (column, layer or depth), of the prompts kept: `<quantity>_a`, `_b`, `_difference`
+        (B − A), `_ratio` (B / A) and `_times_floor`; coordinates on `column`: `prompt`, `position_a`, `position_b`
+        (−1 = gap), `equal`, `before` (no edit yet), `text`. On layer or depth, of all prompts: `<quantity>_size_median`
+        and other summaries of |B − A|. On (layer, neuron): `neuron_difference`, `neuron_largest`, `neuron_times_floor`,
+        `column_norm_a`, `column_norm_b`. On `claim`: what was claimed, measured, and the verdict. On `draw`: the null.
+
+    Raises
+    ------
+    InputError
+        The traces have no prompt or no layer in common, or a claim cannot be read or is about a neuron that is not
+        there.
+    """
+    from stratoscope.analysis.diff import assemble
+    from stratoscope.analysis.diff.ancestry import ancestry
+    from stratoscope.analysis.diff.cells import compare_cells, quantities_in_both, rows_of
+    from stratoscope.analysis.diff.floor import Noise
+    from stratoscope.analysis.diff.matched_null import check_null
+    from stratoscope.analysis.diff.neurons import compare_neurons
+    from stratoscope.analysis.diff.prompts import choose_pairs, columns_of, match, same_user_tokens, sides
+
+    told = progress or silent
+    a, b = _opened(trace_a), _opened(trace_b)
+    claimed, where = _claims(claims, a, b)
+    if null is not None:
+        check_null(null, a, claimed)
+    told("matching prompts", 0, None)
+    side_a, side_b = sides(a, b)
+    pairs = match(side_a, side_b)
+    columns = columns_of(pairs, side_a, side_b)
+    wanted = None if prompt is None else [prompt] if isinstance(prompt, str | int) else list(prompt)
+    shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_COLUMNS)
+    noise = Noise.of(a, b)
+    kept, compared = columns.of(shown), []
+    quantities = quantities_in_both(a, b, quantity)
+    for number, name in enumerate(quantities):
+        told("comparing tokens", number, len(quantities))
+        kind = names.DEPTH if names.DEPTH in names.QUANTITIES[name].dims else names.LAYER
+        rows = rows_of(a, b, kind, layers)
+        compared.append(compare_cells(a, b, name, rows, columns, kept, noise))
+    same, context = same_user_tokens(pairs, side_a, side_b)
+    known = ancestry(a, b, int(same.sum()))
+    if not quantities and known.refused:
+        raise InputError("the two traces hold nothing that can be compared", where="trace",
+                         fix="Record both: stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE")  # fmt: skip
+    of_layers, neurons = rows_of(a, b, names.LAYER, layers), None
+    if not known.refused:
+        chosen = [pairs[number] for number in np.flatnonzero(same)]
+        prompts = np.array([pair.a for pair in chosen]), np.array([pair.b for pair in chosen])
+        neurons = compare_neurons(a, b, prompts, of_layers, known, noise, defaults.SEED, told)
+    parts = Parts(a, b, (side_a, side_b), pairs, columns, shown, noise, compared, of_layers, known, neurons,
+                  int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
+    return assemble.result(
+        parts,
+        {
+            "prompt": wanted,
+            "quantity": quantities,
+            "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
+            "claims": where,
+            "null": null is not None,
+            "seed": defaults.SEED,
+        },
+    )
+
+
+def _opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
+    from stratoscope.trace.reader import open_trace
+
+    return open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
+
+
+def _claims(
+    claims: str | os.PathLike[str] | Sequence[Claim] | None, a: xr.Dataset, b: xr.Dataset
+) -> tuple[list[Claim], str | None]:
+    """The claims, checked against both models, and what they are called in the parameters: no path."""
+    from stratoscope.analysis.diff.claims import check_claims, read_claims
+
+    if claims is None:
+        return [], None
+    of_file = isinstance(claims, str | os.PathLike)
+    found = read_claims(claims) if isinstance(claims, str | os.PathLike) else list(claims)
+    if not found:
+        raise InputError("there is no claim", where="claims", fix="Give at least one, or leave them out.")
+    where = os.fspath(claims) if isinstance(claims, str | os.PathLike) else "claims"
+    for dataset in (a, b):
+        check_claims(found, dataset, where)
+    return found, os.path.basename(where) if of_file else f"{len(found)} given"

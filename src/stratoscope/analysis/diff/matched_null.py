@@ -1,0 +1,99 @@
+"""The real change among changes that random patches of the same size make: `probe.null` measures those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope.analysis.diff.cells import rows_of
+from stratoscope.analysis.diff.claims import Claim
+from stratoscope.analysis.diff.prompts import Columns, Pair
+from stratoscope.analysis.result import is_result
+from stratoscope.analysis.tables import table
+from stratoscope.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+KIND = "patch-null"
+
+
+def check_null(null: xr.Dataset, a: xr.Dataset, claims: Sequence[Claim]) -> None:
+    """Raise `InputError` unless `null` was measured on trace A and for these claims."""
+    if not is_result(null, KIND):
+        raise InputError("this is not what patch_null gives", where="null", fix="Give what patch_null returned.")
+    if null.attrs["sources"][0]["uuid"] != str(a.attrs.get("uuid", "")):
+        raise InputError("it was measured on another trace than A", where="null", fix="Measure it on trace A.")
+    wanted = [[claim.layer, claim.neuron, claim.old, claim.new] for claim in claims]
+    if null.attrs["parameters"]["claims"] != wanted:
+        raise InputError("it was measured for other claims", where="null", fix="Measure it for the same claims.")
+
+
+def in_null(
+    null: xr.Dataset, a: xr.Dataset, b: xr.Dataset, pairs: list[Pair], columns: Columns
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables and facts: mean |B − A| of each layer among the same of the random patches.
+
+    Only prompts whose tokens are all the same in both traces count, first tokens left out.
+    """
+    whole = columns.whole(len(pairs))
+    place = {pair.a: number for number, pair in enumerate(pairs)}
+    runs = null["run_prompt"].values.tolist()
+    used = [run for run, prompt in enumerate(runs) if prompt in place and whole[place[prompt]]]
+    if not used:
+        raise InputError(
+            "no prompt that the null was measured on has the same tokens in both traces",
+            where="null",
+            fix="Record both over the same prompts.",
+        )
+    prompts = [place[runs[run]] for run in used]
+    counted = columns.of(np.array(prompts)) & columns.compared
+    tokens = float(null["run_tokens"].values[used].sum())
+    variables: dict[str, Any] = {}
+    facts: dict[str, Any] = {"draws": int(null.sizes["draw"]), "prompts": len(used), "quantities": {}}
+    for quantity in null.attrs["summary"]["quantities"]:
+        kind = str(null[f"sum_{quantity}"].dims[2])
+        rows = rows_of(a, b, kind, null[kind].values.tolist())
+        real = _on(b, quantity, columns.b[counted], rows.b) - _on(a, quantity, columns.a[counted], rows.a)
+        mean_real = np.nanmean(np.abs(real), axis=0)
+        draws = null[f"sum_{quantity}"].values[:, used].sum(axis=1) / tokens
+        ranks = rank(draws, mean_real)
+        variables |= {
+            f"null_{quantity}": (("draw", kind), draws),
+            f"null_real_{quantity}": (kind, mean_real),
+            f"null_rank_{quantity}": (kind, ranks),
+        }
+        claimed = null[f"claimed_{quantity}"].values
+        where = np.searchsorted(null["run_token"].values, columns.a[counted])
+        left = float(np.nansum(np.abs(real - claimed[where])))
+        total = float(np.nansum(np.abs(real)))
+        facts["quantities"][quantity] = {
+            "real": float(mean_real.mean()),
+            "null_median": float(np.median(draws.mean(axis=1))),
+            "larger_or_equal": int((draws.mean(axis=1) >= mean_real.mean()).sum()),
+            "p": float(rank(draws.mean(axis=1)[:, None], mean_real.mean(keepdims=True))[0]),
+            "explained_by_claims": 1 - left / total if total > 0 else None,
+        }
+    kl, of_claims = null["kl"].values, float(null["claimed_kl"])
+    variables["null_kl"] = ("draw", kl)
+    facts["kl"] = {
+        "claimed": of_claims,
+        "null_median": float(np.median(kl)),
+        "p": float(rank(kl[:, None], np.array([of_claims]))[0]),
+    }
+    return variables, facts
+
+
+def rank(draws: NDArray[np.floating[Any]], real: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(r + 1) / (draws + 1), r = how many draws are at least as large; of each column."""
+    larger = (draws >= real).sum(axis=0)
+    ranks: NDArray[np.float64] = (larger + 1) / (len(draws) + 1)
+    return ranks
+
+
+def _on(dataset: xr.Dataset, quantity: str, tokens: NDArray[np.int64], rows: NDArray[np.int64]) -> Any:
+    every = table(dataset, quantity, np.arange(dataset.sizes["token"]), rows)
+    return np.asarray(every, np.float64)[tokens]

@@ -1,0 +1,145 @@
+"""Neuron by neuron, where they are the same neurons: how their mean activation differs, and the norms of their columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry, share_found
+from stratoscope.analysis.diff.cells import Rows
+from stratoscope.analysis.diff.floor import Noise
+from stratoscope.analysis.layers import by_layer
+from stratoscope.progress import Progress
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+MEAN = "prompt_mean"
+SAME_NORM = 0.01  # relative: how far the norm of a column, read off two recordings, may be off
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Every neuron of the compared layers, [layer, neuron]; NaN in layers where they are not the same neurons.
+
+    Attributes
+    ----------
+    difference
+        Mean over prompts of B − A.
+    largest
+        Largest |B − A| over prompts.
+    times
+        Largest over prompts of |B − A| / max(floor, rounding); NaN without a floor.
+    ratio
+        ⟨a, b⟩ / ⟨a, a⟩ over prompts: the factor by which the neuron is multiplied, if it is.
+    norm_a, norm_b
+        Norm of the neuron's column of the last linear map, as the recorded peaks show it: Σ write / Σ |value|. NaN
+        where the neuron is not among them, which is not zero, and in mixtures of experts.
+    found
+        Share of neurons found again in the other model, [layer]; NaN where it was not measured.
+    same
+        Whether a layer's neurons are the same in both, [layer].
+    """
+
+    difference: Floats
+    largest: Floats
+    times: Floats
+    ratio: Floats
+    norm_a: Floats
+    norm_b: Floats
+    found: Floats
+    same: NDArray[np.bool_]
+
+
+def compare_neurons(
+    a: xr.Dataset,
+    b: xr.Dataset,
+    prompts: tuple[Ints, Ints],
+    rows: Rows,
+    known: Ancestry,
+    noise: Noise,
+    seed: int,
+    progress: Progress,
+) -> Neurons:
+    """Compare the mean activation of every neuron over prompts, layer by layer.
+
+    Parameters
+    ----------
+    prompts
+        Indices of the same prompts in A and in B.
+    rows
+        The layers.
+    """
+    layers, width = len(rows.numbers), a.sizes[names.NEURON]
+    values = {name: np.full((layers, width), np.nan) for name in ("difference", "largest", "times", "ratio")}
+    found, same = np.full(layers, np.nan), np.zeros(layers, bool)
+    floor = noise.floor(MEAN, rows.a, rows.b)
+    both = zip(_in_order(a, prompts[0], rows.a), _in_order(b, prompts[1], rows.b), strict=True)
+    for place, (one, other) in enumerate(both):
+        progress("comparing neurons", place, layers)
+        if known.same_weights:
+            same[place] = True
+        else:
+            found[place] = share_found(one, other, seed)
+            same[place] = found[place] >= LEAST_FOUND
+        if same[place]:
+            delta = other - one
+            values["difference"][place] = _over_prompts(np.nanmean, delta)
+            values["largest"][place] = _over_prompts(np.nanmax, np.abs(delta))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values["ratio"][place] = np.nansum(one * other, axis=0) / np.nansum(one * one, axis=0)
+            if floor is not None:
+                values["times"][place] = _over_prompts(np.nanmax, noise.times(delta, one, other, floor[place]))
+    progress("comparing neurons", layers, layers)
+    norms = [column_norms(one, at, width) for one, at in ((a, rows.a), (b, rows.b))]
+    for one in norms:
+        one[~same] = np.nan
+    return Neurons(**values, norm_a=norms[0], norm_b=norms[1], found=found, same=same)
+
+
+def column_norms(dataset: xr.Dataset, layers: Ints, width: int) -> Floats:
+    """Norm of each neuron's column as the recorded peaks show it, [layer, neuron]; NaN where it is not among them.
+
+    A peak's write is |a_i|·‖W_:,i‖₂, so that Σ write / Σ |value| over the tokens at which a neuron is among the peaks is
+    the norm of its column. Not of experts, whose write is also multiplied by the router's weight.
+    """
+    norms = np.full((len(layers), width), np.nan)
+    wanted = ("peak_neuron", "peak_value", "peak_write")
+    if any(name not in dataset for name in wanted) or "peak_expert" in dataset:
+        return norms
+    for place, layer in enumerate(layers.tolist()):
+        neuron, value, write = (dataset[name].isel({names.LAYER: layer}).values.ravel() for name in wanted)
+        there = (neuron >= 0) & np.isfinite(value) & np.isfinite(write)
+        size = np.bincount(neuron[there], np.abs(value[there]).astype(np.float64), minlength=width)
+        total = np.bincount(neuron[there], write[there].astype(np.float64), minlength=width)
+        norms[place] = np.where(size > 0, total / np.where(size > 0, size, 1.0), np.nan)
+    return norms
+
+
+def norms_differ(a: Floats, b: Floats) -> NDArray[np.bool_]:
+    """Where two norms of columns are farther apart than two recordings make them."""
+    with np.errstate(invalid="ignore"):
+        differ: NDArray[np.bool_] = np.abs(b - a) > SAME_NORM * np.maximum(a, b)
+    return differ
+
+
+def _in_order(dataset: xr.Dataset, prompts: Ints, layers: Ints) -> list[Floats] | object:
+    """Mean activations [prompt, neuron] of each layer, prompts in the given order."""
+    order = np.argsort(prompts, kind="stable")
+    back = np.argsort(order, kind="stable")
+    for _, values in by_layer(dataset, MEAN, prompts[order], layers.tolist()):
+        yield values[back].astype(np.float64)
+
+
+def _over_prompts(reduce: object, values: Floats) -> Floats:
+    """A reduction over prompts that know a value; NaN where none does."""
+    known = np.isfinite(values).any(axis=0)
+    result = np.full(values.shape[1], np.nan)
+    result[known] = reduce(values[:, known], axis=0)  # type: ignore[operator]
+    return result
