@@ -21,6 +21,7 @@ EXPORTED = [
     "attention_matrix",
     "capture",
     "contrast",
+    "diff",
     "engagement",
     "export_csv",
     "heatmap",
@@ -30,6 +31,7 @@ EXPORTED = [
     "merge",
     "open_result",
     "open_trace",
+    "patch_null",
     "peaks3d",
     "plan_capture",
     "save_result",
@@ -41,6 +43,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
     "contrast": ["trace"],
+    "diff": ["trace_a", "trace_b"],
     "engagement": ["inputs", "out"],
     "export_csv": ["trace", "file"],
     "heatmap": ["inputs", "out"],
@@ -50,6 +53,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "merge": ["parts", "out"],
     "open_result": ["path"],
     "open_trace": ["path"],
+    "patch_null": ["model", "trace", "claims"],
     "peaks3d": ["inputs", "out"],
     "plan_capture": ["model", "prompts", "out"],
     "save_result": ["result", "out"],
@@ -70,6 +74,7 @@ SHARED = {  # option -> the one place where its default is stated
     "held_out": "HELD_OUT",
     "alpha": "ALPHA",
     "permutations": "PERMUTATIONS",
+    "draws": "DRAWS",
 }
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
 AS_TEXT: dict[str, Callable[[Any], str]] = {"record": ",".join, "tokens": tokens_text}  # how a command line writes it
@@ -77,6 +82,7 @@ COMMANDS = {  # command -> verb
     "anomalies": "anomalies",
     "capture": "capture",
     "contrast": "contrast",
+    "diff": "diff",
     "merge": "merge",
     "simulate": "simulate",
     "import": "import_csv",
@@ -84,7 +90,7 @@ COMMANDS = {  # command -> verb
     "engagement": "engagement",
     "peaks3d": "peaks3d",
 }
-RESULTS = ("anomalies", "contrast")  # commands that write the folder of a Result
+RESULTS = ("anomalies", "contrast", "diff")  # commands that write the folder of a Result
 
 
 def verb(name: str) -> Callable[..., Any]:
@@ -138,8 +144,9 @@ def test_every_option_has_a_default_from_the_one_place(name: str) -> None:
 def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: str) -> None:
     given = {one.name: one for one in typer.main.get_group(app).commands[command].params}
     wanted = inspect.signature(verb(name)).parameters
-    in_python_only = {"progress", "tokenizer"}
+    in_python_only = {"progress", "tokenizer", "null"}
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()
+    of_plan_capture |= {"model"} if command == "diff" else set()  # of which patch_null makes the null
     of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
     assert {key for key in given if key != "help"} == set(wanted) - in_python_only | of_plan_capture | of_save_result
     for key, parameter in wanted.items():

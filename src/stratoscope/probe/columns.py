@@ -37,8 +37,11 @@ def columns(model: nn.Module, sites: ModelSites, layer: int) -> Tensor:
         )
     weight = model.get_submodule(found.neurons.module).weight
     if not isinstance(weight, Tensor) or weight.is_meta or not weight.is_floating_point():
-        raise ModelError("its weights wait elsewhere or are packed", where=f"layer {layer}", fix="Load it on one device")
-    return weight.detach().T if found.transposed else weight.detach()
+        raise ModelError(
+            "its weights wait elsewhere or are packed", where=f"layer {layer}", fix="Load it on one device"
+        )
+    own: Tensor = weight.detach()
+    return own.transpose(0, 1) if found.transposed else own
 
 
 def column_norms(model: nn.Module, sites: ModelSites, layer: int) -> Tensor:
@@ -48,7 +51,7 @@ def column_norms(model: nn.Module, sites: ModelSites, layer: int) -> Tensor:
 
 @contextmanager
 def scaled_columns(model: nn.Module, sites: ModelSites, changes: Sequence[Scaled]) -> Iterator[None]:
-    """While open, some columns are multiplied by a factor; afterwards every bit is as before, also after an exception."""
+    """While open, some columns are multiplied by a factor; afterwards every bit is as before, whatever happened."""
     weights = {layer: columns(model, sites, layer) for layer in sorted({one.layer for one in changes})}
     before = [weights[one.layer][:, one.neuron].clone() for one in changes]
     try:

@@ -265,7 +265,9 @@ class _Run:
             yield chosen, make_batch(some, pad_id=0, padding_side=self.side, device=device)
 
     def _wanted(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: arrays[name].astype(np.float64) for name in _QUANTITIES if name in arrays and name in self.dataset}
+        return {
+            name: arrays[name].astype(np.float64) for name in _QUANTITIES if name in arrays and name in self.dataset
+        }
 
     def _agree(self, base: dict[str, np.ndarray], chosen: list[int]) -> None:
         """Note how far the rerun is from the trace, first tokens left out."""

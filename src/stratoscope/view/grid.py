@@ -59,11 +59,20 @@ class Strip:
         One array of shape (tokens, rows) for each panel.
     thin
         For each panel the places of tokens whose value rests on too little, drawn hatched.
+    limits
+        Strips of the same word here are compared, and have the same limits; "" = its own.
+    lowest
+        A lower limit that means something, such as the noise; None = as the values lie.
+    rings
+        Whether the outliers of a pooled map are ringed.
     """
 
     quantity: Quantity
     tables: Sequence[Floats]
     thin: Sequence[Ints] = ()
+    limits: str = ""
+    lowest: float | None = None
+    rings: bool = True
 
 
 def build(
@@ -103,8 +112,10 @@ def build(
     buffers: dict[str, NDArray[Any]] = {}
     maps: list[dict[str, Any]] = []
     quantities: list[dict[str, Any]] = []
-    for index, strip in enumerate(strips):
-        described, drawn = _strip(strip, panels, factors, choice, first_token=first_token)
+    ready = [_pooled(strip, panels, factors, first_token=first_token) for strip in strips]
+    for index, (strip, mine) in enumerate(zip(strips, ready, strict=True)):
+        alike = [one for other, one in zip(strips, ready, strict=True) if strip.limits and other.limits == strip.limits]
+        described, drawn = _strip(strip, mine, alike or [mine], panels, factors, choice)
         quantities.append(described)
         for place, (one, values) in enumerate(drawn):
             name = f"{index}/{place}"
@@ -137,10 +148,41 @@ def build(
 _FACTS = ("name", "unit", "formula", "said", "scale", "choice", "low", "high", "clipped", "state")
 
 
+@dataclass(frozen=True)
+class _Pooled:
+    """The tables of a strip, pooled, and the columns of them that count for the limits."""
+
+    tables: list[Floats]
+    counted: list[Floats]
+
+
+def _pooled(strip: Strip, panels: Sequence[Tokens], factors: Sequence[int], *, first_token: bool) -> _Pooled:
+    aside = [
+        np.union1d(skipped, NO_TOKENS if first_token else panel.first)
+        for panel, skipped in zip(panels, strip.thin or [NO_TOKENS] * len(panels), strict=True)
+    ]
+    tables = [
+        pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
+        for table, by, skipped in zip(strip.tables, factors, aside, strict=True)
+    ]
+    counted = [
+        _without(table, panel.count, by, skipped)
+        for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
+    ]
+    if not any(np.isfinite(one).any() for one in counted):  # nothing but tokens that are left out elsewhere
+        counted = tables
+    return _Pooled(tables, counted)
+
+
 def _strip(
-    strip: Strip, panels: Sequence[Tokens], factors: Sequence[int], choice: names.Scale, *, first_token: bool
+    strip: Strip,
+    ready: _Pooled,
+    alike: Sequence[_Pooled],
+    panels: Sequence[Tokens],
+    factors: Sequence[int],
+    choice: names.Scale,
 ) -> tuple[dict[str, Any], list[tuple[dict[str, Any], Floats]]]:
-    """One quantity and its maps."""
+    """One quantity and its maps; `alike`: all strips that share its limits."""
     quantity = strip.quantity
     base = {
         "name": quantity.name,
@@ -157,33 +199,20 @@ def _strip(
     negative = not quantity.signed and any((table < 0).any() for table in strip.tables)
     if negative and choice != "log":  # no logarithm; only an import can hold them
         kind = "linear"
-    thin = strip.thin or [NO_TOKENS] * len(panels)
-    aside = [
-        np.union1d(skipped, NO_TOKENS if first_token else panel.first)
-        for panel, skipped in zip(panels, thin, strict=True)
-    ]
-    tables = [
-        pool.pool_without(table, by, skipped, signed=quantity.signed)
-        for table, by, skipped in zip(strip.tables, factors, aside, strict=True)
-    ]
-    counted = [
-        _without(table, panel.count, by, skipped)
-        for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
-    ]
-    if not any(np.isfinite(one).any() for one in counted):  # nothing but tokens that are left out elsewhere
-        counted = tables
-    limits = scale.fit(counted, kind, choice)
-    edges, counts = scale.histogram(counted, limits)
+    limits = scale.fit([table for one in alike for table in one.counted], kind, choice, lowest=strip.lowest)
+    edges, counts = scale.histogram(ready.counted, limits)
     maps = [
-        (_map(table, full, limits, panel, by, skipped), table)
-        for table, full, panel, by, skipped in zip(tables, strip.tables, panels, factors, thin, strict=True)
+        (_map(table, full, limits, panel, by, skipped, rings=strip.rings), table)
+        for table, full, panel, by, skipped in zip(
+            ready.tables, strip.tables, panels, factors, strip.thin or [NO_TOKENS] * len(panels), strict=True
+        )
     ]
     return base | {
         "scale": kind,
         "negative": negative,
         "low": limits.low.tolist(),
         "high": limits.high.tolist(),
-        "clipped": [round(share, 6) for share in scale.clipped(counted, limits)],
+        "clipped": [round(share, 6) for share in scale.clipped(ready.counted, limits)],
         "state": limits.state,
         "exceptions": limits.state in ("zero", "equal") and _vary(strip.tables),
         "edges": edges.tolist(),
@@ -202,7 +231,9 @@ def _without(table: Floats, tokens: int, by: int, skipped: Ints) -> Floats:
     return table[~pool.only_of(by, tokens, skipped)]
 
 
-def _map(table: Floats, full: Floats, limits: scale.Scale, panel: Tokens, by: int, thin: Ints) -> dict[str, Any]:
+def _map(
+    table: Floats, full: Floats, limits: scale.Scale, panel: Tokens, by: int, thin: Ints, *, rings: bool
+) -> dict[str, Any]:
     """Marks of one map: badges on first tokens beyond the limits, spikes of a pooled one, hatched columns."""
     badges = []
     if by == 1:
@@ -210,7 +241,7 @@ def _map(table: Floats, full: Floats, limits: scale.Scale, panel: Tokens, by: in
             ratio = scale.ratio_to_limit(full[column], limits)
             if ratio >= _BADGE_FROM and len(panel.first) < panel.count:
                 badges.append([column, times(ratio)])
-    cells, total = pool.spikes(limits.strength(table)) if by > 1 else (np.empty((0, 2), np.int64), 0)
+    cells, total = pool.spikes(limits.strength(table)) if by > 1 and rings else (np.empty((0, 2), np.int64), 0)
     return {
         "badges": badges,
         "spikes": cells.tolist(),

@@ -71,7 +71,7 @@ def natural(*, signed: bool, log: bool, choice: names.Scale) -> str:
     return choice if choice in ("linear", "log") else ("log" if log else "linear")
 
 
-def fit(tables: list[Floats], kind: str, choice: names.Scale) -> Scale:
+def fit(tables: list[Floats], kind: str, choice: names.Scale, *, lowest: float | None = None) -> Scale:
     """Limits shared by all tables.
 
     Parameters
@@ -86,8 +86,14 @@ def fit(tables: list[Floats], kind: str, choice: names.Scale) -> Scale:
         and 90 % ones. All are taken along the scale, of |value| where it is diverging. So neither a token nor a whole
         layer owns the scale, and no more than about a tenth is clipped at either end. "linear" and "log" take the
         extremes.
+    lowest
+        A lower limit that means something, such as 1 where values are multiples of the noise; the upper one is then at
+        least twice as large.
     """
     values = np.concatenate([np.asarray(table, np.float64) for table in tables])
+    if lowest is not None and (values > 0).any():
+        highest = _limits(values.ravel(), kind, robust=choice == "robust")[1]
+        return Scale(kind, np.array(lowest), np.array(max(highest, 2 * lowest)), choice)
     if choice == "per-layer":
         rows = [_limits(values[:, row], kind, robust=True) for row in range(values.shape[1])]
         low, high = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

@@ -10,10 +10,10 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff import cautions, claimed
-from stratoscope.analysis.diff.cells import PROFILE
+from stratoscope.analysis.diff.cells import PROFILE, Compared
 from stratoscope.analysis.diff.claims import may_be_residual
 from stratoscope.analysis.diff.diff import Parts
-from stratoscope.analysis.diff.floor import dtype_of, weights_of
+from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
 from stratoscope.analysis.diff.neurons import norms_differ
 from stratoscope.analysis.lint.lint import applicable
@@ -190,12 +190,12 @@ def _summary(parts: Parts) -> dict[str, Any]:
         "same_weights": bool(weights[0]) and weights[0] == weights[1],
         "floor": any(parts.noise.measured(one.quantity) for one in parts.compared),
         "identical": all(one.identical for one in parts.compared) and _neurons_identical(parts),
-        "quantities": {one.quantity: _of_quantity(one) for one in parts.compared},
+        "quantities": {one.quantity: _of_quantity(one, parts.noise) for one in parts.compared},
         "neurons": _of_neurons(parts),
     }
 
 
-def _of_quantity(one: Any) -> dict[str, Any]:
+def _of_quantity(one: Compared, noise: Noise) -> dict[str, Any]:
     times, share = one.profile["times_largest"], one.profile["share_above"]
     known = np.isfinite(times).any()
     row = int(np.nanargmax(times)) if known else -1
@@ -207,6 +207,7 @@ def _of_quantity(one: Any) -> dict[str, Any]:
         "largest_times_floor": _number(times),
         "largest_at": int(one.rows.numbers[row]) if known else None,
         "share_above_floor": float(np.nanmean(share)) if known else None,
+        "share_above_by_chance": noise.chance(one.quantity) if known else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a diff must know: how prompts were matched, what the floor is, whether anything contradicts itself."""
+"""What a reader of a diff must know: how prompts were matched, what the floor is, what contradicts itself."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _MOST_RELATIVE = 0.5  # of the digits of the dtype: how far equal tokens may dif
 def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> list[Note]:
     """How prompts were matched, and what is not compared; `a`, `b`: prompts of either trace."""
     by_id = sum(pair.by_id for pair in pairs)
-    how = " and ".join(
-        part for part, count in ((f"{by_id} by their id", by_id), (f"{len(pairs) - by_id} by equal tokens", len(pairs) - by_id)) if count
-    )  # fmt: skip
+    counts = ((by_id, "by their id"), (len(pairs) - by_id, "by equal tokens"))
+    how = " and ".join(f"{count} {words}" for count, words in counts if count)
     alone = [f"{count} of {side}" for side, count in (("A", a - len(pairs)), ("B", b - len(pairs))) if count]
     left = f"; {' and '.join(alone)} have no counterpart" if alone else ""
     notes = [Note("L11", INFO, f"{_prompts(len(pairs))} matched, {how}{left}.")]
     edited = int((~columns.whole(len(pairs))).sum())
     if edited:
         text = (
-            f"{edited} of {_prompts(len(pairs))} have other tokens in the two traces. They are aligned on equal tokens, the "
-            "others are not compared; after the first edit equal tokens stand in another context, and a difference there "
+            f"{edited} of {_prompts(len(pairs))} have other tokens in the two traces. They are aligned on equal "
+            "tokens, the others are not compared; after the first edit equal tokens stand in another context, and a "
+            "difference there "
             "is not the models' alone."
         )
         notes.append(Note("L11", WARNING, text))
@@ -53,7 +53,10 @@ def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
     """What differences are measured against."""
     measured = [quantity for quantity in quantities if noise.measured(quantity)]
     if not measured:
-        text = "no floor, no claim: neither trace has a noise floor, so a difference may be nothing but noise. Record with --floor."
+        text = (
+            "no floor, no claim: neither trace has a noise floor, so a difference may be nothing but noise. Record "
+            "with --floor."
+        )
         return [Note("L14", WARNING, text)]
     which = [
         called
@@ -62,8 +65,9 @@ def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
     ]
     of = " and ".join(which)
     text = (
-        f"Floor: the largest change of a layer under another batch size, padding or dtype, measured on a few prompts of "
-        f"{of}, or the rounding of the coarser dtype where that is larger. A cell above it differs by more than that."
+        "Floor: the largest change of a layer under another batch size, padding or dtype, measured on a few "
+        f"prompts of {of}, or the rounding of the coarser dtype where that is larger. It is a maximum over a sample, "
+        f"and {_often(noise, measured)} lies above it by chance."
     )
     notes = [Note("L14", INFO, text)]
     without = [quantity for quantity in quantities if quantity not in measured]
@@ -79,10 +83,8 @@ def about_before(a: xr.Dataset, b: xr.Dataset, noise: Noise, compared: Sequence[
     worst, where, times = np.nan, "", False
     for one in compared:
         with_floor = np.isfinite(one.before[0])
-        if not with_floor and noise.rounding:
-            size = one.before[1] / noise.rounding**_MOST_RELATIVE
-        else:
-            size = one.before[0]
+        without = one.before[1] / noise.rounding**_MOST_RELATIVE if noise.rounding else np.nan
+        size = one.before[0] if with_floor else without
         if np.isfinite(size) and not size <= worst:
             worst, where, times = float(size), one.quantity, with_floor
     if np.isnan(worst):
@@ -90,8 +92,8 @@ def about_before(a: xr.Dataset, b: xr.Dataset, noise: Noise, compared: Sequence[
     if worst > 1:
         of = "times the floor" if times else "times the square root of the rounding error, relative to the value"
         text = (
-            f"The two traces have the same weights and dtype, and yet tokens that have seen the same tokens differ by up "
-            f"to {worst:.3g} {of} ({where}): something else was not the same."
+            "The two traces have the same weights and dtype, and yet tokens that have seen the same tokens differ "
+            f"by up to {worst:.3g} {of} ({where}): something else was not the same."
         )
         return [Note("L14", WARNING, text)]
     how = "are exactly equal" if worst == 0 else f"differ by at most {worst:.2g} of what noise allows ({where})"
@@ -114,25 +116,35 @@ def about_neurons(known: Ancestry, neurons: Neurons | None, layers: Any, other_c
     """Whether neurons are the same in both models, and why."""
     if known.refused:
         return [Note("L15", WARNING, f"Neurons are not compared: {known.refused}.")]
-    if neurons is None or known.same_weights:
-        return [Note("L15", INFO, "Neurons are compared: both models have the same weights.")]
     notes = []
-    lowest = float(np.nanmin(neurons.found, initial=1.0))
+    if other_context:
+        text = (
+            f"In {_prompts(other_context)} the user's tokens stand in another context, which is part of what "
+            "neurons differ by."
+        )
+        notes.append(Note("L11", WARNING, text))
+    if neurons is None or known.same_weights:
+        return [*notes, Note("L15", INFO, "Neurons are compared: both models have the same weights.")]
     if neurons.same.any():
         text = (
-            f"Neurons are compared where they are the same: at least {LEAST_FOUND:.0%} of a layer's neurons must correlate "
-            f"best, over prompts, with their namesakes; the layer with the fewest has {lowest:.0%}."
+            f"Neurons are compared where they are the same: at least {100 * LEAST_FOUND:.0f} % of a layer's neurons "
+            "must correlate best, over prompts, with their namesakes; the layer with the fewest of those compared has "
+            f"{100 * float(neurons.found[neurons.same].min()):.0f} %."
         )
         notes.append(Note("L15", INFO, text))
     refused = np.asarray(layers)[~neurons.same].tolist()
     if refused:
         shares = neurons.found[~neurons.same]
-        found = f"found again are {np.nanmax(shares):.1%} at most" if np.isfinite(shares).any() else "too few of them vary"
-        text = f"Neurons are not compared in layers {number_ranges(refused)}: they are not the same in both models ({found})."
+        found = (
+            f"found again are at most {100 * np.nanmax(shares):.1f} %"
+            if np.isfinite(shares).any()
+            else "too few of them vary"
+        )
+        text = (
+            f"Neurons are not compared in layers {number_ranges(refused)}: they are not the same in both models "
+            f"({found})."
+        )
         notes.append(Note("L15", WARNING, text))
-    if other_context:
-        text = f"In {_prompts(other_context)} the user's tokens stand in another context, which is part of what neurons differ by."
-        notes.append(Note("L11", WARNING, text))
     return notes
 
 
@@ -142,8 +154,9 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool) -> list[N
     first = early["first_claimed_layer"]
     if early["above_floor"]:
         text = (
-            f"Before layer {first}, the first that is claimed, {early['above_floor']:,} of {early['cells']:,} cells changed "
-            f"beyond the floor, by up to {early['largest']:.3g} times ({early['where']}): the patch is not all that differs."
+            f"Before layer {first}, the first that is claimed, {early['above_floor']:,} of {early['cells']:,} cells "
+            f"changed beyond the floor, by up to {early['largest']:.3g} times ({early['where']}): the patch is not "
+            "all that differs."
         )
         notes.append(Note("L14", WARNING, text))
     elif early["largest"] is not None:
@@ -155,7 +168,8 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool) -> list[N
         notes.append(Note("L15", INFO, text))
     if learned:
         text = (
-            "Norms of columns are read off recorded peaks, where a neuron is among them; one that is not is not unchanged."
+            "Norms of columns are read off recorded peaks, where a neuron is among them; one that is not is not "
+            "unchanged."
         )
         notes.append(Note("L08", INFO, text))
     return notes
@@ -164,10 +178,16 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool) -> list[N
 def about_null(facts: dict[str, Any]) -> list[Note]:
     """What the null is."""
     text = (
-        f"Null: {facts['draws']} random patches of as many columns, in the same layers, of the same size, applied in memory "
-        f"and undone; p = (r + 1) / {facts['draws'] + 1}, r of them changing at least as much, over {_prompts(facts['prompts'])}."
+        f"Null: {facts['draws']} random patches of as many columns, in the same layers, of the same size, applied "
+        f"in memory and undone; p = (r + 1) / {facts['draws'] + 1}, r of them changing at least as much, over "
+        f"{_prompts(facts['prompts'])}."
     )
     return [Note("L14", INFO, text)]
+
+
+def _often(noise: Noise, measured: Sequence[str]) -> str:
+    chances = [chance for quantity in measured if (chance := noise.chance(quantity))]
+    return f"about one cell of noise in {round(1 / max(chances)):,}" if chances else "now and then a cell of noise"
 
 
 def _prompts(count: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.prompts import Columns
@@ -79,7 +79,8 @@ def quantities_in_both(a: xr.Dataset, b: xr.Dataset, wanted: str | Sequence[str]
         One that is asked for is not in both.
     """
     there = [name for name, row in names.QUANTITIES.items() if name in a and name in b and has_cells(row)]
-    asked = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted or there))
+    usual = sorted(there, key=lambda name: name != defaults.QUANTITY)  # that one first: it is what is drawn
+    asked = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted or usual))
     for name in asked:
         if name not in there:
             fix = f"Both have: {', '.join(there) or 'nothing'}."
@@ -90,7 +91,7 @@ def quantities_in_both(a: xr.Dataset, b: xr.Dataset, wanted: str | Sequence[str]
 def rows_of(a: xr.Dataset, b: xr.Dataset, kind: str, layers: LayerChoice) -> Rows:
     """The layers or depths of both traces, paired by their number."""
     numbers = [np.asarray(one[kind].values).astype(np.int64) for one in (a, b)]
-    common = np.intersect1d(*numbers)
+    common = np.intersect1d(numbers[0], numbers[1])
     if not len(common):
         there = " and ".join(number_ranges(one.tolist()) for one in numbers)
         raise InputError(f"the two traces have no {kind} in common", where=f"{kind}s", fix=f"They have: {there}.")

@@ -1,4 +1,4 @@
-"""What a patch claims, beside what changed: there, elsewhere, and not at all; and whether anything changed too early."""
+"""What a patch claims, beside what changed: there, elsewhere, not at all; and whether anything changed too early."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.diff.cells import Compared, Rows
 from stratoscope.analysis.diff.claims import Claim
-from stratoscope.analysis.diff.neurons import SAME_NORM, Neurons, norms_differ
+from stratoscope.analysis.diff.neurons import Neurons, norms_differ
 
 Floats: TypeAlias = NDArray[np.float64]
-AS_CLAIMED, OTHERWISE, NOT_AT_ALL, NOT_SEEN = "changed as claimed", "changed otherwise", "not at all", "not seen"
-VERDICTS = (AS_CLAIMED, OTHERWISE, NOT_AT_ALL, NOT_SEEN)
+AS_CLAIMED, OTHERWISE, NOT_AT_ALL = "changed as claimed", "changed otherwise", "not at all"
+GONE, NOT_SEEN = "gone from the peaks", "not seen"
+VERDICTS = (AS_CLAIMED, OTHERWISE, NOT_AT_ALL, GONE, NOT_SEEN)
+SAME_FACTOR = 0.01  # relative: how close the measured factor of a column's norm is to the claimed one
 AS_MUCH = 0.05  # relative: how close the measured factor of an activation is to the claimed one
 
 
@@ -64,7 +66,9 @@ def judge(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows) -> Claim
                 array[number] = getattr(neurons, name)[place, claim.neuron]
             if values["largest"][number] > 0:
                 rank[number] = 1 + int((neurons.largest[place] > values["largest"][number]).sum())
-        verdict, words = _verdict(claim, {name: float(one[number]) for name, one in values.items()}, claim.layer > first)
+        verdict, words = _verdict(
+            claim, {name: float(one[number]) for name, one in values.items()}, claim.layer > first
+        )
         verdicts.append(verdict)
         why.append(words)
     return Claimed(**values, rank=rank, neurons=0 if neurons is None else neurons.largest.shape[1],
@@ -77,14 +81,13 @@ _MEASURED = ("difference", "largest", "times", "ratio", "norm_a", "norm_b")
 def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool) -> tuple[str, str]:
     """The column's norm speaks first: nothing before the neuron can change it."""
     before, after = found["norm_a"], found["norm_b"]
-    if known := np.isfinite(before) and np.isfinite(after):
+    known = np.isfinite(before) and np.isfinite(after)
+    if known and norms_differ(np.array(before), np.array(after)):
+        factor = after / before
         words = f"the norm of its column went from {before:.4g} to {after:.4g}"
-        factor = after / before if before > 0 else np.nan
-        if abs(factor / claim.ratio - 1) <= SAME_NORM if claim.ratio > 0 else after <= SAME_NORM * before:
-            same = abs(claim.ratio - 1) <= SAME_NORM
-            return (NOT_AT_ALL, f"{words}, and the claim is no change") if same else (AS_CLAIMED, words)
-        if norms_differ(np.float64(before), np.float64(after)):
-            return OTHERWISE, f"{words}: ×{factor:.3g}, claimed ×{claim.ratio:.3g}"
+        if abs(factor - claim.ratio) <= SAME_FACTOR * claim.ratio:
+            return AS_CLAIMED, words
+        return OTHERWISE, f"{words}: ×{factor:.3g}, claimed ×{claim.ratio:.3g}"
     if np.isfinite(found["times"]) and found["times"] > 1:
         words = f"its activation changed by up to {found['times']:.3g} × the floor, ×{found['ratio']:.3g} in all"
         if abs(found["ratio"] - claim.ratio) <= AS_MUCH * claim.ratio and abs(claim.ratio - 1) > AS_MUCH:
@@ -93,7 +96,12 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool) -> tupl
     if known and np.isfinite(found["times"]):
         return NOT_AT_ALL, f"neither the norm of its column ({before:.4g}) nor, beyond the floor, its activation"
     if known:
-        return NOT_AT_ALL, f"the norm of its column is {before:.4g} in both; no floor says whether its activation changed"
+        return (
+            NOT_AT_ALL,
+            f"the norm of its column is {before:.4g} in both; no floor says whether its activation changed",
+        )
+    if np.isfinite(before):
+        return GONE, f"its column's norm is {before:.4g} in A, and it is not among the peaks of B: it writes less"
     if np.isfinite(found["times"]):
         return NOT_SEEN, "its activation did not change beyond the floor, and it is not among the peaks of both traces"
     if not np.isfinite(found["largest"]):

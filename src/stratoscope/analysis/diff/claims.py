@@ -68,11 +68,9 @@ def read_claims(path: str | os.PathLike[str]) -> list[Claim]:
         if len(record) != where.width:
             raise _refuse(file, line, f"{len(record)} values under {where.width} columns", "Give each column a value.")
         cells = {column: record[place].strip() for column, place in where.places.items()}
-        claim = Claim(
-            *(_whole(cells[column], file, line, column) for column in (LAYER, NEURON)),
-            *(_norm(cells[column], file, line, column) for column in (OLD, NEW)),
-            line,
-        )
+        layer, neuron = (_whole(cells[column], file, line, column) for column in (LAYER, NEURON))
+        old, new = (_norm(cells[column], file, line, column) for column in (OLD, NEW))
+        claim = Claim(layer, neuron, old, new, line)
         key = claim.layer, claim.neuron
         if key in seen:
             raise _refuse(file, line, f"{claim} is claimed again, after line {seen[key]}", "Keep one of the two rows.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -127,7 +128,10 @@ def diff(
     known = ancestry(a, b, int(same.sum()))
     if not quantities and known.refused:
         raise InputError("the two traces hold nothing that can be compared", where="trace",
-                         fix="Record both: stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE")  # fmt: skip
+                         fix=(
+                             "Record both: stratoscope capture MODEL --prompts FILE --record norms,prompts -o "
+                             "TRACE"
+                         ))  # fmt: skip
     of_layers, neurons = rows_of(a, b, names.LAYER, layers), None
     if not known.refused:
         chosen = [pairs[number] for number in np.flatnonzero(same)]
@@ -169,4 +173,4 @@ def _claims(
     where = os.fspath(claims) if isinstance(claims, str | os.PathLike) else "claims"
     for dataset in (a, b):
         check_claims(found, dataset, where)
-    return found, os.path.basename(where) if of_file else f"{len(found)} given"
+    return found, Path(where).name if of_file else f"{len(found)} given"

@@ -52,6 +52,16 @@ class Noise:
         ]
         return np.fmax.reduce(found) if found else None
 
+    def chance(self, quantity: str) -> float | None:
+        """How often a cell of pure noise is above the floor: once in n + 1, the floor being the largest of n tokens."""
+        counts = [
+            int(facts["tokens"]) - len(facts.get("prompts") or ())
+            for one in (self.a, self.b)
+            if names.floor_name(quantity) in one
+            and (facts := (one.attrs.get("receipt") or {}).get("noise_floor")) and facts.get("tokens")
+        ]  # fmt: skip
+        return 1 / (max(1, *counts, 1) + 1) if counts else None
+
     def times(self, difference: Floats, a: Floats, b: Floats, floor: Floats) -> Floats:
         """|difference| / max(floor, rounding · max(|a|, |b|)); 0 where nothing differs, NaN where it is undefined."""
         size = np.abs(difference)

@@ -70,7 +70,8 @@ class Columns:
     @property
     def first(self) -> NDArray[np.bool_]:
         """Whether it is the first token of either prompt."""
-        return (self.place_a == 0) | (self.place_b == 0)
+        first: NDArray[np.bool_] = (self.place_a == 0) | (self.place_b == 0)
+        return first
 
     @property
     def compared(self) -> NDArray[np.bool_]:
@@ -79,7 +80,8 @@ class Columns:
 
     def of(self, pairs: Ints) -> NDArray[np.bool_]:
         """The columns of some pairs."""
-        return np.isin(self.pair, pairs)
+        mine: NDArray[np.bool_] = np.isin(self.pair, pairs)
+        return mine
 
     def whole(self, pairs: int) -> NDArray[np.bool_]:
         """Of each pair whether all its tokens are the same; bool [pair]."""

@@ -1,0 +1,85 @@
+"""The command `diff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stratoscope.doors import console, options
+
+TraceA = Annotated[Path, typer.Argument(metavar="TRACE_A", help="A trace: the base model, or from before a patch.")]
+TraceB = Annotated[
+    Path, typer.Argument(metavar="TRACE_B", help="The other, of the same prompts; differences are B − A.")
+]
+Kept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        metavar="ID|INDEX",
+        help="Keep and draw this prompt token by token, by its id or its place in A; repeatable.",
+    ),
+]
+Quantities = Annotated[
+    list[str] | None,
+    typer.Option("--quantity", metavar="NAME", help="Compare only this one, the first is drawn; repeatable."),
+]
+Claims = Annotated[
+    Path | None,
+    typer.Option("--claims", metavar="FILE", help="What a patch claims: a CSV of Layer,Neuron_ID,Old_Norm,New_Norm."),
+]
+OfModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The model of TRACE_A: places the change among random patches of the claimed size, made in memory only.",
+    ),
+]
+
+
+def diff(
+    trace_a: TraceA,
+    trace_b: TraceB,
+    out: options.ResultOut = None,
+    prompt: Kept = None,
+    quantity: Quantities = None,
+    layers: options.Layers = None,
+    claims: Claims = None,
+    model: OfModel = None,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Say what differs between two traces of the same prompts, and whether it is more than noise.
+
+    Base and tuned, before and after a patch, one dtype and another. Prompts are aligned on equal tokens; noise is what
+    `capture --floor` measured. Writes a folder with a report, its figures, a table and all numbers.
+    """
+    if model is not None and claims is None:
+        raise typer.BadParameter("--model makes random patches of the size that --claims says: give both")
+    from stratoscope.analysis.diff.diff import diff
+    from stratoscope.trace.reader import open_trace
+    from stratoscope.view.report import check_folder, default_folder, save_result
+
+    folder = out or default_folder(trace_a, "diff", trace_b.name.removesuffix(".trace"))
+    check_folder(folder, overwrite=overwrite)
+    before, after = open_trace(trace_a), open_trace(trace_b)
+    with console.progress() as show:
+        null = None
+        if model is not None and claims is not None:
+            from stratoscope.probe.null import patch_null
+
+            null = patch_null(model, before, claims, progress=show)
+        result = diff(
+            before,
+            after,
+            prompt=prompt or None,
+            quantity=quantity or None,
+            layers=layers,
+            claims=claims,
+            null=null,
+            progress=show,
+        )
+        save_result(result, folder, overwrite=overwrite, progress=show)
+    console.tell_result(result, folder, as_json=as_json)

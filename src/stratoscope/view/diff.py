@@ -1,0 +1,155 @@
+"""A | B | B − A | times the floor: one prompt of a Result of kind "diff", token by aligned token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.analysis.align import GAP
+from stratoscope.analysis.result import notes_in
+from stratoscope.errors import InputError
+from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.view import pool
+from stratoscope.view.grid import Strip, Tokens, build
+from stratoscope.view.legend import number
+from stratoscope.view.report.page import provenance
+from stratoscope.view.spec import ViewSpec, public_name
+from stratoscope.view.tokens import isolate, readable
+from stratoscope.view.values import Quantity
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_WIDTH = 12  # characters of a token's label
+ONLY_A, ONLY_B = "−", "+"  # before a token that only one prompt has
+
+
+def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
+    """The picture of one prompt.
+
+    Parameters
+    ----------
+    result
+        What `diff` gave.
+    prompt
+        The id of a prompt that it kept token by token.
+    quantity
+        One that it compared.
+
+    Raises
+    ------
+    InputError
+        It has no such prompt or quantity.
+    """
+    kept = [str(one) for one in result["prompt"].values]
+    if prompt not in kept or f"{quantity}_a" not in result:
+        raise InputError(
+            f"no {quantity} of prompt {prompt!r} in this result",
+            where="prompt",
+            fix=f"It has: {', '.join(dict.fromkeys(kept))}.",
+        )
+    here = result.isel(column=np.flatnonzero(np.array(kept) == prompt))
+    summary = result.attrs["summary"]
+    row = names.QUANTITIES[quantity]
+    tables = {kind: np.asarray(here[f"{quantity}_{kind}"].values) for kind in ("a", "b", "difference")}
+    known = tables["difference"][np.isfinite(tables["difference"])]
+    title = f"{row.label[0].upper()}{row.label[1:]}: B − A, token by aligned token"
+    if known.size and not known.any():
+        title = f"No difference in {row.label}, token by aligned token"
+    return build(
+        "heatmap",
+        title,
+        _sides(summary, prompt),
+        [_tokens(here)],
+        _strips(here, quantity, tables),
+        choice="robust",
+        first_token=False,
+        notes=[*_notes(here, quantity), *(note for note in notes_in(result) if note.severity == WARNING)],
+        provenance=provenance(result),
+    )
+
+
+def sides_in_words(summary: dict[str, list[str]]) -> list[str]:
+    """What A and B are: model and dtype."""
+    found = []
+    for model, dtype in zip(summary["models"], summary["dtypes"], strict=True):
+        found.append(", ".join(part for part in (public_name(model), dtype) if part) or "unknown model")
+    return found
+
+
+def percent(share: float) -> str:
+    """A share with about three digits."""
+    return f"{number(100 * share)} %"
+
+
+def _sides(summary: dict[str, list[str]], prompt: str) -> str:
+    a, b = sides_in_words(summary)
+    return " · ".join(isolate(part) for part in (f"Prompt {prompt}", f"A: {a}", f"B: {b}"))
+
+
+def _tokens(here: xr.Dataset) -> Tokens:
+    there = [here[f"position_{side}"].values != GAP for side in ("a", "b")]
+    labels = []
+    for one, other, in_a, in_b in zip(here["text_a"].values, here["text_b"].values, *there, strict=True):
+        shown = [readable(str(text), width=_WIDTH) for text, has in ((one, in_a), (other, in_b)) if has]
+        sign = "" if in_a and in_b else ONLY_A if in_a else ONLY_B
+        labels.append(sign + "→".join(dict.fromkeys(shown)))
+    first = (here["position_a"].values == 0) | (here["position_b"].values == 0)
+    count = here.sizes["column"]
+    return Tokens(
+        "",
+        "",
+        labels if count <= pool.MOST_UNPOOLED else (),
+        count,
+        first=np.flatnonzero(first).astype(np.int64),
+        dim=np.flatnonzero(here["template"].values).astype(np.int64),
+    )
+
+
+def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> list[Strip]:
+    row = names.QUANTITIES[quantity]
+    kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
+    numbers = tuple(int(number) for number in here[kind].values)
+    said = "mean over heads" if names.HEAD in row.dims else ""
+
+    def of(
+        label: str, unit: str, formula: str, *, said: str = said, signed: bool = False, log: bool = False
+    ) -> Quantity:
+        return Quantity(quantity, label, unit, formula, said, signed, log, kind, numbers)
+
+    strips = [
+        Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else row.formula, signed=row.signed, log=row.log),
+              [tables[side.lower()]], limits="sides", rings=False)
+        for side in ("A", "B")
+    ]  # fmt: skip
+    strips.append(Strip(of("B − A", row.unit, "", signed=True), [tables["difference"]]))
+    if f"{quantity}_times_floor" in here:
+        formula = "|B − A| / noise floor of the layer; lowest colour: within noise"
+        times = np.asarray(here[f"{quantity}_times_floor"].values)
+        described = of("Times the floor", "1", formula, said="", log=True)
+        strips.append(Strip(described, [np.where(times == 0, np.finfo(np.float32).tiny, times)], lowest=1.0))
+    return strips
+
+
+def _notes(here: xr.Dataset, quantity: str) -> list[Note]:
+    notes = []
+    chance = here.attrs["summary"]["quantities"][quantity]["share_above_by_chance"]
+    if not here["equal"].values.all():
+        text = (
+            f"Hatched: tokens without an equal one on the other side ({ONLY_A} only in A, {ONLY_B} only in B, a→b "
+            "replaced); they are not compared, and after the first of them equal tokens stand in another context."
+        )
+        notes.append(Note("L11", INFO, text))
+    if f"{quantity}_times_floor" in here:
+        times = here[f"{quantity}_times_floor"].values
+        known = times[np.isfinite(times)]
+        if known.size:
+            by_chance = f" (about {percent(chance)} would by chance)" if chance else ""
+            text = (
+                f"{percent(float((known > 1).mean()))} of the cells shown exceed the noise floor{by_chance}; at "
+                "first tokens none was measured."
+            )
+            notes.append(Note("L14", INFO, text))
+    return notes
