@@ -45,3 +45,10 @@ def test_words_replaced_by_equally_many_are_paired_and_not_called_equal() -> Non
     found = align(["a", "b", "c"], ["a", "x", "c"])
     assert found.a.tolist() == found.b.tolist() == [0, 1, 2]
     assert found.equal.tolist() == [True, False, True]
+
+
+def test_what_both_begin_with_is_paired_even_if_it_also_stands_before_a_longer_equal_run() -> None:
+    found = align([1, 5, 6, 7, 8], [1, 2, 3, 1, 5, 6, 7, 8])  # a system prompt between <s> and <s>user
+    assert (found.a[0], found.b[0]) == (0, 0)
+    assert found.before == 1
+    assert found.equal.sum() == 5

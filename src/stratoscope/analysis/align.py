@@ -47,22 +47,24 @@ class Alignment:
 def align(a: Sequence[Any] | NDArray[Any], b: Sequence[Any] | NDArray[Any]) -> Alignment:
     """Align two prompts on runs of equal tokens (Ratcliff and Obershelp, as Python's difflib has it).
 
+    What both begin with is paired first: those tokens have seen the same tokens, and the first of them, the sink, must
+    not be taken for a later one of the same text (of two chat templates one may begin with a system prompt).
+
     Parameters
     ----------
     a, b
         Token ids, or texts where ids are not known.
     """
     one, other = np.asarray(a).tolist(), np.asarray(b).tolist()
-    if one == other:
-        same = np.arange(len(one))
-        return Alignment(same, same, np.ones(len(one), bool), len(one))
-    columns: list[tuple[int, int]] = []
-    for kind, start, stop, first, last in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+    shared = next((place for place, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), None)
+    same = min(len(one), len(other)) if shared is None else shared
+    columns = [(place, place) for place in range(same)]
+    for kind, start, stop, first, last in SequenceMatcher(None, one[same:], other[same:], autojunk=False).get_opcodes():
         if kind == "equal" or stop - start == last - first:
-            columns += zip(range(start, stop), range(first, last), strict=True)
+            columns += zip(range(same + start, same + stop), range(same + first, same + last), strict=True)
         else:
-            columns += [(place, GAP) for place in range(start, stop)]
-            columns += [(GAP, place) for place in range(first, last)]
+            columns += [(place, GAP) for place in range(same + start, same + stop)]
+            columns += [(GAP, place) for place in range(same + first, same + last)]
     places = np.array(columns, dtype=np.int64).reshape(-1, 2)
     equal = np.array([GAP not in pair and one[pair[0]] == other[pair[1]] for pair in columns], dtype=bool)
     edits = np.flatnonzero(~equal)

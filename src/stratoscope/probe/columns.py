@@ -40,13 +40,14 @@ def columns(model: nn.Module, sites: ModelSites, layer: int) -> Tensor:
         raise ModelError(
             "its weights wait elsewhere or are packed", where=f"layer {layer}", fix="Load it on one device"
         )
-    own: Tensor = weight.detach()
-    return own.transpose(0, 1) if found.transposed else own
+    own: Tensor = weight.detach().T if found.transposed else weight.detach()
+    return own
 
 
 def column_norms(model: nn.Module, sites: ModelSites, layer: int) -> Tensor:
     """‖W_:,i‖₂ of every neuron of a layer, float64."""
-    return columns(model, sites, layer).double().norm(dim=0).cpu()
+    norms: Tensor = torch.linalg.vector_norm(columns(model, sites, layer).double(), dim=0)
+    return norms.cpu()
 
 
 @contextmanager
