@@ -21,6 +21,7 @@ EXPORTED = [
     "attention_matrix",
     "capture",
     "contrast",
+    "diff",
     "engagement",
     "export_csv",
     "heatmap",
@@ -41,6 +42,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
     "contrast": ["trace"],
+    "diff": ["trace_a", "trace_b"],
     "engagement": ["inputs", "out"],
     "export_csv": ["trace", "file"],
     "heatmap": ["inputs", "out"],
@@ -77,6 +79,7 @@ COMMANDS = {  # command -> verb
     "anomalies": "anomalies",
     "capture": "capture",
     "contrast": "contrast",
+    "diff": "diff",
     "merge": "merge",
     "simulate": "simulate",
     "import": "import_csv",
@@ -84,7 +87,7 @@ COMMANDS = {  # command -> verb
     "engagement": "engagement",
     "peaks3d": "peaks3d",
 }
-RESULTS = ("anomalies", "contrast")  # commands that write the folder of a Result
+RESULTS = ("anomalies", "contrast", "diff")  # commands that write the folder of a Result
 
 
 def verb(name: str) -> Callable[..., Any]:
@@ -140,8 +143,11 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     wanted = inspect.signature(verb(name)).parameters
     in_python_only = {"progress", "tokenizer"}
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()
+    of_probe = {"model"} if command == "diff" else set()
     of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
-    assert {key for key in given if key != "help"} == set(wanted) - in_python_only | of_plan_capture | of_save_result
+    assert {key for key in given if key != "help"} == set(
+        wanted
+    ) - in_python_only | of_plan_capture | of_save_result | of_probe
     for key, parameter in wanted.items():
         if key in in_python_only or parameter.default is inspect.Parameter.empty or key == "out":
             continue

@@ -23,6 +23,7 @@ _HOME = {  # public name -> module that defines it
     "attention_matrix": "stratoscope.trace.pairs",
     "anomalies": "stratoscope.analysis.anomalies.anomalies",
     "contrast": "stratoscope.analysis.contrast.contrast",
+    "diff": "stratoscope.analysis.diff.diff",
     "lint": "stratoscope.analysis.lint.lint",
     "save_result": "stratoscope.view.report.save",
     "open_result": "stratoscope.analysis.result",
@@ -33,13 +34,14 @@ _HOME = {  # public name -> module that defines it
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "contrast", "engagement",
-           "export_csv", "heatmap", "import_csv", "info", "lint", "merge", "open_result", "open_trace", "peaks3d",
-           "plan_capture", "save_result", "simulate"]  # fmt: skip
+__all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "contrast", "diff",
+           "engagement", "export_csv", "heatmap", "import_csv", "info", "lint", "merge", "open_result",
+           "open_trace", "peaks3d", "plan_capture", "save_result", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
     from stratoscope.analysis.contrast.contrast import contrast
+    from stratoscope.analysis.diff.diff import diff
     from stratoscope.analysis.lint.lint import lint
     from stratoscope.analysis.result import open_result
     from stratoscope.errors import StratoscopeError

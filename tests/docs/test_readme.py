@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the inputs that the README speaks of."""
     folder = tmp_path_factory.mktemp("readme")
     stratoscope.simulate(folder / "run.trace", prompts=40, tokens=12, layers=4, record=names.SUMMARIES)
+    stratoscope.simulate(folder / "tuned.trace", prompts=40, tokens=12, layers=4, record=names.SUMMARIES)
     for index, name in enumerate(("critical", "neutral")):
         stratoscope.export_csv(folder / "run.trace", folder / f"{name}.csv", prompt=index)
     return folder

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from stratoscope import __version__, defaults, names
-from stratoscope.doors import cli_anomalies, cli_contrast, cli_lint, console, options
+from stratoscope.doors import cli_anomalies, cli_contrast, cli_diff, cli_lint, console, options
 
 app = typer.Typer(
     cls=console.Commands,
@@ -358,6 +358,7 @@ def peaks3d(
 
 
 app.command()(cli_contrast.contrast)
+app.command()(cli_diff.diff)
 app.command()(cli_anomalies.anomalies)
 app.command()(cli_lint.lint)
 

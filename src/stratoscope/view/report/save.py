@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
 _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "contrast": "stratoscope.view.report.contrast",
+    "diff": "stratoscope.view.report.diff",
     "anomalies": "stratoscope.view.report.anomalies",
 }
 
