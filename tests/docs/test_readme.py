@@ -80,3 +80,12 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
     assert not list(tmp_path.iterdir()), "an example in memory left files behind"
+
+
+def test_the_worked_example_is_pairs_of_twins() -> None:
+    prompts = read_prompts(ROOT / "examples" / "minimal_pairs" / "prompts.jsonl")
+    pairs: dict[str, set[str]] = {}
+    for prompt in prompts:
+        pairs.setdefault(prompt.pair, set()).add(prompt.prompt_class)
+    assert len(pairs) == 64
+    assert all(classes == {"critical", "neutral"} for classes in pairs.values())
