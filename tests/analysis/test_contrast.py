@@ -285,6 +285,16 @@ def test_a_trace_without_neurons_or_without_norms_is_compared_as_far_as_it_goes(
     assert "g" in only
 
 
+def test_tokens_of_which_nothing_is_known_count_where_no_token_is_of_the_span(trace: xr.Dataset) -> None:
+    spans = np.where(trace["position"].values == 0, names.SPANS.index("special"), -1)
+    unknown = trace.assign_coords(span=("token", spans))
+    found = contrast(unknown, groups=False)
+    np.testing.assert_allclose(found["profile_p"], contrast(trace, groups=False)["profile_p"])
+    assert "L17" in {note.id for note in notes_in(found)}
+    with pytest.raises(InputError, match="There are: special, user"):
+        contrast(trace, groups=False, span="answer")
+
+
 # --- cautions ---------------------------------------------------------------------------------------------------------
 
 

@@ -198,7 +198,7 @@ def _notes(parts: Parts) -> list[Note]:
         untested = parts.neurons.values["p"].size - parts.neurons.tested
         notes += cautions.about_neurons(parts.neurons, parts.listed, design, untested)
     notes += cautions.about_twins(dataset, parts.aligned)
-    if not (np.asarray(dataset["span"].values) >= 0).any():
+    if (np.asarray(dataset["span"].values)[parts.counted] < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
     said = {note.id for note in notes}
