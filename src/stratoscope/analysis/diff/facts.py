@@ -12,6 +12,7 @@ from stratoscope.analysis.diff.cells import Change, Floor
 from stratoscope.analysis.diff.claims import Claim, Effects
 from stratoscope.analysis.diff.neurons import Ancestry
 from stratoscope.analysis.diff.prompts import Matches
+from stratoscope.analysis.lint.lint import applicable
 from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ def notes(
         found += _about_claims(effects, a, changes, floors)
     found.append(Note("L05", INFO, "First tokens are left out of every mean."))
     found.append(Note("L09", INFO, "A change of activity is not yet a change of what the model does."))
-    return found
+    said = {note.id for note in found}
+    carried = [*applicable(a, changes), *applicable(b, changes)]
+    return [*found, *(note for note in carried if note.id not in said)]
 
 
 def _about_claims(effects: Effects, a: xr.Dataset, changes: dict[str, Change], floors: dict[str, Floor]) -> list[Note]:
