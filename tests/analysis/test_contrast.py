@@ -141,6 +141,12 @@ def test_the_effect_of_a_discovery_is_measured_on_units_that_did_not_choose_it(
     expected = (a - b).mean() / average * (1 - 3 / (4 * (len(a) - 1) - 1))
     assert float(result["listed_g"][0]) == pytest.approx(expected, rel=1e-5)
     assert not result.attrs["summary"]["neurons"]["exploratory"]
+    beyond = (result["listed_low"] > 0) | (result["listed_high"] < 0)
+    same = np.sign(result["listed_g"]) == [
+        np.sign(result["g"].sel(layer=layer)[neuron])
+        for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True)
+    ]
+    assert result.attrs["summary"]["neurons"]["confirmed"] == int((beyond & same).sum())
 
 
 def test_a_ranking_without_discoveries_is_called_exploratory_and_says_what_chance_gives(trace: xr.Dataset) -> None:
