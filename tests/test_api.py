@@ -146,9 +146,11 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     wanted = inspect.signature(verb(name)).parameters
     in_python_only = {"progress", "tokenizer", "null"}
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()
-    of_plan_capture |= {"model"} if command == "diff" else set()  # of which patch_null makes the null
+    of_probe = {"model"} if command == "diff" else set()  # of which patch_null makes the null
     of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
-    assert {key for key in given if key != "help"} == set(wanted) - in_python_only | of_plan_capture | of_save_result
+    assert {key for key in given if key != "help"} == set(
+        wanted
+    ) - in_python_only | of_plan_capture | of_save_result | of_probe
     for key, parameter in wanted.items():
         if key in in_python_only or parameter.default is inspect.Parameter.empty or key == "out":
             continue

@@ -194,6 +194,16 @@ def test_hardly_anything_to_look_at_is_no_failure(shape: dict[str, Any]) -> None
     assert result.attrs["kind"] == "anomalies"
 
 
+def test_a_reference_that_lacks_a_quantity_is_passed_over_there(trace: xr.Dataset) -> None:
+    bare = trace.drop_vars([name for name in trace.data_vars if name != "mlp_out_norm"])
+    assert anomalies(trace, reference=bare).attrs["summary"]["findings"] == 0
+
+
+def test_a_trace_with_nothing_to_look_at_names_what_to_record(trace: xr.Dataset) -> None:
+    with pytest.raises(InputError, match="--record"):
+        anomalies(trace.drop_vars(list(trace.data_vars)))
+
+
 def test_undefined_values_are_passed_over(trace: xr.Dataset) -> None:
     holed = trace.copy(deep=True)
     for name in holed.data_vars:

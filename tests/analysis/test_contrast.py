@@ -141,6 +141,12 @@ def test_the_effect_of_a_discovery_is_measured_on_units_that_did_not_choose_it(
     expected = (a - b).mean() / average * (1 - 3 / (4 * (len(a) - 1) - 1))
     assert float(result["listed_g"][0]) == pytest.approx(expected, rel=1e-5)
     assert not result.attrs["summary"]["neurons"]["exploratory"]
+    beyond = (result["listed_low"] > 0) | (result["listed_high"] < 0)
+    same = np.sign(result["listed_g"]) == [
+        np.sign(result["g"].sel(layer=layer)[neuron])
+        for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True)
+    ]
+    assert result.attrs["summary"]["neurons"]["confirmed"] == int((beyond & same).sum())
 
 
 def test_a_ranking_without_discoveries_is_called_exploratory_and_says_what_chance_gives(trace: xr.Dataset) -> None:
@@ -283,6 +289,16 @@ def test_a_trace_without_neurons_or_without_norms_is_compared_as_far_as_it_goes(
     only = contrast(trace.drop_vars(set(trace.data_vars) - {"prompt_mean"}), groups=False)
     assert "profile_p" not in only
     assert "g" in only
+
+
+def test_tokens_of_which_nothing_is_known_count_where_no_token_is_of_the_span(trace: xr.Dataset) -> None:
+    spans = np.where(trace["position"].values == 0, names.SPANS.index("special"), -1)
+    unknown = trace.assign_coords(span=("token", spans))
+    found = contrast(unknown, groups=False)
+    np.testing.assert_allclose(found["profile_p"], contrast(trace, groups=False)["profile_p"])
+    assert "L17" in {note.id for note in notes_in(found)}
+    with pytest.raises(InputError, match="There are: special, user"):
+        contrast(trace, groups=False, span="answer")
 
 
 # --- cautions ---------------------------------------------------------------------------------------------------------

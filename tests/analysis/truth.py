@@ -146,7 +146,7 @@ def null_splits(values: np.ndarray, kind: str, of_a: int, of_b: int, unequal: Un
     return Null(float(np.mean(shares)), float(np.std(shares, ddof=1) / np.sqrt(splits)), float(np.mean(found)), splits)
 
 
-def docstrings(least: int = 120, most: int = 400) -> Iterator[str]:
+def docstrings(least: int, most: int) -> Iterator[str]:
     """First paragraphs of the docstrings of Python's own library: texts of one kind that every machine has."""
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
         tree = ast.parse(path.read_text("utf-8", errors="replace"))
@@ -157,16 +157,16 @@ def docstrings(least: int = 120, most: int = 400) -> Iterator[str]:
                 yield paragraph
 
 
-def recorded_means(model: Path, prompts: int, batch_size: int = 16) -> np.ndarray:
+def recorded_means(model: Path, prompts: int, *, least: int = 120, most: int = 400) -> np.ndarray:
     """`prompt_mean` of so many docstrings, [prompt, layer · neuron]."""
     import stratoscope
 
-    texts = list(dict.fromkeys(docstrings()))
+    texts = list(dict.fromkeys(docstrings(least, most)))
     chosen = np.random.default_rng(0).permutation(len(texts))[:prompts]
     given = [stratoscope.Prompt(f"p{place}", text=texts[place]) for place in chosen]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "null.trace"
-        trace = stratoscope.capture(str(model), given, out, record=("prompts",), batch_size=batch_size)
+        trace = stratoscope.capture(str(model), given, out, record=("prompts",), batch_size=16)
         return trace["prompt_mean"].values.reshape(prompts, -1)
 
 

@@ -132,7 +132,8 @@ def test_what_peaks_explain_is_that_of_float64(
     run(*given_, room.data_ptr(), dot.data_ptr(), norm.data_ptr())
     output = y.double().numpy() - bias.double().numpy()
     write = np.einsum("tk,tkd->td", value.double().numpy(), columns.double().numpy()[neuron.numpy()])
-    close(norm, np.linalg.norm(output, axis=1), np.abs(y.double().numpy()).max(1))
+    least = 1e-13  # of a number whose square is a float32; a norm of smaller ones is 0
+    close(norm, np.linalg.norm(output, axis=1), np.maximum(np.abs(y.double().numpy()).max(1), least))
     sizes = np.einsum("tk,tkd->td", np.abs(value.numpy()), np.abs(columns.double().numpy()[neuron.numpy()]))
     close(dot, (write * output).sum(1), (sizes * np.abs(output)).sum(1) + np.abs(y.double().numpy()).max(1))
 

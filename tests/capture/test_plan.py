@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -95,15 +94,20 @@ def test_the_memory_that_is_planned_is_taken_in_a_fresh_process(tmp_path: Path, 
 
 def _stratoscope(folder: Path, *arguments: str) -> tuple[str, int]:
     """What a command prints, and the most memory that its process held."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stratoscope", *arguments], cwd=folder, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, printed
-    return printed, usage.ru_maxrss * 1024
+    command = [sys.executable, "-c", _MEASURED, sys.executable, "-m", "stratoscope", *arguments]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    printed, _, most = done.stdout.rpartition("most ")
+    return printed, int(most) * 1024
+
+
+# a process begins with the size of the one that starts it, so a small one must start it
+_MEASURED = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+print("most", usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 # --- too little -----------------------------------------------------------------------------------------------------

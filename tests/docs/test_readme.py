@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the inputs that the README speaks of."""
     folder = tmp_path_factory.mktemp("readme")
     stratoscope.simulate(folder / "run.trace", prompts=40, tokens=12, layers=4, record=names.SUMMARIES)
+    stratoscope.simulate(folder / "tuned.trace", prompts=40, tokens=12, layers=4, record=names.SUMMARIES)
     for index, name in enumerate(("critical", "neutral")):
         stratoscope.export_csv(folder / "run.trace", folder / f"{name}.csv", prompt=index)
     return folder
@@ -79,3 +80,12 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
     assert not list(tmp_path.iterdir()), "an example in memory left files behind"
+
+
+def test_the_worked_example_is_pairs_of_twins() -> None:
+    prompts = read_prompts(ROOT / "examples" / "minimal_pairs" / "prompts.jsonl")
+    pairs: dict[str, set[str]] = {}
+    for prompt in prompts:
+        pairs.setdefault(prompt.pair, set()).add(prompt.prompt_class)
+    assert len(pairs) == 64
+    assert all(classes == {"critical", "neutral"} for classes in pairs.values())

@@ -183,8 +183,8 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
             recorded | loaded | answered | proved | {"trust_remote_code": True, "resume": True},
         ),
         "simulate": (
-            ["-o", "y", *record, *shape, "--seed", "5", "--overwrite"],
-            recorded | shaped | {"overwrite": True},
+            ["-o", "y", *record, *shape, "--seed", "5", "--no-anomaly", "--overwrite"],
+            recorded | shaped | {"anomaly": False, "overwrite": True},
         ),
     }[command]
 

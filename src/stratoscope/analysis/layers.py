@@ -44,7 +44,11 @@ def by_layer(
     for start in range(0, len(layers), together):
         some = np.asarray(layers[start : start + together])
         block = array.isel({names.PROMPT: chosen, names.LAYER: _as_slice(some)})
-        values = block.transpose(names.PROMPT, names.LAYER, names.NEURON).values
+        block = block.transpose(names.PROMPT, names.LAYER, names.NEURON)
+        if len(some) == 1:  # a large one: nothing here keeps it while it is used
+            yield int(some[0]), np.ascontiguousarray(block.values[:, 0], dtype=np.float32)
+            continue
+        values = block.values
         for place, layer in enumerate(some.tolist()):
             yield layer, np.ascontiguousarray(values[:, place], dtype=np.float32)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 MOST_EXACT = 2**12  # arrangements that are all taken
-_TILE = 2**23  # products that are held at a time
+_TILE = 2**22  # products, or values, that are held at a time
 _SAME = 1e-5  # statistics this close, relatively, are the same one: they come from float32 products
 
 
@@ -92,7 +92,7 @@ def products(arrangements: Arrangements, values: NDArray[np.floating]) -> Iterat
         float32 [arrangement, column], |statistic| ≤ 1: of pairs mean · √n / root of the sum of squares; of classes the
         correlation of class and value. Both rise strictly with Student's t. A column that does not vary gives 0.
     """
-    step = max(1, _TILE // len(arrangements))
+    step = max(1, _TILE // max(len(arrangements), values.shape[0]))
     weights = arrangements.weights
     if not arrangements.pairs:  # centred and of length 1, so that a product is a correlation
         weights = weights - weights.mean(axis=1, keepdims=True)

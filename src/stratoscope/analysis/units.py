@@ -203,14 +203,18 @@ def _means(values: NDArray[Any], place: NDArray[np.int64], units: int) -> NDArra
 
 
 def counted_tokens(dataset: xr.Dataset, span: str) -> NDArray[np.bool_]:
-    """Which tokens count: those of the span, first tokens of prompts excluded; all others where no span is known.
+    """Which tokens count: those of the span, first tokens of prompts excluded; bool [token].
 
-    bool [token].
+    Where no token is known to be of that span, those of which nothing is known count.
     """
     if span not in names.SPANS:
         raise InputError(f"no span called {span!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
     of_token = np.asarray(dataset["prompt"].values)
     first = np.concatenate([[True], np.diff(of_token) != 0]) & (np.asarray(dataset["position"].values) <= 1)
     spans = np.asarray(dataset["span"].values)
-    inside: NDArray[np.bool_] = (spans == names.SPANS.index(span)) if (spans >= 0).any() else np.ones(len(spans), bool)
-    return inside & ~first
+    inside = spans == names.SPANS.index(span)
+    counted: NDArray[np.bool_] = (inside if inside.any() else spans < 0) & ~first
+    if not counted.any():
+        present = sorted({names.SPANS[one] for one in np.unique(spans) if one >= 0})
+        raise InputError(f"no token is of the span {span!r}", where="span", fix=f"There are: {', '.join(present)}.")
+    return counted

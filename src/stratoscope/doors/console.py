@@ -68,8 +68,10 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 def interrupted(how: str) -> NoReturn:
     """Leave after Ctrl-C; what was still being written in the background is given up without a word."""
     import logging
+    import warnings
 
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # "Task was destroyed but it is pending!"
+    warnings.simplefilter("ignore", RuntimeWarning)  # "coroutine was never awaited"
     fail(f"interrupted{how}", code=INTERRUPTED)
 
 

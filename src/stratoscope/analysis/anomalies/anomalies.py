@@ -56,7 +56,7 @@ def anomalies(
     Raises
     ------
     InputError
-        The reference is of another shape.
+        The reference is of another shape, or there is nothing to look at.
     """
     from stratoscope.analysis.anomalies import attention, depth, neurons, tokens
     from stratoscope.trace.reader import open_trace
@@ -86,6 +86,12 @@ def anomalies(
         told("looking", number, len(detectors))
         looks.append(detector(dataset, other))
     told("looking", len(detectors), len(detectors))
+    if not any(look.units for look in looks):
+        raise InputError(
+            "there is nothing to look at in it",
+            where="trace",
+            fix="Record it: stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE",
+        )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)
     found = sorted((one for look in looks for one in look.found(most_expected)), key=lambda one: one.expected)

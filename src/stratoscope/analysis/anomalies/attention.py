@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, holding, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tails import standardised
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     if "attn_first" not in dataset:
         return nothing(detector, "no attention recorded")
     prompts, numbers = Prompts(dataset), layer_numbers(dataset)
+    reference = holding(reference, "attn_first")
     logits = _mean_logit(dataset, "attn_first")
     if np.isfinite(logits).all(axis=(1, 2)).sum() < _LEAST_PROMPTS and reference is None:
         return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts of {_LEAST_TOKENS} tokens")
@@ -61,6 +62,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     if not {"attn_received_nosink", "attn_entropy_nosink"} <= set(dataset.data_vars):
         return nothing(detector, "no attention recorded")
     prompts, numbers = Prompts(dataset), layer_numbers(dataset)
+    reference = holding(reference, "attn_entropy_nosink")
     logits = _mean_logit(dataset, "attn_entropy_nosink")
     if len(logits) < _LEAST_PROMPTS and reference is None:
         return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, holding, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tokens import outside_sinks
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ _TAKES_ALL = 0.9  # of the tokens of a layer, where there are experts to choose 
 def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     """A layer whose median write ratio is not what its neighbours, or the reference, have one expect."""
     detector = "layer off the trend"
-    present = [name for name in _RATIOS if name in dataset and (reference is None or name in reference)]
+    present = [name for name in _RATIOS if name in dataset]
+    reference = holding(reference, *present)
     if not present:
         return nothing(detector, "no write ratios recorded")
     if reference is None and dataset.sizes[names.LAYER] < _LEAST_LAYERS:

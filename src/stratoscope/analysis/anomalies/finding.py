@@ -141,6 +141,11 @@ def nothing(detector: str, why: str) -> Look:
     return Look(detector, "", None, why=why)
 
 
+def holding(reference: xr.Dataset | None, *quantities: str) -> xr.Dataset | None:
+    """The reference, if it holds these quantities; otherwise the trace's own distributions count."""
+    return reference if reference is not None and set(quantities) <= set(reference.data_vars) else None
+
+
 class Prompts:
     """Where the tokens of each prompt are, and what they are called."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, holding, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.layers import by_layer
 
@@ -25,6 +25,7 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     detector = "dead neuron"
     if not {"prompt_max", "prompt_min"} <= set(dataset.data_vars):
         return nothing(detector, "no prompt_max and prompt_min recorded")
+    reference = holding(reference, "prompt_max", "prompt_min")
     largest = _largest(dataset)
     of = None if reference is None else _largest(reference)
     scores = -standardised(_log(largest), 1, None if of is None else _log(of))
@@ -59,6 +60,7 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         return nothing(detector, "no prompt_mean recorded")
     if dataset.sizes[names.PROMPT] < _LEAST_PROMPTS:
         return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts")
+    reference = holding(reference, "prompt_mean")
     steadiness = _steadiness(dataset)
     of = None if reference is None or reference.sizes[names.PROMPT] < _LEAST_PROMPTS else _steadiness(reference)
     scores = standardised(_log(steadiness), 1, None if of is None else _log(of))

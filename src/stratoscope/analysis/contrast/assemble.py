@@ -183,6 +183,12 @@ def _add_first_pair(parts: Parts, variables: dict[str, Any], coords: dict[str, A
         coords[name] = texts("column", column)
 
 
+def _confirmed(listed: Listed, neurons: Neurons) -> int:
+    """How many listed discoveries have an interval on the side of zero on which they were found."""
+    sign = np.sign(neurons.values["g"][listed.row, listed.neuron])
+    return int(np.where(sign > 0, listed.low > 0, listed.high < 0).sum())
+
+
 def _numbers(parts: Parts, quantity: str) -> NDArray[np.int64]:
     if names.DEPTH in names.QUANTITIES[quantity].dims:
         return np.asarray(parts.dataset[names.DEPTH].values, np.int64)
@@ -198,7 +204,7 @@ def _notes(parts: Parts) -> list[Note]:
         untested = parts.neurons.values["p"].size - parts.neurons.tested
         notes += cautions.about_neurons(parts.neurons, parts.listed, design, untested)
     notes += cautions.about_twins(dataset, parts.aligned)
-    if not (np.asarray(dataset["span"].values) >= 0).any():
+    if (np.asarray(dataset["span"].values)[parts.counted] < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
     said = {note.id for note in notes}
@@ -225,6 +231,8 @@ def _summary(parts: Parts) -> dict[str, Any]:
             "family_wise": int((p <= design.alpha).sum()),
             "share_p_below_alpha": float(np.mean(neurons.values["p"][np.isfinite(neurons.values["p"])] < design.alpha)),
             "exploratory": listed.exploratory,
+            "confirmed": 0 if listed.exploratory else _confirmed(listed, neurons),
+            "listed": len(listed.g),
             "interval_level": listed.level,
             "ranked_by": "g of the held-out units" if not listed.exploratory else "g of all units",
             "largest_g_by_chance": float(np.median(neurons.largest_g)),

@@ -16,6 +16,7 @@ from stratoscope.analysis.units import Units
 
 Floats: TypeAlias = NDArray[np.float64]
 Table: TypeAlias = NDArray[np.floating]
+_TILE = 2**22  # numbers
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,16 @@ def compare_columns(design: Design, a: Table, b: Table) -> Tested:
         rest = Part(design, design.held_out, a, b)
         g_held_out, t_held_out = rest.g, rest.t
         part.merge(rest)
-    both = np.concatenate([a, b])
-    auc = ranks(both, np.arange(len(both)) < len(a)).auc
     return Tested(
-        part.a.mean, part.b.mean, difference, t, df, p, g, part.g, g_held_out, d_z, auc, t_held_out, part.t,
+        part.a.mean, part.b.mean, difference, t, df, p, g, part.g, g_held_out, d_z, _auc(a, b), t_held_out, part.t,
         part.a.count, part.b.count,
     )  # fmt: skip
+
+
+def _auc(a: Table, b: Table) -> Floats:
+    """Chance that a unit of a is above one of b, some columns at a time: no second copy of both."""
+    in_a = np.arange(len(a) + len(b)) < len(a)
+    step = max(16, _TILE // max(len(in_a), 1))
+    tiles = (slice(start, start + step) for start in range(0, a.shape[1], step))
+    parts = [ranks(np.concatenate([a[:, tile], b[:, tile]]), in_a).auc for tile in tiles]
+    return np.concatenate(parts) if parts else np.empty(0)

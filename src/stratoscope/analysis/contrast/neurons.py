@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = NDArray[np.float64]
 SHOWN = 20  # neurons listed
+_COLUMNS = 2048  # neurons whose differences are held at a time
 _FOR_LARGEST_G = 200  # arrangements from which the largest |g| of chance is told
 
 
@@ -80,7 +81,7 @@ def compare_neurons(
         whole = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0) & np.isfinite(found.p)
         some_a, some_b = (a, b) if whole.all() else (a[:, whole], b[:, whole])
         rows_a, rows_b = design.rows(design.tested)
-        observed[row, whole] = family.add(_as_arranged(design, some_a[rows_a], some_b[rows_b]))
+        observed[row, whole] = _add(family, design, some_a, some_b, rows_a, rows_b)
         largest = np.maximum(largest, _largest_g(of_all, design, some_a, some_b))
         scores.append(linear_baseline(some_a, some_b, paired=design.paired, seed=seed))
     progress("testing neurons", rows, rows)
@@ -145,6 +146,32 @@ def strongest(neurons: Neurons, design: Design) -> Listed:
     return Listed(row, neuron, g, low, high, level, not held_out, discoveries)
 
 
+def _add(
+    family: LargestStatistic,
+    design: Design,
+    a: NDArray[np.floating],
+    b: NDArray[np.floating],
+    rows_a: NDArray[np.int64],
+    rows_b: NDArray[np.int64],
+) -> Floats:
+    """Add the tested units to the family, some columns at a time; their observed statistics."""
+    observed = np.empty(a.shape[1])
+    for start in range(0, a.shape[1], _COLUMNS):
+        tile = slice(start, start + _COLUMNS)
+        observed[tile] = family.add(_as_arranged(design, a[rows_a, tile], b[rows_b, tile]))
+    return observed
+
+
+def _arranged(
+    arrangements: Arrangements, design: Design, a: NDArray[np.floating], b: NDArray[np.floating]
+) -> Iterator[tuple[slice, NDArray[np.floating], NDArray[np.float32]]]:
+    """Some columns at a time: which, what arrangements weigh, and the statistic of every arrangement."""
+    for start in range(0, a.shape[1], _COLUMNS):
+        values = _as_arranged(design, a[:, start : start + _COLUMNS], b[:, start : start + _COLUMNS])
+        for columns, found in products(arrangements, values):
+            yield slice(start + columns.start, start + min(columns.stop, values.shape[1])), values[:, columns], found
+
+
 def _as_arranged(design: Design, a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
     """What arrangements weigh: differences of pairs, or the units of both classes."""
     return a.astype(np.float64) - b if design.paired else np.concatenate([a, b])
@@ -158,16 +185,15 @@ def _largest_g(arrangements: Arrangements, design: Design, a: NDArray[np.floatin
     s_a² + s_b² = (Σ(a² + b²) − n (2 m² + δ²/2)) / (n − 1), m the mean of both.
     """
     largest = np.zeros(len(arrangements))
-    values = _as_arranged(design, a, b)
     units = len(a)
-    for columns, found in products(arrangements, values):
+    for columns, values, found in _arranged(arrangements, design, a, b):
         if not design.paired:
             r = np.minimum(np.abs(found).max(axis=1).astype(np.float64), 1 - 1e-12)
             t = r * np.sqrt((units + len(b) - 2) / (1 - r**2))
             g = effects.correction(units + len(b) - 2) * t * np.sqrt(1 / units + 1 / len(b))
         else:
             one, other = a[:, columns].astype(np.float64), b[:, columns].astype(np.float64)
-            length = np.sqrt(np.square(values[:, columns]).sum(axis=0))
+            length = np.sqrt(np.square(values).sum(axis=0))
             middle = (one.mean(axis=0) + other.mean(axis=0)) / 2
             squares = (one**2 + other**2).sum(axis=0)
             delta = found * (length / np.sqrt(units))

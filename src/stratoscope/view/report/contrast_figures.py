@@ -69,7 +69,7 @@ def volcano(result: xr.Dataset) -> Figure:
     if hidden:
         said.append(Note("L06", INFO, f"{hidden:,} further discoveries are only in the grey."))
     if len(found):
-        said.append(Note("L13", INFO, f"Dashed: the p-value at which q reaches {alpha:g}."))
+        said.append(Note("L13", INFO, f"Dashed: the weakest discovery, q ≤ {alpha:g}."))
     return Figure(
         "volcano", f"{title}. Each neuron's effect against its evidence.", _chart(result, title, [panel], 4.2, said)
     )

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
 _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "contrast": "stratoscope.view.report.contrast",
-    "anomalies": "stratoscope.view.report.anomalies",
     "diff": "stratoscope.view.report.diff",
+    "anomalies": "stratoscope.view.report.anomalies",
 }
 
 
