@@ -80,7 +80,9 @@ def sides_in_words(summary: dict[str, list[str]]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share with about three digits."""
+    """A share with about three digits; what is nearly all is not called all."""
+    if 0.99 < share < 1:
+        return f"{np.floor(1e4 * share) / 100:.2f} %"
     return f"{number(100 * share)} %"
 
 
