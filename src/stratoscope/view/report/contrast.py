@@ -67,7 +67,8 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
             )
         else:
             lines.append(
-                f"How large they are was measured in {summary['units_held_out']} that took no part in finding."
+                f"How large they are was measured in {summary['units_held_out']} that took no part in finding: of the "
+                f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero."
             )
     profiles, aligned = summary.get("profiles"), summary.get("aligned")
     if profiles is not None:
