@@ -57,7 +57,7 @@ def test_openers_can_be_chosen_by_their_text_and_survive_a_copy(tmp_path: Path) 
     trace = run(tmp_path / "t", generate=2, openers=OPENERS)
     write_dataset(trace, tmp_path / "copy")
     copy = open_trace(tmp_path / "copy")
-    for name in ("opener_log_odds", "refused", "char_start", "char_end"):
+    for name in ("opener_log_odds", "opens_as_refusal", "char_start", "char_end"):
         assert np.array_equal(trace[name].values, copy[name].values), name
     assert copy.opener.values.tolist() == list(OPENERS)
     assert np.array_equal(copy.opener_log_odds.sel(opener="Yes").values, trace.opener_log_odds.values[:, 2])
@@ -81,7 +81,7 @@ def test_default_openers_come_with_answers_and_only_with_them(tmp_path: Path) ->
     assert run(tmp_path / "1").opener.values.tolist() == list(defaults.OPENERS)
     assert "opener_log_odds" not in run(tmp_path / "0", generate=0)
     alone = run(tmp_path / "2", generate=0, openers=["No"])
-    assert "refused" not in alone
+    assert "opens_as_refusal" not in alone
     assert alone.attrs["plan"]["padding_side"] == "left"
 
 
@@ -139,7 +139,7 @@ def test_refusals_are_stored_with_the_pattern_that_told_them(tmp_path: Path) -> 
     told = [refusal_pattern(answer, patterns) for answer in outcome.answers(trace)]
     assert 1 in told
     assert trace.refusal_pattern.values.tolist() == told
-    assert trace.refused.values.tolist() == [int(index >= 0) for index in told]
+    assert trace.opens_as_refusal.values.tolist() == [int(index >= 0) for index in told]
     assert trace.attrs["plan"]["refusal_patterns"] == list(patterns)
 
 
@@ -147,7 +147,7 @@ def test_info_says_what_was_answered(tmp_path: Path) -> None:
     prompts = [Prompt("first", text="The river"), Prompt("second", text="No.")]
     trace = run(tmp_path / "t", prompts=prompts)
     facts = info(trace)["outcome"]
-    assert (facts["answered"], facts["refused"]) == (2, 0)
+    assert (facts["answered"], facts["open_as_refusal"]) == (2, 0)
     assert list(facts["openers"]) == list(defaults.OPENERS)
     assert [one["prompt"] for one in facts["answers"]] == ["first", "second"]
     assert [one["answer"] for one in facts["answers"]] == outcome.answers(trace)

@@ -72,7 +72,7 @@ WRONG_DOCUMENTS: dict[str, tuple[Change, str]] = {
     "no attributes": (lambda c: c.pop("attributes"), "not a Stratoscope trace"),
     "no version": (lambda c: c["attributes"].pop("format_version"), "format_version is None"),
     "a version that is none": (lambda c: c["attributes"].update(format_version="1.0; rm"), "format_version"),
-    "a future version": (lambda c: c["attributes"].update(format_version="2.0"), r"version is 2\.0.*Install"),
+    "a future version": (lambda c: c["attributes"].update(format_version="3.0"), r"version is 3\.0.*Install"),
     "an unknown state": (lambda c: c["attributes"].update(state="perhaps"), "attribute 'state'"),
     "an unhashable state": (lambda c: c["attributes"].update(state=[]), "attribute 'state'"),
     "an unknown source": (lambda c: c["attributes"].update(source=None), "attribute 'source'"),
@@ -353,7 +353,7 @@ def test_an_index_that_points_outside_is_an_error(trace: Path, name: str, value:
 
 def test_a_newer_minor_version_opens_without_what_it_adds(trace: Path) -> None:
     def newer(content: dict[str, Any]) -> None:
-        content["attributes"]["format_version"] = "1.7"
+        content["attributes"]["format_version"] = "2.7"
         arrays = content["consolidated_metadata"]["metadata"]
         arrays["new_thing"] = {**arrays["mlp_out_norm"], "data_type": "bfloat16", "codecs": [{"name": "new"}]}
 

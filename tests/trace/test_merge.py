@@ -20,7 +20,7 @@ from stratoscope.trace import writer as writer_module
 from stratoscope.trace.info import info_text
 from stratoscope.trace.part import part_of, planned_prompts
 from stratoscope.trace.receipt import merged_receipt
-from stratoscope.trace.schema import Block
+from stratoscope.trace.schema import FORMAT_VERSION, Block
 from stratoscope.trace.writer import TraceWriter
 
 BOUNDS = (0, 4, 5, 10)  # of three parts
@@ -279,7 +279,8 @@ def test_parts_whose_prompts_do_not_join_are_refused(tmp_path: Path, three: list
 
 def test_an_array_that_would_be_lost_is_refused(tmp_path: Path, three: list[Path]) -> None:
     document = three[1] / "zarr.json"
-    text = document.read_text().replace('"format_version": "1.2"', '"format_version": "1.99"')
+    version = f'"format_version": "{FORMAT_VERSION}"'
+    text = document.read_text().replace(version, '"format_version": "2.99"')
     document.write_text(text.replace('"metadata": {', '"metadata": {"future": {}, '))
     refused("it holds 'future', which this version does not know", three, tmp_path / "m")
 

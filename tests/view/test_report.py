@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -189,12 +190,34 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no result here"):
         open_result(tmp_path)
     newer = make_result("contrast", {}, {}, sources=[], parameters={}, notes=[])
-    newer.attrs["format_version"] = "2.0"
+    newer.attrs["format_version"] = "3.0"
     from stratoscope.analysis.result import store_result
 
     store_result(newer, tmp_path)
     with pytest.raises(InputError, match="version"):
         open_result(tmp_path)
+
+
+def test_a_result_of_an_older_version_is_refused_with_the_command_that_makes_it_again(
+    tmp_path: Path, result: xr.Dataset
+) -> None:
+    from stratoscope.analysis.result import store_result
+
+    older = result.copy()
+    given = {**result.attrs["parameters"], "a": "it's; $(x)", "layers": [3, 0], "groups": False, "held_out": 0.25}
+    older.attrs = {**result.attrs, "format_version": "1.0", "parameters": given}
+    folder = tmp_path / "my results"
+    folder.mkdir()
+    store_result(older, folder)
+    with pytest.raises(InputError) as error:
+        open_result(folder)
+    words = shlex.split(error.value.fix.removeprefix("Make it again: "))
+    assert words[:3] == ["stratoscope", "contrast", "TRACE"]
+    wanted = {"--a": "it's; $(x)", "--layers": "3,0", "--held-out": "0.25", "-o": str(folder)}
+    assert {option: words[words.index(option) + 1] for option in wanted} == wanted
+    assert {"--no-groups", "--overwrite"} <= set(words)
+    assert "--alpha" not in words  # a default
+    check_folder(folder, overwrite=True)  # the command may replace it
 
 
 def test_a_result_goes_beside_its_trace_under_its_arguments(tmp_path: Path) -> None:

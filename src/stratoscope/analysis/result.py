@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import __version__, names
+from stratoscope.analysis import again
 from stratoscope.errors import InputError, first_line
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.notes import Note, read_notes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FORMAT = "stratoscope-result"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "2.0"
 STORE = "result.zarr"  # in the folder of a result
 _JSON = "stratoscope"  # the one attribute on disk; all others are inside it
 
@@ -114,26 +115,57 @@ def open_result(path: str | Path) -> xr.Dataset:
     Raises
     ------
     InputError
-        It is no result, damaged, or of a future version.
+        It is no result, damaged, or of another version; of an older one it says the command that makes it again.
     """
+    folder = Path(path)
+    folder = folder.parent if folder.name == STORE else folder
+    found, version = _opened(folder)
+    if version[0] > _major(FORMAT_VERSION):
+        raise InputError(f"version {version[1]} of a result is not known here", where=str(folder), fix="Update.")
+    if version[0] < _major(FORMAT_VERSION):
+        parameters = found.attrs.get("parameters")
+        remake = again.command(found.attrs["kind"], parameters if isinstance(parameters, dict) else {}, str(folder))
+        raise InputError(
+            f"is a result of version {version[1]}, which counted otherwise than {FORMAT_VERSION}",
+            where=str(folder),
+            fix=f"Make it again: {remake}",
+        )
+    return found
+
+
+def is_result_folder(path: Path) -> bool:
+    """Whether a folder holds a Result of any version, so that a new one may take its place."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        _opened(path)
+    except InputError:
+        return False
+    return True
+
+
+def _opened(folder: Path) -> tuple[xr.Dataset, tuple[int, str]]:
+    """The Result in a folder, and its version: major, and whole."""
     import xarray as xr
 
-    folder = Path(path)
-    store = folder if folder.name == STORE else folder / STORE
+    store = folder / STORE
     if not store.is_dir():
         raise InputError("there is no result here", where=str(folder), fix=f"Give the folder that holds {STORE}.")
     try:
         found: xr.Dataset = xr.open_zarr(store, zarr_format=3, consolidated=True, chunks=None)
         found.attrs = json.loads(found.attrs[_JSON])
         version = str(found.attrs["format_version"])
-        known = is_result(found) and version.split(".")[0] == FORMAT_VERSION.split(".")[0]
+        if not (is_result(found) and found.attrs["kind"] in again.KINDS):
+            raise ValueError("it does not say what it is")
+        return found, (_major(version), version)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"this result cannot be read: {first_line(error)}", where=str(folder), fix="Make it again."
         ) from error
-    if not known:
-        raise InputError(f"version {version} of a result is not known here", where=str(folder), fix="Update.")
-    return found
+
+
+def _major(version: str) -> int:
+    return int(version.split(".")[0])
 
 
 def _source(trace: xr.Dataset) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _Check = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Document:
-    """The root document: attributes, arrays by name, and names of arrays that only a newer minor version knows."""
+    """The root document: attributes, arrays by their name on disk, and arrays that only a newer minor version knows."""
 
     path: Path
     attrs: dict[str, Any]
@@ -65,10 +65,15 @@ def read_document(path: Path) -> Document:
     raw_arrays = metadata.get("metadata") if isinstance(metadata, dict) else None
     if not isinstance(raw_arrays, dict):
         raise TraceError("its zarr.json lacks the consolidated metadata", where=str(path), fix=DAMAGED)
-    unknown = tuple(name for name in raw_arrays if schema.known_layout(name) is None)
-    if unknown and not _is_newer(attrs["format_version"]):
+    version = attrs["format_version"]
+    unknown = tuple(name for name in raw_arrays if schema.known_layout(schema.present_name(name, version)) is None)
+    if unknown and not _is_newer(version):
         raise TraceError(f"it holds an unknown array {unknown[0][:80]!r}", where=str(path), fix=DAMAGED)
-    arrays = {name: _check_array(path, name, raw) for name, raw in raw_arrays.items() if name not in unknown}
+    arrays = {
+        name: _check_array(path, schema.present_name(name, version), raw)
+        for name, raw in raw_arrays.items()
+        if name not in unknown
+    }
     _check_together(path, arrays)
     return Document(path, attrs, arrays, unknown)
 
@@ -190,9 +195,9 @@ def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
     version = attrs.get("format_version")
     if not isinstance(version, str) or not re.fullmatch(r"\d{1,4}\.\d{1,4}", version):
         raise TraceError(f"its format_version is {version!r}", where=str(path), fix=DAMAGED)
-    if version.split(".")[0] != schema.FORMAT_VERSION.split(".")[0]:
+    if schema.major(version) not in schema.READABLE:
         raise TraceError(
-            f"its format version is {version}, this program reads {schema.FORMAT_VERSION}",
+            f"its format version is {version}, this program reads up to {schema.FORMAT_VERSION}",
             where=str(path),
             fix="Install a Stratoscope that reads it.",
         )
@@ -236,7 +241,7 @@ _ATTRIBUTES: dict[str, _Check] = {
 
 
 def _is_newer(version: str) -> bool:
-    return int(version.split(".")[1]) > int(schema.FORMAT_VERSION.split(".")[1])
+    return tuple(map(int, version.split("."))) > tuple(map(int, schema.FORMAT_VERSION.split(".")))
 
 
 def _check_array(path: Path, name: str, raw: Any) -> ArrayDocument:

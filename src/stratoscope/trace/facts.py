@@ -118,7 +118,7 @@ def _outcome(outcome: Mapping[str, Any]) -> Lines:
     lines = []
     if "answered" in outcome:
         by = "; ".join(f"{count} with {readable(pattern)!r}" for pattern, count in outcome["refusal_patterns"].items())
-        words = f"{outcome['refused']:,} of {outcome['answered']:,} answers open as a refusal"
+        words = f"{outcome['open_as_refusal']:,} of {outcome['answered']:,} answers open as a refusal"
         lines += _line("refusals", words + (f" ({by})" if by else ""))
     if outcome.get("openers"):
         odds = (f"{readable(text)!r} {value:.2f}" for text, value in outcome["openers"].items())

@@ -43,22 +43,23 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
     Returns
     -------
     dict
-        `answered`, `refused` (prompts), `refusal_patterns` (pattern → answers that begin with it), `openers` (text →
-        median log-odds over the prompts, in nats), `answers` (the first few: `prompt`, `answer`, `refused`).
+        `answered`, `open_as_refusal` (prompts), `refusal_patterns` (pattern → answers that begin with it), `openers`
+        (text → median log-odds over the prompts, in nats), `answers` (the first few: `prompt`, `answer`,
+        `opens_as_refusal`).
     """
     facts: dict[str, Any] = {}
     if "opener_log_odds" in dataset:
         texts = opener_texts(dataset.attrs.get("plan"), dataset.sizes[OPENER])
         values = np.asarray(dataset["opener_log_odds"].values)
         facts["openers"] = dict(zip(texts, np.median(values, axis=0).tolist(), strict=True)) if len(values) else {}
-    if "refused" in dataset:
-        refused = np.asarray(dataset["refused"].values)
-        facts |= {"answered": int((refused >= 0).sum()), "refused": int((refused == 1).sum())}
+    if "opens_as_refusal" in dataset:
+        opens = np.asarray(dataset["opens_as_refusal"].values)
+        facts |= {"answered": int((opens >= 0).sum()), "open_as_refusal": int((opens == 1).sum())}
         facts["refusal_patterns"] = _patterns(dataset)
         tokens = slice(int(np.searchsorted(dataset["prompt"].values, _SHOWN)))  # prompts stand in order
         first = dataset.isel({PROMPT: slice(_SHOWN), TOKEN: tokens})
-        rows = zip(first["prompt_id"].values, answers(first), refused.tolist(), strict=False)
-        facts["answers"] = [{"prompt": prompt, "answer": text, "refused": flag} for prompt, text, flag in rows]
+        rows = zip(first["prompt_id"].values, answers(first), opens.tolist(), strict=False)
+        facts["answers"] = [{"prompt": prompt, "answer": text, "opens_as_refusal": flag} for prompt, text, flag in rows]
     return facts or None
 
 

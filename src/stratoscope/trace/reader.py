@@ -55,7 +55,8 @@ def open_trace(path: str | Path) -> xr.Dataset:
     document = read_document(folder.resolve())
     check_files(document)
     group = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
-    variables = {name: _variable(group, document, name) for name in _names(document)}
+    version = document.attrs["format_version"]
+    variables = {schema.present_name(name, version): _variable(group, document, name) for name in _names(document)}
     coords = {name: variable for name, variable in variables.items() if name in _COORDS}
     data = {name: variable for name, variable in variables.items() if name not in _COORDS}
     attrs = {key: value for key, value in document.attrs.items() if key != "coordinates"}

@@ -13,10 +13,21 @@ from stratoscope.errors import InputError, TraceError
 from stratoscope.trace.attributes import differences, to_json
 from stratoscope.trace.document import Document, read_document
 from stratoscope.trace.place import is_trace
-from stratoscope.trace.schema import COMPLETE
+from stratoscope.trace.schema import COMPLETE, FORMAT_VERSION, major
 
 _SAME_ATTRIBUTES = ("source", "plan", "model", "tokenizer")
 _SAME_IN_ARRAYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
+
+
+def refuse_older_version(document: Document) -> None:
+    """Raise when a trace was begun in an older format, whose arrays this program does not write."""
+    version = document.attrs["format_version"]
+    if major(version) != major(FORMAT_VERSION):
+        raise TraceError(
+            f"it was begun in format {version}, and this program writes {FORMAT_VERSION}",
+            where=str(document.path),
+            fix="Go on with the version of Stratoscope that began it, or record anew with --overwrite.",
+        )
 
 
 def refuse_other_recording(document: Document, attrs: Mapping[str, Any]) -> None:
@@ -30,7 +41,9 @@ def refuse_other_plan(path: Path, known: Mapping[str, Any]) -> None:
     """Raise when the trace at `path`, if there is one, was begun with another plan, as far as `known` says it."""
     if not is_trace(path):
         return
-    plan = read_document(path).attrs.get("plan")
+    document = read_document(path)
+    refuse_older_version(document)
+    plan = document.attrs.get("plan")
     stored = {key: plan.get(key) for key in known} if isinstance(plan, Mapping) else {}
     if words := differences(stored, to_json(known), "plan"):
         _refuse(path, words)

@@ -19,7 +19,9 @@ from stratoscope.trace import shards
 from stratoscope.trace.shards import Shards
 
 FORMAT = "stratoscope-trace"
-FORMAT_VERSION = "1.2"
+FORMAT_VERSION = "2.0"
+READABLE = ("1", "2")  # major versions
+RENAMED = {"refused": "opens_as_refusal"}  # arrays of versions 1.x, and their names since 2.0
 RECORDING, COMPLETE = "recording", "complete"
 
 Sizes = Mapping[str, int]
@@ -186,6 +188,16 @@ def quantity_layout(name: str, source: str, dtype: str = "") -> Layout:
         raise ValueError(f"'{name}' is not stored as {dtype}")
     logical = {shards.LOGICAL_DTYPE: dtype} if shards.DTYPES[dtype] != dtype else {}
     return Layout(name, quantity.dims, shards.DTYPES[dtype], {**attrs, **logical})
+
+
+def major(version: str) -> str:
+    """The major version of a format version."""
+    return version.partition(".")[0]
+
+
+def present_name(stored: str, version: str) -> str:
+    """What an array of a trace of that format version is called today."""
+    return RENAMED.get(stored, stored) if major(version) == "1" else stored
 
 
 def known_layout(name: str) -> Layout | None:

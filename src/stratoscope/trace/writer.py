@@ -147,6 +147,7 @@ class TraceWriter:
 
     def _resume(self, attrs: dict[str, Any]) -> None:
         document = read_document(self.path)
+        resume.refuse_older_version(document)
         check_files(document)
         self._attrs = dict(document.attrs)
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})

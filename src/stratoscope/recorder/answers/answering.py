@@ -61,7 +61,7 @@ class Answering:
         self.follow = max([answers.new_tokens, *(len(opener.token_ids) - 1 for opener in self._openers)])
         self.sizes = {names.OPENER: len(self._openers)} if self._openers else {}
         self.variables = ["opener_log_odds"] if self._openers else []
-        self.variables += ["refused", "refusal_pattern"] if self._generator is not None else []
+        self.variables += ["opens_as_refusal", "refusal_pattern"] if self._generator is not None else []
 
     def _new_generator(self, pad_id: int) -> Generator:
         answers = self._answers

@@ -124,7 +124,7 @@ def _folded(text: str) -> str:
 
 
 def refusals(prompts: Sequence[TokenisedPrompt], patterns: Sequence[str], tokenizer: Any) -> dict[str, np.ndarray]:
-    """`refused` and `refusal_pattern` of prompts with their answers, int32, shape (prompts,)."""
+    """`opens_as_refusal` and `refusal_pattern` of prompts with their answers, int32, shape (prompts,)."""
     special = np.fromiter(special_ids(tokenizer), np.int64)
     answered, pattern = [], []
     for prompt in prompts:
@@ -133,5 +133,5 @@ def refusals(prompts: Sequence[TokenisedPrompt], patterns: Sequence[str], tokeni
         answered.append(bool(prompt.generated.any()))
         pattern.append(refusal_pattern(answer, patterns))
     found = np.array(pattern, np.int32)
-    refused = np.where(answered, found >= 0, -1).astype(np.int32)
-    return {"refused": refused, "refusal_pattern": found}
+    opens = np.where(answered, found >= 0, -1).astype(np.int32)
+    return {"opens_as_refusal": opens, "refusal_pattern": found}

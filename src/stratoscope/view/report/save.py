@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.analysis.result import STORE, is_result, open_result, store_result
+from stratoscope.analysis.result import STORE, is_result, is_result_folder, store_result
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
 from stratoscope.view.output import cannot_write, check_place
@@ -89,11 +89,7 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
         check_place(nearest / path.name, overwrite=True)
         return
-    try:
-        known = path.is_dir() and not path.is_symlink() and bool(open_result(path).attrs)
-    except InputError:
-        known = False
-    if not known:
+    if not is_result_folder(path):
         raise InputError(
             "something that is not a result is already there", where=str(path), fix="Choose another folder with -o."
         )

@@ -1,0 +1,58 @@
+"""The command that makes a stored Result again, from what the Result says of itself."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from stratoscope import defaults
+from stratoscope.trace.facts import readable
+
+_OPTIONS: dict[str, tuple[str, ...]] = {  # of each verb: parameters whose option has their name
+    "contrast": ("a", "b", "summary", "quantity", "layers", "span", "unequal", "held_out", "alpha", "permutations",
+                 "seed"),
+    "diff": ("prompt", "quantity", "layers"),
+    "anomalies": ("alpha",),
+}  # fmt: skip
+KINDS = tuple(_OPTIONS)
+_DEFAULTS: dict[str, Any] = {
+    "summary": defaults.SUMMARY,
+    "span": defaults.SPAN,
+    "unequal": defaults.UNEQUAL,
+    "held_out": defaults.HELD_OUT,
+    "alpha": defaults.ALPHA,
+    "permutations": defaults.PERMUTATIONS,
+    "seed": defaults.SEED,
+}
+_INPUTS = {"diff": "TRACE_A TRACE_B"}
+_NAMED = {"claims": "--claims FILE", "null": "--model MODEL", "reference": "--reference TRACE"}  # known by name only
+_MOST = 300  # characters: what a stranger's result says of itself may be long
+
+
+def command(kind: str, parameters: Mapping[str, Any], folder: str) -> str:
+    """What to type to make a Result again in its folder; words in capitals stand for files that a Result does not name.
+
+    Parameters
+    ----------
+    kind
+        The verb.
+    parameters
+        The attribute `parameters` of the Result, of any version.
+    folder
+        Where it is.
+    """
+    words = ["stratoscope", kind, _INPUTS.get(kind, "TRACE")]
+    for name in _OPTIONS.get(kind, ()):
+        value = parameters.get(name)
+        if value is None or value == "" or value == _DEFAULTS.get(name):
+            continue
+        values = value if isinstance(value, list) else [value]
+        values = [",".join(map(str, values))] if name == "layers" else values
+        option = name.replace("_", "-")
+        words += [f"--{option} {shlex.quote(readable(str(one)))}" for one in values]
+    words += ["--no-groups"] if parameters.get("groups") is False else []
+    words += [option for name, option in _NAMED.items() if parameters.get(name)]
+    said = " ".join(words)
+    said = said if len(said) <= _MOST else " ".join(words[:3])
+    return f"{said} -o {shlex.quote(folder)} --overwrite"
