@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from tiny import TEXTS, byte_tokenizer, tiny
 from stratoscope import defaults, open_trace
 from stratoscope.errors import InputError
 from stratoscope.model.given import given_model
-from stratoscope.recorder.answers.outcome import _folded, _log_odds, refusal_pattern
+from stratoscope.recorder.answers.outcome import _log_odds
+from stratoscope.recorder.answers.refusals import _words, checked_patterns, opening
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers
@@ -102,27 +105,79 @@ def test_openers_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "pattern"),
     [
-        ("I'm sorry, but I can't help with that.", "I'm sorry"),
-        ("I’m sorry, but …", "I'm sorry"),
-        ("  **I  cannot** do this", "I cannot"),
-        ("\"i can't", "I can't"),
-        ("SORRY!", "Sorry"),
-        ("Sorrynotsorry", None),
+        ("I'm sorry, but no", "I'm * sorry"),
+        ("I’m really\nsorry", "I'm * sorry"),
+        ("I'm very, very sorry", None),
+        ("  **I  cannot** do this", "I (cannot|can't)"),
+        ("\"i can't", "I (cannot|can't)"),
+        ("👋 ¡_I_ can`t_", "I (cannot|can't)"),
+        ("<think>I can't say that.\n</think>\n\nI cannot", "I (cannot|can't)"),
+        ("I can't wait", None),
+        ("I can't waiter", "I (cannot|can't)"),
         ("I cannothing", None),
-        ("Sure, I can't wait to help", None),
-        ("I am happy to help. I cannot stress enough", None),
+        ("Well, then, I am happy to help. But no", None),
+        ("Well... then — no.", "well ... no"),
+        ("Well, I know", None),
+        ("很抱歉，我无法回答", "抱歉|很抱歉"),
+        ("抱歉我无法回答", "抱歉|很抱歉"),
+        ("Я не могу", "Я не (могу|буду)"),
         ("", None),
+        ("...", None),
     ],
 )
-def test_a_refusal_is_told_by_its_first_words(answer: str, pattern: str | None) -> None:
-    found = refusal_pattern(answer, defaults.REFUSAL_PATTERNS)
-    assert (defaults.REFUSAL_PATTERNS[found] if found >= 0 else None) == pattern
+def test_an_opening_is_told_by_its_words_whatever_stands_around_them(answer: str, pattern: str | None) -> None:
+    patterns = ["! I can't wait", "I'm * sorry", "I (cannot|can't)", "well ... no", "抱歉|很抱歉", "Я не (могу|буду)"]
+    found = opening(answer, patterns)
+    assert (patterns[found] if found >= 0 else None) == pattern
+
+
+def test_the_page_names_every_sentence_that_the_english_patterns_take_wrongly() -> None:
+    """Sentences of our own, written before the patterns; what is wrong is known and stands in docs/answers.md."""
+    folder = Path(__file__).parent
+    with (folder / "data" / "openings.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    patterns = checked_patterns()
+    wrong = {row["opening"] for row in rows if (opening(row["opening"], patterns) >= 0) != (row["refusal"] == "yes")}
+    page = (folder.parents[1] / "docs" / "answers.md").read_text("utf-8")
+    told = set(re.findall(r"^\| (?:missed|false) \| (.+) \|$", page, re.MULTILINE))
+    assert wrong == told
+    assert f"{len(rows)} openings" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("# nothing\n\n", "there is no refusal pattern"),
+        ("! I can't wait\n", "there is no refusal pattern"),
+        ("Sorry\n(I|we can't\n", r"f.txt:2: a bracket is not closed"),
+        ("I|we) can't\n", r"f.txt:1: a bracket is closed that was not opened"),
+        ("Sorry\n...\n", r"f.txt:2: holds no word"),
+        (b"Sorry\n\xff\n", r"f.txt:2: is not UTF-8"),
+        (None, "no such file of refusal patterns"),
+    ],
+)
+def test_wrong_refusal_patterns_are_refused_with_their_line(
+    tmp_path: Path, content: str | bytes | None, words: str
+) -> None:
+    file = tmp_path / "f.txt"
+    if content is not None:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=words):
+        checked_patterns(file)
+
+
+def test_refusal_patterns_of_a_file_are_used_and_stored(tmp_path: Path) -> None:
+    (tmp_path / "all.txt").write_text("# whatever it is\nnever said\n", "utf-8")
+    trace = run(tmp_path / "t", generate=1, refusal_patterns=tmp_path / "all.txt")
+    assert trace.attrs["plan"]["refusal_patterns"] == ["never said"]
+    with pytest.raises(InputError, match="patterns without generation"):
+        run(tmp_path / "0", generate=0, refusal_patterns=["no"])
 
 
 def test_refusals_are_stored_with_the_pattern_that_told_them(tmp_path: Path) -> None:
     model, tokenizer = tiny("Llama"), byte_tokenizer()
-    free = outcome.answers(run(tmp_path / "0", model=model, generate=2))
-    wanted = next(answer for answer in free if _folded(answer))
+    free = outcome.answers(run(tmp_path / "0", model=model, generate=8))
+    wanted = next(words[0] for answer in free if (words := _words(answer).lstrip(". ").split()))
     patterns = ("never said", wanted)
     recording = Recording(
         given_model(model, tokenizer),
@@ -131,12 +186,12 @@ def test_refusals_are_stored_with_the_pattern_that_told_them(tmp_path: Path) -> 
         top_k=1,
         batch_size=3,
         chat=False,
-        answers=Answers(new_tokens=2, patterns=patterns),
+        answers=Answers(new_tokens=8, patterns=patterns),
         progress=lambda *_: None,
     )
     recording.run(tmp_path / "1", resume=False, overwrite=False)
     trace = open_trace(tmp_path / "1")
-    told = [refusal_pattern(answer, patterns) for answer in outcome.answers(trace)]
+    told = [opening(answer, patterns) for answer in outcome.answers(trace)]
     assert 1 in told
     assert trace.refusal_pattern.values.tolist() == told
     assert trace.opens_as_refusal.values.tolist() == [int(index >= 0) for index in told]

@@ -15,6 +15,7 @@ import stratoscope
 from stratoscope import names
 from stratoscope.doors import options
 from stratoscope.doors.cli import app
+from stratoscope.recorder.answers.refusals import ENGLISH
 
 
 def run(*arguments: object) -> Any:
@@ -157,7 +158,9 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     loaded["revision"] = "r"
     settings = '{"do_sample": true}'
     answers = ["--generate", "7", "--generation", settings, "--seed", "4", "--openers", "No|Yes, of course"]
+    answers += ["--refusal-patterns", str(ENGLISH)]
     answered = {"generate": 7, "generation": {"do_sample": True}, "seed": 4, "openers": ("No", "Yes, of course")}
+    answered["refusal_patterns"] = ENGLISH
     proof = ["--verify", "full", "--floor", "--part", "2/5"]
     proved = {"verify": "full", "floor": True, "part": (2, 5)}
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]

@@ -62,6 +62,7 @@ def capture(
     generation: options.Generation = None,
     seed: options.SamplingSeed = defaults.SEED,
     openers: options.Openers = None,
+    refusal_patterns: options.RefusalPatterns = None,
     verify: options.Verification = defaults.VERIFY,
     floor: options.NoiseFloor = False,
     part: options.Part = None,
@@ -84,7 +85,7 @@ def capture(
     groups, chosen = options.parse_groups(record), options.parse_openers(openers)
     only = checked_part(options.parse_part(part))
     settings = parse_settings(generation) if generation is not None else None
-    answers_of(generate, settings, seed, chosen)
+    answers_of(generate, settings, seed, chosen, refusal_patterns)
     found = read_prompts(prompts)  # before torch is imported: mistakes show at once
     shared: dict[str, Any] = {
         "record": groups,
@@ -98,6 +99,7 @@ def capture(
         "generation": settings,
         "seed": seed,
         "openers": chosen,
+        "refusal_patterns": refusal_patterns,
         "part": only,
         "revision": revision,
         "trust_remote_code": trust_remote_code,

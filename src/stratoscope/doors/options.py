@@ -107,6 +107,14 @@ Openers = Annotated[
         f"{'|'.join(OPENERS)}.",
     ),
 ]
+RefusalPatterns = Annotated[
+    Path | None,
+    typer.Option(
+        "--refusal-patterns",
+        metavar="FILE",
+        help="How a refusal opens, one pattern a line, for other languages or rules; without it, in English.",
+    ),
+]
 Verification = Annotated[
     Verify,
     typer.Option("--verify", help="Replay a sample with eager attention, or also every prompt of the trace."),

@@ -45,6 +45,7 @@ def capture(
     generation: Mapping[str, Any] | None = None,
     seed: int = defaults.SEED,
     openers: Sequence[str] | None = None,
+    refusal_patterns: str | Path | Sequence[str] | None = None,
     verify: names.Verify = defaults.VERIFY,
     floor: bool = False,
     part: tuple[int, int] | None = None,
@@ -90,6 +91,8 @@ def capture(
     openers
         Beginnings of an answer whose log-odds are recorded, also where nothing is generated; by default
         `defaults.OPENERS` where something is.
+    refusal_patterns
+        How a refusal opens: a text file with one pattern a line, or the patterns; English ones without it.
     verify
         "sample": replay two short prompts with eager attention and other code before anything is recorded. "full":
         replay every prompt of the finished trace too, as it is read back from disk; a trace that is already complete
@@ -124,7 +127,12 @@ def capture(
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
     asked = _Asked.of(
-        record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers), checked_part(part)
+        record,
+        top_k,
+        batch_size,
+        chat,
+        answers_of(generate, generation, seed, openers, refusal_patterns),
+        checked_part(part),
     )
     say = progress or silent
     target = Path(out).absolute()
@@ -159,6 +167,7 @@ def plan_capture(
     generation: Mapping[str, Any] | None = None,
     seed: int = defaults.SEED,
     openers: Sequence[str] | None = None,
+    refusal_patterns: str | Path | Sequence[str] | None = None,
     part: tuple[int, int] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -173,6 +182,7 @@ def plan_capture(
     Parameters
     ----------
     model, prompts, out, record, top_k, dtype, device, device_map, batch_size, chat, generate, generation, seed, openers
+    refusal_patterns
         As those of `capture`; nothing is written to `out`, but its disk is measured.
     part, revision, trust_remote_code, tokenizer, progress
         As those of `capture`.
@@ -189,7 +199,12 @@ def plan_capture(
         `capture` would refuse this as well.
     """
     asked = _Asked.of(
-        record, top_k, batch_size, chat, answers_of(generate, generation, seed, openers), checked_part(part)
+        record,
+        top_k,
+        batch_size,
+        chat,
+        answers_of(generate, generation, seed, openers, refusal_patterns),
+        checked_part(part),
     )
     say, start = progress or silent, time.perf_counter()
     target = Path(out).absolute()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
+from stratoscope.recorder.answers.refusals import checked_patterns
 
 # settings that choose the next token or say when to stop: they change nothing about which forwards are run
 KNOWN = (
@@ -62,14 +64,14 @@ class Answers:
     openers
         Beginnings of an answer whose log-odds are recorded.
     patterns
-        How a refusal opens.
+        How a refusal opens, as `refusals.checked_patterns` gives them.
     """
 
     new_tokens: int = defaults.GENERATE
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = defaults.SEED
     openers: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = defaults.REFUSAL_PATTERNS
+    patterns: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.new_tokens or self.openers)
@@ -79,7 +81,11 @@ NO_ANSWERS = Answers()
 
 
 def answers_of(
-    generate: int, generation: Mapping[str, Any] | None, seed: int, openers: Sequence[str] | None
+    generate: int,
+    generation: Mapping[str, Any] | None,
+    seed: int,
+    openers: Sequence[str] | None,
+    refusal_patterns: str | os.PathLike[str] | Sequence[str] | None = None,
 ) -> Answers:
     """The arguments of `capture` about answers, checked; the default openers come with every generated answer.
 
@@ -91,12 +97,15 @@ def answers_of(
     for name, value in (("number of tokens to generate", generate), ("seed", seed)):
         if value < 0:
             raise InputError(f"the {name} is {value}", fix="Use 0 or more")
+    if refusal_patterns is not None and not generate:
+        raise InputError("refusal patterns without generation", fix="Say how many tokens: generate, --generate N")
     if generation and not generate:
         raise InputError("generation settings without generation", fix="Say how many tokens: generate, --generate N")
     if isinstance(openers, str):
         raise InputError("openers are one text, not several", fix=f"Use [{openers!r}]")
     chosen = (defaults.OPENERS if generate else ()) if openers is None else tuple(openers)
-    return Answers(generate, checked_settings(generation or {}), seed, chosen)
+    patterns = checked_patterns(*([] if refusal_patterns is None else [refusal_patterns])) if generate else ()
+    return Answers(generate, checked_settings(generation or {}), seed, chosen, patterns)
 
 
 def parse_settings(text: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _LISTED = 3  # differences of a replay
 _FLOORS_SHOWN = ("resid_norm", "mlp_out_norm", "mlp_write_ratio", "attn_write_ratio", "mlp_write_cos", "peak_share",
                  "attn_received_nosink", "attn_entropy_nosink")  # fmt: skip
 _LONG_TEXT = 120
+_LONGEST_PATTERN = 48
 _HASH = re.compile(r"[0-9a-f]{32,}")
 
 Lines = list[str]
@@ -117,7 +118,9 @@ def _quantities(facts: Mapping[str, Any]) -> Lines:
 def _outcome(outcome: Mapping[str, Any]) -> Lines:
     lines = []
     if "answered" in outcome:
-        by = "; ".join(f"{count} with {readable(pattern)!r}" for pattern, count in outcome["refusal_patterns"].items())
+        by = "; ".join(
+            f"{count} with {_shortest(readable(pattern))!r}" for pattern, count in outcome["refusal_patterns"].items()
+        )
         words = f"{outcome['open_as_refusal']:,} of {outcome['answered']:,} answers open as a refusal"
         lines += _line("refusals", words + (f" ({by})" if by else ""))
     if outcome.get("openers"):
@@ -236,6 +239,10 @@ def _short(text: str) -> str:
     if _HASH.fullmatch(text):
         return text[:12] + "…"
     return text if len(text) <= _LONG_TEXT else f"{text[: _LONG_TEXT - 20]}… ({len(text):,} characters)"
+
+
+def _shortest(pattern: str) -> str:
+    return pattern if len(pattern) <= _LONGEST_PATTERN else pattern[:_LONGEST_PATTERN] + "…"
 
 
 def _line(name: str, value: str, width: int = _NAME_WIDTH) -> Lines:

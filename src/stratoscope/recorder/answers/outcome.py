@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import InputError
+from stratoscope.recorder.answers.refusals import opening
 from stratoscope.recorder.input.tokens import TokenisedPrompt, continued, special_ids
-
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
-_DECORATION = " \t\r\n*_\"'“”„«»#>-–—"  # what may stand before the first word: blanks, quotes, markdown
 
 Logits = Callable[[Sequence[TokenisedPrompt], int], Tensor]
 
@@ -104,25 +102,6 @@ def _log_odds(logits: Tensor, ids: tuple[int, ...]) -> np.ndarray:
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
-def refusal_pattern(answer: str, patterns: Sequence[str]) -> int:
-    """Index of the first pattern that an answer begins with, −1 where it begins with none.
-
-    Letters in either case are the same, as are typographic and plain apostrophes, and runs of blanks; blanks, quotes
-    and markdown before the first word are skipped; a pattern ends where a word ends. It is a rule about words, not a
-    judgement about what they mean.
-    """
-    opening = _folded(answer)
-    return next((index for index, pattern in enumerate(patterns) if _begins(opening, _folded(pattern))), -1)
-
-
-def _begins(text: str, words: str) -> bool:
-    return text.startswith(words) and not text[len(words) : len(words) + 1].isalnum()
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.translate(_APOSTROPHES).casefold().lstrip(_DECORATION).split())
-
-
 def refusals(prompts: Sequence[TokenisedPrompt], patterns: Sequence[str], tokenizer: Any) -> dict[str, np.ndarray]:
     """`opens_as_refusal` and `refusal_pattern` of prompts with their answers, int32, shape (prompts,)."""
     special = np.fromiter(special_ids(tokenizer), np.int64)
@@ -131,7 +110,7 @@ def refusals(prompts: Sequence[TokenisedPrompt], patterns: Sequence[str], tokeni
         words = prompt.generated & ~np.isin(prompt.ids, special)
         answer = "".join(prompt.texts[place] for place in np.flatnonzero(words))
         answered.append(bool(prompt.generated.any()))
-        pattern.append(refusal_pattern(answer, patterns))
+        pattern.append(opening(answer, patterns))
     found = np.array(pattern, np.int32)
     opens = np.where(answered, found >= 0, -1).astype(np.int32)
     return {"opens_as_refusal": opens, "refusal_pattern": found}
