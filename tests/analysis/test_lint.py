@@ -155,6 +155,11 @@ def covering(trace: xr.Dataset, share: float) -> xr.Dataset:
     return trace.assign(peak_share=trace["peak_share"] * 0 + share)
 
 
+def noted(identity: str, severity: str = "warning") -> xr.Dataset:
+    """A trace that says something of itself."""
+    return base().assign_attrs(notes=[{"id": identity, "severity": severity, "text": "Two weights were not used."}])
+
+
 CASES: dict[str, tuple[Callable[[], xr.Dataset], Callable[[], xr.Dataset]]] = {  # check: found, left alone
     "short_prompts": (lambda: base(tokens=6), lambda: base(tokens=30)),
     "grouped_by_text": (lambda: imported("abcdefghi"), lambda: imported("hello abc")),
@@ -182,6 +187,9 @@ CASES: dict[str, tuple[Callable[[], xr.Dataset], Callable[[], xr.Dataset]]] = { 
     "signs_are_lost": (lambda: imported("hello abc"), lambda: imported("hello abc", sign=-1.0)),
     "no_floor": (base, lambda: with_floor(base())),
     "not_recorded": (lambda: one_array(base(), names.SIMULATED), lambda: one_array(base(), names.REAL)),
+    "weights_not_used": (lambda: noted("L25"), base),
+    "prompt_not_as_written": (lambda: noted("L26"), base),
+    "batches_matter": (lambda: noted("L27"), base),
     "experts_without_router": (lambda: with_experts(base()), lambda: routed(base())),
 }  # fmt: skip
 
@@ -199,7 +207,7 @@ def test_a_check_finds_what_it_is_for_and_leaves_the_rest_alone(name: str) -> No
 
 def test_every_line_is_checked_or_it_is_said_why_data_cannot_trigger_it() -> None:
     checked = {one.id for one in all_checks()}
-    for number in range(1, 25):
+    for number in range(1, 36):
         identity = f"L{number:02d}"
         section = re.search(rf'<a id="{identity.lower()}"></a>(.*?)(?=<a id="l|\Z)', PAGE, re.DOTALL)
         assert section, f"{identity} has no place in docs/pitfalls.md"
@@ -262,6 +270,19 @@ def test_the_command_tells_and_ends_with_status_3_only_where_something_is_wrong(
     assert as_json["warnings"] == sum(one["severity"] == "warning" for one in as_json["found"])
     stratoscope.simulate(tmp_path / "norms.trace", prompts=24, tokens=12, layers=3, d_ff=32, record=("norms",))
     assert CliRunner().invoke(app, ["lint", str(tmp_path / "norms.trace")]).exit_code == 0
+
+
+def test_a_note_of_the_recording_is_as_grave_in_a_lint_as_it_was(tmp_path: Path) -> None:
+    for severity in ("info", "warning"):
+        found = lint(noted("L26", severity))
+        assert found["severity"].values[found["id"].values.tolist().index("L26")] == severity
+
+
+def test_strict_ends_with_status_3_for_what_is_only_worth_knowing(tmp_path: Path) -> None:
+    stratoscope.simulate(tmp_path / "t.trace", prompts=24, tokens=12, layers=3, d_ff=32, record=("norms",))
+    assert CliRunner().invoke(app, ["lint", str(tmp_path / "t.trace")]).exit_code == 0
+    found = CliRunner().invoke(app, ["lint", str(tmp_path / "t.trace"), "--strict"])
+    assert (found.exit_code, "info" in found.output) == (3, True)
 
 
 def test_a_lint_of_a_hardly_begun_trace_does_not_fail() -> None:

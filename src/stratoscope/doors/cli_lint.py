@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from stratoscope.doors import options
@@ -9,7 +11,12 @@ from stratoscope.doors import options
 FOUND = 3  # exit status where something was found
 
 
-def lint(trace: options.Trace, as_json: options.Json = False) -> None:
+Strict = Annotated[
+    bool, typer.Option("--strict", help="End with status 3 for every finding, not only where one would be misled.")
+]
+
+
+def lint(trace: options.Trace, strict: Strict = False, as_json: options.Json = False) -> None:
     """Say in which known ways a trace can mislead.
 
     Exit status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
@@ -30,5 +37,5 @@ def lint(trace: options.Trace, as_json: options.Json = False) -> None:
             typer.echo(f"{one['id']}  {one['severity']:<8}{one['text']}")
             typer.echo(f"     {one['why']}: {one['page']}")
         typer.echo(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
-    if result.attrs["summary"]["warnings"]:
+    if result.attrs["summary"]["findings" if strict else "warnings"]:
         raise typer.Exit(FOUND)

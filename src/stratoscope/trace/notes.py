@@ -18,7 +18,7 @@ INFO, WARNING = "info", "warning"
 
 @dataclass(frozen=True)
 class Note:
-    """A line of the list of pitfalls (L01 to L24, docs/pitfalls.md) that applies, how grave it is, and the words."""
+    """A line of the list of pitfalls (L01 to L35, docs/pitfalls.md) that applies, how grave it is, and the words."""
 
     id: str
     severity: str  # INFO or WARNING

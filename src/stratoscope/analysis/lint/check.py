@@ -15,7 +15,7 @@ from stratoscope.trace.notes import Note
 if TYPE_CHECKING:
     import xarray as xr
 
-Find = Callable[["xr.Dataset"], "str | None"]
+Find = Callable[["xr.Dataset"], "str | Note | None"]
 EVERYTHING = frozenset({"*"})  # concerns every picture
 COMPARISONS = frozenset({"comparison"})  # concerns what sets prompts or classes side by side
 LOOKED_AT = 16_384  # tokens: a chunk of a trace, so that a check of a large one takes no longer
@@ -31,13 +31,13 @@ class Check:
     id, name
         Line of the list of pitfalls, and what this check is called.
     severity
-        "warning" where a reader would conclude something false, else "info".
+        "warning" where a reader would conclude something false, else "info"; a note that is found has its own.
     why
         In one line, what is misread.
     concerns
         Names of quantities, `EVERYTHING` or `COMPARISONS`: which pictures carry it.
     find
-        What the data show, in a sentence; None where they do not.
+        What the data show, in a sentence or as a note that the trace holds; None where they do not.
     """
 
     id: str
@@ -54,8 +54,8 @@ class Check:
 
     def note(self, dataset: xr.Dataset) -> Note | None:
         """The note that it leaves on a trace."""
-        text = self.find(dataset)
-        return None if text is None else Note(self.id, self.severity, text)
+        found = self.find(dataset)
+        return Note(self.id, self.severity, found) if isinstance(found, str) else found
 
 
 CHECKS: list[Check] = []

@@ -37,11 +37,11 @@ def lint(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
 
     dataset = open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
     found = [(one, note) for one in all_checks() if (note := one.note(dataset)) is not None]
-    found.sort(key=lambda pair: (pair[0].severity != WARNING, pair[0].id))
+    found.sort(key=lambda pair: (pair[1].severity != WARNING, pair[0].id))
     columns = {
         "id": [one.id for one, _ in found],
         "check": [one.name for one, _ in found],
-        "severity": [one.severity for one, _ in found],
+        "severity": [note.severity for _, note in found],
         "text": [note.text for _, note in found],
         "why": [one.why for one, _ in found],
         "page": [one.page for one, _ in found],

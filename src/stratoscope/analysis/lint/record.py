@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope import names
 from stratoscope.analysis.lint.check import COMPARISONS, EVERYTHING, check
-from stratoscope.trace.notes import INFO, WARNING
+from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,6 +30,36 @@ def signs_are_lost(dataset: xr.Dataset) -> str | None:
         return None
     values = dataset["imported_norm"].values
     return None if (values < 0).any() else "No imported value is negative: sizes only, so opposite signs look alike."
+
+
+def stored_note(dataset: xr.Dataset, identity: str) -> Note | None:
+    """What a recording says of itself under a line of the list, all of it in one note, as grave as the gravest."""
+    notes = [note for note in notes_of(dataset) if note.id == identity]
+    if not notes:
+        return None
+    severity = WARNING if any(note.severity == WARNING for note in notes) else INFO
+    return Note(identity, severity, " ".join(note.text for note in notes))
+
+
+# a picture has the notes of its trace anyway, so these checks concern no picture
+
+
+@check("L25", WARNING, "the model that was recorded is not all that its files hold", ())
+def weights_not_used(dataset: xr.Dataset) -> Note | None:
+    """The recording left out something that the checkpoint holds."""
+    return stored_note(dataset, "L25")
+
+
+@check("L26", WARNING, "the prompt that the model saw is not the one that was written", ())
+def prompt_not_as_written(dataset: xr.Dataset) -> Note | None:
+    """A template or a tokenizer dropped, changed or added something."""
+    return stored_note(dataset, "L26")
+
+
+@check("L27", INFO, "values may depend on what else was in the batch", ())
+def batches_matter(dataset: xr.Dataset) -> Note | None:
+    """The model's values depend on padding or on other prompts, so it was batched accordingly."""
+    return stored_note(dataset, "L27")
 
 
 @check("L14", INFO, "a difference between two runs is taken for more than noise", COMPARISONS)
