@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 from sheets import words
@@ -89,8 +91,39 @@ def test_layers_with_constants_of_their_own_are_not_given_a_mean() -> None:
 @pytest.mark.parametrize("scale", ["robust", "per-layer"])
 def test_the_footer_promises_no_share_of_clipped_cells(quantity: str, scale: names.Scale) -> None:
     spec = heatmap_spec(make_trace(lengths=(3,), layers=1, quantities=(quantity,)), scale=scale)
-    assert "Colour limits" in said(spec)
-    assert "%" not in said(spec)
+    (rule,) = re.findall(r"Colour limits.*?clipped shares stand at the legend's ends", said(spec))
+    assert set(re.findall(r"[\d–]+ %", rule)) <= {"1–10 %", "90–99 %"}  # of quantiles, as docs and scale.py say
+
+
+@pytest.mark.parametrize(("quantity", "spread"), [("mlp_out_norm", "lognormal"), ("mlp_write_cos", "normal"),
+                                                  ("peak_share", "normal")])  # fmt: skip
+def test_the_limits_are_those_that_the_footer_describes(quantity: str, spread: str) -> None:
+    trace = make_trace(lengths=(40,), layers=5, quantities=(quantity,))
+    values = getattr(np.random.default_rng(3), spread)(size=(40, 5)).astype("float32")
+    spec = heatmap_spec(trace.assign({quantity: (("token", "layer"), values)}), scale="robust")
+    drawn, text = spec.content["quantities"][0], said(spec)
+    counted = values[1:].ravel().astype(float)  # without the first token
+    told = {"diverging": "of |value|", "log": "of the logarithms", "linear": "beyond the quartiles, kept"}
+    assert told[drawn["scale"]] in text
+    along = (
+        np.log10(counted) if drawn["scale"] == "log" else np.abs(counted) if drawn["scale"] == "diverging" else counted
+    )
+    lower, upper = np.quantile(along, [0.25, 0.75])
+    reach = 1.5 * (upper - lower)
+    high = np.clip(upper + reach, *np.quantile(along, [0.9, 0.99]))
+    low = -high if drawn["scale"] == "diverging" else np.clip(lower - reach, *np.quantile(along, [0.01, 0.1]))
+    found = np.log10([drawn["low"], drawn["high"]]) if drawn["scale"] == "log" else [drawn["low"], drawn["high"]]
+    np.testing.assert_allclose(found, [low, high], rtol=1e-6)
+
+
+def test_limits_that_are_extremes_because_quantiles_fall_together_are_said_to_be() -> None:
+    trace = make_trace(lengths=(40,), layers=5, quantities=("mlp_write_cos",))
+    values = np.zeros((40, 5), "float32")
+    values[7, 2] = -0.5
+    spec = heatmap_spec(trace.assign(mlp_write_cos=(("token", "layer"), values)))
+    assert spec.content["quantities"][0]["high"] == 0.5
+    assert "the limits are the extremes" in said(spec)
+    assert "the limits are the extremes" not in said(heatmap_spec(trace))
 
 
 def test_hatching_and_simulation_are_different_pitfalls() -> None:

@@ -214,6 +214,7 @@ def _strip(
         "high": limits.high.tolist(),
         "clipped": [round(share, 6) for share in scale.clipped(ready.counted, limits)],
         "state": limits.state,
+        "extremes": limits.extremes,
         "exceptions": limits.state in ("zero", "equal") and _vary(strip.tables),
         "edges": edges.tolist(),
         "counts": counts.tolist(),

@@ -35,6 +35,8 @@ class Scale:
     state
         "ok", "equal" (one value only), "zero" (nothing but zeros), "below" (nothing above zero, on a logarithmic scale)
         or "empty" (no finite value). Where every row has its own, the first of these that is true of a row.
+    extremes
+        Whether robust limits, or those of a row, are the smallest and largest value, since the quantiles fall together.
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Scale:
     high: Floats
     choice: names.Scale
     state: str = "ok"
+    extremes: bool = False
 
     def unit(self, values: Floats) -> Floats:
         """Values of shape (tokens, rows) as 0..1 between the limits, beyond them less or more; NaN stays NaN."""
@@ -98,9 +101,12 @@ def fit(tables: list[Floats], kind: str, choice: names.Scale, *, lowest: float |
         rows = [_limits(values[:, row], kind, robust=True) for row in range(values.shape[1])]
         low, high = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
         states = {row[2] for row in rows}
-        return Scale(kind, low, high, choice, next(state for state in _STATES if state in states))
+        plain = {"ok" if state == _EXTREMES else state for state in states}
+        state = next(state for state in _STATES if state in plain)
+        return Scale(kind, low, high, choice, state, _EXTREMES in states)
     least, most, state = _limits(values.ravel(), kind, robust=choice == "robust")
-    return Scale(kind, np.array(least), np.array(most), choice, state)
+    extremes = state == _EXTREMES
+    return Scale(kind, np.array(least), np.array(most), choice, "ok" if extremes else state, extremes)
 
 
 def clipped(tables: list[Floats], scale: Scale) -> tuple[float, float]:
@@ -169,7 +175,7 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
     if high > low:
         return float(low), float(high), "ok"
     if values.min() < values.max():  # the quantiles fall together, the values do not
-        return float(values.min()), float(values.max()), "ok"
+        return float(values.min()), float(values.max()), _EXTREMES
     if kind == "log":
         return float(low * (1 - _WIDEN)), float(high * (1 + _WIDEN)), "equal"
     around = max(abs(float(low)) * _WIDEN, np.finfo(float).tiny)
@@ -177,8 +183,10 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
 
 
 def _centred(sizes: Floats, *, robust: bool) -> tuple[float, float, str]:
-    high = (float(_fences(sizes, "linear")[1]) if robust else 0.0) or float(sizes.max())
-    return -high, high, "ok"
+    high = float(_fences(sizes, "linear")[1]) if robust else float(sizes.max())
+    if high:
+        return -high, high, "ok"
+    return -float(sizes.max()), float(sizes.max()), _EXTREMES
 
 
 def _fences(values: Floats, kind: str) -> tuple[float, float]:
@@ -190,5 +198,6 @@ def _fences(values: Floats, kind: str) -> tuple[float, float]:
     return float(backward(low, kind)), float(backward(high, kind))
 
 
+_EXTREMES = "extremes"  # as "ok", and `Scale.extremes`
 _STATES = ("ok", "equal", "zero", "below", "empty")
 _EMPTY = {"linear": (0.0, 1.0), "log": (0.1, 1.0), "diverging": (-1.0, 1.0)}  # limits where there is nothing to limit

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
+from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec import Note
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ def what_was_done(
     told: bool,
 ) -> list[Note]:
     """The notes that follow from the drawing itself; `told`: the data already say that absent is not zero (L08)."""
-    notes = [Note("L05", "info", _limits_in_words(len(panels), choice, signed=strips[0].quantity.signed))]
+    notes = [Note("L05", "info", _limits_in_words(len(panels), choice, kinds={one["scale"] for one in quantities}))]
+    if any(one["extremes"] for one in quantities):
+        notes.append(Note("L05", "info", "Where these quantiles fall together, the limits are the extremes."))
     if all(len(panel.first) == panel.count for panel in panels):
         notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
     elif any(len(panel.first) for panel in panels):
@@ -63,17 +67,23 @@ def what_was_done(
 _CLIPPED = "; clipped shares stand at the legend's ends."
 
 
-def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
+def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str]) -> str:
+    """What `scale.fit` computed, for the kinds of scale that are drawn."""
     shared = ", shared by all panels" if panels > 1 else ""
-    if signed and choice in ("robust", "per-layer"):
-        of = "" if choice == "robust" else " of each layer"
-        rule = f"symmetric, 1.5 interquartile ranges beyond the upper quartile of |value|{of}"
-        return f"Colour limits: {rule}{shared}{_CLIPPED}"
-    if choice == "robust":
-        return f"Colour limits: 1.5 interquartile ranges beyond the quartiles{shared}{_CLIPPED}"
+    if choice in ("linear", "log"):
+        symmetric = ", symmetric about zero" if "diverging" in kinds else ""
+        return f"Colour limits: smallest and largest cell shown{symmetric}{shared}."
+    (first, last), (tenth, ninetieth) = ([f"{100 * share:g}" for share in pair] for pair in (QUANTILES, INNERMOST))
+    fences, upper = f"{FENCE:g} interquartile ranges beyond the", f"the {ninetieth}–{last} %"
+    rules = []
+    if kinds - {"diverging"}:
+        of = " of the logarithms" if "log" in kinds else ""
+        rules.append(f"{fences} quartiles{of}, kept within the {first}–{tenth} % and {upper} quantiles")
+    if "diverging" in kinds:
+        rules.append(f"symmetric, {fences} upper quartile of |value|, kept within its {ninetieth}–{last} % quantiles")
     if choice == "per-layer":
-        return f"Colour limits: robust for each layer by itself{shared}; layers are not comparable."
-    return f"Colour limits: smallest and largest cell shown{shared}."
+        return f"Colour limits of each layer by itself: {'; '.join(rules)}{shared}; layers are not comparable{_CLIPPED}"
+    return f"Colour limits: {'; '.join(rules)}{shared}{_CLIPPED}"
 
 
 def _first_in_words(maps: Sequence[dict[str, Any]], *, pooled: bool, included: bool) -> str:
