@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables)
 """Write the pages that are generated from the code: `cli.md`, `python.md`, `quantities.md`. Run by `make docs`."""
 
 from __future__ import annotations
@@ -54,9 +55,34 @@ _TITLES = {
     names.FLOOR: "`capture --floor`",
     "import": "`stratoscope import`",
 }
-_WORDS = """x is the residual stream, a the activations of an MLP's neurons (the input of its down projection W), A the
-attention weights of one head, M the mask of what a query may see, n_q the number of keys that query q sees. A cell for
-which a quantity is not defined, or that was not recorded, is NaN (−1 in integer arrays): never 0."""
+_WORDS = """x_ℓ is the residual stream that enters block ℓ, x_L what leaves the last one, **before** the final norm, and x_mid
+what lies between attention and MLP. a is the activations of an MLP's neurons, the **input** of its last linear map W
+(`down_proj`, `c_proj`, `fc2`, …), and W a that map's output: neurons are indices of a, residual coordinates those of W a.
+A is the attention weights of one head, M the mask of what a query may see, n_q the number of keys that query q sees.
+
+**Which residual a write is set against.** Attention's is x_ℓ. The MLP's is x_mid in a block that adds attention first, and x_ℓ
+in a parallel block; [architectures](architectures.md) says which model has which. A ratio or cosine whose residual or write
+is zero is NaN.
+
+**Output and write.** `mlp_out_norm` is of W a + b as the last map gives it. `mlp_write_norm` and `attn_write_norm` are of what
+reaches the residual stream: behind an output norm, a gate or a multiplier where a model has one. Behind an output norm a write's
+size shows mostly that norm's gain, so look at `mlp_out_norm` too.
+
+**Mixtures of experts.** `mlp_out_norm` is of what the whole mixture gives: Σ over the chosen experts of router weight ×
+(W_e a_e + b_e), plus a shared expert's output times its gate. `neuron_norm` is of the neurons of the chosen and the shared experts
+side by side, without router weights; `peak_write` has them.
+
+**What is undefined is NaN (−1 in integer arrays), never 0**, as is what was not recorded:
+
+| where | what |
+|---|---|
+| `attn_received` | no later token sees this one, such as the last token of a prompt; drawn hatched where fewer than 4 do |
+| `attn_entropy` | the query sees one token only, such as the first |
+| `attn_first` | the first token lies outside the query's window |
+| `…_nosink` | at the first token, and where a query puts nothing anywhere else |
+| `attn_…` | a layer whose mixer is not attention |
+| `mlp_…`, `neuron_norm`, `peak_…` | a block without an MLP |
+| `prompt_…` | a prompt without a token of its user's beside its first; an expert to which none was sent; neurons beyond the width of a narrower block |"""
 
 
 def _table(members: Iterator[names.Quantity]) -> Iterator[str]:
