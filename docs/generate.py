@@ -69,7 +69,9 @@ def _table(members: Iterator[names.Quantity]) -> Iterator[str]:
 
 def _floors() -> str:
     """The noise floors by what they are measured under: each quantity has the same ones."""
-    of = ", ".join(f"`{name}`" for name, row in names.QUANTITIES.items() if not names.is_floor(name) and names.has_floor(row))
+    of = ", ".join(
+        f"`{name}`" for name, row in names.QUANTITIES.items() if not names.is_floor(name) and names.has_floor(row)
+    )
     rows = [f"| `floor_{nuisance}_…` | largest change {words} |" for nuisance, words in names.NUISANCES.items()]
     rows.append("| `floor_…` | the largest of the three, as traces of format 1 hold it |")
     return "\n".join(["float32, along `layer` (or `depth`), in the unit of the quantity; first tokens left out.", "",

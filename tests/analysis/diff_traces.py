@@ -18,9 +18,7 @@ def simulated(**options: Any) -> xr.Dataset:
     return stratoscope.simulate(**{**shape, **options})
 
 
-def with_floor(
-    trace: xr.Dataset, size: float = 0.01, nuisances: Sequence[str] = tuple(names.NUISANCES)
-) -> xr.Dataset:
+def with_floor(trace: xr.Dataset, size: float = 0.01, nuisances: Sequence[str] = tuple(names.NUISANCES)) -> xr.Dataset:
     """The trace with the same floor for every quantity and layer, under these nuisances ("": as format 1 had it)."""
     found = {}
     for name, row in names.QUANTITIES.items():

@@ -149,7 +149,8 @@ def reruns(lab: Lab, tell: Callable[[str], None] = print) -> bool:
         proved, said = summary["neurons"]["columns_changed"], contents_of(result).title
         good = proved == 0 and rerun.says in said
         holds &= good
-        tell(f"{rerun.what:<26}{above:>9.2%}{chance:>11.2%}{farthest:>10.2f}{proved:>8}  {said}{'' if good else '  ALARM'}")
+        numbers = f"{above:>9.2%}{chance:>11.2%}{farthest:>10.2f}{proved:>8}"
+        tell(f"{rerun.what:<26}{numbers}  {said}{'' if good else '  ALARM'}")
     return holds
 
 
@@ -189,7 +190,8 @@ def scalings(lab: Lab, seeds: int, tell: Callable[[str], None] = print) -> bool:
                     holds &= {(int(one), int(other)) for one, other in list(listed)[: len(found)]} == found
             means = {kind: float(np.mean(some)) for kind, some in shares.items()}
             holds &= right == 2 * seeds and not wrong and means["visible"] >= 0.95
-            tell(f"{factor:>8}{count:>9}{f'{right} of {2 * seeds}':>13}{means['visible']:>12.0%}{means['any']:>8.0%}{wrong:>7}")
+            layers = f"{right} of {2 * seeds}"
+            tell(f"{factor:>8}{count:>9}{layers:>13}{means['visible']:>12.0%}{means['any']:>8.0%}{wrong:>7}")
     return holds
 
 
@@ -201,7 +203,13 @@ def others(lab: Lab, tell: Callable[[str], None] = print) -> bool:
     of_layer = "model.layers.12."
     tried: list[tuple[str, Any, dict[str, Any], int | None, int]] = [
         ("final norm × 2", lab.scaled("model.norm.weight", 2.0), {}, None, 0),
-        ("attention's output map of layer 12 × 1.01", lab.scaled(f"{of_layer}self_attn.o_proj.weight", 1.01), {}, 12, 0),
+        (
+            "attention's output map of layer 12 × 1.01",
+            lab.scaled(f"{of_layer}self_attn.o_proj.weight", 1.01),
+            {},
+            12,
+            0,
+        ),
         ("gate map of layer 12 × 1.01", lab.scaled(f"{of_layer}mlp.gate_proj.weight", 1.01), {}, 12, 0),
         ("embeddings × 1.01", lab.scaled("model.embed_tokens.weight", 1.01), {}, -1, 0),
         ("5 columns of layer 5 × 0.5, batches of 3", lab.columns(5, five, 0.5), {"batch_size": 3}, None, 5),

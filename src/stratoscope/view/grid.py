@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,9 @@ class Strip:
         A lower limit that means something, such as the noise; None = as the values lie.
     rings
         Whether the outliers of a pooled map are ringed.
+    counted
+        For each panel the cells that count for the limits, for the clipped shares and in the histogram: of a difference
+        `differences.can_differ`. Empty = all.
     """
 
     quantity: Quantity
@@ -73,6 +76,7 @@ class Strip:
     limits: str = ""
     lowest: float | None = None
     rings: bool = True
+    counted: Sequence[NDArray[np.bool_]] = ()
 
 
 def build(
@@ -171,6 +175,10 @@ def _pooled(strip: Strip, panels: Sequence[Tokens], factors: Sequence[int], *, f
     ]
     if not any(np.isfinite(one).any() for one in counted):  # nothing but tokens that are left out elsewhere
         counted = tables
+    elif strip.counted:
+        only = [np.where(mask, table, np.nan) for mask, table in zip(strip.counted, strip.tables, strict=True)]
+        ready = _pooled(replace(strip, tables=only, counted=()), panels, factors, first_token=first_token)
+        counted = ready.counted if any(np.isfinite(one).any() for one in ready.counted) else counted
     return _Pooled(tables, counted)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stratoscope import names
 from stratoscope.view.spec import Note
 
@@ -25,6 +27,8 @@ def what_was_done(
 ) -> list[Note]:
     """The notes that follow from the drawing itself; `told`: the data already say that absent is not zero (L08)."""
     notes = [Note("L05", "info", _limits_in_words(len(panels), choice, signed=strips[0].quantity.signed))]
+    if differing := _differing_in_words(strips):
+        notes.append(Note("L30", "info", differing))
     if all(len(panel.first) == panel.count for panel in panels):
         notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
     elif any(len(panel.first) for panel in panels):
@@ -74,6 +78,21 @@ def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
     if choice == "per-layer":
         return f"Colour limits: robust for each layer by itself{shared}; layers are not comparable."
     return f"Colour limits: smallest and largest cell shown{shared}."
+
+
+def _differing_in_words(strips: Sequence[Strip]) -> str:
+    """Over which cells of a difference its limits are fitted, where that is not all of them."""
+    for strip in strips:
+        known = sum(int(np.isfinite(table).sum()) for table in strip.tables)
+        counted = sum(
+            int((mask & np.isfinite(table)).sum()) for mask, table in zip(strip.counted, strip.tables, strict=False)
+        )
+        if strip.counted and 0 < counted < known:
+            return (
+                f"Limits, histogram and clipped shares of a difference are of the {counted:,} cells (of {known:,}) "
+                "that can differ: not exactly equal ones, nor, in one model, tokens before the first edit."
+            )
+    return ""
 
 
 def _first_in_words(maps: Sequence[dict[str, Any]], *, pooled: bool, included: bool) -> str:

@@ -47,8 +47,8 @@ _NEURONS: dict[str, tuple[str, Callable[[Neurons], Any]]] = {
     "neuron_times_floor": ("largest over prompts of |B − A| in floors", lambda one: one.times),
     "column_norm_a": ("norm of the neuron's column in A, read off its peaks", lambda one: one.columns.a),
     "column_norm_b": ("norm of the neuron's column in B, read off its peaks", lambda one: one.columns.b),
-    "column_most_a": ("what the norm is at most in A, where the neuron is a peak of B only", lambda one: one.columns.most_a),
-    "column_most_b": ("what the norm is at most in B, where the neuron is a peak of A only", lambda one: one.columns.most_b),
+    "column_most_a": ("what the norm is at most in A, if a peak of B only", lambda one: one.columns.most_a),
+    "column_most_b": ("what the norm is at most in B, if a peak of A only", lambda one: one.columns.most_b),
 }
 
 

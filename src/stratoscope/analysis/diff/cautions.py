@@ -61,7 +61,7 @@ def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
             "with --floor."
         )
         return [Note("L14", WARNING, text)]
-    counted = dict.fromkeys(one for side in noise.sides.values() for one in noise.counted(side) if one in floors_of(side))
+    counted = {one: "" for side in noise.sides.values() for one in noise.counted(side) if one in floors_of(side)}
     of = {called: side for called, side in noise.sides.items() if floors_of(side) or called in noise.undivided()}
     under = " or ".join(_UNDER[nuisance] for nuisance in counted) or "batch size, padding or dtype"
     text = (
@@ -120,12 +120,17 @@ def about_conditions(noise: Noise, conditions: Conditions, exact: Exact) -> list
     """Whether both were recorded alike; what was not is noise, and the floor has only some of it."""
     if not conditions.known:
         return []
-    if conditions.alike:
+    if conditions.alike and not exact.changed:
+        return []
+    alike = "recorded alike (dtype, batches, padding, device, threads, software), as far as the traces say"
+    if conditions.alike and weights_of(noise.a) == weights_of(noise.b):
         text = (
-            "Both were recorded alike (dtype, batches, padding, device, threads, software), as far as the traces say: a "
-            "difference of any size comes from the weights."
+            f"Both have the same weights and were {alike}, and yet they differ: recordings here do not repeat exactly."
         )
-        return [Note("L32", INFO, text)] if exact.changed and exact.equal else []
+        return [Note("L32", WARNING, text)]
+    if conditions.alike:
+        text = f"Both were {alike}: a difference of any size comes from the weights."
+        return [Note("L32", INFO, text)] if exact.equal else []
     beyond = conditions.beyond_floor()
     listed = "; ".join(f"{what} {one} and {other}" for what, (one, other) in (beyond or conditions.unlike).items())
     if beyond:

@@ -1,9 +1,9 @@
 """Norms of neurons' columns of the MLP's last linear map, read off the recorded peaks: what proves that one changed.
 
-A peak's write is |a_i|·‖W_:,i‖₂, so that Σ write / Σ |value|, over the tokens at which a neuron is among the peaks, is the
-norm of its column. What happens before the neuron does not enter, so a column of another norm is another weight. Where a
-neuron's activation is the same in both models and it is among the peaks of one only, its write in the other is at most
-that of the weakest peak there: an upper limit of the norm.
+A peak's write is |a_i|·‖W_:,i‖₂, so that Σ write / Σ |value|, over the tokens at which a neuron is among the peaks, is
+the norm of its column. What happens before the neuron does not enter, so a column of another norm is another weight.
+Where the activations of a layer are the same in both models and a neuron is among the peaks of one only, its write in
+the other is at most that of the weakest peak there: an upper limit of the norm.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def compare_columns(
     changed = norms_differ(norms[0], norms[1], tolerance)
     with np.errstate(invalid="ignore"):
         changed |= (most[1] < (1 - tolerance) * norms[0]) | (most[0] < (1 - tolerance) * norms[1])
-    return ColumnNorms(*norms, *most, changed, tolerance)
+    return ColumnNorms(norms[0], norms[1], most[0], most[1], changed, tolerance)
 
 
 def column_norms(dataset: xr.Dataset, layers: Ints, width: int) -> Floats:
@@ -146,7 +146,7 @@ def _peaks(dataset: xr.Dataset, layer: int, tokens: Ints | None = None) -> tuple
 
 
 def _at_most(one: tuple[Ints, Floats, Floats], other: tuple[Ints, Floats, Floats], width: int) -> Floats:
-    """What the norm of a column is at most in the other model, from tokens at which its neuron is a peak of `one` only."""
+    """What a norm is at most in the other model: from tokens at which its neuron is a peak of `one` only."""
     neuron, value, _ = one
     others, _, writes = other
     weakest = np.where((others >= 0).all(axis=1), writes[:, -1], np.nan)

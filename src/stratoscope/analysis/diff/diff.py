@@ -94,7 +94,8 @@ def diff(
         (B − A), `_ratio` (B / A) and `_times_floor`; coordinates on `column`: `prompt`, `position_a`, `position_b`
         (−1 = gap), `equal`, `before` (no edit yet), `text`. On layer or depth, of all prompts: `<quantity>_size_median`
         and other summaries of |B − A|. On (layer, neuron): `neuron_difference`, `neuron_largest`, `neuron_times_floor`,
-        `column_norm_a`, `column_norm_b`, `column_changed`. On `claim`: what was claimed, measured, and the verdict. On `draw`: the null.
+        `column_norm_a`, `column_norm_b`, `column_changed`. On `claim`: what was claimed, measured, and the verdict. On
+        `draw`: the null.
 
     Raises
     ------

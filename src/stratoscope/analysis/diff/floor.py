@@ -54,7 +54,7 @@ class Noise:
 
     @property
     def least(self) -> float:
-        """The least relative difference that is more than rounding: between equal dtypes only that of the numbers stored."""
+        """The least relative difference that is more than rounding: of equal dtypes that of the numbers as stored."""
         return _STORED if self.same_dtype else self.rounding
 
     def counted(self, side: xr.Dataset) -> tuple[str, ...]:
@@ -90,7 +90,8 @@ class Noise:
             for side, rows in ((self.a, rows_a), (self.b, rows_b))
             if (side_has_it := _floor(side, quantity, self.counted(side)).size > 0)
         ]
-        return np.fmax.reduce(found)
+        larger: Floats = np.fmax.reduce(found)
+        return larger
 
     def chance(self, quantity: str) -> float | None:
         """How often a cell of pure noise is above the floor: once in n + 1, the floor being the largest of n tokens."""
@@ -149,4 +150,5 @@ def _floor(dataset: xr.Dataset, quantity: str, nuisances: tuple[str, ...]) -> Fl
     if not there:
         return np.empty(0)
     values = [np.asarray(dataset[name].values, np.float64) for name in there]
-    return np.fmax.reduce([np.where(np.isfinite(one) & (one >= 0), one, np.nan) for one in values])
+    largest: Floats = np.fmax.reduce([np.where(np.isfinite(one) & (one >= 0), one, np.nan) for one in values])
+    return largest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -124,11 +124,15 @@ def _neurons(result: xr.Dataset) -> Section | None:
         rows.append([f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)])
     proved = result.attrs["summary"]["neurons"].get("columns_changed")
     by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
-    caption = f"First the columns that are proved to have changed, by how much; then {by}." if proved else f"{by[0].upper()}{by[1:]}."
+    caption = (
+        f"First the columns that are proved to have changed, by how much; then {by}."
+        if proved
+        else f"{by[0].upper()}{by[1:]}."
+    )
     words = (
         "Column: the norm of what a neuron writes per unit of activation, read off recorded peaks; no other change can "
-        "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a change; "
-        "the largest is over prompts."
+        "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
+        "change; the largest is over prompts."
     )
     return Section("Neurons", words, figures.neurons(result), [Table(columns, rows, caption)])
 

@@ -1,4 +1,4 @@
-"""The findings of a diff in sentences: what is exactly equal, what is proved to have changed, then what exceeds noise."""
+"""The findings of a diff in sentences: what is exactly equal, what is proved to have changed, what exceeds noise."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def _nothing(summary: Summary) -> str:
 def _from_layer(summary: Summary) -> str:
     exact = summary["exact"]
     equal = exact["equal"]
-    words = f"Layer{'s' if len(equal) > 1 else ''} {number_ranges(equal)} {'are' if len(equal) > 1 else 'is'} exactly equal"
+    words = (
+        f"Layer{'s' if len(equal) > 1 else ''} {number_ranges(equal)} {'are' if len(equal) > 1 else 'is'} exactly equal"
+    )
     words += f"; layer {exact['first']} is the first that changed"
     after = exact["share_after"]
     if after:
@@ -131,8 +133,8 @@ def _power_of_equality(summary: Summary) -> list[str]:
     numbers = summary["exact"]["numbers"]
     many = f"any of the {numbers:,} numbers" if numbers and not summary["edited"] else "any number"
     return [
-        f"A difference in the last bit of {many} would have been seen. A change that moves none of them would not: in the "
-        "final norm or the unembedding, or in what no token of these prompts uses."
+        f"A difference in the last bit of {many} would have been seen. A change that moves none of them would not: in "
+        "the final norm or the unembedding, or in what no token of these prompts uses."
     ]
 
 
@@ -141,7 +143,7 @@ def _lead_of_columns(result: xr.Dataset) -> list[str]:
     neurons = result.attrs["summary"]["neurons"]
     if neurons["refused"] or not neurons["columns_changed"]:
         return []
-    named = []
+    named: list[str] = []
     for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
         here = result.sel(layer=layer).isel(neuron=neuron)
         if bool(here["column_changed"]) and len(named) < _NAMED:
@@ -149,8 +151,8 @@ def _lead_of_columns(result: xr.Dataset) -> list[str]:
     count = neurons["columns_changed"]
     more = f" and {count - len(named):,} more" if count > len(named) else ""
     return [
-        f"Proved: {_columns(count)} in {_in_layers(neurons['columns_changed_in'])}: {', '.join(named)}{more}, of "
-        f"{neurons['columns_seen']:,} columns seen among the peaks."
+        f"Proved: {_columns(count)}, in {_in_layers(neurons['columns_changed_in'])}: {', '.join(named)}{more}; of "
+        f"{neurons['columns_seen']:,} columns that could be seen."
     ]
 
 
@@ -160,24 +162,24 @@ def _in_layers(counts: dict[str, int]) -> str:
 
 
 def factor_of(here: xr.Dataset) -> str:
-    """By what the norm of a neuron's column was multiplied: ×2, ×≤ 0.5, ×≥ 3."""
+    """By what the norm of a neuron's column was multiplied: ×2, × at most 0.5, × at least 3."""
     norm = {name: float(here[f"column_{name}"]) if f"column_{name}" in here else np.nan for name in
             ("norm_a", "norm_b", "most_a", "most_b")}  # fmt: skip
     if np.isfinite(norm["norm_a"] + norm["norm_b"]):
         return f"×{number(norm['norm_b'] / norm['norm_a'])}"
     if np.isfinite(norm["norm_a"]):
-        return f"×≤ {number(norm['most_b'] / norm['norm_a'])}"
-    return f"×≥ {number(norm['norm_b'] / norm['most_a'])}" if norm["most_a"] else "×∞"
+        return f"× at most {number(norm['most_b'] / norm['norm_a'])}"
+    return f"× at least {number(norm['norm_b'] / norm['most_a'])}" if norm["most_a"] else "from 0"
 
 
 def _lead_of_equality(summary: Summary) -> list[str]:
-    """What of the first changed layer is still the same: the change is behind it."""
+    """What differs in the first changed layer, and what does not."""
     exact = summary["exact"]
     if exact["first"] is None or not exact["equal"]:
         return []
     words = f"In layer {exact['first']}, {_listed(exact['other_there'])} differ"
     if exact["same_there"]:
-        words += f"; exactly equal there are {_listed(exact['same_there'])}, so the change is behind them"
+        words += f"; exactly equal there: {_listed(exact['same_there'])}"
     return [f"{words}."]
 
 
@@ -201,8 +203,8 @@ def _lead_of_floor(summary: Summary) -> list[str]:
     ]
     if one["hidden"] is not None:
         lines.append(
-            f"What would not have been seen: a change of {name} by less than about {percent(one['hidden'])} of its typical "
-            "size is below the floor of the median layer."
+            f"What would not have been seen: a change of {name} by less than about {percent(one['hidden'])} of its "
+            "typical size is below the floor of the median layer."
         )
     return lines
 
@@ -219,7 +221,7 @@ def _lead_of_neurons(summary: Summary) -> list[str]:
     if neurons["columns_seen"] and not neurons["columns_changed"]:
         unseen = neurons["compared"] - neurons["columns_seen"]
         lines.append(
-            f"No column has another norm: a change by more than {percent(neurons['columns_tolerance'])} would have been seen "
+            f"No column has another norm: one by more than {percent(neurons['columns_tolerance'])} would have been seen "
             f"in the {neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
         )
     return lines
