@@ -71,7 +71,8 @@ def test_without_a_floor_there_are_no_multiples_of_it_and_a_warning(base: xr.Dat
     assert f"{Q}_times_floor" not in result
     assert f"{Q}_share_above" not in result
     assert "no floor, no claim" in said(result, "L14", "warning")
-    assert contents_of(result).title == "The traces differ; no floor, no claim"
+    assert "no floor says" in contents_of(result).title
+    assert contents_of(diff(base, nudged(base, Q, (5, 0), 0.25))).title == "The traces differ; no floor, no claim"
 
 
 def test_a_first_token_is_shown_but_counts_in_no_summary_and_has_no_multiple_of_the_floor(base: xr.Dataset) -> None:

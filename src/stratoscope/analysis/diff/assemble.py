@@ -189,6 +189,7 @@ def _notes(parts: Parts) -> list[Note]:
 
 def _summary(parts: Parts) -> dict[str, Any]:
     whole = parts.columns.whole(len(parts.pairs))
+    layers = sum(int(np.isfinite(one.profile["share_above"]).sum()) for one in parts.compared)
     weights = [weights_of(one) for one in (parts.a, parts.b)]
     return {
         "pairs": len(parts.pairs),
@@ -207,12 +208,23 @@ def _summary(parts: Parts) -> dict[str, Any]:
         "alike": parts.conditions.alike,
         "unlike": parts.conditions.unlike,
         "exact": asdict(parts.exact),
-        "quantities": {one.quantity: _of_quantity(one, parts.noise) for one in parts.compared},
+        "quantities": {one.quantity: _of_quantity(one, parts.noise, layers) for one in parts.compared},
+        "beyond": _first_beyond(parts, layers),
         "neurons": _of_neurons(parts),
     }
 
 
-def _of_quantity(one: Compared, noise: Noise) -> dict[str, Any]:
+def _first_beyond(parts: Parts, layers: int) -> int | None:
+    """The first layer of which more cells exceed the floor than chance makes; −1: it is so before the first block."""
+    found = []
+    for one in parts.compared:
+        most = parts.noise.most_by_chance(one.quantity, layers)
+        behind = one.rows.kind == names.DEPTH  # depth d is what block d − 1 made
+        found += (one.rows.numbers[np.nan_to_num(one.profile["share_above"]) > most] - behind).tolist()
+    return min(found, default=None)
+
+
+def _of_quantity(one: Compared, noise: Noise, layers: int) -> dict[str, Any]:
     times, share = one.profile["times_largest"], one.profile["share_above"]
     known = np.isfinite(times).any()
     row = int(np.nanargmax(times)) if known else -1
@@ -225,6 +237,7 @@ def _of_quantity(one: Compared, noise: Noise) -> dict[str, Any]:
         "largest_at": int(one.rows.numbers[row]) if known else None,
         "share_above_floor": float(np.nanmean(share)) if known else None,
         "share_above_by_chance": noise.chance(one.quantity) if known else None,
+        "most_by_chance": noise.most_by_chance(one.quantity, layers) if known else None,
         "hidden": _number(one.profile["floor_relative"], middle=True) if known else None,
     }
 

@@ -2,7 +2,7 @@
 
 A peak's write is |a_i|·‖W_:,i‖₂, so that Σ write / Σ |value|, over the tokens at which a neuron is among the peaks, is
 the norm of its column. What happens before the neuron does not enter, so a column of another norm is another weight.
-Where the activations of a layer are the same in both models and a neuron is among the peaks of one only, its write in
+Where the activations of a layer hardly differ between both and a neuron is among the peaks of one only, its write in
 the other is at most that of the weakest peak there: an upper limit of the norm.
 """
 
@@ -24,6 +24,8 @@ Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 SAME_NORM = 1e-5  # relative: more than sums of float32 peaks can make of the same column
 SAME_ROUNDED = 0.002  # relative: more than rounding to bfloat16 can change the norm of a column (half of 2⁻⁸)
+HARDLY_MOVED = 1e-4  # of the largest activation of a layer: then those of single tokens are the same within …
+SLACK = 0.02  # … this share
 _PEAKS = ("peak_neuron", "peak_value", "peak_write")
 
 
@@ -71,7 +73,7 @@ def compare_columns(
     tokens: tuple[Ints, Ints],
     layers: tuple[Ints, Ints],
     same: Mask,
-    unmoved: Mask,
+    moved: Floats,
     *,
     same_dtype: bool,
 ) -> ColumnNorms:
@@ -85,8 +87,8 @@ def compare_columns(
         Places of the compared layers in A and in B.
     same
         Whether a layer's neurons are the same in both, [layer]; others have no norms.
-    unmoved
-        Whether the activations of a layer's neurons are the same numbers in both, [layer].
+    moved
+        How far the activations of a layer's neurons are apart at most, relative to the largest of them; [layer].
     same_dtype
         Whether the weights were not rounded differently.
     """
@@ -94,7 +96,7 @@ def compare_columns(
     norms = [column_norms(one, at, width) for one, at in zip((a, b), layers, strict=True)]
     most = [np.full(norms[0].shape, np.nan) for _ in range(2)]
     if all(_has_peaks(one) for one in (a, b)):
-        for place in np.flatnonzero(same & unmoved).tolist():
+        for place in np.flatnonzero(same & (moved <= HARDLY_MOVED)).tolist():
             peaks = [_peaks(one, at[place], of) for one, at, of in zip((a, b), layers, tokens, strict=True)]
             most[0][place] = _at_most(peaks[1], peaks[0], width)
             most[1][place] = _at_most(peaks[0], peaks[1], width)
@@ -105,7 +107,8 @@ def compare_columns(
     tolerance = SAME_NORM if same_dtype else SAME_ROUNDED
     changed = norms_differ(norms[0], norms[1], tolerance)
     with np.errstate(invalid="ignore"):
-        changed |= (most[1] < (1 - tolerance) * norms[0]) | (most[0] < (1 - tolerance) * norms[1])
+        less = 1 - np.where(moved == 0, tolerance, SLACK)[:, None]
+        changed |= (most[1] < less * norms[0]) | (most[0] < less * norms[1])
     return ColumnNorms(norms[0], norms[1], most[0], most[1], changed, tolerance)
 
 

@@ -124,7 +124,8 @@ def diff(
     columns = columns_of(pairs, side_a, side_b)
     wanted = None if prompt is None else [prompt] if isinstance(prompt, str | int) else list(prompt)
     shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_COLUMNS)
-    noise = Noise(a, b)
+    recorded = conditions(a, b)
+    noise = Noise(a, b, recorded.alike)
     kept, compared = columns.of(shown), []
     quantities = quantities_in_both(a, b, quantity)
     for number, name in enumerate(quantities):
@@ -147,7 +148,7 @@ def diff(
         tokens = columns.a[columns.before], columns.b[columns.before]
         neurons = compare_neurons(a, b, prompts, tokens, of_layers, known, noise, defaults.SEED, told)
     exact = exactness(compared, neurons if context.sum() == same.sum() else None, of_layers)
-    parts = Parts(a, b, (side_a, side_b), pairs, columns, shown, noise, conditions(a, b), compared, exact, of_layers,
+    parts = Parts(a, b, (side_a, side_b), pairs, columns, shown, noise, recorded, compared, exact, of_layers,
                   known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
     return assemble.result(
         parts,

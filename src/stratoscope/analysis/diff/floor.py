@@ -22,6 +22,7 @@ Floats: TypeAlias = NDArray[np.float64]
 ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}  # of one operation
 _STORED = ROUNDING["float32"]  # of the numbers in a trace
 _DTYPE = "dtype"
+_UNLUCKY = 0.05  # of comparisons in which noise alone may leave more above the floor
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,13 @@ class Noise:
     ----------
     a, b
         The traces.
+    alike
+        Whether both were recorded under the same conditions, so that equal numbers repeat to the last bit.
     """
 
     a: xr.Dataset
     b: xr.Dataset
+    alike: bool = False
 
     @property
     def sides(self) -> dict[str, xr.Dataset]:
@@ -54,8 +58,8 @@ class Noise:
 
     @property
     def least(self) -> float:
-        """The least relative difference that is more than rounding: of equal dtypes that of the numbers as stored."""
-        return _STORED if self.same_dtype else self.rounding
+        """The least relative difference that is more than rounding; what was recorded alike is not rounded anew."""
+        return _STORED if self.alike else self.rounding
 
     def counted(self, side: xr.Dataset) -> tuple[str, ...]:
         """The nuisances of a trace's floor that count between the two: another dtype only if it is the one compared."""
@@ -95,12 +99,26 @@ class Noise:
 
     def chance(self, quantity: str) -> float | None:
         """How often a cell of pure noise is above the floor: once in n + 1, the floor being the largest of n tokens."""
+        tokens = self._tokens(quantity)
+        return 1 / (tokens + 1) if tokens else None
+
+    def most_by_chance(self, quantity: str, layers: int) -> float:
+        """The share of cells of one layer that noise leaves above the floor at most, in 95 % of such comparisons.
+
+        The share that lies above the largest of n is distributed as Beta(1, n): P(share > s) = (1 − s)ⁿ; `layers`, all
+        that are looked at, share the 5 % (Bonferroni). 0 where n is not known.
+        """
+        tokens = self._tokens(quantity)
+        return 1 - (_UNLUCKY / max(layers, 1)) ** (1 / tokens) if tokens else 0.0
+
+    def _tokens(self, quantity: str) -> int:
+        """Of how many tokens the floor is the largest; 0 where nobody says."""
         counts = [
-            int(facts["tokens"]) - len(facts.get("prompts") or ())
+            max(1, int(facts["tokens"]) - len(facts.get("prompts") or ()))
             for side in self.sides.values()
             if _floor(side, quantity, self.counted(side)).size and (facts := facts_of(side)) and facts.get("tokens")
         ]
-        return 1 / (max(1, *counts, 1) + 1) if counts else None
+        return max(counts, default=0)
 
     def times(self, difference: Floats, a: Floats, b: Floats, floor: Floats) -> Floats:
         """|difference| / max(floor, least · max(|a|, |b|)); 0 where nothing differs, NaN where it is undefined."""

@@ -80,7 +80,7 @@ def compare_neurons(
     """
     layers, width = len(rows.numbers), a.sizes[names.NEURON]
     values = {name: np.full((layers, width), np.nan) for name in ("difference", "largest", "times", "ratio")}
-    found, same = np.full(layers, np.nan), np.zeros(layers, bool)
+    found, same, moved = np.full(layers, np.nan), np.zeros(layers, bool), np.full(layers, np.nan)
     floor = noise.floor(MEAN, rows.a, rows.b)
     both = zip(_in_order(a, prompts[0], rows.a), _in_order(b, prompts[1], rows.b), strict=True)
     for place, (one, other) in enumerate(both):
@@ -94,13 +94,13 @@ def compare_neurons(
             delta = other - one
             values["difference"][place] = _over_prompts(np.nanmean, delta)
             values["largest"][place] = _over_prompts(np.nanmax, np.abs(delta))
+            moved[place] = _share(values["largest"][place], one)
             with np.errstate(divide="ignore", invalid="ignore"):
                 values["ratio"][place] = np.nansum(one * other, axis=0) / np.nansum(one * one, axis=0)
             if floor is not None:
                 values["times"][place] = _over_prompts(np.nanmax, noise.times(delta, one, other, floor[place]))
     progress("comparing neurons", layers, layers)
-    unmoved = ~(np.nan_to_num(values["largest"], nan=0.0) > 0).any(axis=1)
-    norms = compare_columns(a, b, tokens, (rows.a, rows.b), same, unmoved, same_dtype=noise.same_dtype)
+    norms = compare_columns(a, b, tokens, (rows.a, rows.b), same, moved, same_dtype=noise.same_dtype)
     return Neurons(**values, columns=norms, found=found, same=same)
 
 
@@ -110,6 +110,12 @@ def _in_order(dataset: xr.Dataset, prompts: Ints, layers: Ints) -> Iterator[Floa
     back = np.argsort(order, kind="stable")
     for _, values in by_layer(dataset, MEAN, prompts[order], layers.tolist()):
         yield values[back].astype(np.float64)
+
+
+def _share(largest: Floats, of: Floats) -> float:
+    """The largest difference as a share of the largest activation; NaN where there is none."""
+    known, size = largest[np.isfinite(largest)], np.abs(of[np.isfinite(of)]).max(initial=0.0)
+    return float(known.max() / size) if known.size and size > 0 else np.nan
 
 
 def _over_prompts(reduce: Any, values: Floats) -> Floats:

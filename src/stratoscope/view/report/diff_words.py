@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.trace.facts import number_ranges
 from stratoscope.view.diff import percent, sides_in_words
 from stratoscope.view.legend import number
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Summary = dict[str, Any]
 _NAMED = 5  # changed columns that are named in a sentence
-_FAR = 10.0  # times the floor: no noise that the floor is a sample of reaches that far
+_FAR = 100.0  # times the floor: no noise that the floor is a sample of reaches that far
 
 
 def title(summary: Summary) -> str:
@@ -70,9 +70,11 @@ def _from_layer(summary: Summary) -> str:
         words += f", and after it {_all_or_percent(after)}"
     elif after is None and exact["share_there"] is not None:
         words += f": {percent(exact['share_there'])} of the cells of {exact['other_there'][0]} there differ"
-    if summary["floor"] and not summary["alike"] and _within_noise(summary):
-        words += ", by no more than noise does"
-    return words
+    if summary["alike"]:
+        return words
+    if not summary["floor"]:
+        return f"{words}; whether by more than noise no floor says"
+    return f"{words}, by no more than noise does" if _within_noise(summary) else words
 
 
 def _all_or_percent(share: float) -> str:
@@ -86,20 +88,21 @@ def _columns(count: int) -> str:
 def _beyond_noise(summary: Summary) -> str:
     if not summary["floor"]:
         return "The traces differ; no floor, no claim"
-    name, one = _most_above(summary)
-    label = names.QUANTITIES[name].label
     if _within_noise(summary):
         if summary["dtypes"][0] != summary["dtypes"][1] and summary["floor_holds_dtype"]:
             a, b = summary["dtypes"]
             return f"No more than {a} against {b} makes by itself, which is what the floor is made of"
         return "No more cells exceed the noise floor than noise alone would"
-    share, farthest = one["share_above_floor"], _farthest(summary)
-    if share <= (one["share_above_by_chance"] or 0.0):
+    farthest, first = _farthest(summary), summary["beyond"]
+    if first is None:
         return (
             f"Few cells exceed the noise floor, but by far: in {farthest['row_kind']} {farthest['largest_at']} by "
             f"{number(farthest['largest_times_floor'])} times"
         )
-    return f"{label[0].upper()}{label[1:]}: {percent(share)} of the cells differ beyond the noise floor"
+    name, one = _most_above(summary)
+    label, share = names.QUANTITIES[name].label, percent(one["share_above_floor"])
+    since = "the embedding" if first < 0 else f"layer {first}"
+    return f"{label[0].upper()}{label[1:]}: {share} of the cells differ beyond the noise floor, from {since} on"
 
 
 def _measured(summary: Summary) -> dict[str, dict[str, Any]]:
@@ -107,8 +110,11 @@ def _measured(summary: Summary) -> dict[str, dict[str, Any]]:
 
 
 def _most_above(summary: Summary) -> tuple[str, dict[str, Any]]:
-    """The quantity with the most cells above the floor."""
+    """The quantity with the most cells above the floor; the one that is drawn where it exceeds chance too."""
     known = _measured(summary)
+    usual = known.get(defaults.QUANTITY)
+    if usual and usual["share_above_floor"] > usual["most_by_chance"]:
+        return defaults.QUANTITY, usual
     name = max(known, key=lambda key: known[key]["share_above_floor"])
     return name, known[name]
 
@@ -118,10 +124,8 @@ def _farthest(summary: Summary) -> dict[str, Any]:
 
 
 def _within_noise(summary: Summary) -> bool:
-    """Whether no more cells exceed the floor than chance makes, and none by far."""
-    known = _measured(summary).values()
-    few = all(one["share_above_floor"] <= (one["share_above_by_chance"] or 0.0) for one in known)
-    return few and (_farthest(summary)["largest_times_floor"] or 0.0) < _FAR
+    """Whether in no layer more cells exceed the floor than chance makes, and none by far."""
+    return summary["beyond"] is None and (_farthest(summary)["largest_times_floor"] or 0.0) < _FAR
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -199,6 +203,7 @@ def _lead_of_floor(summary: Summary) -> list[str]:
         f"A typical cell differs by {number(middle)} times the noise floor. Most cells beyond it has {name}: "
         f"{percent(one['share_above_floor'])}"
         + (f", where noise alone makes about {percent(chance)}" if chance else "")
+        + (f" (up to {percent(one['most_by_chance'])} in a layer)" if chance else "")
         + f"; the farthest, in {farthest}, is {number(one['largest_times_floor'])} times the floor."
     ]
     if one["hidden"] is not None:
@@ -221,7 +226,7 @@ def _lead_of_neurons(summary: Summary) -> list[str]:
     if neurons["columns_seen"] and not neurons["columns_changed"]:
         unseen = neurons["compared"] - neurons["columns_seen"]
         lines.append(
-            f"No column has another norm: one by more than {percent(neurons['columns_tolerance'])} would have been seen "
+            f"No column has another norm: by more than {percent(neurons['columns_tolerance'])} it would have been seen "
             f"in the {neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
         )
     return lines
