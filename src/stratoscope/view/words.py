@@ -27,7 +27,7 @@ def what_was_done(
 ) -> list[Note]:
     """The notes that follow from the drawing itself; `told`: the data already say that absent is not zero (L08)."""
     notes = [Note("L05", "info", _limits_in_words(len(panels), choice, signed=strips[0].quantity.signed))]
-    if differing := _differing_in_words(strips):
+    if differing := _differing_in_words(panels, strips, first_token=first_token):
         notes.append(Note("L30", "info", differing))
     if all(len(panel.first) == panel.count for panel in panels):
         notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
@@ -80,14 +80,15 @@ def _limits_in_words(panels: int, choice: names.Scale, *, signed: bool) -> str:
     return f"Colour limits: smallest and largest cell shown{shared}."
 
 
-def _differing_in_words(strips: Sequence[Strip]) -> str:
+def _differing_in_words(panels: Sequence[Tokens], strips: Sequence[Strip], *, first_token: bool) -> str:
     """Over which cells of a difference its limits are fitted, where that is not all of them."""
     for strip in strips:
-        known = sum(int(np.isfinite(table).sum()) for table in strip.tables)
-        counted = sum(
-            int((mask & np.isfinite(table)).sum()) for mask, table in zip(strip.counted, strip.tables, strict=False)
-        )
-        if strip.counted and 0 < counted < known:
+        known = counted = 0
+        for panel, table, mask in zip(panels, strip.tables, strip.counted, strict=False):
+            there = np.isfinite(table)
+            there[[] if first_token else panel.first] = False
+            known, counted = known + int(there.sum()), counted + int((there & mask).sum())
+        if 0 < counted < known:
             return (
                 f"Limits, histogram and clipped shares of a difference are of the {counted:,} cells (of {known:,}) "
                 "that can differ: not exactly equal ones, nor, in one model, tokens before the first edit."

@@ -30,6 +30,8 @@ def title(summary: Summary) -> str:
         return f"{done}; {_columns(more)} that nobody claimed" if more else done
     if exact["equal"] and exact["first"] is not None:
         return _from_layer(summary)
+    if summary["edited"] and exact["numbers"] and not exact["changed"]:
+        return "Everything is exactly equal up to the first edit of each prompt; what differs stands behind it"
     proved = summary["neurons"].get("columns_changed")
     first = f"{_columns(proved)}; " if proved else ""
     found = _beyond_noise(summary)
@@ -62,8 +64,9 @@ def _from_layer(summary: Summary) -> str:
     exact = summary["exact"]
     equal = exact["equal"]
     words = (
-        f"Layer{'s' if len(equal) > 1 else ''} {number_ranges(equal)} {'are' if len(equal) > 1 else 'is'} exactly equal"
+        f"Layers {number_ranges(equal)} are exactly equal" if len(equal) > 1 else f"Layer {equal[0]} is exactly equal"
     )
+    words += " up to the first edit" if summary["edited"] else ""
     words += f"; layer {exact['first']} is the first that changed"
     after = exact["share_after"]
     if after:
