@@ -11,7 +11,7 @@ from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry
 from stratoscope.analysis.diff.cells import Compared
 from stratoscope.analysis.diff.conditions import Conditions
 from stratoscope.analysis.diff.exact import Exact
-from stratoscope.analysis.diff.floor import Noise, dtype_of, facts_of, floors_of, weights_of
+from stratoscope.analysis.diff.floor import Noise, count_in, dtype_of, facts_of, floors_of, weights_of
 from stratoscope.analysis.diff.neurons import Neurons
 from stratoscope.analysis.diff.prompts import Columns, Pair
 from stratoscope.trace.facts import number_ranges
@@ -108,7 +108,7 @@ def _about_sample(noise: Noise, of: dict[str, xr.Dataset]) -> list[Note]:
         other = "B" if called == "A" else "A"
         text = f"Only {called} has a floor: the noise of {other}, another model as far as is known, was not measured."
         notes.append(Note("L32", INFO, text))
-    longest = max((int(facts_of(side).get("longest") or 0) for side in of.values()), default=0)
+    longest = max((count_in(facts_of(side), "longest") for side in of.values()), default=0)
     most = max(int(np.bincount(np.asarray(side["prompt"].values)).max(initial=0)) for side in noise.sides.values())
     if 0 < longest < most // 2:
         text = f"The floor was measured on at most {longest:,} tokens of a prompt; the longest compared has {most:,}."

@@ -64,7 +64,8 @@ class Noise:
     def counted(self, side: xr.Dataset) -> tuple[str, ...]:
         """The nuisances of a trace's floor that count between the two: another dtype only if it is the one compared."""
         wanted = {dtype_of(one) for one in (self.a, self.b)}
-        measured = set(facts_of(side).get("dtypes") or ())
+        said = facts_of(side).get("dtypes")
+        measured = {str(one) for one in said} if isinstance(said, list) else set()
         dtype = not self.same_dtype and ("" in wanted or not measured or measured == wanted)
         return tuple(nuisance for nuisance in names.NUISANCES if nuisance != _DTYPE or dtype)
 
@@ -114,9 +115,9 @@ class Noise:
     def _tokens(self, quantity: str) -> int:
         """Of how many tokens the floor is the largest; 0 where nobody says."""
         counts = [
-            max(1, int(facts["tokens"]) - len(facts.get("prompts") or ()))
+            max(1, count_in(facts, "tokens") - count_in(facts, "prompts"))
             for side in self.sides.values()
-            if _floor(side, quantity, self.counted(side)).size and (facts := facts_of(side)) and facts.get("tokens")
+            if _floor(side, quantity, self.counted(side)).size and count_in(facts := facts_of(side), "tokens")
         ]
         return max(counts, default=0)
 
@@ -140,9 +141,16 @@ def floors_of(dataset: xr.Dataset) -> dict[str, list[str]]:
 
 
 def facts_of(dataset: xr.Dataset) -> Mapping[str, Any]:
-    """What the receipt says of the floor."""
-    facts: Mapping[str, Any] = (dataset.attrs.get("receipt") or {}).get("noise_floor") or {}
-    return facts
+    """What the receipt says of the floor; a stranger's may hold anything."""
+    receipt = dataset.attrs.get("receipt")
+    facts = receipt.get("noise_floor") if isinstance(receipt, Mapping) else None
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def count_in(facts: Mapping[str, Any], name: str) -> int:
+    """A count of the receipt, 0 where it is none."""
+    value = facts.get(name)
+    return len(value) if isinstance(value, list) else value if isinstance(value, int) else 0
 
 
 def dtype_of(dataset: xr.Dataset) -> str:
