@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -165,21 +165,29 @@ def _pooled(strip: Strip, panels: Sequence[Tokens], factors: Sequence[int], *, f
         np.union1d(skipped, NO_TOKENS if first_token else panel.first)
         for panel, skipped in zip(panels, strip.thin or [NO_TOKENS] * len(panels), strict=True)
     ]
-    tables = [
-        pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
-        for table, by, skipped in zip(strip.tables, factors, aside, strict=True)
-    ]
-    counted = [
-        _without(table, panel.count, by, skipped)
-        for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
-    ]
-    if not any(np.isfinite(one).any() for one in counted):  # nothing but tokens that are left out elsewhere
-        counted = tables
-    elif strip.counted:
-        only = [np.where(mask, table, np.nan) for mask, table in zip(strip.counted, strip.tables, strict=True)]
-        ready = _pooled(replace(strip, tables=only, counted=()), panels, factors, first_token=first_token)
-        counted = ready.counted if any(np.isfinite(one).any() for one in ready.counted) else counted
-    return _Pooled(tables, counted)
+
+    def pooled(tables: Sequence[Floats]) -> list[Floats]:
+        return [
+            pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
+            for table, by, skipped in zip(tables, factors, aside, strict=True)
+        ]
+
+    def without(tables: Sequence[Floats]) -> list[Floats]:
+        return [
+            _without(table, panel.count, by, skipped)
+            for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
+        ]
+
+    tables = pooled(strip.tables)
+    only = [np.where(mask, table, np.nan) for mask, table in zip(strip.counted, strip.tables, strict=False)]
+    counted = without(pooled(only)) if only else []
+    if not _any_known(counted):
+        counted = without(tables)
+    return _Pooled(tables, counted if _any_known(counted) else tables)  # else nothing but tokens left out elsewhere
+
+
+def _any_known(tables: Sequence[Floats]) -> bool:
+    return any(np.isfinite(one).any() for one in tables)
 
 
 def _strip(
