@@ -118,8 +118,9 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
             NOT_AT_ALL,
             f"the norm of its column is {before:.4g} in both; no floor says whether its activation changed",
         )
-    if np.isfinite(before) and not behind:
-        return GONE, f"its column's norm is {before:.4g} in A, and it is not among the peaks of B: it writes less"
+    if np.isfinite(before):
+        words = f"its column's norm is {before:.4g} in A, and it is not among the peaks of B: it writes less"
+        return GONE, words + behind
     if behind:
         return NOT_SEEN, f"it is not among the peaks of both traces{behind}"
     if np.isfinite(found["times"]):
