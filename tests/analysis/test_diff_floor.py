@@ -89,6 +89,8 @@ def test_the_undivided_floor_of_format_1_counts_and_says_that_it_is_too_high(bas
     assert "It is too high, and hides differences" in said(result, "L32", "warning")
     assert "older version" not in said(diff(old, tuned(base, "bfloat16")), "L32")
     assert "the very change that is compared" in said(diff(old, tuned(base, "bfloat16")), "L32", "warning")
+    unknown = of_model(old, "before", "")
+    assert "dtype of the traces is not known" in said(diff(unknown, tuned(base, "")), "L32", "warning")
 
 
 def test_of_two_float32_recordings_made_alike_the_rounding_of_bfloat16_hides_nothing(base: xr.Dataset) -> None:
@@ -222,6 +224,14 @@ def test_nothing_differs_says_what_would_have_been_seen_and_when_the_weights_do(
     assert "although the models' weights do" in title(diff(told(base), told(tuned(base))))
 
 
+def test_only_layers_that_were_compared_are_called_equal(base: xr.Dataset) -> None:
+    after = tuned(nudged(base, Q, (5, 3), 0.25))
+    assert diff(base, after, layers="1-3").attrs["summary"]["exact"]["equal"] == [1, 2]
+    assert diff(base, after, layers="2-3", quantity=Q).attrs["summary"]["exact"]["equal"] == [2]
+    residual = tuned(nudged(base, "resid_norm", (5, 3), 0.25))  # depth 3 is what layer 2 made
+    assert diff(base, residual, quantity="resid_norm").attrs["summary"]["exact"]["first"] == 2
+
+
 # --- recorded alike ---------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +243,7 @@ def test_nothing_differs_says_what_would_have_been_seen_and_when_the_weights_do(
         ({"software": {"torch": "2.0"}}, "torch"),
         ({"plan": {"batch_size": 2}}, "batch size"),
         ({"plan": {"padding_side": "left"}}, "padding"),
+        ({"plan": {"together": "none"}}, "prompts that run together"),
     ],
 )
 def test_what_was_not_recorded_alike_is_found(base: xr.Dataset, changes: dict[str, Any], what: str) -> None:
@@ -240,7 +251,7 @@ def test_what_was_not_recorded_alike_is_found(base: xr.Dataset, changes: dict[st
     other = one.assign_attrs({key: {**one.attrs[key], **values} for key, values in changes.items()})
     assert list(conditions(one, other).unlike) == [what]
     result = diff(with_floor(one), nudged(other, Q, CELL, 0.25))
-    covered = what in ("batch size", "padding")
+    covered = what in ("batch size", "padding", "prompts that run together")
     assert what in said(result, "L32", "info" if covered else "warning")
     assert ("No floor is measured under that" in said(result, "L32", "warning")) == (not covered)
 

@@ -88,6 +88,9 @@ def _about_dtype(noise: Noise) -> list[Note]:
             f"two recordings in {a} do not have. It is too high, and hides differences. Record again with --floor."
         )
         return [Note("L32", WARNING, text)]
+    if not all(dtype_of(side) for side in noise.sides.values()):
+        text = "The dtype of the traces is not known, so the floor has another dtype in it, and may be too high."
+        return [Note("L32", WARNING, text)] if noise.with_dtype() or old else []
     if noise.with_dtype() or old:
         same = bool(weights_of(noise.a)) and weights_of(noise.a) == weights_of(noise.b)
         who = "The weights are the same, so the floor is" if same else "If only the dtype was changed, the floor is"

@@ -13,8 +13,8 @@ from stratoscope import names
 if TYPE_CHECKING:
     import xarray as xr
 
-_IN_FLOOR = {"dtype": "dtype", "batch size": "batch", "other prompts in the batches": "batch", "padding": "padding"}
-_PLAN = {"batch_size": "batch size", "padding_side": "padding"}
+_IN_FLOOR = ("dtype", "batch size", "prompts that run together", "other prompts in the batches", "padding")
+_PLAN = {"batch_size": "batch size", "together": "prompts that run together", "padding_side": "padding"}
 _RECEIPT = {
     "device": "device",
     "threads": "threads",

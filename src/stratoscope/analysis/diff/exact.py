@@ -62,6 +62,7 @@ def exactness(compared: Sequence[Compared], neurons: Neurons | None, rows: Rows)
             known = neurons.largest[place][np.isfinite(neurons.largest[place])]
             counts.setdefault(int(rows.numbers[place]), {})["prompt_mean"] = int((known > 0).sum()), len(known)
     changed = {layer: sum(one for one, _ in found.values()) for layer, found in counts.items()}
+    own = set(rows.numbers.tolist()) if any(one.rows.kind == names.LAYER for one in compared) else set(counts)
     first = min((layer for layer, count in changed.items() if count), default=None)
     there = {} if first is None else counts[first]
     later = [one for layer, found in counts.items() if first is not None and layer > first for one in found.values()]
@@ -69,7 +70,7 @@ def exactness(compared: Sequence[Compared], neurons: Neurons | None, rows: Rows)
     return Exact(
         numbers=sum(of for found in counts.values() for _, of in found.values()),
         changed=sum(changed.values()),
-        equal=sorted(layer for layer in counts if layer != EMBEDDING and (first is None or layer < first)),
+        equal=sorted(layer for layer in own & counts.keys() if layer != EMBEDDING and (first is None or layer < first)),
         first=first,
         same_there=[name for name, (count, of) in there.items() if of and not count],
         other_there=[name for name, (count, _) in there.items() if count],
