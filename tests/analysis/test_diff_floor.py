@@ -292,6 +292,20 @@ def test_columns_of_another_norm_come_first_and_are_listed_first(base: xr.Datase
     assert result["column_changed"].values.sum() == 2
 
 
+def test_a_neuron_that_moved_before_anything_else_comes_before_those_that_moved_more(base: xr.Dataset) -> None:
+    after = base.copy(deep=True)
+    after["prompt_mean"].values[:, 1, 9] += 0.01
+    after["neuron_norm"].values[:, 1] += 0.01
+    after["prompt_mean"].values[:, 2:] += 5.0
+    result = diff(told(base), told(tuned(after)))
+    assert (int(result["listed_layer"][0]), int(result["listed_neuron"][0])) == (1, 9)
+    assert "In layer 1 the mean activation of 1 of 48 neurons is another number" in " ".join(lead(result))
+    after["attn_write_norm"].values[:, 1] += 0.01  # attention changed first: the neuron proves nothing
+    other = diff(told(base), told(tuned(after)))
+    assert int(other["listed_layer"][0]) > 1
+    assert other.attrs["summary"]["neurons"]["changed_themselves"] == 0
+
+
 def test_norms_within_the_rounding_of_another_dtype_prove_nothing_between_dtypes(base: xr.Dataset) -> None:
     norms = column_norms(base, np.arange(4), base.sizes["neuron"])[2]
     neuron = int(np.flatnonzero(np.isfinite(norms))[0])

@@ -23,8 +23,10 @@ from stratoscope.trace.notes import Note, notes_of
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
 LISTED = 20  # neurons that changed most
+_ATTENTION = "attn_write"  # what attention adds to what the MLP reads
 _WORDS = {
     "difference": "B − A",
     "ratio": "B / A",
@@ -142,11 +144,25 @@ def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any])
     moved = neurons.times if np.isfinite(neurons.times).any() else neurons.largest
     moved, proof = np.where(np.isfinite(moved), moved, 0.0).ravel(), neurons.columns.size().ravel()
     proved = neurons.columns.changed.ravel()
-    order = np.lexsort((-moved, -proof, ~proved))[:LISTED]
+    own = _changed_themselves(parts).ravel()
+    order = np.lexsort((-moved, ~own, -proof, ~proved))[:LISTED]
     order = order[proved[order] | (moved[order] > 0)]
     rows, columns = np.unravel_index(order, neurons.largest.shape)
     coords["listed_layer"] = ("listed", parts.rows.numbers[rows])
     coords["listed_neuron"] = ("listed", columns.astype(np.int64))
+
+
+def _changed_themselves(parts: Parts) -> NDArray[np.bool_]:
+    """Neurons of the first layer that differs whose activation moved, although nothing recorded before the MLP did."""
+    neurons, exact = parts.neurons, parts.exact
+    if neurons is None:
+        return np.zeros((0, 0), bool)
+    mine = np.zeros(neurons.largest.shape, bool)
+    before = [name for name in exact.same_there if name.startswith(_ATTENTION)]
+    if parts.conditions.alike and before and not any(name.startswith(_ATTENTION) for name in exact.other_there):
+        place = np.flatnonzero(parts.rows.numbers == exact.first)
+        mine[place] = np.nan_to_num(neurons.largest[place]) > 0
+    return mine
 
 
 def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
@@ -257,6 +273,8 @@ def _of_neurons(parts: Parts) -> dict[str, Any]:
         "compared": int(known.sum()),
         "above_floor": above,
         "moved": int((np.nan_to_num(neurons.largest) > 0).sum()),
+        "changed_themselves": int(_changed_themselves(parts).sum()),
+        "of_a_layer": neurons.largest.shape[1],
         "columns_seen": int(norms.seen.sum()),
         "columns_tolerance": norms.tolerance,
         "columns_changed": int(norms.changed.sum()),

@@ -187,7 +187,14 @@ def _lead_of_equality(summary: Summary) -> list[str]:
     words = f"In layer {exact['first']}, {_listed(exact['other_there'])} differ"
     if exact["same_there"]:
         words += f"; exactly equal there: {_listed(exact['same_there'])}"
-    return [f"{words}."]
+    lines = [f"{words}."]
+    own, of = (summary["neurons"].get(name, 0) for name in ("changed_themselves", "of_a_layer"))
+    if own:
+        lines.append(
+            f"In layer {exact['first']} the mean activation of {own:,} of {of:,} neurons is another number, although "
+            "nothing that was recorded of what the MLP reads is: its own weights changed."
+        )
+    return lines
 
 
 def _listed(quantities: list[str]) -> str:
