@@ -46,7 +46,7 @@ def quantities() -> str:
     parts = [NOTE, "# Quantities", _WORDS]
     for group, members in itertools.groupby(names.QUANTITIES.values(), key=lambda quantity: quantity.group):
         title = _TITLES.get(group, f"`--record {group}`")
-        parts += [f"## {title}", "\n".join(_table(members))]
+        parts += [f"## {title}", _floors() if group == names.FLOOR else "\n".join(_table(members))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -91,6 +91,17 @@ def _table(members: Iterator[names.Quantity]) -> Iterator[str]:
     for quantity in members:
         formula = quantity.formula.replace("|", "\\|")
         yield f"| `{quantity.name}` | {', '.join(quantity.dims)} | {quantity.unit} | {formula} |"
+
+
+def _floors() -> str:
+    """The noise floors by what they are measured under: each quantity has the same ones."""
+    of = ", ".join(
+        f"`{name}`" for name, row in names.QUANTITIES.items() if not names.is_floor(name) and names.has_floor(row)
+    )
+    rows = [f"| `floor_{nuisance}_…` | largest change {words} |" for nuisance, words in names.NUISANCES.items()]
+    rows.append("| `floor_…` | the largest of the three, as traces of format 1 hold it |")
+    return "\n".join(["float32, along `layer` (or `depth`), in the unit of the quantity; first tokens left out.", "",
+                      "| name | formula |", "|---|---|", *rows, "", f"Of: {of}."])  # fmt: skip
 
 
 def python() -> str:

@@ -187,26 +187,44 @@ def edges(tokens: int) -> int:
     return tokens * (tokens + 1) // 2
 
 
+# what a noise floor is measured under: nothing of it should matter, and a little of it does
+NUISANCES = {
+    "batch": "when it is recorded in a batch with others, against alone",
+    "padding": "when padding stands on the other side",
+    "dtype": "when the parameters are in another dtype",
+}
+
+
 def is_floor(name: str) -> bool:
     """Whether it is the noise floor of a quantity, which does not grow with the prompts."""
     return name in QUANTITIES and QUANTITIES[name].group == FLOOR
 
 
-def floor_name(name: str) -> str:
-    """Name of the noise floor of a quantity."""
-    return f"floor_{name}"
+def floor_name(name: str, nuisance: str = "") -> str:
+    """Name of the noise floor of a quantity under one of `NUISANCES`; "": under all, as format 1 stored it."""
+    return f"floor_{nuisance}_{name}" if nuisance else f"floor_{name}"
 
 
-def _floor(quantity: Quantity) -> Quantity:
-    label = f"noise floor of {quantity.label}"
-    formula = (
-        f"largest change of {quantity.name} under another batch size, padding side or dtype; first tokens left out"
-    )
-    return Quantity(floor_name(quantity.name), quantity.dims[1:2], "float32", quantity.unit, label, formula, FLOOR)
+def _floors(quantity: Quantity) -> list[Quantity]:
+    changes = {nuisance: f"largest change of {quantity.name} {words}" for nuisance, words in NUISANCES.items()}
+    changes[""] = f"the largest of the three for {quantity.name}, as format 1 stored it"
+    return [
+        Quantity(
+            floor_name(quantity.name, nuisance),
+            quantity.dims[1:2],
+            "float32",
+            quantity.unit,
+            f"noise floor of {quantity.label}" + (f" ({nuisance})" if nuisance else ""),
+            f"{change}; first tokens left out",
+            FLOOR,
+        )
+        for nuisance, change in changes.items()
+    ]
 
 
 QUANTITIES: dict[str, Quantity] = {
-    quantity.name: quantity for quantity in (*_TABLE, *(_floor(one) for one in _TABLE if has_floor(one)))
+    quantity.name: quantity
+    for quantity in (*_TABLE, *(floor for one in _TABLE if has_floor(one) for floor in _floors(one)))
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ def simulated(**options: Any) -> xr.Dataset:
     return stratoscope.simulate(**{**shape, **options})
 
 
-def with_floor(trace: xr.Dataset, size: float = 0.01) -> xr.Dataset:
-    """The trace with the same floor for every quantity and layer."""
+def with_floor(trace: xr.Dataset, size: float = 0.01, nuisances: Sequence[str] = tuple(names.NUISANCES)) -> xr.Dataset:
+    """The trace with the same floor for every quantity and layer, under these nuisances ("": as format 1 had it)."""
     found = {}
     for name, row in names.QUANTITIES.items():
         if name in trace and names.has_floor(row):
-            found[names.floor_name(name)] = (row.dims[1], np.full(trace.sizes[row.dims[1]], size, "float32"))
+            values = (row.dims[1], np.full(trace.sizes[row.dims[1]], size, "float32"))
+            found |= {names.floor_name(name, nuisance): values for nuisance in nuisances}
     return trace.assign(found)
 
 

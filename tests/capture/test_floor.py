@@ -55,44 +55,49 @@ def test_the_floor_under_another_dtype_is_what_a_plain_computation_gives(tmp_pat
             change = change[None] if name.startswith("prompt_") else change[1:, ..., None]  # [token, layer, rest]
             change = change.reshape(len(change), change.shape[1], -1).max(axis=(0, 2))
             wanted[name] = np.maximum(wanted.get(name, 0), change)
-    found = floors(trace)
-    assert set(found) == {floor_name(name) for name in wanted} - {"floor_peak_neuron", "floor_peak_value"}
+    found = {name: values for name, values in floors(trace).items() if name.startswith("floor_dtype_")}
+    assert set(found) == {floor_name(name, "dtype") for name in set(wanted) - {"peak_neuron", "peak_value"}}
     for name, values in found.items():
-        # far larger than the changes by batch and padding; W a and x + attention are rounded in the one, not the other
-        np.testing.assert_allclose(values, wanted[name.removeprefix("floor_")], rtol=0.05, atol=1e-4, err_msg=name)
+        # W a and x + attention are rounded in the one, not the other
+        name = name.removeprefix("floor_dtype_")
+        np.testing.assert_allclose(values, wanted[name], rtol=0.05, atol=1e-4, err_msg=name)
 
 
 def test_what_nothing_changes_has_a_floor_of_zero_and_not_nan(tmp_path: Path) -> None:
     trace = run(tmp_path / "t", model=with_parameters_in(torch.float32, tiny("Llama", torch.bfloat16)))
-    assert trace.floor_resid_norm.values[0] == 0.0  # embeddings are the same numbers in every batch and dtype
-    assert (trace.floor_resid_norm.values[1:] > 0).all()
+    for nuisance in names.NUISANCES:  # embeddings are the same numbers in every batch and dtype
+        assert trace[floor_name("resid_norm", nuisance)].values[0] == 0.0
+    assert (trace.floor_dtype_resid_norm.values[1:] > 0).all()
 
 
-def test_the_floor_is_the_largest_of_the_nuisances_and_the_receipt_says_them(tmp_path: Path) -> None:
+def test_each_nuisance_has_its_own_floor_and_the_receipt_says_what_it_was(tmp_path: Path) -> None:
     trace = run(tmp_path / "t", record=SUMMARIES)
     facts = trace.attrs["receipt"]["noise_floor"]
     batch, padding, dtype = facts["largest_changes"].values()
-    assert list(facts["largest_changes"]) == [
-        "4 prompts in a batch, against each alone",
-        "padding on the left, against the right",
-        "bfloat16, against float32",
-    ]
+    words = ["4 prompts in a batch, against each alone", "padding on the left, against the right",
+             "bfloat16, against float32"]  # fmt: skip
+    assert facts["nuisances"] == dict(zip(names.NUISANCES, words, strict=True))
+    assert list(facts["largest_changes"]) == words
+    assert facts["dtypes"] == ["float32", "bfloat16"]
+    assert facts["longest"] == max(np.bincount(trace["prompt"].values))
     assert facts["limits"] == []
     assert facts["prompts"][0] == "p0003"  # the longest
-    for name, values in floors(trace).items():
-        largest = max(one[name.removeprefix("floor_")] for one in (batch, padding, dtype))
-        assert np.nanmax(values) == np.float32(largest)
-        assert values.shape == (4 if name == "floor_resid_norm" else 3,)
+    for nuisance, largest in zip(names.NUISANCES, (batch, padding, dtype), strict=True):
+        for name in largest:
+            values = trace[floor_name(name, nuisance)].values
+            assert np.nanmax(values) == np.float32(largest[name])
+            assert values.shape == (4 if name == "resid_norm" else 3,)
     assert batch["resid_norm"] < 1e-3 < dtype["resid_norm"]
 
 
 def test_every_float_quantity_of_a_layer_has_a_floor_in_the_table() -> None:
-    with_floor = {name for name, row in QUANTITIES.items() if floor_name(name) in QUANTITIES}
+    with_floor = {name for name in QUANTITIES if floor_name(name, "dtype") in QUANTITIES}
     by_layer = {name for name, row in QUANTITIES.items() if row.group in SUMMARIES and row.dtype == "float32"}
     assert with_floor == by_layer - {"peak_value", "router_weight"}  # of other neurons, of other experts
     for name in with_floor:
-        row = QUANTITIES[floor_name(name)]
-        assert (row.dims, row.unit, row.group) == (QUANTITIES[name].dims[1:2], QUANTITIES[name].unit, names.FLOOR)
+        for nuisance in ("", *names.NUISANCES):
+            row = QUANTITIES[floor_name(name, nuisance)]
+            assert (row.dims, row.unit, row.group) == (QUANTITIES[name].dims[1:2], QUANTITIES[name].unit, names.FLOOR)
 
 
 def test_without_the_option_there_is_no_floor(tmp_path: Path) -> None:
@@ -103,7 +108,10 @@ def test_without_the_option_there_is_no_floor(tmp_path: Path) -> None:
 
 def test_only_what_is_recorded_has_a_floor(tmp_path: Path) -> None:
     assert set(floors(run(tmp_path / "t", record=(ATTENTION,)))) == {
-        floor_name(quantity.name) for quantity in names.quantities_of((ATTENTION,)) if quantity.name != "attn_null"
+        floor_name(quantity.name, nuisance)
+        for quantity in names.quantities_of((ATTENTION,))
+        for nuisance in names.NUISANCES
+        if quantity.name != "attn_null"
     }
 
 
@@ -115,7 +123,8 @@ def test_a_copy_that_does_not_fit_is_a_limit_and_the_rest_is_measured(
     (limit,) = trace.attrs["receipt"]["limits"]
     assert limit.startswith("noise floor without bfloat16, against float32: a copy takes")
     assert len(trace.attrs["receipt"]["noise_floor"]["largest_changes"]) == 2
-    assert trace.floor_resid_norm.values.max() < 1e-3
+    assert trace.floor_batch_resid_norm.values.max() < 1e-3
+    assert not [name for name in floors(trace) if name.startswith("floor_dtype_")]
 
 
 def test_prompts_of_one_token_have_no_floor_rather_than_zero(tmp_path: Path) -> None:
@@ -150,10 +159,10 @@ def test_a_floor_survives_copying_and_is_refused_as_a_picture(tmp_path: Path) ->
     trace = run(tmp_path / "t")
     write_dataset(trace.isel(prompt=slice(0, 5)), tmp_path / "copy")
     again = open_trace(tmp_path / "copy")
-    np.testing.assert_array_equal(again.floor_mlp_write_ratio.values, trace.floor_mlp_write_ratio.values)
-    assert again.floor_mlp_write_ratio.attrs["source"] == "real"
-    with pytest.raises(InputError, match="floor_resid_norm has no size for each token and layer"):
-        heatmap(tmp_path / "t", tmp_path / "f.png", quantity="floor_resid_norm")
+    np.testing.assert_array_equal(again.floor_dtype_mlp_write_ratio.values, trace.floor_dtype_mlp_write_ratio.values)
+    assert again.floor_dtype_mlp_write_ratio.attrs["source"] == "real"
+    with pytest.raises(InputError, match="floor_batch_resid_norm has no size for each token and layer"):
+        heatmap(tmp_path / "t", tmp_path / "f.png", quantity="floor_batch_resid_norm")
 
 
 def test_the_sample_has_the_longest_and_the_first_prompt_and_is_always_the_same() -> None:

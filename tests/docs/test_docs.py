@@ -63,8 +63,12 @@ def test_every_verb_is_on_the_python_page() -> None:
 
 def test_every_quantity_is_on_the_page() -> None:
     page = (DOCS / "quantities.md").read_text("utf-8")
-    for quantity in names.QUANTITIES:
-        assert f"| `{quantity}` |" in page
+    for quantity, row in names.QUANTITIES.items():
+        if not names.is_floor(quantity):
+            assert f"| `{quantity}` |" in page
+            assert (f"`{quantity}`" in page.partition("\nOf: ")[2]) == names.has_floor(row)
+    for nuisance in ("", *names.NUISANCES):
+        assert f"| `{names.floor_name('…', nuisance)}` |" in page
 
 
 def test_the_index_leads_to_every_page() -> None:

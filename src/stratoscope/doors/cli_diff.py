@@ -54,7 +54,8 @@ def diff(
     """Say what differs between two traces, and whether it is noise.
 
     Of the same prompts: base and tuned, before and after a patch, one dtype and another. Prompts are aligned on equal
-    tokens; noise is what `capture --floor` measured. Writes a folder with a report, figures, a table and all numbers.
+    tokens; what is exactly equal is said first, then what is proved to have changed; noise is what `capture --floor`
+    measured under what was not the same in both. Writes a folder with a report, figures, a table and all numbers.
     """
     if model is not None and claims is None:
         raise typer.BadParameter("--model makes random patches of the size that --claims says: give both")

@@ -270,7 +270,7 @@ class Recording:
                 top_k=self.plan.top_k,
                 padding_side=self.plan.padding_side,
             )
-            named = map(names.floor_name, self.variables)
+            named = [names.floor_name(name, nuisance) for name in self.variables for nuisance in names.NUISANCES]
             self._floors = {name: floor.arrays[name] for name in named if name in floor.arrays}
             facts, limits = {**floor.facts, "limits": floor.limits}, floor.limits
         self._receipt = {**self._receipt, "noise_floor": facts, "limits": [*self._receipt["limits"], *limits]}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from stratoscope import names
 from stratoscope.trace.part import part_of, planned_prompts
 
 _WIDTH = 100
@@ -108,6 +109,10 @@ def _contents(facts: Mapping[str, Any]) -> Lines:
 def _quantities(facts: Mapping[str, Any]) -> Lines:
     lines = []
     for group, quantities in facts["quantities"].items():
+        if group == names.FLOOR:  # three arrays for each quantity: the names of the quantities say it all
+            floors = [quantity["name"] for quantity in quantities]
+            lines += _line(group, f"{len(floors):,} arrays, floor_…; the receipt has the largest of each")
+            continue
         by_dims: dict[str, list[str]] = {}
         for quantity in quantities:
             by_dims.setdefault(" × ".join(quantity["dims"]), []).append(quantity["name"])

@@ -12,6 +12,7 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.errors import InputError
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import pool
+from stratoscope.view.differences import can_differ
 from stratoscope.view.grid import Strip, Tokens, build
 from stratoscope.view.legend import number
 from stratoscope.view.report.page import provenance
@@ -126,13 +127,22 @@ def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> l
               [tables[side.lower()]], limits="sides", rings=False)
         for side in ("A", "B")
     ]  # fmt: skip
-    strips.append(Strip(of("B − A", row.unit, "", signed=True), [tables["difference"]]))
+    counted = [can_differ(tables["difference"], _alike(here))]
+    strips.append(Strip(of("B − A", row.unit, "", signed=True), [tables["difference"]], counted=counted))
     if f"{quantity}_times_floor" in here:
         formula = "|B − A| / noise floor of the layer; lowest colour: within noise"
         times = np.asarray(here[f"{quantity}_times_floor"].values)
         described = of("Times the floor", "1", formula, said="", log=True)
-        strips.append(Strip(described, [np.where(times == 0, np.finfo(np.float32).tiny, times)], lowest=1.0))
+        shown = np.where(times == 0, np.finfo(np.float32).tiny, times)
+        strips.append(Strip(described, [shown], lowest=1.0, counted=counted))
     return strips
+
+
+def _alike(here: xr.Dataset) -> np.ndarray | None:
+    """Tokens that one model, run twice, must treat alike; None of two models."""
+    summary = here.attrs["summary"]
+    same = summary["same_weights"] and summary["dtypes"][0] == summary["dtypes"][1]
+    return np.asarray(here["before"].values, bool) if same else None
 
 
 def _notes(here: xr.Dataset, quantity: str) -> list[Note]:

@@ -65,6 +65,9 @@ class Strip:
         A lower limit that means something, such as the noise; None = as the values lie.
     rings
         Whether the outliers of a pooled map are ringed.
+    counted
+        For each panel the cells that count for the limits, for the clipped shares and in the histogram: of a difference
+        `differences.can_differ`. Empty = all.
     """
 
     quantity: Quantity
@@ -73,6 +76,7 @@ class Strip:
     limits: str = ""
     lowest: float | None = None
     rings: bool = True
+    counted: Sequence[NDArray[np.bool_]] = ()
 
 
 def build(
@@ -161,17 +165,29 @@ def _pooled(strip: Strip, panels: Sequence[Tokens], factors: Sequence[int], *, f
         np.union1d(skipped, NO_TOKENS if first_token else panel.first)
         for panel, skipped in zip(panels, strip.thin or [NO_TOKENS] * len(panels), strict=True)
     ]
-    tables = [
-        pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
-        for table, by, skipped in zip(strip.tables, factors, aside, strict=True)
-    ]
-    counted = [
-        _without(table, panel.count, by, skipped)
-        for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
-    ]
-    if not any(np.isfinite(one).any() for one in counted):  # nothing but tokens that are left out elsewhere
-        counted = tables
-    return _Pooled(tables, counted)
+
+    def pooled(tables: Sequence[Floats]) -> list[Floats]:
+        return [
+            pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
+            for table, by, skipped in zip(tables, factors, aside, strict=True)
+        ]
+
+    def without(tables: Sequence[Floats]) -> list[Floats]:
+        return [
+            _without(table, panel.count, by, skipped)
+            for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
+        ]
+
+    tables = pooled(strip.tables)
+    only = [np.where(mask, table, np.nan) for mask, table in zip(strip.counted, strip.tables, strict=False)]
+    counted = without(pooled(only)) if only else []
+    if not _any_known(counted):
+        counted = without(tables)
+    return _Pooled(tables, counted if _any_known(counted) else tables)  # else nothing but tokens left out elsewhere
+
+
+def _any_known(tables: Sequence[Floats]) -> bool:
+    return any(np.isfinite(one).any() for one in tables)
 
 
 def _strip(

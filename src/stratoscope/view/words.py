@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stratoscope import names
 from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec import Note
@@ -29,6 +31,8 @@ def what_was_done(
     notes = [Note("L05", "info", _limits_in_words(len(panels), choice, kinds={one["scale"] for one in quantities}))]
     if any(one["extremes"] for one in quantities):
         notes.append(Note("L05", "info", "Where these quantiles fall together, the limits are the extremes."))
+    if differing := _differing_in_words(panels, strips, first_token=first_token):
+        notes.append(Note("L30", "info", differing))
     if all(len(panel.first) == panel.count for panel in panels):
         notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
     elif any(len(panel.first) for panel in panels):
@@ -84,6 +88,22 @@ def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str
     if choice == "per-layer":
         return f"Colour limits of each layer by itself: {'; '.join(rules)}{shared}; layers are not comparable{_CLIPPED}"
     return f"Colour limits: {'; '.join(rules)}{shared}{_CLIPPED}"
+
+
+def _differing_in_words(panels: Sequence[Tokens], strips: Sequence[Strip], *, first_token: bool) -> str:
+    """Over which cells of a difference its limits are fitted, where that is not all of them."""
+    for strip in strips:
+        known = counted = 0
+        for panel, table, mask in zip(panels, strip.tables, strip.counted, strict=False):
+            there = np.isfinite(table)
+            there[[] if first_token else panel.first] = False
+            known, counted = known + int(there.sum()), counted + int((there & mask).sum())
+        if 0 < counted < known:
+            return (
+                f"Limits, histogram and clipped shares of a difference are of the {counted:,} cells (of {known:,}) "
+                "that can differ: not exactly equal ones, nor, in one model, tokens before the first edit."
+            )
+    return ""
 
 
 def _first_in_words(maps: Sequence[dict[str, Any]], *, pooled: bool, included: bool) -> str:

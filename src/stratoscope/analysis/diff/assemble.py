@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +16,17 @@ from stratoscope.analysis.diff.claims import may_be_residual
 from stratoscope.analysis.diff.diff import Parts
 from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
-from stratoscope.analysis.diff.neurons import norms_differ
+from stratoscope.analysis.diff.neurons import Neurons
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import make_result, texts
 from stratoscope.trace.notes import Note, notes_of
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
 LISTED = 20  # neurons that changed most
+_ATTENTION = "attn_write"  # what attention adds to what the MLP reads
 _WORDS = {
     "difference": "B − A",
     "ratio": "B / A",
@@ -38,13 +41,16 @@ _WORDS = {
     "share_above": "share of cells above the floor",
     "share_changed": "share of cells that differ at all",
     "relative_median": "median of |B − A| / max(|A|, |B|)",
+    "floor_relative": "the floor over the median of |A|: smaller changes are below it",
 }
-_NEURONS = {  # field of Neurons -> name and words
-    "difference": ("neuron_difference", "mean over prompts of B − A of the mean activation"),
-    "largest": ("neuron_largest", "largest |B − A| over prompts"),
-    "times": ("neuron_times_floor", "largest over prompts of |B − A| in floors"),
-    "norm_a": ("column_norm_a", "norm of the neuron's column in A, read off its peaks"),
-    "norm_b": ("column_norm_b", "norm of the neuron's column in B, read off its peaks"),
+_NEURONS: dict[str, tuple[str, Callable[[Neurons], Any]]] = {
+    "neuron_difference": ("mean over prompts of B − A of the mean activation", lambda one: one.difference),
+    "neuron_largest": ("largest |B − A| over prompts", lambda one: one.largest),
+    "neuron_times_floor": ("largest over prompts of |B − A| in floors", lambda one: one.times),
+    "column_norm_a": ("norm of the neuron's column in A, read off its peaks", lambda one: one.columns.a),
+    "column_norm_b": ("norm of the neuron's column in B, read off its peaks", lambda one: one.columns.b),
+    "column_most_a": ("what the norm is at most in A, if a peak of B only", lambda one: one.columns.most_a),
+    "column_most_b": ("what the norm is at most in B, if a peak of A only", lambda one: one.columns.most_b),
 }
 
 
@@ -118,29 +124,50 @@ def _add_cells(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) 
 def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.neurons is None:
         return
-    for field, (name, words) in _NEURONS.items():
-        values = getattr(parts.neurons, field)
+    for name, (words, values_of) in _NEURONS.items():
+        values = values_of(parts.neurons)
         if np.isfinite(values).any():
             variables[name] = ((names.LAYER, names.NEURON), values.astype(np.float32), {"long_name": words})
+    if "column_norm_a" in variables or "column_norm_b" in variables:
+        words = "whether the norms prove that the column is another one"
+        changed = parts.neurons.columns.changed
+        variables["column_changed"] = ((names.LAYER, names.NEURON), changed, {"long_name": words})
     variables["neurons_found"] = (names.LAYER, parts.neurons.found)
     variables["neurons_same"] = (names.LAYER, parts.neurons.same)
 
 
 def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
-    """The neurons that changed most, by times the floor, else by size."""
+    """The neurons that are proved to have changed, by how much; then those that moved most, by floors, else by size."""
     neurons = parts.neurons
     if neurons is None or not np.isfinite(neurons.largest).any():
         return
-    strength = neurons.times if np.isfinite(neurons.times).any() else neurons.largest
-    order = np.argsort(np.where(np.isfinite(strength), strength, -1.0), axis=None)[::-1][:LISTED]
-    rows, columns = np.unravel_index(order, strength.shape)
-    there = np.nan_to_num(strength[rows, columns]) > 0
-    coords["listed_layer"] = ("listed", parts.rows.numbers[rows[there]])
-    coords["listed_neuron"] = ("listed", columns[there].astype(np.int64))
+    moved = neurons.times if np.isfinite(neurons.times).any() else neurons.largest
+    moved, proof = np.where(np.isfinite(moved), moved, 0.0).ravel(), neurons.columns.size().ravel()
+    proved = neurons.columns.changed.ravel()
+    own = _changed_themselves(parts).ravel()
+    order = np.lexsort((-moved, ~own, -proof, ~proved))[:LISTED]
+    order = order[proved[order] | (moved[order] > 0)]
+    rows, columns = np.unravel_index(order, neurons.largest.shape)
+    coords["listed_layer"] = ("listed", parts.rows.numbers[rows])
+    coords["listed_neuron"] = ("listed", columns.astype(np.int64))
+
+
+def _changed_themselves(parts: Parts) -> NDArray[np.bool_]:
+    """Neurons of the first layer that differs whose activation moved, although nothing recorded before the MLP did."""
+    neurons, exact = parts.neurons, parts.exact
+    if neurons is None:
+        return np.zeros((0, 0), bool)
+    mine = np.zeros(neurons.largest.shape, bool)
+    before = [name for name in exact.same_there if name.startswith(_ATTENTION)]
+    if parts.conditions.alike and before and not any(name.startswith(_ATTENTION) for name in exact.other_there):
+        place = np.flatnonzero(parts.rows.numbers == exact.first)
+        mine[place] = np.nan_to_num(neurons.largest[place]) > 0
+    return mine
 
 
 def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
-    judged = claimed.judge(parts.claims, parts.neurons, parts.rows)
+    first = parts.exact.first if parts.conditions.alike else None
+    judged = claimed.judge(parts.claims, parts.neurons, parts.rows, first)
     given = {"layer": np.int64, "neuron": np.int64, "old": np.float64, "new": np.float64, "line": np.int64}
     for name, dtype in given.items():
         values = np.array([getattr(claim, name) for claim in parts.claims], dtype=dtype)
@@ -166,6 +193,7 @@ def _notes(parts: Parts) -> list[Note]:
     quantities = [one.quantity for one in parts.compared]
     notes = cautions.about_prompts(parts.pairs, parts.columns, *(len(side.ids) for side in parts.sides))
     notes += cautions.about_floor(parts.noise, quantities)
+    notes += cautions.about_conditions(parts.noise, parts.conditions, parts.exact)
     notes += cautions.about_before(a, b, parts.noise, parts.compared)
     notes += cautions.about_models(a, b, parts.rows.numbers.tolist())
     notes += cautions.about_neurons(parts.ancestry, parts.neurons, parts.rows.numbers, parts.other_context)
@@ -177,6 +205,7 @@ def _notes(parts: Parts) -> list[Note]:
 
 def _summary(parts: Parts) -> dict[str, Any]:
     whole = parts.columns.whole(len(parts.pairs))
+    layers = sum(int(np.isfinite(one.profile["share_above"]).sum()) for one in parts.compared)
     weights = [weights_of(one) for one in (parts.a, parts.b)]
     return {
         "pairs": len(parts.pairs),
@@ -188,14 +217,30 @@ def _summary(parts: Parts) -> dict[str, Any]:
         "models": [str((one.attrs.get("model") or {}).get("name") or "") for one in (parts.a, parts.b)],
         "dtypes": [dtype_of(parts.a), dtype_of(parts.b)],
         "same_weights": bool(weights[0]) and weights[0] == weights[1],
+        "known_weights": all(weights),
         "floor": any(parts.noise.measured(one.quantity) for one in parts.compared),
+        "floor_holds_dtype": bool(parts.noise.with_dtype() or parts.noise.undivided()),
         "identical": all(one.identical for one in parts.compared) and _neurons_identical(parts),
-        "quantities": {one.quantity: _of_quantity(one, parts.noise) for one in parts.compared},
+        "alike": parts.conditions.alike,
+        "unlike": parts.conditions.unlike,
+        "exact": asdict(parts.exact),
+        "quantities": {one.quantity: _of_quantity(one, parts.noise, layers) for one in parts.compared},
+        "beyond": _first_beyond(parts, layers),
         "neurons": _of_neurons(parts),
     }
 
 
-def _of_quantity(one: Compared, noise: Noise) -> dict[str, Any]:
+def _first_beyond(parts: Parts, layers: int) -> int | None:
+    """The first layer of which more cells exceed the floor than chance makes; −1: it is so before the first block."""
+    found = []
+    for one in parts.compared:
+        most = parts.noise.most_by_chance(one.quantity, layers)
+        behind = one.rows.kind == names.DEPTH  # depth d is what block d − 1 made
+        found += (one.rows.numbers[np.nan_to_num(one.profile["share_above"]) > most] - behind).tolist()
+    return min(found, default=None)
+
+
+def _of_quantity(one: Compared, noise: Noise, layers: int) -> dict[str, Any]:
     times, share = one.profile["times_largest"], one.profile["share_above"]
     known = np.isfinite(times).any()
     row = int(np.nanargmax(times)) if known else -1
@@ -208,6 +253,8 @@ def _of_quantity(one: Compared, noise: Noise) -> dict[str, Any]:
         "largest_at": int(one.rows.numbers[row]) if known else None,
         "share_above_floor": float(np.nanmean(share)) if known else None,
         "share_above_by_chance": noise.chance(one.quantity) if known else None,
+        "most_by_chance": noise.most_by_chance(one.quantity, layers) if known else None,
+        "hidden": _number(one.profile["floor_relative"], middle=True) if known else None,
     }
 
 
@@ -215,8 +262,8 @@ def _of_neurons(parts: Parts) -> dict[str, Any]:
     if parts.neurons is None or not parts.neurons.same.any():
         return {"refused": parts.ancestry.refused or "they are not the same in both models"}
     neurons = parts.neurons
-    known = np.isfinite(neurons.largest)
-    seen = np.isfinite(neurons.norm_a) & np.isfinite(neurons.norm_b)
+    known, norms = np.isfinite(neurons.largest), neurons.columns
+    per_layer = zip(parts.rows.numbers.tolist(), norms.changed.sum(axis=1).tolist(), strict=True)
     with np.errstate(invalid="ignore"):
         above = int((neurons.times > 1).sum()) if np.isfinite(neurons.times).any() else None
     return {
@@ -225,16 +272,23 @@ def _of_neurons(parts: Parts) -> dict[str, Any]:
         "layers": int(neurons.same.sum()),
         "compared": int(known.sum()),
         "above_floor": above,
-        "columns_seen": int(seen.sum()),
-        "columns_changed": int(norms_differ(neurons.norm_a, neurons.norm_b).sum()),
-        "lowest_share_found": _number(-neurons.found, -1.0),
+        "moved": int((np.nan_to_num(neurons.largest) > 0).sum()),
+        "changed_themselves": int(_changed_themselves(parts).sum()),
+        "of_a_layer": neurons.largest.shape[1],
+        "columns_seen": int(norms.seen.sum()),
+        "columns_tolerance": norms.tolerance,
+        "columns_changed": int(norms.changed.sum()),
+        "columns_changed_in": {layer: count for layer, count in per_layer if count},
+        "lowest_share_found": None if np.isnan(neurons.found).all() else float(np.nanmin(neurons.found)),
     }
 
 
 def _neurons_identical(parts: Parts) -> bool:
-    return parts.neurons is None or not np.nan_to_num(parts.neurons.largest).any()
+    neurons = parts.neurons
+    return neurons is None or not (np.nan_to_num(neurons.largest).any() or neurons.columns.changed.any())
 
 
-def _number(values: Any, sign: float = 1.0) -> float | None:
+def _number(values: Any, *, middle: bool = False) -> float | None:
+    """The largest finite one, or the median of the finite ones; None where there is none."""
     known = values[np.isfinite(values)]
-    return float(sign * known.max()) if known.size else None
+    return float(np.median(known) if middle else known.max()) if known.size else None

@@ -9,7 +9,9 @@ import numpy as np
 
 from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry
 from stratoscope.analysis.diff.cells import Compared
-from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
+from stratoscope.analysis.diff.conditions import Conditions
+from stratoscope.analysis.diff.exact import Exact
+from stratoscope.analysis.diff.floor import Noise, count_in, dtype_of, facts_of, floors_of, weights_of
 from stratoscope.analysis.diff.neurons import Neurons
 from stratoscope.analysis.diff.prompts import Columns, Pair
 from stratoscope.trace.facts import number_ranges
@@ -18,6 +20,7 @@ from stratoscope.trace.notes import INFO, WARNING, Note
 if TYPE_CHECKING:
     import xarray as xr
 
+_UNDER = {"batch": "batch size", "padding": "padding", "dtype": "dtype"}
 _MOST_RELATIVE = 0.5  # of the digits of the dtype: how far equal tokens may differ before any edit, without a floor
 
 
@@ -50,7 +53,7 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
 
 
 def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
-    """What differences are measured against."""
+    """What differences are measured against, and whether that is what noise was between these two."""
     measured = [quantity for quantity in quantities if noise.measured(quantity)]
     if not measured:
         text = (
@@ -58,22 +61,88 @@ def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
             "with --floor."
         )
         return [Note("L14", WARNING, text)]
-    which = [
-        called
-        for one, called in ((noise.a, "A"), (noise.b, "B"))
-        if any(str(name).startswith("floor_") for name in one)
-    ]
-    of = " and ".join(which)
+    counted = {one: "" for side in noise.sides.values() for one in noise.counted(side) if one in floors_of(side)}
+    of = {called: side for called, side in noise.sides.items() if floors_of(side) or called in noise.undivided()}
+    under = " or ".join(_UNDER[nuisance] for nuisance in counted) or "batch size, padding or dtype"
     text = (
-        "Floor: the largest change of a layer under another batch size, padding or dtype, measured on a few "
-        f"prompts of {of}, or the rounding of the coarser dtype where that is larger. It is a maximum over a sample, "
-        f"and {_often(noise, measured)} lies above it by chance."
+        f"Floor: the largest change of a layer under another {under}, measured on a few prompts of "
+        f"{' and '.join(of)}, or rounding where that is larger. It is a maximum over a sample, and "
+        f"{_often(noise, measured)} lies above it by chance."
     )
     notes = [Note("L14", INFO, text)]
     without = [quantity for quantity in quantities if quantity not in measured]
     if without:
         notes.append(Note("L14", WARNING, f"No floor, no claim: {', '.join(without)}."))
+    return [*notes, *_about_dtype(noise), *_about_sample(noise, of)]
+
+
+def _about_dtype(noise: Noise) -> list[Note]:
+    """Whether the floor has in it what another dtype changes, and whether that belongs there."""
+    a, b = (dtype_of(side) or "an unknown dtype" for side in noise.sides.values())
+    old = noise.undivided()
+    if noise.same_dtype:
+        if not old:
+            return []
+        text = (
+            f"The floor of {' and '.join(old)} was stored by an older version: it has a change of dtype in it, which "
+            f"two recordings in {a} do not have. It is too high, and hides differences. Record again with --floor."
+        )
+        return [Note("L32", WARNING, text)]
+    if not all(dtype_of(side) for side in noise.sides.values()):
+        text = "The dtype of the traces is not known, so the floor has another dtype in it, and may be too high."
+        return [Note("L32", WARNING, text)] if noise.with_dtype() or old else []
+    if noise.with_dtype() or old:
+        same = bool(weights_of(noise.a)) and weights_of(noise.a) == weights_of(noise.b)
+        who = "The weights are the same, so the floor is" if same else "If only the dtype was changed, the floor is"
+        text = (
+            f"{who} made of the very change that is compared, {a} against {b}: that nothing exceeds it is no evidence, "
+            "and a small change of weights would be hidden behind it. Record both in one dtype to see that."
+        )
+        return [Note("L32", WARNING, text)]
+    text = f"No floor holds what {a} against {b} changes by itself: differences beyond it may be the dtype's."
+    return [Note("L32", WARNING, text)]
+
+
+def _about_sample(noise: Noise, of: dict[str, xr.Dataset]) -> list[Note]:
+    """What the floor was measured on, where that is less than what it is used for."""
+    notes = []
+    if len(of) == 1 and not (weights_of(noise.a) and weights_of(noise.a) == weights_of(noise.b)):
+        (called,) = of
+        other = "B" if called == "A" else "A"
+        text = f"Only {called} has a floor: the noise of {other}, another model as far as is known, was not measured."
+        notes.append(Note("L32", INFO, text))
+    longest = max((count_in(facts_of(side), "longest") for side in of.values()), default=0)
+    most = max(int(np.bincount(np.asarray(side["prompt"].values)).max(initial=0)) for side in noise.sides.values())
+    if 0 < longest < most // 2:
+        text = f"The floor was measured on at most {longest:,} tokens of a prompt; the longest compared has {most:,}."
+        notes.append(Note("L32", INFO, text))
     return notes
+
+
+def about_conditions(noise: Noise, conditions: Conditions, exact: Exact) -> list[Note]:
+    """Whether both were recorded alike; what was not is noise, and the floor has only some of it."""
+    if not conditions.known:
+        return []
+    if conditions.alike and not exact.changed:
+        return []
+    alike = "recorded alike (dtype, batches, padding, device, threads, software), as far as the traces say"
+    if conditions.alike and weights_of(noise.a) == weights_of(noise.b):
+        text = (
+            f"Both have the same weights and were {alike}, and yet they differ: recordings here do not repeat exactly."
+        )
+        return [Note("L32", WARNING, text)]
+    if conditions.alike:
+        text = f"Both were {alike}: a difference of any size comes from the weights."
+        return [Note("L32", INFO, text)] if exact.equal else []
+    beyond = conditions.beyond_floor()
+    listed = "; ".join(f"{what} {one} and {other}" for what, (one, other) in (beyond or conditions.unlike).items())
+    if beyond:
+        text = (
+            f"The two were not recorded alike: {listed}. No floor is measured under that, so a small difference, even "
+            "beyond the floor, may come from it."
+        )
+        return [Note("L32", WARNING, text)] if exact.changed else []
+    return [Note("L32", INFO, f"The two were not recorded alike: {listed}.")]
 
 
 def about_before(a: xr.Dataset, b: xr.Dataset, noise: Noise, compared: Sequence[Compared]) -> list[Note]:
@@ -152,7 +221,10 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool) -> list[N
     """Whether anything changed before the first claimed layer; `residual`: indices might be residual coordinates."""
     notes = []
     first = early["first_claimed_layer"]
-    if early["above_floor"]:
+    if early["numbers"] and not early["changed"]:
+        text = f"Before layer {first}, the first that is claimed, nothing changed at all, as it must be."
+        notes.append(Note("L14", INFO, text))
+    elif early["above_floor"]:
         text = (
             f"Before layer {first}, the first that is claimed, {early['above_floor']:,} of {early['cells']:,} cells "
             f"changed beyond the floor, by up to {early['largest']:.3g} times ({early['where']}): the patch is not "
@@ -160,8 +232,10 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool) -> list[N
         )
         notes.append(Note("L14", WARNING, text))
     elif early["largest"] is not None:
-        much = "nothing changed at all" if early["largest"] == 0 else "nothing changed beyond the floor"
-        text = f"Before layer {first}, the first that is claimed, {much}, as it must be."
+        text = (
+            f"Before layer {first}, the first that is claimed, {early['changed']:,} of {early['numbers']:,} numbers "
+            "changed, none beyond the floor."
+        )
         notes.append(Note("L14", INFO, text))
     if residual:
         text = "Claimed Neuron_IDs are read as neurons; all are small enough to be residual coordinates as well."

@@ -26,7 +26,7 @@ Ints: TypeAlias = NDArray[np.int64]
 _BYTES = 96 * 2**20  # of one side: rows are read together as long as they fit
 KEPT = ("a", "b", "difference", "ratio", "times_floor")
 PROFILE = ("size_median", "size_95", "size_mean", "size_largest", "times_median", "times_95", "times_largest",
-           "share_above", "share_changed", "relative_median")  # fmt: skip
+           "share_above", "share_changed", "relative_median", "floor_relative")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ class Compared:
         none.
     early
         The same as `times_largest`, `share_above` and the count of cells, but only of tokens before any edit; [row].
+    exact
+        Of tokens that have seen the same tokens in both traces, first ones included: how many `numbers` there are,
+        and how many of them `changed`; [row].
     identical
         Whether every compared cell is the same number.
     """
@@ -67,6 +70,7 @@ class Compared:
     profile: dict[str, Floats]
     before: tuple[float, float]
     early: dict[str, Floats]
+    exact: dict[str, Ints]
     identical: bool
 
 
@@ -113,6 +117,7 @@ def compare_cells(
     cells: dict[str, list[Floats]] = {name: [] for name in KEPT}
     profile: dict[str, list[float]] = {name: [] for name in PROFILE}
     early: dict[str, list[float]] = {"times_largest": [], "share_above": [], "cells": []}
+    exact: dict[str, list[Ints]] = {"numbers": [], "changed": []}
     counted, before = columns.compared, columns.before & ~columns.first
     relative_before, identical = np.nan, True
     for block in _blocks(a, b, quantity, len(rows.numbers)):
@@ -129,12 +134,16 @@ def compare_cells(
         identical &= not np.nan_to_num(difference).any() and np.array_equal(
             np.isnan(one[columns.equal]), np.isnan(other[columns.equal])
         )
+        for name, count in _count_equal(one[columns.before], other[columns.before]).items():
+            exact[name].append(count)
         relative_before = np.fmax(relative_before, _largest(relative[before]))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where((one != 0) & columns.equal[:, None], other / one, np.nan)
         for name, values in zip(KEPT, (one, other, difference, ratio, times), strict=True):
             cells[name].append(values[kept].astype(np.float32))
         for row in range(size.shape[1]):
+            level = np.nan if floor is None else floor[block][row]
+            profile["floor_relative"].append(_floor_relative(level, one[counted, row], noise.least))
             _add_profile(profile, size[counted, row], times[counted, row], relative[counted, row])
             _add_early(early, times[before, row])
     found = {name: np.concatenate(parts, axis=1) for name, parts in cells.items()}
@@ -143,7 +152,8 @@ def compare_cells(
     summaries = {name: np.array(values) for name, values in profile.items()}
     earlier = {name: np.array(values) for name, values in early.items()}
     largest = (_largest(earlier["times_largest"]), float(relative_before))
-    return Compared(quantity, rows, found, summaries, largest, earlier, identical)
+    counts = {name: np.concatenate(parts) for name, parts in exact.items()}
+    return Compared(quantity, rows, found, summaries, largest, earlier, counts, identical)
 
 
 def _blocks(a: xr.Dataset, b: xr.Dataset, quantity: str, rows: int) -> Iterator[slice]:
@@ -160,6 +170,12 @@ def _on_columns(dataset: xr.Dataset, quantity: str, places: Ints, rows: Ints) ->
     there = places != GAP
     values[there] = every[places[there]]
     return values
+
+
+def _count_equal(a: Floats, b: Floats) -> dict[str, Ints]:
+    """How many numbers either side has, and how many are not the same in both, [row]; NaN is like NaN."""
+    either = ~(np.isnan(a) & np.isnan(b))
+    return {"numbers": either.sum(axis=0), "changed": (either & (a != b)).sum(axis=0)}
 
 
 def _relative(difference: Floats, a: Floats, b: Floats) -> Floats:
@@ -183,6 +199,13 @@ def _add_profile(profile: dict[str, list[float]], size: Floats, times: Floats, r
     profile["share_changed"].append(float((size > 0).mean()) if size.size else np.nan)
     profile["share_above"].append(float((times > 1).mean()) if times.size else np.nan)
     profile["relative_median"].append(_quantiles(relative)[0])
+
+
+def _floor_relative(floor: float, values: Floats, least: float) -> float:
+    """The floor as a share of a typical value of the layer: what a smaller change than that hides behind."""
+    sizes = np.abs(values[np.isfinite(values)])
+    typical = float(np.median(sizes)) if sizes.size else np.nan
+    return max(floor / typical, least) if typical > 0 and np.isfinite(floor) else np.nan
 
 
 def _add_early(early: dict[str, list[float]], times: Floats) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.diff.cells import Compared, Rows
 from stratoscope.analysis.diff.claims import Claim
-from stratoscope.analysis.diff.neurons import Neurons, norms_differ
+from stratoscope.analysis.diff.columns import norms_differ
+from stratoscope.analysis.diff.neurons import Neurons
 
 Floats: TypeAlias = NDArray[np.float64]
 AS_CLAIMED, OTHERWISE, NOT_AT_ALL = "changed as claimed", "changed otherwise", "not at all"
@@ -52,47 +53,64 @@ class Claimed:
     why: list[str]
 
 
-def judge(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows) -> Claimed:
-    """Compare every claim with what was measured of that neuron."""
+def judge(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows, first_changed: int | None) -> Claimed:
+    """Compare every claim with what was measured of that neuron.
+
+    Parameters
+    ----------
+    first_changed
+        The first layer in which anything differs, None where it is not known: activations behind it prove no claim.
+    """
     count = len(claims)
     values = {name: np.full(count, np.nan) for name in _MEASURED}
     rank, verdicts, why = np.full(count, -1, np.int64), [], []
     place_of = {int(number): place for place, number in enumerate(rows.numbers)}
-    first = min(claim.layer for claim in claims)
+    first = min([claim.layer for claim in claims] + ([] if first_changed is None else [first_changed]))
+    tolerance = neurons.columns.tolerance if neurons is not None else 0.0
     for number, claim in enumerate(claims):
         place = place_of.get(claim.layer)
         if neurons is not None and place is not None and neurons.same[place]:
             for name, array in values.items():
-                array[number] = getattr(neurons, name)[place, claim.neuron]
+                array[number] = _MEASURED[name](neurons)[place, claim.neuron]
             if values["largest"][number] > 0:
                 rank[number] = 1 + int((neurons.largest[place] > values["largest"][number]).sum())
-        verdict, words = _verdict(
-            claim, {name: float(one[number]) for name, one in values.items()}, claim.layer > first
-        )
+        found = {name: float(one[number]) for name, one in values.items()}
+        verdict, words = _verdict(claim, found, claim.layer > first, tolerance)
         verdicts.append(verdict)
         why.append(words)
     return Claimed(**values, rank=rank, neurons=0 if neurons is None else neurons.largest.shape[1],
                    verdict=verdicts, why=why)  # fmt: skip
 
 
-_MEASURED = ("difference", "largest", "times", "ratio", "norm_a", "norm_b")
+_MEASURED: dict[str, Callable[[Neurons], Floats]] = {
+    "difference": lambda neurons: neurons.difference,
+    "largest": lambda neurons: neurons.largest,
+    "times": lambda neurons: neurons.times,
+    "ratio": lambda neurons: neurons.ratio,
+    "norm_a": lambda neurons: neurons.columns.a,
+    "norm_b": lambda neurons: neurons.columns.b,
+}
 
 
-def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool) -> tuple[str, str]:
+def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, tolerance: float) -> tuple[str, str]:
     """The column's norm speaks first: nothing before the neuron can change it."""
     before, after = found["norm_a"], found["norm_b"]
     known = np.isfinite(before) and np.isfinite(after)
-    if known and norms_differ(np.array(before), np.array(after)):
+    if known and norms_differ(np.array(before), np.array(after), tolerance):
         factor = after / before
         words = f"the norm of its column went from {before:.4g} to {after:.4g}"
         if abs(factor - claim.ratio) <= SAME_FACTOR * claim.ratio:
             return AS_CLAIMED, words
         return OTHERWISE, f"{words}: ×{factor:.3g}, claimed ×{claim.ratio:.3g}"
-    if np.isfinite(found["times"]) and found["times"] > 1:
+    moved = np.isfinite(found["times"]) and found["times"] > 1
+    if moved and not downstream:
         words = f"its activation changed by up to {found['times']:.3g} × the floor, ×{found['ratio']:.3g} in all"
         if abs(found["ratio"] - claim.ratio) <= AS_MUCH * claim.ratio and abs(claim.ratio - 1) > AS_MUCH:
             return AS_CLAIMED, words
-        return OTHERWISE, words + (", as any neuron after the first claimed layer may" if downstream else "")
+        return OTHERWISE, words
+    behind = "; its activation changed, as any behind the first change may" if moved else ""
+    if known and behind:
+        return NOT_AT_ALL, f"the norm of its column is {before:.4g} in both{behind}"
     if known and np.isfinite(found["times"]):
         return NOT_AT_ALL, f"neither the norm of its column ({before:.4g}) nor, beyond the floor, its activation"
     if known:
@@ -101,7 +119,10 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool) -> tupl
             f"the norm of its column is {before:.4g} in both; no floor says whether its activation changed",
         )
     if np.isfinite(before):
-        return GONE, f"its column's norm is {before:.4g} in A, and it is not among the peaks of B: it writes less"
+        words = f"its column's norm is {before:.4g} in A, and it is not among the peaks of B: it writes less"
+        return GONE, words + behind
+    if behind:
+        return NOT_SEEN, f"it is not among the peaks of both traces{behind}"
     if np.isfinite(found["times"]):
         return NOT_SEEN, "its activation did not change beyond the floor, and it is not among the peaks of both traces"
     if not np.isfinite(found["largest"]):
@@ -122,9 +143,8 @@ def elsewhere(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows) -> d
     first = min(claim.layer for claim in claims)
     with np.errstate(invalid="ignore"):
         above = (neurons.times > 1) & ~claimed
-    columns = norms_differ(neurons.norm_a, neurons.norm_b)
-    seen = np.isfinite(neurons.norm_a) & np.isfinite(neurons.norm_b)
-    moved = np.where(seen, np.abs(neurons.norm_b - neurons.norm_a), 0.0)
+    columns, seen = neurons.columns.changed, neurons.columns.seen
+    moved = np.nan_to_num(np.abs(neurons.columns.b - neurons.columns.a))
     return {
         "above_floor": None if np.isnan(neurons.times).all() else int(above.sum()),
         "above_floor_in_claimed_layers": int(above[in_layer].sum()),
@@ -141,8 +161,11 @@ def causality(claims: Sequence[Claim], compared: Sequence[Compared]) -> dict[str
     """What changed, of tokens before any edit, in layers before the first claimed one; nothing may."""
     first = min(claim.layer for claim in claims)
     cells, above, largest, where = 0, 0.0, np.nan, ""
+    numbers = changed = 0
     for one in compared:
         early = one.rows.numbers < first + (one.rows.kind == names.DEPTH)  # depth ℓ stands before block ℓ
+        numbers += int(one.exact["numbers"][early].sum())
+        changed += int(one.exact["changed"][early].sum())
         counted = one.early["cells"][early]
         cells += int(counted.sum())
         above += float(np.nansum(one.early["share_above"][early] * counted))
@@ -152,6 +175,8 @@ def causality(claims: Sequence[Claim], compared: Sequence[Compared]) -> dict[str
             largest, where = float(most), f"{one.quantity} of {one.rows.kind} {row}"
     return {
         "first_claimed_layer": first,
+        "numbers": numbers,
+        "changed": changed,
         "cells": cells,
         "above_floor": round(above),
         "largest": None if np.isnan(largest) else largest,

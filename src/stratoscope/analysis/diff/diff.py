@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stratoscope.analysis.diff.ancestry import Ancestry
     from stratoscope.analysis.diff.cells import Compared, Rows
     from stratoscope.analysis.diff.claims import Claim
+    from stratoscope.analysis.diff.conditions import Conditions
+    from stratoscope.analysis.diff.exact import Exact
     from stratoscope.analysis.diff.floor import Noise
     from stratoscope.analysis.diff.neurons import Neurons
     from stratoscope.analysis.diff.prompts import Columns, Ints, Pair, Side
@@ -38,7 +40,9 @@ class Parts:
     columns: Columns
     shown: Ints
     noise: Noise
+    conditions: Conditions
     compared: list[Compared]
+    exact: Exact
     rows: Rows
     ancestry: Ancestry
     neurons: Neurons | None
@@ -61,9 +65,10 @@ def diff(
 ) -> xr.Dataset:
     """Compare two traces of the same prompts: B − A.
 
-    Prompts are matched by id, else by equal tokens, and aligned on equal tokens; gaps stay gaps. Every difference is
-    also given as times the noise floor that `capture --floor` measured, so that what exceeds noise can be told.
-    Neurons are compared only where both models have the same ones. `save_result` writes the report.
+    Prompts are matched by id, else by equal tokens, and aligned on equal tokens; gaps stay gaps. Where numbers are
+    exactly equal nothing differs, whatever the noise. Every other difference is also given as times the noise floor
+    that `capture --floor` measured under what was not the same in both, so that what exceeds noise can be told. Neurons
+    are compared only where both models have the same ones. `save_result` writes the report.
 
     Parameters
     ----------
@@ -89,7 +94,8 @@ def diff(
         (B − A), `_ratio` (B / A) and `_times_floor`; coordinates on `column`: `prompt`, `position_a`, `position_b`
         (−1 = gap), `equal`, `before` (no edit yet), `text`. On layer or depth, of all prompts: `<quantity>_size_median`
         and other summaries of |B − A|. On (layer, neuron): `neuron_difference`, `neuron_largest`, `neuron_times_floor`,
-        `column_norm_a`, `column_norm_b`. On `claim`: what was claimed, measured, and the verdict. On `draw`: the null.
+        `column_norm_a`, `column_norm_b`, `column_changed`. On `claim`: what was claimed, measured, and the verdict. On
+        `draw`: the null.
 
     Raises
     ------
@@ -100,6 +106,8 @@ def diff(
     from stratoscope.analysis.diff import assemble
     from stratoscope.analysis.diff.ancestry import ancestry
     from stratoscope.analysis.diff.cells import compare_cells, quantities_in_both, rows_of
+    from stratoscope.analysis.diff.conditions import conditions
+    from stratoscope.analysis.diff.exact import exactness
     from stratoscope.analysis.diff.floor import Noise
     from stratoscope.analysis.diff.matched_null import check_null
     from stratoscope.analysis.diff.neurons import compare_neurons
@@ -116,7 +124,8 @@ def diff(
     columns = columns_of(pairs, side_a, side_b)
     wanted = None if prompt is None else [prompt] if isinstance(prompt, str | int) else list(prompt)
     shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_COLUMNS)
-    noise = Noise.of(a, b)
+    recorded = conditions(a, b)
+    noise = Noise(a, b, recorded.alike)
     kept, compared = columns.of(shown), []
     quantities = quantities_in_both(a, b, quantity)
     for number, name in enumerate(quantities):
@@ -136,9 +145,11 @@ def diff(
     if not known.refused:
         chosen = [pairs[number] for number in np.flatnonzero(same)]
         prompts = np.array([pair.a for pair in chosen]), np.array([pair.b for pair in chosen])
-        neurons = compare_neurons(a, b, prompts, of_layers, known, noise, defaults.SEED, told)
-    parts = Parts(a, b, (side_a, side_b), pairs, columns, shown, noise, compared, of_layers, known, neurons,
-                  int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
+        tokens = columns.a[columns.before], columns.b[columns.before]
+        neurons = compare_neurons(a, b, prompts, tokens, of_layers, known, noise, defaults.SEED, told)
+    exact = exactness(compared, neurons if context.sum() == same.sum() else None, of_layers)
+    parts = Parts(a, b, (side_a, side_b), pairs, columns, shown, noise, recorded, compared, exact, of_layers,
+                  known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
     return assemble.result(
         parts,
         {

@@ -1,9 +1,14 @@
-"""What a difference is measured against: the noise floor of either trace, and the rounding of the coarser dtype."""
+"""What a difference is measured against: the noise floors of both traces that count here, and rounding.
+
+A floor that was measured under another condition than the one compared hides real differences (L32): what another dtype
+changes counts only between two dtypes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +20,9 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = NDArray[np.float64]
 ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}  # of one operation
+_STORED = ROUNDING["float32"]  # of the numbers in a trace
+_DTYPE = "dtype"
+_UNLUCKY = 0.05  # of comparisons in which noise alone may leave more above the floor
 
 
 @dataclass(frozen=True)
@@ -25,50 +33,124 @@ class Noise:
     ----------
     a, b
         The traces.
-    rounding
-        Relative rounding error of the coarser of the two dtypes; 0 where neither is known.
+    alike
+        Whether both were recorded under the same conditions, so that equal numbers repeat to the last bit.
     """
 
     a: xr.Dataset
     b: xr.Dataset
-    rounding: float
+    alike: bool = False
 
-    @classmethod
-    def of(cls, a: xr.Dataset, b: xr.Dataset) -> Noise:
-        """Of two traces."""
-        return cls(a, b, max(ROUNDING.get(dtype_of(one), 0.0) for one in (a, b)))
+    @property
+    def sides(self) -> dict[str, xr.Dataset]:
+        """Both traces by what they are called."""
+        return {"A": self.a, "B": self.b}
+
+    @property
+    def same_dtype(self) -> bool:
+        """Whether both are known to be of one dtype."""
+        return bool(dtype_of(self.a)) and dtype_of(self.a) == dtype_of(self.b)
+
+    @property
+    def rounding(self) -> float:
+        """Relative rounding error of the coarser of the two dtypes; 0 where neither is known."""
+        return max(ROUNDING.get(dtype_of(one), 0.0) for one in (self.a, self.b))
+
+    @property
+    def least(self) -> float:
+        """The least relative difference that is more than rounding; what was recorded alike is not rounded anew."""
+        return _STORED if self.alike else self.rounding
+
+    def counted(self, side: xr.Dataset) -> tuple[str, ...]:
+        """The nuisances of a trace's floor that count between the two: another dtype only if it is the one compared."""
+        wanted = {dtype_of(one) for one in (self.a, self.b)}
+        said = facts_of(side).get("dtypes")
+        measured = {str(one) for one in said} if isinstance(said, list) else set()
+        dtype = not self.same_dtype and ("" in wanted or not measured or measured == wanted)
+        return tuple(nuisance for nuisance in names.NUISANCES if nuisance != _DTYPE or dtype)
 
     def measured(self, quantity: str) -> bool:
-        """Whether either trace has a floor of this quantity."""
-        return any(names.floor_name(quantity) in one for one in (self.a, self.b))
+        """Whether either trace has a floor of this quantity that counts here."""
+        return any(np.isfinite(_floor(side, quantity, self.counted(side))).any() for side in self.sides.values())
+
+    def undivided(self) -> list[str]:
+        """The traces whose floors were stored by format 1: under another dtype as well, inseparably."""
+        whole = {names.floor_name(name) for name in names.QUANTITIES}
+        return [
+            called
+            for called, side in self.sides.items()
+            if whole & {str(name) for name in side.data_vars} and not floors_of(side)
+        ]
+
+    def with_dtype(self) -> list[str]:
+        """The traces whose floor holds the change of dtype that is compared, as far as they say it."""
+        return [called for called, side in self.sides.items() if _DTYPE in self.counted(side) & floors_of(side).keys()]
 
     def floor(self, quantity: str, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> Floats | None:
         """The larger floor of the two, of each row (positions on either layer or depth axis); None without any."""
-        name = names.floor_name(quantity)
+        if not self.measured(quantity):
+            return None
         found = [
-            np.asarray(one[name].values, np.float64)[rows]
-            for one, rows in ((self.a, rows_a), (self.b, rows_b))
-            if name in one
+            _floor(side, quantity, self.counted(side))[rows if side_has_it else []]
+            for side, rows in ((self.a, rows_a), (self.b, rows_b))
+            if (side_has_it := _floor(side, quantity, self.counted(side)).size > 0)
         ]
-        return np.fmax.reduce(found) if found else None
+        larger: Floats = np.fmax.reduce(found)
+        return larger
 
     def chance(self, quantity: str) -> float | None:
         """How often a cell of pure noise is above the floor: once in n + 1, the floor being the largest of n tokens."""
+        tokens = self._tokens(quantity)
+        return 1 / (tokens + 1) if tokens else None
+
+    def most_by_chance(self, quantity: str, layers: int) -> float:
+        """The share of cells of one layer that noise leaves above the floor at most, in 95 % of such comparisons.
+
+        The share that lies above the largest of n is distributed as Beta(1, n): P(share > s) = (1 − s)ⁿ; `layers`, all
+        that are looked at, share the 5 % (Bonferroni). 0 where n is not known.
+        """
+        tokens = self._tokens(quantity)
+        return 1 - (_UNLUCKY / max(layers, 1)) ** (1 / tokens) if tokens else 0.0
+
+    def _tokens(self, quantity: str) -> int:
+        """Of how many tokens the floor is the largest; 0 where nobody says."""
         counts = [
-            int(facts["tokens"]) - len(facts.get("prompts") or ())
-            for one in (self.a, self.b)
-            if names.floor_name(quantity) in one
-            and (facts := (one.attrs.get("receipt") or {}).get("noise_floor")) and facts.get("tokens")
-        ]  # fmt: skip
-        return 1 / (max(1, *counts, 1) + 1) if counts else None
+            max(1, count_in(facts, "tokens") - count_in(facts, "prompts"))
+            for side in self.sides.values()
+            if _floor(side, quantity, self.counted(side)).size and count_in(facts := facts_of(side), "tokens")
+        ]
+        return max(counts, default=0)
 
     def times(self, difference: Floats, a: Floats, b: Floats, floor: Floats) -> Floats:
-        """|difference| / max(floor, rounding · max(|a|, |b|)); 0 where nothing differs, NaN where it is undefined."""
+        """|difference| / max(floor, least · max(|a|, |b|)); 0 where nothing differs, NaN where it is undefined."""
         size = np.abs(difference)
-        noise = np.maximum(floor, self.rounding * np.maximum(np.abs(a), np.abs(b)))
+        noise = np.maximum(floor, self.least * np.maximum(np.abs(a), np.abs(b)))
         with np.errstate(divide="ignore", invalid="ignore"):
             times: Floats = np.where((size == 0) & ~np.isnan(noise), 0.0, size / noise)
         return times
+
+
+def floors_of(dataset: xr.Dataset) -> dict[str, list[str]]:
+    """The nuisances that a trace has floors of, each with the quantities."""
+    found: dict[str, list[str]] = {}
+    for nuisance in names.NUISANCES:
+        there = [name for name in names.QUANTITIES if names.floor_name(name, nuisance) in dataset]
+        if there:
+            found[nuisance] = there
+    return found
+
+
+def facts_of(dataset: xr.Dataset) -> Mapping[str, Any]:
+    """What the receipt says of the floor; a stranger's may hold anything."""
+    receipt = dataset.attrs.get("receipt")
+    facts = receipt.get("noise_floor") if isinstance(receipt, Mapping) else None
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def count_in(facts: Mapping[str, Any], name: str) -> int:
+    """A count of the receipt, 0 where it is none."""
+    value = facts.get(name)
+    return len(value) if isinstance(value, list) else value if isinstance(value, int) else 0
 
 
 def dtype_of(dataset: xr.Dataset) -> str:
@@ -81,3 +163,18 @@ def weights_of(dataset: xr.Dataset) -> str:
     if dataset.attrs.get("source") != names.REAL:
         return ""
     return str((dataset.attrs.get("model") or {}).get("weights_sha256") or "")
+
+
+def _floor(dataset: xr.Dataset, quantity: str, nuisances: tuple[str, ...]) -> Floats:
+    """The largest of a trace's floors under these nuisances, else its undivided one, [row]; empty where there is none.
+
+    What is no size (negative, infinite) is NaN: nothing is measured against it.
+    """
+    there = [name for nuisance in nuisances if (name := names.floor_name(quantity, nuisance)) in dataset]
+    if not there and names.floor_name(quantity) in dataset:
+        there = [names.floor_name(quantity)]
+    if not there:
+        return np.empty(0)
+    values = [np.asarray(dataset[name].values, np.float64) for name in there]
+    largest: Floats = np.fmax.reduce([np.where(np.isfinite(one) & (one >= 0), one, np.nan) for one in values])
+    return largest

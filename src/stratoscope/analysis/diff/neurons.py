@@ -1,4 +1,4 @@
-"""Neuron by neuron, where they are the same: how their mean activation differs, and the norms of their columns."""
+"""Neuron by neuron, where they are the same: how their mean activation differs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry, share_found
 from stratoscope.analysis.diff.cells import Rows
+from stratoscope.analysis.diff.columns import ColumnNorms, compare_columns
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.layers import by_layer
 from stratoscope.progress import Progress
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 MEAN = "prompt_mean"
-SAME_NORM = 0.002  # relative: more than rounding to bfloat16 can change the norm of a column (half of 2⁻⁸)
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,8 @@ class Neurons:
         Largest over prompts of |B − A| / max(floor, rounding); NaN without a floor.
     ratio
         ⟨a, b⟩ / ⟨a, a⟩ over prompts: the factor by which the neuron is multiplied, if it is.
-    norm_a, norm_b
-        Norm of the neuron's column of the last linear map, as the recorded peaks show it: Σ write / Σ |value|. NaN
-        where the neuron is not among them, which is not zero, and in mixtures of experts.
+    columns
+        Norms of the neurons' columns of the last linear map, as the recorded peaks show them.
     found
         Share of neurons found again in the other model, [layer]; NaN where it was not measured.
     same
@@ -52,8 +51,7 @@ class Neurons:
     largest: Floats
     times: Floats
     ratio: Floats
-    norm_a: Floats
-    norm_b: Floats
+    columns: ColumnNorms
     found: Floats
     same: NDArray[np.bool_]
 
@@ -62,6 +60,7 @@ def compare_neurons(
     a: xr.Dataset,
     b: xr.Dataset,
     prompts: tuple[Ints, Ints],
+    tokens: tuple[Ints, Ints],
     rows: Rows,
     known: Ancestry,
     noise: Noise,
@@ -74,12 +73,14 @@ def compare_neurons(
     ----------
     prompts
         Indices of the same prompts in A and in B.
+    tokens
+        Indices of tokens that have seen the same tokens, in A and in B.
     rows
         The layers.
     """
     layers, width = len(rows.numbers), a.sizes[names.NEURON]
     values = {name: np.full((layers, width), np.nan) for name in ("difference", "largest", "times", "ratio")}
-    found, same = np.full(layers, np.nan), np.zeros(layers, bool)
+    found, same, moved = np.full(layers, np.nan), np.zeros(layers, bool), np.full(layers, np.nan)
     floor = noise.floor(MEAN, rows.a, rows.b)
     both = zip(_in_order(a, prompts[0], rows.a), _in_order(b, prompts[1], rows.b), strict=True)
     for place, (one, other) in enumerate(both):
@@ -93,41 +94,14 @@ def compare_neurons(
             delta = other - one
             values["difference"][place] = _over_prompts(np.nanmean, delta)
             values["largest"][place] = _over_prompts(np.nanmax, np.abs(delta))
+            moved[place] = _share(values["largest"][place], one)
             with np.errstate(divide="ignore", invalid="ignore"):
                 values["ratio"][place] = np.nansum(one * other, axis=0) / np.nansum(one * one, axis=0)
             if floor is not None:
                 values["times"][place] = _over_prompts(np.nanmax, noise.times(delta, one, other, floor[place]))
     progress("comparing neurons", layers, layers)
-    norms = [column_norms(one, at, width) for one, at in ((a, rows.a), (b, rows.b))]
-    for one in norms:
-        one[~same] = np.nan
-    return Neurons(**values, norm_a=norms[0], norm_b=norms[1], found=found, same=same)
-
-
-def column_norms(dataset: xr.Dataset, layers: Ints, width: int) -> Floats:
-    """Norm of each neuron's column as the recorded peaks show it, [layer, neuron]; NaN where it is not among them.
-
-    A peak's write is |a_i|·‖W_:,i‖₂, so that Σ write / Σ |value|, over the tokens at which a neuron is among the peaks,
-    is the norm of its column. Not of experts, whose write is also multiplied by the router's weight.
-    """
-    norms = np.full((len(layers), width), np.nan)
-    wanted = ("peak_neuron", "peak_value", "peak_write")
-    if any(name not in dataset for name in wanted) or "peak_expert" in dataset:
-        return norms
-    for place, layer in enumerate(layers.tolist()):
-        neuron, value, write = (dataset[name].isel({names.LAYER: layer}).values.ravel() for name in wanted)
-        there = (neuron >= 0) & np.isfinite(value) & np.isfinite(write)
-        size = np.bincount(neuron[there], np.abs(value[there]).astype(np.float64), minlength=width)
-        total = np.bincount(neuron[there], write[there].astype(np.float64), minlength=width)
-        norms[place] = np.where(size > 0, total / np.where(size > 0, size, 1.0), np.nan)
-    return norms
-
-
-def norms_differ(a: Floats, b: Floats) -> NDArray[np.bool_]:
-    """Where two norms of columns are farther apart than two recordings make them."""
-    with np.errstate(invalid="ignore"):
-        differ: NDArray[np.bool_] = np.abs(b - a) > SAME_NORM * np.maximum(a, b)
-    return differ
+    norms = compare_columns(a, b, tokens, (rows.a, rows.b), same, moved, same_dtype=noise.same_dtype)
+    return Neurons(**values, columns=norms, found=found, same=same)
 
 
 def _in_order(dataset: xr.Dataset, prompts: Ints, layers: Ints) -> Iterator[Floats]:
@@ -136,6 +110,12 @@ def _in_order(dataset: xr.Dataset, prompts: Ints, layers: Ints) -> Iterator[Floa
     back = np.argsort(order, kind="stable")
     for _, values in by_layer(dataset, MEAN, prompts[order], layers.tolist()):
         yield values[back].astype(np.float64)
+
+
+def _share(largest: Floats, of: Floats) -> float:
+    """The largest difference as a share of the largest activation; NaN where there is none."""
+    known, size = largest[np.isfinite(largest)], np.abs(of[np.isfinite(of)]).max(initial=0.0)
+    return float(known.max() / size) if known.size and size > 0 else np.nan
 
 
 def _over_prompts(reduce: Any, values: Floats) -> Floats:

@@ -1,15 +1,16 @@
 """The noise floor: how much recorded quantities move when nothing that should matter is changed.
 
 A few prompts are recorded alone, together, together with padding on the other side, and alone in another dtype. The
-floor of a quantity in a layer is the largest change at any token (and head, rank or neuron) under any of the three. A
-prompt's first token is left out: it is a sink whose norms are hundreds of times larger than all others.
+floor of a quantity in a layer is the largest change at any token (and head, rank or neuron), of each of the three by
+itself: what counts between two recordings is what was not the same in both. A prompt's first token is left out: it is a
+sink whose norms are hundreds of times larger than all others.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -40,9 +41,10 @@ class Floor:
     Attributes
     ----------
     arrays
-        `floor_<quantity>`: float32 [layer or depth].
+        `floor_<nuisance>_<quantity>`: float32 [layer or depth].
     facts
-        For the receipt: what was compared with what, on how many tokens, and the largest change of each quantity.
+        For the receipt: what was compared with what (`nuisances`, `dtypes`), on which prompts, on how many tokens, how
+        many the longest has, and the largest change of each quantity.
     limits
         What could not be measured, in sentences.
     """
@@ -92,50 +94,56 @@ def measure_floor(
 
     alone = [[prompt] for prompt in prompts]
     base = run(observer, padding_side, alone)
-    batch = f"{len(prompts)} prompts in a batch, against each alone"
-    padding = f"padding on the {other_side}, against the {padding_side}"
-    precision = f"{_name(other_dtype)}, against {_name(dtype)}"
+    words = {
+        "batch": f"{len(prompts)} prompts in a batch, against each alone",
+        "padding": f"padding on the {other_side}, against the {padding_side}",
+        "dtype": f"{_name(other_dtype)}, against {_name(dtype)}",
+    }
     changes: dict[str, Arrays] = {}
     limits: list[str] = []
+    lengths = [len(prompt.ids) for prompt in prompts]
 
-    def nuisance(what: str, measure: Any) -> Arrays | None:
+    def measured(nuisance: str, measure: Callable[[], tuple[Arrays, Arrays]]) -> Arrays | None:
         try:
-            found: Arrays
             found, against = measure()
         except (StratoscopeError, RuntimeError, MemoryError) as error:
-            limits.append(f"noise floor without {what}: {' '.join(str(error).split())[:120]}")
+            limits.append(f"noise floor without {words[nuisance]}: {' '.join(str(error).split())[:120]}")
             return None
-        changes[what] = _changes(found, against, [len(prompt.ids) for prompt in prompts])
+        changes[nuisance] = _changes(found, against, lengths)
         return found
 
-    together = nuisance(batch, lambda: (run(observer, padding_side, [prompts]), base))
+    together = measured("batch", lambda: (run(observer, padding_side, [prompts]), base))
     if together is not None:
-        nuisance(padding, lambda: (run(observer, other_side, [prompts]), together))
-    nuisance(
-        precision,
+        measured("padding", lambda: (run(observer, other_side, [prompts]), together))
+    measured(
+        "dtype",
         lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base),
     )
-    return _floor(changes, limits, ids, sum(len(prompt.ids) for prompt in prompts))
+    facts = {
+        "prompts": list(dict.fromkeys(ids)),
+        "tokens": sum(lengths),
+        "longest": max(lengths),
+        "dtypes": [_name(dtype), _name(other_dtype)],
+        "nuisances": {nuisance: words[nuisance] for nuisance in changes},
+        "largest_changes": {words[nuisance]: _largest(found) for nuisance, found in changes.items()},
+    }
+    return _floor(changes, facts, limits)
 
 
-def _floor(changes: Mapping[str, Arrays], limits: list[str], ids: Sequence[str], tokens: int) -> Floor:
-    quantities = dict.fromkeys(name for found in changes.values() for name in found)
+def _floor(changes: Mapping[str, Arrays], facts: dict[str, Any], limits: list[str]) -> Floor:
     arrays = {
-        names.floor_name(name): np.fmax.reduce([found[name] for found in changes.values()]).astype(np.float32)
-        for name in quantities
+        names.floor_name(name, nuisance): values.astype(np.float32)
+        for nuisance, found in changes.items()
+        for name, values in found.items()
     }
     undefined = [name for name in arrays if np.isnan(arrays[name]).all()]
     if undefined:
         limits = [*limits, f"noise floor: nothing to compare beyond the first tokens for {', '.join(undefined)}"]
-    facts = {
-        "prompts": list(dict.fromkeys(ids)),
-        "tokens": tokens,
-        "largest_changes": {
-            what: {name: float(np.fmax.reduce(values)) for name, values in found.items()}
-            for what, found in changes.items()
-        },
-    }
     return Floor({name: values for name, values in arrays.items() if name not in undefined}, facts, limits)
+
+
+def _largest(changes: Arrays) -> dict[str, float]:
+    return {name: float(np.fmax.reduce(values)) for name, values in changes.items()}
 
 
 def _changes(found: Arrays, against: Arrays, lengths: Sequence[int]) -> Arrays:

@@ -12,6 +12,7 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, Panel, mark
+from stratoscope.view.differences import can_differ
 from stratoscope.view.grid import Strip, Tokens, build
 from stratoscope.view.report.contents import Figure
 from stratoscope.view.report.page import provenance
@@ -234,8 +235,9 @@ def first_pair(result: xr.Dataset) -> Figure | None:
     values = result["pair_difference"].values
     quantity = summary["aligned"]["quantity"]
     spec = _difference_map(
-        result, title, values, labels, quantity, "", [note], first=there_a & (result["pair_position_a"].values == 0)
-    )
+        result, title, values, labels, quantity, "", [note], first=there_a & (result["pair_position_a"].values == 0),
+        alike=result["pair_before"].values,
+    )  # fmt: skip
     return Figure("first-pair", f"{title}. A single pair is an example and no evidence.", spec)
 
 
@@ -248,6 +250,7 @@ def _difference_map(
     said: str,
     notes: list[Note],
     first: Any = None,
+    alike: Any = None,
 ) -> ViewSpec:
     row = names.QUANTITIES[quantity]
     kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
@@ -258,8 +261,8 @@ def _difference_map(
     places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
     tokens = Tokens("", "", labels, len(labels), first=places.astype(np.int64))
     return build(
-        "heatmap", title, "", [tokens], [Strip(described, [values])], choice="robust", first_token=False,
-        notes=[*notes, *_warnings(result)], provenance=provenance(result),
+        "heatmap", title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)])],
+        choice="robust", first_token=False, notes=[*notes, *_warnings(result)], provenance=provenance(result),
     )  # fmt: skip
 
 

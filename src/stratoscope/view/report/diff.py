@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
-from stratoscope.view.diff import diff_spec, percent, sides_in_words
+from stratoscope.view.diff import diff_spec
 from stratoscope.view.legend import number
 from stratoscope.view.report import diff_figures as figures
 from stratoscope.view.report.contents import Cell, Contents, Figure, Section, Table
+from stratoscope.view.report.diff_words import factor_of, lead, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,125 +22,16 @@ _PICTURES = 3  # prompts drawn where nobody chose
 
 def contents(result: xr.Dataset) -> Contents:
     """What the report of a diff holds."""
-    made = [_claims(result), _null(result), _tokens(result), _profiles(result), _neurons(result)]
     summary = result.attrs["summary"]
+    proved = bool(summary["neurons"].get("columns_changed"))
+    made = [_claims(result), _null(result), *([_neurons(result)] if proved else []), _tokens(result), _profiles(result)]
+    made += [] if proved else [_neurons(result)]
     return Contents(
-        title=_title(summary),
-        lead=_lead(result),
+        title=title(summary),
+        lead=lead(result),
         sections=[section for section in made if section is not None],
         table=_layers(result),
     )
-
-
-def _title(summary: dict[str, Any]) -> str:
-    if summary["identical"]:
-        return "No difference: both traces hold the same numbers"
-    claims = summary.get("claims")
-    if claims:
-        done, count = claims["verdicts"]["changed as claimed"], claims["claims"]
-        return f"{done} of {count} claimed neurons changed as claimed"
-    if not summary["floor"]:
-        return "The traces differ; no floor, no claim"
-    name, one = _most_above(summary)
-    label = names.QUANTITIES[name].label
-    if one["share_above_floor"] <= (one["share_above_by_chance"] or 0.0):
-        return "No more cells exceed the noise floor than noise alone would"
-    return (
-        f"{label[0].upper()}{label[1:]}: {percent(one['share_above_floor'])} of the cells differ beyond the noise floor"
-    )
-
-
-def _most_above(summary: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The quantity with the most cells above the floor."""
-    known = {name: one for name, one in summary["quantities"].items() if one["share_above_floor"] is not None}
-    name = max(known, key=lambda key: known[key]["share_above_floor"])
-    return name, known[name]
-
-
-def _lead(result: xr.Dataset) -> list[str]:
-    summary = result.attrs["summary"]
-    a, b = sides_in_words(summary)
-    lines = [f"A is {a}; B is {b}. {summary['pairs']:,} prompts, {summary['tokens']:,} equal tokens but first ones."]
-    if summary["identical"]:
-        return lines
-    if summary["floor"]:
-        measured = [one for one in summary["quantities"].values() if one["median_times_floor"] is not None]
-        middle = float(np.median([one["median_times_floor"] for one in measured]))
-        name, one = _most_above(summary)
-        chance, farthest = one["share_above_by_chance"], f"{one['row_kind']} {one['largest_at']}"
-        lines.append(
-            f"A typical cell differs by {number(middle)} times the noise floor. Most cells beyond it has {name}: "
-            f"{percent(one['share_above_floor'])}"
-            + (f", where noise alone makes about {percent(chance)}" if chance else "")
-            + f"; the farthest, in {farthest}, is {number(one['largest_times_floor'])} times the floor."
-        )
-    neurons = summary["neurons"]
-    if not neurons["refused"]:
-        words = f"{neurons['compared']:,} neurons were compared over {neurons['prompts']} prompts"
-        if neurons["above_floor"] is not None:
-            words += f"; {neurons['above_floor']:,} exceed the floor in at least one"
-        if neurons["columns_seen"]:
-            words += (
-                f". Of the {neurons['columns_seen']:,} that are among the peaks of both, "
-                f"{neurons['columns_changed']:,} have a column of another norm"
-            )
-        lines.append(f"{words}.")
-    return lines + _lead_of_claims(summary) + _lead_of_null(summary)
-
-
-def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
-    claims = summary.get("claims")
-    if not claims:
-        return []
-    told = [f"{count} {verdict}" for verdict, count in claims["verdicts"].items() if count]
-    lines = [f"Of {claims['claims']} claimed neurons: {', '.join(told)}."]
-    other, early = claims["elsewhere"], claims["causality"]
-    if other:
-        words = (
-            f"Elsewhere: {other['columns_changed']:,} of {other['columns_seen']:,} unclaimed columns seen changed "
-            "their norm"
-        )
-        if other["above_floor"] is not None:
-            words += f", and {other['above_floor']:,} of {other['unclaimed']:,} unclaimed neurons exceed the floor"
-        if other["share_of_activation_change"] is not None:
-            words += (
-                f"; claimed neurons hold {percent(other['share_of_activation_change'])} of the change in mean "
-                "activation"
-            )
-        lines.append(f"{words}.")
-    if early["largest"] is not None:
-        much = (
-            "nothing changed at all" if early["largest"] == 0
-            else (
-                f"{early['above_floor']:,} of {early['cells']:,} cells exceed the floor (largest: "
-                f"{number(early['largest'])} times)"
-            )
-        )  # fmt: skip
-        lines.append(f"Before layer {early['first_claimed_layer']}, the first that is claimed, {much}.")
-    return lines
-
-
-def _lead_of_null(summary: dict[str, Any]) -> list[str]:
-    null = summary.get("null")
-    if not null:
-        return []
-    chosen = next((name for name in ("mlp_write_ratio", "resid_norm") if name in null["quantities"]), None)
-    lines = []
-    if chosen:
-        one = null["quantities"][chosen]
-        lines.append(
-            f"Among {null['draws']} random patches of the same size the real change of {chosen} has rank "
-            f"{one['larger_or_equal'] + 1} of {null['draws'] + 1} (p = {number(one['p'])}); the claims, applied in "
-            f"memory, explain {percent(one['explained_by_claims'])} of it."
-            if one["explained_by_claims"] is not None
-            else f"{chosen} did not change at all."
-        )
-    kl = null["kl"]
-    lines.append(
-        f"The claimed patch changes the next token by {number(kl['claimed'])} nats (KL), random ones by "
-        f"{number(kl['null_median'])} at the median (p = {number(kl['p'])})."
-    )
-    return lines
 
 
 def _claims(result: xr.Dataset) -> Section | None:
@@ -221,18 +113,39 @@ def _profiles(result: xr.Dataset) -> Section | None:
 def _neurons(result: xr.Dataset) -> Section | None:
     if "neuron_largest" not in result or not result.sizes.get("listed", 0):
         return None
-    columns = ["neuron", "mean B − A", "largest |B − A|"]
-    with_floor, with_norms = "neuron_times_floor" in result, "column_norm_a" in result and "column_norm_b" in result
-    columns += ["× floor"] * with_floor + ["column in A", "column in B"] * with_norms
+    with_floor, with_norms = "neuron_times_floor" in result, "column_changed" in result
     wanted = ["neuron_difference", "neuron_largest"] + ["neuron_times_floor"] * with_floor
-    wanted += ["column_norm_a", "column_norm_b"] * with_norms
+    columns = ["neuron"] + ["column in A", "column in B", "B / A"] * with_norms
+    columns += ["activation, mean B − A", "largest |B − A|"] + ["× floor"] * with_floor
     rows: list[list[Cell]] = []
     for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
         here = result.sel(layer=layer).isel(neuron=neuron)
-        rows.append([f"L{layer} n{neuron}", *(float(here[name]) for name in wanted)])
-    by = "times the floor" if with_floor else "size"
-    words = "Mean activation over the user's tokens of each prompt; the largest is over prompts."
-    return Section("Neurons", words, figures.neurons(result), [Table(columns, rows, f"The farthest apart, by {by}.")])
+        norms = _norms(here) if with_norms else []
+        rows.append([f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)])
+    proved = result.attrs["summary"]["neurons"].get("columns_changed")
+    by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
+    caption = (
+        f"First the columns that are proved to have changed, by how much; then {by}."
+        if proved
+        else f"{by[0].upper()}{by[1:]}."
+    )
+    words = (
+        "Column: the norm of what a neuron writes per unit of activation, read off recorded peaks; no other change can "
+        "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
+        "change; the largest is over prompts."
+    )
+    return Section("Neurons", words, figures.neurons(result), [Table(columns, rows, caption)])
+
+
+def _norms(here: xr.Dataset) -> list[Cell]:
+    """A neuron's column in A, in B (≤ where it is only known to be no larger), and their ratio where it is proved."""
+    cells: list[Cell] = []
+    for side in ("a", "b"):
+        norm, most = (
+            float(here[name]) if name in here else np.nan for name in (f"column_norm_{side}", f"column_most_{side}")
+        )
+        cells.append(number(norm) if np.isfinite(norm) else f"≤ {number(most)}" if np.isfinite(most) else None)
+    return [*cells, factor_of(here) if bool(here["column_changed"]) else None]
 
 
 def _layers(result: xr.Dataset) -> Table:

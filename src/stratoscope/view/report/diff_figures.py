@@ -65,15 +65,16 @@ def _profile(result: xr.Dataset, quantity: str, kind: str) -> Panel | None:
 
 
 def neurons(result: xr.Dataset) -> list[Figure]:
-    """How many neurons of each layer exceed the floor, and how many columns changed their norm."""
+    """How many columns are proved to have changed, and how many neurons of each layer exceed the floor."""
     if "neuron_times_floor" not in result:
         return []
     at = np.arange(result.sizes[names.LAYER], dtype=float)
     axis = chart.layer_axis(result[names.LAYER].values.tolist())
-    above = (result["neuron_times_floor"].values > 1).sum(axis=1).astype(float)
-    marks = [mark("line", chart.ACCENT, x=above, y=at), mark("points", chart.ACCENT, x=above, y=at)]
-    top = 1.08 * max(float(above.max(initial=0.0)), 1.0)
-    panels = [Panel("Beyond the floor in at least one prompt", Axis("neurons", 0.0, top), axis, marks)]
+    panels = []
+    if "column_changed" in result and result["column_changed"].values.any():
+        panels.append(_counts("Columns proved to have another norm", "columns", result["column_changed"].values, axis))
+    above = result["neuron_times_floor"].values > 1
+    panels.append(_counts("Activation beyond the floor in a prompt", "neurons", above, axis))
     largest = result["neuron_times_floor"].values.astype(np.float64)
     most = np.where(
         np.isfinite(largest).any(axis=1), np.nanmax(np.where(np.isfinite(largest), largest, -1), axis=1), np.nan
@@ -84,9 +85,24 @@ def neurons(result: xr.Dataset) -> list[Figure]:
         mark("line", chart.ACCENT, x=np.maximum(most, low), y=at),
         mark("points", chart.ACCENT, x=np.maximum(most, low), y=at),
     ]
-    panels.append(Panel("The one farthest apart", Axis("|B − A|, times the floor", low, high, log=True), axis, marks))
-    spec = _chart(result, "Neurons whose mean activation differs", panels, len(at), [])
-    return [Figure("neurons", "Neurons beyond the noise floor, layer by layer.", spec)]
+    panels.append(
+        Panel("The activation farthest apart", Axis("|B − A|, times the floor", low, high, log=True), axis, marks)
+    )
+    spec = _chart(result, "Neurons that changed, layer by layer", panels, len(at), [])
+    return [
+        Figure(
+            "neurons",
+            "Neurons proved to have changed, and those whose mean activation moved beyond the noise floor.",
+            spec,
+        )
+    ]
+
+
+def _counts(title: str, what: str, which: NDArray[np.bool_], axis: Axis) -> Panel:
+    """How many neurons of each layer; `which` [layer, neuron]."""
+    count, at = which.sum(axis=1).astype(float), np.arange(len(which), dtype=float)
+    marks = [mark("line", chart.ACCENT, x=count, y=at), mark("points", chart.ACCENT, x=count, y=at)]
+    return Panel(title, Axis(what, 0.0, 1.08 * max(float(count.max(initial=0.0)), 1.0)), axis, marks)
 
 
 def null(result: xr.Dataset) -> list[Figure]:
@@ -128,8 +144,8 @@ def _ends(values: NDArray[np.float64], around: float | None) -> tuple[float, flo
     """Ends of a logarithmic axis; `around`: a value that it must show."""
     known = values[np.isfinite(values) & (values > 0)]
     high = max(float(known.max(initial=0.0)), around or 0.0) or 1.0
-    low = min(float(known.min(initial=high)), around or high)
-    return max(low, high / 10.0**_DECADES) / 1.3, high * 1.3
+    low = max(float(known.min(initial=high)), high / 10.0**_DECADES)
+    return min(low, around or low) / 1.3, high * 1.3
 
 
 def _chart(result: xr.Dataset, title: str, panels: list[Panel], rows: int, notes: list[Note]) -> ViewSpec:

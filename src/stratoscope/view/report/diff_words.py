@@ -1,0 +1,296 @@
+"""The findings of a diff in sentences: what is exactly equal, what is proved to have changed, what exceeds noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope import defaults, names
+from stratoscope.trace.facts import number_ranges
+from stratoscope.view.diff import percent, sides_in_words
+from stratoscope.view.legend import number
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Summary = dict[str, Any]
+_NAMED = 5  # changed columns that are named in a sentence
+_FAR = 100.0  # times the floor: no noise that the floor is a sample of reaches that far
+
+
+def title(summary: Summary) -> str:
+    """What was found, in one line."""
+    exact, claims = summary["exact"], summary.get("claims")
+    if summary["identical"]:
+        return _nothing(summary)
+    if claims:
+        done = f"{claims['verdicts']['changed as claimed']} of {claims['claims']} claimed neurons changed as claimed"
+        more = claims["elsewhere"].get("columns_changed")
+        return f"{done}; {_columns(more)} that nobody claimed" if more else done
+    if exact["equal"] and exact["first"] is not None:
+        return _from_layer(summary)
+    if summary["edited"] and exact["numbers"] and not exact["changed"]:
+        return "Everything is exactly equal up to the first edit of each prompt; what differs stands behind it"
+    proved = summary["neurons"].get("columns_changed")
+    first = f"{_columns(proved)}; " if proved else ""
+    found = _beyond_noise(summary)
+    return first + (found[0].lower() + found[1:] if first and found.startswith(("The ", "No ")) else found)
+
+
+def lead(result: xr.Dataset) -> list[str]:
+    """The findings, each measured: what is proved comes first."""
+    summary = result.attrs["summary"]
+    a, b = sides_in_words(summary)
+    told = f"A is {a}; B is {b}. {summary['pairs']:,} prompts, {summary['tokens']:,} equal tokens but first ones."
+    if summary["identical"]:
+        return [told, *_power_of_equality(summary)]
+    lines = [*_lead_of_columns(result), *_lead_of_equality(summary), told, *_lead_of_floor(summary)]
+    return [*lines, *_lead_of_neurons(summary), *_lead_of_claims(summary), *_lead_of_null(summary)]
+
+
+# --- the title --------------------------------------------------------------------------------------------------------
+
+
+def _nothing(summary: Summary) -> str:
+    if not summary["tokens"] and not summary["exact"]["numbers"]:
+        return "Nothing can be compared: no token is the same in both traces"
+    if summary["known_weights"] and not summary["same_weights"]:
+        return "Nothing that was compared differs, exactly, although the models' weights do"
+    return "Nothing differs, exactly: every number that was compared is the same in both traces"
+
+
+def _from_layer(summary: Summary) -> str:
+    exact = summary["exact"]
+    equal = exact["equal"]
+    words = (
+        f"Layers {number_ranges(equal)} are exactly equal" if len(equal) > 1 else f"Layer {equal[0]} is exactly equal"
+    )
+    words += " up to the first edit" if summary["edited"] else ""
+    words += f"; layer {exact['first']} is the first that changed"
+    after = exact["share_after"]
+    if after:
+        words += f", and after it {_all_or_percent(after)}"
+    elif after is None and exact["share_there"] is not None:
+        words += f": {percent(exact['share_there'])} of the cells of {exact['other_there'][0]} there differ"
+    if summary["alike"]:
+        return words
+    if not summary["floor"]:
+        return f"{words}; whether by more than noise no floor says"
+    return f"{words}, by no more than noise does" if _within_noise(summary) else words
+
+
+def _all_or_percent(share: float) -> str:
+    return "every number differs" if share == 1 else f"{percent(share)} of the numbers differ"
+
+
+def _columns(count: int) -> str:
+    return f"{count:,} column{'s have' if count != 1 else ' has'} another norm"
+
+
+def _beyond_noise(summary: Summary) -> str:
+    if not summary["floor"]:
+        return "The traces differ; no floor, no claim"
+    if _within_noise(summary):
+        if summary["dtypes"][0] != summary["dtypes"][1] and summary["floor_holds_dtype"]:
+            a, b = summary["dtypes"]
+            return f"No more than {a} against {b} makes by itself, which is what the floor is made of"
+        return "No more cells exceed the noise floor than noise alone would"
+    farthest, first = _farthest(summary), summary["beyond"]
+    if first is None:
+        return (
+            f"Few cells exceed the noise floor, but by far: in {farthest['row_kind']} {farthest['largest_at']} by "
+            f"{number(farthest['largest_times_floor'])} times"
+        )
+    name, one = _most_above(summary)
+    label, share = names.QUANTITIES[name].label, percent(one["share_above_floor"])
+    since = "the embedding" if first < 0 else f"layer {first}"
+    return f"{label[0].upper()}{label[1:]}: {share} of the cells differ beyond the noise floor, from {since} on"
+
+
+def _measured(summary: Summary) -> dict[str, dict[str, Any]]:
+    return {name: one for name, one in summary["quantities"].items() if one["share_above_floor"] is not None}
+
+
+def _most_above(summary: Summary) -> tuple[str, dict[str, Any]]:
+    """The quantity with the most cells above the floor; the one that is drawn where it exceeds chance too."""
+    known = _measured(summary)
+    usual = known.get(defaults.QUANTITY)
+    if usual and usual["share_above_floor"] > usual["most_by_chance"]:
+        return defaults.QUANTITY, usual
+    name = max(known, key=lambda key: known[key]["share_above_floor"])
+    return name, known[name]
+
+
+def _farthest(summary: Summary) -> dict[str, Any]:
+    return max(_measured(summary).values(), key=lambda one: one["largest_times_floor"] or 0.0)
+
+
+def _within_noise(summary: Summary) -> bool:
+    """Whether in no layer more cells exceed the floor than chance makes, and none by far."""
+    return summary["beyond"] is None and (_farthest(summary)["largest_times_floor"] or 0.0) < _FAR
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def _power_of_equality(summary: Summary) -> list[str]:
+    if not summary["tokens"] and not summary["exact"]["numbers"]:
+        return []
+    numbers = summary["exact"]["numbers"]
+    many = f"any of the {numbers:,} numbers" if numbers and not summary["edited"] else "any number"
+    return [
+        f"A difference in the last bit of {many} would have been seen. A change that moves none of them would not: in "
+        "the final norm or the unembedding, or in what no token of these prompts uses."
+    ]
+
+
+def _lead_of_columns(result: xr.Dataset) -> list[str]:
+    """What is proved to have changed."""
+    neurons = result.attrs["summary"]["neurons"]
+    if neurons["refused"] or not neurons["columns_changed"]:
+        return []
+    named: list[str] = []
+    for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
+        here = result.sel(layer=layer).isel(neuron=neuron)
+        if bool(here["column_changed"]) and len(named) < _NAMED:
+            named.append(f"L{layer} n{neuron} {factor_of(here)}")
+    count = neurons["columns_changed"]
+    more = f" and {count - len(named):,} more" if count > len(named) else ""
+    return [
+        f"Proved: {_columns(count)}, in {_in_layers(neurons['columns_changed_in'])}: {', '.join(named)}{more}; of "
+        f"{neurons['columns_seen']:,} columns that could be seen."
+    ]
+
+
+def _in_layers(counts: dict[str, int]) -> str:
+    layers = [int(layer) for layer in counts]
+    return f"layer{'s' if len(layers) > 1 else ''} {number_ranges(layers)}"
+
+
+def factor_of(here: xr.Dataset) -> str:
+    """By what the norm of a neuron's column was multiplied: ×2, × at most 0.5, × at least 3."""
+    norm = {name: float(here[f"column_{name}"]) if f"column_{name}" in here else np.nan for name in
+            ("norm_a", "norm_b", "most_a", "most_b")}  # fmt: skip
+    if np.isfinite(norm["norm_a"] + norm["norm_b"]):
+        return f"×{number(norm['norm_b'] / norm['norm_a'])}"
+    if np.isfinite(norm["norm_a"]):
+        return f"× at most {number(norm['most_b'] / norm['norm_a'])}"
+    return f"× at least {number(norm['norm_b'] / norm['most_a'])}" if norm["most_a"] else "from 0"
+
+
+def _lead_of_equality(summary: Summary) -> list[str]:
+    """What differs in the first changed layer, and what does not."""
+    exact = summary["exact"]
+    if exact["first"] is None or not exact["equal"]:
+        return []
+    words = f"In layer {exact['first']}, {_listed(exact['other_there'])} differ"
+    if exact["same_there"]:
+        words += f"; exactly equal there: {_listed(exact['same_there'])}"
+    lines = [f"{words}."]
+    own, of = (summary["neurons"].get(name, 0) for name in ("changed_themselves", "of_a_layer"))
+    if own:
+        lines.append(
+            f"In layer {exact['first']} the mean activation of {own:,} of {of:,} neurons is another number, although "
+            "nothing that was recorded of what the MLP reads is: its own weights changed."
+        )
+    return lines
+
+
+def _listed(quantities: list[str]) -> str:
+    shown = quantities[:4]
+    more = f" and {len(quantities) - len(shown)} more" if len(quantities) > len(shown) else ""
+    return f"{', '.join(shown)}{more}"
+
+
+def _lead_of_floor(summary: Summary) -> list[str]:
+    if not summary["floor"]:
+        return []
+    middle = float(np.median([one["median_times_floor"] for one in _measured(summary).values()]))
+    name, one = _most_above(summary)
+    chance, farthest = one["share_above_by_chance"], f"{one['row_kind']} {one['largest_at']}"
+    lines = [
+        f"A typical cell differs by {number(middle)} times the noise floor. Most cells beyond it has {name}: "
+        f"{percent(one['share_above_floor'])}"
+        + (f", where noise alone makes about {percent(chance)}" if chance else "")
+        + (f" (up to {percent(one['most_by_chance'])} in a layer)" if chance else "")
+        + f"; the farthest, in {farthest}, is {number(one['largest_times_floor'])} times the floor."
+    ]
+    if one["hidden"] is not None:
+        lines.append(
+            f"What would not have been seen: a change of {name} by less than about {percent(one['hidden'])} of its "
+            "typical size is below the floor of the median layer."
+        )
+    return lines
+
+
+def _lead_of_neurons(summary: Summary) -> list[str]:
+    neurons = summary["neurons"]
+    if neurons["refused"]:
+        return []
+    words = f"{neurons['compared']:,} neurons were compared over {neurons['prompts']} prompts; "
+    words += f"the mean activation of {neurons['moved']:,} is another number"
+    if neurons["above_floor"] is not None:
+        words += f", of {neurons['above_floor']:,} beyond the floor in at least one prompt"
+    lines = [f"{words}."]
+    if neurons["columns_seen"] and not neurons["columns_changed"]:
+        unseen = neurons["compared"] - neurons["columns_seen"]
+        lines.append(
+            f"No column has another norm: by more than {percent(neurons['columns_tolerance'])} it would have been seen "
+            f"in the {neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
+        )
+    return lines
+
+
+def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
+    claims = summary.get("claims")
+    if not claims:
+        return []
+    told = [f"{count} {verdict}" for verdict, count in claims["verdicts"].items() if count]
+    lines = [f"Of {claims['claims']} claimed neurons: {', '.join(told)}."]
+    other, early = claims["elsewhere"], claims["causality"]
+    if other:
+        words = (
+            f"Elsewhere: {other['columns_changed']:,} of {other['columns_seen']:,} unclaimed columns seen changed "
+            "their norm"
+        )
+        if other["above_floor"] is not None:
+            words += f", and {other['above_floor']:,} of {other['unclaimed']:,} unclaimed neurons exceed the floor"
+        if other["share_of_activation_change"] is not None:
+            words += (
+                f"; claimed neurons hold {percent(other['share_of_activation_change'])} of the change in mean "
+                "activation"
+            )
+        lines.append(f"{words}.")
+    if early["largest"] is not None or early["numbers"]:
+        much = (
+            "nothing changed at all" if not early["changed"]
+            else f"{early['changed']:,} of {early['numbers']:,} numbers changed"
+        )  # fmt: skip
+        if early["changed"] and early["largest"] is not None:
+            much += f", {early['above_floor']:,} beyond the floor (largest: {number(early['largest'])} times)"
+        lines.append(f"Before layer {early['first_claimed_layer']}, the first that is claimed, {much}.")
+    return lines
+
+
+def _lead_of_null(summary: dict[str, Any]) -> list[str]:
+    null = summary.get("null")
+    if not null:
+        return []
+    chosen = next((name for name in ("mlp_write_ratio", "resid_norm") if name in null["quantities"]), None)
+    lines = []
+    if chosen:
+        one = null["quantities"][chosen]
+        lines.append(
+            f"Among {null['draws']} random patches of the same size the real change of {chosen} has rank "
+            f"{one['larger_or_equal'] + 1} of {null['draws'] + 1} (p = {number(one['p'])}); the claims, applied in "
+            f"memory, explain {percent(one['explained_by_claims'])} of it."
+            if one["explained_by_claims"] is not None
+            else f"{chosen} did not change at all."
+        )
+    kl = null["kl"]
+    lines.append(
+        f"The claimed patch changes the next token by {number(kl['claimed'])} nats (KL), random ones by "
+        f"{number(kl['null_median'])} at the median (p = {number(kl['p'])})."
+    )
+    return lines

@@ -1,0 +1,346 @@
+"""What a difference is held against is what was not the same in both recordings, and equal numbers need no floor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from diff_traces import longer, nudged, of_model, said, simulated, with_floor
+
+from stratoscope import names
+from stratoscope.analysis.diff.columns import column_norms
+from stratoscope.analysis.diff.conditions import conditions
+from stratoscope.analysis.diff.diff import diff
+from stratoscope.analysis.diff.floor import Noise
+from stratoscope.view.report import diff_words
+from stratoscope.view.report.diff_words import lead
+
+Q = "mlp_out_norm"
+CELL = (5, 2)  # token, layer
+
+
+@pytest.fixture(scope="module")
+def base() -> xr.Dataset:
+    return of_model(simulated(), "before")
+
+
+def tuned(trace: xr.Dataset, dtype: str = "float32") -> xr.Dataset:
+    return of_model(trace, "after", dtype)
+
+
+def told(trace: xr.Dataset, **receipt: Any) -> xr.Dataset:
+    """The trace with a receipt."""
+    return trace.assign_attrs(receipt={"device": "cpu", "threads": 1, **receipt})
+
+
+def measured(trace: xr.Dataset, dtypes: tuple[str, str] = ("float32", "bfloat16"), **facts: Any) -> xr.Dataset:
+    """A floor of 0.01 under another batch size and padding, of 1 under another dtype; on 40 tokens."""
+    floor = {"tokens": 44, "prompts": ["a", "b", "c", "d"], "dtypes": list(dtypes), **facts}
+    near = with_floor(trace, 0.01, ["batch", "padding"])
+    return told(with_floor(near, 1.0, ["dtype"]), noise_floor=floor)
+
+
+def times_at(result: xr.Dataset) -> float:
+    return float(result[f"{Q}_times_floor"][CELL])
+
+
+def title(result: xr.Dataset) -> str:
+    return diff_words.title(result.attrs["summary"])
+
+
+# --- which floor counts -----------------------------------------------------------------------------------------------
+
+
+def test_what_another_dtype_changes_does_not_count_between_two_recordings_in_one_dtype(base: xr.Dataset) -> None:
+    result = diff(measured(base), tuned(nudged(base, Q, CELL, 0.25)))
+    assert times_at(result) == pytest.approx(25, rel=1e-4)
+    assert "another batch size or padding, measured" in said(result, "L14", "info")
+    assert "dtype" not in said(result, "L32", "warning")
+
+
+def test_between_two_dtypes_it_counts_and_the_comparison_with_itself_is_called_circular(base: xr.Dataset) -> None:
+    result = diff(measured(base), tuned(nudged(base, Q, CELL, 0.25), "bfloat16"))
+    assert times_at(result) == pytest.approx(0.25, rel=1e-4)
+    assert "If only the dtype was changed, the floor is made of the very change that is compared" in said(result, "L32")
+    one = measured(base)
+    same = of_model(nudged(base, Q, (5, 0), 0.25), "before", "bfloat16")
+    assert "The weights are the same, so the floor is made of the very change" in said(diff(one, same), "L32")
+    assert title(diff(one, same)).startswith("No more than float32 against bfloat16 makes by itself")
+
+
+def test_a_floor_of_other_dtypes_than_those_compared_does_not_count(base: xr.Dataset) -> None:
+    result = diff(measured(base), tuned(nudged(base, Q, CELL, 0.25), "float16"))
+    assert times_at(result) > 1
+    assert "No floor holds what float32 against float16 changes" in said(result, "L32", "warning")
+
+
+def test_a_floor_whose_dtype_part_could_not_be_measured_says_so_between_dtypes(base: xr.Dataset) -> None:
+    result = diff(with_floor(base, 0.01, ["batch"]), tuned(base, "bfloat16"))
+    assert "No floor holds what float32 against bfloat16 changes" in said(result, "L32", "warning")
+
+
+def test_the_undivided_floor_of_format_1_counts_and_says_that_it_is_too_high(base: xr.Dataset) -> None:
+    old = with_floor(base, 1.0, [""])
+    result = diff(old, tuned(nudged(base, Q, CELL, 0.25)))
+    assert times_at(result) == pytest.approx(0.25, rel=1e-4)
+    assert "stored by an older version" in said(result, "L32", "warning")
+    assert "It is too high, and hides differences" in said(result, "L32", "warning")
+    assert "older version" not in said(diff(old, tuned(base, "bfloat16")), "L32")
+    assert "the very change that is compared" in said(diff(old, tuned(base, "bfloat16")), "L32", "warning")
+    unknown = of_model(old, "before", "")
+    assert "dtype of the traces is not known" in said(diff(unknown, tuned(base, "")), "L32", "warning")
+
+
+def test_of_two_float32_recordings_made_alike_the_rounding_of_bfloat16_hides_nothing(base: xr.Dataset) -> None:
+    one, other = (
+        told(with_floor(of_model(trace, weights, "bfloat16"), 0.0))
+        for trace, weights in ((base, "before"), (nudged(base, Q, CELL, 0.001), "after"))
+    )
+    assert times_at(diff(one, other)) > 100
+    elsewhere = other.assign_attrs(receipt={**other.attrs["receipt"], "threads": 4})
+    assert times_at(diff(one, elsewhere)) < 1  # another summation order is rounded to bfloat16 anew
+
+
+@pytest.mark.parametrize("nothing", [np.nan, np.inf, -1.0])
+def test_a_floor_that_is_no_size_is_no_floor(base: xr.Dataset, nothing: float) -> None:
+    result = diff(with_floor(base, nothing), tuned(nudged(base, Q, (5, 0), 0.25)))
+    assert f"{Q}_times_floor" not in result
+    assert "no floor, no claim" in said(result, "L14", "warning")
+    assert title(result) == "The traces differ; no floor, no claim"
+
+
+def test_a_layer_without_a_floor_has_no_multiples_of_it_and_does_not_spoil_the_others(base: xr.Dataset) -> None:
+    floored = with_floor(base)
+    for nuisance in names.NUISANCES:
+        floored[names.floor_name(Q, nuisance)].values[1] = np.nan
+    result = diff(floored, tuned(nudged(base, Q, CELL, 0.25)))
+    assert np.isnan(result[f"{Q}_times_floor"][:, 1]).all()
+    assert times_at(result) == pytest.approx(25, rel=1e-4)
+
+
+def test_a_floor_of_zero_leaves_rounding_and_no_infinity(base: xr.Dataset) -> None:
+    result = diff(with_floor(base, 0.0), tuned(nudged(base, Q, CELL, 0.25)))
+    assert np.isfinite(times_at(result))
+    assert times_at(result) == pytest.approx(0.25 / (float(base[Q][CELL] + 0.25) * 2**-24), rel=1e-3)
+
+
+def test_a_floor_of_one_trace_only_and_of_short_prompts_says_so(base: xr.Dataset) -> None:
+    result = diff(measured(base, longest=3), tuned(nudged(base, Q, CELL, 0.25)))
+    assert "Only A has a floor: the noise of B" in said(result, "L32", "info")
+    assert "at most 3 tokens of a prompt; the longest compared has 12" in said(result, "L32", "info")
+
+
+@pytest.mark.parametrize("odd", [3, "x", {"tokens": "x", "prompts": 3, "longest": []}, {"dtypes": 4, "tokens": None}])
+def test_an_odd_receipt_of_a_stranger_breaks_nothing(base: xr.Dataset, odd: object) -> None:
+    strange = told(with_floor(base), noise_floor=odd)
+    assert diff(strange, tuned(nudged(base, Q, CELL, 0.25))).attrs["summary"]["floor"]
+
+
+# --- what chance leaves above it --------------------------------------------------------------------------------------
+
+
+def test_the_share_that_noise_leaves_above_a_maximum_is_bounded_as_often_as_it_says(base: xr.Dataset) -> None:
+    random, layers = np.random.default_rng(0), 20
+    most = Noise(measured(base), base).most_by_chance(Q, layers)
+    floors = random.standard_t(3, (4000, layers, 40)).max(axis=2)
+    cells = np.sort(random.standard_t(3, 100_000))
+    share = 1 - np.searchsorted(cells, floors) / len(cells)
+    assert 0.02 < (share > most).any(axis=1).mean() < 0.07
+    assert Noise(with_floor(base), base).most_by_chance(Q, layers) == 0
+
+
+def test_noise_is_not_the_headline_and_a_layer_beyond_it_is(base: xr.Dataset) -> None:
+    random = np.random.default_rng(0)
+    noise = base[Q].copy(data=base[Q] + random.normal(0, 0.004, base[Q].shape))  # the floor is 2.5 of its deviations
+    first = measured(base)
+    again = base.assign({Q: noise.astype("float32")})
+    assert diff(first, again).attrs["summary"]["beyond"] is None
+    assert title(diff(first, again)) == "No more cells exceed the noise floor than noise alone would"
+    moved = tuned(nudged(again, Q, (slice(None), 3), 0.1))
+    assert diff(first, moved).attrs["summary"]["beyond"] == 3
+    assert title(diff(first, moved)).endswith("beyond the noise floor, from layer 3 on")
+    lines = " ".join(lead(diff(first, again)))
+    assert f"What would not have been seen: a change of {Q} by less than about" in lines
+
+
+def test_few_cells_far_beyond_the_floor_are_not_called_noise(base: xr.Dataset) -> None:
+    first = measured(base)
+    other = tuned(nudged(nudged(base, Q, CELL, 50.0), Q, (5, 0), 1e-6))
+    assert title(diff(first, other)).startswith("Few cells exceed the noise floor, but by far: in layer 2 by")
+
+
+# --- what is exactly equal --------------------------------------------------------------------------------------------
+
+
+def test_the_first_layer_that_changed_is_the_headline_and_what_is_equal_before_it(base: xr.Dataset) -> None:
+    after = base.copy(deep=True)
+    for name in ("mlp_out_norm", "mlp_write_norm"):
+        after[name].values[:, 2:] *= 1.5
+    for name, row in names.QUANTITIES.items():
+        if name in after and row.dims[:2] in (("token", "layer"), ("token", "depth")) and row.dtype == "float32":
+            after[name].values[:, 3:] += 1.5  # depth 3 is what layer 2 made
+    after["prompt_mean"].values[:, 3:] += 1.5
+    result = diff(told(base), told(tuned(after)))
+    exact = result.attrs["summary"]["exact"]
+    assert (exact["first"], exact["equal"], exact["share_after"]) == (2, [0, 1], 1.0)
+    assert {"mlp_out_norm", "mlp_write_norm", "resid_norm"} == set(exact["other_there"])
+    assert "neuron_norm" in exact["same_there"]
+    assert title(result) == (
+        "Layers 0-1 are exactly equal; layer 2 is the first that changed, and after it every number differs"
+    )
+    assert "recorded alike" in said(result, "L32", "info")
+
+
+def test_a_first_token_and_a_hole_count_as_other_numbers(base: xr.Dataset) -> None:
+    for where, by in (((0, 1), 9.0), (CELL, np.nan)):
+        assert diff(base, tuned(nudged(base, Q, where, by))).attrs["summary"]["exact"]["first"] == where[1]
+
+
+def test_a_change_of_the_embedding_is_before_every_layer(base: xr.Dataset) -> None:
+    result = diff(with_floor(base), tuned(nudged(base, "resid_norm", (slice(None), 0), 0.5)))
+    assert result.attrs["summary"]["exact"]["first"] == -1
+    assert title(result).endswith("from the embedding on")
+
+
+def test_behind_an_edit_nothing_is_called_equal_or_changed(base: xr.Dataset) -> None:
+    edited = nudged(longer(base, 6), Q, (10, 1), 5.0)
+    result = diff(told(with_floor(base)), told(edited))
+    assert result.attrs["summary"]["exact"]["changed"] == 0
+    assert title(result).startswith("Everything is exactly equal up to the first edit of each prompt")
+    patched = tuned(nudged(longer(base, 6), Q, (4, 2), 5.0))
+    assert title(diff(told(base), told(patched))).startswith(
+        "Layers 0-1 are exactly equal up to the first edit; layer 2"
+    )
+
+
+def test_nothing_differs_says_what_would_have_been_seen_and_when_the_weights_do(base: xr.Dataset) -> None:
+    same = diff(told(base), told(base))
+    assert title(same) == "Nothing differs, exactly: every number that was compared is the same in both traces"
+    numbers = same.attrs["summary"]["exact"]["numbers"]
+    assert f"last bit of any of the {numbers:,} numbers would have been seen" in lead(same)[1]
+    assert "the unembedding" in lead(same)[1]
+    assert "although the models' weights do" in title(diff(told(base), told(tuned(base))))
+
+
+def test_only_layers_that_were_compared_are_called_equal(base: xr.Dataset) -> None:
+    after = tuned(nudged(base, Q, (5, 3), 0.25))
+    assert diff(base, after, layers="1-3").attrs["summary"]["exact"]["equal"] == [1, 2]
+    assert diff(base, after, layers="2-3", quantity=Q).attrs["summary"]["exact"]["equal"] == [2]
+    residual = tuned(nudged(base, "resid_norm", (5, 3), 0.25))  # depth 3 is what layer 2 made
+    assert diff(base, residual, quantity="resid_norm").attrs["summary"]["exact"]["first"] == 2
+
+
+# --- recorded alike ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"receipt": {"device": "cuda:0", "threads": 1}}, "device"),
+        ({"receipt": {"device": "cpu", "threads": 4}}, "threads"),
+        ({"software": {"torch": "2.0"}}, "torch"),
+        ({"plan": {"batch_size": 2}}, "batch size"),
+        ({"plan": {"padding_side": "left"}}, "padding"),
+        ({"plan": {"together": "none"}}, "prompts that run together"),
+    ],
+)
+def test_what_was_not_recorded_alike_is_found(base: xr.Dataset, changes: dict[str, Any], what: str) -> None:
+    one = told(base).assign_attrs(plan={"batch_size": 8, "padding_side": "right"}, software={"torch": "2.13"})
+    other = one.assign_attrs({key: {**one.attrs[key], **values} for key, values in changes.items()})
+    assert list(conditions(one, other).unlike) == [what]
+    result = diff(with_floor(one), nudged(other, Q, CELL, 0.25))
+    covered = what in ("batch size", "padding", "prompts that run together")
+    assert what in said(result, "L32", "info" if covered else "warning")
+    assert ("No floor is measured under that" in said(result, "L32", "warning")) == (not covered)
+
+
+def test_other_prompts_make_other_batches(base: xr.Dataset) -> None:
+    fewer = told(base).isel(prompt=slice(0, 9), token=np.flatnonzero(base["prompt"].values < 9))
+    assert "other prompts in the batches" in conditions(told(base), fewer).unlike
+    assert conditions(told(base), told(base)).alike
+    assert not conditions(base, base).known  # without a receipt nothing is known
+
+
+def test_equal_weights_recorded_alike_that_differ_are_a_contradiction(base: xr.Dataset) -> None:
+    result = diff(told(base), told(nudged(base, Q, CELL, 1e-3)))
+    assert "recordings here do not repeat exactly" in said(result, "L32", "warning")
+
+
+# --- what is proved ---------------------------------------------------------------------------------------------------
+
+
+def scaled(trace: xr.Dataset, layer: int, neuron: int, factor: float) -> xr.Dataset:
+    """The trace as if one column had been scaled; its peaks stay where they are."""
+    changed = trace.copy(deep=True)
+    here = changed["peak_neuron"].values[:, layer] == neuron
+    changed["peak_write"].values[:, layer][here] *= factor
+    return changed
+
+
+def test_columns_of_another_norm_come_first_and_are_listed_first(base: xr.Dataset) -> None:
+    norms = column_norms(base, np.arange(4), base.sizes["neuron"])[2]
+    few, many = np.flatnonzero(np.isfinite(norms))[:2].tolist()
+    after = scaled(scaled(base, 2, few, 1.001), 2, many, 0.5)
+    after["prompt_mean"].values[:, 1, 7] += 5.0  # moves far more
+    result = diff(with_floor(base), tuned(after))
+    listed = list(zip(result["listed_layer"].values.tolist(), result["listed_neuron"].values.tolist(), strict=True))
+    assert listed[:3] == [(2, many), (2, few), (1, 7)]
+    assert lead(result)[0].startswith("Proved: 2 columns have another norm, in layer 2: ")
+    assert f"L2 n{many} ×0.5, L2 n{few} ×1" in lead(result)[0]
+    assert result["column_changed"].values.sum() == 2
+
+
+def test_a_neuron_that_moved_before_anything_else_comes_before_those_that_moved_more(base: xr.Dataset) -> None:
+    after = base.copy(deep=True)
+    after["prompt_mean"].values[:, 1, 9] += 0.01
+    after["neuron_norm"].values[:, 1] += 0.01
+    after["prompt_mean"].values[:, 2:] += 5.0
+    result = diff(told(base), told(tuned(after)))
+    assert (int(result["listed_layer"][0]), int(result["listed_neuron"][0])) == (1, 9)
+    assert "In layer 1 the mean activation of 1 of 48 neurons is another number" in " ".join(lead(result))
+    after["attn_write_norm"].values[:, 1] += 0.01  # attention changed first: the neuron proves nothing
+    other = diff(told(base), told(tuned(after)))
+    assert int(other["listed_layer"][0]) > 1
+    assert other.attrs["summary"]["neurons"]["changed_themselves"] == 0
+
+
+def test_norms_within_the_rounding_of_another_dtype_prove_nothing_between_dtypes(base: xr.Dataset) -> None:
+    norms = column_norms(base, np.arange(4), base.sizes["neuron"])[2]
+    neuron = int(np.flatnonzero(np.isfinite(norms))[0])
+    assert diff(base, tuned(scaled(base, 2, neuron, 1.001)))["column_changed"].values.sum() == 1
+    assert diff(base, tuned(scaled(base, 2, neuron, 1.001), "bfloat16"))["column_changed"].values.sum() == 0
+
+
+def peaks_of(writes: np.ndarray, activations: np.ndarray, norms: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    order = np.argsort(-writes, axis=-1)[..., :k]
+    return {
+        "peak_neuron": order.astype("int32"),
+        "peak_value": np.take_along_axis(activations, order, -1).astype("float32"),
+        "peak_write": np.take_along_axis(writes, order, -1).astype("float32"),
+    }
+
+
+def test_a_column_gone_from_the_peaks_is_bounded_where_activations_are_the_same_and_never_wrongly(
+    base: xr.Dataset,
+) -> None:
+    random = np.random.default_rng(0)
+    shape = tuple(base.sizes[dim] for dim in ("token", "layer", "neuron"))
+    activations, norms = random.normal(size=shape), random.uniform(1, 2, shape[1:])
+
+    def trace(norms: np.ndarray) -> xr.Dataset:
+        found = peaks_of(np.abs(activations) * norms, activations, norms, 10)
+        return base.assign({name: (("token", "layer", "k"), values) for name, values in found.items()})
+
+    other = norms.copy()
+    other[2, :5] *= 0.05
+    other[2, 5:8] *= 30
+    result = diff(trace(norms), tuned(trace(other)))
+    changed = result["column_changed"].values
+    assert np.argwhere(changed).tolist() == [[2, neuron] for neuron in range(8)]
+    most = result["column_most_b"].values
+    assert np.isfinite(most[2, :5]).any()
+    assert (np.isnan(most) | (most >= other - 1e-5)).all()
+    moved = tuned(nudged(trace(other), "prompt_mean", (slice(None), 2), 0.1))  # what moved bounds nothing
+    assert not diff(trace(norms), moved)["column_changed"].values[2, :5].any()
