@@ -234,10 +234,10 @@ def _lead_of_neurons(summary: Summary) -> list[str]:
         words += f", of {neurons['above_floor']:,} beyond the floor in at least one prompt"
     lines = [f"{words}."]
     if neurons["columns_seen"] and not neurons["columns_changed"]:
-        unseen = neurons["compared"] - neurons["columns_seen"]
+        unseen, least = neurons["compared"] - neurons["columns_seen"], percent(neurons["columns_tolerance"])
         lines.append(
-            f"No column has another norm: by more than {percent(neurons['columns_tolerance'])} it would have been seen "
-            f"in the {neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
+            f"No column has another norm: a change by more than {least} would have been seen in the "
+            f"{neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
         )
     return lines
 
