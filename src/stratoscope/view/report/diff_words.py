@@ -173,10 +173,17 @@ def factor_of(here: xr.Dataset) -> str:
     norm = {name: float(here[f"column_{name}"]) if f"column_{name}" in here else np.nan for name in
             ("norm_a", "norm_b", "most_a", "most_b")}  # fmt: skip
     if np.isfinite(norm["norm_a"] + norm["norm_b"]):
-        return f"×{number(norm['norm_b'] / norm['norm_a'])}"
+        return f"×{_apart_from_one(norm['norm_b'] / norm['norm_a'])}"
     if np.isfinite(norm["norm_a"]):
         return f"× at most {number(norm['most_b'] / norm['norm_a'])}"
     return f"× at least {number(norm['norm_b'] / norm['most_a'])}" if norm["most_a"] else "from 0"
+
+
+def _apart_from_one(factor: float) -> str:
+    """A factor with as many digits as tell it from 1."""
+    if factor == 1 or abs(factor - 1) >= 0.01:
+        return number(factor)
+    return f"{factor:.{int(np.ceil(-np.log10(abs(factor - 1)))) + 1}f}".rstrip("0")
 
 
 def _lead_of_equality(summary: Summary) -> list[str]:
