@@ -133,7 +133,8 @@ def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> l
         formula = "|B − A| / noise floor of the layer; lowest colour: within noise"
         times = np.asarray(here[f"{quantity}_times_floor"].values)
         described = of("Times the floor", "1", formula, said="", log=True)
-        shown = np.where(times == 0, np.finfo(np.float32).tiny, times)
+        differs = bool(np.nan_to_num(times).any())
+        shown = np.where(times == 0, np.finfo(np.float32).tiny, times) if differs else times
         strips.append(Strip(described, [shown], lowest=1.0, counted=counted))
     return strips
 

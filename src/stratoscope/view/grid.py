@@ -226,6 +226,7 @@ def _strip(
     return base | {
         "scale": kind,
         "negative": negative,
+        "difference": bool(strip.counted),
         "low": limits.low.tolist(),
         "high": limits.high.tolist(),
         "clipped": [round(share, 6) for share in scale.clipped(ready.counted, limits)],

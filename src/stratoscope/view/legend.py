@@ -90,7 +90,7 @@ def _state(quantity: Mapping[str, Any]) -> str:
     if quantity["state"] == "zero" and quantity["exceptions"]:
         return f"{which} is 0"
     if quantity["state"] == "zero":
-        return "All zero: no difference" if quantity["signed"] else "All zero"
+        return "All zero: no difference" if quantity.get("difference") else "All zero"
     if quantity["state"] == "empty":
         return "Nothing recorded here"
     middle = (np.mean(quantity["low"]) + np.mean(quantity["high"])) / 2

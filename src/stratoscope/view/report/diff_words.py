@@ -173,10 +173,17 @@ def factor_of(here: xr.Dataset) -> str:
     norm = {name: float(here[f"column_{name}"]) if f"column_{name}" in here else np.nan for name in
             ("norm_a", "norm_b", "most_a", "most_b")}  # fmt: skip
     if np.isfinite(norm["norm_a"] + norm["norm_b"]):
-        return f"×{number(norm['norm_b'] / norm['norm_a'])}"
+        return f"×{_apart_from_one(norm['norm_b'] / norm['norm_a'])}"
     if np.isfinite(norm["norm_a"]):
         return f"× at most {number(norm['most_b'] / norm['norm_a'])}"
     return f"× at least {number(norm['norm_b'] / norm['most_a'])}" if norm["most_a"] else "from 0"
+
+
+def _apart_from_one(factor: float) -> str:
+    """A factor with as many digits as tell it from 1."""
+    if factor == 1 or abs(factor - 1) >= 0.01:
+        return number(factor)
+    return f"{factor:.{int(np.ceil(-np.log10(abs(factor - 1)))) + 1}f}".rstrip("0")
 
 
 def _lead_of_equality(summary: Summary) -> list[str]:
@@ -234,10 +241,10 @@ def _lead_of_neurons(summary: Summary) -> list[str]:
         words += f", of {neurons['above_floor']:,} beyond the floor in at least one prompt"
     lines = [f"{words}."]
     if neurons["columns_seen"] and not neurons["columns_changed"]:
-        unseen = neurons["compared"] - neurons["columns_seen"]
+        unseen, least = neurons["compared"] - neurons["columns_seen"], percent(neurons["columns_tolerance"])
         lines.append(
-            f"No column has another norm: by more than {percent(neurons['columns_tolerance'])} it would have been seen "
-            f"in the {neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
+            f"No column has another norm: a change by more than {least} would have been seen in the "
+            f"{neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
         )
     return lines
 
