@@ -35,6 +35,8 @@ REFUSAL_PATTERNS = (  # how a refusal opens; compared as recorder/answers/outcom
     "Unfortunately, I can't",
 )
 
+PROMPTS_BYTES = 2**30  # the most that a file of prompts may hold, unpacked
+
 QUANTITY = "mlp_out_norm"
 THEME: Theme = "light"
 SCALE: Scale = "robust"

@@ -1,0 +1,204 @@
+"""Which column of a table is the prompt: `text` or `messages`, or the one that is named; the others are told."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import Any
+
+from stratoscope.errors import InputError
+from stratoscope.recorder.prompt_files.commands import converting, literal
+from stratoscope.recorder.prompt_files.json_rows import parse_cell, parse_json, turn_keys
+from stratoscope.recorder.prompt_files.shapes import (
+    PROMPT_COLUMNS,
+    conversations,
+    label_mistake,
+    shape_of,
+    shown,
+    turns,
+    usable_labels,
+)
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Row, Table, is_missing, is_text, listed
+
+_KNOWN = (*CONTENTS, *LABELS)
+_MESSAGES = ("role", "content")
+
+
+def known_rows(table: Table) -> list[Row]:
+    """The rows of a table whose columns are all known, without what is missing in them.
+
+    Raises
+    ------
+    InputError
+        A column is unknown, or a conversation is in other words: says what to do.
+    """
+    unknown = [name for name in table.columns if name not in _KNOWN]
+    if unknown:
+        raise _unknown(table, unknown)
+    if shape := conversations(table, "messages"):
+        raise InputError(f"holds {shape.name}", where=shape.where, fix=_words(shape.words, shape.line))
+    rows = []
+    for row in table.rows:
+        values = {key: value for key, value in row.values.items() if not is_missing(value)}
+        if table.header and isinstance(values.get("messages"), str):
+            values["messages"] = _parsed(values["messages"], row.where)
+        null = next((key for key in CONTENTS if key in row.values and is_missing(row.values[key])), None)
+        if null and not any(key in values for key in CONTENTS):
+            what = f"has neither text nor messages: {null} is null"
+            raise InputError(what, where=row.where, fix=_leave_out(table, null))
+        rows.append(Row(row.where, values))
+    return rows
+
+
+def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
+    """The rows with a column as `text` or `messages`, and labels; and what to say about the other columns.
+
+    Raises
+    ------
+    InputError
+        There is no such column, or it does not hold prompts: says what to do.
+    """
+    if column not in table.columns:
+        near = difflib.get_close_matches(column, table.columns, 1)
+        fix = f"Did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"has no column {column!r}", where=_place(table), fix=f"{fix}There are {listed(table.columns, 20)}"
+        )
+    if column != "text" and (shape := conversations(table, column) or turns(table, column)):
+        raise InputError(
+            f"{column} holds {shape.name}", where=_where(table, column), fix=_words(shape.words, shape.line)
+        )
+    for label in LABELS:
+        if label != column and label in table.columns and (mistake := label_mistake(table, label)):
+            raise InputError(
+                mistake[1], where=mistake[0], fix=f"Correct it, or leave {label} out: {_line(table, column)}"
+            )
+    rows = [Row(row.where, _chosen(table, row, column)) for row in table.rows]
+    ignored = [name for name in table.columns if name not in (column, *LABELS)]
+    said = f"The prompts are the column {column!r} of {table.path.name}"
+    return rows, f"{said}; not used: {listed(ignored, 30)}." if ignored else ""
+
+
+def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
+    value = row.values.get(column)
+    if is_missing(value) or value == "":
+        raise InputError(f"{column} is empty", where=row.where, fix=_leave_out(table, column))
+    labels = {
+        name: row.values[name]
+        for name in LABELS
+        if name != column and name in row.values and not is_missing(row.values[name])
+    }
+    if isinstance(value, str):
+        cell, _ = parse_cell(value) if column != "text" else (None, "")
+        return {**labels, "messages": cell} if turn_keys(cell) == _MESSAGES else {**labels, "text": value}
+    if isinstance(value, list):
+        return {**labels, "messages": value}
+    raise InputError(f"{column} is {shown(value)}, not a text", where=row.where, fix=_other_column(table, column))
+
+
+def _parsed(text: str, where: str) -> Any:
+    """Messages that are the text of a cell: JSON, or as Python writes it."""
+    value, how = parse_cell(text)
+    if not how and text.lstrip().startswith("[{'"):
+        raise InputError(
+            "messages are as NumPy prints them, which cannot be read back",
+            where=where,
+            fix="Write the table as Parquet or JSON, not as CSV",
+        )
+    return value if how == "ast.literal_eval" else parse_json(text, where)
+
+
+# --- what to do about it --------------------------------------------------------------------------------------------
+
+
+def _unknown(table: Table, unknown: list[str]) -> InputError:
+    what = f"unknown key{'s' if len(unknown) > 1 else ''} {listed(unknown)}"
+    where = _where(table, unknown[0])
+    if shape := shape_of(table):
+        also = _whole_columns(table, [name for name in CONTENTS if name in table.columns])
+        fix = f"Use --column {also[0]} for that column alone. " if also else ""
+        return InputError(f"{what}: {shape.name}", where=where, fix=fix + _words(shape.words, shape.line))
+    pairs = ((name, difflib.get_close_matches(name.lower(), _KNOWN, 1, 0.7)) for name in unknown)
+    fix = "".join(f"Did you mean {near[0]!r} by {name!r}? " for name, near in pairs if near)
+    return InputError(what, where=where, fix=fix + _column_advice(table))
+
+
+def _column_advice(table: Table) -> str:
+    """Which column to name."""
+    held = [name for name in table.columns if name not in LABELS and _prompts_in(table, name)]
+    sure = [name for name in (*CONTENTS, *PROMPT_COLUMNS) if name in held] or (held if len(held) == 1 else [])
+    lower = [name for name in held if name.lower() in PROMPT_COLUMNS]
+    if not held:
+        return f"No column holds texts or messages. Use {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}"
+    if not (sure or lower):
+        return f"Name the column that holds the prompts: --column NAME, one of {listed(held)}"
+    return _column_fix(table, (sure or lower)[0], held)
+
+
+def _column_fix(table: Table, column: str, held: list[str]) -> str:
+    """How to use a column: by its name, or, where a row has nothing there, by the line that leaves such rows out."""
+    others = [name for name in held if name != column]
+    other = f"; other columns with texts: {listed(others)}" if others else ""
+    labels = [label for label in LABELS if label != column and label in table.columns]
+    if _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels:
+        return f"Use --column {shlex.quote(column)}: columns that are not used are named{other}"
+    return f"To use {column!r}{other}: {_line(table, column)}"
+
+
+def _leave_out(table: Table, column: str) -> str:
+    if not _prompts_in(table, column):
+        return _other_column(table, column)
+    return f"Write a prompt there, or leave out the rows without one: {_line(table, column)}"
+
+
+def _other_column(table: Table, column: str) -> str:
+    held = [name for name in table.columns if name not in (column, *LABELS) and _prompts_in(table, name)]
+    if held:
+        return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}"
+    values = [value for value in table.column(column) if isinstance(value, dict)]
+    keys = [key for key in (values[0] if values else ()) if all(is_text(value.get(key)) for value in values)]
+    if not keys:
+        return "Write the prompt as a text, or as a list of messages"
+    item = f'"text":r[{literal(column)}][{literal(keys[0])}]'
+    line = converting(table, item, condition=f"r.get({literal(column)})", keep=usable_labels(table, but=column))
+    return f"Write its {keys[0]!r} as a text: {line}"
+
+
+def _line(table: Table, column: str) -> str:
+    """Write the rows that have a prompt in a column, with the labels that can be used."""
+    name = literal(column)
+    value = next(value for value in table.column(column) if _is_prompt(value))
+    cell, how = parse_cell(value) if isinstance(value, str) and column != "text" else (value, "")
+    keep = usable_labels(table, but=column)
+    if isinstance(value, list):
+        return converting(table, f'"messages":r[{name}]', condition=f"isinstance(r.get({name}),list)", keep=keep)
+    if turn_keys(cell) == _MESSAGES:
+        item, module = f'"messages":{how}(r[{name}])', how.split(".")[0]
+        return converting(table, item, condition=f"r.get({name})", imports=[module], keep=keep)
+    condition = f"isinstance(r.get({name}),str) and r[{name}]"
+    return converting(table, f'"text":r[{name}]', condition=condition, keep=keep)
+
+
+def _prompts_in(table: Table, column: str) -> int:
+    return sum(map(_is_prompt, table.column(column)))
+
+
+def _is_prompt(value: Any) -> bool:
+    return is_text(value) or turn_keys(value) == _MESSAGES
+
+
+def _whole_columns(table: Table, names: list[str]) -> list[str]:
+    return [name for name in names if _prompts_in(table, name) == len(table.rows)]
+
+
+def _where(table: Table, column: str) -> str:
+    """Where a column is named first."""
+    return table.header or next((row.where for row in table.rows if column in row.values), str(table.path))
+
+
+def _place(table: Table) -> str:
+    return table.header or str(table.path)
+
+
+def _words(words: str, line: str) -> str:
+    return f"{words}: {line}" if line else words

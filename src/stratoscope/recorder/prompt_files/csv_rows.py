@@ -1,0 +1,133 @@
+"""A table of text: separated by commas, semicolons or tabs, which of them its own rows say."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+
+from stratoscope.errors import InputError
+from stratoscope.recorder.prompt_files import commands
+from stratoscope.recorder.prompt_files.content import Text
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Python, Row, Table
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_HINT = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
+
+
+def read_csv(file: Text) -> Table:
+    """Rows of a `.csv` or `.tsv` file; an empty cell is left out.
+
+    Raises
+    ------
+    InputError
+        It is no such table, or could be read in two ways.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(file.text)))
+    hint = _HINT.match(file.text)
+    if hint and hint[1] not in SEPARATORS:
+        raise InputError(f"is separated by {hint[1]!r}", where=file.where(1), fix=_separate(file, hint[1]))
+    separator = hint[1] if hint else _separator(file)
+    header: list[str] | None = None
+    first, rows = 0, []
+    for line, cells in _rows(file, separator):
+        if header is None:
+            header, first = [cell.strip() for cell in cells], line
+            _check_header(file, header, line)
+            continue
+        if len(cells) != len(header):
+            raise _wrong_width(file, separator, (len(cells), len(header)), (line, first))
+        rows.append(Row(file.where(line), {key: cell for key, cell in zip(header, cells, strict=True) if cell}))
+    python = Python(
+        ("csv", *file.opened.imports),
+        f"list(csv.DictReader({_source(file)}{_delimiter(separator)}))",
+    )
+    return Table(file.path, rows, python, file.where(first) if header else "", tuple(header or ()))
+
+
+def names_columns(line: str) -> bool:
+    """Whether a line of text is the first of such a table and names nothing but what is read."""
+    cells = [[cell.strip() for cell in line.split(separator)] for separator in SEPARATORS]
+    return any(len(names) > 1 and {*names} <= {*CONTENTS, *LABELS} for names in cells)
+
+
+def _rows(file: Text, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row that is not blank begins, and its cells."""
+    reader = csv.reader(_keep_line_ends(file.text), strict=True, delimiter=separator)
+    begins, hint = 1, bool(_HINT.match(file.text))
+    try:
+        for cells in reader:
+            line, begins = begins, reader.line_num + 1
+            if any(cells) and not (hint and line == 1):
+                yield line, cells
+    except csv.Error as error:
+        raise InputError(
+            f"is not valid CSV: {error}", where=file.where(begins), fix='Double every quote inside a quoted text ("")'
+        ) from None
+
+
+def _keep_line_ends(text: str) -> Iterator[str]:
+    """Lines with their ends, as `csv` wants them, so that line ends inside quoted texts stay what they are."""
+    for line in text.split("\n"):
+        yield line + "\n"
+
+
+def _separator(file: Text) -> str:
+    """The one by which the first row has several cells and all others as many; the comma where it has only one."""
+    fits = []
+    for separator in SEPARATORS:
+        widths: list[int] = []
+        try:
+            widths += (len(cells) for _, cells in _rows(file, separator))
+            whole = True
+        except InputError:  # quotes that make no sense with this separator
+            whole = False
+        if widths and widths[0] > 1:
+            fits.append((separator, whole and len({*widths}) == 1))
+    sound = [separator for separator, same in fits if same] or [separator for separator, _ in fits]
+    if len(sound) > 1:
+        first, second = sound[:2]
+        write = (
+            f'open(sys.argv[2],"x",encoding="utf-8",newline="").write("sep={{}}\\n"+{file.opened.expression}.read())'
+        )
+        line = commands.rewrite(file.path, write.format(first.replace("\t", "\\t")), file.opened.imports, ".csv")
+        raise InputError(
+            f"its rows can be read as separated by {SEPARATORS[first]} or by {SEPARATORS[second]}",
+            where=str(file.path),
+            fix=f"Say which in a first line, sep={second!r} without the quotes, or for the {SEPARATORS[first]}: {line}",
+        )
+    return sound[0] if sound else ","
+
+
+def _check_header(file: Text, header: list[str], line: int) -> None:
+    where = file.where(line)
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"the column {name!r} stands twice", where=where, fix="Keep one of them")
+    if len(header) == 1 and "|" in header[0]:
+        raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
+
+
+def _wrong_width(file: Text, separator: str, widths: tuple[int, int], lines: tuple[int, int]) -> InputError:
+    """A row that has not as many cells as the header: their numbers, and the lines of both."""
+    fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends"
+    if widths[1] == 1 and '"' not in file.text:
+        line = commands.lines_as_texts(file.path, file.opened, skip=lines[1])
+        fix += f"; or, if each line below the header is one prompt: {line}"
+    return InputError(f"has {widths[0]} cells, the header has {widths[1]}", where=file.where(lines[0]), fix=fix)
+
+
+def _separate(file: Text, separator: str) -> str:
+    """The line that writes the table with commas."""
+    rows = f'csv.reader({_source(file)},delimiter="{separator}")'
+    write = f'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({rows})'
+    return "Write it with commas: " + commands.rewrite(file.path, write, ("csv", *file.opened.imports), ".csv")
+
+
+def _source(file: Text) -> str:
+    """An expression that gives the lines of the file to Python's `csv`."""
+    return f"list({file.opened.expression})[1:]" if _HINT.match(file.text) else file.opened.expression
+
+
+def _delimiter(separator: str) -> str:
+    return "" if separator == "," else f',delimiter="{separator}"'.replace("\t", "\\t")

@@ -1,0 +1,247 @@
+"""JSON as rows: one value a line, or one document that holds a list; which of the two the text itself says."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from stratoscope.errors import InputError
+from stratoscope.recorder.prompt_files import commands
+from stratoscope.recorder.prompt_files.content import Text
+from stratoscope.recorder.prompt_files.table import CONTENTS, Python, Row, Table
+
+SPEAKERS, WORDS = ("role", "from", "speaker", "author"), ("content", "value", "text", "message", "utterance")
+
+
+def read_json(file: Text) -> Table:
+    """Rows of a `.json`, `.jsonl` or `.ndjson` file: objects, texts, or lists of messages.
+
+    Raises
+    ------
+    InputError
+        It is not JSON, or not a list of such.
+    """
+    text = file.text.lstrip()
+    if text.startswith("["):
+        return Table(file.path, list(_list_rows(file)), _document(file))
+    lines = Table(
+        file.path, [], Python(file.opened.imports, f"[json.loads(x) for x in {file.opened.expression} if x.strip()]")
+    )
+    first = next((line for _, line in lines_of(file.text)), "")
+    if text and not _is_json(first) and (document := _whole(file)) is not None:
+        return _object_table(file, document)
+    rows = [(file.where(number), parse_json(line, file.where(number))) for number, line in lines_of(file.text)]
+    if len(rows) == 1 and isinstance(rows[0][1], dict):
+        return _object_table(file, rows[0][1])
+    return Table(file.path, [_row(value, where) for where, value in rows], lines.python)
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, by number; only LF and CRLF end a line, as U+2028 may be part of a text."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line.removesuffix("\r")
+
+
+def parse_json(text: str, where: str) -> Any:
+    """One JSON value.
+
+    Raises
+    ------
+    InputError
+        It is none, or a key of it stands twice.
+    """
+    try:
+        return _decoder(where).decode(text)
+    except json.JSONDecodeError as error:
+        raise _not_json(error, where) from None
+    except RecursionError:
+        raise InputError("is not a prompt: its JSON is nested too deep", where=where) from None
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether this is a JSON document that is an object or a list, or one such on each line."""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return False
+    try:
+        json.loads(text)
+    except RecursionError:
+        return False
+    except json.JSONDecodeError:
+        return all(line.lstrip()[0] in "[{" and _is_json(line) for _, line in lines_of(text))
+    return True
+
+
+def parse_cell(text: str) -> tuple[Any, str]:
+    """The list or object that a cell of a table holds as JSON or as Python writes it, and what reads it; else None."""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return None, ""
+    for reads, name in ((json.loads, "json.loads"), (ast.literal_eval, "ast.literal_eval")):
+        try:
+            return reads(text.strip()), name
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return None, ""
+
+
+def turn_keys(value: Any) -> tuple[str, str] | None:
+    """Which keys of the turns of a conversation hold who speaks and what; None where this is no list of turns."""
+    if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
+        return None
+    pairs = ((speaker, words) for speaker in SPEAKERS for words in WORDS)
+    return next((pair for pair in pairs if all(turn.keys() >= {*pair} for turn in value)), None)
+
+
+def _decoder(where: str) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=lambda pairs: _unique_keys(pairs, where))
+
+
+def _unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them")
+    return record
+
+
+def _not_json(error: json.JSONDecodeError, where: str) -> InputError:
+    return InputError(
+        f"is not valid JSON: {error.msg} at character {error.colno}", where=where, fix="Correct it at this place"
+    )
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _whole(file: Text) -> Any:
+    """The document that the text is; None where its first line shows the mistake as well."""
+    try:
+        return _decoder(str(file.path)).decode(file.text)
+    except RecursionError:
+        return None
+    except json.JSONDecodeError as error:
+        if error.lineno == 1 and error.colno == 1:
+            raise _looks_other(file, error) from None
+        raise _not_json(error, file.where(error.lineno)) from None
+
+
+def _looks_other(file: Text, error: json.JSONDecodeError) -> InputError:
+    """The text of a `.json` or `.jsonl` file that does not begin as JSON does."""
+    found = _not_json(error, file.where(next(lines_of(file.text))[0]))
+    fix = f"If each line is a prompt: {commands.copy(file.path, '.txt')}"
+    return InputError(f"{found.what}; it looks like plain text", where=found.where, fix=fix)
+
+
+def _list_rows(file: Text) -> Iterator[Row]:
+    """The items of a list, each with the line on which it begins."""
+    text = file.text
+    place = text.index("[") + 1
+    line, counted = 1, 0
+    for number in range(1, len(text)):
+        place = _after_blanks(text, place)
+        line, counted = line + text.count("\n", counted, place), place
+        where = f"{file.where(line)}: item {number}"
+        if number == 1 and text[place : place + 1] == "]":
+            break
+        try:
+            value, place = _decoder(where).raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            raise _not_json(error, file.where(error.lineno)) from None
+        except RecursionError:
+            raise InputError("is not a prompt: its JSON is nested too deep", where=where) from None
+        yield _row(value, where)
+        place = _after_blanks(text, place)
+        if text[place : place + 1] != ",":
+            break
+        place += 1
+    if text[place : place + 1] != "]":
+        raise _not_json(json.JSONDecodeError("Expecting ',' or ']'", text, place), _line(file, place))
+    if text[place + 1 :].strip():
+        after = _after_blanks(text, place + 1)
+        raise InputError(
+            "something stands behind the end of the list", where=_line(file, after), fix="Make it one list"
+        )
+
+
+def _after_blanks(text: str, place: int) -> int:
+    while text[place : place + 1] in (" ", "\t", "\n", "\r"):
+        place += 1
+    return place
+
+
+def _line(file: Text, place: int) -> str:
+    return file.where(file.text.count("\n", 0, place) + 1)
+
+
+def _row(value: Any, where: str) -> Row:
+    if isinstance(value, dict):
+        return Row(where, value)
+    if isinstance(value, str):
+        return Row(where, {"text": value})
+    if turn_keys(value):
+        return Row(where, {"messages": value})
+    raise InputError(
+        "is not a JSON object, a text or a list of messages", where=where, fix='Write {"text": "…"} or "…"'
+    )
+
+
+def _document(file: Text, inside: str = "") -> Python:
+    """How Python reads the list of a document, `inside` of which key it is, as dicts."""
+    loaded = f"json.load({file.opened.expression}){inside}"
+    rows = f'[x if isinstance(x,dict) else {{"text":x}} if isinstance(x,str) else {{"messages":x}} for x in {loaded}]'
+    return Python(file.opened.imports, rows)
+
+
+def _object_table(file: Text, document: Any) -> Table:
+    """The rows of a document that is no list: the one list in it; or it is one row by itself."""
+    if not isinstance(document, dict):
+        return Table(file.path, [_row(document, file.where(1))], _document(file))
+    _refuse_by_column(file, document)
+    alone = Python(file.opened.imports, f"[json.load({file.opened.expression})]")
+    lists = [key for key, value in document.items() if isinstance(value, list) and value and not turn_keys(value)]
+    if any(key in document for key in CONTENTS) or len(lists) != 1 or not _are_rows(document[lists[0]]):
+        return Table(file.path, [Row(file.where(1), document)], alone)
+    (key,) = lists
+    if len(document) > 1:
+        write = f'json.dump(json.load({file.opened.expression})[{commands.literal(key)}],open(sys.argv[2],"x"))'
+        line = commands.rewrite(file.path, write, file.opened.imports, ".json")
+        others = ", ".join(repr(other) for other in document if other != key)
+        raise InputError(
+            f"is an object with a list {key!r} and other keys: {others}",
+            where=str(file.path),
+            fix=f"If the prompts are in the list: {line}",
+        )
+    where = f"{file.path}: {key} item"
+    rows = [_row(value, f"{where} {number}") for number, value in enumerate(document[key], start=1)]
+    return Table(file.path, rows, _document(file, f"[{commands.literal(key)}]"))
+
+
+def _are_rows(values: list[Any]) -> bool:
+    return all(isinstance(value, dict | str) or turn_keys(value) for value in values)
+
+
+def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
+    """Refuse {"text": ["…", "…"], "id": […]} and {"text": {"0": "…", "1": "…"}}, as tables are written by column."""
+    values = list(document.values())
+    sizes = {len(value) for value in values if isinstance(value, dict | list)}
+    dicts = all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values)
+    lists = len(values) > 1 and all(isinstance(value, list) for value in values)
+    texts = "text" in document and all(isinstance(value, list) for value in values)
+    by_number = dicts and bool(values) and all(key.isdigit() for key in values[0])
+    if len(sizes) != 1 or not (by_number or lists or texts):
+        return
+    columns = "*(v.values() for v in d.values())" if dicts else "*d.values()"
+    write = (
+        f"d=json.load({file.opened.expression}); "
+        f'json.dump([dict(zip(d,row)) for row in zip({columns})],open(sys.argv[2],"x"))'
+    )
+    line = commands.rewrite(file.path, write, file.opened.imports, ".json")
+    raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: {line}")
