@@ -30,7 +30,7 @@ PromptsFile = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE",
-        help=".jsonl, .json, .csv, .tsv or .parquet with text or messages, optional id, class, pair, group; or .txt, one "
+        help=".jsonl, .json, .csv, .tsv, .parquet with text or messages, optional id, class, pair, group; or .txt, one "
         "prompt a line.",
     ),
 ]

@@ -14,6 +14,7 @@ from stratoscope.recorder.prompt_files.columns import known_rows, rows_of_column
 from stratoscope.recorder.prompt_files.read import read_table
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS
 
+_WORDS_FOR_MISSING = ("nan", "null", "none", "<na>", "n/a", "#n/a")
 ROLES = ("system", "user", "assistant")
 
 
@@ -88,11 +89,19 @@ def read_prompts(path: str | Path, *, column: str | None = None) -> PromptList:
             )
         prompts[prompt.id], lines[prompt.id] = prompt, row.where
     if not prompts:
-        raise InputError("holds no prompt", where=str(path), fix="Write one prompt a line")
+        raise InputError("holds no prompt", where=str(path), fix="Give at least one")
     _check_pairs(prompts.values(), lines)
     found = PromptList(prompts.values())
-    found.remarks = (said,) if said else ()
+    found.remarks = tuple(filter(None, (said, _missing_in_words(found))))
     return found
+
+
+def _missing_in_words(prompts: list[Prompt]) -> str:
+    """A prompt may be the word that a program writes for a missing cell; only its writer knows."""
+    ids = [prompt.id for prompt in prompts if prompt.text and prompt.text.strip().lower() in _WORDS_FOR_MISSING]
+    more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
+    words = "are only a word that stands for a missing cell in tables, such as nan or null, and are recorded as it"
+    return f"The prompts {', '.join(ids[:8])}{more} {words}." if ids else ""
 
 
 def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
@@ -112,8 +121,9 @@ def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
 
 
 def _label(value: Any, key: str, where: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    whole = isinstance(value, float) and value.is_integer()  # what tables make of whole numbers where one is missing
+    if isinstance(value, int | float) and not isinstance(value, bool) and (whole or isinstance(value, int)):
+        return str(int(value))
     return _text(value, key, where)
 
 

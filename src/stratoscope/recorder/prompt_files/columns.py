@@ -10,15 +10,25 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, parse_json, turn_keys
 from stratoscope.recorder.prompt_files.shapes import (
-    PROMPT_COLUMNS,
     conversations,
     label_mistake,
     shape_of,
     shown,
     turns,
+    unusable_labels,
     usable_labels,
+    without,
 )
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Row, Table, is_missing, is_text, listed
+from stratoscope.recorder.prompt_files.table import (
+    CONTENTS,
+    LABELS,
+    PROMPT_COLUMNS,
+    Row,
+    Table,
+    is_missing,
+    is_text,
+    listed,
+)
 
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
@@ -40,8 +50,11 @@ def known_rows(table: Table) -> list[Row]:
     rows = []
     for row in table.rows:
         values = {key: value for key, value in row.values.items() if not is_missing(value)}
-        if table.header and isinstance(values.get("messages"), str):
-            values["messages"] = _parsed(values["messages"], row.where)
+        cell = values.get("messages")
+        if isinstance(cell, str) and (table.header or cell.lstrip().startswith("[")):
+            values["messages"] = _parsed(cell, row.where)
+        for name, value in values.items():
+            _check_types(name, value, row.where)
         null = next((key for key in CONTENTS if key in row.values and is_missing(row.values[key])), None)
         if null and not any(key in values for key in CONTENTS):
             what = f"has neither text nor messages: {null} is null"
@@ -91,9 +104,19 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
     if isinstance(value, str):
         cell, _ = parse_cell(value) if column != "text" else (None, "")
         return {**labels, "messages": cell} if turn_keys(cell) == _MESSAGES else {**labels, "text": value}
+    _check_types(column, value, row.where)
     if isinstance(value, list):
         return {**labels, "messages": value}
     raise InputError(f"{column} is {shown(value)}, not a text", where=row.where, fix=_other_column(table, column))
+
+
+def _check_types(name: str, value: Any, where: str) -> None:
+    """Refuse what JSON has not and Parquet has: bytes, times, exact decimals."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inside:
+        _check_types(name, one, where)
+    if not (value is None or isinstance(value, str | int | float | dict | list)):
+        raise InputError(f"{name} holds {type(value).__name__}, not text", where=where, fix="Write it as text")
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -101,7 +124,7 @@ def _parsed(text: str, where: str) -> Any:
     value, how = parse_cell(text)
     if not how and text.lstrip().startswith("[{'"):
         raise InputError(
-            "messages are as NumPy prints them, which cannot be read back",
+            "messages are neither JSON nor as Python prints a list (as NumPy prints one, it cannot be read back)",
             where=where,
             fix="Write the table as Parquet or JSON, not as CSV",
         )
@@ -117,8 +140,12 @@ def _unknown(table: Table, unknown: list[str]) -> InputError:
     if shape := shape_of(table):
         also = _whole_columns(table, [name for name in CONTENTS if name in table.columns])
         fix = f"Use --column {also[0]} for that column alone. " if also else ""
-        return InputError(f"{what}: {shape.name}", where=where, fix=fix + _words(shape.words, shape.line))
-    pairs = ((name, difflib.get_close_matches(name.lower(), _KNOWN, 1, 0.7)) for name in unknown)
+        return InputError(
+            f"{what}; it looks like {shape.name}",
+            where=where,
+            fix=fix + _words(shape.words + unusable_labels(table), shape.line),
+        )
+    pairs = ((name, difflib.get_close_matches(name.lower(), _KNOWN, 1, 0.8)) for name in unknown)
     fix = "".join(f"Did you mean {near[0]!r} by {name!r}? " for name, near in pairs if near)
     return InputError(what, where=where, fix=fix + _column_advice(table))
 
@@ -128,6 +155,8 @@ def _column_advice(table: Table) -> str:
     held = [name for name in table.columns if name not in LABELS and _prompts_in(table, name)]
     sure = [name for name in (*CONTENTS, *PROMPT_COLUMNS) if name in held] or (held if len(held) == 1 else [])
     lower = [name for name in held if name.lower() in PROMPT_COLUMNS]
+    if not held and (inner := _inside(table)):
+        return inner
     if not held:
         return f"No column holds texts or messages. Use {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}"
     if not (sure or lower):
@@ -138,11 +167,25 @@ def _column_advice(table: Table) -> str:
 def _column_fix(table: Table, column: str, held: list[str]) -> str:
     """How to use a column: by its name, or, where a row has nothing there, by the line that leaves such rows out."""
     others = [name for name in held if name != column]
-    other = f"; other columns with texts: {listed(others)}" if others else ""
+    other = f" (there are texts in {listed(others)} too)" if others else ""
     labels = [label for label in LABELS if label != column and label in table.columns]
     if _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels:
-        return f"Use --column {shlex.quote(column)}: columns that are not used are named{other}"
-    return f"To use {column!r}{other}: {_line(table, column)}"
+        return f"Use --column {shlex.quote(column)}: the other columns are left out, and named{other}"
+    return f"To use {column!r}{_left_out(table, column)}{other}: {_line(table, column)}"
+
+
+def _left_out(table: Table, column: str) -> str:
+    empty = len(table.rows) - _prompts_in(table, column)
+    return without(table, empty, "no prompt there") + unusable_labels(table, but=column)
+
+
+def _inside(table: Table) -> str:
+    """The line that takes the rows out of a column of objects; "" where there is none."""
+    names = [name for name in table.columns if all(isinstance(value, dict) for value in table.column(name))]
+    if not names:
+        return ""
+    line = converting(table, f"**r[{literal(names[0])}]", keep=usable_labels(table))
+    return f"To take the keys of {names[0]!r} for columns: {line}"
 
 
 def _leave_out(table: Table, column: str) -> str:
@@ -155,13 +198,7 @@ def _other_column(table: Table, column: str) -> str:
     held = [name for name in table.columns if name not in (column, *LABELS) and _prompts_in(table, name)]
     if held:
         return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}"
-    values = [value for value in table.column(column) if isinstance(value, dict)]
-    keys = [key for key in (values[0] if values else ()) if all(is_text(value.get(key)) for value in values)]
-    if not keys:
-        return "Write the prompt as a text, or as a list of messages"
-    item = f'"text":r[{literal(column)}][{literal(keys[0])}]'
-    line = converting(table, item, condition=f"r.get({literal(column)})", keep=usable_labels(table, but=column))
-    return f"Write its {keys[0]!r} as a text: {line}"
+    return _inside(table) or "Write the prompt as a text, or as a list of messages"
 
 
 def _line(table: Table, column: str) -> str:

@@ -55,7 +55,7 @@ def converting(
     item
         Expression of the object, without its outer braces, of the row `r`.
     each, condition
-        The loops, and which rows are converted; the line says how many of how many.
+        The loops, and which rows are converted; the line says how many.
     before
         Statements that come first.
     imports
@@ -67,7 +67,7 @@ def converting(
     code = (
         f"rows={table.python.expression}; {before}"
         f"out=[{{{item}{kept}}} {each}{f' if {condition}' if condition else ''}]; "
-        f'{_WRITE}.writelines(json.dumps(o)+"\\n" for o in out); print(len(out),"written, of",len(rows),"rows")'
+        f'{_WRITE}.writelines(json.dumps(o)+"\\n" for o in out); print(len(out),"prompts from",len(rows),"rows")'
     )
     return rewrite(table.path, code, [*table.python.imports, *imports], ".jsonl")
 
@@ -80,8 +80,8 @@ def rewrite(path: Path, code: str, imports: Sequence[str], suffix: str) -> str:
 
 def lines_as_texts(path: Path, opened: Python, *, skip: int = 0) -> str:
     """Write each line that is not blank as `{"text": …}`, without the first `skip` lines."""
-    lines = f'{opened.expression}.read().split("\n")' + (f"[{skip}:]" if skip else "")
-    item = 'json.dumps({"text":t.removesuffix("\r")})+"\n"'
+    lines = f'{opened.expression}.read().split("\\n")' + (f"[{skip}:]" if skip else "")
+    item = 'json.dumps({"text":t.removesuffix("\\r")})+"\\n"'
     return rewrite(path, f"{_WRITE}.writelines({item} for t in {lines} if t.strip())", opened.imports, ".jsonl")
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import Text
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Python, Row, Table
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_LONG = 2**17  # characters of a cell beyond which Python's `csv` must be told to go on
 _HINT = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
 
 
-def read_csv(file: Text) -> Table:
+def read_csv(file: Text, column: str | None = None) -> Table:
     """Rows of a `.csv` or `.tsv` file; an empty cell is left out.
 
     Raises
@@ -27,7 +28,7 @@ def read_csv(file: Text) -> Table:
     hint = _HINT.match(file.text)
     if hint and hint[1] not in SEPARATORS:
         raise InputError(f"is separated by {hint[1]!r}", where=file.where(1), fix=_separate(file, hint[1]))
-    separator = hint[1] if hint else _separator(file)
+    separator = hint[1] if hint else _separator(file, column)
     header: list[str] | None = None
     first, rows = 0, []
     for line, cells in _rows(file, separator):
@@ -38,10 +39,7 @@ def read_csv(file: Text) -> Table:
         if len(cells) != len(header):
             raise _wrong_width(file, separator, (len(cells), len(header)), (line, first))
         rows.append(Row(file.where(line), {key: cell for key, cell in zip(header, cells, strict=True) if cell}))
-    python = Python(
-        ("csv", *file.opened.imports),
-        f"list(csv.DictReader({_source(file)}{_delimiter(separator)}))",
-    )
+    python = _python(file, separator, first, long=any(len(c) >= _LONG for row in rows for c in row.values.values()))
     return Table(file.path, rows, python, file.where(first) if header else "", tuple(header or ()))
 
 
@@ -72,19 +70,25 @@ def _keep_line_ends(text: str) -> Iterator[str]:
         yield line + "\n"
 
 
-def _separator(file: Text) -> str:
-    """The one by which the first row has several cells and all others as many; the comma where it has only one."""
+def _separator(file: Text, column: str | None) -> str:
+    """The one by which the first row has several cells and all others as many; the comma where it has only one.
+
+    Of several such the one that makes the first row name a column of prompts.
+    """
+    wanted = {*CONTENTS, *PROMPT_COLUMNS, column}
     fits = []
     for separator in SEPARATORS:
-        widths: list[int] = []
+        rows: list[list[str]] = []
+        whole = True
         try:
-            widths += (len(cells) for _, cells in _rows(file, separator))
-            whole = True
+            rows += (cells for _, cells in _rows(file, separator))
         except InputError:  # quotes that make no sense with this separator
             whole = False
-        if widths and widths[0] > 1:
-            fits.append((separator, whole and len({*widths}) == 1))
-    sound = [separator for separator, same in fits if same] or [separator for separator, _ in fits]
+        if rows and len(rows[0]) > 1:
+            same = whole and len({*map(len, rows)}) == 1
+            fits.append((separator, (same, not wanted.isdisjoint(map(str.strip, rows[0])))))
+    best = max((fit for _, fit in fits), default=None)
+    sound = [separator for separator, fit in fits if fit == best]
     if len(sound) > 1:
         first, second = sound[:2]
         write = (
@@ -119,14 +123,20 @@ def _wrong_width(file: Text, separator: str, widths: tuple[int, int], lines: tup
 
 def _separate(file: Text, separator: str) -> str:
     """The line that writes the table with commas."""
-    rows = f'csv.reader({_source(file)},delimiter="{separator}")'
+    lines = f"list({file.opened.expression})[1:]" if _HINT.match(file.text) else file.opened.expression
+    rows = f'csv.reader({lines},delimiter="{separator}")'
     write = f'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({rows})'
     return "Write it with commas: " + commands.rewrite(file.path, write, ("csv", *file.opened.imports), ".csv")
 
 
-def _source(file: Text) -> str:
-    """An expression that gives the lines of the file to Python's `csv`."""
-    return f"list({file.opened.expression})[1:]" if _HINT.match(file.text) else file.opened.expression
+def _python(file: Text, separator: str, first: int, *, long: bool) -> Python:
+    """How Python reads the rows again, from the header in line `first` on."""
+    lines = f"list({file.opened.expression})[{first - 1}:]" if first > 1 else file.opened.expression
+    rows = f"csv.DictReader({lines}{_delimiter(separator)})"
+    rows = f"[csv.field_size_limit(2**31-1),list({rows})][1]" if long else f"list({rows})"
+    if re.search(r"(^|[,;\t])\s|\s([,;\t]|$)", file.text.split("\n")[first - 1].rstrip("\r")):
+        rows = f"[{{k.strip():v for k,v in r.items()}} for r in {rows}]"
+    return Python(("csv", *file.opened.imports), rows)
 
 
 def _delimiter(separator: str) -> str:

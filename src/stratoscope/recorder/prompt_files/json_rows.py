@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import Text
-from stratoscope.recorder.prompt_files.table import CONTENTS, Python, Row, Table
+from stratoscope.recorder.prompt_files.table import CONTENTS, Python, Row, Table, listed
 
 SPEAKERS, WORDS = ("role", "from", "speaker", "author"), ("content", "value", "text", "message", "utterance")
 
@@ -25,17 +25,19 @@ def read_json(file: Text) -> Table:
     """
     text = file.text.lstrip()
     if text.startswith("["):
-        return Table(file.path, list(_list_rows(file)), _document(file))
-    lines = Table(
-        file.path, [], Python(file.opened.imports, f"[json.loads(x) for x in {file.opened.expression} if x.strip()]")
-    )
+        items = list(_items(file))
+        rows = [_row(value, where) for where, value in items]
+        return Table(file.path, rows, _document(file, (value for _, value in items)))
     first = next((line for _, line in lines_of(file.text)), "")
     if text and not _is_json(first) and (document := _whole(file)) is not None:
         return _object_table(file, document)
-    rows = [(file.where(number), parse_json(line, file.where(number))) for number, line in lines_of(file.text)]
-    if len(rows) == 1 and isinstance(rows[0][1], dict):
-        return _object_table(file, rows[0][1])
-    return Table(file.path, [_row(value, where) for where, value in rows], lines.python)
+    found = [(file.where(number), parse_json(line, file.where(number))) for number, line in lines_of(file.text)]
+    if len(found) == 1 and file.kind == ".json":
+        return _object_table(file, found[0][1])
+    lines = f"[json.loads(x) for x in {file.opened.expression} if x.strip()]"
+    if any(isinstance(value, str) for _, value in found):
+        lines = f'[x if isinstance(x,dict) else {{"text":x}} for x in {lines}]'
+    return Table(file.path, [_row(value, where) for where, value in found], Python(file.opened.imports, lines))
 
 
 def lines_of(text: str) -> Iterator[tuple[int, str]]:
@@ -80,9 +82,11 @@ def parse_cell(text: str) -> tuple[Any, str]:
         return None, ""
     for reads, name in ((json.loads, "json.loads"), (ast.literal_eval, "ast.literal_eval")):
         try:
-            return reads(text.strip()), name
+            value = reads(text.strip())
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
+        if name == "json.loads" or repr(value) == text.strip():  # Python joins 'it''s' and ['a' 'b'] to one text
+            return value, name
     return None, ""
 
 
@@ -128,19 +132,33 @@ def _whole(file: Text) -> Any:
     except RecursionError:
         return None
     except json.JSONDecodeError as error:
-        if error.lineno == 1 and error.colno == 1:
-            raise _looks_other(file, error) from None
+        if line := _converted(file, error):
+            where = file.where(error.lineno if error.pos else next(lines_of(file.text))[0])
+            raise InputError(f"is not valid JSON: {line[0]}", where=where, fix=line[1]) from None
         raise _not_json(error, file.where(error.lineno)) from None
 
 
-def _looks_other(file: Text, error: json.JSONDecodeError) -> InputError:
-    """The text of a `.json` or `.jsonl` file that does not begin as JSON does."""
-    found = _not_json(error, file.where(next(lines_of(file.text))[0]))
-    fix = f"If each line is a prompt: {commands.copy(file.path, '.txt')}"
-    return InputError(f"{found.what}; it looks like plain text", where=found.where, fix=fix)
+def _converted(file: Text, error: json.JSONDecodeError) -> tuple[str, str] | None:
+    """What a text that is no JSON is instead, and the line that converts it."""
+    lines = [line for _, line in lines_of(file.text)]
+    if file.text.lstrip()[0] not in '[{"':
+        return "it looks like plain text", f"If each line is a prompt: {commands.copy(file.path, '.txt')}"
+    if all(parse_cell(line)[1] == "ast.literal_eval" for line in lines[:100]):
+        write = f'[json.dumps(ast.literal_eval(x))+"\\n" for x in {file.opened.expression} if x.strip()]'
+        code = f'open(sys.argv[2],"x",encoding="utf-8").writelines({write})'
+        line = commands.rewrite(file.path, code, ["ast", *file.opened.imports], ".jsonl")
+        return "it is written as Python prints it", f"Write it as JSON: {line}"
+    if error.msg == "Extra data":
+        code = (
+            f's={file.opened.expression}.read().strip(); f=open(sys.argv[2],"x",encoding="utf-8"); '
+            'exec("while s:\\n v,i=json.JSONDecoder().raw_decode(s); f.write(json.dumps(v)+chr(10)); s=s[i:].lstrip()")'
+        )
+        line = commands.rewrite(file.path, code, file.opened.imports, ".jsonl")
+        return "it is several JSON documents, not on one line each", f"Write one a line: {line}"
+    return None
 
 
-def _list_rows(file: Text) -> Iterator[Row]:
+def _items(file: Text) -> Iterator[tuple[str, Any]]:
     """The items of a list, each with the line on which it begins."""
     text = file.text
     place = text.index("[") + 1
@@ -157,7 +175,7 @@ def _list_rows(file: Text) -> Iterator[Row]:
             raise _not_json(error, file.where(error.lineno)) from None
         except RecursionError:
             raise InputError("is not a prompt: its JSON is nested too deep", where=where) from None
-        yield _row(value, where)
+        yield where, value
         place = _after_blanks(text, place)
         if text[place : place + 1] != ",":
             break
@@ -193,55 +211,72 @@ def _row(value: Any, where: str) -> Row:
     )
 
 
-def _document(file: Text, inside: str = "") -> Python:
-    """How Python reads the list of a document, `inside` of which key it is, as dicts."""
+def _document(file: Text, items: Iterable[Any], inside: str = "") -> Python:
+    """How Python reads the items of a document, or of the list at `inside` of it, as dicts."""
     loaded = f"json.load({file.opened.expression}){inside}"
-    rows = f'[x if isinstance(x,dict) else {{"text":x}} if isinstance(x,str) else {{"messages":x}} for x in {loaded}]'
+    if all(isinstance(item, dict) for item in items):
+        return Python(file.opened.imports, loaded)
+    rows = f'[x if isinstance(x,dict) else {{"text" if isinstance(x,str) else "messages":x}} for x in {loaded}]'
     return Python(file.opened.imports, rows)
 
 
 def _object_table(file: Text, document: Any) -> Table:
-    """The rows of a document that is no list: the one list in it; or it is one row by itself."""
-    if not isinstance(document, dict):
-        return Table(file.path, [_row(document, file.where(1))], _document(file))
-    _refuse_by_column(file, document)
+    """The rows of a document that is no list: those of the list in it; or it is one row by itself."""
     alone = Python(file.opened.imports, f"[json.load({file.opened.expression})]")
-    lists = [key for key, value in document.items() if isinstance(value, list) and value and not turn_keys(value)]
-    if any(key in document for key in CONTENTS) or len(lists) != 1 or not _are_rows(document[lists[0]]):
+    if not isinstance(document, dict):
+        return Table(file.path, [_row(document, file.where(1))], _document(file, [document]))
+    _refuse_by_column(file, document)
+    lists = [key for key, value in document.items() if _are_rows(value)]
+    if not lists or any(key in document for key in CONTENTS):
         return Table(file.path, [Row(file.where(1), document)], alone)
-    (key,) = lists
+    key = next((name for name in _LISTS if name in lists), lists[0])
     if len(document) > 1:
         write = f'json.dump(json.load({file.opened.expression})[{commands.literal(key)}],open(sys.argv[2],"x"))'
         line = commands.rewrite(file.path, write, file.opened.imports, ".json")
-        others = ", ".join(repr(other) for other in document if other != key)
+        others = listed([other for other in document if other != key])
         raise InputError(
-            f"is an object with a list {key!r} and other keys: {others}",
+            f"is an object with a list {key!r} and with {others}",
             where=str(file.path),
-            fix=f"If the prompts are in the list: {line}",
+            fix=f"If the prompts are in {key!r}: {line}",
         )
     where = f"{file.path}: {key} item"
     rows = [_row(value, f"{where} {number}") for number, value in enumerate(document[key], start=1)]
-    return Table(file.path, rows, _document(file, f"[{commands.literal(key)}]"))
+    return Table(file.path, rows, _document(file, document[key], f"[{commands.literal(key)}]"))
 
 
-def _are_rows(values: list[Any]) -> bool:
-    return all(isinstance(value, dict | str) or turn_keys(value) for value in values)
+_LISTS = ("prompts", "data", "rows", "examples", "items", "instances", "train", "validation", "test")
+
+
+def _are_rows(value: Any) -> bool:
+    """Whether this is a list of rows, and not the turns of a conversation."""
+    if not isinstance(value, list) or not value or turn_keys(value):
+        return False
+    return all(isinstance(one, dict | str) or turn_keys(one) for one in value)
 
 
 def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
     """Refuse {"text": ["…", "…"], "id": […]} and {"text": {"0": "…", "1": "…"}}, as tables are written by column."""
-    values = list(document.values())
-    sizes = {len(value) for value in values if isinstance(value, dict | list)}
-    dicts = all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values)
-    lists = len(values) > 1 and all(isinstance(value, list) for value in values)
-    texts = "text" in document and all(isinstance(value, list) for value in values)
-    by_number = dicts and bool(values) and all(key.isdigit() for key in values[0])
-    if len(sizes) != 1 or not (by_number or lists or texts):
+    first = next(iter(document.values()), None)
+    if isinstance(first, dict):
+        if not first or not all(key.isdigit() for key in first):
+            return
+        same, columns = (
+            all(isinstance(value, dict) and value.keys() == first.keys() for value in document.values()),
+            "*(v.values() for v in d.values())",
+        )
+    else:
+        cells = [value for value in document.values() if isinstance(value, list) and not _are_objects(value)]
+        several = len(document) > 1 or "text" in document
+        same, columns = several and len(cells) == len(document) and len({*map(len, cells)}) == 1, "*d.values()"
+    if not same:
         return
-    columns = "*(v.values() for v in d.values())" if dicts else "*d.values()"
     write = (
         f"d=json.load({file.opened.expression}); "
         f'json.dump([dict(zip(d,row)) for row in zip({columns})],open(sys.argv[2],"x"))'
     )
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
     raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: {line}")
+
+
+def _are_objects(value: list[Any]) -> bool:
+    return any(isinstance(one, dict) for one in value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from stratoscope.recorder.prompt_files.content import refuse_too_large
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Python, Row, Table
 
 _BATCH = 256  # rows that are unpacked at once
-_SAMPLE = 1000  # rows that tell what an unknown table holds
+_SAMPLE = 64 * 2**20  # bytes of rows that tell what an unknown table holds
 
 
 def read_parquet(path: Path, column: str | None) -> Table:
@@ -39,25 +38,29 @@ def read_parquet(path: Path, column: str | None) -> Table:
             names = tuple(map(str, file.schema_arrow.names))
             used = [name for name in names if name == column or name in LABELS or (not column and name in CONTENTS)]
             unknown = column not in names if column else len(used) < len(names)
-            rows = list(_rows(path, file, None if unknown else used, _SAMPLE if unknown else math.inf))
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise InputError(f"the column {twice[0]!r} stands twice", where=str(path), fix="Keep one of them")
+            rows = list(_rows(path, file, None if unknown else used, sample=unknown))
+            complete = len(rows) == file.metadata.num_rows
     except (pyarrow.ArrowException, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(
             f"cannot be read as Parquet: {reason}", where=str(path), fix="Copy or download it again"
         ) from None
-    return Table(path, rows, python, str(path), names)
+    return Table(path, rows, python, str(path), names, complete)
 
 
-def _rows(path: Path, file: Any, columns: list[str] | None, most: float) -> Iterator[Row]:
+def _rows(path: Path, file: Any, columns: list[str] | None, *, sample: bool) -> Iterator[Row]:
+    """All rows, or the first ones of an unknown table."""
     unpacked, number = 0, 0
     for batch in file.iter_batches(_BATCH, columns=columns):
         unpacked += batch.nbytes
+        if sample and number and unpacked > _SAMPLE:
+            return
         if unpacked > defaults.PROMPTS_BYTES:
             refuse_too_large(path)
         for values in batch.to_pylist():
             number += 1
-            if number > most:
-                return
             yield Row(f"{path}: row {number}", {key: _without_empty_fields(value) for key, value in values.items()})
 
 

@@ -49,7 +49,7 @@ def read_table(path: Path, column: str | None = None) -> Table:
         return read_json(file)
     if file.kind in _CSV:
         _refuse_json(file)
-        return csv_rows.read_csv(file)
+        return csv_rows.read_csv(file, column)
     if file.kind == _TXT:
         _refuse_tables(file)
         return _read_txt(file)
@@ -82,11 +82,11 @@ def _refuse_tables(file: Text) -> None:
     """A `.txt` file of which each line would be a prompt, and which is not lines of text."""
     suffix = _looks_like(file)
     if suffix != _TXT:
-        literal = commands.lines_as_texts(file.path, file.opened)
+        lines = commands.lines_as_texts(file.path, file.opened)
         raise InputError(
             f"looks like {_KINDS[suffix]}, and each line of a .txt file is a prompt",
             where=str(file.path),
-            fix=f"To read it as {_KINDS[suffix]}, and not as lines of text ({literal}): {_copy(file, suffix)}",
+            fix=f"If each line is meant as a prompt: {lines} ; to read it as {_KINDS[suffix]}: {_copy(file, suffix)}",
         )
 
 

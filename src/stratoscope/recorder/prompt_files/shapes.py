@@ -10,12 +10,8 @@ from typing import Any
 
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, turn_keys
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Table, is_missing, is_text
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_missing, is_text
 
-PROMPT_COLUMNS = (  # names under which data sets keep what is asked, the surest first
-    "prompt", "question", "query", "instruction", "user_prompt", "user", "input", "request", "goal", "problem",
-    "sentence", "content", "document", "article", "body", "title",
-)  # fmt: skip
 _SYSTEM = ("system", "system_prompt", "system_message")
 _CONTEXT = ("input", "context")
 _ROLES = {
@@ -67,9 +63,14 @@ def conversations(table: Table, column: str) -> Shape | None:
         imports=[how.split(".")[0]] if how else [],
         keep=usable_labels(table),
     )
-    dropped = len(table.rows) - kept
-    left = f", without {dropped:,} of {len(table.rows):,}, which have other or empty turns" if dropped else ""
+    left = without(table, len(table.rows) - kept, "other or empty turns")
     return Shape(name, f"Write them as messages{left}", line, where)
+
+
+def without(table: Table, dropped: int, why: str) -> str:
+    """How many rows a line leaves out, and why."""
+    count = f"{dropped:,} of {len(table.rows):,} rows" if table.complete else "rows"
+    return f", without {count} that have {why}" if dropped else ""
 
 
 def _is_plain(conversation: list[dict[str, Any]]) -> bool:
@@ -83,6 +84,12 @@ def _is_plain(conversation: list[dict[str, Any]]) -> bool:
 def usable_labels(table: Table, *, but: str | None = None) -> list[str]:
     """The labels among its columns that can be used as they are."""
     return [name for name in LABELS if name in table.columns and name != but and not label_mistake(table, name)]
+
+
+def unusable_labels(table: Table, *, but: str | None = None) -> str:
+    """Which labels a line leaves out, and why."""
+    mistakes = ((name, label_mistake(table, name)) for name in LABELS if name in table.columns and name != but)
+    return "".join(f", without {name} ({mistake[1]})" for name, mistake in mistakes if mistake)
 
 
 def label_mistake(table: Table, label: str) -> tuple[str, str] | None:

@@ -9,6 +9,10 @@ from typing import Any
 
 LABELS = ("id", "class", "pair", "group")
 CONTENTS = ("text", "messages")
+PROMPT_COLUMNS = (  # names under which data sets keep what is asked, the surest first
+    "prompt", "question", "query", "instruction", "user_prompt", "user", "input", "request", "goal", "problem",
+    "sentence", "content", "document", "article", "body", "title",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Table:
         Where the columns are named; "" where each row names its own.
     names
         The columns that the file names although no row of it may hold them.
+    complete
+        Whether these are all rows, or only the first of an unknown table.
     """
 
     path: Path
@@ -50,6 +56,7 @@ class Table:
     python: Python
     header: str = ""
     names: tuple[str, ...] = ()
+    complete: bool = True
 
     @property
     def columns(self) -> list[str]:
