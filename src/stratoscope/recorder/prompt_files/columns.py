@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from stratoscope.errors import InputError
@@ -11,6 +12,7 @@ from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, parse_json, turn_keys
 from stratoscope.recorder.prompt_files.shapes import (
     conversations,
+    is_label,
     label_mistake,
     shape_of,
     shown,
@@ -54,7 +56,7 @@ def known_rows(table: Table) -> list[Row]:
         if isinstance(cell, str) and (table.header or cell.lstrip().startswith("[")):
             values["messages"] = _parsed(cell, row.where)
         for name, value in values.items():
-            _check_types(name, value, row.where)
+            _check_types(table, name, value, row.where)
         null = next((key for key in CONTENTS if key in row.values and is_missing(row.values[key])), None)
         if null and not any(key in values for key in CONTENTS):
             what = f"has neither text nor messages: {null} is null"
@@ -104,19 +106,44 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
     if isinstance(value, str):
         cell, _ = parse_cell(value) if column != "text" else (None, "")
         return {**labels, "messages": cell} if turn_keys(cell) == _MESSAGES else {**labels, "text": value}
-    _check_types(column, value, row.where)
-    if isinstance(value, list):
-        return {**labels, "messages": value}
-    raise InputError(f"{column} is {shown(value)}, not a text", where=row.where, fix=_other_column(table, column))
+    if isinstance(value, dict) or (isinstance(value, list) and not turn_keys(value)):
+        what = f"{column} is {shown(value)}, not a text or a list of messages"
+        raise InputError(what, where=row.where, fix=_other_column(table, column))
+    _check_types(table, column, value, row.where)
+    return {**labels, "messages": value}
 
 
-def _check_types(name: str, value: Any, where: str) -> None:
-    """Refuse what JSON has not and Parquet has: bytes, times, exact decimals."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for one in inside:
-        _check_types(name, one, where)
-    if not (value is None or isinstance(value, str | int | float | dict | list)):
-        raise InputError(f"{name} holds {type(value).__name__}, not text", where=where, fix="Write it as text")
+def _check_types(table: Table, name: str, value: Any, where: str) -> None:
+    """Refuse a number for a text, and what Parquet has and JSON has not (bytes, times); say how to write it as text."""
+    if isinstance(value, str) or (name in LABELS and is_label(value)):
+        return
+    if isinstance(value, list | dict):
+        if odd := next((one for one in _leaves(value) if not isinstance(one, str | int | float | None)), None):
+            raise InputError(f"{name} holds {type(odd).__name__}, not text", where=where, fix="Write it as text")
+        return
+    raise InputError(f"{name} is {shown(value)}, not a text", where=where, fix=_as_text(table, name, value))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if inside is None:
+        yield value
+    for one in inside or ():
+        yield from _leaves(one)
+
+
+def _as_text(table: Table, name: str, value: Any) -> str:
+    """The line that writes the values of a column as text."""
+    read = f"r[{literal(name)}]"
+    text = f"{read}.decode()" if isinstance(value, bytes) else f"str({read})"
+    there = f"r.get({literal(name)}) is not None and {read}=={read}"  # NaN is not itself
+    if name not in LABELS:
+        item, condition = f'"text":{text}', there
+    else:
+        contents = ",".join(f"{literal(one)}:r.get({literal(one)})" for one in CONTENTS if one in table.columns)
+        item, condition = f"{contents},{literal(name)}:{text} if {there} else None", ""
+    line = converting(table, item, condition=condition, keep=usable_labels(table, but=name))
+    return f"If it is meant as text: {line}"
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -181,7 +208,9 @@ def _left_out(table: Table, column: str) -> str:
 
 def _inside(table: Table) -> str:
     """The line that takes the rows out of a column of objects; "" where there is none."""
-    names = [name for name in table.columns if all(isinstance(value, dict) for value in table.column(name))]
+    names = [
+        name for name in table.columns if table.rows and all(isinstance(value, dict) for value in table.column(name))
+    ]
     if not names:
         return ""
     line = converting(table, f"**r[{literal(names[0])}]", keep=usable_labels(table))

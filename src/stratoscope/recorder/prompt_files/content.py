@@ -25,7 +25,7 @@ _MARKS = {  # byte order mark -> encoding; the longer ones first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_HEAD = 300  # bytes that tell what a file is
+HEAD = 300  # bytes that tell what a file is
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,13 @@ def first_bytes(path: Path) -> bytes:
         It cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError("is a pipe or a device, and is read more than once", where=str(path), fix=_KEEP)
         with path.open("rb") as stream:
-            return stream.read(_HEAD)
+            return stream.read(HEAD)
     except FileNotFoundError:
-        raise InputError("no such prompts file", where=str(path), fix="Check the path") from None
+        fix = "Download it, and give the file" if ":/" in str(path)[2:] else "Check the path"
+        raise InputError("no such prompts file", where=str(path), fix=fix) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
 
@@ -119,11 +122,20 @@ def decoded(path: Path, data: bytes) -> Text:
             raise InputError(f"begins as {encoding.upper()} and is not", where=str(path), fix=_SAVE) from None
         number = data[: error.start].count(b"\n") + 1
         raise InputError("is not UTF-8 text", where=f"{path}:{number}", fix=_recoded(path, data, packing)) from None
-    if encoding == "utf-8-sig" and text.count("\0") * 4 > len(text):
-        low = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
-        line = commands.recode(path, _opened(packing, low))
+    if encoding == "utf-8-sig" and (other := _utf_16_without_mark(data)):
+        line = commands.recode(path, _opened(packing, other))
         raise InputError("is UTF-16 text without a byte order mark", where=str(path), fix=f"Write it as UTF-8: {line}")
     return Text(path, text, _opened(packing, encoding))
+
+
+def _utf_16_without_mark(data: bytes) -> str:
+    """The encoding of text in which nearly every second byte is zero, and few of the others; "" for any other."""
+    half = len(data) // 2
+    even, odd = data[::2].count(0), data[1::2].count(0)
+    for many, few, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if many > 0.7 * half > 2 and few < 0.1 * half and len(data) % 2 == 0:
+            return encoding
+    return ""
 
 
 def _open(path: Path, packing: str) -> IO[bytes]:
@@ -137,6 +149,7 @@ def _opened(packing: str, encoding: str) -> Python:
     return Python(imports, f'{name}(sys.argv[1]{mode},encoding="{encoding}",newline="")')
 
 
+_KEEP = "Write what comes out of it to a file, and give that"
 _SAVE = "Save the file as UTF-8"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import NoReturn
@@ -55,10 +56,12 @@ _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state
 
 def refuse_foreign(path: Path, head: bytes, packing: str = "") -> None:
     """Raise `InputError` where a file that begins with `head`, when `packing` is undone, is none that is read."""
+    if head[257:262] == b"ustar":
+        _refuse_tar(path)
     if packing:
-        if packing_of(head) or head[:4] in (b"PK\x03\x04", b"PAR1", _ZSTD) or head[257:262] == b"ustar":
+        if packing_of(head) or head[:4] in (b"PK\x03\x04", b"PAR1", _ZSTD):
             write = _UNPACK.format(f"{packing}.open(sys.argv[1])")
-            _refuse(path, "holds another packed file", _line(path, write, packing, Path(path.stem).suffix or ".tar"))
+            _refuse(path, "holds another packed file", _line(path, write, packing, Path(path.stem).suffix))
         return
     if head.startswith(b"PK\x03\x04"):
         _refuse_zip(path)
@@ -68,8 +71,6 @@ def refuse_foreign(path: Path, head: bytes, packing: str = "") -> None:
     if head.startswith(b"ARROW1") or head[:4] == b"\xff\xff\xff\xff":
         how = "file" if head.startswith(b"ARROW1") else "stream"
         _refuse(path, "is an Arrow file", _line(path, _ARROW.format(how), "pyarrow,pyarrow.parquet", ".parquet"))
-    if head[257:262] == b"ustar":
-        _refuse(path, "is a tar archive", f"tar -xf {commands.quoted(path)}", "Unpack it, and name a file of it")
     if head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5" and head[1:2]:
         words = "A pickle can run any program when it is opened. If you made it yourself, of a table"
         _refuse(path, "is a pickle", _line(path, _PICKLE, "pandas", ".jsonl"), words)
@@ -94,7 +95,8 @@ _PLAIN = Python((), 'open(sys.argv[1],encoding="utf-8-sig",newline="")')
 
 def refuse_folder(path: Path) -> NoReturn:
     """Raise `InputError` for a folder: which file of it to name, or how to make one file of it."""
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    found = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = sorted(found, key=lambda file: ("train" not in str(file), file))
     arrow = [file for file in files if file.suffix == ".arrow" and not file.name.startswith("cache-")]
     tables = [file for file in files if file.suffix == ".parquet"]
     for chosen, write in ((arrow, _ARROW.format("stream")), (tables, _TABLES)):
@@ -108,7 +110,7 @@ def refuse_folder(path: Path) -> NoReturn:
             )
             _refuse(path, "is a folder with a data set", line, f"Make one file of it{other}")
     data = [file for file in files if file.suffix.lower() in _DATA and file.name not in _ABOUT]
-    named = ", ".join(map(str, data[:5])) + (" …" if len(data) > 5 else "")
+    named = ", ".join(map(commands.quoted, data[:5])) + (" …" if len(data) > 5 else "")
     raise InputError(
         "cannot be read: it is a folder, not a file",
         where=str(path),
@@ -143,6 +145,19 @@ def _refuse_zip(path: Path) -> NoReturn:
     code = f"zipfile.ZipFile(sys.argv[1]).open({commands.literal(members[0])})"
     words = f"Unpack {members[0]!r}" + (f", one of its {len(members)} files" if len(members) > 1 else "")
     _refuse(path, "is a zip archive", _line(path, _UNPACK.format(code), "zipfile", Path(members[0]).suffix), words)
+
+
+def _refuse_tar(path: Path) -> NoReturn:
+    try:
+        with tarfile.open(path) as archive:
+            name = next((member.name for member in archive if member.isfile()), "")
+    except (tarfile.TarError, OSError, EOFError):
+        name = ""
+    if not name:
+        raise InputError("is a tar archive without a file, or a damaged one", where=str(path), fix="Name another file")
+    code = f"tarfile.open(sys.argv[1]).extractfile({commands.literal(name)})"
+    line = _line(path, _UNPACK.format(code), "tarfile", Path(name).suffix)
+    _refuse(path, "is a tar archive", line, f"Unpack {name!r}, its first file")
 
 
 def _line(path: Path, code: str, imports: str, suffix: str) -> str:

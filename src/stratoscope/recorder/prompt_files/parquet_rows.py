@@ -43,7 +43,7 @@ def read_parquet(path: Path, column: str | None) -> Table:
             rows = list(_rows(path, file, None if unknown else used, sample=unknown))
             complete = len(rows) == file.metadata.num_rows
     except (pyarrow.ArrowException, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"cannot be read as Parquet: {reason}", where=str(path), fix="Copy or download it again"
         ) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands, csv_rows, json_rows
-from stratoscope.recorder.prompt_files.content import Text, decoded, first_bytes, packing_of, unpacked
+from stratoscope.recorder.prompt_files.content import HEAD, Text, decoded, first_bytes, packing_of, unpacked
 from stratoscope.recorder.prompt_files.foreign_files import refuse_folder, refuse_foreign
 from stratoscope.recorder.prompt_files.json_rows import lines_of, read_json
 from stratoscope.recorder.prompt_files.parquet_rows import read_parquet
@@ -43,7 +43,7 @@ def read_table(path: Path, column: str | None = None) -> Table:
         refuse_foreign(path, head)
     data = unpacked(path, head)
     if packing_of(head):
-        refuse_foreign(path, data[: len(head)], packing_of(head))
+        refuse_foreign(path, data[:HEAD], packing_of(head))
     file = decoded(path, data)
     if file.kind in _JSON:
         return read_json(file)
@@ -92,9 +92,10 @@ def _refuse_tables(file: Text) -> None:
 
 def _unknown(file: Text) -> InputError:
     suffix = _looks_like(file)
-    ending = repr(file.kind) if file.kind else "no ending"
+    known = f"ends in {file.kind!r}" if file.kind else "has no ending that says what it holds"
+    what = "is no Parquet file" if file.kind == _PARQUET else f"{known} (known are {', '.join(SUFFIXES)})"
     return InputError(
-        f"a prompts file ends in {', '.join(SUFFIXES)}; this one has {ending}, and looks like {_KINDS[suffix]}",
+        f"{what}; it looks like {_KINDS[suffix]}",
         where=str(file.path),
         fix=_copied(file, suffix) if suffix != _TXT else f"If each line is a prompt: {_copy(file, suffix)}",
     )

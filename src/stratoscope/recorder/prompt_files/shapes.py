@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -99,8 +100,7 @@ def label_mistake(table: Table, label: str) -> tuple[str, str] | None:
         value = row.values.get(label)
         if is_missing(value) or value == "":
             continue
-        whole = isinstance(value, float) and value.is_integer()
-        if isinstance(value, bool) or not (isinstance(value, str | int) or whole):
+        if not is_label(value):
             return row.where, f"its {label} is {shown(value)}, not a text or a whole number"
         times = count[str(value)]
         if label == "id" and times > 1:
@@ -110,9 +110,15 @@ def label_mistake(table: Table, label: str) -> tuple[str, str] | None:
     return None
 
 
-def shown(value: object) -> str:
-    """A value that is no text, shortened, as an error shows it."""
-    text = "true" if value is True else "false" if value is False else repr(value)
+def is_label(value: Any) -> bool:
+    """Whether this is a text or a whole number, also as tables write one where another is missing: 1.0."""
+    whole = isinstance(value, float) and value.is_integer()
+    return (isinstance(value, str | int) and not isinstance(value, bool)) or whole
+
+
+def shown(value: Any) -> str:
+    """A value that is no text, shortened, as JSON or else as Python writes it."""
+    text = json.dumps(value, default=repr, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
