@@ -310,6 +310,17 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     ),
     "numbers.parquet": (lambda: parquet([{"text": 3}, {"text": 4}]), ["3", "4"]),
     "dates.parquet": (lambda: parquet([{"text": "hi", "id": datetime(2020, 1, 2)}]), ["hi"]),
+    "share-system.json": (
+        lambda: json.dumps([{"system": "Be brief.", "conversations": [{"from": "human", "value": "hi"}]}]),
+        [[BRIEF, HI]],
+    ),
+    "alpaca-system.json": (
+        lambda: json.dumps([{"instruction": "hi", "input": "1", "output": "x", "system": "Be brief."}]),
+        [[BRIEF, {"role": "user", "content": "hi\n\n1"}]],
+    ),
+    "empty.parquet": (lambda: parquet([{"text": ""}, {"text": "hi"}]), ["hi"]),
+    "empty.csv": (lambda: "id,text\na,\nb,hi\n", ["hi"]),
+    "train.json": (lambda: json.dumps({"data": {"train": [{"text": "hi"}, {"text": "ho"}]}}), ["hi", "ho"]),
     # shapes of JSON and CSV
     "columns.json": (lambda: json.dumps({"text": ["a", "b"], "id": ["x", "y"]}), ["a", "b"]),
     "pandas.json": (lambda: json.dumps({"text": {"0": "a", "1": "b"}, "class": {"0": "x", "1": "y"}}), ["a", "b"]),
@@ -325,6 +336,10 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     "bars.csv": (lambda: "id|text\na|hi, you\n", ["hi, you"]),
     "blanks.csv": (lambda: "\n question ; answer\nhi;ho\n;x\n", ["hi"]),
     "long.csv": (lambda: "question,answer\n" + "x" * 200_000 + ",y\n,z\n", ["x" * 200_000]),
+    "quotes.tsv": (lambda: 'id\ttext\na\t"Hi\nb\tHo"\n', ['"Hi', 'Ho"']),
+    "quotes-within.tsv": (lambda: 'id\ttext\na\t"Hi" he said\n', ['"Hi" he said']),
+    "old-mac.csv": (lambda: "text,class\rhi,x\rho,y\r", ["hi", "ho"]),
+    "old-mac.txt": (lambda: "hi\rho", ["hi", "ho"]),
     "either.csv": (lambda: "text,x;prompt\na,b;c\n", ["a"]),
     # text in another encoding, or under another name
     "latin.csv": (lambda: "text\ncafé\n".encode("latin-1"), ["café"]),
@@ -332,6 +347,8 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     "utf16-no-mark.txt": (lambda: "hello you\n".encode("utf-16-le"), ["hello you"]),
     "json.txt": (lambda: lines({"text": "a"}, {"text": "b"}), ["a", "b"]),
     "csv.txt": (lambda: "id,text\na,hi\n", ["hi"]),
+    "json-mostly.txt": (lambda: lines({"text": "a"}, {"text": "b"}, "c"), ["a", "b", "c"]),
+    "printed.txt": (lambda: "{'text': 'a'}\n", ["a"]),
     "json.csv": (lambda: lines({"text": "a"}), ["a"]),
     "json.parquet": (lambda: lines({"text": "a"}), ["a"]),
     "text.jsonl": (lambda: "Hello you\nHi\n", ["Hello you", "Hi"]),
@@ -342,6 +359,7 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     # other kinds of file
     "notes.md": (lambda: "# T\n\nHello\n", ["# T\n\nHello\n"]),
     "p.yaml": (lambda: "- text: hi\n- text: ho\n", ["hi", "ho"]),
+    "two.yaml": (lambda: "text: hi\n---\ntext: ho\n", ["hi", "ho"]),
     "p.zip": (lambda: zipped({"a b.jsonl": lines({"text": "a"})}), ["a"]),
     "p.docx": (lambda: zipped({"word/document.xml": DOCX}), ["One & two", "Three"]),
     "p.tar.gz": (lambda: tarred({"p.jsonl": lines({"text": "a"})}), ["a"]),
@@ -409,6 +427,17 @@ def test_labels_come_along_and_those_that_cannot_be_used_are_named(folder: Path,
     assert "without group (its group is true" in advice(path)
     found, _ = followed(path, python)
     assert [(one.id, one.prompt_class, one.group) for one in found] == [("q1", "x", ""), ("q2", "y", "")]
+
+
+def test_columns_that_a_line_does_not_use_are_named(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps([{**one, "history": [["a", "b"]]} for one in ALPACA]))
+    assert "as one text, without 'output', 'history': python -c" in advice(tmp_path / "p.json")
+
+
+def test_a_line_of_text_that_begins_like_json_is_text(tmp_path: Path) -> None:
+    text = '[INST] hi [/INST]\n[1]\n{name} greets\n"quoted"\n3\n'
+    (tmp_path / "p.txt").write_text(text)
+    assert contents(read_prompts(tmp_path / "p.txt")) == text.splitlines()
 
 
 def test_conversations_without_a_user_are_refused_without_a_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.commands import converting, literal
-from stratoscope.recorder.prompt_files.json_rows import parse_cell, parse_json, turn_keys
+from stratoscope.recorder.prompt_files.json_rows import are_rows, parse_cell, parse_json, turn_keys
 from stratoscope.recorder.prompt_files.shapes import (
     conversations,
     is_label,
@@ -48,7 +48,7 @@ def known_rows(table: Table) -> list[Row]:
     if unknown:
         raise _unknown(table, unknown)
     if shape := conversations(table, "messages"):
-        raise InputError(f"holds {shape.name}", where=shape.where, fix=_words(shape.words, shape.line))
+        raise InputError(f"holds {shape.name}", where=shape.where, fix=shape.advice(table))
     rows = []
     for row in table.rows:
         values = {key: value for key, value in row.values.items() if not is_missing(value)}
@@ -57,12 +57,20 @@ def known_rows(table: Table) -> list[Row]:
             values["messages"] = _parsed(cell, row.where)
         for name, value in values.items():
             _check_types(table, name, value, row.where)
-        null = next((key for key in CONTENTS if key in row.values and is_missing(row.values[key])), None)
-        if null and not any(key in values for key in CONTENTS):
-            what = f"has neither text nor messages: {null} is null"
-            raise InputError(what, where=row.where, fix=_leave_out(table, null))
+        if all(values.get(key, "") == "" for key in CONTENTS):
+            raise _nothing(table, row)
         rows.append(Row(row.where, values))
     return rows
+
+
+def _nothing(table: Table, row: Row) -> InputError:
+    """A row without a prompt; that its column is empty there, or why it has none."""
+    column = next((key for key in CONTENTS if key in row.values), None)
+    value = row.values.get(column or "")
+    null = f": {column} is null" if column and is_missing(value) else ""
+    what = f"{column} is empty" if column and not null else f"has neither text nor messages{null}"
+    given = [column] if column else [key for key in CONTENTS if key in table.columns]
+    return InputError(what, where=row.where, fix=_leave_out(table, given[0]) if given else "Give exactly one of them")
 
 
 def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
@@ -81,7 +89,7 @@ def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
         )
     if column != "text" and (shape := conversations(table, column) or turns(table, column)):
         raise InputError(
-            f"{column} holds {shape.name}", where=_where(table, column), fix=_words(shape.words, shape.line)
+            f"{column} holds {shape.name}", where=shape.where or _where(table, column), fix=shape.advice(table)
         )
     for label in LABELS:
         if label != column and label in table.columns and (mistake := label_mistake(table, label)):
@@ -170,7 +178,7 @@ def _unknown(table: Table, unknown: list[str]) -> InputError:
         return InputError(
             f"{what}; it looks like {shape.name}",
             where=where,
-            fix=fix + _words(shape.words + unusable_labels(table), shape.line),
+            fix=fix + shape.advice(table),
         )
     pairs = ((name, difflib.get_close_matches(name.lower(), _KNOWN, 1, 0.8)) for name in unknown)
     fix = "".join(f"Did you mean {near[0]!r} by {name!r}? " for name, near in pairs if near)
@@ -207,14 +215,17 @@ def _left_out(table: Table, column: str) -> str:
 
 
 def _inside(table: Table) -> str:
-    """The line that takes the rows out of a column of objects; "" where there is none."""
-    names = [
-        name for name in table.columns if table.rows and all(isinstance(value, dict) for value in table.column(name))
-    ]
-    if not names:
-        return ""
-    line = converting(table, f"**r[{literal(names[0])}]", keep=usable_labels(table))
-    return f"To take the keys of {names[0]!r} for columns: {line}"
+    """The line that takes the rows out of a column of objects or of lists of rows; "" where there is none."""
+    for name in table.columns:
+        values = table.column(name)
+        if values and all(isinstance(value, dict) for value in values):
+            line = converting(table, f"**r[{literal(name)}]", keep=usable_labels(table))
+            return f"To take the keys of {name!r} for columns: {line}"
+        if any(map(are_rows, values)):
+            each = f"for r in rows for x in r.get({literal(name)}) or []"
+            line = converting(table, '**(x if isinstance(x,dict) else {"text":x})', each=each)
+            return f"To take the items of {name!r} for rows: {line}"
+    return ""
 
 
 def _leave_out(table: Table, column: str) -> str:
@@ -264,7 +275,3 @@ def _where(table: Table, column: str) -> str:
 
 def _place(table: Table) -> str:
     return table.header or str(table.path)
-
-
-def _words(words: str, line: str) -> str:
-    return f"{words}: {line}" if line else words

@@ -31,6 +31,7 @@ def read_csv(file: Text, column: str | None = None) -> Table:
     separator = hint[1] if hint else _separator(file, column)
     header: list[str] | None = None
     first, rows = 0, []
+    _refuse_text_quotes(file, separator)
     for line, cells in _rows(file, separator):
         if header is None:
             header, first = [cell.strip() for cell in cells], line
@@ -41,6 +42,34 @@ def read_csv(file: Text, column: str | None = None) -> Table:
         rows.append(Row(file.where(line), {key: cell for key, cell in zip(header, cells, strict=True) if cell}))
     python = _python(file, separator, first, long=any(len(c) >= _LONG for row in rows for c in row.values.values()))
     return Table(file.path, rows, python, file.where(first) if header else "", tuple(header or ()))
+
+
+def _refuse_text_quotes(file: Text, separator: str) -> None:
+    """Refuse a table whose every line is a row if its quotes are part of the texts, and which reads otherwise.
+
+    Only of tabs: a quoted text over several lines may well hold commas, and nearly never tabs.
+    """
+    lines = [line for line in file.text.split("\n") if line.strip()]
+    widths = {line.count("\t") for line in lines}
+    if separator != "\t" or '"' not in file.text or len(widths) > 1 or 0 in widths:
+        return
+    try:
+        if sum(1 for _ in _rows(file, separator)) == len(lines):
+            return
+    except InputError:
+        pass
+    write = 'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({})'
+    plain = f'x.rstrip("\\r\\n").split("\\t") for x in {file.opened.expression} if x.strip()'
+    quoted = f'csv.reader({file.opened.expression},delimiter="\\t")'
+    each, joined = (
+        commands.rewrite(file.path, write.format(rows), ("csv", *file.opened.imports), ".csv")
+        for rows in (plain, quoted)
+    )
+    raise InputError(
+        "its quotes can be part of the texts, or hold several lines together",
+        where=str(file.path),
+        fix=f"If they hold lines together: {joined} ; if each line is a row: {each}",
+    )
 
 
 def names_columns(line: str) -> bool:

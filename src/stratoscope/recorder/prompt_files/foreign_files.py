@@ -24,8 +24,8 @@ _DOCX = (
     'for p in t.iter(w+"p")))'
 )
 _YAML = (
-    'd=yaml.safe_load(open(sys.argv[1],encoding="utf-8-sig")); '
-    'json.dump(d,open(sys.argv[2],"x",encoding="utf-8"),default=str)'
+    'd=list(yaml.safe_load_all(open(sys.argv[1],encoding="utf-8-sig"))); '
+    'json.dump(d if len(d)>1 else d[0],open(sys.argv[2],"x",encoding="utf-8"),default=str)'
 )
 _PICKLE = 'pandas.read_pickle(sys.argv[1]).to_json(sys.argv[2],orient="records",lines=True)'
 _ARROW = (

@@ -64,16 +64,18 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether this is a JSON document that is an object or a list, or one such on each line."""
-    if text.lstrip()[:1] not in ("[", "{"):
-        return False
+    """Whether this is a JSON document that is an object or a list of such, or most of its lines are."""
     try:
-        json.loads(text)
+        return _is_record(json.loads(text))
     except RecursionError:
         return False
     except json.JSONDecodeError:
-        return all(line.lstrip()[0] in "[{" and _is_json(line) for _, line in lines_of(text))
-    return True
+        lines = [line for _, line in lines_of(text)]
+        return 2 * sum(_is_record(parse_cell(line)[0]) for line in lines) >= max(1, len(lines))
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) or are_rows(value) or turn_keys(value) is not None
 
 
 def parse_cell(text: str) -> tuple[Any, str]:
@@ -141,7 +143,7 @@ def _whole(file: Text) -> Any:
 def _converted(file: Text, error: json.JSONDecodeError) -> tuple[str, str] | None:
     """What a text that is no JSON is instead, and the line that converts it."""
     lines = [line for _, line in lines_of(file.text)]
-    if file.text.lstrip()[0] not in '[{"':
+    if not any(line.lstrip()[0] in '[{"' for line in lines):
         return "it looks like plain text", f"If each line is a prompt: {commands.copy(file.path, '.txt')}"
     if all(parse_cell(line)[1] == "ast.literal_eval" for line in lines[:100]):
         write = f'[json.dumps(ast.literal_eval(x))+"\\n" for x in {file.opened.expression} if x.strip()]'
@@ -226,7 +228,7 @@ def _object_table(file: Text, document: Any) -> Table:
     if not isinstance(document, dict):
         return Table(file.path, [_row(document, file.where(1))], _document(file, [document]))
     _refuse_by_column(file, document)
-    lists = [key for key, value in document.items() if _are_rows(value)]
+    lists = [key for key, value in document.items() if are_rows(value)]
     if not lists or any(key in document for key in CONTENTS):
         return Table(file.path, [Row(file.where(1), document)], alone)
     key = next((name for name in _LISTS if name in lists), lists[0])
@@ -247,7 +249,7 @@ def _object_table(file: Text, document: Any) -> Table:
 _LISTS = ("prompts", "data", "rows", "examples", "items", "instances", "train", "validation", "test")
 
 
-def _are_rows(value: Any) -> bool:
+def are_rows(value: Any) -> bool:
     """Whether this is a list of rows, and not the turns of a conversation."""
     if not isinstance(value, list) or not value or turn_keys(value):
         return False

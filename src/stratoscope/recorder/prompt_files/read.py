@@ -45,6 +45,7 @@ def read_table(path: Path, column: str | None = None) -> Table:
     if packing_of(head):
         refuse_foreign(path, data[:HEAD], packing_of(head))
     file = decoded(path, data)
+    _refuse_old_line_ends(file)
     if file.kind in _JSON:
         return read_json(file)
     if file.kind in _CSV:
@@ -54,6 +55,14 @@ def read_table(path: Path, column: str | None = None) -> Table:
         _refuse_tables(file)
         return _read_txt(file)
     raise _unknown(file)
+
+
+def _refuse_old_line_ends(file: Text) -> None:
+    if "\r" in file.text.strip() and "\n" not in file.text and file.kind not in _JSON:
+        text = f'{file.opened.expression}.read().replace("\\r","\\n")'
+        code = f'open(sys.argv[2],"x",encoding="utf-8",newline="").write({text})'
+        line = commands.rewrite(file.path, code, file.opened.imports, file.kind)
+        raise InputError("has lines that end in CR alone", where=str(file.path), fix=f"Write them as others do: {line}")
 
 
 def _read_txt(file: Text) -> Table:

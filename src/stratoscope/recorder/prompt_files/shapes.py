@@ -11,7 +11,7 @@ from typing import Any
 
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, turn_keys
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_missing, is_text
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_missing, is_text, listed
 
 _SYSTEM = ("system", "system_prompt", "system_message")
 _CONTEXT = ("input", "context")
@@ -25,12 +25,21 @@ _ROLES = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What a table looks like, and the words and the line that convert it."""
+    """What a table looks like, the words and the line that convert it, the columns they use, and where it begins."""
 
     name: str
     words: str
     line: str
+    used: tuple[str, ...]
     where: str = ""
+
+    def advice(self, table: Table) -> str:
+        """What to do, with everything that is then left out."""
+        if not self.line:
+            return self.words
+        unused = [name for name in table.columns if name not in (*self.used, *LABELS)]
+        columns = f", without {listed(unused)}" if unused else ""
+        return f"{self.words}{columns}{unusable_labels(table)}: {self.line}"
 
 
 def shape_of(table: Table) -> Shape | None:
@@ -53,11 +62,13 @@ def conversations(table: Table, column: str) -> Shape | None:
     name = f"conversations of {speaker} and {words}"
     if not kept:
         others = ", ".join(sorted(named - roles.keys()))
-        return Shape(name, f"None of them has only turns of a system, a user and an assistant (of {others})", "", where)
+        what = f"None of them has only turns of a system, a user and an assistant (of {others})"
+        return Shape(name, what, "", (column,), where)
     read, how = literal(column), found[0][2]
+    system = _system_of(table)
     line = converting(
         table,
-        f'"messages":[{{"role":R[m["{speaker}"]],"content":m["{words}"]}} for m in c]',
+        f'"messages":[{_system_turn(system)}*({{"role":R[m["{speaker}"]],"content":m["{words}"]}} for m in c)]',
         before=f"R={{{','.join(f'{literal(name)}:{literal(role)}' for name, role in roles.items())}}}; ",
         each=f"for r in rows if r.get({read}) for c in [{f'{how}(r[{read}])' if how else f'r[{read}]'}]",
         condition=f'c and all(m.get("{speaker}") in R and m.get("{words}") for m in c)',
@@ -65,7 +76,18 @@ def conversations(table: Table, column: str) -> Shape | None:
         keep=usable_labels(table),
     )
     left = without(table, len(table.rows) - kept, "other or empty turns")
-    return Shape(name, f"Write them as messages{left}", line, where)
+    return Shape(name, f"Write them as messages{left}", line, (column, *system), where)
+
+
+def _system_of(table: Table) -> tuple[str, ...]:
+    """The column of system messages, if there is one."""
+    return tuple(name for name in _SYSTEM if any(map(is_text, table.column(name))))[:1]
+
+
+def _system_turn(system: tuple[str, ...]) -> str:
+    """The system message of a row, if it has one, as the beginning of the list of its messages."""
+    name = literal(system[0]) if system else ""
+    return f'*([{{"role":"system","content":r[{name}]}}] if r.get({name}) else []),' if system else ""
 
 
 def without(table: Table, dropped: int, why: str) -> str:
@@ -132,7 +154,8 @@ def _headerless(table: Table) -> Shape | None:
         return None
     longest = literal(max(looks, key=len))
     line = converting(table, '"text":t', each=f"for t in [{longest},*(r[{longest}] for r in rows)]", condition="t")
-    return Shape("a table without names of its columns", "Write each as a prompt, the first row too", line)
+    words = f"Write each text of the column of {max(looks, key=len)[:40]!r} as a prompt, the first row too"
+    return Shape("a table without names of its columns", words, line, (*table.columns,))
 
 
 def _other_case(table: Table) -> Shape | None:
@@ -140,7 +163,7 @@ def _other_case(table: Table) -> Shape | None:
     if not {*lower} <= {*CONTENTS, *LABELS} or len({*lower}) < len(lower):
         return None
     line = converting(table, "**{k.lower():v for k,v in r.items() if v}")
-    return Shape("a table with the right columns in capitals", "Write their names small", line)
+    return Shape("a table with the right columns in capitals", "Write their names small", line, (*table.columns,))
 
 
 def _one_conversation(table: Table) -> Shape | None:
@@ -154,7 +177,7 @@ def _one_conversation(table: Table) -> Shape | None:
     known = ",".join(f"{literal(name)}:{literal(_ROLES[name.lower()])}" for name in sorted(named))
     turns = f'[{{"role":R[m["{speaker}"]],"content":m["{words}"]}} for m in rows if m["{words}"]]'
     line = converting(table, f'"messages":{turns}', before=f"R={{{known}}}; ", each="for r in [0]")
-    return Shape("the messages of one conversation", "Write them as one prompt", line)
+    return Shape("the messages of one conversation", "Write them as one prompt", line, keys)
 
 
 def _openai_batch(table: Table) -> Shape | None:
@@ -181,7 +204,8 @@ def _batch(table: Table, key: str, name: str) -> Shape | None:
     names = [row.values.get("custom_id") for row in table.rows]
     if all(map(is_text, names)) and len({*names}) == len(names):
         item += ',"id":r.get("custom_id")'
-    return Shape(name, f"Write the {given} of each as a prompt", converting(table, item))
+    used = ("custom_id", "method", "url", key)
+    return Shape(name, f"Write the {given} of each as a prompt", converting(table, item), used)
 
 
 def _conversations(table: Table) -> Shape | None:
@@ -198,7 +222,9 @@ def _preferences(table: Table) -> Shape | None:
         each='for i,r in enumerate(rows,1) for c in ("chosen","rejected")',
         condition='r.get("chosen") and r.get("rejected")',
     )
-    return Shape("pairs of a chosen and a rejected text", "Write each as a pair of two classes", line)
+    return Shape(
+        "pairs of a chosen and a rejected text", "Write each as a pair of two classes", line, ("chosen", "rejected")
+    )
 
 
 def _joined(table: Table) -> Shape | None:
@@ -206,21 +232,25 @@ def _joined(table: Table) -> Shape | None:
     context = next((name for name in _CONTEXT if any(map(is_text, table.column(name)))), None)
     if context is None or "instruction" not in table.columns:
         return None
-    item = f'"text":r["instruction"]+("\\n\\n"+r["{context}"] if r.get("{context}") else "")'
+    system = _system_of(table)
+    text = f'r["instruction"]+("\\n\\n"+r["{context}"] if r.get("{context}") else "")'
+    messages = f'"messages":[{_system_turn(system)}{{"role":"user","content":{text}}}]'
+    item = messages if system else f'"text":{text}'
     line = converting(table, item, condition='r.get("instruction")', keep=usable_labels(table))
-    words = f"Write the instruction, a blank line and the {context} as one text, without the answers"
-    return Shape("instructions as of Alpaca", words, line)
+    words = f"Write the instruction, a blank line and the {context} as one {'message' if system else 'text'}"
+    return Shape("instructions as of Alpaca", words, line, ("instruction", context, *system))
 
 
 def _with_system(table: Table) -> Shape | None:
-    system = next((name for name in _SYSTEM if any(map(is_text, table.column(name)))), None)
+    system = _system_of(table)
     content = next((name for name in PROMPT_COLUMNS if any(map(is_text, table.column(name)))), None)
-    if system is None or content is None or {*CONTENTS} & {*table.columns}:
+    if not system or content is None or {*CONTENTS} & {*table.columns}:
         return None
-    first = f'*([{{"role":"system","content":r["{system}"]}}] if r.get("{system}") else [])'
-    item = f'"messages":[{first},{{"role":"user","content":r["{content}"]}}]'
+    item = f'"messages":[{_system_turn(system)}{{"role":"user","content":r["{content}"]}}]'
     line = converting(table, item, condition=f'r.get("{content}")', keep=usable_labels(table))
-    return Shape("a system message with each prompt", f"Write {system} and {content} as messages", line)
+    return Shape(
+        "a system message with each prompt", f"Write {system[0]} and {content} as messages", line, (content, *system)
+    )
 
 
 def turns(table: Table, column: str) -> Shape | None:
@@ -236,6 +266,7 @@ def turns(table: Table, column: str) -> Shape | None:
         f"lists of texts in {column!r}",
         "Write the first of each as a prompt (the others follow answers not known)",
         line,
+        (column,),
     )
 
 
