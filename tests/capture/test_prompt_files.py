@@ -209,6 +209,15 @@ def test_a_named_column_of_a_table_may_hold_messages_and_text_stays_text(tmp_pat
     assert contents(read_prompts(tmp_path / "p.csv", column="text")) == [cell]
 
 
+@pytest.mark.parametrize("cell", ['[{"role": "user", "content": "cut o', "[{'role': 'user', 'content': 'a'}\n {}]"])
+@pytest.mark.parametrize("column", ["talk", "messages"])
+def test_a_conversation_that_cannot_be_read_never_becomes_a_text(cell: str, column: str, tmp_path: Path) -> None:
+    with (tmp_path / "p.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([[column], [json.dumps([HI])], [cell]])
+    with pytest.raises(InputError, match=r"p\.csv:3: (is not valid JSON|messages are neither JSON)"):
+        read_prompts(tmp_path / "p.csv", column=column)
+
+
 @pytest.mark.parametrize(
     ("rows", "column", "words"),
     [

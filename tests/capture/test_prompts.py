@@ -220,5 +220,12 @@ def test_a_missing_value_is_left_out_and_never_becomes_a_word(tmp_path: Path) ->
 def test_a_prompt_that_is_the_word_for_a_missing_cell_is_kept_and_told(tmp_path: Path) -> None:
     found = read_prompts(write(tmp_path, "p.csv", "text\nnan\nNanny\n"))
     assert [prompt.text for prompt in found] == ["nan", "Nanny"]
-    assert "p0001 are only a word" in found.remarks[0]
+    assert "Prompt p0001 is only a word" in found.remarks[0]
     assert read_prompts(jsonl(tmp_path, {"text": "Nanny"})).remarks == ()
+
+
+def test_a_conversation_that_stands_as_text_is_told(tmp_path: Path) -> None:
+    found = read_prompts(jsonl(tmp_path, {"text": json.dumps([USER])}, {"text": "[1]"}))
+    assert found.remarks == (
+        "Prompt p0001 is recorded as raw text, but written like a conversation, which is in messages.",
+    )

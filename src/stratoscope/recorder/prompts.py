@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompt_files.columns import known_rows, rows_of_column
+from stratoscope.recorder.prompt_files.columns import known_rows, like_messages, rows_of_column
 from stratoscope.recorder.prompt_files.read import read_table
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS
 
@@ -77,31 +77,43 @@ def read_prompts(path: str | Path, *, column: str | None = None) -> PromptList:
     """
     table = read_table(Path(path), column)
     rows, said = (known_rows(table), "") if column is None else rows_of_column(table, column)
-    prompts: dict[str, Prompt] = {}
-    lines: dict[str, str] = {}
-    for number, row in enumerate(rows, start=1):
-        prompt = _prompt(row.values, f"p{number:04d}", row.where)
-        if prompt.id in prompts:
-            raise InputError(
-                f"the id {prompt.id!r} is already that of {lines[prompt.id]}",
-                where=row.where,
-                fix="Give each prompt its own id",
-            )
-        prompts[prompt.id], lines[prompt.id] = prompt, row.where
-    if not prompts:
+    found = PromptList(_checked((row.where, row.values) for row in rows))
+    if not found:
         raise InputError("holds no prompt", where=str(path), fix="Give at least one")
-    _check_pairs(prompts.values(), lines)
-    found = PromptList(prompts.values())
-    found.remarks = tuple(filter(None, (said, _missing_in_words(found))))
+    found.remarks = tuple(filter(None, (said, *_doubtful(found))))
     return found
 
 
-def _missing_in_words(prompts: list[Prompt]) -> str:
-    """A prompt may be the word that a program writes for a missing cell; only its writer knows."""
-    ids = [prompt.id for prompt in prompts if prompt.text and prompt.text.strip().lower() in _WORDS_FOR_MISSING]
+def _checked(records: Iterable[tuple[str, dict[str, Any]]]) -> list[Prompt]:
+    """The prompts of records and where those stand: ids are unique, and pairs are pairs."""
+    prompts: dict[str, Prompt] = {}
+    lines: dict[str, str] = {}
+    for number, (where, record) in enumerate(records, start=1):
+        prompt = _prompt(record, f"p{number:04d}", where)
+        if prompt.id in prompts:
+            raise InputError(
+                f"the id {prompt.id!r} is already that of {lines[prompt.id]}",
+                where=where,
+                fix="Give each prompt its own id",
+            )
+        prompts[prompt.id], lines[prompt.id] = prompt, where
+    _check_pairs(prompts.values(), lines)
+    return list(prompts.values())
+
+
+def _doubtful(prompts: list[Prompt]) -> Iterator[str]:
+    """What is recorded as it is written, and may not be meant so; only its writer knows."""
+    texts = [(prompt.id, prompt.text) for prompt in prompts if prompt.text]
+    missing = [name for name, text in texts if text.strip().lower() in _WORDS_FOR_MISSING]
+    if missing:
+        yield f"{_named(missing)} only a word that stands for a missing cell in tables, and recorded as that word."
+    if conversations := [name for name, text in texts if like_messages(text)]:
+        yield f"{_named(conversations)} recorded as raw text, but written like a conversation, which is in messages."
+
+
+def _named(ids: list[str]) -> str:
     more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
-    words = "are only a word that stands for a missing cell in tables, such as nan or null, and are recorded as it"
-    return f"The prompts {', '.join(ids[:8])}{more} {words}." if ids else ""
+    return f"Prompt {ids[0]} is" if len(ids) == 1 else f"Prompts {', '.join(ids[:8])}{more} are"
 
 
 def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:

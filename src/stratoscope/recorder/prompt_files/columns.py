@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -112,13 +113,22 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
         if name != column and name in row.values and not is_missing(row.values[name])
     }
     if isinstance(value, str):
-        cell, _ = parse_cell(value) if column != "text" else (None, "")
+        if column == "text":
+            return {**labels, "text": value}
+        if column == "messages" or like_messages(value):
+            return {**labels, "messages": _parsed(value, row.where)}
+        cell, _ = parse_cell(value)
         return {**labels, "messages": cell} if turn_keys(cell) == _MESSAGES else {**labels, "text": value}
     if isinstance(value, dict) or (isinstance(value, list) and not turn_keys(value)):
         what = f"{column} is {shown(value)}, not a text or a list of messages"
         raise InputError(what, where=row.where, fix=_other_column(table, column))
     _check_types(table, column, value, row.where)
     return {**labels, "messages": value}
+
+
+def like_messages(text: str) -> bool:
+    """Whether a text begins as a list of messages does, be it whole or cut off."""
+    return re.match(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""", text) is not None
 
 
 def _check_types(table: Table, name: str, value: Any, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Table:
     names: tuple[str, ...] = ()
     complete: bool = True
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Names of all columns, in the order in which they come."""
         return list(dict.fromkeys([*self.names, *(key for row in self.rows for key in row.values)]))
