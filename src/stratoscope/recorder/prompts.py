@@ -133,9 +133,8 @@ def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
 
 
 def _label(value: Any, key: str, where: str) -> str:
-    whole = isinstance(value, float) and value.is_integer()  # what tables make of whole numbers where one is missing
-    if isinstance(value, int | float) and not isinstance(value, bool) and (whole or isinstance(value, int)):
-        return str(int(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return _text(value, key, where)
 
 

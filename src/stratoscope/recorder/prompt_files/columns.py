@@ -60,7 +60,7 @@ def known_rows(table: Table) -> list[Row]:
             _check_types(table, name, value, row.where)
         if all(values.get(key, "") == "" for key in CONTENTS):
             raise _nothing(table, row)
-        rows.append(Row(row.where, values))
+        rows.append(Row(row.where, {key: _without_point(value) for key, value in values.items()}))
     return rows
 
 
@@ -108,7 +108,7 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
     if is_missing(value) or value == "":
         raise InputError(f"{column} is empty", where=row.where, fix=_leave_out(table, column))
     labels = {
-        name: row.values[name]
+        name: _without_point(row.values[name])
         for name in LABELS
         if name != column and name in row.values and not is_missing(row.values[name])
     }
@@ -129,6 +129,11 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
 def like_messages(text: str) -> bool:
     """Whether a text begins as a list of messages does, be it whole or cut off."""
     return re.match(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""", text) is not None
+
+
+def _without_point(value: Any) -> Any:
+    """A whole number as one, also where a table has made 1.0 of it, since another is missing."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_types(table: Table, name: str, value: Any, where: str) -> None:
