@@ -171,6 +171,11 @@ def test_messages_in_a_cell_are_read_as_json_or_as_python_prints_them(tmp_path: 
     assert "as Parquet" in advice(tmp_path / "c.csv"), "two texts would be joined to one"
 
 
+def test_a_cell_that_says_null_holds_no_messages(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("text,messages\nhi,null\n")
+    assert contents(read_prompts(tmp_path / "p.csv")) == ["hi"]
+
+
 def test_parquet_gives_structs_categories_and_gaps_as_they_are(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

@@ -56,6 +56,7 @@ def known_rows(table: Table) -> list[Row]:
         cell = values.get("messages")
         if isinstance(cell, str) and (table.header or cell.lstrip().startswith("[")):
             values["messages"] = _parsed(cell, row.where)
+            values = {key: value for key, value in values.items() if value is not None}  # a cell may say null
         for name, value in values.items():
             _check_types(table, name, value, row.where)
         if all(values.get(key, "") == "" for key in CONTENTS):
