@@ -60,6 +60,8 @@ def conversations(table: Table, column: str) -> Shape | None:
     roles = {name: _ROLES[name.lower()] for name in sorted(named) if name.lower() in _ROLES}
     kept = sum(all(str(turn.get(speaker)) in roles and turn.get(words) for turn in value) for _, value, _ in found)
     name = f"conversations of {speaker} and {words}"
+    if (speaker, words) == ("role", "content"):
+        name = f"conversations with the roles {listed(sorted(named - {*_ROLES.values()}))}"
     if not kept:
         others = ", ".join(sorted(named - roles.keys()))
         what = f"None of them has only turns of a system, a user and an assistant (of {others})"
