@@ -14,6 +14,8 @@ VERIFY: Verify = "sample"
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer
 
+PROMPTS_BYTES = 2**30  # the most that a file of prompts may hold, unpacked
+
 QUANTITY = "mlp_out_norm"
 THEME: Theme = "light"
 SCALE: Scale = "robust"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,9 @@ USER = {"role": "user", "content": "x"}
         ({"messages": [{"role": "user", "content": ""}]}, "content of message 1 is empty"),
         ({"messages": [{"role": "user", "content": [1]}]}, "content of message 1 is [1]"),
         (["a"], "not a JSON object"),
+        (3, "not a JSON object"),
+        ({"text": float("nan")}, "text is null"),
+        ({"text": "a", "class": 0.5}, "class is 0.5"),
     ],
 )
 def test_a_bad_line_is_refused_with_file_and_line(record: Any, words: str, tmp_path: Path) -> None:
@@ -155,9 +159,17 @@ def test_a_bad_line_is_refused_with_file_and_line(record: Any, words: str, tmp_p
         ("p.csv", "id,text\na,\n", "neither text nor messages"),
         ("p.csv", "messages\nhello\n", ":2: is not valid JSON"),
         ("p.txt", b"good\n\xff\xfe", ":2: is not UTF-8"),
-        ("p.txt", "abc".encode("utf-16"), "is not UTF-8"),
-        ("p.yaml", "text: a", "not '.yaml'"),
-        ("prompts", "a", "not ''"),
+        ("p.txt", b"\xff\xfea", "begins as UTF-16 and is not"),
+        ("p.json", '[{"text": "a"},\n {"text": }]', ":2: is not valid JSON"),
+        ("p.json", '[{"text": "a"},\n {"text": "b"}', ":2: is not valid JSON"),
+        ("p.json", '[{"text": "a"}]\n[]', ":2: something stands behind the end"),
+        ("p.json", '[\n"a",\n{"text": "a", "text": "b"}]', ":3: item 2: the key 'text' stands twice"),
+        ("p.json", '[\n"a",\n\n{"clas": "x"}]', ":4: item 2: unknown key 'clas'"),
+        ("p.json", '{"data": ["a", {"text": 3}]}', ": data item 2: text is 3"),
+        ("p.json", "[]", "holds no prompt"),
+        ("p.csv", "text,x;prompt\na,b;c\n", "separated by comma or by semicolon"),
+        ("p.txt.gz", b"\x1f\x8bx", "is damaged"),
+        ("p.parquet", b"PAR1x", "cannot be read as Parquet"),
     ],
 )
 def test_a_bad_file_is_refused(name: str, content: str | bytes, words: str, tmp_path: Path) -> None:
@@ -169,8 +181,11 @@ def test_a_bad_file_is_refused(name: str, content: str | bytes, words: str, tmp_
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "folder.txt" / "p.jsonl").touch()
+    os.mkfifo(tmp_path / "pipe.txt")
     assert "no such prompts file" in refused(tmp_path / "none.jsonl")
-    assert "cannot be read" in refused(tmp_path / "folder.txt")
+    assert "Name one of its files" in refused(tmp_path / "folder.txt")
+    assert "is a pipe" in refused(tmp_path / "pipe.txt"), "reading it twice would wait for ever, or lose its beginning"
 
 
 def test_two_prompts_of_one_id_are_refused(tmp_path: Path) -> None:
@@ -192,3 +207,25 @@ def test_a_pair_that_is_none_is_refused(classes: list[str], words: str, tmp_path
     message = refused(jsonl(tmp_path, *records))
     assert f":{len(classes)}: " in message
     assert words in message
+
+
+def test_a_missing_value_is_left_out_and_never_becomes_a_word(tmp_path: Path) -> None:
+    nothing = {"class": None, "group": float("nan"), "pair": None, "id": None}
+    path = jsonl(tmp_path, {"text": "a", "messages": None, **nothing}, {"text": None, "messages": [USER], "class": 1.0})
+    first, second = read_prompts(path)
+    assert (first.id, first.prompt_class, first.pair, first.group, first.text) == ("p0001", "", "", "", "a")
+    assert (second.text, second.messages, second.prompt_class) == (None, (USER,), "1")
+
+
+def test_a_prompt_that_is_the_word_for_a_missing_cell_is_kept_and_told(tmp_path: Path) -> None:
+    found = read_prompts(write(tmp_path, "p.csv", "text\nnan\nNanny\n"))
+    assert [prompt.text for prompt in found] == ["nan", "Nanny"]
+    assert "Prompt p0001 is only a word" in found.remarks[0]
+    assert read_prompts(jsonl(tmp_path, {"text": "Nanny"})).remarks == ()
+
+
+def test_a_conversation_that_stands_as_text_is_told(tmp_path: Path) -> None:
+    found = read_prompts(jsonl(tmp_path, {"text": json.dumps([USER])}, {"text": "[1]"}))
+    assert found.remarks == (
+        "Prompt p0001 is recorded as raw text, but written like a conversation, which is in messages.",
+    )

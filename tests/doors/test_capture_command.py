@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 import signal
@@ -11,8 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import stratoscope
+from stratoscope.doors.cli import app
+from stratoscope.errors import InputError
 
 pytestmark = pytest.mark.model
 
@@ -118,3 +122,48 @@ def test_after_ctrl_c_the_printed_command_goes_on_to_the_same_trace(model: Path,
     assert done.returncode == 0, done.stderr
     finished = stratoscope.info(tmp_path / "run.trace")
     assert (finished["state"], finished["prompts"], finished["uuid"]) == ("complete", prompts, recorded["uuid"])
+
+
+def test_any_file_of_the_same_prompts_records_plans_parts_and_resumes_the_same(model: Path, tmp_path: Path) -> None:
+    texts = [f"Sheep; number {number}" for number in range(6)]
+    rows = [{"text": text, "class": "odd" if number % 2 else "even"} for number, text in enumerate(texts)]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    table = "prompt\tclass\tsource\n" + "".join(f"{row['text']}\t{row['class']}\tx\n" for row in rows)
+    (tmp_path / "p.csv.gz").write_bytes(gzip.compress(table.encode("utf-16")))
+    shared = ("capture", model, "--record", "norms", "--batch-size", 1, "--generate", 2)
+    of_json, of_table = ("--prompts", tmp_path / "p.json"), ("--prompts", tmp_path / "p.csv.gz", "--column", "prompt")
+    out, part = tmp_path / "t", tmp_path / "part"
+
+    done = CliRunner().invoke(app, [*map(str, (*shared, *of_table, "-o", out))])
+    assert done.exit_code == 0, done.output
+    said = done.stderr.splitlines()[0]
+    assert said == "note: The prompts are the column 'prompt' of p.csv.gz; not used: 'source'."
+    notes = stratoscope.open_trace(out).attrs["notes"]
+    assert [note["text"] for note in notes if note["id"] == "PROMPTS"] == [said.removeprefix("note: ")]
+    again = CliRunner().invoke(app, [*map(str, (*shared, *of_json, "-o", out, "--resume"))])
+    assert (again.exit_code, "note: " in again.stderr) == (0, False), again.output
+    planned = CliRunner().invoke(app, [*map(str, (*shared, *of_table, "-o", tmp_path / "no", "--plan", "--json"))])
+    assert json.loads(planned.stdout)["prompts"] == 6
+    for number, file in ((1, of_json), (2, of_table)):
+        one = CliRunner().invoke(app, [*map(str, (*shared, *file, "--part", f"{number}/2", "-o", f"{part}{number}"))])
+        assert one.exit_code == 0, one.output
+    merged = stratoscope.merge([f"{part}1", f"{part}2"], tmp_path / "merged")
+    assert merged["prompt_class"].values.tolist() == [row["class"] for row in rows]
+
+    rows[3]["text"] += "!"
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    other = CliRunner().invoke(app, [*map(str, (*shared, *of_json, "-o", out, "--resume"))])
+    assert "plan.prompts_sha256" in other.stderr
+
+
+def test_a_prompts_file_of_another_tool_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({"instruction": "Sum", "input": "1", "output": "1"}))
+    done = CliRunner().invoke(app, ["capture", "no/model", "--prompts", str(tmp_path / "p.jsonl"), "-o", "t"])
+    assert done.exit_code == 1
+    assert "python -c" in only_error(done.stderr)
+    assert done.stderr.startswith(f"error: {tmp_path / 'p.jsonl'}:1: unknown keys 'instruction', 'input', 'output'")
+
+
+def test_column_without_a_file_is_refused_in_python(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="column names a column of a file"):
+        stratoscope.capture("no/model", ["a"], tmp_path / "t", column="prompt")

@@ -51,6 +51,7 @@ def capture(
     model: options.Model,
     prompts: options.PromptsFile,
     out: options.TraceOut,
+    column: options.Column = None,
     record: options.Record = _RECORD,
     top_k: options.TopK = defaults.TOP_K,
     dtype: options.Dtype = None,
@@ -86,7 +87,9 @@ def capture(
     only = checked_part(options.parse_part(part))
     settings = parse_settings(generation) if generation is not None else None
     answers_of(generate, settings, seed, chosen, refusal_patterns)
-    found = read_prompts(prompts)  # before torch is imported: mistakes show at once
+    found = read_prompts(prompts, column=column)  # before torch is imported: mistakes show at once
+    for remark in found.remarks:
+        console.remark(remark)
     shared: dict[str, Any] = {
         "record": groups,
         "top_k": top_k,

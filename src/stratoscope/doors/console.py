@@ -59,10 +59,19 @@ class Commands(TyperGroup):
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
-    """Print one line on stderr and leave; control characters from files and paths are made visible."""
-    line = _CONTROL.sub(lambda match: repr(match[0])[1:-1], re.sub(r"\s*\n\s*", " ", message.strip()))
-    typer.echo(f"error: {line}", err=True)
+    """Print one line on stderr and leave."""
+    typer.echo(f"error: {_one_line(message)}", err=True)
     raise typer.Exit(code)
+
+
+def remark(message: str) -> None:
+    """Print one line on stderr and go on."""
+    typer.echo(f"note: {_one_line(message)}", err=True)
+
+
+def _one_line(message: str) -> str:
+    """Control characters from files and paths are made visible."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], re.sub(r"\s*\n\s*", " ", message.strip()))
 
 
 def interrupted(how: str) -> NoReturn:

@@ -30,7 +30,17 @@ PromptsFile = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE",
-        help=".jsonl or .csv with text or messages, optional id, class, pair, group; or .txt, one prompt a line.",
+        help=".jsonl, .json, .csv, .tsv, .parquet with text or messages, optional id, class, pair, group; or .txt, one "
+        "prompt a line.",
+    ),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="The column that holds the texts or messages, where it has another name; columns that are not used are "
+        "named.",
     ),
 ]
 

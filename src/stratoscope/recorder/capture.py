@@ -21,7 +21,7 @@ from stratoscope.recorder.estimate.estimate import Estimate
 from stratoscope.recorder.estimate.reckon import estimate
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
-from stratoscope.recorder.prompts import Prompt, read_prompts
+from stratoscope.recorder.prompts import Prompt, PromptList, read_prompts
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers, answers_of
 from stratoscope.trace import place
@@ -34,6 +34,7 @@ def capture(
     prompts: str | Path | Sequence[Prompt | str],
     out: str | Path,
     *,
+    column: str | None = None,
     record: Sequence[str] = defaults.RECORD,
     top_k: int = defaults.TOP_K,
     dtype: str | None = None,
@@ -66,9 +67,12 @@ def capture(
     model
         Hub name, local folder or GGUF file; or a Hugging Face model in evaluation mode, with `tokenizer`.
     prompts
-        A `.jsonl`, `.csv` or `.txt` file, or prompts.
+        A file of prompts (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet` or `.txt`), or prompts.
     out
         The trace directory.
+    column
+        The column of the file that holds the texts or messages, where it is not called `text` or `messages`; columns
+        that are then not used are named in a note of the trace.
     record
         Record groups: any of `names.RECORD_GROUPS`.
     top_k
@@ -139,7 +143,7 @@ def capture(
     place.refuse_homeless(target)
     place.refuse_occupied(target, overwrite=overwrite or resume)
     say("reading the prompts", 0, None)
-    found = _prompts(prompts)
+    found = _prompts(prompts, column)
     if resume:  # what is known before the model is loaded, which may take long
         known: dict[str, Any] = {"record": asked.record, "top_k": top_k, "batch_size": batch_size, "chat": chat}
         known |= {"generate": generate or None, "seed": seed if generate else None, "part": asked.part}
@@ -156,6 +160,7 @@ def plan_capture(
     prompts: str | Path | Sequence[Prompt | str],
     out: str | Path,
     *,
+    column: str | None = None,
     record: Sequence[str] = defaults.RECORD,
     top_k: int = defaults.TOP_K,
     dtype: str | None = None,
@@ -181,8 +186,8 @@ def plan_capture(
 
     Parameters
     ----------
-    model, prompts, out, record, top_k, dtype, device, device_map, batch_size, chat, generate, generation, seed, openers
-    refusal_patterns
+    model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, generate, generation, seed,
+    openers, refusal_patterns
         As those of `capture`; nothing is written to `out`, but its disk is measured.
     part, revision, trust_remote_code, tokenizer, progress
         As those of `capture`.
@@ -210,7 +215,7 @@ def plan_capture(
     target = Path(out).absolute()
     place.refuse_homeless(target)
     say("reading the prompts", 0, None)
-    found = _prompts(prompts)
+    found = _prompts(prompts, column)
     loaded = _loaded(model, tokenizer, dtype, device, device_map, revision, trust_remote_code, say)
     recording = asked.recording(loaded, found, say)
     return estimate(recording, target, time.perf_counter() - start, say)
@@ -247,8 +252,8 @@ class _Asked:
         groups = tuple(group for group in names.RECORD_GROUPS if group in record)
         return cls(groups, top_k, batch_size, chat, answers, part)
 
-    def recording(self, loaded: LoadedModel, prompts: Sequence[Prompt], progress: Progress) -> Recording:
-        return Recording(loaded, prompts, **vars(self), progress=progress)
+    def recording(self, loaded: LoadedModel, prompts: PromptList, progress: Progress) -> Recording:
+        return Recording(loaded, prompts, **vars(self), remarks=prompts.remarks, progress=progress)
 
 
 def _loaded(
@@ -270,10 +275,13 @@ def _loaded(
     return given_model(model, tokenizer)
 
 
-def _prompts(prompts: str | Path | Sequence[Prompt | str]) -> list[Prompt]:
+def _prompts(prompts: str | Path | Sequence[Prompt | str], column: str | None) -> PromptList:
     if isinstance(prompts, (str, Path)):
-        return read_prompts(prompts)
-    found = [Prompt(f"p{n:04d}", text=p) if isinstance(p, str) else p for n, p in enumerate(prompts, start=1)]
+        return read_prompts(prompts, column=column)
+    if column is not None:
+        raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out")
+    found = PromptList(Prompt(f"p{n:04d}", text=p) if isinstance(p, str) else p for n, p in enumerate(prompts, start=1))
+    found.remarks = getattr(prompts, "remarks", ())
     if not found:
         raise InputError("there is no prompt", fix="Give at least one")
     if len({prompt.id for prompt in found}) < len(found):

@@ -1,8 +1,7 @@
-"""A prompts file (`.jsonl`, `.csv` or `.txt`) becomes a list of `Prompt`; every mistake is named with file and line."""
+"""A file of prompts becomes a list of `Prompt`; every mistake is named with file and line or row."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import InputError
+from stratoscope.recorder.prompt_files.columns import known_rows, like_messages, rows_of_column
+from stratoscope.recorder.prompt_files.read import read_table
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS
 
-LABELS = ("id", "class", "pair", "group")
-CONTENTS = ("text", "messages")
+_WORDS_FOR_MISSING = ("nan", "null", "none", "<na>", "n/a", "#n/a")
 ROLES = ("system", "user", "assistant")
 
 
@@ -39,15 +40,31 @@ class Prompt:
     messages: tuple[dict[str, str], ...] | None = None
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
+class PromptList(list[Prompt]):
+    """Prompts in order, and what must be said about how they were read.
+
+    Attributes
+    ----------
+    remarks
+        A sentence each, such as which columns of the file were not used.
+    """
+
+    remarks: tuple[str, ...] = ()
+
+
+def read_prompts(path: str | Path, *, column: str | None = None) -> PromptList:
     """Read the prompts of a file, in file order.
 
     Parameters
     ----------
     path
-        `.jsonl`: one object a line with `text` or `messages`, optionally `id`, `class`, `pair`, `group`.
-        `.csv`: the same names as columns, `messages` as JSON text. `.txt`: one prompt a line, blank lines skipped.
-        UTF-8. Prompts without an id are called `p0001`, `p0002`, … by their place in the file.
+        `.jsonl` or `.json`: objects with `text` or `messages`, optionally `id`, `class`, `pair`, `group`; or texts.
+        `.csv`, `.tsv`, `.parquet`: the same names as columns. `.txt`: one prompt a line, blank lines skipped. With
+        `.gz`, `.bz2` or `.xz` behind it where it is packed. Prompts without an id are called `p0001`, `p0002`, … by
+        their place in the file.
+    column
+        The column that holds the texts or messages, instead of `text` and `messages`; others that are not known are
+        then left out, and named in the remarks.
 
     Returns
     -------
@@ -58,15 +75,17 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     InputError
         The file cannot be read, or a line of it is not a prompt.
     """
-    path = Path(path)
-    readers = {".jsonl": _jsonl_records, ".csv": _csv_records, ".txt": _txt_records}
-    if path.suffix.lower() not in readers:
-        raise InputError(
-            f"a prompts file ends in {', '.join(readers)}, not {path.suffix!r}",
-            where=str(path),
-            fix="Rename it after what it holds",
-        )
-    records = readers[path.suffix.lower()](_read_text(path), path)
+    table = read_table(Path(path), column)
+    rows, said = (known_rows(table), "") if column is None else rows_of_column(table, column)
+    found = PromptList(_checked((row.where, row.values) for row in rows))
+    if not found:
+        raise InputError("holds no prompt", where=str(path), fix="Give at least one")
+    found.remarks = tuple(filter(None, (said, *_doubtful(found))))
+    return found
+
+
+def _checked(records: Iterable[tuple[str, dict[str, Any]]]) -> list[Prompt]:
+    """The prompts of records and where those stand: ids are unique, and pairs are pairs."""
     prompts: dict[str, Prompt] = {}
     lines: dict[str, str] = {}
     for number, (where, record) in enumerate(records, start=1):
@@ -78,122 +97,26 @@ def read_prompts(path: str | Path) -> list[Prompt]:
                 fix="Give each prompt its own id",
             )
         prompts[prompt.id], lines[prompt.id] = prompt, where
-    if not prompts:
-        raise InputError("holds no prompt", where=str(path), fix="Write one prompt a line")
     _check_pairs(prompts.values(), lines)
     return list(prompts.values())
 
 
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError("no such prompts file", where=str(path), fix="Check the path") from None
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InputError("is not UTF-8 text", where=f"{path}:{line}", fix="Save the file as UTF-8") from None
+def _doubtful(prompts: list[Prompt]) -> Iterator[str]:
+    """What is recorded as it is written, and may not be meant so; only its writer knows."""
+    texts = [(prompt.id, prompt.text) for prompt in prompts if prompt.text]
+    missing = [name for name, text in texts if text.strip().lower() in _WORDS_FOR_MISSING]
+    if missing:
+        yield f"{_named(missing)} only a word that stands for a missing cell in tables, and recorded as that word."
+    if conversations := [name for name, text in texts if like_messages(text)]:
+        yield f"{_named(conversations)} recorded as raw text, but written like a conversation, which is in messages."
 
 
-def _lines(text: str, path: Path) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, and where they stand; only LF and CRLF end a line, as U+2028 may be part of a text."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{path}:{number}", line.removesuffix("\r")
-
-
-def _txt_records(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, line in _lines(text, path):
-        yield where, {"text": line}
-
-
-def _jsonl_records(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, line in _lines(text, path):
-        record = _parse_json(line, where)
-        if not isinstance(record, dict):
-            raise InputError("is not a JSON object", where=where, fix='Write {"text": "…"} on each line')
-        yield where, record
-
-
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, where))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"is not valid JSON: {error.msg} at character {error.pos + 1}",
-            where=where,
-            fix="Write one JSON object a line",
-        ) from None
-    except RecursionError:
-        raise InputError("is not a prompt: its JSON is nested too deep", where=where) from None
-
-
-def _unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them")
-    return record
-
-
-def _csv_records(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    reader = csv.reader(_keep_line_ends(text), strict=True)
-    header: list[str] | None = None
-    line = 1
-    try:
-        for cells in reader:
-            where, line = f"{path}:{line}", reader.line_num + 1
-            if not any(cells):
-                continue
-            if header is None:
-                header = _csv_header(cells, where)
-                continue
-            if len(cells) != len(header):
-                raise InputError(
-                    f"has {len(cells)} cells, the header has {len(header)}",
-                    where=where,
-                    fix="Quote texts that hold commas or line ends",
-                )
-            record: dict[str, Any] = {key: cell for key, cell in zip(header, cells, strict=True) if cell}
-            if "messages" in record:
-                record["messages"] = _parse_json(record["messages"], where)
-            yield where, record
-    except csv.Error as error:
-        raise InputError(
-            f"is not valid CSV: {error}", where=f"{path}:{line}", fix='Double every quote inside a quoted text ("")'
-        ) from None
-
-
-def _keep_line_ends(text: str) -> Iterator[str]:
-    """Lines with their ends, as `csv` wants them, so that line ends inside quoted texts stay what they are."""
-    for line in text.split("\n"):
-        yield line + "\n"
-
-
-def _csv_header(cells: list[str], where: str) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    for name in header:
-        _check_key(name, where)
-        if header.count(name) > 1:
-            raise InputError(f"the column {name!r} stands twice", where=where, fix="Keep one of them")
-    return header
-
-
-def _check_key(key: str, where: str) -> None:
-    if key not in (*CONTENTS, *LABELS):
-        raise InputError(
-            f"unknown key {key!r}", where=where, fix=f"Use text or messages, and optionally {', '.join(LABELS)}"
-        )
+def _named(ids: list[str]) -> str:
+    more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
+    return f"Prompt {ids[0]} is" if len(ids) == 1 else f"Prompts {', '.join(ids[:8])}{more} are"
 
 
 def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
-    for key in record:
-        _check_key(key, where)
     given = [key for key in CONTENTS if key in record]
     if len(given) != 1:
         what = "has both text and messages" if given else "has neither text nor messages"

@@ -70,6 +70,8 @@ class Recording:
         See `capture`.
     answers
         What is generated and measured of the answers.
+    remarks
+        What must be said about how the prompts were read.
     progress
         Called with (stage, done, total or None).
 
@@ -105,11 +107,12 @@ class Recording:
         chat: bool,
         answers: Answers = NO_ANSWERS,
         part: tuple[int, int] | None = None,
+        remarks: Sequence[str] = (),
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
         self.prompts, self._chat, self._progress = prompts, chat, progress
-        self._notes: list[dict[str, str]] = []
+        self._notes = [{"id": "PROMPTS", "severity": "info", "text": text} for text in remarks]
         self._answering = Answering(answers, loaded, self._pad_id)
         self.lengths = self._checked_lengths()
         window = _WINDOW_BATCHES * batch_size

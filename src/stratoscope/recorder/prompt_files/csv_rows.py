@@ -1,0 +1,172 @@
+"""A table of text: separated by commas, semicolons or tabs, which of them its own rows say."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+
+from stratoscope.errors import InputError
+from stratoscope.recorder.prompt_files import commands
+from stratoscope.recorder.prompt_files.content import Text
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_LONG = 2**17  # characters of a cell beyond which Python's `csv` must be told to go on
+_HINT = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
+
+
+def read_csv(file: Text, column: str | None = None) -> Table:
+    """Rows of a `.csv` or `.tsv` file; an empty cell is left out.
+
+    Raises
+    ------
+    InputError
+        It is no such table, or could be read in two ways.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(file.text)))
+    hint = _HINT.match(file.text)
+    if hint and hint[1] not in SEPARATORS:
+        raise InputError(f"is separated by {hint[1]!r}", where=file.where(1), fix=_separate(file, hint[1]))
+    separator = hint[1] if hint else _separator(file, column)
+    header: list[str] | None = None
+    first, rows = 0, []
+    _refuse_text_quotes(file, separator)
+    for line, cells in _rows(file, separator):
+        if header is None:
+            header, first = [cell.strip() for cell in cells], line
+            _check_header(file, header, line)
+            continue
+        if len(cells) != len(header):
+            raise _wrong_width(file, separator, (len(cells), len(header)), (line, first))
+        rows.append(Row(file.where(line), {key: cell for key, cell in zip(header, cells, strict=True) if cell}))
+    python = _python(file, separator, first, long=any(len(c) >= _LONG for row in rows for c in row.values.values()))
+    return Table(file.path, rows, python, file.where(first) if header else "", tuple(header or ()))
+
+
+def _refuse_text_quotes(file: Text, separator: str) -> None:
+    """Refuse a table whose every line is a row if its quotes are part of the texts, and which reads otherwise.
+
+    Only of tabs: a quoted text over several lines may well hold commas, and nearly never tabs.
+    """
+    lines = [line for line in file.text.split("\n") if line.strip()]
+    widths = {line.count("\t") for line in lines}
+    if separator != "\t" or '"' not in file.text or len(widths) > 1 or 0 in widths:
+        return
+    try:
+        if sum(1 for _ in _rows(file, separator)) == len(lines):
+            return
+    except InputError:
+        pass
+    write = 'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({})'
+    plain = f'x.rstrip("\\r\\n").split("\\t") for x in {file.opened.expression} if x.strip()'
+    quoted = f'csv.reader({file.opened.expression},delimiter="\\t")'
+    each, joined = (
+        commands.rewrite(file.path, write.format(rows), ("csv", *file.opened.imports), ".csv")
+        for rows in (plain, quoted)
+    )
+    raise InputError(
+        "its quotes can be part of the texts, or hold several lines together",
+        where=str(file.path),
+        fix=f"If they hold lines together: {joined} ; if each line is a row: {each}",
+    )
+
+
+def names_columns(line: str) -> bool:
+    """Whether a line of text is the first of such a table and names nothing but what is read."""
+    cells = [[cell.strip() for cell in line.split(separator)] for separator in SEPARATORS]
+    return any(len(names) > 1 and {*names} <= {*CONTENTS, *LABELS} for names in cells)
+
+
+def _rows(file: Text, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row that is not blank begins, and its cells."""
+    reader = csv.reader(_keep_line_ends(file.text), strict=True, delimiter=separator)
+    begins, hint = 1, bool(_HINT.match(file.text))
+    try:
+        for cells in reader:
+            line, begins = begins, reader.line_num + 1
+            if any(cells) and not (hint and line == 1):
+                yield line, cells
+    except csv.Error as error:
+        raise InputError(
+            f"is not valid CSV: {error}", where=file.where(begins), fix='Double every quote inside a quoted text ("")'
+        ) from None
+
+
+def _keep_line_ends(text: str) -> Iterator[str]:
+    """Lines with their ends, as `csv` wants them, so that line ends inside quoted texts stay what they are."""
+    for line in text.split("\n"):
+        yield line + "\n"
+
+
+def _separator(file: Text, column: str | None) -> str:
+    """The one by which the first row has several cells and all others as many; the comma where it has only one.
+
+    Of several such the one that makes the first row name a column of prompts.
+    """
+    wanted = {*CONTENTS, *PROMPT_COLUMNS, column}
+    fits = []
+    for separator in SEPARATORS:
+        rows: list[list[str]] = []
+        whole = True
+        try:
+            rows += (cells for _, cells in _rows(file, separator))
+        except InputError:  # quotes that make no sense with this separator
+            whole = False
+        if rows and len(rows[0]) > 1:
+            same = whole and len({*map(len, rows)}) == 1
+            fits.append((separator, (same, not wanted.isdisjoint(map(str.strip, rows[0])))))
+    best = max((fit for _, fit in fits), default=None)
+    sound = [separator for separator, fit in fits if fit == best]
+    if len(sound) > 1:
+        first, second = sound[:2]
+        write = (
+            f'open(sys.argv[2],"x",encoding="utf-8",newline="").write("sep={{}}\\n"+{file.opened.expression}.read())'
+        )
+        line = commands.rewrite(file.path, write.format(first.replace("\t", "\\t")), file.opened.imports, ".csv")
+        raise InputError(
+            f"its rows can be read as separated by {SEPARATORS[first]} or by {SEPARATORS[second]}",
+            where=str(file.path),
+            fix=f"Say which in a first line, sep={second!r} without the quotes, or for the {SEPARATORS[first]}: {line}",
+        )
+    return sound[0] if sound else ","
+
+
+def _check_header(file: Text, header: list[str], line: int) -> None:
+    where = file.where(line)
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"the column {name!r} stands twice", where=where, fix="Keep one of them")
+    if len(header) == 1 and "|" in header[0]:
+        raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
+
+
+def _wrong_width(file: Text, separator: str, widths: tuple[int, int], lines: tuple[int, int]) -> InputError:
+    """A row that has not as many cells as the header: their numbers, and the lines of both."""
+    fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends"
+    if widths[1] == 1 and '"' not in file.text:
+        line = commands.lines_as_texts(file.path, file.opened, skip=lines[1])
+        fix += f"; or, if each line below the header is one prompt: {line}"
+    return InputError(f"has {widths[0]} cells, the header has {widths[1]}", where=file.where(lines[0]), fix=fix)
+
+
+def _separate(file: Text, separator: str) -> str:
+    """The line that writes the table with commas."""
+    lines = f"list({file.opened.expression})[1:]" if _HINT.match(file.text) else file.opened.expression
+    rows = f'csv.reader({lines},delimiter="{separator}")'
+    write = f'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({rows})'
+    return "Write it with commas: " + commands.rewrite(file.path, write, ("csv", *file.opened.imports), ".csv")
+
+
+def _python(file: Text, separator: str, first: int, *, long: bool) -> Python:
+    """How Python reads the rows again, from the header in line `first` on."""
+    lines = f"list({file.opened.expression})[{first - 1}:]" if first > 1 else file.opened.expression
+    rows = f"csv.DictReader({lines}{_delimiter(separator)})"
+    rows = f"[csv.field_size_limit(2**31-1),list({rows})][1]" if long else f"list({rows})"
+    if re.search(r"(^|[,;\t])\s|\s([,;\t]|$)", file.text.split("\n")[first - 1].rstrip("\r")):
+        rows = f"[{{k.strip():v for k,v in r.items()}} for r in {rows}]"
+    return Python(("csv", *file.opened.imports), rows)
+
+
+def _delimiter(separator: str) -> str:
+    return "" if separator == "," else f',delimiter="{separator}"'.replace("\t", "\\t")

@@ -1,0 +1,85 @@
+"""What a file of prompts holds, before it is known which of it is the prompt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+LABELS = ("id", "class", "pair", "group")
+CONTENTS = ("text", "messages")
+PROMPT_COLUMNS = (  # names under which data sets keep what is asked, the surest first
+    "prompt", "question", "query", "instruction", "user_prompt", "user", "input", "request", "goal", "problem",
+    "sentence", "content", "document", "article", "body", "title",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One object of a JSON file, or one row of a table; and its file and line or row, as an error names it."""
+
+    where: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Python:
+    """How a line of Python reads a file again: what it imports, and an expression of `sys.argv[1]`."""
+
+    imports: tuple[str, ...]
+    expression: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    rows
+        In file order, without those that are blank.
+    python
+        How Python reads the rows again, as a list of dicts; keys as in `rows`.
+    header
+        Where the columns are named; "" where each row names its own.
+    names
+        The columns that the file names although no row of it may hold them.
+    complete
+        Whether these are all rows, or only the first of an unknown table.
+    """
+
+    path: Path
+    rows: list[Row]
+    python: Python
+    header: str = ""
+    names: tuple[str, ...] = ()
+    complete: bool = True
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Names of all columns, in the order in which they come."""
+        return list(dict.fromkeys([*self.names, *(key for row in self.rows for key in row.values)]))
+
+    def column(self, name: str) -> list[Any]:
+        """What all rows hold there; None where it is missing."""
+        return [None if is_missing(row.values.get(name)) else row.values[name] for row in self.rows]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether there is nothing: null, or the NaN that tables are filled up with."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def is_text(value: Any) -> bool:
+    """Whether this is a text that is not empty."""
+    return isinstance(value, str) and value != ""
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """Names in quotes, with commas; of many only the first."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

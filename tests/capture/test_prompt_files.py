@@ -1,0 +1,511 @@
+"""Prompt files as people have them: read, or refused with a line that is run here as it is pasted, till it succeeds."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratoscope import defaults
+from stratoscope.errors import InputError
+from stratoscope.recorder.plan import prompts_sha256
+from stratoscope.recorder.prompts import Prompt, PromptList, read_prompts
+
+HI = {"role": "user", "content": "hi"}
+HO = {"role": "assistant", "content": "ho"}
+BRIEF = {"role": "system", "content": "Be brief."}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `python` is the one that runs the tests."""
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
+    (folder / "python").chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder whose name a shell must not take apart."""
+    made = tmp_path / 'it\'s a "$HOME" folder; é'
+    made.mkdir()
+    return made
+
+
+def lines(*rows: Any) -> str:
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+def contents(prompts: list[Prompt]) -> list[Any]:
+    return [prompt.text if prompt.messages is None else list(prompt.messages) for prompt in prompts]
+
+
+def advice(path: Path, column: str | None = None) -> str:
+    with pytest.raises(InputError) as caught:
+        read_prompts(path, column=column)
+    assert "\n" not in str(caught.value), "a command says what is wrong in one line"
+    assert str(caught.value).startswith(str(path)), "a mistake is named with its file"
+    return caught.value.fix
+
+
+def followed(path: Path, python: Path, packages: str = "", most: int = 3) -> tuple[PromptList, list[str]]:
+    """The prompts after doing what each refusal says, and what was done."""
+    done: list[str] = []
+    column = None
+    for _ in range(most):
+        try:
+            return read_prompts(path, column=column), done
+        except InputError:
+            fix = advice(path, column)
+        if commands := list(re.finditer(r"(?<!\S)(python -c|cp --) ", fix)):
+            done.append(fix[commands[-1].start() :])
+            paths = os.pathsep.join(filter(None, sys.path))
+            environment = {"PATH": f"{python}:/usr/bin:/bin", "PYTHONPATH": paths, "HOME": "/nowhere"}
+            before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
+            ran = subprocess.run(done[-1], shell=True, capture_output=True, text=True, env=environment)
+            assert ran.returncode == 0, ran.stderr
+            assert all(file.read_bytes() == content for file, content in before.items()), "a file was replaced"
+            path, column = Path(shlex.split(done[-1])[-1]), None
+        else:
+            named = re.search(r"Use --column (\S+?)[:.]? ", fix)
+            assert named, fix
+            (column,) = shlex.split(named[1])
+            done.append(f"--column {column}")
+    return read_prompts(path, column=column), done
+
+
+# --- what is read ---------------------------------------------------------------------------------------------------
+
+TABLE = [["id", "class", "text"], ["a", "x", "One, two; three"], ["b", "y", "Fo\tur"]]
+SAME = [Prompt("a", "x", text="One, two; three"), Prompt("b", "y", text="Fo\tur")]
+
+
+def objects() -> list[dict[str, str]]:
+    return [dict(zip(TABLE[0], row, strict=True)) for row in TABLE[1:]]
+
+
+def table(separator: str = ",", *, ends: str = "\r\n") -> str:
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=separator, lineterminator=ends).writerows(TABLE)
+    return stream.getvalue()
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), stream)
+    return stream.getvalue()
+
+
+READ: dict[str, Callable[[], str | bytes]] = {
+    "list.json": lambda: json.dumps(objects(), indent=1),
+    "line.json": lambda: json.dumps(objects()),
+    "list.jsonl": lambda: json.dumps(objects(), indent=1),
+    "lines.json": lambda: lines(*objects()),
+    "p.ndjson": lambda: lines(*objects()),
+    "inside.json": lambda: json.dumps({"prompts": objects()}),
+    "comma.csv": table,
+    "semicolon.csv": lambda: table(";"),
+    "tab.csv": lambda: table("\t"),
+    "tab.tsv": lambda: table("\t", ends="\n"),
+    "comma.tsv": table,
+    "hint.csv": lambda: "sep=;\n" + table(";"),
+    "utf16.csv": lambda: table(";").encode("utf-16"),
+    "utf16.jsonl": lambda: lines(*objects()).encode("utf-16"),
+    "utf32.json": lambda: json.dumps(objects()).encode("utf-32"),
+    "p.csv.gz": lambda: gzip.compress(table(";").encode("utf-16")),
+    "p.jsonl.gz": lambda: gzip.compress(lines(*objects()).encode()),
+    "gzip.json": lambda: gzip.compress(json.dumps(objects()).encode()),
+    "p.json.bz2": lambda: bz2.compress(json.dumps(objects()).encode()),
+    "p.tsv.xz": lambda: lzma.compress(table("\t").encode()),
+    "p.parquet": lambda: parquet(objects()),
+    "without-an-ending": lambda: parquet(objects()),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_same_prompts_are_read_of_every_kind_of_file(name: str, tmp_path: Path) -> None:
+    content = READ[name]()
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = read_prompts(tmp_path / name)
+    assert found == SAME
+    assert found.remarks == ()
+    assert prompts_sha256(found) == prompts_sha256(SAME), "a recording can be resumed from any of them"
+
+
+def test_texts_and_conversations_are_rows_of_json(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps(["a", {"text": "b"}, [HI, HO]]))
+    (tmp_path / "p.jsonl").write_text(lines("a", {"text": "b"}))
+    (tmp_path / "one.json").write_text(json.dumps({"messages": [HI]}, indent=1))
+    assert contents(read_prompts(tmp_path / "p.json")) == ["a", "b", [HI, HO]]
+    assert contents(read_prompts(tmp_path / "p.jsonl")) == ["a", "b"]
+    assert contents(read_prompts(tmp_path / "one.json")) == [[HI]]
+
+
+def test_messages_in_a_cell_are_read_as_json_or_as_python_prints_them(tmp_path: Path) -> None:
+    for name, cell in {"a.csv": json.dumps([BRIEF, HI]), "b.csv": str([BRIEF, HI])}.items():
+        with (tmp_path / name).open("w", newline="") as stream:
+            csv.writer(stream, delimiter=";").writerows([["id", "messages"], ["1", cell]])
+        assert contents(read_prompts(tmp_path / name)) == [[BRIEF, HI]]
+    (tmp_path / "c.csv").write_text("messages\n\"[{'role': 'user', 'content': 'it' 's'}]\"\n")
+    assert "as Parquet" in advice(tmp_path / "c.csv"), "two texts would be joined to one"
+
+
+def test_a_cell_that_says_null_holds_no_messages(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("text,messages\nhi,null\n")
+    assert contents(read_prompts(tmp_path / "p.csv")) == ["hi"]
+
+
+def test_parquet_gives_structs_categories_and_gaps_as_they_are(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {
+        "messages": [[{**HI, "name": None}], [{**HI, "name": None}, {**HO, "name": None}], None],
+        "text": pyarrow.array([None, None, "x"]).dictionary_encode(),
+        "class": [0.0, float("nan"), 1.0],
+        "id": pyarrow.array([7, None, 9]),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "p.parquet")
+    found = read_prompts(tmp_path / "p.parquet")
+    assert contents(found) == [[HI], [HI, HO], "x"]
+    assert [(prompt.id, prompt.prompt_class) for prompt in found] == [("7", "0"), ("p0002", ""), ("9", "1")]
+
+
+# --- a column by its name -------------------------------------------------------------------------------------------
+
+
+def test_a_named_column_is_the_prompt_and_the_others_are_told(tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": "One", "answer": "1", "messages": [HI]}, {"id": "b", "prompt": [HI, HO], "score": 2}]
+    (tmp_path / "p.jsonl").write_text(lines(*rows))
+    found = read_prompts(tmp_path / "p.jsonl", column="prompt")
+    assert contents(found) == ["One", [HI, HO]]
+    assert [prompt.id for prompt in found] == ["a", "b"]
+    assert found.remarks == (
+        "The prompts are the column 'prompt' of p.jsonl; not used: 'answer', 'messages', 'score'.",
+    )
+
+
+def test_a_named_column_of_a_table_may_hold_messages_and_text_stays_text(tmp_path: Path) -> None:
+    cell = json.dumps([HI])
+    with (tmp_path / "p.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["talk", "text"], [cell, cell]])
+    assert contents(read_prompts(tmp_path / "p.csv", column="talk")) == [[HI]]
+    assert contents(read_prompts(tmp_path / "p.csv", column="text")) == [cell]
+
+
+@pytest.mark.parametrize("cell", ['[{"role": "user", "content": "cut o', "[{'role': 'user', 'content': 'a'}\n {}]"])
+@pytest.mark.parametrize("column", ["talk", "messages"])
+def test_a_conversation_that_cannot_be_read_never_becomes_a_text(cell: str, column: str, tmp_path: Path) -> None:
+    with (tmp_path / "p.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([[column], [json.dumps([HI])], [cell]])
+    with pytest.raises(InputError, match=r"p\.csv:3: (is not valid JSON|messages are neither JSON)"):
+        read_prompts(tmp_path / "p.csv", column=column)
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "words"),
+    [
+        ([{"prompt": "a"}], "promt", "has no column 'promt'. Did you mean 'prompt'?"),
+        ([{"prompt": "a"}, {"other": "b"}], "prompt", ":2: prompt is empty"),
+        ([{"prompt": "a"}, {"prompt": None}], "prompt", ":2: prompt is empty"),
+        ([{"prompt": "a"}, {"prompt": 3}], "prompt", ":2: prompt is 3, not a text"),
+        ([{"prompt": "a"}, {"prompt": {"x": 1}}], "prompt", ':2: prompt is {"x": 1}, not a text'),
+        ([{"prompt": "a", "id": 1}, {"prompt": "b", "id": 1}], "prompt", ":1: the id '1' stands 2 times"),
+        ([{"prompt": "a"}, {"prompt": "b", "class": True}], "prompt", ":2: its class is true"),
+        ([{"text": "a", "pair": "1"}, {"text": "b"}], "text", ":1: the pair '1' has 1 prompts"),
+    ],
+)
+def test_a_column_that_does_not_hold_prompts_is_refused_with_its_line(
+    rows: list[Any], column: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "p.jsonl").write_text(lines(*rows))
+    with pytest.raises(InputError) as caught:
+        read_prompts(tmp_path / "p.jsonl", column=column)
+    assert words in str(caught.value)
+
+
+def test_a_text_file_has_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a\n")
+    assert "There are 'text'" in advice(tmp_path / "p.txt", column="prompt")
+
+
+# --- what is refused, and what then succeeds ------------------------------------------------------------------------
+
+SHARE = [
+    {"id": "q1", "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]},
+    {"id": "q2", "conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "hi"}]},
+]
+SHARED = [[HI, HO], [BRIEF, HI]]
+TOOL = {"id": "q3", "conversations": [{"from": "human", "value": "x"}, {"from": "function_call", "value": "y"}]}
+ALPACA = [{"instruction": "Sum", "input": "1, 2", "output": "3"}, {"instruction": "Greet", "input": "", "output": "!"}]
+BATCH = {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": [HI]}}
+
+
+def separated(separator: str, *rows: list[Any]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=separator).writerows(rows)
+    return stream.getvalue()
+
+
+REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
+    # conversations in other words
+    "share.json": (lambda: json.dumps(SHARE), SHARED),
+    "share.jsonl": (lambda: lines(*SHARE), SHARED),
+    "share.json.gz": (lambda: gzip.compress(json.dumps(SHARE).encode()), SHARED),
+    "share-tools.jsonl": (lambda: lines(*SHARE, TOOL), SHARED),
+    "share-inside.json": (lambda: json.dumps({"data": SHARE}), SHARED),
+    "share-one.json": (lambda: json.dumps(SHARE[0]), SHARED[:1]),
+    "share-cells.csv": (
+        lambda: separated(";", ["conversations"], *([json.dumps(one["conversations"])] for one in SHARE)),
+        SHARED,
+    ),
+    "share-python.csv": (
+        lambda: separated(",", ["n", "conversations"], *([1, str(one["conversations"])] for one in SHARE)),
+        SHARED,
+    ),
+    "share.parquet": (lambda: parquet(SHARE), SHARED),
+    "share-messages.jsonl": (lambda: lines({"messages": SHARE[0]["conversations"]}), SHARED[:1]),
+    "roles.jsonl": (lambda: lines({"messages": [{"role": "human", "content": "hi"}]}), [[HI]]),
+    "one-conversation.json": (lambda: json.dumps([HI, HO]), [[HI, HO]]),
+    # tables of other tools
+    "alpaca.json": (lambda: json.dumps(ALPACA), ["Sum\n\n1, 2", "Greet"]),
+    "alpaca.csv": (
+        lambda: separated(";", ["instruction", "input", "output"], ["Sum", "1, 2", "3"], ["Greet", "", "!"]),
+        ["Sum\n\n1, 2", "Greet"],
+    ),
+    "alpaca-no-input.json": (lambda: json.dumps([{**one, "input": ""} for one in ALPACA]), ["Sum", "Greet"]),
+    "dolly.jsonl": (lambda: lines({"instruction": "Sum", "context": "1", "response": "1"}), ["Sum\n\n1"]),
+    "orca.jsonl": (
+        lambda: lines({"system_prompt": "Be brief.", "question": "hi", "response": "x"}),
+        [[BRIEF, HI]],
+    ),
+    "question.jsonl": (lambda: lines({"question": "hi", "answer": "ho"}), ["hi"]),
+    "prompt.csv": (lambda: "prompt;answer\nhi, you;ho\n", ["hi, you"]),
+    "prompt.parquet": (lambda: parquet([{"prompt": "hi", "n": 1}]), ["hi"]),
+    "gaps.jsonl": (lambda: lines({"prompt": "hi"}, {"prompt": None}, {"prompt": ""}), ["hi"]),
+    "gaps.parquet": (lambda: parquet([{"prompt": "hi"}, {"prompt": None}]), ["hi"]),
+    "same-ids.csv": (lambda: "id,prompt\n1,a\n1,b\n", ["a", "b"]),
+    "index.csv": (lambda: ",text,class\n0,hi,x\n", ["hi"]),
+    "ultrachat.jsonl": (lambda: lines({"prompt": "hi", "prompt_id": "1", "messages": [HI, HO]}), [[HI, HO]]),
+    "hh.jsonl": (lambda: lines({"chosen": "a", "rejected": "b"}, {"chosen": "", "rejected": "c"}), ["a", "b"]),
+    "dpo.jsonl": (lambda: lines({"prompt": "hi", "chosen": "a", "rejected": "b"}), ["hi"]),
+    "dpo-messages.jsonl": (lambda: lines({"chosen": [HI, HO], "rejected": [HI]}), [[HI, HO], [HI]]),
+    "openai.jsonl": (lambda: lines(BATCH), [[HI]]),
+    "openai-text.jsonl": (lambda: lines({"custom_id": "r", "body": {"prompt": "hi"}}), ["hi"]),
+    "anthropic.jsonl": (
+        lambda: lines({"custom_id": "r", "params": {"system": "Be brief.", "messages": [HI]}}),
+        [[BRIEF, HI]],
+    ),
+    "turns.jsonl": (lambda: lines({"question_id": 81, "turns": ["hi", "more"]}), ["hi"]),
+    "viewer.json": (
+        lambda: json.dumps({"features": [{"name": "x"}], "rows": [{"row_idx": 0, "row": {"prompt": "hi"}}]}),
+        ["hi"],
+    ),
+    "numbers.parquet": (lambda: parquet([{"text": 3}, {"text": 4}]), ["3", "4"]),
+    "dates.parquet": (lambda: parquet([{"text": "hi", "id": datetime(2020, 1, 2)}]), ["hi"]),
+    "share-system.json": (
+        lambda: json.dumps([{"system": "Be brief.", "conversations": [{"from": "human", "value": "hi"}]}]),
+        [[BRIEF, HI]],
+    ),
+    "alpaca-system.json": (
+        lambda: json.dumps([{"instruction": "hi", "input": "1", "output": "x", "system": "Be brief."}]),
+        [[BRIEF, {"role": "user", "content": "hi\n\n1"}]],
+    ),
+    "empty.parquet": (lambda: parquet([{"text": ""}, {"text": "hi"}]), ["hi"]),
+    "empty.csv": (lambda: "id,text\na,\nb,hi\n", ["hi"]),
+    "train.json": (lambda: json.dumps({"data": {"train": [{"text": "hi"}, {"text": "ho"}]}}), ["hi", "ho"]),
+    # shapes of JSON and CSV
+    "columns.json": (lambda: json.dumps({"text": ["a", "b"], "id": ["x", "y"]}), ["a", "b"]),
+    "pandas.json": (lambda: json.dumps({"text": {"0": "a", "1": "b"}, "class": {"0": "x", "1": "y"}}), ["a", "b"]),
+    "version.json": (lambda: json.dumps({"version": 1, "prompts": ["a", "b"]}), ["a", "b"]),
+    "documents.jsonl": (lambda: "\n".join(json.dumps({"text": one}, indent=1) for one in "ab"), ["a", "b"]),
+    "printed.jsonl": (lambda: "{'text': \"it's\"}\n{'text': 'b'}\n", ["it's", "b"]),
+    "capitals.csv": (lambda: "ID,Text\na,hi\n", ["hi"]),
+    "headless.csv": (
+        lambda: "1,What is a neuron?\n2,Why is the sky blue?\n",
+        ["What is a neuron?", "Why is the sky blue?"],
+    ),
+    "unquoted.csv": (lambda: "text\nHi, you\nHo\n", ["Hi, you", "Ho"]),
+    "bars.csv": (lambda: "id|text\na|hi, you\n", ["hi, you"]),
+    "blanks.csv": (lambda: "\n question ; answer\nhi;ho\n;x\n", ["hi"]),
+    "long.csv": (lambda: "question,answer\n" + "x" * 200_000 + ",y\n,z\n", ["x" * 200_000]),
+    "quotes.tsv": (lambda: 'id\ttext\na\t"Hi\nb\tHo"\n', ['"Hi', 'Ho"']),
+    "quotes-within.tsv": (lambda: 'id\ttext\na\t"Hi" he said\n', ['"Hi" he said']),
+    "old-mac.csv": (lambda: "text,class\rhi,x\rho,y\r", ["hi", "ho"]),
+    "old-mac.txt": (lambda: "hi\rho", ["hi", "ho"]),
+    "either.csv": (lambda: "text,x;prompt\na,b;c\n", ["a"]),
+    # text in another encoding, or under another name
+    "latin.csv": (lambda: "text\ncafé\n".encode("latin-1"), ["café"]),
+    "latin.txt.gz": (lambda: gzip.compress("café\n".encode("latin-1")), ["café"]),
+    "utf16-no-mark.txt": (lambda: "hello you\n".encode("utf-16-le"), ["hello you"]),
+    "json.txt": (lambda: lines({"text": "a"}, {"text": "b"}), ["a", "b"]),
+    "csv.txt": (lambda: "id,text\na,hi\n", ["hi"]),
+    "json-mostly.txt": (lambda: lines({"text": "a"}, {"text": "b"}, "c"), ["a", "b", "c"]),
+    "printed.txt": (lambda: "{'text': 'a'}\n", ["a"]),
+    "json.csv": (lambda: lines({"text": "a"}), ["a"]),
+    "json.parquet": (lambda: lines({"text": "a"}), ["a"]),
+    "text.jsonl": (lambda: "Hello you\nHi\n", ["Hello you", "Hi"]),
+    "no-ending": (lambda: lines({"text": "a"}), ["a"]),
+    "no-ending-csv": (lambda: "id;text\na;hi\n", ["hi"]),
+    "no-ending.gz": (lambda: gzip.compress(lines({"text": "a"}).encode()), ["a"]),
+    "-text.dat": (lambda: "Hello\n", ["Hello"]),
+    # other kinds of file
+    "notes.md": (lambda: "# T\n\nHello\n", ["# T\n\nHello\n"]),
+    "p.yaml": (lambda: "- text: hi\n- text: ho\n", ["hi", "ho"]),
+    "two.yaml": (lambda: "text: hi\n---\ntext: ho\n", ["hi", "ho"]),
+    "p.zip": (lambda: zipped({"a b.jsonl": lines({"text": "a"})}), ["a"]),
+    "p.docx": (lambda: zipped({"word/document.xml": DOCX}), ["One & two", "Three"]),
+    "p.tar.gz": (lambda: tarred({"p.jsonl": lines({"text": "a"})}), ["a"]),
+    "p.jsonl.zst": (lambda: zstd(lines({"text": "a"})), ["a"]),
+    "p.feather": (lambda: arrow("file"), ["a", "b"]),
+    "p.arrow": (lambda: arrow("stream"), ["a", "b"]),
+}
+DOCX = (
+    '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>'
+    "<w:p><w:r><w:t>One &amp; </w:t></w:r><w:r><w:t>two</w:t></w:r></w:p><w:p/>"
+    "<w:p><w:r><w:t>Three</w:t></w:r></w:p></w:body></w:document>"
+)
+
+
+def zipped(files: dict[str, str]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def tarred(files: dict[str, str]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return stream.getvalue()
+
+
+def zstd(text: str) -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    stream = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(stream, "zstd") as packed:
+        packed.write(text.encode())
+    return bytes(stream.getvalue())
+
+
+def arrow(how: str) -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    table, stream = pyarrow.table({"text": ["a", "b"]}), io.BytesIO()
+    with getattr(pyarrow.ipc, f"new_{how}")(stream, table.schema) as writer:
+        writer.write_table(table)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_refusal_says_to_do_succeeds(name: str, folder: Path, python: Path) -> None:
+    make, expected = REFUSED[name]
+    content = make()
+    if name.endswith(".yaml"):
+        pytest.importorskip("yaml")
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found, done = followed(path, python)
+    assert done, "it was read at once"
+    assert contents(found) == expected
+
+
+def test_labels_come_along_and_those_that_cannot_be_used_are_named(folder: Path, python: Path) -> None:
+    path = folder / "p.jsonl"
+    path.write_text(lines(*({**one, "class": name, "group": True} for one, name in zip(SHARE, "xy", strict=True))))
+    assert "without group (its group is true" in advice(path)
+    found, _ = followed(path, python)
+    assert [(one.id, one.prompt_class, one.group) for one in found] == [("q1", "x", ""), ("q2", "y", "")]
+
+
+def test_columns_that_a_line_does_not_use_are_named(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps([{**one, "history": [["a", "b"]]} for one in ALPACA]))
+    assert "as one text, without 'output', 'history': python -c" in advice(tmp_path / "p.json")
+
+
+def test_a_line_of_text_that_begins_like_json_is_text(tmp_path: Path) -> None:
+    text = '[INST] hi [/INST]\n[1]\n{name} greets\n"quoted"\n3\n'
+    (tmp_path / "p.txt").write_text(text)
+    assert contents(read_prompts(tmp_path / "p.txt")) == text.splitlines()
+
+
+def test_conversations_without_a_user_are_refused_without_a_line(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(lines({"conversations": [{"from": "tool", "value": "x"}]}))
+    assert advice(tmp_path / "p.jsonl").endswith("(of tool)")
+
+
+def test_a_spreadsheet_is_refused_with_a_line_that_converts_it(folder: Path, python: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["prompt", "id"], ["hi", 7], ["nan", 8]):
+        book.active.append(row)
+    book.save(folder / "p.xlsx")
+    found, done = followed(folder / "p.xlsx", python)
+    assert [one.split()[0] for one in done] == ["python", "--column"]
+    assert [(one.id, one.text) for one in found] == [("7", "hi"), ("8", "nan")]
+
+
+def test_a_pickle_is_never_opened(folder: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> Any:
+            return Path.touch, (folder / "harm",)
+
+    (folder / "p.pkl").write_bytes(pickle.dumps(Harm()))
+    assert "can run any program" in advice(folder / "p.pkl")
+    assert not (folder / "harm").exists()
+
+
+def test_a_folder_of_a_data_set_becomes_one_file(folder: Path, python: Path) -> None:
+    saved = folder / "saved set"
+    saved.mkdir()
+    for number in range(2):
+        (saved / f"data-0000{number}-of-00002.arrow").write_bytes(arrow("stream"))
+    (saved / "dataset_info.json").write_text("{}")
+    found, done = followed(saved, python)
+    assert contents(found) == ["a", "b", "a", "b"]
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.txt.gz", "p.parquet"])
+def test_a_file_that_unpacks_to_too_much_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "x" * 1000
+    content = {
+        "p.txt": lambda: f"{text}\n".encode() * 100,
+        "p.txt.gz": lambda: gzip.compress(f"{text}\n".encode() * 100),
+        "p.parquet": lambda: parquet([{"text": text}] * 100),
+    }[name]()
+    (tmp_path / name).write_bytes(content)
+    assert len(read_prompts(tmp_path / name)) == 100
+    monkeypatch.setattr(defaults, "PROMPTS_BYTES", 50_000)
+    assert "split it" in advice(tmp_path / name)
+
+
+def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.parquet").write_bytes(parquet([{"text": "a"}]))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert advice(tmp_path / "p.parquet") == "Install it: pip install 'stratoscope[parquet]'"
