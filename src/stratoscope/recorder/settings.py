@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,11 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{idle} does nothing without do_sample", where="generation settings", fix="Add do_sample: true"
         )
     return kept
+
+
+def checked_day(text: str | None) -> date | None:
+    """The day that a chat template is told, from YYYY-MM-DD; InputError where it is none."""
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise InputError(f"there is no day {text!r}", fix="Write YYYY-MM-DD, as 2026-01-31") from None
