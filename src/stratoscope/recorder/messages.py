@@ -100,6 +100,8 @@ def _parts(parts: Any, name: str, where: str) -> tuple[str, ...]:
 
 
 def _part(part: Any, name: str, where: str) -> str:
+    if isinstance(part, str):  # of a `Prompt`, which holds the texts of the parts
+        return read_text(part, f"the text of {name}", where)
     if not isinstance(part, Mapping):
         raise InputError(f"{name} is {in_words(part)}, not a part of a content", where=where, fix=_PART)
     kind = part.get("type")

@@ -119,7 +119,8 @@ class Recording:
         self._answering = Answering(answers, loaded, self._pad_id)
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
-        self._notes = notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day)
+        more = self._answering.remarks
+        self._notes = notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)
         if day and not dated:
             raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out")

@@ -128,6 +128,11 @@ def parse_settings(text: str) -> dict[str, Any]:
 _WRITE = 'Write {"do_sample": true, "temperature": 0.7}, or give a file that holds it'
 
 
+def chooses_tokens(name: str) -> bool:
+    """Whether a setting of a model's own file decides what is written; how long it may be is said by --generate."""
+    return name in KNOWN or _REFUSED.get(name, _LENGTH) not in (_LENGTH, _CACHE)
+
+
 def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that choose tokens; neutral ones and those of a model's own file that choose none are left out.
 

@@ -83,7 +83,7 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
             where=where,
             fix="Change the roles, or mend the template",
         ) from None
-    told = dict.fromkeys(text for text in template.told if text in written)
+    told = template.told(written, taken)
     slots = [(number, text) for number, message in enumerate(taken) for text in texts_of(message)]
     found = contents.find(written, [text for _, text in slots], lambda texts: template.render(_with(taken, texts)))
     parts = _parts(written, found, slots, messages)
@@ -96,10 +96,10 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
         *_about_parts(written, found, slots, messages, taken),
         *(_about_additions(parts, tokenizer, template.waiting) if found.all_known else ()),
     ]
-    if told:
+    if told is not None:
         words = f"the chat template writes the date; it was told that today is {day.isoformat()} (--date tells another)"
         remarks.append(Remark(INFO, words, tuple(map(quoted, told))))
-    return Rendered(parts, list(dict.fromkeys(remarks)), missing, bool(told))
+    return Rendered(parts, list(dict.fromkeys(remarks)), missing, told is not None)
 
 
 # --- contents in parts ----------------------------------------------------------------------------------------------
@@ -114,16 +114,17 @@ def _as_taken(number: int, messages: Sequence[Message], template: Template) -> M
     texts = message["content"]
     if isinstance(texts, str):
         return message
-    marks = tuple(contents.mark("".join(_JOINED.join(texts_of(one)) for one in messages), n) for n in range(len(texts)))
+    said = "".join(text for one in messages for text in texts_of(one))
+    marks = tuple(contents.mark(said, place) for place in range(len(texts)))
     trial = [one if isinstance(one["content"], str) else _as_one_text(one) for one in messages]
     trial[number] = {"role": message["role"], "content": marks}
     try:
-        written = template.render(trial)
+        written = template.render(trial, part_key=(key := contents.mark(said, len(texts))))
     except Exception:  # a template may raise anything
         return _as_one_text(message)
-    order = [written.find(mark) for mark in marks]
-    as_list = re.search(rf"""['"]text['"]\s*:\s*['"]({"|".join(marks)})""", written)
-    return message if min(order) >= 0 and order == sorted(order) and not as_list else _as_one_text(message)
+    places = [written.find(mark) for mark in marks]
+    in_order = min(places) >= 0 and places == sorted(places)
+    return message if in_order and key not in written else _as_one_text(message)
 
 
 def _as_one_text(message: Message) -> Message:
@@ -195,7 +196,7 @@ def _about_fates(
 ) -> Iterator[Remark]:
     """Messages that are missing, cut, or changed."""
     for place, ((number, text), fate) in enumerate(zip(slots, found.fates, strict=True)):
-        name = f"the {messages[number]['role']} message"
+        name = _name(number, messages)
         if number in missing:
             yield Remark(WARNING, f"{name} is in no token: the chat template writes nothing of it")
         elif fate == contents.MISSING:
@@ -205,10 +206,17 @@ def _about_fates(
             yield Remark(WARNING, f"a part of {name} is in no token: the chat template cuts it off{thought}")
         elif fate == contents.CHANGED:
             became = [written[one.start : one.end] for one in found.places if one.number == place]
-            how = contents.how_changed(text, became[0]) if became else ""
+            how = contents.how_changed(text, became[0] if became else written)
             yield Remark(WARNING, f"the chat template writes {name} otherwise than given" + (f", {how}" if how else ""))
         elif fate == contents.TRIMMED:
             yield Remark(INFO, f"the chat template leaves out blanks at the ends of {name}")
+
+
+def _name(number: int, messages: Sequence[Message]) -> str:
+    role = messages[number]["role"]
+    if [message["role"] for message in messages].count(role) == 1:
+        return f"the {role} message"
+    return f"{'an' if role == 'assistant' else 'a'} {role} message"
 
 
 def _about_order(

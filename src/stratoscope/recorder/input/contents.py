@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from html import unescape
 from itertools import pairwise, takewhile
 
 WHOLE, TRIMMED, CUT, CHANGED, MISSING = "whole", "trimmed", "cut", "changed", "missing"
@@ -63,15 +64,25 @@ def find(written: str, texts: Sequence[str], render: Render) -> Contents:
     return Contents(places if apart else [], fates, known and apart)
 
 
-def how_changed(text: str, became: str) -> str:
-    """In which way a text was changed, "" where that has no name."""
-    if became.casefold() == text.casefold():
-        return "in other case"
-    if unicodedata.normalize("NFKC", became) == unicodedata.normalize("NFKC", text):
-        return "in another Unicode form"
-    if "".join(became.split()) == "".join(text.split()):
-        return "with other blanks"
+def how_changed(text: str, written: str) -> str:
+    """In which way a text was changed that stands somewhere in `written`; "" where that has no name."""
+    for fold, how in (
+        (str.casefold, "in other case"),
+        (_compatible, "in another Unicode form"),
+        (_without_blanks, "with other blanks"),
+        (unescape, "with characters escaped"),
+    ):
+        if fold(text.strip()) in fold(written):
+            return how
     return ""
+
+
+def _compatible(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
+def _without_blanks(text: str) -> str:
+    return "".join(text.split())
 
 
 def mark(written: str, number: int) -> str:

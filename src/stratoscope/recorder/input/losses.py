@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 
-_NO_BLANKS = "the tokenizer drops blanks, which are in no token"
+_NO_BLANKS = "the tokenizer drops blanks, or writes them otherwise"
 _SHORT = 3  # characters that a remark may show of what a user wrote
 
 
@@ -55,11 +55,12 @@ def losses(
         Whether the user's text stands in a chat template.
     """
     own = [token for token in tokens if token.start >= 0]
+    gaps = dict(uncovered(len(source), own))
     return [
-        *_dropped(source, own),
+        *_dropped(source, gaps, own),
         *_unknown(source, written, own),
-        *_rewritten(source, own),
-        *_spaces(source, own),
+        *_rewritten(source, gaps, own),
+        *_spaces(source, gaps, own),
         *_markup(written, own, unplaced, chat=chat),
         *_added(tokens),
     ]
@@ -76,14 +77,26 @@ def uncovered(size: int, tokens: Sequence[Covered]) -> Iterator[tuple[int, int]]
         yield position, size
 
 
-def _dropped(source: bytes, tokens: Sequence[Covered]) -> Iterator[Remark]:
-    gone = "".join(_text(source[start:end]) for start, end in uncovered(len(source), tokens))
+def _dropped(source: bytes, gaps: Mapping[int, int], tokens: Sequence[Covered]) -> Iterator[Remark]:
+    """Characters that no token covers, from where each such stretch begins and ends."""
+    rewritten = {token.end for token in tokens if _differs(token, source)}  # what follows is part of a rewriting
+    gone = "".join(_after(source, first, last, first in rewritten) for first, last in gaps.items())
     letters = dict.fromkeys(char for char in gone if not char.isspace())
     if letters:
         words = "the tokenizer drops characters, which are in no token"
         yield Remark(WARNING, words, tuple(map(quoted, letters)))
     if any(char.isspace() for char in gone):
         yield Remark(INFO, _NO_BLANKS)
+
+
+def _after(source: bytes, first: int, last: int, rewritten: bool) -> str:
+    """What is gone of a stretch: behind a rewritten token, what comes before a blank became part of that token."""
+    gone = _text(source[first:last])
+    return gone[len(_until_blank(gone)) :] if rewritten else gone
+
+
+def _until_blank(text: str) -> str:
+    return "".join(takewhile(lambda char: not char.isspace(), text))
 
 
 def _unknown(source: bytes, written: Sequence[bool], tokens: Sequence[Covered]) -> Iterator[Remark]:
@@ -98,7 +111,7 @@ def _unknown(source: bytes, written: Sequence[bool], tokens: Sequence[Covered]) 
             yield Remark(WARNING, f"characters{whose} that the tokenizer does not know become {name}", shown)
 
 
-def _rewritten(source: bytes, tokens: Sequence[Covered]) -> Iterator[Remark]:
+def _rewritten(source: bytes, gaps: Mapping[int, int], tokens: Sequence[Covered]) -> Iterator[Remark]:
     """Characters that the tokenizer writes otherwise before it cuts the text up."""
     kinds: dict[tuple[str, str], dict[str, None]] = {}
     blanks = False
@@ -106,7 +119,8 @@ def _rewritten(source: bytes, tokens: Sequence[Covered]) -> Iterator[Remark]:
         if not differs:
             continue
         group = list(run)
-        given = _text(source[group[0].start : group[-1].end])
+        end = group[-1].end
+        given = _text(source[group[0].start : end]) + _until_blank(_text(source[end : gaps.get(end, end)]))
         became = _text(b"".join(token.says for token in group))
         if became.strip() == given.strip():  # a special token that takes the blanks beside it
             blanks |= became.strip(" ") != given.strip(" ")
@@ -136,9 +150,13 @@ def _how(given: str, became: str) -> tuple[str, str]:
     return WARNING, ""
 
 
-def _spaces(source: bytes, tokens: Sequence[Covered]) -> Iterator[Remark]:
+def _spaces(source: bytes, gaps: Mapping[int, int], tokens: Sequence[Covered]) -> Iterator[Remark]:
     """Spaces that stand in front of a token and not in the prompt, as SentencePiece puts them."""
-    if any(token.says == b" " + source[token.start : token.end] and not token.markup for token in tokens):
+    if any(
+        token.says == b" " + source[token.start : token.end] and not token.markup
+        and not source[token.start : gaps.get(token.start, 0)].isspace()  # a line end that became a space
+        for token in tokens
+    ):  # fmt: skip
         yield Remark(INFO, "the tokenizer puts a space in front of a text that begins without one")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Protocol
 
 from stratoscope.recorder.input.remarks import INFO, Remark, notes
 from stratoscope.recorder.input.template import switches
@@ -12,11 +12,22 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.prompts import Prompt
 
 _SWITCHES = "the chat template has settings that are left at its own defaults"
-_NO_BOS = "no beginning-of-text token stands in front: the tokenizer adds one to raw text, the chat template does not"
+_NO_BOS = Remark(
+    INFO,
+    "no beginning-of-text token stands in front: the tokenizer adds one to raw text, the chat template writes none",
+    id="L17",
+)
+
+
+class More(Protocol):
+    """Remarks that are the same for all prompts in the chat template, and for all others."""
+
+    def __call__(self, *, chat: bool, day: date) -> list[Remark]:
+        """Those of the one kind or the other."""
 
 
 def notes_on(
-    prompts: Sequence[Prompt], encoded: Sequence[TokenisedPrompt], tokenizer: Any, *, chat: bool, day: date
+    prompts: Sequence[Prompt], encoded: Sequence[TokenisedPrompt], tokenizer: Any, *, chat: bool, day: date, more: More
 ) -> list[dict[str, str]]:
     """Notes on the prompts of a recording.
 
@@ -30,18 +41,18 @@ def notes_on(
         Whether raw text was put into the chat template.
     day
         What the chat template was told.
+    more
+        Gives further remarks on prompts that stand in the template, or do not.
     """
     in_chat = [chat or prompt.messages is not None for prompt in prompts]
-    settings = switches(tokenizer, day) if any(in_chat) else []
-    of_template = [Remark(INFO, _SWITCHES, tuple(settings))] if settings else []
+    general = {chatting: more(chat=chatting, day=day) for chatting in dict.fromkeys(in_chat)}
+    if True in general:
+        settings = switches(tokenizer, day)
+        general[True] += [Remark(INFO, _SWITCHES, tuple(settings))] if settings else []
     bos = tokenizer.bos_token_id
-    wanted = any(in_chat) and bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    wanted = True in general and bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
     remarks = [
-        [
-            *tokens.remarks,
-            *(of_template if chatting else []),
-            *([Remark(INFO, _NO_BOS, id="L17")] if chatting and wanted and tokens.ids[0] != bos else []),
-        ]
+        [*tokens.remarks, *general[chatting], *([_NO_BOS] if chatting and wanted and tokens.ids[0] != bos else [])]
         for tokens, chatting in zip(encoded, in_chat, strict=True)
     ]
     return notes(remarks, [prompt.id for prompt in prompts])

@@ -4,46 +4,64 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
-_CLOCK = "strftime_now"  # how a template asks for the time
+_CLOCK, _DATES = "strftime_now", "dates_in_words"  # how a template asks for the time, and what it is answered
+_TELL = f"{{% macro {_CLOCK}(words) %}}{{{{ {_DATES}[words] }}}}{{% endmacro +%}}"
+_FORMAT = re.compile(r"""(['"])((?:(?!\1).)*%(?:(?!\1).)*)\1""")  # a string that may say in which words
+_OTHER_DAY = timedelta(days=-396)  # another year, month, day and day of the week
 
 
-@dataclass
+@dataclass(frozen=True)
 class Template:
     """A tokenizer's chat template, told a day, with or without an answer to wait for."""
 
     tokenizer: Any
     day: date
     waiting: bool
-    told: list[str] = field(default_factory=list)  # what it was told when it asked for the time
 
-    def render(self, messages: Sequence[Mapping[str, Any]], **settings: Any) -> str:
-        """The prompt that it writes; whatever it raises is raised."""
-        if _CLOCK in self._source:
-            settings[_CLOCK] = self._tell
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, part_key: str = "", settings: Mapping[str, Any] | None = None
+    ) -> str:
+        """The prompt that it writes; whatever it raises is raised. `part_key`: a further key of a content's parts."""
+        dated = {_DATES: self._dates(), "chat_template": _TELL + self.source} if self.asks_for_time else {}
         return str(
             self.tokenizer.apply_chat_template(
-                [{**message, "content": _as_parts(message["content"])} for message in messages],
+                [{**message, "content": _as_parts(message["content"], part_key)} for message in messages],
                 tokenize=False,
                 add_generation_prompt=self.waiting,
-                **settings,
+                **dated,
+                **(settings or {}),
             )
         )
 
     @property
-    def _source(self) -> str:
-        return str(self.tokenizer.chat_template)
+    def source(self) -> str:
+        """As its author wrote it."""
+        return str(self.tokenizer.get_chat_template())
 
-    def _tell(self, words: str) -> str:
-        self.told.append(datetime.combine(self.day, time()).strftime(words))
-        return self.told[-1]
+    @property
+    def asks_for_time(self) -> bool:
+        """Whether the time may stand in what it writes."""
+        return _CLOCK in self.source
+
+    def told(self, written: str, messages: Sequence[Mapping[str, Any]]) -> list[str] | None:
+        """How the day stands in a prompt; None where the prompt is the same on other days."""
+        another = replace(self, day=self.day + _OTHER_DAY)
+        if not self.asks_for_time or another.render(messages) == written:
+            return None
+        return [text for text in dict.fromkeys(self._dates().values()) if text in written]
+
+    def _dates(self) -> dict[str, str]:
+        moment = datetime.combine(self.day, time())
+        return {words: moment.strftime(words) for _, words in _FORMAT.findall(self.source)}
 
 
-def _as_parts(content: str | tuple[str, ...]) -> str | list[dict[str, str]]:
-    return content if isinstance(content, str) else [{"type": "text", "text": text} for text in content]
+def _as_parts(content: str | tuple[str, ...], key: str) -> str | list[dict[str, str]]:
+    more = {key: ""} if key else {}
+    return content if isinstance(content, str) else [{"type": "text", "text": text, **more} for text in content]
 
 
 def switches(tokenizer: Any, day: date) -> list[str]:
@@ -51,7 +69,7 @@ def switches(tokenizer: Any, day: date) -> list[str]:
     from jinja2 import Environment, meta
 
     template = Template(tokenizer, day, waiting=True)
-    source = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", str(tokenizer.chat_template))
+    source = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template.source)
     messages = [{"role": "user", "content": "hello"}]
     try:
         environment = Environment(extensions=["jinja2.ext.loopcontrols"])
@@ -80,7 +98,7 @@ def end_of_answer(tokenizer: Any, day: date) -> int | None:
 def _matters(name: str, template: Template, messages: list[dict[str, str]], usual: str) -> bool:
     for value in (True, False):
         try:
-            if template.render(messages, **{name: value}) != usual:
+            if template.render(messages, settings={name: value}) != usual:
                 return True
         except Exception:  # it wants something else than yes or no
             return True

@@ -21,6 +21,7 @@ from stratoscope.recorder.prompts import Prompt
 
 _LONGER = "Write a longer prompt"
 _LIKE_MARKUP = re.compile(r"[<\[｟].*[>\]｠]", re.DOTALL)
+_BLANK = "▁".encode()  # how SentencePiece writes a space
 _OWN_BOS = "the text brings its own beginning-of-text token: the tokenizer's was not added to it"
 _TWO_BOS = "the text begins with two beginning-of-text tokens, because they stand in it"
 
@@ -192,6 +193,7 @@ def _describe(
     byte_of_character = [0, *accumulate(len(character.encode()) for character in content)]
     special, markup = special_ids(tokenizer), _markup_ids(tokenizer)
 
+    verbatim = tokenizer.backend_tokenizer.normalizer is None
     texts: list[bytes] = []
     spans: list[int] = []
     covered: list[Covered] = []
@@ -201,7 +203,9 @@ def _describe(
             texts.append(literal)
             place = (-1, -1)
         else:
-            cursor, piece = _taken(source, cursor, literal, byte_of_character[start], byte_of_character[end])
+            offsets_of = (byte_of_character[start], byte_of_character[end])
+            exact = verbatim and index != tokenizer.unk_token_id
+            cursor, piece = _taken(source, cursor, literal, *offsets_of, verbatim=exact)
             texts.append(piece)
             place = (cursor, cursor + len(piece))
             cursor += len(piece)
@@ -270,15 +274,19 @@ def _characters(places: np.ndarray, byte_of_character: np.ndarray) -> tuple[np.n
     return tuple(np.where(outside, -1, found).astype(np.int32) for found in (starts, ends))  # type: ignore[return-value]
 
 
-def _taken(source: bytes, cursor: int, literal: bytes, start: int, end: int) -> tuple[int, bytes]:
+def _taken(source: bytes, cursor: int, literal: bytes, start: int, end: int, *, verbatim: bool) -> tuple[int, bytes]:
     """Where the stretch of the prompt that a token covers begins, not before the cursor, and its bytes.
 
-    They are the token's own bytes, less a space that SentencePiece puts in front of a text. Where those do not stand
-    there, because the text was normalised or the tokenizer dropped a character, its offsets decide.
+    They are the token's own bytes, less a space that SentencePiece puts in front of a text, or with a ▁ of the text
+    for a space. Where those do not stand there, characters were dropped, or the text was normalised: a token of a text
+    that is cut up verbatim is the next such stretch, as its offsets do not count what was dropped; of any other,
+    its offsets decide.
     """
-    for candidate in (literal, literal.removeprefix(b" ")):
+    for candidate in (literal, literal.replace(b" ", _BLANK), literal.removeprefix(b" ")):
         if source.startswith(candidate, cursor):
             return cursor, candidate
+    if verbatim and (found := source.find(literal, cursor)) >= 0:
+        return found, literal
     begin = max(cursor, start)
     return begin, source[begin:end]
 
