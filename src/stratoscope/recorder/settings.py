@@ -128,8 +128,10 @@ def parse_settings(text: str) -> dict[str, Any]:
 _WRITE = 'Write {"do_sample": true, "temperature": 0.7}, or give a file that holds it'
 
 
-def chooses_tokens(name: str) -> bool:
+def chooses_tokens(name: str, value: Any) -> bool:
     """Whether a setting of a model's own file decides what is written; how long it may be is said by --generate."""
+    if value is None or (name in _HARMLESS and value == _HARMLESS[name]):
+        return False
     return name in KNOWN or _REFUSED.get(name, _LENGTH) not in (_LENGTH, _CACHE)
 
 

@@ -95,11 +95,10 @@ class Generator:
         """
         found = []
         own = self._model.generation_config.to_diff_dict()
-        unused = {
-            name: value for name, value in own.items() if chooses_tokens(name) and self.settings.get(name) != value
-        }
+        mine = self.settings
+        unused = {name: value for name, value in own.items() if chooses_tokens(name, value) and mine.get(name) != value}
         if unused:
-            words = "the answer is written without settings of the model's own, which --generation would take"
+            words = "the answer is written without the generation settings that the model brings along"
             examples = tuple(f"{name} {json.dumps(value, default=str)}" for name, value in sorted(unused.items()))
             found.append(Remark(INFO, words, examples))
         end = end_of_answer(self._tokenizer, day) if chat else None

@@ -9,6 +9,7 @@ from itertools import groupby, takewhile
 
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 
+_DROPS = "the tokenizer drops characters, which are in no token"
 _NO_BLANKS = "the tokenizer drops blanks, or writes them otherwise"
 _SHORT = 3  # characters that a remark may show of what a user wrote
 
@@ -83,8 +84,7 @@ def _dropped(source: bytes, gaps: Mapping[int, int], tokens: Sequence[Covered]) 
     gone = "".join(_after(source, first, last, first in rewritten) for first, last in gaps.items())
     letters = dict.fromkeys(char for char in gone if not char.isspace())
     if letters:
-        words = "the tokenizer drops characters, which are in no token"
-        yield Remark(WARNING, words, tuple(map(quoted, letters)))
+        yield Remark(WARNING, _DROPS, tuple(map(quoted, letters)))
     if any(char.isspace() for char in gone):
         yield Remark(INFO, _NO_BLANKS)
 
@@ -125,6 +125,9 @@ def _rewritten(source: bytes, gaps: Mapping[int, int], tokens: Sequence[Covered]
         if became.strip() == given.strip():  # a special token that takes the blanks beside it
             blanks |= became.strip(" ") != given.strip(" ")
             continue
+        if gone := _left_out(given, became):
+            yield Remark(WARNING, _DROPS, tuple(map(quoted, gone)))
+            continue
         how = _how(given, became)
         small = len(given) <= _SHORT and len(became) <= _SHORT
         kinds.setdefault(how, {}).update({f"{given!r} as {became!r}": None} if small else {})
@@ -132,6 +135,18 @@ def _rewritten(source: bytes, gaps: Mapping[int, int], tokens: Sequence[Covered]
         yield Remark(severity, f"the tokenizer rewrites the text{words}", tuple(shown))
     if blanks:
         yield Remark(INFO, _NO_BLANKS)
+
+
+def _left_out(given: str, became: str) -> list[str]:
+    """The characters without which a text is what it became; none where that is not what happened to it."""
+    gone, rest = [], iter(became)
+    wanted = next(rest, "")
+    for char in given:
+        if char == wanted:
+            wanted = next(rest, "")
+        else:
+            gone.append(char)
+    return list(dict.fromkeys(gone)) if not wanted else []
 
 
 def _differs(token: Covered, source: bytes) -> bool:

@@ -200,17 +200,16 @@ def _describe(
     cursor = 0
     for index, literal, (start, end) in zip(ids, literals(ids, tokenizer), offsets, strict=True):
         if index in special and start == end:  # the tokenizer added it: it is no part of the prompt
-            texts.append(literal)
             place = (-1, -1)
+            texts.append(literal)
         else:
             offsets_of = (byte_of_character[start], byte_of_character[end])
             exact = verbatim and index != tokenizer.unk_token_id
-            cursor, piece = _taken(source, cursor, literal, *offsets_of, verbatim=exact)
-            texts.append(piece)
-            place = (cursor, cursor + len(piece))
-            cursor += len(piece)
+            place = _taken(source, cursor, literal, *offsets_of, verbatim=exact)
+            begin, cursor = place
+            texts.append(literal if exact and cursor - begin > len(literal) else source[begin:cursor])
         covered.append(Covered(literal, *place, markup=index in markup, unknown=index == tokenizer.unk_token_id))
-        spans.append(SPAN["special"] if index in special else _commonest(span_of_byte, cursor, len(texts[-1])))
+        spans.append(SPAN["special"] if index in special else _commonest(span_of_byte, cursor, place[1] - place[0]))
     places = np.array([(one.start, one.end) for one in covered], np.int64)
     starts, ends = _characters(places, np.asarray(byte_of_character, np.int64))
     tokens = TokenisedPrompt(
@@ -274,21 +273,30 @@ def _characters(places: np.ndarray, byte_of_character: np.ndarray) -> tuple[np.n
     return tuple(np.where(outside, -1, found).astype(np.int32) for found in (starts, ends))  # type: ignore[return-value]
 
 
-def _taken(source: bytes, cursor: int, literal: bytes, start: int, end: int, *, verbatim: bool) -> tuple[int, bytes]:
-    """Where the stretch of the prompt that a token covers begins, not before the cursor, and its bytes.
+def _taken(source: bytes, cursor: int, literal: bytes, start: int, end: int, *, verbatim: bool) -> tuple[int, int]:
+    """Where the stretch of the prompt that a token covers begins, not before the cursor, and where it ends.
 
     They are the token's own bytes, less a space that SentencePiece puts in front of a text, or with a ▁ of the text
-    for a space. Where those do not stand there, characters were dropped, or the text was normalised: a token of a text
-    that is cut up verbatim is the next such stretch, as its offsets do not count what was dropped; of any other,
-    its offsets decide.
+    for a space. Where those do not stand there, characters were dropped, or the text was normalised. A text that is
+    cut up verbatim holds the token's bytes next, with what was dropped between them, which its offsets do not count;
+    of any other, the offsets decide.
     """
     for candidate in (literal, literal.replace(b" ", _BLANK), literal.removeprefix(b" ")):
         if source.startswith(candidate, cursor):
-            return cursor, candidate
-    if verbatim and (found := source.find(literal, cursor)) >= 0:
-        return found, literal
+            return cursor, cursor + len(candidate)
     begin = max(cursor, start)
-    return begin, source[begin:end]
+    return (_spread(source, cursor, literal) if verbatim else None) or (begin, max(begin, end))
+
+
+def _spread(source: bytes, cursor: int, literal: bytes) -> tuple[int, int] | None:
+    """The first stretch that holds these bytes in their order; None where there is none."""
+    places = []
+    for byte in literal:
+        cursor = source.find(byte, cursor) + 1
+        if not cursor:
+            return None
+        places.append(cursor)
+    return (places[0] - 1, places[-1]) if places else None
 
 
 def _commonest(span_of_byte: list[int], end: int, size: int) -> int:
