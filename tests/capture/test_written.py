@@ -187,6 +187,11 @@ def test_a_template_is_told_one_day_which_is_said() -> None:
     assert not written(unused, [ASKED], day=DAY).dated
 
 
+def test_a_date_in_words_that_are_put_together_is_refused_not_left_out() -> None:
+    with pytest.raises(InputError, match="asks for the time in words that are not written out in it: %d%m"):
+        written("{{ strftime_now('%d' ~ '%m') }}" + turns("{{ m.content }}"), [ASKED], day=DAY)
+
+
 def test_today_is_what_transformers_would_write() -> None:
     tokenizer = byte_level()
     tokenizer.chat_template = DATED

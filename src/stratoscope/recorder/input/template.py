@@ -9,7 +9,10 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 _CLOCK, _DATES = "strftime_now", "dates_in_words"  # how a template asks for the time, and what it is answered
-_TELL = f"{{% macro {_CLOCK}(words) %}}{{{{ {_DATES}[words] }}}}{{% endmacro +%}}"
+_TELL = (
+    f"{{% macro {_CLOCK}(words) %}}{{{{ {_DATES}[words] if words in {_DATES} else words if '%' not in words else "
+    "raise_exception('it asks for the time in words that are not written out in it: ' ~ words) }}{% endmacro +%}"
+)
 _FORMAT = re.compile(r"""(['"])((?:(?!\1).)*%(?:(?!\1).)*)\1""")  # a string that may say in which words
 _OTHER_DAY = timedelta(days=-396)  # another year, month, day and day of the week
 
@@ -69,9 +72,9 @@ def switches(tokenizer: Any, day: date) -> list[str]:
     from jinja2 import Environment, meta
 
     template = Template(tokenizer, day, waiting=True)
-    source = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template.source)
     messages = [{"role": "user", "content": "hello"}]
     try:
+        source = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template.source)
         environment = Environment(extensions=["jinja2.ext.loopcontrols"])
         names = meta.find_undeclared_variables(environment.parse(source))
         usual = template.render(messages)
