@@ -260,6 +260,17 @@ def test_one_part_is_the_same_prompt_as_its_text() -> None:
         assert said(tokens) == []
 
 
+def test_a_template_that_reads_only_lists_gets_every_text_as_one() -> None:
+    only_lists = "{% for m in messages %}[{{ m.role }}]{% for c in m.content %}{{ c['text'] }}{% endfor %}{% endfor %}"
+    by_type = only_lists.replace("{{ c['text'] }}", "{% if c['type'] == 'text' %}{{ c.text }}{% endif %}")
+    raising = only_lists.replace("{% for c", "{{ m.content[0].text[:0] }}{% for c")
+    for template in (only_lists, by_type, raising):
+        tokens = written(template, TALK)
+        assert rendered(tokens) == "".join(f"[{one['role']}]{one['content']}" for one in TALK)
+        assert stretches(tokens, "user") == ["hello", ASKED["content"]]
+        assert said(tokens) == []
+
+
 # --- tokenizers -------------------------------------------------------------------------------------------------------
 
 

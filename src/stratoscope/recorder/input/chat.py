@@ -22,6 +22,7 @@ UNKNOWN = -1
 _SPAN_OF_ROLE = {"system": SPAN["system"], "user": SPAN["user"], "assistant": SPAN["answer"]}
 _JOINED = "\n"  # between the parts of a content, where the template takes only one text
 _THINKING = re.compile(r"<[^<>]*think[^<>]*>|\[/?THINK\]", re.IGNORECASE)
+_MARKUP = re.compile(r"<[^<>\s]*>")  # as special tokens look, also those that the tokenizer lacks
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SENTENCE = 4  # words in a row that are more than a header
 
@@ -75,31 +76,61 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
         )
     template = Template(tokenizer, day, waiting=messages[-1]["role"] != "assistant")
     taken = [_as_taken(number, messages, template) for number in range(len(messages))]
-    try:
-        written = template.render(taken)
-    except Exception as error:  # a template may raise anything, from jinja2 or from itself
+    found, refused = _looked_for(taken, template)
+    if found is None or found.missing:
+        lists = _in_lists(taken, template)
+        if lists is not None and (found is None or len(lists.missing) < len(found.missing)):
+            found = lists
+    if found is None:
         raise InputError(
-            f"the chat template refuses these messages: {error}",
+            f"the chat template refuses these messages: {refused}",
             where=where,
             fix="Change the roles, or mend the template",
-        ) from None
-    told = template.told(written, taken)
-    slots = [(number, text) for number, message in enumerate(taken) for text in texts_of(message)]
-    found = contents.find(written, [text for _, text in slots], lambda texts: template.render(_with(taken, texts)))
-    parts = _parts(written, found, slots, messages)
-    if found.all_known:
-        parts = _default_system(parts, taken, template)
-    missing = _missing(found.fates, slots)
+        )
+    parts = _parts(found, messages)
+    if found.contents.all_known:
+        parts = _default_system(parts, found.taken, template)
     remarks = [
-        *_about_fates(written, found, slots, messages, missing),
-        *_about_order(found, slots, messages),
-        *_about_parts(written, found, slots, messages, taken),
-        *(_about_additions(parts, tokenizer, template.waiting) if found.all_known else ()),
+        *_about_fates(found, messages),
+        *_about_order(found, messages),
+        *_about_parts(found, messages),
+        *(_about_additions(parts, tokenizer, template.waiting) if found.contents.all_known else ()),
     ]
+    told = template.told(found.written, found.taken)
     if told is not None:
         words = f"the chat template writes the date; it was told that today is {day.isoformat()} (--date tells another)"
         remarks.append(Remark(INFO, words, tuple(map(quoted, told))))
-    return Rendered(parts, list(dict.fromkeys(remarks)), missing, told is not None)
+    return Rendered(parts, list(dict.fromkeys(remarks)), found.missing, told is not None)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Messages as the template takes them, what it writes, and where in it their texts are.
+
+    `slots`: of each text the number of its message, and the text.
+    """
+
+    taken: list[Message]
+    written: str
+    slots: list[tuple[int, str]]
+    contents: contents.Contents
+
+    @property
+    def missing(self) -> set[int]:
+        """The messages of which no text is written."""
+        numbered = zip(self.slots, self.contents.fates, strict=True)
+        return {number for number, _ in self.slots} - {slot[0] for slot, fate in numbered if fate != contents.MISSING}
+
+
+def _looked_for(taken: list[Message], template: Template) -> tuple[_Found | None, str]:
+    """The texts of messages, found in what the template writes; None, and why, where it refuses them."""
+    try:
+        written = template.render(taken)
+    except Exception as error:  # a template may raise anything, from jinja2 or from itself
+        return None, str(error)
+    slots = [(number, text) for number, message in enumerate(taken) for text in texts_of(message)]
+    found = contents.find(written, [text for _, text in slots], lambda texts: template.render(_with(taken, texts)))
+    return _Found(taken, written, slots, found), ""
 
 
 # --- contents in parts ----------------------------------------------------------------------------------------------
@@ -127,6 +158,16 @@ def _as_taken(number: int, messages: Sequence[Message], template: Template) -> M
     return message if in_order and key not in written else _as_one_text(message)
 
 
+def _in_lists(messages: Sequence[Message], template: Template) -> _Found | None:
+    """The messages with every content as a list, as templates of models that see want it; None where it reads none."""
+    lists: list[Message] = [{"role": message["role"], "content": texts_of(message)} for message in messages]
+    key = contents.mark("".join(text for message in messages for text in texts_of(message)), len(messages))
+    try:
+        return None if key in template.render(lists, part_key=key) else _looked_for(lists, template)[0]
+    except Exception:  # a template may raise anything
+        return None
+
+
 def _as_one_text(message: Message) -> Message:
     return {"role": message["role"], "content": _JOINED.join(texts_of(message))}
 
@@ -145,18 +186,16 @@ def _with(messages: Sequence[Message], texts: Sequence[str]) -> list[Message]:
 # --- the rendered prompt in parts -----------------------------------------------------------------------------------
 
 
-def _parts(
-    written: str, found: contents.Contents, slots: Sequence[tuple[int, str]], messages: Sequence[Message]
-) -> list[Part]:
+def _parts(found: _Found, messages: Sequence[Message]) -> list[Part]:
     """The prompt, cut where a text begins and ends; what is between is the template's, where all places are known."""
-    between = SPAN["template"] if found.all_known else UNKNOWN
+    between = SPAN["template"] if found.contents.all_known else UNKNOWN
     parts, position = [], 0
-    for place in found.places:
-        message = slots[place.number][0]
-        parts.append(Part(written[position : place.start], between))
-        parts.append(Part(written[place.start : place.end], _SPAN_OF_ROLE[messages[message]["role"]], message))
+    for place in found.contents.places:
+        message = found.slots[place.number][0]
+        parts.append(Part(found.written[position : place.start], between))
+        parts.append(Part(found.written[place.start : place.end], _SPAN_OF_ROLE[messages[message]["role"]], message))
         position = place.end
-    return [*parts, Part(written[position:], between)]
+    return [*parts, Part(found.written[position:], between)]
 
 
 def _default_system(parts: list[Part], messages: Sequence[Message], template: Template) -> list[Part]:
@@ -181,23 +220,11 @@ def _default_system(parts: list[Part], messages: Sequence[Message], template: Te
 # --- remarks --------------------------------------------------------------------------------------------------------
 
 
-def _missing(fates: Sequence[str], slots: Sequence[tuple[int, str]]) -> set[int]:
-    """The messages of which no text is written."""
-    there = {number for (number, _), fate in zip(slots, fates, strict=True) if fate != contents.MISSING}
-    return {number for number, _ in slots} - there
-
-
-def _about_fates(
-    written: str,
-    found: contents.Contents,
-    slots: Sequence[tuple[int, str]],
-    messages: Sequence[Message],
-    missing: set[int],
-) -> Iterator[Remark]:
+def _about_fates(found: _Found, messages: Sequence[Message]) -> Iterator[Remark]:
     """Messages that are missing, cut, or changed."""
-    for place, ((number, text), fate) in enumerate(zip(slots, found.fates, strict=True)):
+    for place, ((number, text), fate) in enumerate(zip(found.slots, found.contents.fates, strict=True)):
         name = _name(number, messages)
-        if number in missing:
+        if number in found.missing:
             yield Remark(WARNING, f"{name} is in no token: the chat template writes nothing of it")
         elif fate == contents.MISSING:
             yield Remark(WARNING, f"a part of {name} is in no token: the chat template writes nothing of it")
@@ -205,8 +232,8 @@ def _about_fates(
             thought = ", as it does with what was thought before an answer" if "</think>" in text else ""
             yield Remark(WARNING, f"a part of {name} is in no token: the chat template cuts it off{thought}")
         elif fate == contents.CHANGED:
-            became = [written[one.start : one.end] for one in found.places if one.number == place]
-            how = contents.how_changed(text, became[0] if became else written)
+            became = [found.written[one.start : one.end] for one in found.contents.places if one.number == place]
+            how = contents.how_changed(text, became[0] if became else found.written)
             yield Remark(WARNING, f"the chat template writes {name} otherwise than given" + (f", {how}" if how else ""))
         elif fate == contents.TRIMMED:
             yield Remark(INFO, f"the chat template leaves out blanks at the ends of {name}")
@@ -219,39 +246,30 @@ def _name(number: int, messages: Sequence[Message]) -> str:
     return f"{'an' if role == 'assistant' else 'a'} {role} message"
 
 
-def _about_order(
-    found: contents.Contents, slots: Sequence[tuple[int, str]], messages: Sequence[Message]
-) -> Iterator[Remark]:
+def _about_order(found: _Found, messages: Sequence[Message]) -> Iterator[Remark]:
     """Messages at another place than in the file, or more than once."""
-    order = [slots[place.number][0] for place in found.places]
-    first = list(dict.fromkeys(order))
+    numbers = [place.number for place in found.contents.places]
+    first = list(dict.fromkeys(found.slots[number][0] for number in numbers))
     if first != sorted(first):
         roles = ", ".join(messages[number]["role"] for number in first)
         yield Remark(INFO, f"the chat template writes the messages in another order than given, as {roles}")
-    numbers = [place.number for place in found.places]
-    for number in dict.fromkeys(slots[one][0] for one in numbers if numbers.count(one) > 1):
-        yield Remark(INFO, f"the chat template writes the {messages[number]['role']} message more than once")
+    for number in dict.fromkeys(found.slots[one][0] for one in numbers if numbers.count(one) > 1):
+        yield Remark(INFO, f"the chat template writes {_name(number, messages)} more than once")
 
 
-def _about_parts(
-    written: str,
-    found: contents.Contents,
-    slots: Sequence[tuple[int, str]],
-    messages: Sequence[Message],
-    taken: Sequence[Message],
-) -> Iterator[Remark]:
+def _about_parts(found: _Found, messages: Sequence[Message]) -> Iterator[Remark]:
     """Parts that became one text, and messages that became one turn."""
     roles = [message["role"] for message in messages]
     for number, message in enumerate(messages):
-        if len(texts_of(message)) > len(texts_of(taken[number])):
-            words = f"the parts of the {roles[number]} message are joined by a line end"
+        if len(texts_of(message)) > len(texts_of(found.taken[number])):
+            words = f"the parts of {_name(number, messages)} are joined by a line end"
             yield Remark(INFO, f"{words}, as the chat template takes only one text")
-    for before, after in pairwise(found.places):
-        one, other = slots[before.number][0], slots[after.number][0]
-        glue = written[before.end : after.start]
+    for before, after in pairwise(found.contents.places):
+        one, other = found.slots[before.number][0], found.slots[after.number][0]
+        glue = found.written[before.end : after.start]
         if one == other and before.number != after.number:
             between = f"with {quoted(glue)} between" if glue else "with nothing between"
-            yield Remark(INFO, f"the chat template joins the parts of the {roles[one]} message {between}")
+            yield Remark(INFO, f"the chat template joins the parts of {_name(one, messages)} {between}")
         elif one != other and not glue.strip():
             both = f"the {roles[one]} and the {roles[other]} message"
             yield Remark(INFO, f"the chat template writes {both} as one turn, with {quoted(glue)} between")
@@ -275,4 +293,5 @@ def _sentences(text: str, tokenizer: Any) -> list[str]:
     added = sorted((str(token) for token in tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
     for token in filter(str.strip, added):
         text = text.replace(token, "\n")
+    text = _MARKUP.sub("\n", text)
     return [line.strip() for line in text.splitlines() if len(_WORD.findall(line)) >= _SENTENCE]
