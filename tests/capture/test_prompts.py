@@ -203,8 +203,12 @@ def test_prompts_given_in_python_are_checked_as_those_of_a_file() -> None:
     assert given_prompts(given) == [
         Prompt("p0001", text="a"), Prompt("p0002", "3", text="b"), Prompt("x", "y", messages=(USER,)),
     ]  # fmt: skip
+    pandas = pytest.importorskip("pandas")
     wrong: list[tuple[Any, str]] = [
         ([], "there is no prompt"),
+        ({"text": "a"}, "prompts is one prompt, not a list of prompts"),
+        (Prompt("a", text="x"), "prompts is one prompt, not a list of prompts"),
+        (pandas.DataFrame({"text": ["a"]}), r"prompts is a table, not a list of prompts. Give its rows: table.to_dict"),
         (["a", None], "prompts\\[1\\]: is null, not a prompt"),
         ([Prompt("a", text=3)], "prompts\\[0\\]: text is 3"),
         ([Prompt("a")], "prompts\\[0\\]: text is null"),

@@ -87,6 +87,10 @@ def given_prompts(prompts: Iterable[Prompt | str | Mapping[str, Any]]) -> list[P
     InputError
         There is none, or one of them is no prompt.
     """
+    if isinstance(prompts, Prompt | Mapping) or hasattr(prompts, "columns"):  # iterating would give keys, or names
+        what = "a table" if hasattr(prompts, "columns") else "one prompt"
+        fix = "Give its rows: table.to_dict('records')" if what == "a table" else "Put it into a list"
+        raise InputError(f"prompts is {what}, not a list of prompts", fix=fix)
     found = _checked((f"prompts[{number}]", _record(prompt, number)) for number, prompt in enumerate(prompts))
     if not found:
         raise InputError("there is no prompt", fix="Give at least one")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby, takewhile
+from typing import NamedTuple
 
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 
@@ -14,8 +14,7 @@ _NO_BLANKS = "the tokenizer drops blanks, or writes them otherwise"
 _SHORT = 3  # characters that a remark may show of what a user wrote
 
 
-@dataclass(frozen=True)
-class Covered:
+class Covered(NamedTuple):
     """A token and the bytes of the prompt that it covers.
 
     Attributes
@@ -57,20 +56,21 @@ def losses(
     """
     own = [token for token in tokens if token.start >= 0]
     gaps = dict(uncovered(len(source), own))
+    odd = [token for token in own if token.says != source[token.start : token.end]]
     return [
-        *_dropped(source, gaps, own),
-        *_unknown(source, written, own),
-        *_rewritten(source, gaps, own),
-        *_spaces(source, gaps, own),
+        *_dropped(source, gaps, odd),
+        *_unknown(source, written, odd),
+        *(_rewritten(source, gaps, own) if odd else ()),
+        *_spaces(source, gaps, odd),
         *_markup(written, own, unplaced, chat=chat),
         *_added(tokens),
     ]
 
 
 def uncovered(size: int, tokens: Sequence[Covered]) -> Iterator[tuple[int, int]]:
-    """Stretches of the `size` bytes of a prompt that no token covers."""
+    """Stretches of the `size` bytes of a prompt that no token covers, of tokens in its order."""
     position = 0
-    for token in sorted((one for one in tokens if one.end > one.start >= 0), key=lambda one: one.start):
+    for token in tokens:
         if token.start > position:
             yield position, token.start
         position = max(position, token.end)
@@ -101,7 +101,7 @@ def _until_blank(text: str) -> str:
 
 def _unknown(source: bytes, written: Sequence[bool], tokens: Sequence[Covered]) -> Iterator[Remark]:
     """Characters that the vocabulary lacks: the model reads the same token for all of them."""
-    lost = [token for token in tokens if token.unknown and token.says != source[token.start : token.end]]
+    lost = [token for token in tokens if token.unknown]
     for whose, some in (("", True), (" of the chat template", False)):
         mine = [token for token in lost if any(written[token.start : token.end]) == some]
         if mine:

@@ -193,7 +193,7 @@ def _describe(
     byte_of_character = [0, *accumulate(len(character.encode()) for character in content)]
     special, markup = special_ids(tokenizer), _markup_ids(tokenizer)
 
-    verbatim = tokenizer.backend_tokenizer.normalizer is None
+    unknown, verbatim = tokenizer.unk_token_id, tokenizer.backend_tokenizer.normalizer is None
     texts: list[bytes] = []
     spans: list[int] = []
     covered: list[Covered] = []
@@ -204,11 +204,11 @@ def _describe(
             texts.append(literal)
         else:
             offsets_of = (byte_of_character[start], byte_of_character[end])
-            exact = verbatim and index != tokenizer.unk_token_id
+            exact = verbatim and index != unknown
             place = _taken(source, cursor, literal, *offsets_of, verbatim=exact)
             begin, cursor = place
             texts.append(literal if exact and cursor - begin > len(literal) else source[begin:cursor])
-        covered.append(Covered(literal, *place, markup=index in markup, unknown=index == tokenizer.unk_token_id))
+        covered.append(Covered(literal, *place, markup=index in markup, unknown=index == unknown))
         spans.append(SPAN["special"] if index in special else _commonest(span_of_byte, cursor, place[1] - place[0]))
     places = np.array([(one.start, one.end) for one in covered], np.int64)
     starts, ends = _characters(places, np.asarray(byte_of_character, np.int64))
@@ -232,7 +232,7 @@ def _losses(
     placed = {part.message for part in rendered.parts}
     unplaced = [message for number, message in enumerate(messages or ()) if number not in placed | rendered.missing]
     texts = [text.encode() for message in unplaced for text in texts_of(message)]
-    known = [replace(one, markup=one.markup and number >= own_bos) for number, one in enumerate(covered)]
+    known = [*(one._replace(markup=False) for one in covered[:own_bos]), *covered[own_bos:]]
     return losses(source, of_user, known, unplaced=texts, chat=not raw)
 
 
