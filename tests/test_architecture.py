@@ -29,6 +29,8 @@ MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}
 WITHOUT_TORCH = {
     "recorder/__init__.py",
+    "recorder/fields.py",
+    "recorder/messages.py",
     "recorder/prompts.py",
     "recorder/prompt_files",
     "recorder/plan.py",

@@ -153,8 +153,13 @@ def test_a_prompt_as_long_as_the_context_is_recorded(tmp_path: Path) -> None:
 def test_input_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
     out = tmp_path / "t"
     refused(InputError, "there is no prompt", out, prompts=[])
-    refused(InputError, "prompt p0001: has no token", out, prompts=[""])
-    refused(InputError, "two prompts have the same id", out, prompts=[Prompt("a", text="x"), Prompt("a", text="y")])
+    refused(InputError, r"prompts\[0\]: text is empty", out, prompts=[""])
+    refused(
+        InputError,
+        r"prompts\[1\]: the id 'a' is already that of prompts\[0\]",
+        out,
+        prompts=[Prompt("a", text="x"), Prompt("a", text="y")],
+    )
     refused(InputError, "unknown record group 'norm'", out, record=("norm",))
     refused(InputError, "no record group", out, record=())
     refused(InputError, "the top-k is 0", out, top_k=0)

@@ -16,7 +16,8 @@ from tiny import byte_tokenizer, tiny
 from stratoscope import capture
 from stratoscope.errors import InputError
 from stratoscope.names import SPANS
-from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
+from stratoscope.recorder.input.remarks import notes as notes_of
+from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
 from stratoscope.recorder.prompts import Prompt
 
 GENERATION = "{% if add_generation_prompt %}"
@@ -125,13 +126,16 @@ def test_a_conversation_that_ends_with_an_answer_opens_no_other_one(template: st
     assert not tokens.answers
 
 
-def test_thinking_that_a_template_cuts_out_makes_spans_unknown_and_loses_no_token() -> None:
+def test_thinking_that_a_template_cuts_out_is_said_and_the_rest_keeps_its_spans() -> None:
     tokenizer = with_template("byte-level", "Qwen 3")
     messages = [CONVERSATION[0], {"role": "assistant", "content": "<think>hm</think>\n\nfox is"}, CONVERSATION[2]]
     tokens = encode(Prompt("a", messages=tuple(messages)), tokenizer, chat=False)
     assert rendered(tokens) == tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert "hm" not in rendered(tokens)
-    assert {name for _, name in spans_of(tokens)} <= {"unknown", "special"}
+    assert stretches(tokens, "user") == ["the quick", QUESTION]
+    assert stretches(tokens, "answer") == ["fox is"]
+    (warning,) = (remark for remark in tokens.remarks if remark.severity == "warning")
+    assert "a part of the assistant message is in no token" in warning.what
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -200,27 +204,28 @@ def test_a_beginning_of_text_stands_once_however_it_comes() -> None:
 def test_a_beginning_of_text_of_ones_own_is_noted_and_two_are_warned_of() -> None:
     tokenizer = byte_level()
 
-    def notes(*texts: str, chat: bool = False) -> list[tuple[str, str, str]]:
+    def notes(*texts: str, chat: bool = False) -> list[tuple[str, str]]:
         tokens = [encode(Prompt("a", text=text), tokenizer, chat=chat) for text in texts]
-        return [(note["id"], note["severity"], note["text"]) for note in bos_notes(tokens, [not chat] * len(texts))]
+        found = notes_of([one.remarks for one in tokens], [f"p{n}" for n in range(len(texts))])
+        return [(note["severity"], note["text"]) for note in found if note["id"] == "L17"]
 
     assert notes("hi", "ho") == []
-    own = "brings its own beginning-of-text token: the tokenizer's was not added to it."
-    assert notes("<s>hi", "ho") == [("L17", "info", f"One of 2 prompts {own}")]
-    assert notes("<s>hi", "<s>ho", "x") == [("L17", "info", f"Each of 2 of 3 prompts {own}")]
-    twice = "The prompt begins with two beginning-of-text tokens, because they stand in its text."
-    assert notes("<s><s>hi") == [("L17", "warning", twice)]
+    own = "the text brings its own beginning-of-text token: the tokenizer's was not added to it."
+    assert notes("<s>hi", "ho") == [("info", f"In 1 of 2 prompts (p0) {own}")]
+    assert notes("<s>hi", "<s>ho", "x") == [("info", f"In 2 of 3 prompts (p0, p1) {own}")]
+    twice = "the text begins with two beginning-of-text tokens, because they stand in it."
+    assert notes("<s><s>hi") == [("warning", f"In the prompt {twice}")]
     tokenizer.chat_template = TEMPLATES["Llama 3"]
     assert notes("hi", chat=True) == []
     tokenizer.chat_template = "<s>{{ messages[0].content }}"
-    assert notes("<s>hi", chat=True) == [("L17", "warning", twice)]
+    assert notes("<s>hi", chat=True) == [("warning", f"In the prompt {twice}")]
 
 
 def test_the_trace_carries_the_note(tmp_path: Path) -> None:
     options: dict[str, Any] = {"tokenizer": byte_tokenizer(), "record": ("residual",)}
     trace = capture(tiny("Llama"), ["<s>one", "two"], tmp_path / "t", **options)
     assert [(note["id"], note["severity"]) for note in trace.attrs["notes"]] == [("L17", "info")]
-    assert trace.attrs["notes"][0]["text"].startswith("One of 2 prompts")
+    assert trace.attrs["notes"][0]["text"].startswith("In 1 of 2 prompts (p0001) the text brings its own")
 
 
 # --- nothing ----------------------------------------------------------------------------------------------------------

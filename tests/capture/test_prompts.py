@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompts import Prompt, read_prompts
+from stratoscope.recorder.prompts import Prompt, given_prompts, read_prompts
 
 NAMES = ("id", "class", "pair", "group", "text")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -116,18 +116,51 @@ USER = {"role": "user", "content": "x"}
         ({"text": "a", "messages": [USER]}, "both text and messages"),
         ({"text": ""}, "text is empty"),
         ({"text": 3}, "text is 3, not a text"),
+        ({"text": True}, "text is true, not a text"),
         ({"text": None}, "text is null"),
-        ({"text": "a", "class": True}, "class is true"),
-        ({"text": "a", "id": ["x"]}, 'id is ["x"]'),
+        ({"text": None, "messages": None}, "text is null"),
+        ({"text": ["a", "b"]}, 'text is the list ["a", "b"], not a text. Give a conversation as {"messages"'),
+        ({"text": [USER]}, "Give a conversation as"),
+        ({"text": {"a": "b"}}, 'text is the object {"a": "b"}'),
+        ({"text": "a", "class": True}, "class is true, not a text"),
+        ({"text": "a", "pair": 1.5}, "pair is 1.5, not a text"),
+        ({"text": "a", "id": ["x"]}, 'id is the list ["x"]'),
         ({"text": "\ud800"}, "half of a surrogate pair"),
         ({"messages": []}, "not a list of messages"),
         ({"messages": "hi"}, "not a list of messages"),
-        ({"messages": ["hi"]}, "message 1 does not have exactly role and content"),
-        ({"messages": [USER, {**USER, "name": "x"}]}, "message 2 does not have exactly"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, "the role 'robot'"),
+        ({"messages": ["hi"]}, 'message 1 is "hi", not role and content'),
+        ({"messages": [USER, {**USER, "name": "x"}]}, "message 2 has name, and only role and content are read"),
+        ({"messages": [{**USER, "tool_calls": [{}]}]}, "message 1 has tool_calls"),
+        ({"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}, "message 1 has tool_calls"),
+        ({"messages": [{**USER, "reasoning_content": "hm"}]}, "Write it into content, as the template does"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "message 1 has the role 'tool'"),
+        ({"messages": [{"role": "developer", "content": "x"}]}, "roles 'developer'"),
+        ({"messages": [{"role": "User", "content": "x"}]}, "roles 'User'"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "the role 'robot'. Use system, user, assistant, or give"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "the role ['user']"),
-        ({"messages": [{"role": "user", "content": ""}]}, "content of message 1 is empty"),
-        ({"messages": [{"role": "user", "content": [1]}]}, "content of message 1 is [1]"),
+        ({"messages": [{"from": "human", "value": "x"}]}, "conversations of from and value"),
+        ({"messages": [USER, {"role": "user", "content": ""}]}, "content of message 2 is empty"),
+        ({"messages": [USER, {"role": "user", "content": None}]}, "message 2 has no content"),
+        ({"messages": [{"role": "user"}]}, "message 1 has no content"),
+        ({"messages": [{"role": "user", "content": 3}]}, "the content of message 1 is 3, not a text"),
+        ({"messages": [{"role": "user", "content": {"parts": ["x"]}}]}, "content of message 1 is the object"),
+        ({"messages": [{"role": "user", "content": []}]}, "the content of message 1 is empty"),
+        ({"messages": [{"role": "user", "content": [1]}]}, "part 1 of message 1 is 1, not a part"),
+        ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, """has no type. Write {"type": "text","""),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, "part 1 of message 1 is null"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]}, "part 1 of message 1 is empty"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}]},
+            "part 2 of message 1 is of the type 'image_url', and only text is read. Leave it out, or give",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]},
+            """of the type 'input_text', and only text is read. Write {"type": "text",""",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"x": 1}}]}]},
+            "part 1 of message 1 has cache_control",
+        ),
         (["a"], "not a JSON object"),
         (3, "not a JSON object"),
         ({"text": float("nan")}, "text is null"),
@@ -139,6 +172,65 @@ def test_a_bad_line_is_refused_with_file_and_line(record: Any, words: str, tmp_p
     message = refused(path)
     assert message.startswith(f"{path}:2: ")
     assert words in message
+
+
+def test_no_refusal_advises_to_make_json_the_prompt(tmp_path: Path) -> None:
+    values = (None, True, 3, 1.5, ["a"], [USER], {"role": "user"}, [{"type": "text", "text": "x"}])
+    records = [{"text": value} for value in values]
+    records += [{"text": "a", key: value} for key in ("id", "class") for value in values[1:2] + values[3:]]
+    records += [{"messages": [{"role": "user", "content": value}]} for value in values if not isinstance(value, list)]
+    for record in records:
+        assert "quote" not in refused(jsonl(tmp_path, record))
+
+
+def test_null_is_nothing_and_never_a_word(tmp_path: Path) -> None:
+    messages = [{**USER, "name": None, "tool_calls": [], "refusal": None}]
+    records = [
+        {"id": None, "class": None, "pair": None, "group": None, "text": "a", "messages": None},
+        {"text": None, "messages": messages},
+    ]
+    assert read_prompts(jsonl(tmp_path, *records)) == [Prompt("p0001", text="a"), Prompt("p0002", messages=(USER,))]
+    path = write(tmp_path, "p.csv", "class,text,messages\n,a,null\n")
+    assert read_prompts(path) == [Prompt("p0001", text="a")]
+
+
+def test_text_parts_are_read_as_their_texts(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": " two", "annotations": None}, "three"]
+    (prompt,) = read_prompts(jsonl(tmp_path, {"messages": [{"role": "user", "content": parts}]}))
+    assert prompt.messages == ({"role": "user", "content": ("one", " two", "three")},)
+    assert given_prompts([prompt]) == [prompt]
+
+
+def test_prompts_given_in_python_are_checked_as_those_of_a_file() -> None:
+    given = ["a", {"text": "b", "class": 3}, Prompt("x", "y", messages=[USER])]
+    assert given_prompts(given) == [
+        Prompt("p0001", text="a"), Prompt("p0002", "3", text="b"), Prompt("x", "y", messages=(USER,)),
+    ]  # fmt: skip
+    pandas = pytest.importorskip("pandas")
+    wrong: list[tuple[Any, str]] = [
+        ([], "there is no prompt"),
+        ({"text": "a"}, "prompts is one prompt, not a list of prompts"),
+        (Prompt("a", text="x"), "prompts is one prompt, not a list of prompts"),
+        (pandas.DataFrame({"text": ["a"]}), r"prompts is a table, not a list of prompts. Give its rows: table.to_dict"),
+        (["a", None], "prompts\\[1\\]: is null, not a prompt"),
+        ([Prompt("a", text=3)], "prompts\\[0\\]: text is 3"),
+        ([Prompt("a")], "prompts\\[0\\]: text is null"),
+        ([Prompt("a", text="x", messages=(USER,))], "both text and messages"),
+        ([Prompt("a", messages=({**USER, "tool_calls": [1]},))], "message 1 has tool_calls"),
+        ([Prompt("a", text="x"), Prompt("a", text="y")], "the id 'a' is already that of prompts\\[0\\]"),
+        ([Prompt("a", "c", "1", text="x")], "the pair '1' has 1 prompt,"),
+        ([{"text": "x", "clas": "y"}], "unknown key 'clas'"),
+        ([{"text": True}], "text is true, not a text. Write the words of the prompt"),
+        ([{"text": "a", "class": True}], 'class is true, which is no name. Write a name, such as "critical"'),
+        ([{"text": "a", "pair": 1.5}], "pair is 1.5, which is no name. Write a name or a whole number"),
+        ([{"text": "a", "group": float("nan")}], "group is nan, which is no name. Leave it out where there is none"),
+        ([{"messages": [{"role": "developer", "content": "x"}]}], """'developer'. Write "system", if that"""),
+        ([{"messages": [{"role": "User", "content": "x"}]}], """'User'. Write "user", if that"""),
+        ([{"messages": [{"from": "human", "value": "x"}]}], "message 1 has no role, but `from`"),
+    ]
+    for prompts, words in wrong:
+        with pytest.raises(InputError, match=words):
+            given_prompts(prompts)
 
 
 @pytest.mark.parametrize(

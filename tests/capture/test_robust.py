@@ -78,7 +78,7 @@ def test_a_prompt_of_one_token_is_recorded_with_its_undefined_quantities_missing
 
 
 def test_an_empty_text_is_refused_and_a_special_token_alone_has_no_summary(tmp_path: Path) -> None:
-    refused(InputError, "prompt p0002: has no token", tmp_path / "t", texts=["a", ""])
+    refused(InputError, r"prompts\[1\]: text is empty", tmp_path / "t", texts=["a", ""])
     trace = run(tmp_path / "t", ["<s>", "ab"])
     assert trace.token_id.values[0] == 1
     assert trace.sizes["token"] == 3

@@ -59,6 +59,7 @@ def capture(
     device_map: options.DeviceMap = None,
     batch_size: options.BatchSize = defaults.BATCH_SIZE,
     chat: options.Chat = False,
+    date: options.Date = None,
     generate: options.Generate = defaults.GENERATE,
     generation: options.Generation = None,
     seed: options.SamplingSeed = defaults.SEED,
@@ -81,12 +82,13 @@ def capture(
         raise typer.BadParameter("--resume keeps what --overwrite removes: give one of them")
     from stratoscope.recorder.parts import checked_part
     from stratoscope.recorder.prompts import read_prompts
-    from stratoscope.recorder.settings import answers_of, parse_settings
+    from stratoscope.recorder.settings import answers_of, checked_day, parse_settings
 
     groups, chosen = options.parse_groups(record), options.parse_openers(openers)
     only = checked_part(options.parse_part(part))
     settings = parse_settings(generation) if generation is not None else None
     answers_of(generate, settings, seed, chosen, refusal_patterns)
+    checked_day(date)
     found = read_prompts(prompts, column=column)  # before torch is imported: mistakes show at once
     for remark in found.remarks:
         console.remark(remark)
@@ -98,6 +100,7 @@ def capture(
         "device_map": device_map,
         "batch_size": batch_size,
         "chat": chat,
+        "date": date,
         "generate": generate,
         "generation": settings,
         "seed": seed,
@@ -118,7 +121,7 @@ def capture(
     from stratoscope import capture
 
     with console.resumable(out), console.progress() as show:
-        capture(
+        trace = capture(
             model,
             found,
             out,
@@ -129,6 +132,7 @@ def capture(
             overwrite=overwrite,
             progress=show,
         )
+    console.warn_of(trace.attrs["notes"])
     typer.echo(out)
 
 

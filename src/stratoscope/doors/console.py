@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -114,6 +114,13 @@ def tell_result(result: Any, folder: Path, *, as_json: bool) -> None:
         if note["severity"] == "warning":
             typer.echo(f"[{note['id']}] {note['text']}")
     typer.echo(folder / PAGE)
+
+
+def warn_of(notes: Iterable[Mapping[str, Any]]) -> None:
+    """The warnings among the notes of a new trace, on stderr."""
+    for note in notes:
+        if note["severity"] == "warning":
+            typer.echo(f"[{note['id']}] {note['text']}", err=True)
 
 
 @contextmanager

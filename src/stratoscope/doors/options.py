@@ -94,6 +94,10 @@ DeviceMap = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
+Date = Annotated[
+    str | None,
+    typer.Option("--date", metavar="YYYY-MM-DD", help="What a chat template is told that writes the date; else today."),
+]
 Generate = Annotated[
     int,
     typer.Option("--generate", metavar="N", min=0, help="Let the model answer, at most N tokens; recorded as well."),

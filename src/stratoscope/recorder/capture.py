@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date as Day
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,17 @@ from stratoscope.recorder.estimate.estimate import Estimate
 from stratoscope.recorder.estimate.reckon import estimate
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
-from stratoscope.recorder.prompts import Prompt, PromptList, read_prompts
+from stratoscope.recorder.prompts import Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.recording import Recording
-from stratoscope.recorder.settings import Answers, answers_of
+from stratoscope.recorder.settings import Answers, answers_of, checked_day
 from stratoscope.trace import place
 from stratoscope.trace.reader import open_trace
-from stratoscope.trace.resume import refuse_complete, refuse_other_plan
+from stratoscope.trace.resume import planned, refuse_complete, refuse_other_plan
 
 
 def capture(
     model: str | Path | nn.Module,
-    prompts: str | Path | Sequence[Prompt | str],
+    prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]],
     out: str | Path,
     *,
     column: str | None = None,
@@ -42,6 +43,7 @@ def capture(
     device_map: DeviceMap | None = None,
     batch_size: int = defaults.BATCH_SIZE,
     chat: bool = False,
+    date: str | None = None,
     generate: int = defaults.GENERATE,
     generation: Mapping[str, Any] | None = None,
     seed: int = defaults.SEED,
@@ -67,7 +69,8 @@ def capture(
     model
         Hub name, local folder or GGUF file; or a Hugging Face model in evaluation mode, with `tokenizer`.
     prompts
-        A file of prompts (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet` or `.txt`), or prompts.
+        A file of prompts (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet` or `.txt`); or texts, `Prompt`s, or objects as
+        in a line of a `.jsonl` file.
     out
         The trace directory.
     column
@@ -83,6 +86,9 @@ def capture(
         Prompts per forward.
     chat
         Whether raw text is put into the chat template; `messages` always are.
+    date
+        The day that a chat template is told that writes the date, as "2026-01-31"; by default today, and where a
+        recording is resumed, the day of its beginning.
     generate
         The most tokens of an answer that the model writes and that are recorded with the prompt, as they are written;
         0 = none. Which of them opened as a refusal is recorded too.
@@ -130,16 +136,11 @@ def capture(
         raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}")
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
-    asked = _Asked.of(
-        record,
-        top_k,
-        batch_size,
-        chat,
-        answers_of(generate, generation, seed, openers, refusal_patterns),
-        checked_part(part),
-    )
-    say = progress or silent
     target = Path(out).absolute()
+    day = checked_day(date) or (checked_day(planned(target, "date")) if resume else None)
+    answers = answers_of(generate, generation, seed, openers, refusal_patterns)
+    asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), day)
+    say = progress or silent
     place.refuse_homeless(target)
     place.refuse_occupied(target, overwrite=overwrite or resume)
     say("reading the prompts", 0, None)
@@ -157,7 +158,7 @@ def capture(
 
 def plan_capture(
     model: str | Path | nn.Module,
-    prompts: str | Path | Sequence[Prompt | str],
+    prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]],
     out: str | Path,
     *,
     column: str | None = None,
@@ -168,6 +169,7 @@ def plan_capture(
     device_map: DeviceMap | None = None,
     batch_size: int = defaults.BATCH_SIZE,
     chat: bool = False,
+    date: str | None = None,
     generate: int = defaults.GENERATE,
     generation: Mapping[str, Any] | None = None,
     seed: int = defaults.SEED,
@@ -186,10 +188,10 @@ def plan_capture(
 
     Parameters
     ----------
-    model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, generate, generation, seed,
-    openers, refusal_patterns
+    model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, date, generate, generation
+    seed, refusal_patterns
         As those of `capture`; nothing is written to `out`, but its disk is measured.
-    part, revision, trust_remote_code, tokenizer, progress
+    openers, part, revision, trust_remote_code, tokenizer, progress
         As those of `capture`.
 
     Returns
@@ -203,14 +205,8 @@ def plan_capture(
     InputError, ModelError, CaptureError, TraceError
         `capture` would refuse this as well.
     """
-    asked = _Asked.of(
-        record,
-        top_k,
-        batch_size,
-        chat,
-        answers_of(generate, generation, seed, openers, refusal_patterns),
-        checked_part(part),
-    )
+    answers = answers_of(generate, generation, seed, openers, refusal_patterns)
+    asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), checked_day(date))
     say, start = progress or silent, time.perf_counter()
     target = Path(out).absolute()
     place.refuse_homeless(target)
@@ -231,6 +227,7 @@ class _Asked:
     chat: bool
     answers: Answers
     part: tuple[int, int] | None
+    day: Day | None
 
     @classmethod
     def of(
@@ -241,6 +238,7 @@ class _Asked:
         chat: bool,
         answers: Answers,
         part: tuple[int, int] | None,
+        day: Day | None,
     ) -> _Asked:
         unknown = [group for group in record if group not in names.RECORD_GROUPS]
         if unknown or not record:
@@ -250,7 +248,7 @@ class _Asked:
             if value < 1:
                 raise InputError(f"the {name} is {value}", fix="Use 1 or more")
         groups = tuple(group for group in names.RECORD_GROUPS if group in record)
-        return cls(groups, top_k, batch_size, chat, answers, part)
+        return cls(groups, top_k, batch_size, chat, answers, part, day)
 
     def recording(self, loaded: LoadedModel, prompts: PromptList, progress: Progress) -> Recording:
         return Recording(loaded, prompts, **vars(self), remarks=prompts.remarks, progress=progress)
@@ -275,15 +273,9 @@ def _loaded(
     return given_model(model, tokenizer)
 
 
-def _prompts(prompts: str | Path | Sequence[Prompt | str], column: str | None) -> PromptList:
+def _prompts(prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]], column: str | None) -> PromptList:
     if isinstance(prompts, (str, Path)):
         return read_prompts(prompts, column=column)
     if column is not None:
         raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out")
-    found = PromptList(Prompt(f"p{n:04d}", text=p) if isinstance(p, str) else p for n, p in enumerate(prompts, start=1))
-    found.remarks = getattr(prompts, "remarks", ())
-    if not found:
-        raise InputError("there is no prompt", fix="Give at least one")
-    if len({prompt.id for prompt in found}) < len(found):
-        raise InputError("two prompts have the same id", fix="Give each prompt its own id")
-    return found
+    return given_prompts(prompts)

@@ -37,6 +37,8 @@ class CapturePlan:
         `{"text", "token_ids"}` of each opener on the dimension `opener`; None where there is none.
     refusal_patterns
         Openings by which a generated answer counts as a refusal.
+    date
+        The day that the chat template was told, YYYY-MM-DD; None where it does not write the date.
     part, part_prompts
         Of a recording in parts, which of how many, from 1, and the places of its first and behind its last prompt;
         everything else is that of the whole. None where it is one recording.
@@ -58,6 +60,7 @@ class CapturePlan:
     seed: int | None = None
     openers: list[dict[str, Any]] | None = None
     refusal_patterns: list[str] | None = None
+    date: str | None = None
     part: list[int] | None = None
     part_prompts: list[int] | None = None
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import InputError
+from stratoscope.recorder.fields import in_words, read_label, read_text
+from stratoscope.recorder.messages import Message, read_messages
 from stratoscope.recorder.prompt_files.columns import known_rows, like_messages, rows_of_column
 from stratoscope.recorder.prompt_files.read import read_table
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS
 
 _WORDS_FOR_MISSING = ("nan", "null", "none", "<na>", "n/a", "#n/a")
-ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Prompt:
     text
         Raw text.
     messages
-        Conversation as `{"role": ..., "content": ...}`, roles `system`, `user`, `assistant`.
+        Conversation as `{"role": ..., "content": ...}`, roles `system`, `user`, `assistant`; a content is a text, or
+        the texts of its parts.
     """
 
     id: str
@@ -37,7 +38,7 @@ class Prompt:
     pair: str = ""
     group: str = ""
     text: str | None = None
-    messages: tuple[dict[str, str], ...] | None = None
+    messages: tuple[Message, ...] | None = None
 
 
 class PromptList(list[Prompt]):
@@ -84,6 +85,46 @@ def read_prompts(path: str | Path, *, column: str | None = None) -> PromptList:
     return found
 
 
+def given_prompts(prompts: Iterable[Prompt | str | Mapping[str, Any]]) -> PromptList:
+    """Prompts given in Python, checked as those of a file are.
+
+    Parameters
+    ----------
+    prompts
+        Raw texts, `Prompt`s, or objects as on a line of a `.jsonl` file.
+
+    Raises
+    ------
+    InputError
+        There is none, or one of them is no prompt.
+    """
+    if isinstance(prompts, Prompt | Mapping) or hasattr(prompts, "columns"):  # iterating would give keys, or names
+        what = "a table" if hasattr(prompts, "columns") else "one prompt"
+        fix = "Give its rows: table.to_dict('records')" if what == "a table" else "Put it into a list"
+        raise InputError(f"prompts is {what}, not a list of prompts", fix=fix)
+    found = PromptList(
+        _checked((f"prompts[{number}]", _record(prompt, number)) for number, prompt in enumerate(prompts))
+    )
+    if not found:
+        raise InputError("there is no prompt", fix="Give at least one")
+    found.remarks = tuple(getattr(prompts, "remarks", ()))
+    return found
+
+
+def _record(prompt: Any, number: int) -> dict[str, Any]:
+    match prompt:
+        case str():
+            return {"text": prompt}
+        case Prompt():
+            labels = {"id": prompt.id, "class": prompt.prompt_class, "pair": prompt.pair, "group": prompt.group}
+            return {**labels, "text": prompt.text, "messages": prompt.messages}
+        case Mapping():
+            return dict(prompt)
+    raise InputError(
+        f"is {in_words(prompt)}, not a prompt", where=f"prompts[{number}]", fix='Give a text, or {"text": "…"}'
+    )
+
+
 def _checked(records: Iterable[tuple[str, dict[str, Any]]]) -> list[Prompt]:
     """The prompts of records and where those stand: ids are unique, and pairs are pairs."""
     prompts: dict[str, Prompt] = {}
@@ -116,59 +157,31 @@ def _named(ids: list[str]) -> str:
     return f"Prompt {ids[0]} is" if len(ids) == 1 else f"Prompts {', '.join(ids[:8])}{more} are"
 
 
+def _check_key(key: str, where: str) -> None:
+    if key not in (*CONTENTS, *LABELS):
+        raise InputError(
+            f"unknown key {key!r}", where=where, fix=f"Use text or messages, and optionally {', '.join(LABELS)}"
+        )
+
+
 def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
-    given = [key for key in CONTENTS if key in record]
+    for key in record:
+        _check_key(key, where)
+    given = [key for key in CONTENTS if record.get(key) is not None]
     if len(given) != 1:
-        what = "has both text and messages" if given else "has neither text nor messages"
-        raise InputError(what, where=where, fix="Give exactly one of them")
-    labels = {key: _label(record[key], key, where) for key in LABELS if key in record}
+        null = next((key for key in CONTENTS if key in record), "")
+        what = "has both text and messages" if given else f"{null} is null" if null else "has neither text nor messages"
+        fix = "Write a prompt, or remove it" if null and not given else "Give exactly one of text and messages"
+        raise InputError(what, where=where, fix=fix)
+    labels = {key: read_label(record[key], key, where) for key in LABELS if key in record}
     return Prompt(
         id=labels.get("id") or default_id,
         prompt_class=labels.get("class", ""),
         pair=labels.get("pair", ""),
         group=labels.get("group", ""),
-        text=_content(record["text"], "text", where) if "text" in record else None,
-        messages=_messages(record["messages"], where) if "messages" in record else None,
+        text=read_text(record["text"], "text", where) if "text" in given else None,
+        messages=read_messages(record["messages"], where) if "messages" in given else None,
     )
-
-
-def _label(value: Any, key: str, where: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return _text(value, key, where)
-
-
-def _text(value: Any, key: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{key} is {json.dumps(value)[:40]}, not a text", where=where, fix="Put it in quotes")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{key} holds half of a surrogate pair, which is no character", where=where) from None
-    return value
-
-
-def _content(value: Any, key: str, where: str) -> str:
-    if not _text(value, key, where):
-        raise InputError(f"{key} is empty", where=where, fix="Write a prompt, or remove the line")
-    return str(value)
-
-
-def _messages(value: Any, where: str) -> tuple[dict[str, str], ...]:
-    fix = 'Write [{"role": "user", "content": "…"}]'
-    if not isinstance(value, list) or not value:
-        raise InputError("messages is not a list of messages", where=where, fix=fix)
-    messages = []
-    for number, message in enumerate(value, start=1):
-        if not isinstance(message, dict) or set(message) != {"role", "content"}:
-            raise InputError(f"message {number} does not have exactly role and content", where=where, fix=fix)
-        if message["role"] not in ROLES:
-            raise InputError(
-                f"message {number} has the role {message['role']!r}", where=where, fix=f"Use {', '.join(ROLES)}"
-            )
-        content = _content(message["content"], f"the content of message {number}", where)
-        messages.append({"role": str(message["role"]), "content": content})
-    return tuple(messages)
 
 
 def _check_pairs(prompts: Iterable[Prompt], lines: dict[str, str]) -> None:

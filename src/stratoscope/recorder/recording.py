@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope import defaults, kernels, names
-from stratoscope.errors import CaptureError, InputError
+from stratoscope.errors import InputError
 from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
@@ -22,7 +23,8 @@ from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.input.batches import Batch, alike_in_length, make_batch, windows
-from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
+from stratoscope.recorder.input.notes import notes_on
+from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.parts import prompts_of
@@ -33,6 +35,7 @@ from stratoscope.recorder.proof.checks import (
     TokenWatch,
     check_finite,
     refuse_impossible,
+    refuse_too_long,
     refuse_unknown_tokens,
     vocabulary,
 )
@@ -40,6 +43,7 @@ from stratoscope.recorder.proof.floor import measure_floor, sample
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
+from stratoscope.trace.labels import note
 from stratoscope.trace.place import is_trace
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
@@ -68,6 +72,8 @@ class Recording:
         At least one.
     record, top_k, batch_size, chat, part
         See `capture`.
+    day
+        What a chat template is told; by default today.
     answers
         What is generated and measured of the answers.
     remarks
@@ -108,13 +114,21 @@ class Recording:
         answers: Answers = NO_ANSWERS,
         part: tuple[int, int] | None = None,
         remarks: Sequence[str] = (),
+        day: date | None = None,
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
         self.prompts, self._chat, self._progress = prompts, chat, progress
-        self._notes = [{"id": "PROMPTS", "severity": "info", "text": text} for text in remarks]
+        self._day = day or date.today()  # one for all, as a prompt is put into tokens more than once
         self._answering = Answering(answers, loaded, self._pad_id)
-        self.lengths = self._checked_lengths()
+        encoded = self._checked_prompts()
+        self.lengths = [len(prompt.ids) for prompt in encoded]
+        more = self._answering.remarks
+        self._notes = [note("L26", "info", text) for text in remarks]
+        self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
+        dated = any(prompt.dated for prompt in encoded)
+        if day and not dated:
+            raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out")
         window = _WINDOW_BATCHES * batch_size
         self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
         self.plan = CapturePlan(
@@ -129,6 +143,7 @@ class Recording:
             prompts=len(prompts),
             tokens=sum(self.lengths),
             prompts_sha256=prompts_sha256(prompts),
+            date=self._day.isoformat() if dated else None,
             part=[*part] if part else None,
             part_prompts=[self.mine.start, self.mine.stop] if part else None,
             **self._answering.plan(),
@@ -214,26 +229,15 @@ class Recording:
     def _name(self) -> str:
         return str(self._loaded.identity["name"])
 
-    def _checked_lengths(self) -> list[int]:
-        """Tokens of each prompt; CaptureError naming those the model's context cannot hold."""
+    def _checked_prompts(self) -> list[TokenisedPrompt]:
+        """The tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self.prompts))
-        encoded = [encode(prompt, self._tokenizer, chat=self._chat) for prompt in self.prompts]
-        refuse_unknown_tokens(self._model, encoded, [prompt.id for prompt in self.prompts])
+        encoded = [self.encoded(index) for index in range(len(self.prompts))]
+        ids = [prompt.id for prompt in self.prompts]
+        refuse_unknown_tokens(self._model, encoded, ids)
         self._answering.refuse_unanswerable(self.prompts, encoded)
-        self._notes += bos_notes(encoded, [prompt.text is not None and not self._chat for prompt in self.prompts])
-        lengths = [len(prompt.ids) for prompt in encoded]
-        follow = self._answering.follow
-        context = self._loaded.identity.get("context")
-        long = [index for index, length in enumerate(lengths) if context and length + follow > context]
-        if long:
-            others = f" (and {len(long) - 1} more prompts are too long)" if len(long) > 1 else ""
-            more = f" and {follow} of the answer" if follow else ""
-            raise CaptureError(
-                f"has {lengths[long[0]]} tokens{more}, the model's context holds {context}{others}",
-                where=f"prompt {self.prompts[long[0]].id}",
-                fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out",
-            )
-        return lengths
+        refuse_too_long(encoded, ids, self._loaded.identity.get("context"), self._answering.follow)
+        return encoded
 
     def _probe(self) -> receipts.Probe:
         """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
@@ -420,7 +424,7 @@ class Recording:
 
     def encoded(self, index: int) -> TokenisedPrompt:
         """Tokens of a prompt."""
-        return encode(self.prompts[index], self._tokenizer, chat=self._chat)
+        return encode(self.prompts[index], self._tokenizer, chat=self._chat, day=self._day)
 
 
 def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,13 @@ def parse_settings(text: str) -> dict[str, Any]:
 _WRITE = 'Write {"do_sample": true, "temperature": 0.7}, or give a file that holds it'
 
 
+def chooses_tokens(name: str, value: Any) -> bool:
+    """Whether a setting of a model's own file decides what is written; how long it may be is said by --generate."""
+    if value is None or (name in _HARMLESS and value == _HARMLESS[name]):
+        return False
+    return name in KNOWN or _REFUSED.get(name, _LENGTH) not in (_LENGTH, _CACHE)
+
+
 def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that choose tokens; neutral ones and those of a model's own file that choose none are left out.
 
@@ -162,3 +170,11 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{idle} does nothing without do_sample", where="generation settings", fix="Add do_sample: true"
         )
     return kept
+
+
+def checked_day(text: str | None) -> date | None:
+    """The day that a chat template is told, from YYYY-MM-DD; InputError where it is none."""
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise InputError(f"there is no day {text!r}", fix="Write YYYY-MM-DD, as 2026-01-31") from None

@@ -98,12 +98,18 @@ def _contents(facts: Mapping[str, Any]) -> Lines:
     prompts = "; ".join(part for part in (classes, *grouped) if part)
     layers = facts["layers"]
     lines = _line("prompts", f"{facts['prompts']:,}" + (f" ({prompts})" if prompts else ""))
+    lines += _line("as written", "no: see L26 in the notes") if _altered(facts["notes"]) else []
     lines += _line("tokens", f"{facts['tokens']:,}")
     lines += _line("rows", f"{facts['rows']:,}") if facts["rows"] is not None else []
     lines += _line("layers", f"{len(layers)} ({number_ranges(layers)})" if layers else "none")
     for key in ("heads", "neurons", "top_k"):
         lines += _line(key.replace("_", "-"), f"{facts[key]:,}") if facts[key] else []
     return lines
+
+
+def _altered(notes: list[dict[str, Any]]) -> bool:
+    """Whether a model read something else than the user wrote (L26)."""
+    return any(note["id"] == "L26" and note["severity"] == "warning" for note in notes)
 
 
 def _quantities(facts: Mapping[str, Any]) -> Lines:
@@ -128,6 +134,10 @@ def _outcome(outcome: Mapping[str, Any]) -> Lines:
         )
         words = f"{outcome['open_as_refusal']:,} of {outcome['answered']:,} answers open as a refusal"
         lines += _line("refusals", words + (f" ({by})" if by else ""))
+    if outcome.get("cut"):
+        lines += _line(
+            "cut short", f"{outcome['cut']:,} of {outcome['answered']:,} answers, as long as --generate allows"
+        )
     if outcome.get("openers"):
         odds = (f"{readable(text)!r} {value:.2f}" for text, value in outcome["openers"].items())
         lines += _line("openers", f"{', '.join(odds)} (log-odds in nats, median of the prompts)")

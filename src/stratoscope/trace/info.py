@@ -35,8 +35,8 @@ def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
         JSON-able facts: `path`, `bytes` (on disk, in bytes; None in memory), `state`, `prompts`, `tokens`, `rows`,
         `layers`, `classes` (class → prompts), `pairs`, `groups`, `top_k`, `heads`, `neurons`, `quantities` (record
         group → list of name, dims, unit, label, formula), `outcome` (`answered`, `open_as_refusal`, `refusal_patterns`,
-        `openers`, the first `answers`; None where nothing was asked about answers), the attributes of docs/format.md
-        and its dates.
+        `cut`, `openers`, the first `answers`; None where nothing was asked about answers), the attributes of
+        docs/format.md and its dates.
 
     Raises
     ------

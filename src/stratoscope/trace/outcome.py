@@ -43,9 +43,9 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
     Returns
     -------
     dict
-        `answered`, `open_as_refusal` (prompts), `refusal_patterns` (pattern → answers that begin with it), `openers`
-        (text → median log-odds over the prompts, in nats), `answers` (the first few: `prompt`, `answer`,
-        `opens_as_refusal`).
+        `answered`, `open_as_refusal` (prompts), `refusal_patterns` (pattern → answers that begin with it), `cut`
+        (answers that were as long as they might be and had not come to their end), `openers` (text → median log-odds
+        over the prompts, in nats), `answers` (the first few: `prompt`, `answer`, `opens_as_refusal`).
     """
     facts: dict[str, Any] = {}
     if "opener_log_odds" in dataset:
@@ -56,11 +56,32 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
         opens = np.asarray(dataset["opens_as_refusal"].values)
         facts |= {"answered": int((opens >= 0).sum()), "open_as_refusal": int((opens == 1).sum())}
         facts["refusal_patterns"] = _patterns(dataset)
+        facts["cut"] = _cut(dataset)
         tokens = slice(int(np.searchsorted(dataset["prompt"].values, _SHOWN)))  # prompts stand in order
         first = dataset.isel({PROMPT: slice(_SHOWN), TOKEN: tokens})
         rows = zip(first["prompt_id"].values, answers(first), opens.tolist(), strict=False)
         facts["answers"] = [{"prompt": prompt, "answer": text, "opens_as_refusal": flag} for prompt, text, flag in rows]
     return facts or None
+
+
+def _cut(dataset: xr.Dataset) -> int | None:
+    """How many answers ended only because they might not be longer; None where the plan does not say how they end."""
+    plan = dataset.attrs.get("plan")
+    how = plan.get("generation") if isinstance(plan, Mapping) else None
+    if not isinstance(plan, Mapping) or not isinstance(how, Mapping):
+        return None
+    generated = np.flatnonzero(np.asarray(dataset["span"].values) == _GENERATED)
+    prompts, counts = np.unique(np.asarray(dataset["prompt"].values)[generated], return_counts=True)
+    last = generated[np.cumsum(counts) - 1]
+    ended = np.isin(np.asarray(dataset["token_id"].values)[last], _listed(how.get("eos_token_id")))
+    stops = tuple(str(text) for text in _listed(how.get("stop_strings")))
+    texts = answers(dataset) if stops else []
+    stopped = np.array([bool(stops) and any(stop in texts[prompt] for stop in stops) for prompt in prompts], bool)
+    return int(((counts == plan.get("generate")) & ~ended & ~stopped).sum())
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _patterns(dataset: xr.Dataset) -> dict[str, int]:

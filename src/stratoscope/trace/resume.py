@@ -49,6 +49,12 @@ def refuse_other_plan(path: Path, known: Mapping[str, Any]) -> None:
         _refuse(path, words)
 
 
+def planned(path: Path, key: str) -> Any:
+    """An entry of the plan of the trace at `path`; None where there is none."""
+    plan = read_document(path).attrs.get("plan") if is_trace(path) else None
+    return plan.get(key) if isinstance(plan, Mapping) else None
+
+
 def refuse_complete(path: Path) -> None:
     """Raise when there is a trace at `path` that is complete, so that nothing can be added to its receipt."""
     if is_trace(path) and read_document(path).attrs["state"] == COMPLETE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stratoscope.model.load import LoadedModel
 from stratoscope.recorder.answers.generate import Generator, can_generate
 from stratoscope.recorder.answers.outcome import opener_log_odds, refusals, tokenised_openers
 from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.remarks import Remark
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.prompts import Prompt
@@ -87,6 +89,10 @@ class Answering:
                     where=f"prompt {prompt.id}",
                     fix="Remove that message, or record without --generate and --openers",
                 )
+
+    def remarks(self, *, chat: bool, day: date) -> list[Remark]:
+        """What a prompt's answer is written without, where one is generated; `chat`: in the chat template."""
+        return [] if self._generator is None else self._generator.remarks(chat=chat, day=day)
 
     def prove(self, receipt: receipts.Receipt, observer: Observer, batch: Batch) -> receipts.Receipt:
         """The receipt, with what is proved about generating, if anything is generated."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from datetime import date
 from inspect import signature
 from typing import Any
 
@@ -21,9 +23,12 @@ from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.names import PROMPT, QUANTITIES
 from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
+from stratoscope.recorder.input.template import end_of_answer
 from stratoscope.recorder.input.tokens import TokenisedPrompt, continued
 from stratoscope.recorder.observe import Observer, memory_guard
 from stratoscope.recorder.proof.checks import TokenWatch, check_embedded
+from stratoscope.recorder.settings import chooses_tokens
 
 _PROOF_TOKENS = 3  # prefill, decode steps and the forward of the last token
 # what is not asked for does nothing: neither transformers' defaults nor the model's own settings change the answer
@@ -77,6 +82,31 @@ class Generator:
             chosen = {**_NEUTRAL, **chosen}
         self.settings = dict(sorted(chosen.items()))
         self._config = _config(chosen, new_tokens, pad_id)
+
+    def remarks(self, *, chat: bool, day: date) -> list[Remark]:
+        """What of the model's own settings is left out, and where its answers do not end though the template says so.
+
+        Parameters
+        ----------
+        chat
+            Whether the prompts stand in the chat template.
+        day
+            What that is told.
+        """
+        found = []
+        own = self._model.generation_config.to_diff_dict()
+        mine = self.settings
+        unused = {name: value for name, value in own.items() if chooses_tokens(name, value) and mine.get(name) != value}
+        if unused:
+            words = "the answer is written without the generation settings that the model brings along"
+            examples = tuple(f"{name} {json.dumps(value, default=str)}" for name, value in sorted(unused.items()))
+            found.append(Remark(INFO, words, examples))
+        end = end_of_answer(self._tokenizer, day) if chat else None
+        ends = self.settings["eos_token_id"]
+        if end is not None and end not in (ends if isinstance(ends, list) else [ends]):
+            words = "the answer does not end at the token with which the chat template ends answers"
+            found.append(Remark(WARNING, words, (quoted(self._tokenizer.decode([end])),)))
+        return found
 
     def record(
         self, observer: Observer, batch: Batch, prompts: Sequence[TokenisedPrompt], number: int, watch: TokenWatch

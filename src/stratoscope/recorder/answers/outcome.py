@@ -32,13 +32,16 @@ def tokenised_openers(texts: Sequence[str], tokenizer: Any) -> list[Opener]:
     Raises
     ------
     InputError
-        One is empty, or there are two of the same tokens.
+        One is empty, holds a character that is not in the vocabulary, or there are two of the same tokens.
     """
     openers = []
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"] if text else []
         if not ids:
             raise InputError("has no token", where=f"opener {text!r}", fix="Write at least a letter")
+        if tokenizer.unk_token_id in ids and str(tokenizer.unk_token) not in text:
+            what = f"holds a character that the tokenizer does not know: it becomes {tokenizer.unk_token!r}"
+            raise InputError(what, where=f"opener {text!r}", fix="Write it without that character")
         openers.append(Opener(text, tuple(ids)))
     texts_of: dict[tuple[int, ...], list[str]] = {}
     for opener in openers:

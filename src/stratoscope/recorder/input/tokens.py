@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from datetime import date
 from itertools import accumulate, takewhile
 from typing import Any
 
 import numpy as np
 
 from stratoscope.errors import InputError, ModelError
-from stratoscope.names import SPANS
+from stratoscope.recorder.input.chat import SPAN, Part, Rendered, render_chat
+from stratoscope.recorder.input.losses import Covered, losses, uncovered
+from stratoscope.recorder.input.remarks import INFO, WARNING, Remark
+from stratoscope.recorder.input.spelling import literals
+from stratoscope.recorder.messages import Message, texts_of
 from stratoscope.recorder.prompts import Prompt
 
-_SPAN = {name: index for index, name in enumerate(SPANS)}
-_SPAN_OF_ROLE = {"system": _SPAN["system"], "user": _SPAN["user"], "assistant": _SPAN["answer"]}
 _LONGER = "Write a longer prompt"
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-
-Part = tuple[str, int]  # a stretch of the rendered prompt and the span it belongs to, -1 unknown
+_LIKE_MARKUP = re.compile(r"[<\[｟].*[>\]｠]", re.DOTALL)
+_BLANK = "▁".encode()  # how SentencePiece writes a space
+_OWN_BOS = "the text brings its own beginning-of-text token: the tokenizer's was not added to it"
+_TWO_BOS = "the text begins with two beginning-of-text tokens, because they stand in it"
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,12 @@ class TokenisedPrompt:
         int32, shape (tokens,): the characters of the rendered prompt that the token's bytes belong to, end excluded;
         the byte fragments of one character all have that character's. −1 where the token is not part of the rendered
         prompt, because the tokenizer added it or the model generated it.
-    leading_bos
-        Beginning-of-text tokens at the start that stand in the rendered text itself.
     answers
         Whether the answer comes next: false after a conversation that ends with an assistant's message.
+    remarks
+        How the tokens differ from what was written.
+    dated
+        Whether the chat template wrote the date into it.
     """
 
     ids: np.ndarray
@@ -52,17 +56,18 @@ class TokenisedPrompt:
     spans: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
-    leading_bos: int = 0
     answers: bool = True
+    remarks: tuple[Remark, ...] = ()
+    dated: bool = False
 
     @property
     def generated(self) -> np.ndarray:
         """Which tokens the model generated, bool, shape (tokens,)."""
-        generated: np.ndarray = self.spans == _SPAN["generated"]
+        generated: np.ndarray = self.spans == SPAN["generated"]
         return generated
 
 
-def encode(prompt: Prompt, tokenizer: Any, *, chat: bool) -> TokenisedPrompt:
+def encode(prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = None) -> TokenisedPrompt:
     """Tokenise a prompt and say what each token is.
 
     `text` is raw, with the special tokens the tokenizer itself adds; with `chat` it becomes one user message.
@@ -77,11 +82,14 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool) -> TokenisedPrompt:
         A fast Hugging Face tokenizer.
     chat
         Whether raw text is put into the chat template.
+    day
+        What a chat template that asks for the date is told; by default today.
 
     Raises
     ------
     InputError
-        There is no chat template, it refuses the messages, or the prompt or a message of it is empty.
+        There is no chat template, it refuses the messages, the prompt or a message of it is empty, or no token is of
+        the last user message.
     ModelError
         The tokenizer cannot say which characters a token covers.
     """
@@ -95,9 +103,12 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool) -> TokenisedPrompt:
     messages = prompt.messages
     if messages is None and chat:
         messages = ({"role": "user", "content": prompt.text or ""},)
-    parts = [(prompt.text or "", _SPAN["user"])] if messages is None else _chat_parts(messages, tokenizer, prompt.id)
+    if messages is None:
+        rendered = Rendered([Part(prompt.text or "", SPAN["user"])], [], set(), dated=False)
+    else:
+        rendered = render_chat(messages, tokenizer, prompt.id, day or date.today())
     encoding = tokenizer(
-        "".join(text for text, _ in parts),
+        "".join(part.text for part in rendered.parts),
         add_special_tokens=messages is None,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -109,48 +120,36 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool) -> TokenisedPrompt:
         ids, offsets = ids[1:], offsets[1:]
     if not ids:
         raise InputError("has no token", where=f"prompt {prompt.id}", fix=_LONGER)
-    written = (index == bos and end > start for index, (start, end) in zip(ids, offsets, strict=True))
+    leading = (index == bos and end > start for index, (start, end) in zip(ids, offsets, strict=True))
+    own_bos = sum(takewhile(bool, leading))
+    tokens, covered = _describe(ids, offsets, rendered.parts, tokenizer)
+    remarks = [*_about_bos(own_bos, chat=messages is not None), *rendered.remarks]
+    if messages is not None:
+        gone = rendered.missing | _without_token(rendered, covered)
+        _refuse_lost_question(gone, messages, prompt.id)
+        words = "the {} message is in no token: the tokenizer drops all of it"
+        remarks += [Remark(WARNING, words.format(messages[number]["role"])) for number in gone - rendered.missing]
+    remarks += _losses(rendered, messages, covered, 0 if messages else own_bos)
     return replace(
-        _describe(ids, offsets, parts, tokenizer),
-        leading_bos=sum(takewhile(bool, written)),
+        tokens,
         answers=messages is None or messages[-1]["role"] != "assistant",
+        remarks=tuple(dict.fromkeys(remarks)),
+        dated=rendered.dated,
     )
 
 
 def continued(prompt: TokenisedPrompt, ids: Sequence[int], tokenizer: Any) -> TokenisedPrompt:
     """A prompt followed by tokens that the model generated, each with the bytes it stands for."""
-    stands_for = _reader(tokenizer)
-    texts = [stands_for(index, spelling) for index, spelling in zip(ids, _spellings(ids, tokenizer), strict=True)]
+    texts = literals(ids, tokenizer)
     nowhere = np.full(len(ids), -1, np.int32)
     return replace(
         prompt,
         ids=np.concatenate([prompt.ids, np.asarray(ids, np.int32)]),
         texts=[*prompt.texts, *(text.decode("utf-8", "surrogateescape") for text in texts)],
-        spans=np.concatenate([prompt.spans, np.full(len(ids), _SPAN["generated"], np.int8)]),
+        spans=np.concatenate([prompt.spans, np.full(len(ids), SPAN["generated"], np.int8)]),
         starts=np.concatenate([prompt.starts, nowhere]),
         ends=np.concatenate([prompt.ends, nowhere]),
     )
-
-
-def bos_notes(prompts: Sequence[TokenisedPrompt], raw: Sequence[bool]) -> list[dict[str, str]]:
-    """Notes of the trace about prompts that bring their own beginning-of-text token, or begin with two.
-
-    `raw`: which prompts are raw text, without a chat template.
-    """
-    own = sum(is_raw and prompt.leading_bos == 1 for prompt, is_raw in zip(prompts, raw, strict=True))
-    twice = sum(prompt.leading_bos > 1 for prompt in prompts)
-    notes = []
-    if own:
-        words = "brings its own beginning-of-text token: the tokenizer's was not added to it"
-        notes.append({"id": "L17", "severity": "info", "text": f"{_of(own, len(prompts))} {words}."})
-    if twice:
-        words = "begins with two beginning-of-text tokens, because they stand in its text"
-        notes.append({"id": "L17", "severity": "warning", "text": f"{_of(twice, len(prompts))} {words}."})
-    return notes
-
-
-def _of(some: int, all_: int) -> str:
-    return f"Each of {some} of {all_} prompts" if some > 1 else f"One of {all_} prompts" if all_ > 1 else "The prompt"
 
 
 def _refuse_empty(prompt: Prompt) -> None:
@@ -163,146 +162,105 @@ def _refuse_empty(prompt: Prompt) -> None:
             raise InputError(what, where=f"prompt {prompt.id}", fix=_LONGER)
 
 
-# --- the rendered prompt in parts -----------------------------------------------------------------------------------
+def _about_bos(own: int, *, chat: bool) -> list[Remark]:
+    """Of `own` beginning-of-text tokens that stand in the prompt itself."""
+    if own > 1:
+        return [Remark(WARNING, _TWO_BOS, id="L17")]
+    return [Remark(INFO, _OWN_BOS, id="L17")] if own and not chat else []
 
 
-def _chat_parts(messages: Iterable[dict[str, str]], tokenizer: Any, prompt_id: str) -> list[Part]:
-    """The rendered conversation, cut where a message's content begins and ends.
-
-    After an assistant's message there is no answer to wait for: a generation prompt would open another one.
-    """
-    messages = list(messages)
-    waiting = messages[-1]["role"] != "assistant"
-    if not tokenizer.chat_template:
+def _refuse_lost_question(gone: set[int], messages: Sequence[Message], prompt_id: str) -> None:
+    """Refuse a conversation whose last user message the model would not see."""
+    asked = [number for number, message in enumerate(messages) if message["role"] == "user"]
+    if asked and asked[-1] in gone:
         raise InputError(
-            "needs a chat template, which this model's tokenizer does not have",
-            where=f"prompt {prompt_id}",
-            fix="Use text, without --chat, or a model tuned for chat",
+            "no token is of the last user message: the chat template or the tokenizer drops all of it",
+            where=f"prompt {prompt_id}, message {asked[-1] + 1}",
+            fix="Change the message or the template, or give the prompt as text, without --chat",
         )
-
-    def render(conversation: list[dict[str, str]]) -> str:
-        rendered = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=waiting)
-        return str(rendered)
-
-    try:
-        rendered = render(messages)
-    except Exception as error:  # a template may raise anything, from jinja2 or from itself
-        raise InputError(
-            f"the chat template refuses these messages: {error}",
-            where=f"prompt {prompt_id}",
-            fix="Change the roles, or mend the template",
-        ) from None
-    parts = _located(rendered, messages, render)
-    if parts is None:
-        return [(rendered, -1)]
-    return _default_system(parts, messages, render)
-
-
-def _located(
-    rendered: str, messages: list[dict[str, str]], render: Callable[[list[dict[str, str]]], str]
-) -> list[Part] | None:
-    """Find the contents by rendering marks in their place; None where the template rewrites what it is given.
-
-    Searching for the content itself would find it in a role header when somebody writes just "user".
-    """
-    marks = [_mark(rendered, number) for number in range(len(messages))]
-    marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
-    try:
-        pieces = re.split(f"({'|'.join(marks)})", render(marked))
-    except Exception:  # the template looks into the contents
-        return None
-    parts: list[Part] = []
-    position = 0
-    for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
-        span = _SPAN["template"]
-        choices = [piece]
-        if piece in marks:
-            message = messages[marks.index(piece)]
-            span = _SPAN_OF_ROLE[message["role"]]
-            content = message["content"]
-            choices = [content, content.strip(), content.rstrip(), content.lstrip()]
-        found = next((text for text in choices if rendered.startswith(text + _plain(following, marks), position)), None)
-        if found is None:
-            return None
-        parts.append((found, span))
-        position += len(found)
-    return parts if position == len(rendered) else None
-
-
-def _mark(rendered: str, number: int) -> str:
-    """A word that stands nowhere in the prompt and that no template trims."""
-    mark = f"qzx{number}xzq"
-    while mark in rendered:
-        mark = f"q{mark}q"
-    return mark
-
-
-def _plain(piece: str, marks: list[str]) -> str:
-    return "" if piece in marks else piece
-
-
-def _default_system(
-    parts: list[Part], messages: list[dict[str, str]], render: Callable[[list[dict[str, str]]], str]
-) -> list[Part]:
-    """Give a default system text, which the template adds when there is no system message, its own part."""
-    if messages[0]["role"] == "system":
-        return parts
-    mark = _mark("".join(text for text, _ in parts), len(messages))
-    try:
-        before, found, after = render([{"role": "system", "content": mark}, *messages]).partition(mark)
-    except Exception:  # a template without system messages
-        return parts
-    opening, span = parts[0]
-    # `after` runs through the whole conversation; only what stands before the first content matters here
-    after = after[: len(after) - len("".join(text for text, _ in parts[1:]))]
-    fits = len(before) + len(after) < len(opening) and opening.startswith(before) and opening.endswith(after)
-    if not found or not after or not fits:
-        return parts
-    middle = opening[len(before) : len(opening) - len(after)]
-    return [(before, span), (middle, _SPAN["system"]), (after, span), *parts[1:]]
 
 
 # --- tokens of the rendered prompt ----------------------------------------------------------------------------------
 
 
-def _describe(ids: list[int], offsets: list[tuple[int, int]], parts: list[Part], tokenizer: Any) -> TokenisedPrompt:
-    """Walk through the rendered prompt, token by token."""
-    content = "".join(text for text, _ in parts)
+def _describe(
+    ids: list[int], offsets: list[tuple[int, int]], parts: Sequence[Part], tokenizer: Any
+) -> tuple[TokenisedPrompt, list[Covered]]:
+    """Walk through the rendered prompt, token by token; what each says and covers."""
+    content = "".join(part.text for part in parts)
     source = content.encode()
-    span_of_byte = [span for text, span in parts for _ in text.encode()]
+    span_of_byte = [part.span for part in parts for _ in part.text.encode()]
     byte_of_character = [0, *accumulate(len(character.encode()) for character in content)]
-    stands_for = _reader(tokenizer)
-    special = special_ids(tokenizer)
+    special, markup = special_ids(tokenizer), _markup_ids(tokenizer)
 
+    unknown, verbatim = tokenizer.unk_token_id, tokenizer.backend_tokenizer.normalizer is None
     texts: list[bytes] = []
     spans: list[int] = []
-    places: list[tuple[int, int]] = []  # bytes of the rendered prompt
+    covered: list[Covered] = []
     cursor = 0
-    for index, spelling, (start, end) in zip(ids, _spellings(ids, tokenizer), offsets, strict=True):
-        literal = stands_for(index, spelling)
+    for index, literal, (start, end) in zip(ids, literals(ids, tokenizer), offsets, strict=True):
         if index in special and start == end:  # the tokenizer added it: it is no part of the prompt
+            place = (-1, -1)
             texts.append(literal)
-            places.append((-1, -1))
         else:
-            cursor, piece = _taken(source, cursor, literal, byte_of_character[start], byte_of_character[end])
-            texts.append(piece)
-            places.append((cursor, cursor + len(piece)))
-            cursor += len(piece)
-        spans.append(_SPAN["special"] if index in special else _commonest(span_of_byte, cursor, len(texts[-1])))
-    starts, ends = _characters(np.asarray(places, np.int64), np.asarray(byte_of_character, np.int64))
-    return TokenisedPrompt(
+            offsets_of = (byte_of_character[start], byte_of_character[end])
+            exact = verbatim and index != unknown
+            place = _taken(source, cursor, literal, *offsets_of, verbatim=exact)
+            begin, cursor = place
+            texts.append(literal if exact and cursor - begin > len(literal) else source[begin:cursor])
+        covered.append(Covered(literal, *place, markup=index in markup, unknown=index == unknown))
+        spans.append(SPAN["special"] if index in special else _commonest(span_of_byte, cursor, place[1] - place[0]))
+    places = np.array([(one.start, one.end) for one in covered], np.int64)
+    starts, ends = _characters(places, np.asarray(byte_of_character, np.int64))
+    tokens = TokenisedPrompt(
         ids=np.asarray(ids, np.int32),
         texts=[text.decode("utf-8", "surrogateescape") for text in texts],
         spans=np.asarray(spans, np.int8),
         starts=starts,
         ends=ends,
     )
+    return tokens, covered
+
+
+def _losses(
+    rendered: Rendered, messages: Sequence[Message] | None, covered: Sequence[Covered], own_bos: int
+) -> list[Remark]:
+    """What the tokens do not say of the prompt; its own beginning-of-text tokens have a remark already."""
+    source = "".join(part.text for part in rendered.parts).encode()
+    raw = messages is None
+    of_user = [raw or part.message is not None for part in rendered.parts for _ in part.text.encode()]
+    placed = {part.message for part in rendered.parts}
+    unplaced = [message for number, message in enumerate(messages or ()) if number not in placed | rendered.missing]
+    texts = [text.encode() for message in unplaced for text in texts_of(message)]
+    known = [*(one._replace(markup=False) for one in covered[:own_bos]), *covered[own_bos:]]
+    return losses(source, of_user, known, unplaced=texts, chat=not raw)
+
+
+def _without_token(rendered: Rendered, covered: Sequence[Covered]) -> set[int]:
+    """The messages that the template writes and of which the tokenizer leaves nothing."""
+    size = sum(len(part.text.encode()) for part in rendered.parts)
+    bare = [*uncovered(size, covered)]
+    seen: dict[int, bool] = {}
+    start = 0
+    for part in rendered.parts:
+        end = start + len(part.text.encode())
+        if part.message is not None:
+            lost = any(first <= start and end <= last for first, last in bare)
+            seen[part.message] = seen.get(part.message, False) or not lost
+        start = end
+    return {message for message, kept in seen.items() if not kept}
 
 
 def special_ids(tokenizer: Any) -> set[int]:
     """Ids of the tokens that are markup and not text."""
     added = tokenizer.added_tokens_decoder
     return set(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
+
+
+def _markup_ids(tokenizer: Any) -> set[int]:
+    """Ids of the tokens that templates write, also where the tokenizer does not call them special: `<think>`."""
+    added = tokenizer.added_tokens_decoder
+    return special_ids(tokenizer) | {index for index, token in added.items() if _LIKE_MARKUP.fullmatch(str(token))}
 
 
 def _characters(places: np.ndarray, byte_of_character: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -315,68 +273,33 @@ def _characters(places: np.ndarray, byte_of_character: np.ndarray) -> tuple[np.n
     return tuple(np.where(outside, -1, found).astype(np.int32) for found in (starts, ends))  # type: ignore[return-value]
 
 
-def _taken(source: bytes, cursor: int, literal: bytes, start: int, end: int) -> tuple[int, bytes]:
-    """Where the stretch of the prompt that a token covers begins, not before the cursor, and its bytes.
+def _taken(source: bytes, cursor: int, literal: bytes, start: int, end: int, *, verbatim: bool) -> tuple[int, int]:
+    """Where the stretch of the prompt that a token covers begins, not before the cursor, and where it ends.
 
-    They are the token's own bytes, less a space that SentencePiece puts in front of a text. Where those do not stand
-    there, because the text was normalised or the tokenizer dropped a character, its offsets decide.
+    They are the token's own bytes, less a space that SentencePiece puts in front of a text, or with a ▁ of the text
+    for a space. Where those do not stand there, characters were dropped, or the text was normalised. A text that is
+    cut up verbatim holds the token's bytes next, with what was dropped between them, which its offsets do not count;
+    of any other, the offsets decide.
     """
-    for candidate in (literal, literal.removeprefix(b" ")):
+    for candidate in (literal, literal.replace(b" ", _BLANK), literal.removeprefix(b" ")):
         if source.startswith(candidate, cursor):
-            return cursor, candidate
+            return cursor, cursor + len(candidate)
     begin = max(cursor, start)
-    return begin, source[begin:end]
+    return (_spread(source, cursor, literal) if verbatim else None) or (begin, max(begin, end))
+
+
+def _spread(source: bytes, cursor: int, literal: bytes) -> tuple[int, int] | None:
+    """The first stretch that holds these bytes in their order; None where there is none."""
+    places = []
+    for byte in literal:
+        cursor = source.find(byte, cursor) + 1
+        if not cursor:
+            return None
+        places.append(cursor)
+    return (places[0] - 1, places[-1]) if places else None
 
 
 def _commonest(span_of_byte: list[int], end: int, size: int) -> int:
     """The span most of a token's bytes belong to; a token without bytes goes with what follows it."""
     piece = span_of_byte[end - size : end] or span_of_byte[end : end + 1] or span_of_byte[-1:]
     return max(piece, key=piece.count, default=-1)
-
-
-def _spellings(ids: Sequence[int], tokenizer: Any) -> list[str]:
-    return list(tokenizer.convert_ids_to_tokens(list(ids)))
-
-
-def _reader(tokenizer: Any) -> Callable[[int, str | None], bytes]:
-    """The bytes that a token stands for, from its id and its spelling; none for an id that has no token."""
-    added, spelled = tokenizer.added_tokens_decoder, _byte_reader(tokenizer)
-    return lambda index, spelling: str(added[index]).encode() if index in added else spelled(spelling or "")
-
-
-def _byte_reader(tokenizer: Any) -> Callable[[str], bytes]:
-    """How this tokenizer spells bytes: byte-level BPE, SentencePiece or WordPiece."""
-    decoder = tokenizer.backend_tokenizer.decoder
-    kinds = _kinds(json.loads(decoder.__getstate__())) if decoder is not None else set()
-    if "ByteLevel" in kinds:
-        return _byte_level
-    if "WordPiece" in kinds:
-        return lambda token: token.removeprefix("##").encode()
-    return _sentencepiece
-
-
-def _kinds(decoder: dict[str, Any]) -> set[str]:
-    return {decoder["type"]}.union(*(_kinds(child) for child in decoder.get("decoders", [])))
-
-
-def _byte_level(token: str) -> bytes:
-    table = _byte_of_character()
-    try:
-        return bytes([table[character] for character in token])
-    except KeyError:  # not of the byte-level alphabet: it stands for itself
-        return token.encode()
-
-
-def _sentencepiece(token: str) -> bytes:
-    if match := _BYTE_TOKEN.fullmatch(token):
-        return bytes([int(match[1], 16)])
-    return token.replace("▁", " ").encode()
-
-
-@lru_cache(maxsize=1)
-def _byte_of_character() -> dict[str, int]:
-    """The printable character that stands for each byte in byte-level BPE (Radford et al. 2019, GPT-2)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(256 + index): byte for index, byte in enumerate(others)}

@@ -70,6 +70,20 @@ def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: S
             )
 
 
+def refuse_too_long(prompts: Sequence[TokenisedPrompt], ids: Sequence[str], context: int | None, follow: int) -> None:
+    """Raise CaptureError where a prompt, and `follow` tokens of its answer, do not fit into the model's context."""
+    long = [number for number, one in enumerate(prompts) if context and len(one.ids) + follow > context]
+    if not long:
+        return
+    others = f" (and {len(long) - 1} more prompts are too long)" if len(long) > 1 else ""
+    more = f" and {follow} of the answer" if follow else ""
+    raise CaptureError(
+        f"has {len(prompts[long[0]].ids)} tokens{more}, the model's context holds {context}{others}",
+        where=f"prompt {ids[long[0]]}",
+        fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out",
+    )
+
+
 def vocabulary(model: Any) -> int | None:
     """How many tokens a model's embedding has; None where it has none that is known."""
     weight = getattr(input_embedding(model), "weight", None)
