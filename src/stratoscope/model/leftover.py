@@ -1,0 +1,149 @@
+"""Weights that a checkpoint holds and its model does not use: harmless, named as a limit, or the model is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from stratoscope.errors import ModelError
+from stratoscope.model.gguf_file import GgufFile
+from stratoscope.model.gguf_positions import POSITION_TENSORS
+
+_HARMLESS = re.compile(  # computed anew from the configuration: positions, masks, counters
+    r"(^|\.)(rotary_emb|rotary_pos_emb)\.(inv_freq|cos_cached|sin_cached)$"
+    r"|(^|\.)(attn|attention|self_attn|self_attention|crossattention)\.(bias|masked_bias)$"
+    r"|(^|\.)(position_ids|token_type_ids|num_batches_tracked|embed_positions\._float_tensor)$"
+    r"|(^|\.)(attn_rot_embd|rope_freqs)\.weight$"
+)
+_AHEAD = "for predicting several tokens ahead"
+_NAMED = (  # parts of a checkpoint that the forward of its language model does not use
+    (re.compile(r"(^|\.)(mtp|mtp_\w+|nextn)(\.|$)|\.(nextn|mtp)[._]"), _AHEAD),
+    (re.compile(r"(^|\.)(v_head|value_head)\."), "of a value head"),
+    (re.compile(r"(^|\.)(visual|vision_\w+|image_\w+|multi_modal_projector|mm_projector)(\.|$)"), "for pictures"),
+    (re.compile(r"(^|\.)(audio_\w+|talker|code2wav|token2wav)(\.|$)"), "for sound"),
+    (re.compile(r"\.(k_scale|v_scale|kv_scale|q_scale|input_scale|activation_scale|output_scale)$"), "for 8-bit kernels"),
+)
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
+_WRAPPED = ("module.", "_orig_mod.", "base_model.model.", "model.base_model.model.")
+
+
+@dataclass
+class Keys:
+    """Names of weights: those of the files without a place in the model, and those of the model without a weight."""
+
+    unused: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def every_key() -> Iterator[Keys]:
+    """While open, gathers what does not fit while loading, also what transformers knows of and does not report."""
+    from transformers import PreTrainedModel
+
+    keys, original = Keys(), PreTrainedModel._adjust_missing_and_unexpected_keys
+
+    def gather(model: Any, info: Any) -> None:
+        keys.unused |= info.unexpected_keys
+        parameters = {name for name, _ in model.named_parameters()}
+        keys.missing |= info.missing_keys & parameters
+        original(model, info)
+
+    PreTrainedModel._adjust_missing_and_unexpected_keys = gather
+    try:
+        yield keys
+    finally:
+        PreTrainedModel._adjust_missing_and_unexpected_keys = original
+
+
+def refuse_lost(lost: Collection[str], unused: Collection[str], where: str) -> None:
+    """Refuse a model that would run on random numbers, with the reason why weights of it were not found.
+
+    Raises
+    ------
+    ModelError
+        Some weights are missing or of the wrong shape.
+    """
+    if not lost:
+        return
+    first = sorted(lost)[0]
+    what = f"{len(lost)} of its weights are missing or of the wrong shape, such as {first}"
+    prefix = next((one for one in _WRAPPED if unused and all(name.startswith(one) for name in unused)), None)
+    if any(".lora_" in name or ".base_layer." in name for name in unused):
+        what = f"has an adapter that is not merged ({next(name for name in sorted(unused) if '.lora_' in name or '.base_layer.' in name)})"
+        fix = "Give what merge_and_unload() returns, saved with save_pretrained"
+    elif prefix:
+        what, fix = f"all of its weights are stored under {prefix!r}", "Save the model inside the wrapper instead"
+    elif all(re.search(r"(^|\.)(lm_head|embed_out|output|output_layer)\.", name) for name in lost):
+        what = f"holds only the body of a model, without the part that writes tokens ({first})"
+        fix = "Give the whole model, as its ...ForCausalLM class saves it"
+    elif unused:
+        what += f", and {len(unused)} have no place in it, such as {sorted(unused)[0]}"
+        fix = "Its config.json does not describe these weights: use the one they were saved with"
+    else:
+        fix = "Fetch the model again; without them it would run on random numbers"
+    raise ModelError(what, where=where, fix=fix)
+
+
+def unused_limits(unused: Collection[str], model: Any, where: str) -> tuple[str, ...]:
+    """Sentences that name the weights that were left out, where the language model does not need them.
+
+    Raises
+    ------
+    ModelError
+        Others are left out too: not the model of that name would be recorded.
+    """
+    config = model.config.get_text_config()
+    lost, named = [], dict[str, list[str]]()
+    for name in sorted(unused):
+        if _HARMLESS.search(name):
+            continue
+        part = next((words for pattern, words in _NAMED if pattern.search(name)), None)
+        if part is None and _is_ahead(name, config):
+            part = _AHEAD
+        if part is None:
+            lost.append(name)
+        else:
+            named.setdefault(part, []).append(name)
+    if lost:
+        raise ModelError(_lost_words(lost, config), where=where, fix="Use the config.json that belongs to these weights")
+    return tuple(
+        f"{len(names)} weights {part} are not used, such as {names[0]}" for part, names in named.items()
+    )
+
+
+def _is_ahead(name: str, config: Any) -> bool:
+    """Whether a weight is of a layer after the last, of a model that says that it has such."""
+    layer = _LAYER.search(name)
+    return bool(
+        layer
+        and int(layer[1]) >= config.num_hidden_layers
+        and (getattr(config, "num_nextn_predict_layers", 0) or getattr(config, "mtp_num_hidden_layers", 0))
+    )
+
+
+def _lost_words(lost: list[str], config: Any) -> str:
+    beyond = [int(found[1]) for name in lost if (found := _LAYER.search(name))]
+    layers = getattr(config, "num_hidden_layers", None)
+    if beyond and layers is not None and min(beyond) >= layers:
+        return f"holds weights of layer {min(beyond)}, such as {lost[0]}, and its config.json says {layers} layers"
+    if any(".lora_" in name for name in lost):
+        return f"has an adapter that is not merged ({next(name for name in lost if '.lora_' in name)})"
+    return f"{len(lost)} of its weights have no place in the model that its config.json describes, such as {lost[0]}"
+
+
+def unused_of_gguf(model: Any, file: GgufFile) -> set[str]:
+    """Tensors of a GGUF file that transformers' older reader leaves out without a word; the newer reports its own."""
+    from transformers import modeling_gguf_pytorch_utils as older
+    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+
+    if file.architecture in GGUF_CONFIG_ARCHS:
+        return set()
+    processor = older.TENSOR_PROCESSORS.get(file.architecture, older.TensorProcessor)(config=model.config.to_dict())
+    placed = older.get_gguf_hf_weights_map(model, processor)
+    known = {*placed, *(f"{name}.weight" for name in placed), *POSITION_TENSORS}
+    if file.architecture == "gpt2":
+        known.add("output.weight")  # placed by hand there
+    return {*file.tensors} - known
