@@ -39,7 +39,6 @@ def _set(*attributes: str, nothing: Sequence[Any] = ()) -> Setting:
 
 _SHAPES = {"nothing": (_ANY,)}  # a wrong size shows in the shape of a weight, which is checked
 _SETTINGS = {
-    "context_length": _set("max_position_embeddings", **_SHAPES),
     "embedding_length": _set("hidden_size"),
     "vocab_size": _set("vocab_size", **_SHAPES),
     "feed_forward_length": _set("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff", **_SHAPES),
@@ -151,7 +150,7 @@ def _apply(config: Any, setting: Setting, name: str, value: Any, file: GgufFile)
             setattr(config, attribute, value)
 
 
-_SIZES = ("feed_forward_length", "context_length", "vocab_size")  # 0 where an architecture has none of it
+_SIZES = ("feed_forward_length", "vocab_size")  # 0 where an architecture has none of it
 
 
 def _same(now: Any, value: Any) -> bool:
@@ -175,6 +174,14 @@ def _refused(file: GgufFile, name: str, value: Any) -> ModelError:
 
 def _layers(config: Any, own: dict[str, Any], file: GgufFile) -> None:
     config.num_hidden_layers = own["block_count"] - own.get("nextn_predict_layers", 0)
+
+
+def _context(config: Any, own: dict[str, Any], file: GgufFile) -> None:
+    """The longest prompt; where positions are looked up, their table says it."""
+    table = file.tensors.get("position_embd.weight")
+    length = table.shape[0] if table else own["context_length"]
+    if length and hasattr(config, "max_position_embeddings"):
+        config.max_position_embeddings = length
 
 
 def _kv_heads(config: Any, own: dict[str, Any], file: GgufFile) -> None:
@@ -257,6 +264,7 @@ def _left_to_head_width(config: Any, own: dict[str, Any], file: GgufFile) -> Non
 
 _SPECIAL: dict[str, Callable[[Any, dict[str, Any], GgufFile], None]] = {
     "block_count": _layers,
+    "context_length": _context,
     "attention.head_count_kv": _kv_heads,
     "attention.key_length": _left_to_head_width,
     "attention.value_length": _left_to_head_width,

@@ -27,35 +27,59 @@ _NAMED = (  # parts of a checkpoint that the forward of its language model does 
     (re.compile(r"\.(k_scale|v_scale|kv_scale|q_scale|input_scale|activation_scale|output_scale)$"), "for 8-bit kernels"),
 )
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
+_OTHER_CONFIG = "Use the config.json that belongs to these weights"
 _WRAPPED = ("module.", "_orig_mod.", "base_model.model.", "model.base_model.model.")
 
 
 @dataclass
 class Keys:
-    """Names of weights: those of the files without a place in the model, and those of the model without a weight."""
+    """Names of weights: those of the files without a place in the model, those of the model without a weight, and what
+    is said of those whose shapes differ."""
 
     unused: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
+    unlike: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def every_key() -> Iterator[Keys]:
-    """While open, gathers what does not fit while loading, also what transformers knows of and does not report."""
+def every_key(keys: Keys) -> Iterator[None]:
+    """While open, gathers in `keys` what does not fit while loading, also what transformers knows of and does not report."""
     from transformers import PreTrainedModel
 
-    keys, original = Keys(), PreTrainedModel._adjust_missing_and_unexpected_keys
+    original = PreTrainedModel._adjust_missing_and_unexpected_keys
 
     def gather(model: Any, info: Any) -> None:
         keys.unused |= info.unexpected_keys
         parameters = {name for name, _ in model.named_parameters()}
         keys.missing |= info.missing_keys & parameters
+        keys.unlike += [
+            f"{name} is stored as {_shape(stored)}, and its configuration describes {_shape(wanted)}"
+            for name, stored, wanted in sorted(info.mismatched_keys)
+        ]
         original(model, info)
 
     PreTrainedModel._adjust_missing_and_unexpected_keys = gather
     try:
-        yield keys
+        yield
     finally:
         PreTrainedModel._adjust_missing_and_unexpected_keys = original
+
+
+def _shape(shape: Any) -> str:
+    return " × ".join(map(str, shape)) or "a number"
+
+
+def refuse_unlike(keys: Keys, where: str) -> None:
+    """Refuse weights of another shape than the model has.
+
+    Raises
+    ------
+    ModelError
+        Some are.
+    """
+    if keys.unlike:
+        more = f" (and {len(keys.unlike) - 1} more)" if len(keys.unlike) > 1 else ""
+        raise ModelError(f"the weight {keys.unlike[0]}{more}", where=where, fix=_OTHER_CONFIG)
 
 
 def refuse_lost(lost: Collection[str], unused: Collection[str], where: str) -> None:
@@ -81,7 +105,7 @@ def refuse_lost(lost: Collection[str], unused: Collection[str], where: str) -> N
         fix = "Give the whole model, as its ...ForCausalLM class saves it"
     elif unused:
         what += f", and {len(unused)} have no place in it, such as {sorted(unused)[0]}"
-        fix = "Its config.json does not describe these weights: use the one they were saved with"
+        fix = _OTHER_CONFIG
     else:
         fix = "Fetch the model again; without them it would run on random numbers"
     raise ModelError(what, where=where, fix=fix)
@@ -108,7 +132,7 @@ def unused_limits(unused: Collection[str], model: Any, where: str) -> tuple[str,
         else:
             named.setdefault(part, []).append(name)
     if lost:
-        raise ModelError(_lost_words(lost, config), where=where, fix="Use the config.json that belongs to these weights")
+        raise ModelError(_lost_words(lost, config), where=where, fix=_OTHER_CONFIG)
     return tuple(
         f"{len(names)} weights {part} are not used, such as {names[0]}" for part, names in named.items()
     )

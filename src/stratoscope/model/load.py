@@ -207,12 +207,13 @@ def _load_weights(
     from stratoscope.model.cut_blocks import unpacked_rightly
     from stratoscope.model.devices import Spread
     from stratoscope.model.identity import FLOAT
-    from stratoscope.model.leftover import every_key, refuse_lost, unused_limits
+    from stratoscope.model.leftover import Keys, every_key, refuse_lost, refuse_unlike, unused_limits
     from stratoscope.model.plain import refuse_unless_plain
     from stratoscope.model.quantised import block_of, gguf_words, rounded, unpack
 
     options = _options(files, trust_remote_code)
     words, limit = "", ""
+    keys = Keys()
     try:
         if files.gguf:  # or architectures of the new loader would keep their blocks where its kernels are installed
             options["quantization_config"] = GgufConfig(dequantize=True)
@@ -220,7 +221,7 @@ def _load_weights(
             options["use_safetensors"] = files.weights[0].suffix == ".safetensors"
             words, limit = unpack(config, files)
         chosen = dtype or ("float32" if files.gguf else "auto")
-        with Spread(place) as spread, unpacked_rightly(files, block_of(config)), every_key() as keys:
+        with Spread(place) as spread, unpacked_rightly(files, block_of(config)), every_key(keys):
             model, report = AutoModelForCausalLM.from_pretrained(
                 files.folder, config=config, dtype=chosen, output_loading_info=True, **spread.options, **options
             )
@@ -228,13 +229,14 @@ def _load_weights(
     except ModelError:
         raise
     except Exception as error:
+        refuse_unlike(keys, files.name)
         raise load_error(error, files) from None
     unused = keys.unused
     if files.gguf:
         unused = unused | _prove_gguf(model, files)
         words = gguf_words(files)
-    lost = {*report.get("missing_keys", ()), *map(str, report.get("mismatched_keys", ())), *keys.missing}
-    refuse_lost(lost, unused, files.name)
+    refuse_unlike(keys, files.name)
+    refuse_lost({*report["missing_keys"], *keys.missing}, unused, files.name)
     limits = unused_limits(unused, model, files.name)
     if words and dtype is not None:
         _cast(model, dtype)
