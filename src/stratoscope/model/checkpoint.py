@@ -30,8 +30,8 @@ _OTHER_WEIGHTS = (  # a name that is found, what it means, and the step that hel
     (r"rust_model\.ot", "Rust weights", "Give a version with .safetensors files"),
     (r"onnx|.*\.onnx", "an ONNX model, which cannot be looked into", "Give a version with .safetensors files"),
     (r"model\..+\.safetensors|pytorch_model\..+\.bin", "a variant of its weights", "Rename {name} to {plain}"),
-    (r".*\.safetensors|.*\.bin|.*\.pth?|.*\.ckpt", "{name}, which no transformers model is called", "Rename it if it holds the weights"),
-    (r"optimizer.*|scheduler.*|rng_state.*|trainer_state.*", "only what training goes on from", "Give the folder that save_pretrained wrote"),
+    (r"optimizer.*|scheduler.*|rng_state.*", "what training goes on from", "Give the folder that save_pretrained wrote"),
+    (r".*\.safetensors|(?!training_args).*\.bin|.*\.pth?|.*\.ckpt", "{name}, which no transformers model is called", "Rename it if it holds the weights"),
 )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def no_config(names: Collection[str], where: str, folders: Collection[str] = ())
     if folders:
         some = ", ".join(sorted(folders)[:5])
         return ModelError(f"holds no model itself, its folders do: {some}", where=where, fix="Give one of these")
-    if any(re.fullmatch(r"consolidated.*", name) for name in names):
+    if any(re.fullmatch(r"consolidated.*|optimizer.*", name) for name in names):
         return no_weights(names, where)
     return ModelError("has no config.json", where=where, fix="Give the folder that save_pretrained wrote")
 
@@ -131,34 +131,31 @@ def refuse_other_kind(config: Mapping[str, Any], names: Collection[str], where: 
     """
     heads = config.get("architectures") or []
     head = str(heads[0]) if isinstance(heads, list) and heads else str(config.get("model_type", "model"))
-    problem = _other_kind(config, names, head, bool(heads))
-    if problem:
-        raise ModelError(problem, where=where, fix="Give a model that writes text, one token after the other")
+    if problem := _other_kind(config, names, head, bool(heads)):
+        what, fix = problem
+        raise ModelError(what, where=where, fix=fix)
     quantised = config.get("quantization")
     if isinstance(quantised, Mapping) and "bits" in quantised:
         what = f"its weights are packed for MLX ({quantised['bits']} bits)"
         raise ModelError(what, where=where, fix="Use the unquantised model, or a GGUF file")
 
 
-def _other_kind(config: Mapping[str, Any], names: Collection[str], head: str, named: bool) -> str:
+def _other_kind(config: Mapping[str, Any], names: Collection[str], head: str, named: bool) -> tuple[str, str] | None:
     from transformers.models.auto import modeling_auto as auto
 
     kind = str(config.get("model_type", ""))
-    if "vision_config" in config and kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return f"is a model of text and pictures ({head}), which is not recorded; its language model alone may be"
-    if "audio_config" in config and kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return f"is a model of text and sound ({head}), which is not recorded; its language model alone may be"
-    if config.get("is_encoder_decoder") or kind in _encoder_decoders(auto):
-        return f"is an encoder-decoder model ({head}), not a causal language model"
+    causal = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    not_causal, writes = "not a causal language model", "Give a model that writes text, one token after the other"
+    for part, what in (("vision_config", "pictures"), ("audio_config", "sound")):
+        if part in config and not causal:
+            return f"is a model of text and {what} ({head}), which is not recorded", "Give its language model, saved alone"
+    if config.get("is_encoder_decoder") or (kind in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and not causal):
+        return f"is an encoder-decoder model ({head}), {not_causal}", writes
     sentences = "modules.json" in names or "config_sentence_transformers.json" in names
     encoder = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder") and kind != "xlm"
-    if encoder or (kind in auto.MODEL_MAPPING_NAMES and sentences and kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        does = "a sentence-transformers model, which gives one vector for a text" if sentences else "an encoder"
-        return f"is {does} ({head}), not a causal language model"
+    if encoder or (sentences and kind in auto.MODEL_MAPPING_NAMES and not causal):
+        what = "a sentence-transformers model, which gives one vector for a text" if sentences else "an encoder"
+        return f"is {what} ({head}), {not_causal}", writes
     if named and not any(_CAUSAL.search(str(one)) for one in config["architectures"]):
-        return f"is a {head}, not a causal language model"
-    return ""
-
-
-def _encoder_decoders(auto: Any) -> set[str]:
-    return {*auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES} - {*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
+        return f"is a {head}, {not_causal}", writes
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -87,8 +87,11 @@ def refuse_broken_json(path: Path, model: str) -> None:
         content = json.loads(path.read_text("utf-8-sig"))
     except ValueError as error:
         raise ModelError(f"is not valid JSON: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
-    if not isinstance(content, (dict, list)):
+    needs_object = path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+    if not isinstance(content, dict if needs_object else (dict, list)):
         raise ModelError(f"holds a {type(content).__name__}, not an object", where=_named(path, model), fix=_AGAIN)
+    if path.name == "tokenizer.json" and "model" not in content:
+        raise ModelError("holds no tokenizer", where=_named(path, model), fix=_AGAIN)
 
 
 def refuse_broken_weights(path: Path, model: str) -> None:
@@ -104,6 +107,28 @@ def refuse_broken_weights(path: Path, model: str) -> None:
         stored_tensors(path, model)
     else:
         _refuse_broken_pickle(path, model)
+
+
+def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None:
+    """Check that weights in several files are those that their index names, each once.
+
+    Raises
+    ------
+    ModelError
+        A weight stands in two files, or in none.
+    """
+    found: dict[str, Path] = {}
+    for shard in shards:
+        for name in stored_tensors(shard, model):
+            if name in found:
+                what = f"the weight {name} stands in {found[name].name} and in {shard.name}"
+                raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
+            found[name] = shard
+    named = json.loads(index.read_text("utf-8"))["weight_map"]
+    lost = next((name for name in named if found and name not in found), None)
+    if lost:
+        what = f"{index.name} names the weight {lost}, which none of its files holds"
+        raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
 
 
 def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:

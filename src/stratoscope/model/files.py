@@ -22,7 +22,7 @@ from stratoscope.model.checkpoint import (
     refuse_adapter,
     unread,
 )
-from stratoscope.model.contents import refuse_broken_json, refuse_broken_weights, refuse_unreadable
+from stratoscope.model.contents import refuse_broken_json, refuse_broken_weights, refuse_unlike_index, refuse_unreadable
 from stratoscope.model.gguf_file import MAGIC, read_gguf
 from stratoscope.model.gguf_settings import refuse_other_gguf
 from stratoscope.progress import Progress, silent
@@ -131,6 +131,9 @@ def _refuse_damaged(files: ModelFiles) -> None:
             refuse_unreadable(path, files.name)
     for path in files.weights:
         refuse_broken_weights(path, files.name)
+    index = files.folder / f"{WEIGHTS[0]}.index.json"
+    if len(files.weights) > 1 and index.is_file():
+        refuse_unlike_index(index, files.weights, files.name)
 
 
 def _is_read(name: str) -> bool:

@@ -27,6 +27,8 @@ _NAMED = (  # parts of a checkpoint that the forward of its language model does 
     (re.compile(r"\.(k_scale|v_scale|kv_scale|q_scale|input_scale|activation_scale|output_scale)$"), "for 8-bit kernels"),
 )
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|output_layer)\.")
+_MERGED = "Save what merge_and_unload() returns with save_pretrained, and give that folder"
 _OTHER_CONFIG = "Use the config.json that belongs to these weights"
 _WRAPPED = ("module.", "_orig_mod.", "base_model.model.", "model.base_model.model.")
 
@@ -88,27 +90,32 @@ def refuse_lost(lost: Collection[str], unused: Collection[str], where: str) -> N
     Raises
     ------
     ModelError
-        Some weights are missing or of the wrong shape.
+        Some weights are missing.
     """
     if not lost:
         return
-    first = sorted(lost)[0]
-    what = f"{len(lost)} of its weights are missing or of the wrong shape, such as {first}"
-    prefix = next((one for one in _WRAPPED if unused and all(name.startswith(one) for name in unused)), None)
-    if any(".lora_" in name or ".base_layer." in name for name in unused):
-        what = f"has an adapter that is not merged ({next(name for name in sorted(unused) if '.lora_' in name or '.base_layer.' in name)})"
-        fix = "Give what merge_and_unload() returns, saved with save_pretrained"
-    elif prefix:
-        what, fix = f"all of its weights are stored under {prefix!r}", "Save the model inside the wrapper instead"
-    elif all(re.search(r"(^|\.)(lm_head|embed_out|output|output_layer)\.", name) for name in lost):
+    first, other = sorted(lost)[0], sorted(unused)
+    what = f"{len(lost)} of its weights are missing, such as {first}"
+    fix = "Fetch the model again; without them it would run on random numbers"
+    if adapter := _adapter(other):
+        what, fix = f"has an adapter that is not merged ({adapter})", _MERGED
+    elif prefix := next((one for one in _WRAPPED if other and all(name.startswith(one) for name in other)), None):
+        what, fix = f"all of its weights are stored under {prefix!r}", "Save the model that is inside the wrapper"
+    elif other and not any("." in name for name in other):
+        what = f"its weight file holds {', '.join(other[:4])} instead of named weights, as a checkpoint of training does"
+        fix = "Save the state_dict of the model alone, with save_pretrained"
+    elif all(_HEAD.search(name) for name in lost):
         what = f"holds only the body of a model, without the part that writes tokens ({first})"
         fix = "Give the whole model, as its ...ForCausalLM class saves it"
-    elif unused:
-        what += f", and {len(unused)} have no place in it, such as {sorted(unused)[0]}"
+    elif other:
+        what += f", and {len(other)} others have no place in it, such as {other[0]}"
         fix = _OTHER_CONFIG
-    else:
-        fix = "Fetch the model again; without them it would run on random numbers"
     raise ModelError(what, where=where, fix=fix)
+
+
+def _adapter(names: Collection[str]) -> str:
+    """The first weight that only an unmerged adapter has."""
+    return next((name for name in names if ".lora_" in name or ".base_layer." in name), "")
 
 
 def unused_limits(unused: Collection[str], model: Any, where: str) -> tuple[str, ...]:
@@ -131,10 +138,15 @@ def unused_limits(unused: Collection[str], model: Any, where: str) -> tuple[str,
             lost.append(name)
         else:
             named.setdefault(part, []).append(name)
+    if adapter := _adapter(lost):
+        raise ModelError(f"has an adapter that is not merged ({adapter})", where=where, fix=_MERGED)
     if lost:
         raise ModelError(_lost_words(lost, config), where=where, fix=_OTHER_CONFIG)
     return tuple(
-        f"{len(names)} weights {part} are not used, such as {names[0]}" for part, names in named.items()
+        f"{len(names)} weights {part} are not used: {names[0]}{', …' if len(names) > 1 else ''}"
+        if len(names) > 1
+        else f"one weight {part} is not used: {names[0]}"
+        for part, names in named.items()
     )
 
 
@@ -153,8 +165,6 @@ def _lost_words(lost: list[str], config: Any) -> str:
     layers = getattr(config, "num_hidden_layers", None)
     if beyond and layers is not None and min(beyond) >= layers:
         return f"holds weights of layer {min(beyond)}, such as {lost[0]}, and its config.json says {layers} layers"
-    if any(".lora_" in name for name in lost):
-        return f"has an adapter that is not merged ({next(name for name in lost if '.lora_' in name)})"
     return f"{len(lost)} of its weights have no place in the model that its config.json describes, such as {lost[0]}"
 
 

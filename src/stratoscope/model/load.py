@@ -158,8 +158,6 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
 
     if not files.gguf:
         told = json.loads((files.folder / CONFIG).read_text("utf-8-sig"))
-        if not isinstance(told, dict):
-            raise ModelError(f"its {CONFIG} holds no object", where=files.name, fix="Fetch it again")
         refuse_other_kind(told, {item.name for item in files.folder.iterdir()}, files.name)
         _refuse_other_weights(told, files)
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Mapping
+from importlib.util import find_spec
 
 from stratoscope.errors import ModelError, first_line, is_out_of_memory
 from stratoscope.model.files import ModelFiles
@@ -13,26 +15,45 @@ _NEWER = "Update transformers if the model is new; else fetch it again"
 
 def load_error(error: Exception, files: ModelFiles) -> ModelError:
     """What went wrong while the configuration or the weights were loaded, and the one step that helps."""
-    what, fix = _own_code(error) or _cause(error) or (f"cannot be loaded: {first_line(error)}", _NEWER)
+    known = _own_code(error) or _cause(error) or _pickle(files)
+    what, fix = known or (f"cannot be loaded: {first_line(error)}", _NEWER)
     return ModelError(what, where=files.name, fix=fix)
 
 
 def tokenizer_error(error: Exception, files: ModelFiles) -> ModelError:
     """What went wrong while the tokenizer was loaded."""
-    known = _own_code(error)
-    if known is None:
-        what = f"its tokenizer cannot be loaded: {first_line(error)}"
-        known = what, _missing_tokenizer(files)
-    return ModelError(known[0], where=files.name, fix=known[1])
+    what, fix = _own_code(error) or _no_tokenizer(error, files)
+    return ModelError(what, where=files.name, fix=fix)
 
 
-def _missing_tokenizer(files: ModelFiles) -> str:
+def _no_tokenizer(error: Exception, files: ModelFiles) -> tuple[str, str]:
+    what = f"its tokenizer cannot be loaded: {first_line(error)}"
     if files.gguf:
-        return "Give the model's own folder, from which this file was made"
-    names = {path.name for path in files.folder.iterdir()}
-    if "tokenizer.json" in names:
-        return "Fetch its tokenizer.json again, or update transformers"
-    return "Add its tokenizer.json: save_pretrained the tokenizer of the base model into the folder"
+        return what, "Give the model's own folder, from which this file was made"
+    names = [path.name for path in files.folder.iterdir()]
+    if not any(re.match(r"tokenizer\.|vocab\.|merges\.|spiece|sentencepiece|.*tiktoken", name) for name in names):
+        return "has no tokenizer", "Add its tokenizer.json: save_pretrained the tokenizer of its base model into the folder"
+    for package in ("sentencepiece", "tiktoken", "protobuf"):
+        if package in str(error) and find_spec("google.protobuf" if package == "protobuf" else package) is None:
+            return f"its tokenizer needs {package}", f"pip install {package}"
+    return what, "Fetch its tokenizer.json again" if "tokenizer.json" in names else "Add its tokenizer.json"
+
+
+def _pickle(files: ModelFiles) -> tuple[str, str] | None:
+    """What a torch file is, where it holds no named weights."""
+    import torch
+
+    for path in files.weights:
+        if path.suffix == ".safetensors" or files.gguf:
+            continue
+        try:
+            content = torch.load(path, map_location="meta", weights_only=True)
+        except Exception as error:
+            return _cause(error) or (f"its {path.name} is damaged: {first_line(error)}", "Fetch it again")
+        if not isinstance(content, Mapping):
+            what = f"its {path.name} holds a {type(content).__name__}, not named weights"
+            return what, "Save the state_dict of the model, with save_pretrained"
+    return None
 
 
 def _own_code(error: BaseException) -> tuple[str, str] | None:
@@ -61,7 +82,7 @@ def _cause(error: Exception) -> tuple[str, str] | None:
     text = str(error)
     if found := re.search(r"Unsupported (?:global|class)[^\w]*(?:GLOBAL )?([\w.]+)", text):
         return (
-            f"its weights hold more than numbers ({found[1]}), which would run code when they are opened",
+            f"its weights hold more than numbers ({found[1]}), which could run code when they are opened",
             "Use a version of it with .safetensors files",
         )
     if "Weights only load failed" in text or type(error).__name__ == "UnpicklingError":
