@@ -109,6 +109,22 @@ def apply_settings(config: Any, file: GgufFile) -> None:
         _apply_head_width(config, own, file)
 
 
+def refuse_uneven_layers(file: GgufFile) -> None:
+    """Refuse a file whose layers differ in size, before transformers stumbles over a list where it expects a number.
+
+    Raises
+    ------
+    ModelError
+        A setting has another value in each layer.
+    """
+    for name, value in file.own().items():
+        if isinstance(value, list) and name not in _LISTS and len(set(value)) > 1:
+            raise _refused(file, name, "another value in each layer")
+
+
+_LISTS = ("attention.head_count_kv", "attention.sliding_window_pattern", "rope.dimension_sections")
+
+
 def _read_by_transformers(file: GgufFile) -> set[str]:
     """Settings that transformers' newer reader turns into the configuration; it has a function for each architecture.
 
@@ -137,9 +153,7 @@ def _read_by_transformers(file: GgufFile) -> set[str]:
 
 
 def _apply(config: Any, setting: Setting, name: str, value: Any, file: GgufFile) -> None:
-    if isinstance(value, list):  # one for each layer
-        if len(set(value)) > 1:
-            raise _refused(file, name, "another value in each layer")
+    if isinstance(value, list):  # one for each layer, all the same
         value = value[0] if value else 0
     attribute = next((one for one in setting.attributes if hasattr(config, one)), None)
     if attribute is None:
@@ -162,7 +176,7 @@ def _same(now: Any, value: Any) -> bool:
 
 def _refused(file: GgufFile, name: str, value: Any) -> ModelError:
     return ModelError(
-        f"its setting {file.architecture}.{name} ({value}) has no place in transformers' model, so another model "
+        f"its setting {file.architecture}.{name} ({value}) has no place in transformers' model, so another "
         "would be recorded",
         where=file.path.name,
         fix=_FIX,

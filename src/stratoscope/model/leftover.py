@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stratoscope.errors import ModelError
+from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
 from stratoscope.model.gguf_positions import POSITION_TENSORS
 
@@ -29,7 +30,6 @@ _NAMED = (  # parts of a checkpoint that the forward of its language model does 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|output_layer)\.")
 _MERGED = "Save what merge_and_unload() returns with save_pretrained, and give that folder"
-_OTHER_CONFIG = "Use the config.json that belongs to these weights"
 _WRAPPED = ("module.", "_orig_mod.", "base_model.model.", "model.base_model.model.")
 
 
@@ -55,7 +55,7 @@ def every_key(keys: Keys) -> Iterator[None]:
         parameters = {name for name, _ in model.named_parameters()}
         keys.missing |= info.missing_keys & parameters
         keys.unlike += [
-            f"{name} is stored as {_shape(stored)}, and its configuration describes {_shape(wanted)}"
+            f"{name} is stored as {_shape(stored)}, where {_shape(wanted)} is described"
             for name, stored, wanted in sorted(info.mismatched_keys)
         ]
         original(model, info)
@@ -67,11 +67,22 @@ def every_key(keys: Keys) -> Iterator[None]:
         PreTrainedModel._adjust_missing_and_unexpected_keys = original
 
 
+def _config(files: ModelFiles) -> str:
+    """What describes the model."""
+    return "its list of settings" if files.gguf else "its config.json"
+
+
+def _other_config(files: ModelFiles) -> str:
+    if files.gguf:
+        return "Give the model's own folder, from which this file was made"
+    return "Use the config.json that belongs to these weights"
+
+
 def _shape(shape: Any) -> str:
     return " × ".join(map(str, shape)) or "a number"
 
 
-def refuse_unlike(keys: Keys, where: str) -> None:
+def refuse_unlike(keys: Keys, files: ModelFiles) -> None:
     """Refuse weights of another shape than the model has.
 
     Raises
@@ -81,10 +92,10 @@ def refuse_unlike(keys: Keys, where: str) -> None:
     """
     if keys.unlike:
         more = f" (and {len(keys.unlike) - 1} more)" if len(keys.unlike) > 1 else ""
-        raise ModelError(f"the weight {keys.unlike[0]}{more}", where=where, fix=_OTHER_CONFIG)
+        raise ModelError(f"the weight {keys.unlike[0]}{more}", where=files.name, fix=_other_config(files))
 
 
-def refuse_lost(lost: Collection[str], unused: Collection[str], where: str) -> None:
+def refuse_lost(lost: Collection[str], unused: Collection[str], files: ModelFiles) -> None:
     """Refuse a model that would run on random numbers, with the reason why weights of it were not found.
 
     Raises
@@ -109,8 +120,8 @@ def refuse_lost(lost: Collection[str], unused: Collection[str], where: str) -> N
         fix = "Give the whole model, as its ...ForCausalLM class saves it"
     elif other:
         what += f", and {len(other)} others have no place in it, such as {other[0]}"
-        fix = _OTHER_CONFIG
-    raise ModelError(what, where=where, fix=fix)
+        fix = _other_config(files)
+    raise ModelError(what, where=files.name, fix=fix)
 
 
 def _adapter(names: Collection[str]) -> str:
@@ -118,7 +129,7 @@ def _adapter(names: Collection[str]) -> str:
     return next((name for name in names if ".lora_" in name or ".base_layer." in name), "")
 
 
-def unused_limits(unused: Collection[str], model: Any, where: str) -> tuple[str, ...]:
+def unused_limits(unused: Collection[str], model: Any, files: ModelFiles) -> tuple[str, ...]:
     """Sentences that name the weights that were left out, where the language model does not need them.
 
     Raises
@@ -139,9 +150,9 @@ def unused_limits(unused: Collection[str], model: Any, where: str) -> tuple[str,
         else:
             named.setdefault(part, []).append(name)
     if adapter := _adapter(lost):
-        raise ModelError(f"has an adapter that is not merged ({adapter})", where=where, fix=_MERGED)
+        raise ModelError(f"has an adapter that is not merged ({adapter})", where=files.name, fix=_MERGED)
     if lost:
-        raise ModelError(_lost_words(lost, config), where=where, fix=_OTHER_CONFIG)
+        raise ModelError(_lost_words(lost, config, files), where=files.name, fix=_other_config(files))
     return tuple(
         f"{len(names)} weights {part} are not used: {names[0]}{', …' if len(names) > 1 else ''}"
         if len(names) > 1
@@ -160,12 +171,12 @@ def _is_ahead(name: str, config: Any) -> bool:
     )
 
 
-def _lost_words(lost: list[str], config: Any) -> str:
+def _lost_words(lost: list[str], config: Any, files: ModelFiles) -> str:
     beyond = [int(found[1]) for name in lost if (found := _LAYER.search(name))]
     layers = getattr(config, "num_hidden_layers", None)
     if beyond and layers is not None and min(beyond) >= layers:
-        return f"holds weights of layer {min(beyond)}, such as {lost[0]}, and its config.json says {layers} layers"
-    return f"{len(lost)} of its weights have no place in the model that its config.json describes, such as {lost[0]}"
+        return f"holds weights of layer {min(beyond)}, such as {lost[0]}, and {_config(files)} says {layers} layers"
+    return f"{len(lost)} of its weights have no place in the model that {_config(files)} describes, such as {lost[0]}"
 
 
 def unused_of_gguf(model: Any, file: GgufFile) -> set[str]:

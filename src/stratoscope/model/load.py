@@ -154,18 +154,20 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
     from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_positions import apply_positions
-    from stratoscope.model.gguf_settings import apply_settings
+    from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
 
     if not files.gguf:
         told = json.loads((files.folder / CONFIG).read_text("utf-8-sig"))
         refuse_other_kind(told, {item.name for item in files.folder.iterdir()}, files.name)
         _refuse_other_weights(told, files)
+    file = read_gguf(files.weights[0]) if files.gguf else None
+    if file is not None:
+        refuse_uneven_layers(file)
     try:
         config = AutoConfig.from_pretrained(files.folder, **_options(files, trust_remote_code))
     except Exception as error:
         raise load_error(error, files) from None
-    if files.gguf:
-        file = read_gguf(files.weights[0])
+    if file is not None:
         apply_settings(config, file)
         apply_positions(config, file)
     return config
@@ -227,15 +229,15 @@ def _load_weights(
     except ModelError:
         raise
     except Exception as error:
-        refuse_unlike(keys, files.name)
+        refuse_unlike(keys, files)
         raise load_error(error, files) from None
     unused = keys.unused
     if files.gguf:
         unused = unused | _prove_gguf(model, files)
         words = gguf_words(files)
-    refuse_unlike(keys, files.name)
-    refuse_lost({*report["missing_keys"], *keys.missing}, unused, files.name)
-    limits = unused_limits(unused, model, files.name)
+    refuse_unlike(keys, files)
+    refuse_lost({*report["missing_keys"], *keys.missing}, unused, files)
+    limits = unused_limits(unused, model, files)
     if words and dtype is not None:
         _cast(model, dtype)
     model = model.eval().requires_grad_(False)
