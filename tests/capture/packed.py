@@ -122,6 +122,10 @@ def save_gguf(
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
+        if ".mlp.experts." in name:
+            stands_for[name] = weight.float()
+            _add_experts(writer, name, weight.float().numpy())
+            continue
         stored, back = _stored(weight.float().numpy(), name, config, architecture)
         whole = stored.ndim < 2 or stored.ndim > 2 or stored.shape[1] % 32 or kind == Kind.F32
         data = stored if whole else quants.quantize(stored, kind)
@@ -134,6 +138,14 @@ def save_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return stands_for
+
+
+def _add_experts(writer: gguf.GGUFWriter, name: str, weight: np.ndarray) -> None:
+    """The experts of a layer, gate and up in tensors of their own."""
+    layer, half = name.split(".")[2], weight.shape[1] // 2
+    parts = {"down": weight} if name.endswith("down_proj") else {"gate": weight[:, :half], "up": weight[:, half:]}
+    for part, values in parts.items():
+        writer.add_tensor(f"blk.{layer}.ffn_{part}_exps.weight", np.ascontiguousarray(values))
 
 
 def _gguf_type(value: Any) -> tuple[Any, ...]:
@@ -151,6 +163,8 @@ def _stored(weight: np.ndarray, name: str, config: Any, architecture: str) -> tu
         interleaved = np.ascontiguousarray(weight.reshape(split).swapaxes(1, 2).reshape(weight.shape))
         turned = (split[0], split[2], 2, -1)
         return interleaved, lambda w: w.reshape(turned).swapaxes(1, 2).reshape(w.shape)
+    if name.endswith("shared_expert_gate.weight"):
+        return weight[0], lambda w: w[None]
     if architecture in _NORMS_FROM_ONE and name.endswith("norm.weight"):
         return weight + 1, lambda w: w - 1
     if architecture == "gpt2" and name.endswith(_GPT2_TRANSPOSED):
