@@ -111,7 +111,9 @@ def save_gguf(
     writer = gguf.GGUFWriter(file, architecture)
     _metadata(writer, config, architecture, kind)
     for key, value in (settings or {}).items():
-        whole = key if key.partition(".")[0] in ("general", "tokenizer", "split", "adapter") else f"{architecture}.{key}"
+        whole = (
+            key if key.partition(".")[0] in ("general", "tokenizer", "split", "adapter") else f"{architecture}.{key}"
+        )
         writer.kv_data[0].pop(whole, None)
         writer.add_key_value(whole, value, *_gguf_type(value))
     for name, tensor in (tensors or {}).items():

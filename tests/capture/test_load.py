@@ -347,10 +347,17 @@ for options in json.loads(sys.argv[1]):
 @pytest.fixture
 def hub(saved: Path, tmp_path: Path) -> Iterator[Hub]:
     folders = {"some/tiny": saved, "some/gated": saved}
-    for name in ("empty", "gguf"):
+    for name in ("empty", "gguf", "adapter", "adapted", "pointer"):
         folders[f"some/{name}"] = tmp_path / name
-        folders[f"some/{name}"].mkdir()
+    for name in ("empty", "gguf", "adapter"):
+        (tmp_path / name).mkdir()
+    for name in ("adapted", "pointer"):
+        shutil.copytree(saved, tmp_path / name)
     (tmp_path / "gguf" / "m.Q4_1.gguf").touch()
+    for name in ("adapter", "adapted"):
+        (tmp_path / name / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+        (tmp_path / name / "adapter_model.safetensors").touch()
+    (tmp_path / "pointer" / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid")
     with serve(Hub(folders, gated=frozenset({"some/gated"}))) as hub:
         yield hub
 
@@ -393,7 +400,13 @@ def test_what_the_hub_refuses_is_said(hub: Hub, tmp_path: Path) -> None:
         ("some/gated", "main"): "some/gated: access must be asked for",
         ("some/tiny", "v9"): "some/tiny: has no revision v9",
         ("some/empty", "main"): "some/empty: holds no transformers model (no config.json). Give a local folder",
-        ("some/gguf", "main"): "some/gguf: holds 1 GGUF file and no model of transformers. Run `hf download",
+        (
+            "some/gguf",
+            "main",
+        ): "some/gguf: holds 1 GGUF file and no model of transformers. Run `hf download some/gguf m.Q",
+        ("some/adapter", "main"): "some/adapter: is an adapter, not a whole model",
+        ("some/adapted", "main"): "some/adapted: has an adapter that is not merged (adapter_config.json) beside its",
+        ("some/pointer", "main"): "some/pointer, model.safetensors: is a Git LFS pointer",
         ("some--x/y", "main"): "some--x/y: is no hub name",
     }
     calls = [{"name": name, "revision": revision} for name, revision in expected]

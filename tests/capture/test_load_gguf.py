@@ -82,10 +82,10 @@ def test_a_llama_3_1_file_is_recorded_as_the_model_it_was_made_from(file: Path, 
     assert factors == pytest.approx([1, 3.2995, 8, 8, 8, 8, 8, 8], rel=1e-4)
     model = tiny_model("LlamaConfig", {**SMALL, "rope_parameters": LLAMA3})
     save_gguf(model, file, "llama", Kind.F32, tensors={"rope_freqs.weight": factors})
-    record = ("norms", "residual")
+    record = ("norms",)
     from_file = capture(file, TEXTS, tmp_path / "1.trace", device="cpu", record=record)
     converted = capture(model, TEXTS, tmp_path / "2.trace", tokenizer=byte_tokenizer(), record=record)
-    for name in ("neuron_norm", "mlp_out_norm", "resid_norm"):
+    for name in ("neuron_norm", "mlp_out_norm"):
         np.testing.assert_allclose(from_file[name], converted[name], rtol=1e-3)
     without = tiny_model("LlamaConfig", {**SMALL, **default(BASE)})
     without.load_state_dict(model.state_dict())
@@ -99,17 +99,48 @@ def test_a_llama_3_1_file_is_recorded_as_the_model_it_was_made_from(file: Path, 
     [
         ("llama", "LlamaConfig", {"rope_parameters": LLAMA3}, {}, {"rope_freqs.weight": rope_factors()}),
         ("llama", "LlamaConfig", {}, {}, {"rope_freqs.weight": np.ones(8, np.float32)}),
-        ("llama", "LlamaConfig", {"rope_parameters": LINEAR}, {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, {}),
+        (
+            "llama",
+            "LlamaConfig",
+            {"rope_parameters": LINEAR},
+            {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+            {},
+        ),
         ("llama", "LlamaConfig", {"rope_parameters": LINEAR}, {"rope.scaling.factor": 4.0}, {}),
         ("llama", "LlamaConfig", {"rope_parameters": YARN}, YARN_FILE, {}),
         ("qwen2", "Qwen2Config", {"rope_parameters": YARN}, YARN_FILE, {}),
         ("lfm2", "Lfm2Config", {"rope_parameters": LINEAR, **LFM2}, {"rope.scaling.factor": 4.0}, {}),
-        ("phi3", "Phi3Config", {"rope_parameters": LONGROPE, "original_max_position_embeddings": 32}, LONGROPE_FILE, LONGROPE_TENSORS),
+        (
+            "phi3",
+            "Phi3Config",
+            {"rope_parameters": LONGROPE, "original_max_position_embeddings": 32},
+            LONGROPE_FILE,
+            LONGROPE_TENSORS,
+        ),
         ("starcoder2", "Starcoder2Config", {"sliding_window": None, **default(999_999.0)}, {}, {}),
-        ("stablelm", "StableLmConfig", default(BASE, partial_rotary_factor=0.5), {"rope.dimension_count": 8, "use_parallel_residual": False}, {}),
-        ("gemma3", "Gemma3TextConfig", {**GEMMA, "num_hidden_layers": 7, "rope_parameters": {"full_attention": {**LINEAR, "rope_theta": 1e6}, "sliding_attention": {"rope_type": "default", "rope_theta": BASE}}}, {**GEMMA_FILE, "rope.freq_base": 1e6, "rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, {}),
+        (
+            "stablelm",
+            "StableLmConfig",
+            default(BASE, partial_rotary_factor=0.5),
+            {"rope.dimension_count": 8, "use_parallel_residual": False},
+            {},
+        ),
+        (
+            "gemma3",
+            "Gemma3TextConfig",
+            {
+                **GEMMA,
+                "num_hidden_layers": 7,
+                "rope_parameters": {
+                    "full_attention": {**LINEAR, "rope_theta": 1e6},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": BASE},
+                },
+            },
+            {**GEMMA_FILE, "rope.freq_base": 1e6, "rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+            {},
+        ),
     ],
-)  # fmt: skip
+)
 def test_positions_are_turned_as_in_the_model_that_was_converted(
     architecture: str, config: str, options: dict[str, Any], settings: dict[str, Any], tensors: Any, file: Path
 ) -> None:
@@ -153,17 +184,32 @@ def test_positions_that_transformers_cannot_turn_so_are_refused(
 @pytest.mark.parametrize(
     ("architecture", "config", "options", "settings"),
     [
-        ("gemma2", "Gemma2Config", {**GEMMA, "attn_logit_softcapping": 20.0, "final_logit_softcapping": 5.0}, {**GEMMA_FILE, "attn_logit_softcapping": 20.0, "final_logit_softcapping": 5.0}),
+        (
+            "gemma2",
+            "Gemma2Config",
+            {**GEMMA, "attn_logit_softcapping": 20.0, "final_logit_softcapping": 5.0},
+            {**GEMMA_FILE, "attn_logit_softcapping": 20.0, "final_logit_softcapping": 5.0},
+        ),
         ("phi3", "Phi3Config", {"sliding_window": 16}, {"attention.sliding_window": 16, "rope.dimension_count": 16}),
-        ("llama", "LlamaConfig", {"head_dim": 32}, {"attention.key_length": 32, "attention.value_length": 32, "rope.dimension_count": 32}),
+        (
+            "llama",
+            "LlamaConfig",
+            {"head_dim": 32},
+            {"attention.key_length": 32, "attention.value_length": 32, "rope.dimension_count": 32},
+        ),
         ("qwen3", "Qwen3Config", {"head_dim": 32}, {"attention.key_length": 32, "attention.value_length": 32}),
         ("qwen3", "Qwen3Config", {"head_dim": 16}, {}),
         ("nemotron", "NemotronConfig", {"norm_eps": 1e-2}, {"rope.dimension_count": 8}),
         ("starcoder2", "Starcoder2Config", {"norm_epsilon": 1e-2, "sliding_window": None}, {}),
         ("qwen3moe", "Qwen3MoeConfig", {**MOE, "head_dim": 16, "norm_topk_prob": True}, MOE_FILE),
-        ("qwen2moe", "Qwen2MoeConfig", {**MOE, "shared_expert_intermediate_size": 40, "norm_topk_prob": True}, {**MOE_FILE, "expert_shared_feed_forward_length": 40, "expert_weights_norm": True}),
+        (
+            "qwen2moe",
+            "Qwen2MoeConfig",
+            {**MOE, "shared_expert_intermediate_size": 40, "norm_topk_prob": True},
+            {**MOE_FILE, "expert_shared_feed_forward_length": 40, "expert_weights_norm": True},
+        ),
     ],
-)  # fmt: skip
+)
 def test_settings_that_transformers_does_not_read_are_those_of_the_model_that_was_converted(
     architecture: str, config: str, options: dict[str, Any], settings: dict[str, Any], file: Path
 ) -> None:

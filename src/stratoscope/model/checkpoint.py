@@ -21,18 +21,24 @@ _NO_NAME = re.compile(  # folder and file names that do not say which model it i
 )
 _HOMES = ("/", "/home", "/Users", "/root")
 _CAUSAL = re.compile(r"CausalLM|LMHead|ConditionalGeneration|Model$")
+_TRANSFORMERS = "Give the folder that save_pretrained wrote"
+_CONVERT = "Load it with an older transformers (from_tf, from_flax), and save_pretrained it"
 _OTHER_WEIGHTS = (  # a name that is found, what it means, and the step that helps
-    (r"tf_model\.h5", "TensorFlow weights", "Load it with from_tf in an older transformers and save_pretrained it"),
-    (r"flax_model\.msgpack", "Flax weights", "Load it with from_flax in an older transformers and save_pretrained it"),
+    (r"tf_model\.h5", "TensorFlow weights", _CONVERT),
+    (r"flax_model\.msgpack", "Flax weights", _CONVERT),
     (r"zero_to_fp32\.py|global_step\d+", "a DeepSpeed checkpoint", "Run `python zero_to_fp32.py . .` in it first"),
-    (r"pytorch_model_fsdp_\d+|.*\.distcp|\.metadata", "a distributed checkpoint", "Join it with `accelerate merge-weights`"),
-    (r"consolidated.*", "weights in their maker's own format", "Give the version for transformers (-hf), or convert it"),
+    (r"pytorch_model_fsdp_\d+|.*\.distcp", "a distributed checkpoint", "Run `accelerate merge-weights` first"),
+    (
+        r"consolidated.*",
+        "weights in their maker's own format",
+        "Give the version for transformers (-hf), or convert it",
+    ),
     (r"rust_model\.ot", "Rust weights", "Give a version with .safetensors files"),
     (r"onnx|.*\.onnx", "an ONNX model, which cannot be looked into", "Give a version with .safetensors files"),
     (r"model\..+\.safetensors|pytorch_model\..+\.bin", "a variant of its weights", "Rename {name} to {plain}"),
-    (r"optimizer.*|scheduler.*|rng_state.*", "what training goes on from", "Give the folder that save_pretrained wrote"),
-    (r".*\.safetensors|(?!training_args).*\.bin|.*\.pth?|.*\.ckpt", "{name}, which no transformers model is called", "Rename it if it holds the weights"),
-)  # fmt: skip
+    (r"optimizer.*|scheduler.*|rng_state.*", "what training goes on from", _TRANSFORMERS),
+    (r".*\.safetensors|(?!training_args).*\.bin|.*\.pth?|.*\.ckpt", "{name}, which is not the usual name", "Rename it"),
+)
 
 
 def identifying_name(path: Path) -> tuple[str, str]:
@@ -108,7 +114,7 @@ def no_config(names: Collection[str], where: str, folders: Collection[str] = ())
         return ModelError(f"holds no model itself, its folders do: {some}", where=where, fix="Give one of these")
     if any(re.fullmatch(r"consolidated.*|optimizer.*", name) for name in names):
         return no_weights(names, where)
-    return ModelError("has no config.json", where=where, fix="Give the folder that save_pretrained wrote")
+    return ModelError("has no config.json", where=where, fix=_TRANSFORMERS)
 
 
 def unread(names: Collection[str], weights: Collection[str]) -> tuple[str, ...]:
@@ -148,7 +154,10 @@ def _other_kind(config: Mapping[str, Any], names: Collection[str], head: str, na
     not_causal, writes = "not a causal language model", "Give a model that writes text, one token after the other"
     for part, what in (("vision_config", "pictures"), ("audio_config", "sound")):
         if part in config and not causal:
-            return f"is a model of text and {what} ({head}), which is not recorded", "Give its language model, saved alone"
+            return (
+                f"is a model of text and {what} ({head}), which is not recorded",
+                "Give its language model, saved alone",
+            )
     if config.get("is_encoder_decoder") or (kind in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and not causal):
         return f"is an encoder-decoder model ({head}), {not_causal}", writes
     sentences = "modules.json" in names or "config_sentence_transformers.json" in names

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from stratoscope.errors import ModelError, first_line
 from stratoscope.model.gguf_file import MAGIC
@@ -48,7 +49,9 @@ def refuse_unreadable(path: Path, model: str) -> None:
         raise ModelError("is missing", where=_named(path, model), fix=_AGAIN) from None
     except OSError as error:
         what = f"cannot be read: {error.strerror or first_line(error)}"
-        raise ModelError(what, where=_named(path, model), fix="Check that you may read it, and that its disk is there") from None
+        raise ModelError(
+            what, where=_named(path, model), fix="Check that you may read it, and that its disk is there"
+        ) from None
     if problem := _not_itself(start):
         what, fix = problem
         raise ModelError(what, where=_named(path, model), fix=fix)
@@ -68,7 +71,10 @@ def _not_itself(start: bytes) -> tuple[str, str] | None:
     if re.match(rb"[^\n]*/annex/objects/", start):
         return "is a git-annex pointer, not the file that it stands for", "Run `git annex get` in its folder"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "is a web page, not the file", "Fetch it again, from its download link (on the hub: /resolve/, not /blob/)"
+        return (
+            "is a web page, not the file",
+            "Fetch it again, from its download link (on the hub: /resolve/, not /blob/)",
+        )
     if not start.strip(b"\0"):
         return "begins with nothing but zeros, as an unfinished download does", _AGAIN
     return None
@@ -146,28 +152,35 @@ def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
         start = stream.read(8)
         length = int.from_bytes(start, "little")
         if other := _other_format(start):
-            raise ModelError(f"is {other}, not safetensors", where=_named(path, model), fix="Fetch it again, or give it its name")
+            raise ModelError(
+                f"is {other}, not safetensors", where=_named(path, model), fix="Fetch it again, or give it its name"
+            )
         if 8 + length > size or length > _LONGEST_HEADER:
             what = f"has a damaged head: it announces {length:,} bytes of a file of {size:,}"
             raise ModelError(what, where=_named(path, model), fix=_AGAIN)
         head = stream.read(length)
     try:
-        entries: Mapping[str, Mapping[str, object]] = json.loads(head)
-        found, end = {}, 0
-        for name, entry in entries.items():
-            if name == "__metadata__":
-                continue
-            shape, dtype, (first, last) = entry["shape"], str(entry["dtype"]), entry["data_offsets"]  # type: ignore[misc]
-            if dtype in _BITS and prod(shape) * _BITS[dtype] != (last - first) * 8:  # type: ignore[call-overload]
-                raise ValueError(f"{name!r} has {last - first:,} bytes, which do not fit its shape")
-            found[name] = StoredTensor(tuple(shape), dtype)  # type: ignore[call-overload]
-            end = max(end, last)
+        found, end = _read_entries(json.loads(head))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"has a damaged head: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
     if 8 + length + end > size:
         what = f"is cut off: it holds {size:,} of {8 + length + end:,} bytes"
         raise ModelError(what, where=_named(path, model), fix=_AGAIN)
     return found
+
+
+def _read_entries(entries: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], int]:
+    """The tensors that a head lists, and where the last one ends."""
+    found, end = {}, 0
+    for name, entry in entries.items():
+        if name == "__metadata__":
+            continue
+        shape, dtype, (first, last) = tuple(entry["shape"]), str(entry["dtype"]), entry["data_offsets"]
+        if dtype in _BITS and prod(shape) * _BITS[dtype] != (last - first) * 8:
+            raise ValueError(f"{name!r} has {last - first:,} bytes, which do not fit its shape")
+        found[name] = StoredTensor(shape, dtype)
+        end = max(end, last)
+    return found, end
 
 
 def _other_format(start: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -32,6 +33,12 @@ _OWN_FILES = re.compile(  # what transformers reads besides weights
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|merges|chat_template"
     r"|spiece|sentencepiece.*|.*tiktoken)\."
 )
+_FETCH_AGAIN = {
+    errno.ENOSPC: "Free some disk space, or set HF_HOME to a larger disk",
+    errno.EDQUOT: "Free some disk space, or set HF_HOME to a larger disk",
+    errno.EACCES: "Set HF_HOME to a folder that you may write to",
+    errno.EROFS: "Set HF_HOME to a folder that you may write to",
+}
 _GIVE_FILES = "Give a local folder or a GGUF file, or check the name, the connection and HF_TOKEN"
 _READ_SIZE = 1 << 22
 
@@ -172,14 +179,18 @@ def _local_folder(path: Path) -> ModelFiles:
             return _gguf_file(path / models[0])
         if models:
             listed = ", ".join(sorted(models)[:8])
-            raise ModelError(f"holds {len(models)} GGUF files: {listed}", where=where, fix="Give the path of one of them")
+            raise ModelError(
+                f"holds {len(models)} GGUF files: {listed}", where=where, fix="Give the path of one of them"
+            )
     if CONFIG not in names:
         raise no_config(names, where, [item.name for item in items if (item / CONFIG).is_file()])
     weights = _weight_names(names, lambda index: path / index, where)
     for one in weights:
         if one not in names:
             raise ModelError(f"the weight file {one} is missing", where=where, fix="Fetch the model again")
-    return ModelFiles(name, path, tuple(path / one for one in weights), revision=revision, limits=unread(names, weights))
+    return ModelFiles(
+        name, path, tuple(path / one for one in weights), revision=revision, limits=unread(names, weights)
+    )
 
 
 def _base_of_adapter(folder: Path) -> str:
@@ -260,9 +271,8 @@ def _download(name: str, file: str, revision: str | None, progress: Progress) ->
     try:
         return Path(hf_hub_download(name, file, revision=revision, tqdm_class=_bar(file, progress)))
     except OSError as error:
-        raise ModelError(
-            f"{file} could not be fetched: {error}", where=name, fix="Check connection and disk space"
-        ) from None
+        what = f"{file} could not be fetched: {error.strerror or first_line(error)}"
+        raise ModelError(what, where=name, fix=_FETCH_AGAIN.get(error.errno or 0, "Check the connection")) from None
     except Exception as error:
         raise ModelError(f"{file} could not be fetched: {first_line(error)}", where=name, fix=_GIVE_FILES) from None
 

@@ -17,7 +17,10 @@ MAGIC = b"GGUF"
 _AGAIN = "Fetch it again"
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST = 8, 9
-_FLOATS = {0: np.dtype("<f4"), 1: np.dtype("<f2")}  # tensor types that small tensors of settings are stored in
+_FLOATS: dict[int, np.dtype[Any]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<f2"),
+}  # tensor types that small tensors of settings are stored in
 _LONGEST_NAME = 1 << 26  # a length beyond this is no length: the file is damaged
 
 
@@ -40,6 +43,7 @@ class GgufFile:
 
     @property
     def architecture(self) -> str:
+        """Which settings and tensors it has, by llama.cpp's name; empty where it says none."""
         return str(self.settings.get("general.architecture", ""))
 
     def own(self) -> dict[str, Any]:
@@ -62,7 +66,8 @@ class GgufFile:
         with self.path.open("rb") as stream:
             stream.seek(tensor.start)
             stored = np.frombuffer(stream.read(prod(tensor.shape) * dtype.itemsize), dtype)
-        return stored.astype(np.float64).reshape(tensor.shape)
+        values: NDArray[np.float64] = stored.astype(np.float64).reshape(tensor.shape)
+        return values
 
 
 def read_gguf(path: Path) -> GgufFile:
@@ -131,7 +136,7 @@ def _value(stream: BinaryIO, kind: int) -> Any:
         return list(_unpack(stream, f"{count}{_NUMBERS[of]}"))
     for _ in range(count):
         if of == _TEXT:
-            stream.seek(*_unpack(stream, "Q"), 1)
+            stream.seek(_unpack(stream, "Q")[0], 1)
         else:
             _value(stream, of)
     return count
@@ -163,4 +168,4 @@ def _bytes(tensor: GgufTensor) -> int:
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.kind)]
     except (ValueError, KeyError):
         return 0
-    return prod(tensor.shape) // block * size
+    return int(prod(tensor.shape) // block * size)

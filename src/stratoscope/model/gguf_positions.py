@@ -71,7 +71,9 @@ def prove_positions(model: Any, file: GgufFile) -> None:
     own = getattr(config, "rope_parameters", None)
     if not own:
         return
-    found = {name: buffer for name, buffer in model.named_buffers() if name.endswith("inv_freq") and "original" not in name}
+    found = {
+        name: buffer for name, buffer in model.named_buffers() if name.endswith("inv_freq") and "original" not in name
+    }
     if not found:
         _refuse_any(file, _rope(file))
         return
@@ -80,17 +82,15 @@ def prove_positions(model: Any, file: GgufFile) -> None:
         parameters = own.get("sliding_attention" if is_local else "full_attention", own)
         wanted = _frequencies(config, file, parameters, is_local)
         now = buffer.detach().double().cpu().numpy()
-        if wanted is not None and (
-            wanted.shape != now.shape or not np.allclose(now, wanted, rtol=_CLOSE, atol=1e-12)
-        ):
+        if wanted is not None and (wanted.shape != now.shape or not np.allclose(now, wanted, rtol=_CLOSE, atol=1e-12)):
             raise _refused(file, f"turning of positions ({name} is not what the file stands for)")
 
 
 def _frequencies(config: Any, file: GgufFile, parameters: dict[str, Any], is_local: bool) -> NDArray[np.float64] | None:
-    """Radians per token of each pair of dimensions, by llama.cpp's formulas; None for yarn, whose ramp is not redone."""
+    """Radians per token of each pair of dimensions, by llama.cpp's formulas; None for yarn: its ramp is not redone."""
     rope = _rope(file)
     turned = _turned(config, file)
-    frequencies = parameters["rope_theta"] ** (-np.arange(0, turned, 2) / turned)
+    frequencies: NDArray[np.float64] = parameters["rope_theta"] ** (-np.arange(0, turned, 2) / turned)
     if is_local:
         return frequencies
     if rope.get("scaling.type") == "yarn" or parameters.get("rope_type") == "proportional":

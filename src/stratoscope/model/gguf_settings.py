@@ -135,21 +135,20 @@ def _read_by_transformers(file: GgufFile) -> set[str]:
     if file.architecture not in GGUF_CONFIG_ARCHS:
         return set()
 
-    class Noting(dict[str, Any]):
-        asked: set[str] = set()
+    asked: set[str] = set()
 
+    class Noting(dict[str, Any]):
         def __getitem__(self, key: str) -> Any:
-            self.asked.add(key)
+            asked.add(key)
             return super().__getitem__(key)
 
         def get(self, key: str, default: Any = None) -> Any:
-            self.asked.add(key)
+            asked.add(key)
             return super().get(key, default)
 
-    settings = Noting(file.settings)
-    get_gguf_config(settings, tuple(file.tensors))
+    get_gguf_config(Noting(file.settings), tuple(file.tensors))
     prefix = f"{file.architecture}."
-    return {key.removeprefix(prefix) for key in settings.asked if key.startswith(prefix)}
+    return {key.removeprefix(prefix) for key in asked if key.startswith(prefix)}
 
 
 def _apply(config: Any, setting: Setting, name: str, value: Any, file: GgufFile) -> None:
@@ -159,12 +158,10 @@ def _apply(config: Any, setting: Setting, name: str, value: Any, file: GgufFile)
     if attribute is None:
         if _ANY not in setting.nothing and not any(value == one for one in setting.nothing):
             raise _refused(file, name, value)
-    elif not (value == 0 and 0 in setting.nothing) and not (name in _SIZES and value == 0):
-        if not _same(getattr(config, attribute), value):
-            setattr(config, attribute, value)
-
-
-_SIZES = ("feed_forward_length", "vocab_size")  # 0 where an architecture has none of it
+    elif value == 0 and (0 in setting.nothing or _ANY in setting.nothing):
+        return  # an architecture has none of it
+    elif not _same(getattr(config, attribute), value):
+        setattr(config, attribute, value)
 
 
 def _same(now: Any, value: Any) -> bool:

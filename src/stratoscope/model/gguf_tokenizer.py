@@ -12,7 +12,7 @@ _SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "ex
 
 
 def split_as_the_file_says(tokenizer: Any, file: GgufFile) -> tuple[str, ...]:
-    """Set how a tokenizer splits text, and whether it puts a space in front; transformers knows that of some files only.
+    """Set how a tokenizer splits text, and whether it puts a space in front, where transformers does not.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stratoscope.errors import ModelError
+from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
 from stratoscope.model.gguf_positions import POSITION_TENSORS
@@ -25,7 +26,7 @@ _NAMED = (  # parts of a checkpoint that the forward of its language model does 
     (re.compile(r"(^|\.)(v_head|value_head)\."), "of a value head"),
     (re.compile(r"(^|\.)(visual|vision_\w+|image_\w+|multi_modal_projector|mm_projector)(\.|$)"), "for pictures"),
     (re.compile(r"(^|\.)(audio_\w+|talker|code2wav|token2wav)(\.|$)"), "for sound"),
-    (re.compile(r"\.(k_scale|v_scale|kv_scale|q_scale|input_scale|activation_scale|output_scale)$"), "for 8-bit kernels"),
+    (re.compile(r"\.(k|v|kv|q|input|activation|output)_scale$"), "for 8-bit kernels"),
 )
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|output_layer)\.")
@@ -45,7 +46,7 @@ class Keys:
 
 @contextmanager
 def every_key(keys: Keys) -> Iterator[None]:
-    """While open, gathers in `keys` what does not fit while loading, also what transformers knows of and does not report."""
+    """While open, gathers in `keys` what does not fit while loading, also what transformers does not report."""
     from transformers import PreTrainedModel
 
     original = PreTrainedModel._adjust_missing_and_unexpected_keys
@@ -113,7 +114,9 @@ def refuse_lost(lost: Collection[str], unused: Collection[str], files: ModelFile
     elif prefix := next((one for one in _WRAPPED if other and all(name.startswith(one) for name in other)), None):
         what, fix = f"all of its weights are stored under {prefix!r}", "Save the model that is inside the wrapper"
     elif other and not any("." in name for name in other):
-        what = f"its weight file holds {', '.join(other[:4])} instead of named weights, as a checkpoint of training does"
+        what = (
+            f"its weight file holds {', '.join(other[:4])} instead of named weights, as a checkpoint of training does"
+        )
         fix = "Save the state_dict of the model alone, with save_pretrained"
     elif all(_HEAD.search(name) for name in lost):
         what = f"holds only the body of a model, without the part that writes tokens ({first})"
@@ -177,6 +180,21 @@ def _lost_words(lost: list[str], config: Any, files: ModelFiles) -> str:
     if beyond and layers is not None and min(beyond) >= layers:
         return f"holds weights of layer {min(beyond)}, such as {lost[0]}, and {_config(files)} says {layers} layers"
     return f"{len(lost)} of its weights have no place in the model that {_config(files)} describes, such as {lost[0]}"
+
+
+def refuse_twice(model: Any, files: ModelFiles) -> None:
+    """Refuse files that hold a weight under two names, with and without the prefix of the model's body.
+
+    Raises
+    ------
+    ModelError
+        They do: one of the two would be dropped.
+    """
+    names = {name for path in files.weights for name in stored_tensors(path, files.name)}
+    twice = next((name for name in sorted(names) if f"{model.base_model_prefix}.{name}" in names), None)
+    if twice is not None:
+        what = f"holds a weight twice, as {twice} and as {model.base_model_prefix}.{twice}"
+        raise ModelError(what, where=files.name, fix="Save it again with save_pretrained, or fetch it again")
 
 
 def unused_of_gguf(model: Any, file: GgufFile) -> set[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.errors import InputError, ModelError, first_line
+from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory
 from stratoscope.model.files import ModelFiles, find_files, weights_sha256
 from stratoscope.model.load_errors import load_error, tokenizer_error
 from stratoscope.progress import Progress, silent
@@ -207,7 +207,7 @@ def _load_weights(
     from stratoscope.model.cut_blocks import unpacked_rightly
     from stratoscope.model.devices import Spread
     from stratoscope.model.identity import FLOAT
-    from stratoscope.model.leftover import Keys, every_key, refuse_lost, refuse_unlike, unused_limits
+    from stratoscope.model.leftover import Keys, every_key, refuse_lost, refuse_twice, refuse_unlike, unused_limits
     from stratoscope.model.plain import refuse_unless_plain
     from stratoscope.model.quantised import block_of, gguf_words, rounded, unpack
 
@@ -237,6 +237,7 @@ def _load_weights(
         words = gguf_words(files)
     refuse_unlike(keys, files)
     refuse_lost({*report["missing_keys"], *keys.missing}, unused, files)
+    refuse_twice(model, files)
     limits = unused_limits(unused, model, files)
     if words and dtype is not None:
         _cast(model, dtype)
@@ -274,8 +275,8 @@ def _moved(model: Any, device: Any, name: str) -> Any:
     try:
         return model.to(device)
     except RuntimeError as error:
-        raise ModelError(
-            f"does not fit onto {device}: {first_line(error)}",
-            where=name,
-            fix="Use dtype bfloat16, a device map or cpu",
-        ) from None
+        if is_out_of_memory(error):
+            what, fix = f"does not fit onto {device}", "Use dtype bfloat16, a device map or cpu"
+        else:
+            what, fix = f"cannot be moved to {device}: {first_line(error)}", "Use another device, or cpu"
+        raise ModelError(what, where=name, fix=fix) from None

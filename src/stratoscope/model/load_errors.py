@@ -1,4 +1,4 @@
-"""Why a model could not be loaded, told from what its files are and from whose code failed, not from the call that did."""
+"""Why a model could not be loaded, told from what its files are and from whose code failed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def _no_tokenizer(error: Exception, files: ModelFiles) -> tuple[str, str]:
         return what, "Give the model's own folder, from which this file was made"
     names = [path.name for path in files.folder.iterdir()]
     if not any(re.match(r"tokenizer\.|vocab\.|merges\.|spiece|sentencepiece|.*tiktoken", name) for name in names):
-        return "has no tokenizer", "Add its tokenizer.json: save_pretrained the tokenizer of its base model into the folder"
+        return (
+            "has no tokenizer",
+            "Add its tokenizer.json: save_pretrained the tokenizer of its base model into the folder",
+        )
     for package in ("sentencepiece", "tiktoken", "protobuf"):
         if package in str(error) and find_spec("google.protobuf" if package == "protobuf" else package) is None:
             return f"its tokenizer needs {package}", f"pip install {package}"
@@ -61,7 +64,9 @@ def _own_code(error: BaseException) -> tuple[str, str] | None:
     text = str(error)
     if "trust_remote_code" in text:
         return "needs Python code that comes with it", "Read that code, then allow it with trust_remote_code"
-    packages = re.search(r"requires the following packages that were not found in your environment: ([\w\-., ]+?)\. Run", text)
+    packages = re.search(
+        r"requires the following packages that were not found in your environment: ([\w\-., ]+?)\. Run", text
+    )
     if packages:
         names = packages[1].replace(",", "")
         return f"its own Python code needs {packages[1]}", f"pip install {names}"

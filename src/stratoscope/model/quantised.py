@@ -83,7 +83,7 @@ def gguf_words(files: ModelFiles) -> str:
 
 
 def rounded(files: ModelFiles, model: Any) -> tuple[str, ...]:
-    """A sentence that says so where the configuration's dtype cannot hold the numbers that most weights are stored as."""
+    """A sentence that says so where the configuration's dtype cannot hold what most weights are stored as."""
     sizes: dict[str, int] = {}
     for path in files.weights:
         for tensor in stored_tensors(path, files.name).values():
@@ -92,7 +92,8 @@ def rounded(files: ModelFiles, model: Any) -> tuple[str, ...]:
     now = str(model.dtype).removeprefix("torch.")
     if stored not in _HELD_BY or now in _HELD_BY[stored]:
         return ()
-    return (f"weights stored as {_NAMES[stored]} were rounded to {now}, as config.json says: --dtype {_NAMES[stored]} keeps them",)
+    name = _NAMES[stored]
+    return (f"weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them",)
 
 
 def _method(told: Mapping[str, Any]) -> str:
