@@ -162,6 +162,7 @@ def _other_kind(config: Mapping[str, Any], names: Collection[str], head: str, na
         return f"is an encoder-decoder model ({head}), {not_causal}", writes
     sentences = "modules.json" in names or "config_sentence_transformers.json" in names
     encoder = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder") and kind != "xlm"
+    encoder = encoder and not re.search("CausalLM|LMHead", head)
     if encoder or (sentences and kind in auto.MODEL_MAPPING_NAMES and not causal):
         what = "a sentence-transformers model, which gives one vector for a text" if sentences else "an encoder"
         return f"is {what} ({head}), {not_causal}", writes
