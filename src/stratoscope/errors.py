@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+_ESCAPES = re.compile(  # colours and titles of a terminal
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)"
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
 
 class StratoscopeError(Exception):
     """Something a person can act on; shown as one line, without a traceback.
@@ -17,7 +24,7 @@ class StratoscopeError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        self.what, self.where, self.fix = what, where, fix
+        self.what, self.where, self.fix = what, where, fix = printable(what), printable(where), printable(fix)
         super().__init__(": ".join(part for part in (where, what) if part) + (f". {fix}" if fix else ""))
 
 
@@ -41,9 +48,14 @@ class OutOfMemory(CaptureError):
     """A batch does not fit into memory; a smaller one might."""
 
 
+def printable(text: str) -> str:
+    """A text of unknown origin without a terminal's escape sequences; other control characters are made visible."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, to be put into a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

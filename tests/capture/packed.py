@@ -23,6 +23,8 @@ _FILE_TYPE = {
     Kind.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0,
     Kind.Q4_0: gguf.LlamaFileType.MOSTLY_Q4_0,
 }
+_LAYER_NORM = {"starcoder2": "norm_epsilon", "stablelm": "layer_norm_eps", "nemotron": "norm_eps"}
+_NORMS_FROM_ONE = ("gemma2", "gemma3", "nemotron")  # their norms are stored as what they multiply by
 _GPT2_TRANSPOSED = ("c_attn.weight", "c_fc.weight", "c_proj.weight")
 
 
@@ -91,16 +93,40 @@ def save_mxfp4(model: Any, folder: Path) -> Weights:
     return stands_for
 
 
-def save_gguf(model: Any, file: Path, architecture: str, kind: Kind) -> Weights:
-    """A GGUF file as llama.cpp's converter writes it; gives what its weights stand for."""
+def save_gguf(
+    model: Any,
+    file: Path,
+    architecture: str,
+    kind: Kind,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+) -> Weights:
+    """A GGUF file as llama.cpp's converter writes it; gives what its weights stand for.
+
+    `settings` are added under the architecture's name, or as they are where they have a prefix of their own;
+    `tensors` are added as they are.
+    """
     config = model.config
     writer = gguf.GGUFWriter(file, architecture)
     _metadata(writer, config, architecture, kind)
+    for key, value in (settings or {}).items():
+        whole = (
+            key if key.partition(".")[0] in ("general", "tokenizer", "split", "adapter") else f"{architecture}.{key}"
+        )
+        writer.kv_data[0].pop(whole, None)
+        writer.add_key_value(whole, value, *_gguf_type(value))
+    for name, tensor in (tensors or {}).items():
+        writer.add_tensor(name, tensor)
     number = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     stands_for = {}
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        if ".mlp.experts." in name:
+            stands_for[name] = weight.float()
+            _add_experts(writer, name, weight.float().numpy())
             continue
         stored, back = _stored(weight.float().numpy(), name, config, architecture)
         whole = stored.ndim < 2 or stored.ndim > 2 or stored.shape[1] % 32 or kind == Kind.F32
@@ -116,6 +142,21 @@ def save_gguf(model: Any, file: Path, architecture: str, kind: Kind) -> Weights:
     return stands_for
 
 
+def _add_experts(writer: gguf.GGUFWriter, name: str, weight: np.ndarray) -> None:
+    """The experts of a layer, gate and up in tensors of their own."""
+    layer, half = name.split(".")[2], weight.shape[1] // 2
+    parts = {"down": weight} if name.endswith("down_proj") else {"gate": weight[:, :half], "up": weight[:, half:]}
+    for part, values in parts.items():
+        writer.add_tensor(f"blk.{layer}.ffn_{part}_exps.weight", np.ascontiguousarray(values))
+
+
+def _gguf_type(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, list):
+        return gguf.GGUFValueType.ARRAY, _gguf_type(value[0])[0]
+    kinds = {bool: gguf.GGUFValueType.BOOL, int: gguf.GGUFValueType.UINT32, float: gguf.GGUFValueType.FLOAT32}
+    return (kinds.get(type(value), gguf.GGUFValueType.STRING),)
+
+
 def _stored(weight: np.ndarray, name: str, config: Any, architecture: str) -> tuple[np.ndarray, Any]:
     """A weight as the file has it, and what turns that back."""
     if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
@@ -124,6 +165,10 @@ def _stored(weight: np.ndarray, name: str, config: Any, architecture: str) -> tu
         interleaved = np.ascontiguousarray(weight.reshape(split).swapaxes(1, 2).reshape(weight.shape))
         turned = (split[0], split[2], 2, -1)
         return interleaved, lambda w: w.reshape(turned).swapaxes(1, 2).reshape(w.shape)
+    if name.endswith("shared_expert_gate.weight"):
+        return weight[0], lambda w: w[None]
+    if architecture in _NORMS_FROM_ONE and name.endswith("norm.weight"):
+        return weight + 1, lambda w: w - 1
     if architecture == "gpt2" and name.endswith(_GPT2_TRANSPOSED):
         return np.ascontiguousarray(weight.T), lambda w: w.T
     if architecture == "lfm2" and name.endswith("conv.conv.weight"):
@@ -144,8 +189,12 @@ def _metadata(writer: gguf.GGUFWriter, config: Any, architecture: str, kind: Kin
         writer.add_layer_norm_eps(config.layer_norm_epsilon)
     else:
         writer.add_feed_forward_length(config.intermediate_size)
-        writer.add_layer_norm_rms_eps(getattr(config, "rms_norm_eps", None) or config.norm_eps)
-        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+        if architecture in _LAYER_NORM:
+            writer.add_layer_norm_eps(getattr(config, _LAYER_NORM[architecture]))
+        else:
+            writer.add_layer_norm_rms_eps(getattr(config, "rms_norm_eps", None) or config.norm_eps)
+        if "rope_theta" in config.rope_parameters:
+            writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
         kv = config.num_key_value_heads
         types = getattr(config, "layer_types", None) if architecture == "lfm2" else None
         writer.add_head_count_kv([kv if kind == "full_attention" else 0 for kind in types] if types else kv)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import ModelError
+from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 
 _SCALE = "_scale_inv"  # the grid of scales of an 8-bit weight is stored under the weight's name with this
@@ -62,20 +62,12 @@ def unpacked_rightly(files: ModelFiles, block: Sequence[int]) -> Iterator[None]:
 
 def _with_cut_blocks(files: ModelFiles, block: Sequence[int]) -> list[str]:
     """Names of the weights that are not made of whole blocks."""
-    shapes = {name: shape for path in files.weights for name, shape in _shapes(path).items()}
+    stored = {name: tensor for path in files.weights for name, tensor in stored_tensors(path, files.name).items()}
+    shapes = {name: tensor.shape for name, tensor in stored.items()}
     found = []
     for name, scales in shapes.items():
-        weight = shapes.get(name.removesuffix(_SCALE), []) if name.endswith(_SCALE) else []
+        weight = shapes.get(name.removesuffix(_SCALE), ()) if name.endswith(_SCALE) else ()
         sizes = zip(weight[-2:], scales[-2:], block, strict=False)
         if any(parts > 1 and size != parts * whole for size, parts, whole in sizes):
             found.append(name.removesuffix(_SCALE))
     return found
-
-
-def _shapes(path: Any) -> dict[str, list[int]]:
-    """Name to shape of each tensor of a safetensors file, from its header; of any other file nothing."""
-    if path.suffix != ".safetensors":
-        return {}
-    with path.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import ModelError, first_line
+from stratoscope.model.checkpoint import (
+    ADAPTERS,
+    CONFIG,
+    WEIGHTS,
+    identifying_name,
+    no_config,
+    no_weights,
+    refuse_adapter,
+    unread,
+)
+from stratoscope.model.contents import refuse_broken_json, refuse_broken_weights, refuse_unlike_index, refuse_unreadable
+from stratoscope.model.gguf_file import MAGIC, read_gguf
+from stratoscope.model.gguf_settings import refuse_other_gguf
 from stratoscope.progress import Progress, silent
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # configuration and tokenizer
+_OWN_FILES = re.compile(  # what transformers reads besides weights
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|merges|chat_template"
+    r"|spiece|sentencepiece.*|.*tiktoken)\."
+)
+_FETCH_AGAIN = {
+    errno.ENOSPC: "Free some disk space, or set HF_HOME to a larger disk",
+    errno.EDQUOT: "Free some disk space, or set HF_HOME to a larger disk",
+    errno.EACCES: "Set HF_HOME to a folder that you may write to",
+    errno.EROFS: "Set HF_HOME to a folder that you may write to",
+}
 _GIVE_FILES = "Give a local folder or a GGUF file, or check the name, the connection and HF_TOKEN"
 _READ_SIZE = 1 << 22
 
@@ -36,6 +59,8 @@ class ModelFiles:
         Whether they are one GGUF file.
     revision
         Commit on the hub, "" where unknown.
+    limits
+        Sentences that name files beside them that also hold weights, and were not read.
     """
 
     name: str
@@ -43,6 +68,7 @@ class ModelFiles:
     weights: tuple[Path, ...]
     gguf: bool = False
     revision: str = ""
+    limits: tuple[str, ...] = ()
 
 
 def find_files(
@@ -50,14 +76,21 @@ def find_files(
 ) -> ModelFiles:
     """Find, and if need be fetch, the files of a model.
 
-    A path that ends in `.gguf` is a GGUF file, an existing folder is a local model, and anything else that looks like
-    `owner/name` is looked up on the hub (`HF_ENDPOINT`), or in its cache when the hub cannot be reached.
+    A path that ends in `.gguf` is a GGUF file, an existing folder is a local model or holds one GGUF file, and anything
+    else that looks like `owner/name` is looked up on the hub (`HF_ENDPOINT`), or in its cache when the hub cannot be
+    reached. Every file is looked into: what cannot be the model's is refused for what it is.
 
     Raises
     ------
     ModelError
-        There is no such file, folder or repository, or no weights in it.
+        There is no such file, folder or repository, no weights in it, or they are not what their names say.
     """
+    files = _found(name, revision, trust_remote_code, progress)
+    _refuse_damaged(files)
+    return files
+
+
+def _found(name: str, revision: str | None, trust_remote_code: bool, progress: Progress) -> ModelFiles:
     path = Path(name).expanduser()
     local = path.suffix.lower() == ".gguf" or path.is_dir()
     if local and revision:
@@ -93,47 +126,100 @@ def weights_sha256(files: ModelFiles, progress: Progress = silent) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def _refuse_damaged(files: ModelFiles) -> None:
+    """Check each file that will be read, before any library is asked to open it."""
+    if files.gguf:
+        refuse_other_gguf(read_gguf(files.weights[0]))
+        return
+    for path in sorted(files.folder.iterdir()):
+        if path.suffix == ".json" and "." not in path.stem and path.name not in ADAPTERS and _is_read(path.name):
+            refuse_broken_json(path, files.name)
+        elif _is_read(path.name):
+            refuse_unreadable(path, files.name)
+    for path in files.weights:
+        refuse_broken_weights(path, files.name)
+    index = files.folder / f"{WEIGHTS[0]}.index.json"
+    if len(files.weights) > 1 and index.is_file():
+        refuse_unlike_index(index, files.weights, files.name)
+
+
+def _is_read(name: str) -> bool:
+    """Whether a small file is one that configures a model or its tokenizer."""
+    return name.endswith(_SMALL) and bool(_OWN_FILES.match(name))
+
+
 def _gguf_file(path: Path) -> ModelFiles:
     if not path.is_file():
         raise ModelError("no such GGUF file", where=str(path), fix="Check the path")
+    refuse_unreadable(path, path.name)
     with path.open("rb") as stream:
-        if stream.read(4) != b"GGUF":
-            raise ModelError("is not a GGUF file", where=str(path), fix="Fetch it again; it may be incomplete")
+        start = stream.read(4)
+    if start != MAGIC:
+        older = ", but one of its forerunners" if start in (b"tjgg", b"lmgg", b"fmgg", b"algg") else ""
+        raise ModelError(f"is not a GGUF file{older}", where=str(path), fix="Fetch a newer one, or fetch it again")
     if re.search(r"-\d{5}-of-\d{5}\.gguf$", path.name, re.IGNORECASE):
         raise ModelError(
             "is one part of a split GGUF file", where=str(path), fix="Join the parts with llama-gguf-split"
         )
-    return ModelFiles(path.name, path.parent, (path,), gguf=True)
+    return ModelFiles(identifying_name(path)[0], path.parent, (path,), gguf=True)
 
 
 def _local_folder(path: Path) -> ModelFiles:
-    names = {item.name for item in path.iterdir()}
-    if "config.json" not in names:
-        raise ModelError("has no config.json", where=str(path), fix="Give the folder that save_pretrained wrote")
-    weights = _weight_names(names, lambda index: (path / index).read_text(), str(path))
-    for name in weights:
-        if name not in names:
-            raise ModelError(f"the weight file {name} is missing", where=str(path), fix="Fetch the model again")
-    return ModelFiles(path.resolve().name, path, tuple(path / name for name in weights))
+    try:
+        items = sorted(path.iterdir())
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or first_line(error)}"
+        raise ModelError(what, where=str(path), fix="Check that you may read it") from None
+    names, where = {item.name for item in items}, str(path)
+    name, revision = identifying_name(path)
+    refuse_adapter(names, where, _base_of_adapter(path) if ADAPTERS[0] in names else "")
+    if not any(one in names for one in WEIGHTS):
+        models = [one for one in names if one.lower().endswith(".gguf") and not one.lower().startswith("mmproj")]
+        if len(models) == 1:
+            return _gguf_file(path / models[0])
+        if models:
+            listed = ", ".join(sorted(models)[:8])
+            raise ModelError(
+                f"holds {len(models)} GGUF files: {listed}", where=where, fix="Give the path of one of them"
+            )
+    if CONFIG not in names:
+        raise no_config(names, where, [item.name for item in items if (item / CONFIG).is_file()])
+    weights = _weight_names(names, lambda index: path / index, where)
+    for one in weights:
+        if one not in names:
+            raise ModelError(f"the weight file {one} is missing", where=where, fix="Fetch the model again")
+    return ModelFiles(
+        name, path, tuple(path / one for one in weights), revision=revision, limits=unread(names, weights)
+    )
 
 
-def _weight_names(names: Collection[str], read: Callable[[str], str], where: str) -> list[str]:
+def _base_of_adapter(folder: Path) -> str:
+    """The model that an adapter says that it changes, as far as that can be read."""
+    try:
+        base = json.loads((folder / ADAPTERS[0]).read_text("utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return base if isinstance(base, str) and "/" in base and not base.startswith(("/", ".", "~")) else ""
+
+
+def _weight_names(names: Collection[str], path_of: Callable[[str], Path], where: str) -> list[str]:
     """The weight files that transformers loads of those there are: safetensors before torch, one file before shards."""
-    chosen = next((name for name in _WEIGHTS if name in names), None)
+    chosen = next((name for name in WEIGHTS if name in names), None)
     if chosen is None:
-        what = "holds no weights (no model.safetensors and no pytorch_model.bin)"
-        raise ModelError(what, where=where, fix=_instead(names, "Give a folder or repository with .safetensors files"))
+        raise no_weights(names, where)
     if not chosen.endswith(".json"):
         return [chosen]
+    index = path_of(chosen)
+    refuse_unreadable(index, where)
     try:
-        return sorted(set(json.loads(read(chosen))["weight_map"].values()))
+        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        if not shards or not all(isinstance(shard, str) for shard in shards):
+            raise ValueError("it names no files")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise ModelError(f"{chosen} is damaged", where=where, fix="Fetch the model again") from None
-
-
-def _instead(names: Collection[str], otherwise: str) -> str:
-    gguf = next((name for name in sorted(names) if name.endswith(".gguf")), None)
-    return f"Give the path of {gguf}" if gguf else otherwise
+    if any(Path(shard).name != shard for shard in shards):
+        raise ModelError(f"{chosen} names files outside of its folder", where=where, fix="Fetch the model again")
+    return shards
 
 
 # --- the hub --------------------------------------------------------------------------------------------------------
@@ -156,8 +242,13 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
     except Exception as error:  # offline mode, no network, a proxy, an outage: each client version has its own errors
         return _cached(name, revision, error)
     names = [item.rfilename for item in info.siblings or []]
-    if "config.json" not in names:
-        raise ModelError("holds no transformers model (no config.json)", where=name, fix=_instead(names, _GIVE_FILES))
+    refuse_adapter([one for one in names if "/" not in one], name)
+    ggufs = [one for one in names if one.lower().endswith(".gguf")]
+    if CONFIG not in names or (ggufs and not any(one in names for one in WEIGHTS)):
+        if ggufs:
+            what = f"holds {len(ggufs)} GGUF file{'s' if len(ggufs) > 1 else ''} and no model of transformers"
+            raise ModelError(what, where=name, fix=f"Run `hf download {name} {ggufs[0]}`, and give the path it prints")
+        raise ModelError("holds no transformers model (no config.json)", where=name, fix=_GIVE_FILES)
 
     # by its own name once, so that the cache knows which commit a branch or tag meant when the hub is out of reach
     folder = _download(name, "config.json", revision, progress).parent
@@ -165,12 +256,13 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
     def fetch(file: str) -> Path:
         return _download(name, file, folder.name, progress)
 
-    weights = _weight_names(names, lambda index: fetch(index).read_text(), name)
+    weights = _weight_names(names, fetch, name)
     endings = (*_SMALL, ".py") if trust_remote_code else _SMALL
     for item in names:
         if item.endswith(endings) and ("/" not in item or item.endswith(".jinja")):
             fetch(item)
-    return ModelFiles(name, folder, tuple(map(fetch, weights)), revision=folder.name)
+    here = tuple(map(fetch, weights))
+    return ModelFiles(name, folder, here, revision=folder.name, limits=unread(names, weights))
 
 
 def _download(name: str, file: str, revision: str | None, progress: Progress) -> Path:
@@ -179,9 +271,8 @@ def _download(name: str, file: str, revision: str | None, progress: Progress) ->
     try:
         return Path(hf_hub_download(name, file, revision=revision, tqdm_class=_bar(file, progress)))
     except OSError as error:
-        raise ModelError(
-            f"{file} could not be fetched: {error}", where=name, fix="Check connection and disk space"
-        ) from None
+        what = f"{file} could not be fetched: {error.strerror or first_line(error)}"
+        raise ModelError(what, where=name, fix=_FETCH_AGAIN.get(error.errno or 0, "Check the connection")) from None
     except Exception as error:
         raise ModelError(f"{file} could not be fetched: {first_line(error)}", where=name, fix=_GIVE_FILES) from None
 
@@ -196,7 +287,7 @@ def _cached(name: str, revision: str | None, error: Exception) -> ModelFiles:
         what = f"the hub cannot be reached ({first_line(error)}) and its cache does not hold this model"
         raise ModelError(what, where=name, fix=_GIVE_FILES) from None
     found = _local_folder(folder)
-    return ModelFiles(name, folder, found.weights, revision=folder.name)
+    return replace(found, name=name, revision=folder.name)
 
 
 def _bar(file: str, progress: Progress) -> type[Any]:

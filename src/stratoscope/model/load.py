@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory
 from stratoscope.model.files import ModelFiles, find_files, weights_sha256
+from stratoscope.model.load_errors import load_error, tokenizer_error
 from stratoscope.progress import Progress, silent
 
 if TYPE_CHECKING:  # this module must be importable without torch, to say how to install it
     from stratoscope.model.devices import DeviceMap
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-_CAUSAL = re.compile(r"CausalLM|LMHead|ConditionalGeneration|Model$")
 _INSTALL = "pip install 'stratoscope[capture]'"
 
 
@@ -58,7 +58,8 @@ def load_model(
     Parameters
     ----------
     name
-        Hub name, local folder (safetensors preferred; torch files are read without running code) or GGUF file.
+        Hub name, local folder (safetensors preferred; torch files are read without running code) or GGUF file. All
+        that the files hold is used, or named in `limits`, or the model is refused.
         Quantised weights are dequantised where the forward then uses those floats (GGUF, fp8, mxfp8, mxfp4),
         and refused otherwise.
     dtype
@@ -97,13 +98,14 @@ def load_model(
         raise InputError(f"unknown dtype {dtype!r}", fix=f"Use one of {', '.join(DTYPES)}")
     files = find_files(name, revision=revision, trust_remote_code=trust_remote_code, progress=progress)
     with _quiet(), torch.no_grad():
+        config = _load_config(files, trust_remote_code)
         progress("loading the tokenizer", 0, None)
-        tokenizer = _load_tokenizer(files, trust_remote_code)
+        tokenizer, split = _load_tokenizer(files, trust_remote_code)
         progress("loading the model", 0, None)
-        model, quantisation, limits = _load_weights(files, dtype, place, trust_remote_code)
+        model, quantisation, limits = _load_weights(files, config, dtype, place, trust_remote_code)
     digest = weights_sha256(files, progress)
     identity = model_identity(model, files, digest, quantisation)
-    return LoadedModel(model, tokenizer, identity, tokenizer_identity(tokenizer), limits)
+    return LoadedModel(model, tokenizer, identity, tokenizer_identity(tokenizer), (*files.limits, *limits, *split))
 
 
 def _check_libraries(name: str, device_map: DeviceMap | None) -> None:
@@ -145,79 +147,118 @@ def _options(files: ModelFiles, trust_remote_code: bool) -> dict[str, Any]:
     return options
 
 
-def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> Any:
+def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
+    """The configuration, of a causal language model and with all that a GGUF file says."""
+    from transformers import AutoConfig
+
+    from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
+    from stratoscope.model.gguf_file import read_gguf
+    from stratoscope.model.gguf_positions import apply_positions
+    from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
+
+    if not files.gguf:
+        told = json.loads((files.folder / CONFIG).read_text("utf-8-sig"))
+        refuse_other_kind(told, {item.name for item in files.folder.iterdir()}, files.name)
+        _refuse_other_weights(told, files)
+    file = read_gguf(files.weights[0]) if files.gguf else None
+    if file is not None:
+        refuse_uneven_layers(file)
+    try:
+        config = AutoConfig.from_pretrained(files.folder, **_options(files, trust_remote_code))
+    except Exception as error:
+        raise load_error(error, files) from None
+    if file is not None:
+        apply_settings(config, file)
+        apply_positions(config, file)
+    return config
+
+
+def _refuse_other_weights(told: dict[str, Any], files: ModelFiles) -> None:
+    """Refuse a config.json that sends transformers to other weights than those that are found and hashed."""
+    other = told.get("transformers_weights")
+    if other is not None and {other} != {path.name for path in files.weights}:
+        what = f"its config.json names other weights ({other}) than the usual ones"
+        raise ModelError(what, where=files.name, fix="Take transformers_weights out of it, or rename the file")
+
+
+def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tuple[str, ...]]:
+    """The tokenizer, and what limits a GGUF file's brings."""
     from transformers import AutoTokenizer
+
+    from stratoscope.model.gguf_file import read_gguf
+    from stratoscope.model.gguf_tokenizer import split_as_the_file_says
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, **_options(files, trust_remote_code))
-    except Exception as error:  # whatever a damaged or unknown tokenizer raises, the cure is the same
-        raise ModelError(
-            f"its tokenizer cannot be loaded: {first_line(error)}", where=files.name, fix="Add its tokenizer.json"
-        ) from None
+    except Exception as error:
+        raise tokenizer_error(error, files) from None
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         raise ModelError("has no usable tokenizer", where=files.name, fix="Add its tokenizer.json")
-    return tokenizer
+    limits = split_as_the_file_says(tokenizer, read_gguf(files.weights[0])) if files.gguf else ()
+    return tokenizer, limits
 
 
 def _load_weights(
-    files: ModelFiles, dtype: str | None, place: Any, trust_remote_code: bool
+    files: ModelFiles, config: Any, dtype: str | None, place: Any, trust_remote_code: bool
 ) -> tuple[Any, str, tuple[str, ...]]:
     """The model where it belongs, how its weights were stored, and what limits that brings."""
-    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     from stratoscope.model.cut_blocks import unpacked_rightly
     from stratoscope.model.devices import Spread
     from stratoscope.model.identity import FLOAT
+    from stratoscope.model.leftover import Keys, every_key, refuse_lost, refuse_twice, refuse_unlike, unused_limits
     from stratoscope.model.plain import refuse_unless_plain
-    from stratoscope.model.quantised import block_of, gguf_words, unpack
+    from stratoscope.model.quantised import block_of, gguf_words, rounded, unpack
 
     options = _options(files, trust_remote_code)
     words, limit = "", ""
+    keys = Keys()
     try:
-        config = AutoConfig.from_pretrained(files.folder, **options)
-        _check_head(config, files)
         if files.gguf:  # or architectures of the new loader would keep their blocks where its kernels are installed
             options["quantization_config"] = GgufConfig(dequantize=True)
         else:
             options["use_safetensors"] = files.weights[0].suffix == ".safetensors"
             words, limit = unpack(config, files)
         chosen = dtype or ("float32" if files.gguf else "auto")
-        with Spread(place) as spread, unpacked_rightly(files, block_of(config)):
+        with Spread(place) as spread, unpacked_rightly(files, block_of(config)), every_key(keys):
             model, report = AutoModelForCausalLM.from_pretrained(
                 files.folder, config=config, dtype=chosen, output_loading_info=True, **spread.options, **options
             )
             spread.keep_for(model)
-        words = gguf_words(files) if files.gguf else words
     except ModelError:
         raise
     except Exception as error:
-        raise _load_error(error, files) from None
-    _refuse_lost(report, files)
+        refuse_unlike(keys, files)
+        raise load_error(error, files) from None
+    unused = keys.unused
+    if files.gguf:
+        unused = unused | _prove_gguf(model, files)
+        words = gguf_words(files)
+    refuse_unlike(keys, files)
+    refuse_lost({*report["missing_keys"], *keys.missing}, unused, files)
+    refuse_twice(model, files)
+    limits = unused_limits(unused, model, files)
     if words and dtype is not None:
         _cast(model, dtype)
     model = model.eval().requires_grad_(False)
     refuse_unless_plain(model, files.name)
     if not spread.options:
         model = _moved(model, place, files.name)
-    return model, words or FLOAT, (f"weights stored as {words}: {limit}",) if limit else ()
+    if limit:
+        limits = (*limits, f"weights stored as {words}: {limit}")
+    return model, words or FLOAT, limits if dtype or words else (*limits, *rounded(files, model))
 
 
-def _check_head(config: Any, files: ModelFiles) -> None:
-    heads = getattr(config, "architectures", None) or []
-    if heads and not any(_CAUSAL.search(head) for head in heads):
-        raise ModelError(
-            f"is a {heads[0]}, not a causal language model", where=files.name, fix="Give one that writes text"
-        )
+def _prove_gguf(model: Any, files: ModelFiles) -> set[str]:
+    """Check that positions are turned as the file says; gives the names of its tensors that the model does not use."""
+    from stratoscope.model.gguf_file import read_gguf
+    from stratoscope.model.gguf_positions import prove_positions
+    from stratoscope.model.leftover import unused_of_gguf
 
-
-def _refuse_lost(report: Any, files: ModelFiles) -> None:
-    lost = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
-    if lost:
-        raise ModelError(
-            f"{len(lost)} of its weights are missing or of the wrong shape, such as {lost[0]}",
-            where=files.name,
-            fix="Fetch the model again; without them it would run on random numbers",
-        )
+    file = read_gguf(files.weights[0])
+    prove_positions(model, file)
+    return unused_of_gguf(model, file)
 
 
 def _cast(model: Any, dtype: str) -> None:
@@ -230,25 +271,12 @@ def _cast(model: Any, dtype: str) -> None:
             parameter.data = parameter.data.to(getattr(torch, dtype))
 
 
-def _load_error(error: Exception, files: ModelFiles) -> ModelError:
-    text = str(error)
-    if "trust_remote_code" in text:
-        what, fix = "needs Python code that comes with it", "Read that code, then allow it with trust_remote_code"
-    elif "Unrecognized configuration class" in text:
-        what, fix = "is not a causal language model", "Give a model that writes text"
-    elif is_out_of_memory(error):
-        what, fix = "does not fit into memory", "Use dtype bfloat16, a device map or a smaller model"
-    else:
-        what, fix = f"cannot be loaded: {first_line(error)}", "Fetch it again, or update transformers if it is new"
-    return ModelError(what, where=files.name, fix=fix)
-
-
 def _moved(model: Any, device: Any, name: str) -> Any:
     try:
         return model.to(device)
     except RuntimeError as error:
-        raise ModelError(
-            f"does not fit onto {device}: {first_line(error)}",
-            where=name,
-            fix="Use dtype bfloat16, a device map or cpu",
-        ) from None
+        if is_out_of_memory(error):
+            what, fix = f"does not fit onto {device}", "Use dtype bfloat16, a device map or cpu"
+        else:
+            what, fix = f"cannot be moved to {device}: {first_line(error)}", "Use another device, or cpu"
+        raise ModelError(what, where=name, fix=fix) from None

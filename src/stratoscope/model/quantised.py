@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from stratoscope.errors import ModelError
+from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
+from stratoscope.model.gguf_file import read_gguf
 
 _ROUNDED = "its own 8-bit kernels would also round what goes into each layer, which was not done here"
 _UNPACKED = {  # methods that transformers unpacks into floats while loading, and what their own kernels do besides
@@ -16,6 +19,13 @@ _UNPACKED = {  # methods that transformers unpacks into floats while loading, an
 }
 _BLOCKS = ("fp8", "mxfp8")
 _GGUF_FLOATS = ("F32", "F16", "BF16")
+_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_HELD_BY = {  # dtypes that hold every number of a stored dtype
+    "F64": ("float64",),
+    "F32": ("float32", "float64"),
+    "F16": ("float16", "float32", "float64"),
+    "BF16": ("bfloat16", "float32", "float64"),
+}
 _KERNELS = "its kernels compute with packed weights, so what would be recorded is not what it does"
 _FIX = "Use the unquantised model, or a GGUF file"
 
@@ -62,15 +72,28 @@ def block_of(config: Any) -> tuple[int, int]:
 def gguf_words(files: ModelFiles) -> str:
     """How the weights of a GGUF file are stored, in words."""
     from gguf import LlamaFileType
-    from transformers.integrations.gguf.reader import read_gguf_metadata
 
-    metadata, _ = read_gguf_metadata(str(files.weights[0]))
+    settings = read_gguf(files.weights[0]).settings
     try:
-        stored = LlamaFileType(int(metadata["general.file_type"])).name
+        stored = LlamaFileType(int(settings["general.file_type"])).name
     except (KeyError, ValueError):
         return "GGUF, dequantised"
     kind = stored.removeprefix("MOSTLY_").removeprefix("ALL_")
     return f"GGUF {kind}" if kind in _GGUF_FLOATS else f"GGUF {kind}, dequantised"
+
+
+def rounded(files: ModelFiles, model: Any) -> tuple[str, ...]:
+    """A sentence that says so where the configuration's dtype cannot hold what most weights are stored as."""
+    sizes: dict[str, int] = {}
+    for path in files.weights:
+        for tensor in stored_tensors(path, files.name).values():
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + prod(tensor.shape)
+    stored = max(sizes, key=lambda dtype: sizes[dtype], default="")
+    now = str(model.dtype).removeprefix("torch.")
+    if stored not in _HELD_BY or now in _HELD_BY[stored]:
+        return ()
+    name = _NAMES[stored]
+    return (f"weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them",)
 
 
 def _method(told: Mapping[str, Any]) -> str:

@@ -1,0 +1,211 @@
+"""What the files of a model really hold, read from their first bytes before any library is asked to open them."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from stratoscope.errors import ModelError, first_line
+from stratoscope.model.gguf_file import MAGIC
+
+_LOOK = 512  # bytes that tell what a file is
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LFS = "Run `git lfs pull` in its folder, or fetch it again with `hf download`"
+_AGAIN = "Fetch it again"
+_BITS = {
+    **{"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16},
+    **{"U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I8": 8, "U8": 8},
+    **{"BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
+}
+_LONGEST_HEADER = 100_000_000  # as the safetensors library has it
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a weight file stores it: its shape and the file's word for its dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def refuse_unreadable(path: Path, model: str) -> None:
+    """Check that a file of a model is the file itself: not a pointer to it, a web page, empty or out of reach.
+
+    Raises
+    ------
+    ModelError
+        It is something else; the message says what, and the one step that helps.
+    """
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_LOOK)
+    except FileNotFoundError:
+        raise ModelError("is missing", where=_named(path, model), fix=_AGAIN) from None
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or first_line(error)}"
+        raise ModelError(
+            what, where=_named(path, model), fix="Check that you may read it, and that its disk is there"
+        ) from None
+    if problem := _not_itself(start):
+        what, fix = problem
+        raise ModelError(what, where=_named(path, model), fix=fix)
+
+
+def _named(path: Path, model: str) -> str:
+    """A file of a model as an error names it."""
+    return path.name if path.name == model else f"{model}, {path.name}"
+
+
+def _not_itself(start: bytes) -> tuple[str, str] | None:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        return "is empty", _AGAIN
+    if start.startswith(_POINTER):
+        return "is a Git LFS pointer, not the file that it stands for", _LFS
+    if re.match(rb"[^\n]*/annex/objects/", start):
+        return "is a git-annex pointer, not the file that it stands for", "Run `git annex get` in its folder"
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return (
+            "is a web page, not the file",
+            "Fetch it again, from its download link (on the hub: /resolve/, not /blob/)",
+        )
+    if not start.strip(b"\0"):
+        return "begins with nothing but zeros, as an unfinished download does", _AGAIN
+    return None
+
+
+def refuse_broken_json(path: Path, model: str) -> None:
+    """Check that a file holds one JSON object.
+
+    Raises
+    ------
+    ModelError
+        It does not.
+    """
+    refuse_unreadable(path, model)
+    try:
+        content = json.loads(path.read_text("utf-8-sig"))
+    except ValueError as error:
+        raise ModelError(f"is not valid JSON: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
+    needs_object = path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+    if not isinstance(content, dict if needs_object else (dict, list)):
+        raise ModelError(f"holds a {type(content).__name__}, not an object", where=_named(path, model), fix=_AGAIN)
+    if path.name == "tokenizer.json" and "model" not in content:
+        raise ModelError("holds no tokenizer", where=_named(path, model), fix=_AGAIN)
+
+
+def refuse_broken_weights(path: Path, model: str) -> None:
+    """Check that a weight file is what its name says, and whole as far as that can be seen without reading it all.
+
+    Raises
+    ------
+    ModelError
+        It is not.
+    """
+    refuse_unreadable(path, model)
+    if path.suffix == ".safetensors":
+        stored_tensors(path, model)
+    else:
+        _refuse_broken_pickle(path, model)
+
+
+def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None:
+    """Check that weights in several files are those that their index names, each once.
+
+    Raises
+    ------
+    ModelError
+        A weight stands in two files, or in none.
+    """
+    found: dict[str, Path] = {}
+    for shard in shards:
+        for name in stored_tensors(shard, model):
+            if name in found:
+                what = f"the weight {name} stands in {found[name].name} and in {shard.name}"
+                raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
+            found[name] = shard
+    named = json.loads(index.read_text("utf-8"))["weight_map"]
+    lost = next((name for name in named if found and name not in found), None)
+    if lost:
+        what = f"{index.name} names the weight {lost}, which none of its files holds"
+        raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
+
+
+def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file, from its head; of any other file none.
+
+    Raises
+    ------
+    ModelError
+        The head is damaged, or the file ends before its last tensor does.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = int.from_bytes(start, "little")
+        if other := _other_format(start):
+            raise ModelError(
+                f"is {other}, not safetensors", where=_named(path, model), fix="Fetch it again, or give it its name"
+            )
+        if 8 + length > size or length > _LONGEST_HEADER:
+            what = f"has a damaged head: it announces {length:,} bytes of a file of {size:,}"
+            raise ModelError(what, where=_named(path, model), fix=_AGAIN)
+        head = stream.read(length)
+    try:
+        found, end = _read_entries(json.loads(head))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"has a damaged head: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
+    if 8 + length + end > size:
+        what = f"is cut off: it holds {size:,} of {8 + length + end:,} bytes"
+        raise ModelError(what, where=_named(path, model), fix=_AGAIN)
+    return found
+
+
+def _read_entries(entries: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], int]:
+    """The tensors that a head lists, and where the last one ends."""
+    found, end = {}, 0
+    for name, entry in entries.items():
+        if name == "__metadata__":
+            continue
+        shape, dtype, (first, last) = tuple(entry["shape"]), str(entry["dtype"]), entry["data_offsets"]
+        if dtype in _BITS and prod(shape) * _BITS[dtype] != (last - first) * 8:
+            raise ValueError(f"{name!r} has {last - first:,} bytes, which do not fit its shape")
+        found[name] = StoredTensor(shape, dtype)
+        end = max(end, last)
+    return found, end
+
+
+def _other_format(start: bytes) -> str:
+    if start.startswith(b"PK\x03\x04"):
+        return "a zip archive, as torch.save writes one"
+    if start.startswith(b"\x80"):
+        return "a pickle, as torch.save writes one" if start[1] in range(2, 6) and start[2:] != bytes(6) else ""
+    if start.startswith(MAGIC):
+        return "a GGUF file"
+    if start.startswith(b"\x1f\x8b"):
+        return "a gzip archive"
+    return "a HDF5 file" if start.startswith(b"\x89HDF") else ""
+
+
+def _refuse_broken_pickle(path: Path, model: str) -> None:
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    if start.startswith(b"PK\x03\x04"):
+        if not zipfile.is_zipfile(path):
+            raise ModelError("is cut off: it is a zip archive without its end", where=_named(path, model), fix=_AGAIN)
+        with zipfile.ZipFile(path) as archive:
+            if not any(name.endswith("data.pkl") for name in archive.namelist()):
+                what = "is a zip archive, but not one that torch.save wrote"
+                raise ModelError(what, where=_named(path, model), fix="Unpack it, and give the folder that it holds")
+        return
+    if not start.startswith(b"\x80"):
+        what = f"is {_other_format(start) or 'nothing that torch.save wrote'}"
+        raise ModelError(what, where=_named(path, model), fix=_AGAIN)

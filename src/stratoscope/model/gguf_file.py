@@ -1,0 +1,171 @@
+"""What stands in a GGUF file: its settings, its tensors, and whether it is whole."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope.errors import ModelError
+
+MAGIC = b"GGUF"
+_AGAIN = "Fetch it again"
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_TEXT, _LIST = 8, 9
+_FLOATS: dict[int, np.dtype[Any]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<f2"),
+}  # tensor types that small tensors of settings are stored in
+_LONGEST_NAME = 1 << 26  # a length beyond this is no length: the file is damaged
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """Where a tensor lies: shape as torch has it, ggml type, first byte in the file."""
+
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """The settings and the list of tensors of a GGUF file; a list of texts among the settings is only counted."""
+
+    path: Path
+    settings: dict[str, Any]
+    tensors: dict[str, GgufTensor]
+
+    @property
+    def architecture(self) -> str:
+        """Which settings and tensors it has, by llama.cpp's name; empty where it says none."""
+        return str(self.settings.get("general.architecture", ""))
+
+    def own(self) -> dict[str, Any]:
+        """The settings of the architecture, without its name in front."""
+        prefix = f"{self.architecture}."
+        return {key.removeprefix(prefix): value for key, value in self.settings.items() if key.startswith(prefix)}
+
+    def values(self, name: str) -> NDArray[np.float64]:
+        """The numbers of a small tensor that is stored as floats.
+
+        Raises
+        ------
+        ModelError
+            It is quantised.
+        """
+        tensor = self.tensors[name]
+        dtype = _FLOATS.get(tensor.kind)
+        if dtype is None:
+            raise ModelError(f"its tensor {name} is quantised", where=self.path.name, fix="Use another GGUF file of it")
+        with self.path.open("rb") as stream:
+            stream.seek(tensor.start)
+            stored = np.frombuffer(stream.read(prod(tensor.shape) * dtype.itemsize), dtype)
+        values: NDArray[np.float64] = stored.astype(np.float64).reshape(tensor.shape)
+        return values
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """Read the head of a GGUF file, and check that all of its tensors are in it.
+
+    Raises
+    ------
+    ModelError
+        It is damaged or cut off, of another version, or not a whole model.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as stream:
+            settings, table = _read_head(stream)
+            head = stream.tell()
+    except _CutOff:
+        raise ModelError(f"is cut off within its head ({size:,} bytes)", where=path.name, fix=_AGAIN) from None
+    except (ValueError, struct.error, KeyError) as error:
+        raise ModelError(f"is a damaged GGUF file: {error}", where=path.name, fix=_AGAIN) from None
+    alignment = settings.get("general.alignment", 32)
+    data = -(-head // alignment) * alignment
+    tensors = {name: GgufTensor(shape, kind, data + offset) for name, shape, kind, offset in table}
+    needed = max((tensor.start + _bytes(tensor) for tensor in tensors.values()), default=head)
+    if needed > size:
+        what = f"is cut off: it holds {size:,} of at least {needed:,} bytes"
+        raise ModelError(what, where=path.name, fix=_AGAIN)
+    return GgufFile(path, settings, tensors)
+
+
+class _CutOff(Exception):
+    """The file ends before what it announces."""
+
+
+def _read_head(stream: BinaryIO) -> tuple[dict[str, Any], list[tuple[str, tuple[int, ...], int, int]]]:
+    if _take(stream, 4) != MAGIC:
+        raise ValueError("it does not begin with the letters GGUF")
+    (version,) = _unpack(stream, "I")
+    if version not in (2, 3):
+        raise ValueError(f"its version {version} is neither 2 nor 3")
+    tensor_count, setting_count = _unpack(stream, "QQ")
+    settings = {}
+    for _ in range(setting_count):
+        key = _text(stream)
+        settings[key] = _value(stream, *_unpack(stream, "I"))
+    table = []
+    for _ in range(tensor_count):
+        name = _text(stream)
+        (dims,) = _unpack(stream, "I")
+        if dims > 8:
+            raise ValueError(f"its tensor {name!r} has {dims} dimensions")
+        shape = tuple(reversed(_unpack(stream, f"{dims}Q")))
+        kind, offset = _unpack(stream, "IQ")
+        table.append((name, shape, kind, offset))
+    return settings, table
+
+
+def _value(stream: BinaryIO, kind: int) -> Any:
+    if kind in _NUMBERS:
+        return _unpack(stream, _NUMBERS[kind])[0]
+    if kind == _TEXT:
+        return _text(stream)
+    if kind != _LIST:
+        raise ValueError(f"a setting is of the unknown type {kind}")
+    of, count = _unpack(stream, "IQ")
+    if of in _NUMBERS:
+        return list(_unpack(stream, f"{count}{_NUMBERS[of]}"))
+    for _ in range(count):
+        if of == _TEXT:
+            stream.seek(_unpack(stream, "Q")[0], 1)
+        else:
+            _value(stream, of)
+    return count
+
+
+def _text(stream: BinaryIO) -> str:
+    (length,) = _unpack(stream, "Q")
+    return _take(stream, length).decode("utf-8", "replace")
+
+
+def _unpack(stream: BinaryIO, form: str) -> tuple[Any, ...]:
+    return struct.unpack(f"<{form}", _take(stream, struct.calcsize(f"<{form}")))
+
+
+def _take(stream: BinaryIO, length: int) -> bytes:
+    if length > _LONGEST_NAME:
+        raise ValueError(f"a text or list of {length:,} bytes is announced")
+    taken = stream.read(length)
+    if len(taken) < length:
+        raise _CutOff
+    return taken
+
+
+def _bytes(tensor: GgufTensor) -> int:
+    """Bytes of a tensor; 0 where its type is not known, which the loader then refuses by name."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    try:
+        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.kind)]
+    except (ValueError, KeyError):
+        return 0
+    return int(prod(tensor.shape) // block * size)
