@@ -10,7 +10,10 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace import csv_table
 from stratoscope.trace.csv import read_csv
-from stratoscope.trace.csv_rows import read_header, read_rows
+from stratoscope.trace.csv_columns import Wanted
+from stratoscope.trace.csv_file import text_file
+from stratoscope.trace.csv_header import read_header
+from stratoscope.trace.csv_rows import read_rows
 
 HEADER = ",".join(names.CSV_COLUMNS)
 AWKWARD = [
@@ -68,8 +71,9 @@ def test_both_readers_accept_the_same_numbers_and_agree_on_them(tmp_path):
     rows = "".join(f"{text},a,0,0,{text}\n" for text in spellings)
     file = tmp_path / "p.csv"
     file.write_text(f"{HEADER}\n{rows}", encoding="utf-8")
-    header = read_header(file)
-    quick, exact = csv_table._read_quickly(file, header), read_rows(file, header)
+    text = text_file(file)
+    header = read_header(text, Wanted())
+    quick, exact = csv_table._read_quickly(text, header), read_rows(text, header).columns
     assert quick is not None
     for column in names.CSV_COLUMNS:
         assert quick[column].tolist() == exact[column]

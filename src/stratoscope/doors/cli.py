@@ -189,17 +189,19 @@ def simulate(
 def import_(
     files: options.CsvFiles,
     out: options.TraceOut,
+    columns: options.CsvColumns = None,
     classes: options.Classes = None,
     axis: options.NeuronAxis = defaults.AXIS,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Make a trace of CSV files.
 
-    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept.
+    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept. --columns
+    maps other names.
     """
     from stratoscope import import_csv
 
-    import_csv(files, out, classes=classes or None, axis=axis, overwrite=overwrite)
+    import_csv(files, out, columns=columns, classes=classes or None, axis=axis, overwrite=overwrite)
     typer.echo(out)
 
 
@@ -245,6 +247,7 @@ def info(trace: options.Trace, as_json: options.Json = False) -> None:
 def heatmap(
     inputs: options.Inputs,
     out: options.FigureOut,
+    columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
@@ -265,6 +268,7 @@ def heatmap(
     heatmap(
         inputs,
         out,
+        columns=columns,
         quantity=quantity,
         prompt=prompt or None,
         prompt_class=prompt_class or None,
@@ -283,6 +287,7 @@ def heatmap(
 def engagement(
     inputs: options.Inputs,
     out: options.FigureOut,
+    columns: options.CsvColumns = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
     all_prompts: options.AllPrompts = False,
@@ -303,6 +308,7 @@ def engagement(
     engagement(
         inputs,
         out,
+        columns=columns,
         prompt=prompt or None,
         prompt_class=prompt_class or None,
         all_prompts=all_prompts,
@@ -321,6 +327,7 @@ def engagement(
 def peaks3d(
     inputs: options.Inputs,
     out: options.PageOut,
+    columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
@@ -342,6 +349,7 @@ def peaks3d(
     peaks3d(
         inputs,
         out,
+        columns=columns,
         quantity=quantity,
         prompt=prompt or None,
         prompt_class=prompt_class or None,

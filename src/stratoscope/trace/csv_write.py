@@ -14,6 +14,7 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.labels import unique
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -261,11 +262,7 @@ def _spelled(text: str) -> str:
 
 
 def _parquet_writer() -> Write:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError("Parquet needs pyarrow", fix="Install it: pip install 'stratoscope[parquet]'.") from None
+    pyarrow = arrow()
 
     def write(path: Path, rows: Rows) -> None:
         writer = None
