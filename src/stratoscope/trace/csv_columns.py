@@ -14,7 +14,12 @@ from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, 
 
 Columns: TypeAlias = "str | Mapping[str, str | int] | None"
 ID_COLUMNS = (CSV_POSITION, CSV_LAYER, CSV_NEURON)
-EXAMPLE = ",".join(f"{column}={number}" for number, column in enumerate(CSV_COLUMNS, start=1))
+IN_PYTHON = "(in Python, columns= takes the same text)"
+IN_ORDER = (
+    "If they stand in the order of the format, add --columns "
+    + ",".join(f"{column}={number}" for number, column in enumerate(CSV_COLUMNS, start=1))
+    + f" {IN_PYTHON}"
+)
 
 _WHOLE = re.compile(r"\s*[+-]?\d+([.,]0*)?\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -106,6 +111,11 @@ def as_option(sources: Mapping[str, str]) -> str:
 # --- the columns of one file ----------------------------------------------------------------------------------------
 
 
+def are_pandas_numbers(names: Sequence[str]) -> bool:
+    """Whether the names are 0, 1, 2, …, which pandas gives; as a row they would stand for an odd chance."""
+    return list(names) == [str(number) for number in range(len(names))]
+
+
 def find_columns(wanted: Wanted, names: Sequence[str], first_row: Sequence[str], where: str) -> dict[str, int]:
     """Where each of the five columns stands under a header.
 
@@ -133,7 +143,7 @@ def _asked_for(wanted: Wanted, names: Sequence[str], where: str) -> dict[str, in
         places = wanted.places(where, len(names))
         for target, place in places.items():
             source = wanted.sources[target]
-            if source in names and names.index(source) != place:
+            if source in names and names.index(source) != place and not are_pandas_numbers(names):
                 what = f"{source} is the name of column {names.index(source) + 1}, and the place of another"
                 raise InputError(what, where=where, fix="Rename that column, so that it is clear which one is meant.")
         return places
@@ -207,10 +217,13 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
         [column for column in CSV_COLUMNS if column not in dict(given)], names, row, {place for _, place in given}
     )
     absent = [column for column in CSV_COLUMNS if column not in chosen]
-    unnamed = {column: place for column, place in chosen.items() if names.count(names[place]) > 1}
-    if len(absent) > 2 or unnamed:
-        example = as_option(dict.fromkeys(absent or unnamed, "COLUMN"))
+    if len(absent) == len(CSV_COLUMNS) <= len(row) and is_row(numbered(), row):
+        return f"It has {listed(names)}. {IN_ORDER}"
+    if len(absent) > 2:
+        example = as_option(dict.fromkeys(absent, "COLUMN"))
         return f"It has {listed(names)}. Say which column is which: {example}, by name or by number from 1."
+    if len(names) < len(CSV_COLUMNS):
+        return f"It has {listed(names)}, but every row needs all of {', '.join(CSV_COLUMNS)}."
     sources = {
         column: names[chosen[column]] if column in chosen else "COLUMN"
         for column in CSV_COLUMNS
@@ -219,7 +232,7 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
     option = as_option(sources)
     if absent:
         return f"It has {listed(names)}. If one of them is {' or '.join(absent)}, put its name for COLUMN: {option}"
-    return f"If these are they, add {option} (in Python, columns= takes the same text)"
+    return f"If these are they, add {option} {IN_PYTHON}"
 
 
 def _likeliest(columns: Sequence[str], names: Sequence[str], row: Sequence[str], taken: set[int]) -> dict[str, int]:

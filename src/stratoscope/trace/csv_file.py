@@ -21,8 +21,8 @@ from typing import IO, Any
 from stratoscope.errors import InputError
 from stratoscope.trace.csv_foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
 
-MOST_UNPACKED, MOST_TIMES = 64 * 2**20, 200  # bytes that any file may unpack to, and how many times its own size
-PARQUET = b"PAR1"
+MOST_UNPACKED, MOST_TIMES = 64 * 2**20, 100  # bytes that any file may unpack to, and how many times its own size
+PARQUET, UTF8 = b"PAR1", "utf-8"
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -31,7 +31,6 @@ _ENDINGS = (".csv", ".tsv", ".tab", ".txt")
 _ENCODINGS = {  # by byte order mark; the longer ones first
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
@@ -51,14 +50,14 @@ class TextFile:
     @property
     def is_plain(self) -> bool:
         """Whether the bytes on disk are UTF-8 text."""
-        return not self.packing and self.encoding.startswith("utf-8")
+        return not self.packing and self.encoding == UTF8
 
     def open_text(self) -> IO[str]:
         """Its text from the beginning, without byte order marks, line ends as they are."""
         stream = self.open_bytes()
         while stream.peek(3).startswith(codecs.BOM_UTF8):  # a file that was joined of two may begin with several
             stream.read(3)
-        return io.TextIOWrapper(stream, self.encoding.removesuffix("-sig"), newline="")
+        return io.TextIOWrapper(stream, self.encoding, newline="")
 
     def open_bytes(self) -> io.BufferedReader:
         """Its bytes, unpacked."""
@@ -77,13 +76,21 @@ def text_file(path: Path) -> TextFile:
     refuse_foreign(path, head)
     packing = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
     if packing:
-        with _open(path, packing) as stream:
-            head = stream.read(_HEAD)
+        head = _head_of_packed(path, packing)
         if any(head.startswith(magic) for magic in (*_PACKED, *FOREIGN, PARQUET)) or head[257:262] == b"ustar":
             raise InputError(
                 "what is packed in it is no CSV text", where=str(path), fix="Unpack it, and give the CSV files in it."
             )
     return TextFile(path, packing, _encoding(head))
+
+
+def _head_of_packed(path: Path, packing: str) -> bytes:
+    """The beginning of what is packed, after all of it was unpacked once: too large or damaged, it is not even begun."""
+    with _open(path, packing) as stream:
+        head = stream.read(_HEAD)
+        while stream.read(2**20):
+            pass
+    return head
 
 
 def _encoding(head: bytes) -> str:
@@ -94,7 +101,7 @@ def _encoding(head: bytes) -> str:
                                  ("utf-16-be", head[:_ASCII:2], head[1:_ASCII:2])):  # fmt: skip
         if zeros and not any(zeros) and all(letters):
             return name
-    return "utf-8"
+    return UTF8
 
 
 def first_bytes(path: Path) -> bytes:
@@ -118,12 +125,12 @@ def first_bytes(path: Path) -> bytes:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), fix="Check the file.") from None
 
 
-_KEEP = "It is read more than once, so keep what comes out of it in a file, and give that."
+_KEEP = "A file is read more than once: write what comes out of it to a file first, and give that."
 
 
 def _instead(path: Path) -> str:
     if str(path) == "-":
-        return f"Standard input is not read. {_KEEP}"
+        return "Standard input is not read: write it to a file first, and give that."
     return "Download it, and give the file." if "://" in str(path) or ":/" in str(path)[2:] else "Check the path."
 
 
@@ -152,10 +159,10 @@ def encoding_error(file: TextFile) -> InputError:
     with file.open_bytes() as stream:
         data = stream.read()
     fix = f"Save the file in the encoding UTF-8. If it is text of an older Windows: {as_utf8(file.path)}"
-    if not file.encoding.startswith("utf-8"):
+    if file.encoding != UTF8:
         return InputError(f"the text is not {file.encoding.upper()}", where=str(file.path), fix=fix)
     try:
-        data.decode("utf-8")
+        data.decode(UTF8)
     except UnicodeDecodeError as error:
         if b"\0" in data[:_HEAD]:
             fix = "Give the CSV file that it was made of."

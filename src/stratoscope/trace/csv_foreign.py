@@ -34,7 +34,7 @@ FOREIGN = {  # first bytes -> what it is, and what to do where no line of Python
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive, which is not read", _UNPACK),
     b"Rar!": ("a RAR archive, which is not read", _UNPACK),
     b"\x1f\x9d": ("packed with compress, which is not read", _UNPACK),
-    b"PK\x05\x06": ("an empty zip", _UNPACK),
+    b"PK\x05\x06": ("an empty zip", "Give a CSV file."),
 }
 
 

@@ -11,8 +11,9 @@ from typing import IO
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
 from stratoscope.trace.csv_columns import (
-    EXAMPLE,
+    IN_ORDER,
     Wanted,
+    are_pandas_numbers,
     find_columns,
     is_number,
     is_row,
@@ -54,6 +55,11 @@ class Header:
     separator: str
     first_row: tuple[str, ...]
     left_out: int = 0
+
+    @property
+    def begins(self) -> int:
+        """The line of the names, or of the first row where there are none."""
+        return self.line if self.names else self.line + 1
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -98,9 +104,8 @@ def read_header(file: TextFile, wanted: Wanted) -> Header:
     _, first_row = next(found, (0, []))
     if not first_row:
         raise InputError("there is a header, but no row", where=str(file.path), fix="Give a file that holds a prompt.")
-    names = [cell.lstrip("\ufeff") for cell in cells]
-    columns = _named_columns(wanted, names, first_row, where)
-    return Header(columns, tuple(names), line, separator, tuple(first_row), left_out)
+    columns = _named_columns(wanted, cells, first_row, where)
+    return Header(columns, tuple(cells), line, separator, tuple(first_row), left_out)
 
 
 def records(file: TextFile, separator: str, first_line: int = 1) -> Iterator[tuple[int, list[str]]]:
@@ -183,11 +188,8 @@ def _separator(file: TextFile, skipped: int, wanted: Wanted) -> str:
 
 
 def _is_headless(wanted: Wanted, cells: Sequence[str]) -> bool:
-    """Whether the first line is a row.
-
-    The numbers 0, 1, 2, … are names that pandas gives; a line of them could be a row only by an odd chance.
-    """
-    if list(cells) == [str(number) for number in range(len(cells))]:
+    """Whether the first line is a row."""
+    if are_pandas_numbers(cells):
         return False
     if wanted.are_places:
         places = {target: int(source) - 1 for target, source in wanted.sources.items()}
@@ -198,7 +200,7 @@ def _is_headless(wanted: Wanted, cells: Sequence[str]) -> bool:
 
 def _numbered_columns(wanted: Wanted, cells: Sequence[str], where: str) -> tuple[str, ...]:
     """The columns of a file without a header, which a person must have numbered."""
-    fix = f"Number the columns from 1: --columns {EXAMPLE} (in Python, columns= takes the same text)"
+    fix = IN_ORDER
     if not (len(cells) >= len(CSV_COLUMNS) and is_row(numbered(), cells)):
         fix = "Say which column is which, counted from 1: --columns " + ",".join(f"{one}=N" for one in CSV_COLUMNS)
     if not wanted.are_places:

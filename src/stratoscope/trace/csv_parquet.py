@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, first_line
 from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
 from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted, find_columns, shown
 from stratoscope.trace.csv_file import check_unpacked
@@ -55,7 +55,7 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
         file = pyarrow.parquet.ParquetFile(path, memory_map=False, read_dictionary=texts)
         table = file.read(use_threads=False)
     except (pyarrow.ArrowException, OSError) as error:
-        what = f"cannot be read as Parquet: {str(error).splitlines()[0]}"
+        what = f"cannot be read as Parquet: {first_line(error)}"
         raise InputError(what, where=str(path), fix="Copy or write it again.") from None
     places = find_columns(wanted, names, _first_row(table), str(path))
     called = {column: names[place] for column, place in places.items() if names[place] != column}

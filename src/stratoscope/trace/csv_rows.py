@@ -16,7 +16,7 @@ from stratoscope.trace.csv_header import SEPARATORS, Header, records
 LARGEST_ID = 2**31 - 1
 _POINT = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
 _COMMA = re.compile(r"[ \t]*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?[ \t]*", re.ASCII)
-_DIGITS = re.compile(r"[ \t]*\d+([eE][+-]?\d+)?[ \t]*", re.ASCII)
+_DIGITS_TWICE = re.compile(r"\s*[+-]?\d+,\d+([eE][+-]?\d+)?\s*", re.ASCII)
 _WITH_GROUPS = re.compile(r"\s*[+-]?\d{1,3}([.,'’\s]\d{3})+([.,]\d*)?\s*", re.ASCII)
 _SPACE_GROUPS = re.compile(r"\s*[+-]?\d{1,3}([\s\u00a0\u202f]\d{3})+([.,]\d*)?\s*")
 _NOTHING = ("", "na", "n/a", "null", "none", "nil", "nan", "-", "--", "?", "#n/a", "#null!")
@@ -81,7 +81,7 @@ def two_tokens(where: str, position: int, token: str, first: str, first_at: str)
 
 
 def _as_row(where: str, header: Header, record: Sequence[str]) -> dict[str, str]:
-    if [cell.lstrip("\ufeff") for cell in record] == [*header.names]:
+    if [record[0].lstrip("\ufeff"), *record[1:]] == [*header.names]:
         fix = "One file is one prompt: give files that were joined one by one."
         raise InputError("the header stands here again", where=where, fix=fix)
     if len(record) != len(header.columns):
@@ -90,27 +90,33 @@ def _as_row(where: str, header: Header, record: Sequence[str]) -> dict[str, str]
 
 
 def _another_length(where: str, header: Header, record: Sequence[str]) -> InputError:
-    wide, separator = len(header.columns), SEPARATORS[header.separator]
-    what = f"{len(record)} values where the header names {wide} columns"
+    """What to say of a row that is not as long as the header, with the likeliest reason."""
+    wide, separator, place = len(header.columns), SEPARATORS[header.separator], header.columns.index(CSV_VALUE)
+    what = f"{len(record)} values where the " + (
+        f"header names {wide} columns" if header.names else f"first row has {wide}"
+    )
     fix = f"Quote values that hold a {separator}, a quote or a line break."
-    if not header.names:
-        what = f"{len(record)} values where the first row has {wide}"
-    if len(record) == wide + 1:
-        place = header.columns.index(CSV_VALUE)
-        joined = [*record[:place], f"{record[place]},{record[place + 1]}", *record[place + 2 :]]
-        if header.separator == "," and _is_split(record[place : place + 2]) and _fits(header, joined):
-            what += f": it seems that {CSV_VALUE} has a decimal comma, {joined[place]}"
-            fix = f"{_NO_COMMA}."
-        elif not record[-1]:
-            what += f", the last of them empty: a {separator} stands at the end"
-            fix = "Remove it, or end the header with one too."
+    joined = [*record[:place], ",".join(record[place : place + 2]), *record[place + 2 :]]
+    if (
+        len(record) == wide + 1
+        and header.separator == ","
+        and _DIGITS_TWICE.fullmatch(joined[place])
+        and _fits(header, joined)
+    ):
+        what += f": it seems that {CSV_VALUE} has a decimal comma, {joined[place]}"
+        fix = f"{_NO_COMMA}."
+    elif len(record) == wide + 1 and _fits(header, record[1:]):
+        what += ": rows begin with a value that has no name, as R's row names do"
+        fix = "Write the file without them (row.names = FALSE)."
+    elif len(record) == wide + 1 and not record[-1]:
+        what += f", the last value empty: a {separator} stands at the end"
+        fix = "Remove it, or end the header with one too."
+    elif len(record) == wide - 1 and header.names and not header.names[-1]:
+        what += f", the last one without a name: a {separator} stands at the end of the header"
+        fix = "Remove it, or end every row with one too."
     elif record[0].startswith("#"):
         fix = "If it is a comment, remove the line: comments stand before the header only."
     return InputError(what, where=where, fix=fix)
-
-
-def _is_split(pieces: Sequence[str]) -> bool:
-    return bool(re.fullmatch(r"\s*[+-]?\d+", pieces[0], re.ASCII) and _DIGITS.fullmatch(pieces[1]))
 
 
 def _fits(header: Header, cells: Sequence[str]) -> bool:
@@ -155,7 +161,7 @@ class _Numbers:
         else:
             raise _no_number(text, where, column)
         if not isfinite(number):
-            raise _value_error(f"{shown(text)} is too large for a float64", where, column)
+            raise _value_error(f"{shown(text)} is too large for a float64", where, column, _UNBOUNDED)
         return number
 
     def _check_mark(self, mark: str, text: str, where: str, column: str) -> None:

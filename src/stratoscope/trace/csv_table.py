@@ -128,17 +128,16 @@ def _read_quickly(file: TextFile, header: Header, mark: str = ".") -> dict[str, 
         del dtypes[column]
     if header.separator == ",":  # elsewhere 4.000 may be four thousand: pandas must not take it for 4
         dtypes |= dict.fromkeys(ID_COLUMNS, "int32")
-    at_start = file.is_plain and header.line <= 1
+    at_start = file.is_plain and header.begins == 1
     try:
         with warnings.catch_warnings(), np.errstate(invalid="ignore"), ExitStack() as opened:
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
             frame = pd.read_csv(
-                file.path if at_start else opened.enter_context(open_at(file, max(1, header.line))),
+                file.path if at_start else opened.enter_context(open_at(file, header.begins)),
                 sep=header.separator,
                 decimal=mark,
                 names=list(header.columns),
                 header=0 if header.names else None,
-                skiprows=0 if header.names or header.line < 1 else 1,
                 index_col=False,
                 dtype=dtypes,
                 engine="c",
@@ -146,7 +145,7 @@ def _read_quickly(file: TextFile, header: Header, mark: str = ".") -> dict[str, 
                 keep_default_na=False,
                 skip_blank_lines=False,
                 compression=None,
-                encoding="utf-8",
+                encoding=file.encoding,
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning):
         return None
@@ -174,7 +173,7 @@ def _has_short_rows(columns: dict[str, np.ndarray], file: TextFile, header: Head
     texts = [header.names, *(column for column in columns.values() if column.dtype == object)]
     inside_values: int = sum(cell.count(header.separator) for cells in texts for cell in cells)
     separators = (len(header.columns) - 1) * (len(last) + bool(header.names))
-    with open_at(file, max(1, header.line if header.names else header.line + 1)) as stream:
+    with open_at(file, header.begins) as stream:
         found: int = sum(part.count(header.separator) for part in iter(lambda: stream.read(2**20), ""))
     return found != inside_values + separators
 
