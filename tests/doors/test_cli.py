@@ -146,8 +146,9 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
         "--span",
         "user",
     ]
-    view += ["--scale", "linear", "--first-token", "--theme", "dark", "--overwrite"]
+    view += ["--scale", "linear", "--first-token", "--theme", "dark", "--overwrite", "--columns", "Token=t"]
     seen: dict[str, Any] = {"prompt": ["a", "1"], "prompt_class": ["c"], "all_prompts": True, "layers": "1-2"}
+    seen["columns"] = "Token=t"
     seen |= {"span": ["user"], "scale": "linear", "first_token": True, "theme": "dark", "overwrite": True}
     record = ["--record", "peaks, norms", "--top-k", "3"]
     recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}

@@ -189,12 +189,18 @@ def test_an_import_says_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"classes": ["a", "b"]}, {"classes": []}, {"classes": "critical"}, {"axis": "depth"}]
+    "arguments", [{"classes": ["a", "b", "c"]}, {"classes": []}, {"classes": "ab"}, {"axis": "depth"}]
 )
 def test_arguments_that_do_not_fit_are_refused(tmp_path, arguments):
     file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0)])
     with pytest.raises(InputError, match=next(iter(arguments))):
-        read_csv(file, **arguments)
+        read_csv([file, file], **arguments)
+
+
+def test_one_text_is_the_class_of_one_file_and_several_may_come_one_by_one(tmp_path):
+    file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0)])
+    assert read_csv(file, classes="critical")["prompt_class"].values.tolist() == ["critical"]
+    assert read_csv((file for _ in "ab"), classes=iter("ab"))["prompt_class"].values.tolist() == ["a", "b"]
 
 
 def test_no_file_at_all_is_refused():

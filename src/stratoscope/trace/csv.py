@@ -29,7 +29,7 @@ _SPECIAL = re.compile(
 
 
 def read_csv(
-    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     columns: Columns = None,
     classes: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def read_csv(
 
 
 def import_csv(
-    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str] | None = None,
     *,
     columns: Columns = None,
