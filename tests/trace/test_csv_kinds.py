@@ -1,4 +1,4 @@
-"""CSV files as people have them: packed, of other encodings, separators and column names; each read right, or refused."""
+"""CSV files as people have them: packed, of other encodings, separators and names; each read right, or refused."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def text_file(path: Path) -> TextFile:
 
 
 def _head_of_packed(path: Path, packing: str) -> bytes:
-    """The beginning of what is packed, after all of it was unpacked once: too large or damaged, it is not even begun."""
+    """The beginning of what is packed, where all of it can be unpacked and is not too large."""
     with _open(path, packing) as stream:
         head = stream.read(_HEAD)
         while stream.read(2**20):
