@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,22 @@ def test_classes_and_axis_of_an_import_reach_the_trace(tmp_path: Path, monkeypat
     facts = stratoscope.info("i.trace")
     assert facts["classes"] == {"critical": 1, "neutral": 1}
     assert facts["axis"] == "residual"
+
+
+@pytest.mark.parametrize(
+    ("command", "out"), [("import", "i.trace"), ("heatmap", "h.png"), ("engagement", "e.png"), ("peaks3d", "p.html")]
+)
+def test_the_option_that_a_refused_csv_is_told_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv.gz").write_bytes(gzip.compress(b"pos;token;layer;neuron id, 0;act value\n0;x;1;2;3,5\n1;y;1;2;4,5\n"))
+    refused = run(command, "a.csv.gz", "-o", out)
+    assert refused.exit_code == 1
+    option = refused.stderr[refused.stderr.index("--columns") : refused.stderr.index(" (in Python")]
+    done = run(command, "a.csv.gz", "-o", out, *shlex.split(option))
+    assert (done.exit_code, done.stdout) == (0, f"{out}\n")
+    assert Path(out).exists()
 
 
 @pytest.mark.parametrize("command", ["capture", "simulate", "heatmap", "engagement", "peaks3d"])

@@ -234,6 +234,7 @@ SEPARATED = {
     "tabs": PLAIN.replace(",", "\t"),
     "bars": PLAIN.replace(",", "|"),
     "Excel's own first line": "sep=;\n" + PLAIN.replace(",", ";"),
+    "another separator that Excel names": "sep=:\n" + PLAIN.replace(",", ":"),
     "semicolons and decimal commas": PLAIN.replace(",", ";").replace(".", ","),
     "tabs and decimal commas": PLAIN.replace(",", "\t").replace(".", ","),
     "whole numbers with decimal commas": PLAIN.replace(",", ";").replace(".", ",").replace("22;", "22,0;"),

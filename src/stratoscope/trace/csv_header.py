@@ -25,7 +25,7 @@ from stratoscope.trace.csv_columns import (
 from stratoscope.trace.csv_file import TextFile, encoding_error
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_EXCEL_SEPARATOR = re.compile(r"\ufeff*sep=(.)\s*", re.IGNORECASE | re.DOTALL)
+_EXCEL_SEPARATOR = re.compile(r'\ufeff*sep=([^"\r\n])\s*', re.IGNORECASE)
 _LEAST_NUMBERS = 3  # in a first line that is taken for a row
 
 
