@@ -302,6 +302,7 @@ ODD_ROWS = {
     "a comment below": (PLAIN + "# end\n", "comments stand before the header only"),
     "NA for a value": (PLAIN.replace("12.75", "NA"), "'NA' is not a number"),
     "an overflow": (PLAIN.replace("12.75", "inf"), "comes from a computation that overflowed"),
+    "a space after every comma": (PLAIN.replace(",", ", "), "may belong to the tokens or not"),
     "no separator": (PLAIN.replace(",", " "), "nothing separates columns"),
 }
 

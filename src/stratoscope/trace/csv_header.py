@@ -216,6 +216,12 @@ def _numbered_columns(wanted: Wanted, cells: Sequence[str], where: str) -> tuple
 
 def _named_columns(wanted: Wanted, names: Sequence[str], first_row: Sequence[str], where: str) -> tuple[str, ...]:
     _refuse_twice([name for name in names if name], where)
+    if not wanted.sources and all(cell.startswith(" ") for cell in (*names[1:], *first_row[1:])):
+        what = "a space stands before every name and value, and it may belong to the tokens or not"
+        fix = (
+            f"Write the file without these spaces; where tokens begin with them, write {','.join(CSV_COLUMNS)} without."
+        )
+        raise InputError(what, where=where, fix=fix)
     places = find_columns(wanted, names, first_row, where)
     return _unique({place: column for column, place in places.items()}, names, where)
 

@@ -51,7 +51,7 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
             raise InputError("two columns have the same name", where=str(path), fix="Give every column its own name.")
         if not file.metadata.num_rows:
             raise InputError("there are columns, but no row", where=str(path), fix="Give a file that holds a prompt.")
-        texts = [field.name for field in file.schema_arrow if _is_text(pyarrow, field.type)]
+        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
         file = pyarrow.parquet.ParquetFile(path, memory_map=False, read_dictionary=texts)
         table = file.read(use_threads=False)
     except (pyarrow.ArrowException, OSError) as error:
@@ -59,7 +59,7 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
         raise InputError(what, where=str(path), fix="Copy or write it again.") from None
     places = find_columns(wanted, names, _first_row(table), str(path))
     called = {column: names[place] for column, place in places.items() if names[place] != column}
-    columns = {CSV_TOKEN: _texts(pyarrow, table.column(places[CSV_TOKEN]), path)}
+    columns = {CSV_TOKEN: _texts(table.column(places[CSV_TOKEN]), path)}
     for column in (*ID_COLUMNS, CSV_VALUE):
         columns[column] = _numbers(table.column(places[column]), column, path)
     for place, name in enumerate(names):
@@ -68,19 +68,18 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
     return columns, called
 
 
-def _is_text(pyarrow: Any, kind: Any) -> bool:
-    of = pyarrow.types
-    if of.is_dictionary(kind):
-        return _is_text(pyarrow, kind.value_type)
-    return bool(of.is_string(kind) or of.is_large_string(kind))
+def _is_text(kind: Any) -> bool:
+    """Whether it is text, or a dictionary of texts."""
+    held = kind.value_type if str(kind).startswith("dictionary") else kind
+    return str(held) in ("string", "large_string", "string_view")
 
 
 def _first_row(table: Any) -> Sequence[str]:
     return ["" if (value := column[0].as_py()) is None else str(value) for column in table.columns]
 
 
-def _texts(pyarrow: Any, column: Any, path: Path) -> np.ndarray:
-    if not _is_text(pyarrow, column.type):
+def _texts(column: Any, path: Path) -> np.ndarray:
+    if not _is_text(column.type):
         fix = "Write the tokens as text."
         raise InputError(f"it is of the type {column.type}", where=f"{path}, column {CSV_TOKEN}", fix=fix)
     _refuse_missing(column, CSV_TOKEN, path)

@@ -91,7 +91,8 @@ def _as_row(where: str, header: Header, record: Sequence[str]) -> dict[str, str]
 
 def _another_length(where: str, header: Header, record: Sequence[str]) -> InputError:
     """What to say of a row that is not as long as the header, with the likeliest reason."""
-    wide, separator, place = len(header.columns), SEPARATORS.get(header.separator, header.separator), header.columns.index(CSV_VALUE)
+    wide, place = len(header.columns), header.columns.index(CSV_VALUE)
+    separator = SEPARATORS.get(header.separator, header.separator)
     what = f"{len(record)} values where the " + (
         f"header names {wide} columns" if header.names else f"first row has {wide}"
     )
