@@ -114,7 +114,20 @@ def python() -> str:
 
 
 _VERBS = """The verbs of the command line, as functions of the package `stratoscope`. They return `xarray.Dataset`s,
-matplotlib axes and Plotly figures. What a person can mend is raised as a `StratoscopeError`."""
+matplotlib axes and Plotly figures. What a person can mend is raised as a `StratoscopeError`.
+
+Where several things can be asked for, one of them, a list or any other iterable will do; numbers and paths may be of
+any type (numpy's integers, `pathlib.Path`). What a trace says about itself is nested, and a token may be a piece of a
+character, which neither netCDF nor pandas can hold. `portable` writes both as text:
+
+```python
+import stratoscope
+
+trace = stratoscope.open_trace("TRACE")
+stratoscope.portable(trace).to_netcdf("trace.nc")  # netCDF 3 of scipy; with netCDF4 or h5netcdf installed, netCDF 4
+stratoscope.portable(trace).to_zarr("plain.zarr", consolidated=False)
+table = stratoscope.portable(trace)["mlp_out_norm"].to_dataframe()
+```"""
 
 
 def _signature(name: str, thing: Any) -> str:

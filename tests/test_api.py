@@ -34,6 +34,7 @@ EXPORTED = [
     "patch_null",
     "peaks3d",
     "plan_capture",
+    "portable",
     "save_result",
     "simulate",
 ]
@@ -56,6 +57,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "patch_null": ["model", "trace", "claims"],
     "peaks3d": ["inputs", "out"],
     "plan_capture": ["model", "prompts", "out"],
+    "portable": ["dataset"],
     "save_result": ["result", "out"],
     "simulate": ["out"],
 }

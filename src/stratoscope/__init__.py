@@ -31,13 +31,14 @@ _HOME = {  # public name -> module that defines it
     "heatmap": "stratoscope.view.heatmap",
     "engagement": "stratoscope.view.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
+    "portable": "stratoscope.trace.portable",
     "Prompt": "stratoscope.recorder.prompts",
     "StratoscopeError": "stratoscope.errors",
 }
 
 __all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "contrast", "diff", "engagement",
            "export_csv", "heatmap", "import_csv", "info", "lint", "merge", "open_result", "open_trace", "patch_null",
-           "peaks3d", "plan_capture", "save_result", "simulate"]  # fmt: skip
+           "peaks3d", "plan_capture", "portable", "save_result", "simulate"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.info import info
     from stratoscope.trace.merge import merge
     from stratoscope.trace.pairs import attention_matrix
+    from stratoscope.trace.portable import portable
     from stratoscope.trace.reader import open_trace
     from stratoscope.trace.simulate import simulate
     from stratoscope.view.engagement import engagement

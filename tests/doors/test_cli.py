@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,22 @@ def test_classes_and_axis_of_an_import_reach_the_trace(tmp_path: Path, monkeypat
     assert facts["axis"] == "residual"
 
 
+@pytest.mark.parametrize(
+    ("command", "out"), [("import", "i.trace"), ("heatmap", "h.png"), ("engagement", "e.png"), ("peaks3d", "p.html")]
+)
+def test_the_option_that_a_refused_csv_is_told_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv.gz").write_bytes(gzip.compress(b"pos;token;layer;neuron id, 0;act value\n0;x;1;2;3,5\n1;y;1;2;4,5\n"))
+    refused = run(command, "a.csv.gz", "-o", out)
+    assert refused.exit_code == 1
+    option = refused.stderr[refused.stderr.index("--columns") : refused.stderr.index(" (in Python")]
+    done = run(command, "a.csv.gz", "-o", out, *shlex.split(option))
+    assert (done.exit_code, done.stdout) == (0, f"{out}\n")
+    assert Path(out).exists()
+
+
 @pytest.mark.parametrize("command", ["capture", "simulate", "heatmap", "engagement", "peaks3d"])
 def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Each option is given a value that is not its default, and the verb must receive exactly that."""
@@ -147,8 +165,9 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
         "--span",
         "user",
     ]
-    view += ["--scale", "linear", "--first-token", "--theme", "dark", "--overwrite"]
+    view += ["--scale", "linear", "--first-token", "--theme", "dark", "--overwrite", "--columns", "Token=t"]
     seen: dict[str, Any] = {"prompt": ["a", "1"], "prompt_class": ["c"], "all_prompts": True, "layers": "1-2"}
+    seen["columns"] = "Token=t"
     seen |= {"span": ["user"], "scale": "linear", "first_token": True, "theme": "dark", "overwrite": True}
     record = ["--record", "peaks, norms", "--top-k", "3"]
     recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}

@@ -10,7 +10,10 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace import csv_table
 from stratoscope.trace.csv import read_csv
-from stratoscope.trace.csv_rows import read_header, read_rows
+from stratoscope.trace.csv_columns import Wanted
+from stratoscope.trace.csv_file import text_file
+from stratoscope.trace.csv_header import read_header
+from stratoscope.trace.csv_rows import read_rows
 
 HEADER = ",".join(names.CSV_COLUMNS)
 AWKWARD = [
@@ -68,8 +71,9 @@ def test_both_readers_accept_the_same_numbers_and_agree_on_them(tmp_path):
     rows = "".join(f"{text},a,0,0,{text}\n" for text in spellings)
     file = tmp_path / "p.csv"
     file.write_text(f"{HEADER}\n{rows}", encoding="utf-8")
-    header = read_header(file)
-    quick, exact = csv_table._read_quickly(file, header), read_rows(file, header)
+    text = text_file(file)
+    header = read_header(text, Wanted())
+    quick, exact = csv_table._read_quickly(text, header), read_rows(text, header).columns
     assert quick is not None
     for column in names.CSV_COLUMNS:
         assert quick[column].tolist() == exact[column]
@@ -185,12 +189,18 @@ def test_an_import_says_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"classes": ["a", "b"]}, {"classes": []}, {"classes": "critical"}, {"axis": "depth"}]
+    "arguments", [{"classes": ["a", "b", "c"]}, {"classes": []}, {"classes": "ab"}, {"axis": "depth"}]
 )
 def test_arguments_that_do_not_fit_are_refused(tmp_path, arguments):
     file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0)])
     with pytest.raises(InputError, match=next(iter(arguments))):
-        read_csv(file, **arguments)
+        read_csv([file, file], **arguments)
+
+
+def test_one_text_is_the_class_of_one_file_and_several_may_come_one_by_one(tmp_path):
+    file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0)])
+    assert read_csv(file, classes="critical")["prompt_class"].values.tolist() == ["critical"]
+    assert read_csv((file for _ in "ab"), classes=iter("ab"))["prompt_class"].values.tolist() == ["a", "b"]
 
 
 def test_no_file_at_all_is_refused():

@@ -40,12 +40,13 @@ def prompts(draw):
     return [*CSV_COLUMNS, *extra], records
 
 
-def write(path, columns, records, end="\n", encoding="utf-8"):
+def write(path, columns, records, end="\n", encoding="utf-8", separator=",", mark="."):
     with path.open("w", encoding=encoding, newline="") as stream:
-        writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL)
+        writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL, delimiter=separator)
         writer.writerow(columns)
         for record in records:
-            writer.writerow([repr(cell) if isinstance(cell, float) else cell for cell in map(record.get, columns)])
+            cells = map(record.get, columns)
+            writer.writerow([repr(cell).replace(".", mark) if isinstance(cell, float) else cell for cell in cells])
 
 
 def read(path):
@@ -73,13 +74,19 @@ def assert_same(first, second):
 
 
 @settings(max_examples=100, deadline=None)
-@given(prompts(), st.randoms(), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["utf-8", "utf-8-sig"]))
-def test_export_gives_back_every_row_in_order_whatever_the_file_looked_like(prompt, random, end, encoding):
+@given(
+    prompts(),
+    st.randoms(),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from([(",", "."), (";", "."), (";", ","), ("\t", ","), ("|", ".")]),
+)
+def test_export_gives_back_every_row_in_order_whatever_the_file_looked_like(prompt, random, end, encoding, style):
     columns, records = prompt
     shuffled = random.sample(columns, len(columns))
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.csv", Path(folder) / "target.csv"
-        write(source, shuffled, records, end, encoding)
+        write(source, shuffled, records, end, encoding, *style)
         export_csv(read_csv(source), target)
         header, back = read(target)
     assert header == [*CSV_COLUMNS, *(column for column in shuffled if column not in CSV_COLUMNS)]

@@ -54,8 +54,16 @@ def test_a_missing_path_is_named(given) -> None:  # type: ignore[no-untyped-def]
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match="neither a trace"):
+    with pytest.raises(InputError, match=r"notes\.txt, line 1: this is no CSV"):
         open_input(tmp_path / "notes.txt")
+
+
+def test_columns_are_named_for_csv_files_and_refused_for_a_trace(tmp_path: Path, trace_of: Factory) -> None:
+    file = csv(tmp_path / "p.csv")
+    file.write_text(file.read_text("utf-8").replace("Token_Pos", "pos"), "utf-8")
+    np.testing.assert_array_equal(open_input(file, "Token_Pos=pos")["imported_norm"], [1.5, 2.5])
+    with pytest.raises(InputError, match="this is a trace, which has no columns"):
+        open_input(trace_of(), {"Token_Pos": "pos"})
 
 
 def test_nothing_and_nonsense_are_refused() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.trace.given import is_whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,7 +69,7 @@ def over_heads(values: Floats, head: str | int) -> Floats:
 
 def check_head(head: str | int, heads: int) -> int:
     """The number of one head, or an `InputError`."""
-    number = int(head) if isinstance(head, int) or head.isdecimal() else -1
+    number = int(head) if is_whole(head) or (isinstance(head, str) and head.isdecimal()) else -1
     if not 0 <= number < heads:
         raise InputError(f"no head {head}", where="head", fix=f'Choose "mean", "max" or 0 to {heads - 1}.')
     return number

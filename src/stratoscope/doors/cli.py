@@ -198,17 +198,19 @@ def simulate(
 def import_(
     files: options.CsvFiles,
     out: options.TraceOut,
+    columns: options.CsvColumns = None,
     classes: options.Classes = None,
     axis: options.NeuronAxis = defaults.AXIS,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Make a trace of CSV files.
 
-    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept.
+    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept. --columns
+    maps other names.
     """
     from stratoscope import import_csv
 
-    import_csv(files, out, classes=classes or None, axis=axis, overwrite=overwrite)
+    import_csv(files, out, columns=columns, classes=classes or None, axis=axis, overwrite=overwrite)
     typer.echo(out)
 
 
@@ -254,6 +256,7 @@ def info(trace: options.Trace, as_json: options.Json = False) -> None:
 def heatmap(
     inputs: options.Inputs,
     out: options.FigureOut,
+    columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
@@ -274,6 +277,7 @@ def heatmap(
     heatmap(
         inputs,
         out,
+        columns=columns,
         quantity=quantity,
         prompt=prompt or None,
         prompt_class=prompt_class or None,
@@ -292,6 +296,7 @@ def heatmap(
 def engagement(
     inputs: options.Inputs,
     out: options.FigureOut,
+    columns: options.CsvColumns = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
     all_prompts: options.AllPrompts = False,
@@ -312,6 +317,7 @@ def engagement(
     engagement(
         inputs,
         out,
+        columns=columns,
         prompt=prompt or None,
         prompt_class=prompt_class or None,
         all_prompts=all_prompts,
@@ -330,6 +336,7 @@ def engagement(
 def peaks3d(
     inputs: options.Inputs,
     out: options.PageOut,
+    columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
@@ -351,6 +358,7 @@ def peaks3d(
     peaks3d(
         inputs,
         out,
+        columns=columns,
         quantity=quantity,
         prompt=prompt or None,
         prompt_class=prompt_class or None,

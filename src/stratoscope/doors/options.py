@@ -15,13 +15,18 @@ from stratoscope.names import RECORD_GROUPS, SPANS, Axis, Scale, Theme, Verify
 
 Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="INPUT", help="A trace, or one or several CSV files (one file = one prompt)."),
+    typer.Argument(metavar="INPUT", help="A trace, or one or several CSV or Parquet files (one file = one prompt)."),
 ]
 Trace = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")]
 PartTraces = Annotated[
     list[Path], typer.Argument(metavar="PART", help="Every part that `capture --part` made of one recording.")
 ]
-CsvFiles = Annotated[list[Path], typer.Argument(metavar="FILE.csv", help="CSV files; one file = one prompt.")]
+CsvFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE.csv", help="CSV files (also .gz, .bz2, .xz, .zip) or Parquet files; one file = one prompt."
+    ),
+]
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A hub name, a folder with a model, or a GGUF file.", show_default=False)
 ]
@@ -210,6 +215,15 @@ Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Heads a
 Classes = Annotated[
     list[str] | None,
     typer.Option("--class", metavar="NAME", help="Class of each file, in order; without it the file's stem."),
+]
+CsvColumns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME=COLUMN,…",
+        help=r"Which column of CSV files is which: Token_Pos=pos,Token=tok; or by number, from 1, even with no header: "
+        r"Token_Pos=1,Token=2. \, is a comma of a name.",
+    ),
 ]
 NeuronAxis = Annotated[Axis, typer.Option("--axis", help="What Neuron_ID is an index of.")]
 

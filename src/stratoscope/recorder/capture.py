@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Day
 from pathlib import Path
@@ -20,12 +21,14 @@ from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.progress import Progress, silent
 from stratoscope.recorder.estimate.estimate import Estimate
 from stratoscope.recorder.estimate.reckon import estimate
+from stratoscope.recorder.given import dtype_name, file_or_list
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers, answers_of, checked_day
 from stratoscope.trace import place
+from stratoscope.trace.given import chosen, whole
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.resume import planned, refuse_complete, refuse_other_plan
 
@@ -36,7 +39,7 @@ def capture(
     out: str | Path,
     *,
     column: str | None = None,
-    record: Sequence[str] = defaults.RECORD,
+    record: str | Iterable[str] = defaults.RECORD,
     top_k: int = defaults.TOP_K,
     dtype: str | None = None,
     device: str | None = None,
@@ -77,7 +80,7 @@ def capture(
         The column of the file that holds the texts or messages, where it is not called `text` or `messages`; columns
         that are then not used are named in a note of the trace.
     record
-        Record groups: any of `names.RECORD_GROUPS`.
+        Record groups: any of `names.RECORD_GROUPS`, listed or as text, "norms,peaks".
     top_k
         Peaks per token and layer.
     dtype, device, device_map, revision, trust_remote_code
@@ -162,7 +165,7 @@ def plan_capture(
     out: str | Path,
     *,
     column: str | None = None,
-    record: Sequence[str] = defaults.RECORD,
+    record: str | Iterable[str] = defaults.RECORD,
     top_k: int = defaults.TOP_K,
     dtype: str | None = None,
     device: str | None = None,
@@ -232,7 +235,7 @@ class _Asked:
     @classmethod
     def of(
         cls,
-        record: Sequence[str],
+        record: str | Iterable[str],
         top_k: int,
         batch_size: int,
         chat: bool,
@@ -240,14 +243,11 @@ class _Asked:
         part: tuple[int, int] | None,
         day: Day | None,
     ) -> _Asked:
-        unknown = [group for group in record if group not in names.RECORD_GROUPS]
-        if unknown or not record:
-            what = f"unknown record group {unknown[0]!r}" if unknown else "no record group"
-            raise InputError(what, fix=f"Use some of {', '.join(names.RECORD_GROUPS)}")
+        groups = chosen(record, names.RECORD_GROUPS, "record")
+        top_k, batch_size = whole(top_k, "top_k"), whole(batch_size, "batch_size")
         for name, value in (("top-k", top_k), ("batch size", batch_size)):
             if value < 1:
                 raise InputError(f"the {name} is {value}", fix="Use 1 or more")
-        groups = tuple(group for group in names.RECORD_GROUPS if group in record)
         return cls(groups, top_k, batch_size, chat, answers, part, day)
 
     def recording(self, loaded: LoadedModel, prompts: PromptList, progress: Progress) -> Recording:
@@ -264,9 +264,14 @@ def _loaded(
     trust_remote_code: bool,
     progress: Progress,
 ) -> LoadedModel:
-    options: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
+    options: dict[str, Any] = {
+        "dtype": dtype_name(dtype),
+        "device": device,
+        "device_map": device_map,
+        "revision": revision,
+    }
     if not isinstance(model, nn.Module):
-        return load_model(str(model), **options, trust_remote_code=trust_remote_code, progress=progress)
+        return load_model(os.fspath(model), **options, trust_remote_code=trust_remote_code, progress=progress)
     for name, value in options.items():
         if value is not None:
             raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out")
@@ -274,6 +279,7 @@ def _loaded(
 
 
 def _prompts(prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]], column: str | None) -> PromptList:
+    prompts = file_or_list(prompts)
     if isinstance(prompts, (str, Path)):
         return read_prompts(prompts, column=column)
     if column is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.answers.refusals import checked_patterns
+from stratoscope.trace.given import whole
 
 # settings that choose the next token or say when to stop: they change nothing about which forwards are run
 KNOWN = (
@@ -83,9 +84,9 @@ NO_ANSWERS = Answers()
 
 def answers_of(
     generate: int,
-    generation: Mapping[str, Any] | None,
+    generation: str | os.PathLike[str] | Mapping[str, Any] | None,
     seed: int,
-    openers: Sequence[str] | None,
+    openers: Iterable[str] | None,
     refusal_patterns: str | os.PathLike[str] | Sequence[str] | None = None,
 ) -> Answers:
     """The arguments of `capture` about answers, checked; the default openers come with every generated answer.
@@ -95,6 +96,9 @@ def answers_of(
     InputError
         A number is negative, or settings are given for an answer that is not generated, or cannot be recorded.
     """
+    generate, seed = whole(generate, "generate"), whole(seed, "seed")
+    if isinstance(generation, str | os.PathLike):
+        generation = parse_settings(os.fspath(generation))
     for name, value in (("number of tokens to generate", generate), ("seed", seed)):
         if value < 0:
             raise InputError(f"the {name} is {value}", fix="Use 0 or more")
@@ -103,7 +107,7 @@ def answers_of(
     if generation and not generate:
         raise InputError("generation settings without generation", fix="Say how many tokens: generate, --generate N")
     if isinstance(openers, str):
-        raise InputError("openers are one text, not several", fix=f"Use [{openers!r}]")
+        raise InputError("openers are one text, not several", fix=f"Use {openers.split('|')}")
     chosen = (defaults.OPENERS if generate else ()) if openers is None else tuple(openers)
     patterns = checked_patterns(*([] if refusal_patterns is None else [refusal_patterns])) if generate else ()
     return Answers(generate, checked_settings(generation or {}), seed, chosen, patterns)
@@ -162,8 +166,9 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"unknown setting {name!r}", where="generation settings", fix=f"There are {', '.join(KNOWN)}"
             )
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        kept[name] = float(value) if name in _FRACTIONS and whole else value
+        value = value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers and arrays
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        kept[name] = float(value) if name in _FRACTIONS and is_whole else value
     idle = next((name for name in kept if name in _OF_SAMPLING), None)
     if idle and not kept.get("do_sample"):
         raise InputError(

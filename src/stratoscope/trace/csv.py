@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import xarray as xr
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
+from stratoscope.trace.csv_columns import Columns, wanted_columns
+from stratoscope.trace.csv_file import stem
 from stratoscope.trace.csv_table import Table, read_table
 from stratoscope.trace.csv_write import export_csv
 from stratoscope.trace.labels import labelled, note, object_array, root_attributes, unique
@@ -27,8 +29,9 @@ _SPECIAL = re.compile(
 
 
 def read_csv(
-    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
+    columns: Columns = None,
     classes: Sequence[str] | None = None,
     axis: Axis = defaults.AXIS,
 ) -> xr.Dataset:
@@ -37,7 +40,11 @@ def read_csv(
     Parameters
     ----------
     files
-        One file per prompt: columns in any order, further columns are kept as text.
+        One file per prompt: CSV (plain, .gz, .bz2, .xz or a .zip of one file) or Parquet; columns in any order, further
+        columns are kept as text.
+    columns
+        Which column of the files is which, where they are called otherwise: {"Token_Pos": "pos", "Token": "tok"}, or
+        the same as text, "Token_Pos=pos,Token=tok". Numbers count the columns from 1, also of files without a header.
     classes
         One class name per file; without it the file's stem.
     axis
@@ -53,18 +60,21 @@ def read_csv(
     Raises
     ------
     InputError
-        A file cannot be used (says file, line, column, value), or `classes` or `axis` do not fit.
+        A file cannot be used (says file, line, column, value), or `columns`, `classes` or `axis` do not fit.
     """
     paths = [Path(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
-    _check_arguments(paths, classes, axis)
-    tables = [read_table(path) for path in paths]
-    ids = unique(path.stem for path in paths)
-    columns = list(dict.fromkeys(column for table in tables for column in table.extra))
+    classes = _one_for_each(paths, classes)
+    _check_axis(axis)
+    wanted = wanted_columns(columns)
+    tables = [read_table(path, wanted) for path in paths]
+    stems = [stem(path) for path in paths]
+    ids = unique(stems)
+    extra = list(dict.fromkeys(column for table in tables for column in table.extra))
     texts: dict[str, Sequence[str] | np.ndarray] = {
         "text": np.concatenate([table.text for table in tables]),
         "prompt_id": ids,
-        "prompt_class": list(classes or (path.stem for path in paths)),
-        **{f"column_{number}": _extra_column(column, tables) for number, column in enumerate(columns)},
+        "prompt_class": stems if classes is None else classes,
+        **{f"column_{number}": _extra_column(column, tables) for number, column in enumerate(extra)},
     }
     attrs = root_attributes(
         IMPORTED,
@@ -75,15 +85,16 @@ def read_csv(
         notes=_notes(ids, tables),
     )
     dataset = labelled(_arrays(tables), texts, attrs)
-    for number, column in enumerate(columns):
+    for number, column in enumerate(extra):
         dataset[f"column_{number}"].attrs["column"] = column
     return dataset
 
 
 def import_csv(
-    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str] | None = None,
     *,
+    columns: Columns = None,
     classes: Sequence[str] | None = None,
     axis: Axis = defaults.AXIS,
     overwrite: bool = False,
@@ -92,7 +103,7 @@ def import_csv(
 
     Parameters
     ----------
-    files, classes, axis
+    files, columns, classes, axis
         As in `read_csv`.
     out
         The trace to write; without it the Dataset stays in memory.
@@ -111,7 +122,7 @@ def import_csv(
     TraceError
         The trace cannot be written.
     """
-    dataset = read_csv(files, classes=classes, axis=axis)
+    dataset = read_csv(files, columns=columns, classes=classes, axis=axis)
     if out is None:
         return dataset
     from stratoscope.trace.from_dataset import write_dataset
@@ -121,14 +132,22 @@ def import_csv(
     return open_trace(Path(out))
 
 
-def _check_arguments(paths: Sequence[Path], classes: Sequence[str] | None, axis: str) -> None:
+def _one_for_each(paths: Sequence[Path], classes: str | Iterable[str] | None) -> list[str] | None:
+    """The classes as a list; one text is the class of one file."""
     if not paths:
         raise InputError("no CSV file is given", fix="Name at least one; one file is one prompt.")
-    if isinstance(classes, str) or (classes is not None and len(classes) != len(paths)):
-        given = "one text" if isinstance(classes, str) else f"{len(classes)}"
+    if classes is None:
+        return None
+    given = [classes] if isinstance(classes, str) else [str(name) for name in classes]
+    if len(given) != len(paths):
+        number = "one text" if isinstance(classes, str) else f"{len(given)}"
         raise InputError(
-            f"{given} for {len(paths)} files", where="classes", fix="Give one class for each file, in the same order."
+            f"{number} for {len(paths)} files", where="classes", fix="Give one class for each file, in the same order."
         )
+    return given
+
+
+def _check_axis(axis: str) -> None:
     if axis not in AXES:
         raise InputError(f"{axis!r} is not an axis", where="axis", fix=f"Choose one of {', '.join(AXES)}.")
 
@@ -162,7 +181,13 @@ def _extra_column(column: str, tables: Sequence[Table]) -> np.ndarray:
 def _file_list(paths: Sequence[Path], ids: Sequence[str], tables: Sequence[Table]) -> list[dict[str, object]]:
     """What each prompt was read from: names only, since a folder may say more than a person wants to share."""
     return [
-        {"prompt_id": identity, "file": path.name, "rows": len(table.value), "extra_columns": list(table.extra)}
+        {
+            "prompt_id": identity,
+            "file": path.name,
+            "rows": len(table.value),
+            "extra_columns": list(table.extra),
+            **({"columns": table.called} if table.called else {}),
+        }
         for path, identity, table in zip(paths, ids, tables, strict=True)
     ]
 
@@ -173,6 +198,9 @@ def _notes(ids: Sequence[str], tables: Sequence[Table]) -> list[dict[str, str]]:
         f"activity the rows cover is unknown. {CSV_VALUE} is shown as given."
     )
     notes = [note("L08", "info", selection)]
+    for remark in dict.fromkeys(remark for table in tables for remark in table.remarks):
+        of = ", ".join(identity for identity, table in zip(ids, tables, strict=True) if remark in table.remarks)
+        notes.append(note("IMPORT", "info", f"In {of}: {remark}."))
     repeated = {identity: table.repeated_rows() for identity, table in zip(ids, tables, strict=True)}
     if any(repeated.values()):
         where = ", ".join(identity for identity, count in repeated.items() if count)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stratoscope.names import CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
-from stratoscope.trace.csv_rows import ID_COLUMNS, Header, read_header, read_rows
+from stratoscope.errors import InputError
+from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
+from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted
+from stratoscope.trace.csv_file import PARQUET, TextFile, first_bytes, text_file
+from stratoscope.trace.csv_header import Header, open_at, read_header
+from stratoscope.trace.csv_rows import LARGEST_ID, read_rows, two_tokens
+
+ANY_COLUMNS = Wanted()
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,10 @@ class Table:
         Of the rows: int32, int32, float64, shape (row,).
     extra
         Further columns by name: object (str), shape (row,).
+    called
+        What the file calls those of the five columns that it calls otherwise.
+    remarks
+        What a person should know about how it was read.
     """
 
     position: np.ndarray
@@ -37,6 +48,8 @@ class Table:
     neuron: np.ndarray
     value: np.ndarray
     extra: dict[str, np.ndarray]
+    called: dict[str, str]
+    remarks: tuple[str, ...] = ()
 
     def repeated_rows(self) -> int:
         """How many rows name a token, layer and neuron that an earlier row has named."""
@@ -52,71 +65,117 @@ class Table:
         return int(np.count_nonzero(key[1:] == key[:-1]))
 
 
-def read_table(path: Path) -> Table:
-    """Read one CSV file.
+def read_table(path: Path, wanted: Wanted = ANY_COLUMNS) -> Table:
+    """Read one CSV or Parquet file.
 
     Raises
     ------
     InputError
         The file cannot be used: says file, line, column, value, and what to do.
     """
-    header = read_header(path)
-    columns = _read_quickly(path, header)
-    table = _table(columns, header) if columns is not None else None
-    if table is not None:
+    if first_bytes(path).startswith(PARQUET):
+        from stratoscope.trace.csv_parquet import read_parquet
+
+        columns, called = read_parquet(path, wanted)
+        table = _table(columns, called)
+        if table is None:
+            raise _two_tokens_in(path, columns)
         return table
-    exact = _table(_as_arrays(read_rows(path, header)), header)
+    file = text_file(path)
+    header = read_header(file, wanted)
+    for mark in _marks(header):
+        quick = _read_quickly(file, header, mark)
+        table = _table(quick, header.called) if quick is not None else None
+        if table is not None:
+            return replace(table, remarks=_remarks(header, mark))
+    rows = read_rows(file, header)
+    exact = _table(_as_arrays(rows.columns), header.called)
     assert exact is not None  # read_rows has refused a second token at a position
-    return exact
+    return replace(exact, remarks=_remarks(header, rows.mark))
 
 
-def _read_quickly(path: Path, header: Header) -> dict[str, np.ndarray] | None:
+def _marks(header: Header) -> tuple[str, ...]:
+    """The decimal marks to try, the likelier first."""
+    if header.separator == ",":
+        return (".",)
+    first = header.first_row[header.columns.index(CSV_VALUE)] if header.first_row_is_sound() else ""
+    return (",",) if "," in first else (".", ",")
+
+
+def _remarks(header: Header, mark: str) -> tuple[str, ...]:
+    left_out = f"{header.left_out} lines of comments before the header were left out" if header.left_out else ""
+    comma = "a comma was read as the decimal mark" if mark == "," else ""
+    return tuple(remark for remark in (left_out, comma) if remark)
+
+
+def _two_tokens_in(path: Path, columns: dict[str, np.ndarray]) -> InputError:
+    """Of a file without lines: the first row that holds another token at a position than before."""
+    seen: dict[int, tuple[str, int]] = {}
+    rows = zip(columns[CSV_POSITION].tolist(), columns[CSV_TOKEN].tolist(), strict=True)
+    for row, (position, token) in enumerate(rows, start=1):
+        first, earlier = seen.setdefault(position, (token, row))
+        if token != first:
+            return two_tokens(f"{path}, row {row}", position, token, first, f"in row {earlier}")
+    raise AssertionError("every position holds one token")
+
+
+def _read_quickly(file: TextFile, header: Header, mark: str = ".") -> dict[str, np.ndarray] | None:
     """The columns, or None where only the exact reader can tell what the file holds."""
-    if header.line != 1 or not header.first_row_is_sound():
+    if not header.first_row_is_sound():
         return None  # pandas would take a column of True for numbers
-    dtypes: dict[str, Any] = dict.fromkeys(header.columns, object)
-    dtypes |= dict.fromkeys(ID_COLUMNS, "int32") | {CSV_VALUE: "float64"}
+    dtypes: dict[str, Any] = dict.fromkeys(header.columns, object) | {CSV_VALUE: "float64"}
+    for column in ID_COLUMNS:
+        del dtypes[column]
+    if header.separator == ",":  # elsewhere 4.000 may be four thousand: pandas must not take it for 4
+        dtypes |= dict.fromkeys(ID_COLUMNS, "int32")
+    at_start = file.is_plain and header.begins == 1
     try:
-        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"), ExitStack() as opened:
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
             frame = pd.read_csv(
-                path,
+                file.path if at_start else opened.enter_context(open_at(file, header.begins)),
+                sep=header.separator,
+                decimal=mark,
                 names=list(header.columns),
-                header=0,
+                header=0 if header.names else None,
                 index_col=False,
                 dtype=dtypes,
                 engine="c",
                 na_filter=False,
                 keep_default_na=False,
                 skip_blank_lines=False,
-                encoding="utf-8",
+                compression=None,
+                encoding=file.encoding,
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning):
         return None
     columns = {str(column): frame[column].to_numpy() for column in frame}
-    return columns if _is_sound(columns, path, header) else None
+    return _sound(columns, file, header)
 
 
-def _is_sound(columns: dict[str, np.ndarray], path: Path, header: Header) -> bool:
-    """Whether every id and value is allowed, and every row is as long as the header."""
-    ids = [columns[column] for column in ID_COLUMNS]
-    return (
-        len(ids[0]) > 0
-        and all(column.min() >= 0 for column in ids)
+def _sound(columns: dict[str, np.ndarray], file: TextFile, header: Header) -> dict[str, np.ndarray] | None:
+    """The columns, where every id and value is allowed and every row is as long as the header."""
+    ids = {column: columns[column] for column in ID_COLUMNS}
+    sound = (
+        len(columns[CSV_VALUE]) > 0
+        and all(one.dtype.kind == "i" and one.min() >= 0 and one.max() <= LARGEST_ID for one in ids.values())
         and bool(np.isfinite(columns[CSV_VALUE]).all())
-        and not _has_short_rows(columns, path, header)
+        and not _has_short_rows(columns, file, header)
     )
+    return {**columns, **{name: column.astype(np.int32, copy=False) for name, column in ids.items()}} if sound else None
 
 
-def _has_short_rows(columns: dict[str, np.ndarray], path: Path, header: Header) -> bool:
-    """Whether pandas has filled up a row with empty text; the commas of the file tell."""
+def _has_short_rows(columns: dict[str, np.ndarray], file: TextFile, header: Header) -> bool:
+    """Whether pandas has filled up a row with empty text; the separators of the file tell."""
     last = columns[header.columns[-1]]
     if last.dtype != object or not (last == "").any():
         return False
-    texts = [header.columns, *(column for column in columns.values() if column.dtype == object)]
-    inside_values: int = sum(cell.count(",") for cells in texts for cell in cells)
-    separators = (len(header.columns) - 1) * (len(last) + 1)
-    return path.read_bytes().count(b",") != inside_values + separators
+    texts = [header.names, *(column for column in columns.values() if column.dtype == object)]
+    inside_values: int = sum(cell.count(header.separator) for cells in texts for cell in cells)
+    separators = (len(header.columns) - 1) * (len(last) + bool(header.names))
+    with open_at(file, header.begins) as stream:
+        found: int = sum(part.count(header.separator) for part in iter(lambda: stream.read(2**20), ""))
+    return found != inside_values + separators
 
 
 def _as_arrays(columns: dict[str, list[str] | list[int] | list[float]]) -> dict[str, np.ndarray]:
@@ -124,7 +183,7 @@ def _as_arrays(columns: dict[str, list[str] | list[int] | list[float]]) -> dict[
     return {name: np.array(values, dtype=numbers.get(name, object)) for name, values in columns.items()}
 
 
-def _table(columns: dict[str, np.ndarray], header: Header) -> Table | None:
+def _table(columns: dict[str, np.ndarray], called: dict[str, str]) -> Table | None:
     """The table, or None where a position holds two tokens."""
     first_row, row_token = _tokens(columns[CSV_POSITION])
     text = columns[CSV_TOKEN][first_row]
@@ -137,7 +196,8 @@ def _table(columns: dict[str, np.ndarray], header: Header) -> Table | None:
         layer=columns[CSV_LAYER],
         neuron=columns[CSV_NEURON],
         value=columns[CSV_VALUE],
-        extra={name: columns[name] for name in header.extra},
+        extra={name: column for name, column in columns.items() if name not in CSV_COLUMNS},
+        called=called,
     )
 
 

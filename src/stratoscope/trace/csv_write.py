@@ -14,13 +14,14 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.labels import unique
+from stratoscope.trace.text import spelled
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
 
 _BLOCK_ROWS = 2**17
 _NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s$')
-_STRAY_BYTE = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of a byte that is no UTF-8
 _UNSAFE = re.compile(r"[^\w.-]+")
 _LONGEST_NAME = 80
 
@@ -251,21 +252,12 @@ def _cells(values: np.ndarray) -> Iterable[str]:
 
 @lru_cache(maxsize=2**16)
 def _quoted(text: str) -> str:
-    text = _spelled(text)
+    text = spelled(text)
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
-def _spelled(text: str) -> str:
-    """Stray bytes of a token in SentencePiece's spelling, `<0xE4>`, as CSV files are UTF-8."""
-    return _STRAY_BYTE.sub(lambda found: f"<0x{ord(found[0]) - 0xDC00:02X}>", text)
-
-
 def _parquet_writer() -> Write:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError("Parquet needs pyarrow", fix="Install it: pip install 'stratoscope[parquet]'.") from None
+    pyarrow = arrow()
 
     def write(path: Path, rows: Rows) -> None:
         writer = None
@@ -282,4 +274,4 @@ def _parquet_writer() -> Write:
 
 
 def _arrow_ready(values: np.ndarray) -> np.ndarray:
-    return np.array([_spelled(text) for text in values], dtype=object) if values.dtype == object else values
+    return np.array([spelled(text) for text in values], dtype=object) if values.dtype == object else values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ _KEPT = ("uuid", "created", "finished", "resumed", "software")  # … which `mer
 
 
 def merge(
-    parts: Sequence[str | Path], out: str | Path, *, overwrite: bool = False, progress: Progress | None = None
+    parts: Iterable[str | Path], out: str | Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> xr.Dataset:
     """Join the parts of a recording that `capture` made with `part`.
 
@@ -58,7 +59,8 @@ def merge(
     """
     target, say = Path(out).absolute(), progress or silent
     say("reading the parts", 0, None)
-    found = checked_parts([Path(part) for part in parts], target)
+    given = [parts] if isinstance(parts, str | os.PathLike) else parts
+    found = checked_parts([Path(part) for part in given], target)
     datasets = [open_trace(one.path) for one in found]
     whole = datasets[0].assign(_floors(datasets))
     total, done = found[0].part.whole, 0

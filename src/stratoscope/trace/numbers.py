@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stratoscope.errors import InputError
 from stratoscope.trace.facts import number_ranges
+from stratoscope.trace.given import whole
 
 LayerChoice: TypeAlias = "str | int | Sequence[int] | None"
 _SHOWN = 8  # names listed in an error
@@ -38,20 +39,20 @@ def choose_layers(available: Iterable[int], layers: LayerChoice = None, *, kind:
 
 
 def _parse_numbers(layers: LayerChoice, available: list[int], kind: str) -> set[int]:
+    where, fix = f"{kind}s", f'Write "22-31,0", or list the numbers; there are: {number_ranges(available)}.'
     if not isinstance(layers, str):
-        return {int(layers)} if isinstance(layers, int | np.integer) else {int(n) for n in layers or ()}
+        given = list(layers) if isinstance(layers, Iterable) else [layers]
+        if not given or not all(isinstance(one, str) for one in given):
+            return {whole(number, where, fix) for number in given}
+        layers = ",".join(map(str, given))
     wanted: set[int] = set()
     for part in layers.split(","):
         first, dash, last = (piece.strip().removeprefix("L") for piece in part.partition("-"))
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise InputError(
-                f"cannot read {layers!r}",
-                where=f"{kind}s",
-                fix=f'Write single numbers and ranges, such as "22-31,0"; there are: {number_ranges(available)}.',
-            )
+            raise InputError(f"cannot read {layers!r}", where=where, fix=fix)
         ends = (int(first), int(last) if dash else int(first))
         if ends[1] - ends[0] > 100_000:
-            raise InputError(f"no {kind} {ends[1]}", where=f"{kind}s", fix=f"There are: {number_ranges(available)}.")
+            raise InputError(f"no {kind} {ends[1]}", where=where, fix=f"There are: {number_ranges(available)}.")
         wanted |= set(range(ends[0], ends[1] + 1))
     return wanted
 

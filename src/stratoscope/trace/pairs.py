@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER, edges
+from stratoscope.trace.given import is_whole
+from stratoscope.trace.reader import open_trace
 
 _QUANTITY = "attention"
 
 
-def attention_matrix(trace: xr.Dataset, prompt: str | int, layer: int, head: int) -> np.ndarray:
+def attention_matrix(
+    trace: str | os.PathLike[str] | xr.Dataset, prompt: str | int, layer: int, head: int
+) -> np.ndarray:
     """The attention weights of one head over one prompt; only these are read.
 
     Parameters
     ----------
     trace
-        A trace recorded with the group `attention-full`.
+        A trace recorded with the group `attention-full`, or its Dataset.
     prompt
         Its id, or its place in the trace.
     layer
@@ -36,6 +42,8 @@ def attention_matrix(trace: xr.Dataset, prompt: str | int, layer: int, head: int
     InputError
         The trace holds no full attention, or has no such prompt, layer or head.
     """
+    if isinstance(trace, str | os.PathLike):
+        trace = open_trace(trace)
     if _QUANTITY not in trace:
         raise InputError(
             "this trace holds no attention matrices",
@@ -60,6 +68,6 @@ def _prompt(trace: xr.Dataset, prompt: str | int) -> int:
     ids = trace["prompt_id"].values.tolist()
     if isinstance(prompt, str) and prompt in ids:
         return int(ids.index(prompt))
-    if isinstance(prompt, int) and 0 <= prompt < len(ids):
-        return prompt
+    if is_whole(prompt) and 0 <= int(prompt) < len(ids):
+        return int(prompt)
     raise InputError(f"there is no prompt {prompt!r}", fix=f"There are {len(ids)} prompts, from {ids[0]} to {ids[-1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from stratoscope.trace.text import decode_texts
 _COORDS = {*schema.TOKEN_COORDS, *schema.MAYBE_TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
 
 
-def open_trace(path: str | Path) -> xr.Dataset:
+def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open a trace.
 
     Parameters

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -37,6 +36,7 @@ from stratoscope.names import (
     quantities_of,
 )
 from stratoscope.progress import Progress
+from stratoscope.trace.given import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
 from stratoscope.trace.simulated_attention import attention
@@ -60,7 +60,7 @@ def simulate(
     top_k: int = defaults.TOP_K,
     seed: int = defaults.SEED,
     anomaly: bool = True,
-    record: Sequence[str] = SUMMARIES,
+    record: str | Iterable[str] = SUMMARIES,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -106,8 +106,8 @@ def simulate(
     TraceError
         The trace cannot be written.
     """
-    groups = _check_groups(record)
-    shape = replace(_shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed), anomaly=anomaly)
+    groups = chosen(record, SUMMARIES, "record")
+    shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)
     model = SimulatedModel(shape)
     attrs = _attributes(model, groups)
     make = _block_maker(model, groups)
@@ -133,30 +133,41 @@ def simulate(
 
 
 def _shape(
-    prompts: int, tokens: int | tuple[int, int], layers: int, d_model: int, d_ff: int, heads: int, top_k: int, seed: int
+    prompts: int,
+    tokens: int | tuple[int, int],
+    layers: int,
+    d_model: int,
+    d_ff: int,
+    heads: int,
+    top_k: int,
+    seed: int,
+    anomaly: bool,
 ) -> Shape:
-    low, high = (tokens, tokens) if isinstance(tokens, int) else tokens
-    counts = {"prompts": prompts, "tokens": low, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads}
-    for name, count in {**counts, "top_k": top_k}.items():
+    given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
+    counts = {name: whole(count, name) for name, count in given.items()}
+    low, high = _fewest_and_most(tokens)
+    for name, count in {**counts, "tokens": low}.items():
         _check(count >= 1, f"{count} is too few", name, "Give 1 or more.")
     _check(low <= high, f"the fewest ({low}) are more than the most ({high})", "tokens", "Swap them.")
-    _check(top_k <= d_ff, f"{top_k} peaks of {d_ff} neurons", "top_k", f"Give at most {d_ff}, or a larger d_ff.")
-    _check(seed >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
-    return Shape(prompts, (low, high), layers, d_model, d_ff, heads, top_k, seed)
+    _check(
+        counts["top_k"] <= counts["d_ff"],
+        f"{top_k} peaks of {d_ff} neurons",
+        "top_k",
+        f"Give at most {d_ff}, or a larger d_ff.",
+    )
+    _check(whole(seed, "seed") >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
+    return Shape(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
+
+
+def _fewest_and_most(tokens: int | Iterable[int]) -> tuple[int, int]:
+    counts = [whole(count, "tokens") for count in several(tokens, "tokens", "24, or (20, 32)")]
+    _check(len(counts) in (1, 2), f"{tokens!r} are not two numbers", "tokens", "Give 24, or (20, 32).")
+    return counts[0], counts[-1]
 
 
 def _check(holds: bool, what: str, where: str, fix: str) -> None:
     if not holds:
         raise InputError(what, where=where, fix=fix)
-
-
-def _check_groups(record: Sequence[str]) -> tuple[str, ...]:
-    groups = (record,) if isinstance(record, str) else tuple(record)
-    unknown = [group for group in groups if group not in SUMMARIES]
-    known = ", ".join(SUMMARIES)
-    _check(not unknown, f"there is no group {', '.join(map(repr, unknown))}", "record", f"Choose from {known}.")
-    _check(bool(groups), "no group is given", "record", f"Choose from {known}.")
-    return tuple(group for group in SUMMARIES if group in groups)
 
 
 # --- what the trace says about itself -------------------------------------------------------------------------------

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from stratoscope.errors import TraceError
+
+_STRAY_BYTE = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of a byte that is no UTF-8
+
+
+def spelled(text: str) -> str:
+    """Stray bytes of a token in SentencePiece's spelling, `<0xE4>`, for files that hold only UTF-8."""
+    return _STRAY_BYTE.sub(lambda found: f"<0x{ord(found[0]) - 0xDC00:02X}>", text)
 
 
 def encode_texts(texts: Sequence[str], column: str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from stratoscope.view.spec import ViewSpec
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.trace.csv_columns import Columns
     from stratoscope.view.inputs import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
@@ -24,6 +25,7 @@ def engagement(
     inputs: Inputs,
     out: str | os.PathLike[str] | None = None,
     *,
+    columns: Columns = None,
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
     all_prompts: bool = False,
@@ -45,7 +47,7 @@ def engagement(
     ----------
     head
         "mean" or "max" over the heads, or the number of one head.
-    inputs, out, prompt, prompt_class, all_prompts, layers, span, scale, first_token, theme, overwrite
+    inputs, out, columns, prompt, prompt_class, all_prompts, layers, span, scale, first_token, theme, overwrite
         As in `heatmap`.
 
     Returns
@@ -64,7 +66,7 @@ def engagement(
         from stratoscope.view.inputs import open_input
 
         return engagement_spec(
-            open_input(inputs),
+            open_input(inputs, columns),
             prompt=prompt,
             prompt_class=prompt_class,
             all_prompts=all_prompts,

@@ -16,6 +16,7 @@ from stratoscope.view.values import Floats, Quantity
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.trace.csv_columns import Columns
     from stratoscope.view.inputs import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
@@ -24,6 +25,7 @@ def heatmap(
     inputs: Inputs,
     out: str | os.PathLike[str] | None = None,
     *,
+    columns: Columns = None,
     quantity: str | None = None,
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
@@ -44,9 +46,11 @@ def heatmap(
     Parameters
     ----------
     inputs
-        A trace, one or several CSV files, or a Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
     out
         A .png, .svg or .pdf file to write. None writes nothing.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     quantity
         A name of `names.QUANTITIES` that the input has. Without it `mlp_out_norm`, of CSV files the mean of
         `imported_norm` over the rows of each token and layer. Heads are averaged; of peaks the strongest is drawn.
@@ -88,7 +92,7 @@ def heatmap(
         from stratoscope.view.inputs import open_input
 
         return heatmap_spec(
-            open_input(inputs),
+            open_input(inputs, columns),
             quantity=quantity,
             prompt=prompt,
             prompt_class=prompt_class,

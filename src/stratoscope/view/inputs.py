@@ -12,26 +12,33 @@ from stratoscope.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.trace.csv_columns import Columns
+
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Inputs: TypeAlias = "PathLike | Sequence[PathLike] | xr.Dataset"
 
 
-def open_input(inputs: Inputs) -> xr.Dataset:
+def open_input(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
     """The Dataset behind what a person gave.
 
     Parameters
     ----------
     inputs
-        A trace (a folder), one or several CSV files (one prompt each), or a Dataset, which is returned as it is.
+        A trace (a folder), one or several CSV or Parquet files (one prompt each), or a Dataset, which is returned as it
+        is.
+    columns
+        Which column of the files is which, as in `import_csv`.
 
     Raises
     ------
     InputError
-        A path does not exist, several traces or a mixture are given, or a file is neither.
+        A path does not exist, several traces or a mixture are given, a file is neither, or `columns` is given for what
+        has none.
     TraceError
         A trace cannot be opened, or its recording has begun and nothing is committed yet.
     """
     if hasattr(inputs, "data_vars"):
+        _refuse_columns(columns)
         return cast("xr.Dataset", inputs)
     paths = _paths(inputs)
     folders = [path for path in paths if path.is_dir()]
@@ -44,11 +51,16 @@ def open_input(inputs: Inputs) -> xr.Dataset:
     if folders:
         from stratoscope.trace.reader import open_trace
 
+        _refuse_columns(columns)
         return open_trace(folders[0])
-    _check_csv(paths)
     from stratoscope.trace.csv import read_csv
 
-    return read_csv(paths)
+    return read_csv(paths, columns=columns)
+
+
+def _refuse_columns(columns: Columns) -> None:
+    if columns is not None:
+        raise InputError("this is a trace, which has no columns to name", where="columns", fix="Leave columns out.")
 
 
 def _paths(inputs: Inputs) -> list[Path]:
@@ -70,13 +82,3 @@ def _paths(inputs: Inputs) -> list[Path]:
                 "does not exist", where=str(path), fix="Give the path of a trace, or of one or several CSV files."
             )
     return paths
-
-
-def _check_csv(paths: list[Path]) -> None:
-    for path in paths:
-        if path.suffix.lower() != ".csv":
-            raise InputError(
-                "is neither a trace (a folder) nor a .csv file",
-                where=str(path),
-                fix="Give the path of a trace, or of one or several CSV files.",
-            )

@@ -11,11 +11,14 @@ from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from stratoscope.trace.csv_columns import Columns
+
 
 def peaks3d(
     inputs: Inputs,
     out: PathLike | None = None,
     *,
+    columns: Columns = None,
     quantity: str | None = None,
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
@@ -36,10 +39,12 @@ def peaks3d(
     Parameters
     ----------
     inputs
-        A trace, one or several CSV files (one prompt each), or a Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
     out
         The page to write (.html): one file that needs nothing else, with controls to sort tokens, pick layers, set a
         threshold and choose classes. None: only the figure is returned.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     quantity
         What is drawn upwards: "peak_write" (the default: L2 norm of what the neuron writes), "peak_value" (its
         activation, without the sign) or, of an import, "imported_norm".
@@ -77,7 +82,7 @@ def peaks3d(
 
     target = None if out is None else page3d.check(out, overwrite=overwrite)
     spec = peaks_spec(
-        open_input(inputs),
+        open_input(inputs, columns),
         quantity=quantity,
         prompt=prompt,
         prompt_class=prompt_class,

@@ -11,6 +11,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
 from stratoscope.trace.facts import number_ranges
+from stratoscope.trace.given import number
 from stratoscope.view.panels import subtitle
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
@@ -43,7 +44,7 @@ def peaks_spec(
     theme: names.Theme = defaults.THEME,
 ) -> ViewSpec:
     """The picture of `peaks3d` as data; parameters and errors as there."""
-    row = names.QUANTITIES[_height_of(dataset, quantity)]
+    row, threshold = names.QUANTITIES[_height_of(dataset, quantity)], number(threshold, "threshold")
     if scale not in names.SCALES:
         raise InputError(f"no scale called {scale!r}", where="scale", fix=f"Choose one of: {', '.join(names.SCALES)}.")
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
@@ -71,7 +72,7 @@ def peaks_spec(
         "tokens_per_cell": points.run,
         "left_out": chosen.left_out,
         "layers": number_ranges(numbers.tolist()),
-        "threshold": float(threshold),
+        "threshold": threshold,
         "scale": scale,
         "first_token_in_limits": bool(first_token),
     }

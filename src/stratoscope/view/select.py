@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace.facts import number_ranges
+from stratoscope.trace.given import is_whole, several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ def select(
         Something asked for does not exist, or nothing is left.
     """
     table = _Prompts(dataset)
-    among = table.of_class(_listed(prompt_class))
+    among = table.of_class(_listed(prompt_class, "class", "['critical']"))
     if prompt is not None and all_prompts:
         raise InputError("one prompt or all of them, not both", where="prompt", fix="Leave out `all`, or the prompt.")
     if prompt is not None:
-        chosen = [table.find(one, among) for one in _listed(prompt)]
+        chosen = [table.find(one, among) for one in _listed(prompt, "prompt", "[0, 1]")]
     else:
         chosen = list(among) if all_prompts else table.typical(among)
     if len(chosen) > MOST_PANELS and not all_prompts:
@@ -93,7 +94,7 @@ def select(
             where="prompt",
             fix=f"Choose at most {MOST_PANELS}, or show all end to end (`--all`).",
         )
-    wanted = _spans(_listed(span))
+    wanted = _spans(_listed(span, "span", "['user']"))
     groups = [chosen] if all_prompts and len(chosen) > 1 else [[one] for one in chosen]
     panels = tuple(panel for group in groups if len((panel := _panel(dataset, table, group, wanted)).tokens))
     if not panels:
@@ -143,7 +144,7 @@ class _Prompts:
             ids.setdefault(self.ids[index], index)
         if isinstance(wanted, str) and wanted in ids:
             return ids[wanted]
-        if isinstance(wanted, int | np.integer) or wanted.lstrip("-").isdecimal():
+        if is_whole(wanted) or (isinstance(wanted, str) and wanted.lstrip("-").isdecimal()):
             if int(wanted) in among:
                 return int(wanted)
             raise InputError(
@@ -187,11 +188,9 @@ def _panel(dataset: xr.Dataset, table: _Prompts, group: list[int], spans: list[i
     return Panel(name, "" if identity == name else identity, (index,), tokens)
 
 
-def _listed(choice: PromptChoice | TextChoice) -> list[str]:
+def _listed(choice: PromptChoice | TextChoice, where: str, example: str) -> list[Any]:
     """One choice or several as a list."""
-    if choice is None:
-        return []
-    return [choice] if isinstance(choice, str | int | np.integer) else list(choice)  # type: ignore[list-item, arg-type]
+    return [] if choice is None else several(choice, where, example)
 
 
 def _spans(wanted: Sequence[str]) -> list[int]:

@@ -66,7 +66,7 @@ def drawable_quantities(dataset: xr.Dataset) -> list[str]:
 
 def check_quantity(dataset: xr.Dataset, name: str) -> None:
     """Raise an `InputError` that says what there is instead, unless `name` can be drawn."""
-    row = names.QUANTITIES.get(name)
+    row = names.QUANTITIES.get(name) if isinstance(name, str) else None
     present = ", ".join(drawable_quantities(dataset)) or "nothing"
     if row is None:
         raise InputError(f"no quantity called {name!r}", where="quantity", fix=f"This input has: {present}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.trace.csv_file import encoding_error, text_file
+from stratoscope.trace.csv_header import SEPARATORS, records
 from stratoscope.trace.facts import number_ranges
 
 if TYPE_CHECKING:
@@ -131,21 +132,14 @@ def _header(file: Path) -> _Header:
 
 
 def _records(file: Path) -> list[tuple[int, list[str]]]:
-    """Each record with the line it begins on."""
-    found, line = [], 1
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            for record in reader:
-                found.append((line, record))
-                line = reader.line_num + 1
-    except csv.Error as error:
-        raise _refuse(file, line, f"this is not valid CSV ({error})", "Close every quoted value.") from None
-    except UnicodeDecodeError:
-        raise InputError("this is not UTF-8", where=str(file), fix="Save it as UTF-8.") from None
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(file), fix="Check the file.") from None
-    return found
+    """Each record with the line it begins on; packed, encoded and separated in any way that `import` reads."""
+    text = text_file(file)
+    with text.open_text() as stream:
+        try:
+            first = next((line for line in stream if line.strip()), "")
+        except UnicodeError:
+            raise encoding_error(text) from None
+    return list(records(text, max(SEPARATORS, key=first.count)))
 
 
 def _whole(cell: str, file: Path, line: int, column: str) -> int:
@@ -158,7 +152,8 @@ def _whole(cell: str, file: Path, line: int, column: str) -> int:
 def _norm(cell: str, file: Path, line: int, column: str) -> float:
     value = float(cell) if _NUMBER.fullmatch(cell) else float("nan")
     if not isfinite(value) or (column == OLD and value == 0):
-        raise _refuse(file, line, f"{column} is {cell[:40]!r}", f"{_MEANING[column]}.")
+        fix = "Write decimal points, and no thousands separators." if "," in cell else f"{_MEANING[column]}."
+        raise _refuse(file, line, f"{column} is {cell[:40]!r}", fix)
     return value
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
+from stratoscope.trace.given import several
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -122,7 +123,7 @@ def diff(
     side_a, side_b = sides(a, b)
     pairs = match(side_a, side_b)
     columns = columns_of(pairs, side_a, side_b)
-    wanted = None if prompt is None else [prompt] if isinstance(prompt, str | int) else list(prompt)
+    wanted = None if prompt is None else several(prompt, "prompt", "[0, 1]")
     shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_COLUMNS)
     recorded = conditions(a, b)
     noise = Noise(a, b, recorded.alike)

@@ -84,7 +84,9 @@ def _lines(path: Path) -> list[tuple[str, str]]:
     """The patterns of a file, and where they stand."""
     try:
         if not path.is_file():
-            raise InputError("no such file of refusal patterns", where=str(path), fix="Check the path")
+            raise InputError(
+                "no such file of refusal patterns", where=str(path), fix="Check the path, or give a list of patterns"
+            )
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except OSError as error:

@@ -1,0 +1,84 @@
+"""Files that are no CSV but could become one: refused by name, with the line that converts them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from stratoscope.errors import InputError
+
+_EXCEL = (
+    "import sys, pandas as p; p.read_excel(sys.argv[1], dtype=str, na_filter=False).to_csv(sys.argv[2], index=False)"
+)
+_FEATHER = "import sys, pandas as p; p.read_feather(sys.argv[1]).to_csv(sys.argv[2], index=False)"
+_CP1252 = (
+    "import sys, pathlib; old, new = map(pathlib.Path, sys.argv[1:]); "
+    "new.write_bytes(old.read_bytes().decode('cp1252').encode())"
+)
+_UNPACK = "Unpack it, and give the CSV file in it."
+_EXPORT = "Export the table as CSV."
+
+FOREIGN = {  # first bytes -> what it is, and what to do where no line of Python is known
+    b"\xd0\xcf\x11\xe0": ("an old Excel file", ""),
+    b"ARROW1": ("a Feather (Arrow) file", ""),
+    b"\x89HDF": ("an HDF5 file", _EXPORT),
+    b"\x93NUMPY": ("a NumPy array", _EXPORT),
+    b"SQLite format 3": ("an SQLite database", _EXPORT),
+    b"%PDF": ("a PDF", _EXPORT),
+    b"\x89PNG": ("a picture", _EXPORT),
+    b"\x80\x04\x95": ("a Python pickle, which can run code when it is opened", _EXPORT),
+    b"\x80\x05\x95": ("a Python pickle, which can run code when it is opened", _EXPORT),
+    b"(\xb5/\xfd": ("packed with Zstandard, which is not read", "Unpack it with zstd -d, and give what comes out."),
+    b"\x04\x22\x4d\x18": ("packed with LZ4, which is not read", _UNPACK),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive, which is not read", _UNPACK),
+    b"Rar!": ("a RAR archive, which is not read", _UNPACK),
+    b"\x1f\x9d": ("packed with compress, which is not read", _UNPACK),
+    b"PK\x05\x06": ("an empty zip", "Give a CSV file."),
+}
+
+
+def refuse_foreign(path: Path, head: bytes) -> None:
+    """Raise `InputError` for what is no text and no CSV, by its first bytes."""
+    magic = next((one for one in FOREIGN if head.startswith(one)), None)
+    if magic is not None:
+        what, fix = FOREIGN[magic]
+        if what.startswith("an old Excel"):
+            fix = _convert(path, _EXCEL, "xlrd")
+        elif magic == b"ARROW1":
+            fix = _convert(path, _FEATHER, "pyarrow")
+        raise InputError(f"this is {what}", where=str(path), fix=fix)
+    if head[257:262] == b"ustar":
+        raise InputError("this is a tar archive, which is not read", where=str(path), fix=_UNPACK)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith((b"{", b"[{", b"[[")):
+        raise InputError("this is JSON, not CSV", where=str(path), fix=_EXPORT)
+    if start[:1] == b"<" and start[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        fix = "Download the file itself, not the page about it."
+        raise InputError("this is a web page or XML, not CSV", where=str(path), fix=fix)
+
+
+def refuse_office(path: Path, members: Sequence[str]) -> None:
+    """Raise `InputError` for a zip that is a spreadsheet or another office document, by what it holds."""
+    kinds = {  # a member -> what the document is, and what pandas needs to read it
+        "xl/workbook.xml": ("an Excel file", "openpyxl"),
+        "xl/workbook.bin": ("a binary Excel file", "pyxlsb"),
+        "content.xml": ("an OpenDocument file", "odfpy"),
+    }
+    for member, (what, package) in kinds.items():
+        if member in members:
+            raise InputError(f"this is {what}, not CSV", where=str(path), fix=_convert(path, _EXCEL, package))
+
+
+def as_utf8(path: Path) -> str:
+    """The line that converts text of Western European Windows."""
+    return _line(_CP1252, path, path.with_name(f"{path.stem}-utf8.csv"))
+
+
+def _convert(path: Path, code: str, package: str) -> str:
+    line = _line(code, path, path.with_suffix(".csv"))
+    return f"This makes a CSV of its first table (it needs pip install pandas {package}): {line}"
+
+
+def _line(code: str, source: Path, target: Path) -> str:
+    return f'python -c "{code}" {shlex.quote(str(source))} {shlex.quote(str(target))}'

@@ -1,0 +1,72 @@
+"""Arguments as people give them in Python: numpy's numbers, one text for a list of one, anything that can be listed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from stratoscope.errors import InputError
+
+
+def is_whole(given: Any) -> bool:
+    """Whether it is a whole number of any type, and no truth."""
+    return hasattr(given, "__index__") and not isinstance(given, bool) and getattr(given, "shape", ()) == ()
+
+
+def whole(given: Any, where: str, fix: str = "Give a number such as 10.") -> int:
+    """A whole number; text, fractions and truths are refused.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    if not is_whole(given):
+        raise InputError(f"{given!r} is not a whole number", where=where, fix=fix)
+    return operator.index(given)
+
+
+def number(given: Any, where: str) -> float:
+    """A number of any type; text and truths are refused.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    if isinstance(given, bool | str) or not hasattr(given, "__float__"):
+        raise InputError(f"{given!r} is not a number", where=where, fix="Give a number such as 0.5.")
+    return float(given)
+
+
+def several(given: Any, where: str, example: str) -> list[Any]:
+    """What is listed; of one text or number, a list of it.
+
+    Raises
+    ------
+    InputError
+        It is no list, or a mapping.
+    """
+    if isinstance(given, str) or is_whole(given):
+        return [given]
+    if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
+        raise InputError(f"{given!r} is neither one nor a list", where=where, fix=f"Give one such as {example}.")
+    return list(given)
+
+
+def chosen(given: Any, known: Sequence[str], where: str) -> tuple[str, ...]:
+    """Some of the known names, in their order, of a list or a text with commas.
+
+    Raises
+    ------
+    InputError
+        There is none, or one of them is not known.
+    """
+    parts = given.split(",") if isinstance(given, str) else several(given, where, str(list(known[:2])))
+    wanted = [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
+    unknown = [part for part in wanted if part not in known]
+    if unknown or not wanted:
+        what = f"unknown {where} group {unknown[0]!r}" if unknown else f"no {where} group"
+        raise InputError(what, fix=f"Use some of {', '.join(known)}")
+    return tuple(name for name in known if name in wanted)

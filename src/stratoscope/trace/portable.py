@@ -1,0 +1,60 @@
+"""A trace or a Result as the files of other tools can hold it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import xarray as xr
+
+from stratoscope.trace.labels import object_array
+from stratoscope.trace.text import spelled
+
+_PLAIN = (str, int, float)
+
+
+def portable(dataset: xr.Dataset | str | os.PathLike[str]) -> xr.Dataset:
+    """Make a Dataset that `to_netcdf`, `to_zarr` and `to_dataframe` of xarray can write.
+
+    What a trace says about itself is nested, and a token may be a piece of a character: neither has a place in a netCDF
+    file or a pandas table. Values are not changed, and stay lazy.
+
+    Parameters
+    ----------
+    dataset
+        A trace, its Dataset, or a Result.
+
+    Returns
+    -------
+    xarray.Dataset
+        The same, with every nested attribute as JSON text (`json.loads` reads it), and with bytes of a token that are
+        no UTF-8 spelled `<0xE4>`, as `export_csv` does.
+
+    Raises
+    ------
+    TraceError
+        It cannot be opened.
+    """
+    if isinstance(dataset, str | os.PathLike):
+        from stratoscope.trace.reader import open_trace
+
+        dataset = open_trace(dataset)
+    result = dataset.assign_attrs(_as_text(dataset.attrs))
+    for name, variable in dataset.variables.items():
+        if variable.dtype == object:
+            texts = object_array([spelled(str(text)) for text in variable.values.ravel()]).reshape(variable.shape)
+            fixed = xr.Variable(variable.dims, texts, variable.attrs)
+            result = result.assign_coords({name: fixed}) if name in dataset.coords else result.assign({name: fixed})
+    for name in result.variables:
+        result[name].attrs = _as_text(result[name].attrs)
+    return result
+
+
+def _as_text(attrs: dict[Any, Any]) -> dict[str, Any]:
+    """Attributes of which every file can hold each: numbers and texts, everything else as JSON."""
+    plain = {str(key): value.tolist() if hasattr(value, "tolist") else value for key, value in attrs.items()}
+    return {
+        key: value if isinstance(value, _PLAIN) and not isinstance(value, bool) else json.dumps(value)
+        for key, value in plain.items()
+    }
