@@ -151,6 +151,11 @@ def test_the_way_in_which_weights_were_saved_wrongly_is_named(change: Any, words
     assert words in refused(folder)
 
 
+def test_a_weight_under_two_names_is_refused(folder: Path) -> None:
+    edit_weights(folder, lambda weights: {**weights, "norm.weight": weights["model.norm.weight"] * 2})
+    assert "holds a weight twice, as norm.weight and as model.norm.weight" in refused(folder)
+
+
 def test_a_head_of_its_own_is_used_where_the_config_says_that_it_is_shared(folder: Path) -> None:
     edit_config(folder, tie_word_embeddings=True)
     assert torch.equal(load_model(str(folder), device="cpu").model.lm_head.weight, tiny("Llama").lm_head.weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from stratoscope.progress import Progress, silent
 
 if TYPE_CHECKING:  # this module must be importable without torch, to say how to install it
     from stratoscope.model.devices import DeviceMap
+    from stratoscope.model.leftover import Keys
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _INSTALL = "pip install 'stratoscope[capture]'"
@@ -207,13 +208,13 @@ def _load_weights(
     from stratoscope.model.cut_blocks import unpacked_rightly
     from stratoscope.model.devices import Spread
     from stratoscope.model.identity import FLOAT
-    from stratoscope.model.leftover import Keys, every_key, refuse_lost, refuse_twice, refuse_unlike, unused_limits
+    from stratoscope.model.leftover import Keys, every_key, placed_tensors, refuse_unlike
     from stratoscope.model.plain import refuse_unless_plain
     from stratoscope.model.quantised import block_of, gguf_words, rounded, unpack
 
     options = _options(files, trust_remote_code)
     words, limit = "", ""
-    keys = Keys()
+    keys, placed = Keys(), set[str]()
     try:
         if files.gguf:  # or architectures of the new loader would keep their blocks where its kernels are installed
             options["quantization_config"] = GgufConfig(dequantize=True)
@@ -221,7 +222,8 @@ def _load_weights(
             options["use_safetensors"] = files.weights[0].suffix == ".safetensors"
             words, limit = unpack(config, files)
         chosen = dtype or ("float32" if files.gguf else "auto")
-        with Spread(place) as spread, unpacked_rightly(files, block_of(config)), every_key(keys):
+        own = placed_tensors(placed) if files.gguf else nullcontext()
+        with Spread(place) as spread, unpacked_rightly(files, block_of(config)), every_key(keys), own:
             model, report = AutoModelForCausalLM.from_pretrained(
                 files.folder, config=config, dtype=chosen, output_loading_info=True, **spread.options, **options
             )
@@ -231,14 +233,9 @@ def _load_weights(
     except Exception as error:
         refuse_unlike(keys, files)
         raise load_error(error, files) from None
-    unused = keys.unused
     if files.gguf:
-        unused = unused | _prove_gguf(model, files)
         words = gguf_words(files)
-    refuse_unlike(keys, files)
-    refuse_lost({*report["missing_keys"], *keys.missing}, unused, files)
-    refuse_twice(model, files)
-    limits = unused_limits(unused, model, files)
+    limits = _used_or_named(model, files, keys, {*report["missing_keys"]}, placed)
     if words and dtype is not None:
         _cast(model, dtype)
     model = model.eval().requires_grad_(False)
@@ -250,15 +247,21 @@ def _load_weights(
     return model, words or FLOAT, limits if dtype or words else (*limits, *rounded(files, model))
 
 
-def _prove_gguf(model: Any, files: ModelFiles) -> set[str]:
-    """Check that positions are turned as the file says; gives the names of its tensors that the model does not use."""
+def _used_or_named(model: Any, files: ModelFiles, keys: Keys, missing: set[str], placed: set[str]) -> tuple[str, ...]:
+    """Check that all that the files hold is in the model, and nothing else; gives limits that name what need not be."""
     from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_positions import prove_positions
-    from stratoscope.model.leftover import unused_of_gguf
+    from stratoscope.model.leftover import refuse_lost, refuse_twice, refuse_unlike, unused_limits, unused_of_gguf
 
-    file = read_gguf(files.weights[0])
-    prove_positions(model, file)
-    return unused_of_gguf(model, file)
+    unused = keys.unused
+    if files.gguf:
+        file = read_gguf(files.weights[0])
+        prove_positions(model, file)
+        unused = unused | unused_of_gguf(placed, file)
+    refuse_unlike(keys, files)
+    refuse_lost(missing | keys.missing, unused, files)
+    refuse_twice(model, files)
+    return unused_limits(unused, model, files)
 
 
 def _cast(model: Any, dtype: str) -> None:
