@@ -240,9 +240,10 @@ def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
         _check_key(key, where)
     given = [key for key in CONTENTS if record.get(key) is not None]
     if len(given) != 1:
-        empty = next((f"{key} is null" for key in CONTENTS if key in record), "has neither text nor messages")
-        what = "has both text and messages" if given else empty
-        raise InputError(what, where=where, fix="Give exactly one of text and messages")
+        null = next((key for key in CONTENTS if key in record), "")
+        what = "has both text and messages" if given else f"{null} is null" if null else "has neither text nor messages"
+        fix = "Write a prompt, or remove it" if null and not given else "Give exactly one of text and messages"
+        raise InputError(what, where=where, fix=fix)
     labels = {key: read_label(record[key], key, where) for key in LABELS if key in record}
     return Prompt(
         id=labels.get("id") or default_id,
