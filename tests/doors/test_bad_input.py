@@ -80,9 +80,9 @@ class TestSomethingThatIsNoTrace:
         shutil.copytree(trace, "x")
         root = Path("x/zarr.json")
         document = json.loads(root.read_text())
-        document["attributes"]["format_version"] = "2.0"
+        document["attributes"]["format_version"] = "3.0"
         root.write_text(json.dumps(document))
-        assert "2.0" in refuse(*command)
+        assert "3.0" in refuse(*command)
 
     def test_a_trace_with_a_torn_root(self, refuse: Refuse, command: tuple[str, ...], trace: Path) -> None:
         shutil.copytree(trace, "x")

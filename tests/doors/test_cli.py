@@ -7,6 +7,7 @@ import inspect
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,8 +137,9 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     received: dict[str, Any] = {}
     signature = inspect.signature(getattr(stratoscope, command))
 
-    def record(*args: Any, **kwargs: Any) -> None:
+    def record(*args: Any, **kwargs: Any) -> SimpleNamespace:
         received.update(signature.bind(*args, **kwargs).arguments)
+        return SimpleNamespace(attrs={"notes": []})
 
     monkeypatch.setitem(vars(stratoscope), command, record)
     arguments, expected = _other_values(command)
@@ -145,7 +147,7 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 0, result.output
     assert {key: received[key] for key in expected} == expected
     left = {one.name for one in typer.main.get_group(app).commands[command].params} - set(expected)
-    assert left <= {"help", "plan", "as_json", "model", "prompts", "out", "inputs", "overwrite"}
+    assert left <= {"help", "plan", "as_json", "model", "prompts", "out", "inputs", "overwrite", "column"}
 
 
 def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
@@ -180,6 +182,8 @@ def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
     answers += ["--refusal-patterns", str(ENGLISH)]
     answered = {"generate": 7, "generation": {"do_sample": True}, "seed": 4, "openers": ("No", "Yes, of course")}
     answered["refusal_patterns"] = ENGLISH
+    answers += ["--date", "2026-01-02"]
+    answered["date"] = "2026-01-02"
     proof = ["--verify", "full", "--floor", "--part", "2/5"]
     proved = {"verify": "full", "floor": True, "part": (2, 5)}
     shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompts import Prompt
-
-_LIST = 'Prompts themselves are given as a list: ["Hello there", …].'
+from stratoscope.recorder.prompts import GIVEN_AS_A_LIST, Prompt
 
 
 def file_or_list(prompts: Any) -> Any:
@@ -25,13 +23,13 @@ def file_or_list(prompts: Any) -> Any:
     """
     if isinstance(prompts, str) and not Path(prompts).suffix and not _exists(prompts):
         shown = repr(prompts if len(prompts) <= 60 else prompts[:59] + "…")
-        raise InputError(f"there is no file {shown}", where="prompts", fix=f"Check the path. {_LIST}")
+        raise InputError(f"there is no file {shown}", where="prompts", fix=f"Check the path. {GIVEN_AS_A_LIST}")
     if isinstance(prompts, str):
         return prompts
     if isinstance(prompts, os.PathLike):
         return Path(prompts)
     if isinstance(prompts, bytes) or not isinstance(prompts, Iterable | Prompt):
-        raise InputError(f"a {type(prompts).__name__} is no list of prompts", where="prompts", fix=_LIST)
+        raise InputError(f"a {type(prompts).__name__} is no list of prompts", where="prompts", fix=GIVEN_AS_A_LIST)
     return prompts
 
 

@@ -15,6 +15,7 @@ from stratoscope.recorder.prompt_files.columns import known_rows, like_messages,
 from stratoscope.recorder.prompt_files.read import read_table
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS
 
+GIVEN_AS_A_LIST = 'Prompts themselves are given as a list: ["Hello there", …]'
 _WORDS_FOR_MISSING = ("nan", "null", "none", "<na>", "n/a", "#n/a")
 
 
@@ -100,7 +101,7 @@ def given_prompts(prompts: Iterable[Prompt | str | Mapping[str, Any]]) -> Prompt
     """
     if isinstance(prompts, Prompt | Mapping) or hasattr(prompts, "columns"):  # iterating would give keys, or names
         what = "a table" if hasattr(prompts, "columns") else "one prompt"
-        fix = "Give its rows: table.to_dict('records')" if what == "a table" else "Put it into a list"
+        fix = "Give its rows: table.to_dict('records')" if what == "a table" else GIVEN_AS_A_LIST
         raise InputError(f"prompts is {what}, not a list of prompts", fix=fix)
     found = PromptList(
         _checked((f"prompts[{number}]", _record(prompt, number)) for number, prompt in enumerate(prompts))
