@@ -103,6 +103,16 @@ def test_of_two_float32_recordings_made_alike_the_rounding_of_bfloat16_hides_not
     assert times_at(diff(one, elsewhere)) < 1  # another summation order is rounded to bfloat16 anew
 
 
+def test_a_floor_of_nothing_but_another_dtype_is_none_within_one_dtype_and_says_why(base: xr.Dataset) -> None:
+    one, other = with_floor(base, 1.0, ["dtype"]), tuned(nudged(base, Q, (5, 0), 0.25))
+    result = diff(one, other)
+    assert f"{Q}_times_floor" not in result
+    words = said(result, "L14", "warning")
+    assert "that of A is of another dtype, which is not what differs here" in words
+    assert "neither trace" not in words
+    assert "neither trace has a noise floor" in said(diff(base, other), "L14", "warning")
+
+
 @pytest.mark.parametrize("nothing", [np.nan, np.inf, -1.0])
 def test_a_floor_that_is_no_size_is_no_floor(base: xr.Dataset, nothing: float) -> None:
     result = diff(with_floor(base, nothing), tuned(nudged(base, Q, (5, 0), 0.25)))
