@@ -10,6 +10,7 @@ import xarray as xr
 from diff_traces import longer, nudged, of_model, said, simulated, with_floor
 
 from stratoscope import names
+from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.diff.columns import column_norms
 from stratoscope.analysis.diff.conditions import conditions
 from stratoscope.analysis.diff.diff import diff
@@ -354,3 +355,23 @@ def test_a_column_gone_from_the_peaks_is_bounded_where_activations_are_the_same_
     assert (np.isnan(most) | (most >= other - 1e-5)).all()
     moved = tuned(nudged(trace(other), "prompt_mean", (slice(None), 2), 0.1))  # what moved bounds nothing
     assert not diff(trace(norms), moved)["column_changed"].values[2, :5].any()
+
+
+def test_a_claim_is_held_against_what_a_column_can_be_at_most(base: xr.Dataset) -> None:
+    random = np.random.default_rng(0)
+    shape = tuple(base.sizes[dim] for dim in ("token", "layer", "neuron"))
+    activations, norms = random.normal(size=shape), random.uniform(1, 2, shape[1:])
+    other = norms.copy()
+    other[2, :2] *= 0.05
+    one, two = (
+        base.assign({name: (("token", "layer", "k"), values) for name, values in peaks_of(
+            np.abs(activations) * of, activations, of, 10).items()})
+        for of in (norms, other)
+    )  # fmt: skip
+    result = diff(one, tuned(two), claims=[Claim(2, 0, 1.0, 0.05), Claim(2, 1, 1.0, 0.9)])
+    assert result["claim_verdict"].values.tolist() == ["gone from the peaks", "changed otherwise"]
+    assert "which fits the claim" in str(result["claim_why"].values[0])
+    assert "× at most" in str(result["claim_why"].values[1])
+    assert title(result) == "0 of 2 claimed neurons changed as claimed, 1 gone from the peaks"
+    unclaimed = diff(one, tuned(two), claims=[Claim(2, 0, 1.0, 0.05)])
+    assert title(unclaimed).endswith("; 1 column that nobody claimed has another norm")
