@@ -10,6 +10,7 @@ import xarray as xr
 from diff_traces import longer, nudged, of_model, said, simulated, with_floor
 
 from stratoscope import names
+from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.diff.columns import column_norms
 from stratoscope.analysis.diff.conditions import conditions
 from stratoscope.analysis.diff.diff import diff
@@ -101,6 +102,16 @@ def test_of_two_float32_recordings_made_alike_the_rounding_of_bfloat16_hides_not
     assert times_at(diff(one, other)) > 100
     elsewhere = other.assign_attrs(receipt={**other.attrs["receipt"], "threads": 4})
     assert times_at(diff(one, elsewhere)) < 1  # another summation order is rounded to bfloat16 anew
+
+
+def test_a_floor_of_nothing_but_another_dtype_is_none_within_one_dtype_and_says_why(base: xr.Dataset) -> None:
+    one, other = with_floor(base, 1.0, ["dtype"]), tuned(nudged(base, Q, (5, 0), 0.25))
+    result = diff(one, other)
+    assert f"{Q}_times_floor" not in result
+    words = said(result, "L14", "warning")
+    assert "that of A is of another dtype, which is not what differs here" in words
+    assert "neither trace" not in words
+    assert "neither trace has a noise floor" in said(diff(base, other), "L14", "warning")
 
 
 @pytest.mark.parametrize("nothing", [np.nan, np.inf, -1.0])
@@ -344,3 +355,23 @@ def test_a_column_gone_from_the_peaks_is_bounded_where_activations_are_the_same_
     assert (np.isnan(most) | (most >= other - 1e-5)).all()
     moved = tuned(nudged(trace(other), "prompt_mean", (slice(None), 2), 0.1))  # what moved bounds nothing
     assert not diff(trace(norms), moved)["column_changed"].values[2, :5].any()
+
+
+def test_a_claim_is_held_against_what_a_column_can_be_at_most(base: xr.Dataset) -> None:
+    random = np.random.default_rng(0)
+    shape = tuple(base.sizes[dim] for dim in ("token", "layer", "neuron"))
+    activations, norms = random.normal(size=shape), random.uniform(1, 2, shape[1:])
+    other = norms.copy()
+    other[2, :2] *= 0.05
+    one, two = (
+        base.assign({name: (("token", "layer", "k"), values) for name, values in peaks_of(
+            np.abs(activations) * of, activations, of, 10).items()})
+        for of in (norms, other)
+    )  # fmt: skip
+    result = diff(one, tuned(two), claims=[Claim(2, 0, 1.0, 0.05), Claim(2, 1, 1.0, 0.9)])
+    assert result["claim_verdict"].values.tolist() == ["gone from the peaks", "changed otherwise"]
+    assert "which fits the claim" in str(result["claim_why"].values[0])
+    assert "× at most" in str(result["claim_why"].values[1])
+    assert title(result) == "0 of 2 claimed neurons changed as claimed, 1 gone from the peaks"
+    unclaimed = diff(one, tuned(two), claims=[Claim(2, 0, 1.0, 0.05)])
+    assert title(unclaimed).endswith("; 1 column that nobody claimed has another norm")

@@ -204,7 +204,7 @@ def test_a_claim_is_judged_by_the_norm_of_its_column_and_its_activation(base: xr
     assert facts["elsewhere"]["columns_changed"] == 0
     assert facts["elsewhere"]["above_floor"] == 0
     assert facts["elsewhere"]["share_of_activation_change"] == pytest.approx(1)
-    assert contents_of(result).title == "1 of 6 claimed neurons changed as claimed"
+    assert contents_of(result).title == "1 of 6 claimed neurons changed as claimed, 1 gone from the peaks"
 
 
 def test_a_column_that_nobody_claimed_is_counted_elsewhere(base: xr.Dataset) -> None:

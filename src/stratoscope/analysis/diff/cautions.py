@@ -56,11 +56,7 @@ def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
     """What differences are measured against, and whether that is what noise was between these two."""
     measured = [quantity for quantity in quantities if noise.measured(quantity)]
     if not measured:
-        text = (
-            "no floor, no claim: neither trace has a noise floor, so a difference may be nothing but noise. Record "
-            "with --floor."
-        )
-        return [Note("L14", WARNING, text)]
+        return [Note("L14", WARNING, f"no floor, no claim: {_why_no_floor(noise)}")]
     counted = {one: "" for side in noise.sides.values() for one in noise.counted(side) if one in floors_of(side)}
     of = {called: side for called, side in noise.sides.items() if floors_of(side) or called in noise.undivided()}
     under = " or ".join(_UNDER[nuisance] for nuisance in counted) or "batch size, padding or dtype"
@@ -74,6 +70,19 @@ def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
     if without:
         notes.append(Note("L14", WARNING, f"No floor, no claim: {', '.join(without)}."))
     return [*notes, *_about_dtype(noise), *_about_sample(noise, of)]
+
+
+def _why_no_floor(noise: Noise) -> str:
+    others = {called: floors_of(side) for called, side in noise.sides.items() if floors_of(side)}
+    left_out = [
+        f"that of {called} is of another {' or '.join(_UNDER[one] for one in of)}" for called, of in others.items()
+    ]
+    if left_out:
+        return (
+            f"{' and '.join(left_out)}, which is not what differs here or could not be measured. Where each prompt ran "
+            "alone, neither its batch nor its padding makes noise."
+        )
+    return "neither trace has a noise floor, so a difference may be nothing but noise. Record with --floor."
 
 
 def _about_dtype(noise: Noise) -> list[Note]:

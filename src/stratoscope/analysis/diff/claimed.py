@@ -74,7 +74,9 @@ def judge(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows, first_ch
                 array[number] = _MEASURED[name](neurons)[place, claim.neuron]
             if values["largest"][number] > 0:
                 rank[number] = 1 + int((neurons.largest[place] > values["largest"][number]).sum())
-        found = {name: float(one[number]) for name, one in values.items()}
+        found = {name: float(one[number]) for name, one in values.items()} | {"most_b": np.nan}
+        if neurons is not None and place is not None:
+            found["most_b"] = float(neurons.columns.most_b[place, claim.neuron])
         verdict, words = _verdict(claim, found, claim.layer > first, tolerance)
         verdicts.append(verdict)
         why.append(words)
@@ -118,8 +120,14 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
             NOT_AT_ALL,
             f"the norm of its column is {before:.4g} in both; no floor says whether its activation changed",
         )
+    if np.isfinite(before) and found["most_b"] < (1 - SAME_FACTOR) * claim.ratio * before:
+        factor = found["most_b"] / before
+        words = f"its column's norm is {before:.4g} in A and at most {found['most_b']:.4g} in B"
+        return OTHERWISE, f"{words}: × at most {factor:.3g}, claimed ×{claim.ratio:.3g}"
     if np.isfinite(before):
         words = f"its column's norm is {before:.4g} in A, and it is not among the peaks of B: it writes less"
+        if found["most_b"] < (1 - tolerance) * before:
+            words += f", and its norm is at most {found['most_b']:.4g}, which fits the claim"
         return GONE, words + behind
     if behind:
         return NOT_SEEN, f"it is not among the peaks of both traces{behind}"

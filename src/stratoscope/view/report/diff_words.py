@@ -25,9 +25,11 @@ def title(summary: Summary) -> str:
     if summary["identical"]:
         return _nothing(summary)
     if claims:
-        done = f"{claims['verdicts']['changed as claimed']} of {claims['claims']} claimed neurons changed as claimed"
-        more = claims["elsewhere"].get("columns_changed")
-        return f"{done}; {_columns(more)} that nobody claimed" if more else done
+        verdicts, more = claims["verdicts"], claims["elsewhere"].get("columns_changed")
+        done = f"{verdicts['changed as claimed']} of {claims['claims']} claimed neurons changed as claimed"
+        if verdicts["gone from the peaks"]:
+            done += f", {verdicts['gone from the peaks']} gone from the peaks"
+        return f"{done}; {_columns(more, ' that nobody claimed')}" if more else done
     if exact["equal"] and exact["first"] is not None:
         return _from_layer(summary)
     if summary["edited"] and exact["numbers"] and not exact["changed"]:
@@ -84,8 +86,8 @@ def _all_or_percent(share: float) -> str:
     return "every number differs" if share == 1 else f"{percent(share)} of the numbers differ"
 
 
-def _columns(count: int) -> str:
-    return f"{count:,} column{'s have' if count != 1 else ' has'} another norm"
+def _columns(count: int, which: str = "") -> str:
+    return f"{count:,} column{'s' if count != 1 else ''}{which} {'have' if count != 1 else 'has'} another norm"
 
 
 def _beyond_noise(summary: Summary) -> str:
