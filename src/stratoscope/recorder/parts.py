@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from stratoscope.errors import InputError
-from stratoscope.trace.given import whole
+from stratoscope.trace.given import is_whole
 
 
 def checked_part(part: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -19,9 +19,9 @@ def checked_part(part: tuple[int, int] | None) -> tuple[int, int] | None:
     """
     if part is None:
         return None
-    if not isinstance(part, tuple | list) or len(part) != 2:
+    if not isinstance(part, tuple | list) or len(part) != 2 or not all(map(is_whole, part)):
         raise InputError(f"the part is {part!r}", fix="Use two numbers: (2, 5) is the second of five")
-    number, of = (whole(one, "part") for one in part)
+    number, of = map(int, part)
     if not 1 <= number <= of:
         raise InputError(f"there is no part {number} of {of}", fix=f"Parts are counted from 1 to {max(1, of)}")
     return number, of
