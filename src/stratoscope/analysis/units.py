@@ -74,7 +74,7 @@ class Units:
         return self._noun(np.ones(len(self.prompts), bool))
 
     def in_words(self) -> str:
-        """How many of what: "16 pairs of a and b", "6 groups of pairs of a and b (15 pairs)", "9 prompts of a and …"."""
+        """How many of what: "16 pairs of a and b", "6 groups of pairs of a and b (15 pairs)", "9 prompts of a …"."""
         if self.design == PAIRS:
             pairs = len(np.unique(self.pair[self.pair >= 0]))
             whole = f"{pairs} pairs" if pairs > len(self) else f"{len(self.prompts)} prompts"

@@ -99,8 +99,8 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
         )
     elif found["listed"]:
         lines.append(
-            f"Effects, estimated in the same {summary['units_tested']} ({found['estimates']}), have intervals that allow "
-            "for the choice."
+            f"Effects, estimated in the same {summary['units_tested']} ({found['estimates']}), have intervals that "
+            "allow for the choice."
         )
     return lines
 
@@ -176,7 +176,7 @@ def _listed(result: xr.Dataset) -> Table:
             row += [_excerpt(result, place, side) for side in (0, 1)]
         rows.append(row)
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
-    return Table(columns, rows, f"{what}. g is {found['estimates']}.")
+    return Table(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
 
 
 def _excerpt(result: xr.Dataset, place: int, side: int) -> Cell:

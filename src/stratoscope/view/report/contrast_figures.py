@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
@@ -53,7 +54,7 @@ def volcano(result: xr.Dataset) -> Figure:
         here = found[np.sign(g[found]) == side]
         if len(here):
             marks.append(mark("points", style, f"higher in {label}", x=g[here], y=evidence[here]))
-    named = found[:_LABELLED] if len(found) else others[:_LABELLED]
+    named = _apart(found if len(found) else others, g, evidence)
     layer, neuron = np.unravel_index(named, result["g"].shape)
     words = [f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
     marks.append(mark("words", chart.PLAIN, words=words, x=g[named], y=evidence[named]))
@@ -78,13 +79,25 @@ def volcano(result: xr.Dataset) -> Figure:
     if len(found):
         said.append(Note("L13", INFO, f"Dashed: the weakest discovery, q ≤ {alpha:g}."))
         if not summary["neurons"]["measured"]:
-            said.append(Note("L23", INFO, f"g of discoveries: {summary['neurons']['estimates']}."))
+            said.append(Note("L23", INFO, f"Effects (g) of discoveries are {summary['neurons']['estimates']}."))
     else:
         if np.isfinite(would):
             said.append(Note("L31", INFO, f"Dashed: |g| = {number(would)}, found in 8 of 10 such studies."))
         said += _by_chance(summary)
     drawn = _chart(result, title, [panel], 4.2, said, units=_tested(summary))
     return Figure("volcano", f"{title}. Each neuron's effect against its evidence, {_tested(summary)}.", drawn)
+
+
+def _apart(places: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Those whose names can be read: none too near one before it."""
+    near_x, near_y = (0.13 * np.ptp(one[np.isfinite(one)]) for one in (x, y / 4))
+    kept: list[int] = []
+    for place in places.tolist():
+        if all(abs(x[place] - x[one]) > near_x or abs(y[place] - y[one]) > near_y for one in kept):
+            kept.append(place)
+        if len(kept) == _LABELLED:
+            break
+    return np.array(kept, np.int64)
 
 
 def strongest(result: xr.Dataset) -> Figure | None:
@@ -113,8 +126,8 @@ def strongest(result: xr.Dataset) -> Figure | None:
     title = "The neurons found: how large" if found["discoveries"] else "The largest |g|: a ranking without a discovery"
     panel = Panel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
     units = f"{summary['units_held_out']}, held out" if found["measured"] else _tested(summary)
-    said = [Note("L23", INFO, f"g is {found['estimates']}."), *(_by_chance(summary) if ranking else ())]
-    caption = f"{title}, {units}. g is {found['estimates']}; intervals allow for the choice."
+    said = [Note("L23", INFO, f"Effects (g) are {found['estimates']}."), *(_by_chance(summary) if ranking else ())]
+    caption = f"{title}, {units}. Effects (g) are {found['estimates']}; intervals allow for the choice."
     drawn = _chart(result, title, [panel], max(1.2, 0.19 * count), said, units=units)
     return Figure("strongest", caption, drawn)
 
