@@ -294,9 +294,9 @@ def _summary(parts: Parts) -> dict[str, Any]:
 
 
 def _would_find(design: Design, tests: int, found: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """The smallest effect that would be found, in g; of pairs g_av depends on how much twins go together.
+    """The smallest effect that would be found, in g; None where no effect, however large, would be.
 
-    Of pairs g_av = d_z √(2 (1 − r)) for a correlation r of twins (of equal spread): its middle over what was tested.
+    Of pairs g_av = d_z √(2 (1 − r)), r the correlation of twins of equal spread: its middle over what was tested.
     """
     effect = smallest_effect(design.test, *design.tested.sizes, tests, design.alpha)
     told: dict[str, Any] = {"power": POWER, "tests": tests, "p": design.alpha / max(tests, 1), "g": effect}

@@ -21,6 +21,7 @@ MOST_UNITS = (
     250  # of each class, a random choice: more do not make a mean much better, and the time grows with their square
 )
 _LEAST_UNITS = 4
+_COMPARISONS = 2**23  # of scores, at a time
 
 
 @dataclass(frozen=True)
@@ -88,31 +89,35 @@ def linear_baseline(
     rows -= rows.mean(axis=0)
     likeness = rows @ rows.T
     halves = np.stack([_half(len(a), len(b), random, paired=paired) for _ in range(SPLITS)])
-    observed = np.arange(len(rows))
-    exchanged = [_exchanged(len(a), len(b), random, paired=paired) for _ in range(CONTROLS)]
-    in_a = observed < len(a)
-    found = np.array([_held_out_auc(likeness, order, in_a, halves) for order in (observed, *exchanged)])
+    places = np.arange(len(rows))
+    orders = np.stack([places, *(_exchanged(len(a), len(b), random, paired=paired) for _ in range(CONTROLS))])
+    at_a_time = max(1, _COMPARISONS // (SPLITS * len(a) * len(b)))
+    parts = [orders[start : start + at_a_time] for start in range(0, len(orders), at_a_time)]
+    found = np.concatenate([_held_out_auc(likeness, part, places < len(a), halves) for part in parts])
     return float(found[0]), found[1:]
 
 
 def _held_out_auc(
-    likeness: NDArray[np.float32], order: NDArray[np.int64], in_a: NDArray[np.bool_], halves: NDArray[np.bool_]
-) -> float:
+    likeness: NDArray[np.float32], orders: NDArray[np.int64], in_a: NDArray[np.bool_], halves: NDArray[np.bool_]
+) -> Floats:
     """Mean over the splits of the AUC of the units outside each half, along the difference of the means inside it.
 
     Parameters
     ----------
-    order
-        Which unit stands at each place; the labels and halves belong to the places.
+    orders
+        Which unit stands at each place, [order, place]; the labels and the halves [split, place] belong to the places.
     """
     of_a, of_b = halves & in_a, halves & ~in_a
     weights = of_a / of_a.sum(axis=1, keepdims=True) - of_b / of_b.sum(axis=1, keepdims=True)
-    placed = np.empty((len(order), len(halves)), np.float32)
-    placed[order] = weights.T
-    scores = (likeness @ placed)[order].T
-    tested = [scores[~halves & side].reshape(len(halves), -1) for side in (in_a, ~in_a)]
-    a, b = tested[0][:, :, None], tested[1][:, None, :]
-    return float((a > b).mean() + 0.5 * (a == b).mean())
+    placed = np.empty((len(in_a), len(orders), len(halves)), np.float32)
+    number = np.arange(len(orders))
+    placed[orders.T, number] = weights.T[:, None]
+    scores = (likeness @ placed.reshape(len(in_a), -1)).reshape(placed.shape)[orders.T, number]
+    by_split = scores.transpose(2, 0, 1)  # [split, place, order]
+    tested = [by_split[~halves & side].reshape(len(halves), -1, len(orders)) for side in (in_a, ~in_a)]
+    a, b = tested[0][:, :, None], tested[1][:, None]
+    found: Floats = (a > b).mean(axis=(0, 1, 2)) + 0.5 * (a == b).mean(axis=(0, 1, 2))
+    return found
 
 
 def _half(of_a: int, of_b: int, random: np.random.Generator, *, paired: bool) -> NDArray[np.bool_]:

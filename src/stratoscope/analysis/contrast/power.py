@@ -71,8 +71,9 @@ def _power_of_welch(of_a: int, of_b: int, level: float) -> Callable[[float], flo
 
 def _power_of_ranks(of_a: int, of_b: int, level: float) -> Callable[[float], float]:
     in_a = np.arange(of_a + of_b) < of_a
-    noise = np.random.default_rng(0).normal(size=(of_a + of_b, _STUDIES))
-    return lambda effect: float((ranks(noise + effect * in_a[:, None], in_a).p <= level).mean())
+    noise = np.random.default_rng(0).normal(size=(of_a + of_b, _STUDIES)).astype(np.float32)
+    of_class = in_a[:, None].astype(np.float32)
+    return lambda effect: float((ranks(noise + np.float32(effect) * of_class, in_a).p <= level).mean())
 
 
 def _smallest(power: Callable[[float], float]) -> float:

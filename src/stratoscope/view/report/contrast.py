@@ -52,7 +52,7 @@ def headline(summary: dict[str, Any]) -> str:
     if not found["discoveries"]:
         nothing = f"No neuron of {found['tested']:,} tells {pair} apart"
         size = found["would_find"]["g"]
-        if not np.isfinite(size):
+        if size is None:
             return f"{nothing}, and among so many none could have been found"
         return f"{nothing}; one with |g| ≥ {number(size)} would have been found in 8 of 10 such studies"
     count = f"{found['discoveries']:,} neuron{'s' if found['discoveries'] != 1 else ''}"
@@ -132,7 +132,7 @@ def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
 
 def _would_find(would: dict[str, Any], what: str) -> str:
     """The smallest effect that would have been found, and what that is for pairs."""
-    if not np.isfinite(would["g"]):
+    if would["g"] is None:
         return f"No effect on one {what}, however large, could reach p ≤ {would['p']:.1g} with so few."
     of_pairs = ""
     if "d_z" in would:

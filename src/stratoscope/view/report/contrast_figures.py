@@ -59,11 +59,11 @@ def volcano(result: xr.Dataset) -> Figure:
     words = [f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
     marks.append(mark("words", chart.PLAIN, words=words, x=g[named], y=evidence[named]))
     would = summary["neurons"]["would_find"]["g"]
-    if not len(found) and np.isfinite(would):
+    if not len(found) and would is not None:
         marks.append(mark("vertical", chart.MUTED, x=[-would, would]))
     hidden = int(discovered.sum()) - len(found)
     reach = 1.08 * float(np.abs(g[known]).max(initial=0.1))
-    if not len(found) and np.isfinite(would):
+    if not len(found) and would is not None:
         reach = max(reach, 1.08 * would)
     panel = Panel(
         f"{summary['neurons']['tested']:,} neurons",
@@ -81,7 +81,7 @@ def volcano(result: xr.Dataset) -> Figure:
         if not summary["neurons"]["measured"]:
             said.append(Note("L23", INFO, f"Effects (g) of discoveries are {summary['neurons']['estimates']}."))
     else:
-        if np.isfinite(would):
+        if would is not None:
             said.append(Note("L31", INFO, f"Dashed: |g| = {number(would)}, found in 8 of 10 such studies."))
         said += _by_chance(summary)
     drawn = _chart(result, title, [panel], 4.2, said, units=_tested(summary))
@@ -113,7 +113,7 @@ def strongest(result: xr.Dataset) -> Figure | None:
     ticks = tuple((place, f"L{layer} n{neuron}") for place, layer, neuron in zip(at, layers, neurons, strict=True))
     marks = [mark("vertical", chart.MUTED, x=[0.0])]
     ranking = not found["discoveries"] and not found["measured"]
-    if ranking and np.isfinite(found["chance"]["largest_g"]):
+    if ranking and found["chance"]["sentence"]:
         chance = found["chance"]["largest_g"]
         marks.insert(0, mark("span", chart.MUTED, "as large by chance", low=[-chance], high=[chance]))
     for side, style, label in ((1, chart.A, summary["a"]), (-1, chart.B, summary["b"])):
@@ -200,7 +200,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             said = [note]
             if of["fewest_units"] < min(_sizes(result, "profile_")):
                 said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
-            if not of["discoveries"]:
+            if not of["discoveries"] and of["would_find"]["g"] is not None:
                 said.append(
                     Note("L31", INFO, f"No mean has q ≤ {alpha:g}; |g| ≥ {number(of['would_find']['g'])} would.")
                 )
