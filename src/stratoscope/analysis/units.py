@@ -79,7 +79,8 @@ class Units:
             pairs = len(np.unique(self.pair[self.pair >= 0]))
             whole = f"{pairs} pairs" if pairs > len(self) else f"{len(self.prompts)} prompts"
             averaged = f" ({whole})" if len(self.prompts) > 2 * len(self) else ""
-            return f"{len(self)} {self.noun} of {self.a} and {self.b}{averaged}"
+            of = "with prompts of" if self.noun == "groups" else "of"
+            return f"{len(self)} {self.noun} {of} {self.a} and {self.b}{averaged}"
         sides = []
         for name, side, count in zip((self.a, self.b), (self.in_a, ~self.in_a), self.sizes, strict=True):
             averaged = f" ({int(side.sum())} prompts)" if side.sum() > count else ""
@@ -93,7 +94,7 @@ class Units:
             return single
         in_groups = [self.names[unit].startswith(_GROUP) for unit in units]
         if self.design == PAIRS and all(in_groups) and (self.pair < 0).any():
-            return "groups that hold prompts"
+            return "groups"
         return grouped if all(in_groups) else f"groups and {single}" if any(in_groups) else single
 
     def average(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
@@ -22,7 +22,7 @@ from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, tok
 from stratoscope.analysis.effects import correction
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import make_result, texts
-from stratoscope.analysis.units import Units
+from stratoscope.analysis.units import Units, counted_tokens
 from stratoscope.trace.notes import INFO, Note, notes_of
 
 if TYPE_CHECKING:
@@ -110,12 +110,13 @@ def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any])
         variables[name] = ("listed", values)
     if not source_of_context(parts.dataset):
         return
+    of_neurons = counted_tokens(parts.dataset, defaults.SPAN)  # over which neurons were averaged, whatever is asked
     shape = (len(listed.g), 2, SHOWN)
     words = {name: np.full(shape, "", dtype=object) for name in ("before", "token", "after", "prompt_id")}
     values, position = np.full(shape, np.nan), np.full(shape, -1)
     ids = parts.dataset["prompt_id"].values
     for number, (row, neuron) in enumerate(zip(listed.row.tolist(), listed.neuron.tolist(), strict=True)):
-        sides = contexts(parts.dataset, parts.design.units, parts.counted, int(parts.layers[row]), neuron)
+        sides = contexts(parts.dataset, parts.design.tested, of_neurons, int(parts.layers[row]), neuron)
         for side, places in enumerate(sides):
             for rank, place in enumerate(places):
                 at = (number, side, rank)
@@ -214,7 +215,8 @@ def _notes(parts: Parts) -> list[Note]:
     if parts.neurons is not None and parts.listed is not None:
         untested = parts.neurons.values["p"].size - parts.neurons.tested
         notes += cautions.about_neurons(parts.neurons, parts.listed, design, untested)
-    notes += cautions.about_twins(dataset, parts.aligned)
+    alone = len(design.units.prompts) - 2 * len(parts.twins)
+    notes += cautions.about_twins(dataset, parts.aligned, alone)
     if (np.asarray(dataset["span"].values)[parts.counted] < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
@@ -300,6 +302,9 @@ def _would_find(design: Design, tests: int, found: Mapping[str, NDArray[np.float
     """
     effect = smallest_effect(design.test, *design.tested.sizes, tests, design.alpha)
     told: dict[str, Any] = {"power": POWER, "tests": tests, "p": design.alpha / max(tests, 1), "g": effect}
+    known = np.isfinite(found["p"])
+    told["units_vary"] = bool((found["count_a"][known] < design.tested.sizes[0]).any())
+    told["units_vary"] |= bool((found["count_b"][known] < design.tested.sizes[1]).any())
     if design.paired:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.abs(found["g"] / found["d_z"] / correction(found["count_a"] - 1))

@@ -95,6 +95,9 @@ def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: in
         f"Family: {neurons.tested:,} neurons, {design.test}; q by Benjamini and Hochberg; family-wise p by the "
         f"{largest} of {count}."
     )
+    whole = int(np.isfinite(neurons.values["p_family"]).sum())
+    if whole < neurons.tested:
+        family += f" Family-wise p is of the {whole:,} neurons with a value in every unit."
     notes = [Note("L13", INFO, family)]
     if untested:
         notes.append(Note("L08", INFO, f"{untested:,} neurons had too few values for a test: left out, not zero."))
@@ -106,11 +109,16 @@ def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: in
     return notes
 
 
-def about_twins(dataset: xr.Dataset, aligned: Aligned | None) -> list[Note]:
-    """Whether twins were treated alike before they differ."""
-    if aligned is None or not np.isfinite(aligned.before):
+def about_twins(dataset: xr.Dataset, aligned: Aligned | None, alone: int) -> list[Note]:
+    """Whether twins were treated alike before they differ, and how many prompts are no one's twin."""
+    if aligned is None:
         return []
     notes = []
+    if alone:
+        text = f"{alone} prompts are not aligned: of a unit without pairs the first prompt of either class is."
+        notes.append(Note("L11", INFO, text))
+    if not np.isfinite(aligned.before):
+        return notes
     if aligned.unequal:
         text = f"{aligned.unequal} pairs are of unequal length: aligned on equal tokens, the others are not compared."
         notes.append(Note("L11", INFO, text))

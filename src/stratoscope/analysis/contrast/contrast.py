@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,13 +115,16 @@ def contrast(
     told = progress or silent
     first, second = choose_classes(dataset, a, b)
     asked = make_units(dataset, first, second, groups=groups)
-    if summary in dataset:
-        asked = with_values(dataset, summary, asked)
+    has_neurons = summary in dataset
+    if has_neurons:
+        valued = with_values(dataset, summary, asked)
+        has_neurons = len(valued) > 0
+        asked = valued if has_neurons else replace(asked, left_out=(*asked.left_out, f"No prompt has a {summary}."))
     design = make_design(asked, unequal=unequal, held_out=held_out, alpha=alpha, seed=seed)
     chosen = choose_layers(dataset[names.LAYER].values, layers)
     counted = counted_tokens(dataset, span)
     quantities = profiled(dataset, quantity)
-    if not quantities and summary not in dataset:
+    if not quantities and not has_neurons:
         raise InputError(
             "there is nothing to compare in it",
             where="trace",
@@ -128,7 +132,7 @@ def contrast(
         )
     neurons: Neurons | None = None
     listed: Listed | None = None
-    if summary in dataset:
+    if has_neurons:
         _check_summary(dataset, summary, design, counted)
         options: dict[str, Any] = {"permutations": permutations, "seed": seed, "progress": told}
         neurons = compare_neurons(dataset, summary, design, chosen.tolist(), **options)

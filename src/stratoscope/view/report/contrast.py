@@ -51,6 +51,8 @@ def headline(summary: dict[str, Any]) -> str:
         return f"How {pair} differ over the layers"
     if not found["discoveries"]:
         nothing = f"No neuron of {found['tested']:,} tells {pair} apart"
+        if found["family_wise"]:
+            return f"{nothing} by q, though {found['family_wise']:,} against the whole family"
         size = found["would_find"]["g"]
         if size is None:
             return f"{nothing}, and among so many none could have been found"
@@ -69,11 +71,13 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
     if direction:
         lines.append(_lead_of_direction(direction, alpha))
     if profiles is not None:
+        where = "" if profiles["units"] == summary["units"] else f" in {profiles['units']}"
         line = (
-            f"Over the layers {profiles['discoveries']} of {profiles['tested']} profile means differ (q ≤ {alpha:g}; "
-            f"{profiles['units']}), {profiles['family_wise']} against the whole family."
+            f"Over the layers {profiles['discoveries']} of {profiles['tested']} profile means differ{where} "
+            f"(q ≤ {alpha:g}), {profiles['family_wise']} against the whole family."
         )
-        lines.append(line if profiles["discoveries"] else f"{line} {_would_find(profiles['would_find'], 'mean')}")
+        something = profiles["discoveries"] or profiles["family_wise"]
+        lines.append(line if something else f"{line} {_would_find(profiles['would_find'], 'mean')}")
     if aligned is not None and aligned["tested"]:
         lines.append(_lead_of_aligned(aligned, alpha))
     return lines
@@ -89,7 +93,9 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
             f"{alpha:g} may be false; {found['family_wise']:,} hold against the whole family at once. {by_chance}"
         ]
     else:
-        lines = [f"No neuron has q ≤ {alpha:g}{where}. {by_chance} {_would_find(found['would_find'], 'neuron')}"]
+        family = f", but {found['family_wise']:,} hold against the whole family" if found["family_wise"] else ""
+        line = f"No neuron has q ≤ {alpha:g}{where}{family}. {by_chance}"
+        lines = [f"{line} {_would_find(found['would_find'], 'neuron')}"]
         if found["chance"]["sentence"]:
             lines.append(f"The list below is a ranking without a discovery. {found['chance']['sentence']}")
     if found["measured"]:
@@ -98,10 +104,7 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
             f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero."
         )
     elif found["listed"]:
-        lines.append(
-            f"Effects, estimated in the same {summary['units_tested']} ({found['estimates']}), have intervals that "
-            "allow for the choice."
-        )
+        lines.append(f"Effects of the listed neurons are {found['estimates']}. Their intervals allow for the choice.")
     return lines
 
 
@@ -137,11 +140,12 @@ def _would_find(would: dict[str, Any], what: str) -> str:
     of_pairs = ""
     if "d_z" in would:
         of_pairs = (
-            f" (d_z ≥ {number(would['d_z'])}; twins correlate by {would['correlation']:.2f} in the middle {what})"
+            f" (d_z ≥ {number(would['d_z'])}; twins correlate by {number(would['correlation'])} in the middle {what})"
         )
+    whole = " and a value in every unit" if would["units_vary"] else ""
     return (
-        f"One {what} with |g| ≥ {number(would['g'])}{of_pairs} would have been found in 8 of 10 such studies, at "
-        f"p ≤ {would['p']:.1e}."
+        f"One {what} with |g| ≥ {number(would['g'])}{of_pairs}{whole} would have been found in 8 of 10 such "
+        f"studies, at p ≤ {would['p']:.1e}."
     )
 
 

@@ -200,7 +200,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             said = [note]
             if of["fewest_units"] < min(_sizes(result, "profile_")):
                 said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
-            if not of["discoveries"] and of["would_find"]["g"] is not None:
+            if not (of["discoveries"] or of["family_wise"]) and of["would_find"]["g"] is not None:
                 said.append(
                     Note("L31", INFO, f"No mean has q ≤ {alpha:g}; |g| ≥ {number(of['would_find']['g'])} would.")
                 )
