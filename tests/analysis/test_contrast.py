@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 import stratoscope
 from stratoscope import defaults, names
 from stratoscope.analysis.contrast import cautions, design
-from stratoscope.analysis.contrast.baseline import linear_baseline
+from stratoscope.analysis.contrast.baseline import _wins, linear_baseline
 from stratoscope.analysis.contrast.chance import LargestByChance
 from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.layers import by_layer
@@ -524,6 +524,13 @@ def test_warnings_are_about_the_prompts_that_are_compared(trace: xr.Dataset) -> 
     three = relabelled(trace, prompt_class=classes, pair=[""] * 60, group=[""] * 60)
     found = contrast(three, a="critical", b="neutral")
     assert not [note for note in notes_in(found) if "long" in note.text]
+
+
+def test_the_area_under_the_curve_of_a_direction_counts_ties_half_as_scipy_does() -> None:
+    random = np.random.default_rng(0)
+    a, b = (random.integers(0, 5, (2, 3, count)).astype(np.float32) for count in (9, 7))
+    expected = [[stats.mannwhitneyu(*both).statistic / 63 for both in zip(*sides)] for sides in zip(a, b)]  # noqa: B905
+    np.testing.assert_allclose(_wins(a, b), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("paired", [True, False])

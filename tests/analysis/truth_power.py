@@ -37,7 +37,7 @@ from stratoscope.names import Unequal
 NEURONS, PLANTED = 46_080, 20
 EFFECTS = (1.5, 2.0, 3.0)  # d: in standard deviations of a class
 SIZES = ((PAIRS, 16), (PAIRS, 30), (CLASSES, 16), (CLASSES, 30))
-SEEDS = 5
+SEEDS = 8
 NAMED: tuple[tuple[str, int, int, Unequal], ...] = (
     (PAIRS, 8, 8, "subsample"),
     (PAIRS, 16, 16, "subsample"),
@@ -301,7 +301,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--studies", type=int, default=20_000)
-    parser.add_argument("--splits", type=int, default=100)
+    parser.add_argument("--splits", type=int, default=60)
     options = parser.parse_args()
     from stratoscope.doors.demo import find_model
 

@@ -118,7 +118,7 @@ def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
     )
     nothing = result.copy()
     nothing.attrs = json.loads(json.dumps(result.attrs))
-    nothing.attrs["summary"]["neurons"] |= {"discoveries": 0}
+    nothing.attrs["summary"]["neurons"] |= {"discoveries": 0, "family_wise": 0}
     size = number(found["would_find"]["g"])
     assert contents_of(nothing).title == (
         f"No neuron of {found['tested']:,} tells critical and neutral apart; one with |g| ≥ {size} would have been "

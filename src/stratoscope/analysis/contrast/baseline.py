@@ -21,7 +21,7 @@ MOST_UNITS = (
     250  # of each class, a random choice: more do not make a mean much better, and the time grows with their square
 )
 _LEAST_UNITS = 4
-_COMPARISONS = 2**23  # of scores, at a time
+_SCORES = 2**21  # that are held at a time
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def linear_baseline(
     halves = np.stack([_half(len(a), len(b), random, paired=paired) for _ in range(SPLITS)])
     places = np.arange(len(rows))
     orders = np.stack([places, *(_exchanged(len(a), len(b), random, paired=paired) for _ in range(CONTROLS))])
-    at_a_time = max(1, _COMPARISONS // (SPLITS * len(a) * len(b)))
+    at_a_time = max(1, _SCORES // (SPLITS * len(rows)))
     parts = [orders[start : start + at_a_time] for start in range(0, len(orders), at_a_time)]
     found = np.concatenate([_held_out_auc(likeness, part, places < len(a), halves) for part in parts])
     return float(found[0]), found[1:]
@@ -113,10 +113,26 @@ def _held_out_auc(
     number = np.arange(len(orders))
     placed[orders.T, number] = weights.T[:, None]
     scores = (likeness @ placed.reshape(len(in_a), -1)).reshape(placed.shape)[orders.T, number]
-    by_split = scores.transpose(2, 0, 1)  # [split, place, order]
-    tested = [by_split[~halves & side].reshape(len(halves), -1, len(orders)) for side in (in_a, ~in_a)]
-    a, b = tested[0][:, :, None], tested[1][:, None]
-    found: Floats = (a > b).mean(axis=(0, 1, 2)) + 0.5 * (a == b).mean(axis=(0, 1, 2))
+    by_split = np.ascontiguousarray(scores.transpose(2, 1, 0))  # [split, order, place]
+    found: Floats = _wins(*(_outside(by_split, ~halves & side) for side in (in_a, ~in_a))).mean(axis=0)
+    return found
+
+
+def _outside(scores: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Scores of some places of each split, [split, order, place]; of every split as many."""
+    return np.stack([one[:, here] for one, here in zip(scores, there, strict=True)])
+
+
+def _wins(a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:
+    """Over the last axis, how often a score of a is above one of b, ties counting half.
+
+    Sorted twice, with ties in favour of either.
+    """
+    of_a, of_b = a.shape[-1], b.shape[-1]
+    rank = np.arange(of_a + of_b, dtype=np.float64)
+    first = np.argsort(np.concatenate([a, b], axis=-1), axis=-1, kind="stable") < of_a
+    last = np.argsort(np.concatenate([b, a], axis=-1), axis=-1, kind="stable") >= of_b
+    found: Floats = ((first @ rank + last @ rank) / 2 - of_a * (of_a - 1) / 2) / (of_a * of_b)
     return found
 
 
