@@ -255,6 +255,12 @@ def aligned(result: xr.Dataset) -> Figure | None:
         f"{units[0]} {summary['aligned']['noun']} reach +1, {units[-1]} reach {labels[-1]}; +k is the k-th equal token "
         "after the first edit.",
     )
+    notes, of = [note, reach], summary["aligned"]
+    if not of["discoveries"]:
+        said = (
+            f"d_z ≥ {number(of['would_find_d_z'])} of {of['most_units']} {of['noun']} would, in 8 of 10 such studies."
+        )
+        notes.append(Note("L31", INFO, said))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
     spec = _difference_map(
         result,
@@ -262,8 +268,8 @@ def aligned(result: xr.Dataset) -> Figure | None:
         values,
         labels,
         summary["aligned"]["quantity"],
-        f"mean over {summary['aligned']['noun']}",
-        [note, reach],
+        f"mean over {of['noun']}",
+        notes,
     )
     spec = ringed(spec, differs)
     return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
