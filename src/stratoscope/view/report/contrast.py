@@ -139,9 +139,8 @@ def _would_find(would: dict[str, Any], what: str) -> str:
         return f"No effect on one {what}, however large, could reach p ≤ {would['p']:.1g} with so few."
     of_pairs = ""
     if "d_z" in would:
-        of_pairs = (
-            f" (d_z ≥ {number(would['d_z'])}; twins correlate by {number(would['correlation'])} in the middle {what})"
-        )
+        likeness = f"{would['correlation'] + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
+        of_pairs = f" (d_z ≥ {number(would['d_z'])}; twins correlate by {likeness} in the middle {what})"
     whole = " and a value in every unit" if would["units_vary"] else ""
     return (
         f"One {what} with |g| ≥ {number(would['g'])}{of_pairs}{whole} would have been found in 8 of 10 such "
