@@ -215,6 +215,8 @@ def _notes(parts: Parts) -> list[Note]:
     if parts.neurons is not None and parts.listed is not None:
         untested = parts.neurons.values["p"].size - parts.neurons.tested
         notes += cautions.about_neurons(parts.neurons, parts.listed, design, untested)
+        if not parts.listed.discoveries:
+            notes += cautions.about_nothing(_would_find(design, parts.neurons.tested, parts.neurons.values)["g"])
     alone = len(design.units.prompts) - 2 * len(parts.twins)
     notes += cautions.about_twins(dataset, parts.aligned, alone)
     if (np.asarray(dataset["span"].values)[parts.counted] < 0).all():

@@ -109,6 +109,13 @@ def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: in
     return notes
 
 
+def about_nothing(effect: float) -> list[Note]:
+    """That nothing was found is not that nothing is there: what would have been found."""
+    would = f"one neuron with |g| ≥ {effect:.2f} would have been found in 8 of 10 such studies"
+    said = would if np.isfinite(effect) else "so few could not have found any, however large"
+    return [Note("L31", INFO, f"Nothing found is not nothing there: {said}.")]
+
+
 def about_twins(dataset: xr.Dataset, aligned: Aligned | None, alone: int) -> list[Note]:
     """Whether twins were treated alike before they differ, and how many prompts are no one's twin."""
     if aligned is None:

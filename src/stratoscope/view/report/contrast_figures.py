@@ -201,9 +201,9 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             if of["fewest_units"] < min(_sizes(result, "profile_")):
                 said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
             if not (of["discoveries"] or of["family_wise"]) and of["would_find"]["g"] is not None:
-                said.append(
-                    Note("L31", INFO, f"No mean has q ≤ {alpha:g}; |g| ≥ {number(of['would_find']['g'])} would.")
-                )
+                size = f"|g| ≥ {number(of['would_find']['g'])}"
+                text = f"No mean has q ≤ {alpha:g}; one with {size} would have been found in 8 of 10 such studies."
+                said.append(Note("L31", INFO, text))
             title = title[0].upper() + title[1:]
             spec = _chart(result, title, panels, _height(heights[kind]), said, units=of["units"])
             name = "profiles" if kind == names.LAYER else "profiles-depth"
@@ -257,9 +257,8 @@ def aligned(result: xr.Dataset) -> Figure | None:
     )
     notes, of = [note, reach], summary["aligned"]
     if not of["discoveries"]:
-        said = (
-            f"d_z ≥ {number(of['would_find_d_z'])} of {of['most_units']} {of['noun']} would, in 8 of 10 such studies."
-        )
+        size = f"d_z ≥ {number(of['would_find_d_z'])} in {of['most_units']} {of['noun']}"
+        said = f"One cell with {size} would have been found in 8 of 10 such studies."
         notes.append(Note("L31", INFO, said))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
     spec = _difference_map(
