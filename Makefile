@@ -44,6 +44,7 @@ torture: $(DEV)
 
 truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_power.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_anomalies.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_diff.py
 

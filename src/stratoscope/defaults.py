@@ -26,7 +26,7 @@ AXIS: Axis = "unknown"
 SUMMARY: Summary = "prompt_mean"
 SPAN = "user"
 UNEQUAL: Unequal = "subsample"
-HELD_OUT = 0.5  # of the units of a contrast, measuring how large discoveries are
+HELD_OUT = 0.0  # of the units of a contrast: all are tested, none only measures how large discoveries are
 ALPHA = 0.05
 PERMUTATIONS = 1000
 

@@ -10,15 +10,21 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 import stratoscope
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.contrast import cautions, design
+from stratoscope.analysis.contrast.baseline import _wins, linear_baseline
+from stratoscope.analysis.contrast.chance import LargestByChance
 from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.layers import by_layer
+from stratoscope.analysis.lint.lint import lint
 from stratoscope.analysis.result import notes_in
-from stratoscope.analysis.units import CLASSES, PAIRS, choose_classes, make_units
+from stratoscope.analysis.units import CLASSES, PAIRS, Units, choose_classes, make_units
 from stratoscope.errors import InputError
+from stratoscope.view.legend import number
+from stratoscope.view.report import contents_of
 
 
 def simulated(prompts: int = 60, **options: Any) -> xr.Dataset:
@@ -34,6 +40,11 @@ def trace() -> xr.Dataset:
 @pytest.fixture(scope="module")
 def result(trace: xr.Dataset) -> xr.Dataset:
     return contrast(trace, groups=False)
+
+
+@pytest.fixture(scope="module")
+def halved(trace: xr.Dataset) -> xr.Dataset:
+    return contrast(trace, groups=False, held_out=0.5)
 
 
 def relabelled(trace: xr.Dataset, **columns: list[str]) -> xr.Dataset:
@@ -57,9 +68,9 @@ def test_twins_are_pairs_and_their_groups_are_averaged_first(trace: xr.Dataset) 
     assert by_group.sizes[0] == len(set(trace["group"].values.tolist()))
     values = np.random.default_rng(0).normal(size=(60, 3))
     a, _ = by_group.average(values)
-    for number, name in enumerate(by_group.names):
+    for place, name in enumerate(by_group.names):
         of_group = (trace["group"].values == name.removeprefix("group ")) & (trace["prompt_class"].values == "critical")
-        np.testing.assert_allclose(a[number], values[of_group].mean(axis=0))
+        np.testing.assert_allclose(a[place], values[of_group].mean(axis=0))
 
 
 def test_without_pairs_and_groups_every_prompt_is_a_unit(trace: xr.Dataset) -> None:
@@ -121,43 +132,97 @@ def test_every_planted_neuron_is_discovered_and_nothing_else(trace: xr.Dataset) 
     assert len(found - smaller) <= 1
 
 
-def test_effects_and_p_values_are_those_of_scipy_on_the_tested_half(trace: xr.Dataset, result: xr.Dataset) -> None:
-    units = make_units(trace, "critical", "neutral", groups=False)
-    tested, _ = units.halves(0.5, 0)
-    a, b = tested.average(trace["prompt_mean"].values[tested.prompts])
-    expected = stats.ttest_rel(a.astype(float), b.astype(float))
-    np.testing.assert_allclose(result["p"], expected.pvalue, rtol=1e-6)
-    np.testing.assert_allclose(result["t"], expected.statistic, rtol=1e-5)
+def halves_of(trace: xr.Dataset) -> tuple[Units, Units]:
+    return make_units(trace, "critical", "neutral", groups=False).halves(0.5, 0)
+
+
+def test_all_units_are_tested_unless_some_are_held_out_and_p_is_scipys(
+    trace: xr.Dataset, result: xr.Dataset, halved: xr.Dataset
+) -> None:
+    everything = make_units(trace, "critical", "neutral", groups=False)
+    assert defaults.HELD_OUT == 0
+    for found, tested in ((result, everything), (halved, halves_of(trace)[0])):
+        a, b = tested.average(trace["prompt_mean"].values[tested.prompts])
+        expected = stats.ttest_rel(a.astype(float), b.astype(float))
+        np.testing.assert_allclose(found["p"], expected.pvalue, rtol=1e-6)
+        np.testing.assert_allclose(found["t"], expected.statistic, rtol=1e-5)
+        q = multipletests(expected.pvalue.ravel(), method="fdr_bh")[1]
+        assert found.attrs["summary"]["neurons"]["discoveries"] == (q <= 0.05).sum()
+
+
+def test_what_is_selected_and_measured_in_the_same_units_is_labelled_so(result: xr.Dataset, halved: xr.Dataset) -> None:
+    label = "selected: likely too large; `--held-out 0.5` measures them"
+    neurons = result.attrs["summary"]["neurons"]
+    assert neurons["discoveries"] > 0
+    assert neurons["estimates"] == label
+    contents = contents_of(result)
+    figures = {figure.name: figure for figure in contents.figures()}
+    assert "xploratory" not in " ".join([contents.title, *contents.lead])
+    assert any(label in line for line in contents.lead)
+    assert label in contents.sections[0].tables[0].caption
+    assert all(row[-1] == label for row in contents.table.rows)
+    for name in ("volcano", "strongest"):
+        assert any(label in note.text for note in figures[name].spec.notes)
+    assert halved.attrs["summary"]["neurons"]["estimates"] != label
 
 
 def test_the_effect_of_a_discovery_is_measured_on_units_that_did_not_choose_it(
-    trace: xr.Dataset, result: xr.Dataset
+    trace: xr.Dataset, halved: xr.Dataset
 ) -> None:
-    units = make_units(trace, "critical", "neutral", groups=False)
-    _, held_out = units.halves(0.5, 0)
-    row, neuron = int(result["listed_layer"][0]), int(result["listed_neuron"][0])
+    _, held_out = halves_of(trace)
+    row, neuron = int(halved["listed_layer"][0]), int(halved["listed_neuron"][0])
     a, b = held_out.average(trace["prompt_mean"].values[held_out.prompts, row, neuron].astype(float))
     average = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
     expected = (a - b).mean() / average * (1 - 3 / (4 * (len(a) - 1) - 1))
-    assert float(result["listed_g"][0]) == pytest.approx(expected, rel=1e-5)
-    assert not result.attrs["summary"]["neurons"]["exploratory"]
-    beyond = (result["listed_low"] > 0) | (result["listed_high"] < 0)
-    same = np.sign(result["listed_g"]) == [
-        np.sign(result["g"].sel(layer=layer)[neuron])
-        for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True)
+    assert float(halved["listed_g"][0]) == pytest.approx(expected, rel=1e-5)
+    assert halved.attrs["summary"]["neurons"]["measured"]
+    beyond = (halved["listed_low"] > 0) | (halved["listed_high"] < 0)
+    same = np.sign(halved["listed_g"]) == [
+        np.sign(halved["g"].sel(layer=layer)[neuron])
+        for layer, neuron in zip(halved["listed_layer"].values, halved["listed_neuron"].values, strict=True)
     ]
-    assert result.attrs["summary"]["neurons"]["confirmed"] == int((beyond & same).sum())
+    assert halved.attrs["summary"]["neurons"]["confirmed"] == int((beyond & same).sum())
 
 
-def test_a_ranking_without_discoveries_is_called_exploratory_and_says_what_chance_gives(trace: xr.Dataset) -> None:
-    rng = np.random.default_rng(0)
-    noise = trace.assign(prompt_mean=trace["prompt_mean"].copy(data=rng.normal(size=trace["prompt_mean"].shape)))
-    found = contrast(noise, groups=False)
+def noise(trace: xr.Dataset) -> xr.Dataset:
+    values = np.random.default_rng(0).normal(size=trace["prompt_mean"].shape)
+    return trace.assign(prompt_mean=trace["prompt_mean"].copy(data=values))
+
+
+def test_a_ranking_without_discoveries_says_what_chance_gives(trace: xr.Dataset) -> None:
+    found = contrast(noise(trace), groups=False)
     neurons = found.attrs["summary"]["neurons"]
-    assert neurons["exploratory"]
-    assert "warning" in severities(found, "L23")
+    assert not neurons["discoveries"]
+    assert severities(found, "L23") == {"info"}
     largest = float(np.abs(found["listed_g"]).max())
-    assert neurons["largest_g_by_chance"] * 0.7 < largest < neurons["largest_g_by_chance_95"] * 1.3
+    assert neurons["chance"]["largest_g"] * 0.7 < largest < neurons["chance"]["largest_g_95"] * 1.3
+    assert any(neurons["chance"]["sentence"] in line for line in contents_of(found).lead)
+
+
+def test_a_null_result_says_the_effect_that_8_of_10_such_studies_find(trace: xr.Dataset) -> None:
+    """Of 30 pairs, from the noncentral t of scipy: in the title, the sentences, the summary and on the volcano."""
+    found = contrast(noise(trace), groups=False)
+    would = found.attrs["summary"]["neurons"]["would_find"]
+    critical = stats.t.isf(0.05 / 640 / 2, 29)
+    assert stats.nct.sf(critical, 29, would["d_z"] * np.sqrt(30)) == pytest.approx(0.8, abs=1e-6)
+    assert would["g"] == pytest.approx(would["d_z"] * np.sqrt(2), rel=0.05)  # twins of noise do not go together
+    contents, size = contents_of(found), f"|g| ≥ {number(would['g'])}"
+    assert size in contents.title
+    assert any(size in line for line in contents.lead)
+    (volcano,) = (figure for figure in contents.figures() if figure.name == "volcano")
+    assert any(note.id == "L31" for note in volcano.spec.notes)
+    profiles, aligned = found.attrs["summary"]["profiles"], found.attrs["summary"]["aligned"]
+    for part, line in ((profiles, contents.lead[-2]), (aligned, contents.lead[-1])):
+        assert ("would have been found" in line) == (part["discoveries"] == 0)
+
+
+def test_so_few_that_nothing_could_be_found_is_said(trace: xr.Dataset) -> None:
+    """By ranks of 4 and 9 prompts the smallest p-value is 2 / 715: no effect reaches 0.05 / 640."""
+    few = noise(trace).isel(prompt=slice(0, 13), token=np.flatnonzero(trace["prompt"].values < 13))
+    alone = relabelled(few, prompt_class=["rare"] * 4 + ["common"] * 9, pair=[""] * 13, group=[""] * 13)
+    found = contrast(alone, a="rare", b="common", unequal="rank-sum")
+    assert found.attrs["summary"]["neurons"]["would_find"]["g"] is None
+    assert contents_of(found).title.endswith("among so many none could have been found")
 
 
 def test_the_largest_g_of_chance_is_that_of_arrangements_computed_one_by_one(trace: xr.Dataset) -> None:
@@ -228,14 +293,14 @@ def test_very_unequal_classes_are_balanced_or_ranked_and_it_is_said(
     assert found.attrs["summary"]["test"] == test
     assert "L22" in {note.id for note in notes_in(found)}
     assert found.attrs["summary"]["units"] == (
-        "10 of rare and 10 of common" if unequal == "subsample" else "10 of rare and 50 of common"
+        f"10 prompts of rare and {10 if unequal == 'subsample' else 50} prompts of common"
     )
 
 
 def test_classes_within_two_to_one_are_all_compared(trace: xr.Dataset) -> None:
     classes = ["a" if place < 20 else "b" for place in range(60)]
     found = contrast(relabelled(trace, prompt_class=classes, pair=[""] * 60, group=[""] * 60), held_out=0.0)
-    assert found.attrs["summary"]["units"] == "20 of a and 40 of b"
+    assert found.attrs["summary"]["units"] == "20 prompts of a and 40 prompts of b"
     assert found.attrs["summary"]["test"] == "Welch's t"
 
 
@@ -249,10 +314,12 @@ def test_too_few_pairs_are_refused_with_the_number_that_would_do(prompts: int) -
 
 
 def test_six_pairs_are_tested_whole_because_a_half_could_show_nothing() -> None:
-    found = contrast(simulated(12), groups=False)
+    found = contrast(simulated(12), groups=False, held_out=0.5)
     assert found.attrs["summary"]["units_held_out"] == ""
     assert found.attrs["summary"]["neurons"]["arrangements"] == 64
-    assert found.attrs["summary"]["neurons"]["exploratory"]
+    assert not found.attrs["summary"]["neurons"]["measured"]
+    assert any("Nothing is held out" in note.text for note in notes_in(found))
+    assert found.sizes["arrangement"] == 62  # neither the observed one nor its mirror is chance
 
 
 def test_extremes_are_compared_only_between_pairs_of_equally_many_tokens(trace: xr.Dataset) -> None:
@@ -334,10 +401,150 @@ def test_twins_that_differ_before_their_first_edit_are_warned_of(trace: xr.Datas
     assert severities(contrast(twin, groups=False), "L11") == {"info"}
 
 
-def test_the_expected_largest_effect_of_noise_is_that_of_measured_null_contrasts() -> None:
-    assert cautions.expected_largest_g(460_000, 8, 8) == pytest.approx(3.8, abs=0.3)
-    assert cautions.expected_largest_g(460_000, 20, 20) == pytest.approx(1.8, abs=0.15)
-    assert cautions.expected_largest_g(460_000, 100, 100) == pytest.approx(0.7, abs=0.05)
+# --- what a number stands on ------------------------------------------------------------------------------------------
+
+
+def chance_said(result: xr.Dataset) -> str:
+    return str(result.attrs["summary"]["neurons"]["chance"]["sentence"])
+
+
+@pytest.mark.parametrize("units", ["8 pairs", "6 groups of pairs", "8 prompts"])
+def test_lint_and_contrast_say_one_chance_number_of_the_same_units(units: str) -> None:
+    few = simulated(16, layers=4, d_ff=300)
+    few = few.assign(prompt_mean=few["prompt_mean"].copy(data=noise(few)["prompt_mean"].values))
+    labels = {
+        "8 pairs": {"group": [""] * 16},
+        "6 groups of pairs": {"group": [f"g{min(place // 2, 5)}" for place in range(16)]},
+        "8 prompts": {"group": [""] * 16, "pair": [""] * 16},
+    }[units]
+    trace = relabelled(few, **labels)
+    found = contrast(trace)
+    findings = lint(trace)
+    (said,) = (str(text) for text in findings["text"].values[findings["id"].values == "L23"])
+    assert said == chance_said(found)
+    assert f"1,200 neurons in {units} of critical" in said
+    figures = {figure.name: figure.spec for figure in contents_of(found).figures()}
+    standing = {name for name, spec in figures.items() if any(said == note.text for note in spec.notes)}
+    assert standing == {"volcano", "strongest"}
+
+
+@pytest.mark.parametrize(("of_a", "of_b"), [(8, 8), (20, 20), (12, 20)])
+def test_the_chance_number_of_independent_noise_is_that_of_theory(of_a: int, of_b: int) -> None:
+    """Half of all studies exceed J t √(1/n_a + 1/n_b) at Student's quantile of 1 − (1 − ½^(1/m)) / 2."""
+    neurons, df = 20_000, of_a + of_b - 2
+    values = np.random.default_rng(1).normal(size=(of_a + of_b, neurons)).astype("float32")
+    prompts = np.arange(of_a + of_b)
+    named = tuple(map(str, prompts))
+    units = Units("a", "b", CLASSES, prompts, prompts, prompts < of_a, named, np.full(len(prompts), -1))
+    how = design.make_design(units, unequal="subsample", held_out=0, alpha=0.05, seed=0)
+    largest = LargestByChance(how, units)
+    largest.add(values[:of_a], values[of_a:])
+    t = stats.t.isf((1 - 0.5 ** (1 / neurons)) / 2, df)
+    expected = (1 - 3 / (4 * df - 1)) * t * np.sqrt(1 / of_a + 1 / of_b)
+    assert largest.chance().middle == pytest.approx(expected, rel=0.05)
+
+
+def scipys(what: str, a: np.ndarray, b: np.ndarray) -> float:
+    """P-value of scipy's test of pairs, by ranks, or Welch's."""
+    if what == "pairs":
+        return float(stats.ttest_rel(a, b).pvalue)
+    if what == "rank-sum":
+        return float(stats.mannwhitneyu(a, b, method="exact").pvalue)
+    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.5])
+@pytest.mark.parametrize("what", ["pairs", "classes", "rank-sum", "subsample"])
+def test_all_columns_of_the_table_speak_of_the_same_units(trace: xr.Dataset, what: str, held_out: float) -> None:
+    """Recomputed with scipy from the prompts that are said to be tested; what was held out has a table of its own."""
+    if what != "pairs":
+        classes = ["a" if place % 2 or (place > 16 and what != "classes") else "b" for place in range(60)]
+        trace = relabelled(trace, prompt_class=classes, pair=[""] * 60, group=[""] * 60)
+    unequal: names.Unequal = "rank-sum" if what == "rank-sum" else "subsample"
+    found = contrast(trace, groups=False, held_out=held_out, unequal=unequal)
+    units = make_units(trace, found.attrs["summary"]["a"], found.attrs["summary"]["b"], groups=False)
+    how = design.make_design(units, unequal=unequal, held_out=held_out, alpha=0.05, seed=0)
+    contents = contents_of(found)
+    tables = [(how.tested, contents.table)]
+    if how.held_out is not None:
+        tables.append((how.held_out, contents.more["held_out.csv"]))
+    assert (how.held_out is not None) == bool(held_out) == bool(contents.more)
+    for part, table in tables:
+        a, b = part.average(trace["prompt_mean"].values[part.prompts].astype(float))
+        for row in table.rows[:3]:
+            told = dict(zip(table.columns, row, strict=True))
+            one, other = (side[:, told["layer"], told["neuron"]] for side in (a, b))
+            assert (told["count_a"], told["count_b"]) == (len(one), len(other)) == part.sizes
+            assert told["mean_a"] == pytest.approx(one.mean(), rel=1e-5)
+            assert told["mean_b"] == pytest.approx(other.mean(), rel=1e-5)
+            assert told["difference"] == pytest.approx(one.mean() - other.mean(), rel=1e-4)
+            assert told["auc"] == pytest.approx(stats.mannwhitneyu(one, other).statistic / len(one) / len(other))
+            if part is how.tested:
+                assert told["p"] == pytest.approx(scipys(what, one, other), rel=1e-4)
+    figures = {figure.name: figure.spec for figure in contents.figures()}
+    assert figures["volcano"].subtitle.startswith(how.tested.in_words())
+    assert figures["strongest"].subtitle.startswith((how.held_out or how.tested).in_words())
+    assert figures["profiles"].subtitle.startswith(how.units.in_words())
+    assert figures["baseline"].subtitle.startswith(how.units.in_words())
+
+
+def test_groups_of_pairs_are_not_called_pairs(trace: xr.Dataset) -> None:
+    found = contrast(trace.isel(layer=slice(0, 2)))
+    groups = len(set(trace["group"].values.tolist()))
+    said = f"{groups} groups of pairs of critical and neutral (30 pairs)"
+    assert found.attrs["summary"]["units"] == said
+    contents = contents_of(found)
+    assert any(said in line for line in contents.lead)
+    assert f" {groups} pairs" not in " ".join([*contents.lead, *(note.text for note in notes_in(found))])
+    (aligned,) = (figure.spec for figure in contents.figures() if figure.name == "aligned")
+    assert any("groups of pairs reach +1" in note.text for note in aligned.notes)
+
+
+def test_prompts_without_a_value_are_left_out_with_their_twin_and_named(trace: xr.Dataset) -> None:
+    holes = trace.copy(deep=True)
+    holes["prompt_mean"][5] = np.nan
+    found = contrast(holes, groups=False)
+    others = np.setdiff1d(np.arange(60), [4, 5])
+    tokens = np.flatnonzero(np.isin(trace["prompt"].values, others))
+    place = np.searchsorted(others, trace["prompt"].values[tokens]).astype("int32")
+    without = trace.isel(prompt=others, token=tokens).assign_coords(prompt=("token", place))
+    expected = contrast(without, groups=False)
+    for name in ("p", "mean_a", "p_family", "g", "largest_g"):
+        np.testing.assert_allclose(found[name], expected[name], err_msg=name)
+    assert found.attrs["summary"]["units"] == "29 pairs of critical and neutral"
+    assert any("1 prompts have no prompt_mean" in note.text for note in notes_in(found))
+
+
+def test_warnings_are_about_the_prompts_that_are_compared(trace: xr.Dataset) -> None:
+    """A third class of longer prompts is no reason to doubt a contrast of the two others."""
+    classes = [str(name) for name in trace["prompt_class"].values]
+    counts = np.bincount(trace["prompt"].values)
+    for place in np.flatnonzero(counts >= np.quantile(counts, 0.9)):
+        classes[place] = "long"
+    three = relabelled(trace, prompt_class=classes, pair=[""] * 60, group=[""] * 60)
+    found = contrast(three, a="critical", b="neutral")
+    assert not [note for note in notes_in(found) if "long" in note.text]
+
+
+def test_the_area_under_the_curve_of_a_direction_counts_ties_half_as_scipy_does() -> None:
+    random = np.random.default_rng(0)
+    a, b = (random.integers(0, 5, (2, 3, count)).astype(np.float32) for count in (9, 7))
+    expected = [[stats.mannwhitneyu(*both).statistic / 63 for both in zip(*sides)] for sides in zip(a, b)]  # noqa: B905
+    np.testing.assert_allclose(_wins(a, b), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_band_of_random_labels_is_made_as_its_line_is(paired: bool) -> None:
+    """Where nothing is true, the line leaves its band as often as the band says: in 1 of 20 cases."""
+    random = np.random.default_rng(0)
+    outside = []
+    for seed in range(160):
+        shared = random.normal(size=(8, 30)) if paired else 0
+        a, b = shared + random.normal(size=(8, 30)), shared + random.normal(size=(8, 30))
+        auc, controls = linear_baseline(a, b, paired=paired, seed=seed)
+        low, high = np.quantile(controls, (0.1, 0.9))
+        outside.append(not low <= auc <= high)
+    assert 0.1 < np.mean(outside) < 0.3  # at 80 %, so that so few cases tell
 
 
 # --- how it is read ---------------------------------------------------------------------------------------------------

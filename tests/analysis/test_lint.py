@@ -103,8 +103,10 @@ def openers(trace: xr.Dataset, token_ids: list[int]) -> xr.Dataset:
 
 
 def many_neurons(trace: xr.Dataset, width: int) -> xr.Dataset:
-    values = np.zeros((trace.sizes["prompt"], 8, width), "float32")
-    return trace.drop_vars(["prompt_mean", "prompt_max", "prompt_min"]).assign(
+    """Neurons of nothing but noise; every pair is one unit."""
+    values = np.random.default_rng(0).normal(size=(trace.sizes["prompt"], 8, width)).astype("float32")
+    alone = trace.assign_coords(group=column("prompt", [""] * trace.sizes["prompt"]))
+    return alone.drop_vars(["prompt_mean", "prompt_max", "prompt_min"]).assign(
         prompt_mean=(("prompt", "layer", "neuron"), values)
     )
 

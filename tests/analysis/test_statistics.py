@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from stratoscope import kernels
 from stratoscope.analysis import effects, ranks
+from stratoscope.analysis.contrast.power import smallest_effect
 from stratoscope.analysis.moments import Moments, paired, welch
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import (
@@ -151,6 +152,38 @@ def test_noncentrality_inverts_the_noncentral_t() -> None:
     low, high = effects.noncentrality(t, df, 0.99)
     np.testing.assert_allclose(stats.nct.cdf(t, df, low), 0.995, atol=1e-6)
     np.testing.assert_allclose(stats.nct.cdf(t, df, high), 0.005, atol=1e-6)
+
+
+# --- what would have been found ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("test", "of_a", "of_b", "tests"),
+    [
+        ("paired t", 16, 16, 46_080),
+        ("paired t", 6, 6, 150),
+        ("Welch's t", 8, 8, 46_080),
+        ("Welch's t", 10, 20, 2_000),
+        ("Welch's t", 20, 20, 46_080),
+        ("rank sum", 8, 40, 2_000),
+    ],
+)
+def test_the_smallest_effect_is_found_by_scipys_test_in_8_of_10_studies(
+    test: str, of_a: int, of_b: int, tests: int
+) -> None:
+    effect, studies, random = smallest_effect(test, of_a, of_b, tests, 0.05), 8_000, np.random.default_rng(1)
+    a, b = random.normal(effect, 1, (of_a, studies)), random.normal(0, 1, (of_b, studies))
+    if test == "paired t":
+        p = stats.ttest_1samp(a, 0).pvalue
+    elif test == "rank sum":
+        p = stats.mannwhitneyu(a, b, method="exact").pvalue
+    else:
+        p = stats.ttest_ind(a, b, equal_var=False).pvalue
+    assert (p <= 0.05 / tests).mean() == pytest.approx(0.8, abs=0.025)
+
+
+def test_no_effect_is_found_where_ranks_of_so_few_cannot_be_that_rare() -> None:
+    assert smallest_effect("rank sum", 4, 9, 640, 0.05) == np.inf
 
 
 # --- ranks ------------------------------------------------------------------------------------------------------------

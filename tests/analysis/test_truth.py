@@ -1,10 +1,11 @@
-"""A small part of `make truth`: what contrasts call a discovery is false no more often than they say."""
+"""A small part of `make truth`: discoveries are false no more often than is said, and what is there is found."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from truth import CLASSES, PAIRS, false_discoveries, null_splits, simulated
+from truth_power import PLANTED, planted
 
 
 @pytest.mark.parametrize("kind", ["independent", "block-correlated", "unequal variance"])
@@ -42,3 +43,10 @@ def test_of_a_class_divided_at_random_five_percent_have_p_below_five_percent(kin
     values = random.normal(size=(88, 3000)) + random.normal(size=(88, 1)) * 0.5  # neurons that vary together
     null = null_splits(values, kind, of_a, of_b, "rank-sum" if of_b > 2 * of_a else "subsample", 60)
     assert null.holds, null
+
+
+def test_thirty_pairs_find_neurons_two_deviations_apart_that_half_of_them_miss() -> None:
+    half, every = (planted(PAIRS, 30, 2.0, held_out, 1) for held_out in (0.5, 0.0))
+    assert half.planted <= PLANTED / 2 < 0.85 * PLANTED <= every.planted
+    assert every.others <= 4
+    assert every.covered >= every.found - 1  # intervals of what was selected hold the truth

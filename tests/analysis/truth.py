@@ -4,7 +4,8 @@
   discoveries must not exceed q by more than three standard errors.
 - Null contrasts: a real recording of prompts of one kind, divided at random 200 times; nothing is true.
 
-The statistics are computed by the code that `contrast` runs. A small part of both runs in the tests.
+The statistics are computed by the code that `contrast` runs. A small part of both runs in the tests. What must be found
+is in `truth_power.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def units_of(design: str, of_a: int, of_b: int) -> Units:
     prompts = np.arange(of_a + of_b)
     in_a = prompts < of_a
     unit = prompts % of_a if design == PAIRS else prompts
-    return Units("a", "b", design, prompts, unit, in_a, tuple(f"unit {number}" for number in np.unique(unit)))
+    pair = unit if design == PAIRS else np.full(len(prompts), -1)
+    return Units("a", "b", design, prompts, unit, in_a, tuple(f"unit {number}" for number in np.unique(unit)), pair)
 
 
 def design_of(kind: str, of_a: int, of_b: int, unequal: Unequal, seed: int) -> Design:
@@ -52,7 +54,7 @@ def design_of(kind: str, of_a: int, of_b: int, unequal: Unequal, seed: int) -> D
 def p_values(design: Design, values: np.ndarray) -> np.ndarray:
     """P-value of each column of values [prompt, column], in the order of `units_of`."""
     a, b = design.units.average(values[design.units.prompts])
-    return compare_columns(design, a, b).p
+    return compare_columns(design, design.tested, a, b).p
 
 
 # --- false discoveries ------------------------------------------------------------------------------------------------
@@ -158,7 +160,7 @@ def docstrings(least: int, most: int) -> Iterator[str]:
 
 
 def recorded_means(model: Path, prompts: int, *, least: int = 120, most: int = 400) -> np.ndarray:
-    """`prompt_mean` of so many docstrings, [prompt, layer · neuron]."""
+    """`prompt_mean` of so many docstrings, [prompt, layer, neuron]."""
     import stratoscope
 
     texts = list(dict.fromkeys(docstrings(least, most)))
@@ -167,7 +169,7 @@ def recorded_means(model: Path, prompts: int, *, least: int = 120, most: int = 4
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "null.trace"
         trace = stratoscope.capture(str(model), given, out, record=("prompts",), batch_size=16)
-        return trace["prompt_mean"].values.reshape(prompts, -1)
+        return trace["prompt_mean"].values
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ def main() -> int:
         from stratoscope.doors.demo import find_model
 
         options.model = find_model()
-    holds &= print_null(recorded_means(options.model, 176), options.seeds)
+    holds &= print_null(recorded_means(options.model, 176).reshape(176, -1), options.seeds)
     return 0 if holds else 1
 
 

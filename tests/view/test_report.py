@@ -18,6 +18,7 @@ import stratoscope
 from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.result import make_result, open_result, texts
 from stratoscope.errors import InputError
+from stratoscope.view.legend import number
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.contents import Excerpt, Table
 from stratoscope.view.report.page import page
@@ -118,8 +119,12 @@ def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
     )
     nothing = result.copy()
     nothing.attrs = json.loads(json.dumps(result.attrs))
-    nothing.attrs["summary"]["neurons"] |= {"discoveries": 0, "exploratory": True}
-    assert contents_of(nothing).title.startswith("Exploratory: no neuron")
+    nothing.attrs["summary"]["neurons"] |= {"discoveries": 0, "family_wise": 0}
+    size = number(found["would_find"]["g"])
+    assert contents_of(nothing).title == (
+        f"No neuron of {found['tested']:,} tells critical and neutral apart; one with |g| ≥ {size} would have been "
+        "found in 8 of 10 such studies"
+    )
 
 
 def test_the_table_lists_every_discovery_with_its_numbers(folder: Path, result: xr.Dataset) -> None:

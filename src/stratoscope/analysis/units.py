@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PAIRS, CLASSES = "pairs", "classes"
+_GROUP = "group "  # how the name of a unit begins that is a group
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Units:
         Of each of them its unit, and whether it is of class a; [prompt].
     names
         What each unit is called.
+    pair
+        Of each prompt the number of its pair, −1 where it has none.
     left_out
         What does not take part and why, in sentences.
     """
@@ -47,6 +50,7 @@ class Units:
     unit: NDArray[np.int64]
     in_a: NDArray[np.bool_]
     names: tuple[str, ...]
+    pair: NDArray[np.int64]
     left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -63,6 +67,35 @@ class Units:
     def sizes(self) -> tuple[int, int]:
         """Units that have a side in a, and in b."""
         return len(np.unique(self.unit[self.in_a])), len(np.unique(self.unit[~self.in_a]))
+
+    @property
+    def noun(self) -> str:
+        """What one observation is, in the plural: "pairs", "groups of pairs", "prompts", …"""
+        return self._noun(np.ones(len(self.prompts), bool))
+
+    def in_words(self) -> str:
+        """How many of what: "16 pairs of a and b", "6 groups of pairs of a and b (15 pairs)", "9 prompts of a …"."""
+        if self.design == PAIRS:
+            pairs = len(np.unique(self.pair[self.pair >= 0]))
+            whole = f"{pairs} pairs" if pairs > len(self) else f"{len(self.prompts)} prompts"
+            averaged = f" ({whole})" if len(self.prompts) > 2 * len(self) else ""
+            of = "with prompts of" if self.noun == "groups" else "of"
+            return f"{len(self)} {self.noun} {of} {self.a} and {self.b}{averaged}"
+        sides = []
+        for name, side, count in zip((self.a, self.b), (self.in_a, ~self.in_a), self.sizes, strict=True):
+            averaged = f" ({int(side.sum())} prompts)" if side.sum() > count else ""
+            sides.append(f"{count} {self._noun(side)} of {name}{averaged}")
+        return " and ".join(sides)
+
+    def _noun(self, side: NDArray[np.bool_]) -> str:
+        single, grouped = ("pairs", "groups of pairs") if self.design == PAIRS else ("prompts", "groups")
+        units, prompts = np.unique(self.unit[side], return_counts=True)
+        if (prompts <= (2 if self.design == PAIRS else 1)).all():
+            return single
+        in_groups = [self.names[unit].startswith(_GROUP) for unit in units]
+        if self.design == PAIRS and all(in_groups) and (self.pair < 0).any():
+            return "groups"
+        return grouped if all(in_groups) else f"groups and {single}" if any(in_groups) else single
 
     def average(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Means over the prompts of each unit, NaN left out.
@@ -90,8 +123,33 @@ class Units:
         called = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
         return Units(
             self.a, self.b, self.design, self.prompts[inside], number[self.unit[inside]], self.in_a[inside], called,
-            self.left_out,
+            self.pair[inside], self.left_out,
         )  # fmt: skip
+
+    def having(self, there: NDArray[np.bool_], what: str) -> Units:
+        """The same without prompts that have nothing to compare, and without pairs that lose a side by that.
+
+        Parameters
+        ----------
+        there
+            Of each of `prompts`, whether it has what is compared.
+        what
+            What those left out have not, for the sentence that says so.
+        """
+        if there.all():
+            return self
+        sides = np.zeros((2, len(self)), bool)
+        sides[self.in_a[there].astype(int), self.unit[there]] = True
+        kept: NDArray[np.bool_] = np.asarray(sides.all(axis=0) if self.design == PAIRS else sides.any(axis=0))
+        said = f"{int((~there).sum())} prompts have no {what} and are left out"
+        also = int((~kept[self.unit] & there).sum())
+        said += f", and {also} whose twin is among them." if also else "."
+        inside = there & kept[self.unit]
+        some = Units(
+            self.a, self.b, self.design, self.prompts[inside], self.unit[inside], self.in_a[inside], self.names,
+            self.pair[inside], (*self.left_out, said),
+        )  # fmt: skip
+        return some.only(kept)
 
     def halves(self, share: float, seed: int) -> tuple[Units, Units]:
         """Two seeded parts, the second with `share` of the units; of classes, of each class."""
@@ -161,7 +219,7 @@ def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = True) -> U
             left_out = (f"{len(single)} prompts without a twin of the other class are left out.",)
         chosen = [index for index in chosen if pairs[index] in twins]
         called = [_unit(group[index], f"pair {pairs[index]}", groups=groups) for index in chosen]
-        return _units(a, b, PAIRS, chosen, called, [classes[index] == a for index in chosen], left_out)
+        return _units(a, b, PAIRS, chosen, called, [classes[index] == a for index in chosen], pairs, left_out)
     grouped = {group[index]: set[str]() for index in chosen if group[index] and groups}
     for index in chosen:
         if group[index] in grouped:
@@ -170,23 +228,34 @@ def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = True) -> U
     ids = [str(text) for text in dataset["prompt_id"].values]
     in_a = [classes[index] == a for index in chosen]
     if both and all(group[index] in both for index in chosen):
-        return _units(a, b, PAIRS, chosen, [f"group {group[index]}" for index in chosen], in_a, left_out)
+        called = [f"{_GROUP}{group[index]}" for index in chosen]
+        return _units(a, b, PAIRS, chosen, called, in_a, [""] * len(pairs), left_out)
     if both:
         left_out = (f"{len(both)} groups hold prompts of both classes, and their sides are taken for independent.",)
     called = [f"{_unit(group[index], ids[index], groups=groups)} ({classes[index]})" for index in chosen]
-    return _units(a, b, CLASSES, chosen, called, in_a, left_out)
+    return _units(a, b, CLASSES, chosen, called, in_a, [""] * len(pairs), left_out)
 
 
 def _unit(group: str, otherwise: str, *, groups: bool) -> str:
-    return f"group {group}" if group and groups else otherwise
+    return f"{_GROUP}{group}" if group and groups else otherwise
 
 
 def _units(
-    a: str, b: str, design: str, chosen: list[int], called: list[str], in_a: list[bool], left_out: tuple[str, ...]
+    a: str,
+    b: str,
+    design: str,
+    chosen: list[int],
+    called: list[str],
+    in_a: list[bool],
+    pairs: list[str],
+    left_out: tuple[str, ...],
 ) -> Units:
     order = {name: place for place, name in enumerate(dict.fromkeys(called))}
+    number = {name: place for place, name in enumerate(dict.fromkeys(filter(None, pairs)))}
     unit = np.array([order[name] for name in called], dtype=np.int64)
-    return Units(a, b, design, np.array(chosen, np.int64), unit, np.array(in_a, bool), tuple(order), left_out)
+    pair = np.array([number.get(pairs[index], -1) for index in chosen], dtype=np.int64)
+    prompts = np.array(chosen, np.int64)
+    return Units(a, b, design, prompts, unit, np.array(in_a, bool), tuple(order), pair, left_out)
 
 
 def _means(values: NDArray[Any], place: NDArray[np.int64], units: int) -> NDArray[Any]:
@@ -200,6 +269,13 @@ def _means(values: NDArray[Any], place: NDArray[np.int64], units: int) -> NDArra
         count[unit] += known
     with np.errstate(invalid="ignore"):
         return np.where(count > 0, total / count, np.nan).astype(values.dtype)
+
+
+def with_values(dataset: xr.Dataset, summary: str, units: Units) -> Units:
+    """Units of prompts whose neurons have a value; a prompt without a token of the user's but the first has none."""
+    rows = dataset[summary].isel({names.LAYER: 0}).values[units.prompts]
+    there = np.isfinite(rows).reshape(len(rows), -1).any(axis=1)
+    return units.having(there, f"{summary} (no token of the user's but the first)")
 
 
 def counted_tokens(dataset: xr.Dataset, span: str) -> NDArray[np.bool_]:

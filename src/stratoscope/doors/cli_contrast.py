@@ -39,7 +39,9 @@ Unequal = Annotated[
 HeldOut = Annotated[
     float,
     typer.Option(
-        "--held-out", metavar="SHARE", help="Of the prompts, to measure how large discoveries are; 0 tests all."
+        "--held-out",
+        metavar="SHARE",
+        help="Of the prompts: they take no part in finding, and measure how large discoveries are. 0 tests all.",
     ),
 ]
 Alpha = Annotated[float, typer.Option("--alpha", metavar="LEVEL", help="Level of discoveries and intervals.")]
@@ -69,8 +71,9 @@ def contrast(
 ) -> None:
     """Say which differences between two classes of prompts are real.
 
-    Neuron by neuron, layer by layer and token by aligned token; one prompt or one pair is one observation. Writes a
-    folder with a report, its figures, a table and all numbers.
+    Neuron by neuron, layer by layer and token by aligned token; one prompt or one pair is one observation. All are
+    tested, and what is not found is said with the effect that would have been. Writes a folder with a report, its
+    figures, a table and all numbers.
     """
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.units import choose_classes

@@ -63,6 +63,8 @@ class Aligned:
         cells; [row, place]. NaN where too few units reach.
     units
         How many units reach each place.
+    fewest, most
+        Units behind a tested cell.
     before
         The largest |difference| before the first edit, relative to the value; NaN where there is none.
     where
@@ -77,6 +79,8 @@ class Aligned:
     p: Floats
     q: Floats
     units: NDArray[np.int64]
+    fewest: int
+    most: int
     before: float
     where: str
     unequal: int
@@ -147,7 +151,9 @@ def compare_aligned(
     mean, t, p = (np.where(enough, one, np.nan).reshape(shape).T for one in (moments.mean, tested.t, tested.p))
     reaching = np.isfinite(deltas).any(axis=2).sum(axis=0)
     unequal = sum((pair.columns.a == GAP).sum() != (pair.columns.b == GAP).sum() for pair in twins)
-    return Aligned(quantity, mean, t, p, q_values(p), reaching, float(before), where, int(unequal))
+    behind = moments.count[np.isfinite(p.T.ravel())].astype(int)
+    fewest, most = (int(behind.min()), int(behind.max())) if len(behind) else (0, 0)
+    return Aligned(quantity, mean, t, p, q_values(p), reaching, fewest, most, float(before), where, int(unequal))
 
 
 def _relative(a: Floats, b: Floats) -> float:

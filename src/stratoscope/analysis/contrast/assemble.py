@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
+from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
 from stratoscope.analysis.contrast.columns import NAMES
 from stratoscope.analysis.contrast.context import SHOWN, Place, contexts, source_of_context
 from stratoscope.analysis.contrast.design import Design
 from stratoscope.analysis.contrast.neurons import Listed, Neurons
+from stratoscope.analysis.contrast.power import POWER, smallest_effect
 from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
+from stratoscope.analysis.effects import correction
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import make_result, texts
-from stratoscope.analysis.units import Units
+from stratoscope.analysis.units import Units, counted_tokens
 from stratoscope.trace.notes import INFO, Note, notes_of
 
 if TYPE_CHECKING:
@@ -27,24 +30,21 @@ if TYPE_CHECKING:
 
 _KEPT = dict.fromkeys(NAMES, "float32") | {"p": "float64", "q": "float64", "p_family": "float64"}
 _WORDS = {
-    "mean_a": "mean over all units of class a",
-    "mean_b": "mean over all units of class b",
-    "difference": "mean difference a − b, tested units",
-    "t": "t of the test, tested units",
+    "mean_a": "mean over the units of class a",
+    "mean_b": "mean over the units of class b",
+    "difference": "mean difference a − b",
+    "t": "t of the test",
     "df": "degrees of freedom",
-    "p": "two-sided p-value, tested units",
+    "p": "two-sided p-value",
     "q": "Benjamini and Hochberg's q over all neurons tested",
     "p_family": "family-wise p-value from the largest statistic of each arrangement",
-    "g": "Hedges' g (of pairs g_av), a − b, tested units",
-    "g_all": "the same over all units",
-    "g_held_out": "the same over the held-out units",
+    "g": "Hedges' g (of pairs g_av), a − b",
     "d_z": "of pairs: mean difference / standard deviation of the differences",
-    "auc": "chance that a unit of class a is above one of class b, ties counting half, all units",
-    "t_held_out": "t of the held-out units",
-    "t_all": "t of all units",
+    "auc": "chance that a unit of class a is above one of class b, ties counting half",
     "count_a": "units of class a that have a value",
     "count_b": "units of class b that have a value",
 }
+HELD_OUT = "held_out_"  # how the names of what the held-out units say begin
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ class Parts:
 
     dataset: xr.Dataset
     asked: Units
+    held_out: float
     design: Design
+    of_tokens: Design
     layers: NDArray[np.int64]
     counted: NDArray[np.bool_]
     neurons: Neurons | None
@@ -83,13 +85,19 @@ def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
 def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.neurons is None:
         return
-    for name, values in parts.neurons.values.items():
-        attrs = {"long_name": _WORDS[name]}
-        variables[name] = ((names.LAYER, names.NEURON), values.astype(_KEPT[name]), attrs)
+    design = parts.design
+    for prefix, values_of, units in (
+        ("", parts.neurons.values, design.tested),
+        (HELD_OUT, parts.neurons.held_out, design.held_out),
+    ):
+        for name, values in values_of.items():
+            attrs = {"long_name": _WORDS[name], "units_compared": "" if units is None else units.in_words()}
+            variables[prefix + name] = ((names.LAYER, names.NEURON), values.astype(_KEPT[name]), attrs)
     of = parts.neurons.baseline
-    for name, auc in (("baseline_auc", of.auc), ("baseline_low", of.low), ("baseline_high", of.high)):
-        variables[name] = (names.LAYER, auc)
-    variables["largest_g"] = ("arrangement", parts.neurons.largest_g)
+    low, high = of.band
+    for name, values in (("auc", of.auc), ("low", low), ("high", high), ("p_family", of.p_family)):
+        variables[f"baseline_{name}"] = (names.LAYER, values)
+    variables["largest_g"] = ("arrangement", parts.neurons.chance.largest)
 
 
 def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
@@ -102,12 +110,13 @@ def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any])
         variables[name] = ("listed", values)
     if not source_of_context(parts.dataset):
         return
+    of_neurons = counted_tokens(parts.dataset, defaults.SPAN)  # over which neurons were averaged, whatever is asked
     shape = (len(listed.g), 2, SHOWN)
     words = {name: np.full(shape, "", dtype=object) for name in ("before", "token", "after", "prompt_id")}
     values, position = np.full(shape, np.nan), np.full(shape, -1)
     ids = parts.dataset["prompt_id"].values
     for number, (row, neuron) in enumerate(zip(listed.row.tolist(), listed.neuron.tolist(), strict=True)):
-        sides = contexts(parts.dataset, parts.design.units, parts.counted, int(parts.layers[row]), neuron)
+        sides = contexts(parts.dataset, parts.design.tested, of_neurons, int(parts.layers[row]), neuron)
         for side, places in enumerate(sides):
             for rank, place in enumerate(places):
                 at = (number, side, rank)
@@ -145,6 +154,8 @@ def _add_profiles(parts: Parts, variables: dict[str, Any], coords: dict[str, Any
         "p_exchange": profiles.p_exchange,
         "p_family": profiles.p_family,
         "q": profiles.q,
+        "count_a": found.count_a,
+        "count_b": found.count_b,
     }.items():
         variables[f"profile_{name}"] = ("cell", values)
 
@@ -184,7 +195,7 @@ def _add_first_pair(parts: Parts, variables: dict[str, Any], coords: dict[str, A
 
 
 def _confirmed(listed: Listed, neurons: Neurons) -> int:
-    """How many listed discoveries have an interval on the side of zero on which they were found."""
+    """How many listed neurons have an interval on the side of zero on which they were found."""
     sign = np.sign(neurons.values["g"][listed.row, listed.neuron])
     return int(np.where(sign > 0, listed.low > 0, listed.high < 0).sum())
 
@@ -197,19 +208,24 @@ def _numbers(parts: Parts, quantity: str) -> NDArray[np.int64]:
 
 def _notes(parts: Parts) -> list[Note]:
     design, dataset = parts.design, parts.dataset
-    notes = [*notes_of(dataset), *cautions.about_design(design, parts.asked)]
-    notes += cautions.about_lengths(parts.asked, token_counts(dataset, parts.asked, parts.counted))
-    notes += cautions.about_templates(dataset, parts.asked)
+    notes = [*notes_of(dataset), *cautions.about_design(design, parts.asked, parts.held_out)]
+    notes += cautions.about_tokens(design.units, parts.of_tokens.units, compared=parts.profiles is not None)
+    notes += cautions.about_lengths(design.units, token_counts(dataset, design.units, parts.counted))
+    notes += cautions.about_templates(dataset, design.units)
     if parts.neurons is not None and parts.listed is not None:
         untested = parts.neurons.values["p"].size - parts.neurons.tested
         notes += cautions.about_neurons(parts.neurons, parts.listed, design, untested)
-    notes += cautions.about_twins(dataset, parts.aligned)
+        if not parts.listed.discoveries:
+            notes += cautions.about_nothing(_would_find(design, parts.neurons.tested, parts.neurons.values)["g"])
+    alone = len(design.units.prompts) - 2 * len(parts.twins)
+    notes += cautions.about_twins(dataset, parts.aligned, alone)
     if (np.asarray(dataset["span"].values)[parts.counted] < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
     said = {note.id for note in notes}
     compared = [*(parts.profiles.quantities if parts.profiles else ()), "prompt_mean"]
-    return [*notes, *(note for note in applicable(dataset, compared, comparing=True) if note.id not in said)]
+    # what lint says of comparisons is about all prompts of the trace; of those compared here it was said above
+    return [*notes, *(note for note in applicable(dataset, compared) if note.id not in said)]
 
 
 def _summary(parts: Parts) -> dict[str, Any]:
@@ -219,43 +235,97 @@ def _summary(parts: Parts) -> dict[str, Any]:
         "b": design.units.b,
         "design": design.units.design,
         "test": design.test,
-        "units": design.in_words(design.units),
-        "units_tested": design.in_words(design.tested),
-        "units_held_out": "" if design.held_out is None else design.in_words(design.held_out),
+        "units": design.units.in_words(),
+        "units_tested": design.tested.in_words(),
+        "units_held_out": "" if design.held_out is None else design.held_out.in_words(),
     }
     if neurons is not None and listed is not None:
-        p = neurons.values["p_family"]
+        p = neurons.values["p"]
         summary["neurons"] = {
             "tested": neurons.tested,
             "discoveries": listed.discoveries,
-            "family_wise": int((p <= design.alpha).sum()),
-            "share_p_below_alpha": float(np.mean(neurons.values["p"][np.isfinite(neurons.values["p"])] < design.alpha)),
-            "exploratory": listed.exploratory,
-            "confirmed": 0 if listed.exploratory else _confirmed(listed, neurons),
+            "family_wise": int((neurons.values["p_family"] <= design.alpha).sum()),
+            "share_p_below_alpha": float(np.mean(p[np.isfinite(p)] < design.alpha)) if neurons.tested else 0.0,
+            "would_find": _would_find(design, neurons.tested, neurons.values),
+            "estimates": listed.estimates,
+            "measured": listed.measured,
+            "confirmed": _confirmed(listed, neurons) if listed.measured else 0,
             "listed": len(listed.g),
             "interval_level": listed.level,
-            "ranked_by": "g of the held-out units" if not listed.exploratory else "g of all units",
-            "largest_g_by_chance": float(np.median(neurons.largest_g)),
-            "largest_g_by_chance_95": float(np.quantile(neurons.largest_g, 0.95)),
+            "chance": {
+                "largest_g": neurons.chance.middle,
+                "largest_g_95": neurons.chance.most,
+                "neurons": neurons.chance.neurons,
+                "units": neurons.chance.units,
+                "sentence": neurons.chance.sentence() if neurons.chance else "",
+            },
             "arrangements": neurons.arrangements,
             "all_arrangements": neurons.exact,
             "context": source_of_context(parts.dataset),
         }
+        summary["direction"] = _direction(neurons.baseline, design)
     if profiles is not None:
+        found = vars(profiles.found)
+        tested = int(np.isfinite(profiles.found.p).sum())
+        counts = np.minimum(profiles.found.count_a, profiles.found.count_b)[np.isfinite(profiles.found.p)]
         summary["profiles"] = {
             "quantities": list(profiles.quantities),
-            "tested": int(np.isfinite(profiles.found.p).sum()),
+            "units": profiles.units.in_words(),
+            "fewest_units": int(counts.min(initial=min(profiles.units.sizes))),
+            "tested": tested,
             "discoveries": int((profiles.q <= design.alpha).sum()),
             "family_wise": int((profiles.p_family <= design.alpha).sum()),
+            "would_find": _would_find(parts.of_tokens, tested, found),
             "band": BAND,
         }
     if parts.aligned is not None:
-        found = parts.aligned
+        of = parts.aligned
+        tested = int(np.isfinite(of.p).sum())
         summary["aligned"] = {
-            "quantity": found.quantity,
-            "tested": int(np.isfinite(found.p).sum()),
-            "discoveries": int((found.q <= design.alpha).sum()),
-            "largest_before_edit": found.before,
+            "quantity": of.quantity,
+            "noun": design.units.noun,
+            "units": design.units.in_words(),
+            "fewest_units": of.fewest,
+            "most_units": of.most,
+            "tested": tested,
+            "discoveries": int((of.q <= design.alpha).sum()),
+            "would_find_d_z": smallest_effect(design.test, of.most, of.most, tested, design.alpha),
+            "would_find_d_z_fewest": smallest_effect(design.test, of.fewest, of.fewest, tested, design.alpha),
+            "largest_before_edit": of.before,
             "first_pair": parts.twins[0].name if parts.twins else "",
         }
     return summary
+
+
+def _would_find(design: Design, tests: int, found: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """The smallest effect that would be found, in g; None where no effect, however large, would be.
+
+    Of pairs g_av = d_z √(2 (1 − r)), r the correlation of twins of equal spread: its middle over what was tested.
+    """
+    effect = smallest_effect(design.test, *design.tested.sizes, tests, design.alpha)
+    told: dict[str, Any] = {"power": POWER, "tests": tests, "p": design.alpha / max(tests, 1), "g": effect}
+    known = np.isfinite(found["p"])
+    told["units_vary"] = bool((found["count_a"][known] < design.tested.sizes[0]).any())
+    told["units_vary"] |= bool((found["count_b"][known] < design.tested.sizes[1]).any())
+    if design.paired:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.abs(found["g"] / found["d_z"] / correction(found["count_a"] - 1))
+        middle = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else np.nan
+        told |= {"g": effect * middle, "d_z": effect, "correlation": 1 - middle**2 / 2}
+    return told
+
+
+def _direction(baseline: Baseline, design: Design) -> dict[str, Any]:
+    """How many layers one direction tells apart beyond chance, and from which AUC on it would."""
+    largest = baseline.largest
+    if not len(largest):
+        return {}
+    limit = float(np.quantile(largest, 1 - design.alpha, method="higher"))
+    return {
+        "layers": int(np.isfinite(baseline.auc).sum()),
+        "beyond_chance": int((baseline.p_family <= design.alpha).sum()),
+        "largest_auc": float(np.nanmax(baseline.auc)),
+        "needed_auc": limit,
+        "labellings": len(largest),
+        "units": [min(size, MOST_UNITS) for size in design.units.sizes],
+    }

@@ -1,6 +1,7 @@
-"""How well any direction could tell the classes apart: the difference of means in one half, tried on the other.
+"""How well one direction tells the classes apart: the difference of means in one half of the units, tried on the other.
 
-Only how well it tells them apart is kept, never the direction. Beside it the same with labels exchanged at random.
+Only how well it tells them apart is kept, never the direction. Beside it the same with labels exchanged at random: the
+same halves, the same mean over them, members exchanged within their pair where units are pairs.
 """
 
 from __future__ import annotations
@@ -14,37 +15,61 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 SPLITS = 20  # into halves
-CONTROLS = 200  # random labellings, each with a split of its own
-_MOST_UNITS = 500  # of each class: more do not make a mean much better, and the time grows with their square
-_BAND = (0.025, 0.975)
+CONTROLS = 200  # random labellings
+BAND = 0.95  # of them drawn
+MOST_UNITS = (
+    250  # of each class, a random choice: more do not make a mean much better, and the time grows with their square
+)
+_LEAST_UNITS = 4
+_SCORES = 2**21  # that are held at a time
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Areas under the ROC curve, each of shape (layer,).
+    """Areas under the ROC curve.
 
     Attributes
     ----------
     auc
-        Mean over the splits.
-    low, high
-        Between which 95 % of the random labellings lie.
+        Mean over the splits; [layer].
+    controls
+        The same of each random labelling, in every layer the same one; [layer, labelling].
     """
 
     auc: Floats
-    low: Floats
-    high: Floats
+    controls: Floats
 
     @classmethod
-    def stack(cls, layers: Sequence[tuple[float, float, float]]) -> Baseline:
+    def stack(cls, layers: Sequence[tuple[float, Floats]]) -> Baseline:
         """Several layers."""
-        return cls(*np.array(layers, dtype=np.float64).reshape(-1, 3).T)
+        return cls(np.array([auc for auc, _ in layers]), np.array([controls for _, controls in layers]))
+
+    @property
+    def band(self) -> tuple[Floats, Floats]:
+        """Between which 95 % of the random labellings lie, in each layer."""
+        low, high = np.quantile(self.controls, ((1 - BAND) / 2, (1 + BAND) / 2), axis=1)
+        return low, high
+
+    @property
+    def largest(self) -> Floats:
+        """The largest of all layers under each random labelling."""
+        known = np.isfinite(self.controls).all(axis=1)
+        return self.controls[known].max(axis=0) if known.any() else np.empty(0)
+
+    @property
+    def p_family(self) -> Floats:
+        """Of each layer, the share of labellings, the true one among them, whose largest is no smaller."""
+        largest = self.largest
+        if not len(largest):
+            return np.full(len(self.auc), np.nan)
+        beyond = (largest >= self.auc[:, None] - 1e-12).sum(axis=1)
+        return np.where(np.isfinite(self.auc), (1 + beyond) / (1 + len(largest)), np.nan)
 
 
 def linear_baseline(
     a: NDArray[np.floating], b: NDArray[np.floating], *, paired: bool, seed: int
-) -> tuple[float, float, float]:
-    """AUC on held-out units, and the band of random labels.
+) -> tuple[float, Floats]:
+    """AUC on held-out units, and that of each random labelling.
 
     Parameters
     ----------
@@ -53,52 +78,73 @@ def linear_baseline(
     paired
         Whether a pair stays together in one half, and random labels exchange its members.
     seed
-        Of the splits and labels.
+        Of the splits and labels: the same ones in every layer.
     """
-    a, b = a[:_MOST_UNITS], b[:_MOST_UNITS]
-    if min(len(a), len(b)) < 4 or not a.shape[1]:
-        return np.nan, np.nan, np.nan
+    if min(len(a), len(b)) < _LEAST_UNITS or not a.shape[1]:
+        return np.nan, np.full(CONTROLS, np.nan)
+    random = np.random.default_rng(seed)
+    chosen = [np.sort(random.permutation(len(side))[:MOST_UNITS]) for side in (a, b)]
+    a, b = a[chosen[0]], b[chosen[0 if paired else 1]]
     rows = np.concatenate([a, b]).astype(np.float32)
     rows -= rows.mean(axis=0)
-    likeness = (rows @ rows.T).astype(np.float64)
-    in_a = np.arange(len(rows)) < len(a)
-    random = np.random.default_rng(seed)
-    pair = np.concatenate([np.arange(len(a)), np.arange(len(b))]) if paired else None
-    observed = [_held_out_auc(likeness, in_a, _half(in_a, pair, random)) for _ in range(SPLITS)]
-    control = []
-    for _ in range(CONTROLS):
-        labels = _exchanged(in_a, pair, random)
-        control.append(_held_out_auc(likeness, labels, _half(labels, pair, random)))
-    low, high = np.quantile(control, _BAND)
-    return float(np.mean(observed)), float(low), float(high)
+    likeness = rows @ rows.T
+    halves = np.stack([_half(len(a), len(b), random, paired=paired) for _ in range(SPLITS)])
+    places = np.arange(len(rows))
+    orders = np.stack([places, *(_exchanged(len(a), len(b), random, paired=paired) for _ in range(CONTROLS))])
+    at_a_time = max(1, _SCORES // (SPLITS * len(rows)))
+    parts = [orders[start : start + at_a_time] for start in range(0, len(orders), at_a_time)]
+    found = np.concatenate([_held_out_auc(likeness, part, places < len(a), halves) for part in parts])
+    return float(found[0]), found[1:]
 
 
-def _held_out_auc(likeness: Floats, in_a: NDArray[np.bool_], train: NDArray[np.bool_]) -> float:
-    """Scores of the units outside `train` along the difference of the means inside it."""
-    weights = np.where(in_a, 1 / (in_a & train).sum(), -1 / (~in_a & train).sum()) * train
-    scores = likeness @ weights
-    of_a, of_b = scores[in_a & ~train], scores[~in_a & ~train]
-    above = (of_a[:, None] > of_b).sum() + 0.5 * (of_a[:, None] == of_b).sum()
-    return float(above / (len(of_a) * len(of_b)))
+def _held_out_auc(
+    likeness: NDArray[np.float32], orders: NDArray[np.int64], in_a: NDArray[np.bool_], halves: NDArray[np.bool_]
+) -> Floats:
+    """Mean over the splits of the AUC of the units outside each half, along the difference of the means inside it.
+
+    Parameters
+    ----------
+    orders
+        Which unit stands at each place, [order, place]; the labels and the halves [split, place] belong to the places.
+    """
+    of_a, of_b = halves & in_a, halves & ~in_a
+    weights = of_a / of_a.sum(axis=1, keepdims=True) - of_b / of_b.sum(axis=1, keepdims=True)
+    placed = np.empty((len(in_a), len(orders), len(halves)), np.float32)
+    number = np.arange(len(orders))
+    placed[orders.T, number] = weights.T[:, None]
+    scores = (likeness @ placed.reshape(len(in_a), -1)).reshape(placed.shape)[orders.T, number]
+    by_split = np.ascontiguousarray(scores.transpose(2, 1, 0))  # [split, order, place]
+    found: Floats = _wins(*(_outside(by_split, ~halves & side) for side in (in_a, ~in_a))).mean(axis=0)
+    return found
 
 
-def _half(in_a: NDArray[np.bool_], pair: NDArray[np.int64] | None, random: np.random.Generator) -> NDArray[np.bool_]:
+def _outside(scores: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Scores of some places of each split, [split, order, place]; of every split as many."""
+    return np.stack([one[:, here] for one, here in zip(scores, there, strict=True)])
+
+
+def _wins(a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:
+    """Over the last axis, how often a score of a is above one of b, ties counting half.
+
+    Sorted twice, with ties in favour of either.
+    """
+    of_a, of_b = a.shape[-1], b.shape[-1]
+    rank = np.arange(of_a + of_b, dtype=np.float64)
+    first = np.argsort(np.concatenate([a, b], axis=-1), axis=-1, kind="stable") < of_a
+    last = np.argsort(np.concatenate([b, a], axis=-1), axis=-1, kind="stable") >= of_b
+    found: Floats = ((first @ rank + last @ rank) / 2 - of_a * (of_a - 1) / 2) / (of_a * of_b)
+    return found
+
+
+def _half(of_a: int, of_b: int, random: np.random.Generator, *, paired: bool) -> NDArray[np.bool_]:
     """Half of the pairs, or half of each class."""
-    if pair is not None:
-        count = int(pair.max()) + 1
-        chosen = random.permutation(count) < count // 2
-        return np.asarray(chosen[pair])
-    train = np.zeros(len(in_a), bool)
-    for members in (np.flatnonzero(in_a), np.flatnonzero(~in_a)):
-        train[random.permutation(members)[: len(members) // 2]] = True
-    return train
+    one = random.permutation(of_a) < of_a // 2
+    return np.concatenate([one, one if paired else random.permutation(of_b) < of_b // 2])
 
 
-def _exchanged(
-    in_a: NDArray[np.bool_], pair: NDArray[np.int64] | None, random: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Random labels: the members of a pair exchanged or not, or all labels mixed."""
-    if pair is None:
-        return random.permutation(in_a)
-    flip = random.random(int(pair.max()) + 1) < 0.5
-    return np.asarray(in_a ^ flip[pair])
+def _exchanged(of_a: int, of_b: int, random: np.random.Generator, *, paired: bool) -> NDArray[np.int64]:
+    """Which unit stands at each place: the members of a pair exchanged or not, or all units mixed."""
+    if not paired:
+        return random.permutation(of_a + of_b)
+    place, flip = np.arange(of_a), random.random(of_a) < 0.5
+    return np.concatenate([np.where(flip, place + of_a, place), np.where(flip, place, place + of_a)])

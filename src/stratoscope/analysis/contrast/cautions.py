@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.contrast.design import RANK_SUM, Design
-from stratoscope.analysis.effects import correction
 from stratoscope.analysis.units import Units
 from stratoscope.trace.notes import INFO, WARNING, Note
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_IMBALANCE = 0.25  # of mean token counts, in standard deviations: beyond it a regression adjustment is not enough
 #                        (Rubin 2001, on covariates of matched groups)
+CHANCE = "L23"
 _AS_BEFORE = 1e-3  # relative: how far twins may differ before their first edit, padding and batches allowed for
 
 
@@ -50,10 +50,10 @@ def about_templates(dataset: xr.Dataset, units: Units) -> list[Note]:
     return [Note("L21", WARNING, "Template, system or special tokens differ by class: a difference may be theirs.")]
 
 
-def about_design(design: Design, asked: Units) -> list[Note]:
+def about_design(design: Design, asked: Units, held_out: float) -> list[Note]:
     """What counts as one observation, what was left out, and what was done about unequal classes."""
     units = design.units
-    notes = [Note("L12", INFO, f"Units: {design.in_words(units)}; the tokens of a prompt are no independent samples.")]
+    notes = [Note("L12", INFO, f"Units: {units.in_words()}; the tokens of a prompt are no independent samples.")]
     notes += [Note("L12", WARNING, text) for text in units.left_out]
     if design.test == RANK_SUM:
         of_a, of_b = units.sizes
@@ -66,38 +66,66 @@ def about_design(design: Design, asked: Units) -> list[Note]:
         )
         notes.append(Note("L22", WARNING, text))
     if design.held_out is not None:
-        text = f"Tested on {design.in_words(design.tested)}; effects of discoveries measured on the others."
+        text = f"Neurons tested in {design.tested.in_words()}; effects measured in {design.held_out.in_words()}."
+        notes.append(Note("L23", INFO, text))
+    elif held_out:
+        text = (
+            f"Nothing is held out: a part of {units.in_words()} could not be tested, or not measured. All are tested."
+        )
         notes.append(Note("L23", INFO, text))
     return notes
 
 
+def about_tokens(units: Units, of_tokens: Units, *, compared: bool) -> list[Note]:
+    """Units that have neurons but no token of the span: profiles are of the others."""
+    if units is of_tokens:
+        return []
+    notes = [Note("L12", WARNING, f"Profiles: {text}") for text in of_tokens.left_out[len(units.left_out) :]]
+    if not compared:
+        notes.append(Note("L12", WARNING, "Profiles are not compared: too few units have a token of the span."))
+    return notes
+
+
 def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: int) -> list[Note]:
-    """The family, and what a ranking of pure chance would look like."""
+    """The family, what its estimates are, and what pure chance would look like."""
     what = "sign flips" if design.paired else "exchanges of labels"
     count = f"all {neurons.arrangements:,} {what}" if neurons.exact else f"{neurons.arrangements:,} random {what}"
+    largest = "largest difference in means" if design.test == RANK_SUM else "largest t"
     family = (
-        f"Family: {neurons.tested:,} neurons, {design.test}; q by Benjamini and Hochberg; family-wise p by the largest "
-        f"statistic of {count}."
+        f"Family: {neurons.tested:,} neurons, {design.test}; q by Benjamini and Hochberg; family-wise p by the "
+        f"{largest} of {count}."
     )
+    whole = int(np.isfinite(neurons.values["p_family"]).sum())
+    if whole < neurons.tested:
+        family += f" Family-wise p is of the {whole:,} neurons with a value in every unit."
     notes = [Note("L13", INFO, family)]
     if untested:
         notes.append(Note("L08", INFO, f"{untested:,} neurons had too few values for a test: left out, not zero."))
-    if listed.exploratory and len(listed.g):
-        middle, most = np.quantile(neurons.largest_g, (0.5, 0.95))
-        text = (
-            f"Exploratory: by chance alone the largest |g| of these neurons is about {middle:.2f} "
-            f"(95 % of arrangements: below {most:.2f})."
-        )
-        notes.append(Note("L23", WARNING, text))
+    if neurons.chance:
+        notes.append(Note(CHANCE, INFO, neurons.chance.sentence()))
+    if len(listed.g):
+        notes.append(Note(CHANCE, INFO, f"Effects of the listed neurons: {listed.estimates}."))
     notes.append(Note("L09", INFO, "A neuron that differs need not matter: activation is not effect."))
     return notes
 
 
-def about_twins(dataset: xr.Dataset, aligned: Aligned | None) -> list[Note]:
-    """Whether twins were treated alike before they differ."""
-    if aligned is None or not np.isfinite(aligned.before):
+def about_nothing(effect: float) -> list[Note]:
+    """That nothing was found is not that nothing is there: what would have been found."""
+    would = f"one neuron with |g| ≥ {effect:.2f} would have been found in 8 of 10 such studies"
+    said = would if np.isfinite(effect) else "so few could not have found any, however large"
+    return [Note("L31", INFO, f"Nothing found is not nothing there: {said}.")]
+
+
+def about_twins(dataset: xr.Dataset, aligned: Aligned | None, alone: int) -> list[Note]:
+    """Whether twins were treated alike before they differ, and how many prompts are no one's twin."""
+    if aligned is None:
         return []
     notes = []
+    if alone:
+        text = f"{alone} prompts are not aligned: of a unit without pairs the first prompt of either class is."
+        notes.append(Note("L11", INFO, text))
+    if not np.isfinite(aligned.before):
+        return notes
     if aligned.unequal:
         text = f"{aligned.unequal} pairs are of unequal length: aligned on equal tokens, the others are not compared."
         notes.append(Note("L11", INFO, text))
@@ -118,15 +146,3 @@ def _tolerance(dataset: xr.Dataset) -> float:
     """How far equal tokens may differ by rounding, padding and batches, relative to the value."""
     dtype = str((dataset.attrs.get("model") or {}).get("dtype", ""))
     return {"bfloat16": 0.25, "float16": 0.05}.get(dtype, _AS_BEFORE)
-
-
-def expected_largest_g(neurons: int, of_a: int, of_b: int) -> float:
-    """The |g| that about half of all null contrasts of that size exceed somewhere, for independent normal neurons.
-
-    From the quantile of Student's t at 1 − (1 − ½^(1/m)) / 2, m neurons.
-    """
-    from scipy.special import stdtrit
-
-    df = of_a + of_b - 2
-    t = stdtrit(df, 1 - (1 - 0.5 ** (1 / max(neurons, 1))) / 2)
-    return float(correction(df) * t * np.sqrt(1 / of_a + 1 / of_b))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,8 +48,9 @@ def contrast(
     """Compare two classes of prompts, neuron by neuron, layer by layer and token by aligned token.
 
     One prompt, or one pair, is one observation; prompts of a group are averaged first. Pairs are compared by a paired
-    t test, classes by Welch's. Discoveries are neurons with q ≤ `alpha` (Benjamini and Hochberg) in one half of the
-    units; how large they are is measured in the other half. `save_result` writes the report.
+    t test, classes by Welch's. Discoveries are neurons with q ≤ `alpha` (Benjamini and Hochberg over all of them). How
+    large a discovery looks in the units that chose it is likely too large; `held_out` measures it in others. A result
+    without discoveries says which effect would have been found. `save_result` writes the report.
 
     Parameters
     ----------
@@ -72,7 +74,8 @@ def contrast(
     unequal
         Of classes of more than 2 : 1: "subsample" compares as many of either, "rank-sum" all of them by ranks.
     held_out
-        Share of the units that only measures how large discoveries are; 0 tests all of them.
+        Share of the units that takes no part in finding and measures how large the listed neurons' effects are; 0
+        tests all units.
     alpha
         Level of discoveries and of intervals.
     permutations
@@ -85,11 +88,13 @@ def contrast(
     Returns
     -------
     xarray.Dataset
-        A Result of kind "contrast". On (layer, neuron): `mean_a`, `mean_b`, `difference`, `t`, `df`, `p`, `q`,
-        `p_family`, `g` (of pairs g_av; of the tested units), `g_all`, `g_held_out`, `d_z`, `auc`. On `listed`: the
-        strongest neurons, their interval and the words around their strongest tokens. On `cell`: the profiles. On
-        (place, row): pairs on the k-th equal token after the first edit; on (column, row): the first pair, token by
-        token. On `layer`: `baseline_auc`, held out, and the band of random labels.
+        A Result of kind "contrast". On (layer, neuron), of the tested units: `mean_a`, `mean_b`, `difference`, `t`,
+        `df`, `p`, `q`, `p_family`, `g` (of pairs g_av), `d_z`, `auc`, `count_a`, `count_b`; with `held_out` the same of
+        those as `held_out_mean_a`, …. On `listed`: the strongest neurons, their interval and the words around their
+        strongest tokens. On `cell`: the profiles. On (place, row): pairs on the k-th equal token after the first edit;
+        on (column, row): the first pair, token by token. On `layer`: `baseline_auc`, how well the difference of means
+        of one half tells the other half apart, and the band of random labels. `attrs["summary"]` says of which units
+        each is, and what would have been found.
 
     Raises
     ------
@@ -98,10 +103,10 @@ def contrast(
     """
     from stratoscope.analysis.contrast import assemble
     from stratoscope.analysis.contrast.aligned import compare_aligned, find_twins
-    from stratoscope.analysis.contrast.design import make_design
+    from stratoscope.analysis.contrast.design import make_design, testable
     from stratoscope.analysis.contrast.neurons import compare_neurons, strongest
-    from stratoscope.analysis.contrast.profiles import compare_profiles
-    from stratoscope.analysis.units import choose_classes, counted_tokens, make_units
+    from stratoscope.analysis.contrast.profiles import compare_profiles, with_tokens
+    from stratoscope.analysis.units import choose_classes, counted_tokens, make_units, with_values
     from stratoscope.trace.numbers import choose_layers
     from stratoscope.trace.reader import open_trace
 
@@ -110,11 +115,16 @@ def contrast(
     told = progress or silent
     first, second = choose_classes(dataset, a, b)
     asked = make_units(dataset, first, second, groups=groups)
+    has_neurons = summary in dataset
+    if has_neurons:
+        valued = with_values(dataset, summary, asked)
+        has_neurons = len(valued) > 0
+        asked = valued if has_neurons else replace(asked, left_out=(*asked.left_out, f"No prompt has a {summary}."))
     design = make_design(asked, unequal=unequal, held_out=held_out, alpha=alpha, seed=seed)
     chosen = choose_layers(dataset[names.LAYER].values, layers)
     counted = counted_tokens(dataset, span)
     quantities = profiled(dataset, quantity)
-    if not quantities and summary not in dataset:
+    if not quantities and not has_neurons:
         raise InputError(
             "there is nothing to compare in it",
             where="trace",
@@ -122,7 +132,7 @@ def contrast(
         )
     neurons: Neurons | None = None
     listed: Listed | None = None
-    if summary in dataset:
+    if has_neurons:
         _check_summary(dataset, summary, design, counted)
         options: dict[str, Any] = {"permutations": permutations, "seed": seed, "progress": told}
         neurons = compare_neurons(dataset, summary, design, chosen.tolist(), **options)
@@ -130,16 +140,19 @@ def contrast(
     profiles: Profiles | None = None
     aligned: Aligned | None = None
     twins: list[Twins] = []
-    if quantities:
+    of_tokens = with_tokens(dataset, design, counted)
+    if quantities and testable(of_tokens.units, alpha):
         told("comparing profiles", 0, None)
         exchange = {"permutations": permutations, "seed": seed}
-        profiles = compare_profiles(dataset, quantities, design, counted, chosen, **exchange)
+        profiles = compare_profiles(dataset, quantities, of_tokens, counted, chosen, **exchange)
     if quantities and design.paired and "imported_norm" not in quantities:
         told("comparing aligned tokens", 0, None)
         twins = find_twins(dataset, design.units)
         rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
         aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
-    parts = assemble.Parts(dataset, asked, design, chosen, counted, neurons, listed, profiles, aligned, twins)
+    parts = assemble.Parts(
+        dataset, asked, held_out, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
+    )
     return assemble.result(
         parts,
         {

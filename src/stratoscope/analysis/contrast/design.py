@@ -15,10 +15,6 @@ from stratoscope.names import Unequal
 MOST_RATIO = 2.0  # of class sizes for Welch's test: at 8 v. 80 it finds something in 76 % of null splits (L22)
 LEAST_HELD_OUT = 4  # units of each class: fewer give no interval worth the name
 PAIRED_T, WELCH, RANK_SUM = "paired t", "Welch's t", "rank sum"
-_WORDS = {  # how many of what
-    PAIRS: "{0} pairs of {a} and {b}",
-    "classes": "{0} of {a} and {1} of {b}",
-}
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,6 @@ class Design:
             sides.append(np.array([row for row, name in enumerate(here) if name in place], np.int64))
         return sides[0], sides[1]
 
-    def in_words(self, part: Units) -> str:
-        """ "16 pairs of critical and neutral"."""
-        return _WORDS[part.design].format(*part.sizes, a=part.a, b=part.b)
-
 
 def make_design(units: Units, *, unequal: Unequal, held_out: float, alpha: float, seed: int) -> Design:
     """Decide how to test.
@@ -86,24 +78,29 @@ def make_design(units: Units, *, unequal: Unequal, held_out: float, alpha: float
             else:
                 units = units.balanced(seed)
     first, second = units.halves(held_out, seed)
-    enough = _attainable(first) <= alpha and min(second.sizes) >= LEAST_HELD_OUT
+    enough = testable(first, alpha) and min(second.sizes) >= LEAST_HELD_OUT
     return Design(units, first if enough else units, second if enough else None, test, alpha)
+
+
+def testable(units: Units, alpha: float) -> bool:
+    """Whether some arrangement of the units is rarer than `alpha`."""
+    return _attainable(units) <= alpha
 
 
 def refuse_too_few(units: Units, alpha: float) -> None:
     """Raise where no arrangement of so few units is rarer than `alpha`."""
-    least = _attainable(units)
-    if least <= alpha:
+    if testable(units, alpha):
         return
-    of_a, of_b = units.sizes
+    least = _attainable(units)
+    has = units.in_words()
     if units.design == PAIRS:
-        has, needed = f"{of_a} pairs", next(n for n in range(1, 64) if smallest_p(n) <= alpha)
-        more = f"{needed} pairs"
+        more = f"{next(n for n in range(1, 64) if smallest_p(n) <= alpha)} {units.noun}"
     else:
-        has, needed = f"{of_a} and {of_b} prompts", next(n for n in range(1, 64) if smallest_p(n, n) <= alpha)
-        more = f"{needed} of each class"
-    if any(name.startswith("group ") for name in units.names):
+        more = f"{next(n for n in range(1, 64) if smallest_p(n, n) <= alpha)} of each class"
+    if "group" in units.noun:
         has += " (prompts of a group count once; --no-groups counts each)"
+    for said in units.left_out:
+        has += f" ({said.rstrip('.')})"
     raise InputError(
         f"{has} cannot differ significantly: the smallest p-value they could ever give is {least:.2g}",
         where="contrast",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.contrast.columns import Tested, compare_columns
+from stratoscope.analysis.contrast.columns import Tested, compare_columns, complete_pairs
 from stratoscope.analysis.contrast.design import Design
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import LargestStatistic, p_alone
@@ -47,6 +47,8 @@ class Profiles:
         BH over all rows; family-wise over all rows; and each row's p-value from exchanged signs or labels.
     band_a, band_b, band
         Half the width of the interval of either mean and, of pairs, of the mean difference, over the units.
+    units
+        Those compared.
     """
 
     quantities: tuple[str, ...]
@@ -59,6 +61,7 @@ class Profiles:
     band_a: Floats
     band_b: Floats
     band: Floats
+    units: Units
 
 
 def on_scale(values: NDArray[np.floating], quantity: str) -> Floats:
@@ -102,29 +105,32 @@ def compare_profiles(
     seed: int,
 ) -> Profiles:
     """Compare the profiles of the classes; all rows of all quantities are one family, tested on all units."""
+    units = design.units
     columns, rows, of = [], [], []
     for index, quantity in enumerate(quantities):
-        found = prompt_profiles(dataset, quantity, design.units.prompts, counted)
+        found = prompt_profiles(dataset, quantity, units.prompts, counted)
         kind = names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER
         numbers = np.asarray(dataset[kind].values, np.int64)
         chosen = layers if kind == names.LAYER else np.arange(len(numbers))
         columns.append(found[:, chosen])
         rows.append(numbers[chosen])
         of.append(np.full(len(chosen), index))
-    whole = Design(design.units, design.units, None, design.test, design.alpha)
-    a, b = design.units.average(np.concatenate(columns, axis=1))
-    tested = compare_columns(whole, a, b)
+    a, b = units.average(np.concatenate(columns, axis=1))
+    if design.paired:
+        a, b = complete_pairs(a, b)
+    tested = compare_columns(design, units, a, b)
     complete = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
     values = a[:, complete] - b[:, complete] if design.paired else np.concatenate([a[:, complete], b[:, complete]])
-    arrangements = whole.arrangements(design.units, permutations, seed)
+    arrangements = design.arrangements(units, permutations, seed)
     family = LargestStatistic(arrangements)
     p_family, p_exchange = np.full(len(complete), np.nan), np.full(len(complete), np.nan)
     observed = family.add(values)
     p_family[complete], p_exchange[complete] = family.p(observed), p_alone(arrangements, values)
     sides = (a, b, a - b) if design.paired else (a, b, np.full((1, a.shape[1]), np.nan))
+    band_a, band_b, band = map(_half_width, sides)
     return Profiles(
         tuple(quantities), np.concatenate(rows), np.concatenate(of), tested, q_values(tested.p), p_family, p_exchange,
-        *map(_half_width, sides),
+        band_a, band_b, band, units,
     )  # fmt: skip
 
 
@@ -138,6 +144,12 @@ def _half_width(values: Floats) -> Floats:
         mean = np.where(known, values, 0.0).sum(axis=0) / count
         spread = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / (count - 1) / count)
     return np.where(count > 1, stdtrit(np.maximum(count - 1, 1), (1 + BAND) / 2) * spread, np.nan)
+
+
+def with_tokens(dataset: xr.Dataset, design: Design, counted: NDArray[np.bool_]) -> Design:
+    """How profiles are tested: on all units of a design that have a counted token; none of them is held out."""
+    units = design.units.having(token_counts(dataset, design.units, counted) > 0, "token of the span")
+    return Design(units, units, None, design.test, design.alpha)
 
 
 def token_counts(dataset: xr.Dataset, units: Units, counted: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratoscope import names
-from stratoscope.analysis.contrast.cautions import MOST_IMBALANCE, expected_largest_g
-from stratoscope.analysis.contrast.design import MOST_RATIO
+from stratoscope import defaults, names
+from stratoscope.analysis.contrast.cautions import MOST_IMBALANCE
+from stratoscope.analysis.contrast.chance import chance_in
+from stratoscope.analysis.contrast.design import MOST_RATIO, make_design, testable
 from stratoscope.analysis.lint.check import (
     COMPARISONS,
     EVERYTHING,
@@ -22,6 +23,7 @@ from stratoscope.analysis.lint.check import (
     token_counts,
 )
 from stratoscope.analysis.permutation import smallest_p
+from stratoscope.analysis.units import make_units, with_values
 from stratoscope.trace.notes import INFO, WARNING
 
 if TYPE_CHECKING:
@@ -178,20 +180,22 @@ def unequal_classes(dataset: xr.Dataset) -> str | None:
     return f"{sizes[most]} prompts of {most}, {sizes[fewest]} of {fewest}: balance them, or compare by ranks."
 
 
-@check("L23", WARNING, "the strongest of very many neurons are noise when prompts are few", COMPARISONS)
+@check("L23", INFO, "the strongest of very many neurons are noise when prompts are few", COMPARISONS)
 def noise_looks_strong(dataset: xr.Dataset) -> str | None:
-    """Noise alone would show a large effect somewhere."""
-    sizes = sorted(class_sizes(dataset).values())
-    if len(sizes) < 2 or "prompt_mean" not in dataset or sizes[0] < 2:
+    """Noise alone would show a large effect somewhere: of the units that `contrast` would compare, as it says it."""
+    sizes = class_sizes(dataset)
+    if len(sizes) < 2 or defaults.SUMMARY not in dataset:
         return None
-    neurons = int(np.prod(dataset["prompt_mean"].shape[1:]))
-    chance = expected_largest_g(neurons, sizes[0], sizes[1])
-    if chance <= _MOST_CHANCE:
-        return None
-    return (
-        f"Between {sizes[0]} and {sizes[1]} prompts the largest |g| of {neurons:,} neurons is about {chance:.1f} by "
-        "chance alone."
+    fewest = sorted(sizes, key=lambda name: sizes[name])[:2]
+    first, second = (name for name in sizes if name in fewest)
+    units = with_values(dataset, defaults.SUMMARY, make_units(dataset, first, second))
+    if not testable(units, defaults.ALPHA):
+        return None  # no contrast is made of so few (L12)
+    design = make_design(
+        units, unequal=defaults.UNEQUAL, held_out=defaults.HELD_OUT, alpha=defaults.ALPHA, seed=defaults.SEED
     )
+    chance = chance_in(dataset, defaults.SUMMARY, design, range(dataset[defaults.SUMMARY].sizes[names.LAYER]))
+    return chance.sentence() if chance.middle > _MOST_CHANCE else None
 
 
 @check("L24", INFO, "a target of several tokens is not its first one", {"opener_log_odds"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -73,12 +73,15 @@ class Contents:
         Figures and tables.
     table
         What `table.csv` holds.
+    more
+        Further tables by the names of their files.
     """
 
     title: str
     lead: Sequence[str]
     sections: Sequence[Section]
     table: Table = field(default_factory=lambda: Table((), ()))
+    more: Mapping[str, Table] = field(default_factory=dict)
 
     def figures(self) -> list[Figure]:
         """All figures, in order."""

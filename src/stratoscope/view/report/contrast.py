@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,63 +26,126 @@ def contents(result: xr.Dataset) -> Contents:
     """What the report of a contrast holds."""
     summary = result.attrs["summary"]
     return Contents(
-        title=_title(summary),
+        title=_capital(headline(summary)),
         lead=_lead(summary, result.attrs["parameters"]["alpha"]),
         sections=[section for make in (_neurons, _profiles, _aligned) if (section := make(result)) is not None],
         table=_discoveries(result),
+        more=_more(result),
     )
 
 
-def _title(summary: dict[str, Any]) -> str:
+def _more(result: xr.Dataset) -> dict[str, Table]:
+    measured = _measured(result)
+    return {} if measured is None else {"held_out.csv": measured}
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """What was found among the neurons, or what would have been."""
     pair = f"{summary['a']} and {summary['b']}"
     found = summary.get("neurons")
     if found is None:
         return f"How {pair} differ over the layers"
     if not found["discoveries"]:
-        return f"Exploratory: no neuron tells {pair} apart beyond chance"
+        nothing = f"No neuron of {found['tested']:,} tells {pair} apart"
+        if found["family_wise"]:
+            return f"{nothing} by q, though {found['family_wise']:,} against the whole family"
+        size = found["would_find"]["g"]
+        if size is None:
+            return f"{nothing}, and among so many none could have been found"
+        return f"{nothing}; one with |g| ≥ {number(size)} would have been found in 8 of 10 such studies"
     count = f"{found['discoveries']:,} neuron{'s' if found['discoveries'] != 1 else ''}"
     verb = "differ" if found["discoveries"] != 1 else "differs"
-    prefix = "Exploratory ranking: " if found["exploratory"] else ""
-    title = f"{prefix}{count} of {found['tested']:,} {verb} between {pair}"
-    return title[0].upper() + title[1:]
+    return f"{count} of {found['tested']:,} {verb} between {pair}"
 
 
 def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
     lines = [f"Compared: {summary['units']}, by {_TESTS[summary['test']]}."]
     found = summary.get("neurons")
     if found is not None:
-        share = 100 * found["share_p_below_alpha"]
-        by_chance = f"{share:.1f} % have p < {alpha:g}, where {100 * alpha:g} % would by chance."
-        where = f" in {summary['units_tested']}" if summary["units_held_out"] else ""
-        lines.append(
+        lines += _lead_of_neurons(summary, found, alpha)
+    direction, profiles, aligned = (summary.get(part) for part in ("direction", "profiles", "aligned"))
+    if direction:
+        lines.append(_lead_of_direction(direction, alpha))
+    if profiles is not None:
+        where = "" if profiles["units"] == summary["units"] else f" in {profiles['units']}"
+        line = (
+            f"Over the layers {profiles['discoveries']} of {profiles['tested']} profile means differ{where} "
+            f"(q ≤ {alpha:g}), {profiles['family_wise']} against the whole family."
+        )
+        something = profiles["discoveries"] or profiles["family_wise"]
+        lines.append(line if something else f"{line} {_would_find(profiles['would_find'], 'mean')}")
+    if aligned is not None and aligned["tested"]:
+        lines.append(_lead_of_aligned(aligned, alpha))
+    return lines
+
+
+def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> list[str]:
+    share = 100 * found["share_p_below_alpha"]
+    by_chance = f"{share:.1f} % have p < {alpha:g}, where {100 * alpha:g} % would by chance."
+    where = f" in {summary['units_tested']}" if summary["units_held_out"] else ""
+    if found["discoveries"]:
+        lines = [
             f"{found['discoveries']:,} of {found['tested']:,} neurons have q ≤ {alpha:g}{where}, of which a share of "
             f"{alpha:g} may be false; {found['family_wise']:,} hold against the whole family at once. {by_chance}"
-            if found["discoveries"]
-            else f"No neuron has q ≤ {alpha:g}{where}. {by_chance}"
-        )
-        if found["exploratory"]:
-            lines.append(
-                f"The list below is a ranking in the same data that chose it. By chance alone the largest |g| would be "
-                f"about {found['largest_g_by_chance']:.2f}, and above {found['largest_g_by_chance_95']:.2f} once in "
-                "twenty times."
-            )
-        else:
-            lines.append(
-                f"How large they are was measured in {summary['units_held_out']} that took no part in finding: of the "
-                f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero."
-            )
-    profiles, aligned = summary.get("profiles"), summary.get("aligned")
-    if profiles is not None:
+        ]
+    else:
+        family = f", but {found['family_wise']:,} hold against the whole family" if found["family_wise"] else ""
+        line = f"No neuron has q ≤ {alpha:g}{where}{family}. {by_chance}"
+        lines = [f"{line} {_would_find(found['would_find'], 'neuron')}"]
+        if found["chance"]["sentence"]:
+            lines.append(f"The list below is a ranking without a discovery. {found['chance']['sentence']}")
+    if found["measured"]:
         lines.append(
-            f"Over the layers {profiles['discoveries']} of {profiles['tested']} profile means differ (q ≤ {alpha:g}), "
-            f"{profiles['family_wise']} against the whole family."
+            f"How large they are was measured in {summary['units_held_out']} that took no part in finding: of the "
+            f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero."
         )
-    if aligned is not None and aligned["tested"]:
-        lines.append(
-            f"On aligned tokens after the first edit {aligned['discoveries']} of {aligned['tested']} cells differ "
-            f"(q ≤ {alpha:g})."
-        )
+    elif found["listed"]:
+        lines.append(f"Effects of the listed neurons are {found['estimates']}. Their intervals allow for the choice.")
     return lines
+
+
+def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
+    line = (
+        f"The difference of means, found in half of the units and tried on the other half, tells the classes apart "
+        f"beyond chance in {direction['beyond_chance']} of {direction['layers']} layers (family-wise p ≤ {alpha:g})"
+    )
+    largest = f"the largest AUC is {direction['largest_auc']:.2f}"
+    needed = f"from {direction['needed_auc']:.2f} on it would be called more than chance"
+    return f"{line}; {largest}." if direction["beyond_chance"] else f"{line}; {largest}, {needed}."
+
+
+def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
+    line = (
+        f"On aligned tokens after the first edit {aligned['discoveries']} of {aligned['tested']} cells differ "
+        f"(q ≤ {alpha:g})."
+    )
+    if aligned["discoveries"]:
+        return line
+    most, fewest = (
+        f"d_z ≥ {number(aligned[size])} where {aligned[units]} {aligned['noun']} reach"
+        for size, units in (("would_find_d_z", "most_units"), ("would_find_d_z_fewest", "fewest_units"))
+    )
+    both = most if most == fewest else f"{most}, {fewest}"
+    return f"{line} In 8 of 10 such studies one cell would have been found with {both}."
+
+
+def _would_find(would: dict[str, Any], what: str) -> str:
+    """The smallest effect that would have been found, and what that is for pairs."""
+    if would["g"] is None:
+        return f"No effect on one {what}, however large, could reach p ≤ {would['p']:.1g} with so few."
+    of_pairs = ""
+    if "d_z" in would:
+        likeness = f"{would['correlation'] + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
+        of_pairs = f" (d_z ≥ {number(would['d_z'])}; twins correlate by {likeness} in the middle {what})"
+    whole = " and a value in every unit" if would["units_vary"] else ""
+    return (
+        f"One {what} with |g| ≥ {number(would['g'])}{of_pairs}{whole} would have been found in 8 of 10 such "
+        f"studies, at p ≤ {would['p']:.1e}."
+    )
 
 
 def _neurons(result: xr.Dataset) -> Section | None:
@@ -90,7 +154,8 @@ def _neurons(result: xr.Dataset) -> Section | None:
     drawn = [figures.volcano(result), figures.strongest(result), figures.baseline(result)]
     words = (
         "g is the difference of the classes' means in standard deviations (Hedges; of pairs g_av). A neuron is an "
-        "index of the input of the MLP's last linear map."
+        "index of the input of the MLP's last linear map. table.csv and the columns AUC, q and family p are of "
+        f"{result.attrs['summary']['units_tested']}."
     )
     return Section("Neurons", words, [one for one in drawn if one is not None], [_listed(result)])
 
@@ -99,7 +164,7 @@ def _listed(result: xr.Dataset) -> Table:
     summary = result.attrs["summary"]
     found = summary["neurons"]
     level = figures.percent(found["interval_level"])
-    columns = ["neuron", "g", f"{level} interval", "AUC", "q", "family p"]
+    columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
     with_context = "context_token" in result
     if with_context:
         columns += [f"strongest in {summary['a']}", f"strongest in {summary['b']}"]
@@ -113,7 +178,8 @@ def _listed(result: xr.Dataset) -> Table:
         if with_context:
             row += [_excerpt(result, place, side) for side in (0, 1)]
         rows.append(row)
-    return Table(columns, rows, f"The strongest, by {found['ranked_by']}.")
+    what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
+    return Table(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
 
 
 def _excerpt(result: xr.Dataset, place: int, side: int) -> Cell:
@@ -124,7 +190,8 @@ def _excerpt(result: xr.Dataset, place: int, side: int) -> Cell:
 def _profiles(result: xr.Dataset) -> Section | None:
     if "profile_difference" not in result:
         return None
-    words = "The mean over each prompt's own tokens, then over prompts. Bands: 95 % intervals."
+    units = result.attrs["summary"]["profiles"]["units"]
+    words = f"The mean over each prompt's own tokens, then over {units}. Bands: 95 % intervals of each mean."
     drawn: list[Figure] = figures.profiles(result)
     return Section("Over the depth of the model", words, drawn)
 
@@ -141,33 +208,39 @@ def _aligned(result: xr.Dataset) -> Section | None:
 
 
 def _discoveries(result: xr.Dataset) -> Table:
-    """Every discovery, else the listed neurons."""
+    """Every discovery, else the listed neurons; all columns are of the tested units."""
     if "g" not in result:
         return Table((), ())
-    names = (
-        "mean_a",
-        "mean_b",
-        "difference",
-        "t",
-        "df",
-        "p",
-        "q",
-        "p_family",
-        "g",
-        "g_all",
-        "g_held_out",
-        "d_z",
-        "auc",
-    )
-    alpha = result.attrs["parameters"]["alpha"]
-    rows, neurons = np.nonzero(result["q"].values <= alpha)
-    layers = result["layer"].values[rows]
+    rows, neurons = _found(result)
+    measured = result.attrs["summary"]["neurons"]["measured"]
+    estimates = "see held_out.csv" if measured else result.attrs["summary"]["neurons"]["estimates"]
+    names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "t", "df", "p", "q", "p_family", "g", "d_z", "auc")
+    table = _of_neurons(result, rows, neurons, names, "")
+    return Table((*table.columns, "estimate"), [[*row, estimates] for row in table.rows])
+
+
+def _measured(result: xr.Dataset) -> Table | None:
+    """The same neurons in the held-out units; None where nothing was held out."""
+    if "held_out_g" not in result:
+        return None
+    names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "g", "d_z", "auc")
+    return _of_neurons(result, *_found(result), names, "held_out_")
+
+
+def _found(result: xr.Dataset) -> tuple[Any, Any]:
+    """Rows and neurons of every discovery, else of the listed ones, by p."""
+    rows, neurons = np.nonzero(result["q"].values <= result.attrs["parameters"]["alpha"])
     if not len(rows):
-        layers, neurons = result["listed_layer"].values, result["listed_neuron"].values
-        rows = np.searchsorted(result["layer"].values, layers)
+        rows = np.searchsorted(result["layer"].values, result["listed_layer"].values)
+        neurons = result["listed_neuron"].values
     order = np.argsort(result["p"].values[rows, neurons], kind="stable")
-    values = {name: result[name].values[rows, neurons][order] for name in names}
-    cells = zip(
-        layers[order].tolist(), neurons[order].tolist(), *(values[name].tolist() for name in names), strict=True
-    )
+    return rows[order], neurons[order]
+
+
+def _of_neurons(result: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str], prefix: str) -> Table:
+    columns = [result["layer"].values[rows], neurons]
+    for name in names:
+        values = result[prefix + name].values[rows, neurons]
+        columns.append(values.astype(np.int64) if name.startswith("count") else values)
+    cells = zip(*(column.tolist() for column in columns), strict=True)
     return Table(("layer", "neuron", *names), [list(row) for row in cells])

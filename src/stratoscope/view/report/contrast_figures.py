@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
 from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, Panel, mark
 from stratoscope.view.differences import can_differ
 from stratoscope.view.grid import Strip, Tokens, build
+from stratoscope.view.legend import number
 from stratoscope.view.report.contents import Figure
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.rings import ringed
@@ -52,15 +55,20 @@ def volcano(result: xr.Dataset) -> Figure:
         here = found[np.sign(g[found]) == side]
         if len(here):
             marks.append(mark("points", style, f"higher in {label}", x=g[here], y=evidence[here]))
-    named = found[:_LABELLED] if len(found) else others[:_LABELLED]
+    named = _apart(found if len(found) else others, g, evidence)
     layer, neuron = np.unravel_index(named, result["g"].shape)
     words = [f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
     marks.append(mark("words", chart.PLAIN, words=words, x=g[named], y=evidence[named]))
+    would = summary["neurons"]["would_find"]["g"]
+    if not len(found) and would is not None:
+        marks.append(mark("vertical", chart.MUTED, x=[-would, would]))
     hidden = int(discovered.sum()) - len(found)
     reach = 1.08 * float(np.abs(g[known]).max(initial=0.1))
+    if not len(found) and would is not None:
+        reach = max(reach, 1.08 * would)
     panel = Panel(
         f"{summary['neurons']['tested']:,} neurons",
-        Axis(f"g ({summary['a']} − {summary['b']}), {summary['units_tested']}", -reach, reach),
+        Axis(f"g ({summary['a']} − {summary['b']})", -reach, reach),
         Axis("−log₁₀ p", 0.0, 1.08 * max(float(evidence[known].max(initial=0.0)), 1.0)),
         marks,
         width=2.0,
@@ -71,9 +79,26 @@ def volcano(result: xr.Dataset) -> Figure:
         said.append(Note("L06", INFO, f"{hidden:,} further discoveries are only in the grey."))
     if len(found):
         said.append(Note("L13", INFO, f"Dashed: the weakest discovery, q ≤ {alpha:g}."))
-    return Figure(
-        "volcano", f"{title}. Each neuron's effect against its evidence.", _chart(result, title, [panel], 4.2, said)
-    )
+        if not summary["neurons"]["measured"]:
+            said.append(Note("L23", INFO, f"Effects (g) of discoveries are {summary['neurons']['estimates']}."))
+    else:
+        if would is not None:
+            said.append(Note("L31", INFO, f"Dashed: |g| = {number(would)}, found in 8 of 10 such studies."))
+        said += _by_chance(summary)
+    drawn = _chart(result, title, [panel], 4.2, said, units=_tested(summary))
+    return Figure("volcano", f"{title}. Each neuron's effect against its evidence, {_tested(summary)}.", drawn)
+
+
+def _apart(places: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Those whose names can be read: none too near one before it."""
+    near_x, near_y = (0.13 * np.ptp(one[np.isfinite(one)]) for one in (x, y / 4))
+    kept: list[int] = []
+    for place in places.tolist():
+        if all(abs(x[place] - x[one]) > near_x or abs(y[place] - y[one]) > near_y for one in kept):
+            kept.append(place)
+        if len(kept) == _LABELLED:
+            break
+    return np.array(kept, np.int64)
 
 
 def strongest(result: xr.Dataset) -> Figure | None:
@@ -88,8 +113,9 @@ def strongest(result: xr.Dataset) -> Figure | None:
     layers, neurons = result["listed_layer"].values, result["listed_neuron"].values
     ticks = tuple((place, f"L{layer} n{neuron}") for place, layer, neuron in zip(at, layers, neurons, strict=True))
     marks = [mark("vertical", chart.MUTED, x=[0.0])]
-    if found["exploratory"]:
-        chance = found["largest_g_by_chance"]
+    ranking = not found["discoveries"] and not found["measured"]
+    if ranking and found["chance"]["sentence"]:
+        chance = found["chance"]["largest_g"]
         marks.insert(0, mark("span", chart.MUTED, "as large by chance", low=[-chance], high=[chance]))
     for side, style, label in ((1, chart.A, summary["a"]), (-1, chart.B, summary["b"])):
         here = np.sign(g) == side
@@ -97,11 +123,14 @@ def strongest(result: xr.Dataset) -> Figure | None:
             arrays = {"x": g[here], "y": at[here], "low": low[here], "high": high[here]}
             marks.append(mark("intervals", style, f"higher in {label}", **arrays))
     level = percent(found["interval_level"])
-    axis = Axis(f"g with {level} interval: {found['ranked_by']}")
-    title = "The strongest neurons" if not found["exploratory"] else "Exploratory: the strongest neurons"
+    axis = Axis(f"g with {level} interval ({summary['a']} − {summary['b']})")
+    title = "The neurons found: how large" if found["discoveries"] else "The largest |g|: a ranking without a discovery"
     panel = Panel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
-    caption = f"{title}, ranked by {found['ranked_by']}; intervals allow for having chosen them."
-    return Figure("strongest", caption, _chart(result, title, [panel], max(1.2, 0.19 * count), []))
+    units = f"{summary['units_held_out']}, held out" if found["measured"] else _tested(summary)
+    said = [Note("L23", INFO, f"Effects (g) are {found['estimates']}."), *(_by_chance(summary) if ranking else ())]
+    caption = f"{title}, {units}. Effects (g) are {found['estimates']}; intervals allow for the choice."
+    drawn = _chart(result, title, [panel], max(1.2, 0.19 * count), said, units=units)
+    return Figure("strongest", caption, drawn)
 
 
 def baseline(result: xr.Dataset) -> Figure | None:
@@ -114,16 +143,29 @@ def baseline(result: xr.Dataset) -> Figure | None:
     marks = [
         mark("band", chart.MUTED, "random labels, 95 %", y=at, low=low, high=high),
         mark("vertical", chart.MUTED, x=[0.5]),
-        mark("line", chart.ACCENT, "held out", x=auc, y=at),
+        mark("line", chart.ACCENT, "the classes", x=auc, y=at),
         mark("points", chart.ACCENT, x=auc, y=at),
     ]
-    panel = Panel("", Axis("AUC"), chart.layer_axis(numbers), marks)
-    title = "How much could any direction tell?"
+    panel = Panel("", Axis("AUC in the half that did not choose it"), chart.layer_axis(numbers), marks)
+    title = "How well the difference of means tells the classes apart"
+    summary = result.attrs["summary"]
+    of_a, of_b = summary["direction"]["units"]
+    some = ""
+    if (of_a, of_b) != _sizes(result):
+        some = f"; a random {of_a}" + ("" if summary["design"] == "pairs" else f" and {of_b}") + " of them"
+    said = Note(
+        "L12",
+        INFO,
+        f"Direction: the difference of means in one half, tried on the other; mean of {SPLITS} splits. Band: the same "
+        f"splits and mean under {CONTROLS} random labellings"
+        + (", members of a pair exchanged." if summary["design"] == "pairs" else "."),
+    )
     caption = (
         "Area under the ROC curve of the difference of means found in one half of the units and tried on the other, "
-        "mean of 20 splits; beside it 200 random labellings."
+        f"mean of {SPLITS} splits; the band is the same under {CONTROLS} random labellings."
     )
-    return Figure("baseline", caption, _chart(result, title, [panel], _height(len(numbers)), []))
+    drawn = _chart(result, title, [panel], _height(len(numbers)), [said], units=summary["units"] + some, test="")
+    return Figure("baseline", caption, drawn)
 
 
 def profiles(result: xr.Dataset) -> list[Figure]:
@@ -155,10 +197,19 @@ def profiles(result: xr.Dataset) -> list[Figure]:
                 INFO,
                 "Means over the tokens of the span, first tokens left out; geometric where the scale is logarithmic.",
             )
-            spec = _chart(result, title[0].upper() + title[1:], panels, _height(heights[kind]), [note])
+            of = summary["profiles"]
+            said = [note]
+            if of["fewest_units"] < min(_sizes(result, "profile_")):
+                said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
+            if not (of["discoveries"] or of["family_wise"]) and of["would_find"]["g"] is not None:
+                size = f"|g| ≥ {number(of['would_find']['g'])}"
+                text = f"No mean has q ≤ {alpha:g}; one with {size} would have been found in 8 of 10 such studies."
+                said.append(Note("L31", INFO, text))
+            title = title[0].upper() + title[1:]
+            spec = _chart(result, title, panels, _height(heights[kind]), said, units=of["units"])
             name = "profiles" if kind == names.LAYER else "profiles-depth"
             paired = "Mean differences within pairs" if summary["design"] == "pairs" else "Means of both classes"
-            drawn.append(Figure(name, f"{paired} with 95 % intervals, {kind} by {kind}.", spec))
+            drawn.append(Figure(name, f"{paired} with 95 % intervals, {kind} by {kind}; {of['units']}.", spec))
     return drawn
 
 
@@ -202,11 +253,23 @@ def aligned(result: xr.Dataset) -> Figure | None:
     reach = Note(
         "L12",
         INFO,
-        f"{units[0]} units reach +1, {units[-1]} reach {labels[-1]}; +k is the k-th equal token after the first edit.",
+        f"{units[0]} {summary['aligned']['noun']} reach +1, {units[-1]} reach {labels[-1]}; +k is the k-th equal token "
+        "after the first edit.",
     )
+    notes, of = [note, reach], summary["aligned"]
+    if not of["discoveries"]:
+        size = f"d_z ≥ {number(of['would_find_d_z'])} in {of['most_units']} {of['noun']}"
+        said = f"One cell with {size} would have been found in 8 of 10 such studies."
+        notes.append(Note("L31", INFO, said))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
     spec = _difference_map(
-        result, title, values, labels, summary["aligned"]["quantity"], "mean over units", [note, reach]
+        result,
+        title,
+        values,
+        labels,
+        summary["aligned"]["quantity"],
+        f"mean over {of['noun']}",
+        notes,
     )
     spec = ringed(spec, differs)
     return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
@@ -273,20 +336,48 @@ def percent(level: float) -> str:
 
 
 def _headline(result: xr.Dataset) -> str:
-    from stratoscope.view.report.contrast import _title
+    from stratoscope.view.report.contrast import headline
 
-    return _title(result.attrs["summary"])
+    return headline(result.attrs["summary"])
 
 
-def _chart(result: xr.Dataset, title: str, panels: list[Panel], height: float, notes: list[Note]) -> ViewSpec:
+def _tested(summary: dict[str, Any]) -> str:
+    """The units that neurons were tested in; those held out are named."""
+    held_out = f" (tested; {summary['units_held_out']} held out)" if summary["units_held_out"] else ""
+    return f"{summary['units_tested']}{held_out}"
+
+
+def _by_chance(summary: dict[str, Any]) -> list[Note]:
+    """The chance number, which is of the tested units, for figures of them."""
+    sentence = summary["neurons"]["chance"]["sentence"]
+    return [Note("L23", INFO, sentence)] if sentence else []
+
+
+def _sizes(result: xr.Dataset, prefix: str = "") -> tuple[int, int]:
+    """The most units of either class behind any value."""
+    return tuple(int(np.nanmax(result[f"{prefix}count_{side}"].values)) for side in ("a", "b"))  # type: ignore[return-value]
+
+
+def _chart(
+    result: xr.Dataset,
+    title: str,
+    panels: list[Panel],
+    height: float,
+    notes: list[Note],
+    *,
+    units: str,
+    test: str | None = None,
+) -> ViewSpec:
+    """A chart of those units, which its subtitle names with their test."""
     summary = result.attrs["summary"]
-    design = [note for note in notes_in(result) if note.id == "L12" and note.severity == INFO]
+    how = summary["test"] if test is None else test
+    one = Note("L12", INFO, "The tokens of a prompt are no independent samples: prompts, pairs or groups are counted.")
     return chart.chart(
         title,
-        f"{summary['units']} · {summary['test']}",
+        f"{units} · {how}" if how else units,
         panels,
         height=height,
-        notes=[*notes, *design, *_warnings(result)],
+        notes=[*notes, one, *_warnings(result)],
         provenance=provenance(result),
         facts={"parameters": result.attrs["parameters"], "summary": summary},
     )

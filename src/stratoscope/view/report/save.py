@@ -104,7 +104,8 @@ def _fill(folder: Path, result: xr.Dataset, contents: Contents, told: Progress) 
     from stratoscope.view.static import draw
 
     store_result(result, folder)
-    write_table(contents.table, folder / TABLE)
+    for name, table in {TABLE: contents.table, **contents.more}.items():
+        write_table(table, folder / name)
     (folder / FIGURES).mkdir()
     pictures: dict[tuple[str, str], bytes] = {}
     figures = contents.figures()

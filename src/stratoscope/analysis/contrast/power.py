@@ -1,0 +1,89 @@
+"""What a contrast that finds nothing would have found: the smallest effect that 8 of 10 such studies discover.
+
+Of pairs from the noncentral t distribution. Of Welch's test from the same, averaged over the variances that samples of
+these sizes have (its degrees of freedom depend on them; taken for certain, as tables do, at 8 v. 8 among 46,080 neurons
+a power of 0.68 would be called 0.8). Of the rank-sum test by simulating it on normal data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM
+from stratoscope.analysis.ranks import ranks
+
+POWER = 0.8
+_QUANTILES = 200  # of either class's variance
+_STUDIES = 4_000  # that are simulated
+_LARGEST = 1e3  # standard deviations: an effect beyond is none that anybody looks for
+
+
+def smallest_effect(test: str, of_a: int, of_b: int, tests: int, alpha: float) -> float:
+    """The smallest true effect that is found in 8 of 10 studies at p ≤ alpha / tests.
+
+    Parameters
+    ----------
+    test
+        "paired t", "Welch's t" or "rank sum".
+    of_a, of_b
+        Units of either class; pairs have as many of both.
+    tests
+        In the family.
+    alpha
+        Level of the family.
+
+    Returns
+    -------
+    In standard deviations: of pairs those of the differences (d_z), of classes the common one that g is in. Infinite
+    where no effect, however large, could be found.
+    """
+    level = alpha / max(tests, 1)
+    if test == PAIRED_T:
+        return _of_pairs(of_a, level)
+    return _smallest((_power_of_ranks if test == RANK_SUM else _power_of_welch)(of_a, of_b, level))
+
+
+def _of_pairs(pairs: int, level: float) -> float:
+    from scipy.special import nctdtrinc, stdtrit
+
+    if pairs < 2:
+        return float("inf")
+    critical = stdtrit(pairs - 1, 1 - level / 2)
+    return float(nctdtrinc(pairs - 1, 1 - POWER, critical) / np.sqrt(pairs))
+
+
+def _power_of_welch(of_a: int, of_b: int, level: float) -> Callable[[float], float]:
+    """Power against an effect, for normal values of equal variance; the other, wrong side is as good as never found."""
+    from scipy.special import chdtri, ndtr, stdtrit
+
+    if min(of_a, of_b) < 2:
+        return lambda _: 0.0
+    upper = 1 - (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    a, b = (chdtri(count - 1, upper) / (count - 1) / count for count in (of_a, of_b))
+    error = a[:, None] + b
+    df = error**2 / (a[:, None] ** 2 / (of_a - 1) + b**2 / (of_b - 1))
+    needed = stdtrit(df, 1 - level / 2) * np.sqrt(error)
+    true_error = np.sqrt(1 / of_a + 1 / of_b)
+    return lambda effect: float(ndtr((effect - needed) / true_error).mean())
+
+
+def _power_of_ranks(of_a: int, of_b: int, level: float) -> Callable[[float], float]:
+    in_a = np.arange(of_a + of_b) < of_a
+    noise = np.random.default_rng(0).normal(size=(of_a + of_b, _STUDIES)).astype(np.float32)
+    of_class = in_a[:, None].astype(np.float32)
+    return lambda effect: float((ranks(noise + np.float32(effect) * of_class, in_a).p <= level).mean())
+
+
+def _smallest(power: Callable[[float], float]) -> float:
+    """The effect at which a rising power reaches `POWER`."""
+    if power(_LARGEST) < POWER:
+        return float("inf")
+    low, high = 0.0, 1.0
+    while power(high) < POWER:
+        low, high = high, 2 * high
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high
