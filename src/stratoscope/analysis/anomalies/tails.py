@@ -1,9 +1,10 @@
-"""How many of so many units would lie as far out by chance: a tail fitted to the units themselves.
+"""How many of so many units would lie as far out by chance: a tail extrapolated from the body of the units themselves.
 
-The largest few percent of the scores are taken for exponentially distributed above their threshold (any distribution
-whose tail is no heavier gives fewer). Their mean is estimated from their median, which a few outliers do not move; the
-predictive distribution allows for its error (of an exponential sample of size k: Lomax with shape k, here with half as
-many, which is what a median is worth).
+What is looked for must not make the tail that it is measured by. So the largest tenth of the scores is taken for
+exponentially distributed above its threshold (any distribution whose tail is no heavier gives fewer), and its mean is
+estimated from its median: only when one in twenty of all units is an outlier does half of that tenth consist of them.
+The predictive distribution allows for the error of the mean (of an exponential sample of size k: Lomax with shape k,
+here with half as many, which is what a median is worth).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_UNITS = 16  # fewer say nothing about their own tail
-_SHARE, _LEAST, _MOST = 0.02, 20, 400  # of the units that make the tail
+_SHARE, _LEAST = 0.1, 20  # of the units that make the tail
 _WORTH = 0.5  # of a median against a mean, as an estimate of an exponential's scale (efficiency ln²2 ≈ 0.48)
+_BODY = 0.9  # quantile up to which a row's own upper side widens its spread
+_NORMAL_BODY = 1.2816  # and that quantile of a standard normal
 
 
 def expected_beyond(scores: NDArray[np.floating], among: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
@@ -39,7 +42,7 @@ def expected_beyond(scores: NDArray[np.floating], among: NDArray[np.floating] | 
     if count < LEAST_UNITS:
         return expected
     units = int((~np.isnan(scores)).sum())
-    tail = int(np.clip(_SHARE * count, _LEAST, min(_MOST, count // 2)))
+    tail = int(np.clip(_SHARE * count, min(_LEAST, count // 2), count // 2))
     threshold = known[-tail - 1]
     excess = np.median(known[-tail:] - threshold) / np.log(2)
     excess = max(float(excess), np.finfo(float).tiny)
@@ -70,7 +73,9 @@ def standardised(
 ) -> NDArray[np.float64]:
     """Distance from the median in robust standard deviations, along an axis.
 
-    Each spread is averaged with the typical one of all rows, so that a row of few values is not all tail.
+    A row's spread is the median absolute deviation, or its upper side up to the 90 % quantile where that is wider (a
+    head that one prompt in five uses otherwise is no anomaly in each of them). Each spread is averaged with the typical
+    one of all rows, so that a row of few values is not all tail.
 
     Parameters
     ----------
@@ -84,9 +89,12 @@ def standardised(
     numbers: NDArray[np.float64] = np.asarray(values, np.float64)
     of: NDArray[np.float64] = numbers if reference is None else np.asarray(reference, np.float64)
     of = np.where(np.isfinite(of), of, np.nan)
-    with np.errstate(invalid="ignore"):
-        middle = _nanmedian(of, axis)
-        spread = 1.4826 * _nanmedian(np.abs(of - middle), axis)
+    if not of.size:
+        return np.full(values.shape, np.nan)
+    ordered = np.sort(of, axis=axis)
+    middle = _quantile(ordered, 0.5, axis)
+    spread = 1.4826 * _quantile(np.sort(np.abs(of - middle), axis=axis), 0.5, axis)
+    spread = np.fmax(spread, (_quantile(ordered, _BODY, axis, between=False) - middle) / _NORMAL_BODY)
     positive = spread[np.isfinite(spread) & (spread > 0)]
     if not positive.size:
         return np.full(values.shape, np.nan)
@@ -95,7 +103,12 @@ def standardised(
     return standard
 
 
-def _nanmedian(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    empty = np.isnan(values).all(axis=axis, keepdims=True)
-    filled = np.where(empty, 0.0, values)
-    return np.where(empty, np.nan, np.nanmedian(filled, axis=axis, keepdims=True))
+def _quantile(ordered: NDArray[np.float64], share: float, axis: int, *, between: bool = True) -> NDArray[np.float64]:
+    """A quantile of sorted rows whose NaNs stand last; not `between` two values but the lower one, if so wished."""
+    count = np.isfinite(ordered).sum(axis=axis, keepdims=True)
+    place = share * np.maximum(count - 1, 0)
+    lower = np.take_along_axis(ordered, np.floor(place).astype(np.int64), axis)
+    if not between:
+        return lower
+    upper = np.take_along_axis(ordered, np.ceil(place).astype(np.int64), axis)
+    return lower + (upper - lower) * (place - np.floor(place))

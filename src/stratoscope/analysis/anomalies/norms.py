@@ -1,0 +1,113 @@
+"""The norms of each token, layer by layer, and what surrounds each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.anomalies.finding import Floats, Prompts
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LOOKED_AT = {  # quantity -> the detector that looks at it
+    "neuron_norm": "massive activation",
+    "mlp_out_norm": "massive activation",
+    "mlp_write_norm": "massive activation",
+    "mlp_write_ratio": "massive activation",
+    "attn_write_norm": "massive attention write",
+    "attn_write_ratio": "massive attention write",
+    "resid_norm": "massive residual",
+}
+PEAK = "peak_write"  # of the strongest neuron
+WRITES = ("neuron_norm", "mlp_out_norm", "mlp_write_norm", PEAK, "mlp_write_ratio")  # of the MLP
+_SHAPE = ("neuron_norm", "mlp_out_norm", PEAK, "attn_write_norm", "resid_norm")  # of what surrounds a cell
+_REACH = 2  # layers on either side
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Norms of tokens beside the typical ones of their layer.
+
+    Attributes
+    ----------
+    prompts
+        Whose tokens they are.
+    values
+        Quantity -> [token, row]; a row is a layer, or a depth of the residual stream. NaN where there is nothing.
+    typical
+        Quantity -> [row], the median of tokens that are not first ones.
+    """
+
+    prompts: Prompts
+    values: dict[str, Floats]
+    typical: dict[str, Floats]
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """Which tokens are the first of their prompt."""
+        return self.prompts.place == 0
+
+    @cached_property
+    def logs(self) -> dict[str, Floats]:
+        """Log of each value over the typical one."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {name: np.log(values) - np.log(self.typical[name]) for name, values in self.values.items()}
+
+    @cached_property
+    def _padded(self) -> list[Floats]:
+        """Logs above zero of the quantities that make a shape; a depth stands at the layer that writes it."""
+        padded = []
+        for name in _SHAPE:
+            if name in self.logs:
+                above = np.nan_to_num(np.maximum(self.logs[name], 0.0))
+                before = _REACH if is_depth(name) else _REACH + 1
+                padded.append(np.pad(above, ((0, 0), (before, _REACH + 1))))
+        return padded
+
+    def shape(self, writer: int, tokens: NDArray[np.integer] | NDArray[np.bool_]) -> Floats:
+        """How far above the typical ones the norms around a layer are, [token, place]."""
+        start = writer + 1
+        parts = [one[tokens, start : start + 2 * _REACH + 1] for one in self._padded]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.prompts.place[tokens]), 0))
+
+
+def is_depth(quantity: str) -> bool:
+    """Whether a quantity has depths, not layers."""
+    return names.DEPTH in names.QUANTITIES[quantity].dims
+
+
+def writer_of(quantity: str, row: int) -> int:
+    """The layer that writes a row; −1 = the embedding."""
+    return row - 1 if is_depth(quantity) else row
+
+
+def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:
+    """The norms of a trace, beside its own typical ones or those of another."""
+    prompts, values = Prompts(dataset), {}
+    for name in (*LOOKED_AT, PEAK):
+        if name in dataset:
+            array = dataset[name].isel({names.K: 0}) if name == PEAK else dataset[name]
+            numbers = np.asarray(array.values, np.float64)
+            values[name] = np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
+    if "mlp_out_norm" in values and _equal(values.get("mlp_write_norm"), values["mlp_out_norm"]):
+        del values["mlp_write_norm"]  # nothing lies between the two in this model
+    typical = {name: _median_of_others(one, prompts) for name, one in values.items()}
+    if beside is not None:
+        typical |= {name: row for name, row in beside.typical.items() if name in typical}
+    return Norms(prompts, values, typical)
+
+
+def _equal(one: Floats | None, other: Floats) -> bool:
+    return one is not None and np.array_equal(one, other, equal_nan=True)
+
+
+def _median_of_others(values: Floats, prompts: Prompts) -> Floats:
+    others = values[prompts.place > 0]
+    empty = np.isnan(others).all(axis=0)
+    return np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, others), axis=0))
