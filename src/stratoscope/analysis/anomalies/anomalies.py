@@ -32,11 +32,11 @@ def anomalies(
 ) -> xr.Dataset:
     """Find tokens, heads, neurons, layers and experts far outside their own distribution.
 
-    Each detector turns what it looks at into scores (distance from the median in robust standard deviations, on a scale
-    on which values add up), extrapolates the tail from the body of its scores, and calls a finding what is stranger than
-    it should be once in 1/`alpha` traces, all detectors together. Usual massive tokens (first tokens, second sinks, what
-    recurs from prompt to prompt) are set aside first and listed once. What is far out of one token, prompt, layer or
-    pair of twins is one finding, with its members. docs/anomalies.md lists the detectors.
+    Each detector turns what it looks at into scores (distance from the median in robust standard deviations, on a
+    scale on which values add up), extrapolates the tail from the body of its scores, and calls a finding what is
+    stranger than it should be once in 1/`alpha` traces, all detectors together. Usual massive tokens (first tokens,
+    second sinks, what recurs from prompt to prompt) are set aside first and listed once. What is far out of one token,
+    prompt, layer or pair of twins is one finding, with its members. docs/anomalies.md lists the detectors.
 
     Parameters
     ----------
@@ -53,10 +53,10 @@ def anomalies(
     -------
     xarray.Dataset
         A Result of kind "anomalies". On `finding`, least expected first: `found_by`, `quantity`, `prompt_id`, `prompt`,
-        `position`, `layer`, `head`, `neuron`, `expert` (−1 = does not apply), `value`, `typical`,
-        `expected_false_alarms`, `also` (how many more members), `of_model` (1 = holds in all prompts alike), `words`. On
-        `member`: `of_finding`, and the same of each value. On `usual`: `usual_words`, `usual_tokens`, `usual_prompts`,
-        `usual_ratio`. On `detector`: what each looked at, how much of it, or why not.
+        `position`, `token`, `layer`, `head`, `neuron`, `expert` (−1 = does not apply), `value`, `typical`,
+        `expected_false_alarms`, `also` (how many more members), `of_model` (1 = holds in all prompts alike), `words`.
+        On `member`: `of_finding`, and the same of each value as `member_…`. On `usual`: `usual_words`, `usual_tokens`,
+        `usual_prompts`, `usual_ratio`. On `detector`: what each looked at, how much of it, or why not.
 
     Raises
     ------
@@ -178,8 +178,7 @@ def _result(
             "expected_false_alarms": alpha,
             "detectors": len({look.detector for look in looks if look.units}),
             "by_detector": {
-                name: sum(any(member.detector == name for member in one.members) for one in found)
-                for name in detectors
+                name: sum(any(member.detector == name for member in one.members) for one in found) for name in detectors
             },
             "found": [_as_json(one, prompts) for one in listed],
             "usual": [vars(one) for one in usual],

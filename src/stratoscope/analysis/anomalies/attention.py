@@ -29,7 +29,7 @@ Bools = NDArray[np.bool_]
 _LEAST_PROMPTS = 4  # of a distribution over prompts
 _LEAST_TOKENS = 6  # of a prompt: shorter ones say nothing about a head
 _LEAST_QUERIES = 4  # later tokens that must be able to see a token
-_LESS = 0.5  # of the typical share: a head that gives more has not changed much
+_LESS = 0.25  # of the typical share: a head that gives more has not changed much
 _SINK = 0.3  # least median mass of a head that has a sink to move
 _RECURS = 2  # other prompts that do the same
 _STRONG = 3.0  # robust standard deviations from which it is asked whether others do the same
@@ -193,7 +193,7 @@ def _angle(shares: Floats) -> Floats:
 
 
 def _much_less(scores: Floats, means: Floats, of: Floats) -> Floats:
-    """Scores, none above zero where a share is not at most half of what is typical."""
+    """Scores, none above zero where a share is not far below the typical one."""
     typical = np.sin(_medians(of) / 2) ** 2
     with np.errstate(invalid="ignore"):
         found: Floats = np.where(means <= _LESS * typical, scores, np.minimum(scores, 0.0))

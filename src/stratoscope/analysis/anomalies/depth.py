@@ -54,9 +54,7 @@ def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         which, layer = index
         source = "its neighbours have one expect" if reference is None else "the reference has"
         label = names.QUANTITIES[present[which]].label
-        words = (
-            f"The median {label} of L{numbers[layer]} is {medians[index]:.2g} where {source} {expected_there[index]:.2g}."
-        )
+        words = f"The median {label} of L{numbers[layer]} is {medians[index]:.2g} where {source} {expected_there[index]:.2g}."
         layers = tuple(f"L{number}" for number in numbers)
         return words, Picture(medians[which], layers, (layer,), f"median {label}")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Finding, Index, Look, Member
 from stratoscope.analysis.anomalies.usual import spans
+
+_SENTENCES = 3  # about the strongest of as many detectors
 
 
 def merged(looks: Sequence[Look], most_expected: float) -> list[Finding]:
@@ -28,10 +29,14 @@ def merged(looks: Sequence[Look], most_expected: float) -> list[Finding]:
 def _finding(cells: list[tuple[Look, Index, float]]) -> Finding:
     cells.sort(key=lambda cell: (cell[2], -_score(cell)))
     members = tuple(look.tell(index, expected) for look, index, expected in cells if look.tell)
-    look, index, _ = cells[0]
-    assert look.describe is not None
-    words, picture = look.describe(index)
-    return Finding(members, " ".join([words, *_others(members)]), look.of_model, picture)
+    strongest = {}  # of each detector
+    for place, (look, index, _) in enumerate(cells):
+        if look.describe and look.detector not in strongest:
+            strongest[look.detector] = place, *look.describe(index)
+    told = list(strongest.values())[:_SENTENCES]
+    rest = [member for place, member in enumerate(members) if place not in {place for place, _, _ in told}]
+    words = [sentence for _, sentence, _ in told] + _others(members[0], rest)
+    return Finding(members, " ".join(words), cells[0][0].of_model, told[0][2])
 
 
 def _score(cell: tuple[Look, Index, float]) -> float:
@@ -39,26 +44,29 @@ def _score(cell: tuple[Look, Index, float]) -> float:
     return 0.0 if look.scores is None else float(look.scores[index])
 
 
-def _others(members: Sequence[Member]) -> list[str]:
+def _others(first: Member, rest: Sequence[Member]) -> list[str]:
     """What else belongs to a finding, by quantity and place, in a sentence."""
-    first, rest = members[0], members[1:]
-    if not rest:
-        return []
-    here = [one for one in rest if _whose(one) == _whose(first)]
-    parts = []
-    for quantity, count in Counter(one.quantity for one in here).items():
-        row = names.QUANTITIES[quantity]
-        same = [one for one in here if one.quantity == quantity]
-        layers = sorted({one.place["layer"] for one in same})
-        letter = "D" if names.DEPTH in row.dims else "L"
-        what = {"neuron": "neuron", "head": "head"}.get(next((key for key in ("neuron", "head") if key in same[0].place), ""))
-        size = f" ({count} {what}s)" if what and count > 1 else ""
-        parts.append(f"{row.label} {spans(layers, letter)}{size}")
-    others = len({_whose(one) for one in rest} - {_whose(first)})
+    here = [one for one in rest if _whose(one) in (_whose(first), (_whose(first)[0], -1))]
+    by_label: dict[str, list[Member]] = {}
+    for one in here:
+        by_label.setdefault(names.QUANTITIES[one.quantity].label, []).append(one)
+    parts = [f"{label} {_where(members)}" for label, members in by_label.items()]
+    others = len({_whose(one) for one in rest} - {_whose(one) for one in here} - {_whose(first)})
     if others:
         what = "token" if "position" in first.place else "prompt"
         parts.append(f"the same at {others} other {what}{'s' * (others > 1)}")
-    return [f"Also {'; '.join(parts)}."]
+    return [f"Also: {'; '.join(parts)}."] if parts else []
+
+
+def _where(members: Sequence[Member]) -> str:
+    """Layers of some members, and how many heads or neurons they are."""
+    row = names.QUANTITIES[members[0].quantity]
+    words = spans(sorted({one.place["layer"] for one in members}), "D" if names.DEPTH in row.dims else "L")
+    for what in ("head", "neuron", "expert"):
+        count = sum(what in one.place for one in members)
+        if count:
+            words += f" ({count} {what}{'s' * (count > 1)})"
+    return words
 
 
 def _whose(member: Member) -> tuple[int, int]:

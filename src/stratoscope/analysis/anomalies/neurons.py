@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Index, Look, Member, Picture, Prompts, holding, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import (
+    Index,
+    Look,
+    Member,
+    Picture,
+    Prompts,
+    holding,
+    layer_numbers,
+    nothing,
+)
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.layers import by_layer
 

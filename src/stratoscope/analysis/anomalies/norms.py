@@ -60,20 +60,20 @@ class Norms:
             return {name: np.log(values) - np.log(self.typical[name]) for name, values in self.values.items()}
 
     @cached_property
-    def _padded(self) -> list[Floats]:
+    def _padded(self) -> dict[str, Floats]:
         """Logs above zero of the quantities that make a shape; a depth stands at the layer that writes it."""
-        padded = []
+        padded = {}
         for name in _SHAPE:
             if name in self.logs:
                 above = np.nan_to_num(np.maximum(self.logs[name], 0.0))
                 before = _REACH if is_depth(name) else _REACH + 1
-                padded.append(np.pad(above, ((0, 0), (before, _REACH + 1))))
+                padded[name] = np.pad(above, ((0, 0), (before, _REACH + 1)))
         return padded
 
-    def shape(self, writer: int, tokens: NDArray[np.integer] | NDArray[np.bool_]) -> Floats:
-        """How far above the typical ones the norms around a layer are, [token, place]."""
-        start = writer + 1
-        parts = [one[tokens, start : start + 2 * _REACH + 1] for one in self._padded]
+    def shapes(self, writer: int, tokens: NDArray[np.integer] | NDArray[np.bool_], other: Norms) -> Floats:
+        """How far above the typical ones the norms around a layer are, of what the other holds too, [token, place]."""
+        here = slice(writer + 1, writer + 2 + 2 * _REACH)
+        parts = [padded[tokens, here] for name, padded in self._padded.items() if name in other.logs]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.prompts.place[tokens]), 0))
 
 

@@ -14,7 +14,7 @@ from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 if TYPE_CHECKING:
     import xarray as xr
 
-_LEAST = 6.0  # times the share that is typical: less is no finding
+_LEAST = 6.0  # times the share that is typical, and more than the whole: less is no finding
 
 
 def massive_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
@@ -39,7 +39,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
     among = np.where(np.isnan(others), np.nan, scores) if not with_reference else standardised(others, 0)
     empty = np.isnan(others).all(axis=0)
     typical = np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, others), axis=0))
-    raised = np.where(shares > _LEAST * typical, scores, np.minimum(scores, 0.0))
+    raised = np.where(shares > np.maximum(_LEAST * typical, 1.0), scores, np.minimum(scores, 0.0))
     values = _values(dataset, part)
 
     def tell(index: Index, expected: float) -> Member:

@@ -73,9 +73,7 @@ def place(prompts: Prompts, numbers: NDArray[np.int64], index: Index) -> dict[st
     }
 
 
-def token_map(
-    prompts: Prompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str
-) -> Picture:
+def token_map(prompts: Prompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str) -> Picture:
     """The prompt of a cell, of [token, layer] values, with the cell marked."""
     token, layer = index
     prompt = int(prompts.of_token[token])

@@ -28,7 +28,8 @@ from stratoscope.analysis.anomalies.norms import WRITES, Norms, is_depth, writer
 MASSIVE = np.log(6.0)  # over the typical norm: less is no finding
 _RAISED = np.log(3.0)  # less is not asked whether it is usual
 _ALIKE = 0.75  # least cosine of two surroundings
-_FACTOR = np.log(4.0)  # between two values that are alike
+_LARGER = np.log(2.5)  # than the middle first token, at most
+_FACTOR = np.log(3.0)  # between two values that are alike
 _WRITE_FACTOR = np.log(8.0)  # between a write that makes or ends a residual and that residual
 _CHANGE = np.log(1.25)  # of a residual over a layer that writes or ends it
 _OTHERS, _SHARE = 2, 0.05  # other prompts in which something recurs: at least so many, and this share
@@ -82,10 +83,10 @@ class Usual:
 
 def usual_of(norms: Norms, reference: Norms | None = None) -> Usual:
     """What is usual in a trace, by itself or by a reference."""
-    model = reference or norms
     kinds = {name: np.zeros(logs.shape, np.int8) for name, logs in norms.logs.items()}
     recurs = {name: np.zeros(logs.shape, np.bool_) for name, logs in norms.logs.items()}
     for name, logs in norms.logs.items():
+        model = reference if reference is not None and name in reference.logs else norms
         for row in range(logs.shape[1]):
             raised = np.flatnonzero(logs[:, row] > _RAISED)
             if not len(raised):
@@ -95,7 +96,7 @@ def usual_of(norms: Norms, reference: Norms | None = None) -> Usual:
             rest = raised[~first]
             if len(rest):
                 recurs[name][rest, row] = _recurring(norms, norms, name, row, rest)
-                known = recurs[name][rest, row] if reference is None else _recurring(norms, model, name, row, rest)
+                known = recurs[name][rest, row] if model is norms else _recurring(norms, model, name, row, rest)
                 kinds[name][rest[known], row] = RECURRING
     if "resid_norm" in kinds:
         _add_writes(norms, kinds)
@@ -153,31 +154,32 @@ def _any(kinds: dict[str, NDArray[np.int8]], *wanted: int) -> Bools:
     return found
 
 
+def _looks(norms: Norms, other: Norms, name: str, row: int, tokens: NDArray[np.integer]) -> Floats:
+    """What a value looks like at tokens: itself, and what surrounds it."""
+    itself = np.nan_to_num(np.maximum(norms.logs[name][tokens, row], 0.0))
+    return np.column_stack([norms.shapes(writer_of(name, row), tokens, other), itself])
+
+
 def _like_first(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray[np.integer]) -> Bools:
     """Which of the raised values at tokens look like the middle first token's."""
-    if name not in model.logs or not model.first.any():
-        return np.zeros(len(tokens), np.bool_)
     at_first = model.logs[name][model.first, row]
     if np.isnan(at_first).all():
         return np.zeros(len(tokens), np.bool_)
-    writer = writer_of(name, row)
-    middle = np.median(model.shape(writer, model.first), axis=0)
-    level = float(np.nanmedian(at_first))
-    alike: Bools = _cosines(norms.shape(writer, tokens), middle[None])[:, 0] >= _ALIKE
-    return alike & (norms.logs[name][tokens, row] <= level + _FACTOR)
+    writer, level = writer_of(name, row), float(np.nanmedian(at_first))
+    middle = np.median(model.shapes(writer, model.first, norms), axis=0)
+    middle = np.append(middle, max(level, 0.0))
+    alike: Bools = _cosines(_looks(norms, model, name, row, tokens), middle[None])[:, 0] >= _ALIKE
+    return alike & (norms.logs[name][tokens, row] <= level + _LARGER)
 
 
 def _recurring(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray[np.integer]) -> Bools:
     """Which of the raised values at tokens are like those of enough other prompts (of one, in a reference)."""
-    if name not in model.logs:
-        return np.zeros(len(tokens), np.bool_)
     logs = model.logs[name][:, row]
     others = np.flatnonzero(logs > _RAISED)
     others = others[:: max(1, len(others) // _COMPARED)]
     if not len(others):
         return np.zeros(len(tokens), np.bool_)
-    writer = writer_of(name, row)
-    alike = _cosines(norms.shape(writer, tokens), model.shape(writer, others)) >= _ALIKE
+    alike = _cosines(_looks(norms, model, name, row, tokens), _looks(model, norms, name, row, others)) >= _ALIKE
     alike &= np.abs(norms.logs[name][tokens, row][:, None] - logs[others]) <= _FACTOR
     units = model.prompts.unit_numbers()
     unit_of = units[model.prompts.of_token[others]]
