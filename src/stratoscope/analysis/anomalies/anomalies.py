@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tu
     norms = norms_of(dataset, beside)
     usual = usual_of(norms, beside)
     looks = tokens.massive_tokens(dataset, norms, usual, beside)
-    detectors = (
+    detectors: tuple[Callable[[], Look], ...] = (
         lambda: parts.massive_neuron(dataset, other),
         lambda: parts.massive_head(dataset, other),
         lambda: attention.moved_sink(dataset, other, usual.tokens),

@@ -215,12 +215,10 @@ def _alone(scores: Floats, prompts: Prompts, enough: bool) -> Floats:
 
 def _gathered(dataset: xr.Dataset, prompts: Prompts, usual: Bools) -> Bools:
     """Whether a head's attention, first token aside, lies mostly on usual massive tokens, [prompt, layer, head]."""
-    shape = (prompts.count, *dataset["attn_first"].shape[1:]) if "attn_first" in dataset else None
-    received = dataset.get("attn_received_nosink")
-    shape = shape or (prompts.count, *received.shape[1:])
-    found = np.zeros(shape, np.bool_)
-    if received is None:
+    found = np.zeros((prompts.count, dataset.sizes[names.LAYER], dataset.sizes[names.HEAD]), np.bool_)
+    if "attn_received_nosink" not in dataset:
         return found
+    received = dataset["attn_received_nosink"]
     for token in np.flatnonzero(usual & (prompts.place > 0)).tolist():
         prompt = int(prompts.of_token[token])
         later = np.arange(prompts.place[token] + 1, prompts.stops[prompt] - prompts.starts[prompt])

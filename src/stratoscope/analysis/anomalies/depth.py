@@ -54,7 +54,8 @@ def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         which, layer = index
         source = "its neighbours have one expect" if reference is None else "the reference has"
         label = names.QUANTITIES[present[which]].label
-        words = f"The median {label} of L{numbers[layer]} is {medians[index]:.2g} where {source} {expected_there[index]:.2g}."
+        value, there = medians[index], expected_there[index]
+        words = f"The median {label} of L{numbers[layer]} is {value:.2g} where {source} {there:.2g}."
         layers = tuple(f"L{number}" for number in numbers)
         return words, Picture(medians[which], layers, (layer,), f"median {label}")
 
@@ -120,7 +121,7 @@ def _near(index: Index) -> tuple[Hashable, ...]:
 
 
 def _trend(medians: Floats) -> Floats:
-    """What neighbours have one expect of each layer; the worst layer is set aside, again and again, so as to mislead none."""
+    """What neighbours have one expect of each layer; the worst one is set aside first, so that it misleads no other."""
     cleaned, expected = medians.copy(), _from_neighbours(medians)
     for _ in range(_MOST_ODD):
         off = _off(cleaned, expected)

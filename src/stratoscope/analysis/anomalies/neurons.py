@@ -52,8 +52,8 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     def describe(index: Index) -> tuple[str, Picture]:
         layer, neuron = index
         words = (
-            f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size in any prompt; the median "
-            f"neuron of its layer reaches {usual[layer, 0]:.2g}."
+            f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size in any prompt; the "
+            f"median neuron of its layer reaches {usual[layer, 0]:.2g}."
         )
         series = np.fmax(
             np.abs(dataset["prompt_max"].values[:, layer, neuron]),

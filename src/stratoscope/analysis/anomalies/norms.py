@@ -51,7 +51,8 @@ class Norms:
     @property
     def first(self) -> NDArray[np.bool_]:
         """Which tokens are the first of their prompt."""
-        return self.prompts.place == 0
+        first: NDArray[np.bool_] = self.prompts.place == 0
+        return first
 
     @cached_property
     def logs(self) -> dict[str, Floats]:

@@ -3,8 +3,10 @@
 What is looked for must not make the tail that it is measured by. So the largest tenth of the scores is taken for
 exponentially distributed above its threshold (any distribution whose tail is no heavier gives fewer), and its mean is
 estimated from its median: only when one in twenty of all units is an outlier does half of that tenth consist of them.
-The predictive distribution allows for the error of the mean (of an exponential sample of size k: Lomax with shape k,
-here with half as many, which is what a median is worth).
+Where there are enough units, the same is done with the largest 2 % and 0.4 %, which follow a tail that falls faster;
+outliers can only fatten these, and the smallest expectation counts. The predictive distribution allows for the error of
+the mean (of an exponential sample of size k: Lomax with shape k, here with half as many, which is what a median is
+worth).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_UNITS = 16  # fewer say nothing about their own tail
-_SHARE, _LEAST = 0.1, 20  # of the units that make the tail
+_SHARES = (0.1, 0.02, 0.004)  # of the units that make a tail …
+_LEAST, _ENOUGH = 20, 50  # … at least so many; the smaller shares only where they are so many
 _WORTH = 0.5  # of a median against a mean, as an estimate of an exponential's scale (efficiency ln²2 ≈ 0.48)
 _BODY = 0.9  # quantile up to which a row's own upper side widens its spread
 _NORMAL_BODY = 1.2816  # and that quantile of a standard normal
@@ -34,25 +37,34 @@ def expected_beyond(scores: NDArray[np.floating], among: NDArray[np.floating] | 
     ndarray, the shape of `scores`
         NaN where the score is, and everywhere below `LEAST_UNITS` scores.
     """
-    scores = np.asarray(scores, np.float64)
-    of = scores if among is None else np.asarray(among, np.float64)
+    given: NDArray[np.float64] = np.asarray(scores, np.float64)
+    of = given if among is None else np.asarray(among, np.float64)
     known = np.sort(of[np.isfinite(of)])
     count = len(known)
-    expected = np.full(scores.shape, np.nan)
+    expected = np.full(given.shape, np.nan)
     if count < LEAST_UNITS:
         return expected
-    units = int((~np.isnan(scores)).sum())
-    tail = int(np.clip(_SHARE * count, min(_LEAST, count // 2), count // 2))
+    units = int((~np.isnan(given)).sum())
+    tails = [int(share * count) for share in _SHARES]
+    sizes = [min(max(tails[0], _LEAST), count // 2), *(size for size in tails[1:] if size >= _ENOUGH)]
+    beyond = np.min([_beyond(given, known, size) for size in sizes], axis=0) * units / count
+    threshold = known[-sizes[0] - 1]
+    below = units / count * (count - np.searchsorted(known, given, side="left"))  # in the bulk: as there are
+    return np.where(np.isnan(given), np.nan, np.where(given > threshold, beyond, below))
+
+
+def _beyond(scores: NDArray[np.float64], known: NDArray[np.float64], tail: int) -> NDArray[np.float64]:
+    """Expected units with a score at least as large, by the exponential tail of so many of the known ones."""
     threshold = known[-tail - 1]
-    excess = np.median(known[-tail:] - threshold) / np.log(2)
-    excess = max(float(excess), np.finfo(float).tiny)
+    excess = max(float(np.median(known[-tail:] - threshold)) / np.log(2), np.finfo(float).tiny)
     worth = _WORTH * tail
     above = np.maximum(scores - threshold, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
-        beyond = units / count * tail * (1 + above / (excess * worth)) ** -worth
-    beyond = np.where(np.isposinf(scores), 0.0, beyond)
-    below = units / count * (count - np.searchsorted(known, scores, side="left"))  # in the bulk: as there are
-    return np.where(np.isnan(scores), np.nan, np.where(scores > threshold, beyond, below))
+        beyond = tail * (1 + above / (excess * worth)) ** -worth
+    # at its threshold a tail says how many of the units there are, whatever lies below
+    beyond = np.where(scores > threshold, beyond, np.inf)
+    found: NDArray[np.float64] = np.where(np.isposinf(scores), 0.0, beyond)
+    return found
 
 
 def expected_beyond_few(scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -111,4 +123,5 @@ def _quantile(ordered: NDArray[np.float64], share: float, axis: int, *, between:
     if not between:
         return lower
     upper = np.take_along_axis(ordered, np.ceil(place).astype(np.int64), axis)
-    return lower + (upper - lower) * (place - np.floor(place))
+    found: NDArray[np.float64] = lower + (upper - lower) * (place - np.floor(place))
+    return found

@@ -53,8 +53,8 @@ def _massive(dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms |
         what = row.label[0].upper() + row.label[1:]
         there = "of tokens there" if reference is None else "in the reference"
         words = (
-            f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {value:.3g}, {times:.0f} times the median "
-            f"{there}."
+            f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {value:.3g}, {times:.0f} times the "
+            f"median {there}."
         )
         return words, token_map(prompts, norms.values[quantity], numbers, index, quantity)
 

@@ -1,8 +1,8 @@
 """Massive tokens that are usual: first tokens, tokens that behave as those do, and what recurs from prompt to prompt.
 
-A model keeps one massive residual for its attention sinks. Every prompt has one, at its first token, and most have more.
-A tail fitted to data that contain them hides everything else, so they are told apart by what they look like: the norms
-of a few layers around a value, of the MLP, attention and the residual stream together. A value is usual
+A model keeps one massive residual for its attention sinks. Every prompt has one, at its first token, and most have
+more. A tail fitted to data that contain them hides everything else, so they are told apart by what they look like: the
+norms of a few layers around a value, of the MLP, attention and the residual stream together. A value is usual
 
 - when it looks like this at first tokens (the middle one of all prompts), or
 - when it looks like this at tokens of at least two other prompts (twins count once) and of one prompt in twenty, or
@@ -169,7 +169,8 @@ def _like_first(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray
     middle = np.median(model.shapes(writer, model.first, norms), axis=0)
     middle = np.append(middle, max(level, 0.0))
     alike: Bools = _cosines(_looks(norms, model, name, row, tokens), middle[None])[:, 0] >= _ALIKE
-    return alike & (norms.logs[name][tokens, row] <= level + _LARGER)
+    found: Bools = alike & (norms.logs[name][tokens, row] <= level + _LARGER)
+    return found
 
 
 def _recurring(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray[np.integer]) -> Bools:

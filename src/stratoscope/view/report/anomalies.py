@@ -119,10 +119,10 @@ def _everything(result: xr.Dataset) -> Table:
         rows.append(
             [kind, *_member(result, place), None, None, words if place == 0 or of[place] != of[place - 1] else ""]
         )
-    for words, tokens, prompts, ratio in _usual(result).rows:
+    for said, tokens, prompts, ratio in _usual(result).rows:
         blank: list[Cell] = [None] * len(_MEMBERS)
         blank[_MEMBERS.index("times")] = ratio
-        rows.append([_KINDS[2], *blank, tokens, prompts, words])
+        rows.append([_KINDS[2], *blank, tokens, prompts, said])
     return Table(columns, rows)
 
 
