@@ -4,8 +4,8 @@
   finding.
 - One anomaly of a stated size at a random place of such a trace: at least 95 % of each kind must be found.
 - Real captures of SmolLM2, where it is installed, of text on which nothing was tuned: random choices of 3 to 60
-  prompts, of which at most 5 % may have a finding; and one cell that is not massive set to 10, 30, 100, 300 times the median of
-  its layer, of which at least 95 % must be found from 30 on. Then eight such cells at once, and cells at the ends.
+  prompts, of which at most 5 % may have a finding; and one cell that is not massive set to 10, 30, 100, 300 times the
+  median of its layer, of which at least 95 % must be found at 30. Then eight such cells at once, and cells at the ends.
 """
 
 from __future__ import annotations

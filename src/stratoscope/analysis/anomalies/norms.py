@@ -26,7 +26,7 @@ LOOKED_AT = {  # quantity -> the detector that looks at it
 }
 PEAK = "peak_write"  # of the strongest neuron
 WRITES = ("neuron_norm", "mlp_out_norm", "mlp_write_norm", PEAK, "mlp_write_ratio")  # of the MLP
-_SHAPE = ("neuron_norm", "mlp_out_norm", PEAK, "attn_write_norm", "resid_norm")  # of what surrounds a cell
+SHAPE = ("neuron_norm", "mlp_out_norm", PEAK, "attn_write_norm", "resid_norm")  # of what surrounds a cell
 _REACH = 2  # layers on either side
 
 
@@ -64,7 +64,7 @@ class Norms:
     def _padded(self) -> dict[str, Floats]:
         """Logs above zero of the quantities that make a shape; a depth stands at the layer that writes it."""
         padded = {}
-        for name in _SHAPE:
+        for name in SHAPE:
             if name in self.logs:
                 above = np.nan_to_num(np.maximum(self.logs[name], 0.0))
                 before = _REACH if is_depth(name) else _REACH + 1
@@ -75,6 +75,8 @@ class Norms:
         """How far above the typical ones the norms around a layer are, of what the other holds too, [token, place]."""
         here = slice(writer + 1, writer + 2 + 2 * _REACH)
         parts = [padded[tokens, here] for name, padded in self._padded.items() if name in other.logs]
+        if "resid_norm" in self.logs and "resid_norm" in other.logs:
+            parts.append(np.diff(parts[-1], axis=1))  # where it begins and ends
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.prompts.place[tokens]), 0))
 
 

@@ -12,7 +12,7 @@ from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
 from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
 from stratoscope.analysis.anomalies.tails import standardised
-from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, too_few_firsts
+from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,22 +22,24 @@ _NOT_SINKS = [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]
 
 def massive_tokens(dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms | None) -> list[Look]:
     """Norms far larger than those of other tokens in the same layer, one look a quantity."""
-    looks = [_massive(dataset, norms, usual, reference, name) for name in norms.values if name in LOOKED_AT]
+    there = {} if reference is None else ordinary(reference)
+    looks = [_massive(dataset, norms, usual, reference, there, name) for name in norms.values if name in LOOKED_AT]
     for name, detector in LOOKED_AT.items():
         if detector not in {look.detector for look in looks}:
             looks.append(nothing(detector, f"no {name} recorded"))
     return looks
 
 
-def _massive(dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms | None, quantity: str) -> Look:
+def _massive(
+    dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms | None, there: dict[str, Floats], quantity: str
+) -> Look:
     detector, row = LOOKED_AT[quantity], names.QUANTITIES[quantity]
     prompts, logs = norms.prompts, norms.logs[quantity]
     looked = np.where(usual.kinds[quantity] > 0, np.nan, logs)
     if too_few_firsts(norms if reference is None else reference):
         looked[norms.first] = np.nan
-    of = None if reference is None or quantity not in reference.logs else reference.logs[quantity]
-    others = np.where(norms.first[:, None], np.nan, looked)
-    scores = standardised(looked, 0, others if of is None else of)
+    others = there.get(quantity, np.where(norms.first[:, None], np.nan, looked))
+    scores = standardised(looked, 0, others)
     raised = np.where(looked > MASSIVE, scores, np.where(np.isnan(scores), np.nan, np.minimum(scores, 0.0)))
     numbers = layer_numbers(dataset, row.dims[1])
 
@@ -51,14 +53,14 @@ def _massive(dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms |
         times = value / float(norms.typical[quantity][layer])
         letter = "D" if is_depth(quantity) else "L"
         what = row.label[0].upper() + row.label[1:]
-        there = "of tokens there" if reference is None else "in the reference"
+        beside = "in the reference" if quantity in there else "of tokens there"
         words = (
             f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {value:.3g}, {times:.0f} times the "
-            f"median {there}."
+            f"median {beside}."
         )
         return words, token_map(prompts, norms.values[quantity], numbers, index, quantity)
 
-    among = np.where(norms.first[:, None], np.nan, scores) if of is None else standardised(of, 0)
+    among = standardised(others, 0) if quantity in there else np.where(norms.first[:, None], np.nan, scores)
     same = same_token(dataset, prompts, quantity, usual.recurs[quantity])
     return Look(detector, f"token × {row.dims[1]}", raised, tell, describe, same, among=among, quantity=quantity)
 

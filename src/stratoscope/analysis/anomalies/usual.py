@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Floats
-from stratoscope.analysis.anomalies.norms import WRITES, Norms, is_depth, writer_of
+from stratoscope.analysis.anomalies.norms import SHAPE, WRITES, Norms, is_depth, writer_of
 
 MASSIVE = np.log(6.0)  # over the typical norm: less is no finding
 _RAISED = np.log(3.0)  # less is not asked whether it is usual
-_ALIKE = 0.75  # least cosine of two surroundings
+_ALIKE = 0.8  # least cosine of two surroundings
 _LARGER = np.log(2.5)  # than the middle first token, at most
 _FACTOR = np.log(3.0)  # between two values that are alike
 _WRITE_FACTOR = np.log(8.0)  # between a write that makes or ends a residual and that residual
@@ -37,6 +37,8 @@ _COMPARED = 512  # values that one is compared with, at most
 _FIRSTS = 3  # first tokens whose middle one is not moved by one of them
 _TEXTS = 5  # of a class that are named
 _TOLD = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # in the words about a class, where they were recorded
+
+_SINKS = ("First tokens are massive", "Second sinks")  # listed in however few prompts
 
 LIKE_FIRST, RECURRING = 1, 2
 Bools = NDArray[np.bool_]
@@ -71,7 +73,7 @@ class Usual:
     kinds
         Quantity -> [token, row]: 0, `LIKE_FIRST` or `RECURRING`.
     recurs
-        Quantity -> [token, row]: what recurs in the trace, usual or, beside a reference, not.
+        Quantity -> [token, row]: what recurs in the trace, but not in the reference.
     tokens
         [token], whether it is a massive one that is usual.
     """
@@ -95,13 +97,21 @@ def usual_of(norms: Norms, reference: Norms | None = None) -> Usual:
             kinds[name][raised[first], row] = LIKE_FIRST
             rest = raised[~first]
             if len(rest):
-                recurs[name][rest, row] = _recurring(norms, norms, name, row, rest)
-                known = recurs[name][rest, row] if model is norms else _recurring(norms, model, name, row, rest)
+                known = _recurring(norms, model, name, row, rest)
                 kinds[name][rest[known], row] = RECURRING
+                if model is not norms:
+                    recurs[name][rest, row] = ~known & _recurring(norms, norms, name, row, rest)
     if "resid_norm" in kinds:
+        _refuse_other_beginnings(norms, kinds["resid_norm"])
         _add_writes(norms, kinds)
     massive = [((kind > 0) & (norms.logs[name] > MASSIVE)).any(axis=1) for name, kind in kinds.items()]
     return Usual(kinds, recurs, np.any(massive, axis=0) if massive else np.zeros(len(norms.first), np.bool_))
+
+
+def ordinary(norms: Norms) -> dict[str, Floats]:
+    """Quantity -> logs over the typical norm; NaN at first tokens and where it is usual that they are massive."""
+    usual = usual_of(norms).kinds
+    return {name: np.where(norms.first[:, None] | (usual[name] > 0), np.nan, logs) for name, logs in norms.logs.items()}
 
 
 def too_few_firsts(norms: Norms) -> bool:
@@ -116,11 +126,12 @@ def classes(norms: Norms, usual: Usual) -> list[Class]:
     like = _any(massive, LIKE_FIRST)
     recurring = _any(massive, RECURRING) & ~like & ~norms.first
     kinds = (
-        ("First tokens are massive", False, norms.first & _any(massive, LIKE_FIRST, RECURRING)),
-        ("Second sinks, which behave as first tokens do", True, like & ~norms.first),
+        (_SINKS[0], False, norms.first & _any(massive, LIKE_FIRST, RECURRING)),
+        (f"{_SINKS[1]}, which behave as first tokens do", True, like & ~norms.first),
         ("Massive in prompt after prompt", True, recurring),
     )
-    return [_class(norms, massive, words, named, tokens) for words, named, tokens in kinds if tokens.any()]
+    found = [_class(norms, massive, words, named, tokens) for words, named, tokens in kinds if tokens.any()]
+    return [one for one in found if one.prompts > _OTHERS or one.words.startswith(_SINKS)]
 
 
 def _class(norms: Norms, massive: dict[str, NDArray[np.int8]], words: str, named: bool, tokens: Bools) -> Class:
@@ -156,8 +167,9 @@ def _any(kinds: dict[str, NDArray[np.int8]], *wanted: int) -> Bools:
 
 def _looks(norms: Norms, other: Norms, name: str, row: int, tokens: NDArray[np.integer]) -> Floats:
     """What a value looks like at tokens: itself, and what surrounds it."""
+    around = norms.shapes(writer_of(name, row), tokens, other)
     itself = np.nan_to_num(np.maximum(norms.logs[name][tokens, row], 0.0))
-    return np.column_stack([norms.shapes(writer_of(name, row), tokens, other), itself])
+    return around if name in SHAPE else np.column_stack([around, itself])
 
 
 def _like_first(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray[np.integer]) -> Bools:
@@ -165,9 +177,8 @@ def _like_first(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray
     at_first = model.logs[name][model.first, row]
     if np.isnan(at_first).all():
         return np.zeros(len(tokens), np.bool_)
-    writer, level = writer_of(name, row), float(np.nanmedian(at_first))
-    middle = np.median(model.shapes(writer, model.first, norms), axis=0)
-    middle = np.append(middle, max(level, 0.0))
+    level = float(np.nanmedian(at_first))
+    middle = np.median(_looks(model, norms, name, row, np.flatnonzero(model.first)), axis=0)
     alike: Bools = _cosines(_looks(norms, model, name, row, tokens), middle[None])[:, 0] >= _ALIKE
     found: Bools = alike & (norms.logs[name][tokens, row] <= level + _LARGER)
     return found
@@ -194,6 +205,15 @@ def _recurring(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray[
         per_unit[:, unit] |= alike[:, place]
     found: Bools = per_unit.sum(axis=1) >= needed
     return found
+
+
+def _refuse_other_beginnings(norms: Norms, kinds: NDArray[np.int8]) -> None:
+    """A residual stays massive for many layers, each like the next: it is usual only if it begins as usual ones do."""
+    raised = norms.logs["resid_norm"] > _RAISED
+    for token, row in np.argwhere(raised & (kinds == 0)).tolist():
+        if row == 0 or not raised[token, row - 1]:
+            after = np.flatnonzero(~raised[token, row:])
+            kinds[token, row : row + int(after[0]) if len(after) else None] = 0
 
 
 def _add_writes(norms: Norms, kinds: dict[str, NDArray[np.int8]]) -> None:

@@ -36,7 +36,11 @@ def contents(result: xr.Dataset) -> Contents:
     """What the report of anomalies holds."""
     summary = result.attrs["summary"]
     count = summary["findings"]
-    title = f"{count} anomal{'y' if count == 1 else 'ies'}" if count else "Nothing is far outside its own distribution"
+    alike = summary["of_model"]
+    title = "Nothing is far outside its own distribution"
+    if count or alike:
+        title = f"{count} anomal{'y' if count == 1 else 'ies'}" if count else "No prompt stands out"
+        title += f"; {alike} oddit{'y' if alike == 1 else 'ies'} in all prompts alike" if alike else ""
     of_model = result["of_model"].values.astype(bool)
     words = [str(one) for one in result["words"].values]
     lead = [
@@ -90,8 +94,11 @@ def _member(result: xr.Dataset, place: int) -> list[Cell]:
     row: list[Cell] = [int(result["of_finding"][place]) + 1]
     row += [str(result[f"member_{name}"].values[place]) for name in ("found_by", "quantity", "prompt_id")]
     for name in _PLACES[1:]:
-        number = result[f"member_{name}"].values[place]
-        row.append(readable(str(number)) if name == "token" else None if number < 0 else int(number))
+        found = result[f"member_{name}"].values[place]
+        if name == "token":
+            row.append(readable(str(found)) if int(result["member_position"][place]) >= 0 else "")
+        else:
+            row.append(None if found < 0 else int(found))
     times = value / typical if typical else None
     return [*row, value, typical, times, float(result["member_expected_false_alarms"][place])]
 
