@@ -53,7 +53,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
         who = f"{kind} {number}" if number >= 0 else kind
         words = (
             f"{who[0].upper() + who[1:]} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
-            f"{shares[index]:.2g} times all of {names.QUANTITIES[whole].label} there; at other tokens "
+            f"{shares[index]:.2g} times the whole {names.QUANTITIES[whole].label} there; at other tokens "
             f"{typical[index[1:]]:.2g} times."
         )
         shown = values if values.ndim == 2 else values[..., index[2]]

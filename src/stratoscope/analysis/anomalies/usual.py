@@ -27,7 +27,7 @@ from stratoscope.analysis.anomalies.norms import SHAPE, WRITES, Norms, is_depth,
 
 MASSIVE = np.log(6.0)  # over the typical norm: less is no finding
 _RAISED = np.log(3.0)  # less is not asked whether it is usual
-_ALIKE = 0.8  # least cosine of two surroundings
+_ALIKE, _ALIKE_RESIDUAL = 0.65, 0.8  # least cosine of two surroundings; a residual's neighbours follow from itself
 _LARGER = np.log(2.5)  # than the middle first token, at most
 _FACTOR = np.log(3.0)  # between two values that are alike
 _WRITE_FACTOR = np.log(8.0)  # between a write that makes or ends a residual and that residual
@@ -179,7 +179,7 @@ def _like_first(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray
         return np.zeros(len(tokens), np.bool_)
     level = float(np.nanmedian(at_first))
     middle = np.median(_looks(model, norms, name, row, np.flatnonzero(model.first)), axis=0)
-    alike: Bools = _cosines(_looks(norms, model, name, row, tokens), middle[None])[:, 0] >= _ALIKE
+    alike = _alike(name, _looks(norms, model, name, row, tokens), middle[None])[:, 0]
     found: Bools = alike & (norms.logs[name][tokens, row] <= level + _LARGER)
     return found
 
@@ -191,7 +191,7 @@ def _recurring(norms: Norms, model: Norms, name: str, row: int, tokens: NDArray[
     others = others[:: max(1, len(others) // _COMPARED)]
     if not len(others):
         return np.zeros(len(tokens), np.bool_)
-    alike = _cosines(_looks(norms, model, name, row, tokens), _looks(model, norms, name, row, others)) >= _ALIKE
+    alike = _alike(name, _looks(norms, model, name, row, tokens), _looks(model, norms, name, row, others))
     alike &= np.abs(norms.logs[name][tokens, row][:, None] - logs[others]) <= _FACTOR
     units = model.prompts.unit_numbers()
     unit_of = units[model.prompts.of_token[others]]
@@ -232,8 +232,9 @@ def _add_writes(norms: Norms, kinds: dict[str, NDArray[np.int8]]) -> None:
             kinds[name] = np.where(inside, changes, kinds[name]).astype(np.int8)
 
 
-def _cosines(one: Floats, other: Floats) -> Floats:
-    """Cosines of the rows of two tables, [row of one, row of the other]; 0 where a row is all zero."""
+def _alike(name: str, one: Floats, other: Floats) -> Bools:
+    """Which rows of two tables look alike, by their cosine, [row of one, row of the other]; never where one is zero."""
     length, others = np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1)
-    found: Floats = (one @ other.T) / np.maximum(length[:, None] * others, np.finfo(float).tiny)
+    cosines = (one @ other.T) / np.maximum(length[:, None] * others, np.finfo(float).tiny)
+    found: Bools = cosines >= (_ALIKE_RESIDUAL if is_depth(name) else _ALIKE)
     return found
