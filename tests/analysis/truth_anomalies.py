@@ -25,10 +25,10 @@ import numpy as np
 import xarray as xr
 
 import stratoscope
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.anomalies.anomalies import anomalies
 
-SEEDS, REAL_SEEDS = 200, 40
+SEEDS, REAL_SEEDS = 200, 24
 SHAPE: dict[str, Any] = {"prompts": 24, "tokens": (20, 32), "layers": 16, "d_ff": 256, "heads": 8}
 SMALL: dict[str, Any] = {"prompts": 16, "tokens": (16, 20), "layers": 16, "d_ff": 64, "heads": 4}
 EXPERTS = 8
@@ -46,6 +46,7 @@ CELLS = (  # what may be massive at one token in one layer
 TIMES = (10, 30, 100, 300)  # the median of the layer
 MUST = 30  # from which a cell must be found
 ALREADY = 6  # times the median: such a cell is massive already
+OF_ALPHA = defaults.ALPHA / 2  # half of the looks at a whole trace are those at norms
 PROMPTS = (3, 8, 16, 60)  # of a trace of real text
 Plant = Callable[[xr.Dataset, np.random.Generator], None]
 Cell = tuple[int, ...]  # token, layer or depth (, head)
@@ -313,9 +314,9 @@ def _draws(trace: xr.Dataset, seeds: int) -> Iterator[tuple[int, xr.Dataset, np.
         yield seed, some_prompts(trace, chosen), random
 
 
-def _norms_only(trace: xr.Dataset) -> xr.Dataset:
+def _without_heads(trace: xr.Dataset, quantity: str = "") -> xr.Dataset:
     """What a planted cell is looked for in, and what decides what is usual."""
-    held = [name for name in (*CELLS, "peak_neuron") if name in trace]
+    held = [name for name in CELLS if name in trace and (quantity == name or "head" not in trace[name].dims)]
     return trace[held].assign_coords(trace.coords)
 
 
@@ -337,17 +338,17 @@ def real_clean(trace: xr.Dataset, seeds: int) -> tuple[int, int, set[str]]:
 def real_recall(trace: xr.Dataset, seeds: int, quantity: str, times: float) -> tuple[int, int]:
     """Cells found, and planted, one a trace."""
     found = 0
-    for _, part, random in _draws(_norms_only(trace), seeds):
+    for _, part, random in _draws(_without_heads(trace, quantity), seeds):
         cell = unseen(part, quantity, random)
         plant_cell(part, quantity, cell, times)
-        found += is_found(anomalies(part), part, quantity, cell)
+        found += is_found(anomalies(part, alpha=OF_ALPHA), part, quantity, cell)
     return found, seeds
 
 
 def real_many(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
     """Cells found, and planted: eight in one trace; at last tokens; in the first and the last layer."""
     counts = {"eight at once": [0, 0], "at last tokens": [0, 0], "in the first and last layer": [0, 0]}
-    for _, part, random in _draws(_norms_only(trace), seeds):
+    for _, part, random in _draws(_without_heads(trace), seeds):
         last = np.flatnonzero(np.append(np.diff(part["prompt"].values), 1))
         for what, count in (("eight at once", 8), ("at last tokens", 1), ("in the first and last layer", 1)):
             changed = part.copy(deep=True)
@@ -358,9 +359,30 @@ def real_many(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
                 cell = unseen(part, quantity, random, last if "last tokens" in what else None, rows)
                 plant_cell(changed, quantity, cell, MUST)
                 cells.append((quantity, cell))
-            result = anomalies(changed)
+            result = anomalies(changed, alpha=OF_ALPHA)
             counts[what][0] += sum(is_found(result, part, quantity, cell) for quantity, cell in cells)
             counts[what][1] += count
+    return {what: (found, planted) for what, (found, planted) in counts.items()}
+
+
+def real_heads(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
+    """One head of one prompt changed: cases found, and all."""
+    counts = {"moved sink": [0, 0], "unusual route": [0, 0]}
+    for _, part, random in _draws(trace, seeds):
+        for detector, quantity, factor, least in (
+            ("moved sink", "attn_first", 0.15, 0.5),
+            ("unusual route", "attn_entropy_nosink", 0.1, 0.0),
+        ):
+            changed = part.copy(deep=True)
+            later = part["position"].values >= 4
+            layer, head = random.choice(np.argwhere(np.nanmedian(part[quantity].values[later], axis=0) >= least))
+            prompt = int(random.integers(part.sizes["prompt"]))
+            changed[quantity].values[part["prompt"].values == prompt, layer, head] *= factor
+            result = anomalies(changed)
+            found = (result["member_found_by"].values == detector) & (result["member_prompt"].values == prompt)
+            same = (result["member_layer"].values == layer) & (result["member_head"].values == head)
+            counts[detector][0] += bool((found & same).any())
+            counts[detector][1] += 1
     return {what: (found, planted) for what, (found, planted) in counts.items()}
 
 
@@ -411,6 +433,10 @@ def real_tables(seeds: int) -> bool:
         found, planted = np.sum([one[what] for one in many], axis=0)
         holds &= bool(found >= 0.95 * planted)
         print(f"× {MUST} {what}: {found} of {planted}")
+    heads = [real_heads(trace, max(seeds // 4, 1)) for trace in traces.values()]
+    for what in heads[0]:  # no goal: heads differ much from prompt to prompt
+        found, planted = np.sum([one[what] for one in heads], axis=0)
+        print(f"{what} (planted as above): {found} of {planted}")
     return holds
 
 

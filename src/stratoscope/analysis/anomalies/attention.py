@@ -19,7 +19,7 @@ from stratoscope.analysis.anomalies.finding import (
     layer_numbers,
     nothing,
 )
-from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.anomalies.tails import medians, standardised
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +50,7 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
     if np.isfinite(means).all(axis=(1, 2)).sum() < _LEAST_PROMPTS and reference is None:
         return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts of {_LEAST_TOKENS} tokens")
     of = means if reference is None else _means(reference, quantity)
-    sinks = np.nan_to_num(_medians(of)) >= _SINK
+    sinks = np.nan_to_num(medians(of)) >= _SINK
     values, of = np.where(sinks, _angle(means), np.nan), np.where(sinks, _angle(of), np.nan)
     scores = _alone(standardised(-values, 0, -of), prompts, reference is None)
     scores = np.where(_gathered(dataset, prompts, usual), np.nan, _much_less(scores, means, of))
@@ -194,7 +194,7 @@ def _angle(shares: Floats) -> Floats:
 
 def _much_less(scores: Floats, means: Floats, of: Floats) -> Floats:
     """Scores, none above zero where a share is not far below the typical one."""
-    typical = np.sin(_medians(of) / 2) ** 2
+    typical = np.sin(medians(of) / 2) ** 2
     with np.errstate(invalid="ignore"):
         found: Floats = np.where(means <= _LESS * typical, scores, np.minimum(scores, 0.0))
     return found
@@ -226,11 +226,6 @@ def _gathered(dataset: xr.Dataset, prompts: Prompts, usual: Bools) -> Bools:
             uniform = float(np.mean(1 / np.maximum(later - 1, 1)))
             found[prompt] |= np.asarray(received.values[token], np.float64) * uniform >= _MOSTLY
     return found
-
-
-def _medians(means: Floats) -> Floats:
-    empty = np.isnan(means).all(axis=0)
-    return np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, means), axis=0))
 
 
 def _typical(means: Floats, of: Floats, index: Index, reference: xr.Dataset | None) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Index, Look, Member, Picture, holding, layer_numbers, nothing
+from stratoscope.analysis.anomalies.tails import medians
 from stratoscope.analysis.anomalies.tokens import outside_sinks
 
 if TYPE_CHECKING:
@@ -110,9 +111,7 @@ def _shares(chosen: NDArray[np.integer], experts: int) -> Floats:
 
 
 def _median_ratio(dataset: xr.Dataset, name: str) -> Floats:
-    values = outside_sinks(dataset, name)
-    empty = np.isnan(values).all(axis=0)
-    return np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, values), axis=0))
+    return medians(outside_sinks(dataset, name))
 
 
 def _near(index: Index) -> tuple[Hashable, ...]:

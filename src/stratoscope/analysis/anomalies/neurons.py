@@ -18,7 +18,7 @@ from stratoscope.analysis.anomalies.finding import (
     layer_numbers,
     nothing,
 )
-from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.anomalies.tails import medians, standardised
 from stratoscope.analysis.layers import by_layer
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     largest = _largest(dataset)
     of = None if reference is None else _largest(reference)
     scores = -standardised(_log(largest), 1, None if of is None else _log(of))
-    usual = np.nanmedian(largest if of is None else of, axis=1, keepdims=True)
+    usual = medians(largest if of is None else of, 1)[:, None]
     weak = np.where(largest < _DEAD * usual, scores, -np.inf)
     weak = np.where(largest == 0, np.inf, np.where(np.isnan(largest), np.nan, weak))
     if of is not None:  # what is dead there too is no news
@@ -83,7 +83,7 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     if of is not None:  # what is as steady there is no news
         scores = np.where(steadiness <= 2 * of, np.minimum(scores, 0.0), scores)
     numbers, prompts = layer_numbers(dataset), Prompts(dataset)
-    typical = np.nanmedian(steadiness if of is None else of, axis=1)
+    typical = medians(steadiness if of is None else of, 1)
 
     def tell(index: Index, expected: float) -> Member:
         there = float(typical[index[0]])

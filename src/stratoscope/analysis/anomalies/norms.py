@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Floats, Prompts
+from stratoscope.analysis.anomalies.tails import medians
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,7 +101,7 @@ def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:
             values[name] = np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
     if "mlp_out_norm" in values and _equal(values.get("mlp_write_norm"), values["mlp_out_norm"]):
         del values["mlp_write_norm"]  # nothing lies between the two in this model
-    typical = {name: _median_of_others(one, prompts) for name, one in values.items()}
+    typical = {name: medians(one[prompts.place > 0]) for name, one in values.items()}
     if beside is not None:
         typical |= {name: row for name, row in beside.typical.items() if name in typical}
     return Norms(prompts, values, typical)
@@ -108,9 +109,3 @@ def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:
 
 def _equal(one: Floats | None, other: Floats) -> bool:
     return one is not None and np.array_equal(one, other, equal_nan=True)
-
-
-def _median_of_others(values: Floats, prompts: Prompts) -> Floats:
-    others = values[prompts.place > 0]
-    empty = np.isnan(others).all(axis=0)
-    return np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, others), axis=0))

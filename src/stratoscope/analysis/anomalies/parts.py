@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
-from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.anomalies.tails import medians, standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
         others = _shares(reference, part, whole, later=True)
     scores = standardised(shares, 0, others)
     among = np.where(np.isnan(others), np.nan, scores) if not with_reference else standardised(others, 0)
-    empty = np.isnan(others).all(axis=0)
-    typical = np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, others), axis=0))
+    typical = medians(others)
     raised = np.where(shares > np.maximum(_LEAST * typical, 1.0), scores, np.minimum(scores, 0.0))
     values = _values(dataset, part)
 

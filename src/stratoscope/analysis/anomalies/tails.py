@@ -125,3 +125,12 @@ def _quantile(ordered: NDArray[np.float64], share: float, axis: int, *, between:
     upper = np.take_along_axis(ordered, np.ceil(place).astype(np.int64), axis)
     found: NDArray[np.float64] = lower + (upper - lower) * (place - np.floor(place))
     return found
+
+
+def medians(values: NDArray[np.floating], axis: int = 0) -> NDArray[np.float64]:
+    """Medians along an axis without NaN; NaN where there is nothing else."""
+    ordered = np.sort(np.asarray(values, np.float64), axis=axis)
+    if not ordered.shape[axis]:
+        return np.full(np.delete(ordered.shape, axis), np.nan)
+    found: NDArray[np.float64] = np.take(_quantile(ordered, 0.5, axis), 0, axis=axis)
+    return found
