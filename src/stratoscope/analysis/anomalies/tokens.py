@@ -23,7 +23,8 @@ _NOT_SINKS = [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]
 def massive_tokens(dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms | None) -> list[Look]:
     """Norms far larger than those of other tokens in the same layer, one look a quantity."""
     there = {} if reference is None else ordinary(reference)
-    looks = [_massive(dataset, norms, usual, reference, there, name) for name in norms.values if name in LOOKED_AT]
+    held = [name for name in LOOKED_AT if name in norms.values and name in dataset]
+    looks = [_massive(dataset, norms, usual, reference, there, name) for name in held]
     for name, detector in LOOKED_AT.items():
         if detector not in {look.detector for look in looks}:
             looks.append(nothing(detector, f"no {name} recorded"))
