@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.analysis.anomalies.tails import expected_beyond, expected_beyond_few
+from stratoscope.analysis.anomalies.tails import expected_beyond, expected_beyond_few, least_beyond
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -130,6 +130,8 @@ class Look:
         Whether there are too few units to tell their tail from themselves.
     of_model
         Whether what it finds holds in all prompts alike.
+    least
+        How many times the typical value a unit with a score is, in nine of ten layers at most; None: not told.
     why
         Why there is nothing to look at.
     """
@@ -145,6 +147,7 @@ class Look:
     certain: bool = False
     few: bool = False
     of_model: bool = False
+    least: Callable[[float], float] | None = None
     why: str = ""
 
     @property
@@ -164,6 +167,13 @@ class Look:
         indices = map(tuple, np.argwhere(expected <= most_expected).tolist())
         order = sorted(indices, key=lambda index: (expected[index], -float(scores[index])))
         return [(index, float(expected[index])) for index in order]
+
+    def found_from(self, most_expected: float) -> float:
+        """How many times the typical value a unit would have to be to be found; NaN where that is not told."""
+        among = self.scores if self.among is None else self.among
+        if self.least is None or among is None:
+            return float("nan")
+        return self.least(least_beyond(among, self.units, most_expected))
 
 
 def nothing(detector: str, why: str, quantity: str = "") -> Look:

@@ -102,7 +102,9 @@ def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:
     if "mlp_out_norm" in values and _equal(values.get("mlp_write_norm"), values["mlp_out_norm"]):
         del values["mlp_write_norm"]  # nothing lies between the two in this model
     if "resid_norm" not in values and {"attn_write_norm", "attn_write_ratio"} <= set(values):
-        entering = values["attn_write_norm"] / values["attn_write_ratio"]  # not recorded, but known up to the last block
+        entering = (
+            values["attn_write_norm"] / values["attn_write_ratio"]
+        )  # not recorded, but known up to the last block
         values["resid_norm"] = np.column_stack([entering, np.full(len(entering), np.nan)])
     typical = {name: medians(one[prompts.place > 0]) for name, one in values.items()}
     if beside is not None:

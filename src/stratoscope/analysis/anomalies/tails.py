@@ -53,6 +53,14 @@ def expected_beyond(scores: NDArray[np.floating], among: NDArray[np.floating] | 
     return np.where(np.isnan(given), np.nan, np.where(given > threshold, beyond, below))
 
 
+def least_beyond(among: NDArray[np.floating], units: int, most_expected: float) -> float:
+    """The smallest score that so many expected units, of so many looked at, leave beyond; NaN where none does."""
+    scores = np.geomspace(1, 1e3, 400)
+    expected = expected_beyond(scores, among) * units / len(scores)
+    beyond = np.flatnonzero(expected <= most_expected)
+    return float(scores[beyond[0]]) if len(beyond) else float("nan")
+
+
 def _beyond(scores: NDArray[np.float64], known: NDArray[np.float64], tail: int) -> NDArray[np.float64]:
     """Expected units with a score at least as large, by the exponential tail of so many of the known ones."""
     threshold = known[-tail - 1]
@@ -99,20 +107,26 @@ def standardised(
         Values of the same shape but for that axis, whose median and spread count instead.
     """
     numbers: NDArray[np.float64] = np.asarray(values, np.float64)
-    of: NDArray[np.float64] = numbers if reference is None else np.asarray(reference, np.float64)
-    of = np.where(np.isfinite(of), of, np.nan)
-    if not of.size:
-        return np.full(values.shape, np.nan)
+    middle, spread = spreads(numbers if reference is None else reference, axis)
+    standard: NDArray[np.float64] = np.broadcast_to((numbers - middle) / spread, numbers.shape)
+    return standard
+
+
+def spreads(values: NDArray[np.floating], axis: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Medians and robust standard deviations along an axis, which is kept; see `standardised`."""
+    of = np.where(np.isfinite(values), np.asarray(values, np.float64), np.nan)
+    if not of.shape[axis]:
+        nothing = np.full([1 if place == axis else size for place, size in enumerate(of.shape)], np.nan)
+        return nothing, nothing
     ordered = np.sort(of, axis=axis)
     middle = _quantile(ordered, 0.5, axis)
     spread = 1.4826 * _quantile(np.sort(np.abs(of - middle), axis=axis), 0.5, axis)
     spread = np.fmax(spread, (_quantile(ordered, _BODY, axis, between=False) - middle) / _NORMAL_BODY)
     positive = spread[np.isfinite(spread) & (spread > 0)]
     if not positive.size:
-        return np.full(values.shape, np.nan)
+        return middle, np.full(middle.shape, np.nan)
     typical = float(np.median(positive))
-    standard: NDArray[np.float64] = (numbers - middle) / np.sqrt((spread**2 + typical**2) / 2)
-    return standard
+    return middle, np.sqrt((spread**2 + typical**2) / 2)
 
 
 def _quantile(ordered: NDArray[np.float64], share: float, axis: int, *, between: bool = True) -> NDArray[np.float64]:

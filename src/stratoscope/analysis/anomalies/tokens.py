@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
 from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
-from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_PLACES = 0.9  # of the layers, in which a value that is large enough is found
 _NOT_SINKS = [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]
 
 
@@ -62,8 +63,16 @@ def _massive(
         return words, token_map(prompts, norms.values[quantity], numbers, index, quantity)
 
     among = standardised(others, 0) if quantity in there else np.where(norms.first[:, None], np.nan, scores)
+    middle, spread = (row_of[0] for row_of in spreads(others, 0))
+
+    def least(score: float) -> float:
+        logs = (middle + score * spread)[np.isfinite(middle + score * spread)]
+        return float(np.exp(max(MASSIVE, np.quantile(logs, _PLACES)))) if len(logs) else float("nan")
+
     same = same_token(dataset, prompts, quantity, usual.recurs[quantity])
-    return Look(detector, f"token × {row.dims[1]}", raised, tell, describe, same, among=among, quantity=quantity)
+    return Look(
+        detector, f"token × {row.dims[1]}", raised, tell, describe, same, among=among, quantity=quantity, least=least
+    )
 
 
 def place(prompts: Prompts, numbers: NDArray[np.int64], index: Index) -> dict[str, int]:

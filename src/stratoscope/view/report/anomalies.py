@@ -29,6 +29,7 @@ _PLACES = ("prompt", "position", "token", "layer", "head", "neuron", "expert")
 _FINDINGS = ("number", "found by", "expected by chance", "what")
 _MEMBERS = ("finding", "found by", "quantity", *_PLACES, "value", "typical", "times", "expected by chance")
 _KINDS = ("in some prompts", "of the model, in all prompts", "usual")
+_TOLD = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # of what would have been found
 _LEADING = 5  # findings in the first lines
 
 
@@ -48,6 +49,7 @@ def contents(result: xr.Dataset) -> Contents:
         f"{summary['expected_false_alarms']:g} together.",
         *(said for said, model in zip(words, of_model, strict=True) if not model),
     ][: _LEADING + 1]
+    lead += [said for said in [_found_from(result)] if said]
     lead += [f"Usual, no finding: {said}" for said in map(str, result["usual_words"].values)]
     lead += [f"In all prompts alike: {said}" for said, model in zip(words, of_model, strict=True) if model][:_LEADING]
     figures = [
@@ -137,8 +139,18 @@ def _detectors(result: xr.Dataset) -> Table:
     rows: list[list[Cell]] = []
     for place, name in enumerate(map(str, result["detector"].values)):
         of, what = str(result["of"].values[place]), str(result["what"].values[place])
-        rows.append([name, of, int(result["looked_at"][place]), what, str(result["why_not"].values[place])])
-    return Table(("detector", "of", "looked at", "each", "not looked because"), rows)
+        least = float(result["found_from"][place])
+        looked, why = int(result["looked_at"][place]), str(result["why_not"].values[place])
+        rows.append([name, of, looked, what, least if np.isfinite(least) else None, why])
+    columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
+    return Table(columns, rows, "Found from: so large a value is found in nine of ten layers.")
+
+
+def _found_from(result: xr.Dataset) -> str:
+    """What would have been found, of the quantities that most people look at."""
+    least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
+    parts = [f"{names.QUANTITIES[name].label} from {least[name]:.0f}" for name in _TOLD if least.get(name, 0) > 0]
+    return f"One value alone is found in nine of ten layers, times their median: {', '.join(parts)}." if parts else ""
 
 
 def _figure(result: xr.Dataset, place: int) -> Figure:
