@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from stratoscope.progress import Progress, silent
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.analysis.anomalies.finding import Finding, Look
+    from stratoscope.analysis.anomalies.finding import Finding, Look, Member, Prompts
+    from stratoscope.analysis.anomalies.usual import Class
 
 _SHOWN = 8  # findings with a picture
 _LISTED = 200
+_MEMBERS = 100  # of a finding, listed one by one
 
 
 def anomalies(
@@ -30,16 +32,18 @@ def anomalies(
 ) -> xr.Dataset:
     """Find tokens, heads, neurons, layers and experts far outside their own distribution.
 
-    Each detector turns what it looks at into scores (distance from the median in robust standard deviations, on a scale
-    on which values add up), fits the tail of all its scores, and calls a finding what is stranger than it should be
-    once in 1/`alpha` traces, all detectors together. docs/anomalies.md lists them.
+    Each detector turns what it looks at into scores (distance from the median in robust standard deviations, on a
+    scale on which values add up), extrapolates the tail from the body of its scores, and calls a finding what is
+    stranger than it should be once in 1/`alpha` traces, all detectors together. Usual massive tokens (first tokens,
+    second sinks, what recurs from prompt to prompt) are set aside first and listed once. What is far out of one token,
+    prompt, layer or pair of twins is one finding, with its members. docs/anomalies.md lists the detectors.
 
     Parameters
     ----------
     trace
         A trace, or its Dataset.
     reference
-        A trace of the same layers, heads and neurons whose distributions count instead.
+        A trace of the same layers, heads and neurons whose distributions count instead; usual is what it shows.
     alpha
         Expected number of false findings in a trace, shared out evenly among the detectors.
     progress
@@ -48,30 +52,21 @@ def anomalies(
     Returns
     -------
     xarray.Dataset
-        A Result of kind "anomalies". On `finding`, least expected first: `found_by`, `prompt_id`, `prompt`, `position`,
-        `layer`, `head`, `neuron`, `expert` (−1 = does not apply), `value`, `typical`, `expected_false_alarms`, `also`
-        (how many more cells of the same thing), `words`. On `detector`: what each looked at, how much of it, or why
-        not.
+        A Result of kind "anomalies". On `finding`, least expected first: `found_by`, `quantity`, `prompt_id`, `prompt`,
+        `position`, `token`, `layer`, `head`, `neuron`, `expert` (−1 = does not apply), `value`, `typical`,
+        `expected_false_alarms`, `also` (how many more members), `of_model` (1 = holds in all prompts alike), `words`.
+        On `member`: `of_finding`, and the same of each value as `member_…`. On `usual`: `usual_words`, `usual_tokens`,
+        `usual_prompts`, `usual_ratio`. On `detector`: what each looked at, how much of it, or why not, and
+        `found_from`: how many times the median of its layer a value is found from, in nine of ten layers.
 
     Raises
     ------
     InputError
         The reference is of another shape, or there is nothing to look at.
     """
-    from stratoscope.analysis.anomalies import attention, depth, neurons, tokens
+    from stratoscope.analysis.anomalies.merge import merged
     from stratoscope.trace.reader import open_trace
 
-    detectors = (
-        tokens.massive_activation,
-        tokens.massive_residual,
-        attention.moved_sink,
-        attention.unusual_route,
-        attention.broken_rows,
-        neurons.dead_neuron,
-        neurons.always_on_neuron,
-        depth.layer_off_trend,
-        depth.expert_takes_all,
-    )
     dataset, other = (
         open_trace(os.fspath(one)) if isinstance(one, str | os.PathLike) else one for one in (trace, reference)
     )
@@ -80,12 +75,7 @@ def anomalies(
         _refuse_other_shape(dataset, other)
     if not 0 < alpha <= 1:
         raise InputError(f"{alpha} is out of range", where="alpha", fix="Give a number above 0, at most 1.")
-    told = progress or silent
-    looks: list[Look] = []
-    for number, detector in enumerate(detectors):
-        told("looking", number, len(detectors))
-        looks.append(detector(dataset, other))
-    told("looking", len(detectors), len(detectors))
+    looks, usual = _looked(dataset, other, progress or silent)
     if not any(look.units for look in looks):
         raise InputError(
             "there is nothing to look at in it",
@@ -94,8 +84,36 @@ def anomalies(
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)
-    found = sorted((one for look in looks for one in look.found(most_expected)), key=lambda one: one.expected)
-    return _result(dataset, other, looks, found, alpha, most_expected)
+    return _result(dataset, other, looks, merged(looks, most_expected), usual, alpha, most_expected)
+
+
+def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tuple[list[Look], list[Class]]:
+    """What every detector looked at, and the usual massive tokens."""
+    from stratoscope.analysis.anomalies import attention, depth, neurons, parts, tokens
+    from stratoscope.analysis.anomalies.norms import norms_of
+    from stratoscope.analysis.anomalies.usual import classes, usual_of
+
+    told("looking", 0, None)
+    beside = None if other is None else norms_of(other)
+    norms = norms_of(dataset, beside)
+    usual = usual_of(norms, beside)
+    looks = tokens.massive_tokens(dataset, norms, usual, beside)
+    detectors: tuple[Callable[[], Look], ...] = (
+        lambda: parts.massive_neuron(dataset, other),
+        lambda: parts.massive_head(dataset, other),
+        lambda: attention.moved_sink(dataset, other, usual.tokens),
+        lambda: attention.unusual_route(dataset, other, usual.tokens),
+        lambda: attention.broken_rows(dataset),
+        lambda: neurons.dead_neuron(dataset, other),
+        lambda: neurons.always_on_neuron(dataset, other),
+        lambda: depth.layer_off_trend(dataset, other),
+        lambda: depth.expert_takes_all(dataset, other),
+    )
+    for number, detector in enumerate(detectors):
+        told("looking", number, len(detectors))
+        looks.append(detector())
+    told("looking", len(detectors), len(detectors))
+    return looks, classes(norms, usual)
 
 
 def _refuse_other_shape(dataset: xr.Dataset, reference: xr.Dataset) -> None:
@@ -113,29 +131,31 @@ def _result(
     reference: xr.Dataset | None,
     looks: Sequence[Look],
     found: Sequence[Finding],
+    usual: Sequence[Class],
     alpha: float,
     most_expected: float,
 ) -> xr.Dataset:
-    from stratoscope.analysis.anomalies.finding import PLACES, Prompts
+    from stratoscope.analysis.anomalies.finding import Prompts
     from stratoscope.analysis.lint.lint import applicable
     from stratoscope.analysis.result import make_result, texts
     from stratoscope.trace.notes import INFO, Note, notes_of
 
     listed = found[:_LISTED]
-    ids = Prompts(dataset).ids
-    variables: dict[str, Any] = {
-        name: ("finding", np.array([one.place.get(name, -1) for one in listed], np.int64)) for name in PLACES
-    }
-    variables["value"] = ("finding", np.array([one.value for one in listed], np.float64))
-    variables["typical"] = ("finding", np.array([one.typical for one in listed], np.float64))
-    variables["expected_false_alarms"] = ("finding", np.array([one.expected for one in listed], np.float64))
-    variables["also"] = ("finding", np.array([one.also for one in listed], np.int64))
-    variables["found_by"] = texts("finding", [one.detector for one in listed])
-    variables["prompt_id"] = texts(
-        "finding", [ids[one.place["prompt"]] if "prompt" in one.place else "" for one in listed]
-    )
+    prompts = Prompts(dataset)
+    members = [(number, member) for number, one in enumerate(listed) for member in one.members[:_MEMBERS]]
+    variables = _columns("finding", "", [one.first for one in listed], prompts)
+    variables["also"] = ("finding", np.array([len(one.members) - 1 for one in listed], np.int64))
+    variables["of_model"] = ("finding", np.array([one.of_model for one in listed], np.int8))
     variables["words"] = texts("finding", [one.words for one in listed])
+    variables |= _columns("member", "member_", [member for _, member in members], prompts)
+    variables["of_finding"] = ("member", np.array([number for number, _ in members], np.int64))
+    variables["usual_words"] = texts("usual", [one.words for one in usual])
+    variables["usual_tokens"] = ("usual", np.array([one.tokens for one in usual], np.int64))
+    variables["usual_prompts"] = ("usual", np.array([one.prompts for one in usual], np.int64))
+    variables["usual_ratio"] = ("usual", np.array([one.ratio for one in usual], np.float64))
     variables["looked_at"] = ("detector", np.array([look.units for look in looks], np.int64))
+    variables["found_from"] = ("detector", np.array([look.found_from(most_expected) for look in looks], np.float64))
+    variables["of"] = texts("detector", [look.quantity for look in looks])
     variables["what"] = texts("detector", [look.what for look in looks])
     variables["why_not"] = texts("detector", [look.why for look in looks])
     variables |= _pictures(listed[:_SHOWN])
@@ -145,6 +165,7 @@ def _result(
         f"Expected false findings where nothing is odd: {alpha:g} in all, {most_expected:.2g} of each detector.",
     )
     sources = [dataset] if reference is None else [dataset, reference]
+    detectors = list(dict.fromkeys(look.detector for look in looks))
     return make_result(
         "anomalies",
         variables,
@@ -153,13 +174,73 @@ def _result(
         parameters={"alpha": alpha, "reference": reference is not None},
         notes=[*notes_of(dataset), chance, *applicable(dataset)],
         summary={
-            "findings": len(found),
+            "findings": sum(not one.of_model for one in found),
+            "of_model": sum(one.of_model for one in found),
             "listed": len(listed),
             "expected_false_alarms": alpha,
-            "detectors": sum(look.units > 0 for look in looks),
-            "by_detector": {look.detector: sum(one.detector == look.detector for one in found) for look in looks},
+            "detectors": len({look.detector for look in looks if look.units}),
+            "by_detector": {
+                name: sum(any(member.detector == name for member in one.members) for one in found) for name in detectors
+            },
+            "found": [_as_json(one, prompts) for one in listed],
+            "usual": [vars(one) for one in usual],
         },
     )
+
+
+def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: Prompts) -> dict[str, Any]:
+    """Columns of findings (their first members) or of members."""
+    from stratoscope.analysis.anomalies.finding import PLACES
+    from stratoscope.analysis.result import texts
+
+    columns: dict[str, Any] = {
+        f"{prefix}{name}": (dim, np.array([one.place.get(name, -1) for one in members], np.int64)) for name in PLACES
+    }
+    for name, values in (
+        ("value", [one.value for one in members]),
+        ("typical", [one.typical for one in members]),
+        ("expected_false_alarms", [one.expected for one in members]),
+    ):
+        columns[f"{prefix}{name}"] = (dim, np.array(values, np.float64))
+    columns[f"{prefix}found_by"] = texts(dim, [one.detector for one in members])
+    columns[f"{prefix}quantity"] = texts(dim, [one.quantity for one in members])
+    columns[f"{prefix}prompt_id"] = texts(dim, [_prompt_id(one, prompts) for one in members])
+    columns[f"{prefix}token"] = texts(dim, [_token(one, prompts) for one in members])
+    return columns
+
+
+def _prompt_id(member: Member, prompts: Prompts) -> str:
+    return prompts.ids[member.place["prompt"]] if "prompt" in member.place else ""
+
+
+def _token(member: Member, prompts: Prompts) -> str:
+    """Text of the token that a member is of."""
+    if "position" not in member.place:
+        return ""
+    return prompts.text(int(prompts.starts[member.place["prompt"]]) + member.place["position"])
+
+
+def _as_json(finding: Finding, prompts: Prompts) -> dict[str, Any]:
+    """A finding for a program."""
+    members = [
+        {
+            "found_by": one.detector,
+            "quantity": one.quantity,
+            **{name: place for name, place in one.place.items() if name != "prompt"},
+            **({"prompt": _prompt_id(one, prompts)} if "prompt" in one.place else {}),
+            **({"token": _token(one, prompts)} if "position" in one.place else {}),
+            "value": one.value,
+            "typical": one.typical,
+            "expected_false_alarms": one.expected,
+        }
+        for one in finding.members[:_MEMBERS]
+    ]
+    return {
+        "words": finding.words,
+        "of_model": finding.of_model,
+        "also": len(finding.members) - 1,
+        "members": members,
+    }
 
 
 def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:

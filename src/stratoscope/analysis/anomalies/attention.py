@@ -2,95 +2,131 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, holding, layer_numbers, nothing
-from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.anomalies.finding import (
+    Index,
+    Look,
+    Member,
+    Picture,
+    Prompts,
+    holding,
+    layer_numbers,
+    nothing,
+)
+from stratoscope.analysis.anomalies.tails import medians, standardised
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 _LEAST_PROMPTS = 4  # of a distribution over prompts
 _LEAST_TOKENS = 6  # of a prompt: shorter ones say nothing about a head
 _LEAST_QUERIES = 4  # later tokens that must be able to see a token
-_CLIP = 1e-4  # of a mass, before its logit
+_LESS = 0.31  # of the typical share: a head that gives more has not changed much
+_SINK = 0.3  # least median mass of a head that has a sink to move
+_RECURS = 2  # other prompts that do the same
+_STRONG = 3.0  # robust standard deviations from which it is asked whether others do the same
+_MOSTLY = 0.5  # of the attention
 _F16 = 2.0**-11  # rounding of a weight, relative
 _F16_SMALL = 2.0**-25  # and of the smallest ones, absolute
 _BOUNDED = ("attn_first", "attn_entropy", "attn_entropy_nosink", "attn_null")
 
 
-def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
-    """A prompt in which a head gives its first token far less attention than in the other prompts."""
-    detector = "moved sink"
-    if "attn_first" not in dataset:
+def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) -> Look:
+    """A prompt in which a head that attends to first tokens gives its own far less than in the other prompts."""
+    detector, quantity = "moved sink", "attn_first"
+    if quantity not in dataset:
         return nothing(detector, "no attention recorded")
     prompts, numbers = Prompts(dataset), layer_numbers(dataset)
-    reference = holding(reference, "attn_first")
-    logits = _mean_logit(dataset, "attn_first")
-    if np.isfinite(logits).all(axis=(1, 2)).sum() < _LEAST_PROMPTS and reference is None:
+    reference = holding(reference, quantity)
+    means = _means(dataset, quantity)
+    if np.isfinite(means).all(axis=(1, 2)).sum() < _LEAST_PROMPTS and reference is None:
         return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts of {_LEAST_TOKENS} tokens")
-    of = None if reference is None else _mean_logit(reference, "attn_first")
-    scores = -standardised(logits, 0, of)
+    of = means if reference is None else _means(reference, quantity)
+    sinks = np.nan_to_num(medians(of)) >= _SINK
+    values, of = np.where(sinks, _angle(means), np.nan), np.where(sinks, _angle(of), np.nan)
+    scores = _alone(standardised(-values, 0, -of), prompts, reference is None)
+    scores = np.where(_gathered(dataset, prompts, usual), np.nan, _much_less(scores, means, of))
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def tell(index: Index, expected: float) -> Member:
         prompt, layer, head = index
-        others = np.delete(logits[:, layer, head], prompt) if of is None else of[:, layer, head]
-        value, typical = _share(logits[index]), _share(float(np.nanmedian(others)))
-        here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
-        values = np.asarray(dataset["attn_first"].values[here, :, head], np.float64)
-        words = (
-            f"Head {head} of L{numbers[layer]} gives the first token {value:.0%} of its attention in "
-            f"{prompts.ids[prompt]}, in the other prompts {typical:.0%}."
-        )
         place = {"prompt": prompt, "layer": int(numbers[layer]), "head": head}
+        return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
+
+    def describe(index: Index) -> tuple[str, Picture]:
+        prompt, layer, head = index
+        here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+        values = np.asarray(dataset[quantity].values[here, :, head], np.float64)
+        words = (
+            f"Head {head} of L{numbers[layer]} gives the first token {means[index]:.0%} of its attention in "
+            f"{prompts.ids[prompt]}, in {_others(reference)} {_typical(means, of, index, reference):.0%}."
+        )
         column = min(_LEAST_QUERIES, len(values) - 1)
-        shown = Picture(values, prompts.words(prompt), (column, layer), "attn_first", tuple(numbers.tolist()))
-        return Finding(detector, place, value, typical, expected, words, picture=shown)
+        return words, Picture(values, prompts.words(prompt), (column, layer), quantity, tuple(numbers.tolist()))
 
-    among = None if of is None else -standardised(of, 0)
-    return Look(detector, "prompt × layer × head", scores, tell, same=lambda index: index[0], among=among)
+    return Look(
+        detector, "prompt × layer × head", scores, tell, describe, lambda index: _same_prompt(prompts, index),
+        among=standardised(-of, 0), quantity=quantity,
+    )  # fmt: skip
 
 
-def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
+def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) -> Look:
     """A head that gathers its attention on few tokens as in no other prompt of the class."""
-    detector = "unusual route"
-    if not {"attn_received_nosink", "attn_entropy_nosink"} <= set(dataset.data_vars):
+    detector, quantity = "unusual route", "attn_entropy_nosink"
+    if not {"attn_received_nosink", quantity} <= set(dataset.data_vars):
         return nothing(detector, "no attention recorded")
     prompts, numbers = Prompts(dataset), layer_numbers(dataset)
-    reference = holding(reference, "attn_entropy_nosink")
-    logits = _mean_logit(dataset, "attn_entropy_nosink")
-    if len(logits) < _LEAST_PROMPTS and reference is None:
+    reference = holding(reference, quantity)
+    means = _means(dataset, quantity)
+    if len(means) < _LEAST_PROMPTS and reference is None:
         return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts")
-    of = None if reference is None else _mean_logit(reference, "attn_entropy_nosink")
-    scores = np.full(logits.shape, np.nan)
+    of = _angle(means if reference is None else _means(reference, quantity))
+    scores = np.full(means.shape, np.nan)
     for members in _classes(prompts):
-        scores[members] = -standardised(logits[members], 0, of)
+        scores[members] = standardised(-_angle(means[members]), 0, -(of[members] if reference is None else of))
+    among = scores if reference is None else standardised(-of, 0)
+    scores = _alone(scores, prompts, reference is None)
+    scores = np.where(_gathered(dataset, prompts, usual), np.nan, _much_less(scores, means, of))
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def gathered_on(index: Index) -> int:
         prompt, layer, head = index
-        others = np.delete(logits[:, layer, head], prompt) if of is None else of[:, layer, head]
-        value, typical = _share(logits[index]), _share(float(np.nanmedian(others)))
+        here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+        return _most_received(np.asarray(dataset["attn_received_nosink"].values[here, layer, head], np.float64))
+
+    def tell(index: Index, expected: float) -> Member:
+        prompt, layer, head = index
+        place = {"prompt": prompt, "position": gathered_on(index), "layer": int(numbers[layer]), "head": head}
+        return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
+
+    def describe(index: Index) -> tuple[str, Picture]:
+        prompt, layer, head = index
         here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
         values = np.asarray(dataset["attn_received_nosink"].values[here, :, head], np.float64)
-        place = _most_received(values[:, layer])
+        place = gathered_on(index)
         words = (
             f"Head {head} of L{numbers[layer]} gathers its attention, most of all on "
-            f"{prompts.token(here.start + place)}: entropy {value:.2f} of uniform, in the other prompts {typical:.2f}."
+            f"{prompts.token(here.start + place)}: entropy {means[index]:.2f} of uniform, in {_others(reference)} "
+            f"{_typical(means, of, index, reference):.2f}."
         )
-        at = {"prompt": prompt, "position": place, "layer": int(numbers[layer]), "head": head}
-        shown = Picture(values, prompts.words(prompt), (place, layer), "attn_received_nosink", tuple(numbers.tolist()))
-        return Finding(detector, at, value, typical, expected, words, picture=shown)
+        mark = (place, layer)
+        return words, Picture(values, prompts.words(prompt), mark, "attn_received_nosink", tuple(numbers.tolist()))
 
-    among = None if of is None else -standardised(of, 0)
-    return Look(detector, "prompt × layer × head", scores, tell, same=lambda index: index[0], among=among)
+    def things(index: Index) -> tuple[Hashable, ...]:
+        return (*_same_prompt(prompts, index), ("token", index[0], gathered_on(index)))
+
+    return Look(
+        detector, "prompt × layer × head", scores, tell, describe, things, among=among, quantity=quantity,
+    )  # fmt: skip
 
 
-def broken_rows(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
+def broken_rows(dataset: xr.Dataset) -> Look:
     """Attention rows that do not sum to 1, or masses and entropies that cannot be."""
     detector = "broken attention rows"
     prompts, numbers = Prompts(dataset), layer_numbers(dataset)
@@ -98,6 +134,7 @@ def broken_rows(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         sums = _row_sums(dataset, prompts)
         length = (prompts.place + 1)[:, None, None]
         off = np.abs(sums - 1) - (2 * _F16 + length * _F16_SMALL)
+        quantities, which = ["attention"], np.zeros(sums.shape, np.int64)
         values, what = sums, "its attention weights add up to"
     else:
         present = [name for name in _BOUNDED if name in dataset]
@@ -107,22 +144,26 @@ def broken_rows(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         outside = np.maximum(tables - 1, -tables)
         worst = np.nanargmax(np.where(np.isnan(outside), -np.inf, outside), axis=0)
         off = np.take_along_axis(outside, worst[None], axis=0)[0] - 1e-5
+        quantities, which = present, worst
         values, what = np.take_along_axis(tables, worst[None], axis=0)[0], "a share of its attention is"
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def tell(index: Index, expected: float) -> Member:
         token, layer, head = index
-        prompt = int(prompts.of_token[token])
-        value = float(values[index])
-        words = f"At {prompts.token(token)}, head {head} of L{numbers[layer]}: {what} {value:.4g}."
         place = {
-            "prompt": prompt,
+            "prompt": int(prompts.of_token[token]),
             "position": int(prompts.place[token]),
             "layer": int(numbers[layer]),
             "head": head,
         }
-        return Finding(detector, place, value, 1.0, expected, words)
+        return Member(detector, quantities[which[index]], place, float(values[index]), 1.0, expected)
 
-    return Look(detector, "query × layer × head", off, tell, same=lambda index: index[1:], certain=True)
+    def describe(index: Index) -> tuple[str, None]:
+        token, layer, head = index
+        return f"At {prompts.token(token)}, head {head} of L{numbers[layer]}: {what} {values[index]:.4g}.", None
+
+    return Look(
+        detector, "query × layer × head", off, tell, describe, lambda index: (("rows", *index[1:]),), certain=True
+    )
 
 
 def _classes(prompts: Prompts) -> list[NDArray[np.int64]]:
@@ -134,16 +175,75 @@ def _classes(prompts: Prompts) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(classes == name) for name in sorted(sizes)]
 
 
-def _mean_logit(dataset: xr.Dataset, quantity: str) -> Floats:
-    """Mean logit of a share over the later queries of each prompt, [prompt, layer, head]."""
+def _means(dataset: xr.Dataset, quantity: str) -> Floats:
+    """Mean of a share over the later queries of each prompt, [prompt, layer, head]."""
     prompts = Prompts(dataset)
     found = np.full((prompts.count, *dataset[quantity].shape[1:]), np.nan)
     for prompt, (start, stop) in enumerate(zip(prompts.starts, prompts.stops, strict=True)):
         if stop - start >= _LEAST_TOKENS:
             share = dataset[quantity].isel(token=slice(int(start) + _LEAST_QUERIES, int(stop))).values
-            share = np.clip(share.astype(np.float64), _CLIP, 1 - _CLIP)
-            found[prompt] = np.log(share / (1 - share)).mean(axis=0)
+            found[prompt] = share.astype(np.float64).mean(axis=0)
     return found
+
+
+def _angle(shares: Floats) -> Floats:
+    """Shares on the scale on which they vary alike wherever they are: 2 asin √share."""
+    angle: Floats = 2 * np.arcsin(np.sqrt(np.clip(shares, 0.0, 1.0)))
+    return angle
+
+
+def _much_less(scores: Floats, means: Floats, of: Floats) -> Floats:
+    """Scores, none above zero where a share is not far below the typical one."""
+    typical = np.sin(medians(of) / 2) ** 2
+    with np.errstate(invalid="ignore"):
+        found: Floats = np.where(means <= _LESS * typical, scores, np.minimum(scores, 0.0))
+    return found
+
+
+def _alone(scores: Floats, prompts: Prompts, enough: bool) -> Floats:
+    """Scores; NaN where a head does half as much in enough other prompts, twins counting once: it recurs."""
+    if not enough:
+        return scores
+    strongest = np.full((max(prompts.unit_numbers()) + 1, *scores.shape[1:]), -np.inf)
+    np.maximum.at(strongest, prompts.unit_numbers(), np.where(np.isnan(scores), -np.inf, scores))
+    if len(strongest) <= _RECURS:
+        return scores
+    other = np.sort(strongest, axis=0)[-_RECURS - 1]
+    found: Floats = np.where((scores > _STRONG) & (other >= scores / 2), np.nan, scores)
+    return found
+
+
+def _gathered(dataset: xr.Dataset, prompts: Prompts, usual: Bools) -> Bools:
+    """Whether a head's attention, first token aside, lies mostly on usual massive tokens, [prompt, layer, head]."""
+    found = np.zeros((prompts.count, dataset.sizes[names.LAYER], dataset.sizes[names.HEAD]), np.bool_)
+    if "attn_received_nosink" not in dataset:
+        return found
+    received = dataset["attn_received_nosink"]
+    for token in np.flatnonzero(usual & (prompts.place > 0)).tolist():
+        prompt = int(prompts.of_token[token])
+        later = np.arange(prompts.place[token] + 1, prompts.stops[prompt] - prompts.starts[prompt])
+        if len(later):  # uniform over the tokens that each query sees, the first and itself aside
+            uniform = float(np.mean(1 / np.maximum(later - 1, 1)))
+            found[prompt] |= np.asarray(received.values[token], np.float64) * uniform >= _MOSTLY
+    return found
+
+
+def _typical(means: Floats, of: Floats, index: Index, reference: xr.Dataset | None) -> float:
+    """The median of the other prompts, or of the reference."""
+    prompt, layer, head = index
+    if reference is None:
+        return float(np.nanmedian(np.delete(means[:, layer, head], prompt)))
+    return float(np.sin(np.nanmedian(of[:, layer, head]) / 2) ** 2)
+
+
+def _others(reference: xr.Dataset | None) -> str:
+    return "the other prompts" if reference is None else "the reference"
+
+
+def _same_prompt(prompts: Prompts, index: Index) -> tuple[Hashable, ...]:
+    """All heads of a prompt are one thing; the same head in its twin is, too."""
+    prompt, layer, head = index
+    return ("heads", prompt), ("head", prompts.units[prompt], layer, head)
 
 
 def _most_received(received: Floats) -> int:
@@ -166,7 +266,3 @@ def _row_sums(dataset: xr.Dataset, prompts: Prompts) -> Floats:
     if "attn_null" in dataset:
         sums += np.nan_to_num(np.asarray(dataset["attn_null"].values, np.float64))
     return sums
-
-
-def _share(logit: float) -> float:
-    return float(1 / (1 + np.exp(-logit)))

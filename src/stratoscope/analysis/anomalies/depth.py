@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, holding, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import Index, Look, Member, Picture, holding, layer_numbers, nothing
+from stratoscope.analysis.anomalies.tails import medians
 from stratoscope.analysis.anomalies.tokens import outside_sinks
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ _RATIOS = ("mlp_write_ratio", "attn_write_ratio")
 _ENDS = 2  # layers at either end, where ratios change too steeply for neighbours to predict them
 _LEAST_NOISE = 0.05  # in units of the logarithm: a layer 5 % off its neighbours is nothing to speak of
 _LEAST_LAYERS = 14
+_ODD, _MOST_ODD = 4.0, 4  # layers so far off are set aside before others are judged by them, at most so many
 _LOWER_QUARTILE = 0.3186  # of |z|, z normal: one odd layer spoils the expectations of four more
 _TAKES_ALL = 0.9  # of the tokens of a layer, where there are experts to choose from
 
@@ -36,26 +39,31 @@ def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     medians = np.stack([_median_ratio(dataset, name) for name in present])
     expected_there = np.stack(
         [
-            _from_neighbours(row) if reference is None else _median_ratio(reference, name)
+            _trend(row) if reference is None else _median_ratio(reference, name)
             for row, name in zip(medians, present, strict=True)
         ]
     )
-    off = np.log(medians) - np.log(expected_there)
-    spread = float(np.nanquantile(np.abs(off), 0.25)) / _LOWER_QUARTILE if np.isfinite(off).any() else np.nan
-    scores = np.abs(off) / max(spread, _LEAST_NOISE)
+    scores = _off(medians, expected_there)
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def tell(index: Index, expected: float) -> Member:
         which, layer = index
-        value, typical = float(medians[index]), float(expected_there[index])
-        source = "neighbours have one expect" if reference is None else "the reference has"
-        label = names.QUANTITIES[present[which]].label
-        words = f"The median {label} of L{numbers[layer]} is {value:.2g} where its {source} {typical:.2g}."
-        if reference is not None:
-            words = f"The median {label} of L{numbers[layer]} is {value:.2g}, in the reference {typical:.2g}."
-        shown = Picture(medians[which], tuple(f"L{number}" for number in numbers), (layer,), f"median {label}")
-        return Finding(detector, {"layer": int(numbers[layer])}, value, typical, expected, words, picture=shown)
+        place = {"layer": int(numbers[layer])}
+        typical = float(expected_there[index])
+        return Member(detector, present[which], place, float(medians[index]), typical, expected)
 
-    return Look(detector, "layer × ratio", scores, tell, same=lambda index: index[0], few=True)
+    def describe(index: Index) -> tuple[str, Picture]:
+        which, layer = index
+        source = "its neighbours have one expect" if reference is None else "the reference has"
+        label = names.QUANTITIES[present[which]].label
+        value, there = medians[index], expected_there[index]
+        words = f"The median {label} of L{numbers[layer]} is {value:.2g} where {source} {there:.2g}."
+        layers = tuple(f"L{number}" for number in numbers)
+        return words, Picture(medians[which], layers, (layer,), f"median {label}")
+
+    return Look(
+        detector, "layer × ratio", scores, tell, describe, _near,
+        few=True, of_model=reference is None,
+    )  # fmt: skip
 
 
 def expert_takes_all(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
@@ -67,34 +75,71 @@ def expert_takes_all(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     experts = int(chosen.max()) + 1 if chosen.size else 0
     if experts <= chosen.shape[2] + 1:
         return nothing(detector, "no expert is left out of any choice")
-    shares = np.stack([(chosen == expert).any(axis=2).mean(axis=0) for expert in range(experts)], axis=1)
+    shares = _shares(chosen, experts)
     known = np.asarray((chosen >= 0).any(axis=(0, 2)))
     numbers = layer_numbers(dataset)
     usual = chosen.shape[2] / experts
-    scores = np.where(known[:, None], shares - max(_TAKES_ALL, 2 * usual), np.nan)
+    least = max(_TAKES_ALL, 2 * usual)
+    scores = np.where(known[:, None], shares - least, np.nan)
+    if (reference := holding(reference, "router_expert")) is not None:  # what takes all there too is no news
+        scores = np.where(_shares(np.asarray(reference["router_expert"].values), experts) > least, -np.inf, scores)
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def tell(index: Index, expected: float) -> Member:
         layer, expert = index
-        value = float(shares[index])
-        words = (
-            f"Expert {expert} of L{numbers[layer]} gets {value:.0%} of the tokens; evenly, each would get {usual:.0%}."
-        )
-        shown = Picture(
-            shares[layer],
-            tuple(str(number) for number in range(experts)),
-            (expert,),
-            f"share of the tokens of L{numbers[layer]}, by expert",
-        )
         place = {"layer": int(numbers[layer]), "expert": expert}
-        return Finding(detector, place, value, usual, expected, words, picture=shown)
+        return Member(detector, "router_expert", place, float(shares[index]), usual, expected)
 
-    return Look(detector, "layer × expert", scores, tell, certain=True)
+    def describe(index: Index) -> tuple[str, Picture]:
+        layer, expert = index
+        words = (
+            f"Expert {expert} of L{numbers[layer]} gets {shares[index]:.0%} of the tokens; evenly, each would get "
+            f"{usual:.0%}."
+        )
+        labels = tuple(str(number) for number in range(experts))
+        what = f"share of the tokens of L{numbers[layer]}, by expert"
+        return words, Picture(shares[layer], labels, (expert,), what)
+
+    return Look(
+        detector, "layer × expert", scores, tell, describe, lambda index: (("experts", index[0]),),
+        certain=True, of_model=reference is None,
+    )  # fmt: skip
+
+
+def _shares(chosen: NDArray[np.integer], experts: int) -> Floats:
+    """Share of the tokens that each expert gets, [layer, expert]."""
+    return np.stack([(chosen == expert).any(axis=2).mean(axis=0) for expert in range(experts)], axis=1)
 
 
 def _median_ratio(dataset: xr.Dataset, name: str) -> Floats:
-    values = outside_sinks(dataset, name)
-    empty = np.isnan(values).all(axis=0)
-    return np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, values), axis=0))
+    return medians(outside_sinks(dataset, name))
+
+
+def _near(index: Index) -> tuple[Hashable, ...]:
+    """Layers at most two apart are one thing: an odd one spoils what is expected of those two on either side."""
+    return tuple(("layers from", index[1] + step) for step in range(3))
+
+
+def _trend(medians: Floats) -> Floats:
+    """What neighbours have one expect of each layer; the worst one is set aside first, so that it misleads no other."""
+    cleaned, expected = medians.copy(), _from_neighbours(medians)
+    for _ in range(_MOST_ODD):
+        off = _off(cleaned, expected)
+        if not np.isfinite(off).any() or np.nanmax(off) < _ODD:
+            break
+        worst = int(np.nanargmax(off))
+        cleaned[worst] = expected[worst]
+        expected = _from_neighbours(cleaned)
+    return expected
+
+
+def _off(medians: Floats, expected: Floats) -> Floats:
+    """How far layers are from what is expected of them, in robust standard deviations."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = np.abs(np.log(medians) - np.log(expected))
+    if not np.isfinite(off).any():
+        return np.full(off.shape, np.nan)
+    scores: Floats = off / max(float(np.nanquantile(off, 0.25)) / _LOWER_QUARTILE, _LEAST_NOISE)
+    return scores
 
 
 def _from_neighbours(medians: Floats) -> Floats:

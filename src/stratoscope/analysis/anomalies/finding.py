@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.analysis.anomalies.tails import expected_beyond, expected_beyond_few
+from stratoscope.analysis.anomalies.tails import expected_beyond, expected_beyond_few, least_beyond
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Floats: TypeAlias = NDArray[np.float64]
+Index: TypeAlias = "tuple[int, ...]"
 PLACES = ("prompt", "position", "layer", "head", "neuron", "expert")
 
 
@@ -44,35 +45,61 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing far outside its own distribution.
+class Member:
+    """One value far outside its own distribution.
 
     Attributes
     ----------
     detector
         Which one found it.
+    quantity
+        What is far out, as `names.QUANTITIES` or the detector calls it.
     place
         Of `PLACES` those that apply: index of the prompt, position in it, numbers of layer, head, neuron, expert.
     value, typical
         Its value, and the median of its own distribution, in the same unit.
     expected
         How many units as strange are expected by chance.
-    words
-        One sentence.
-    also
-        How many further cells of the same token, prompt or neuron are beyond the threshold.
-    picture
-        What it is seen in.
     """
 
     detector: str
+    quantity: str
     place: dict[str, int]
     value: float
     typical: float
     expected: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times the typical value it is; NaN where that is zero."""
+        return self.value / self.typical if self.typical else float("nan")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing far outside its own distribution.
+
+    Attributes
+    ----------
+    members
+        All that is far out of it, least expected first.
+    words
+        Sentences.
+    of_model
+        Whether it holds in all prompts alike, so that nothing in the trace can say whether the model is always so.
+    picture
+        What the first member is seen in.
+    """
+
+    members: tuple[Member, ...]
     words: str
-    also: int = 0
+    of_model: bool = False
     picture: Picture | None = None
+
+    @property
+    def first(self) -> Member:
+        """The member that is expected least."""
+        return self.members[0]
 
 
 @dataclass(frozen=True)
@@ -83,20 +110,28 @@ class Look:
     ----------
     detector
         Its name.
+    quantity
+        What of, "" where it has only one.
     what
         What one unit is, such as "token × layer".
     scores
         How strange each unit is, any shape; NaN = not looked at. None: nothing to look at, and `why`.
     tell
-        Makes a finding of the index of a unit and the number expected.
-    same
-        The part of an index that makes two units the same thing, such as the token of (token, layer).
+        Makes a member of the index of a unit and the number expected.
+    describe
+        A sentence about the strongest member, and what it is seen in.
+    things
+        What a unit belongs to, such as its token: members that share any of these are one finding.
     among
-        Scores of the reference, whose tail counts; None = that of `scores`.
+        Scores whose tail counts; None = that of `scores`.
     certain
         Whether a unit beyond is wrong by definition: no false alarm is expected, and scores above 0 are beyond.
     few
         Whether there are too few units to tell their tail from themselves.
+    of_model
+        Whether what it finds holds in all prompts alike.
+    least
+        How many times the typical value a unit with a score is, in nine of ten layers at most; None: not told.
     why
         Why there is nothing to look at.
     """
@@ -104,11 +139,15 @@ class Look:
     detector: str
     what: str
     scores: NDArray[np.floating] | None
-    tell: Callable[[tuple[int, ...], float], Finding] | None = None
-    same: Callable[[tuple[int, ...]], object] = field(default=lambda index: index)
+    tell: Callable[[Index, float], Member] | None = None
+    describe: Callable[[Index], tuple[str, Picture | None]] | None = None
+    things: Callable[[Index], tuple[Hashable, ...]] = lambda index: (index,)
     among: NDArray[np.floating] | None = None
+    quantity: str = ""
     certain: bool = False
     few: bool = False
+    of_model: bool = False
+    least: Callable[[float], float] | None = None
     why: str = ""
 
     @property
@@ -116,29 +155,30 @@ class Look:
         """How many units were looked at."""
         return 0 if self.scores is None else int((~np.isnan(self.scores)).sum())
 
-    def found(self, most_expected: float) -> list[Finding]:
-        """What is stranger than so many expected units, strongest first; cells of the same thing once."""
-        if self.scores is None or self.tell is None:
+    def beyond(self, most_expected: float) -> list[tuple[Index, float]]:
+        """Units that are stranger than so many expected ones, and how many of each are; strangest first."""
+        if self.scores is None:
             return []
         scores = self.scores
         if self.certain:
             expected = np.where(scores > 0, 0.0, np.inf)
         else:
             expected = expected_beyond_few(scores) if self.few else expected_beyond(scores, self.among)
-        beyond = np.argwhere(expected <= most_expected)
-        order = sorted(map(tuple, beyond.tolist()), key=lambda index: (expected[index], -float(scores[index])))
-        groups: dict[object, list[tuple[int, ...]]] = {}
-        for index in order:
-            groups.setdefault(self.same(index), []).append(index)
-        return [
-            replace(self.tell(members[0], float(expected[members[0]])), also=len(members) - 1)
-            for members in groups.values()
-        ]
+        indices = map(tuple, np.argwhere(expected <= most_expected).tolist())
+        order = sorted(indices, key=lambda index: (expected[index], -float(scores[index])))
+        return [(index, float(expected[index])) for index in order]
+
+    def found_from(self, most_expected: float) -> float:
+        """How many times the typical value a unit would have to be to be found; NaN where that is not told."""
+        among = self.scores if self.among is None else self.among
+        if self.least is None or among is None:
+            return float("nan")
+        return self.least(least_beyond(among, self.units, most_expected))
 
 
-def nothing(detector: str, why: str) -> Look:
+def nothing(detector: str, why: str, quantity: str = "") -> Look:
     """A detector that has nothing to look at."""
-    return Look(detector, "", None, why=why)
+    return Look(detector, "", None, quantity=quantity, why=why)
 
 
 def holding(reference: xr.Dataset | None, *quantities: str) -> xr.Dataset | None:
@@ -157,6 +197,8 @@ class Prompts:
         self.place = np.arange(len(self.of_token)) - self.starts[self.of_token]
         self.ids = _texts(dataset, "prompt_id", self.count)
         self.classes = _texts(dataset, "prompt_class", self.count)
+        pairs = _texts(dataset, "pair", self.count)
+        self.units = [("pair", pair) if pair else ("prompt", str(at)) for at, pair in enumerate(pairs)]  # independent
         self._dataset = dataset
 
     def words(self, prompt: int) -> tuple[str, ...]:
@@ -166,11 +208,18 @@ class Prompts:
             return tuple(str(text) for text in self._dataset["text"].isel(token=here).values)
         return tuple(f"#{place}" for place in range(here.stop - here.start))
 
+    def text(self, token: int) -> str:
+        """Text of a token."""
+        return self.words(int(self.of_token[token]))[int(self.place[token])]
+
     def token(self, token: int) -> str:
         """A token in words: its text, as Python writes it, its place and its prompt."""
-        prompt = int(self.of_token[token])
-        place = int(self.place[token])
-        return f"{self.words(prompt)[place]!r} (token {place} of {self.ids[prompt]})"
+        return f"{self.text(token)!r} (token {self.place[token]} of {self.ids[int(self.of_token[token])]})"
+
+    def unit_numbers(self) -> NDArray[np.int64]:
+        """The same number for prompts that are not independent of one another."""
+        numbers = {unit: number for number, unit in enumerate(dict.fromkeys(self.units))}
+        return np.array([numbers[unit] for unit in self.units], np.int64)
 
 
 def layer_numbers(dataset: xr.Dataset, dim: str = "layer") -> NDArray[np.int64]:

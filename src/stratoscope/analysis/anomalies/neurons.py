@@ -8,8 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, holding, layer_numbers, nothing
-from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.anomalies.finding import (
+    Index,
+    Look,
+    Member,
+    Picture,
+    Prompts,
+    holding,
+    layer_numbers,
+    nothing,
+)
+from stratoscope.analysis.anomalies.tails import medians, standardised
 from stratoscope.analysis.layers import by_layer
 
 if TYPE_CHECKING:
@@ -29,28 +38,34 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     largest = _largest(dataset)
     of = None if reference is None else _largest(reference)
     scores = -standardised(_log(largest), 1, None if of is None else _log(of))
-    usual = np.nanmedian(largest if of is None else of, axis=1, keepdims=True)
+    usual = medians(largest if of is None else of, 1)[:, None]
     weak = np.where(largest < _DEAD * usual, scores, -np.inf)
     weak = np.where(largest == 0, np.inf, np.where(np.isnan(largest), np.nan, weak))
+    if of is not None:  # what is dead there too is no news
+        weak = np.where(of < _DEAD * usual, -np.inf, weak)
     numbers, prompts = layer_numbers(dataset), Prompts(dataset)
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def tell(index: Index, expected: float) -> Member:
+        typical = float(usual[index[0], 0])
+        return Member(detector, "prompt_max", _at(numbers, index), float(largest[index]), typical, expected)
+
+    def describe(index: Index) -> tuple[str, Picture]:
         layer, neuron = index
-        typical = float(np.nanmedian((largest if of is None else of)[layer]))
-        value = float(largest[index])
         words = (
-            f"Neuron {neuron} of L{numbers[layer]} is never above {value:.2g} in size in any prompt; the median neuron "
-            f"of its layer reaches {typical:.2g}."
+            f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size in any prompt; the "
+            f"median neuron of its layer reaches {usual[layer, 0]:.2g}."
         )
         series = np.fmax(
             np.abs(dataset["prompt_max"].values[:, layer, neuron]),
             np.abs(dataset["prompt_min"].values[:, layer, neuron]),
         )
-        shown = _over_prompts(series, prompts, f"largest |activation| of neuron {neuron} in L{numbers[layer]}")
-        return Finding(detector, _at(numbers, index), value, typical, expected, words, picture=shown)
+        return words, _over_prompts(series, prompts, f"largest |activation| of neuron {neuron} in L{numbers[layer]}")
 
     among = scores if of is None else -standardised(_log(of), 1)
-    return Look(detector, "layer × neuron", weak, tell, among=among)
+    return Look(
+        detector, "layer × neuron", weak, tell, describe, lambda index: ((detector, index[0]),),
+        among=among, of_model=of is None,
+    )  # fmt: skip
 
 
 def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
@@ -64,21 +79,30 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     steadiness = _steadiness(dataset)
     of = None if reference is None or reference.sizes[names.PROMPT] < _LEAST_PROMPTS else _steadiness(reference)
     scores = standardised(_log(steadiness), 1, None if of is None else _log(of))
+    among = scores if of is None else standardised(_log(of), 1)
+    if of is not None:  # what is as steady there is no news
+        scores = np.where(steadiness <= 2 * of, np.minimum(scores, 0.0), scores)
     numbers, prompts = layer_numbers(dataset), Prompts(dataset)
+    typical = medians(steadiness if of is None else of, 1)
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def tell(index: Index, expected: float) -> Member:
+        there = float(typical[index[0]])
+        return Member(detector, "prompt_mean", _at(numbers, index), float(steadiness[index]), there, expected)
+
+    def describe(index: Index) -> tuple[str, Picture]:
         layer, neuron = index
         series = np.asarray(dataset["prompt_mean"].values[:, layer, neuron], np.float64)
-        value, typical = float(steadiness[index]), float(np.nanmedian((steadiness if of is None else of)[layer]))
         words = (
             f"The mean activation of neuron {neuron} of L{numbers[layer]} is {np.nanmean(series):.2g} in every prompt, "
-            f"{value:.0f} times its standard deviation over prompts; the median neuron of its layer: {typical:.2g}."
+            f"{steadiness[index]:.0f} times its standard deviation over prompts; the median neuron of its layer: "
+            f"{typical[layer]:.2g}."
         )
-        shown = _over_prompts(series, prompts, f"mean activation of neuron {neuron} in L{numbers[layer]}")
-        return Finding(detector, _at(numbers, index), value, typical, expected, words, picture=shown)
+        return words, _over_prompts(series, prompts, f"mean activation of neuron {neuron} in L{numbers[layer]}")
 
-    among = None if of is None else standardised(_log(of), 1)
-    return Look(detector, "layer × neuron", scores, tell, among=among)
+    return Look(
+        detector, "layer × neuron", scores, tell, describe, lambda index: ((detector, index[0]),),
+        among=among, of_model=of is None,
+    )  # fmt: skip
 
 
 def _at(numbers: NDArray[np.int64], index: tuple[int, ...]) -> dict[str, int]:

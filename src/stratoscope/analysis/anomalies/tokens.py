@@ -1,73 +1,120 @@
-"""Tokens with a massive activation where no sink is expected."""
+"""Tokens with a massive norm that is not one of the usual ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Finding, Look, Picture, Prompts, layer_numbers, nothing
-from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
+from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
+from stratoscope.analysis.anomalies.tails import spreads, standardised
+from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_PLACES = 0.9  # of the layers, in which a value that is large enough is found
 _NOT_SINKS = [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]
-_WHAT = {"mlp_out_norm": "massive activation", "resid_norm": "massive residual"}
 
 
-def massive_activation(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
-    """An MLP output far larger than that of other tokens in the same layer."""
-    return _massive(dataset, reference, "mlp_out_norm")
+def massive_tokens(dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms | None) -> list[Look]:
+    """Norms far larger than those of other tokens in the same layer, one look a quantity."""
+    there = {} if reference is None else ordinary(reference)
+    held = [name for name in LOOKED_AT if name in norms.values and name in dataset]
+    looks = [_massive(dataset, norms, usual, reference, there, name) for name in held]
+    for name, detector in LOOKED_AT.items():
+        if detector not in {look.detector for look in looks}:
+            looks.append(nothing(detector, f"no {name} recorded"))
+    return looks
 
 
-def massive_residual(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
-    """A residual stream far larger than that of other tokens at the same depth."""
-    return _massive(dataset, reference, "resid_norm")
-
-
-def _massive(dataset: xr.Dataset, reference: xr.Dataset | None, quantity: str) -> Look:
-    detector = _WHAT[quantity]
-    if quantity not in dataset:
-        return nothing(detector, f"no {quantity} recorded")
-    prompts = Prompts(dataset)
-    values = outside_sinks(dataset, quantity)
-    of = None if reference is None or quantity not in reference else outside_sinks(reference, quantity)
-    scores = standardised(np.log(values), 0, None if of is None else np.log(of))
-    row = names.QUANTITIES[quantity]
+def _massive(
+    dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms | None, there: dict[str, Floats], quantity: str
+) -> Look:
+    detector, row = LOOKED_AT[quantity], names.QUANTITIES[quantity]
+    prompts, logs = norms.prompts, norms.logs[quantity]
+    looked = np.where(usual.kinds[quantity] > 0, np.nan, logs)
+    if too_few_firsts(norms if reference is None else reference):
+        looked[norms.first] = np.nan
+    others = there.get(quantity, np.where(norms.first[:, None], np.nan, looked))
+    scores = standardised(looked, 0, others)
+    raised = np.where(looked > MASSIVE, scores, np.where(np.isnan(scores), np.nan, np.minimum(scores, 0.0)))
     numbers = layer_numbers(dataset, row.dims[1])
-    letter = "D" if row.dims[1] == names.DEPTH else "L"
 
-    def tell(index: tuple[int, ...], expected: float) -> Finding:
+    def tell(index: Index, expected: float) -> Member:
+        value, typical = float(norms.values[quantity][index]), float(norms.typical[quantity][index[1]])
+        return Member(detector, quantity, place(prompts, numbers, index), value, typical, expected)
+
+    def describe(index: Index) -> tuple[str, Picture]:
         token, layer = index
-        prompt = int(prompts.of_token[token])
-        value = float(values[token, layer])
-        typical = float(np.nanmedian((values if of is None else of)[:, layer]))
-        here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+        value = float(norms.values[quantity][index])
+        times = value / float(norms.typical[quantity][layer])
+        letter = "D" if is_depth(quantity) else "L"
+        what = row.label[0].upper() + row.label[1:]
+        beside = "in the reference" if quantity in there else "of tokens there"
         words = (
-            f"{row.label[0].upper() + row.label[1:]} of {prompts.token(token)} in {letter}{numbers[layer]} is "
-            f"{value:.3g}, {value / typical:.0f} times the median of tokens there."
+            f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {value:.3g}, {times:.0f} times the "
+            f"median {beside}."
         )
-        return Finding(
-            detector,
-            {"prompt": prompt, "position": int(prompts.place[token]), "layer": int(numbers[layer])},
-            value,
-            typical,
-            expected,
-            words,
-            picture=Picture(
-                np.asarray(dataset[quantity].values[here], np.float64),
-                prompts.words(prompt),
-                (int(prompts.place[token]), layer),
-                quantity,
-                tuple(numbers.tolist()),
-            ),
-        )
+        return words, token_map(prompts, norms.values[quantity], numbers, index, quantity)
 
-    among = None if of is None else standardised(np.log(of), 0)
-    return Look(detector, f"token × {row.dims[1]}", scores, tell, same=lambda index: index[0], among=among)
+    among = standardised(others, 0) if quantity in there else np.where(norms.first[:, None], np.nan, scores)
+    middle, spread = (row_of[0] for row_of in spreads(others, 0))
+
+    def least(score: float) -> float:
+        logs = (middle + score * spread)[np.isfinite(middle + score * spread)]
+        return float(np.exp(max(MASSIVE, np.quantile(logs, _PLACES)))) if len(logs) else float("nan")
+
+    same = same_token(dataset, prompts, quantity, usual.recurs[quantity])
+    return Look(
+        detector, f"token × {row.dims[1]}", raised, tell, describe, same, among=among, quantity=quantity, least=least
+    )
+
+
+def place(prompts: Prompts, numbers: NDArray[np.int64], index: Index) -> dict[str, int]:
+    """Where a cell is: prompt, position in it, and layer."""
+    token, layer = index[:2]
+    return {
+        "prompt": int(prompts.of_token[token]),
+        "position": int(prompts.place[token]),
+        "layer": int(numbers[layer]),
+    }
+
+
+def token_map(prompts: Prompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str) -> Picture:
+    """The prompt of a cell, of [token, layer] values, with the cell marked."""
+    token, layer = index
+    prompt = int(prompts.of_token[token])
+    here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+    mark = (int(prompts.place[token]), layer)
+    return Picture(values[here], prompts.words(prompt), mark, quantity, tuple(numbers.tolist()))
+
+
+def same_token(
+    dataset: xr.Dataset, prompts: Prompts, quantity: str, recurs: NDArray[np.bool_] | None = None
+) -> Callable[[Index], tuple[Hashable, ...]]:
+    """What a cell shares with others that are the same thing: its token, its twin, its prompt's beginning, its kind."""
+    count = len(prompts.of_token)
+    ids = np.asarray(dataset["token_id"].values) if "token_id" in dataset.coords else np.zeros(count, np.int64)
+
+    def things(index: Index) -> tuple[Hashable, ...]:
+        token, where = index[0], index[1:]
+        prompt = int(prompts.of_token[token])
+        same: list[Hashable] = [("token", prompt, int(prompts.place[token]))]
+        unit = prompts.units[prompt]
+        if unit[0] == "pair":
+            same.append(("twins", unit, int(ids[token]), quantity, where))
+        start = int(prompts.starts[prompt])
+        same.append(("beginning", ids[start : token + 1].tobytes(), quantity, where))
+        if recurs is not None and recurs[index]:
+            same.append(("recurring", quantity, where))
+        return tuple(same)
+
+    return things
 
 
 def outside_sinks(dataset: xr.Dataset, quantity: str) -> NDArray[np.float64]:

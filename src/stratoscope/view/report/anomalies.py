@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,60 +18,139 @@ from stratoscope.view.report.contents import Cell, Contents, Figure, Section, Ta
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.spec import ViewSpec
-from stratoscope.view.tokens import readable_all
+from stratoscope.view.tokens import readable, readable_all
 from stratoscope.view.values import Quantity
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _TICKS = 12  # labelled points of a series
-_COLUMNS = ("found by", "expected by chance", "what", "prompt", "position", "layer", "head", "neuron", "expert")
+_PLACES = ("prompt", "position", "token", "layer", "head", "neuron", "expert")
+_FINDINGS = ("number", "found by", "expected by chance", "what")
+_MEMBERS = ("finding", "found by", "quantity", *_PLACES, "value", "typical", "times", "expected by chance")
+_KINDS = ("in some prompts", "of the model, in all prompts", "usual")
+_TOLD = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # of what would have been found
+_LEADING = 5  # findings in the first lines
 
 
 def contents(result: xr.Dataset) -> Contents:
     """What the report of anomalies holds."""
     summary = result.attrs["summary"]
     count = summary["findings"]
-    title = f"{count} anomal{'y' if count == 1 else 'ies'}" if count else "Nothing is far outside its own distribution"
-    alpha = summary["expected_false_alarms"]
+    alike = summary["of_model"]
+    title = "Nothing is far outside its own distribution"
+    if count or alike:
+        title = f"{count} anomal{'y' if count == 1 else 'ies'}" if count else "No prompt stands out"
+        title += f"; {alike} oddit{'y' if alike == 1 else 'ies'} in all prompts alike" if alike else ""
+    of_model = result["of_model"].values.astype(bool)
+    words = [str(one) for one in result["words"].values]
     lead = [
-        f"Looked for by {summary['detectors']} detectors; where nothing is odd they find {alpha:g} together.",
-    ]
-    lead += [str(words) for words in result["words"].values[:5]]
+        f"Looked for by {summary['detectors']} detectors; where nothing is odd they find "
+        f"{summary['expected_false_alarms']:g} together.",
+        *(said for said, model in zip(words, of_model, strict=True) if not model),
+    ][: _LEADING + 1]
+    lead += [said for said in [_found_from(result)] if said]
+    lead += [f"Usual, no finding: {said}" for said in map(str, result["usual_words"].values)]
+    lead += [f"In all prompts alike: {said}" for said, model in zip(words, of_model, strict=True) if model][:_LEADING]
     figures = [
         _figure(result, place) for place in range(result.sizes.get("shown", 0)) if result["picture_of"].values[place]
     ]
-    sections = [Section("Findings", "", (), [_findings(result)])] if count else []
+    found, of_all = np.flatnonzero(~of_model).tolist(), np.flatnonzero(of_model).tolist()
+    sections = []
+    if found:
+        sections.append(Section("Findings", "", (), [_findings(result, found), _members(result, found)]))
+    if of_all:
+        said = "What holds in every prompt alike. Only a --reference can say whether the model is always so."
+        sections.append(Section("Of the model", said, (), [_findings(result, of_all), _members(result, of_all)]))
+    if result.sizes["usual"]:
+        said = "Massive tokens that are no findings: a model has one large residual for its attention sinks."
+        sections.append(Section("Usual", said, (), [_usual(result)]))
     if figures:
         sections.append(
             Section("Seen", "The strongest findings where they are; a ring or a point marks each.", figures)
         )
     sections.append(Section("What was looked at", "", (), [_detectors(result)]))
-    return Contents(title, lead, sections, _findings(result))
+    return Contents(title, lead, sections, _everything(result))
 
 
-def _findings(result: xr.Dataset) -> Table:
+def _findings(result: xr.Dataset, which: Sequence[int]) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            place + 1,
+            str(result["found_by"].values[place]),
+            float(result["expected_false_alarms"][place]),
+            str(result["words"].values[place]),
+        ]
+        for place in which
+    ]
+    return Table(_FINDINGS, rows, "Least expected first.")
+
+
+def _members(result: xr.Dataset, which: Sequence[int]) -> Table:
+    rows = [_member(result, place) for place in np.flatnonzero(np.isin(result["of_finding"].values, which)).tolist()]
+    return Table(_MEMBERS, rows, "Every value that belongs to them; of one with very many, the strongest hundred.")
+
+
+def _member(result: xr.Dataset, place: int) -> list[Cell]:
+    value, typical = float(result["member_value"][place]), float(result["member_typical"][place])
+    row: list[Cell] = [int(result["of_finding"][place]) + 1]
+    row += [str(result[f"member_{name}"].values[place]) for name in ("found_by", "quantity", "prompt_id")]
+    for name in _PLACES[1:]:
+        found = result[f"member_{name}"].values[place]
+        if name == "token":
+            row.append(readable(str(found)) if int(result["member_position"][place]) >= 0 else "")
+        else:
+            row.append(None if found < 0 else int(found))
+    times = value / typical if typical else None
+    return [*row, value, typical, times, float(result["member_expected_false_alarms"][place])]
+
+
+def _usual(result: xr.Dataset) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            str(result["usual_words"].values[place]),
+            int(result["usual_tokens"][place]),
+            int(result["usual_prompts"][place]),
+            float(result["usual_ratio"][place]),
+        ]
+        for place in range(result.sizes["usual"])
+    ]
+    return Table(("what", "tokens", "prompts", "largest, times the median"), rows)
+
+
+def _everything(result: xr.Dataset) -> Table:
+    """Every member of every finding, a row each, and the usual massive tokens, a row a kind."""
+    columns = ("kind", *_MEMBERS, "tokens", "prompts", "what")
+    of, of_model = result["of_finding"].values, result["of_model"].values
     rows: list[list[Cell]] = []
-    for place in range(result.sizes["finding"]):
-        here = result.isel(finding=place)
-        also = int(here["also"])
-        words = f"{here['words'].item()}{f' And {also} more cells.' if also else ''}"
-        row: list[Cell] = [str(here["found_by"].item()), float(here["expected_false_alarms"]), words]
-        row.append(str(here["prompt_id"].item()))
-        for name in ("position", "layer", "head", "neuron", "expert"):
-            value = int(here[name])
-            row.append(None if value < 0 else value)
-        rows.append(row)
-    return Table(_COLUMNS, rows, "Least expected first.")
+    for place in range(result.sizes["member"]):
+        kind, words = _KINDS[int(of_model[of[place]])], str(result["words"].values[of[place]])
+        rows.append(
+            [kind, *_member(result, place), None, None, words if place == 0 or of[place] != of[place - 1] else ""]
+        )
+    for said, tokens, prompts, ratio in _usual(result).rows:
+        blank: list[Cell] = [None] * len(_MEMBERS)
+        blank[_MEMBERS.index("times")] = ratio
+        rows.append([_KINDS[2], *blank, tokens, prompts, said])
+    return Table(columns, rows)
 
 
 def _detectors(result: xr.Dataset) -> Table:
     rows: list[list[Cell]] = []
-    found = result.attrs["summary"]["by_detector"]
     for place, name in enumerate(map(str, result["detector"].values)):
+        of, what = str(result["of"].values[place]), str(result["what"].values[place])
+        least = float(result["found_from"][place])
         looked, why = int(result["looked_at"][place]), str(result["why_not"].values[place])
-        rows.append([name, looked, str(result["what"].values[place]), found.get(name, 0), why])
-    return Table(("detector", "looked at", "each", "found", "not looked because"), rows)
+        rows.append([name, of, looked, what, least if np.isfinite(least) else None, why])
+    columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
+    return Table(columns, rows, "Found from: so large a value is found in nine of ten layers.")
+
+
+def _found_from(result: xr.Dataset) -> str:
+    """What would have been found, of the quantities that most people look at."""
+    least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
+    parts = [f"{names.QUANTITIES[name].label} from {least[name]:.0f}" for name in _TOLD if least.get(name, 0) > 0]
+    return f"One value alone is found in nine of ten layers, times their median: {', '.join(parts)}." if parts else ""
 
 
 def _figure(result: xr.Dataset, place: int) -> Figure:
