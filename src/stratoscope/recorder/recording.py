@@ -6,22 +6,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stratoscope import defaults, kernels, names
 from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
+from stratoscope.model.positions import short_until
 from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
-from stratoscope.recorder.input.batches import Batch, alike_in_length, make_batch, windows
+from stratoscope.recorder.input.batches import EQUAL_LENGTH, NONE, Batch, Tokens, make_batch, windows
 from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
@@ -29,6 +32,7 @@ from stratoscope.recorder.parts import prompts_of
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
+from stratoscope.recorder.proof.batching import Finding, find_batching, narrower, probe_prompts
 from stratoscope.recorder.proof.checks import (
     TokenWatch,
     check_finite,
@@ -37,7 +41,7 @@ from stratoscope.recorder.proof.checks import (
     vocabulary,
 )
 from stratoscope.recorder.proof.floor import measure_floor, sample
-from stratoscope.recorder.proof.verify import verify_trace
+from stratoscope.recorder.proof.verify import DependsOnBatch, verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
 from stratoscope.trace.place import is_trace
@@ -47,7 +51,7 @@ from stratoscope.trace.writer import TraceWriter
 
 Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
 
-_PROBE_PROMPTS, _PROBE_TOKENS = 2, 64
+_PROBE_PROMPTS, _PROBE_TOKENS, _FEWEST_TOKENS = 2, 64, 8
 _WINDOW_BATCHES = 4
 _SOFTWARE = ("stratoscope", "torch", "transformers", "tokenizers", "numpy", "zarr")
 _POST_NORM_NOTE = {
@@ -128,19 +132,32 @@ class Recording:
             prompts_sha256=prompts_sha256(prompts),
             part=[*part] if part else None,
             part_prompts=[self.mine.start, self.mine.stop] if part else None,
+            **self._kept_apart(),
             **self._answering.plan(),
         )
         progress("proving the sites", 0, None)
-        probe = self._probe()
+        first = self._first_prompts()
         with must_fit("a probe of the first prompts"):
-            self._sites = find_sites(self._model, probe.batch.input_ids.new_tensor(probe.prompts[0].ids.tolist())[None])
+            ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
+            self._sites = find_sites(self._model, ids)
+            found = self._find_batching()
         refuse_impossible(self._sites, record, top_k, where=self._name)
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._watch = TokenWatch(self._model)
-        self._receipt, arrays = receipts.prove(
-            self._model, self._sites, self._observer, self._watch, probe, where=self._name
-        )
-        self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
+        while True:
+            self.plan = replace(self.plan, together=found.together)
+            probe = self._probe(first)
+            try:
+                proved = receipts.prove(
+                    self._model, self._sites, self._observer, self._watch, probe, where=self._name
+                )
+                break
+            except DependsOnBatch as error:
+                found = narrower(found, error, padded=len(probe.batch.valid) < probe.batch.rows)
+        self._receipt, arrays = proved
+        self._receipt["batching"] = found.to_json()
+        self._receipt["limits"] += [*found.limits, *loaded.limits, *limits(self._sites)]
+        self._notes += [{"id": "L27", "severity": "info", "text": text} for text in (found.why, self._apart_note()) if text]
         self._receipt = self._answering.prove(self._receipt, self._observer, probe.batch)
         self._streams = self._observer.streams
         self.shapes, self.devices = self._streams.shapes, self._sites.devices(self._model)
@@ -193,7 +210,7 @@ class Recording:
 
     def batches(self, window: Sequence[int]) -> list[list[int]]:
         """Indices of the prompts of a window that run together."""
-        chosen = alike_in_length([self.lengths[index] for index in window], self.plan.batch_size)
+        chosen = self.plan.batching.batches([self.lengths[index] for index in window])
         return [[window[place] for place in batch] for batch in chosen]
 
     def least_bytes(self, done: int = 0) -> dict[str, int]:
@@ -232,13 +249,48 @@ class Recording:
             )
         return lengths
 
-    def _probe(self) -> receipts.Probe:
-        """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
+    def _find_batching(self) -> Finding:
+        """Beside which others a prompt may run; what a model is asked for may say it too."""
+        if min(self.plan.batch_size, len(self.prompts)) == 1:
+            return Finding(NONE)
+        answer = self._answering
+        most = self._loaded.identity.get("context")
+        prompts = probe_prompts(self._tokenizer, vocabulary(self._model), most and most - answer.follow)
+        said = prompts[1].ids.tolist()
+        run = partial(answer.rehearse, answer=said)
+        return answer.narrowed(find_batching(self._model, self._sites, prompts, self._batch, run))
+
+    def _kept_apart(self) -> dict[str, int]:
+        """The fields of the plan about lengths that may not run together: an answer grows from one to the other."""
+        longest = short_until(self._model.config.get_text_config())
+        if longest is None:
+            return {}
+        return {"longest_short": max(0, longest - self._answering.follow), "shortest_long": longest + 1}
+
+    def _apart_note(self) -> str:
+        """A note where prompts may not run together because of their lengths; "" where none are kept apart."""
+        longest = self.plan.longest_short
+        if longest is None or self.plan.together == NONE or not min(self.lengths) <= longest < max(self.lengths):
+            return ""
+        return (
+            f"This model counts positions otherwise from {longest + 1} tokens on: shorter and longer prompts were not "
+            "batched together."
+        )
+
+    def _first_prompts(self) -> list[tuple[str, TokenisedPrompt]]:
+        """Ids and tokens of the longest of the first prompts and another one, cut short: the proof is made on these."""
         first = range(min(self.plan.batch_size, len(self.prompts)))
         chosen = sorted(first, key=lambda index: -self.lengths[index])[:_PROBE_PROMPTS]
-        prompts = [_cut(self.encoded(index)) for index in chosen]
-        ids = [self.prompts[index].id for index in chosen]
-        return receipts.Probe(ids, prompts, self._batch(prompts), self.plan.padding_side)
+        return [(self.prompts[index].id, _cut(self.encoded(index), _PROBE_TOKENS)) for index in chosen]
+
+    def _probe(self, first: Sequence[tuple[str, TokenisedPrompt]]) -> receipts.Probe:
+        """As many of these prompts as the recording would run together; where only equal ones, cut to equal lengths."""
+        shortest = min(len(prompt.ids) for _, prompt in first)
+        if self.plan.together == EQUAL_LENGTH and shortest >= _FEWEST_TOKENS:
+            first = [(name, _cut(prompt, shortest)) for name, prompt in first]
+        *_, with_longest = self.plan.batching.batches([len(prompt.ids) for _, prompt in first])
+        ids, prompts = zip(*(first[index] for index in sorted(with_longest)), strict=True)
+        return receipts.Probe([*ids], [*prompts], self._batch(prompts), self.plan.padding_side)
 
     def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
         """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
@@ -269,6 +321,7 @@ class Recording:
                 record=self.plan.record,
                 top_k=self.plan.top_k,
                 padding_side=self.plan.padding_side,
+                batching=self.plan.batching,
             )
             named = map(names.floor_name, self.variables)
             self._floors = {name: floor.arrays[name] for name in named if name in floor.arrays}
@@ -341,11 +394,13 @@ class Recording:
         """Replay the whole trace if that is wanted, and mark it as complete."""
         verified = None
         if verify == "full":
-            verified = verify_trace(self._model, self._sites, open_trace(writer.path), self._progress)
+            trace = open_trace(writer.path)
+            batched = min(self.plan.batch_size, len(self.mine)) > 1 and self.plan.together != NONE
+            verified = verify_trace(self._model, self._sites, trace, self._progress, batched=batched)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._halves.into(self._receipt),
-            batches=sum(-(-len(window) // self.plan.batch_size) for window in self.all_windows()),
+            batches=sum(len(self.batches(window)) for window in self.all_windows()),
             tokens=writer.committed_tokens,
             observer=self._observer,
             verified=verified,
@@ -360,7 +415,7 @@ class Recording:
         found: dict[int, Recorded] = {}
         done = window[0] - self.mine.start
         with self._streams.window(lengths, answers=self.plan.generate or 0):
-            for chosen in alike_in_length(lengths, self.plan.batch_size):
+            for chosen in self.plan.batching.batches(lengths):
                 self._progress("recording", done + len(found), len(self.mine))
                 for part, recorded in self._in_parts(chosen, window, tokenised):
                     found |= zip(part, recorded, strict=True)
@@ -394,9 +449,9 @@ class Recording:
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
         self._streams.batch(chosen)
-        recorded = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options, self._watch)
-        whole, arrays, first = recorded
         ids = [self.prompts[window[index]].id for index in chosen]
+        recorded = self._answering.record(self._observer, batch, prompts, ids, self._options, self._watch)
+        whole, arrays, first = recorded
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
         self._watch.take()  # forwards that are not observed
@@ -405,7 +460,7 @@ class Recording:
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self.variables}
 
-    def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
+    def _batch(self, prompts: Sequence[Tokens]) -> Batch:
         device = input_device(self._model)
         return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
 
@@ -420,8 +475,8 @@ class Recording:
         return encode(self.prompts[index], self._tokenizer, chat=self._chat)
 
 
-def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:
-    part = slice(_PROBE_TOKENS)
+def _cut(prompt: TokenisedPrompt, tokens: int) -> TokenisedPrompt:
+    part = slice(tokens)
     columns = {name: getattr(prompt, name)[part] for name in ("ids", "texts", "spans", "starts", "ends")}
     return replace(prompt, **columns)
 

@@ -1,8 +1,9 @@
 """The noise floor: how much recorded quantities move when nothing that should matter is changed.
 
 A few prompts are recorded alone, together, together with padding on the other side, and alone in another dtype. The
-floor of a quantity in a layer is the largest change at any token (and head, rank or neuron) under any of the three. A
-prompt's first token is left out: it is a sink whose norms are hundreds of times larger than all others.
+floor of a quantity in a layer is the largest change at any token (and head, rank or neuron) under any of the three. What
+cannot happen in the recording, since the model's values would change with it, is not measured: padding where prompts
+run only beside those of equal length, and batches where each runs alone. A prompt's first token is left out: it is a sink whose norms are hundreds of times larger than all others.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from stratoscope import defaults, names
 from stratoscope.errors import StratoscopeError
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
-from stratoscope.recorder.input.batches import make_batch
+from stratoscope.recorder.input.batches import EQUAL_LENGTH, Batching, make_batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer
 
@@ -69,6 +70,7 @@ def measure_floor(
     record: Sequence[str],
     top_k: int,
     padding_side: str,
+    batching: Batching,
 ) -> Floor:
     """Record a sample of prompts under each nuisance, and compare.
 
@@ -78,10 +80,11 @@ def measure_floor(
         The model, its sites and what records them, not open.
     prompts, ids
         Those that `sample` chose; they are cut to different lengths.
-    record, top_k, padding_side
+    record, top_k, padding_side, batching
         As in the recording.
     """
-    prompts = _cut(prompts)
+    prompts = _cut(prompts, equal=batching.together == EQUAL_LENGTH)
+    groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
     other_side, other_dtype = ("left" if padding_side == "right" else "right"), _other(dtype)
 
@@ -92,7 +95,7 @@ def measure_floor(
 
     alone = [[prompt] for prompt in prompts]
     base = run(observer, padding_side, alone)
-    batch = f"{len(prompts)} prompts in a batch, against each alone"
+    batch = f"{max(map(len, groups))} prompts in a batch, against each alone"
     padding = f"padding on the {other_side}, against the {padding_side}"
     precision = f"{_name(other_dtype)}, against {_name(dtype)}"
     changes: dict[str, Arrays] = {}
@@ -108,9 +111,11 @@ def measure_floor(
         changes[what] = _changes(found, against, [len(prompt.ids) for prompt in prompts])
         return found
 
-    together = nuisance(batch, lambda: (run(observer, padding_side, [prompts]), base))
-    if together is not None:
-        nuisance(padding, lambda: (run(observer, other_side, [prompts]), together))
+    together = None
+    if len(groups) < len(prompts):
+        together = nuisance(batch, lambda: (run(observer, padding_side, groups), base))
+    if together is not None and any(len({len(prompt.ids) for prompt in group}) > 1 for group in groups):
+        nuisance(padding, lambda: (run(observer, other_side, groups), together))
     nuisance(
         precision,
         lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base),
@@ -153,14 +158,27 @@ def _changes(found: Arrays, against: Arrays, lengths: Sequence[int]) -> Arrays:
     return {name: changes[name] for name in names.QUANTITIES if name in changes}
 
 
-def _cut(prompts: Sequence[TokenisedPrompt]) -> list[TokenisedPrompt]:
-    """The prompts, each at least a little shorter than the one before if it can be, so that they need padding."""
+def _cut(prompts: Sequence[TokenisedPrompt], *, equal: bool) -> list[TokenisedPrompt]:
+    """The prompts, each at least a little shorter than the one before if it can be, so that they need padding.
+
+    With `equal`, all are as long as the middle one, and the longest takes the place of those that are too short.
+    """
     longest = min(max(len(prompt.ids) for prompt in prompts), _CUTS[0])
     parts = [slice(max(1, longest * cut // _CUTS[0])) for cut in _CUTS]
+    if equal:
+        length = min(sorted(len(prompt.ids) for prompt in prompts)[len(prompts) // 2], _CUTS[0])
+        prompts = [prompt if len(prompt.ids) >= length else prompts[0] for prompt in prompts]
+        parts = [slice(length)] * len(prompts)
     return [
         replace(prompt, ids=prompt.ids[part], texts=prompt.texts[part], spans=prompt.spans[part])
         for prompt, part in zip(prompts, parts, strict=True)
     ]
+
+
+def _together(batching: Batching, prompts: Sequence[TokenisedPrompt]) -> list[list[TokenisedPrompt]]:
+    """The prompts as they may run together, in their order: lengths fall, so batches are of neighbours."""
+    found = replace(batching, size=len(prompts)).batches([len(prompt.ids) for prompt in prompts])
+    return [[prompts[index] for index in sorted(batch)] for batch in sorted(found, key=min)]
 
 
 # --- the model in another dtype ---------------------------------------------------------------------------------------

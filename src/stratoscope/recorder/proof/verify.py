@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from stratoscope.errors import CaptureError
 from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
-from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
+from stratoscope.names import ATTENTION, ATTENTION_FULL, EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
@@ -36,6 +36,20 @@ Arrays = Mapping[str, np.ndarray]
 # model itself rounds so, and the median over the tokens of a layer by up to 0.004 (float16) and 0.05 (bfloat16).
 _EAGER = {torch.float64: 5e-3, torch.float32: 5e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 _FEWEST_TOKENS = 8  # for a median
+
+
+_NOT_COMPLETE = (
+    "Nothing is kept as complete, as something changes what the model computes from one forward to the next: take hooks, "
+    "wrappers and compilation off it"
+)
+
+
+class Differs(CaptureError):
+    """A replay gives other values than were recorded."""
+
+
+class DependsOnBatch(CaptureError):
+    """A prompt alone gives other values than beside those it was recorded with, or than with padding."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +90,19 @@ def plain_standard(dtype: torch.dtype) -> Standard:
 
 def eager_standard(model: nn.Module, sites: ModelSites) -> Standard:
     """For each prompt alone, with eager attention if the model can be set to it."""
-    dtype = next(model.parameters()).dtype
     try:
         with eager_attention(model) as attention:
             pass
     except Exception:  # the replays will say what it was
         attention = "eager"
+    return _alone(model, sites, f"{attention} attention")
+
+
+def _alone(model: nn.Module, sites: ModelSites, attention: str) -> Standard:
+    dtype = next(model.parameters()).dtype
     # where experts are chosen, rounding may tip the choice for single tokens
     median = dtype.itemsize < 4 or bool(sites.choices)
-    return Standard(f"each prompt alone, {attention} attention", _EAGER[dtype], median=median)
+    return Standard(f"each prompt alone, {attention}", _EAGER[dtype], median=median)
 
 
 @dataclass
@@ -101,6 +119,8 @@ class Outcome:
         Ids of the prompts that were replayed, and how many tokens.
     failed
         Id of a prompt → why it could not be replayed.
+    instead
+        Why another replay took the place of this one, "" where none did.
     """
 
     standard: Standard
@@ -108,6 +128,7 @@ class Outcome:
     prompts: list[str] = field(default_factory=list)
     tokens: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    instead: str = ""
 
     def add(self, ids: Sequence[str], recorded: Arrays, again: Replayed, lengths: Sequence[int]) -> None:
         """Compare what was recorded of some prompts; CaptureError where it differs too much."""
@@ -119,12 +140,11 @@ class Outcome:
             worst = int(np.argmax(found))
             if found[worst] > self.standard.tolerance:
                 place = f"{QUANTITIES[name].dims[1]} {layers[worst]}"
-                raise CaptureError(
+                raise Differs(
                     f"{QUANTITIES[name].label} differs from a replay ({self.standard.what}) by {found[worst]:.2g} of "
                     f"its size; at most {self.standard.tolerance:.2g} is rounding",
                     where=f"{'prompt ' + _owner(difference[:, worst], name, ids, lengths)}, {place}",
-                    fix="What would be recorded is not what the model does: nothing is kept as complete. "
-                    "Please report it with the model's name",
+                    fix=_NOT_COMPLETE,
                 )
             self.largest[name] = max(self.largest.get(name, 0.0), float(found[worst]))
         self.prompts += ids
@@ -144,6 +164,8 @@ class Outcome:
         """What could not be compared, in sentences."""
         missing = [name for name in wanted if name not in self.largest and not _is_index(name)]
         said = [f"not replayed ({self.standard.what}): {', '.join(missing)}"] if missing and self.prompts else []
+        if self.instead:
+            said.append(self.instead)
         for why in dict.fromkeys(self.failed.values()):
             ids = [one for one, reason in self.failed.items() if reason == why]
             which = f"prompt {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
@@ -182,6 +204,8 @@ def verify_sample(
 
     Raises
     ------
+    DependsOnBatch
+        Each prompt alone gives other values than the batch, with eager attention and with the model's own.
     CaptureError
         A replay differs beyond its tolerance.
     """
@@ -194,7 +218,7 @@ def verify_sample(
     again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
     if again is not None:
         plain.add(ids, recorded, again, lengths)
-    _replay_alone(model, sites, prompts, ids, _split(recorded, lengths), eager)
+    eager = _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager, batched=len(prompts) > 1)
     return [plain, eager]
 
 
@@ -203,11 +227,20 @@ def verify_trace(
     sites: ModelSites,
     trace: xr.Dataset,
     progress: Callable[[str, int, int | None], None],
+    *,
+    batched: bool,
 ) -> Outcome:
     """Replay every prompt of a trace alone, with eager attention, against the values on disk.
 
+    Parameters
+    ----------
+    batched
+        Whether prompts were recorded beside others.
+
     Raises
     ------
+    DependsOnBatch
+        A prompt alone gives other values, with eager attention and with the model's own.
     CaptureError
         A value on disk differs from its replay beyond the tolerance.
     """
@@ -225,9 +258,59 @@ def verify_trace(
         prompt = Stored(part["token_id"].values, part["span"].values)
         # what is streamed is too large to be read at once
         recorded: dict[str, Any] = {name: part[name] if is_streamed(name) else part[name].values for name in names}
-        _replay_alone(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
+        some = ids[number : number + 1]
+        outcome = _replay_each(model, sites, [prompt], some, [recorded], outcome, batched=batched)
     progress("verifying", len(ids), len(ids))
     return outcome
+
+
+def _replay_each(
+    model: nn.Module,
+    sites: ModelSites,
+    prompts: Sequence[Tokens],
+    ids: Sequence[str],
+    recorded: Sequence[Arrays],
+    outcome: Outcome,
+    *,
+    batched: bool,
+) -> Outcome:
+    """Replay prompts one by one with eager attention; where that differs, with the model's own, to know the cause.
+
+    Where only eager attention differs, what was recorded is what the model does, and that is what stands in the outcome.
+    """
+    try:
+        _replay_alone(model, sites, prompts, ids, recorded, outcome, eager=True)
+        return outcome
+    except Differs as error:
+        differs = error
+    own = Outcome(_alone(model, sites, "the model's own attention"))
+    try:
+        _replay_alone(model, sites, prompts, ids, recorded, own, eager=False)
+    except Differs as error:
+        if not batched:
+            raise
+        raise DependsOnBatch(
+            error.what, where=error.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1"
+        ) from None
+    if not own.prompts or own.failed:
+        raise differs
+    if any(QUANTITIES[name].group in (ATTENTION, ATTENTION_FULL) for name in recorded[0]):
+        raise Differs(
+            differs.what,
+            where=differs.where,
+            fix=f"{_ON_EAGER}, and only that shows its weights: record without the groups {ATTENTION} and {ATTENTION_FULL}",
+        )
+    merged = replace(outcome, largest=dict(outcome.largest))
+    for name, largest in own.largest.items():
+        merged.largest[name] = max(largest, merged.largest.get(name, 0.0))
+    merged.prompts, merged.tokens = [*outcome.prompts, *own.prompts], outcome.tokens + own.tokens
+    where = f"{differs.where}: {differs.what}"
+    merged.instead = outcome.instead or f"{where}. {_ON_EAGER}, so some prompts were held against that alone"
+    return merged
+
+
+_ON_BATCH = "Alone, this model gives other values for this prompt than beside others."
+_ON_EAGER = "With the attention that it was loaded with, the model alone gives what was recorded, with eager attention not"
 
 
 def _replay_alone(
@@ -237,6 +320,8 @@ def _replay_alone(
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
+    *,
+    eager: bool,
 ) -> None:
     """Replay prompts one by one, and compare them all together: a median needs tokens."""
     device = input_device(model)
@@ -244,7 +329,7 @@ def _replay_alone(
     found: list[Replayed] = []
     for number, prompt in enumerate(prompts):
         batch = make_batch([prompt], pad_id=0, padding_side="right", device=device)
-        again = _try(partial(_replay, model, sites, batch, recorded[number], eager=True), outcome, [ids[number]])
+        again = _try(partial(_replay, model, sites, batch, recorded[number], eager=eager), outcome, [ids[number]])
         if again is not None:
             done.append(number)
             found.append(again)
