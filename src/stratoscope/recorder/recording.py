@@ -91,6 +91,8 @@ class Recording:
         Names of all other quantities that are recorded, and the lengths of their fixed dimensions.
     devices : list of torch.device
         Where each block computes.
+    batch_notes : list of dict
+        What is to be said about which prompts run together.
 
     Raises
     ------
@@ -118,6 +120,7 @@ class Recording:
         self.lengths = self._checked_lengths()
         window = _WINDOW_BATCHES * batch_size
         self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
+        short = short_until(self._model.config.get_text_config())
         self.plan = CapturePlan(
             record=record,
             top_k=top_k,
@@ -132,7 +135,8 @@ class Recording:
             prompts_sha256=prompts_sha256(prompts),
             part=[*part] if part else None,
             part_prompts=[self.mine.start, self.mine.stop] if part else None,
-            **self._kept_apart(),
+            longest_short=None if short is None else max(0, short - self._answering.follow),
+            shortest_long=None if short is None else short + 1,
             **self._answering.plan(),
         )
         progress("proving the sites", 0, None)
@@ -148,16 +152,14 @@ class Recording:
             self.plan = replace(self.plan, together=found.together)
             probe = self._probe(first)
             try:
-                proved = receipts.prove(
-                    self._model, self._sites, self._observer, self._watch, probe, where=self._name
-                )
+                proved = receipts.prove(self._model, self._sites, self._observer, self._watch, probe, where=self._name)
                 break
             except DependsOnBatch as error:
                 found = narrower(found, error, padded=len(probe.batch.valid) < probe.batch.rows)
         self._receipt, arrays = proved
         self._receipt["batching"] = found.to_json()
         self._receipt["limits"] += [*found.limits, *loaded.limits, *limits(self._sites)]
-        self._notes += [{"id": "L27", "severity": "info", "text": text} for text in (found.why, self._apart_note()) if text]
+        self.batch_notes = self._batch_notes(found.why)
         self._receipt = self._answering.prove(self._receipt, self._observer, probe.batch)
         self._streams = self._observer.streams
         self.shapes, self.devices = self._streams.shapes, self._sites.devices(self._model)
@@ -251,8 +253,6 @@ class Recording:
 
     def _find_batching(self) -> Finding:
         """Beside which others a prompt may run; what a model is asked for may say it too."""
-        if min(self.plan.batch_size, len(self.prompts)) == 1:
-            return Finding(NONE)
         answer = self._answering
         most = self._loaded.identity.get("context")
         prompts = probe_prompts(self._tokenizer, vocabulary(self._model), most and most - answer.follow)
@@ -260,22 +260,16 @@ class Recording:
         run = partial(answer.rehearse, answer=said)
         return answer.narrowed(find_batching(self._model, self._sites, prompts, self._batch, run))
 
-    def _kept_apart(self) -> dict[str, int]:
-        """The fields of the plan about lengths that may not run together: an answer grows from one to the other."""
-        longest = short_until(self._model.config.get_text_config())
-        if longest is None:
-            return {}
-        return {"longest_short": max(0, longest - self._answering.follow), "shortest_long": longest + 1}
-
-    def _apart_note(self) -> str:
-        """A note where prompts may not run together because of their lengths; "" where none are kept apart."""
-        longest = self.plan.longest_short
-        if longest is None or self.plan.together == NONE or not min(self.lengths) <= longest < max(self.lengths):
-            return ""
-        return (
-            f"This model counts positions otherwise from {longest + 1} tokens on: shorter and longer prompts were not "
-            "batched together."
-        )
+    def _batch_notes(self, why: str) -> list[dict[str, str]]:
+        """What is to be said about which prompts ran together, where there are several."""
+        longest, texts = self.plan.longest_short, [why]
+        if longest is not None and self.plan.together != NONE and min(self.lengths) <= longest < max(self.lengths):
+            texts.append(
+                f"This model counts positions otherwise where a prompt has more than {longest} tokens: shorter and "
+                "longer prompts were not batched together."
+            )
+        batched = min(self.plan.batch_size, len(self.prompts)) > 1
+        return [{"id": "L27", "severity": "info", "text": text} for text in texts if text and batched]
 
     def _first_prompts(self) -> list[tuple[str, TokenisedPrompt]]:
         """Ids and tokens of the longest of the first prompts and another one, cut short: the proof is made on these."""
@@ -340,7 +334,7 @@ class Recording:
             "tokenizer": self._loaded.tokenizer_identity,
             "plan": self.plan.to_json(),
             "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
-            "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes],
+            "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes, *self.batch_notes],
             "software": {**{name: version(name) for name in _SOFTWARE}, "kernels": kernels.state()},
         }
 

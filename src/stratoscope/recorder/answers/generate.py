@@ -412,7 +412,7 @@ class _OwnStreams(TorchFunctionMode):
         if func is not torch.multinomial:
             return func(*args, **kwargs)
         probabilities: Tensor = args[0]
-        rows = zip(probabilities.split(1), self._streams, strict=True)
+        rows = zip(probabilities[:, None], self._streams, strict=True)
         return torch.cat([func(row, *args[1:], **kwargs, generator=stream) for row, stream in rows])
 
 

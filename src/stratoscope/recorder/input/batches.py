@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -159,3 +159,9 @@ class Batching:
         if self.longest_short is None or self.shortest_long is None:
             return True
         return longer <= self.longest_short or shorter >= self.shortest_long
+
+
+def batching_of(plan: Mapping[str, Any], size: int) -> Batching:
+    """How the prompts of a trace were batched, by its stored plan; `size` where that does not say how many."""
+    apart = (plan.get("longest_short"), plan.get("shortest_long"))
+    return Batching(int(plan.get("batch_size") or size), plan.get("together", ANY_LENGTH), *apart)

@@ -1,9 +1,9 @@
 """Whether what a model computes of a prompt depends on the prompts beside it: found out by running one beside others.
 
-A short prompt runs alone, and beside a longer one, so that it is padded. So that rounding cannot grow from block to block,
-each block is handed what it was handed when the prompt ran alone: then whatever differs behind a block is what that
-block makes of the prompts beside, or of padding. What rounding does is measured, not assumed: once more alone, with every
-number that goes into a block moved by its last bit.
+A short prompt runs alone, and beside a longer one, so that it is padded. So that rounding cannot grow from block to
+block, each block is handed what it was handed when the prompt ran alone: then whatever differs behind a block is what
+that block makes of the prompts beside, or of padding. What rounding does is measured, not assumed: once more alone,
+with every number that goes into a block moved by its last bit.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH, NONE, B
 
 BESIDE_LONGER, BESIDE_EQUAL = "beside_longer", "beside_equal_length"  # in the facts: largest differences
 
-# Times what a last bit of a block's input changes in its output. Of 148 tiny architectures of transformers and SmolLM2, those
-# that padding does not change stayed below 5.2 (float32) and 0.8 (float16, bfloat16; there a last bit is far more than the
-# order of a sum); those that it changes began at 10⁶, 400 and 55.
+# Times what a last bit of a block's input changes in its output. Of 148 tiny architectures of transformers and SmolLM2,
+# those that padding does not change stayed below 5.2 (float32) and 0.8 (float16, bfloat16: there a last bit is far more
+# than the order of a sum); those that it changes began at 10⁶, 400 and 55.
 _BEYOND = {torch.float64: 32.0, torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
 _TIPPED = 8.0  # times what it does at the typical token: another expert was chosen
 _LENGTHS = (24, 40)  # tokens of the prompt and of a longer one
@@ -67,8 +67,8 @@ class Finding:
     why
         What the note on the trace says about it, "" where any may run beside any other.
     facts
-        For the receipt: what ran beside what, and the largest differences, in units of what a last bit of a block's input
-        changes in its output; None where the model refused to run so.
+        For the receipt: what ran beside what, and the largest differences, in units of what a last bit of a block's
+        input changes in its output; None where the model refused to run so.
     limits
         What could not be found out, in sentences.
     """
@@ -77,7 +77,6 @@ class Finding:
     why: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
-
 
     def to_json(self) -> dict[str, Any]:
         """For the receipt."""
@@ -283,7 +282,7 @@ class _Judge:
 
 
 def _relative(one: Tensor, other: Tensor, size: Tensor) -> np.ndarray:
-    """Length of the difference of each row, as a share of that of `size`, or of its typical length where that is more."""
+    """Length of the difference of each row, as a share of that of `size`, or of the typical one where that is more."""
     lengths = size.double().norm(dim=-1)
     lengths = lengths.clamp(min=float(lengths.median()))
     apart: Tensor = (one.double() - other.double()).norm(dim=-1)

@@ -1,9 +1,10 @@
 """The noise floor: how much recorded quantities move when nothing that should matter is changed.
 
 A few prompts are recorded alone, together, together with padding on the other side, and alone in another dtype. The
-floor of a quantity in a layer is the largest change at any token (and head, rank or neuron) under any of the three. What
-cannot happen in the recording, since the model's values would change with it, is not measured: padding where prompts
-run only beside those of equal length, and batches where each runs alone. A prompt's first token is left out: it is a sink whose norms are hundreds of times larger than all others.
+floor of a quantity in a layer is the largest change at any token (and head, rank or neuron) under any of the three.
+What no recording of the model does, since its values would change with it, is not measured: padding where prompts run
+only beside those of equal length, and batches where each runs alone. A prompt's first token is left out: it is a sink
+whose norms are hundreds of times larger than all others.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -39,8 +39,8 @@ _FEWEST_TOKENS = 8  # for a median
 
 
 _NOT_COMPLETE = (
-    "Nothing is kept as complete, as something changes what the model computes from one forward to the next: take hooks, "
-    "wrappers and compilation off it"
+    "Nothing is kept as complete, as something changes what the model computes from one forward to the next: take "
+    "hooks, wrappers and compilation off it"
 )
 
 
@@ -150,6 +150,14 @@ class Outcome:
         self.prompts += ids
         self.tokens += sum(lengths)
 
+    def take(self, other: Outcome, why: str) -> None:
+        """Count what another replay found as found by this one, which it takes the place of for these prompts."""
+        for name, largest in other.largest.items():
+            self.largest[name] = max(self.largest.get(name, 0.0), largest)
+        self.prompts += other.prompts
+        self.tokens += other.tokens
+        self.instead = self.instead or why
+
     def to_json(self) -> dict[str, Any]:
         """For the receipt."""
         largest = {name: self.largest[name] for name in sorted(self.largest, key=lambda key: -self.largest[key])}
@@ -218,7 +226,7 @@ def verify_sample(
     again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
     if again is not None:
         plain.add(ids, recorded, again, lengths)
-    eager = _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager, batched=len(prompts) > 1)
+    _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager, batched=len(prompts) > 1)
     return [plain, eager]
 
 
@@ -259,7 +267,7 @@ def verify_trace(
         # what is streamed is too large to be read at once
         recorded: dict[str, Any] = {name: part[name] if is_streamed(name) else part[name].values for name in names}
         some = ids[number : number + 1]
-        outcome = _replay_each(model, sites, [prompt], some, [recorded], outcome, batched=batched)
+        _replay_each(model, sites, [prompt], some, [recorded], outcome, batched=batched)
     progress("verifying", len(ids), len(ids))
     return outcome
 
@@ -273,14 +281,14 @@ def _replay_each(
     outcome: Outcome,
     *,
     batched: bool,
-) -> Outcome:
+) -> None:
     """Replay prompts one by one with eager attention; where that differs, with the model's own, to know the cause.
 
-    Where only eager attention differs, what was recorded is what the model does, and that is what stands in the outcome.
+    Where only eager attention differs, what was recorded is what the model does: then that is in the outcome.
     """
     try:
         _replay_alone(model, sites, prompts, ids, recorded, outcome, eager=True)
-        return outcome
+        return
     except Differs as error:
         differs = error
     own = Outcome(_alone(model, sites, "the model's own attention"))
@@ -298,19 +306,13 @@ def _replay_each(
         raise Differs(
             differs.what,
             where=differs.where,
-            fix=f"{_ON_EAGER}, and only that shows its weights: record without the groups {ATTENTION} and {ATTENTION_FULL}",
+            fix=f"{_ON_EAGER}, and only that shows its weights. Record without {ATTENTION} and {ATTENTION_FULL}",
         )
-    merged = replace(outcome, largest=dict(outcome.largest))
-    for name, largest in own.largest.items():
-        merged.largest[name] = max(largest, merged.largest.get(name, 0.0))
-    merged.prompts, merged.tokens = [*outcome.prompts, *own.prompts], outcome.tokens + own.tokens
-    where = f"{differs.where}: {differs.what}"
-    merged.instead = outcome.instead or f"{where}. {_ON_EAGER}, so some prompts were held against that alone"
-    return merged
+    outcome.take(own, f"{differs.where}: {differs.what}. {_ON_EAGER}, so that is what it was held against")
 
 
 _ON_BATCH = "Alone, this model gives other values for this prompt than beside others."
-_ON_EAGER = "With the attention that it was loaded with, the model alone gives what was recorded, with eager attention not"
+_ON_EAGER = "With the attention it was loaded with the model alone gives what was recorded, with eager attention not"
 
 
 def _replay_alone(
