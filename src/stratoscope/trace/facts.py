@@ -199,8 +199,10 @@ def _batching(batching: Mapping[str, Any]) -> Lines:
     ):
         if key in batching:
             found = batching[key]
-            by = "was refused by the model" if found is None else f"differs by {found:.2g} last bits of a block's input"
-            lines.append(f"a prompt of {tokens} tokens {beside} {by}; up to {within:.3g} is rounding")
+            by = "the model refused it" if found is None else f"{found:.2g} times what a last bit of its input does"
+            lines.append(
+                f"a prompt of {tokens} tokens {beside} moves a block's output by {by}; {within:.3g} is rounding"
+            )
     if batching.get("settings"):
         lines.append(f"what is written would depend on padding with {', '.join(batching['settings'])}")
     return [*lines, *([f"found by a replay: {batching['found_by']}"] if batching.get("found_by") else [])]

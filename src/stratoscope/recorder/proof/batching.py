@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import is_out_of_memory
+from stratoscope.errors import StratoscopeError, is_out_of_memory
 from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.hooks import BlockHooks
 from stratoscope.model.sites import ModelSites
@@ -29,6 +29,7 @@ BESIDE_LONGER, BESIDE_EQUAL = "beside_longer", "beside_equal_length"  # in the f
 # those that padding does not change stayed below 5.2 (float32) and 0.8 (float16, bfloat16: there a last bit is far more
 # than the order of a sum); those that it changes began at 10⁶, 400 and 55.
 _BEYOND = {torch.float64: 32.0, torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
+_TYPICAL = 4.0  # … and a quarter of it where all tokens and blocks are taken together (their root mean square)
 _TIPPED = 8.0  # times what it does at the typical token: another expert was chosen
 _LENGTHS = (24, 40)  # tokens of the prompt and of a longer one
 _TEXTS = (
@@ -83,10 +84,15 @@ class Finding:
         return {"together": self.together, **self.facts}
 
 
-def narrower(finding: Finding, error: Exception, *, padded: bool) -> Finding:
+def narrower(finding: Finding, error: StratoscopeError, *, padded: bool) -> Finding:
     """What follows from a proof that failed since a prompt alone gives other values than in its batch."""
     together = EQUAL_LENGTH if padded else NONE
-    return replace(finding, together=together, why=WHY[together], facts={**finding.facts, "found_by": str(error)})
+    return replace(
+        finding,
+        together=together,
+        why=WHY[together],
+        facts={**finding.facts, "found_by": f"{error.where}: {error.what}"},
+    )
 
 
 def probe_prompts(tokenizer: Any, known: int | None, most: int | None) -> tuple[ProbePrompt, ProbePrompt]:
@@ -263,14 +269,20 @@ class _Judge:
             if is_out_of_memory(error):
                 raise
             return _Judgement(True, None)
-        if [one.shape for one in passed.outputs] != [one.shape for one in self._alone.outputs[: len(passed.outputs)]]:
+        if not passed.outputs or any(one.shape != same.shape for one, same in zip(passed.outputs, self._alone.outputs)):
             return _Judgement(True, None)
-        largest, beyond = 0.0, 0
+        times = np.sort(np.concatenate([*self._times(passed)]))
+        largest = float(times[-1])
+        kept = times[: len(times) - self._allowed]
+        typical = float(np.sqrt(np.square(kept).mean())) if len(kept) else 0.0
+        depends = kept[-1:].max(initial=0.0) > self.beyond or typical > self.beyond / _TYPICAL
+        return _Judgement(bool(depends), largest if np.isfinite(largest) else None)
+
+    def _times(self, passed: _Passed) -> Iterator[np.ndarray]:
+        """How many times larger differences are than those of rounding; infinite where something is not a number."""
         for (_, difference), rounding in zip(self._differences(passed), self._rounding, strict=False):
             times = np.divide(difference, rounding, out=np.where(difference > 0, np.inf, 0.0), where=rounding > 0)
-            largest = max(largest, float(np.nan_to_num(times, nan=np.inf).max(initial=0.0)))
-            beyond += int((~(times <= self.beyond)).sum())
-        return _Judgement(beyond > self._allowed, largest if np.isfinite(largest) else None)
+            yield np.nan_to_num(times, nan=np.inf, posinf=np.inf)
 
     def _differences(self, passed: _Passed) -> Iterator[tuple[bool, np.ndarray]]:
         """Of each forward, [tokens]: in front of the first block, then behind each block relative to what it wrote."""
