@@ -24,9 +24,10 @@ from stratoscope import capture, merge, plan_capture
 from stratoscope.errors import CaptureError
 from stratoscope.model.find import find_sites
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL
-from stratoscope.recorder import recording
 from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH, NONE, Batching, make_batch
 from stratoscope.recorder.observe import forward
+from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.proof import together
 from stratoscope.recorder.proof.batching import Finding, find_batching, probe_prompts
 from stratoscope.recorder.proof.replay import eager_attention
 from stratoscope.trace.info import info, info_text
@@ -195,13 +196,13 @@ def test_without_the_rule_long_prompts_would_change_short_ones(tmp_path: Path) -
 def test_what_the_probe_misses_and_a_replay_finds_is_batched_accordingly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "find_batching", lambda *_: Finding(ANY_LENGTH))
-    for make, side, together, note in (
+    monkeypatch.setattr(together, "find_batching", lambda *_: Finding(ANY_LENGTH))
+    for make, side, wanted, note in (
         (without_positions, "left", EQUAL_LENGTH, PADDING),
         (normalising, "right", NONE, NEIGHBOURS),
     ):
-        trace = run(tmp_path / together, make(), side=side)
-        assert trace.attrs["plan"]["together"] == together
+        trace = run(tmp_path / wanted, make(), side=side)
+        assert trace.attrs["plan"]["together"] == wanted
         assert notes(trace) == [note]
         assert "differs from a replay (each prompt alone, " in trace.attrs["receipt"]["batching"]["found_by"]
 
@@ -257,9 +258,8 @@ def test_a_model_that_begins_to_differ_each_time_is_batched_as_ever_and_that_is_
     model.model.layers[1].mlp.register_forward_pre_hook(shake)
     finding = found(model, "right")
     assert finding.together == ANY_LENGTH
-    assert finding.limits == [
-        "whether values depend on the batch was not found out: alone too, they are others each time"
-    ]
+    (limit,) = finding.limits
+    assert limit == "whether values depend on the batch was not found out: alone too, they are others each time"
 
 
 # --- the rest of a recording knows it ---------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_a_recurrent_model_answers_as_it_answers_alone(tmp_path: Path) -> None:
 
 
 def test_sampled_answers_do_not_depend_on_the_batch_or_the_order_of_prompts(tmp_path: Path) -> None:
-    prompts = [recording.Prompt(f"p{number}", text=text) for number, text in enumerate(MANY)]
+    prompts = [Prompt(f"p{number}", text=text) for number, text in enumerate(MANY)]
     sampled: dict[str, Any] = {"do_sample": True, "temperature": 1.5}
     options: dict[str, Any] = {"generate": 6, "generation": sampled, "record": (RESIDUAL,)}
     by_id = []

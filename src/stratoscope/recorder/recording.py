@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
-from stratoscope.recorder.input.batches import EQUAL_LENGTH, NONE, Batch, Tokens, make_batch, windows
+from stratoscope.recorder.input.batches import NONE, Batch, Tokens, make_batch, windows
 from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
@@ -32,7 +31,6 @@ from stratoscope.recorder.parts import prompts_of
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
-from stratoscope.recorder.proof.batching import Finding, find_batching, narrower, probe_prompts
 from stratoscope.recorder.proof.checks import (
     TokenWatch,
     check_finite,
@@ -41,7 +39,8 @@ from stratoscope.recorder.proof.checks import (
     vocabulary,
 )
 from stratoscope.recorder.proof.floor import measure_floor, sample
-from stratoscope.recorder.proof.verify import DependsOnBatch, verify_trace
+from stratoscope.recorder.proof.together import cut, find_out, prove_together
+from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
 from stratoscope.trace.place import is_trace
@@ -51,7 +50,7 @@ from stratoscope.trace.writer import TraceWriter
 
 Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
 
-_PROBE_PROMPTS, _PROBE_TOKENS, _FEWEST_TOKENS = 2, 64, 8
+_PROBE_PROMPTS, _PROBE_TOKENS = 2, 64
 _WINDOW_BATCHES = 4
 _SOFTWARE = ("stratoscope", "torch", "transformers", "tokenizers", "numpy", "zarr")
 _POST_NORM_NOTE = {
@@ -144,26 +143,21 @@ class Recording:
         with must_fit("a probe of the first prompts"):
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
             self._sites = find_sites(self._model, ids)
-            found = self._find_batching()
+            found = find_out(loaded, self._sites, self._batch, self._answering.rehearse, self._answering.follow)
         refuse_impossible(self._sites, record, top_k, where=self._name)
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._watch = TokenWatch(self._model)
-        while True:
-            self.plan = replace(self.plan, together=found.together)
-            probe = self._probe(first)
-            try:
-                proved = receipts.prove(self._model, self._sites, self._observer, self._watch, probe, where=self._name)
-                break
-            except DependsOnBatch as error:
-                found = narrower(found, error, padded=len(probe.batch.valid) < probe.batch.rows)
-        self._receipt, arrays = proved
-        self._receipt["batching"] = found.to_json()
-        self._receipt["limits"] += [*found.limits, *loaded.limits, *limits(self._sites)]
-        self.batch_notes = self._batch_notes(found.why)
-        self._receipt = self._answering.prove(self._receipt, self._observer, probe.batch)
+        proved = prove_together(
+            *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
+            *(first, self.lengths, self._batch),
+            where=self._name,
+        )
+        self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
+        self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
+        self._receipt = self._answering.prove(self._receipt, self._observer, proved.probe.batch)
         self._streams = self._observer.streams
         self.shapes, self.devices = self._streams.shapes, self._sites.devices(self._model)
-        self.variables, self.sizes = _shapes(arrays, record)
+        self.variables, self.sizes = _shapes(proved.arrays, record)
         self.variables += self._answering.variables
         self.sizes |= self._answering.sizes
         self._floors: dict[str, np.ndarray] = {}
@@ -251,40 +245,11 @@ class Recording:
             )
         return lengths
 
-    def _find_batching(self) -> Finding:
-        """Beside which others a prompt may run; what a model is asked for may say it too."""
-        answer = self._answering
-        most = self._loaded.identity.get("context")
-        prompts = probe_prompts(self._tokenizer, vocabulary(self._model), most and most - answer.follow)
-        said = prompts[1].ids.tolist()
-        run = partial(answer.rehearse, answer=said)
-        return answer.narrowed(find_batching(self._model, self._sites, prompts, self._batch, run))
-
-    def _batch_notes(self, why: str) -> list[dict[str, str]]:
-        """What is to be said about which prompts ran together, where there are several."""
-        longest, texts = self.plan.longest_short, [why]
-        if longest is not None and self.plan.together != NONE and min(self.lengths) <= longest < max(self.lengths):
-            texts.append(
-                f"This model counts positions otherwise where a prompt has more than {longest} tokens: shorter and "
-                "longer prompts were not batched together."
-            )
-        batched = min(self.plan.batch_size, len(self.prompts)) > 1
-        return [{"id": "L27", "severity": "info", "text": text} for text in texts if text and batched]
-
     def _first_prompts(self) -> list[tuple[str, TokenisedPrompt]]:
         """Ids and tokens of the longest of the first prompts and another one, cut short: the proof is made on these."""
         first = range(min(self.plan.batch_size, len(self.prompts)))
         chosen = sorted(first, key=lambda index: -self.lengths[index])[:_PROBE_PROMPTS]
-        return [(self.prompts[index].id, _cut(self.encoded(index), _PROBE_TOKENS)) for index in chosen]
-
-    def _probe(self, first: Sequence[tuple[str, TokenisedPrompt]]) -> receipts.Probe:
-        """As many of these prompts as the recording would run together; where only equal ones, cut to equal lengths."""
-        shortest = min(len(prompt.ids) for _, prompt in first)
-        if self.plan.together == EQUAL_LENGTH and shortest >= _FEWEST_TOKENS:
-            first = [(name, _cut(prompt, shortest)) for name, prompt in first]
-        *_, with_longest = self.plan.batching.batches([len(prompt.ids) for _, prompt in first])
-        ids, prompts = zip(*(first[index] for index in sorted(with_longest)), strict=True)
-        return receipts.Probe([*ids], [*prompts], self._batch(prompts), self.plan.padding_side)
+        return [(self.prompts[index].id, cut(self.encoded(index), _PROBE_TOKENS)) for index in chosen]
 
     def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
         """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
@@ -467,12 +432,6 @@ class Recording:
     def encoded(self, index: int) -> TokenisedPrompt:
         """Tokens of a prompt."""
         return encode(self.prompts[index], self._tokenizer, chat=self._chat)
-
-
-def _cut(prompt: TokenisedPrompt, tokens: int) -> TokenisedPrompt:
-    part = slice(tokens)
-    columns = {name: getattr(prompt, name)[part] for name in ("ids", "texts", "spans", "starts", "ends")}
-    return replace(prompt, **columns)
 
 
 def _shapes(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:

@@ -199,10 +199,9 @@ def _batching(batching: Mapping[str, Any]) -> Lines:
     ):
         if key in batching:
             found = batching[key]
-            by = "the model refused it" if found is None else f"{found:.2g} times what a last bit of its input does"
-            lines.append(
-                f"a prompt of {tokens} tokens {beside} moves a block's output by {by}; {within:.3g} is rounding"
-            )
+            times = f"at most {found or 0:.2g} times what a last bit does (up to {within:.3g} is rounding)"
+            change = "the model refused it" if found is None else f"what a block writes changes by {times}"
+            lines.append(f"a prompt of {tokens} tokens {beside}: {change}")
     if batching.get("settings"):
         lines.append(f"what is written would depend on padding with {', '.join(batching['settings'])}")
     return [*lines, *([f"found by a replay: {batching['found_by']}"] if batching.get("found_by") else [])]

@@ -87,12 +87,8 @@ class Finding:
 def narrower(finding: Finding, error: StratoscopeError, *, padded: bool) -> Finding:
     """What follows from a proof that failed since a prompt alone gives other values than in its batch."""
     together = EQUAL_LENGTH if padded else NONE
-    return replace(
-        finding,
-        together=together,
-        why=WHY[together],
-        facts={**finding.facts, "found_by": f"{error.where}: {error.what}"},
-    )
+    facts = {**finding.facts, "found_by": f"{error.where}: {error.what}"}
+    return replace(finding, together=together, why=WHY[together], facts=facts)
 
 
 def probe_prompts(tokenizer: Any, known: int | None, most: int | None) -> tuple[ProbePrompt, ProbePrompt]:
@@ -269,7 +265,8 @@ class _Judge:
             if is_out_of_memory(error):
                 raise
             return _Judgement(True, None)
-        if not passed.outputs or any(one.shape != same.shape for one, same in zip(passed.outputs, self._alone.outputs)):
+        shapes = [[tuple(one.shape) for one in some.outputs] for some in (passed, self._alone)]
+        if not passed.outputs or any(one != other for one, other in zip(*shapes, strict=False)):
             return _Judgement(True, None)
         times = np.sort(np.concatenate([*self._times(passed)]))
         largest = float(times[-1])
