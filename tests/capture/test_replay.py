@@ -171,8 +171,9 @@ def test_full_finds_what_went_wrong_after_the_sample(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Recording, "_window", swapped)
     run(tmp_path / "sample")
-    with pytest.raises(CaptureError, match=r"prompt p0003, layer \d: MLP output differs"):
+    with pytest.raises(CaptureError, match=r"prompt p0003, layer \d: MLP output differs") as error:
         run(tmp_path / "full", verify="full")
+    assert "something changes what the model computes" in str(error.value), "its batch gives other values as well"
     assert open_trace(tmp_path / "full").attrs["state"] == "recording"
 
 

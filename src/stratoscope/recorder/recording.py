@@ -23,7 +23,7 @@ from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
-from stratoscope.recorder.input.batches import NONE, Batch, Tokens, make_batch, windows
+from stratoscope.recorder.input.batches import Batch, Tokens, make_batch, windows
 from stratoscope.recorder.input.tokens import TokenisedPrompt, bos_notes, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
@@ -353,9 +353,7 @@ class Recording:
         """Replay the whole trace if that is wanted, and mark it as complete."""
         verified = None
         if verify == "full":
-            trace = open_trace(writer.path)
-            batched = min(self.plan.batch_size, len(self.mine)) > 1 and self.plan.together != NONE
-            verified = verify_trace(self._model, self._sites, trace, self._progress, batched=batched)
+            verified = verify_trace(self._model, self._sites, open_trace(writer.path), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._halves.into(self._receipt),
@@ -366,6 +364,14 @@ class Recording:
             recorded=self.variables,
         )
         writer.finish(receipt=receipt)
+
+    def _beside(self, number: int) -> tuple[list[int], Batch] | None:
+        """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
+        first = self.mine.start
+        batches = (batch for window in self.all_windows() for batch in self.batches(window))
+        batch = next(one for one in batches if first + number in one)
+        alone = len(batch) == 1 or self.plan.generate
+        return None if alone else ([one - first for one in batch], self._batch([*map(self.encoded, batch)]))
 
     def _window(self, window: Sequence[int]) -> Block:
         """Record some prompts in batches of similar length, and put them back into file order."""
@@ -389,11 +395,7 @@ class Recording:
         """One batch, in parts where it does not fit into memory."""
         lengths, ids = [len(prompt.ids) for prompt in tokenised], [self.prompts[index].id for index in window]
         return self._halves.run(
-            chosen,
-            lengths,
-            ids,
-            lambda part: list(self._per_prompt(part, window, tokenised)),
-            self._forget,
+            chosen, lengths, ids, lambda part: list(self._per_prompt(part, window, tokenised)), self._forget
         )
 
     def _forget(self) -> None:
@@ -409,8 +411,8 @@ class Recording:
         batch = self._batch(prompts)
         self._streams.batch(chosen)
         ids = [self.prompts[window[index]].id for index in chosen]
-        recorded = self._answering.record(self._observer, batch, prompts, ids, self._options, self._watch)
-        whole, arrays, first = recorded
+        how = (self._options, self._watch)
+        whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
         self._watch.take()  # forwards that are not observed

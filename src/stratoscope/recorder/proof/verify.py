@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,14 @@ _NOT_COMPLETE = (
 
 class Differs(CaptureError):
     """A replay gives other values than were recorded."""
+
+
+class DiffersAlone(Differs):
+    """A prompt alone gives other values than were recorded, with eager attention and with the model's own."""
+
+    def of_batch(self) -> DependsOnBatch:
+        """The same, where the batch that it was recorded in gives what was recorded."""
+        return DependsOnBatch(self.what, where=self.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1")
 
 
 class DependsOnBatch(CaptureError):
@@ -226,7 +234,12 @@ def verify_sample(
     again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
     if again is not None:
         plain.add(ids, recorded, again, lengths)
-    _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager, batched=len(prompts) > 1)
+    try:
+        _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager)
+    except DiffersAlone as error:
+        if len(prompts) == 1:
+            raise
+        raise error.of_batch() from None
     return [plain, eager]
 
 
@@ -235,20 +248,22 @@ def verify_trace(
     sites: ModelSites,
     trace: xr.Dataset,
     progress: Callable[[str, int, int | None], None],
-    *,
-    batched: bool,
+    beside: Callable[[int], tuple[Sequence[int], Batch] | None],
 ) -> Outcome:
     """Replay every prompt of a trace alone, with eager attention, against the values on disk.
 
     Parameters
     ----------
-    batched
-        Whether prompts were recorded beside others.
+    model, sites, trace, progress
+        The model, its sites, what was recorded of it, and who is told.
+    beside
+        Gives, for the place of a prompt in the trace, the places of those that ran together, and their batch; None
+        where it ran alone, or in forwards that are not run again.
 
     Raises
     ------
     DependsOnBatch
-        A prompt alone gives other values, with eager attention and with the model's own.
+        A prompt alone gives other values, while its batch gives those on disk.
     CaptureError
         A value on disk differs from its replay beyond the tolerance.
     """
@@ -256,20 +271,42 @@ def verify_trace(
     names = [str(name) for name in trace.data_vars if QUANTITIES[str(name)].dims[0] in (TOKEN, PROMPT, EDGE)]
     ids = trace["prompt_id"].values.tolist()
     ends = np.searchsorted(trace["prompt"].values, np.arange(len(ids)), side="right")
-    edge = 0
-    for number, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
+    edge_ends = np.cumsum([edges(int(length)) for length in np.diff(ends, prepend=0)])
+
+    def stored(number: int) -> xr.Dataset:
+        bounds = {TOKEN: ends, PROMPT: np.arange(1, len(ids) + 1), EDGE: edge_ends}
+        rows = {name: slice(stops[number - 1] if number else 0, stops[number]) for name, stops in bounds.items()}
+        return trace.isel(rows, missing_dims="ignore")
+
+    for number in range(len(ids)):
         progress("verifying", number, len(ids))
-        length = int(end - start)
-        rows = {TOKEN: slice(start, end), PROMPT: slice(number, number + 1), EDGE: slice(edge, edge + edges(length))}
-        edge += edges(length)
-        part = trace.isel(rows, missing_dims="ignore")
+        part = stored(number)
         prompt = Stored(part["token_id"].values, part["span"].values)
         # what is streamed is too large to be read at once
         recorded: dict[str, Any] = {name: part[name] if is_streamed(name) else part[name].values for name in names}
-        some = ids[number : number + 1]
-        _replay_each(model, sites, [prompt], some, [recorded], outcome, batched=batched)
+        try:
+            _replay_each(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
+        except DiffersAlone as error:
+            together = beside(number)
+            if together is None:
+                raise
+            whole = [name for name in names if not is_streamed(name)]
+            parts = [{name: stored(one)[name].values for name in whole} for one in together[0]]
+            _replay_batch(model, sites, together[1], [ids[one] for one in together[0]], parts)
+            raise error.of_batch() from None
     progress("verifying", len(ids), len(ids))
     return outcome
+
+
+def _replay_batch(
+    model: nn.Module, sites: ModelSites, batch: Batch, ids: Sequence[str], recorded: Sequence[Arrays]
+) -> None:
+    """Differs where a batch, run again as it was, does not give what was recorded of its prompts."""
+    outcome = Outcome(replace(_alone(model, sites, ""), what="the same batch, the model's own attention"))
+    together = {name: np.concatenate([one[name] for one in recorded]) for name in recorded[0]}
+    again = _try(partial(_replay, model, sites, batch, together, eager=False), outcome, ids)
+    if again is not None:
+        outcome.add(ids, together, again, batch.mask.sum(1).tolist())
 
 
 def _replay_each(
@@ -279,8 +316,6 @@ def _replay_each(
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
-    *,
-    batched: bool,
 ) -> None:
     """Replay prompts one by one with eager attention; where that differs, with the model's own, to know the cause.
 
@@ -295,18 +330,15 @@ def _replay_each(
     try:
         _replay_alone(model, sites, prompts, ids, recorded, own, eager=False)
     except Differs as error:
-        if not batched:
-            raise
-        raise DependsOnBatch(
-            error.what, where=error.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1"
-        ) from None
+        raise DiffersAlone(error.what, where=error.where, fix=error.fix) from None
     if not own.prompts or own.failed:
         raise differs
     if any(QUANTITIES[name].group in (ATTENTION, ATTENTION_FULL) for name in recorded[0]):
         raise Differs(
             differs.what,
             where=differs.where,
-            fix=f"{_ON_EAGER}, and only that shows its weights. Record without {ATTENTION} and {ATTENTION_FULL}",
+            fix="Only eager attention shows its weights, so it is not known whether that or what was observed is off. "
+            f"Record without {ATTENTION} and {ATTENTION_FULL}",
         )
     outcome.take(own, f"{differs.where}: {differs.what}. {_ON_EAGER}, so that is what it was held against")
 
