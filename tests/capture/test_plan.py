@@ -153,7 +153,7 @@ def test_a_recording_that_goes_on_needs_room_only_for_the_rest(tmp_path: Path, m
 def estimate(disk_free: int, memory_free: int | None = 10**12) -> Estimate:
     costs = {names.NORMS: Cost(10, 5, 0, 1), names.PEAKS: Cost(50, 20, 0, 1), names.NEURONS: Cost(900, 1, 0, 1)}
     total = Cost(1000, 100, 0, 10)
-    return Estimate(1, 2, 1, 0.5, Cost(40, 74, 0, 7), costs, total, disk_free, memory_free, 0, False, 0, False)
+    return Estimate(4, 8, 1, 0.5, Cost(40, 74, 0, 7), costs, total, disk_free, memory_free, 0, False, 0, False)
 
 
 def test_the_largest_groups_are_what_to_leave_out() -> None:
@@ -166,6 +166,10 @@ def test_the_largest_groups_are_what_to_leave_out() -> None:
     advice = estimate(1000, 85).advice
     assert "--batch-size" in advice[0]
     assert advice[1:] == ["It fits without peaks: --record norms,neurons."]
+
+
+def test_where_each_prompt_runs_alone_no_smaller_batch_is_advised() -> None:
+    assert replace(estimate(1000, 85), batches=4).advice == ["It fits without peaks: --record norms,neurons."]
 
 
 def test_a_card_that_is_too_small_is_named() -> None:

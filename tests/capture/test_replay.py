@@ -14,7 +14,10 @@ from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny
 from stratoscope import capture, names, open_trace
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.names import ATTENTION, QUANTITIES, SUMMARIES
+from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH
 from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.proof import together
+from stratoscope.recorder.proof.batching import Finding
 from stratoscope.recorder.proof.differences import relative_difference
 from stratoscope.recorder.proof.replay import attention_implementation, eager_attention
 from stratoscope.recorder.recording import Recording
@@ -145,11 +148,16 @@ def test_one_token_that_is_wrong_in_half_precision_is_found(tmp_path: Path, monk
         run(tmp_path / "t", model=tiny("Llama", torch.bfloat16))
 
 
-def test_a_model_that_padding_changes_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_padding_changes_is_found_by_a_replay_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny("GPT2")  # with learned positions: those of a prompt are shifted by its padding
     model.register_forward_pre_hook(lambda _, args, kwargs: (args, {**kwargs, "position_ids": None}), with_kwargs=True)
-    with pytest.raises(CaptureError, match=r"differs from a replay \(each prompt alone, eager attention"):
-        run(tmp_path / "t", model=model, tokenizer=byte_tokenizer("left"), record=WITHOUT_ATTENTION)
+    monkeypatch.setattr(together, "find_batching", lambda *_: Finding(ANY_LENGTH))  # as if it had not been found out
+    trace = run(tmp_path / "t", model=model, tokenizer=byte_tokenizer("left"), record=WITHOUT_ATTENTION)
+    batching = trace.attrs["receipt"]["batching"]
+    assert batching["together"] == EQUAL_LENGTH
+    assert "differs from a replay (each prompt alone, the model's own attention) by" in batching["found_by"]
 
 
 def test_full_finds_what_went_wrong_after_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +171,9 @@ def test_full_finds_what_went_wrong_after_the_sample(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Recording, "_window", swapped)
     run(tmp_path / "sample")
-    with pytest.raises(CaptureError, match=r"prompt p0003, layer \d: MLP output differs"):
+    with pytest.raises(CaptureError, match=r"prompt p0003, layer \d: MLP output differs") as error:
         run(tmp_path / "full", verify="full")
+    assert "something changes what the model computes" in str(error.value), "its batch gives other values as well"
     assert open_trace(tmp_path / "full").attrs["state"] == "recording"
 
 

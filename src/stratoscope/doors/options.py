@@ -97,7 +97,7 @@ DeviceMap = Annotated[
         help="Spread over several devices: auto, balanced, sequential, or a .json file of parts and devices.",
     ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts per forward pass.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="The most prompts per forward pass.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
 Date = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -126,6 +126,61 @@ class SiteHooks:
         for number, site in self._at["output"][name]:
             self._seen[number] += 1
             self._receive(site, site.pick(args, kwargs, output))
+
+
+class BlockHooks:
+    """While open, what goes into each block may be put in the place of what the model hands it.
+
+    Parameters
+    ----------
+    model
+        The model.
+    blocks
+        Of each block, the sites of its input and of its output.
+    enter
+        Called with the block's number and its input, [rows, width]; gives another one, or None to leave it.
+    leave
+        Called with the block's number and its output, [rows, width].
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: Sequence[tuple[Site, Site]],
+        *,
+        enter: Callable[[int, Tensor], Tensor | None],
+        leave: Callable[[int, Tensor], None],
+    ) -> None:
+        self._model, self._blocks, self._enter, self._leave = model, blocks, enter, leave
+        self._open = ExitStack()
+
+    def __enter__(self) -> BlockHooks:
+        with ExitStack() as stack:
+            for number, (into, out) in enumerate(self._blocks):
+                self._put(stack, number, into, out)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._open.close()
+
+    def _put(self, stack: ExitStack, number: int, into: Site, out: Site) -> None:
+        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            rows = self._enter(number, into.pick(args, kwargs))
+            if rows is None:
+                return None
+            key = into.key or 0
+            if isinstance(key, str):
+                return args, {**kwargs, key: rows.view(kwargs[key].shape)}
+            return (*args[:key], rows.view(args[key].shape), *args[key + 1 :]), kwargs
+
+        def leave(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            self._leave(number, out.pick(args, kwargs, output))
+
+        for site, put in ((into, "register_forward_pre_hook"), (out, "register_forward_hook")):
+            module = self._model.get_submodule(site.module)
+            hook = enter if site is into else leave
+            stack.callback(getattr(module, put)(hook, with_kwargs=True).remove)
 
 
 class ExpertsHooks:

@@ -174,11 +174,12 @@ class _Run:
 
         from stratoscope.model.devices import input_device
         from stratoscope.model.find import find_sites
+        from stratoscope.recorder.input.batches import batching_of
 
         self.model, self.dataset = loaded.model, dataset
         plan = dataset.attrs.get("plan") or {}
         self.side = str(plan.get("padding_side") or "right")
-        self.batch_size = int(plan.get("batch_size") or defaults.BATCH_SIZE)
+        self.batching = batching_of(plan, defaults.BATCH_SIZE)  # as the trace was recorded
         edges = np.searchsorted(np.asarray(dataset["prompt"].values), np.arange(dataset.sizes[names.PROMPT] + 1))
         ids, spans = (np.asarray(dataset[name].values) for name in ("token_id", "span"))
         self.prompts = list(range(min(dataset.sizes[names.PROMPT], MOST_PROMPTS)))
@@ -257,10 +258,10 @@ class _Run:
 
     def _batches(self) -> Iterator[tuple[list[int], Batch]]:
         from stratoscope.model.devices import input_device
-        from stratoscope.recorder.input.batches import alike_in_length, make_batch
+        from stratoscope.recorder.input.batches import make_batch
 
         device = input_device(self.model)
-        for chosen in alike_in_length([len(one.ids) for one in self.tokens], self.batch_size):
+        for chosen in self.batching.batches([len(one.ids) for one in self.tokens]):
             some = [self.tokens[place] for place in chosen]
             yield chosen, make_batch(some, pad_id=0, padding_side=self.side, device=device)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stratoscope import names
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.trace.schema import Block
@@ -41,6 +42,21 @@ def to_block(
         "group": [prompt.group for prompt in prompts],
     }
     return Block(arrays={**coordinates, **quantities}, texts=texts)
+
+
+def shapes_of(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """The quantities that this model gives, and the lengths of their fixed dimensions."""
+    wanted = {quantity.name for quantity in names.quantities_of(list(record))}
+    present = [name for name in names.QUANTITIES if name in arrays and name in wanted]
+    sizes: dict[str, int] = {}
+    for name in present:
+        sizes |= dict(zip(names.QUANTITIES[name].dims[1:], arrays[name].shape[1:], strict=True))
+    return [name for name in present if not names.is_streamed(name)], sizes
+
+
+def of_prompt(name: str, values: np.ndarray, number: int, tokens: slice) -> np.ndarray:
+    """What a batch's values hold of one of its prompts, by its number and tokens there."""
+    return values[number : number + 1] if names.QUANTITIES[name].dims[0] == names.PROMPT else values[tokens]
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

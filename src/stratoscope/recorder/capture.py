@@ -86,7 +86,7 @@ def capture(
     dtype, device, device_map, revision, trust_remote_code
         See `model.load.load_model`.
     batch_size
-        Prompts per forward.
+        The most prompts per forward; fewer where a model's values would depend on the prompts beside them.
     chat
         Whether raw text is put into the chat template; `messages` always are.
     date

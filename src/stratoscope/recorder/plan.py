@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from stratoscope.recorder.input.batches import ANY_LENGTH, Batching, Together
 from stratoscope.recorder.prompts import Prompt
 
 
@@ -30,6 +31,11 @@ class CapturePlan:
         The model's dtype, where padding stands, and the attention implementation that ran.
     prompts, tokens, prompts_sha256
         How many, tokens of answers not counted, and the hash of the prompts with their ids and labels.
+    together
+        Beside which others a prompt runs: those of any length, of equal length, or none, so that its values depend on
+        no other (`batches.Batching`).
+    longest_short, shortest_long
+        The lengths up to and from which prompts run together, where positions depend on the longest; else None.
     generate, generation, seed
         The most tokens of an answer, every setting that decides what is written, and the seed of sampling; None where
         nothing is generated.
@@ -55,6 +61,9 @@ class CapturePlan:
     prompts: int
     tokens: int
     prompts_sha256: str
+    together: Together = ANY_LENGTH
+    longest_short: int | None = None
+    shortest_long: int | None = None
     generate: int | None = None
     generation: dict[str, Any] | None = None
     seed: int | None = None
@@ -63,6 +72,11 @@ class CapturePlan:
     date: str | None = None
     part: list[int] | None = None
     part_prompts: list[int] | None = None
+
+    @property
+    def batching(self) -> Batching:
+        """Which prompts run together."""
+        return Batching(self.batch_size, self.together, self.longest_short, self.shortest_long)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types; what is None is left out."""

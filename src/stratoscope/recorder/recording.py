@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stratoscope import defaults, kernels, names
 from stratoscope.errors import InputError
 from stratoscope.model.devices import input_device
 from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
+from stratoscope.model.positions import short_until
 from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
-from stratoscope.recorder.blocks import to_block
+from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
-from stratoscope.recorder.input.batches import Batch, alike_in_length, make_batch, windows
+from stratoscope.recorder.input.batches import Batch, Tokens, make_batch, windows
 from stratoscope.recorder.input.notes import notes_on
 from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
 from stratoscope.recorder.memory import Halves, must_fit
@@ -40,6 +42,7 @@ from stratoscope.recorder.proof.checks import (
     vocabulary,
 )
 from stratoscope.recorder.proof.floor import measure_floor, sample
+from stratoscope.recorder.proof.together import cut, find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
@@ -95,6 +98,8 @@ class Recording:
         Names of all other quantities that are recorded, and the lengths of their fixed dimensions.
     devices : list of torch.device
         Where each block computes.
+    batch_notes : list of dict
+        What is to be said about which prompts run together.
 
     Raises
     ------
@@ -124,13 +129,15 @@ class Recording:
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
-        self._notes = [note("L26", "info", text) for text in remarks]
+        self._notes = [note("L25", "info", f"{text[0].upper()}{text[1:]}.") for text in loaded.limits]
+        self._notes += [note("L26", "info", text) for text in remarks]
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)
         if day and not dated:
             raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out")
         window = _WINDOW_BATCHES * batch_size
         self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
+        short = short_until(self._model.config.get_text_config())
         self.plan = CapturePlan(
             record=record,
             top_k=top_k,
@@ -146,23 +153,30 @@ class Recording:
             date=self._day.isoformat() if dated else None,
             part=[*part] if part else None,
             part_prompts=[self.mine.start, self.mine.stop] if part else None,
+            longest_short=None if short is None else max(0, short - self._answering.follow),
+            shortest_long=None if short is None else short + 1,
             **self._answering.plan(),
         )
         progress("proving the sites", 0, None)
-        probe = self._probe()
+        first = self._first_prompts()
         with must_fit("a probe of the first prompts"):
-            self._sites = find_sites(self._model, probe.batch.input_ids.new_tensor(probe.prompts[0].ids.tolist())[None])
+            ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
+            self._sites = find_sites(self._model, ids)
+            found = find_out(loaded, self._sites, self._batch, self._answering.rehearse, self._answering.follow)
         refuse_impossible(self._sites, record, top_k, where=self._name)
         self._observer = Observer(self._model, self._sites, record, top_k)
         self._watch = TokenWatch(self._model)
-        self._receipt, arrays = receipts.prove(
-            self._model, self._sites, self._observer, self._watch, probe, where=self._name
+        proved = prove_together(
+            *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
+            *(first, self.lengths, self._batch),
+            where=self._name,
         )
+        self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
         self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
-        self._receipt = self._answering.prove(self._receipt, self._observer, probe.batch)
+        self._receipt = self._answering.prove(self._receipt, self._observer, proved.probe.batch)
         self._streams = self._observer.streams
         self.shapes, self.devices = self._streams.shapes, self._sites.devices(self._model)
-        self.variables, self.sizes = _shapes(arrays, record)
+        self.variables, self.sizes = shapes_of(proved.arrays, record)
         self.variables += self._answering.variables
         self.sizes |= self._answering.sizes
         self._floors: dict[str, np.ndarray] = {}
@@ -211,7 +225,7 @@ class Recording:
 
     def batches(self, window: Sequence[int]) -> list[list[int]]:
         """Indices of the prompts of a window that run together."""
-        chosen = alike_in_length([self.lengths[index] for index in window], self.plan.batch_size)
+        chosen = self.plan.batching.batches([self.lengths[index] for index in window])
         return [[window[place] for place in batch] for batch in chosen]
 
     def least_bytes(self, done: int = 0) -> dict[str, int]:
@@ -239,13 +253,11 @@ class Recording:
         refuse_too_long(encoded, ids, self._loaded.identity.get("context"), self._answering.follow)
         return encoded
 
-    def _probe(self) -> receipts.Probe:
-        """The longest of the first prompts and another one, cut short: what is proved is proved on these."""
+    def _first_prompts(self) -> list[tuple[str, TokenisedPrompt]]:
+        """Ids and tokens of the longest of the first prompts and another one, cut short: the proof is made on these."""
         first = range(min(self.plan.batch_size, len(self.prompts)))
         chosen = sorted(first, key=lambda index: -self.lengths[index])[:_PROBE_PROMPTS]
-        prompts = [_cut(self.encoded(index)) for index in chosen]
-        ids = [self.prompts[index].id for index in chosen]
-        return receipts.Probe(ids, prompts, self._batch(prompts), self.plan.padding_side)
+        return [(self.prompts[index].id, cut(self.encoded(index), _PROBE_TOKENS)) for index in chosen]
 
     def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
         """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
@@ -276,6 +288,7 @@ class Recording:
                 record=self.plan.record,
                 top_k=self.plan.top_k,
                 padding_side=self.plan.padding_side,
+                batching=self.plan.batching,
             )
             named = [names.floor_name(name, nuisance) for name in self.variables for nuisance in names.NUISANCES]
             self._floors = {name: floor.arrays[name] for name in named if name in floor.arrays}
@@ -294,7 +307,7 @@ class Recording:
             "tokenizer": self._loaded.tokenizer_identity,
             "plan": self.plan.to_json(),
             "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
-            "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes],
+            "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes, *self.batch_notes],
             "software": {**{name: version(name) for name in _SOFTWARE}, "kernels": kernels.state()},
         }
 
@@ -348,17 +361,25 @@ class Recording:
         """Replay the whole trace if that is wanted, and mark it as complete."""
         verified = None
         if verify == "full":
-            verified = verify_trace(self._model, self._sites, open_trace(writer.path), self._progress)
+            verified = verify_trace(self._model, self._sites, open_trace(writer.path), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._halves.into(self._receipt),
-            batches=sum(-(-len(window) // self.plan.batch_size) for window in self.all_windows()),
+            batches=sum(len(self.batches(window)) for window in self.all_windows()),
             tokens=writer.committed_tokens,
             observer=self._observer,
             verified=verified,
             recorded=self.variables,
         )
         writer.finish(receipt=receipt)
+
+    def _beside(self, number: int) -> tuple[list[int], Batch] | None:
+        """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
+        first = self.mine.start
+        batches = (batch for window in self.all_windows() for batch in self.batches(window))
+        batch = next(one for one in batches if first + number in one)
+        alone = len(batch) == 1 or self.plan.generate
+        return None if alone else ([one - first for one in batch], self._batch([*map(self.encoded, batch)]))
 
     def _window(self, window: Sequence[int]) -> Block:
         """Record some prompts in batches of similar length, and put them back into file order."""
@@ -367,7 +388,7 @@ class Recording:
         found: dict[int, Recorded] = {}
         done = window[0] - self.mine.start
         with self._streams.window(lengths, answers=self.plan.generate or 0):
-            for chosen in alike_in_length(lengths, self.plan.batch_size):
+            for chosen in self.plan.batching.batches(lengths):
                 self._progress("recording", done + len(found), len(self.mine))
                 for part, recorded in self._in_parts(chosen, window, tokenised):
                     found |= zip(part, recorded, strict=True)
@@ -382,11 +403,7 @@ class Recording:
         """One batch, in parts where it does not fit into memory."""
         lengths, ids = [len(prompt.ids) for prompt in tokenised], [self.prompts[index].id for index in window]
         return self._halves.run(
-            chosen,
-            lengths,
-            ids,
-            lambda part: list(self._per_prompt(part, window, tokenised)),
-            self._forget,
+            chosen, lengths, ids, lambda part: list(self._per_prompt(part, window, tokenised)), self._forget
         )
 
     def _forget(self) -> None:
@@ -401,18 +418,18 @@ class Recording:
         prompts = [tokenised[index] for index in chosen]
         batch = self._batch(prompts)
         self._streams.batch(chosen)
-        recorded = self._answering.record(self._observer, batch, prompts, window[chosen[0]], self._options, self._watch)
-        whole, arrays, first = recorded
         ids = [self.prompts[window[index]].id for index in chosen]
+        how = (self._options, self._watch)
+        whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
-            yield prompt, {name: _one_prompt(name, arrays[name], number, tokens) for name in self.variables}
+            yield prompt, {name: of_prompt(name, arrays[name], number, tokens) for name in self.variables}
 
-    def _batch(self, prompts: Sequence[TokenisedPrompt]) -> Batch:
+    def _batch(self, prompts: Sequence[Tokens]) -> Batch:
         device = input_device(self._model)
         return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
 
@@ -425,23 +442,3 @@ class Recording:
     def encoded(self, index: int) -> TokenisedPrompt:
         """Tokens of a prompt."""
         return encode(self.prompts[index], self._tokenizer, chat=self._chat, day=self._day)
-
-
-def _cut(prompt: TokenisedPrompt) -> TokenisedPrompt:
-    part = slice(_PROBE_TOKENS)
-    columns = {name: getattr(prompt, name)[part] for name in ("ids", "texts", "spans", "starts", "ends")}
-    return replace(prompt, **columns)
-
-
-def _shapes(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """The quantities that this model gives, and the lengths of their fixed dimensions."""
-    wanted = {quantity.name for quantity in names.quantities_of(list(record))}
-    present = [name for name in names.QUANTITIES if name in arrays and name in wanted]
-    sizes: dict[str, int] = {}
-    for name in present:
-        sizes |= dict(zip(names.QUANTITIES[name].dims[1:], arrays[name].shape[1:], strict=True))
-    return [name for name in present if not names.is_streamed(name)], sizes
-
-
-def _one_prompt(name: str, values: np.ndarray, number: int, tokens: slice) -> np.ndarray:
-    return values[number : number + 1] if names.QUANTITIES[name].dims[0] == names.PROMPT else values[tokens]

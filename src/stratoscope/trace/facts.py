@@ -164,7 +164,8 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
 def _receipt(receipt: Mapping[str, Any]) -> Lines:
     """Its line, then its facts one by one; sentences, replays and a noise floor have lines of their own."""
     own: dict[str, Callable[[Any], Lines]]
-    own = {"limits": _sentences, "checks": _sentences, "replays": _replays, "noise_floor": _noise_floor}
+    own = {"limits": _sentences, "checks": _sentences, "replays": _replays, "batching": _batching}
+    own["noise_floor"] = _noise_floor
     lines = _wrapped(str(receipt["receipt_line"]), "  ") if "receipt_line" in receipt else []
     lines += _mapping({name: value for name, value in receipt.items() if name not in {*own, "receipt_line"}})
     for name, in_words in own.items():
@@ -203,6 +204,25 @@ def _replay(
         f"{replay}: {which} ({tokens:,} tokens); largest difference{of} {worst}, … of "
         f"{len(largest_differences)} quantities; tolerance {tolerance:.1e}"
     )
+
+
+def _batching(batching: Mapping[str, Any]) -> Lines:
+    together = {"none": "each prompt ran alone"}.get(batching["together"], f"beside prompts of {batching['together']}")
+    lines = [f"{together[0].upper()}{together[1:]}"]
+    tokens, others = batching["prompt_tokens"], batching["neighbour_tokens"]
+    within = batching.get("rounding_at_most")
+    for key, beside in (
+        ("beside_longer", f"beside one of {others}"),
+        ("beside_equal_length", "beside an equally long one"),
+    ):
+        if key in batching:
+            found = batching[key]
+            times = f"at most {found or 0:.2g} times what a last bit does (up to {within:.3g} is rounding)"
+            change = "the model refused it" if found is None else f"what a block writes changes by {times}"
+            lines.append(f"a prompt of {tokens} tokens {beside}: {change}")
+    if batching.get("settings"):
+        lines.append(f"what is written would depend on padding with {', '.join(batching['settings'])}")
+    return [*lines, *([f"found by a replay: {batching['found_by']}"] if batching.get("found_by") else [])]
 
 
 def _noise_floor(floor: Mapping[str, Any]) -> Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -14,12 +15,13 @@ from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder.answers.generate import Generator, can_generate
 from stratoscope.recorder.answers.outcome import opener_log_odds, refusals, tokenised_openers
-from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH, Batch
 from stratoscope.recorder.input.remarks import Remark
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
+from stratoscope.recorder.proof.batching import Finding
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.settings import Answers
 
@@ -94,6 +96,24 @@ class Answering:
         """What a prompt's answer is written without, where one is generated; `chat`: in the chat template."""
         return [] if self._generator is None else self._generator.remarks(chat=chat, day=day)
 
+    def rehearse(self, batch: Batch, answer: Sequence[int]) -> None:
+        """Run a batch as those of the recording are run, unobserved; where answers are written, this is theirs."""
+        if self._generator is None:
+            forward(self._model, batch, **last_logits_only(self._model))
+        else:
+            self._generator.rehearse(batch, answer)
+
+    def narrowed(self, finding: Finding) -> Finding:
+        """The finding, where a setting of the answers looks at padding: then what is written would depend on it."""
+        looking = [] if self._generator is None else self._generator.looks_at_padding
+        if finding.together != ANY_LENGTH or not looking:
+            return finding
+        why = (
+            f"What is written with {' and '.join(looking)} would change with padding: prompts were batched only with "
+            "others of equal length."
+        )
+        return replace(finding, together=EQUAL_LENGTH, why=why, facts={**finding.facts, "settings": looking})
+
     def prove(self, receipt: receipts.Receipt, observer: Observer, batch: Batch) -> receipts.Receipt:
         """The receipt, with what is proved about generating, if anything is generated."""
         if self._generator is None:
@@ -105,11 +125,11 @@ class Answering:
         observer: Observer,
         batch: Batch,
         prompts: Sequence[TokenisedPrompt],
-        number: int,
+        ids: Sequence[str],
         options: Mapping[str, Any],
         watch: TokenWatch,
     ) -> tuple[Sequence[TokenisedPrompt], dict[str, np.ndarray], Tensor | None]:
-        """Record a batch whose first prompt has that number; the tokens that the model embedded are compared.
+        """Record a batch of prompts with those ids; the tokens that the model embedded are compared.
 
         Returns
         -------
@@ -118,7 +138,7 @@ class Answering:
             predict the answers' first tokens, [prompt, vocabulary], None where nobody asks for them.
         """
         if self._generator is not None:
-            return self._generator.record(observer, batch, prompts, number, watch)
+            return self._generator.record(observer, batch, prompts, ids, watch)
         arrays, output = observer.record(batch, **options)
         check_tokens(watch, batch, prompts)
         return prompts, arrays, output.logits[:, -1] if self._openers else None

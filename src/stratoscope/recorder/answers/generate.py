@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from datetime import date
 from inspect import signature
@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import GenerationConfig
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import EosTokenCriteria, StoppingCriteria, StopStringCriteria
 
 from stratoscope.errors import CaptureError, InputError
@@ -33,6 +35,12 @@ from stratoscope.recorder.settings import chooses_tokens
 _PROOF_TOKENS = 3  # prefill, decode steps and the forward of the last token
 # what is not asked for does nothing: neither transformers' defaults nor the model's own settings change the answer
 _NEUTRAL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+# settings that look at all tokens in front of the next, and the value with which each does nothing
+_COUNTING: dict[str, float] = {
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), 1.0),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length"), 0),
+}
 
 Before = Callable[[Batch], Any]
 After = Callable[[Batch, Any], Any]
@@ -56,7 +64,7 @@ class Generator:
         As `settings.checked_settings` returns them; without any, the likeliest token is taken each time. The model's
         own sampling settings are not used, only its end-of-text tokens.
     seed
-        Of sampling. Each batch has its own stream of random numbers, made of the seed and its first prompt's number.
+        Of sampling. Each prompt has its own stream of random numbers, made of the seed and its id.
     pad_id
         Token that stands where there is none.
 
@@ -109,7 +117,12 @@ class Generator:
         return found
 
     def record(
-        self, observer: Observer, batch: Batch, prompts: Sequence[TokenisedPrompt], number: int, watch: TokenWatch
+        self,
+        observer: Observer,
+        batch: Batch,
+        prompts: Sequence[TokenisedPrompt],
+        ids: Sequence[str],
+        watch: TokenWatch,
     ) -> tuple[list[TokenisedPrompt], dict[str, np.ndarray], Tensor]:
         """Generate and record a batch.
 
@@ -119,8 +132,8 @@ class Generator:
             Open.
         batch, prompts
             The prompts, padded on the left.
-        number
-            Number of the batch's first prompt in the recording.
+        ids
+            Those of the prompts.
         watch
             Open: what the model embeds.
 
@@ -147,10 +160,10 @@ class Generator:
                 logits.append(output.logits[:, -1].clone())
 
         answers = self._run(
-            batch, number, before=lambda step: observer.begin(step, goes_on=step is not batch), after=after
+            batch, ids, before=lambda step: observer.begin(step, goes_on=step is not batch), after=after
         )
         check_embedded(watch, steps)
-        whole = [continued(prompt, ids, self._tokenizer) for prompt, ids in zip(prompts, answers, strict=True)]
+        whole = [continued(prompt, answer, self._tokenizer) for prompt, answer in zip(prompts, answers, strict=True)]
         owner = np.concatenate([_owner(step) for step in steps])
         order = np.argsort(owner, kind="stable")  # prompt by prompt, in the order of time
         passed = np.concatenate([step.input_ids.reshape(-1)[step.valid].cpu().numpy() for step in steps])[order]
@@ -189,7 +202,7 @@ class Generator:
 
         def unobserved() -> Tensor:
             try:
-                return self._logits(batch, few, lambda step: None, lambda step, output: None)
+                return self._logits(batch, few, _nothing, _nothing)
             except (ValueError, TypeError) as error:  # what transformers looks at only now
                 raise _refused(error) from None
 
@@ -207,6 +220,26 @@ class Generator:
 
         return few, prove_unchanged(unobserved, observed, where=where)
 
+    @property
+    def looks_at_padding(self) -> list[str]:
+        """Names of the settings that count the tokens in front of an answer, padding among them."""
+        return [name for name, nothing in _COUNTING.items() if self.settings.get(name) not in (None, nothing)]
+
+    def rehearse(self, batch: Batch, ids: Sequence[int]) -> None:
+        """Generate, unobserved, with the first of these tokens as every answer, whatever the model would write.
+
+        Raises
+        ------
+        InputError
+            A setting has a value that transformers refuses.
+        """
+        ids = ids[: min(_PROOF_TOKENS, self._config.max_new_tokens)]
+        said = _Said(ids, batch.input_ids.shape[1])
+        try:
+            self._run(batch, _unnamed(batch), before=_nothing, after=_nothing, new_tokens=len(ids), processors=[said])
+        except (ValueError, TypeError) as error:  # what transformers looks at only now
+            raise _refused(error) from None
+
     def _logits(self, batch: Batch, few: int, before: Before, after: After) -> Tensor:
         """The logits of every forward of a short generation, [rows, vocabulary]."""
         kept: list[Tensor] = []
@@ -215,17 +248,18 @@ class Generator:
             kept.append(output.logits[:, -1].clone())
             after(step, output)
 
-        self._run(batch, 0, before=before, after=watch, new_tokens=few)
+        self._run(batch, _unnamed(batch), before=before, after=watch, new_tokens=few)
         return torch.cat(kept)
 
     def _run(
         self,
         batch: Batch,
-        number: int,
+        ids: Sequence[str],
         *,
         before: Before,
         after: After,
         new_tokens: int | None = None,
+        processors: Sequence[LogitsProcessor] = (),
     ) -> list[list[int]]:
         """Generate; `before` and `after` are called around every forward with its tokens. The ids of each answer."""
         model, steps = self._model, [batch]
@@ -248,7 +282,8 @@ class Generator:
             torch.no_grad(),
             memory_guard(batch),
             _own_settings_aside(model),
-            _seeded(self._seed, number, batch.input_ids.device),
+            _seeded(self._seed, batch.input_ids.device),
+            _OwnStreams(self._seed, ids, batch.input_ids.device) if self.settings["do_sample"] else nullcontext(),
             warnings.catch_warnings(),
             ModuleHooks({"model": model}, before=enter, after=leave),
         ):
@@ -258,6 +293,7 @@ class Generator:
                 input_ids=batch.input_ids,
                 attention_mask=batch.mask,
                 generation_config=config,
+                logits_processor=LogitsProcessorList(processors),
                 stopping_criteria=[ends],
             )
             if fed < written.sequences.shape[1]:
@@ -280,6 +316,22 @@ class Generator:
 def can_generate(model: Any) -> bool:
     """Whether a model writes text: it has a head that predicts the next token."""
     return bool(getattr(model, "can_generate", lambda: False)())
+
+
+def _nothing(*_: Any) -> None:
+    """Done before or after a forward."""
+
+
+class _Said(LogitsProcessor):  # type: ignore[misc]
+    """Leaves no choice: the tokens of an answer that is known, for prompts padded to a length."""
+
+    def __init__(self, ids: Sequence[int], length: int) -> None:
+        self._ids, self._length = ids, length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        only = torch.full_like(scores, -torch.inf)
+        only[:, self._ids[input_ids.shape[1] - self._length]] = 0.0
+        return only
 
 
 class _Ends(StoppingCriteria):  # type: ignore[misc]
@@ -367,10 +419,33 @@ def _own_settings_aside(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int, number: int, device: torch.device) -> Iterator[None]:
-    """A stream of random numbers of this batch's own; the process's random state is as before afterwards."""
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers that begin with the seed; the process's random state is as before afterwards."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type):
-        digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:7], "big"))
+        torch.manual_seed(seed)
         yield
+
+
+class _OwnStreams(TorchFunctionMode):
+    """While open, the tokens of each prompt are drawn with numbers of its own, so not with those of its batch."""
+
+    def __init__(self, seed: int, ids: Sequence[str], device: torch.device) -> None:
+        super().__init__()
+        self._streams = []
+        for identity in ids:
+            digest = hashlib.sha256(f"{seed} {identity}".encode()).digest()
+            self._streams.append(torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big")))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.multinomial:
+            return func(*args, **kwargs)
+        probabilities: Tensor = args[0]
+        rows = zip(probabilities[:, None], self._streams, strict=True)
+        return torch.cat([func(row, *args[1:], **kwargs, generator=stream) for row, stream in rows])
+
+
+def _unnamed(batch: Batch) -> list[str]:
+    """Ids of prompts that nobody records."""
+    return [str(number) for number in range(len(batch.input_ids))]

@@ -14,7 +14,7 @@ from stratoscope.recorder.attention.rows import AttentionRows, Mask, float32_uni
 from stratoscope.recorder.reduce.scratch import Scratch
 
 _ROWS = 4  # of each layer in a forward of the sample, beside each prompt's last one
-_REPORT = "Record without the group attention, and report this architecture"
+_OTHERWISE = "This architecture uses its attention in a way that is not known: record without the group attention"
 _UNIT = 2.0**-24  # unit roundoff of float32
 
 
@@ -106,7 +106,7 @@ class AttentionChecks:
                 raise CaptureError(
                     "the mask that was seen shows later tokens, which are given nothing",
                     where=f"layer {layer}",
-                    fix=_REPORT,
+                    fix=_OTHERWISE,
                 )
         self._ahead.clear()
         for kept, name, what in (
@@ -121,7 +121,7 @@ class AttentionChecks:
                         raise CaptureError(
                             f"{what}: off by {error:.2g}, {ratio:.2g} times what rounding can do",
                             where=f"layer {layer}, prompt {prompt} of the batch",
-                            fix=_REPORT,
+                            fix=_OTHERWISE,
                         )
                     self._largest[name] = max(self._largest[name], error)
                     shares[name] = max(shares[name], ratio)

@@ -51,6 +51,8 @@ class Estimate:
         The most tokens of an answer: where answers are written, everything is what they take at most.
     in_halves
         Whether the largest batch did not fit into memory and was run in parts.
+    batching
+        What is to be said about which prompts run together, in sentences.
     """
 
     prompts: int
@@ -66,6 +68,7 @@ class Estimate:
     has_card: bool
     answers_at_most: int
     in_halves: bool
+    batching: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -90,7 +93,7 @@ class Estimate:
         """What to leave out or make smaller, in sentences; empty where everything fits."""
         found = []
         for field, missing in self.lacking.items():
-            if field != "disk_bytes":
+            if field != "disk_bytes" and self.batches < self.prompts:
                 found.append("Use a smaller --batch-size: the largest batch decides how much is held at once.")
             dropped = self._dropped(field, missing)
             kept = [group for group in self.groups if group not in dropped]

@@ -95,6 +95,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
         has_card=bool(machine.cards(recording.devices)),
         answers_at_most=answers,
         in_halves=trial.in_halves,
+        batching=tuple(note["text"] for note in recording.batch_notes),
     )
 
 

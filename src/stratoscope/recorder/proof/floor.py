@@ -2,8 +2,10 @@
 
 A few prompts are recorded alone, together, together with padding on the other side, and alone in another dtype. The
 floor of a quantity in a layer is the largest change at any token (and head, rank or neuron), of each of the three by
-itself: what counts between two recordings is what was not the same in both. A prompt's first token is left out: it is a
-sink whose norms are hundreds of times larger than all others.
+itself: what counts between two recordings is what was not the same in both. What no recording of the model does, since
+its values would change with it, is not measured: padding where prompts run only beside those of equal length, and
+batches where each runs alone. A prompt's first token is left out: it is a sink whose norms are hundreds of times larger
+than all others.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from stratoscope import defaults, names
 from stratoscope.errors import StratoscopeError
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
-from stratoscope.recorder.input.batches import make_batch
+from stratoscope.recorder.input.batches import EQUAL_LENGTH, Batching, make_batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer
 
@@ -71,6 +73,7 @@ def measure_floor(
     record: Sequence[str],
     top_k: int,
     padding_side: str,
+    batching: Batching,
 ) -> Floor:
     """Record a sample of prompts under each nuisance, and compare.
 
@@ -80,10 +83,11 @@ def measure_floor(
         The model, its sites and what records them, not open.
     prompts, ids
         Those that `sample` chose; they are cut to different lengths.
-    record, top_k, padding_side
+    record, top_k, padding_side, batching
         As in the recording.
     """
-    prompts = _cut(prompts)
+    prompts = _cut(prompts, equal=batching.together == EQUAL_LENGTH)
+    groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
     other_side, other_dtype = ("left" if padding_side == "right" else "right"), _other(dtype)
 
@@ -95,7 +99,7 @@ def measure_floor(
     alone = [[prompt] for prompt in prompts]
     base = run(observer, padding_side, alone)
     words = {
-        "batch": f"{len(prompts)} prompts in a batch, against each alone",
+        "batch": f"{max(map(len, groups))} prompts in a batch, against each alone",
         "padding": f"padding on the {other_side}, against the {padding_side}",
         "dtype": f"{_name(other_dtype)}, against {_name(dtype)}",
     }
@@ -112,9 +116,11 @@ def measure_floor(
         changes[nuisance] = _changes(found, against, lengths)
         return found
 
-    together = measured("batch", lambda: (run(observer, padding_side, [prompts]), base))
-    if together is not None:
-        measured("padding", lambda: (run(observer, other_side, [prompts]), together))
+    together = None
+    if len(groups) < len(prompts):
+        together = measured("batch", lambda: (run(observer, padding_side, groups), base))
+    if together is not None and any(len({len(prompt.ids) for prompt in group}) > 1 for group in groups):
+        measured("padding", lambda: (run(observer, other_side, groups), together))
     measured(
         "dtype",
         lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base),
@@ -161,14 +167,27 @@ def _changes(found: Arrays, against: Arrays, lengths: Sequence[int]) -> Arrays:
     return {name: changes[name] for name in names.QUANTITIES if name in changes}
 
 
-def _cut(prompts: Sequence[TokenisedPrompt]) -> list[TokenisedPrompt]:
-    """The prompts, each at least a little shorter than the one before if it can be, so that they need padding."""
+def _cut(prompts: Sequence[TokenisedPrompt], *, equal: bool) -> list[TokenisedPrompt]:
+    """The prompts, each at least a little shorter than the one before if it can be, so that they need padding.
+
+    With `equal`, all are as long as the middle one, and the longest takes the place of those that are too short.
+    """
     longest = min(max(len(prompt.ids) for prompt in prompts), _CUTS[0])
     parts = [slice(max(1, longest * cut // _CUTS[0])) for cut in _CUTS]
+    if equal:
+        length = min(sorted(len(prompt.ids) for prompt in prompts)[len(prompts) // 2], _CUTS[0])
+        prompts = [prompt if len(prompt.ids) >= length else prompts[0] for prompt in prompts]
+        parts = [slice(length)] * len(prompts)
     return [
         replace(prompt, ids=prompt.ids[part], texts=prompt.texts[part], spans=prompt.spans[part])
         for prompt, part in zip(prompts, parts, strict=True)
     ]
+
+
+def _together(batching: Batching, prompts: Sequence[TokenisedPrompt]) -> list[list[TokenisedPrompt]]:
+    """The prompts as they may run together, in their order: lengths fall, so batches are of neighbours."""
+    found = replace(batching, size=len(prompts)).batches([len(prompt.ids) for prompt in prompts])
+    return [[prompts[index] for index in sorted(batch)] for batch in sorted(found, key=min)]
 
 
 # --- the model in another dtype ---------------------------------------------------------------------------------------

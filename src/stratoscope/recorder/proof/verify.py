@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from stratoscope.errors import CaptureError
 from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
-from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
+from stratoscope.names import ATTENTION, ATTENTION_FULL, EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
@@ -36,6 +36,28 @@ Arrays = Mapping[str, np.ndarray]
 # model itself rounds so, and the median over the tokens of a layer by up to 0.004 (float16) and 0.05 (bfloat16).
 _EAGER = {torch.float64: 5e-3, torch.float32: 5e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 _FEWEST_TOKENS = 8  # for a median
+
+
+_NOT_COMPLETE = (
+    "Nothing is kept as complete, as something changes what the model computes from one forward to the next: take "
+    "hooks, wrappers and compilation off it"
+)
+
+
+class Differs(CaptureError):
+    """A replay gives other values than were recorded."""
+
+
+class DiffersAlone(Differs):
+    """A prompt alone gives other values than were recorded, with eager attention and with the model's own."""
+
+    def of_batch(self) -> DependsOnBatch:
+        """The same, where the batch that it was recorded in gives what was recorded."""
+        return DependsOnBatch(self.what, where=self.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1")
+
+
+class DependsOnBatch(CaptureError):
+    """A prompt alone gives other values than beside those it was recorded with, or than with padding."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +98,19 @@ def plain_standard(dtype: torch.dtype) -> Standard:
 
 def eager_standard(model: nn.Module, sites: ModelSites) -> Standard:
     """For each prompt alone, with eager attention if the model can be set to it."""
-    dtype = next(model.parameters()).dtype
     try:
         with eager_attention(model) as attention:
             pass
     except Exception:  # the replays will say what it was
         attention = "eager"
+    return _alone(model, sites, f"{attention} attention")
+
+
+def _alone(model: nn.Module, sites: ModelSites, attention: str) -> Standard:
+    dtype = next(model.parameters()).dtype
     # where experts are chosen, rounding may tip the choice for single tokens
     median = dtype.itemsize < 4 or bool(sites.choices)
-    return Standard(f"each prompt alone, {attention} attention", _EAGER[dtype], median=median)
+    return Standard(f"each prompt alone, {attention}", _EAGER[dtype], median=median)
 
 
 @dataclass
@@ -101,6 +127,8 @@ class Outcome:
         Ids of the prompts that were replayed, and how many tokens.
     failed
         Id of a prompt → why it could not be replayed.
+    instead
+        Why another replay took the place of this one, "" where none did.
     """
 
     standard: Standard
@@ -108,6 +136,7 @@ class Outcome:
     prompts: list[str] = field(default_factory=list)
     tokens: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    instead: str = ""
 
     def add(self, ids: Sequence[str], recorded: Arrays, again: Replayed, lengths: Sequence[int]) -> None:
         """Compare what was recorded of some prompts; CaptureError where it differs too much."""
@@ -119,16 +148,23 @@ class Outcome:
             worst = int(np.argmax(found))
             if found[worst] > self.standard.tolerance:
                 place = f"{QUANTITIES[name].dims[1]} {layers[worst]}"
-                raise CaptureError(
+                raise Differs(
                     f"{QUANTITIES[name].label} differs from a replay ({self.standard.what}) by {found[worst]:.2g} of "
                     f"its size; at most {self.standard.tolerance:.2g} is rounding",
                     where=f"{'prompt ' + _owner(difference[:, worst], name, ids, lengths)}, {place}",
-                    fix="What would be recorded is not what the model does: nothing is kept as complete. "
-                    "Please report it with the model's name",
+                    fix=_NOT_COMPLETE,
                 )
             self.largest[name] = max(self.largest.get(name, 0.0), float(found[worst]))
         self.prompts += ids
         self.tokens += sum(lengths)
+
+    def take(self, other: Outcome, why: str) -> None:
+        """Count what another replay found as found by this one, which it takes the place of for these prompts."""
+        for name, largest in other.largest.items():
+            self.largest[name] = max(self.largest.get(name, 0.0), largest)
+        self.prompts += other.prompts
+        self.tokens += other.tokens
+        self.instead = self.instead or why
 
     def to_json(self) -> dict[str, Any]:
         """For the receipt."""
@@ -144,6 +180,8 @@ class Outcome:
         """What could not be compared, in sentences."""
         missing = [name for name in wanted if name not in self.largest and not _is_index(name)]
         said = [f"not replayed ({self.standard.what}): {', '.join(missing)}"] if missing and self.prompts else []
+        if self.instead:
+            said.append(self.instead)
         for why in dict.fromkeys(self.failed.values()):
             ids = [one for one, reason in self.failed.items() if reason == why]
             which = f"prompt {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
@@ -182,6 +220,8 @@ def verify_sample(
 
     Raises
     ------
+    DependsOnBatch
+        Each prompt alone gives other values than the batch, with eager attention and with the model's own.
     CaptureError
         A replay differs beyond its tolerance.
     """
@@ -194,7 +234,12 @@ def verify_sample(
     again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
     if again is not None:
         plain.add(ids, recorded, again, lengths)
-    _replay_alone(model, sites, prompts, ids, _split(recorded, lengths), eager)
+    try:
+        _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager)
+    except DiffersAlone as error:
+        if len(prompts) == 1:
+            raise
+        raise error.of_batch() from None
     return [plain, eager]
 
 
@@ -203,11 +248,22 @@ def verify_trace(
     sites: ModelSites,
     trace: xr.Dataset,
     progress: Callable[[str, int, int | None], None],
+    beside: Callable[[int], tuple[Sequence[int], Batch] | None],
 ) -> Outcome:
     """Replay every prompt of a trace alone, with eager attention, against the values on disk.
 
+    Parameters
+    ----------
+    model, sites, trace, progress
+        The model, its sites, what was recorded of it, and who is told.
+    beside
+        Gives, for the place of a prompt in the trace, the places of those that ran together, and their batch; None
+        where it ran alone, or in forwards that are not run again.
+
     Raises
     ------
+    DependsOnBatch
+        A prompt alone gives other values, while its batch gives those on disk.
     CaptureError
         A value on disk differs from its replay beyond the tolerance.
     """
@@ -215,19 +271,80 @@ def verify_trace(
     names = [str(name) for name in trace.data_vars if QUANTITIES[str(name)].dims[0] in (TOKEN, PROMPT, EDGE)]
     ids = trace["prompt_id"].values.tolist()
     ends = np.searchsorted(trace["prompt"].values, np.arange(len(ids)), side="right")
-    edge = 0
-    for number, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
+    edge_ends = np.cumsum([edges(int(length)) for length in np.diff(ends, prepend=0)])
+
+    def stored(number: int) -> xr.Dataset:
+        bounds = {TOKEN: ends, PROMPT: np.arange(1, len(ids) + 1), EDGE: edge_ends}
+        rows = {name: slice(stops[number - 1] if number else 0, stops[number]) for name, stops in bounds.items()}
+        return trace.isel(rows, missing_dims="ignore")
+
+    for number in range(len(ids)):
         progress("verifying", number, len(ids))
-        length = int(end - start)
-        rows = {TOKEN: slice(start, end), PROMPT: slice(number, number + 1), EDGE: slice(edge, edge + edges(length))}
-        edge += edges(length)
-        part = trace.isel(rows, missing_dims="ignore")
+        part = stored(number)
         prompt = Stored(part["token_id"].values, part["span"].values)
         # what is streamed is too large to be read at once
         recorded: dict[str, Any] = {name: part[name] if is_streamed(name) else part[name].values for name in names}
-        _replay_alone(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
+        try:
+            _replay_each(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
+        except DiffersAlone as error:
+            together = beside(number)
+            if together is None:
+                raise
+            whole = [name for name in names if not is_streamed(name)]
+            parts = [{name: stored(one)[name].values for name in whole} for one in together[0]]
+            _replay_batch(model, sites, together[1], [ids[one] for one in together[0]], parts)
+            raise error.of_batch() from None
     progress("verifying", len(ids), len(ids))
     return outcome
+
+
+def _replay_batch(
+    model: nn.Module, sites: ModelSites, batch: Batch, ids: Sequence[str], recorded: Sequence[Arrays]
+) -> None:
+    """Differs where a batch, run again as it was, does not give what was recorded of its prompts."""
+    outcome = Outcome(replace(_alone(model, sites, ""), what="the same batch, the model's own attention"))
+    together = {name: np.concatenate([one[name] for one in recorded]) for name in recorded[0]}
+    again = _try(partial(_replay, model, sites, batch, together, eager=False), outcome, ids)
+    if again is not None:
+        outcome.add(ids, together, again, batch.mask.sum(1).tolist())
+
+
+def _replay_each(
+    model: nn.Module,
+    sites: ModelSites,
+    prompts: Sequence[Tokens],
+    ids: Sequence[str],
+    recorded: Sequence[Arrays],
+    outcome: Outcome,
+) -> None:
+    """Replay prompts one by one with eager attention; where that differs, with the model's own, to know the cause.
+
+    Where only eager attention differs, what was recorded is what the model does: then that is in the outcome.
+    """
+    try:
+        _replay_alone(model, sites, prompts, ids, recorded, outcome, eager=True)
+        return
+    except Differs as error:
+        differs = error
+    own = Outcome(_alone(model, sites, "the model's own attention"))
+    try:
+        _replay_alone(model, sites, prompts, ids, recorded, own, eager=False)
+    except Differs as error:
+        raise DiffersAlone(error.what, where=error.where, fix=error.fix) from None
+    if not own.prompts or own.failed:
+        raise differs
+    if any(QUANTITIES[name].group in (ATTENTION, ATTENTION_FULL) for name in recorded[0]):
+        raise Differs(
+            differs.what,
+            where=differs.where,
+            fix="Only eager attention shows its weights, so it is not known whether that or what was observed is off. "
+            f"Record without {ATTENTION} and {ATTENTION_FULL}",
+        )
+    outcome.take(own, f"{differs.where}: {differs.what}. {_ON_EAGER}, so that is what it was held against")
+
+
+_ON_BATCH = "Alone, this model gives other values for this prompt than beside others."
+_ON_EAGER = "With the attention it was loaded with the model alone gives what was recorded, with eager attention not"
 
 
 def _replay_alone(
@@ -237,6 +354,8 @@ def _replay_alone(
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
+    *,
+    eager: bool,
 ) -> None:
     """Replay prompts one by one, and compare them all together: a median needs tokens."""
     device = input_device(model)
@@ -244,7 +363,7 @@ def _replay_alone(
     found: list[Replayed] = []
     for number, prompt in enumerate(prompts):
         batch = make_batch([prompt], pad_id=0, padding_side="right", device=device)
-        again = _try(partial(_replay, model, sites, batch, recorded[number], eager=True), outcome, [ids[number]])
+        again = _try(partial(_replay, model, sites, batch, recorded[number], eager=eager), outcome, [ids[number]])
         if again is not None:
             done.append(number)
             found.append(again)
