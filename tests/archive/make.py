@@ -47,6 +47,8 @@ def dataset() -> xr.Dataset:
         row_layer=("row", np.array([0, 1, 2, 0], np.int32)),
         row_neuron=("row", np.array([5, 4, 3, 2], np.int32)),
         imported_norm=("row", np.array([0.1, 1e300, 0.0, 2.5])),
+        floor_batch_neuron_norm=("layer", np.array([0.0, 0.25, 1.0], np.float32)),
+        floor_dtype_neuron_norm=("layer", np.array([0.0, 0.25, 1.5], np.float32)),
         floor_neuron_norm=("layer", np.array([0.0, 0.25, 1.5], np.float32)),
         floor_resid_norm=("depth", np.array([0.0, 0.0, 0.5, np.nan], np.float32)),
         char_start=("token", np.array([-1, 0, 0, 0, 0], np.int32)),
