@@ -86,7 +86,6 @@ class TestPictures:
             {"span": (name for name in ["user"])},
             {"prompt_class": np.array(["critical"])},
         ],
-        ids=str,
     )
     def test_what_is_shown_may_be_asked_for_in_any_type(self, trace, asked):
         stratoscope.heatmap(trace, **asked)
