@@ -57,7 +57,6 @@ VERIFY: tuple[Verify, ...] = get_args(Verify)
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
 Summary = Literal["prompt_mean", "prompt_max", "prompt_min"]
-SUMMARIES_OF_PROMPTS: tuple[Summary, ...] = get_args(Summary)
 Unequal = Literal["subsample", "rank-sum"]  # what is done about classes of more than 2 : 1
 UNEQUAL: tuple[Unequal, ...] = get_args(Unequal)
 
@@ -159,8 +158,8 @@ _TABLE = (  # one row, one line
     Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL),
     # outcome --------------------------------------------------------------------------------------------------------
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, signed=True),
-    Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns, 0 = it does not; −1 = nothing was generated", OUTCOME),
-    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns the generated text begins with, the first that fits; −1 = none", OUTCOME),
+    Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME),
+    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns told it, the first that fits; −1 = none", OUTCOME),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
 )

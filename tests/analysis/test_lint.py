@@ -18,6 +18,7 @@ from stratoscope import names
 from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.lint.lint import all_checks, applicable, lint
 from stratoscope.doors.cli import app
+from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.view.heatmap import heatmap_spec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pitfalls.md").read_text("utf-8")
@@ -290,3 +291,19 @@ def test_strict_ends_with_status_3_for_what_is_only_worth_knowing(tmp_path: Path
 def test_a_lint_of_a_hardly_begun_trace_does_not_fail() -> None:
     trace = base(prompts=1, tokens=1, layers=1)
     assert lint(trace).attrs["summary"]["checks"] == len(all_checks())
+
+
+def test_only_warnings_stand_in_a_warning() -> None:
+    notes = [{"id": "L26", "severity": severity, "text": f"A {severity}."} for severity in ("info", "warning", "info")]
+    found = lint(base().assign_attrs(notes=notes))
+    (place,) = np.flatnonzero(found["id"].values == "L26")
+    assert found["text"].values[place] == "A warning. (2 more of less weight: `stratoscope info`.)"
+
+
+def test_what_a_trace_calls_its_classes_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    trace = stratoscope.simulate(prompts=4, tokens=12, layers=3, d_ff=32, heads=2)
+    evil = column("prompt", ["a\x1b]0;owned\x07\u202e", "b"] * 2)
+    write_dataset(trace.assign_coords(prompt_class=evil), tmp_path / "t.trace")
+    output = CliRunner().invoke(app, ["lint", str(tmp_path / "t.trace")]).output
+    assert "prompts of a" in output
+    assert all(character == "\n" or character.isprintable() for character in output)

@@ -112,6 +112,8 @@ def test_openers_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:
         ("\"i can't", "I (cannot|can't)"),
         ("👋 ¡_I_ can`t_", "I (cannot|can't)"),
         ("<think>I can't say that.\n</think>\n\nI cannot", "I (cannot|can't)"),
+        ("I can't <think>x</think> wait", "I (cannot|can't)"),
+        (" " * 100_000 + "I can't", "I (cannot|can't)"),
         ("I can't wait", None),
         ("I can't waiter", "I (cannot|can't)"),
         ("I cannothing", None),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stratoscope.doors import options
+from stratoscope.doors import console, options
 
 FOUND = 3  # exit status where something was found
 
@@ -34,7 +34,7 @@ def lint(trace: options.Trace, strict: Strict = False, as_json: options.Json = F
         typer.echo(json.dumps({**result.attrs["summary"], "found": findings}, indent=2))
     else:
         for one in findings:
-            typer.echo(f"{one['id']}  {one['severity']:<8}{one['text']}")
+            console.tell(f"{one['id']}  {one['severity']:<8}{one['text']}")
             typer.echo(f"     {one['why']}: {one['page']}")
         typer.echo(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
     if result.attrs["summary"]["findings" if strict else "warnings"]:

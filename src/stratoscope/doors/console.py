@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from stratoscope.errors import StratoscopeError, is_out_of_memory
+from stratoscope.errors import StratoscopeError, is_out_of_memory, printable
 from stratoscope.progress import Progress
 
 DEBUG = "STRATOSCOPE_DEBUG"
@@ -24,7 +24,6 @@ INTERRUPTED = 130
 _QUIET_SECONDS = 1.0  # a command that is done by then prints nothing but its result
 _LINE_SECONDS = 5.0  # between two lines of progress where stderr is not a terminal
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EXTRA = {
     **dict.fromkeys(("torch", "transformers", "safetensors", "gguf", "accelerate", "jinja2"), "capture"),
     "pyarrow": "parquet",
@@ -60,18 +59,23 @@ class Commands(TyperGroup):
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
     """Print one line on stderr and leave."""
-    typer.echo(f"error: {_one_line(message)}", err=True)
+    tell(f"error: {message}", err=True)
     raise typer.Exit(code)
 
 
 def remark(message: str) -> None:
     """Print one line on stderr and go on."""
-    typer.echo(f"note: {_one_line(message)}", err=True)
+    tell(f"note: {message}", err=True)
+
+
+def tell(line: str, *, err: bool = False) -> None:
+    """Print a line whose words may come from a file or a model."""
+    typer.echo(_one_line(line), err=err)
 
 
 def _one_line(message: str) -> str:
     """Control characters from files and paths are made visible."""
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], re.sub(r"\s*\n\s*", " ", message.strip()))
+    return printable(re.sub(r"\s*\n\s*", " ", message.strip()).replace("\t", " "))
 
 
 def interrupted(how: str) -> NoReturn:
@@ -109,10 +113,10 @@ def tell_result(result: Any, folder: Path, *, as_json: bool) -> None:
         return
     contents = contents_of(result)
     for line in (contents.title, *contents.lead):
-        typer.echo(line)
+        tell(line)
     for note in result.attrs["notes"]:
         if note["severity"] == "warning":
-            typer.echo(f"[{note['id']}] {note['text']}")
+            tell(f"[{note['id']}] {note['text']}")
     typer.echo(folder / PAGE)
 
 
@@ -120,7 +124,7 @@ def warn_of(notes: Iterable[Mapping[str, Any]]) -> None:
     """The warnings among the notes of a new trace, on stderr."""
     for note in notes:
         if note["severity"] == "warning":
-            typer.echo(f"[{note['id']}] {note['text']}", err=True)
+            tell(f"[{note['id']}] {note['text']}", err=True)
 
 
 @contextmanager

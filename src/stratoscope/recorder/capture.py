@@ -112,7 +112,7 @@ def capture(
         cannot be verified so.
     floor
         Measure on a few prompts how much each quantity changes under another batch size, padding side and dtype, and
-        store it as `floor_<quantity>` of each layer.
+        store it as `floor_batch_<quantity>`, `floor_padding_…` and `floor_dtype_…` of each layer.
     part
         Record only a part of the prompts, as (2, 5): the second of five. Each is given the same prompts and settings,
         records whole runs of prompts that are batched together, of about the same number of tokens, and has a trace of

@@ -33,12 +33,14 @@ def signs_are_lost(dataset: xr.Dataset) -> str | None:
 
 
 def stored_note(dataset: xr.Dataset, identity: str) -> Note | None:
-    """What a recording says of itself under a line of the list, all of it in one note, as grave as the gravest."""
+    """The gravest that a recording says of itself under a line of the list, in one note."""
     notes = [note for note in notes_of(dataset) if note.id == identity]
     if not notes:
         return None
     severity = WARNING if any(note.severity == WARNING for note in notes) else INFO
-    return Note(identity, severity, " ".join(note.text for note in notes))
+    told = " ".join(note.text for note in notes if note.severity == severity)
+    more = sum(note.severity != severity for note in notes)
+    return Note(identity, severity, told + (f" ({more} more of less weight: `stratoscope info`.)" if more else ""))
 
 
 # a picture has the notes of its trace anyway, so these checks concern no picture

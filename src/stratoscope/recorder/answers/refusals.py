@@ -19,7 +19,8 @@ _ELLIPSIS = re.compile(r"\.\.+")
 _SENTENCE_END = re.compile(r"[.!?]+(?=[\W_]|$)|[。！？]+|\n\s*\n")
 _BETWEEN_WORDS = re.compile(r"[^\w'.]+|_|(?<!\w)'|'(?!\w)|\.(?=\w)")
 _BEGINS, _ENDS = r"(?<![\w'])", r"(?![\w'])"
-_REASONING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+_REASONING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+_LOOKED_AT = 1_000  # characters: what opens an answer stands there, and patterns take no longer
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO")
 _PIECE = re.compile(r"\s*(\.\.\.|\*|\(|\||\))\s*")
 _WRITE = "Write one opening a line; docs/answers.md says what *, ..., (a|b) and ! mean"
@@ -38,7 +39,10 @@ def opening(answer: str, patterns: Sequence[str]) -> int:
         ends where a word ends. `*` is one word or none, `...` any words of the same sentence, `(a|b)` one of several;
         after `!` stands what is no refusal although another pattern says so.
     """
-    words = _words(_REASONING.sub("", answer, count=1)).lstrip(". ")
+    begun = answer.lstrip()
+    if thought := _REASONING.match(begun):
+        begun = begun[thought.end() :]
+    words = _words(begun.lstrip()[:_LOOKED_AT]).lstrip(". ")
     found = -1
     for index, pattern in enumerate(patterns):
         if found >= 0 and not pattern.startswith(NOT):
