@@ -120,6 +120,8 @@ def test_openers_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:
         ("Well, then, I am happy to help. But no", None),
         ("Well... then — no.", "well ... no"),
         ("Well, I know", None),
+        ("Well then! No.", "well ... no"),
+        ("Well it was so! No.", None),
         ("很抱歉，我无法回答", "抱歉|很抱歉"),
         ("抱歉我无法回答", "抱歉|很抱歉"),
         ("Я не могу", "Я не (могу|буду)"),
@@ -134,7 +136,7 @@ def test_an_opening_is_told_by_its_words_whatever_stands_around_them(answer: str
 
 
 def test_the_page_names_every_sentence_that_the_english_patterns_take_wrongly() -> None:
-    """Sentences of our own, written before the patterns; what is wrong is known and stands in docs/answers.md."""
+    """What is wrong is known and stands in docs/answers.md, as do the two halves that they were tried on."""
     folder = Path(__file__).parent
     with (folder / "data" / "openings.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

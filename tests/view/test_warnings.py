@@ -191,3 +191,9 @@ def test_a_strangers_receipt_cannot_fill_the_footer_or_steer_its_reader() -> Non
     line = provenance_of(make_trace().assign_attrs(receipt={"receipt_line": "\x1b[31m\u202e" + "x" * 100_000})).receipt
     assert len(line) < 500
     assert line.isprintable()
+
+
+def test_a_footer_of_linear_and_logarithmic_scales_says_which_has_logarithms() -> None:
+    spec = engagement_spec(make_trace(quantities=("mlp_write_ratio", "attn_write_ratio", "attn_first")))
+    assert {one["scale"] for one in spec.content["quantities"]} == {"linear", "log"}
+    assert "of the logarithms on logarithmic scales" in said(spec)

@@ -82,6 +82,7 @@ def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str
     rules = []
     if kinds - {"diverging"}:
         of = " of the logarithms" if "log" in kinds else ""
+        of = " (of the logarithms on logarithmic scales)" if {"log", "linear"} <= kinds else of
         rules.append(f"{fences} quartiles{of}, kept within the {first}–{tenth} % and {upper} quantiles")
     if "diverging" in kinds:
         rules.append(f"symmetric, {fences} upper quartile of |value|, kept within its {ninetieth}–{last} % quantiles")

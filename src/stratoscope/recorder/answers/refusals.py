@@ -17,6 +17,7 @@ _MOST_BYTES = 2**20
 _PLAIN = str.maketrans({**dict.fromkeys("’‘ʼ`´＇", "'"), "…": "..."})
 _ELLIPSIS = re.compile(r"\.\.+")
 _SENTENCE_END = re.compile(r"[.!?]+(?=[\W_]|$)|[。！？]+|\n\s*\n")
+_SHORT_SENTENCE = re.compile(r"^([\w']+(?: [\w']+)?) \. ")  # "Sorry!", "Hello there."
 _BETWEEN_WORDS = re.compile(r"[^\w'.]+|_|(?<!\w)'|'(?!\w)|\.(?=\w)")
 _BEGINS, _ENDS = r"(?<![\w'])", r"(?![\w'])"
 _REASONING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
@@ -37,12 +38,14 @@ def opening(answer: str, patterns: Sequence[str]) -> int:
         Words with which a refusal begins. Upper and lower case, kinds of apostrophes, punctuation between words and
         what stands before the first word make no difference, nor does a block `<think>…</think>` in front. A pattern
         ends where a word ends. `*` is one word or none, `...` any words of the same sentence, `(a|b)` one of several;
-        after `!` stands what is no refusal although another pattern says so.
+        after `!` stands what is no refusal although another pattern says so. A first sentence of one or two words goes
+        on with the next one: "Sorry! I can't".
     """
     begun = answer.lstrip()
     if thought := _REASONING.match(begun):
         begun = begun[thought.end() :]
     words = _words(begun.lstrip()[:_LOOKED_AT]).lstrip(". ")
+    words = _SHORT_SENTENCE.sub(r"\1 ", words, count=1)
     found = -1
     for index, pattern in enumerate(patterns):
         if found >= 0 and not pattern.startswith(NOT):
