@@ -336,6 +336,16 @@ def test_what_is_dead_in_the_reference_too_is_no_news(trace: xr.Dataset) -> None
     assert (news["findings"], news["of_model"]) == (1, 0)
 
 
+def test_a_neuron_that_is_a_peak_at_first_tokens_is_not_dead(trace: xr.Dataset) -> None:
+    """SmolLM2's neuron 678 of L28: nothing at the user's tokens, 2,371 at every first one."""
+    dead = planted(trace, "dead neuron")
+    (place,) = np.argwhere(dead["prompt_max"].values[0] != trace["prompt_max"].values[0])
+    first = np.flatnonzero(dead["position"].values == 0)
+    dead["peak_neuron"].values[first, place[0], 0] = place[1]
+    dead["peak_value"].values[first, place[0], 0] = 2_000
+    assert anomalies(dead).attrs["summary"]["by_detector"]["dead neuron"] == 0
+
+
 def test_a_reference_of_another_shape_is_refused(trace: xr.Dataset) -> None:
     with pytest.raises(InputError, match="the reference has 8 layers, the trace 16"):
         anomalies(trace, reference=clean(1, {**SMALL, "layers": 8}))

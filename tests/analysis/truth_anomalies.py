@@ -116,9 +116,11 @@ def broken_rows(trace: xr.Dataset, random: np.random.Generator) -> None:
 
 
 def dead_neuron(trace: xr.Dataset, random: np.random.Generator) -> None:
-    place = np.s_[:, _layer(trace, random), random.integers(trace.sizes["neuron"])]
+    layer, neuron = _layer(trace, random), random.integers(trace.sizes["neuron"])
     for name in ("prompt_max", "prompt_min"):
-        trace[name].values[place] *= 1e-3
+        trace[name].values[:, layer, neuron] *= 1e-3
+    of = trace["peak_neuron"].values[:, layer] == neuron
+    trace["peak_value"].values[:, layer][of] *= 1e-3
 
 
 def always_on_neuron(trace: xr.Dataset, random: np.random.Generator) -> None:

@@ -156,6 +156,7 @@ def test_the_page_names_every_sentence_that_the_english_patterns_take_wrongly() 
         ("Sorry\n(I|we can't\n", r"f.txt:2: a bracket is not closed"),
         ("I|we) can't\n", r"f.txt:1: a bracket is closed that was not opened"),
         ("Sorry\n...\n", r"f.txt:2: holds no word"),
+        ("I (am|’m) sorry\n", r"f.txt:1: a word does not begin with an apostrophe"),
         (b"Sorry\n\xff\n", r"f.txt:2: is not UTF-8"),
         (None, "no such file of refusal patterns"),
     ],

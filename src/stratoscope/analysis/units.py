@@ -175,18 +175,22 @@ class Units:
 def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[str, str]:
     """The two classes to compare: those asked for, else the two that there are."""
     found = [name for name in dict.fromkeys(map(str, dataset["prompt_class"].values)) if name]
-    there = f"There are: {', '.join(found)}." if found else "The prompts of this trace have no class."
+    if not found:
+        what = "the prompts of this trace have no class, so there is nothing to compare"
+        fix = "Give each prompt a class in the prompts file (or import --class), and make the trace again."
+        raise InputError(what, where="trace", fix=fix)
+    there = f"There are: {', '.join(found)}."
     for wanted in (a, b):
         if wanted is not None and wanted not in found:
-            raise InputError(f"no prompt of class {wanted!r}", where="class", fix=there)
+            raise InputError(f"no prompt of class {wanted!r}", where="--a, --b", fix=there)
     others = [name for name in found if name not in (a, b)]
     missing = (a is None) + (b is None)
     if missing > len(others) or (missing and len(others) > missing):
-        raise InputError("which two classes?", where="class", fix=f"Name them with --a and --b. {there}")
+        raise InputError("it is not clear which two classes", where="--a, --b", fix=f"Name both. {there}")
     first = a if a is not None else others.pop(0)
     second = b if b is not None else others.pop(0)
     if first == second:
-        raise InputError(f"{first!r} is compared with itself", where="class", fix=there)
+        raise InputError(f"{first!r} is compared with itself", where="--a, --b", fix=there)
     return first, second
 
 

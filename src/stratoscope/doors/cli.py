@@ -210,7 +210,8 @@ def import_(
     """
     from stratoscope import import_csv
 
-    import_csv(files, out, columns=columns, classes=classes or None, axis=axis, overwrite=overwrite)
+    trace = import_csv(files, out, columns=columns, classes=classes or None, axis=axis, overwrite=overwrite)
+    console.warn_of(trace.attrs["notes"])
     typer.echo(out)
 
 

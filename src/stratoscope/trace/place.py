@@ -95,7 +95,9 @@ def refuse_occupied(target: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise TraceError(
-            "this trace already exists", where=str(target), fix="Use --overwrite, --resume or another output."
+            "this trace already exists",
+            where=str(target),
+            fix="Use --overwrite or another output; a recording is gone on with by --resume.",
         )
 
 

@@ -78,9 +78,9 @@ def anomalies(
     looks, usual = _looked(dataset, other, progress or silent)
     if not any(look.units for look in looks):
         raise InputError(
-            "there is nothing to look at in it",
-            where="trace",
-            fix="Record it: stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE",
+            "there is nothing to look at in it: no norms, attention or summaries of prompts, as a CSV has none",
+            where=str(dataset.encoding.get("source", "trace")),
+            fix="Record them: stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE",
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)

@@ -53,7 +53,7 @@ def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
 
     def describe(index: Index) -> tuple[str, Picture]:
         which, layer = index
-        source = "its neighbours have one expect" if reference is None else "the reference has"
+        source = "its neighbours suggest" if reference is None else "the reference has"
         label = names.QUANTITIES[present[which]].label
         value, there = medians[index], expected_there[index]
         words = f"The median {label} of L{numbers[layer]} is {value:.2g} where {source} {there:.2g}."

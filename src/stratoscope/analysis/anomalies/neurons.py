@@ -30,7 +30,7 @@ _DEAD = 0.02  # of what the median neuron of the layer reaches: weaker ones are 
 
 
 def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
-    """A neuron whose largest activation in any prompt is far below that of its layer."""
+    """A neuron whose largest activation at any of the user's tokens is far below that of its layer, and no peak."""
     detector = "dead neuron"
     if not {"prompt_max", "prompt_min"} <= set(dataset.data_vars):
         return nothing(detector, "no prompt_max and prompt_min recorded")
@@ -41,6 +41,7 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     usual = medians(largest if of is None else of, 1)[:, None]
     weak = np.where(largest < _DEAD * usual, scores, -np.inf)
     weak = np.where(largest == 0, np.inf, np.where(np.isnan(largest), np.nan, weak))
+    weak[_peaks(dataset) >= _DEAD * usual] = -np.inf  # alive where prompt summaries do not look, as at first tokens
     if of is not None:  # what is dead there too is no news
         weak = np.where(of < _DEAD * usual, -np.inf, weak)
     numbers, prompts = layer_numbers(dataset), Prompts(dataset)
@@ -52,14 +53,16 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     def describe(index: Index) -> tuple[str, Picture]:
         layer, neuron = index
         words = (
-            f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size in any prompt; the "
-            f"median neuron of its layer reaches {usual[layer, 0]:.2g}."
+            f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size at any of the "
+            f"user's tokens, nor a peak elsewhere; the median neuron of its layer reaches {usual[layer, 0]:.2g}."
         )
         series = np.fmax(
             np.abs(dataset["prompt_max"].values[:, layer, neuron]),
             np.abs(dataset["prompt_min"].values[:, layer, neuron]),
         )
-        return words, _over_prompts(series, prompts, f"largest |activation| of neuron {neuron} in L{numbers[layer]}")
+        return words, _over_prompts(
+            series, prompts, f"largest |activation| at the user's tokens, neuron {neuron} in L{numbers[layer]}"
+        )
 
     among = scores if of is None else -standardised(_log(of), 1)
     return Look(
@@ -93,9 +96,9 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         layer, neuron = index
         series = np.asarray(dataset["prompt_mean"].values[:, layer, neuron], np.float64)
         words = (
-            f"The mean activation of neuron {neuron} of L{numbers[layer]} is {np.nanmean(series):.2g} in every prompt, "
-            f"{steadiness[index]:.0f} times its standard deviation over prompts; the median neuron of its layer: "
-            f"{typical[layer]:.2g}."
+            f"The mean activation of neuron {neuron} of L{numbers[layer]} is {np.nanmean(series):.2g} over the user's "
+            f"tokens of every prompt, {steadiness[index]:.0f} times its standard deviation over prompts; the median neuron of "
+            f"its layer: {typical[layer]:.2g}."
         )
         return words, _over_prompts(series, prompts, f"mean activation of neuron {neuron} in L{numbers[layer]}")
 
@@ -112,6 +115,19 @@ def _at(numbers: NDArray[np.int64], index: tuple[int, ...]) -> dict[str, int]:
 def _over_prompts(series: NDArray[np.floating], prompts: Prompts, what: str) -> Picture:
     most = int(np.nanargmax(np.abs(series))) if np.isfinite(series).any() else 0
     return Picture(np.asarray(series, np.float64), tuple(prompts.ids), (most,), what)
+
+
+def _peaks(dataset: xr.Dataset) -> Floats:
+    """Largest |activation| of each neuron among the peaks of all tokens, [layer, neuron]; 0 where it is none."""
+    found = np.zeros((dataset.sizes[names.LAYER], dataset.sizes[names.NEURON]))
+    if not {"peak_neuron", "peak_value"} <= set(dataset.data_vars) or "peak_expert" in dataset:
+        return found
+    for layer, row in enumerate(found):
+        here = dataset[["peak_neuron", "peak_value"]].isel({names.LAYER: layer})
+        neurons, values = here["peak_neuron"].values.ravel(), np.abs(here["peak_value"].values).ravel()
+        known = (neurons >= 0) & (neurons < len(row)) & np.isfinite(values)
+        np.maximum.at(row, neurons[known], values[known])
+    return found
 
 
 def _largest(dataset: xr.Dataset) -> Floats:

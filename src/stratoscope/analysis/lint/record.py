@@ -52,7 +52,7 @@ def weights_not_used(dataset: xr.Dataset) -> Note | None:
     return stored_note(dataset, "L25")
 
 
-@check("L26", WARNING, "the prompt that the model saw is not the one that was written", ())
+@check("L26", WARNING, "what the model saw is not word for word what was written, or not all that was given", ())
 def prompt_not_as_written(dataset: xr.Dataset) -> Note | None:
     """A template or a tokenizer dropped, changed or added something."""
     return stored_note(dataset, "L26")

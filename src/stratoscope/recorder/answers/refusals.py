@@ -129,6 +129,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
                 built += _literal(piece)
         if depth < 0:
             raise ValueError(f"a bracket is closed that was not opened in {pattern!r}")
+    if re.search(r"(?:^|[\s(|])'", pattern.translate(_PLAIN)):
+        raise ValueError(f"a word does not begin with an apostrophe, as in (I am|I'm): {pattern!r}")
     if depth:
         raise ValueError(f"a bracket is not closed in {pattern!r}")
     if not any(character.isalnum() for character in pattern):

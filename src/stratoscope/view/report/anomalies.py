@@ -143,14 +143,18 @@ def _detectors(result: xr.Dataset) -> Table:
         looked, why = int(result["looked_at"][place]), str(result["why_not"].values[place])
         rows.append([name, of, looked, what, least if np.isfinite(least) else None, why])
     columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
-    return Table(columns, rows, "Found from: so large a value is found in nine of ten layers.")
+    return Table(columns, rows, "Found from: in nine of ten layers a single value of that size would have been found.")
 
 
 def _found_from(result: xr.Dataset) -> str:
     """What would have been found, of the quantities that most people look at."""
     least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
     parts = [f"{names.QUANTITIES[name].label} from {least[name]:.0f}" for name in _TOLD if least.get(name, 0) > 0]
-    return f"One value alone is found in nine of ten layers, times their median: {', '.join(parts)}." if parts else ""
+    return (
+        f"In nine of ten layers a single value would have been found, in times the layer's median: {', '.join(parts)}."
+        if parts
+        else ""
+    )
 
 
 def _figure(result: xr.Dataset, place: int) -> Figure:
