@@ -30,7 +30,7 @@ from tiny import byte_tokenizer, tiny
 from stratoscope import capture, names, open_trace
 from stratoscope.errors import StratoscopeError
 from stratoscope.recorder import recording
-from stratoscope.recorder.input import batches
+from stratoscope.recorder.input import grouping
 from stratoscope.trace import row_stream, store
 from stratoscope.trace.schema import COMPLETE
 from stratoscope.trace.writer import TraceWriter
@@ -63,11 +63,11 @@ class Configuration:
     family: str = "Llama"
     dtype: torch.dtype = torch.float32
     window_batches: int = 1
-    window_tokens: int = batches.WINDOW_TOKENS
+    window_tokens: int = grouping.WINDOW_TOKENS
 
     def record(self, out: Path, *, resume: bool = False, **more: Any) -> xr.Dataset:
         """Record it to the end."""
-        recording._WINDOW_BATCHES, batches.WINDOW_TOKENS = self.window_batches, self.window_tokens
+        recording._WINDOW_BATCHES, grouping.WINDOW_TOKENS = self.window_batches, self.window_tokens
         settings: dict[str, Any] = {"top_k": 5, "batch_size": 2, **self.options, **more}
         model, tokenizer = tiny(self.family, self.dtype), byte_tokenizer()
         return capture(model, self.prompts, out, tokenizer=tokenizer, resume=resume, **settings)

@@ -24,7 +24,8 @@ from stratoscope import capture, merge, plan_capture
 from stratoscope.errors import CaptureError
 from stratoscope.model.find import find_sites
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL
-from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH, NONE, Batching, make_batch
+from stratoscope.recorder.input.batches import make_batch
+from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH, NONE, Batching
 from stratoscope.recorder.observe import forward
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import together

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stratoscope.recorder.input.batches import WINDOW_TOKENS, windows
+from stratoscope.recorder.input.grouping import WINDOW_TOKENS, windows
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MIB = 2**20

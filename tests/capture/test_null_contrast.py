@@ -17,7 +17,7 @@ from truth import CLASSES, PAIRS, null_splits, recorded_means
 def test_random_halves_of_real_prompts_do_not_differ(smollm2: Path) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as aside:  # what a model took stays with its process
         values = aside.submit(recorded_means, smollm2, 40, least=80, most=140).result()
-    assert values.shape == (40, 30 * 1536)
+    assert values.shape == (40, 30, 1536)
     for kind in (CLASSES, PAIRS):
         null = null_splits(values, kind, 10, 10, "subsample", 24)
         assert null.holds, (kind, null)

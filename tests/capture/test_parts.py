@@ -26,7 +26,7 @@ from stratoscope import (
 )
 from stratoscope.errors import InputError, TraceError
 from stratoscope.names import NEURONS, NORMS, RECORD_GROUPS, RESIDUAL
-from stratoscope.recorder.input.batches import windows
+from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.parts import divided, prompts_of
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.info import info_text

@@ -14,7 +14,7 @@ from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny
 from stratoscope import capture, names, open_trace
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.names import ATTENTION, QUANTITIES, SUMMARIES
-from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH
+from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.proof import together
 from stratoscope.recorder.proof.batching import Finding

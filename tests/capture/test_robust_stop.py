@@ -66,7 +66,7 @@ def test_ctrl_c_before_the_first_batch_writes_nothing(stage: str, tmp_path: Path
 
 
 def test_a_forgotten_record_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
-    model, left = tiny("Llama"), [12]
+    model, left = tiny("Llama"), [18]
 
     def stop(*_: Any) -> None:
         left[0] -= 1

@@ -174,7 +174,7 @@ class _Run:
 
         from stratoscope.model.devices import input_device
         from stratoscope.model.find import find_sites
-        from stratoscope.recorder.input.batches import batching_of
+        from stratoscope.recorder.input.grouping import batching_of
 
         self.model, self.dataset = loaded.model, dataset
         plan = dataset.attrs.get("plan") or {}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from stratoscope.recorder.input.batches import ANY_LENGTH, Batching, Together
+from stratoscope.recorder.input.grouping import ANY_LENGTH, Batching, Together
 from stratoscope.recorder.prompts import Prompt
 
 
@@ -24,7 +24,7 @@ class CapturePlan:
         Peaks per token and layer.
     batch_size, window
         Prompts per forward, and the run of prompts inside which batches are made of prompts of similar length; both
-        at most, as long prompts come in shorter runs (`batches.WINDOW_TOKENS`).
+        at most, as long prompts come in shorter runs (`grouping.WINDOW_TOKENS`).
     chat
         Whether raw text was put into the chat template.
     dtype, padding_side, attention
@@ -33,7 +33,7 @@ class CapturePlan:
         How many, tokens of answers not counted, and the hash of the prompts with their ids and labels.
     together
         Beside which others a prompt runs: those of any length, of equal length, or none, so that its values depend on
-        no other (`batches.Batching`).
+        no other (`grouping.Batching`).
     longest_short, shortest_long
         The lengths up to and from which prompts run together, where positions depend on the longest; else None.
     generate, generation, seed

@@ -24,7 +24,8 @@ from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
-from stratoscope.recorder.input.batches import Batch, Tokens, make_batch, windows
+from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
+from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.input.notes import notes_on
 from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
 from stratoscope.recorder.memory import Halves, must_fit

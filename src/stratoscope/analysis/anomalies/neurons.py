@@ -97,8 +97,8 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         series = np.asarray(dataset["prompt_mean"].values[:, layer, neuron], np.float64)
         words = (
             f"The mean activation of neuron {neuron} of L{numbers[layer]} is {np.nanmean(series):.2g} over the user's "
-            f"tokens of every prompt, {steadiness[index]:.0f} times its standard deviation over prompts; the median neuron of "
-            f"its layer: {typical[layer]:.2g}."
+            f"tokens of every prompt, {steadiness[index]:.0f} times its standard deviation over "
+            f"prompts; the median neuron of its layer: {typical[layer]:.2g}."
         )
         return words, _over_prompts(series, prompts, f"mean activation of neuron {neuron} in L{numbers[layer]}")
 

@@ -15,7 +15,8 @@ from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder.answers.generate import Generator, can_generate
 from stratoscope.recorder.answers.outcome import opener_log_odds, refusals, tokenised_openers
-from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH, Batch
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH
 from stratoscope.recorder.input.remarks import Remark
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward, last_logits_only

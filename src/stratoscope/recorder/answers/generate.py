@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from transformers import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import EosTokenCriteria, StoppingCriteria, StopStringCriteria
@@ -24,6 +22,7 @@ from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.names import PROMPT, QUANTITIES
+from stratoscope.recorder.answers.sampling import OwnStreams, seeded
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 from stratoscope.recorder.input.template import end_of_answer
@@ -236,7 +235,14 @@ class Generator:
         ids = ids[: min(_PROOF_TOKENS, self._config.max_new_tokens)]
         said = _Said(ids, batch.input_ids.shape[1])
         try:
-            self._run(batch, _unnamed(batch), before=_nothing, after=_nothing, new_tokens=len(ids), processors=[said])
+            self._run(
+                batch,
+                [*map(str, range(len(batch.input_ids)))],
+                before=_nothing,
+                after=_nothing,
+                new_tokens=len(ids),
+                processors=[said],
+            )
         except (ValueError, TypeError) as error:  # what transformers looks at only now
             raise _refused(error) from None
 
@@ -248,7 +254,7 @@ class Generator:
             kept.append(output.logits[:, -1].clone())
             after(step, output)
 
-        self._run(batch, _unnamed(batch), before=before, after=watch, new_tokens=few)
+        self._run(batch, [*map(str, range(len(batch.input_ids)))], before=before, after=watch, new_tokens=few)
         return torch.cat(kept)
 
     def _run(
@@ -282,8 +288,8 @@ class Generator:
             torch.no_grad(),
             memory_guard(batch),
             _own_settings_aside(model),
-            _seeded(self._seed, batch.input_ids.device),
-            _OwnStreams(self._seed, ids, batch.input_ids.device) if self.settings["do_sample"] else nullcontext(),
+            seeded(self._seed, batch.input_ids.device),
+            OwnStreams(self._seed, ids, batch.input_ids.device) if self.settings["do_sample"] else nullcontext(),
             warnings.catch_warnings(),
             ModuleHooks({"model": model}, before=enter, after=leave),
         ):
@@ -416,36 +422,3 @@ def _own_settings_aside(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers that begin with the seed; the process's random state is as before afterwards."""
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices, device_type=device.type):
-        torch.manual_seed(seed)
-        yield
-
-
-class _OwnStreams(TorchFunctionMode):
-    """While open, the tokens of each prompt are drawn with numbers of its own, so not with those of its batch."""
-
-    def __init__(self, seed: int, ids: Sequence[str], device: torch.device) -> None:
-        super().__init__()
-        self._streams = []
-        for identity in ids:
-            digest = hashlib.sha256(f"{seed} {identity}".encode()).digest()
-            self._streams.append(torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big")))
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not torch.multinomial:
-            return func(*args, **kwargs)
-        probabilities: Tensor = args[0]
-        rows = zip(probabilities[:, None], self._streams, strict=True)
-        return torch.cat([func(row, *args[1:], **kwargs, generator=stream) for row, stream in rows])
-
-
-def _unnamed(batch: Batch) -> list[str]:
-    """Ids of prompts that nobody records."""
-    return [str(number) for number in range(len(batch.input_ids))]

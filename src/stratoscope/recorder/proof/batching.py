@@ -21,7 +21,8 @@ from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.hooks import BlockHooks
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import SPANS
-from stratoscope.recorder.input.batches import ANY_LENGTH, EQUAL_LENGTH, NONE, Batch, Together
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH, NONE, Together
 
 BESIDE_LONGER, BESIDE_EQUAL = "beside_longer", "beside_equal_length"  # in the facts: largest differences
 

@@ -26,7 +26,8 @@ from stratoscope import defaults, names
 from stratoscope.errors import StratoscopeError
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
-from stratoscope.recorder.input.batches import EQUAL_LENGTH, Batching, make_batch
+from stratoscope.recorder.input.batches import make_batch
+from stratoscope.recorder.input.grouping import EQUAL_LENGTH, Batching
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.sites import ModelSites
-from stratoscope.recorder.input.batches import EQUAL_LENGTH, NONE, Batch, Tokens
+from stratoscope.recorder.input.batches import Batch, Tokens
+from stratoscope.recorder.input.grouping import EQUAL_LENGTH, NONE
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan
