@@ -159,6 +159,8 @@ def _became(text: str, became: str) -> str:
         return MISSING
     if became.strip() == text.strip():
         return TRIMMED
+    if text.strip() and text.strip() in became:  # and beside it something that the template writes only there
+        return WHOLE
     return CUT if became.strip() in text else CHANGED
 
 
