@@ -294,6 +294,7 @@ def test_a_changed_first_layer_or_embedding_is_named_as_the_first_that_changed(b
     first = next(line for line in lead(result) if line.startswith("In layer 0, "))
     assert first.startswith(f"In layer 0, {Q} differs; exactly equal there: ")
     assert "noise alone makes" not in " ".join(lead(result))
+    assert "a difference of any size comes from the weights" in said(result, "L32", "info")
     embedding = diff(floored, told(tuned(nudged(base, "resid_norm", (slice(None), 0), 0.5))))
     assert title(embedding).startswith("The embedding is the first that changed")
     again = diff(floored, told(tuned(nudged(base, Q, (slice(None), 0), 0.25)), threads=4))

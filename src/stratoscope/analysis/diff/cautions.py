@@ -150,7 +150,7 @@ def about_conditions(noise: Noise, conditions: Conditions, exact: Exact) -> list
         return [Note("L32", WARNING, text)]
     if conditions.alike:
         text = f"Both were {alike}: a difference of any size comes from the weights."
-        return [Note("L32", INFO, text)] if exact.equal else []
+        return [Note("L32", INFO, text)] if exact.equal or exact.same_there else []
     beyond = conditions.beyond_floor()
     listed = "; ".join(f"{what} {one} and {other}" for what, (one, other) in (beyond or conditions.unlike).items())
     if beyond:
