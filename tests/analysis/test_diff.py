@@ -223,6 +223,9 @@ def test_a_and_b_share_their_limits_and_their_difference_is_centred_on_zero(base
     assert a["clipped"] != b["clipped"]  # each its own share
     assert difference["low"] == -difference["high"]
     assert (times["scale"], times["low"]) == ("log", 1.0)
+    assert any(note.text == "Times the floor: from 1, fixed, to at least 2." for note in spec.notes)
+    same = diff_spec(diff(with_floor(base), base), first, Q)
+    assert not any(note.text.startswith("Times the floor") for note in same.notes)  # all zero: no limits
     assert len(spec.content["panels"]) == 1
 
 

@@ -15,6 +15,7 @@ from stratoscope.analysis.diff.columns import column_norms
 from stratoscope.analysis.diff.conditions import conditions
 from stratoscope.analysis.diff.diff import diff
 from stratoscope.analysis.diff.floor import Noise
+from stratoscope.view.diff import diff_spec
 from stratoscope.view.report import diff_words
 from stratoscope.view.report.diff_words import lead
 
@@ -154,12 +155,26 @@ def test_an_odd_receipt_of_a_stranger_breaks_nothing(base: xr.Dataset, odd: obje
 
 def test_the_share_that_noise_leaves_above_a_maximum_is_bounded_as_often_as_it_says(base: xr.Dataset) -> None:
     random, layers = np.random.default_rng(0), 20
-    most = Noise(measured(base), base).most_by_chance(Q, layers)
+    most = Noise(measured(base), base).most_by_chance(Q, layers, 100_000)
     floors = random.standard_t(3, (4000, layers, 40)).max(axis=2)
     cells = np.sort(random.standard_t(3, 100_000))
     share = 1 - np.searchsorted(cells, floors) / len(cells)
     assert 0.02 < (share > most).any(axis=1).mean() < 0.07
-    assert Noise(with_floor(base), base).most_by_chance(Q, layers) == 0
+    assert Noise(with_floor(base), base).most_by_chance(Q, layers, 100_000) == 0
+
+
+def test_of_few_cells_noise_may_leave_more_above_a_maximum_and_of_one_all(base: xr.Dataset) -> None:
+    random, layers, cells = np.random.default_rng(0), 20, 6
+    noise = Noise(measured(base), base)
+    floors = random.standard_t(3, (4000, layers, 40)).max(axis=2)
+    share = (random.standard_t(3, (4000, layers, cells)) > floors[..., None]).mean(axis=2)
+    most = noise.most_by_chance(Q, layers, cells)
+    assert (share > most).any(axis=1).mean() < 0.05
+    assert (share > noise.most_by_chance(Q, layers, 100_000)).any(axis=1).mean() > 0.2  # what holds of many cells
+    assert noise.most_by_chance(Q, layers, 1) == 1
+    assert noise.most_by_chance(Q, layers, 0) == 0
+    everywhere = noise.exceeded(Q, layers, np.array([1.0, 1.0, np.nan]), np.array([1.0, 40.0, 0.0]))
+    assert everywhere.tolist() == [False, True, False]
 
 
 def test_noise_is_not_the_headline_and_a_layer_beyond_it_is(base: xr.Dataset) -> None:
@@ -174,6 +189,52 @@ def test_noise_is_not_the_headline_and_a_layer_beyond_it_is(base: xr.Dataset) ->
     assert title(diff(first, moved)).endswith("beyond the noise floor, from layer 3 on")
     lines = " ".join(lead(diff(first, again)))
     assert f"What would not have been seen: a change of {Q} by less than about" in lines
+    assert "where noise alone makes about 2.44 %" in lines
+
+
+def rerun(base: xr.Dataset, deviation: float) -> tuple[xr.Dataset, xr.Dataset]:
+    """A trace and the same model again in another batch size, which adds noise; the floor is 0.01."""
+    noise = np.random.default_rng(0).normal(0, deviation, base[Q].shape)
+    first = measured(base).assign_attrs(plan={"batch_size": 8})
+    again = first.assign({Q: (base[Q] + noise).astype("float32")})
+    return first, again.assign_attrs(plan={"batch_size": 3})
+
+
+def test_noise_of_the_same_weights_is_no_warning_and_what_is_more_is_one(base: xr.Dataset) -> None:
+    result = diff(*rerun(base, 0.004))
+    assert title(result).startswith("No more cells exceed the noise floor")
+    summary = result.attrs["summary"]["quantities"][Q]
+    assert 0 < summary["share_above_floor"] < summary["share_above_by_chance"]
+    assert "something else was not the same" not in said(result, "L14")
+    assert "differ by no more than noise does (" in said(result, "L14", "info")
+    assert "something else was not the same" in said(diff(*rerun(base, 0.02)), "L14", "warning")
+    first, again = rerun(base, 0.0)
+    far = diff(first, nudged(again, Q, CELL, 2.0))
+    assert "differ by up to 200 times the floor (mlp_out_norm of layer 2), 1 of" in said(far, "L14", "warning")
+
+
+def test_few_cells_of_noise_before_an_edit_are_no_warning(base: xr.Dataset) -> None:
+    first, again = rerun(base, 0.0)
+    keep = np.flatnonzero(base["prompt"].values == 0)
+    one, other = (trace.isel(prompt=[0], token=keep) for trace in (first, again))
+    edited = diff(one, nudged(longer(other, 3), Q, (2, 1), 0.02))  # two tokens but the first before the edit
+    assert "something else was not the same" not in said(edited, "L14")
+    assert "1 of" in said(edited, "L14", "info")
+
+
+def test_noise_before_the_claimed_layer_is_no_contradiction_and_of_traces_made_alike_any_change_is(
+    base: xr.Dataset,
+) -> None:
+    claims = [Claim(3, 0, 1.0, 2.0)]
+    first, again = rerun(base, 0.004)
+    words = said(diff(first, tuned(again), claims=claims), "L14")
+    assert "cells beyond the floor, no more than noise leaves there." in words
+    assert "the patch is not all that differs" not in words
+    noisy = diff(first, tuned(rerun(base, 0.02)[1]), claims=claims)
+    assert "the patch is not all that differs" in said(noisy, "L14", "warning")
+    alike = diff(told(with_floor(base)), told(tuned(nudged(base, Q, CELL, 0.001))), claims=claims)
+    assert "1 of" in said(alike, "L14", "warning")
+    assert "although both were recorded alike: the patch is not all that differs" in said(alike, "L14", "warning")
 
 
 def test_few_cells_far_beyond_the_floor_are_not_called_noise(base: xr.Dataset) -> None:
@@ -202,6 +263,51 @@ def test_the_first_layer_that_changed_is_the_headline_and_what_is_equal_before_i
         "Layers 0-1 are exactly equal; layer 2 is the first that changed, and after it every number differs"
     )
     assert "recorded alike" in said(result, "L32", "info")
+
+
+def test_where_equality_is_exact_nothing_is_put_down_to_noise(base: xr.Dataset) -> None:
+    after = tuned(nudged(base, Q, (slice(None), 2), 0.25))
+    floored = measured(base)
+    alike, again = diff(floored, told(after)), diff(floored, told(after, threads=4))
+    assert alike.attrs["summary"]["repeats"]
+    assert not again.attrs["summary"]["repeats"]
+    contradictions = ("noise alone makes", "What would not have been seen", "by chance")
+    for words in contradictions[:2]:
+        assert words in " ".join(lead(again))
+        assert words not in " ".join(lead(alike))
+    prompt = str(base["prompt_id"].values[0])
+    shown, shown_again = (" ".join(note.text for note in diff_spec(one, prompt, Q).notes) for one in (alike, again))
+    assert "would by chance" in shown_again
+    assert not any(words in shown for words in contradictions)
+    assert "exceed the noise floor; at first tokens none was measured" in shown
+    assert "by chance" not in said(alike, "L14")
+    assert "by chance" in said(again, "L14")
+    same = diff(floored, told(nudged(base, Q, CELL, 0.25)))  # of the same weights, what differs is noise
+    assert not same.attrs["summary"]["repeats"]
+
+
+def test_a_changed_first_layer_or_embedding_is_named_as_the_first_that_changed(base: xr.Dataset) -> None:
+    floored = measured(base)
+    after = told(tuned(nudged(base, Q, (slice(None), 0), 0.25)))
+    result = diff(floored, after)
+    assert title(result) == "Layer 0 is the first that changed"
+    first = next(line for line in lead(result) if line.startswith("In layer 0, "))
+    assert first.startswith(f"In layer 0, {Q} differs; exactly equal there: ")
+    assert "noise alone makes" not in " ".join(lead(result))
+    assert "a difference of any size comes from the weights" in said(result, "L32", "info")
+    embedding = diff(floored, told(tuned(nudged(base, "resid_norm", (slice(None), 0), 0.5))))
+    assert title(embedding).startswith("The embedding is the first that changed")
+    again = diff(floored, told(tuned(nudged(base, Q, (slice(None), 0), 0.25)), threads=4))
+    assert "first that changed" not in title(again)  # not recorded alike: noise makes it as well
+
+
+def test_what_is_said_of_typical_and_farthest_cells_is_of_the_quantity_that_is_named(base: xr.Dataset) -> None:
+    after = nudged(nudged(base, Q, (slice(None), slice(1, 4)), 0.05), Q, CELL, 0.2)
+    other = tuned(nudged(after, "mlp_write_norm", CELL, 5.0))  # farther, but of another quantity
+    result = diff(measured(base), other)
+    words = next(line for line in lead(result) if line.startswith(f"Most cells beyond the noise floor has {Q}"))
+    assert "; its farthest, in layer 2, is 25 times the floor." in words
+    assert words.endswith("In its median layer, the median cell differs by 5 times the floor.")
 
 
 def test_a_first_token_and_a_hole_count_as_other_numbers(base: xr.Dataset) -> None:

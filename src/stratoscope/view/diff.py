@@ -130,7 +130,7 @@ def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> l
     counted = [can_differ(tables["difference"], _alike(here))]
     strips.append(Strip(of("B − A", row.unit, "", signed=True), [tables["difference"]], counted=counted))
     if f"{quantity}_times_floor" in here:
-        formula = "|B − A| / noise floor of the layer; lowest colour: within noise"
+        formula = "|B − A| / noise floor of the layer; lowest colour: within it"
         times = np.asarray(here[f"{quantity}_times_floor"].values)
         described = of("Times the floor", "1", formula, said="", log=True)
         differs = bool(np.nan_to_num(times).any())
@@ -148,7 +148,8 @@ def _alike(here: xr.Dataset) -> np.ndarray | None:
 
 def _notes(here: xr.Dataset, quantity: str) -> list[Note]:
     notes = []
-    chance = here.attrs["summary"]["quantities"][quantity]["share_above_by_chance"]
+    summary = here.attrs["summary"]
+    chance = None if summary["repeats"] else summary["quantities"][quantity]["share_above_by_chance"]
     if not here["equal"].values.all():
         text = (
             f"Hatched: tokens without an equal one on the other side ({ONLY_A} only in A, {ONLY_B} only in B, a→b "

@@ -29,6 +29,10 @@ def what_was_done(
 ) -> list[Note]:
     """The notes that follow from the drawing itself; `told`: the data already say that absent is not zero (L08)."""
     notes = [Note("L05", "info", _limits_in_words(len(panels), choice, kinds={one["scale"] for one in quantities}))]
+    for strip, one in zip(strips, quantities, strict=True):
+        if strip.lowest is not None and one["state"] == "ok":
+            limits = f"from {strip.lowest:g}, fixed, to at least {2 * strip.lowest:g}"
+            notes.append(Note("L05", "info", f"{strip.quantity.label}: {limits}."))
     if any(one["extremes"] for one in quantities):
         notes.append(Note("L05", "info", "Where these quantiles fall together, the limits are the extremes."))
     if differing := _differing_in_words(panels, strips, first_token=first_token):

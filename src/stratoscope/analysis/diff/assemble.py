@@ -176,7 +176,7 @@ def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]
         called = "times_floor" if name == "times" else name
         variables[f"claim_{called}"] = ("claim", getattr(judged, name))
     variables["claim_verdict"], variables["claim_why"] = texts("claim", judged.verdict), texts("claim", judged.why)
-    early = claimed.causality(parts.claims, parts.compared)
+    early = claimed.causality(parts.claims, parts.compared, parts.noise)
     summary["claims"] = {
         "claims": len(parts.claims),
         "verdicts": {one: judged.verdict.count(one) for one in claimed.VERDICTS},
@@ -185,14 +185,14 @@ def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]
         "causality": early,
     }
     learned = bool(np.isfinite(judged.norm_a).any())
-    return cautions.about_claims(early, may_be_residual(parts.claims, parts.a), learned)
+    return cautions.about_claims(early, may_be_residual(parts.claims, parts.a), learned, repeats=_repeats(parts))
 
 
 def _notes(parts: Parts) -> list[Note]:
     a, b = parts.a, parts.b
     quantities = [one.quantity for one in parts.compared]
     notes = cautions.about_prompts(parts.pairs, parts.columns, *(len(side.ids) for side in parts.sides))
-    notes += cautions.about_floor(parts.noise, quantities)
+    notes += cautions.about_floor(parts.noise, quantities, repeats=_repeats(parts))
     notes += cautions.about_conditions(parts.noise, parts.conditions, parts.exact)
     notes += cautions.about_before(a, b, parts.noise, parts.compared)
     notes += cautions.about_models(a, b, parts.rows.numbers.tolist())
@@ -216,13 +216,14 @@ def _summary(parts: Parts) -> dict[str, Any]:
         "tokens": int(parts.columns.compared.sum()),
         "models": [str((one.attrs.get("model") or {}).get("name") or "") for one in (parts.a, parts.b)],
         "dtypes": [dtype_of(parts.a), dtype_of(parts.b)],
-        "same_weights": bool(weights[0]) and weights[0] == weights[1],
+        "same_weights": parts.noise.same_weights,
         "known_weights": all(weights),
         "floor": any(parts.noise.measured(one.quantity) for one in parts.compared),
         "floor_holds_dtype": bool(parts.noise.with_dtype() or parts.noise.undivided()),
         "identical": all(one.identical for one in parts.compared) and _neurons_identical(parts),
         "alike": parts.conditions.alike,
         "unlike": parts.conditions.unlike,
+        "repeats": _repeats(parts),
         "exact": asdict(parts.exact),
         "quantities": {one.quantity: _of_quantity(one, parts.noise, layers) for one in parts.compared},
         "beyond": _first_beyond(parts, layers),
@@ -230,13 +231,18 @@ def _summary(parts: Parts) -> dict[str, Any]:
     }
 
 
+def _repeats(parts: Parts) -> bool:
+    """Whether noise changes nothing here: both were recorded alike, and are equal to the last bit before the change."""
+    return parts.conditions.alike and not parts.noise.same_weights and bool(parts.exact.equal or parts.exact.same_there)
+
+
 def _first_beyond(parts: Parts, layers: int) -> int | None:
     """The first layer of which more cells exceed the floor than chance makes; −1: it is so before the first block."""
     found = []
     for one in parts.compared:
-        most = parts.noise.most_by_chance(one.quantity, layers)
+        exceeded = parts.noise.exceeded(one.quantity, layers, one.profile["share_above"], one.counted)
         behind = one.rows.kind == names.DEPTH  # depth d is what block d − 1 made
-        found += (one.rows.numbers[np.nan_to_num(one.profile["share_above"]) > most] - behind).tolist()
+        found += (one.rows.numbers[exceeded] - behind).tolist()
     return min(found, default=None)
 
 
@@ -244,6 +250,7 @@ def _of_quantity(one: Compared, noise: Noise, layers: int) -> dict[str, Any]:
     times, share = one.profile["times_largest"], one.profile["share_above"]
     known = np.isfinite(times).any()
     row = int(np.nanargmax(times)) if known else -1
+    most = max(noise.most_by_chance(one.quantity, layers, int(count)) for count in one.counted)
     return {
         "row_kind": one.rows.kind,
         "identical": one.identical,
@@ -253,7 +260,7 @@ def _of_quantity(one: Compared, noise: Noise, layers: int) -> dict[str, Any]:
         "largest_at": int(one.rows.numbers[row]) if known else None,
         "share_above_floor": float(np.nanmean(share)) if known else None,
         "share_above_by_chance": noise.chance(one.quantity) if known else None,
-        "most_by_chance": noise.most_by_chance(one.quantity, layers) if known else None,
+        "most_by_chance": most if known else None,
         "hidden": _number(one.profile["floor_relative"], middle=True) if known else None,
     }
 

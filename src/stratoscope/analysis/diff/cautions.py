@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry
+from stratoscope.analysis.diff.before import before_edits
 from stratoscope.analysis.diff.cells import Compared
 from stratoscope.analysis.diff.conditions import Conditions
 from stratoscope.analysis.diff.exact import Exact
@@ -52,8 +53,11 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
     return notes
 
 
-def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
-    """What differences are measured against, and whether that is what noise was between these two."""
+def about_floor(noise: Noise, quantities: Sequence[str], *, repeats: bool) -> list[Note]:
+    """What differences are measured against, and whether that is what noise was between these two.
+
+    `repeats`: noise changes nothing here, so that none of it is above the floor.
+    """
     measured = [quantity for quantity in quantities if noise.measured(quantity)]
     if not measured:
         return [Note("L14", WARNING, f"no floor, no claim: {_why_no_floor(noise)}")]
@@ -62,8 +66,12 @@ def about_floor(noise: Noise, quantities: Sequence[str]) -> list[Note]:
     under = " or ".join(_UNDER[nuisance] for nuisance in counted) or "batch size, padding or dtype"
     text = (
         f"Floor: the largest change of a layer under another {under}, measured on a few prompts of "
-        f"{' and '.join(of)}, or rounding where that is larger. It is a maximum over a sample, and "
-        f"{_often(noise, measured)} lies above it by chance."
+        f"{' and '.join(of)}, or rounding where that is larger. "
+        + (
+            "It is no limit of what is seen here: the two are equal to the last bit where nothing changed."
+            if repeats
+            else f"It is a maximum over a sample, and {_often(noise, measured)} lies above it by chance."
+        )
     )
     notes = [Note("L14", INFO, text)]
     without = [quantity for quantity in quantities if quantity not in measured]
@@ -142,7 +150,7 @@ def about_conditions(noise: Noise, conditions: Conditions, exact: Exact) -> list
         return [Note("L32", WARNING, text)]
     if conditions.alike:
         text = f"Both were {alike}: a difference of any size comes from the weights."
-        return [Note("L32", INFO, text)] if exact.equal else []
+        return [Note("L32", INFO, text)] if exact.equal or exact.same_there else []
     beyond = conditions.beyond_floor()
     listed = "; ".join(f"{what} {one} and {other}" for what, (one, other) in (beyond or conditions.unlike).items())
     if beyond:
@@ -158,24 +166,37 @@ def about_before(a: xr.Dataset, b: xr.Dataset, noise: Noise, compared: Sequence[
     """Of the same weights in the same dtype: tokens before any edit must be alike."""
     if not weights_of(a) or weights_of(a) != weights_of(b) or dtype_of(a) != dtype_of(b):
         return []
-    worst, where, times = np.nan, "", False
-    for one in compared:
-        with_floor = np.isfinite(one.before[0])
-        without = one.before[1] / noise.rounding**_MOST_RELATIVE if noise.rounding else np.nan
-        size = one.before[0] if with_floor else without
-        if np.isfinite(size) and not size <= worst:
-            worst, where, times = float(size), one.quantity, with_floor
-    if np.isnan(worst):
+    found = before_edits(compared, noise)
+    bare = {one.quantity: one.before[1] for one in compared if not np.isfinite(one.before[0])} if noise.rounding else {}
+    relative = {name: size / noise.rounding**_MOST_RELATIVE for name, size in bare.items() if np.isfinite(size)}
+    loosest = max(relative, key=lambda name: relative[name], default="")
+    if found.beyond_noise:
+        how = f"{found.largest:.3g} times the floor ({found.where}), {found.above:,} of {found.cells:,} cells beyond it"
+        return [Note("L14", WARNING, _not_alike(how))]
+    if loosest and relative[loosest] > 1:
+        how = f"{relative[loosest]:.3g} times the square root of the rounding error, relative to the value ({loosest})"
+        return [Note("L14", WARNING, _not_alike(how))]
+    sizes = {found.where: found.largest, loosest: relative.get(loosest, np.nan)}
+    worst = max((size for size in sizes.values() if np.isfinite(size)), default=np.nan)
+    if np.isnan(worst) or (worst and noise.alike):  # recorded alike, they must be equal: `about_conditions`
         return []
+    how = "are exactly equal"
     if worst > 1:
-        of = "times the floor" if times else "times the square root of the rounding error, relative to the value"
-        text = (
-            "The two traces have the same weights and dtype, and yet tokens that have seen the same tokens differ "
-            f"by up to {worst:.3g} {of} ({where}): something else was not the same."
+        how = (
+            f"differ by no more than noise does ({found.above:,} of {found.cells:,} cells beyond the floor, the "
+            f"farthest by {found.largest:.3g} times: {found.where})"
         )
-        return [Note("L14", WARNING, text)]
-    how = "are exactly equal" if worst == 0 else f"differ by at most {worst:.2g} of what noise allows ({where})"
+    elif worst:
+        where = next(name for name, size in sizes.items() if size == worst)
+        how = f"differ by at most {worst:.2g} of what noise allows ({where})"
     return [Note("L14", INFO, f"Same weights and dtype: tokens that have seen the same tokens {how}, as they must.")]
+
+
+def _not_alike(how: str) -> str:
+    return (
+        "The two traces have the same weights and dtype, and yet tokens that have seen the same tokens differ by up to "
+        f"{how}: something else was not the same."
+    )
 
 
 def about_models(a: xr.Dataset, b: xr.Dataset, layers: Sequence[int]) -> list[Note]:
@@ -226,25 +247,45 @@ def about_neurons(known: Ancestry, neurons: Neurons | None, layers: Any, other_c
     return notes
 
 
-def about_claims(early: dict[str, Any], residual: bool, learned: bool) -> list[Note]:
-    """Whether anything changed before the first claimed layer; `residual`: indices might be residual coordinates."""
+def about_claims(early: dict[str, Any], residual: bool, learned: bool, *, repeats: bool) -> list[Note]:
+    """Whether anything changed before the first claimed layer.
+
+    Parameters
+    ----------
+    residual
+        Indices might be residual coordinates.
+    learned
+        Norms of columns are known.
+    repeats
+        Noise changes nothing, so that any other number is a change.
+    """
     notes = []
     first = early["first_claimed_layer"]
+    numbers = f"{early['changed']:,} of {early['numbers']:,} numbers"
+    beyond = f"{early['above_floor']:,} of {early['cells']:,} cells"
+    others = "the patch is not all that differs"
     if early["numbers"] and not early["changed"]:
         text = f"Before layer {first}, the first that is claimed, nothing changed at all, as it must be."
         notes.append(Note("L14", INFO, text))
-    elif early["above_floor"]:
+    elif early["beyond_noise"]:
         text = (
-            f"Before layer {first}, the first that is claimed, {early['above_floor']:,} of {early['cells']:,} cells "
-            f"changed beyond the floor, by up to {early['largest']:.3g} times ({early['where']}): the patch is not "
-            "all that differs."
+            f"Before layer {first}, the first that is claimed, {beyond} changed beyond the floor, by up to "
+            f"{early['largest']:.3g} times ({early['where']}): {others}."
+        )
+        notes.append(Note("L14", WARNING, text))
+    elif repeats and early["changed"]:
+        text = (
+            f"Before layer {first}, the first that is claimed, {numbers} changed, although both were recorded alike: "
+            f"{others}."
         )
         notes.append(Note("L14", WARNING, text))
     elif early["largest"] is not None:
-        text = (
-            f"Before layer {first}, the first that is claimed, {early['changed']:,} of {early['numbers']:,} numbers "
-            "changed, none beyond the floor."
+        how = (
+            f"{beyond} beyond the floor, no more than noise leaves there"
+            if early["above_floor"]
+            else "none beyond the floor"
         )
+        text = f"Before layer {first}, the first that is claimed, {numbers} changed, {how}."
         notes.append(Note("L14", INFO, text))
     if residual:
         text = "Claimed Neuron_IDs are read as neurons; all are small enough to be residual coordinates as well."

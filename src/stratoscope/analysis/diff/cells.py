@@ -57,6 +57,8 @@ class Compared:
         none.
     early
         The same as `times_largest`, `share_above` and the count of cells, but only of tokens before any edit; [row].
+    counted
+        How many cells that summaries are of have a floor, [row].
     exact
         Of tokens that have seen the same tokens in both traces, first ones included: how many `numbers` there are,
         and how many of them `changed`; [row].
@@ -70,6 +72,7 @@ class Compared:
     profile: dict[str, Floats]
     before: tuple[float, float]
     early: dict[str, Floats]
+    counted: Floats
     exact: dict[str, Ints]
     identical: bool
 
@@ -118,6 +121,7 @@ def compare_cells(
     profile: dict[str, list[float]] = {name: [] for name in PROFILE}
     early: dict[str, list[float]] = {"times_largest": [], "share_above": [], "cells": []}
     exact: dict[str, list[Ints]] = {"numbers": [], "changed": []}
+    with_floor: list[float] = []
     counted, before = columns.compared, columns.before & ~columns.first
     relative_before, identical = np.nan, True
     for block in _blocks(a, b, quantity, len(rows.numbers)):
@@ -146,6 +150,7 @@ def compare_cells(
             profile["floor_relative"].append(_floor_relative(level, one[counted, row], noise.least))
             _add_profile(profile, size[counted, row], times[counted, row], relative[counted, row])
             _add_early(early, times[before, row])
+            with_floor.append(float(np.isfinite(times[counted, row]).sum()))
     found = {name: np.concatenate(parts, axis=1) for name, parts in cells.items()}
     if floor is None:
         del found["times_floor"]
@@ -153,7 +158,7 @@ def compare_cells(
     earlier = {name: np.array(values) for name, values in early.items()}
     largest = (_largest(earlier["times_largest"]), float(relative_before))
     counts = {name: np.concatenate(parts) for name, parts in exact.items()}
-    return Compared(quantity, rows, found, summaries, largest, earlier, counts, identical)
+    return Compared(quantity, rows, found, summaries, largest, earlier, np.array(with_floor), counts, identical)
 
 
 def _blocks(a: xr.Dataset, b: xr.Dataset, quantity: str, rows: int) -> Iterator[slice]:

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope.analysis.diff.before import before_edits, in_front_of
 from stratoscope.analysis.diff.cells import Compared, Rows
 from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.diff.columns import norms_differ
+from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.neurons import Neurons
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -165,30 +166,20 @@ def elsewhere(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows) -> d
     }
 
 
-def causality(claims: Sequence[Claim], compared: Sequence[Compared]) -> dict[str, Any]:
+def causality(claims: Sequence[Claim], compared: Sequence[Compared], noise: Noise) -> dict[str, Any]:
     """What changed, of tokens before any edit, in layers before the first claimed one; nothing may."""
     first = min(claim.layer for claim in claims)
-    cells, above, largest, where = 0, 0.0, np.nan, ""
-    numbers = changed = 0
-    for one in compared:
-        early = one.rows.numbers < first + (one.rows.kind == names.DEPTH)  # depth ℓ stands before block ℓ
-        numbers += int(one.exact["numbers"][early].sum())
-        changed += int(one.exact["changed"][early].sum())
-        counted = one.early["cells"][early]
-        cells += int(counted.sum())
-        above += float(np.nansum(one.early["share_above"][early] * counted))
-        most = np.nanmax(one.early["times_largest"][early], initial=-1.0) if early.any() else -1.0
-        if most >= 0 and not most <= largest:
-            row = int(one.rows.numbers[early][int(np.nanargmax(one.early["times_largest"][early]))])
-            largest, where = float(most), f"{one.quantity} of {one.rows.kind} {row}"
+    counts = {name: sum(int(one.exact[name][in_front_of(one, first)].sum()) for one in compared)
+              for name in ("numbers", "changed")}  # fmt: skip
+    found = before_edits(compared, noise, first)
     return {
         "first_claimed_layer": first,
-        "numbers": numbers,
-        "changed": changed,
-        "cells": cells,
-        "above_floor": round(above),
-        "largest": None if np.isnan(largest) else largest,
-        "where": where,
+        **counts,
+        "cells": found.cells,
+        "above_floor": found.above,
+        "largest": None if np.isnan(found.largest) else found.largest,
+        "where": found.where,
+        "beyond_noise": found.beyond_noise,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,8 @@ ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bflo
 _STORED = ROUNDING["float32"]  # of the numbers in a trace
 _DTYPE = "dtype"
 _UNLUCKY = 0.05  # of comparisons in which noise alone may leave more above the floor
+FAR = 100.0  # times the floor: no noise that the floor is a sample of reaches that far
+_MANY = 100_000  # cells of a layer: of more, the share that noise leaves above the floor is the same
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class Noise:
     def same_dtype(self) -> bool:
         """Whether both are known to be of one dtype."""
         return bool(dtype_of(self.a)) and dtype_of(self.a) == dtype_of(self.b)
+
+    @property
+    def same_weights(self) -> bool:
+        """Whether both are known to be of the same weights."""
+        return bool(weights_of(self.a)) and weights_of(self.a) == weights_of(self.b)
 
     @property
     def rounding(self) -> float:
@@ -103,14 +111,20 @@ class Noise:
         tokens = self._tokens(quantity)
         return 1 / (tokens + 1) if tokens else None
 
-    def most_by_chance(self, quantity: str, layers: int) -> float:
-        """The share of cells of one layer that noise leaves above the floor at most, in 95 % of such comparisons.
+    def most_by_chance(self, quantity: str, layers: int, cells: int) -> float:
+        """The share of the cells of one layer that noise leaves above the floor at most, in 95 % of such comparisons.
 
-        The share that lies above the largest of n is distributed as Beta(1, n): P(share > s) = (1 − s)ⁿ; `layers`, all
-        that are looked at, share the 5 % (Bonferroni). 0 where n is not known.
+        `layers`, all that are looked at, share the 5 % (Bonferroni). 0 where it is not known what the floor was
+        measured on.
         """
         tokens = self._tokens(quantity)
-        return 1 - (_UNLUCKY / max(layers, 1)) ** (1 / tokens) if tokens else 0.0
+        return _most_above(tokens, min(cells, _MANY), _UNLUCKY / max(layers, 1)) if tokens and cells else 0.0
+
+    def exceeded(self, quantity: str, layers: int, share: Floats, cells: Floats) -> NDArray[np.bool_]:
+        """Whether more cells of a row are above the floor than noise leaves there; `share` of `cells`, [row]."""
+        most = [self.most_by_chance(quantity, layers, int(count)) for count in cells]
+        exceeded: NDArray[np.bool_] = np.nan_to_num(share) > np.array(most)
+        return exceeded
 
     def _tokens(self, quantity: str) -> int:
         """Of how many tokens the floor is the largest; 0 where nobody says."""
@@ -128,6 +142,18 @@ class Noise:
         with np.errstate(divide="ignore", invalid="ignore"):
             times: Floats = np.where((size == 0) & ~np.isnan(noise), 0.0, size / noise)
         return times
+
+
+@cache
+def _most_above(tokens: int, cells: int, unlikely: float) -> float:
+    """The share of m cells of noise that is above the largest of n tokens of noise at most, but in unlikely cases.
+
+    All are alike, so k or more of them are above it where the k largest of the m + n are all among the m:
+    P = Π (m − i) / (m + n − i) over i < k. Of many cells that is P(share > s) = (1 − s)ⁿ, a Beta(1, n).
+    """
+    before = np.arange(cells)
+    chances = np.cumprod((cells - before) / (cells + tokens - before))
+    return float((chances > unlikely).sum() / cells)
 
 
 def floors_of(dataset: xr.Dataset) -> dict[str, list[str]]:

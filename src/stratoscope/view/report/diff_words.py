@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
+from stratoscope.analysis.diff.exact import EMBEDDING
+from stratoscope.analysis.diff.floor import FAR
 from stratoscope.trace.facts import number_ranges
 from stratoscope.view.diff import percent, sides_in_words
 from stratoscope.view.legend import number
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 Summary = dict[str, Any]
 _NAMED = 5  # changed columns that are named in a sentence
-_FAR = 100.0  # times the floor: no noise that the floor is a sample of reaches that far
 
 
 def title(summary: Summary) -> str:
@@ -30,7 +31,7 @@ def title(summary: Summary) -> str:
         if verdicts["gone from the peaks"]:
             done += f", {verdicts['gone from the peaks']} gone from the peaks"
         return f"{done}; {_columns(more, ' that nobody claimed')}" if more else done
-    if exact["equal"] and exact["first"] is not None:
+    if _first_is_known(summary):
         return _from_layer(summary)
     if summary["edited"] and exact["numbers"] and not exact["changed"]:
         return "Everything is exactly equal up to the first edit of each prompt; what differs stands behind it"
@@ -62,24 +63,39 @@ def _nothing(summary: Summary) -> str:
     return "Nothing differs, exactly: every number that was compared is the same in both traces"
 
 
+def _first_is_known(summary: Summary) -> bool:
+    """Whether exact equality tells which layer changed first: before it, or in it and both were recorded alike."""
+    exact = summary["exact"]
+    if exact["first"] is None:
+        return False
+    looked_up = exact["first"] == EMBEDDING and summary["alike"] and not summary["same_weights"]
+    return (
+        bool(exact["equal"]) or summary["repeats"] or looked_up
+    )  # noise does not reach an embedding that is looked up
+
+
 def _from_layer(summary: Summary) -> str:
     exact = summary["exact"]
-    equal = exact["equal"]
-    words = (
-        f"Layers {number_ranges(equal)} are exactly equal" if len(equal) > 1 else f"Layer {equal[0]} is exactly equal"
-    )
-    words += " up to the first edit" if summary["edited"] else ""
-    words += f"; layer {exact['first']} is the first that changed"
+    equal, changed = exact["equal"], _place(exact["first"])
+    words = f"{changed[0].upper()}{changed[1:]} is the first that changed"
+    if equal:
+        before = f"Layers {number_ranges(equal)} are" if len(equal) > 1 else f"Layer {equal[0]} is"
+        until = " up to the first edit" if summary["edited"] else ""
+        words = f"{before} exactly equal{until}; {changed} is the first that changed"
     after = exact["share_after"]
     if after:
         words += f", and after it {_all_or_percent(after)}"
     elif after is None and exact["share_there"] is not None:
         words += f": {percent(exact['share_there'])} of the cells of {exact['other_there'][0]} there differ"
-    if summary["alike"]:
+    if summary["alike"] and not summary["same_weights"]:
         return words
     if not summary["floor"]:
         return f"{words}; whether by more than noise no floor says"
     return f"{words}, by no more than noise does" if _within_noise(summary) else words
+
+
+def _place(layer: int) -> str:
+    return "the embedding" if layer == EMBEDDING else f"layer {layer}"
 
 
 def _all_or_percent(share: float) -> str:
@@ -106,8 +122,7 @@ def _beyond_noise(summary: Summary) -> str:
         )
     name, one = _most_above(summary)
     label, share = names.QUANTITIES[name].label, percent(one["share_above_floor"])
-    since = "the embedding" if first < 0 else f"layer {first}"
-    return f"{label[0].upper()}{label[1:]}: {share} of the cells differ beyond the noise floor, from {since} on"
+    return f"{label[0].upper()}{label[1:]}: {share} of the cells differ beyond the noise floor, from {_place(first)} on"
 
 
 def _measured(summary: Summary) -> dict[str, dict[str, Any]]:
@@ -130,7 +145,7 @@ def _farthest(summary: Summary) -> dict[str, Any]:
 
 def _within_noise(summary: Summary) -> bool:
     """Whether in no layer more cells exceed the floor than chance makes, and none by far."""
-    return summary["beyond"] is None and (_farthest(summary)["largest_times_floor"] or 0.0) < _FAR
+    return summary["beyond"] is None and (_farthest(summary)["largest_times_floor"] or 0.0) < FAR
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -191,9 +206,10 @@ def _apart_from_one(factor: float) -> str:
 def _lead_of_equality(summary: Summary) -> list[str]:
     """What differs in the first changed layer, and what does not."""
     exact = summary["exact"]
-    if exact["first"] is None or not exact["equal"]:
+    if exact["first"] is None or not (exact["equal"] or exact["same_there"]):
         return []
-    words = f"In layer {exact['first']}, {_listed(exact['other_there'])} differ"
+    others = exact["other_there"]
+    words = f"In {_place(exact['first'])}, {_listed(others)} {'differ' if len(others) > 1 else 'differs'}"
     if exact["same_there"]:
         words += f"; exactly equal there: {_listed(exact['same_there'])}"
     lines = [f"{words}."]
@@ -215,17 +231,17 @@ def _listed(quantities: list[str]) -> str:
 def _lead_of_floor(summary: Summary) -> list[str]:
     if not summary["floor"]:
         return []
-    middle = float(np.median([one["median_times_floor"] for one in _measured(summary).values()]))
     name, one = _most_above(summary)
-    chance, farthest = one["share_above_by_chance"], f"{one['row_kind']} {one['largest_at']}"
+    chance, kind = None if summary["repeats"] else one["share_above_by_chance"], one["row_kind"]
     lines = [
-        f"A typical cell differs by {number(middle)} times the noise floor. Most cells beyond it has {name}: "
-        f"{percent(one['share_above_floor'])}"
+        f"Most cells beyond the noise floor has {name}: {percent(one['share_above_floor'])}"
         + (f", where noise alone makes about {percent(chance)}" if chance else "")
         + (f" (up to {percent(one['most_by_chance'])} in a layer)" if chance else "")
-        + f"; the farthest, in {farthest}, is {number(one['largest_times_floor'])} times the floor."
+        + f"; its farthest, in {kind} {one['largest_at']}, is {number(one['largest_times_floor'])} times the floor. "
+        f"In its median {kind}, the median cell differs by {number(one['median_times_floor'])} times "
+        "the floor."
     ]
-    if one["hidden"] is not None:
+    if one["hidden"] is not None and not summary["repeats"]:
         lines.append(
             f"What would not have been seen: a change of {name} by less than about {percent(one['hidden'])} of its "
             "typical size is below the floor of the median layer."
@@ -278,6 +294,7 @@ def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
         )  # fmt: skip
         if early["changed"] and early["largest"] is not None:
             much += f", {early['above_floor']:,} beyond the floor (largest: {number(early['largest'])} times)"
+            much += "" if early["beyond_noise"] or summary["repeats"] else ", no more than noise does"
         lines.append(f"Before layer {early['first_claimed_layer']}, the first that is claimed, {much}.")
     return lines
 
