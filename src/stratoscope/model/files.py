@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -23,9 +22,16 @@ from stratoscope.model.checkpoint import (
     refuse_adapter,
     unread,
 )
-from stratoscope.model.contents import refuse_broken_json, refuse_broken_weights, refuse_unlike_index, refuse_unreadable
+from stratoscope.model.contents import (
+    parsed_json,
+    refuse_broken_json,
+    refuse_broken_weights,
+    refuse_unlike_index,
+    refuse_unreadable,
+)
 from stratoscope.model.gguf_file import MAGIC, read_gguf
 from stratoscope.model.gguf_settings import refuse_other_gguf
+from stratoscope.model.gguf_values import refuse_impossible
 from stratoscope.progress import Progress, silent
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # configuration and tokenizer
@@ -129,7 +135,9 @@ def weights_sha256(files: ModelFiles, progress: Progress = silent) -> str:
 def _refuse_damaged(files: ModelFiles) -> None:
     """Check each file that will be read, before any library is asked to open it."""
     if files.gguf:
-        refuse_other_gguf(read_gguf(files.weights[0]))
+        file = read_gguf(files.weights[0])
+        refuse_impossible(file)
+        refuse_other_gguf(file)
         return
     for path in sorted(files.folder.iterdir()):
         if path.suffix == ".json" and "." not in path.stem and path.name not in ADAPTERS and _is_read(path.name):
@@ -196,7 +204,7 @@ def _local_folder(path: Path) -> ModelFiles:
 def _base_of_adapter(folder: Path) -> str:
     """The model that an adapter says that it changes, as far as that can be read."""
     try:
-        base = json.loads((folder / ADAPTERS[0]).read_text("utf-8")).get("base_model_name_or_path")
+        base = parsed_json((folder / ADAPTERS[0]).read_text("utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError):
         return ""
     return base if isinstance(base, str) and "/" in base and not base.startswith(("/", ".", "~")) else ""
@@ -212,7 +220,7 @@ def _weight_names(names: Collection[str], path_of: Callable[[str], Path], where:
     index = path_of(chosen)
     refuse_unreadable(index, where)
     try:
-        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        shards = sorted(set(parsed_json(index.read_text("utf-8"))["weight_map"].values()))
         if not shards or not all(isinstance(shard, str) for shard in shards):
             raise ValueError("it names no files")
     except (ValueError, KeyError, AttributeError, TypeError):

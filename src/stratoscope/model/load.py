@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -153,12 +152,15 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
+    from stratoscope.model.config_values import refuse_impossible_config
+    from stratoscope.model.contents import parsed_json
     from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_positions import apply_positions
     from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
 
     if not files.gguf:
-        told = json.loads((files.folder / CONFIG).read_text("utf-8-sig"))
+        told = parsed_json((files.folder / CONFIG).read_text("utf-8-sig"))
+        refuse_impossible_config(told, files)
         refuse_other_kind(told, {item.name for item in files.folder.iterdir()}, files.name)
         _refuse_other_weights(told, files)
     file = read_gguf(files.weights[0]) if files.gguf else None
@@ -191,7 +193,9 @@ def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tu
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, **_options(files, trust_remote_code))
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in the Rust code of tokenizers is no Exception
         raise tokenizer_error(error, files) from None
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         raise ModelError("has no usable tokenizer", where=files.name, fix="Add its tokenizer.json")

@@ -1,0 +1,78 @@
+"""Whether a config.json can be one: a text where a text is read, an object where one is, and no more than there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stratoscope.errors import ModelError
+from stratoscope.model.contents import stored_tensors
+from stratoscope.model.files import ModelFiles
+
+_TEXTS = ("model_type", "transformers_weights", "dtype", "torch_dtype", "hidden_act")
+_OBJECTS = ("text_config", "quantization_config", "rope_parameters", "rope_scaling", "auto_map")
+_LISTS = ("architectures", "layer_types")  # of texts
+_SIZES = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "d_model", "vocab_size")
+_COUNTS = (  # of modules that are built one by one, before any weight is looked at
+    *("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+    *("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+)
+_MANY = 1000  # so few modules take no time, whatever the weights are
+
+
+def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None:
+    """Refuse a config.json with values that no model has, before anything is built by it.
+
+    Parameters
+    ----------
+    told
+        What it says.
+    files
+        Those of the model.
+
+    Raises
+    ------
+    ModelError
+        A value is of another kind than its name says, negative, or more than the weights can fill.
+    """
+    most = max(_MANY, _filled(files))
+    inner = told.get("text_config")
+    for part in (told, inner if isinstance(inner, Mapping) else {}):
+        for name, what in _impossible(part, most):
+            raise ModelError(
+                f"its config.json says {name}: {what}",
+                where=files.name,
+                fix="Use the config.json that belongs to these weights",
+            )
+
+
+def _impossible(told: Mapping[str, Any], most: int) -> Iterator[tuple[str, str]]:
+    for name in _TEXTS:
+        if not isinstance(told.get(name, ""), (str, type(None))):
+            yield name, f"{_shown(told[name])} is no text"
+    for name in _OBJECTS:
+        if not isinstance(told.get(name, {}), (Mapping, type(None))):
+            yield name, f"{_shown(told[name])} is no object"
+    for name in _LISTS:
+        values = told.get(name) or []
+        if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+            yield name, f"{_shown(values)} is no list of texts"
+    for name in dict.fromkeys((*_SIZES, *_COUNTS)):
+        value = told.get(name)
+        if name in _SIZES and isinstance(value, (int, float, str)) and (type(value) is not int or value < 1):
+            yield name, f"{_shown(value)} is no size"
+        if name in _COUNTS and isinstance(value, int) and value > most:
+            yield name, f"{value:,} is more than its weights fill"
+
+
+def _filled(files: ModelFiles) -> int:
+    """At least as many layers or experts as these weights can belong to."""
+    tensors = [tensor for path in files.weights for tensor in stored_tensors(path, files.name).values()]
+    if not tensors:  # a torch file lists its tensors at its end, with some hundred bytes for each
+        return sum(path.stat().st_size for path in files.weights) // 100
+    return max(len(tensors), *(size for tensor in tensors for size in tensor.shape))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]} …"
