@@ -15,6 +15,7 @@ from tiny import TEXTS, byte_tokenizer, tiny_model
 
 from stratoscope import capture
 from stratoscope.errors import ModelError
+from stratoscope.model import gguf_file
 from stratoscope.model.gguf_file import read_gguf
 from stratoscope.model.load import load_model
 
@@ -341,6 +342,15 @@ def test_the_head_of_a_file_is_read_as_it_was_written(file: Path) -> None:
     assert head.values("x").tolist() == [0, 1, 2]
     with pytest.raises(ModelError, match="is quantised"):
         head.values("blk.1.ffn_up.weight")
+
+
+def test_the_head_of_a_file_is_read_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds where a vocabulary is large."""
+    save_gguf(tiny_model("LlamaConfig", SMALL), file, "llama", Kind.F32)
+    read, head = [], gguf_file._read_head
+    monkeypatch.setattr(gguf_file, "_read_head", lambda stream: read.append(Path(stream.name)) or head(stream))
+    assert load_model(str(file), device="cpu").identity["quantisation"] == "GGUF F32"
+    assert read == [file]
 
 
 # --- its tokenizer --------------------------------------------------------------------------------------------------

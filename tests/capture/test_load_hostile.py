@@ -80,6 +80,9 @@ def with_setting(whole: Path, file: Path, key: str, value: bytes) -> Path:
         ("general.alignment", number(-32, _SIGNED), "its general.alignment is -32, not a power of two"),
         ("split.count", a_text("x"), "its setting split.count is the text 'x', not a whole number"),
         ("split.count", a_list(_WHOLE, 1, bytes(4)), "its setting split.count is a list, not a whole number"),
+        ("llama.block_count", number(3), "it holds 'llama.block_count' twice"),
+        ("tokenizer.ggml.scores", number(3), "its setting tokenizer.ggml.scores is 3, not a list"),
+        ("llama.attention.sliding_window_pattern", a_list(_WHOLE, 1, bytes(4)), "holds 1 numbers for 3 layers"),
         ("general.type", number(3), "its setting general.type is 3, not a text"),
         ("x", lists_in_lists(3000), "a setting holds lists in lists"),
         ("x", a_list(_TEXT, 1, struct.pack("<Q", 1 << 63)), "a text or list of 9,223,372,036,854,775,808 bytes"),
@@ -155,7 +158,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
         ("text_config", "x", "text_config: 'x' is no object"),
         ("dtype", 5, "dtype: 5 is no text"),
         ("rms_norm_eps", "x", "its config.json cannot be right (rms_norm_eps): "),
-        ("num_key_value_heads", 0, "its config.json has a 0 where a size must stand"),
+        ("num_key_value_heads", 0, "its config.json has a number where only a size can stand"),
     ],
 )
 def test_a_value_of_config_json_that_cannot_be_is_named(name: str, value: Any, words: str, folder: Path) -> None:

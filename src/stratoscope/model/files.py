@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from stratoscope.model.contents import (
     refuse_unlike_index,
     refuse_unreadable,
 )
-from stratoscope.model.gguf_file import MAGIC, read_gguf
+from stratoscope.model.gguf_file import MAGIC, GgufFile, read_gguf
 from stratoscope.model.gguf_settings import refuse_other_gguf
 from stratoscope.model.gguf_values import refuse_impossible
 from stratoscope.progress import Progress, silent
@@ -75,6 +76,11 @@ class ModelFiles:
     gguf: bool = False
     revision: str = ""
     limits: tuple[str, ...] = ()
+
+    @cached_property
+    def gguf_file(self) -> GgufFile | None:
+        """What stands in the GGUF file, read once; None where the model is none."""
+        return read_gguf(self.weights[0]) if self.gguf else None
 
 
 def find_files(
@@ -134,10 +140,9 @@ def weights_sha256(files: ModelFiles, progress: Progress = silent) -> str:
 
 def _refuse_damaged(files: ModelFiles) -> None:
     """Check each file that will be read, before any library is asked to open it."""
-    if files.gguf:
-        file = read_gguf(files.weights[0])
-        refuse_impossible(file)
-        refuse_other_gguf(file)
+    if files.gguf_file:
+        refuse_impossible(files.gguf_file)
+        refuse_other_gguf(files.gguf_file)
         return
     for path in sorted(files.folder.iterdir()):
         if path.suffix == ".json" and "." not in path.stem and path.name not in ADAPTERS and _is_read(path.name):

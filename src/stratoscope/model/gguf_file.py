@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -119,13 +120,14 @@ def _read_head(stream: BinaryIO) -> tuple[dict[str, Any], list[tuple[str, tuple[
     if version not in (2, 3):
         raise ValueError(f"its version {version} is neither 2 nor 3")
     tensor_count, setting_count = _unpack(stream, "QQ")
-    settings = {}
+    settings: dict[str, Any] = {}
     for _ in range(setting_count):
-        key = _text(stream)
+        key = _name(stream, settings)
         settings[key] = _value(stream, *_unpack(stream, "I"))
-    table = []
+    table, seen = [], set[str]()
     for _ in range(tensor_count):
-        name = _text(stream)
+        name = _name(stream, seen)
+        seen.add(name)
         (dims,) = _unpack(stream, "I")
         if dims > 8:
             raise ValueError(f"its tensor {name!r} has {dims} dimensions")
@@ -155,6 +157,14 @@ def _value(stream: BinaryIO, kind: int, depth: int = 0) -> Any:
         else:
             _value(stream, of, depth + 1)
     return Counted(count)
+
+
+def _name(stream: BinaryIO, known: Collection[str]) -> str:
+    """The name of a setting or tensor, which none before it has."""
+    name = _take(stream, _length(stream)).decode("utf-8")
+    if name in known:
+        raise ValueError(f"it holds {name!r} twice")
+    return name
 
 
 def _text(stream: BinaryIO) -> str:

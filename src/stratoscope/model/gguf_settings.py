@@ -259,7 +259,7 @@ def _window_pattern(config: Any, own: dict[str, Any], file: GgufFile) -> None:
         if given not in (0, 1) and own.get("attention.sliding_window"):
             raise _refused(file, "attention.sliding_window_pattern", given)
         return
-    slides = given if isinstance(given, list) else [bool((layer + 1) % given) for layer in range(len(types))]
+    slides = given if isinstance(given, list) else [not given or bool((n + 1) % given) for n in range(len(types))]
     config.layer_types = ["sliding_attention" if one else "full_attention" for one in slides]
 
 

@@ -10,7 +10,10 @@ from stratoscope.errors import ModelError
 from stratoscope.model.gguf_file import Counted, GgufFile
 
 MAY_BE_LISTS = ("attention.head_count_kv", "attention.sliding_window_pattern", "rope.dimension_sections")
-_LISTS = (*MAY_BE_LISTS, "attention.head_count", "feed_forward_length")  # as llama.cpp reads them: one for each layer
+_EACH_LAYER = (  # as llama.cpp reads them: one number, or one for each layer
+    *("attention.head_count", "attention.head_count_kv", "attention.sliding_window_pattern", "feed_forward_length"),
+)
+_LISTS = (*_EACH_LAYER, "rope.dimension_sections")
 _TEXTS = ("tensor_data_layout", "rope.scaling.type")
 _COUNTS = (  # whole numbers by which something is built: at most as many as the file holds anything of
     *("block_count", "nextn_predict_layers", "leading_dense_block_count", "embedding_length", "vocab_size"),
@@ -37,6 +40,7 @@ _POSITIVE = (
 )
 _MAY_BE_NEGATIVE = ("rope.scaling.yarn_ext_factor",)
 _OUTER_TEXTS = ("general.architecture", "general.type", "tokenizer.ggml.model", "tokenizer.ggml.pre")
+_OUTER_LISTS = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type", "tokenizer.ggml.scores")
 _OUTER_WHOLE = ("general.file_type", "split.count")
 
 
@@ -60,11 +64,16 @@ def _impossible(file: GgufFile) -> Iterator[tuple[str, str]]:
     for name in _OUTER_WHOLE:
         if not _is_whole(file.settings.get(name, 0)):
             yield name, f"{_shown(file.settings[name])}, not a whole number"
+    for name in _OUTER_LISTS:
+        if not isinstance(file.settings.get(name, []), (list, Counted)):
+            yield name, f"{_shown(file.settings[name])}, not a list"
     own = file.own()
     most = max((len(file.tensors), *(size for tensor in file.tensors.values() for size in tensor.shape)))
     for name, value in own.items():
         values = value if isinstance(value, list) and name in _LISTS else [value]
         wrong = next((found for one in values if (found := _wrong(name, one, most))), None)
+        if isinstance(value, list) and name in _EACH_LAYER and len(value) < own.get("block_count", 0):
+            wrong = wrong or f"holds {len(value)} numbers for {own['block_count']} layers"
         if wrong and file.tensors:
             yield f"{file.architecture}.{name}", wrong
     if file.architecture and file.tensors:

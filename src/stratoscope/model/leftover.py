@@ -158,7 +158,7 @@ def unused_limits(unused: Collection[str], model: Any, files: ModelFiles) -> tup
     if lost:
         raise ModelError(_lost_words(lost, config, files), where=files.name, fix=_other_config(files))
     return tuple(
-        f"{len(names)} weights {part} are not used: {names[0]}{', …' if len(names) > 1 else ''}"
+        f"{len(names)} weights {part} are not used: {names[0]}, …"
         if len(names) > 1
         else f"one weight {part} is not used: {names[0]}"
         for part, names in named.items()

@@ -154,7 +154,6 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
     from stratoscope.model.config_values import refuse_impossible_config
     from stratoscope.model.contents import parsed_json
-    from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_positions import apply_positions
     from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
 
@@ -163,7 +162,7 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
         refuse_impossible_config(told, files)
         refuse_other_kind(told, {item.name for item in files.folder.iterdir()}, files.name)
         _refuse_other_weights(told, files)
-    file = read_gguf(files.weights[0]) if files.gguf else None
+    file = files.gguf_file
     if file is not None:
         refuse_uneven_layers(file)
     try:
@@ -188,7 +187,6 @@ def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tu
     """The tokenizer, and what limits a GGUF file's brings."""
     from transformers import AutoTokenizer
 
-    from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_tokenizer import split_as_the_file_says
 
     try:
@@ -199,7 +197,7 @@ def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tu
         raise tokenizer_error(error, files) from None
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         raise ModelError("has no usable tokenizer", where=files.name, fix="Add its tokenizer.json")
-    limits = split_as_the_file_says(tokenizer, read_gguf(files.weights[0])) if files.gguf else ()
+    limits = split_as_the_file_says(tokenizer, files.gguf_file) if files.gguf_file else ()
     return tokenizer, limits
 
 
@@ -237,8 +235,8 @@ def _load_weights(
     except Exception as error:
         refuse_unlike(keys, files)
         raise load_error(error, files) from None
-    if files.gguf:
-        words = gguf_words(files)
+    if files.gguf_file:
+        words = gguf_words(files.gguf_file)
     limits = _used_or_named(model, files, keys, {*report["missing_keys"]}, placed)
     if words and dtype is not None:
         _cast(model, dtype)
@@ -253,15 +251,13 @@ def _load_weights(
 
 def _used_or_named(model: Any, files: ModelFiles, keys: Keys, missing: set[str], placed: set[str]) -> tuple[str, ...]:
     """Check that all that the files hold is in the model, and nothing else; gives limits that name what need not be."""
-    from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_positions import prove_positions
     from stratoscope.model.leftover import refuse_lost, refuse_twice, refuse_unlike, unused_limits, unused_of_gguf
 
     unused = keys.unused
-    if files.gguf:
-        file = read_gguf(files.weights[0])
-        prove_positions(model, file)
-        unused = unused | unused_of_gguf(placed, file)
+    if files.gguf_file:
+        prove_positions(model, files.gguf_file)
+        unused = unused | unused_of_gguf(placed, files.gguf_file)
     refuse_unlike(keys, files)
     refuse_lost(missing | keys.missing, unused, files)
     refuse_twice(model, files)

@@ -57,8 +57,10 @@ def _settings(error: Exception, files: ModelFiles) -> tuple[str, str] | None:
         return f"{described} cannot be right ({found[1]}): {found[2]}", fix
     if isinstance(error, RecursionError):
         return "its files are nested too deeply to be read", "Fetch it again"
-    if isinstance(error, ZeroDivisionError) or "modulo by zero" in text:
-        return f"{described} has a 0 where a size must stand: {first_line(error)}", fix
+    if isinstance(error, ZeroDivisionError) or "modulo by zero" in text or "negative dimension" in text:
+        return f"{described} has a number where only a size can stand: {first_line(error)}", fix
+    if "deserializing header" in text:
+        return f"its weights have a damaged head: {first_line(error)}", "Fetch them again"
     if "ignore_mismatched_sizes" in text:
         return f"{described} describes weights of other shapes than there are", fix
     return None

@@ -9,7 +9,7 @@ from typing import Any
 from stratoscope.errors import ModelError
 from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
-from stratoscope.model.gguf_file import read_gguf
+from stratoscope.model.gguf_file import GgufFile
 
 _ROUNDED = "its own 8-bit kernels would also round what goes into each layer, which was not done here"
 _UNPACKED = {  # methods that transformers unpacks into floats while loading, and what their own kernels do besides
@@ -69,13 +69,12 @@ def block_of(config: Any) -> tuple[int, int]:
     return 1, 1
 
 
-def gguf_words(files: ModelFiles) -> str:
+def gguf_words(file: GgufFile) -> str:
     """How the weights of a GGUF file are stored, in words."""
     from gguf import LlamaFileType
 
-    settings = read_gguf(files.weights[0]).settings
     try:
-        stored = LlamaFileType(int(settings["general.file_type"])).name
+        stored = LlamaFileType(file.settings["general.file_type"]).name
     except (KeyError, ValueError):
         return "GGUF, dequantised"
     kind = stored.removeprefix("MOSTLY_").removeprefix("ALL_")
