@@ -364,3 +364,4 @@ def test_text_is_split_by_the_rule_that_the_file_names_or_that_is_a_limit(rule: 
     pieces = loaded.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")
     assert [piece for piece, _ in pieces] == (["a", "ĠĠ", "1", "2"] if digits else ["a", "Ġ", "Ġ12"])
     assert any("the rule 'viking'" in limit for limit in loaded.limits) == (rule == "viking")
+    assert loaded.unused == ()

@@ -17,6 +17,7 @@ from stratoscope.model.checkpoint import (
     ADAPTERS,
     CONFIG,
     WEIGHTS,
+    Unused,
     identifying_name,
     no_config,
     no_weights,
@@ -66,8 +67,8 @@ class ModelFiles:
         Whether they are one GGUF file.
     revision
         Commit on the hub, "" where unknown.
-    limits
-        Sentences that name files beside them that also hold weights, and were not read.
+    unused
+        Files beside them that also hold weights, and were not read.
     """
 
     name: str
@@ -75,7 +76,7 @@ class ModelFiles:
     weights: tuple[Path, ...]
     gguf: bool = False
     revision: str = ""
-    limits: tuple[str, ...] = ()
+    unused: tuple[Unused, ...] = ()
 
     @cached_property
     def gguf_file(self) -> GgufFile | None:
@@ -202,7 +203,7 @@ def _local_folder(path: Path) -> ModelFiles:
         if one not in names:
             raise ModelError(f"the weight file {one} is missing", where=where, fix="Fetch the model again")
     return ModelFiles(
-        name, path, tuple(path / one for one in weights), revision=revision, limits=unread(names, weights)
+        name, path, tuple(path / one for one in weights), revision=revision, unused=unread(names, weights)
     )
 
 
@@ -275,7 +276,7 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
         if item.endswith(endings) and ("/" not in item or item.endswith(".jinja")):
             fetch(item)
     here = tuple(map(fetch, weights))
-    return ModelFiles(name, folder, here, revision=folder.name, limits=unread(names, weights))
+    return ModelFiles(name, folder, here, revision=folder.name, unused=unread(names, weights))
 
 
 def _download(name: str, file: str, revision: str | None, progress: Progress) -> Path:

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from stratoscope.errors import ModelError
+from stratoscope.model.checkpoint import Unused
 from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
@@ -81,8 +82,8 @@ def gguf_words(file: GgufFile) -> str:
     return f"GGUF {kind}" if kind in _GGUF_FLOATS else f"GGUF {kind}, dequantised"
 
 
-def rounded(files: ModelFiles, model: Any) -> tuple[str, ...]:
-    """A sentence that says so where the configuration's dtype cannot hold what most weights are stored as."""
+def rounded(files: ModelFiles, model: Any) -> tuple[Unused, ...]:
+    """What is not used of the weights where the configuration's dtype cannot hold what most are stored as."""
     sizes: dict[str, int] = {}
     for path in files.weights:
         for tensor in stored_tensors(path, files.name).values():
@@ -92,7 +93,8 @@ def rounded(files: ModelFiles, model: Any) -> tuple[str, ...]:
     if stored not in _HELD_BY or now in _HELD_BY[stored]:
         return ()
     name = _NAMES[stored]
-    return (f"weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them",)
+    text = f"weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them"
+    return (Unused(text, differs=True),)
 
 
 def _method(told: Mapping[str, Any]) -> str:

@@ -129,7 +129,10 @@ class Recording:
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
-        self._notes = [note("L25", "info", f"{text[0].upper()}{text[1:]}.") for text in loaded.limits]
+        self._notes = [
+            note("L25", "warning" if one.differs else "info", f"{one.text[0].upper()}{one.text[1:]}.")
+            for one in loaded.unused
+        ]
         self._notes += [note("L26", "info", text) for text in remarks]
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)
