@@ -26,7 +26,7 @@ from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.input.batches import Batch, Tokens, make_batch, windows
 from stratoscope.recorder.input.notes import notes_on
-from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
+from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.parts import prompts_of
@@ -42,7 +42,7 @@ from stratoscope.recorder.proof.checks import (
     vocabulary,
 )
 from stratoscope.recorder.proof.floor import measure_floor, sample
-from stratoscope.recorder.proof.together import cut, find_out, prove_together
+from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
