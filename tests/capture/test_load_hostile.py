@@ -126,6 +126,13 @@ def test_a_number_of_a_gguf_file_that_cannot_be_is_named(name: str, value: Any, 
     assert words in refused(file)
 
 
+def test_a_setting_that_the_configuration_refuses_is_named(tmp_path: Path) -> None:
+    model = tiny_model("Qwen3MoeConfig", {**SMALL, "num_experts": 4, "moe_intermediate_size": 24})
+    settings = {"expert_count": 4, "expert_feed_forward_length": 24, "expert_weights_norm": 3}
+    save_gguf(model, tmp_path / "tiny.gguf", "qwen3moe", Kind.F32, settings=settings)
+    assert "its list of settings cannot be right (norm_topk_prob): " in refused(tmp_path / "tiny.gguf")
+
+
 # --- folders --------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +156,8 @@ def folder(saved: Path, tmp_path: Path) -> Path:
         ("transformers_weights", ["a"], "transformers_weights: ['a'] is no text"),
         ("num_hidden_layers", "3", "num_hidden_layers: '3' is no size"),
         ("num_hidden_layers", 10**9, "num_hidden_layers: 1,000,000,000 is more than its weights fill"),
+        ("num_hidden_layers", 129, "num_hidden_layers: 129 is more than its weights fill"),
+        ("num_local_experts", 10**9, "num_local_experts: 1,000,000,000 is more than its weights fill"),
         ("num_hidden_layers", 1e400, "num_hidden_layers: inf is no size"),
         ("hidden_size", -1, "hidden_size: -1 is no size"),
         ("architectures", 5, "architectures: 5 is no list of texts"),

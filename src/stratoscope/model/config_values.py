@@ -12,12 +12,10 @@ from stratoscope.model.files import ModelFiles
 _TEXTS = ("model_type", "transformers_weights", "dtype", "torch_dtype", "hidden_act")
 _OBJECTS = ("text_config", "quantization_config", "rope_parameters", "rope_scaling", "auto_map")
 _LISTS = ("architectures", "layer_types")  # of texts
-_SIZES = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "d_model", "vocab_size")
-_COUNTS = (  # of modules that are built one by one, before any weight is looked at
-    *("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
-    *("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
-)
-_MANY = 1000  # so few modules take no time, whatever the weights are
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_SIZES = (*_LAYERS, "hidden_size", "n_embd", "d_model", "vocab_size")
+_MANY = 128  # so few layers or experts are built in no time, whatever the weights are
 
 
 def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None:
@@ -35,7 +33,7 @@ def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None
     ModelError
         A value is of another kind than its name says, negative, or more than the weights can fill.
     """
-    most = max(_MANY, _filled(files))
+    most = _filled(files)
     inner = told.get("text_config")
     for part in (told, inner if isinstance(inner, Mapping) else {}):
         for name, what in _impossible(part, most):
@@ -46,7 +44,7 @@ def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None
             )
 
 
-def _impossible(told: Mapping[str, Any], most: int) -> Iterator[tuple[str, str]]:
+def _impossible(told: Mapping[str, Any], most: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     for name in _TEXTS:
         if not isinstance(told.get(name, ""), (str, type(None))):
             yield name, f"{_shown(told[name])} is no text"
@@ -57,20 +55,24 @@ def _impossible(told: Mapping[str, Any], most: int) -> Iterator[tuple[str, str]]
         values = told.get(name) or []
         if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
             yield name, f"{_shown(values)} is no list of texts"
-    for name in dict.fromkeys((*_SIZES, *_COUNTS)):
+    for name in _SIZES:
         value = told.get(name)
-        if name in _SIZES and isinstance(value, (int, float, str)) and (type(value) is not int or value < 1):
+        if isinstance(value, (int, float, str)) and (type(value) is not int or value < 1):
             yield name, f"{_shown(value)} is no size"
-        if name in _COUNTS and isinstance(value, int) and value > most:
+    for name, limit in most.items():
+        value = told.get(name)
+        if isinstance(value, int) and value > limit:
             yield name, f"{value:,} is more than its weights fill"
 
 
-def _filled(files: ModelFiles) -> int:
-    """At least as many layers or experts as these weights can belong to."""
+def _filled(files: ModelFiles) -> dict[str, int]:
+    """At least as many layers and experts as these weights can belong to, by the names of settings."""
     tensors = [tensor for path in files.weights for tensor in stored_tensors(path, files.name).values()]
+    layers = len(tensors)
     if not tensors:  # a torch file lists its tensors at its end, with some hundred bytes for each
-        return sum(path.stat().st_size for path in files.weights) // 100
-    return max(len(tensors), *(size for tensor in tensors for size in tensor.shape))
+        layers = sum(path.stat().st_size for path in files.weights) // 100
+    experts = max((layers, *(size for tensor in tensors for size in tensor.shape)))
+    return {**dict.fromkeys(_LAYERS, max(layers, _MANY)), **dict.fromkeys(_EXPERTS, max(experts, _MANY))}
 
 
 def _shown(value: Any) -> str:

@@ -15,8 +15,9 @@ _EACH_LAYER = (  # as llama.cpp reads them: one number, or one for each layer
 )
 _LISTS = (*_EACH_LAYER, "rope.dimension_sections")
 _TEXTS = ("tensor_data_layout", "rope.scaling.type")
+_LAYERS = ("block_count", "nextn_predict_layers", "leading_dense_block_count")  # each has tensors of its own
 _COUNTS = (  # whole numbers by which something is built: at most as many as the file holds anything of
-    *("block_count", "nextn_predict_layers", "leading_dense_block_count", "embedding_length", "vocab_size"),
+    *(*_LAYERS, "embedding_length", "vocab_size"),
     *("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length"),
     *("expert_count", "expert_used_count", "rope.dimension_count"),
 )
@@ -68,8 +69,9 @@ def _impossible(file: GgufFile) -> Iterator[tuple[str, str]]:
         if not isinstance(file.settings.get(name, []), (list, Counted)):
             yield name, f"{_shown(file.settings[name])}, not a list"
     own = file.own()
-    most = max((len(file.tensors), *(size for tensor in file.tensors.values() for size in tensor.shape)))
+    largest = max((len(file.tensors), *(size for tensor in file.tensors.values() for size in tensor.shape)))
     for name, value in own.items():
+        most = len(file.tensors) if name in _LAYERS else largest
         values = value if isinstance(value, list) and name in _LISTS else [value]
         wrong = next((found for one in values if (found := _wrong(name, one, most))), None)
         if isinstance(value, list) and name in _EACH_LAYER and len(value) < own.get("block_count", 0):

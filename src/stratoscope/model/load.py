@@ -155,6 +155,7 @@ def _options(files: ModelFiles, trust_remote_code: bool) -> dict[str, Any]:
 
 def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     """The configuration, of a causal language model and with all that a GGUF file says."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
@@ -176,8 +177,11 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     except Exception as error:
         raise load_error(error, files) from None
     if file is not None:
-        apply_settings(config, file)
-        apply_positions(config, file)
+        try:
+            apply_settings(config, file)
+            apply_positions(config, file)
+        except StrictDataclassError as error:  # the configuration refuses what the file says
+            raise load_error(error, files) from None
     return config
 
 
