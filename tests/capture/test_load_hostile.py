@@ -166,6 +166,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
         ("quantization_config", [1], "quantization_config: [1] is no object"),
         ("text_config", "x", "text_config: 'x' is no object"),
         ("dtype", 5, "dtype: 5 is no text"),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": float("nan")}, "rope_theta: NaN is no number"),
         ("rms_norm_eps", "x", "its config.json cannot be right (rms_norm_eps): "),
         ("num_key_value_heads", 0, "its config.json has a number where only a size can stand"),
     ],

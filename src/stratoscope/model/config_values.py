@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,11 +32,11 @@ def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None
     Raises
     ------
     ModelError
-        A value is of another kind than its name says, negative, or more than the weights can fill.
+        A value is of another kind than its name says, no number, or more than the weights can fill.
     """
     most = _filled(files)
-    inner = told.get("text_config")
-    for part in (told, inner if isinstance(inner, Mapping) else {}):
+    inner = (told.get(name) for name in ("text_config", "rope_parameters", "rope_scaling"))
+    for part in (told, *(one for one in inner if isinstance(one, Mapping))):
         for name, what in _impossible(part, most):
             raise ModelError(
                 f"its config.json says {name}: {what}",
@@ -55,6 +56,9 @@ def _impossible(told: Mapping[str, Any], most: Mapping[str, int]) -> Iterator[tu
         values = told.get(name) or []
         if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
             yield name, f"{_shown(values)} is no list of texts"
+    for name, value in told.items():
+        if isinstance(value, float) and math.isnan(value):
+            yield name, "NaN is no number"
     for name in _SIZES:
         value = told.get(name)
         if isinstance(value, (int, float, str)) and (type(value) is not int or value < 1):

@@ -29,15 +29,8 @@ _WHOLE = (
 _LARGEST = (1 << 32) - 1  # llama.cpp's are 32-bit numbers
 _NEEDED = ("block_count", "embedding_length")
 _POSITIVE = (
-    *_NEEDED,
-    *(
-        "vocab_size",
-        "rope.dimension_count",
-        "rope.freq_base",
-        "rope.freq_base_swa",
-        "attention.key_length",
-        "attention.value_length",
-    ),
+    *(*_NEEDED, "vocab_size", "rope.freq_base", "rope.freq_base_swa"),
+    *("attention.key_length", "attention.value_length"),
 )
 _MAY_BE_NEGATIVE = ("rope.scaling.yarn_ext_factor",)
 _OUTER_TEXTS = ("general.architecture", "general.type", "tokenizer.ggml.model", "tokenizer.ggml.pre")
