@@ -17,6 +17,7 @@ from fake_hub import COMMIT
 from safetensors.torch import load_file, save_file
 from tiny import byte_tokenizer, tiny, tiny_model
 
+from stratoscope import capture
 from stratoscope.errors import ModelError, printable
 from stratoscope.model.checkpoint import identifying_name
 from stratoscope.model.load import load_model
@@ -174,11 +175,28 @@ def test_weights_that_the_config_rounds_are_named(folder: Path) -> None:
 
 def test_other_weights_in_the_folder_are_named(folder: Path) -> None:
     (folder / TORCH).write_bytes(b"not read")
-    assert limits(folder) == ("pytorch_model.bin beside the weights was not read: model.safetensors was",)
+    assert limits(folder) == ("the weights in pytorch_model.bin were not read: those in model.safetensors were",)
     (folder / TORCH).rename(folder / "model-00001-of-00002.safetensors")
     assert limits(folder) == (
-        "model-00001-of-00002.safetensors beside the weights was not read: model.safetensors was",
+        "the weights in model-00001-of-00002.safetensors were not read: those in model.safetensors were",
     )
+
+
+def test_a_recording_warns_of_what_was_not_used_where_values_may_differ_by_it(folder: Path, tmp_path: Path) -> None:
+    more = {"mtp.layers.0.mlp.up_proj.weight": torch.ones(4), "v_head.summary.weight": torch.ones(4)}
+    edit_weights(folder, lambda weights: {**weights, **more})
+    (folder / TORCH).write_bytes(b"not read")
+    edit_config(folder, dtype="bfloat16")
+    trace = capture(folder, [{"text": "The river was low."}], tmp_path / "t.trace", device="cpu", record=("norms",))
+    notes = [note for note in trace.attrs["notes"] if note["id"] == "L25"]
+    assert {(note["severity"], note["text"].split(":")[0]) for note in notes} == {
+        ("warning", "The weights in pytorch_model.bin were not read"),
+        ("warning", "Weights stored as float32 were rounded to bfloat16, as config.json says"),
+        ("info", "One weight for predicting several tokens ahead is not used"),
+        ("info", "One weight of a value head is not used"),
+    }
+    for note in notes:
+        assert note["text"][1:].removesuffix(".") in str(trace.attrs["receipt"]["limits"])
 
 
 def test_a_config_that_names_other_weights_is_refused(folder: Path) -> None:

@@ -15,6 +15,7 @@ from tiny import TEXTS, byte_tokenizer, tiny_model
 
 from stratoscope import capture
 from stratoscope.errors import ModelError
+from stratoscope.model import gguf_file
 from stratoscope.model.gguf_file import read_gguf
 from stratoscope.model.load import load_model
 
@@ -343,6 +344,15 @@ def test_the_head_of_a_file_is_read_as_it_was_written(file: Path) -> None:
         head.values("blk.1.ffn_up.weight")
 
 
+def test_the_head_of_a_file_is_read_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds where a vocabulary is large."""
+    save_gguf(tiny_model("LlamaConfig", SMALL), file, "llama", Kind.F32)
+    read, head = [], gguf_file._read_head
+    monkeypatch.setattr(gguf_file, "_read_head", lambda stream: read.append(Path(stream.name)) or head(stream))
+    assert load_model(str(file), device="cpu").identity["quantisation"] == "GGUF F32"
+    assert read == [file]
+
+
 # --- its tokenizer --------------------------------------------------------------------------------------------------
 
 
@@ -354,3 +364,4 @@ def test_text_is_split_by_the_rule_that_the_file_names_or_that_is_a_limit(rule: 
     pieces = loaded.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")
     assert [piece for piece, _ in pieces] == (["a", "ĠĠ", "1", "2"] if digits else ["a", "Ġ", "Ġ12"])
     assert any("the rule 'viking'" in limit for limit in loaded.limits) == (rule == "viking")
+    assert loaded.unused == ()

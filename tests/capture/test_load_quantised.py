@@ -111,6 +111,7 @@ def test_the_limit_of_a_dequantised_model_stands_in_the_receipt(tmp_path: Path) 
     save_fp8(tiny("Llama"), tmp_path / "model")
     trace = capture(tmp_path / "model", TEXTS, tmp_path / "t.trace", device="cpu")
     assert any("8-bit kernels" in limit for limit in trace.attrs["receipt"]["limits"])
+    assert not any(note["id"] == "L25" for note in trace.attrs["notes"])  # all that its files hold was used
     assert trace.attrs["model"]["quantisation"] == "fp8, dequantised"
 
 

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
+from tiny import byte_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from stratoscope.errors import InputError, ModelError
 from stratoscope.names import SPANS
-from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
+from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
 from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.proof.floor import _CUTS, _shortened
 
 ODD = "Hi é漢字 👩‍👩‍👧\r\n\t  x\u200f שלום \x00<|im_start|>\u0301\n"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -297,3 +299,19 @@ def test_a_slow_tokenizer_is_refused() -> None:
 
     with pytest.raises(ModelError, match="no fast tokenizer"):
         encode(Prompt("a", text="x"), Slow(), chat=False)
+
+
+def test_the_first_tokens_of_a_prompt_keep_all_that_is_known_of_each() -> None:
+    whole = encode(Prompt("p", text="The river was low."), byte_tokenizer(), chat=False)
+    first = cut(whole, 5)
+    for name in ("ids", "texts", "spans", "starts", "ends"):
+        assert list(getattr(first, name)) == list(getattr(whole, name))[:5], name
+    assert first.remarks == whole.remarks
+
+
+def test_what_the_floor_is_measured_on_is_cut_with_all_that_is_known_of_each_token() -> None:
+    prompts = [encode(Prompt("p", text="The river was low. " * 9), byte_tokenizer(), chat=False)] * len(_CUTS)
+    for equal in (False, True):
+        for prompt in _shortened(prompts, equal=equal):
+            sizes = {len(of) for of in (prompt.ids, prompt.texts, prompt.spans, prompt.starts, prompt.ends)}
+            assert len(sizes) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,22 @@ _OTHER_WEIGHTS = (  # a name that is found, what it means, and the step that hel
     (r"optimizer.*|scheduler.*|rng_state.*", "what training goes on from", _TRANSFORMERS),
     (r".*\.safetensors|(?!training_args).*\.bin|.*\.pth?|.*\.ckpt", "{name}, which is not the usual name", "Rename it"),
 )
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Something that the files of a model hold and that was not used.
+
+    Attributes
+    ----------
+    text
+        A sentence that names it.
+    differs
+        Whether the model that the name stands for may compute something else because of it.
+    """
+
+    text: str
+    differs: bool
 
 
 def identifying_name(path: Path) -> tuple[str, str]:
@@ -117,14 +134,15 @@ def no_config(names: Collection[str], where: str, folders: Collection[str] = ())
     return ModelError("has no config.json", where=where, fix=_TRANSFORMERS)
 
 
-def unread(names: Collection[str], weights: Collection[str]) -> tuple[str, ...]:
-    """Sentences that name other weight files of the same names, which were not read."""
+def unread(names: Collection[str], weights: Collection[str]) -> tuple[Unused, ...]:
+    """Other weight files of the same names, which were not read: nobody knows whether they hold the same."""
     others = [name for name in names if (name in WEIGHTS or _SHARD.fullmatch(name)) and not name.endswith(".json")]
     left = sorted({*others} - {*weights})
     if not left:
         return ()
     first = left[0] if len(left) == 1 else f"{left[0]} and {len(left) - 1} more"
-    return (f"{first} beside the weights {'was' if len(left) == 1 else 'were'} not read: {sorted(weights)[0]} was",)
+    text = f"the weights in {first} were not read: those in {sorted(weights)[0]} were"
+    return (Unused(text, differs=True),)
 
 
 def refuse_other_kind(config: Mapping[str, Any], names: Collection[str], where: str) -> None:

@@ -24,6 +24,7 @@ _BITS = {
     **{"BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
 }
 _LONGEST_HEADER = 100_000_000  # as the safetensors library has it
+_LARGEST = 1 << 48  # beyond it, no number is a size
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,20 @@ def _not_itself(start: bytes) -> tuple[str, str] | None:
     return None
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """What a JSON text of unknown origin says.
+
+    Raises
+    ------
+    ValueError
+        It is not valid, or nested more deeply than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def refuse_broken_json(path: Path, model: str) -> None:
     """Check that a file holds one JSON object.
 
@@ -90,7 +105,7 @@ def refuse_broken_json(path: Path, model: str) -> None:
     """
     refuse_unreadable(path, model)
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
+        content = parsed_json(path.read_text("utf-8-sig"))
     except ValueError as error:
         raise ModelError(f"is not valid JSON: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
     needs_object = path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
@@ -130,7 +145,7 @@ def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None
                 what = f"the weight {name} stands in {found[name].name} and in {shard.name}"
                 raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
             found[name] = shard
-    named = json.loads(index.read_text("utf-8"))["weight_map"]
+    named = parsed_json(index.read_text("utf-8"))["weight_map"]
     lost = next((name for name in named if found and name not in found), None)
     if lost:
         what = f"{index.name} names the weight {lost}, which none of its files holds"
@@ -160,7 +175,7 @@ def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
             raise ModelError(what, where=_named(path, model), fix=_AGAIN)
         head = stream.read(length)
     try:
-        found, end = _read_entries(json.loads(head))
+        found, end = _read_entries(parsed_json(head))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"has a damaged head: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
     if 8 + length + end > size:
@@ -176,6 +191,8 @@ def _read_entries(entries: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], 
         if name == "__metadata__":
             continue
         shape, dtype, (first, last) = tuple(entry["shape"]), str(entry["dtype"]), entry["data_offsets"]
+        if not all(isinstance(number, int) and 0 <= number < _LARGEST for number in (*shape, first, last)):
+            raise ValueError(f"{name!r} has no possible shape and place")
         if dtype in _BITS and prod(shape) * _BITS[dtype] != (last - first) * 8:
             raise ValueError(f"{name!r} has {last - first:,} bytes, which do not fit its shape")
         found[name] = StoredTensor(shape, dtype)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,23 @@ from stratoscope.model.checkpoint import (
     ADAPTERS,
     CONFIG,
     WEIGHTS,
+    Unused,
     identifying_name,
     no_config,
     no_weights,
     refuse_adapter,
     unread,
 )
-from stratoscope.model.contents import refuse_broken_json, refuse_broken_weights, refuse_unlike_index, refuse_unreadable
-from stratoscope.model.gguf_file import MAGIC, read_gguf
+from stratoscope.model.contents import (
+    parsed_json,
+    refuse_broken_json,
+    refuse_broken_weights,
+    refuse_unlike_index,
+    refuse_unreadable,
+)
+from stratoscope.model.gguf_file import MAGIC, GgufFile, read_gguf
 from stratoscope.model.gguf_settings import refuse_other_gguf
+from stratoscope.model.gguf_values import refuse_impossible
 from stratoscope.progress import Progress, silent
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # configuration and tokenizer
@@ -59,8 +67,8 @@ class ModelFiles:
         Whether they are one GGUF file.
     revision
         Commit on the hub, "" where unknown.
-    limits
-        Sentences that name files beside them that also hold weights, and were not read.
+    unused
+        Files beside them that also hold weights, and were not read.
     """
 
     name: str
@@ -68,7 +76,12 @@ class ModelFiles:
     weights: tuple[Path, ...]
     gguf: bool = False
     revision: str = ""
-    limits: tuple[str, ...] = ()
+    unused: tuple[Unused, ...] = ()
+
+    @cached_property
+    def gguf_file(self) -> GgufFile | None:
+        """What stands in the GGUF file, read once; None where the model is none."""
+        return read_gguf(self.weights[0]) if self.gguf else None
 
 
 def find_files(
@@ -128,8 +141,9 @@ def weights_sha256(files: ModelFiles, progress: Progress = silent) -> str:
 
 def _refuse_damaged(files: ModelFiles) -> None:
     """Check each file that will be read, before any library is asked to open it."""
-    if files.gguf:
-        refuse_other_gguf(read_gguf(files.weights[0]))
+    if files.gguf_file:
+        refuse_impossible(files.gguf_file)
+        refuse_other_gguf(files.gguf_file)
         return
     for path in sorted(files.folder.iterdir()):
         if path.suffix == ".json" and "." not in path.stem and path.name not in ADAPTERS and _is_read(path.name):
@@ -189,14 +203,14 @@ def _local_folder(path: Path) -> ModelFiles:
         if one not in names:
             raise ModelError(f"the weight file {one} is missing", where=where, fix="Fetch the model again")
     return ModelFiles(
-        name, path, tuple(path / one for one in weights), revision=revision, limits=unread(names, weights)
+        name, path, tuple(path / one for one in weights), revision=revision, unused=unread(names, weights)
     )
 
 
 def _base_of_adapter(folder: Path) -> str:
     """The model that an adapter says that it changes, as far as that can be read."""
     try:
-        base = json.loads((folder / ADAPTERS[0]).read_text("utf-8")).get("base_model_name_or_path")
+        base = parsed_json((folder / ADAPTERS[0]).read_text("utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError):
         return ""
     return base if isinstance(base, str) and "/" in base and not base.startswith(("/", ".", "~")) else ""
@@ -212,7 +226,7 @@ def _weight_names(names: Collection[str], path_of: Callable[[str], Path], where:
     index = path_of(chosen)
     refuse_unreadable(index, where)
     try:
-        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        shards = sorted(set(parsed_json(index.read_text("utf-8"))["weight_map"].values()))
         if not shards or not all(isinstance(shard, str) for shard in shards):
             raise ValueError("it names no files")
     except (ValueError, KeyError, AttributeError, TypeError):
@@ -262,7 +276,7 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
         if item.endswith(endings) and ("/" not in item or item.endswith(".jinja")):
             fetch(item)
     here = tuple(map(fetch, weights))
-    return ModelFiles(name, folder, here, revision=folder.name, limits=unread(names, weights))
+    return ModelFiles(name, folder, here, revision=folder.name, unused=unread(names, weights))
 
 
 def _download(name: str, file: str, revision: str | None, progress: Progress) -> Path:

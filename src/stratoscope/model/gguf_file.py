@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,6 +23,11 @@ _FLOATS: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f2"),
 }  # tensor types that small tensors of settings are stored in
 _LONGEST_NAME = 1 << 26  # a length beyond this is no length: the file is damaged
+_DEEPEST = 4  # lists in lists; llama.cpp reads none
+
+
+class Counted(int):
+    """How many texts or lists a list of them holds; they themselves are not kept."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufFile:
-    """The settings and the list of tensors of a GGUF file; a list of texts among the settings is only counted."""
+    """The settings and the list of tensors of a GGUF file; of a list of texts or lists only the number is kept."""
 
     path: Path
     settings: dict[str, Any]
@@ -82,19 +88,25 @@ def read_gguf(path: Path) -> GgufFile:
     try:
         with path.open("rb") as stream:
             settings, table = _read_head(stream)
-            head = stream.tell()
+            data = _data_start(stream.tell(), settings)
     except _CutOff:
         raise ModelError(f"is cut off within its head ({size:,} bytes)", where=path.name, fix=_AGAIN) from None
     except (ValueError, struct.error, KeyError) as error:
         raise ModelError(f"is a damaged GGUF file: {error}", where=path.name, fix=_AGAIN) from None
-    alignment = settings.get("general.alignment", 32)
-    data = -(-head // alignment) * alignment
     tensors = {name: GgufTensor(shape, kind, data + offset) for name, shape, kind, offset in table}
-    needed = max((tensor.start + _bytes(tensor) for tensor in tensors.values()), default=head)
+    needed = max((tensor.start + _bytes(tensor) for tensor in tensors.values()), default=0)
     if needed > size:
         what = f"is cut off: it holds {size:,} of at least {needed:,} bytes"
         raise ModelError(what, where=path.name, fix=_AGAIN)
     return GgufFile(path, settings, tensors)
+
+
+def _data_start(head: int, settings: dict[str, Any]) -> int:
+    """The first byte after a head of this size at which tensors may lie."""
+    alignment = settings.get("general.alignment", 32)
+    if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+        raise ValueError(f"its general.alignment is {alignment!r:.40}, not a power of two")
+    return -(-head // alignment) * alignment
 
 
 class _CutOff(Exception):
@@ -108,43 +120,66 @@ def _read_head(stream: BinaryIO) -> tuple[dict[str, Any], list[tuple[str, tuple[
     if version not in (2, 3):
         raise ValueError(f"its version {version} is neither 2 nor 3")
     tensor_count, setting_count = _unpack(stream, "QQ")
-    settings = {}
+    settings: dict[str, Any] = {}
     for _ in range(setting_count):
-        key = _text(stream)
+        key = _name(stream, settings)
         settings[key] = _value(stream, *_unpack(stream, "I"))
-    table = []
+    table, seen = [], set[str]()
     for _ in range(tensor_count):
-        name = _text(stream)
+        name = _name(stream, seen)
+        seen.add(name)
         (dims,) = _unpack(stream, "I")
         if dims > 8:
             raise ValueError(f"its tensor {name!r} has {dims} dimensions")
         shape = tuple(reversed(_unpack(stream, f"{dims}Q")))
+        if 0 in shape:
+            raise ValueError(f"its tensor {name!r} holds no number")
         kind, offset = _unpack(stream, "IQ")
         table.append((name, shape, kind, offset))
     return settings, table
 
 
-def _value(stream: BinaryIO, kind: int) -> Any:
+def _value(stream: BinaryIO, kind: int, depth: int = 0) -> Any:
     if kind in _NUMBERS:
         return _unpack(stream, _NUMBERS[kind])[0]
     if kind == _TEXT:
         return _text(stream)
     if kind != _LIST:
         raise ValueError(f"a setting is of the unknown type {kind}")
+    if depth == _DEEPEST:
+        raise ValueError(f"a setting holds lists in lists, more than {_DEEPEST} deep")
     of, count = _unpack(stream, "IQ")
     if of in _NUMBERS:
         return list(_unpack(stream, f"{count}{_NUMBERS[of]}"))
     for _ in range(count):
         if of == _TEXT:
-            stream.seek(_unpack(stream, "Q")[0], 1)
+            stream.seek(_length(stream), 1)
         else:
-            _value(stream, of)
-    return count
+            _value(stream, of, depth + 1)
+    return Counted(count)
+
+
+def _name(stream: BinaryIO, known: Collection[str]) -> str:
+    """The name of a setting or tensor, which none before it has."""
+    name = _take(stream, _length(stream)).decode("utf-8")
+    if name in known:
+        raise ValueError(f"it holds {name!r} twice")
+    return name
 
 
 def _text(stream: BinaryIO) -> str:
-    (length,) = _unpack(stream, "Q")
-    return _take(stream, length).decode("utf-8", "replace")
+    return _take(stream, _length(stream)).decode("utf-8", "replace")
+
+
+def _length(stream: BinaryIO) -> int:
+    """The length of a text, as the file announces it."""
+    return _plausible(int(_unpack(stream, "Q")[0]))
+
+
+def _plausible(length: int) -> int:
+    if length > _LONGEST_NAME:
+        raise ValueError(f"a text or list of {length:,} bytes is announced")
+    return length
 
 
 def _unpack(stream: BinaryIO, form: str) -> tuple[Any, ...]:
@@ -152,9 +187,7 @@ def _unpack(stream: BinaryIO, form: str) -> tuple[Any, ...]:
 
 
 def _take(stream: BinaryIO, length: int) -> bytes:
-    if length > _LONGEST_NAME:
-        raise ValueError(f"a text or list of {length:,} bytes is announced")
-    taken = stream.read(length)
+    taken = stream.read(_plausible(length))
     if len(taken) < length:
         raise _CutOff
     return taken

@@ -12,6 +12,7 @@ from typing import Any
 
 from stratoscope.errors import ModelError
 from stratoscope.model.gguf_file import GgufFile
+from stratoscope.model.gguf_values import MAY_BE_LISTS
 
 _FIX = "Give the model's own folder, from which this file was made"
 _ANY = object()  # whatever the value, nothing is lost where the configuration has no place for it
@@ -118,11 +119,8 @@ def refuse_uneven_layers(file: GgufFile) -> None:
         A setting has another value in each layer.
     """
     for name, value in file.own().items():
-        if isinstance(value, list) and name not in _LISTS and len(set(value)) > 1:
+        if isinstance(value, list) and name not in MAY_BE_LISTS and len(set(value)) > 1:
             raise _refused(file, name, "another value in each layer")
-
-
-_LISTS = ("attention.head_count_kv", "attention.sliding_window_pattern", "rope.dimension_sections")
 
 
 def _read_by_transformers(file: GgufFile) -> set[str]:
@@ -152,8 +150,7 @@ def _read_by_transformers(file: GgufFile) -> set[str]:
 
 
 def _apply(config: Any, setting: Setting, name: str, value: Any, file: GgufFile) -> None:
-    if isinstance(value, list):  # one for each layer, all the same
-        value = value[0] if value else 0
+    value = _one(value)
     attribute = next((one for one in setting.attributes if hasattr(config, one)), None)
     if attribute is None:
         if _ANY not in setting.nothing and not any(value == one for one in setting.nothing):
@@ -162,6 +159,13 @@ def _apply(config: Any, setting: Setting, name: str, value: Any, file: GgufFile)
         return  # an architecture has none of it
     elif not _same(getattr(config, attribute), value):
         setattr(config, attribute, value)
+
+
+def _one(value: Any) -> Any:
+    """A number that stands in a file once, or for each layer the same."""
+    if isinstance(value, list):
+        return value[0] if value else 0
+    return value
 
 
 def _same(now: Any, value: Any) -> bool:
@@ -202,7 +206,7 @@ def _kv_heads(config: Any, own: dict[str, Any], file: GgufFile) -> None:
         if len(counts) > 1 or (0 in value and not _has_conv_layers(config, value)):
             raise _refused(file, name, "another number in each layer")
         value = max(counts, default=0)
-    heads = own.get("attention.head_count", 0)
+    heads = _one(own.get("attention.head_count", 0))
     _apply(config, Setting(("num_key_value_heads", "num_kv_heads"), (0, heads)), name, value, file)
 
 
@@ -213,8 +217,8 @@ def _has_conv_layers(config: Any, kv_heads: Sequence[int]) -> bool:
 
 def _apply_head_width(config: Any, own: dict[str, Any], file: GgufFile) -> None:
     """The width of a head: llama.cpp's is the stated key length, or what the heads divide the model's width into."""
-    heads = own.get("attention.head_count", 0)
-    if not isinstance(heads, int) or not heads:
+    heads = _one(own.get("attention.head_count", 0))
+    if not heads:
         return
     width = own.get("attention.key_length", own["embedding_length"] // heads)
     for name in ("attention.key_length_swa", "attention.value_length_swa", "attention.value_length"):
@@ -231,8 +235,8 @@ def _apply_head_width(config: Any, own: dict[str, Any], file: GgufFile) -> None:
 
 
 def _attention_scale(config: Any, own: dict[str, Any], file: GgufFile) -> None:
-    scale, heads = own["attention.scale"], own.get("attention.head_count", 1)
-    width = own.get("attention.key_length", own["embedding_length"] // heads)
+    scale, heads = own["attention.scale"], _one(own.get("attention.head_count", 1))
+    width = own.get("attention.key_length", own["embedding_length"] // (heads or 1))
     if scale and not math.isclose(scale, width**-0.5, rel_tol=1e-5):
         raise _refused(file, "attention.scale", scale)
 
@@ -255,7 +259,7 @@ def _window_pattern(config: Any, own: dict[str, Any], file: GgufFile) -> None:
         if given not in (0, 1) and own.get("attention.sliding_window"):
             raise _refused(file, "attention.sliding_window_pattern", given)
         return
-    slides = given if isinstance(given, list) else [bool((layer + 1) % given) for layer in range(len(types))]
+    slides = given if isinstance(given, list) else [not given or bool((n + 1) % given) for n in range(len(types))]
     config.layer_types = ["sliding_attention" if one else "full_attention" for one in slides]
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from stratoscope.errors import ModelError
+from stratoscope.model.checkpoint import Unused
 from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
@@ -22,12 +23,13 @@ _HARMLESS = re.compile(  # computed anew from the configuration: positions, mask
     r"|(^|\.)(attn_rot_embd|rope_freqs)\.weight$"
 )
 _AHEAD = "for predicting several tokens ahead"
+_KERNELS = "for 8-bit kernels"
 _NAMED = (  # parts of a checkpoint that the forward of its language model does not use
     (re.compile(r"(^|\.)(mtp|mtp_\w+|nextn)(\.|$)|\.(nextn|mtp)[._]"), _AHEAD),
     (re.compile(r"(^|\.)(v_head|value_head)\."), "of a value head"),
     (re.compile(r"(^|\.)(visual|vision_\w+|image_\w+|multi_modal_projector|mm_projector)(\.|$)"), "for pictures"),
     (re.compile(r"(^|\.)(audio_\w+|talker|code2wav|token2wav)(\.|$)"), "for sound"),
-    (re.compile(r"\.(k|v|kv|q|input|activation|output)_scale$"), "for 8-bit kernels"),
+    (re.compile(r"\.(k|v|kv|q|input|activation|output)_scale$"), _KERNELS),
 )
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|output_layer)\.")
@@ -133,8 +135,8 @@ def _adapter(names: Collection[str]) -> str:
     return next((name for name in names if ".lora_" in name or ".base_layer." in name), "")
 
 
-def unused_limits(unused: Collection[str], model: Any, files: ModelFiles) -> tuple[str, ...]:
-    """Sentences that name the weights that were left out, where the language model does not need them.
+def named_unused(unused: Collection[str], model: Any, files: ModelFiles) -> tuple[Unused, ...]:
+    """The weights that were left out, where the language model does not need them.
 
     Raises
     ------
@@ -158,9 +160,12 @@ def unused_limits(unused: Collection[str], model: Any, files: ModelFiles) -> tup
     if lost:
         raise ModelError(_lost_words(lost, config, files), where=files.name, fix=_other_config(files))
     return tuple(
-        f"{len(names)} weights {part} are not used: {names[0]}{', …' if len(names) > 1 else ''}"
-        if len(names) > 1
-        else f"one weight {part} is not used: {names[0]}"
+        Unused(
+            f"{len(names)} weights {part} are not used: {names[0]}, …"
+            if len(names) > 1
+            else f"one weight {part} is not used: {names[0]}",
+            differs=part == _KERNELS,  # they round, which the floats here do not
+        )
         for part, names in named.items()
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory
+from stratoscope.model.checkpoint import Unused
 from stratoscope.model.files import ModelFiles, find_files, weights_sha256
 from stratoscope.model.load_errors import load_error, tokenizer_error
 from stratoscope.progress import Progress, silent
@@ -34,7 +34,9 @@ class LoadedModel:
     identity, tokenizer_identity
         JSON objects that say exactly what they are; they hold no path.
     limits
-        Sentences that name what is not as in the model's own way of running.
+        Sentences that name what is not as in the model's own way of running, with those of `unused`.
+    unused
+        What the files hold and was not used.
     """
 
     model: Any
@@ -42,6 +44,7 @@ class LoadedModel:
     identity: dict[str, Any]
     tokenizer_identity: dict[str, Any]
     limits: tuple[str, ...] = ()
+    unused: tuple[Unused, ...] = ()
 
 
 def load_model(
@@ -103,10 +106,12 @@ def load_model(
         progress("loading the tokenizer", 0, None)
         tokenizer, split = _load_tokenizer(files, trust_remote_code)
         progress("loading the model", 0, None)
-        model, quantisation, limits = _load_weights(files, config, dtype, place, trust_remote_code)
+        model, quantisation, limits, unused = _load_weights(files, config, dtype, place, trust_remote_code)
     digest = weights_sha256(files, progress)
     identity = model_identity(model, files, digest, quantisation)
-    return LoadedModel(model, tokenizer, identity, tokenizer_identity(tokenizer), (*files.limits, *limits, *split))
+    unused = (*files.unused, *unused)
+    limits = (*(one.text for one in unused), *limits, *split)
+    return LoadedModel(model, tokenizer, identity, tokenizer_identity(tokenizer), limits, unused)
 
 
 def _check_libraries(name: str, device_map: DeviceMap | None) -> None:
@@ -150,18 +155,21 @@ def _options(files: ModelFiles, trust_remote_code: bool) -> dict[str, Any]:
 
 def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     """The configuration, of a causal language model and with all that a GGUF file says."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
-    from stratoscope.model.gguf_file import read_gguf
+    from stratoscope.model.config_values import refuse_impossible_config
+    from stratoscope.model.contents import parsed_json
     from stratoscope.model.gguf_positions import apply_positions
     from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
 
     if not files.gguf:
-        told = json.loads((files.folder / CONFIG).read_text("utf-8-sig"))
+        told = parsed_json((files.folder / CONFIG).read_text("utf-8-sig"))
+        refuse_impossible_config(told, files)
         refuse_other_kind(told, {item.name for item in files.folder.iterdir()}, files.name)
         _refuse_other_weights(told, files)
-    file = read_gguf(files.weights[0]) if files.gguf else None
+    file = files.gguf_file
     if file is not None:
         refuse_uneven_layers(file)
     try:
@@ -169,8 +177,11 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     except Exception as error:
         raise load_error(error, files) from None
     if file is not None:
-        apply_settings(config, file)
-        apply_positions(config, file)
+        try:
+            apply_settings(config, file)
+            apply_positions(config, file)
+        except StrictDataclassError as error:  # the configuration refuses what the file says
+            raise load_error(error, files) from None
     return config
 
 
@@ -186,23 +197,24 @@ def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tu
     """The tokenizer, and what limits a GGUF file's brings."""
     from transformers import AutoTokenizer
 
-    from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_tokenizer import split_as_the_file_says
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, **_options(files, trust_remote_code))
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in the Rust code of tokenizers is no Exception
         raise tokenizer_error(error, files) from None
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         raise ModelError("has no usable tokenizer", where=files.name, fix="Add its tokenizer.json")
-    limits = split_as_the_file_says(tokenizer, read_gguf(files.weights[0])) if files.gguf else ()
+    limits = split_as_the_file_says(tokenizer, files.gguf_file) if files.gguf_file else ()
     return tokenizer, limits
 
 
 def _load_weights(
     files: ModelFiles, config: Any, dtype: str | None, place: Any, trust_remote_code: bool
-) -> tuple[Any, str, tuple[str, ...]]:
-    """The model where it belongs, how its weights were stored, and what limits that brings."""
+) -> tuple[Any, str, tuple[str, ...], tuple[Unused, ...]]:
+    """The model where it belongs, how its weights were stored, what limits that brings, and what was not used."""
     from transformers import AutoModelForCausalLM, GgufConfig
 
     from stratoscope.model.cut_blocks import unpacked_rightly
@@ -233,35 +245,36 @@ def _load_weights(
     except Exception as error:
         refuse_unlike(keys, files)
         raise load_error(error, files) from None
-    if files.gguf:
-        words = gguf_words(files)
-    limits = _used_or_named(model, files, keys, {*report["missing_keys"]}, placed)
+    if files.gguf_file:
+        words = gguf_words(files.gguf_file)
+    unused = _used_or_named(model, files, keys, {*report["missing_keys"]}, placed)
     if words and dtype is not None:
         _cast(model, dtype)
     model = model.eval().requires_grad_(False)
     refuse_unless_plain(model, files.name)
     if not spread.options:
         model = _moved(model, place, files.name)
-    if limit:
-        limits = (*limits, f"weights stored as {words}: {limit}")
-    return model, words or FLOAT, limits if dtype or words else (*limits, *rounded(files, model))
+    if not dtype and not words:
+        unused = (*unused, *rounded(files, model))
+    limits = (f"weights stored as {words}: {limit}",) if limit else ()
+    return model, words or FLOAT, limits, unused
 
 
-def _used_or_named(model: Any, files: ModelFiles, keys: Keys, missing: set[str], placed: set[str]) -> tuple[str, ...]:
-    """Check that all that the files hold is in the model, and nothing else; gives limits that name what need not be."""
-    from stratoscope.model.gguf_file import read_gguf
+def _used_or_named(
+    model: Any, files: ModelFiles, keys: Keys, missing: set[str], placed: set[str]
+) -> tuple[Unused, ...]:
+    """Check that all that the files hold is in the model, and nothing else; gives what need not be."""
     from stratoscope.model.gguf_positions import prove_positions
-    from stratoscope.model.leftover import refuse_lost, refuse_twice, refuse_unlike, unused_limits, unused_of_gguf
+    from stratoscope.model.leftover import named_unused, refuse_lost, refuse_twice, refuse_unlike, unused_of_gguf
 
     unused = keys.unused
-    if files.gguf:
-        file = read_gguf(files.weights[0])
-        prove_positions(model, file)
-        unused = unused | unused_of_gguf(placed, file)
+    if files.gguf_file:
+        prove_positions(model, files.gguf_file)
+        unused = unused | unused_of_gguf(placed, files.gguf_file)
     refuse_unlike(keys, files)
     refuse_lost(missing | keys.missing, unused, files)
     refuse_twice(model, files)
-    return unused_limits(unused, model, files)
+    return named_unused(unused, model, files)
 
 
 def _cast(model: Any, dtype: str) -> None:

@@ -15,19 +15,19 @@ _NEWER = "Update transformers if the model is new; else fetch it again"
 
 def load_error(error: Exception, files: ModelFiles) -> ModelError:
     """What went wrong while the configuration or the weights were loaded, and the one step that helps."""
-    known = _own_code(error) or _cause(error) or _pickle(files)
-    what, fix = known or (f"cannot be loaded: {first_line(error)}", _NEWER)
+    known = _own_code(error) or _cause(error) or _settings(error, files) or _pickle(files)
+    what, fix = known or (f"cannot be loaded: {_words(error)}", _NEWER)
     return ModelError(what, where=files.name, fix=fix)
 
 
-def tokenizer_error(error: Exception, files: ModelFiles) -> ModelError:
+def tokenizer_error(error: BaseException, files: ModelFiles) -> ModelError:
     """What went wrong while the tokenizer was loaded."""
     what, fix = _own_code(error) or _no_tokenizer(error, files)
     return ModelError(what, where=files.name, fix=fix)
 
 
-def _no_tokenizer(error: Exception, files: ModelFiles) -> tuple[str, str]:
-    what = f"its tokenizer cannot be loaded: {first_line(error)}"
+def _no_tokenizer(error: BaseException, files: ModelFiles) -> tuple[str, str]:
+    what = f"its tokenizer cannot be loaded: {_words(error)}"
     if files.gguf:
         return what, "Give the model's own folder, from which this file was made"
     names = [path.name for path in files.folder.iterdir()]
@@ -40,6 +40,30 @@ def _no_tokenizer(error: Exception, files: ModelFiles) -> tuple[str, str]:
         if package in str(error) and find_spec("google.protobuf" if package == "protobuf" else package) is None:
             return f"its tokenizer needs {package}", f"pip install {package}"
     return what, "Fetch its tokenizer.json again" if "tokenizer.json" in names else "Add its tokenizer.json"
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, with its kind where it says nothing without."""
+    bare = isinstance(error, (LookupError, ArithmeticError, TypeError, AttributeError, RecursionError))
+    return f"{type(error).__name__}: {first_line(error)}" if bare else first_line(error)
+
+
+def _settings(error: Exception, files: ModelFiles) -> tuple[str, str] | None:
+    """The cause, where what describes the model cannot be, or not of these weights."""
+    text = str(error)
+    described = "its list of settings" if files.gguf else "its config.json"
+    fix = "Give the model's own folder" if files.gguf else "Use the config.json that belongs to these weights"
+    if found := re.search(r"alidation error for (?:field|validator) '(\w+)':\s*(.+)", text):
+        return f"{described} cannot be right ({found[1]}): {found[2]}", fix
+    if isinstance(error, RecursionError):
+        return "its files are nested too deeply to be read", "Fetch it again"
+    if isinstance(error, ZeroDivisionError) or "modulo by zero" in text or "negative dimension" in text:
+        return f"{described} has a number where only a size can stand: {first_line(error)}", fix
+    if "deserializing header" in text:
+        return f"its weights have a damaged head: {first_line(error)}", "Fetch them again"
+    if "ignore_mismatched_sizes" in text:
+        return f"{described} describes weights of other shapes than there are", fix
+    return None
 
 
 def _pickle(files: ModelFiles) -> tuple[str, str] | None:

@@ -7,9 +7,10 @@ from math import prod
 from typing import Any
 
 from stratoscope.errors import ModelError
+from stratoscope.model.checkpoint import Unused
 from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
-from stratoscope.model.gguf_file import read_gguf
+from stratoscope.model.gguf_file import GgufFile
 
 _ROUNDED = "its own 8-bit kernels would also round what goes into each layer, which was not done here"
 _UNPACKED = {  # methods that transformers unpacks into floats while loading, and what their own kernels do besides
@@ -69,21 +70,20 @@ def block_of(config: Any) -> tuple[int, int]:
     return 1, 1
 
 
-def gguf_words(files: ModelFiles) -> str:
+def gguf_words(file: GgufFile) -> str:
     """How the weights of a GGUF file are stored, in words."""
     from gguf import LlamaFileType
 
-    settings = read_gguf(files.weights[0]).settings
     try:
-        stored = LlamaFileType(int(settings["general.file_type"])).name
+        stored = LlamaFileType(file.settings["general.file_type"]).name
     except (KeyError, ValueError):
         return "GGUF, dequantised"
     kind = stored.removeprefix("MOSTLY_").removeprefix("ALL_")
     return f"GGUF {kind}" if kind in _GGUF_FLOATS else f"GGUF {kind}, dequantised"
 
 
-def rounded(files: ModelFiles, model: Any) -> tuple[str, ...]:
-    """A sentence that says so where the configuration's dtype cannot hold what most weights are stored as."""
+def rounded(files: ModelFiles, model: Any) -> tuple[Unused, ...]:
+    """What is not used of the weights where the configuration's dtype cannot hold what most are stored as."""
     sizes: dict[str, int] = {}
     for path in files.weights:
         for tensor in stored_tensors(path, files.name).values():
@@ -93,7 +93,8 @@ def rounded(files: ModelFiles, model: Any) -> tuple[str, ...]:
     if stored not in _HELD_BY or now in _HELD_BY[stored]:
         return ()
     name = _NAMES[stored]
-    return (f"weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them",)
+    text = f"weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them"
+    return (Unused(text, differs=True),)
 
 
 def _method(told: Mapping[str, Any]) -> str:

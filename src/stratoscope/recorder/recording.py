@@ -27,7 +27,7 @@ from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_dis
 from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.input.notes import notes_on
-from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
+from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
 from stratoscope.recorder.memory import Halves, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.parts import prompts_of
@@ -43,7 +43,7 @@ from stratoscope.recorder.proof.checks import (
     vocabulary,
 )
 from stratoscope.recorder.proof.floor import measure_floor, sample
-from stratoscope.recorder.proof.together import cut, find_out, prove_together
+from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
@@ -130,7 +130,10 @@ class Recording:
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
-        self._notes = [note("L25", "info", f"{text[0].upper()}{text[1:]}.") for text in loaded.limits]
+        self._notes = [
+            note("L25", "warning" if one.differs else "info", f"{one.text[0].upper()}{one.text[1:]}.")
+            for one in loaded.unused
+        ]
         self._notes += [note("L26", "info", text) for text in remarks]
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)

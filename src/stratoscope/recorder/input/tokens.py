@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from itertools import accumulate, takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from stratoscope.recorder.input.spelling import literals
 from stratoscope.recorder.messages import Message, texts_of
 from stratoscope.recorder.prompts import Prompt
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Some = TypeVar("Some", bound="DataclassInstance")  # a prompt, whatever is known of its tokens
 _LONGER = "Write a longer prompt"
 _LIKE_MARKUP = re.compile(r"[<\[｟].*[>\]｠]", re.DOTALL)
 _BLANK = "▁".encode()  # how SentencePiece writes a space
@@ -150,6 +154,12 @@ def continued(prompt: TokenisedPrompt, ids: Sequence[int], tokenizer: Any) -> To
         starts=np.concatenate([prompt.starts, nowhere]),
         ends=np.concatenate([prompt.ends, nowhere]),
     )
+
+
+def cut(prompt: Some, tokens: int) -> Some:
+    """The first tokens of a prompt, with all that is known of each."""
+    columns = {one.name: getattr(prompt, one.name) for one in fields(prompt)}
+    return replace(prompt, **{name: of[:tokens] for name, of in columns.items() if isinstance(of, (list, np.ndarray))})
 
 
 def _refuse_empty(prompt: Prompt) -> None:

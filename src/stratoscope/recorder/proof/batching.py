@@ -23,12 +23,12 @@ from stratoscope.model.sites import ModelSites
 from stratoscope.names import SPANS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH, NONE, Together
+from stratoscope.recorder.input.tokens import cut
 
 BESIDE_LONGER, BESIDE_EQUAL = "beside_longer", "beside_equal_length"  # in the facts: largest differences
 
-# Times what a last bit of a block's input changes in its output. Of 148 tiny architectures of transformers and SmolLM2,
-# those that padding does not change stayed below 5.2 (float32) and 0.8 (float16, bfloat16: there a last bit is far more
-# than the order of a sum); those that it changes began at 10⁶, 400 and 55.
+# Times what a last bit of a block's input changes in its output; docs/receipt.md says what was measured. In half
+# precision a last bit is far more than the order of a sum.
 _BEYOND = {torch.float64: 32.0, torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
 _TYPICAL = 4.0  # … and a quarter of it where all tokens and blocks are taken together (their root mean square)
 _TIPPED = 8.0  # times what it does at the typical token: another expert was chosen
@@ -52,10 +52,6 @@ class ProbePrompt:
 
     ids: np.ndarray
     spans: np.ndarray
-
-    def cut(self, tokens: int) -> ProbePrompt:
-        """Its first tokens."""
-        return ProbePrompt(self.ids[:tokens], self.spans[:tokens])
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,7 @@ def find_batching(
     again = judge.of(lambda: probe.passed(alone, base))
     if again.depends:
         return Finding(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: alone too, they are others each time"])
-    beside_equal = judge.of(lambda: probe.passed(make_batch([longer.cut(len(prompt.ids)), prompt]), base))
+    beside_equal = judge.of(lambda: probe.passed(make_batch([cut(longer, len(prompt.ids)), prompt]), base))
     facts[BESIDE_EQUAL] = beside_equal.largest
     together = NONE if beside_equal.depends else EQUAL_LENGTH
     return Finding(together, WHY[together], facts)

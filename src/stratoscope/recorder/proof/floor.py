@@ -28,7 +28,7 @@ from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.grouping import EQUAL_LENGTH, Batching
-from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.input.tokens import TokenisedPrompt, cut
 from stratoscope.recorder.observe import Observer
 
 Arrays = dict[str, np.ndarray]
@@ -87,7 +87,7 @@ def measure_floor(
     record, top_k, padding_side, batching
         As in the recording.
     """
-    prompts = _cut(prompts, equal=batching.together == EQUAL_LENGTH)
+    prompts = _shortened(prompts, equal=batching.together == EQUAL_LENGTH)
     groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
     other_side, other_dtype = ("left" if padding_side == "right" else "right"), _other(dtype)
@@ -168,21 +168,18 @@ def _changes(found: Arrays, against: Arrays, lengths: Sequence[int]) -> Arrays:
     return {name: changes[name] for name in names.QUANTITIES if name in changes}
 
 
-def _cut(prompts: Sequence[TokenisedPrompt], *, equal: bool) -> list[TokenisedPrompt]:
+def _shortened(prompts: Sequence[TokenisedPrompt], *, equal: bool) -> list[TokenisedPrompt]:
     """The prompts, each at least a little shorter than the one before if it can be, so that they need padding.
 
     With `equal`, all are as long as the middle one, and the longest takes the place of those that are too short.
     """
     longest = min(max(len(prompt.ids) for prompt in prompts), _CUTS[0])
-    parts = [slice(max(1, longest * cut // _CUTS[0])) for cut in _CUTS]
+    lengths = [max(1, longest * most // _CUTS[0]) for most in _CUTS]
     if equal:
-        length = min(sorted(len(prompt.ids) for prompt in prompts)[len(prompts) // 2], _CUTS[0])
-        prompts = [prompt if len(prompt.ids) >= length else prompts[0] for prompt in prompts]
-        parts = [slice(length)] * len(prompts)
-    return [
-        replace(prompt, ids=prompt.ids[part], texts=prompt.texts[part], spans=prompt.spans[part])
-        for prompt, part in zip(prompts, parts, strict=True)
-    ]
+        middle = min(sorted(len(prompt.ids) for prompt in prompts)[len(prompts) // 2], _CUTS[0])
+        prompts = [prompt if len(prompt.ids) >= middle else prompts[0] for prompt in prompts]
+        lengths = [middle] * len(prompts)
+    return [cut(prompt, length) for prompt, length in zip(prompts, lengths, strict=True)]
 
 
 def _together(batching: Batching, prompts: Sequence[TokenisedPrompt]) -> list[list[TokenisedPrompt]]:

@@ -12,7 +12,7 @@ from stratoscope.model.load import LoadedModel
 from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.input.batches import Batch, Tokens
 from stratoscope.recorder.input.grouping import EQUAL_LENGTH, NONE
-from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.input.tokens import TokenisedPrompt, cut
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.recorder.proof import receipt as receipts
@@ -140,10 +140,3 @@ def _notes(plan: CapturePlan, finding: Finding, lengths: Sequence[int]) -> list[
         )
     batched = min(plan.batch_size, len(lengths)) > 1
     return [{"id": "L27", "severity": "info", "text": text} for text in texts if batched]
-
-
-def cut(prompt: TokenisedPrompt, tokens: int) -> TokenisedPrompt:
-    """The first tokens of a prompt."""
-    part = slice(tokens)
-    columns = {name: getattr(prompt, name)[part] for name in ("ids", "texts", "spans", "starts", "ends")}
-    return replace(prompt, **columns)
