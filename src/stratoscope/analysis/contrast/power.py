@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM
+from stratoscope.analysis.effects import noncentrality_at
 from stratoscope.analysis.ranks import ranks
 
 POWER = 0.8
@@ -46,12 +47,12 @@ def smallest_effect(test: str, of_a: int, of_b: int, tests: int, alpha: float) -
 
 
 def _of_pairs(pairs: int, level: float) -> float:
-    from scipy.special import nctdtrinc, stdtrit
+    from scipy.special import stdtrit
 
     if pairs < 2:
         return float("inf")
     critical = stdtrit(pairs - 1, 1 - level / 2)
-    return float(nctdtrinc(pairs - 1, 1 - POWER, critical) / np.sqrt(pairs))
+    return float(noncentrality_at(critical, pairs - 1, 1 - POWER) / np.sqrt(pairs))
 
 
 def _power_of_welch(of_a: int, of_b: int, level: float) -> Callable[[float], float]:
