@@ -154,8 +154,16 @@ def test_noncentrality_inverts_the_noncentral_t() -> None:
     np.testing.assert_allclose(stats.nct.cdf(t, df, high), 0.005, atol=1e-6)
 
 
-@pytest.mark.parametrize(("pairs", "t", "level"), [(16, 25.0, 1 - 0.1 / 46_080), (16, -11.0, 1 - 0.1 / 46_080),
-                                                   (100, 30.0, 1 - 0.05 / 46_080), (6, 60.0, 1 - 1e-6), (6, 1e4, 0.95)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pairs", "t", "level"),
+    [
+        (16, 25.0, 1 - 0.1 / 46_080),
+        (16, -11.0, 1 - 0.1 / 46_080),
+        (100, 30.0, 1 - 0.05 / 46_080),
+        (6, 60.0, 1 - 1e-6),
+        (6, 1e4, 0.95),
+    ],
+)
 def test_intervals_of_what_was_selected_end_where_t_is_that_improbable(pairs: int, t: float, level: float) -> None:
     """Probabilities by integrating over the chi distribution of the standard error: P(T ≤ t) = E Φ(t s − δ)."""
     df, tail = pairs - 1, (1 - level) / 2

@@ -100,7 +100,7 @@ def noncentrality_at(t: ArrayLike, df: ArrayLike, p: float) -> Floats:
     t, df = np.broadcast_arrays(np.asarray(t, np.float64), np.asarray(df, np.float64))
     huge = np.abs(t) > _HUGE * np.sqrt(2 * df)  # only the error of the spread counts, and nctdtr would take minutes
     of_spread = t * np.sqrt(chdtri(df, np.where(t > 0, p, 1 - p)) / df)
-    t = np.where(huge, np.nan, t)
+    t = np.where(huge | np.isnan(df), np.nan, t)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(1 + t**2 / (2 * df))
         found, slope, wanted = t, -1 / spread, ndtri(p)
