@@ -23,7 +23,6 @@ from stratoscope.analysis.lint.lint import lint
 from stratoscope.analysis.result import notes_in
 from stratoscope.analysis.units import CLASSES, PAIRS, Units, choose_classes, make_units
 from stratoscope.errors import InputError
-from stratoscope.view.legend import number
 from stratoscope.view.report import contents_of
 
 
@@ -151,7 +150,7 @@ def test_all_units_are_tested_unless_some_are_held_out_and_p_is_scipys(
 
 
 def test_what_is_selected_and_measured_in_the_same_units_is_labelled_so(result: xr.Dataset, halved: xr.Dataset) -> None:
-    label = "selected: likely too large; `--held-out 0.5` measures them"
+    label = "selected: likely too large; `--held-out 0.5` measures those that half of the units find"
     neurons = result.attrs["summary"]["neurons"]
     assert neurons["discoveries"] > 0
     assert neurons["estimates"] == label
@@ -206,11 +205,12 @@ def test_a_null_result_says_the_effect_that_8_of_10_such_studies_find(trace: xr.
     critical = stats.t.isf(0.05 / 640 / 2, 29)
     assert stats.nct.sf(critical, 29, would["d_z"] * np.sqrt(30)) == pytest.approx(0.8, abs=1e-6)
     assert would["g"] == pytest.approx(would["d_z"] * np.sqrt(2), rel=0.05)  # twins of noise do not go together
-    contents, size = contents_of(found), f"|g| ≥ {number(would['g'])}"
+    contents, size = contents_of(found), f"|d_z| ≥ {would['d_z']:.2f} (in the middle neuron |g| ≥ {would['g']:.2f})"
     assert size in contents.title
     assert any(size in line for line in contents.lead)
     (volcano,) = (figure for figure in contents.figures() if figure.name == "volcano")
-    assert any(note.id == "L31" for note in volcano.spec.notes)
+    assert any(note.id == "L31" and "for the middle neuron" in note.text for note in volcano.spec.notes)
+    assert any(size in note.text for note in notes_in(found) if note.id == "L31")
     profiles, aligned = found.attrs["summary"]["profiles"], found.attrs["summary"]["aligned"]
     for part, line in ((profiles, contents.lead[-2]), (aligned, contents.lead[-1])):
         assert ("would have been found" in line) == (part["discoveries"] == 0)
@@ -222,7 +222,8 @@ def test_so_few_that_nothing_could_be_found_is_said(trace: xr.Dataset) -> None:
     alone = relabelled(few, prompt_class=["rare"] * 4 + ["common"] * 9, pair=[""] * 13, group=[""] * 13)
     found = contrast(alone, a="rare", b="common", unequal="rank-sum")
     assert found.attrs["summary"]["neurons"]["would_find"]["g"] is None
-    assert contents_of(found).title.endswith("among so many none could have been found")
+    assert contents_of(found).title.endswith("one alone could not have been found, however large")
+    assert any("one alone could not have been found, however large" in note.text for note in notes_in(found))
 
 
 def test_the_largest_g_of_chance_is_that_of_arrangements_computed_one_by_one(trace: xr.Dataset) -> None:
@@ -231,7 +232,7 @@ def test_the_largest_g_of_chance_is_that_of_arrangements_computed_one_by_one(tra
     a, b = (side[:, :2].reshape(30, -1) for side in units.average(trace["prompt_mean"].values.astype(float)))
     from stratoscope.analysis.permutation import sign_flips
 
-    for weights, found in zip(sign_flips(30, 99, 0).weights[1:6], few["largest_g"].values[:5], strict=True):
+    for weights, found in zip(sign_flips(30, 200, 0).weights[1:6], few["largest_g"].values[:5], strict=True):
         one, other = (np.where(weights[:, None] > 0, *sides) for sides in ((a, b), (b, a)))
         average = np.sqrt((one.var(axis=0, ddof=1) + other.var(axis=0, ddof=1)) / 2)
         expected = np.abs((one - other).mean(axis=0) / average).max() * (1 - 3 / (4 * 29 - 1))
@@ -297,6 +298,30 @@ def test_very_unequal_classes_are_balanced_or_ranked_and_it_is_said(
     )
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_ranks_that_were_asked_for_and_not_used_are_said(trace: xr.Dataset, paired: bool) -> None:
+    few = trace.isel(layer=slice(0, 2))
+    few = few if paired else relabelled(few, pair=[""] * 60, group=[""] * 60)
+    found = contrast(few, groups=False, unequal="rank-sum")
+    assert any("`--unequal rank-sum` was not used" in note.text for note in notes_in(found))
+    assert found.attrs["summary"]["unequal"] == ""
+    assert not any("rank-sum" in note.text for note in notes_in(contrast(few, groups=False)))
+
+
+def test_neurons_ranked_in_one_half_and_measured_in_the_other_are_said_so(trace: xr.Dataset) -> None:
+    found = contrast(noise(trace), groups=False, held_out=0.5)
+    contents = contents_of(found)
+    (listed,) = (figure for figure in contents.figures() if figure.name == "strongest")
+    assert listed.spec.title == "The neurons of largest |g| in the tested units, measured in the others"
+    assert "allow for the choice" not in listed.caption
+    assert any("0.5 would by chance" in line for line in contents.lead)  # 20 listed, 2.5 % on either side
+
+
+def test_the_chance_number_does_not_depend_on_the_permutations_or_seed_asked_for(trace: xr.Dataset) -> None:
+    few = trace.isel(layer=slice(0, 2))
+    assert chance_said(contrast(few, groups=False, permutations=99, seed=5)) == chance_said(contrast(few, groups=False))
+
+
 def test_classes_within_two_to_one_are_all_compared(trace: xr.Dataset) -> None:
     classes = ["a" if place < 20 else "b" for place in range(60)]
     found = contrast(relabelled(trace, prompt_class=classes, pair=[""] * 60, group=[""] * 60), held_out=0.0)
@@ -319,7 +344,9 @@ def test_six_pairs_are_tested_whole_because_a_half_could_show_nothing() -> None:
     assert found.attrs["summary"]["neurons"]["arrangements"] == 64
     assert not found.attrs["summary"]["neurons"]["measured"]
     assert any("Nothing is held out" in note.text for note in notes_in(found))
-    assert found.sizes["arrangement"] == 62  # neither the observed one nor its mirror is chance
+    assert found.sizes["arrangement"] == 31  # half of the others: in its mirror an exchange is the same
+    estimates = found.attrs["summary"]["neurons"]["estimates"]
+    assert estimates == "selected: likely too large; more prompts would measure them"
 
 
 def test_extremes_are_compared_only_between_pairs_of_equally_many_tokens(trace: xr.Dataset) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 from statsmodels.stats.multitest import multipletests
 
 from stratoscope import kernels
@@ -152,6 +152,36 @@ def test_noncentrality_inverts_the_noncentral_t() -> None:
     low, high = effects.noncentrality(t, df, 0.99)
     np.testing.assert_allclose(stats.nct.cdf(t, df, low), 0.995, atol=1e-6)
     np.testing.assert_allclose(stats.nct.cdf(t, df, high), 0.005, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "t", "level"),
+    [
+        (16, 25.0, 1 - 0.1 / 46_080),
+        (16, -11.0, 1 - 0.1 / 46_080),
+        (100, 30.0, 1 - 0.05 / 46_080),
+        (6, 60.0, 1 - 1e-6),
+        (6, 1e4, 0.95),
+    ],
+)
+def test_intervals_of_what_was_selected_end_where_t_is_that_improbable(pairs: int, t: float, level: float) -> None:
+    """Probabilities by integrating over the chi distribution of the standard error: P(T ≤ t) = E Φ(t s − δ)."""
+    df, tail = pairs - 1, (1 - level) / 2
+    root = np.sqrt(df)
+    ends = np.array(effects.noncentrality(t, df, level))
+    for towards, end in zip((-1, 1), ends, strict=True):
+
+        def density(s: float, towards: int = towards, end: float = end) -> float:
+            return float(stats.chi.pdf(s * root, df) * root * stats.norm.cdf(towards * (t * s - end)))
+
+        beyond = integrate.quad(density, 0, 5, points=np.linspace(0.1, 3, 30), epsabs=0, epsrel=1e-8, limit=500)[0]
+        assert beyond == pytest.approx(tail, rel=1e-4)
+
+
+def test_an_interval_without_a_value_has_no_ends() -> None:
+    low, high = effects.noncentrality([np.nan, 2.0, np.inf], [15.0, np.nan, 15.0], 0.95)
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
 
 
 # --- what would have been found ---------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ import stratoscope
 from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.result import make_result, open_result, texts
 from stratoscope.errors import InputError
-from stratoscope.view.legend import number
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.contents import Excerpt, Table
 from stratoscope.view.report.page import page
@@ -120,9 +119,10 @@ def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
     nothing = result.copy()
     nothing.attrs = json.loads(json.dumps(result.attrs))
     nothing.attrs["summary"]["neurons"] |= {"discoveries": 0, "family_wise": 0}
-    size = number(found["would_find"]["g"])
+    would = found["would_find"]
+    size = f"|d_z| ≥ {would['d_z']:.2f} (in the middle neuron |g| ≥ {would['g']:.2f})"
     assert contents_of(nothing).title == (
-        f"No neuron of {found['tested']:,} tells critical and neutral apart; one with |g| ≥ {size} would have been "
+        f"No neuron of {found['tested']:,} tells critical and neutral apart; one with {size} would have been "
         "found in 8 of 10 such studies"
     )
 

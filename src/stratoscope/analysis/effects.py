@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from stratoscope.analysis.moments import Moments
 
 Floats: TypeAlias = NDArray[np.float64]
+_MOST_STEPS = 50
+_HUGE = 300  # t, in roots of 2 df
+_SMALL_STEP = 1e-8  # of a noncentrality parameter, relative to the spread of its estimate: rounding
 
 
 def correction(df: ArrayLike) -> Floats:
@@ -82,10 +85,37 @@ def interval_of_g_av(g: ArrayLike, t: ArrayLike, count: ArrayLike, level: float)
 
 def noncentrality(t: ArrayLike, df: ArrayLike, level: float) -> tuple[Floats, Floats]:
     """The noncentrality parameters under which t is just not too large, and just not too small."""
-    from scipy.special import nctdtrinc
-
     tail = (1 - level) / 2
-    return nctdtrinc(df, 1 - tail, t), nctdtrinc(df, tail, t)
+    return noncentrality_at(t, df, 1 - tail), noncentrality_at(t, df, tail)
+
+
+def noncentrality_at(t: ArrayLike, df: ArrayLike, p: float) -> Floats:
+    """The noncentrality parameter under which a t as small as this, or smaller, has the probability p.
+
+    `scipy.special.nctdtrinc` stops early where p is small, as it is after selection. The normal quantile of the
+    distribution function is nearly a straight line in the parameter: secants find its root in a few steps.
+    """
+    from scipy.special import chdtri, nctdtr, ndtri
+
+    t, df = np.broadcast_arrays(np.asarray(t, np.float64), np.asarray(df, np.float64))
+    huge = np.abs(t) > _HUGE * np.sqrt(2 * df)  # only the error of the spread counts, and nctdtr would take minutes
+    of_spread = t * np.sqrt(chdtri(df, np.where(t > 0, p, 1 - p)) / df)
+    t = np.where(huge | np.isnan(df), np.nan, t)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(1 + t**2 / (2 * df))
+        found, slope, wanted = t, -1 / spread, ndtri(p)
+        off = ndtri(nctdtr(df, found, t)) - wanted
+        for _ in range(_MOST_STEPS):
+            step = -off / slope
+            then = ndtri(nctdtr(df, found + step, t)) - wanted
+            known = np.isfinite(then)
+            secant = (then - off) / step
+            slope = np.where(known, np.where(secant < 0, secant, slope), 2 * slope)  # too far out: half the step
+            found, off = np.where(known, found + step, found), np.where(known, then, off)
+            if not (np.abs(step) > _SMALL_STEP * spread).any():
+                break
+    found = np.where(huge, of_spread, found)
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def selected_level(alpha: float, selected: int, tested: int) -> float:

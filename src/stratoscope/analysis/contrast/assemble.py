@@ -15,7 +15,7 @@ from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
 from stratoscope.analysis.contrast.columns import NAMES
 from stratoscope.analysis.contrast.context import SHOWN, Place, contexts, source_of_context
-from stratoscope.analysis.contrast.design import Design
+from stratoscope.analysis.contrast.design import RANK_SUM, Design
 from stratoscope.analysis.contrast.neurons import Listed, Neurons
 from stratoscope.analysis.contrast.power import POWER, smallest_effect
 from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
@@ -54,6 +54,7 @@ class Parts:
     dataset: xr.Dataset
     asked: Units
     held_out: float
+    unequal: names.Unequal
     design: Design
     of_tokens: Design
     layers: NDArray[np.int64]
@@ -208,7 +209,7 @@ def _numbers(parts: Parts, quantity: str) -> NDArray[np.int64]:
 
 def _notes(parts: Parts) -> list[Note]:
     design, dataset = parts.design, parts.dataset
-    notes = [*notes_of(dataset), *cautions.about_design(design, parts.asked, parts.held_out)]
+    notes = [*notes_of(dataset), *cautions.about_design(design, parts.asked, parts.held_out, parts.unequal)]
     notes += cautions.about_tokens(design.units, parts.of_tokens.units, compared=parts.profiles is not None)
     notes += cautions.about_lengths(design.units, token_counts(dataset, design.units, parts.counted))
     notes += cautions.about_templates(dataset, design.units)
@@ -216,7 +217,7 @@ def _notes(parts: Parts) -> list[Note]:
         untested = parts.neurons.values["p"].size - parts.neurons.tested
         notes += cautions.about_neurons(parts.neurons, parts.listed, design, untested)
         if not parts.listed.discoveries:
-            notes += cautions.about_nothing(_would_find(design, parts.neurons.tested, parts.neurons.values)["g"])
+            notes += cautions.about_nothing(_would_find(design, parts.neurons.tested, parts.neurons.values))
     alone = len(design.units.prompts) - 2 * len(parts.twins)
     notes += cautions.about_twins(dataset, parts.aligned, alone)
     if (np.asarray(dataset["span"].values)[parts.counted] < 0).all():
@@ -235,6 +236,7 @@ def _summary(parts: Parts) -> dict[str, Any]:
         "b": design.units.b,
         "design": design.units.design,
         "test": design.test,
+        "unequal": _done_about_unequal(parts),
         "units": design.units.in_words(),
         "units_tested": design.tested.in_words(),
         "units_held_out": "" if design.held_out is None else design.held_out.in_words(),
@@ -295,6 +297,13 @@ def _summary(parts: Parts) -> dict[str, Any]:
             "first_pair": parts.twins[0].name if parts.twins else "",
         }
     return summary
+
+
+def _done_about_unequal(parts: Parts) -> str:
+    """What was done about classes of unequal size; "" where nothing was."""
+    if parts.design.test == RANK_SUM:
+        return "rank-sum"
+    return "subsample" if parts.asked.sizes != parts.design.units.sizes else ""
 
 
 def _would_find(design: Design, tests: int, found: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:

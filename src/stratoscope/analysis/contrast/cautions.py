@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.contrast.design import RANK_SUM, Design
+from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM, Design
+from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.units import Units
 from stratoscope.trace.notes import INFO, WARNING, Note
 
@@ -50,7 +52,7 @@ def about_templates(dataset: xr.Dataset, units: Units) -> list[Note]:
     return [Note("L21", WARNING, "Template, system or special tokens differ by class: a difference may be theirs.")]
 
 
-def about_design(design: Design, asked: Units, held_out: float) -> list[Note]:
+def about_design(design: Design, asked: Units, held_out: float, unequal: names.Unequal) -> list[Note]:
     """What counts as one observation, what was left out, and what was done about unequal classes."""
     units = design.units
     notes = [Note("L12", INFO, f"Units: {units.in_words()}; the tokens of a prompt are no independent samples.")]
@@ -65,6 +67,9 @@ def about_design(design: Design, asked: Units, held_out: float) -> list[Note]:
             "compared, because Welch's test finds differences that are not there when sizes are so unequal."
         )
         notes.append(Note("L22", WARNING, text))
+    if unequal == "rank-sum" and design.test != RANK_SUM:
+        why = "pairs are compared by" if design.test == PAIRED_T else "classes of no more than 2 : 1 are compared by"
+        notes.append(Note("L22", INFO, f"`--unequal rank-sum` was not used: {why} {design.test}."))
     if design.held_out is not None:
         text = f"Neurons tested in {design.tested.in_words()}; effects measured in {design.held_out.in_words()}."
         notes.append(Note("L23", INFO, text))
@@ -109,10 +114,10 @@ def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: in
     return notes
 
 
-def about_nothing(effect: float) -> list[Note]:
+def about_nothing(would: Mapping[str, Any]) -> list[Note]:
     """That nothing was found is not that nothing is there: what would have been found."""
-    would = f"one neuron with |g| ≥ {effect:.2f} would have been found in 8 of 10 such studies"
-    said = would if np.isfinite(effect) else "so few could not have found any, however large"
+    size = size_in_words(would, "neuron")
+    said = would_be_found(f"one neuron with {size}") if size else "one alone could not have been found, however large"
     return [Note("L31", INFO, f"Nothing found is not nothing there: {said}.")]
 
 

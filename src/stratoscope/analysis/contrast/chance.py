@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Floats: TypeAlias = NDArray[np.float64]
-ARRANGEMENTS = 200  # random ones, at most
+ARRANGEMENTS = 200  # random ones, where there are too many to take all
 COLUMNS = 2048  # neurons whose differences are held at a time
 
 
@@ -35,7 +35,7 @@ class Chance:
     Attributes
     ----------
     largest
-        The largest |g| of all neurons under each arrangement, the observed one and its mirror left out.
+        The largest |g| of all neurons under each arrangement but the observed one; of all there are, without mirrors.
     neurons
         How many neurons: those with a value in every unit.
     units
@@ -74,14 +74,11 @@ class LargestByChance:
     ----------
     design, units
         How units are compared, and those whose labels are exchanged.
-    permutations, seed
-        Random arrangements, at most `ARRANGEMENTS`; all there are where they are few.
     """
 
-    def __init__(
-        self, design: Design, units: Units, permutations: int = defaults.PERMUTATIONS, seed: int = defaults.SEED
-    ) -> None:
-        self._arrangements = design.arrangements(units, min(permutations, ARRANGEMENTS), seed)
+    def __init__(self, design: Design, units: Units) -> None:
+        # always the same ones: whoever asks for other permutations is told the same number
+        self._arrangements = design.arrangements(units, ARRANGEMENTS, defaults.SEED)
         self._largest = np.zeros(len(self._arrangements))
         self._paired, self._units, self._neurons = design.paired, units, 0
 
@@ -98,10 +95,15 @@ class LargestByChance:
             np.maximum(self._largest, largest_g(self._arrangements, one, other), out=self._largest)
 
     def chance(self) -> Chance:
-        """What the arrangements gave, without the observed one and its mirror, in which a and b change names."""
+        """What the arrangements gave, without the observed one; of all there are, each without its mirror.
+
+        In the mirror of an arrangement a and b change names: it gives the same |g|.
+        """
         weights = self._arrangements.weights
         mirror = -weights[0] if self._paired else 1 - weights[0]
         by_chance = ~((weights == weights[0]).all(axis=1) | (weights == mirror).all(axis=1))
+        if self._arrangements.exact and (weights == mirror).all(axis=1).any():
+            by_chance &= weights[:, 0] == weights[0, 0]
         return Chance(self._largest[by_chance], self._neurons, self._units.in_words())
 
 

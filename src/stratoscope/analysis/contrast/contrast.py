@@ -72,7 +72,8 @@ def contrast(
     groups
         Whether prompts of one `group` are one observation.
     unequal
-        Of classes of more than 2 : 1: "subsample" compares as many of either, "rank-sum" all of them by ranks.
+        Of classes of more than 2 : 1: "subsample" compares as many of either, "rank-sum" all of them by ranks. Pairs
+        and other classes are compared as ever; a note says so.
     held_out
         Share of the units that takes no part in finding and measures how large the listed neurons' effects are; 0
         tests all units.
@@ -151,7 +152,7 @@ def contrast(
         rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
         aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
     parts = assemble.Parts(
-        dataset, asked, held_out, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
+        dataset, asked, held_out, unequal, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
     )
     return assemble.result(
         parts,

@@ -78,8 +78,13 @@ def make_design(units: Units, *, unequal: Unequal, held_out: float, alpha: float
             else:
                 units = units.balanced(seed)
     first, second = units.halves(held_out, seed)
-    enough = testable(first, alpha) and min(second.sizes) >= LEAST_HELD_OUT
+    enough = can_be_held_out(first, second, alpha)
     return Design(units, first if enough else units, second if enough else None, test, alpha)
+
+
+def can_be_held_out(first: Units, second: Units, alpha: float) -> bool:
+    """Whether the first part can be tested, and the second give intervals."""
+    return testable(first, alpha) and min(second.sizes) >= LEAST_HELD_OUT
 
 
 def testable(units: Units, alpha: float) -> bool:

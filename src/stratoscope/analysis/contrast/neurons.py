@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stratoscope import defaults
 from stratoscope.analysis import effects
 from stratoscope.analysis.contrast.baseline import Baseline, linear_baseline
 from stratoscope.analysis.contrast.chance import COLUMNS, Chance, LargestByChance
 from stratoscope.analysis.contrast.columns import NAMES, compare_columns
-from stratoscope.analysis.contrast.design import Design
+from stratoscope.analysis.contrast.design import Design, can_be_held_out
 from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import LargestStatistic
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = NDArray[np.float64]
 SHOWN = 20  # neurons listed
-SELECTED = "selected: likely too large; `--held-out 0.5` measures them"
+SELECTED = "selected: likely too large; `--held-out 0.5` measures those that half of the units find"
+SELECTED_OF_FEW = "selected: likely too large; more prompts would measure them"
 MEASURED = "measured in units that took no part in finding them"
 
 
@@ -71,7 +73,7 @@ def compare_neurons(
     held_out = {name: np.full(shape, np.nan) for name in NAMES if design.held_out is not None}
     observed = np.full(shape, np.nan)
     family = LargestStatistic(design.arrangements(design.tested, permutations, seed))
-    largest = LargestByChance(design, design.tested, permutations, seed)
+    largest = LargestByChance(design, design.tested)
     rows_a, rows_b = design.rows(design.tested)
     scores = []
     units = design.units
@@ -116,6 +118,8 @@ class Listed:
         Whether the effect is of units that took no part in finding them; else it was selected and is likely too large.
     discoveries
         How many there are in all.
+    halves
+        Whether half of the units could be tested, and the other half measure.
     """
 
     row: NDArray[np.int64]
@@ -126,11 +130,14 @@ class Listed:
     level: float
     measured: bool
     discoveries: int
+    halves: bool
 
     @property
     def estimates(self) -> str:
         """What the effects are, in words."""
-        return MEASURED if self.measured else SELECTED
+        if self.measured:
+            return MEASURED
+        return SELECTED if self.halves else SELECTED_OF_FEW
 
 
 def strongest(neurons: Neurons, design: Design) -> Listed:
@@ -152,7 +159,8 @@ def strongest(neurons: Neurons, design: Design) -> Listed:
     chosen = len(order) if discoveries or not measured else 0  # those of a ranking were not chosen by what is shown
     level = effects.selected_level(design.alpha, max(chosen, 1), candidates) if chosen else 1 - design.alpha
     low, high = intervals(effects_of, design, row, neuron, level)
-    return Listed(row, neuron, effects_of["g"][row, neuron], low, high, level, measured, discoveries)
+    halves = can_be_held_out(*design.units.halves(0.5, defaults.SEED), design.alpha)
+    return Listed(row, neuron, effects_of["g"][row, neuron], low, high, level, measured, discoveries, halves)
 
 
 def intervals(

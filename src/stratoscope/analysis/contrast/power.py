@@ -7,17 +7,38 @@ a power of 0.68 would be called 0.8). Of the rank-sum test by simulating it on n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM
+from stratoscope.analysis.effects import noncentrality_at
 from stratoscope.analysis.ranks import ranks
 
 POWER = 0.8
 _QUANTILES = 200  # of either class's variance
 _STUDIES = 4_000  # that are simulated
 _LARGEST = 1e3  # standard deviations: an effect beyond is none that anybody looks for
+
+
+def would_be_found(effect: str) -> str:
+    """What such studies make of an effect, for a reader."""
+    return f"{effect} would have been found in {10 * POWER:.0f} of 10 such studies"
+
+
+def size_in_words(would: Mapping[str, Any], what: str) -> str:
+    """The smallest effect that would be found; "" where none would be, however large.
+
+    Of pairs it is a d_z; which g that is depends on how alike twins are, so it is said of the middle one only.
+    """
+    least = would.get("d_z", would["g"])
+    if least is None or not np.isfinite(least):
+        return ""
+    if "d_z" not in would:
+        return f"|g| ≥ {least:.2f}"
+    in_g = f" (in the middle {what} |g| ≥ {would['g']:.2f})" if would["g"] is not None else ""
+    return f"|d_z| ≥ {least:.2f}{in_g}"
 
 
 def smallest_effect(test: str, of_a: int, of_b: int, tests: int, alpha: float) -> float:
@@ -46,12 +67,12 @@ def smallest_effect(test: str, of_a: int, of_b: int, tests: int, alpha: float) -
 
 
 def _of_pairs(pairs: int, level: float) -> float:
-    from scipy.special import nctdtrinc, stdtrit
+    from scipy.special import stdtrit
 
     if pairs < 2:
         return float("inf")
     critical = stdtrit(pairs - 1, 1 - level / 2)
-    return float(nctdtrinc(pairs - 1, 1 - POWER, critical) / np.sqrt(pairs))
+    return float(noncentrality_at(critical, pairs - 1, 1 - POWER) / np.sqrt(pairs))
 
 
 def _power_of_welch(of_a: int, of_b: int, level: float) -> Callable[[float], float]:

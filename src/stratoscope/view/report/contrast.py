@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.view.legend import number
 from stratoscope.view.report import contrast_figures as figures
 from stratoscope.view.report.contents import Cell, Contents, Excerpt, Figure, Section, Table
@@ -53,10 +54,10 @@ def headline(summary: dict[str, Any]) -> str:
         nothing = f"No neuron of {found['tested']:,} tells {pair} apart"
         if found["family_wise"]:
             return f"{nothing} by q, though {found['family_wise']:,} against the whole family"
-        size = found["would_find"]["g"]
-        if size is None:
-            return f"{nothing}, and among so many none could have been found"
-        return f"{nothing}; one with |g| ≥ {number(size)} would have been found in 8 of 10 such studies"
+        size = size_in_words(found["would_find"], "neuron")
+        if not size:
+            return f"{nothing}; one alone could not have been found, however large"
+        return f"{nothing}; {would_be_found(f'one with {size}')}"
     count = f"{found['discoveries']:,} neuron{'s' if found['discoveries'] != 1 else ''}"
     verb = "differ" if found["discoveries"] != 1 else "differs"
     return f"{count} of {found['tested']:,} {verb} between {pair}"
@@ -101,7 +102,8 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
     if found["measured"]:
         lines.append(
             f"How large they are was measured in {summary['units_held_out']} that took no part in finding: of the "
-            f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero."
+            f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero; "
+            f"{found['listed'] * (1 - found['interval_level']) / 2:.2g} would by chance."
         )
     elif found["listed"]:
         lines.append(f"Effects of the listed neurons are {found['estimates']}. Their intervals allow for the choice.")
@@ -126,26 +128,24 @@ def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
     if aligned["discoveries"]:
         return line
     most, fewest = (
-        f"d_z ≥ {number(aligned[size])} where {aligned[units]} {aligned['noun']} reach"
+        f"|d_z| ≥ {number(aligned[size])} where {aligned[units]} {aligned['noun']} reach"
         for size, units in (("would_find_d_z", "most_units"), ("would_find_d_z_fewest", "fewest_units"))
     )
     both = most if most == fewest else f"{most}, {fewest}"
-    return f"{line} In 8 of 10 such studies one cell would have been found with {both}."
+    return f"{line} {would_be_found(f'One cell with {both}')}."
 
 
 def _would_find(would: dict[str, Any], what: str) -> str:
     """The smallest effect that would have been found, and what that is for pairs."""
-    if would["g"] is None:
+    size = size_in_words(would, what)
+    if not size:
         return f"No effect on one {what}, however large, could reach p ≤ {would['p']:.1g} with so few."
     of_pairs = ""
-    if "d_z" in would:
+    if "d_z" in would and would["g"] is not None:
         likeness = f"{would['correlation'] + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
-        of_pairs = f" (d_z ≥ {number(would['d_z'])}; twins correlate by {likeness} in the middle {what})"
+        of_pairs = f"; twins correlate by {likeness} there"
     whole = " and a value in every unit" if would["units_vary"] else ""
-    return (
-        f"One {what} with |g| ≥ {number(would['g'])}{of_pairs}{whole} would have been found in 8 of 10 such "
-        f"studies, at p ≤ {would['p']:.1e}."
-    )
+    return f"{would_be_found(f'One {what} with {size}{whole}')}, at p ≤ {would['p']:.1e}{of_pairs}."
 
 
 def _neurons(result: xr.Dataset) -> Section | None:

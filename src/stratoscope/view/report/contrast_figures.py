@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
+from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
@@ -83,7 +84,8 @@ def volcano(result: xr.Dataset) -> Figure:
             said.append(Note("L23", INFO, f"Effects (g) of discoveries are {summary['neurons']['estimates']}."))
     else:
         if would is not None:
-            said.append(Note("L31", INFO, f"Dashed: |g| = {number(would)}, found in 8 of 10 such studies."))
+            of_pairs = " for the middle neuron" if summary["design"] == "pairs" else ""
+            said.append(Note("L31", INFO, f"Dashed: {would_be_found(f'|g| ≥ {number(would)}{of_pairs}')}."))
         said += _by_chance(summary)
     drawn = _chart(result, title, [panel], 4.2, said, units=_tested(summary))
     return Figure("volcano", f"{title}. Each neuron's effect against its evidence, {_tested(summary)}.", drawn)
@@ -124,11 +126,19 @@ def strongest(result: xr.Dataset) -> Figure | None:
             marks.append(mark("intervals", style, f"higher in {label}", **arrays))
     level = percent(found["interval_level"])
     axis = Axis(f"g with {level} interval ({summary['a']} − {summary['b']})")
-    title = "The neurons found: how large" if found["discoveries"] else "The largest |g|: a ranking without a discovery"
+    if found["discoveries"]:
+        title = "The neurons found: how large"
+    elif found["measured"]:
+        title = "The neurons of largest |g| in the tested units, measured in the others"
+    else:
+        title = "The largest |g|: a ranking without a discovery"
+    chosen = found["discoveries"] or not found["measured"]  # by what is shown, so that the intervals allow for it
     panel = Panel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
     units = f"{summary['units_held_out']}, held out" if found["measured"] else _tested(summary)
     said = [Note("L23", INFO, f"Effects (g) are {found['estimates']}."), *(_by_chance(summary) if ranking else ())]
-    caption = f"{title}, {units}. Effects (g) are {found['estimates']}; intervals allow for the choice."
+    caption = f"{title}, {units}. Effects (g) are {found['estimates']}" + (
+        "; intervals allow for the choice." if chosen else "."
+    )
     drawn = _chart(result, title, [panel], max(1.2, 0.19 * count), said, units=units)
     return Figure("strongest", caption, drawn)
 
@@ -201,9 +211,8 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             said = [note]
             if of["fewest_units"] < min(_sizes(result, "profile_")):
                 said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
-            if not (of["discoveries"] or of["family_wise"]) and of["would_find"]["g"] is not None:
-                size = f"|g| ≥ {number(of['would_find']['g'])}"
-                text = f"No mean has q ≤ {alpha:g}; one with {size} would have been found in 8 of 10 such studies."
+            if not (of["discoveries"] or of["family_wise"]) and (size := size_in_words(of["would_find"], "mean")):
+                text = f"No mean has q ≤ {alpha:g}; {would_be_found(f'one with {size}')}."
                 said.append(Note("L31", INFO, text))
             title = title[0].upper() + title[1:]
             spec = _chart(result, title, panels, _height(heights[kind]), said, units=of["units"])
@@ -258,9 +267,8 @@ def aligned(result: xr.Dataset) -> Figure | None:
     )
     notes, of = [note, reach], summary["aligned"]
     if not of["discoveries"]:
-        size = f"d_z ≥ {number(of['would_find_d_z'])} in {of['most_units']} {of['noun']}"
-        said = f"One cell with {size} would have been found in 8 of 10 such studies."
-        notes.append(Note("L31", INFO, said))
+        size = f"|d_z| ≥ {number(of['would_find_d_z'])} in {of['most_units']} {of['noun']}"
+        notes.append(Note("L31", INFO, f"{would_be_found(f'One cell with {size}')}."))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
     spec = _difference_map(
         result,
