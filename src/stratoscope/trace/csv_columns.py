@@ -22,7 +22,7 @@ IN_ORDER = (
 )
 
 _WHOLE = re.compile(r"\s*[+-]?\d+([.,]0*)?\s*", re.ASCII)
-_NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?(\d+(?:[.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _PIECE = re.compile(r"((?:\\.|[^,\\]|\\$)*)(,|$)", re.DOTALL)  # of a list; a comma that is meant is escaped
 _SHOWN = 40  # characters of a value in a message
 _OTHER_NAMES = {  # what people call the columns; never taken without asking

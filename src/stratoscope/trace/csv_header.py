@@ -26,6 +26,7 @@ from stratoscope.trace.csv_file import TextFile, encoding_error
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _EXCEL_SEPARATOR = re.compile(r'\ufeff*sep=([^"\r\n])\s*', re.IGNORECASE)
+_LONGEST_HEADER = 2**20  # characters of a line that begins with # in which names are looked for
 _LEAST_NUMBERS = 3  # in a first line that is taken for a row
 
 
@@ -169,9 +170,10 @@ def _before_header(file: TextFile) -> tuple[int, int, str]:
 
 
 def _is_comment(line: str) -> bool:
-    cells = re.split(r"[,;\t|]", line)
-    names_columns = known_names(cells, Wanted()) > 1
-    return line.lstrip("\ufeff").startswith("#") and not names_columns and sum(map(is_number, cells)) < _LEAST_NUMBERS
+    if not line.lstrip("\ufeff").startswith("#"):
+        return False
+    cells = re.split(r"[,;\t|]", line[:_LONGEST_HEADER])
+    return known_names(cells, Wanted()) <= 1 and sum(map(is_number, cells)) < _LEAST_NUMBERS
 
 
 def _separator(file: TextFile, skipped: int, wanted: Wanted) -> str:
