@@ -505,6 +505,18 @@ def test_a_file_that_unpacks_to_too_much_is_refused(name: str, tmp_path: Path, m
     assert "split it" in advice(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["p.txt.gz", "p.jsonl.bz2", "p.csv.xz", "p.parquet"])
+def test_a_small_file_that_unpacks_to_very_much_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    text, kind = "x" * 2**16, Path(name).suffix
+    content = parquet([{"text": text}] * 300) if kind == ".parquet" else pack[kind](f"{text}\n".encode() * 300)
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**22)
+    assert re.match("If it is meant, (unpack it yourself|write it as CSV)", advice(tmp_path / name))
+
+
 def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "p.parquet").write_bytes(parquet([{"text": "a"}]))
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
 from stratoscope.trace import csv_table
@@ -143,7 +144,7 @@ def test_what_cannot_be_read_is_refused_with_its_cause(tmp_path, name, content, 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, lambda data: zipped({"a.csv": data})])
 def test_a_small_file_that_unpacks_to_very_much_is_refused_before_it_is_read(tmp_path, monkeypatch, pack):
-    monkeypatch.setattr("stratoscope.trace.csv_file.MOST_UNPACKED", 2**20)
+    monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**20)
     monkeypatch.setattr(csv_table, "read_header", lambda *_: pytest.fail("began to read it"))
     file = write(tmp_path / "bomb.csv.x", pack(PLAIN.encode() + b"1,\xe2\x96\x81Hi,23,6,3\n" * 100_000))
     assert file.stat().st_size < 10_000
@@ -507,8 +508,19 @@ class TestParquet:
         assert "no row" in refusal(tmp_path / "none.parquet")
 
     def test_a_small_one_with_very_many_rows_is_refused(self, tmp_path, frame, monkeypatch):
-        monkeypatch.setattr("stratoscope.trace.csv_file.MOST_UNPACKED", 2**20)
+        monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**20)
         frame[:1].loc[[0] * 400_000].to_parquet(tmp_path / "p.parquet", index=False)
+        assert "unpack to more than" in refusal(tmp_path / "p.parquet")
+
+    @pytest.mark.parametrize(
+        "how", [{}, {"use_dictionary": False, "compression": "zstd"}], ids=["one text in each row", "packed"]
+    )
+    def test_a_small_one_of_few_rows_that_unpacks_to_very_much_is_refused(self, tmp_path, frame, monkeypatch, how):
+        pyarrow = pytest.importorskip("pyarrow")
+        monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**22)
+        rows = pyarrow.Table.from_pandas(frame[:1].loc[[0] * 300].assign(Token="x" * 2**16), preserve_index=False)
+        pyarrow.parquet.write_table(rows, tmp_path / "p.parquet", **how)
+        assert (tmp_path / "p.parquet").stat().st_size < 10_000
         assert "unpack to more than" in refusal(tmp_path / "p.parquet")
 
     def test_without_pyarrow_it_says_what_to_install(self, tmp_path, monkeypatch):

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.trace.csv_foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
 
-MOST_UNPACKED, MOST_TIMES = 64 * 2**20, 100  # bytes that any file may unpack to, and how many times its own size
 PARQUET, UTF8 = b"PAR1", "utf-8"
+AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and give the file that comes out"
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -142,16 +143,13 @@ def stem(path: Path) -> str:
     return inner.stem if inner.suffix.lower() in _ENDINGS else inner.name
 
 
-def check_unpacked(path: Path, unpacked: int) -> None:
-    """Raise `InputError` where a file unpacks to so much that it can be no honest CSV."""
+def check_unpacked(path: Path, unpacked: int, instead: str = _UNPACKED) -> None:
+    """Raise `InputError` where a file unpacks to so much that it could fill the memory by mistake or malice."""
     packed = path.stat().st_size
-    if unpacked > max(MOST_UNPACKED, MOST_TIMES * packed):
-        raise InputError(
-            f"its {packed:,} bytes unpack to more than {max(MOST_UNPACKED, MOST_TIMES * packed):,}, which no "
-            "CSV of activations does",
-            where=str(path),
-            fix="If it is meant, unpack it yourself and give the file that comes out.",
-        )
+    most = max(defaults.UNPACKED_BYTES, defaults.UNPACKED_TIMES * packed)
+    if unpacked > most:
+        what = f"its {packed:,} bytes unpack to more than {most:,}, which could fill the memory"
+        raise InputError(what, where=str(path), fix=f"If it is meant, {instead}.")
 
 
 def encoding_error(file: TextFile) -> InputError:

@@ -10,6 +10,7 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.content import refuse_too_large
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Python, Row, Table
+from stratoscope.trace.csv_file import AS_CSV, check_unpacked
 
 _BATCH = 256  # rows that are unpacked at once
 _SAMPLE = 64 * 2**20  # bytes of rows that tell what an unknown table holds
@@ -57,6 +58,7 @@ def _rows(path: Path, file: Any, columns: list[str] | None, *, sample: bool) -> 
         unpacked += batch.nbytes
         if sample and number and unpacked > _SAMPLE:
             return
+        check_unpacked(path, unpacked, AS_CSV)
         if unpacked > defaults.PROMPTS_BYTES:
             refuse_too_large(path)
         for values in batch.to_pylist():
