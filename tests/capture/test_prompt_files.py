@@ -26,6 +26,7 @@ import pytest
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.plan import prompts_sha256
+from stratoscope.recorder.prompt_files import foreign_files
 from stratoscope.recorder.prompts import Prompt, PromptList, read_prompts
 
 HI = {"role": "user", "content": "hi"}
@@ -75,7 +76,7 @@ def followed(path: Path, python: Path, packages: str = "", most: int = 3) -> tup
             return read_prompts(path, column=column), done
         except InputError:
             fix = advice(path, column)
-        if commands := list(re.finditer(r"(?<!\S)(python -c|cp --) ", fix)):
+        if commands := list(re.finditer(r"(?<!\S)(python -c|cp -n --) ", fix)):
             done.append(fix[commands[-1].start() :])
             paths = os.pathsep.join(filter(None, sys.path))
             environment = {"PATH": f"{python}:/usr/bin:/bin", "PYTHONPATH": paths, "HOME": "/nowhere"}
@@ -347,6 +348,9 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
         ["What is a neuron?", "Why is the sky blue?"],
     ),
     "unquoted.csv": (lambda: "text\nHi, you\nHo\n", ["Hi, you", "Ho"]),
+    "quote-hint.csv": (lambda: 'sep="\nid"text\na"hi, you\n', ["hi, you"]),
+    "backslash-hint.csv": (lambda: "sep=\\\nid\\text\na\\hi, you\n", ["hi, you"]),
+    "apostrophe-hint.csv": (lambda: "sep='\nid'text\na'hi, you\n", ["hi, you"]),
     "bars.csv": (lambda: "id|text\na|hi, you\n", ["hi, you"]),
     "blanks.csv": (lambda: "\n question ; answer\nhi;ho\n;x\n", ["hi"]),
     "long.csv": (lambda: "question,answer\n" + "x" * 200_000 + ",y\n,z\n", ["x" * 200_000]),
@@ -475,8 +479,11 @@ def test_a_pickle_is_never_opened(folder: Path) -> None:
         def __reduce__(self) -> Any:
             return Path.touch, (folder / "harm",)
 
-    (folder / "p.pkl").write_bytes(pickle.dumps(Harm()))
-    assert "can run any program" in advice(folder / "p.pkl")
+    for name, content in {"p.pkl": pickle.dumps(Harm(), 2), "p.csv.gz": gzip.compress(pickle.dumps(Harm()))}.items():
+        (folder / name).write_bytes(content)
+        with pytest.raises(InputError, match="can run any program"):
+            read_prompts(folder / name)
+        assert "python" not in advice(folder / name), "no line opens it"
     assert not (folder / "harm").exists()
 
 
@@ -489,6 +496,34 @@ def test_a_folder_of_a_data_set_becomes_one_file(folder: Path, python: Path) -> 
     found, done = followed(saved, python)
     assert contents(found) == ["a", "b", "a", "b"]
     assert len(done) == 1
+
+
+def test_a_folder_of_very_many_files_is_not_walked_to_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign_files, "_MOST_SEEN", 20)
+    for number in range(30):
+        (folder / f"{number}.parquet").touch()
+    seen: list[Path] = []
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: seen.append(path) or is_file(path))
+    assert advice(folder).startswith("Name one of its files"), "a line would leave out what was not seen"
+    assert len(seen) < 25
+
+
+def test_no_line_replaces_a_file_that_came_since(folder: Path, python: Path) -> None:
+    saved = folder / "saved set"
+    saved.mkdir()
+    for number in range(2):
+        (saved / f"data-{number}.parquet").write_bytes(parquet([{"text": str(number)}]))
+    (folder / "p.arrow").write_bytes(arrow("stream"))
+    (folder / "p.dat").write_text("Hello\n")
+    for path in (saved, folder / "p.arrow", folder / "p.dat"):
+        fix = advice(path)
+        line = fix[re.search(r"(?<!\S)(python -c|cp -n --) ", fix).start() :]
+        target = Path(shlex.split(line)[-1])
+        target.write_text("precious")
+        subprocess.run(line, shell=True, capture_output=True, env={"PATH": f"{python}:/usr/bin:/bin"})
+        assert target.read_text() == "precious"
+        assert str(target) not in advice(path), "another name is given now"
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p.txt.gz", "p.parquet"])

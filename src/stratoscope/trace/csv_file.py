@@ -21,6 +21,7 @@ from typing import IO, Any
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.trace.csv_foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
+from stratoscope.trace.pasted import literal
 
 PARQUET, UTF8 = b"PAR1", "utf-8"
 AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and give the file that comes out"
@@ -156,9 +157,12 @@ def encoding_error(file: TextFile) -> InputError:
     """Which byte is no text, and how to convert the file."""
     with file.open_bytes() as stream:
         data = stream.read()
-    fix = f"Save the file in the encoding UTF-8. If it is text of an older Windows: {as_utf8(file.path)}"
+    fix = "Save the file in the encoding UTF-8."
     if file.encoding != UTF8:
         return InputError(f"the text is not {file.encoding.upper()}", where=str(file.path), fix=fix)
+    if _is_text_in(data, "cp1252"):
+        line = as_utf8(file.path, stem(file.path), *_bytes_in_python(file))
+        fix += f" If it is text of an older Windows: {line}"
     try:
         data.decode(UTF8)
     except UnicodeDecodeError as error:
@@ -170,6 +174,23 @@ def encoding_error(file: TextFile) -> InputError:
         where = f"{file.path}, line {line}"
         return InputError(f"the byte 0x{data[error.start]:02X} is not UTF-8 text", where=where, fix=fix)
     return InputError("the text is not UTF-8", where=str(file.path), fix=fix)
+
+
+def _is_text_in(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _bytes_in_python(file: TextFile) -> tuple[str, str]:
+    """A module, and an expression with it of the unpacked bytes of the file `sys.argv[1]`."""
+    if file.packing == "zip":
+        with zipfile.ZipFile(file.path) as archive:
+            return "zipfile", f"zipfile.ZipFile(sys.argv[1]).read({literal(_member(file.path, archive).filename)})"
+    module = {"gzip": "gzip", "bzip2": "bz2", "xz": "lzma"}.get(file.packing, "")
+    return module, f'{module}{"." if module else ""}open(sys.argv[1],"rb").read()'
 
 
 # --- unpacking ------------------------------------------------------------------------------------------------------
@@ -190,6 +211,16 @@ def _open(path: Path, packing: str) -> io.BufferedReader:
 
 def _only_member(path: Path) -> IO[bytes]:
     archive = zipfile.ZipFile(path)  # stays open as long as the member that is read from it
+    member = _member(path, archive)
+    check_unpacked(path, member.file_size)
+    try:
+        return archive.open(member)
+    except NotImplementedError as error:
+        what = f"this zip is packed in a way that is not read ({error})"
+        raise InputError(what, where=str(path), fix="Unpack it, and give the CSV file in it.") from None
+
+
+def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = [one for one in archive.infolist() if not one.is_dir() and not _is_clutter(one.filename)]
     names = [one.filename for one in members]
     refuse_office(path, names)
@@ -200,12 +231,7 @@ def _only_member(path: Path) -> IO[bytes]:
     (member,) = members
     if member.flag_bits & _ENCRYPTED:
         raise InputError("this zip asks for a password", where=str(path), fix="Unpack it, and give the CSV file in it.")
-    check_unpacked(path, member.file_size)
-    try:
-        return archive.open(member)
-    except NotImplementedError as error:
-        what = f"this zip is packed in a way that is not read ({error})"
-        raise InputError(what, where=str(path), fix="Unpack it, and give the CSV file in it.") from None
+    return member
 
 
 def _is_clutter(name: str) -> bool:

@@ -32,6 +32,7 @@ from stratoscope.recorder.prompt_files.table import (
     is_text,
     listed,
 )
+from stratoscope.trace.pasted import can_be_pasted
 
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
@@ -220,7 +221,8 @@ def _column_fix(table: Table, column: str, held: list[str]) -> str:
     others = [name for name in held if name != column]
     other = f" (there are texts in {listed(others)} too)" if others else ""
     labels = [label for label in LABELS if label != column and label in table.columns]
-    if _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels:
+    whole = _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels
+    if whole and can_be_pasted(column):
         return f"Use --column {shlex.quote(column)}: the other columns are left out, and named{other}"
     return f"To use {column!r}{_left_out(table, column)}{other}: {_line(table, column)}"
 

@@ -13,7 +13,7 @@ from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COL
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _LONG = 2**17  # characters of a cell beyond which Python's `csv` must be told to go on
-_HINT = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
+_HINT = re.compile(r"sep=([^\r\n])\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
 
 
 def read_csv(file: Text, column: str | None = None) -> Table:
@@ -153,7 +153,8 @@ def _wrong_width(file: Text, separator: str, widths: tuple[int, int], lines: tup
 def _separate(file: Text, separator: str) -> str:
     """The line that writes the table with commas."""
     lines = f"list({file.opened.expression})[1:]" if _HINT.match(file.text) else file.opened.expression
-    rows = f'csv.reader({lines},delimiter="{separator}")'
+    quoting = ",quoting=csv.QUOTE_NONE" if separator == '"' else ""
+    rows = f"csv.reader({lines},delimiter={commands.literal(separator)}{quoting})"
     write = f'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({rows})'
     return "Write it with commas: " + commands.rewrite(file.path, write, ("csv", *file.opened.imports), ".csv")
 
