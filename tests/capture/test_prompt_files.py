@@ -15,6 +15,8 @@ import shlex
 import subprocess
 import sys
 import tarfile
+import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from datetime import datetime
@@ -456,6 +458,32 @@ def test_a_line_of_text_that_begins_like_json_is_text(tmp_path: Path) -> None:
     text = '[INST] hi [/INST]\n[1]\n{name} greets\n"quoted"\n3\n'
     (tmp_path / "p.txt").write_text(text)
     assert contents(read_prompts(tmp_path / "p.txt")) == text.splitlines()
+
+
+def test_a_line_of_text_is_not_taken_for_a_program_that_could_be_wrong(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("[1is 2]\n['\\d']\nhi\n")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert len(read_prompts(tmp_path / "p.txt")) == 3
+    assert not warned
+
+
+MANY = [f"c{number}" for number in range(20_000)]
+WIDE = {
+    "columns.csv": (",".join([*MANY, "c19999"]) + "\n", "the column 'c19999' stands twice"),
+    "keys.json": ("[{" + ",".join(f'"{one}":1' for one in [*MANY, "c19999"]) + "}]", "the key 'c19999' stands twice"),
+    "rows.jsonl": (lines(*({one: "x"} for one in MANY[:8000])), "unknown keys 'c0', 'c1'"),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_very_many_columns_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    content, cause = WIDE[name]
+    (tmp_path / name).write_text(content)
+    begun = time.perf_counter()
+    with pytest.raises(InputError, match=re.escape(cause)):
+        read_prompts(tmp_path / name)
+    assert time.perf_counter() - begun < 3, "it took seconds or minutes"
 
 
 def test_conversations_without_a_user_are_refused_without_a_line(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Reading CSV files: nothing is lost, whichever of the two readers is used."""
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,23 @@ def test_further_columns_are_kept_as_text_and_missing_ones_are_empty(tmp_path):
     assert {dataset[name].attrs["column"] for name in ("column_0", "column_1")} == {"Run", "Note"}
     assert dataset["column_0"].values.tolist() == ["007", ""]
     assert dataset["column_1"].values.tolist() == ["NA", ""]
+
+
+def test_thousands_of_further_columns_take_no_longer_than_they_are_many(tmp_path):
+    columns = [f"c{number}" for number in range(3000)]
+    file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0, *columns)], header=",".join([HEADER, *columns]))
+    begun = time.perf_counter()
+    assert read_csv(file)["column_2999"].attrs["column"] == "c2999"
+    assert time.perf_counter() - begun < 10, "it took half a minute"
+
+
+def test_a_token_is_as_long_as_it_is(tmp_path):
+    file = write(tmp_path / "p.csv", [(0, "x" * 200_000, 0, 0, 1.0), (1, "y" * 200_000, 0, 0, 1.0)])
+    before = csv.field_size_limit(2**17)
+    try:
+        assert read_csv(file)["text"].values.tolist() == ["x" * 200_000, "y" * 200_000]
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_empty_text_in_the_last_column_is_not_taken_for_a_short_row(tmp_path, monkeypatch):

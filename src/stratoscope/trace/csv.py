@@ -86,7 +86,7 @@ def read_csv(
     )
     dataset = labelled(_arrays(tables), texts, attrs)
     for number, column in enumerate(extra):
-        dataset[f"column_{number}"].attrs["column"] = column
+        dataset.variables[f"column_{number}"].attrs["column"] = column
     return dataset
 
 

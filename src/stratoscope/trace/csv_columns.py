@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -83,7 +84,7 @@ def wanted_columns(columns: Columns) -> Wanted:
     if unknown:
         raise _refuse(f"{shown(unknown[0])} is none of the five columns", f"They are {', '.join(CSV_COLUMNS)}.")
     for these in ([target for target, _ in pairs], [source for _, source in pairs]):
-        twice = sorted({one for one in these if these.count(one) > 1})
+        twice = sorted(one for one, count in Counter(these).items() if count > 1)
         if twice:
             raise _refuse(f"{shown(twice[0])} is named twice", "Each column is one of the five, and only one.")
     return Wanted(sources)

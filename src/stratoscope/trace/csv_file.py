@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import csv
 import gzip
 import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.trace.csv_foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
 from stratoscope.trace.pasted import literal
 
+if TYPE_CHECKING:
+    import _csv
+
 PARQUET, UTF8 = b"PAR1", "utf-8"
 AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and give the file that comes out"
+_LONGEST_CELL = 2**31 - 1  # characters; Python's own bound is 2**17
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -64,6 +69,12 @@ class TextFile:
     def open_bytes(self) -> io.BufferedReader:
         """Its bytes, unpacked."""
         return _open(self.path, self.packing)
+
+
+def cells_of(lines: Iterable[str], separator: str) -> _csv.Reader:
+    """Python's own reader of CSV; cells may be as long as they like, whatever was read before."""
+    csv.field_size_limit(_LONGEST_CELL)  # of the whole process
+    return csv.reader(lines, delimiter=separator, strict=True)
 
 
 def text_file(path: Path) -> TextFile:

@@ -188,7 +188,7 @@ def _parsed(text: str, where: str) -> Any:
 
 def _unknown(table: Table, unknown: list[str]) -> InputError:
     what = f"unknown key{'s' if len(unknown) > 1 else ''} {listed(unknown)}"
-    where = _where(table, unknown[0])
+    where, table = _where(table, unknown[0]), table.part()
     if shape := shape_of(table):
         also = _whole_columns(table, [name for name in CONTENTS if name in table.columns])
         fix = f"Use --column {also[0]} for that column alone. " if also else ""
@@ -253,6 +253,7 @@ def _leave_out(table: Table, column: str) -> str:
 
 
 def _other_column(table: Table, column: str) -> str:
+    table = table.part()
     held = [name for name in table.columns if name not in (column, *LABELS) and _prompts_in(table, name)]
     if held:
         return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def read_parquet(path: Path, column: str | None) -> Table:
             names = tuple(map(str, file.schema_arrow.names))
             used = [name for name in names if name == column or name in LABELS or (not column and name in CONTENTS)]
             unknown = column not in names if column else len(used) < len(names)
-            if twice := [name for name in names if names.count(name) > 1]:
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
                 raise InputError(f"the column {twice[0]!r} stands twice", where=str(path), fix="Keep one of them")
             rows = list(_rows(path, file, None if unknown else used, sample=unknown))
             complete = len(rows) == file.metadata.num_rows
