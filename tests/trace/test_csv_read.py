@@ -15,6 +15,7 @@ from stratoscope.trace.csv_columns import Wanted
 from stratoscope.trace.csv_file import text_file
 from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_rows import read_rows
+from stratoscope.trace.info import info, info_text
 
 HEADER = ",".join(names.CSV_COLUMNS)
 AWKWARD = [
@@ -174,8 +175,18 @@ def test_repeated_rows_are_kept_and_counted_in_a_note(tmp_path):
     dataset = read_csv(write(tmp_path / "p.csv", rows))
     assert dataset.sizes["row"] == 5
     notes = {item["id"]: item for item in dataset.attrs["notes"]}
-    assert notes["IMPORT"]["text"].startswith("2 rows")
-    assert notes["IMPORT"]["severity"] == "warning"
+    assert notes["L04"]["text"].startswith("2 rows")
+    assert notes["L04"]["severity"] == "warning"
+
+
+def test_every_note_of_an_import_is_a_line_of_the_list(tmp_path):
+    file = tmp_path / "p.csv"
+    file.write_text(f"# a comment\n{HEADER.replace(',', ';')}\n" + "0;a;0;5;1,5\n" * 2)
+    notes = read_csv(file).attrs["notes"]
+    assert [(item["id"], item["severity"]) for item in notes[1:3]] == [("L26", "info"), ("L26", "info")]
+    assert "as written" not in info_text(info(read_csv(file))), "all that was written was read"
+    listed = (Path(__file__).parents[2] / "docs" / "pitfalls.md").read_text()
+    assert all(f"**{item['id']}. " in listed for item in notes)
 
 
 def test_repeated_rows_are_counted_even_where_ids_are_as_large_as_they_may_be(tmp_path):
