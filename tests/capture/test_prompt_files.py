@@ -83,12 +83,14 @@ def followed(path: Path, python: Path, packages: str = "", most: int = 3) -> tup
             paths = os.pathsep.join(filter(None, sys.path))
             environment = {"PATH": f"{python}:/usr/bin:/bin", "PYTHONPATH": paths, "HOME": "/nowhere"}
             before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
-            ran = subprocess.run(done[-1], shell=True, capture_output=True, text=True, env=environment)
+            ran = subprocess.run(done[-1], shell=True, capture_output=True, text=True, env=environment, cwd=path.parent)
             assert ran.returncode == 0, ran.stderr
             assert all(file.read_bytes() == content for file, content in before.items()), "a file was replaced"
+            made = {file for file in path.parent.iterdir() if file.is_file()} - before.keys()
             path, column = Path(shlex.split(done[-1])[-1]), None
+            assert made == {path}, "something else ran"
         else:
-            named = re.search(r"Use --column (\S+?)[:.]? ", fix)
+            named = re.search(r"Use --column (.+?)(?: for that column|: the other)", fix)
             assert named, fix
             (column,) = shlex.split(named[1])
             done.append(f"--column {column}")
@@ -439,6 +441,49 @@ def test_what_a_refusal_says_to_do_succeeds(name: str, folder: Path, python: Pat
     found, done = followed(path, python)
     assert done, "it was read at once"
     assert contents(found) == expected
+
+
+QUOTES, CONTROLS = "a\"b'c\\ $(touch harm) `touch harm`; touch harm # {x} %s !!", "a\nb\tc\x1b[31md\x7f\x9b\u2028\u202e"
+HOSTILE = [QUOTES, CONTROLS, '"', "'", "\\", "\ud800"]
+PLACES: dict[str, Callable[[str], tuple[str, str | bytes]]] = {
+    "column": lambda name: ("p.jsonl", lines({name: "hi", "n": 1}, {"n": 2})),
+    "only-column": lambda name: ("p.jsonl", lines({name: "hi", "n": 1})),
+    "conversations": lambda name: ("p.jsonl", lines({name: SHARE[0]["conversations"][:1]})),
+    "role": lambda name: (
+        "p.jsonl",
+        lines(*({"c": [{"from": who, "value": "hi"}]} for who in ("human", name))),
+    ),
+    "list": lambda name: ("p.json", json.dumps({name: ["hi"], "version": 1})),
+    "member": lambda name: ("p.zip", zipped({f"{name}.txt": "hi\n"})),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [*(("column", name) for name in HOSTILE), *((place, name) for place in PLACES for name in (QUOTES, CONTROLS))],
+    ids=ascii,
+)
+def test_whatever_a_name_holds_the_line_does_what_it_says_and_nothing_else(
+    place: str, name: str, folder: Path, python: Path
+) -> None:
+    file, content = PLACES[place](name)
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found, done = followed(folder / file, python)
+    assert contents(found) in (["hi"], [[HI]])
+    assert done
+
+
+@pytest.mark.parametrize("name", ["\\", "$(touch harm) `touch harm`; '\"", "a\nb", "\x1b[31m", "\u202e"], ids=ascii)
+def test_a_file_of_any_name_is_converted_or_said_to_need_another_name(name: str, folder: Path, python: Path) -> None:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(SHARE))
+    if name.isprintable():
+        assert contents(followed(path, python)[0]) == SHARED
+        return
+    with pytest.raises(InputError, match="rename it") as caught:
+        read_prompts(path)
+    assert "python -c" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_labels_come_along_and_those_that_cannot_be_used_are_named(folder: Path, python: Path) -> None:
