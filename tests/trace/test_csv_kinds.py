@@ -400,6 +400,14 @@ def test_names_with_commas_quotes_and_spaces_can_be_given_and_are_given_so(tmp_p
     assert_plain(read_csv(file, columns=advised(refusal(file))))
 
 
+@pytest.mark.parametrize("name", ["Neuron ID\n.", "Neuron\tID!.", "Neuron ID.\x1b[1m", "Neuron_ID `a` $(x)'\"\\"])
+def test_the_option_that_is_given_fits_names_of_any_characters(tmp_path, name):
+    quoted = '"' + name.replace('"', '""') + '"'
+    file = write(tmp_path / "p.csv", named(f"pos,Token,Layer,{quoted},Activation_Norm"))
+    option = advised(refusal(file))
+    assert_plain(read_csv(file, columns=option.replace("COLUMN", name.replace("\\", "\\\\"))))
+
+
 def test_a_column_of_token_numbers_is_never_suggested_as_the_token(tmp_path):
     file = write(tmp_path / "p.csv", named("pos,token_id,token_str,layer,neuron,act", ["0,17,a,1,2,0.5"]))
     assert read_csv(file, columns=advised(refusal(file)))["text"].values.tolist() == ["a"]

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
+from stratoscope.trace.pasted import can_be_pasted
 
 Columns: TypeAlias = "str | Mapping[str, str | int] | None"
 ID_COLUMNS = (CSV_POSITION, CSV_LAYER, CSV_NEURON)
@@ -230,6 +231,8 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
         for column in CSV_COLUMNS
         if column in absent or names[chosen[column]] != column
     }
+    if not absent and not all(map(can_be_pasted, sources.values())):
+        sources = {column: str(chosen[column] + 1) for column in CSV_COLUMNS}
     option = as_option(sources)
     if absent:
         return f"It has {listed(names)}. If one of them is {' or '.join(absent)}, put its name for COLUMN: {option}"
