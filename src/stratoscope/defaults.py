@@ -15,6 +15,8 @@ GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer
 
 PROMPTS_BYTES = 2**30  # the most that a file of prompts may hold, unpacked
+UNPACKED_BYTES = 64 * 2**20  # what any file may unpack to, CSV or prompts …
+UNPACKED_TIMES = 100  # … and a larger one, as a multiple of its own size
 
 QUANTITY = "mlp_out_norm"
 THEME: Theme = "light"

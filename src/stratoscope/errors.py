@@ -24,7 +24,8 @@ class StratoscopeError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        self.what, self.where, self.fix = what, where, fix = printable(what), printable(where), printable(fix)
+        where = printable(where).replace("\n", "\\n")  # a file may be called so, and what is wrong is one line
+        self.what, self.where, self.fix = what, where, fix = printable(what), where, printable(fix)
         super().__init__(": ".join(part for part in (where, what) if part) + (f". {fix}" if fix else ""))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,11 @@ def test_claims_that_could_mean_something_else_are_refused(tmp_path: Path, conte
     (tmp_path / "patch.csv").write_bytes(content)
     with pytest.raises(InputError, match=cause):
         read_claims(tmp_path / "patch.csv")
+
+
+def test_a_long_norm_that_is_nearly_a_number_takes_no_time(tmp_path: Path) -> None:
+    (tmp_path / "patch.csv").write_text(PLAIN.replace("0.5", "1" * 20_000 + "x"))
+    begun = time.perf_counter()
+    with pytest.raises(InputError, match="Old_Norm is '111"):
+        read_claims(tmp_path / "patch.csv")
+    assert time.perf_counter() - begun < 2, "it took half a minute"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tiny import byte_tokenizer, tiny
 from stratoscope import capture
 from stratoscope.errors import InputError
 from stratoscope.names import SPANS
+from stratoscope.recorder.input import chat, template
 from stratoscope.recorder.input.remarks import notes as notes_of
 from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
 from stratoscope.recorder.prompts import Prompt
@@ -243,3 +246,12 @@ def test_empty_prompts_and_messages_are_refused_even_where_a_token_is_added() ->
         encode(Prompt("a1", messages=empty), tokenizer, chat=False)
     with pytest.raises(InputError, match="prompt a1: has no message"):
         encode(Prompt("a1", messages=()), tokenizer, chat=False)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"), [(chat._THINKING, "<" + "think" * 6000), (template._FORMAT, "'" + "%" * 20_000)]
+)
+def test_what_is_looked_for_in_a_long_text_is_soon_found_or_not(pattern: re.Pattern[str], text: str) -> None:
+    begun = time.perf_counter()
+    assert not pattern.search(text)
+    assert time.perf_counter() - begun < 0.5, "it took seconds"

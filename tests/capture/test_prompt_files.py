@@ -15,6 +15,8 @@ import shlex
 import subprocess
 import sys
 import tarfile
+import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from datetime import datetime
@@ -26,6 +28,7 @@ import pytest
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.plan import prompts_sha256
+from stratoscope.recorder.prompt_files import foreign_files
 from stratoscope.recorder.prompts import Prompt, PromptList, read_prompts
 
 HI = {"role": "user", "content": "hi"}
@@ -75,17 +78,19 @@ def followed(path: Path, python: Path, packages: str = "", most: int = 3) -> tup
             return read_prompts(path, column=column), done
         except InputError:
             fix = advice(path, column)
-        if commands := list(re.finditer(r"(?<!\S)(python -c|cp --) ", fix)):
+        if commands := list(re.finditer(r"(?<!\S)(python -c|cp -n --) ", fix)):
             done.append(fix[commands[-1].start() :])
             paths = os.pathsep.join(filter(None, sys.path))
             environment = {"PATH": f"{python}:/usr/bin:/bin", "PYTHONPATH": paths, "HOME": "/nowhere"}
             before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
-            ran = subprocess.run(done[-1], shell=True, capture_output=True, text=True, env=environment)
+            ran = subprocess.run(done[-1], shell=True, capture_output=True, text=True, env=environment, cwd=path.parent)
             assert ran.returncode == 0, ran.stderr
             assert all(file.read_bytes() == content for file, content in before.items()), "a file was replaced"
+            made = {file for file in path.parent.iterdir() if file.is_file()} - before.keys()
             path, column = Path(shlex.split(done[-1])[-1]), None
+            assert made == {path}, "something else ran"
         else:
-            named = re.search(r"Use --column (\S+?)[:.]? ", fix)
+            named = re.search(r"Use --column (.+?)(?: for that column|: the other)", fix)
             assert named, fix
             (column,) = shlex.split(named[1])
             done.append(f"--column {column}")
@@ -347,6 +352,9 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
         ["What is a neuron?", "Why is the sky blue?"],
     ),
     "unquoted.csv": (lambda: "text\nHi, you\nHo\n", ["Hi, you", "Ho"]),
+    "quote-hint.csv": (lambda: 'sep="\nid"text\na"hi, you\n', ["hi, you"]),
+    "backslash-hint.csv": (lambda: "sep=\\\nid\\text\na\\hi, you\n", ["hi, you"]),
+    "apostrophe-hint.csv": (lambda: "sep='\nid'text\na'hi, you\n", ["hi, you"]),
     "bars.csv": (lambda: "id|text\na|hi, you\n", ["hi, you"]),
     "blanks.csv": (lambda: "\n question ; answer\nhi;ho\n;x\n", ["hi"]),
     "long.csv": (lambda: "question,answer\n" + "x" * 200_000 + ",y\n,z\n", ["x" * 200_000]),
@@ -435,6 +443,49 @@ def test_what_a_refusal_says_to_do_succeeds(name: str, folder: Path, python: Pat
     assert contents(found) == expected
 
 
+QUOTES, CONTROLS = "a\"b'c\\ $(touch harm) `touch harm`; touch harm # {x} %s !!", "a\nb\tc\x1b[31md\x7f\x9b\u2028\u202e"
+HOSTILE = [QUOTES, CONTROLS, '"', "'", "\\", "\ud800"]
+PLACES: dict[str, Callable[[str], tuple[str, str | bytes]]] = {
+    "column": lambda name: ("p.jsonl", lines({name: "hi", "n": 1}, {"n": 2})),
+    "only-column": lambda name: ("p.jsonl", lines({name: "hi", "n": 1})),
+    "conversations": lambda name: ("p.jsonl", lines({name: SHARE[0]["conversations"][:1]})),
+    "role": lambda name: (
+        "p.jsonl",
+        lines(*({"c": [{"from": who, "value": "hi"}]} for who in ("human", name))),
+    ),
+    "list": lambda name: ("p.json", json.dumps({name: ["hi"], "version": 1})),
+    "member": lambda name: ("p.zip", zipped({f"{name}.txt": "hi\n"})),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [*(("column", name) for name in HOSTILE), *((place, name) for place in PLACES for name in (QUOTES, CONTROLS))],
+    ids=ascii,
+)
+def test_whatever_a_name_holds_the_line_does_what_it_says_and_nothing_else(
+    place: str, name: str, folder: Path, python: Path
+) -> None:
+    file, content = PLACES[place](name)
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found, done = followed(folder / file, python)
+    assert contents(found) in (["hi"], [[HI]])
+    assert done
+
+
+@pytest.mark.parametrize("name", ["\\", "$(touch harm) `touch harm`; '\"", "a\nb", "\x1b[31m", "\u202e"], ids=ascii)
+def test_a_file_of_any_name_is_converted_or_said_to_need_another_name(name: str, folder: Path, python: Path) -> None:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(SHARE))
+    if name.isprintable():
+        assert contents(followed(path, python)[0]) == SHARED
+        return
+    with pytest.raises(InputError, match="rename it") as caught:
+        read_prompts(path)
+    assert "python -c" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_labels_come_along_and_those_that_cannot_be_used_are_named(folder: Path, python: Path) -> None:
     path = folder / "p.jsonl"
     path.write_text(lines(*({**one, "class": name, "group": True} for one, name in zip(SHARE, "xy", strict=True))))
@@ -452,6 +503,32 @@ def test_a_line_of_text_that_begins_like_json_is_text(tmp_path: Path) -> None:
     text = '[INST] hi [/INST]\n[1]\n{name} greets\n"quoted"\n3\n'
     (tmp_path / "p.txt").write_text(text)
     assert contents(read_prompts(tmp_path / "p.txt")) == text.splitlines()
+
+
+def test_a_line_of_text_is_not_taken_for_a_program_that_could_be_wrong(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("[1is 2]\n['\\d']\nhi\n")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert len(read_prompts(tmp_path / "p.txt")) == 3
+    assert not warned
+
+
+MANY = [f"c{number}" for number in range(20_000)]
+WIDE = {
+    "columns.csv": (",".join([*MANY, "c19999"]) + "\n", "the column 'c19999' stands twice"),
+    "keys.json": ("[{" + ",".join(f'"{one}":1' for one in [*MANY, "c19999"]) + "}]", "the key 'c19999' stands twice"),
+    "rows.jsonl": (lines(*({one: "x"} for one in MANY[:8000])), "unknown keys 'c0', 'c1'"),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_very_many_columns_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    content, cause = WIDE[name]
+    (tmp_path / name).write_text(content)
+    begun = time.perf_counter()
+    with pytest.raises(InputError, match=re.escape(cause)):
+        read_prompts(tmp_path / name)
+    assert time.perf_counter() - begun < 3, "it took seconds or minutes"
 
 
 def test_conversations_without_a_user_are_refused_without_a_line(tmp_path: Path) -> None:
@@ -475,8 +552,11 @@ def test_a_pickle_is_never_opened(folder: Path) -> None:
         def __reduce__(self) -> Any:
             return Path.touch, (folder / "harm",)
 
-    (folder / "p.pkl").write_bytes(pickle.dumps(Harm()))
-    assert "can run any program" in advice(folder / "p.pkl")
+    for name, content in {"p.pkl": pickle.dumps(Harm(), 2), "p.csv.gz": gzip.compress(pickle.dumps(Harm()))}.items():
+        (folder / name).write_bytes(content)
+        with pytest.raises(InputError, match="can run any program"):
+            read_prompts(folder / name)
+        assert "python" not in advice(folder / name), "no line opens it"
     assert not (folder / "harm").exists()
 
 
@@ -491,6 +571,34 @@ def test_a_folder_of_a_data_set_becomes_one_file(folder: Path, python: Path) -> 
     assert len(done) == 1
 
 
+def test_a_folder_of_very_many_files_is_not_walked_to_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign_files, "_MOST_SEEN", 20)
+    for number in range(30):
+        (folder / f"{number}.parquet").touch()
+    seen: list[Path] = []
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: seen.append(path) or is_file(path))
+    assert advice(folder).startswith("Name one of its files"), "a line would leave out what was not seen"
+    assert len(seen) < 25
+
+
+def test_no_line_replaces_a_file_that_came_since(folder: Path, python: Path) -> None:
+    saved = folder / "saved set"
+    saved.mkdir()
+    for number in range(2):
+        (saved / f"data-{number}.parquet").write_bytes(parquet([{"text": str(number)}]))
+    (folder / "p.arrow").write_bytes(arrow("stream"))
+    (folder / "p.dat").write_text("Hello\n")
+    for path in (saved, folder / "p.arrow", folder / "p.dat"):
+        fix = advice(path)
+        line = fix[re.search(r"(?<!\S)(python -c|cp -n --) ", fix).start() :]
+        target = Path(shlex.split(line)[-1])
+        target.write_text("precious")
+        subprocess.run(line, shell=True, capture_output=True, env={"PATH": f"{python}:/usr/bin:/bin"})
+        assert target.read_text() == "precious"
+        assert str(target) not in advice(path), "another name is given now"
+
+
 @pytest.mark.parametrize("name", ["p.txt", "p.txt.gz", "p.parquet"])
 def test_a_file_that_unpacks_to_too_much_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "x" * 1000
@@ -503,6 +611,18 @@ def test_a_file_that_unpacks_to_too_much_is_refused(name: str, tmp_path: Path, m
     assert len(read_prompts(tmp_path / name)) == 100
     monkeypatch.setattr(defaults, "PROMPTS_BYTES", 50_000)
     assert "split it" in advice(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["p.txt.gz", "p.jsonl.bz2", "p.csv.xz", "p.parquet"])
+def test_a_small_file_that_unpacks_to_very_much_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    text, kind = "x" * 2**16, Path(name).suffix
+    content = parquet([{"text": text}] * 300) if kind == ".parquet" else pack[kind](f"{text}\n".encode() * 300)
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**22)
+    assert re.match("If it is meant, (unpack it yourself|write it as CSV)", advice(tmp_path / name))
 
 
 def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

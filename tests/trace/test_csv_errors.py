@@ -1,5 +1,6 @@
 """Bad CSV files: one line that says file, line, column, value, and what to do."""
 
+import time
 import warnings
 
 import pytest
@@ -79,6 +80,22 @@ def test_two_tokens_at_one_position_are_named_with_both_lines(tmp_path):
 
 def test_a_long_value_is_shortened_in_the_message(tmp_path):
     assert len(refusal(tmp_path, f"{HEADER}\n0,a,22,5,{'x' * 5000}\n")) < 400
+
+
+LONG_CELLS = {
+    "a name": (f"{HEADER},{'1' * 20_000}x\n1,a,22,5\n", "line 2: 4 values"),
+    "a comment": (f"# {'1' * 20_000}x\n{HEADER}\n1,a,22,5\n", "line 3: 4 values"),
+    "a value": (f"{HEADER}\n1,a,22,5,{'1' * 20_000}x\n", "Activation_Norm"),
+    "a value with a comma": (f"{HEADER.replace(',', ';')}\n1;a;22;5;{'1' * 20_000},5x\n", "Activation_Norm"),
+    "a layer": (f"{HEADER}\n1,a,{'1' * 20_000}x,5,1\n", "Layer"),
+}
+
+
+@pytest.mark.parametrize(("content", "cause"), LONG_CELLS.values(), ids=LONG_CELLS)
+def test_a_long_cell_that_is_nearly_a_number_takes_no_time(tmp_path, content, cause):
+    begun = time.perf_counter()
+    assert cause in refusal(tmp_path, content)
+    assert time.perf_counter() - begun < 2, "it took minutes"
 
 
 @pytest.mark.parametrize(("row", "count"), [("1,a,22,5", 4), ("1,a,22,5,0.5,9", 6), ("1,a,22,5,0.5,", 6), ("1", 1)])

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import pickle
 import re
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
 from stratoscope.trace import csv_table
@@ -128,6 +130,7 @@ UNREADABLE = {
     "7z": ("a.7z", b"7z\xbc\xaf\x27\x1c", "7z archive"),
     "a picture": ("a.csv", b"\x89PNG\r\n\x1a\n", "this is a picture"),
     "a pickle": ("a.csv", b"\x80\x04\x95abc", "can run code"),
+    "an older pickle": ("a.csv", pickle.dumps([1], 2), "can run code"),
     "JSON": ("a.csv", '{"Token_Pos": 0}', "this is JSON"),
     "a web page": ("a.csv", "<!DOCTYPE html><html>", "web page"),
     "bytes": ("a.csv", b"\0\1\2\x80" * 200, "not a text file"),
@@ -143,7 +146,7 @@ def test_what_cannot_be_read_is_refused_with_its_cause(tmp_path, name, content, 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, lambda data: zipped({"a.csv": data})])
 def test_a_small_file_that_unpacks_to_very_much_is_refused_before_it_is_read(tmp_path, monkeypatch, pack):
-    monkeypatch.setattr("stratoscope.trace.csv_file.MOST_UNPACKED", 2**20)
+    monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**20)
     monkeypatch.setattr(csv_table, "read_header", lambda *_: pytest.fail("began to read it"))
     file = write(tmp_path / "bomb.csv.x", pack(PLAIN.encode() + b"1,\xe2\x96\x81Hi,23,6,3\n" * 100_000))
     assert file.stat().st_size < 10_000
@@ -163,19 +166,50 @@ def test_a_pipe_and_standard_input_are_refused_instead_of_read_by_half(tmp_path)
     assert "Standard input is not read" in refusal(Path("-"))
 
 
-def test_text_of_old_windows_is_converted_by_the_line_that_is_given(tmp_path):
-    file = write(tmp_path / "it's old.csv", PLAIN.replace("▁Hi", "café").encode("cp1252"))
+@pytest.mark.parametrize(
+    ("name", "ending", "pack"),
+    [
+        ("it's old", ".csv.gz", gzip.compress),
+        ("it's old", ".csv.bz2", bz2.compress),
+        ("it's old", ".csv.xz", lzma.compress),
+        ("it's old", ".zip", lambda data: zipped({"$(touch harm) `touch harm` \"'.csv": data})),
+        *((name, ".csv", bytes) for name in ("it's old", "$(touch harm)", "`touch harm`", 'a" "b; touch harm', "-c")),
+    ],
+)
+def test_text_of_old_windows_is_converted_by_the_line_that_is_given(tmp_path, name, ending, pack):
+    file = write(tmp_path / f"{name}{ending}", pack(PLAIN.replace("▁Hi", "café").encode("cp1252")))
+    other = write(tmp_path / f"{name}-utf8.csv", "precious")
     message = refusal(file)
     assert "line 3: the byte 0xE9 is not UTF-8" in message
-    run_line(message)
-    assert read_csv(tmp_path / "it's old-utf8.csv")["text"].values.tolist() == ["<s>", "café"]
+    assert run_line(message, tmp_path) == (tmp_path / f"{name}-utf8-2.csv")
+    assert read_csv(tmp_path / f"{name}-utf8-2.csv")["text"].values.tolist() == ["<s>", "café"]
+    assert other.read_text() == "precious"
 
 
-def run_line(message: str) -> None:
-    """Run the `python -c` line of a message as a shell would."""
-    program, *arguments = shlex.split(message[message.index("python -c ") :])
-    assert program == "python"
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
+@pytest.mark.parametrize("content", [PLAIN.encode("utf-16") + b"\0\xd8", PLAIN.encode() + b"\xe9\x81\n"])
+def test_text_that_is_not_of_old_windows_gets_no_line(tmp_path, content):
+    assert refusal(write(tmp_path / "p.csv", content)).endswith("Save the file in the encoding UTF-8.")
+
+
+@pytest.mark.parametrize("name", ["a\nb.csv", "a\tb.csv", "a\x1b[31mb.csv", "a\x7fb.csv", "a\u202eb.csv"])
+def test_a_file_whose_name_cannot_be_pasted_is_told_so(tmp_path, name):
+    fix = refusal(write(tmp_path / name, PLAIN.replace("▁Hi", "café").encode("cp1252"))).partition("UTF-8. ")[2]
+    assert "rename it" in fix
+    assert "python -c" not in fix
+
+
+def run_line(message: str, folder: Path) -> Path:
+    """Run the `python -c` line of a message by a shell, which makes one file and nothing else."""
+    line = message[message.index("python -c ") :]
+    programs = folder.parent / f"{folder.name} bin"
+    programs.mkdir(exist_ok=True)
+    if not (programs / "python").exists():
+        (programs / "python").symlink_to(sys.executable)
+    before = set(folder.iterdir())
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run(line, shell=True, check=True, capture_output=True, cwd=folder, env=environment)
+    (made,) = set(folder.iterdir()) - before
+    return made
 
 
 SPREADSHEETS = {
@@ -196,6 +230,9 @@ def test_a_spreadsheet_is_refused_with_a_line_of_python_and_what_it_needs(tmp_pa
     compile(code, "line", "exec")
     assert (program, option) == ("python", "-c")
     assert (source, target) == (str(tmp_path / f"my table.{ending}"), str(tmp_path / "my table.csv"))
+    write(tmp_path / "my table.csv", PLAIN)
+    assert str(tmp_path / "my table-2.csv") in refusal(tmp_path / f"my table.{ending}"), "a file would be replaced"
+    assert 'mode="x"' in code, "a file that came since would be replaced"
 
 
 def test_the_line_for_excel_keeps_every_token_as_text(tmp_path):
@@ -217,7 +254,7 @@ def test_the_line_for_excel_keeps_every_token_as_text(tmp_path):
         failed = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
         assert "openpyxl" in failed.stderr  # pandas itself says what is absent, as the message does
         return
-    run_line(message)
+    run_line(message, tmp_path)
     assert [text.lstrip("'") for text in read_csv(tmp_path / "table.csv")["text"].values.tolist()] == tokens
 
 
@@ -361,6 +398,14 @@ def test_names_with_commas_quotes_and_spaces_can_be_given_and_are_given_so(tmp_p
     assert_plain(read_csv(file, columns=option))
     file = write(tmp_path / "q.csv", named('Token_Pos,Token,Layer,"Neuron, ID.",Activation_Normed'))
     assert_plain(read_csv(file, columns=advised(refusal(file))))
+
+
+@pytest.mark.parametrize("name", ["Neuron ID\n.", "Neuron\tID!.", "Neuron ID.\x1b[1m", "Neuron_ID `a` $(x)'\"\\"])
+def test_the_option_that_is_given_fits_names_of_any_characters(tmp_path, name):
+    quoted = '"' + name.replace('"', '""') + '"'
+    file = write(tmp_path / "p.csv", named(f"pos,Token,Layer,{quoted},Activation_Norm"))
+    option = advised(refusal(file))
+    assert_plain(read_csv(file, columns=option.replace("COLUMN", name.replace("\\", "\\\\"))))
 
 
 def test_a_column_of_token_numbers_is_never_suggested_as_the_token(tmp_path):
@@ -507,8 +552,19 @@ class TestParquet:
         assert "no row" in refusal(tmp_path / "none.parquet")
 
     def test_a_small_one_with_very_many_rows_is_refused(self, tmp_path, frame, monkeypatch):
-        monkeypatch.setattr("stratoscope.trace.csv_file.MOST_UNPACKED", 2**20)
+        monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**20)
         frame[:1].loc[[0] * 400_000].to_parquet(tmp_path / "p.parquet", index=False)
+        assert "unpack to more than" in refusal(tmp_path / "p.parquet")
+
+    @pytest.mark.parametrize(
+        "how", [{}, {"use_dictionary": False, "compression": "zstd"}], ids=["one text in each row", "packed"]
+    )
+    def test_a_small_one_of_few_rows_that_unpacks_to_very_much_is_refused(self, tmp_path, frame, monkeypatch, how):
+        pyarrow = pytest.importorskip("pyarrow")
+        monkeypatch.setattr(defaults, "UNPACKED_BYTES", 2**22)
+        rows = pyarrow.Table.from_pandas(frame[:1].loc[[0] * 300].assign(Token="x" * 2**16), preserve_index=False)
+        pyarrow.parquet.write_table(rows, tmp_path / "p.parquet", **how)
+        assert (tmp_path / "p.parquet").stat().st_size < 10_000
         assert "unpack to more than" in refusal(tmp_path / "p.parquet")
 
     def test_without_pyarrow_it_says_what_to_install(self, tmp_path, monkeypatch):

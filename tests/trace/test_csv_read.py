@@ -1,6 +1,7 @@
 """Reading CSV files: nothing is lost, whichever of the two readers is used."""
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from stratoscope.trace.csv_columns import Wanted
 from stratoscope.trace.csv_file import text_file
 from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_rows import read_rows
+from stratoscope.trace.info import info, info_text
 
 HEADER = ",".join(names.CSV_COLUMNS)
 AWKWARD = [
@@ -144,6 +146,23 @@ def test_further_columns_are_kept_as_text_and_missing_ones_are_empty(tmp_path):
     assert dataset["column_1"].values.tolist() == ["NA", ""]
 
 
+def test_thousands_of_further_columns_take_no_longer_than_they_are_many(tmp_path):
+    columns = [f"c{number}" for number in range(3000)]
+    file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0, *columns)], header=",".join([HEADER, *columns]))
+    begun = time.perf_counter()
+    assert read_csv(file)["column_2999"].attrs["column"] == "c2999"
+    assert time.perf_counter() - begun < 10, "it took half a minute"
+
+
+def test_a_token_is_as_long_as_it_is(tmp_path):
+    file = write(tmp_path / "p.csv", [(0, "x" * 200_000, 0, 0, 1.0), (1, "y" * 200_000, 0, 0, 1.0)])
+    before = csv.field_size_limit(2**17)
+    try:
+        assert read_csv(file)["text"].values.tolist() == ["x" * 200_000, "y" * 200_000]
+    finally:
+        csv.field_size_limit(before)
+
+
 def test_empty_text_in_the_last_column_is_not_taken_for_a_short_row(tmp_path, monkeypatch):
     rows = [(0, "a,b", 0, 0, 1.0, ""), (1, "c", 0, 0, 2.0, "x, y")]
     file = write(tmp_path / "p.csv", rows, header=f'{HEADER},"note, more"')
@@ -156,8 +175,18 @@ def test_repeated_rows_are_kept_and_counted_in_a_note(tmp_path):
     dataset = read_csv(write(tmp_path / "p.csv", rows))
     assert dataset.sizes["row"] == 5
     notes = {item["id"]: item for item in dataset.attrs["notes"]}
-    assert notes["IMPORT"]["text"].startswith("2 rows")
-    assert notes["IMPORT"]["severity"] == "warning"
+    assert notes["L04"]["text"].startswith("2 rows")
+    assert notes["L04"]["severity"] == "warning"
+
+
+def test_every_note_of_an_import_is_a_line_of_the_list(tmp_path):
+    file = tmp_path / "p.csv"
+    file.write_text(f"# a comment\n{HEADER.replace(',', ';')}\n" + "0;a;0;5;1,5\n" * 2)
+    notes = read_csv(file).attrs["notes"]
+    assert [(item["id"], item["severity"]) for item in notes[1:3]] == [("L26", "info"), ("L26", "info")]
+    assert "as written" not in info_text(info(read_csv(file))), "all that was written was read"
+    listed = (Path(__file__).parents[2] / "docs" / "pitfalls.md").read_text()
+    assert all(f"**{item['id']}. " in listed for item in notes)
 
 
 def test_repeated_rows_are_counted_even_where_ids_are_as_large_as_they_may_be(tmp_path):

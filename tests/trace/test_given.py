@@ -71,6 +71,17 @@ def test_layers_are_never_rounded_to_others(layers):
         choose_layers(range(3), layers)
 
 
+def drawn(shown):
+    """The values and the words of a picture."""
+    return [
+        (
+            [text.get_text() for text in axes.texts],
+            [repr(np.asarray(artist.get_array()).tolist()) for artist in (*axes.images, *axes.collections)],
+        )
+        for axes in np.atleast_1d(shown).flat
+    ]
+
+
 @pytest.fixture(scope="module")
 def trace():
     return stratoscope.simulate(**{**SMALL, "prompts": 4})
@@ -78,21 +89,27 @@ def trace():
 
 class TestPictures:
     @pytest.mark.parametrize(
-        "asked",
+        ("asked", "plain"),
         [
-            {"prompt": np.int64(1)},
-            {"prompt": np.array([0, 1])},
-            {"prompt": (index for index in [0])},
-            {"span": (name for name in ["user"])},
-            {"prompt_class": np.array(["critical"])},
+            ({"prompt": np.int64(1)}, {"prompt": 1}),
+            ({"prompt": np.array([0, 2])}, {"prompt": [0, 2]}),
+            ({"prompt": (index for index in [0])}, {"prompt": [0]}),
+            ({"span": (name for name in ["user"])}, {"span": "user"}),
+            ({"prompt_class": np.array(["critical"])}, {"prompt_class": "critical"}),
         ],
     )
-    def test_what_is_shown_may_be_asked_for_in_any_type(self, trace, asked):
-        stratoscope.heatmap(trace, **asked)
+    def test_what_is_shown_may_be_asked_for_in_any_type(self, trace, asked, plain):
+        shown = drawn(stratoscope.heatmap(trace, **asked))
+        assert shown == drawn(stratoscope.heatmap(trace, **plain))
+        assert shown != drawn(stratoscope.heatmap(trace)), "what was asked for is not shown"
 
     def test_a_head_and_a_threshold_may_be_numbers_of_numpy(self, trace):
-        stratoscope.engagement(trace, head=np.int64(1))
-        stratoscope.peaks3d(trace, threshold=np.float32(0.1))
+        shown = drawn(stratoscope.engagement(trace, head=np.int64(1)))
+        assert shown == drawn(stratoscope.engagement(trace, head=1))
+        assert shown != drawn(stratoscope.engagement(trace, head=0))
+        shown = stratoscope.peaks3d(trace, threshold=np.float32(0.5))
+        assert shown == stratoscope.peaks3d(trace, threshold=0.5)
+        assert shown != stratoscope.peaks3d(trace)
 
     @pytest.mark.parametrize(
         ("verb", "wrong"),

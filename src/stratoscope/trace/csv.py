@@ -86,7 +86,7 @@ def read_csv(
     )
     dataset = labelled(_arrays(tables), texts, attrs)
     for number, column in enumerate(extra):
-        dataset[f"column_{number}"].attrs["column"] = column
+        dataset.variables[f"column_{number}"].attrs["column"] = column
     return dataset
 
 
@@ -200,13 +200,13 @@ def _notes(ids: Sequence[str], tables: Sequence[Table]) -> list[dict[str, str]]:
     notes = [note("L08", "info", selection)]
     for remark in dict.fromkeys(remark for table in tables for remark in table.remarks):
         of = ", ".join(identity for identity, table in zip(ids, tables, strict=True) if remark in table.remarks)
-        notes.append(note("IMPORT", "info", f"In {of}: {remark}."))
+        notes.append(note("L26", "info", f"In {of}: {remark}."))
     repeated = {identity: table.repeated_rows() for identity, table in zip(ids, tables, strict=True)}
     if any(repeated.values()):
         where = ", ".join(identity for identity, count in repeated.items() if count)
         notes.append(
             note(
-                "IMPORT",
+                "L04",
                 "warning",
                 f"{sum(repeated.values())} rows name a token, layer and neuron that an earlier row has named (in "
                 f"{where}). All are kept.",

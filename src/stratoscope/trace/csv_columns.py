@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -11,6 +12,7 @@ from typing import TypeAlias
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
+from stratoscope.trace.pasted import can_be_pasted
 
 Columns: TypeAlias = "str | Mapping[str, str | int] | None"
 ID_COLUMNS = (CSV_POSITION, CSV_LAYER, CSV_NEURON)
@@ -22,7 +24,7 @@ IN_ORDER = (
 )
 
 _WHOLE = re.compile(r"\s*[+-]?\d+([.,]0*)?\s*", re.ASCII)
-_NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?(\d+(?:[.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _PIECE = re.compile(r"((?:\\.|[^,\\]|\\$)*)(,|$)", re.DOTALL)  # of a list; a comma that is meant is escaped
 _SHOWN = 40  # characters of a value in a message
 _OTHER_NAMES = {  # what people call the columns; never taken without asking
@@ -83,7 +85,7 @@ def wanted_columns(columns: Columns) -> Wanted:
     if unknown:
         raise _refuse(f"{shown(unknown[0])} is none of the five columns", f"They are {', '.join(CSV_COLUMNS)}.")
     for these in ([target for target, _ in pairs], [source for _, source in pairs]):
-        twice = sorted({one for one in these if these.count(one) > 1})
+        twice = sorted(one for one, count in Counter(these).items() if count > 1)
         if twice:
             raise _refuse(f"{shown(twice[0])} is named twice", "Each column is one of the five, and only one.")
     return Wanted(sources)
@@ -229,6 +231,8 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
         for column in CSV_COLUMNS
         if column in absent or names[chosen[column]] != column
     }
+    if not absent and not all(map(can_be_pasted, sources.values())):
+        sources = {column: str(chosen[column] + 1) for column in CSV_COLUMNS}
     option = as_option(sources)
     if absent:
         return f"It has {listed(names)}. If one of them is {' or '.join(absent)}, put its name for COLUMN: {option}"

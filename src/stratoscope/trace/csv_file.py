@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import csv
 import gzip
 import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.trace.csv_foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
+from stratoscope.trace.pasted import literal
 
-MOST_UNPACKED, MOST_TIMES = 64 * 2**20, 100  # bytes that any file may unpack to, and how many times its own size
+if TYPE_CHECKING:
+    import _csv
+
 PARQUET, UTF8 = b"PAR1", "utf-8"
+AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and give the file that comes out"
+_LONGEST_CELL = 2**31 - 1  # characters; Python's own bound is 2**17
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -62,6 +69,12 @@ class TextFile:
     def open_bytes(self) -> io.BufferedReader:
         """Its bytes, unpacked."""
         return _open(self.path, self.packing)
+
+
+def cells_of(lines: Iterable[str], separator: str) -> _csv.Reader:
+    """Python's own reader of CSV; cells may be as long as they like, whatever was read before."""
+    csv.field_size_limit(_LONGEST_CELL)  # of the whole process
+    return csv.reader(lines, delimiter=separator, strict=True)
 
 
 def text_file(path: Path) -> TextFile:
@@ -142,25 +155,25 @@ def stem(path: Path) -> str:
     return inner.stem if inner.suffix.lower() in _ENDINGS else inner.name
 
 
-def check_unpacked(path: Path, unpacked: int) -> None:
-    """Raise `InputError` where a file unpacks to so much that it can be no honest CSV."""
+def check_unpacked(path: Path, unpacked: int, instead: str = _UNPACKED) -> None:
+    """Raise `InputError` where a file unpacks to so much that it could fill the memory by mistake or malice."""
     packed = path.stat().st_size
-    if unpacked > max(MOST_UNPACKED, MOST_TIMES * packed):
-        raise InputError(
-            f"its {packed:,} bytes unpack to more than {max(MOST_UNPACKED, MOST_TIMES * packed):,}, which no "
-            "CSV of activations does",
-            where=str(path),
-            fix="If it is meant, unpack it yourself and give the file that comes out.",
-        )
+    most = max(defaults.UNPACKED_BYTES, defaults.UNPACKED_TIMES * packed)
+    if unpacked > most:
+        what = f"its {packed:,} bytes unpack to more than {most:,}, which could fill the memory"
+        raise InputError(what, where=str(path), fix=f"If it is meant, {instead}.")
 
 
 def encoding_error(file: TextFile) -> InputError:
     """Which byte is no text, and how to convert the file."""
     with file.open_bytes() as stream:
         data = stream.read()
-    fix = f"Save the file in the encoding UTF-8. If it is text of an older Windows: {as_utf8(file.path)}"
+    fix = "Save the file in the encoding UTF-8."
     if file.encoding != UTF8:
         return InputError(f"the text is not {file.encoding.upper()}", where=str(file.path), fix=fix)
+    if _is_text_in(data, "cp1252"):
+        converted = as_utf8(file.path, stem(file.path), *_bytes_in_python(file))
+        fix += f" If it is text of an older Windows: {converted}"
     try:
         data.decode(UTF8)
     except UnicodeDecodeError as error:
@@ -172,6 +185,23 @@ def encoding_error(file: TextFile) -> InputError:
         where = f"{file.path}, line {line}"
         return InputError(f"the byte 0x{data[error.start]:02X} is not UTF-8 text", where=where, fix=fix)
     return InputError("the text is not UTF-8", where=str(file.path), fix=fix)
+
+
+def _is_text_in(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _bytes_in_python(file: TextFile) -> tuple[str, str]:
+    """A module, and an expression with it of the unpacked bytes of the file `sys.argv[1]`."""
+    if file.packing == "zip":
+        with zipfile.ZipFile(file.path) as archive:
+            return "zipfile", f"zipfile.ZipFile(sys.argv[1]).read({literal(_member(file.path, archive).filename)})"
+    module = {"gzip": "gzip", "bzip2": "bz2", "xz": "lzma"}.get(file.packing, "")
+    return module, f'{module}{"." if module else ""}open(sys.argv[1],"rb").read()'
 
 
 # --- unpacking ------------------------------------------------------------------------------------------------------
@@ -192,6 +222,16 @@ def _open(path: Path, packing: str) -> io.BufferedReader:
 
 def _only_member(path: Path) -> IO[bytes]:
     archive = zipfile.ZipFile(path)  # stays open as long as the member that is read from it
+    member = _member(path, archive)
+    check_unpacked(path, member.file_size)
+    try:
+        return archive.open(member)
+    except NotImplementedError as error:
+        what = f"this zip is packed in a way that is not read ({error})"
+        raise InputError(what, where=str(path), fix="Unpack it, and give the CSV file in it.") from None
+
+
+def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = [one for one in archive.infolist() if not one.is_dir() and not _is_clutter(one.filename)]
     names = [one.filename for one in members]
     refuse_office(path, names)
@@ -202,12 +242,7 @@ def _only_member(path: Path) -> IO[bytes]:
     (member,) = members
     if member.flag_bits & _ENCRYPTED:
         raise InputError("this zip asks for a password", where=str(path), fix="Unpack it, and give the CSV file in it.")
-    check_unpacked(path, member.file_size)
-    try:
-        return archive.open(member)
-    except NotImplementedError as error:
-        what = f"this zip is packed in a way that is not read ({error})"
-        raise InputError(what, where=str(path), fix="Unpack it, and give the CSV file in it.") from None
+    return member
 
 
 def _is_clutter(name: str) -> bool:

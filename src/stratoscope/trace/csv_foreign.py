@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from stratoscope.errors import InputError
+from stratoscope.trace.pasted import beside, python
 
-_EXCEL = (
-    "import sys, pandas as p; p.read_excel(sys.argv[1], dtype=str, na_filter=False).to_csv(sys.argv[2], index=False)"
-)
-_FEATHER = "import sys, pandas as p; p.read_feather(sys.argv[1]).to_csv(sys.argv[2], index=False)"
-_CP1252 = (
-    "import sys, pathlib; old, new = map(pathlib.Path, sys.argv[1:]); "
-    "new.write_bytes(old.read_bytes().decode('cp1252').encode())"
-)
+_CSV = 'to_csv(sys.argv[2],index=False,mode="x",encoding="utf-8")'  # "x": never over a file that is there
+_EXCEL = f"import sys,pandas; pandas.read_excel(sys.argv[1],dtype=str,na_filter=False).{_CSV}"
+_FEATHER = f"import sys,pandas; pandas.read_feather(sys.argv[1]).{_CSV}"
+_CP1252 = 'import sys{}; t={}.decode("cp1252"); open(sys.argv[2],"x",encoding="utf-8",newline="").write(t)'
+_PICKLE = ("a Python pickle, which can run code when it is opened", "Export the table as CSV where it was made.")
 _UNPACK = "Unpack it, and give the CSV file in it."
 _EXPORT = "Export the table as CSV."
 
@@ -27,8 +24,7 @@ FOREIGN = {  # first bytes -> what it is, and what to do where no line of Python
     b"SQLite format 3": ("an SQLite database", _EXPORT),
     b"%PDF": ("a PDF", _EXPORT),
     b"\x89PNG": ("a picture", _EXPORT),
-    b"\x80\x04\x95": ("a Python pickle, which can run code when it is opened", _EXPORT),
-    b"\x80\x05\x95": ("a Python pickle, which can run code when it is opened", _EXPORT),
+    **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _PICKLE),
     b"(\xb5/\xfd": ("packed with Zstandard, which is not read", "Unpack it with zstd -d, and give what comes out."),
     b"\x04\x22\x4d\x18": ("packed with LZ4, which is not read", _UNPACK),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive, which is not read", _UNPACK),
@@ -70,15 +66,12 @@ def refuse_office(path: Path, members: Sequence[str]) -> None:
             raise InputError(f"this is {what}, not CSV", where=str(path), fix=_convert(path, _EXCEL, package))
 
 
-def as_utf8(path: Path) -> str:
-    """The line that converts text of Western European Windows."""
-    return _line(_CP1252, path, path.with_name(f"{path.stem}-utf8.csv"))
+def as_utf8(path: Path, stem: str, module: str, unpacked: str) -> str:
+    """The line that converts text of Western European Windows; `unpacked` gives the bytes, with that module."""
+    code = _CP1252.format(f",{module}" if module else "", unpacked)
+    return python(code, path, beside(path, f"{stem}-utf8", ".csv"))
 
 
 def _convert(path: Path, code: str, package: str) -> str:
-    line = _line(code, path, path.with_suffix(".csv"))
+    line = python(code, path, beside(path, path.stem, ".csv"))
     return f"This makes a CSV of its first table (it needs pip install pandas {package}): {line}"
-
-
-def _line(code: str, source: Path, target: Path) -> str:
-    return f'python -c "{code}" {shlex.quote(str(source))} {shlex.quote(str(target))}'

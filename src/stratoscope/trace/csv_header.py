@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -22,10 +23,11 @@ from stratoscope.trace.csv_columns import (
     numbered,
     shown,
 )
-from stratoscope.trace.csv_file import TextFile, encoding_error
+from stratoscope.trace.csv_file import TextFile, cells_of, encoding_error
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _EXCEL_SEPARATOR = re.compile(r'\ufeff*sep=([^"\r\n])\s*', re.IGNORECASE)
+_LONGEST_HEADER = 2**20  # characters of a line that begins with # in which names are looked for
 _LEAST_NUMBERS = 3  # in a first line that is taken for a row
 
 
@@ -118,7 +120,7 @@ def records(file: TextFile, separator: str, first_line: int = 1) -> Iterator[tup
     """
     try:
         with open_at(file, first_line) as stream:
-            reader = csv.reader(stream, delimiter=separator, strict=True)
+            reader = cells_of(stream, separator)
             line = first_line
             try:
                 for record in reader:
@@ -169,9 +171,10 @@ def _before_header(file: TextFile) -> tuple[int, int, str]:
 
 
 def _is_comment(line: str) -> bool:
-    cells = re.split(r"[,;\t|]", line)
-    names_columns = known_names(cells, Wanted()) > 1
-    return line.lstrip("\ufeff").startswith("#") and not names_columns and sum(map(is_number, cells)) < _LEAST_NUMBERS
+    if not line.lstrip("\ufeff").startswith("#"):
+        return False
+    cells = re.split(r"[,;\t|]", line[:_LONGEST_HEADER])
+    return known_names(cells, Wanted()) <= 1 and sum(map(is_number, cells)) < _LEAST_NUMBERS
 
 
 def _separator(file: TextFile, skipped: int, wanted: Wanted) -> str:
@@ -229,15 +232,17 @@ def _named_columns(wanted: Wanted, names: Sequence[str], first_row: Sequence[str
 def _unique(five: dict[int, str], names: Sequence[str], where: str) -> tuple[str, ...]:
     """A name for every column, each once: one of the five's names is given to no other, one column may have no name."""
     columns: list[str] = []
+    nameless = not any(names)  # whether a further column without a name is called by its place
     for place, name in enumerate(names):
-        is_taken = name in CSV_COLUMNS or (not name and (name in columns or not any(names)))
+        is_taken = name in CSV_COLUMNS or (not name and nameless)
         columns.append(five.get(place, f"Column_{place + 1}" if is_taken else name))
+        nameless = nameless or not columns[-1]
     _refuse_twice(columns, where)
     return tuple(columns)
 
 
 def _refuse_twice(columns: Sequence[str], where: str) -> None:
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
         what = f"the header names {listed(twice)} more than once"
         raise InputError(what, where=where, fix="Give every column its own name.")

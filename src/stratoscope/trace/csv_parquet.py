@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from stratoscope.errors import InputError, first_line
 from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
 from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted, find_columns, shown
-from stratoscope.trace.csv_file import check_unpacked
+from stratoscope.trace.csv_file import AS_CSV, check_unpacked
 from stratoscope.trace.csv_rows import ABSENT, LARGEST_ID
 from stratoscope.trace.labels import object_array
 
+_BATCH = 2**10  # rows that are unpacked at once
 _BYTES_OF_ROW = 28  # of the five columns in memory: three whole numbers, a value, a reference to a token
 
 
@@ -45,7 +46,9 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
     pyarrow = arrow()
     try:
         file = pyarrow.parquet.ParquetFile(path, memory_map=False)
-        check_unpacked(path, file.metadata.num_rows * _BYTES_OF_ROW)
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        at_least = max(file.metadata.num_rows * _BYTES_OF_ROW, sum(group.total_byte_size for group in groups))
+        check_unpacked(path, at_least, AS_CSV)
         names = list(file.schema_arrow.names)
         if len(set(names)) < len(names):
             raise InputError("two columns have the same name", where=str(path), fix="Give every column its own name.")
@@ -53,7 +56,7 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
             raise InputError("there are columns, but no row", where=str(path), fix="Give a file that holds a prompt.")
         texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
         file = pyarrow.parquet.ParquetFile(path, memory_map=False, read_dictionary=texts)
-        table = file.read(use_threads=False)
+        table = pyarrow.Table.from_batches(_batches(path, file))
     except (pyarrow.ArrowException, OSError) as error:
         what = f"cannot be read as Parquet: {first_line(error)}"
         raise InputError(what, where=str(path), fix="Copy or write it again.") from None
@@ -66,6 +69,25 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
         if place not in places.values():
             columns[f"Column_{place + 1}" if name in CSV_COLUMNS else name] = _as_text(table.column(place))
     return columns, called
+
+
+def _batches(path: Path, file: Any) -> Iterator[Any]:
+    """All rows, counted while they are read: what the file says of its size leaves out what is encoded shorter."""
+    unpacked = 0
+    for batch in file.iter_batches(_BATCH, use_threads=False):
+        unpacked += sum(map(_size, batch.columns))
+        check_unpacked(path, unpacked, AS_CSV)
+        yield batch
+
+
+def _size(column: Any) -> int:
+    """Its bytes, with each text counted in every row that has it."""
+    if not (hasattr(column, "dictionary") and _is_text(column.type)):
+        return int(column.nbytes)
+    import pyarrow.compute
+
+    lengths = pyarrow.compute.binary_length(column.dictionary).take(column.indices)
+    return int(column.indices.nbytes) + int(pyarrow.compute.sum(lengths).as_py() or 0)
 
 
 def _is_text(kind: Any) -> bool:

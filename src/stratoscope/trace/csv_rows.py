@@ -14,7 +14,7 @@ from stratoscope.trace.csv_file import TextFile
 from stratoscope.trace.csv_header import SEPARATORS, Header, records
 
 LARGEST_ID = 2**31 - 1
-_POINT = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
+_POINT = re.compile(r"[ \t]*[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
 _COMMA = re.compile(r"[ \t]*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?[ \t]*", re.ASCII)
 _DIGITS_TWICE = re.compile(r"\s*[+-]?\d+,\d+([eE][+-]?\d+)?\s*", re.ASCII)
 _WITH_GROUPS = re.compile(r"\s*[+-]?\d{1,3}([.,'’\s]\d{3})+([.,]\d*)?\s*", re.ASCII)

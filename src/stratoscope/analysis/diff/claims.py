@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LAYER, NEURON, OLD, NEW = COLUMNS = ("Layer", "Neuron_ID", "Old_Norm", "New_Norm")
 _WHOLE = re.compile(r"\+?(\d{1,9})(\.0*)?", re.ASCII)
-_NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # no nan, no inf, no NA, no 1_000, not negative
+_NUMBER = re.compile(r"\+?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # no nan, inf, NA, 1_000; not negative
 _MEANING = {
     LAYER: "It is the number of a block, from 0",
     NEURON: "It is the index of a neuron, from 0",

@@ -21,7 +21,7 @@ UNKNOWN = -1
 
 _SPAN_OF_ROLE = {"system": SPAN["system"], "user": SPAN["user"], "assistant": SPAN["answer"]}
 _JOINED = "\n"  # between the parts of a content, where the template takes only one text
-_THINKING = re.compile(r"<[^<>]*think[^<>]*>|\[/?THINK\]", re.IGNORECASE)
+_THINKING = re.compile(r"<(?=[^<>]*think)[^<>]*>|\[/?THINK\]", re.IGNORECASE)
 _MARKUP = re.compile(r"<[^<>\s]*>")  # as special tokens look, also those that the tokenizer lacks
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SENTENCE = 4  # words in a row that are more than a header

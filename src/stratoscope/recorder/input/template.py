@@ -13,7 +13,7 @@ _TELL = (
     f"{{% macro {_CLOCK}(words) %}}{{{{ {_DATES}[words] if words in {_DATES} else words if '%' not in words else "
     "raise_exception('it asks for the time in words that are not written out in it: ' ~ words) }}{% endmacro +%}"
 )
-_FORMAT = re.compile(r"""(['"])((?:(?!\1).)*%(?:(?!\1).)*)\1""")  # a string that may say in which words
+_FORMAT = re.compile(r"""(['"])((?:(?!\1)[^%\n])*%(?:(?!\1).)*)\1""")  # a string that may say in which words
 _OTHER_DAY = timedelta(days=-396)  # another year, month, day and day of the week
 
 

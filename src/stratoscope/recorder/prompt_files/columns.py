@@ -32,6 +32,7 @@ from stratoscope.recorder.prompt_files.table import (
     is_text,
     listed,
 )
+from stratoscope.trace.pasted import can_be_pasted
 
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
@@ -187,7 +188,7 @@ def _parsed(text: str, where: str) -> Any:
 
 def _unknown(table: Table, unknown: list[str]) -> InputError:
     what = f"unknown key{'s' if len(unknown) > 1 else ''} {listed(unknown)}"
-    where = _where(table, unknown[0])
+    where, table = _where(table, unknown[0]), table.part()
     if shape := shape_of(table):
         also = _whole_columns(table, [name for name in CONTENTS if name in table.columns])
         fix = f"Use --column {also[0]} for that column alone. " if also else ""
@@ -220,7 +221,8 @@ def _column_fix(table: Table, column: str, held: list[str]) -> str:
     others = [name for name in held if name != column]
     other = f" (there are texts in {listed(others)} too)" if others else ""
     labels = [label for label in LABELS if label != column and label in table.columns]
-    if _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels:
+    whole = _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels
+    if whole and can_be_pasted(column):
         return f"Use --column {shlex.quote(column)}: the other columns are left out, and named{other}"
     return f"To use {column!r}{_left_out(table, column)}{other}: {_line(table, column)}"
 
@@ -251,6 +253,7 @@ def _leave_out(table: Table, column: str) -> str:
 
 
 def _other_column(table: Table, column: str) -> str:
+    table = table.part()
     held = [name for name in table.columns if name not in (column, *LABELS) and _prompts_in(table, name)]
     if held:
         return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}"

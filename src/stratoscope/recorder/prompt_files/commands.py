@@ -1,39 +1,23 @@
-"""Lines to paste into a shell: each converts one file into one that is read, and never replaces a file."""
+"""Lines to paste into a shell that make a file of prompts of another file; none replaces a file."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from stratoscope.recorder.prompt_files.table import Python, Table
+from stratoscope.trace import pasted
+from stratoscope.trace.pasted import beside, literal, python
+
+__all__ = ["beside", "converting", "copy", "lines_as_texts", "literal", "python", "recode", "rewrite", "whole_as_text"]
 
 _WRITE = 'open(sys.argv[2],"x",encoding="utf-8")'  # "x": never over a file that is there
-
-
-def python(code: str, *arguments: str | Path) -> str:
-    """`python -c CODE ARGUMENTS`, quoted for a shell."""
-    return shlex.join(["python", "-c", code, *map(str, arguments)])
 
 
 def copy(path: Path, suffix: str, packing: str = "") -> str:
     """A copy of the file under a name that ends in `suffix`, and in that of what it is packed with."""
     ending = suffix + {"": "", "gzip": ".gz", "bz2": ".bz2", "lzma": ".xz"}[packing]
-    return shlex.join(["cp", "--", str(path), str(beside(path, path.name, ending))])
-
-
-def quoted(path: Path) -> str:
-    """A path as one word of a shell."""
-    return shlex.quote(str(path))
-
-
-def beside(path: Path, stem: str, suffix: str) -> Path:
-    """A file next to `path`, or here where nothing may be written there; one that does not exist yet."""
-    folder = path.parent if os.access(path.parent, os.W_OK) else Path()
-    names = (f"{stem}{number}{suffix}" for number in ("", *(f"-{number}" for number in range(2, 1000))))
-    return next((folder / name for name in names if not (folder / name).exists()), folder / f"{stem}{suffix}")
+    return pasted.copy(path, beside(path, path.name, ending))
 
 
 def converting(
@@ -98,11 +82,6 @@ def recode(path: Path, opened: Python) -> str:
     )
     name = Path(path.stem if opened.imports else path.name)
     return python(code, path, beside(path, f"{name.stem}.utf8", name.suffix))
-
-
-def literal(text: str) -> str:
-    """A text as Python writes it, in double quotes, which need no care inside the single quotes of a shell."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _stem(path: Path) -> str:

@@ -16,6 +16,7 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.table import Python
+from stratoscope.trace.csv_file import check_unpacked
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}  # first bytes -> module of Python that unpacks
 _PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
@@ -25,6 +26,7 @@ _MARKS = {  # byte order mark -> encoding; the longer ones first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_PIECE = 2**20  # bytes that are unpacked at once
 HEAD = 300  # bytes that tell what a file is
 
 
@@ -87,13 +89,22 @@ def unpacked(path: Path, head: bytes) -> bytes:
     most = defaults.PROMPTS_BYTES
     try:
         with _open(path, packing_of(head)) as stream:
-            data = stream.read(most + 1)
+            data = _read(path, stream, most + 1) if packing_of(head) else stream.read(most + 1)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = getattr(error, "strerror", None) or f"what is packed in it is damaged ({error})"
         raise InputError(f"cannot be read: {reason}", where=str(path), fix="Copy or download it again") from None
     if len(data) > most:
         refuse_too_large(path)
     return data
+
+
+def _read(path: Path, stream: IO[bytes], most: int) -> bytes:
+    """What comes out of a packed file, up to that many bytes, and no more than so small a file may unpack to."""
+    data = bytearray()
+    while piece := stream.read(min(_PIECE, most - len(data))):
+        data += piece
+        check_unpacked(path, len(data))
+    return bytes(data)
 
 
 def refuse_too_large(path: Path) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import Text
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
+from stratoscope.trace.csv_file import cells_of
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _LONG = 2**17  # characters of a cell beyond which Python's `csv` must be told to go on
-_HINT = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
+_HINT = re.compile(r"sep=([^\r\n])\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
 
 
 def read_csv(file: Text, column: str | None = None) -> Table:
@@ -24,7 +26,6 @@ def read_csv(file: Text, column: str | None = None) -> Table:
     InputError
         It is no such table, or could be read in two ways.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), len(file.text)))
     hint = _HINT.match(file.text)
     if hint and hint[1] not in SEPARATORS:
         raise InputError(f"is separated by {hint[1]!r}", where=file.where(1), fix=_separate(file, hint[1]))
@@ -80,7 +81,7 @@ def names_columns(line: str) -> bool:
 
 def _rows(file: Text, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The line on which each row that is not blank begins, and its cells."""
-    reader = csv.reader(_keep_line_ends(file.text), strict=True, delimiter=separator)
+    reader = cells_of(_keep_line_ends(file.text), separator)
     begins, hint = 1, bool(_HINT.match(file.text))
     try:
         for cells in reader:
@@ -134,9 +135,8 @@ def _separator(file: Text, column: str | None) -> str:
 
 def _check_header(file: Text, header: list[str], line: int) -> None:
     where = file.where(line)
-    for name in header:
-        if header.count(name) > 1:
-            raise InputError(f"the column {name!r} stands twice", where=where, fix="Keep one of them")
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
+        raise InputError(f"the column {twice[0]!r} stands twice", where=where, fix="Keep one of them")
     if len(header) == 1 and "|" in header[0]:
         raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
 
@@ -153,7 +153,8 @@ def _wrong_width(file: Text, separator: str, widths: tuple[int, int], lines: tup
 def _separate(file: Text, separator: str) -> str:
     """The line that writes the table with commas."""
     lines = f"list({file.opened.expression})[1:]" if _HINT.match(file.text) else file.opened.expression
-    rows = f'csv.reader({lines},delimiter="{separator}")'
+    quoting = ",quoting=csv.QUOTE_NONE" if separator == '"' else ""
+    rows = f"csv.reader({lines},delimiter={commands.literal(separator)}{quoting})"
     write = f'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({rows})'
     return "Write it with commas: " + commands.rewrite(file.path, write, ("csv", *file.opened.imports), ".csv")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import tarfile
 import zipfile
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +13,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import inner_suffix, packing_of
 from stratoscope.recorder.prompt_files.table import Python
+from stratoscope.trace.pasted import can_be_pasted
 
 _UNPACK = 'open(sys.argv[2],"xb").write({}.read())'
 _XLSX = (
@@ -27,14 +30,13 @@ _YAML = (
     'd=list(yaml.safe_load_all(open(sys.argv[1],encoding="utf-8-sig"))); '
     'json.dump(d if len(d)>1 else d[0],open(sys.argv[2],"x",encoding="utf-8"),default=str)'
 )
-_PICKLE = 'pandas.read_pickle(sys.argv[1]).to_json(sys.argv[2],orient="records",lines=True)'
 _ARROW = (
     "t=pyarrow.concat_tables([pyarrow.ipc.open_{}(f).read_all() for f in sys.argv[1:-1]]); "
-    "pyarrow.parquet.write_table(t,sys.argv[-1])"
+    'pyarrow.parquet.write_table(t,open(sys.argv[-1],"xb"))'
 )
 _TABLES = (
     "t=pyarrow.concat_tables([pyarrow.parquet.read_table(f) for f in sys.argv[1:-1]]); "
-    "pyarrow.parquet.write_table(t,sys.argv[-1])"
+    'pyarrow.parquet.write_table(t,open(sys.argv[-1],"xb"))'
 )
 _MARKUP = {
     ".md": "Markdown", ".markdown": "Markdown", ".rst": "reStructuredText", ".tex": "TeX", ".html": "HTML",
@@ -48,9 +50,14 @@ _BINARY = {  # first bytes -> what it is, where no line can convert it
     b"\x93NUMPY": "a NumPy array",
     b"7z\xbc\xaf": "a 7z archive",
     b"Rar!": "a RAR archive",
+    **dict.fromkeys(
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        "a pickle, which can run any program when it is opened, and is therefore never read",
+    ),
 }
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".bz2", ".xz")
+_MOST_SEEN = 10_000  # files and folders that are looked at in a folder
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json")
 
 
@@ -58,6 +65,10 @@ def refuse_foreign(path: Path, head: bytes, packing: str = "") -> None:
     """Raise `InputError` where a file that begins with `head`, when `packing` is undone, is none that is read."""
     if head[257:262] == b"ustar":
         _refuse_tar(path)
+    for magic, what in _BINARY.items():
+        if head.startswith(magic):
+            fix = "Save its prompts as .txt, one a line, or .csv, from the program it is of"
+            raise InputError(f"is {what}", where=str(path), fix=fix)
     if packing:
         if packing_of(head) or head[:4] in (b"PK\x03\x04", b"PAR1", _ZSTD):
             write = _UNPACK.format(f"{packing}.open(sys.argv[1])")
@@ -71,16 +82,6 @@ def refuse_foreign(path: Path, head: bytes, packing: str = "") -> None:
     if head.startswith(b"ARROW1") or head[:4] == b"\xff\xff\xff\xff":
         how = "file" if head.startswith(b"ARROW1") else "stream"
         _refuse(path, "is an Arrow file", _line(path, _ARROW.format(how), "pyarrow,pyarrow.parquet", ".parquet"))
-    if head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5" and head[1:2]:
-        words = "A pickle can run any program when it is opened. If you made it yourself, of a table"
-        _refuse(path, "is a pickle", _line(path, _PICKLE, "pandas", ".jsonl"), words)
-    for magic, what in _BINARY.items():
-        if head.startswith(magic):
-            raise InputError(
-                f"is {what}",
-                where=str(path),
-                fix="Save its prompts as .txt, one a line, or .csv, from the program it is of",
-            )
     suffix = inner_suffix(path)
     if suffix in (".yaml", ".yml"):
         _refuse(path, "is YAML", _line(path, _YAML, "yaml", ".json"), "Convert it (needs pyyaml)")
@@ -95,11 +96,13 @@ _PLAIN = Python((), 'open(sys.argv[1],encoding="utf-8-sig",newline="")')
 
 def refuse_folder(path: Path) -> NoReturn:
     """Raise `InputError` for a folder: which file of it to name, or how to make one file of it."""
-    found = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    seen = list(islice(path.rglob("*"), _MOST_SEEN + 1))
+    found = (file for file in seen if file.is_file() and not file.name.startswith("."))
     files = sorted(found, key=lambda file: ("train" not in str(file), file))
     arrow = [file for file in files if file.suffix == ".arrow" and not file.name.startswith("cache-")]
     tables = [file for file in files if file.suffix == ".parquet"]
-    for chosen, write in ((arrow, _ARROW.format("stream")), (tables, _TABLES)):
+    whole = len(seen) <= _MOST_SEEN  # else a part of the data set may be among what was not seen
+    for chosen, write in ((arrow, _ARROW.format("stream")), (tables, _TABLES)) if whole else ():
         split = [file for file in chosen if _split(file, path) == _split(chosen[0], path)]
         if len(split) > (0 if chosen is arrow else 1):
             out = commands.beside(path, f"{path.resolve().name}.prompts", ".parquet")
@@ -110,11 +113,12 @@ def refuse_folder(path: Path) -> NoReturn:
             )
             _refuse(path, "is a folder with a data set", line, f"Make one file of it{other}")
     data = [file for file in files if file.suffix.lower() in _DATA and file.name not in _ABOUT]
-    named = ", ".join(map(commands.quoted, data[:5])) + (" …" if len(data) > 5 else "")
+    shown = [shlex.quote(str(file)) for file in data if can_be_pasted(str(file))]
+    named = ", ".join(shown[:5]) + (" …" if len(data) > 5 or not whole else "")
     raise InputError(
         "cannot be read: it is a folder, not a file",
         where=str(path),
-        fix=f"Name one of its files: {named}" if data else "Name a file of prompts",
+        fix=f"Name one of its files: {named}" if shown else "Name a file of prompts",
     )
 
 

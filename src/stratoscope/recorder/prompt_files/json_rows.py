@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -84,7 +86,9 @@ def parse_cell(text: str) -> tuple[Any, str]:
         return None, ""
     for reads, name in ((json.loads, "json.loads"), (ast.literal_eval, "ast.literal_eval")):
         try:
-            value = reads(text.strip())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Python, about the text as if it were a program: "1is 2"
+                value = reads(text.strip())
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
         if name == "json.loads" or repr(value) == text.strip():  # Python joins 'it''s' and ['a' 'b'] to one text
@@ -107,8 +111,7 @@ def _decoder(where: str) -> json.JSONDecoder:
 def _unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them")
     return record
 

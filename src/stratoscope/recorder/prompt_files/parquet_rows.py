@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.content import refuse_too_large
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Python, Row, Table
+from stratoscope.trace.csv_file import AS_CSV, check_unpacked
 
 _BATCH = 256  # rows that are unpacked at once
 _SAMPLE = 64 * 2**20  # bytes of rows that tell what an unknown table holds
@@ -38,7 +40,7 @@ def read_parquet(path: Path, column: str | None) -> Table:
             names = tuple(map(str, file.schema_arrow.names))
             used = [name for name in names if name == column or name in LABELS or (not column and name in CONTENTS)]
             unknown = column not in names if column else len(used) < len(names)
-            if twice := [name for name in names if names.count(name) > 1]:
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
                 raise InputError(f"the column {twice[0]!r} stands twice", where=str(path), fix="Keep one of them")
             rows = list(_rows(path, file, None if unknown else used, sample=unknown))
             complete = len(rows) == file.metadata.num_rows
@@ -57,6 +59,7 @@ def _rows(path: Path, file: Any, columns: list[str] | None, *, sample: bool) -> 
         unpacked += batch.nbytes
         if sample and number and unpacked > _SAMPLE:
             return
+        check_unpacked(path, unpacked, AS_CSV)
         if unpacked > defaults.PROMPTS_BYTES:
             refuse_too_large(path)
         for values in batch.to_pylist():

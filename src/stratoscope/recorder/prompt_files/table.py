@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 LABELS = ("id", "class", "pair", "group")
+_MANY_COLUMNS, _SOME_ROWS = 1000, 100
 CONTENTS = ("text", "messages")
 PROMPT_COLUMNS = (  # names under which data sets keep what is asked, the surest first
     "prompt", "question", "query", "instruction", "user_prompt", "user", "input", "request", "goal", "problem",
@@ -63,6 +64,12 @@ class Table:
     def columns(self) -> list[str]:
         """Names of all columns, in the order in which they come."""
         return list(dict.fromkeys([*self.names, *(key for row in self.rows for key in row.values)]))
+
+    def part(self) -> Table:
+        """Its first rows where it has so many columns that looking at one after the other would take hours."""
+        if len(self.columns) <= _MANY_COLUMNS or len(self.rows) <= _SOME_ROWS:
+            return self
+        return replace(self, rows=self.rows[:_SOME_ROWS], complete=False)
 
     def column(self, name: str) -> list[Any]:
         """What all rows hold there; None where it is missing."""
