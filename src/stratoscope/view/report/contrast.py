@@ -131,7 +131,7 @@ def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
         f"|d_z| ≥ {number(aligned[size])} where {aligned[units]} {aligned['noun']} reach"
         for size, units in (("would_find_d_z", "most_units"), ("would_find_d_z_fewest", "fewest_units"))
     )
-    both = most if most == fewest else f"{most}, {fewest}"
+    both = most if most == fewest else f"{most}, or {fewest},"
     return f"{line} {would_be_found(f'One cell with {both}')}."
 
 
