@@ -169,6 +169,41 @@ def test_weights_that_the_config_rounds_are_named(folder: Path) -> None:
     assert load_model(str(folder), device="cpu", dtype="float32").limits == ()
 
 
+def as_torch(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+    """Store the weights as a torch file instead."""
+    torch.save(change(load_file(folder / WEIGHTS)), folder / TORCH)
+    (folder / WEIGHTS).unlink()
+
+
+def test_a_torch_file_is_looked_into_as_a_safetensors_file_is(folder: Path) -> None:
+    edit_config(folder, dtype="bfloat16")
+    as_torch(folder)
+    assert limits(folder) == (
+        "weights stored as float32 were rounded to bfloat16, as config.json says: --dtype float32 keeps them",
+    )
+    state = torch.load(folder / TORCH)
+    body = {name: state[name] for name in state if name.startswith("model.")}
+    torch.save({**state, **{name.removeprefix("model."): body[name] + 1 for name in body}}, folder / TORCH)
+    assert "holds a weight twice, as embed_tokens.weight and as model.embed_tokens.weight" in refused(folder)
+
+
+def test_torch_files_are_held_against_each_other_and_their_index(folder: Path) -> None:
+    state = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    names = sorted(state)
+    parts = {"pytorch_model-00001-of-00002.bin": names[:5], "pytorch_model-00002-of-00002.bin": names[5:]}
+    index = {"weight_map": {name: file for file, part in parts.items() for name in part}, "metadata": {}}
+    for file, part in parts.items():
+        torch.save({name: state[name] for name in part}, folder / file)
+    (folder / f"{TORCH}.index.json").write_text(json.dumps(index))
+    assert limits(folder) == ()
+    last = "pytorch_model-00002-of-00002.bin"
+    torch.save({name: state[name] for name in names[4:]}, folder / last)
+    assert f"the weight {names[4]} stands in pytorch_model-00001-of-00002.bin and in {last}" in refused(folder)
+    torch.save({name: state[name] for name in names[6:]}, folder / last)
+    assert f"names the weight {names[5]}, which none of its files holds" in refused(folder)
+
+
 # --- files beside the weights ---------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def refuse_broken_weights(path: Path, model: str) -> None:
 def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None:
     """Check that weights in several files are those that their index names, each once.
 
+    Where one of the files cannot be opened nothing is said: loading it tells why.
+
     Raises
     ------
     ModelError
@@ -125,28 +128,32 @@ def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None
     """
     found: dict[str, Path] = {}
     for shard in shards:
-        for name in stored_tensors(shard, model):
+        stored = stored_tensors(shard, model)
+        if not stored:
+            return
+        for name in stored:
             if name in found:
                 what = f"the weight {name} stands in {found[name].name} and in {shard.name}"
                 raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
             found[name] = shard
     named = json.loads(index.read_text("utf-8"))["weight_map"]
-    lost = next((name for name in named if found and name not in found), None)
+    lost = next((name for name in named if name not in found), None)
     if lost:
         what = f"{index.name} names the weight {lost}, which none of its files holds"
         raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
 
 
 def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file, from its head; of any other file none.
+    """The tensors of a weight file, without their numbers; none of a torch file that holds no named weights.
 
     Raises
     ------
     ModelError
-        The head is damaged, or the file ends before its last tensor does.
+        It is a safetensors file whose head is damaged, or that ends before its last tensor does.
     """
     if path.suffix != ".safetensors":
-        return {}
+        about = path.stat()
+        return _torch_tensors(path, about.st_size, about.st_mtime_ns)
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
@@ -167,6 +174,41 @@ def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
         what = f"is cut off: it holds {size:,} of {8 + length + end:,} bytes"
         raise ModelError(what, where=_named(path, model), fix=_AGAIN)
     return found
+
+
+@cache
+def _torch_tensors(path: Path, size: int, changed: int) -> dict[str, StoredTensor]:
+    """The named weights of a file that torch.save wrote; it is opened again only where it has changed since."""
+    try:
+        content = open_torch_file(path)
+    except Exception:  # loading it fails too, and is asked why
+        return {}
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        str(name): StoredTensor(tuple(tensor.shape), _torch_word(tensor.dtype))
+        for name, tensor in content.items()
+        if hasattr(tensor, "dtype") and hasattr(tensor, "shape")
+    }
+
+
+def open_torch_file(path: Path, *, numbers: bool = False) -> Any:
+    """What torch.save wrote, opened without running code; its tensors have numbers only where `numbers` are wanted."""
+    import torch
+
+    place = "cpu" if numbers else "meta"
+    return torch.load(path, map_location=place, weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _torch_word(dtype: object) -> str:
+    """The word of safetensors for a dtype of torch."""
+    name = str(dtype).removeprefix("torch.")
+    if name.startswith("float8_"):
+        return f"F8_{name.removeprefix('float8_').upper()}".replace("E4M3FN", "E4M3").replace("E4M3UZ", "E4M3FNUZ")
+    for start, letter in (("bfloat", "BF"), ("float", "F"), ("uint", "U"), ("int", "I"), ("complex", "C")):
+        if name.startswith(start):
+            return f"{letter}{name.removeprefix(start)}"
+    return name.upper()
 
 
 def _read_entries(entries: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], int]:

@@ -138,9 +138,9 @@ def _refuse_damaged(files: ModelFiles) -> None:
             refuse_unreadable(path, files.name)
     for path in files.weights:
         refuse_broken_weights(path, files.name)
-    index = files.folder / f"{WEIGHTS[0]}.index.json"
-    if len(files.weights) > 1 and index.is_file():
-        refuse_unlike_index(index, files.weights, files.name)
+    chosen = next((name for name in WEIGHTS if (files.folder / name).is_file()), "")
+    if chosen.endswith(".json"):
+        refuse_unlike_index(files.folder / chosen, files.weights, files.name)
 
 
 def _is_read(name: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from stratoscope.errors import ModelError, first_line, is_out_of_memory
+from stratoscope.model.contents import open_torch_file
 from stratoscope.model.files import ModelFiles
 
 _NEWER = "Update transformers if the model is new; else fetch it again"
@@ -44,13 +45,11 @@ def _no_tokenizer(error: Exception, files: ModelFiles) -> tuple[str, str]:
 
 def _pickle(files: ModelFiles) -> tuple[str, str] | None:
     """What a torch file is, where it holds no named weights."""
-    import torch
-
     for path in files.weights:
         if path.suffix == ".safetensors" or files.gguf:
             continue
         try:
-            content = torch.load(path, map_location="meta", weights_only=True)
+            content = open_torch_file(path)
         except Exception as error:
             return _cause(error) or (f"its {path.name} is damaged: {first_line(error)}", "Fetch it again")
         if not isinstance(content, Mapping):
