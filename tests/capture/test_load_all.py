@@ -89,8 +89,20 @@ def test_layers_beyond_the_config_are_refused(folder: Path) -> None:
     assert "its config.json says 2 layers. Use the config.json that belongs to these weights" in refused(folder)
 
 
+def test_fewer_layers_than_the_config_says_are_counted(folder: Path) -> None:
+    edit_config(folder, num_hidden_layers=4)
+    assert "its config.json says 4 layers, and its files hold 3. Use the config.json that belongs" in refused(folder)
+
+
 def test_buffers_that_are_computed_anew_go_on_loading(folder: Path, tmp_path: Path) -> None:
-    old = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4), "model.position_ids": torch.arange(9)}
+    turned = 10_000.0 ** (-torch.arange(4) / 4)
+    table = torch.cos(torch.outer(torch.arange(5), turned)).repeat(1, 2)[None, None]
+    old = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": turned,
+        "model.layers.1.self_attn.rotary_emb.inv_freq": turned.bfloat16(),
+        "model.layers.1.self_attn.rotary_emb.cos_cached": table,
+        "model.position_ids": torch.arange(9),
+    }
     edit_weights(folder, lambda weights: {**weights, **old})
     assert limits(folder) == ()
     gpt2 = save(tiny("GPT2"), tmp_path / "gpt2")
@@ -102,6 +114,56 @@ def test_buffers_that_are_computed_anew_go_on_loading(folder: Path, tmp_path: Pa
     assert limits(gpt2) == ()
     edit_weights(gpt2, lambda weights: {name.removeprefix("transformer."): weights[name] for name in weights})
     assert limits(gpt2) == ()  # as OpenAI's own files have it
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.bias", "model.layers.0.attn.bias", "model.layers.0.attention.masked_bias"]
+)
+def test_a_bias_that_is_called_as_a_mask_is_refused(name: str, folder: Path) -> None:
+    edit_weights(folder, lambda weights: {**weights, name: torch.ones(32)})
+    assert f"have no place in the model that its config.json describes, such as {name}" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("inv_freq", 500_000.0 ** (-torch.arange(4) / 4)),
+        ("inv_freq", torch.ones(2)),
+        ("cos_cached", torch.cos(torch.outer(torch.arange(5), 500_000.0 ** (-torch.arange(4) / 4))).repeat(1, 2)),
+    ],
+    ids=["base", "shape", "table"],
+)
+def test_stored_positions_that_the_config_contradicts_are_refused(kind: str, stored: Any, folder: Path) -> None:
+    name = f"model.layers.0.self_attn.rotary_emb.{kind}"
+    edit_weights(folder, lambda weights: {**weights, name: stored})
+    words = f"the positions that the file stores ({name}) are not those of config.json"
+    assert words in refused(folder)
+    as_torch(folder)
+    assert words in refused(folder)
+
+
+def test_positions_that_were_stored_before_their_scaling_go_on_loading(folder: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    edit_weights(folder, lambda weights: {**weights, name: 10_000.0 ** (-torch.arange(4) / 4)})
+    edit_config(folder, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0})
+    assert limits(folder) == ()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "word"),
+    [(torch.int8, "I8"), (torch.int32, "I32"), (torch.int64, "I64"), (torch.float8_e4m3fn, "F8_E4M3")],
+)
+def test_packed_numbers_without_a_scale_are_refused(dtype: torch.dtype, word: str, folder: Path) -> None:
+    name = "model.layers.0.mlp.down_proj.weight"
+    edit_weights(folder, lambda weights: {**weights, name: (weights[name] * 50).to(dtype)})
+    assert f"weights stored as {word} without a scale, such as {name}" in refused(folder)
+    as_torch(folder)
+    assert f"weights stored as {word} without a scale, such as {name}" in refused(folder)
+
+
+def test_an_empty_quantisation_is_none(folder: Path) -> None:
+    edit_config(folder, quantization_config={})
+    assert limits(folder) == ()
 
 
 @pytest.mark.parametrize(

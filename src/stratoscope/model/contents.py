@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -192,6 +192,17 @@ def _torch_tensors(path: Path, size: int, changed: int) -> dict[str, StoredTenso
     }
 
 
+def stored_numbers(path: Path, names: Collection[str]) -> dict[str, Any]:
+    """Some of the tensors of a weight file, with their numbers."""
+    if path.suffix != ".safetensors":
+        content = open_torch_file(path, numbers=True)
+        return {name: content[name] for name in names}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in names}
+
+
 def open_torch_file(path: Path, *, numbers: bool = False) -> Any:
     """What torch.save wrote, opened without running code; its tensors have numbers only where `numbers` are wanted."""
     import torch
@@ -204,7 +215,8 @@ def _torch_word(dtype: object) -> str:
     """The word of safetensors for a dtype of torch."""
     name = str(dtype).removeprefix("torch.")
     if name.startswith("float8_"):
-        return f"F8_{name.removeprefix('float8_').upper()}".replace("E4M3FN", "E4M3").replace("E4M3UZ", "E4M3FNUZ")
+        kind = name.removeprefix("float8_").upper()
+        return f"F8_{kind if kind.endswith('FNUZ') else kind.removesuffix('FNU').removesuffix('FN')}"
     for start, letter in (("bfloat", "BF"), ("float", "F"), ("uint", "U"), ("int", "I"), ("complex", "C")):
         if name.startswith(start):
             return f"{letter}{name.removeprefix(start)}"

@@ -210,7 +210,7 @@ def _load_weights(
     from stratoscope.model.identity import FLOAT
     from stratoscope.model.leftover import Keys, every_key, placed_tensors, refuse_unlike
     from stratoscope.model.plain import refuse_unless_plain
-    from stratoscope.model.quantised import block_of, gguf_words, rounded, unpack
+    from stratoscope.model.quantised import block_of, gguf_words, refuse_packed, rounded, unpack
 
     options = _options(files, trust_remote_code)
     words, limit = "", ""
@@ -236,6 +236,8 @@ def _load_weights(
     if files.gguf:
         words = gguf_words(files)
     limits = _used_or_named(model, files, keys, {*report["missing_keys"]}, placed)
+    if not words:
+        refuse_packed(model, files, keys.unused)
     if words and dtype is not None:
         _cast(model, dtype)
     model = model.eval().requires_grad_(False)
@@ -252,6 +254,7 @@ def _used_or_named(model: Any, files: ModelFiles, keys: Keys, missing: set[str],
     from stratoscope.model.gguf_file import read_gguf
     from stratoscope.model.gguf_positions import prove_positions
     from stratoscope.model.leftover import refuse_lost, refuse_twice, refuse_unlike, unused_limits, unused_of_gguf
+    from stratoscope.model.stored_positions import refuse_other_positions
 
     unused = keys.unused
     if files.gguf:
@@ -259,8 +262,9 @@ def _used_or_named(model: Any, files: ModelFiles, keys: Keys, missing: set[str],
         prove_positions(model, file)
         unused = unused | unused_of_gguf(placed, file)
     refuse_unlike(keys, files)
-    refuse_lost(missing | keys.missing, unused, files)
+    refuse_lost(missing | keys.missing, unused, model.config, files)
     refuse_twice(model, files)
+    refuse_other_positions(model, files)
     return unused_limits(unused, model, files)
 
 
