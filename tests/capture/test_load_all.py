@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny import byte_tokenizer, tiny, tiny_model
 
 from stratoscope.errors import ModelError, printable
+from stratoscope.model import load_errors
 from stratoscope.model.checkpoint import identifying_name
 from stratoscope.model.load import load_model
 
@@ -278,6 +279,36 @@ def test_other_weights_in_the_folder_are_named(folder: Path) -> None:
     )
 
 
+def test_any_file_that_may_hold_weights_is_named_but_not_the_state_of_training(folder: Path) -> None:
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "training_args.bin", "scaler.pt"):
+        (folder / name).write_bytes(b"x")
+    assert limits(folder) == ()
+    for name in ("value_head.safetensors", "consolidated.00.pth", "steering.npz"):
+        (folder / name).write_bytes(b"x")
+    assert limits(folder) == (
+        "consolidated.00.pth, steering.npz and value_head.safetensors beside the weights were not read: "
+        "model.safetensors was",
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "adapters.safetensors",
+            "adapter.safetensors",
+            "adapter_model.pt",
+            "lora.safetensors",
+            "my-LoRA-v2.safetensors",
+        ),
+        *("pytorch_lora_weights.safetensors", "non_lora_trainables.bin", "adapter_model-00001-of-00002.safetensors"),
+    ],
+)
+def test_an_adapter_by_another_name_is_refused(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"x")
+    assert f"has an adapter that is not merged ({name}) beside its weights" in refused(folder)
+
+
 def test_a_config_that_names_other_weights_is_refused(folder: Path) -> None:
     shutil.copy(folder / WEIGHTS, folder / "other.safetensors")
     edit_config(folder, transformers_weights="other.safetensors")
@@ -306,6 +337,12 @@ def test_an_index_that_names_what_no_shard_holds_is_refused(shards: list[Path]) 
     told["weight_map"]["model.layers.7.mlp.up_proj.weight"] = shards[0].name
     index.write_text(json.dumps(told))
     assert "names the weight model.layers.7.mlp.up_proj.weight, which none of its files holds" in refused(folder)
+    del told["metadata"]
+    index.write_text(json.dumps(told))
+    assert f'{WEIGHTS}.index.json holds no metadata, which transformers asks for. Add "metadata": {{}}' in refused(
+        folder
+    )
+    told["metadata"] = {}
     told["weight_map"] = {name: f"../{file}" for name, file in told["weight_map"].items()}
     index.write_text(json.dumps(told))
     assert "names files outside of its folder" in refused(folder)
@@ -364,6 +401,31 @@ def test_a_damaged_head_of_safetensors_is_called_that(folder: Path) -> None:
     ):
         file.write_bytes(damaged)
         assert f"{WEIGHTS}: {words}" in refused(folder)
+
+
+def test_safetensors_under_the_name_of_a_torch_file_are_called_that(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / TORCH)
+    message = refused(folder)
+    assert "pytorch_model.bin: is safetensors, not what torch.save writes. Rename it to model.safetensors" in message
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_a_byte_order_mark_is_named(file: str, folder: Path) -> None:
+    (folder / file).write_bytes(b"\xef\xbb\xbf" + (folder / file).read_bytes())
+    assert f"{file}: begins with a byte-order mark, which transformers cannot read. Save it again" in refused(folder)
+
+
+def test_an_activation_that_transformers_lacks_is_named(folder: Path) -> None:
+    edit_config(folder, hidden_act="nosuch")
+    assert "its config.json names the activation nosuch, which transformers does not know" in refused(folder)
+
+
+def test_a_sentencepiece_tokenizer_asks_for_its_own_packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"\n\x0b\n\x04<unk>")
+    monkeypatch.setattr(load_errors, "_is_installed", lambda module: module == "tiktoken")
+    words = "its tokenizer needs sentencepiece and protobuf. pip install sentencepiece protobuf"
+    assert words in refused(folder)
 
 
 class RunsCode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from codecs import BOM_UTF8
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -90,8 +91,12 @@ def refuse_broken_json(path: Path, model: str) -> None:
         It does not.
     """
     refuse_unreadable(path, model)
+    raw = path.read_bytes()
+    if raw.startswith(BOM_UTF8):
+        what = "begins with a byte-order mark, which transformers cannot read"
+        raise ModelError(what, where=_named(path, model), fix="Save it again as UTF-8 without a BOM")
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
+        content = json.loads(raw.decode("utf-8"))
     except ValueError as error:
         raise ModelError(f"is not valid JSON: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
     needs_object = path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
@@ -251,7 +256,10 @@ def _other_format(start: bytes) -> str:
 
 def _refuse_broken_pickle(path: Path, model: str) -> None:
     with path.open("rb") as stream:
-        start = stream.read(8)
+        start = stream.read(9)
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+        fix = f"Rename it to {path.with_suffix('.safetensors').name.replace('pytorch_model', 'model')}"
+        raise ModelError("is safetensors, not what torch.save writes", where=_named(path, model), fix=fix)
     if start.startswith(b"PK\x03\x04"):
         if not zipfile.is_zipfile(path):
             raise ModelError("is cut off: it is a zip archive without its end", where=_named(path, model), fix=_AGAIN)
