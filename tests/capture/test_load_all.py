@@ -413,11 +413,15 @@ def test_safetensors_under_the_name_of_a_torch_file_are_called_that(folder: Path
 def test_a_byte_order_mark_is_named(file: str, folder: Path) -> None:
     (folder / file).write_bytes(b"\xef\xbb\xbf" + (folder / file).read_bytes())
     assert f"{file}: begins with a byte-order mark, which transformers cannot read. Save it again" in refused(folder)
+    (folder / file).write_text("{}", "utf-16")
+    assert f"{file}: is not UTF-8 text" in refused(folder)
 
 
 def test_an_activation_that_transformers_lacks_is_named(folder: Path) -> None:
     edit_config(folder, hidden_act="nosuch")
     assert "its config.json names the activation nosuch, which transformers does not know" in refused(folder)
+    edit_config(folder, hidden_act=5)
+    assert "its config.json gives hidden_act a value that it cannot have: TypeError: Field 'hidden" in refused(folder)
 
 
 def test_a_sentencepiece_tokenizer_asks_for_its_own_packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

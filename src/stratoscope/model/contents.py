@@ -97,6 +97,8 @@ def refuse_broken_json(path: Path, model: str) -> None:
         raise ModelError(what, where=_named(path, model), fix="Save it again as UTF-8 without a BOM")
     try:
         content = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ModelError("is not UTF-8 text", where=_named(path, model), fix="Save it again as UTF-8") from None
     except ValueError as error:
         raise ModelError(f"is not valid JSON: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
     needs_object = path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
