@@ -218,6 +218,8 @@ def test_a_folder_that_lacks_a_shard_is_refused(folder: Path) -> None:
     next(iter(folder.glob("model-*.safetensors"))).unlink()
     assert "is missing" in refused(folder)
     (folder / "model.safetensors.index.json").write_text("{")
+    assert "model.safetensors.index.json: is not valid JSON" in refused(folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": []}')
     assert "is damaged" in refused(folder)
 
 

@@ -19,6 +19,7 @@ from tiny import byte_tokenizer, tiny, tiny_model
 
 from stratoscope import capture
 from stratoscope.errors import ModelError, printable
+from stratoscope.model import load_errors
 from stratoscope.model.checkpoint import identifying_name
 from stratoscope.model.load import load_model
 
@@ -90,8 +91,20 @@ def test_layers_beyond_the_config_are_refused(folder: Path) -> None:
     assert "its config.json says 2 layers. Use the config.json that belongs to these weights" in refused(folder)
 
 
+def test_fewer_layers_than_the_config_says_are_counted(folder: Path) -> None:
+    edit_config(folder, num_hidden_layers=4)
+    assert "its config.json says 4 layers, and its files hold 3. Use the config.json that belongs" in refused(folder)
+
+
 def test_buffers_that_are_computed_anew_go_on_loading(folder: Path, tmp_path: Path) -> None:
-    old = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4), "model.position_ids": torch.arange(9)}
+    turned = 10_000.0 ** (-torch.arange(4) / 4)
+    table = torch.cos(torch.outer(torch.arange(5), turned)).repeat(1, 2)[None, None]
+    old = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": turned,
+        "model.layers.1.self_attn.rotary_emb.inv_freq": turned.bfloat16(),
+        "model.layers.1.self_attn.rotary_emb.cos_cached": table,
+        "model.position_ids": torch.arange(9),
+    }
     edit_weights(folder, lambda weights: {**weights, **old})
     assert limits(folder) == ()
     gpt2 = save(tiny("GPT2"), tmp_path / "gpt2")
@@ -103,6 +116,56 @@ def test_buffers_that_are_computed_anew_go_on_loading(folder: Path, tmp_path: Pa
     assert limits(gpt2) == ()
     edit_weights(gpt2, lambda weights: {name.removeprefix("transformer."): weights[name] for name in weights})
     assert limits(gpt2) == ()  # as OpenAI's own files have it
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.bias", "model.layers.0.attn.bias", "model.layers.0.attention.masked_bias"]
+)
+def test_a_bias_that_is_called_as_a_mask_is_refused(name: str, folder: Path) -> None:
+    edit_weights(folder, lambda weights: {**weights, name: torch.ones(32)})
+    assert f"have no place in the model that its config.json describes, such as {name}" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("inv_freq", 500_000.0 ** (-torch.arange(4) / 4)),
+        ("inv_freq", torch.ones(2)),
+        ("cos_cached", torch.cos(torch.outer(torch.arange(5), 500_000.0 ** (-torch.arange(4) / 4))).repeat(1, 2)),
+    ],
+    ids=["base", "shape", "table"],
+)
+def test_stored_positions_that_the_config_contradicts_are_refused(kind: str, stored: Any, folder: Path) -> None:
+    name = f"model.layers.0.self_attn.rotary_emb.{kind}"
+    edit_weights(folder, lambda weights: {**weights, name: stored})
+    words = f"the positions that the file stores ({name}) are not those of config.json"
+    assert words in refused(folder)
+    as_torch(folder)
+    assert words in refused(folder)
+
+
+def test_positions_that_were_stored_before_their_scaling_go_on_loading(folder: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    edit_weights(folder, lambda weights: {**weights, name: 10_000.0 ** (-torch.arange(4) / 4)})
+    edit_config(folder, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0})
+    assert limits(folder) == ()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "word"),
+    [(torch.int8, "I8"), (torch.int32, "I32"), (torch.int64, "I64"), (torch.float8_e4m3fn, "F8_E4M3")],
+)
+def test_packed_numbers_without_a_scale_are_refused(dtype: torch.dtype, word: str, folder: Path) -> None:
+    name = "model.layers.0.mlp.down_proj.weight"
+    edit_weights(folder, lambda weights: {**weights, name: (weights[name] * 50).to(dtype)})
+    assert f"weights stored as {word} without a scale, such as {name}" in refused(folder)
+    as_torch(folder)
+    assert f"weights stored as {word} without a scale, such as {name}" in refused(folder)
+
+
+def test_an_empty_quantisation_is_none(folder: Path) -> None:
+    edit_config(folder, quantization_config={})
+    assert limits(folder) == ()
 
 
 @pytest.mark.parametrize(
@@ -170,6 +233,41 @@ def test_weights_that_the_config_rounds_are_named(folder: Path) -> None:
     assert load_model(str(folder), device="cpu", dtype="float32").limits == ()
 
 
+def as_torch(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+    """Store the weights as a torch file instead."""
+    torch.save(change(load_file(folder / WEIGHTS)), folder / TORCH)
+    (folder / WEIGHTS).unlink()
+
+
+def test_a_torch_file_is_looked_into_as_a_safetensors_file_is(folder: Path) -> None:
+    edit_config(folder, dtype="bfloat16")
+    as_torch(folder)
+    assert limits(folder) == (
+        "weights stored as float32 were rounded to bfloat16, as config.json says: --dtype float32 keeps them",
+    )
+    state = torch.load(folder / TORCH)
+    body = {name: state[name] for name in state if name.startswith("model.")}
+    torch.save({**state, **{name.removeprefix("model."): body[name] + 1 for name in body}}, folder / TORCH)
+    assert "holds a weight twice, as embed_tokens.weight and as model.embed_tokens.weight" in refused(folder)
+
+
+def test_torch_files_are_held_against_each_other_and_their_index(folder: Path) -> None:
+    state = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    names = sorted(state)
+    parts = {"pytorch_model-00001-of-00002.bin": names[:5], "pytorch_model-00002-of-00002.bin": names[5:]}
+    index = {"weight_map": {name: file for file, part in parts.items() for name in part}, "metadata": {}}
+    for file, part in parts.items():
+        torch.save({name: state[name] for name in part}, folder / file)
+    (folder / f"{TORCH}.index.json").write_text(json.dumps(index))
+    assert limits(folder) == ()
+    last = "pytorch_model-00002-of-00002.bin"
+    torch.save({name: state[name] for name in names[4:]}, folder / last)
+    assert f"the weight {names[4]} stands in pytorch_model-00001-of-00002.bin and in {last}" in refused(folder)
+    torch.save({name: state[name] for name in names[6:]}, folder / last)
+    assert f"names the weight {names[5]}, which none of its files holds" in refused(folder)
+
+
 # --- files beside the weights ---------------------------------------------------------------------------------------
 
 
@@ -190,13 +288,43 @@ def test_a_recording_warns_of_what_was_not_used_where_values_may_differ_by_it(fo
     trace = capture(folder, [{"text": "The river was low."}], tmp_path / "t.trace", device="cpu", record=("norms",))
     notes = [note for note in trace.attrs["notes"] if note["id"] == "L25"]
     assert {(note["severity"], note["text"].split(":")[0]) for note in notes} == {
-        ("warning", "The weights in pytorch_model.bin were not read"),
+        ("info", "The weights in pytorch_model.bin were not read"),
         ("warning", "Weights stored as float32 were rounded to bfloat16, as config.json says"),
         ("info", "One weight for predicting several tokens ahead is not used"),
         ("info", "One weight of a value head is not used"),
     }
     for note in notes:
         assert note["text"][1:].removesuffix(".") in str(trace.attrs["receipt"]["limits"])
+
+
+def test_any_file_that_may_hold_weights_is_named_but_not_the_state_of_training(folder: Path) -> None:
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "training_args.bin", "scaler.pt"):
+        (folder / name).write_bytes(b"x")
+    assert limits(folder) == ()
+    for name in ("value_head.safetensors", "consolidated.00.pth", "steering.npz"):
+        (folder / name).write_bytes(b"x")
+    assert limits(folder) == (
+        "the weights in consolidated.00.pth, steering.npz and value_head.safetensors were not read: those in "
+        "model.safetensors were",
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "adapters.safetensors",
+            "adapter.safetensors",
+            "adapter_model.pt",
+            "lora.safetensors",
+            "my-LoRA-v2.safetensors",
+        ),
+        *("pytorch_lora_weights.safetensors", "non_lora_trainables.bin", "adapter_model-00001-of-00002.safetensors"),
+    ],
+)
+def test_an_adapter_by_another_name_is_refused(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"x")
+    assert f"has an adapter that is not merged ({name}) beside its weights" in refused(folder)
 
 
 def test_a_config_that_names_other_weights_is_refused(folder: Path) -> None:
@@ -227,6 +355,12 @@ def test_an_index_that_names_what_no_shard_holds_is_refused(shards: list[Path]) 
     told["weight_map"]["model.layers.7.mlp.up_proj.weight"] = shards[0].name
     index.write_text(json.dumps(told))
     assert "names the weight model.layers.7.mlp.up_proj.weight, which none of its files holds" in refused(folder)
+    del told["metadata"]
+    index.write_text(json.dumps(told))
+    assert f'{WEIGHTS}.index.json holds no metadata, which transformers asks for. Add "metadata": {{}}' in refused(
+        folder
+    )
+    told["metadata"] = {}
     told["weight_map"] = {name: f"../{file}" for name, file in told["weight_map"].items()}
     index.write_text(json.dumps(told))
     assert "names files outside of its folder" in refused(folder)
@@ -285,6 +419,35 @@ def test_a_damaged_head_of_safetensors_is_called_that(folder: Path) -> None:
     ):
         file.write_bytes(damaged)
         assert f"{WEIGHTS}: {words}" in refused(folder)
+
+
+def test_safetensors_under_the_name_of_a_torch_file_are_called_that(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / TORCH)
+    message = refused(folder)
+    assert "pytorch_model.bin: is safetensors, not what torch.save writes. Rename it to model.safetensors" in message
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_a_byte_order_mark_is_named(file: str, folder: Path) -> None:
+    (folder / file).write_bytes(b"\xef\xbb\xbf" + (folder / file).read_bytes())
+    assert f"{file}: begins with a byte-order mark, which transformers cannot read. Save it again" in refused(folder)
+    (folder / file).write_text("{}", "utf-16")
+    assert f"{file}: is not UTF-8 text" in refused(folder)
+
+
+def test_an_activation_that_transformers_lacks_is_named(folder: Path) -> None:
+    edit_config(folder, hidden_act="nosuch")
+    assert "its config.json names the activation nosuch, which transformers does not know" in refused(folder)
+    edit_config(folder, hidden_act=5)
+    assert "its config.json gives hidden_act a value that it cannot have: TypeError: Field 'hidden" in refused(folder)
+
+
+def test_a_sentencepiece_tokenizer_asks_for_its_own_packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"\n\x0b\n\x04<unk>")
+    monkeypatch.setattr(load_errors, "_is_installed", lambda module: module == "tiktoken")
+    words = "its tokenizer needs sentencepiece and protobuf. pip install sentencepiece protobuf"
+    assert words in refused(folder)
 
 
 class RunsCode:

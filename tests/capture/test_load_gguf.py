@@ -259,6 +259,9 @@ def test_tensors_that_the_model_does_not_use_are_refused_by_name(tmp_path: Path)
     assert "12 of its weights have no place" in refused(tmp_path / "bias.gguf")
     save_gguf(tiny_model("LlamaConfig", SMALL), tmp_path / "layer.gguf", "llama", Kind.F32, settings={"block_count": 2})
     assert "holds weights of layer 2" in refused(tmp_path / "layer.gguf")
+    factors = {"blk.0.rope_freqs.weight": np.full(8, 2, np.float32)}
+    save_gguf(tiny_model("LlamaConfig", SMALL), tmp_path / "rope.gguf", "llama", Kind.F32, tensors=factors)
+    assert "such as blk.0.rope_freqs.weight" in refused(tmp_path / "rope.gguf")
     extra = {"blk.0.attn_gate.weight": np.ones((4, 4), np.float32)}
     for architecture, config, options in (("llama", "LlamaConfig", SMALL), ("lfm2", "Lfm2Config", LFM2)):
         file = tmp_path / f"{architecture}.gguf"
@@ -269,7 +272,7 @@ def test_tensors_that_the_model_does_not_use_are_refused_by_name(tmp_path: Path)
 def test_a_missing_or_unlike_tensor_is_named(file: Path) -> None:
     model = tiny_model("LlamaConfig", SMALL)
     save_gguf(model, file, "llama", Kind.F32, settings={"block_count": 4})
-    assert "9 of its weights are missing, such as model.layers.3." in refused(file)
+    assert "its list of settings says 4 layers, and its files hold 3" in refused(file)
     save_gguf(model, file, "llama", Kind.F32, settings={"feed_forward_length": 80})
     assert "is stored as 64 × 96, where 64 × 80 is described" in refused(file)
 

@@ -186,7 +186,7 @@ def test_mxfp4_experts_become_the_floats_they_stand_for(tmp_path: Path, dtype: t
         ({"quant_method": "torchao"}, "torchao"),
         ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
         ({"quant_method": "quark"}, "quark"),
-        ({}, "unknown method"),
+        ({"bits": 4}, "unknown method"),
     ],
 )
 def test_weights_that_only_run_packed_are_refused_by_name(config: dict[str, Any], name: str, tmp_path: Path) -> None:

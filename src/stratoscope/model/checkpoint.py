@@ -14,7 +14,12 @@ CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
-_SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
+_STORED = r"\.(safetensors|bin|pth?|npz)"  # endings of files that hold weights
+_LIKE_ADAPTER = re.compile(rf"(.*[_.-])?(adapters?|lora|qlora|dora)([_.-].*)?{_STORED}", re.IGNORECASE)
+_TRAINING = re.compile(
+    rf"(optimizer|scheduler|rng_state|random_states|scaler|training_args|trainer_state).*{_STORED}", re.IGNORECASE
+)
+_MOST_NAMED = 6
 _NO_NAME = re.compile(  # folder and file names that do not say which model it is
     r"(checkpoint|ckpt|step|epoch|global_step)[-_]?\d*|final|last|best|latest|models?|outputs?|merged|hf|weights|export"
     r"|(final|best|merged)[-_](model|checkpoint)|((ggml-)?model|unsloth)([-_.].*)?\.gguf",
@@ -87,6 +92,8 @@ def refuse_adapter(names: Collection[str], where: str, base: str = "") -> None:
         Some of the files are an adapter's.
     """
     found = next((name for name in ADAPTERS if name in names), None)
+    if found is None and any(name in names for name in WEIGHTS):
+        found = next((name for name in sorted(names) if _LIKE_ADAPTER.fullmatch(name)), None)
     if found is None:
         return
     if any(name in names for name in WEIGHTS):
@@ -135,14 +142,16 @@ def no_config(names: Collection[str], where: str, folders: Collection[str] = ())
 
 
 def unread(names: Collection[str], weights: Collection[str]) -> tuple[Unused, ...]:
-    """Other weight files of the same names, which were not read: nobody knows whether they hold the same."""
-    others = [name for name in names if (name in WEIGHTS or _SHARD.fullmatch(name)) and not name.endswith(".json")]
-    left = sorted({*others} - {*weights})
+    """Other files that hold weights, which were not read; the state of training is none."""
+    stored = {name for name in names if "/" not in name and re.fullmatch(f".*{_STORED}", name, re.IGNORECASE)}
+    left = [name for name in sorted(stored - {*weights}) if not _TRAINING.fullmatch(name)]
     if not left:
         return ()
-    first = left[0] if len(left) == 1 else f"{left[0]} and {len(left) - 1} more"
-    text = f"the weights in {first} were not read: those in {sorted(weights)[0]} were"
-    return (Unused(text, differs=True),)
+    more = len(left) - _MOST_NAMED
+    listed = [*left[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
+    some = listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+    # most often the same weights once more, for another library: worth knowing, and no warning
+    return (Unused(f"the weights in {some} were not read: those in {sorted(weights)[0]} were", differs=False),)
 
 
 def refuse_other_kind(config: Mapping[str, Any], names: Collection[str], where: str) -> None:

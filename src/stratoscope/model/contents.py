@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -104,8 +106,14 @@ def refuse_broken_json(path: Path, model: str) -> None:
         It does not.
     """
     refuse_unreadable(path, model)
+    raw = path.read_bytes()
+    if raw.startswith(BOM_UTF8):
+        what = "begins with a byte-order mark, which transformers cannot read"
+        raise ModelError(what, where=_named(path, model), fix="Save it again as UTF-8 without a BOM")
     try:
-        content = parsed_json(path.read_text("utf-8-sig"))
+        content = parsed_json(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ModelError("is not UTF-8 text", where=_named(path, model), fix="Save it again as UTF-8") from None
     except ValueError as error:
         raise ModelError(f"is not valid JSON: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
     needs_object = path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
@@ -133,6 +141,8 @@ def refuse_broken_weights(path: Path, model: str) -> None:
 def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None:
     """Check that weights in several files are those that their index names, each once.
 
+    Where one of the files cannot be opened nothing is said: loading it tells why.
+
     Raises
     ------
     ModelError
@@ -140,28 +150,32 @@ def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None
     """
     found: dict[str, Path] = {}
     for shard in shards:
-        for name in stored_tensors(shard, model):
+        stored = stored_tensors(shard, model)
+        if not stored:
+            return
+        for name in stored:
             if name in found:
                 what = f"the weight {name} stands in {found[name].name} and in {shard.name}"
                 raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
             found[name] = shard
     named = parsed_json(index.read_text("utf-8"))["weight_map"]
-    lost = next((name for name in named if found and name not in found), None)
+    lost = next((name for name in named if name not in found), None)
     if lost:
         what = f"{index.name} names the weight {lost}, which none of its files holds"
         raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
 
 
 def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file, from its head; of any other file none.
+    """The tensors of a weight file, without their numbers; none of a torch file that holds no named weights.
 
     Raises
     ------
     ModelError
-        The head is damaged, or the file ends before its last tensor does.
+        It is a safetensors file whose head is damaged, or that ends before its last tensor does.
     """
     if path.suffix != ".safetensors":
-        return {}
+        about = path.stat()
+        return _torch_tensors(path, about.st_size, about.st_mtime_ns)
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
@@ -182,6 +196,53 @@ def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
         what = f"is cut off: it holds {size:,} of {8 + length + end:,} bytes"
         raise ModelError(what, where=_named(path, model), fix=_AGAIN)
     return found
+
+
+@cache
+def _torch_tensors(path: Path, size: int, changed: int) -> dict[str, StoredTensor]:
+    """The named weights of a file that torch.save wrote; it is opened again only where it has changed since."""
+    try:
+        content = open_torch_file(path)
+    except Exception:  # loading it fails too, and is asked why
+        return {}
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        str(name): StoredTensor(tuple(tensor.shape), _torch_word(tensor.dtype))
+        for name, tensor in content.items()
+        if hasattr(tensor, "dtype") and hasattr(tensor, "shape")
+    }
+
+
+def stored_numbers(path: Path, names: Collection[str]) -> dict[str, Any]:
+    """Some of the tensors of a weight file, with their numbers."""
+    if path.suffix != ".safetensors":
+        content = open_torch_file(path, numbers=True)
+        return {name: content[name] for name in names}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in names}
+
+
+def open_torch_file(path: Path, *, numbers: bool = False) -> Any:
+    """What torch.save wrote, opened without running code; its tensors have numbers only where `numbers` are wanted."""
+    import torch
+
+    place = "cpu" if numbers else "meta"
+    return torch.load(path, map_location=place, weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _torch_word(dtype: object) -> str:
+    """The word of safetensors for a dtype of torch."""
+    name = str(dtype).removeprefix("torch.")
+    if name.startswith("float8_"):
+        kind = name.removeprefix("float8_").upper()
+        return f"F8_{kind if kind.endswith('FNUZ') else kind.removesuffix('FNU').removesuffix('FN')}"
+    for start, letter in (("bfloat", "BF"), ("float", "F"), ("uint", "U"), ("int", "I"), ("complex", "C")):
+        if name.startswith(start):
+            return f"{letter}{name.removeprefix(start)}"
+    return name.upper()
 
 
 def _read_entries(entries: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], int]:
@@ -214,7 +275,10 @@ def _other_format(start: bytes) -> str:
 
 def _refuse_broken_pickle(path: Path, model: str) -> None:
     with path.open("rb") as stream:
-        start = stream.read(8)
+        start = stream.read(9)
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+        fix = f"Rename it to {path.with_suffix('.safetensors').name.replace('pytorch_model', 'model')}"
+        raise ModelError("is safetensors, not what torch.save writes", where=_named(path, model), fix=fix)
     if start.startswith(b"PK\x03\x04"):
         if not zipfile.is_zipfile(path):
             raise ModelError("is cut off: it is a zip archive without its end", where=_named(path, model), fix=_AGAIN)

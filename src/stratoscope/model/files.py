@@ -152,9 +152,9 @@ def _refuse_damaged(files: ModelFiles) -> None:
             refuse_unreadable(path, files.name)
     for path in files.weights:
         refuse_broken_weights(path, files.name)
-    index = files.folder / f"{WEIGHTS[0]}.index.json"
-    if len(files.weights) > 1 and index.is_file():
-        refuse_unlike_index(index, files.weights, files.name)
+    chosen = next((name for name in WEIGHTS if (files.folder / name).is_file()), "")
+    if chosen.endswith(".json"):
+        refuse_unlike_index(files.folder / chosen, files.weights, files.name)
 
 
 def _is_read(name: str) -> bool:
@@ -224,13 +224,17 @@ def _weight_names(names: Collection[str], path_of: Callable[[str], Path], where:
     if not chosen.endswith(".json"):
         return [chosen]
     index = path_of(chosen)
-    refuse_unreadable(index, where)
+    refuse_broken_json(index, where)
     try:
-        shards = sorted(set(parsed_json(index.read_text("utf-8"))["weight_map"].values()))
+        told = parsed_json(index.read_text("utf-8"))
+        shards = sorted(set(told["weight_map"].values()))
         if not shards or not all(isinstance(shard, str) for shard in shards):
             raise ValueError("it names no files")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise ModelError(f"{chosen} is damaged", where=where, fix="Fetch the model again") from None
+    if not isinstance(told.get("metadata"), dict):
+        what, fix = f"{chosen} holds no metadata, which transformers asks for", 'Add "metadata": {} to it'
+        raise ModelError(what, where=where, fix=fix)
     if any(Path(shard).name != shard for shard in shards):
         raise ModelError(f"{chosen} names files outside of its folder", where=where, fix="Fetch the model again")
     return shards

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from typing import Any
 
 from stratoscope.errors import ModelError
 from stratoscope.model.checkpoint import Unused
 from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
-from stratoscope.model.gguf_file import GgufFile
+from stratoscope.model.gguf_file import GgufFile, read_gguf
 from stratoscope.model.gguf_positions import POSITION_TENSORS
 
-_HARMLESS = re.compile(  # computed anew from the configuration: positions, masks, counters
+_HARMLESS = re.compile(  # computed anew from the configuration: positions, counters
     r"(^|\.)(rotary_emb|rotary_pos_emb)\.(inv_freq|cos_cached|sin_cached)$"
-    r"|(^|\.)(attn|attention|self_attn|self_attention|crossattention)\.(bias|masked_bias)$"
     r"|(^|\.)(position_ids|token_type_ids|num_batches_tracked|embed_positions\._float_tensor)$"
-    r"|(^|\.)(attn_rot_embd|rope_freqs)\.weight$"
+    r"|(^|\.)attn_rot_embd\.weight$"
+    r"|^rope_freqs\.weight$"
 )
+_MASK = re.compile(r"(^|\.)(attn|attention|self_attn|self_attention|crossattention)\.(bias|masked_bias)$")
 _AHEAD = "for predicting several tokens ahead"
 _KERNELS = "for 8-bit kernels"
 _NAMED = (  # parts of a checkpoint that the forward of its language model does not use
@@ -99,7 +101,7 @@ def refuse_unlike(keys: Keys, files: ModelFiles) -> None:
         raise ModelError(f"the weight {keys.unlike[0]}{more}", where=files.name, fix=_other_config(files))
 
 
-def refuse_lost(lost: Collection[str], unused: Collection[str], files: ModelFiles) -> None:
+def refuse_lost(lost: Collection[str], unused: Collection[str], config: Any, files: ModelFiles) -> None:
     """Refuse a model that would run on random numbers, with the reason why weights of it were not found.
 
     Raises
@@ -124,10 +126,20 @@ def refuse_lost(lost: Collection[str], unused: Collection[str], files: ModelFile
     elif all(_HEAD.search(name) for name in lost):
         what = f"holds only the body of a model, without the part that writes tokens ({first})"
         fix = "Give the whole model, as its ...ForCausalLM class saves it"
+    elif held := _fewer_layers(lost, files):
+        said = getattr(config.get_text_config(), "num_hidden_layers", "more")
+        what, fix = f"{_config(files)} says {said} layers, and its files hold {held}", _other_config(files)
     elif other:
         what += f", and {len(other)} others have no place in it, such as {other[0]}"
         fix = _other_config(files)
     raise ModelError(what, where=files.name, fix=fix)
+
+
+def _fewer_layers(lost: Collection[str], files: ModelFiles) -> int:
+    """How many layers the files hold, where all that is missing is of layers after them; else 0."""
+    held = 1 + max((int(found[1]) for name in _stored_shapes(files) if (found := _LAYER.search(name))), default=-1)
+    layers = [_LAYER.search(name) for name in lost]
+    return held if all(layer and int(layer[1]) >= held for layer in layers) else 0
 
 
 def _adapter(names: Collection[str]) -> str:
@@ -145,8 +157,9 @@ def named_unused(unused: Collection[str], model: Any, files: ModelFiles) -> tupl
     """
     config = model.config.get_text_config()
     lost, named = [], dict[str, list[str]]()
+    shapes = _stored_shapes(files)
     for name in sorted(unused):
-        if _HARMLESS.search(name):
+        if _HARMLESS.search(name) or _is_mask(name, shapes):
             continue
         part = next((words for pattern, words in _NAMED if pattern.search(name)), None)
         if part is None and _is_ahead(name, config):
@@ -168,6 +181,24 @@ def named_unused(unused: Collection[str], model: Any, files: ModelFiles) -> tupl
         )
         for part, names in named.items()
     )
+
+
+def _stored_shapes(files: ModelFiles) -> dict[str, tuple[int, ...]]:
+    """The shapes of all that the files hold."""
+    if files.gguf:
+        return {name: tensor.shape for name, tensor in read_gguf(files.weights[0]).tensors.items()}
+    return {name: tensor.shape for path in files.weights for name, tensor in stored_tensors(path, files.name).items()}
+
+
+def _is_mask(name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a weight is a mask of which token sees which, or the number that masks; a bias has their names too."""
+    if not _MASK.search(name):
+        return False
+    stored = [shape for other, shape in shapes.items() if f".{name}".endswith(f".{other}")]
+    stored += [shape for other, shape in shapes.items() if f".{other}".endswith(f".{name}")]
+    if name.endswith(".masked_bias"):
+        return bool(stored) and all(prod(shape) == 1 for shape in stored)
+    return bool(stored) and all(len(shape) == 4 and shape[2] == shape[3] for shape in stored)
 
 
 def _is_ahead(name: str, config: Any) -> bool:

@@ -222,7 +222,7 @@ def _load_weights(
     from stratoscope.model.identity import FLOAT
     from stratoscope.model.leftover import Keys, every_key, placed_tensors, refuse_unlike
     from stratoscope.model.plain import refuse_unless_plain
-    from stratoscope.model.quantised import block_of, gguf_words, rounded, unpack
+    from stratoscope.model.quantised import block_of, gguf_words, refuse_packed, rounded, unpack
 
     options = _options(files, trust_remote_code)
     words, limit = "", ""
@@ -248,6 +248,8 @@ def _load_weights(
     if files.gguf_file:
         words = gguf_words(files.gguf_file)
     unused = _used_or_named(model, files, keys, {*report["missing_keys"]}, placed)
+    if not words:
+        refuse_packed(model, files, keys.unused)
     if words and dtype is not None:
         _cast(model, dtype)
     model = model.eval().requires_grad_(False)
@@ -266,14 +268,16 @@ def _used_or_named(
     """Check that all that the files hold is in the model, and nothing else; gives what need not be."""
     from stratoscope.model.gguf_positions import prove_positions
     from stratoscope.model.leftover import named_unused, refuse_lost, refuse_twice, refuse_unlike, unused_of_gguf
+    from stratoscope.model.stored_positions import refuse_other_positions
 
     unused = keys.unused
     if files.gguf_file:
         prove_positions(model, files.gguf_file)
         unused = unused | unused_of_gguf(placed, files.gguf_file)
     refuse_unlike(keys, files)
-    refuse_lost(missing | keys.missing, unused, files)
+    refuse_lost(missing | keys.missing, unused, model.config, files)
     refuse_twice(model, files)
+    refuse_other_positions(model, files)
     return named_unused(unused, model, files)
 
 

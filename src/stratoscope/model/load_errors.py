@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 
 from stratoscope.errors import ModelError, first_line, is_out_of_memory
+from stratoscope.model.contents import open_torch_file
 from stratoscope.model.files import ModelFiles
 
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 _NEWER = "Update transformers if the model is new; else fetch it again"
 
 
@@ -36,9 +38,10 @@ def _no_tokenizer(error: BaseException, files: ModelFiles) -> tuple[str, str]:
             "has no tokenizer",
             "Add its tokenizer.json: save_pretrained the tokenizer of its base model into the folder",
         )
-    for package in ("sentencepiece", "tiktoken", "protobuf"):
-        if package in str(error) and find_spec("google.protobuf" if package == "protobuf" else package) is None:
-            return f"its tokenizer needs {package}", f"pip install {package}"
+    for wanted in _tokenizer_packages(names, str(error)):
+        lacking = [package for package, module in wanted.items() if not _is_installed(module)]
+        if lacking:
+            return f"its tokenizer needs {' and '.join(lacking)}", f"pip install {' '.join(lacking)}"
     return what, "Fetch its tokenizer.json again" if "tokenizer.json" in names else "Add its tokenizer.json"
 
 
@@ -66,15 +69,33 @@ def _settings(error: Exception, files: ModelFiles) -> tuple[str, str] | None:
     return None
 
 
+def _tokenizer_packages(names: Collection[str], text: str) -> Iterator[dict[str, str]]:
+    """Packages, and the modules that they bring, that a tokenizer may lack: by its files, then by what was said."""
+    if "tokenizer.json" not in names and any(name in _SENTENCEPIECE for name in names):
+        yield {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
+    for package, module in (
+        ("sentencepiece", "sentencepiece"),
+        ("tiktoken", "tiktoken"),
+        ("protobuf", "google.protobuf"),
+    ):
+        if package in text:
+            yield {package: module}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
+
+
 def _pickle(files: ModelFiles) -> tuple[str, str] | None:
     """What a torch file is, where it holds no named weights."""
-    import torch
-
     for path in files.weights:
         if path.suffix == ".safetensors" or files.gguf:
             continue
         try:
-            content = torch.load(path, map_location="meta", weights_only=True)
+            content = open_torch_file(path)
         except Exception as error:
             return _cause(error) or (f"its {path.name} is damaged: {first_line(error)}", "Fetch it again")
         if not isinstance(content, Mapping):
@@ -129,6 +150,20 @@ def _cause(error: Exception) -> tuple[str, str] | None:
             f"is a GGUF file of the architecture {found[1]}, which transformers cannot read",
             "Give the model's own folder, from which this file was made",
         )
+    if unknown := _unknown_activation(error):
+        return (
+            f"its config.json names the activation {unknown}, which transformers does not know",
+            "Correct hidden_act (or activation_function) there, or update transformers",
+        )
+    if found := re.search(r"Validation error for field '(\w+)':\s*(.*)", text):
+        return f"its config.json gives {found[1]} a value that it cannot have: {found[2]}", "Correct it there"
     if is_out_of_memory(error):
         return "does not fit into memory", "Use dtype bfloat16, a device map or a smaller model"
     return None
+
+
+def _unknown_activation(error: Exception) -> str:
+    """The activation that transformers' table of them lacks; its error says nothing but the name."""
+    frames = traceback.extract_tb(error.__traceback__)
+    is_lookup = isinstance(error, KeyError) and any(frame.filename.endswith("activations.py") for frame in frames)
+    return str(error.args[0]) if is_lookup else ""

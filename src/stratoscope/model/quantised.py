@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any
 
@@ -50,6 +50,9 @@ def unpack(config: Any, files: ModelFiles) -> tuple[str, str]:
         stored = getattr(holder, "quantization_config", None)
         if stored is None:
             continue
+        if not stored:
+            del holder.quantization_config  # an empty one says nothing, and transformers fails on it
+            continue
         told = dict(stored if isinstance(stored, Mapping) else stored.to_dict())
         method = _method(told)
         if method not in _UNPACKED:
@@ -58,6 +61,32 @@ def unpack(config: Any, files: ModelFiles) -> tuple[str, str]:
         holder.quantization_config = {**told, "dequantize": True}
         return f"{method}, dequantised", _UNPACKED[method]
     return "", ""
+
+
+def refuse_packed(model: Any, files: ModelFiles, unused: Collection[str]) -> None:
+    """Refuse integers and 8-bit floats in the place of weights, of a model that says nothing of how to unpack them.
+
+    Raises
+    ------
+    ModelError
+        Such numbers were taken for the weights themselves.
+    """
+    whole = [name for name, tensor in model.state_dict().items() if not tensor.is_floating_point()]
+    for path in files.weights:
+        for name, tensor in stored_tensors(path, files.name).items():
+            if tensor.dtype in _NAMES or tensor.dtype == "C64":
+                continue
+            if any(_same(name, other) for other in (*whole, *unused)):
+                continue
+            what = (
+                f"weights stored as {tensor.dtype} without a scale, such as {name}, which config.json says nothing of"
+            )
+            raise ModelError(what, where=files.name, fix=_FIX)
+
+
+def _same(stored: str, name: str) -> bool:
+    """Whether a name of a file and one of the model are the same but for what is before them."""
+    return f".{stored}".endswith(f".{name}") or f".{name}".endswith(f".{stored}")
 
 
 def block_of(config: Any) -> tuple[int, int]:
