@@ -355,6 +355,38 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     "old-mac.csv": (lambda: "text,class\rhi,x\rho,y\r", ["hi", "ho"]),
     "old-mac.txt": (lambda: "hi\rho", ["hi", "ho"]),
     "either.csv": (lambda: "text,x;prompt\na,b;c\n", ["a"]),
+    # prompts in pairs and classes, under other names
+    "classes.json": (lambda: json.dumps({"critical": ["a b", "c"], "neutral": ["b", "d"]}), ["a b", "b", "c", "d"]),
+    "classes-uneven.json": (lambda: json.dumps({"critical": ["a", "c"], "neutral": ["b"]}), ["a", "c", "b"]),
+    "classes-rows.json": (
+        lambda: json.dumps({"critical": [{"text": "a"}, {"text": "c"}], "neutral": [{"text": "b"}]}),
+        ["a", "c", "b"],
+    ),
+    "classes.csv": (lambda: "Name,Critical,Neutral\nx y,a b,b\nz,c,d e\n", ["a b", "b", "c", "d e"]),
+    "labels.jsonl": (
+        lambda: lines(*({"pair_id": 1, "label": name, "prompt": name} for name in "ab")),
+        ["a", "b"],
+    ),
+    "capital-labels.csv": (lambda: "Class,Prompt\nx,a\ny,b\n", ["a", "b"]),
+    "pairs.json": (lambda: json.dumps([["a", "b"], ["c", "d"]]), ["a", "b", "c", "d"]),
+    "pairs.jsonl": (lambda: lines(["a", "b"], ["c", "d"]), ["a", "b", "c", "d"]),
+    # objects by id, and tables as pandas and Python write them
+    "index.json": (lambda: json.dumps({"a": {"question": "x"}, "b": {"question": "y"}}), ["x", "y"]),
+    "numbers.json": (lambda: json.dumps({"0": {"text": "x"}, "1": {"text": "y"}}), ["x", "y"]),
+    "by-id.json": (lambda: json.dumps({"p1": "hello", "p2": "bye"}), ["hello", "bye"]),
+    "split.json": (lambda: json.dumps({"columns": ["text", "n"], "index": [0, 1], "data": [["a", 1], ["b", 2]]}), ["a", "b"]),
+    "printed.json": (lambda: str([{"text": "it's"}, {"text": "b"}]), ["it's", "b"]),
+    "commas.jsonl": (lambda: '{"text": "a"},\n{"text": "b"},\n', ["a", "b"]),
+    # data sets that keep what is asked elsewhere
+    "gemini.jsonl": (lambda: lines({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}), [[HI]]),
+    "hellaswag.jsonl": (lambda: lines({"ind": 1, "ctx": "a", "endings": ["b", "c"], "split_type": "x"}), ["a"]),
+    "squad.json": (
+        lambda: json.dumps(
+            {"version": "1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [{"question": "q"}]}]}]}
+        ),
+        ["q"],
+    ),
+    "headless-commas.csv": (lambda: "Hi, you\nHo\nA, b, c\n", ["Hi, you", "Ho", "A, b, c"]),
     # text in another encoding, or under another name
     "latin.csv": (lambda: "text\ncafé\n".encode("latin-1"), ["café"]),
     "latin.txt.gz": (lambda: gzip.compress("café\n".encode("latin-1")), ["café"]),

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stratoscope.errors import InputError
+from stratoscope.recorder.messages import WORDS
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import Text
 from stratoscope.recorder.prompt_files.table import CONTENTS, Python, Row, Table, listed
 
-SPEAKERS, WORDS = ("role", "from", "speaker", "author"), ("content", "value", "text", "message", "utterance")
+SPEAKERS = ("role", "from", "speaker", "author")
 
 
 def read_json(file: Text) -> Table:
@@ -96,7 +97,7 @@ def turn_keys(value: Any) -> tuple[str, str] | None:
     """Which keys of the turns of a conversation hold who speaks and what; None where this is no list of turns."""
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return None
-    pairs = ((speaker, words) for speaker in SPEAKERS for words in WORDS)
+    pairs = ((speaker, words) for speaker in SPEAKERS for words in (*WORDS, "parts"))
     return next((pair for pair in pairs if all(turn.keys() >= {*pair} for turn in value)), None)
 
 
@@ -150,14 +151,29 @@ def _converted(file: Text, error: json.JSONDecodeError) -> tuple[str, str] | Non
         code = f'open(sys.argv[2],"x",encoding="utf-8").writelines({write})'
         line = commands.rewrite(file.path, code, ["ast", *file.opened.imports], ".jsonl")
         return "it is written as Python prints it", f"Write it as JSON: {line}"
-    if error.msg == "Extra data":
-        code = (
-            f's={file.opened.expression}.read().strip(); f=open(sys.argv[2],"x",encoding="utf-8"); '
-            'exec("while s:\\n v,i=json.JSONDecoder().raw_decode(s); f.write(json.dumps(v)+chr(10)); s=s[i:].lstrip()")'
-        )
+    if error.msg == "Extra data" and _are_documents(file.text):
+        each = "v,i=json.JSONDecoder().raw_decode(s); out.append(v); s=s[i:].lstrip().lstrip(chr(44)).lstrip()"
+        write = 'open(sys.argv[2],"x",encoding="utf-8").writelines(json.dumps(v)+"\\n" for v in out)'
+        code = f's={file.opened.expression}.read().strip(); out=[]; exec("while s:\\n {each}"); {write}'
         line = commands.rewrite(file.path, code, file.opened.imports, ".jsonl")
         return "it is several JSON documents, not on one line each", f"Write one a line: {line}"
     return None
+
+
+def _are_documents(text: str) -> bool:
+    """Whether this is one JSON document after the other, also with commas between them."""
+    place, decoder = 0, json.JSONDecoder()
+    while place < len(text):
+        place = _after_blanks(text, place)
+        try:
+            _, place = decoder.raw_decode(text, place)
+        except (json.JSONDecodeError, RecursionError):
+            return False
+        place = _after_blanks(text, place)
+        while text[place : place + 1] == ",":
+            place += 1
+        place = _after_blanks(text, place)
+    return True
 
 
 def _items(file: Text) -> Iterator[tuple[str, Any]]:
