@@ -236,7 +236,11 @@ def _column_fix(table: Table, column: str, held: list[str]) -> str:
 
 def _left_out(table: Table, column: str) -> str:
     empty = len(table.rows) - _prompts_in(table, column)
-    return without(table, empty, "no prompt there") + renamed_labels(table, but=column) + unusable_labels(table, but=column)
+    return (
+        without(table, empty, "no prompt there")
+        + renamed_labels(table, but=column)
+        + unusable_labels(table, but=column)
+    )
 
 
 def _inside(table: Table) -> str:
@@ -263,7 +267,9 @@ def _further_inside(rows: list[Any], most: int = 5) -> list[str]:
     objects = [row for row in rows if isinstance(row, dict)]
     if not most or any(is_text(row.get(name)) for row in objects for name in (*CONTENTS, *PROMPT_COLUMNS)):
         return []
-    keys = {key: None for row in objects for key, value in row.items() if are_rows(value) and isinstance(value[0], dict)}
+    keys = {
+        key: None for row in objects for key, value in row.items() if are_rows(value) and isinstance(value[0], dict)
+    }
     for key in keys:
         inner = [one for row in objects for one in row.get(key) or []]
         if any(is_text(one.get(name)) for one in inner if isinstance(one, dict) for name in PROMPT_COLUMNS):

@@ -38,7 +38,7 @@ def read_csv(file: Text, column: str | None = None) -> Table:
             _check_header(file, header, line)
             continue
         if len(cells) != len(header):
-            raise _wrong_width(file, separator, (len(cells), len(header)), (line, first))
+            raise _wrong_width(file, separator, (len(cells), header), (line, first))
         rows.append(Row(file.where(line), {key: cell for key, cell in zip(header, cells, strict=True) if cell}))
     python = _python(file, separator, first, long=any(len(c) >= _LONG for row in rows for c in row.values.values()))
     return Table(file.path, rows, python, file.where(first) if header else "", tuple(header or ()))
@@ -141,13 +141,22 @@ def _check_header(file: Text, header: list[str], line: int) -> None:
         raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
 
 
-def _wrong_width(file: Text, separator: str, widths: tuple[int, int], lines: tuple[int, int]) -> InputError:
-    """A row that has not as many cells as the header: their numbers, and the lines of both."""
+def _wrong_width(file: Text, separator: str, row: tuple[int, list[str]], lines: tuple[int, int]) -> InputError:
+    """A row that has not as many cells as the header: their number and the header, and the lines of both."""
+    cells, header = row
     fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends"
-    if widths[1] == 1 and '"' not in file.text:
+    known = {name.lower() for name in header} & {*CONTENTS, *LABELS, *PROMPT_COLUMNS}
+    if len(header) == 1 and '"' not in file.text:
         line = commands.lines_as_texts(file.path, file.opened, skip=lines[1])
         fix += f"; or, if each line below the header is one prompt: {line}"
-    return InputError(f"has {widths[0]} cells, the header has {widths[1]}", where=file.where(lines[0]), fix=fix)
+    if not known and '"' not in file.text:
+        line = commands.lines_as_texts(file.path, file.opened, skip=lines[1] - 1)
+        fix += f" ; or, if each line is one prompt, the first line ({_shortened(separator.join(header))}) too: {line}"
+    return InputError(f"has {cells} cells, the header has {len(header)}", where=file.where(lines[0]), fix=fix)
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 def _separate(file: Text, separator: str) -> str:

@@ -9,7 +9,13 @@ from typing import Any
 
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, turn_keys
-from stratoscope.recorder.prompt_files.labels import is_label, label_columns, renamed_labels, unusable_labels, usable_labels
+from stratoscope.recorder.prompt_files.labels import (
+    is_label,
+    label_columns,
+    renamed_labels,
+    unusable_labels,
+    usable_labels,
+)
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_text, listed
 
 _SYSTEM = ("system", "system_prompt", "system_message")

@@ -78,7 +78,9 @@ def is_missing(value: Any) -> bool:
 
 def without_point(value: Any) -> Any:
     """A whole number as one, also where a table has made 1.0 of it, since another is missing."""
-    return int(value) if isinstance(value, Real) and not isinstance(value, Integral) and value == value // 1 else value
+    if not isinstance(value, Real) or isinstance(value, Integral):
+        return value
+    return int(float(value)) if float(value).is_integer() else value
 
 
 def is_text(value: Any) -> bool:
