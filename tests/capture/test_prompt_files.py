@@ -371,6 +371,7 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     ),
     "capital-labels.csv": (lambda: "Class,Prompt\nx,a\ny,b\n", ["a", "b"]),
     "pairs.json": (lambda: json.dumps([["a", "b"], ["c", "d"]]), ["a", "b", "c", "d"]),
+    "pairs-inside.json": (lambda: json.dumps({"pairs": [["a", "b"], ["c", "d"]]}), ["a", "b", "c", "d"]),
     "pairs.jsonl": (lambda: lines(["a", "b"], ["c", "d"]), ["a", "b", "c", "d"]),
     # objects by id, and tables as pandas and Python write them
     "index.json": (lambda: json.dumps({"a": {"question": "x"}, "b": {"question": "y"}}), ["x", "y"]),
@@ -392,6 +393,7 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
         ["q"],
     ),
     "headless-commas.csv": (lambda: "Hi, you\nHo\nA, b, c\n", ["Hi, you", "Ho", "A, b, c"]),
+    "sentences.csv": (lambda: "What is it, now?\nHow is it, then?\n", ["What is it, now?", "How is it, then?"]),
     # text in another encoding, or under another name
     "latin.csv": (lambda: "text\ncafé\n".encode("latin-1"), ["café"]),
     "latin.txt.gz": (lambda: gzip.compress("café\n".encode("latin-1")), ["café"]),

@@ -36,6 +36,8 @@ def read_csv(file: Text, column: str | None = None) -> Table:
         if header is None:
             header, first = [cell.strip() for cell in cells], line
             _check_header(file, header, line)
+            if column is None:
+                _refuse_sentences(file, separator, line)
             continue
         if len(cells) != len(header):
             raise _wrong_width(file, separator, (len(cells), header), (line, first))
@@ -139,6 +141,25 @@ def _check_header(file: Text, header: list[str], line: int) -> None:
             raise InputError(f"the column {name!r} stands twice", where=where, fix="Keep one of them")
     if len(header) == 1 and "|" in header[0]:
         raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
+
+
+def _refuse_sentences(file: Text, separator: str, line: int) -> None:
+    """Refuse lines of text whose first is a sentence with a comma in it, and not the names of columns."""
+    first = file.text.split("\n")[line - 1].strip()
+    names = {cell.strip().lower() for cell in first.split(separator)}
+    if (
+        f"{separator} " not in first
+        or not re.search(r"\w[.?!…]$", first)
+        or '"' in file.text
+        or names & {*CONTENTS, *LABELS, *PROMPT_COLUMNS}
+    ):
+        return
+    write = commands.lines_as_texts(file.path, file.opened, skip=line - 1)
+    raise InputError(
+        f"begins with a sentence, not with names of columns, and its {SEPARATORS[separator]}s would part the texts",
+        where=file.where(line),
+        fix=f"If each line is a prompt: {write}",
+    )
 
 
 def _wrong_width(file: Text, separator: str, row: tuple[int, list[str]], lines: tuple[int, int]) -> InputError:

@@ -286,6 +286,10 @@ def _object_table(file: Text, document: Any) -> Table:
     if not isinstance(document, dict):
         return Table(file.path, [_row(document, file.where(1))], _document(file, [document]))
     _refuse_split(file, document)
+    if len(document) == 1:
+        ((key, value),) = document.items()
+        items = value if isinstance(value, list) and key not in CONTENTS else []
+        _refuse_pairs(file, items, f"json.load({file.opened.expression})[{commands.literal(key)}]")
     _refuse_by_column(file, document)
     _refuse_by_key(file, document)
     lists = [key for key, value in document.items() if are_rows(value)]

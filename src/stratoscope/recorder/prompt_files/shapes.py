@@ -77,7 +77,8 @@ def conversations(table: Table, column: str) -> Shape | None:
         name = f"conversations with the roles {listed(sorted(named - {*_ROLES.values()}))}"
     if not kept:
         others = ", ".join(sorted(named - roles.keys()))
-        what = f"None of them has only turns of a system, a user and an assistant (of {others})"
+        of = f" (of {others})" if others else ", each with a text and nothing else"
+        what = f"None of them has only turns of a system, a user and an assistant{of}"
         return Shape(name, what, "", (column,), where)
     read, how = literal(column), found[0][2]
     system = _system_of(table)
