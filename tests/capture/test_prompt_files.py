@@ -340,6 +340,10 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     # shapes of JSON and CSV
     "columns.json": (lambda: json.dumps({"text": ["a", "b"], "id": ["x", "y"]}), ["a", "b"]),
     "pandas.json": (lambda: json.dumps({"text": {"0": "a", "1": "b"}, "class": {"0": "x", "1": "y"}}), ["a", "b"]),
+    "pandas-names.json": (
+        lambda: json.dumps({"text": {"x": "a", "y": "b"}, "class": {"x": "x", "y": "y"}}),
+        ["a", "b"],
+    ),
     "version.json": (lambda: json.dumps({"version": 1, "prompts": ["a", "b"]}), ["a", "b"]),
     "documents.jsonl": (lambda: "\n".join(json.dumps({"text": one}, indent=1) for one in "ab"), ["a", "b"]),
     "printed.jsonl": (lambda: "{'text': \"it's\"}\n{'text': 'b'}\n", ["it's", "b"]),

@@ -324,7 +324,8 @@ def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
     """Refuse {"text": ["…", "…"], "id": […]} and {"text": {"0": "…", "1": "…"}}, as tables are written by column."""
     first = next(iter(document.values()), None)
     if isinstance(first, dict):
-        if not first or not all(key.isdigit() for key in first):
+        named = not {*document}.isdisjoint((*CONTENTS, *LABELS, *PROMPT_COLUMNS))
+        if not first or not (named or all(key.isdigit() for key in first)):
             return
         same, columns = (
             all(isinstance(value, dict) and value.keys() == first.keys() for value in document.values()),
