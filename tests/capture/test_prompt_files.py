@@ -161,6 +161,8 @@ def test_the_same_prompts_are_read_of_every_kind_of_file(name: str, tmp_path: Pa
 def test_texts_and_conversations_are_rows_of_json(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps(["a", {"text": "b"}, [HI, HO]]))
     (tmp_path / "p.jsonl").write_text(lines("a", {"text": "b"}))
+    (tmp_path / "conversations.jsonl").write_text(lines([HI], [HI, HO]))
+    assert contents(read_prompts(tmp_path / "conversations.jsonl")) == [[HI], [HI, HO]]
     (tmp_path / "one.json").write_text(json.dumps({"messages": [HI]}, indent=1))
     assert contents(read_prompts(tmp_path / "p.json")) == ["a", "b", [HI, HO]]
     assert contents(read_prompts(tmp_path / "p.jsonl")) == ["a", "b"]
@@ -343,6 +345,10 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     # shapes of JSON and CSV
     "columns.json": (lambda: json.dumps({"text": ["a", "b"], "id": ["x", "y"]}), ["a", "b"]),
     "pandas.json": (lambda: json.dumps({"text": {"0": "a", "1": "b"}, "class": {"0": "x", "1": "y"}}), ["a", "b"]),
+    "pandas-names.json": (
+        lambda: json.dumps({"text": {"x": "a", "y": "b"}, "class": {"x": "x", "y": "y"}}),
+        ["a", "b"],
+    ),
     "version.json": (lambda: json.dumps({"version": 1, "prompts": ["a", "b"]}), ["a", "b"]),
     "documents.jsonl": (lambda: "\n".join(json.dumps({"text": one}, indent=1) for one in "ab"), ["a", "b"]),
     "printed.jsonl": (lambda: "{'text': \"it's\"}\n{'text': 'b'}\n", ["it's", "b"]),
@@ -363,6 +369,43 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     "old-mac.csv": (lambda: "text,class\rhi,x\rho,y\r", ["hi", "ho"]),
     "old-mac.txt": (lambda: "hi\rho", ["hi", "ho"]),
     "either.csv": (lambda: "text,x;prompt\na,b;c\n", ["a"]),
+    # prompts in pairs and classes, under other names
+    "classes.json": (lambda: json.dumps({"critical": ["a b", "c"], "neutral": ["b", "d"]}), ["a b", "b", "c", "d"]),
+    "classes-uneven.json": (lambda: json.dumps({"critical": ["a", "c"], "neutral": ["b"]}), ["a", "c", "b"]),
+    "classes-rows.json": (
+        lambda: json.dumps({"critical": [{"text": "a"}, {"text": "c"}], "neutral": [{"text": "b"}]}),
+        ["a", "c", "b"],
+    ),
+    "classes.csv": (lambda: "Name,Critical,Neutral\nx y,a b,b\nz,c,d e\n", ["a b", "b", "c", "d e"]),
+    "labels.jsonl": (
+        lambda: lines(*({"pair_id": 1, "label": name, "prompt": name} for name in "ab")),
+        ["a", "b"],
+    ),
+    "capital-labels.csv": (lambda: "Class,Prompt\nx,a\ny,b\n", ["a", "b"]),
+    "pairs.json": (lambda: json.dumps([["a", "b"], ["c", "d"]]), ["a", "b", "c", "d"]),
+    "pairs-inside.json": (lambda: json.dumps({"pairs": [["a", "b"], ["c", "d"]]}), ["a", "b", "c", "d"]),
+    "pairs.jsonl": (lambda: lines(["a", "b"], ["c", "d"]), ["a", "b", "c", "d"]),
+    # objects by id, and tables as pandas and Python write them
+    "index.json": (lambda: json.dumps({"a": {"question": "x"}, "b": {"question": "y"}}), ["x", "y"]),
+    "numbers.json": (lambda: json.dumps({"0": {"text": "x"}, "1": {"text": "y"}}), ["x", "y"]),
+    "by-id.json": (lambda: json.dumps({"p1": "hello", "p2": "bye"}), ["hello", "bye"]),
+    "split.json": (
+        lambda: json.dumps({"columns": ["text", "n"], "index": [0, 1], "data": [["a", 1], ["b", 2]]}),
+        ["a", "b"],
+    ),
+    "printed.json": (lambda: str([{"text": "it's"}, {"text": "b"}]), ["it's", "b"]),
+    "commas.jsonl": (lambda: '{"text": "a"},\n{"text": "b"},\n', ["a", "b"]),
+    # data sets that keep what is asked elsewhere
+    "gemini.jsonl": (lambda: lines({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}), [[HI]]),
+    "hellaswag.jsonl": (lambda: lines({"ind": 1, "ctx": "a", "endings": ["b", "c"], "split_type": "x"}), ["a"]),
+    "squad.json": (
+        lambda: json.dumps(
+            {"version": "1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [{"question": "q"}]}]}]}
+        ),
+        ["q"],
+    ),
+    "headless-commas.csv": (lambda: "Hi, you\nHo\nA, b, c\n", ["Hi, you", "Ho", "A, b, c"]),
+    "sentences.csv": (lambda: "What is it, now?\nHow is it, then?\n", ["What is it, now?", "How is it, then?"]),
     # text in another encoding, or under another name
     "latin.csv": (lambda: "text\ncafé\n".encode("latin-1"), ["café"]),
     "latin.txt.gz": (lambda: gzip.compress("café\n".encode("latin-1")), ["café"]),
@@ -492,6 +535,34 @@ def test_labels_come_along_and_those_that_cannot_be_used_are_named(folder: Path,
     assert "without group (its group is true" in advice(path)
     found, _ = followed(path, python)
     assert [(one.id, one.prompt_class, one.group) for one in found] == [("q1", "x", ""), ("q2", "y", "")]
+
+
+@pytest.mark.parametrize("name", ["classes.json", "classes.csv", "labels.jsonl", "pairs.json"])
+def test_pairs_and_classes_of_any_names_become_minimal_pairs(name: str, folder: Path, python: Path) -> None:
+    path = folder / name
+    path.write_text(str(REFUSED[name][0]()))
+    found, _ = followed(path, python)
+    assert all(one.prompt_class and one.pair for one in found)
+    assert len({one.prompt_class for one in found}) == 2
+
+
+def test_keys_of_an_object_become_ids_and_uneven_classes_have_no_pairs(folder: Path, python: Path) -> None:
+    for name, column in (("by-id.json", "id"), ("index.json", "id"), ("classes-uneven.json", "prompt_class")):
+        (folder / name).write_text(str(REFUSED[name][0]()))
+        keys = [getattr(one, column) for one in followed(folder / name, python)[0]]
+        assert list(dict.fromkeys(keys)) == list(json.loads((folder / name).read_text()))
+
+
+def test_a_column_of_names_or_speakers_is_never_offered_as_the_prompt(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("Name,pair_id,role,A,B\nx,1,user,a b,c\n")
+    assert "one of 'A', 'B'." in advice(tmp_path / "p.csv")
+    (tmp_path / "p.json").write_text(json.dumps([{"title": "t", "paragraphs": [{"qas": [{"question": "q"}]}]}]))
+    assert "inside 'paragraphs'" in advice(tmp_path / "p.json")
+
+
+def test_labels_under_other_names_are_said(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(lines(*({"pair_id": 1, "label": name, "prompt": name} for name in "ab")))
+    assert "with 'label' as class and 'pair_id' as pair: python -c" in advice(tmp_path / "p.jsonl")
 
 
 def test_columns_that_a_line_does_not_use_are_named(tmp_path: Path) -> None:

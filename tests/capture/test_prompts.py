@@ -201,6 +201,16 @@ def test_text_parts_are_read_as_their_texts(tmp_path: Path) -> None:
     assert given_prompts([prompt]) == [prompt]
 
 
+def test_rows_of_a_data_frame_are_prompts_as_those_of_a_file() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"id": [7, 8], "text": ["a", "b"], "class": ["x", None], "group": [1, None]})
+    missing = pandas.DataFrame({"text": ["a", "b"], "group": pandas.array([1, None], dtype="Int64")})
+    found = given_prompts(frame.to_dict("records"))
+    assert [(one.id, one.prompt_class, one.group) for one in found] == [("7", "x", "1"), ("8", "", "")]
+    assert [one.group for one in given_prompts(missing.to_dict("records"))] == ["1", ""]
+    assert given_prompts([{"text": "a", "id": number} for number in frame["id"].to_numpy()[:1]])[0].id == "7"
+
+
 def test_prompts_given_in_python_are_checked_as_those_of_a_file() -> None:
     given = ["a", {"text": "b", "class": 3}, Prompt("x", "y", messages=[USER])]
     assert given_prompts(given) == [
@@ -223,7 +233,9 @@ def test_prompts_given_in_python_are_checked_as_those_of_a_file() -> None:
         ([{"text": True}], "text is true, not a text. Write the words of the prompt"),
         ([{"text": "a", "class": True}], 'class is true, which is no name. Write a name, such as "critical"'),
         ([{"text": "a", "pair": 1.5}], "pair is 1.5, which is no name. Write a name or a whole number"),
-        ([{"text": "a", "group": float("nan")}], "group is nan, which is no name. Leave it out where there is none"),
+        ([{"text": "a", "group": float("inf")}], "group is inf, which is no name"),
+        ([{"text": float("nan")}], "text is null"),
+        ([{"messages": [{"role": "user", "text": "x"}]}], "message 1 has text and no content. Call it content"),
         ([{"messages": [{"role": "developer", "content": "x"}]}], """'developer'. Write "system", if that"""),
         ([{"messages": [{"role": "User", "content": "x"}]}], """'User'. Write "user", if that"""),
         ([{"messages": [{"from": "human", "value": "x"}]}], "message 1 has no role, but `from`"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from numbers import Integral
 from typing import Any
 
 from stratoscope.errors import InputError
@@ -43,7 +44,7 @@ def read_label(value: Any, name: str, where: str) -> str:
     """
     if value is None:
         return ""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, Integral) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
         none = "Leave it out where there is none" if math.isnan(value) else "Write a name or a whole number"

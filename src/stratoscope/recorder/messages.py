@@ -9,6 +9,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.fields import in_words, read_text
 
 ROLES = ("system", "user", "assistant")
+WORDS = ("content", "value", "text", "message", "utterance")  # names under which others keep what is said
 
 _MESSAGE = 'Write {"role": "user", "content": "…"}'
 _PART = 'Write {"type": "text", "text": "…"}'
@@ -59,6 +60,9 @@ def _message(message: Any, name: str, where: str) -> Message:
     if not isinstance(message, Mapping):
         raise InputError(f"{name} is {in_words(message)}, not role and content", where=where, fix=_MESSAGE)
     role = _role(message, name, where)
+    other = next((key for key in WORDS[1:] if isinstance(message.get(key), str)), None)
+    if other and message.get("content") is None:
+        raise InputError(f"{name} has {other} and no content", where=where, fix=f"Call it content. {_MESSAGE}")
     _refuse_more(message, ("role", "content"), name, where)
     if message.get("content") is None:
         raise InputError(f"{name} has no content", where=where, fix="Write its text, or leave the message out")

@@ -13,7 +13,7 @@ from stratoscope.recorder.fields import in_words, read_label, read_text
 from stratoscope.recorder.messages import Message, read_messages
 from stratoscope.recorder.prompt_files.columns import known_rows, like_messages, rows_of_column
 from stratoscope.recorder.prompt_files.read import read_table
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, is_missing, without_point
 
 GIVEN_AS_A_LIST = 'Prompts themselves are given as a list: ["Hello there", …]'
 _WORDS_FOR_MISSING = ("nan", "null", "none", "<na>", "n/a", "#n/a")
@@ -120,10 +120,19 @@ def _record(prompt: Any, number: int) -> dict[str, Any]:
             labels = {"id": prompt.id, "class": prompt.prompt_class, "pair": prompt.pair, "group": prompt.group}
             return {**labels, "text": prompt.text, "messages": prompt.messages}
         case Mapping():
-            return dict(prompt)
+            return dict(_given(prompt))
     raise InputError(
         f"is {in_words(prompt)}, not a prompt", where=f"prompts[{number}]", fix='Give a text, or {"text": "…"}'
     )
+
+
+def _given(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What stands in a record, as of a row of a table, where NaN is nothing and 1.0 may be 1."""
+    for key, value in record.items():
+        if key in LABELS and not is_missing(value):
+            yield key, without_point(value)
+        elif key not in LABELS:
+            yield key, None if is_missing(value) else value
 
 
 def _checked(records: Iterable[tuple[str, dict[str, Any]]]) -> list[Prompt]:

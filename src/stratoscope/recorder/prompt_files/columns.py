@@ -10,18 +10,17 @@ from typing import Any
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.commands import converting, literal
-from stratoscope.recorder.prompt_files.json_rows import are_rows, parse_cell, parse_json, turn_keys
-from stratoscope.recorder.prompt_files.shapes import (
-    conversations,
+from stratoscope.recorder.prompt_files.json_rows import SPEAKERS, are_rows, parse_cell, parse_json, turn_keys
+from stratoscope.recorder.prompt_files.labels import (
     is_label,
+    label_columns,
     label_mistake,
-    shape_of,
+    renamed_labels,
     shown,
-    turns,
     unusable_labels,
     usable_labels,
-    without,
 )
+from stratoscope.recorder.prompt_files.shapes import classes_of_columns, conversations, shape_of, turns, without
 from stratoscope.recorder.prompt_files.table import (
     CONTENTS,
     LABELS,
@@ -31,11 +30,13 @@ from stratoscope.recorder.prompt_files.table import (
     is_missing,
     is_text,
     listed,
+    without_point,
 )
 from stratoscope.trace.pasted import can_be_pasted
 
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
+_NAMES = ("name", "title", "key", "topic", "source", "url", "split", "subset", "language", "model", "date")
 
 
 def known_rows(table: Table) -> list[Row]:
@@ -62,7 +63,7 @@ def known_rows(table: Table) -> list[Row]:
             _check_types(table, name, value, row.where)
         if all(values.get(key, "") == "" for key in CONTENTS):
             raise _nothing(table, row)
-        rows.append(Row(row.where, {key: _without_point(value) for key, value in values.items()}))
+        rows.append(Row(row.where, {key: without_point(value) for key, value in values.items()}))
     return rows
 
 
@@ -110,7 +111,7 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
     if is_missing(value) or value == "":
         raise InputError(f"{column} is empty", where=row.where, fix=_leave_out(table, column))
     labels = {
-        name: _without_point(row.values[name])
+        name: without_point(row.values[name])
         for name in LABELS
         if name != column and name in row.values and not is_missing(row.values[name])
     }
@@ -131,11 +132,6 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
 def like_messages(text: str) -> bool:
     """Whether a text begins as a list of messages does, be it whole or cut off."""
     return re.match(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""", text) is not None
-
-
-def _without_point(value: Any) -> Any:
-    """A whole number as one, also where a table has made 1.0 of it, since another is missing."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_types(table: Table, name: str, value: Any, where: str) -> None:
@@ -204,23 +200,36 @@ def _unknown(table: Table, unknown: list[str]) -> InputError:
 
 def _column_advice(table: Table) -> str:
     """Which column to name."""
-    held = [name for name in table.columns if name not in LABELS and _prompts_in(table, name)]
-    sure = [name for name in (*CONTENTS, *PROMPT_COLUMNS) if name in held] or (held if len(held) == 1 else [])
-    lower = [name for name in held if name.lower() in PROMPT_COLUMNS]
-    if not held and (inner := _inside(table)):
+    held = _columns_of_prompts(table)
+    asked = (*CONTENTS, *PROMPT_COLUMNS)
+    sure = [name for name in asked if name in held]
+    sure = sure or [column for name in asked for column in held if column.lower() == name]
+    if not sure and (inner := _inside(table)):
         return inner
     if not held:
         return f"No column holds texts or messages. Use {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}"
-    if not (sure or lower):
-        return f"Name the column that holds the prompts: --column NAME, one of {listed(held)}"
-    return _column_fix(table, (sure or lower)[0], held)
+    if sure or len(held) == 1:
+        return _column_fix(table, (sure or held)[0], held)
+    named = f"--column NAME, one of {listed(held)}"
+    if classes := classes_of_columns(table, held):
+        return f"To use one column alone: {named}. If each column is a class, {classes}"
+    return f"Name the column that holds the prompts: {named}"
+
+
+def _columns_of_prompts(table: Table, but: str = "") -> list[str]:
+    """The columns with texts or messages that are no labels, and that name nothing but a thing or who speaks."""
+    labels = {*LABELS, *label_columns(table).values(), but}
+    held = [name for name in table.columns if name not in labels and _prompts_in(table, name)]
+    return [name for name in held if name.lower() not in (*SPEAKERS, *_NAMES)] or [
+        name for name in held if name.lower() not in SPEAKERS
+    ]
 
 
 def _column_fix(table: Table, column: str, held: list[str]) -> str:
     """How to use a column: by its name, or, where a row has nothing there, by the line that leaves such rows out."""
     others = [name for name in held if name != column]
     other = f" (there are texts in {listed(others)} too)" if others else ""
-    labels = [label for label in LABELS if label != column and label in table.columns]
+    labels = {label: label for label in LABELS if label != column and label in table.columns}
     whole = _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels
     if whole and can_be_pasted(column):
         return f"Use --column {shlex.quote(column)}: the other columns are left out, and named{other}"
@@ -229,7 +238,11 @@ def _column_fix(table: Table, column: str, held: list[str]) -> str:
 
 def _left_out(table: Table, column: str) -> str:
     empty = len(table.rows) - _prompts_in(table, column)
-    return without(table, empty, "no prompt there") + unusable_labels(table, but=column)
+    return (
+        without(table, empty, "no prompt there")
+        + renamed_labels(table, but=column)
+        + unusable_labels(table, but=column)
+    )
 
 
 def _inside(table: Table) -> str:
@@ -240,10 +253,32 @@ def _inside(table: Table) -> str:
             line = converting(table, f"**r[{literal(name)}]", keep=usable_labels(table))
             return f"To take the keys of {name!r} for columns: {line}"
         if any(map(are_rows, values)):
-            each = f"for r in rows for x in r.get({literal(name)}) or []"
-            line = converting(table, '**(x if isinstance(x,dict) else {"text":x})', each=each)
-            return f"To take the items of {name!r} for rows: {line}"
+            path = [name, *_further_inside([row for value in values for row in value or []])]
+            loops = zip("rstuvw", "stuvwx", path, strict=False)
+            each = " ".join(f"for {item} in {outer}.get({literal(key)}) or []" for outer, item, key in loops)
+            last = "rstuvwx"[len(path)]
+            item = f'**({last} if isinstance({last},dict) else {{"text":{last}}})'
+            line = converting(table, item, each=f"for r in rows {each}")
+            where = " of ".join(map(repr, reversed(path)))
+            return f"The prompts may be inside {name!r}. To take the items of {where} for rows: {line}"
     return ""
+
+
+def _further_inside(rows: list[Any], most: int = 5) -> list[str]:
+    """The keys that lead from rows without a prompt to the rows in them that have one."""
+    objects = [row for row in rows if isinstance(row, dict)]
+    if not most or any(is_text(row.get(name)) for row in objects for name in (*CONTENTS, *PROMPT_COLUMNS)):
+        return []
+    keys = {
+        key: None for row in objects for key, value in row.items() if are_rows(value) and isinstance(value[0], dict)
+    }
+    for key in keys:
+        inner = [one for row in objects for one in row.get(key) or []]
+        if any(is_text(one.get(name)) for one in inner if isinstance(one, dict) for name in PROMPT_COLUMNS):
+            return [key]
+        if further := _further_inside(inner, most - 1):
+            return [key, *further]
+    return []
 
 
 def _leave_out(table: Table, column: str) -> str:
@@ -254,8 +289,7 @@ def _leave_out(table: Table, column: str) -> str:
 
 def _other_column(table: Table, column: str) -> str:
     table = table.part()
-    held = [name for name in table.columns if name not in (column, *LABELS) and _prompts_in(table, name)]
-    if held:
+    if held := _columns_of_prompts(table, but=column):
         return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}"
     return _inside(table) or "Write the prompt as a text, or as a list of messages"
 

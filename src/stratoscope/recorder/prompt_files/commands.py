@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from stratoscope.recorder.prompt_files.table import Python, Table
 from stratoscope.trace import pasted
@@ -28,7 +29,7 @@ def converting(
     condition: str = "",
     before: str = "",
     imports: Sequence[str] = (),
-    keep: Sequence[str] = (),
+    keep: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Write one JSON object a line, made of the rows of a table.
 
@@ -45,9 +46,9 @@ def converting(
     imports
         Modules that `item` and `before` need.
     keep
-        Columns that are kept as they are.
+        Labels, and the columns that hold them, which are kept as they are.
     """
-    kept = "".join(f",{literal(name)}:r.get({literal(name)})" for name in keep)
+    kept = "".join(f",{literal(label)}:r.get({literal(name)})" for label, name in keep.items())
     code = (
         f"rows={table.python.expression}; {before}"
         f"out=[{{{item}{kept}}} {each}{f' if {condition}' if condition else ''}]; "

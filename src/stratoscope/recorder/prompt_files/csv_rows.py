@@ -37,9 +37,11 @@ def read_csv(file: Text, column: str | None = None) -> Table:
         if header is None:
             header, first = [cell.strip() for cell in cells], line
             _check_header(file, header, line)
+            if column is None:
+                _refuse_sentences(file, separator, line)
             continue
         if len(cells) != len(header):
-            raise _wrong_width(file, separator, (len(cells), len(header)), (line, first))
+            raise _wrong_width(file, separator, (len(cells), header), (line, first))
         rows.append(Row(file.where(line), {key: cell for key, cell in zip(header, cells, strict=True) if cell}))
     python = _python(file, separator, first, long=any(len(c) >= _LONG for row in rows for c in row.values.values()))
     return Table(file.path, rows, python, file.where(first) if header else "", tuple(header or ()))
@@ -141,13 +143,41 @@ def _check_header(file: Text, header: list[str], line: int) -> None:
         raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
 
 
-def _wrong_width(file: Text, separator: str, widths: tuple[int, int], lines: tuple[int, int]) -> InputError:
-    """A row that has not as many cells as the header: their numbers, and the lines of both."""
+def _refuse_sentences(file: Text, separator: str, line: int) -> None:
+    """Refuse lines of text whose first is a sentence with a comma in it, and not the names of columns."""
+    first = file.text.split("\n")[line - 1].strip()
+    names = {cell.strip().lower() for cell in first.split(separator)}
+    if (
+        f"{separator} " not in first
+        or not re.search(r"\w[.?!…]$", first)
+        or '"' in file.text
+        or names & {*CONTENTS, *LABELS, *PROMPT_COLUMNS}
+    ):
+        return
+    write = commands.lines_as_texts(file.path, file.opened, skip=line - 1)
+    raise InputError(
+        f"begins with a sentence, not with names of columns, and its {SEPARATORS[separator]}s would part the texts",
+        where=file.where(line),
+        fix=f"If each line is a prompt: {write}",
+    )
+
+
+def _wrong_width(file: Text, separator: str, row: tuple[int, list[str]], lines: tuple[int, int]) -> InputError:
+    """A row that has not as many cells as the header: their number and the header, and the lines of both."""
+    cells, header = row
     fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends"
-    if widths[1] == 1 and '"' not in file.text:
+    known = {name.lower() for name in header} & {*CONTENTS, *LABELS, *PROMPT_COLUMNS}
+    if len(header) == 1 and '"' not in file.text:
         line = commands.lines_as_texts(file.path, file.opened, skip=lines[1])
         fix += f"; or, if each line below the header is one prompt: {line}"
-    return InputError(f"has {widths[0]} cells, the header has {widths[1]}", where=file.where(lines[0]), fix=fix)
+    if not known and '"' not in file.text:
+        line = commands.lines_as_texts(file.path, file.opened, skip=lines[1] - 1)
+        fix += f" ; or, if each line is one prompt, the first line ({_shortened(separator.join(header))}) too: {line}"
+    return InputError(f"has {cells} cells, the header has {len(header)}", where=file.where(lines[0]), fix=fix)
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 def _separate(file: Text, separator: str) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stratoscope.errors import InputError
+from stratoscope.recorder.messages import WORDS
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import Text
-from stratoscope.recorder.prompt_files.table import CONTENTS, Python, Row, Table, listed
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
 
-SPEAKERS, WORDS = ("role", "from", "speaker", "author"), ("content", "value", "text", "message", "utterance")
+SPEAKERS = ("role", "from", "speaker", "author")
 
 
 def read_json(file: Text) -> Table:
@@ -26,8 +27,9 @@ def read_json(file: Text) -> Table:
         It is not JSON, or not a list of such.
     """
     text = file.text.lstrip()
-    if text.startswith("["):
-        items = list(_items(file))
+    if text.startswith("[") and not _is_list_each(file.text):
+        items = _listed_items(file)
+        _refuse_pairs(file, [value for _, value in items], f"json.load({file.opened.expression})")
         rows = [_row(value, where) for where, value in items]
         return Table(file.path, rows, _document(file, (value for _, value in items)))
     first = next((line for _, line in lines_of(file.text)), "")
@@ -37,9 +39,50 @@ def read_json(file: Text) -> Table:
     if len(found) == 1 and file.kind == ".json":
         return _object_table(file, found[0][1])
     lines = f"[json.loads(x) for x in {file.opened.expression} if x.strip()]"
+    _refuse_pairs(file, [value for _, value in found], lines)
     if any(isinstance(value, str) for _, value in found):
         lines = f'[x if isinstance(x,dict) else {{"text":x}} for x in {lines}]'
     return Table(file.path, [_row(value, where) for where, value in found], Python(file.opened.imports, lines))
+
+
+def _is_list_each(text: str) -> bool:
+    """Whether each of several lines is a list by itself: of texts, or of messages."""
+    lines = [line for _, line in lines_of(text)]
+    if len(lines) < 2 or not all(line.lstrip().startswith("[") for line in lines) or not _is_json(lines[0]):
+        return False
+    first = json.loads(lines[0])
+    return turn_keys(first) is not None or (first != [] and all(isinstance(one, str) for one in first))
+
+
+def _listed_items(file: Text) -> list[tuple[str, Any]]:
+    try:
+        return list(_items(file))
+    except InputError:
+        if parse_cell(file.text)[1] != "ast.literal_eval":
+            raise
+        write = f'json.dump(ast.literal_eval({file.opened.expression}.read().strip()),open(sys.argv[2],"x"))'
+        line = commands.rewrite(file.path, write, ["ast", *file.opened.imports], ".json")
+        what = "is not valid JSON: it is written as Python prints it"
+        raise InputError(what, where=str(file.path), fix=f"Write it as JSON: {line}") from None
+
+
+def _refuse_pairs(file: Text, items: list[Any], expression: str) -> None:
+    """Refuse [["…", "…"], ["…", "…"]], whose classes have no names."""
+    if not items or not all(isinstance(item, list) and all(isinstance(one, str) for one in item) for item in items):
+        return
+    width = len(items[0])
+    if width < 2 or any(len(item) != width for item in items):
+        return
+    kind = "pair" if width == 2 else "group"
+    names = ",".join(commands.literal(f"class-{number}") for number in range(1, width + 1))
+    table = Table(file.path, [], Python(file.opened.imports, expression))
+    each = f"for i,r in enumerate(rows,1) for c,t in zip(({names}),r)"
+    line = commands.converting(table, f'"text":t,"class":c,"{kind}":str(i)', each=each, condition="t")
+    raise InputError(
+        f"is a list of lists of {width} texts",
+        where=str(file.path),
+        fix=f"If each list is a {kind} of texts of {width} classes (call them in the line what they are): {line}",
+    )
 
 
 def lines_of(text: str) -> Iterator[tuple[int, str]]:
@@ -100,7 +143,7 @@ def turn_keys(value: Any) -> tuple[str, str] | None:
     """Which keys of the turns of a conversation hold who speaks and what; None where this is no list of turns."""
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return None
-    pairs = ((speaker, words) for speaker in SPEAKERS for words in WORDS)
+    pairs = ((speaker, words) for speaker in SPEAKERS for words in (*WORDS, "parts"))
     return next((pair for pair in pairs if all(turn.keys() >= {*pair} for turn in value)), None)
 
 
@@ -153,14 +196,29 @@ def _converted(file: Text, error: json.JSONDecodeError) -> tuple[str, str] | Non
         code = f'open(sys.argv[2],"x",encoding="utf-8").writelines({write})'
         line = commands.rewrite(file.path, code, ["ast", *file.opened.imports], ".jsonl")
         return "it is written as Python prints it", f"Write it as JSON: {line}"
-    if error.msg == "Extra data":
-        code = (
-            f's={file.opened.expression}.read().strip(); f=open(sys.argv[2],"x",encoding="utf-8"); '
-            'exec("while s:\\n v,i=json.JSONDecoder().raw_decode(s); f.write(json.dumps(v)+chr(10)); s=s[i:].lstrip()")'
-        )
+    if error.msg == "Extra data" and _are_documents(file.text):
+        each = "v,i=json.JSONDecoder().raw_decode(s); out.append(v); s=s[i:].lstrip().lstrip(chr(44)).lstrip()"
+        write = 'open(sys.argv[2],"x",encoding="utf-8").writelines(json.dumps(v)+"\\n" for v in out)'
+        code = f's={file.opened.expression}.read().strip(); out=[]; exec("while s:\\n {each}"); {write}'
         line = commands.rewrite(file.path, code, file.opened.imports, ".jsonl")
         return "it is several JSON documents, not on one line each", f"Write one a line: {line}"
     return None
+
+
+def _are_documents(text: str) -> bool:
+    """Whether this is one JSON document after the other, also with commas between them."""
+    place, decoder = 0, json.JSONDecoder()
+    while place < len(text):
+        place = _after_blanks(text, place)
+        try:
+            _, place = decoder.raw_decode(text, place)
+        except (json.JSONDecodeError, RecursionError):
+            return False
+        place = _after_blanks(text, place)
+        while text[place : place + 1] == ",":
+            place += 1
+        place = _after_blanks(text, place)
+    return True
 
 
 def _items(file: Text) -> Iterator[tuple[str, Any]]:
@@ -230,7 +288,13 @@ def _object_table(file: Text, document: Any) -> Table:
     alone = Python(file.opened.imports, f"[json.load({file.opened.expression})]")
     if not isinstance(document, dict):
         return Table(file.path, [_row(document, file.where(1))], _document(file, [document]))
+    _refuse_split(file, document)
+    if len(document) == 1:
+        ((key, value),) = document.items()
+        items = value if isinstance(value, list) and key not in CONTENTS else []
+        _refuse_pairs(file, items, f"json.load({file.opened.expression})[{commands.literal(key)}]")
     _refuse_by_column(file, document)
+    _refuse_by_key(file, document)
     lists = [key for key, value in document.items() if are_rows(value)]
     if not lists or any(key in document for key in CONTENTS):
         return Table(file.path, [Row(file.where(1), document)], alone)
@@ -263,7 +327,8 @@ def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
     """Refuse {"text": ["…", "…"], "id": […]} and {"text": {"0": "…", "1": "…"}}, as tables are written by column."""
     first = next(iter(document.values()), None)
     if isinstance(first, dict):
-        if not first or not all(key.isdigit() for key in first):
+        named = not {*document}.isdisjoint((*CONTENTS, *LABELS, *PROMPT_COLUMNS))
+        if not first or not (named or all(key.isdigit() for key in first)):
             return
         same, columns = (
             all(isinstance(value, dict) and value.keys() == first.keys() for value in document.values()),
@@ -281,6 +346,48 @@ def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
     )
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
     raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: {line}")
+
+
+def _refuse_split(file: Text, document: dict[str, Any]) -> None:
+    """Refuse {"columns": […], "index": […], "data": [[…]]}, as pandas writes a table in parts."""
+    if not {"columns", "data"} <= document.keys() or not document.keys() <= {"columns", "index", "data"}:
+        return
+    write = (
+        f"d=json.load({file.opened.expression}); "
+        'json.dump([dict(zip(d["columns"],row)) for row in d["data"]],open(sys.argv[2],"x"))'
+    )
+    line = commands.rewrite(file.path, write, file.opened.imports, ".json")
+    what = "is a table with its columns and its data apart"
+    left = ", without the index" if "index" in document else ""
+    raise InputError(what, where=str(file.path), fix=f"Write it row by row{left}: {line}")
+
+
+def _refuse_by_key(file: Text, document: dict[str, Any]) -> None:
+    """Refuse {"a": {"text": "…"}, "b": {"text": "…"}} and {"a": "…", "b": "…"}, and lists of such by class."""
+    values = list(document.values())
+    known = {*CONTENTS, *LABELS, *PROMPT_COLUMNS, *_LISTS}
+    if len(values) < 2 or any(key.lower() in known for key in document):
+        return
+    if all(map(are_rows, values)):
+        each, key, what = "for k,v in d.items() for x in v", "class", "is an object of lists of prompts by their class"
+    elif all(isinstance(value, str) for value in values) or _are_like_rows(values):
+        each, key, what = "for k,x in d.items()", "id", "is an object of prompts by their id"
+    else:
+        return
+    item = f'{{**(x if isinstance(x,dict) else {{"text":x}}),"{key}":k}}'
+    write = f'd=json.load({file.opened.expression}); json.dump([{item} {each}],open(sys.argv[2],"x"))'
+    line = commands.rewrite(file.path, write, file.opened.imports, ".json")
+    raise InputError(what, where=str(file.path), fix=f"Write each as a row, with its key as {key}: {line}")
+
+
+def _are_like_rows(values: list[Any]) -> bool:
+    """Whether these are objects with a key in common that is a text or a conversation in one of them."""
+    if not all(isinstance(value, dict) for value in values):
+        return False
+    common = set.intersection(*({*value} for value in values))
+    return any(
+        (isinstance(value[key], str) and value[key]) or turn_keys(value[key]) for value in values for key in common
+    )
 
 
 def _are_objects(value: list[Any]) -> bool:

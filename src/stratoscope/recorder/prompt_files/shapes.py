@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, turn_keys
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_missing, is_text, listed
+from stratoscope.recorder.prompt_files.labels import (
+    is_label,
+    label_columns,
+    renamed_labels,
+    unusable_labels,
+    usable_labels,
+)
+from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_text, listed
 
 _SYSTEM = ("system", "system_prompt", "system_message")
 _CONTEXT = ("input", "context")
+_ANSWERS = (
+    "answer", "answers", "response", "output", "completion", "target", "solution", "explanation", "reason", "notes",
+    "note", "comment", "comments", "author", "context", "reference", "best_answer",
+)  # fmt: skip
 _ROLES = {
     "human": "user", "user": "user", "prompter": "user", "instruction": "user", "question": "user",
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
@@ -37,9 +46,9 @@ class Shape:
         """What to do, with everything that is then left out."""
         if not self.line:
             return self.words
-        unused = [name for name in table.columns if name not in (*self.used, *LABELS)]
+        unused = [name for name in table.columns if name not in (*self.used, *label_columns(table).values())]
         columns = f", without {listed(unused)}" if unused else ""
-        return f"{self.words}{columns}{unusable_labels(table)}: {self.line}"
+        return f"{self.words}{renamed_labels(table)}{columns}{unusable_labels(table)}: {self.line}"
 
 
 def shape_of(table: Table) -> Shape | None:
@@ -58,27 +67,46 @@ def conversations(table: Table, column: str) -> Shape | None:
     speaker, words = turn_keys(first) or ("", "")
     named = {str(turn.get(speaker)) for _, value, _ in found for turn in value}
     roles = {name: _ROLES[name.lower()] for name in sorted(named) if name.lower() in _ROLES}
-    kept = sum(all(str(turn.get(speaker)) in roles and turn.get(words) for turn in value) for _, value, _ in found)
+    text, whole = _text_of_turn(words)
+    kept = sum(
+        all(str(turn.get(speaker)) in roles and _is_whole(turn.get(words), words) for turn in value)
+        for _, value, _ in found
+    )
     name = f"conversations of {speaker} and {words}"
     if (speaker, words) == ("role", "content"):
         name = f"conversations with the roles {listed(sorted(named - {*_ROLES.values()}))}"
     if not kept:
         others = ", ".join(sorted(named - roles.keys()))
-        what = f"None of them has only turns of a system, a user and an assistant (of {others})"
+        of = f" (of {others})" if others else ", each with a text and nothing else"
+        what = f"None of them has only turns of a system, a user and an assistant{of}"
         return Shape(name, what, "", (column,), where)
     read, how = literal(column), found[0][2]
     system = _system_of(table)
     line = converting(
         table,
-        f'"messages":[{_system_turn(system)}*({{"role":R[m["{speaker}"]],"content":m["{words}"]}} for m in c)]',
+        f'"messages":[{_system_turn(system)}*({{"role":R[m["{speaker}"]],"content":{text}}} for m in c)]',
         before=f"R={{{','.join(f'{literal(name)}:{literal(role)}' for name, role in roles.items())}}}; ",
         each=f"for r in rows if r.get({read}) for c in [{f'{how}(r[{read}])' if how else f'r[{read}]'}]",
-        condition=f'c and all(m.get("{speaker}") in R and m.get("{words}") for m in c)',
+        condition=f'c and all(m.get("{speaker}") in R and {whole} for m in c)',
         imports=[how.split(".")[0]] if how else [],
         keep=usable_labels(table),
     )
     left = without(table, len(table.rows) - kept, "other or empty turns")
     return Shape(name, f"Write them as messages{left}", line, (column, *system), where)
+
+
+def _text_of_turn(words: str) -> tuple[str, str]:
+    """How Python reads the text of a turn `m`, and whether it has one and nothing else, as `parts` may have."""
+    if words != "parts":
+        return f'm["{words}"]', f'm.get("{words}")'
+    return '"".join(p["text"] for p in m["parts"])', 'm.get("parts") and all({*p}=={"text"} for p in m["parts"])'
+
+
+def _is_whole(value: Any, words: str) -> bool:
+    """Whether a turn has a text, and nothing but texts where it has parts."""
+    if words != "parts":
+        return bool(value)
+    return bool(value) and isinstance(value, list) and all(isinstance(p, dict) and {*p} == {"text"} for p in value)
 
 
 def _system_of(table: Table) -> tuple[str, ...]:
@@ -104,46 +132,6 @@ def _is_plain(conversation: list[dict[str, Any]]) -> bool:
     return turn_keys(conversation) == ("role", "content") and not any(
         name not in _ROLES.values() and name.lower() in _ROLES for name in speakers
     )
-
-
-def usable_labels(table: Table, *, but: str | None = None) -> list[str]:
-    """The labels among its columns that can be used as they are."""
-    return [name for name in LABELS if name in table.columns and name != but and not label_mistake(table, name)]
-
-
-def unusable_labels(table: Table, *, but: str | None = None) -> str:
-    """Which labels a line leaves out, and why."""
-    mistakes = ((name, label_mistake(table, name)) for name in LABELS if name in table.columns and name != but)
-    return "".join(f", without {name} ({mistake[1]})" for name, mistake in mistakes if mistake)
-
-
-def label_mistake(table: Table, label: str) -> tuple[str, str] | None:
-    """Where a column of labels cannot be used, and why."""
-    count = Counter(str(value) for value in table.column(label) if not is_missing(value) and value != "")
-    for row in table.rows:
-        value = row.values.get(label)
-        if is_missing(value) or value == "":
-            continue
-        if not is_label(value):
-            return row.where, f"its {label} is {shown(value)}, not a text or a whole number"
-        times = count[str(value)]
-        if label == "id" and times > 1:
-            return row.where, f"the id {str(value)!r} stands {times} times"
-        if label == "pair" and times != 2:
-            return row.where, f"the pair {str(value)!r} has {times} prompts, a minimal pair has two"
-    return None
-
-
-def is_label(value: Any) -> bool:
-    """Whether this is a text or a whole number, also as tables write one where another is missing: 1.0."""
-    whole = isinstance(value, float) and value.is_integer()
-    return (isinstance(value, str | int) and not isinstance(value, bool)) or whole
-
-
-def shown(value: Any) -> str:
-    """A value that is no text, shortened, as JSON or else as Python writes it."""
-    text = json.dumps(value, default=repr, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 # --- one function for each kind -------------------------------------------------------------------------------------
@@ -177,7 +165,10 @@ def _one_conversation(table: Table) -> Shape | None:
     if not all(name.lower() in _ROLES for name in named):
         return None
     known = ",".join(f"{literal(name)}:{literal(_ROLES[name.lower()])}" for name in sorted(named))
-    turns = f'[{{"role":R[m["{speaker}"]],"content":m["{words}"]}} for m in rows if m["{words}"]]'
+    text, whole = _text_of_turn(words)
+    if not all(_is_whole(value, words) for value in table.column(words) if value):
+        return None
+    turns = f'[{{"role":R[m["{speaker}"]],"content":{text}}} for m in rows if {whole}]'
     line = converting(table, f'"messages":{turns}', before=f"R={{{known}}}; ", each="for r in [0]")
     return Shape("the messages of one conversation", "Write them as one prompt", line, keys)
 
@@ -229,6 +220,45 @@ def _preferences(table: Table) -> Shape | None:
     )
 
 
+def classes_of_columns(table: Table, columns: list[str]) -> str:
+    """How to write texts of several classes, one in each of some columns; "" where they are none.
+
+    The rows become pairs, or groups where there are more than two classes.
+    """
+    classes = [name for name in columns if name.lower() not in _ANSWERS]
+    spaced = [name for name in classes if any(" " in value for value in table.column(name) if is_text(value))]
+    classes = spaced if len(spaced) > 1 else classes
+    together = [row for row in table.rows if all(is_text(row.values.get(name)) for name in classes)]
+    if len(classes) < 2 or not together:
+        return ""
+    kind = "pair" if len(classes) == 2 else "group"
+    labels = label_columns(table)
+    sure = [labels[label] for label in (kind, "pair", "id") if label in labels]
+    others = [name for name in table.columns if name not in (*classes, *labels.values())]
+    names = [name for name in sure if _are_names(table.column(name))]
+    names = (names or [name for name in others if _are_names(table.column(name), only=str)])[:1]
+    number = f"str(r[{literal(names[0])}])" if names else "str(i)"
+    given = ",".join(map(literal, classes))
+    line = converting(
+        table,
+        f'"text":r[c],"class":c,"{kind}":{number}',
+        each=f"for i,r in enumerate(rows,1) for c in ({given})",
+        condition=f"all(isinstance(r.get(k),str) and r[k] for k in ({given}))",
+    )
+    named = f" with its name from {names[0]!r}" if names else ""
+    left = without(table, len(table.rows) - len(together), "nothing in one of them")
+    unused = [name for name in table.columns if name not in (*classes, *names)]
+    columns_left = f", without {listed(unused)}" if unused else ""
+    return f"write {listed(classes)} as classes, and each row as a {kind}{named}{left}{columns_left}: {line}"
+
+
+def _are_names(values: list[object], only: type = object) -> bool:
+    """Whether every row has its own short text or whole number here."""
+    usable = [value for value in values if is_label(value) and value != "" and isinstance(value, only)]
+    short = all(not isinstance(value, float) and len(str(value)) <= 80 for value in usable)
+    return short and len(usable) == len(values) == len({*map(str, usable)})
+
+
 def _joined(table: Table) -> Shape | None:
     """Alpaca: an instruction, and in some rows what it is about."""
     context = next((name for name in _CONTEXT if any(map(is_text, table.column(name)))), None)
@@ -274,7 +304,8 @@ def turns(table: Table, column: str) -> Shape | None:
 
 def _turns(table: Table) -> Shape | None:
     unknown = [name for name in table.columns if name not in (*CONTENTS, *LABELS)]
-    if any(any(map(is_text, table.column(name))) for name in (*PROMPT_COLUMNS, *CONTENTS)):
+    others = {*table.columns, *CONTENTS} - {*label_columns(table).values()}
+    if any(is_text(value) and not parse_cell(value)[1] for name in others for value in table.column(name)):
         return None
     return next(filter(None, (turns(table, name) for name in unknown)), None)
 

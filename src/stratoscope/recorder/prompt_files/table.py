@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ _MANY_COLUMNS, _SOME_ROWS = 1000, 100
 CONTENTS = ("text", "messages")
 PROMPT_COLUMNS = (  # names under which data sets keep what is asked, the surest first
     "prompt", "question", "query", "instruction", "user_prompt", "user", "input", "request", "goal", "problem",
-    "sentence", "content", "document", "article", "body", "title",
+    "sentence", "ctx", "content", "document", "article", "body",
 )  # fmt: skip
 
 
@@ -77,8 +77,17 @@ class Table:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether there is nothing: null, or the NaN that tables are filled up with."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    """Whether there is nothing: null, or the NaN or NA that tables are filled up with."""
+    if isinstance(value, Real):
+        return bool(value != value)  # NaN is not itself
+    return value is None or type(value).__name__ in ("NAType", "NaTType")  # of pandas
+
+
+def without_point(value: Any) -> Any:
+    """A whole number as one, also where a table has made 1.0 of it, since another is missing."""
+    if not isinstance(value, Real) or isinstance(value, Integral):
+        return value
+    return int(float(value)) if float(value).is_integer() else value
 
 
 def is_text(value: Any) -> bool:
