@@ -389,6 +389,7 @@ REFUSED: dict[str, tuple[Callable[[], str | bytes], list[Any]]] = {
     "index.json": (lambda: json.dumps({"a": {"question": "x"}, "b": {"question": "y"}}), ["x", "y"]),
     "numbers.json": (lambda: json.dumps({"0": {"text": "x"}, "1": {"text": "y"}}), ["x", "y"]),
     "by-id.json": (lambda: json.dumps({"p1": "hello", "p2": "bye"}), ["hello", "bye"]),
+    "one-row.json": (lambda: json.dumps({"label": "x", "statement": "a b"}), ["a b"]),
     "split.json": (
         lambda: json.dumps({"columns": ["text", "n"], "index": [0, 1], "data": [["a", 1], ["b", 2]]}),
         ["a", "b"],

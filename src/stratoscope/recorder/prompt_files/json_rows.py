@@ -13,6 +13,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.messages import WORDS
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import Text
+from stratoscope.recorder.prompt_files.labels import names_label
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
 
 SPEAKERS = ("role", "from", "speaker", "author")
@@ -366,7 +367,7 @@ def _refuse_by_key(file: Text, document: dict[str, Any]) -> None:
     """Refuse {"a": {"text": "…"}, "b": {"text": "…"}} and {"a": "…", "b": "…"}, and lists of such by class."""
     values = list(document.values())
     known = {*CONTENTS, *LABELS, *PROMPT_COLUMNS, *_LISTS}
-    if len(values) < 2 or any(key.lower() in known for key in document):
+    if len(values) < 2 or any(key.lower() in known or names_label(key) for key in document):
         return
     if all(map(are_rows, values)):
         each, key, what = "for k,v in d.items() for x in v", "class", "is an object of lists of prompts by their class"

@@ -29,6 +29,11 @@ def label_columns(table: Table, *, but: str | None = None) -> dict[str, str]:
     return found
 
 
+def names_label(column: str) -> bool:
+    """Whether a column is a label by its name."""
+    return any(_letters(column) in names for names in _OTHER_NAMES.values())
+
+
 def usable_labels(table: Table, *, but: str | None = None) -> dict[str, str]:
     """The columns of the labels that can be used as they are."""
     columns = label_columns(table, but=but)

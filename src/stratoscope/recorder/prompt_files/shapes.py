@@ -46,7 +46,8 @@ class Shape:
         """What to do, with everything that is then left out."""
         if not self.line:
             return self.words
-        unused = [name for name in table.columns if name not in (*self.used, *label_columns(table).values())]
+        used = {*self.used, *LABELS, *label_columns(table).values()}
+        unused = [name for name in table.columns if name not in used]
         columns = f", without {listed(unused)}" if unused else ""
         return f"{self.words}{renamed_labels(table)}{columns}{unusable_labels(table)}: {self.line}"
 
@@ -234,7 +235,8 @@ def classes_of_columns(table: Table, columns: list[str]) -> str:
     kind = "pair" if len(classes) == 2 else "group"
     labels = label_columns(table)
     sure = [labels[label] for label in (kind, "pair", "id") if label in labels]
-    others = [name for name in table.columns if name not in (*classes, *labels.values())]
+    taken = {*classes, *labels.values()}
+    others = [name for name in table.columns if name not in taken]
     names = [name for name in sure if _are_names(table.column(name))]
     names = (names or [name for name in others if _are_names(table.column(name), only=str)])[:1]
     number = f"str(r[{literal(names[0])}])" if names else "str(i)"
@@ -247,7 +249,8 @@ def classes_of_columns(table: Table, columns: list[str]) -> str:
     )
     named = f" with its name from {names[0]!r}" if names else ""
     left = without(table, len(table.rows) - len(together), "nothing in one of them")
-    unused = [name for name in table.columns if name not in (*classes, *names)]
+    taken = {*classes, *names}
+    unused = [name for name in table.columns if name not in taken]
     columns_left = f", without {listed(unused)}" if unused else ""
     return f"write {listed(classes)} as classes, and each row as a {kind}{named}{left}{columns_left}: {line}"
 
