@@ -325,6 +325,8 @@ def test_any_file_that_may_hold_weights_is_named_but_not_the_state_of_training(f
 def test_an_adapter_by_another_name_is_refused(name: str, folder: Path) -> None:
     (folder / name).write_bytes(b"x")
     assert f"has an adapter that is not merged ({name}) beside its weights" in refused(folder)
+    (folder / WEIGHTS).unlink()
+    assert "is an adapter, not a whole model" in refused(folder)
 
 
 def test_a_config_that_names_other_weights_is_refused(folder: Path) -> None:

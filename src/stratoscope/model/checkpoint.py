@@ -92,7 +92,7 @@ def refuse_adapter(names: Collection[str], where: str, base: str = "") -> None:
         Some of the files are an adapter's.
     """
     found = next((name for name in ADAPTERS if name in names), None)
-    if found is None and any(name in names for name in WEIGHTS):
+    if found is None and not any(name.lower().endswith(".gguf") for name in names):
         found = next((name for name in sorted(names) if _LIKE_ADAPTER.fullmatch(name)), None)
     if found is None:
         return
