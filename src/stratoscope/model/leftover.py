@@ -14,7 +14,7 @@ from stratoscope.errors import ModelError
 from stratoscope.model.checkpoint import Unused
 from stratoscope.model.contents import stored_tensors
 from stratoscope.model.files import ModelFiles
-from stratoscope.model.gguf_file import GgufFile, read_gguf
+from stratoscope.model.gguf_file import GgufFile
 from stratoscope.model.gguf_positions import POSITION_TENSORS
 
 _HARMLESS = re.compile(  # computed anew from the configuration: positions, counters
@@ -185,8 +185,8 @@ def named_unused(unused: Collection[str], model: Any, files: ModelFiles) -> tupl
 
 def _stored_shapes(files: ModelFiles) -> dict[str, tuple[int, ...]]:
     """The shapes of all that the files hold."""
-    if files.gguf:
-        return {name: tensor.shape for name, tensor in read_gguf(files.weights[0]).tensors.items()}
+    if files.gguf_file:
+        return {name: tensor.shape for name, tensor in files.gguf_file.tensors.items()}
     return {name: tensor.shape for path in files.weights for name, tensor in stored_tensors(path, files.name).items()}
 
 
