@@ -305,7 +305,7 @@ def test_what_is_said_of_typical_and_farthest_cells_is_of_the_quantity_that_is_n
     after = nudged(nudged(base, Q, (slice(None), slice(1, 4)), 0.05), Q, CELL, 0.2)
     other = tuned(nudged(after, "mlp_write_norm", CELL, 5.0))  # farther, but of another quantity
     result = diff(measured(base), other)
-    words = next(line for line in lead(result) if line.startswith(f"Most cells beyond the noise floor has {Q}"))
+    words = next(line for line in lead(result) if line.startswith(f"{Q} has the most cells beyond the noise floor"))
     assert "; its farthest, in layer 2, is 25 times the floor." in words
     assert words.endswith("In its median layer, the median cell differs by 5 times the floor.")
 

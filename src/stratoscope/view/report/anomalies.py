@@ -66,9 +66,7 @@ def contents(result: xr.Dataset) -> Contents:
         said = "Massive tokens that are no findings: a model has one large residual for its attention sinks."
         sections.append(Section("Usual", said, (), [_usual(result)]))
     if figures:
-        sections.append(
-            Section("Seen", "The strongest findings where they are; a ring or a point marks each.", figures)
-        )
+        sections.append(Section("Seen", "Where the strongest findings are; a ring or a point marks each.", figures))
     sections.append(Section("What was looked at", "", (), [_detectors(result)]))
     return Contents(title, lead, sections, _everything(result))
 

@@ -49,11 +49,12 @@ def headline(summary: dict[str, Any]) -> str:
     pair = f"{summary['a']} and {summary['b']}"
     found = summary.get("neurons")
     if found is None:
-        return f"How {pair} differ over the layers"
+        return f"Layer profiles of {pair}; no neuron was tested"
     if not found["discoveries"]:
-        nothing = f"No neuron of {found['tested']:,} tells {pair} apart"
+        nothing = f"No single neuron of {found['tested']:,} is found to differ between {pair}"
         if found["family_wise"]:
-            return f"{nothing} by q, though {found['family_wise']:,} against the whole family"
+            few = f"{found['family_wise']:,} {'does' if found['family_wise'] == 1 else 'do'}"
+            return f"{nothing} by false discovery rate; {few} by the stricter family-wise rate of exchanged labels"
         size = size_in_words(found["would_find"], "neuron")
         if not size:
             return f"{nothing}; one alone could not have been found, however large"

@@ -45,7 +45,9 @@ def lead(result: xr.Dataset) -> list[str]:
     """The findings, each measured: what is proved comes first."""
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
-    told = f"A is {a}; B is {b}. {summary['pairs']:,} prompts, {summary['tokens']:,} equal tokens but first ones."
+    told = (
+        f"A is {a}; B is {b}. {summary['pairs']:,} prompts, {summary['tokens']:,} equal tokens, first tokens left out."
+    )
     if summary["identical"]:
         return [told, *_power_of_equality(summary)]
     lines = [*_lead_of_columns(result), *_lead_of_equality(summary), told, *_lead_of_floor(summary)]
@@ -232,9 +234,11 @@ def _lead_of_floor(summary: Summary) -> list[str]:
     if not summary["floor"]:
         return []
     name, one = _most_above(summary)
+    if not one["share_above_floor"]:
+        return ["No cell of any quantity is beyond the noise floor."]
     chance, kind = None if summary["repeats"] else one["share_above_by_chance"], one["row_kind"]
     lines = [
-        f"Most cells beyond the noise floor has {name}: {percent(one['share_above_floor'])}"
+        f"{name} has the most cells beyond the noise floor: {percent(one['share_above_floor'])}"
         + (f", where noise alone makes about {percent(chance)}" if chance else "")
         + (f" (up to {percent(one['most_by_chance'])} in a layer)" if chance else "")
         + f"; its farthest, in {kind} {one['largest_at']}, is {number(one['largest_times_floor'])} times the floor. "
