@@ -113,7 +113,8 @@ def _about_dtype(noise: Noise) -> list[Note]:
         who = "The weights are the same, so the floor is" if same else "If only the dtype was changed, the floor is"
         text = (
             f"{who} made of the very change that is compared, {a} against {b}: that nothing exceeds it is no evidence, "
-            "and a small change of weights would be hidden behind it. Record both in one dtype to see a small change of weights."
+            "and a small change of weights would be hidden behind it. Record both in one dtype "
+            "to see a small change."
         )
         return [Note("L32", WARNING, text)]
     text = f"No floor holds what {a} against {b} changes by itself: differences beyond it may be the dtype's."
