@@ -67,6 +67,9 @@ def _listed(examples: list[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as an example, shortened in the middle, with control characters escaped."""
+    """A text as an example, shortened in the middle between two words, with control characters escaped."""
     half = _LONGEST // 2
-    return repr(text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}")
+    if len(text) <= _LONGEST:
+        return repr(text)
+    head, tail = text[:half].rpartition(" ")[0] or text[:half], text[-half:].partition(" ")[2] or text[-half:]
+    return repr(f"{head} … {tail}")
