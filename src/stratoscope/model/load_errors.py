@@ -155,8 +155,6 @@ def _cause(error: Exception) -> tuple[str, str] | None:
             f"its config.json names the activation {unknown}, which transformers does not know",
             "Correct hidden_act (or activation_function) there, or update transformers",
         )
-    if found := re.search(r"Validation error for field '(\w+)':\s*(.*)", text):
-        return f"its config.json gives {found[1]} a value that it cannot have: {found[2]}", "Correct it there"
     if is_out_of_memory(error):
         return "does not fit into memory", "Use dtype bfloat16, a device map or a smaller model"
     return None
