@@ -69,3 +69,21 @@ def _convert(gguf: Path, folder: Path) -> None:
         making.rename(folder)
     except OSError:  # another process was faster
         shutil.rmtree(making)
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with its tokenizer, as `save_pretrained` writes it."""
+    pytest.importorskip("torch")
+    from tiny import byte_tokenizer, tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny("Llama").save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(saved, tmp_path / "tiny-llama"))

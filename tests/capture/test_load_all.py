@@ -28,20 +28,6 @@ PAGE = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
 WEIGHTS, TORCH = "model.safetensors", "pytorch_model.bin"
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny("Llama").save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(saved, tmp_path / "tiny-llama"))
-
-
 def save(model: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)

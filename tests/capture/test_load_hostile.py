@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from packed import Kind, save_gguf
-from tiny import byte_tokenizer, tiny, tiny_model
+from tiny import tiny_model
 
 from stratoscope.errors import ModelError
 from stratoscope.model.load import load_model
@@ -134,20 +133,6 @@ def test_a_setting_that_the_configuration_refuses_is_named(tmp_path: Path) -> No
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny("Llama").save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(saved, tmp_path / "tiny-llama"))
 
 
 @pytest.mark.parametrize(
