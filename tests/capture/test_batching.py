@@ -237,6 +237,8 @@ def test_where_only_eager_attention_differs_that_is_a_limit_and_not_the_end(tmp_
     (limit,) = receipt["limits"]
     assert "eager attention" in limit
     assert "so that is what it was held against" in limit
+    assert receipt["replays"][1]["attention"] == ["sdpa"]
+    assert "; sdpa replay within" in receipt["receipt_line"]
     with pytest.raises(CaptureError, match="Only eager attention shows its weights"):
         run(tmp_path / "attention", model, record=(RESIDUAL, ATTENTION))
     with eager_attention(model):

@@ -36,13 +36,16 @@ def test_embedded_tokens_are_claimed_only_where_the_embedding_was_watched(tmp_pa
 
 
 def test_what_a_full_verification_could_not_replay_is_a_limit() -> None:
-    verified = Outcome(Standard("alone", 0.1), {"resid_norm": 0.01}, ["a"], 9, {"b": "no memory"})
+    verified = Outcome(Standard("alone", "eager", 0.1), {"resid_norm": 0.01}, ["a"], 9, {"b": "no memory"})
     observer: Any = SimpleNamespace(records_attention=False, sites_per_forward=3)
     recorded = ["resid_norm", "mlp_out_norm"]
     begun = {**BEGUN, "replays": SAMPLE}
     receipt = finished(begun, batches=1, tokens=9, observer=observer, verified=verified, recorded=recorded)
     assert receipt["replays"][-1]["replay"] == "the trace on disk: alone"
-    assert receipt["limits"] == ["not replayed (alone): mlp_out_norm", "not replayed (alone): prompt b (no memory)"]
+    assert receipt["limits"] == [
+        "not replayed (alone, eager attention): mlp_out_norm",
+        "not replayed (alone, eager attention): prompt b (no memory)",
+    ]
 
 
 def test_attention_of_the_probes_answers_is_compared_before_anything_is_recorded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ def test_every_quantity_of_every_architecture_is_replayed(tmp_path: Path, family
     assert not [limit for limit in receipt["limits"] if "replay" in limit]
     assert eager["prompts"] == receipt["probe_prompts"] == ["p0003", "p0001"]
     assert f"padded on the {padding_side}" in receipt["batch"]
+    with eager_attention(tiny(family)) as attention:  # Falcon cannot be set to it
+        assert eager["attention"] == [attention]
+    assert f"; {attention} replay within" in receipt["receipt_line"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -87,6 +91,28 @@ def test_full_replays_every_prompt_from_disk(tmp_path: Path) -> None:
     assert set(full["largest_differences"]) == set(trace.data_vars) - {"peak_neuron"}
     assert "eager replay of 5 prompts within" in trace.attrs["receipt"]["receipt_line"]
     assert stages[-1] == "verifying"
+
+
+def test_a_token_without_any_residual_stream_is_replayed_in_silence(tmp_path: Path) -> None:
+    model, tokenizer = tiny("Llama"), byte_tokenizer()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer(TEXTS[0])["input_ids"][1]] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trace = run(tmp_path / "t", model=model, tokenizer=tokenizer, verify="full", prompts=TEXTS[:1])
+    ratio = trace["attn_write_ratio"].values[:, 0]
+    assert np.isnan(ratio[trace["resid_norm"].values[:, 0] == 0]).all(), "something over nothing is not defined"
+    assert np.isnan(ratio).any()
+    assert "attn_write_ratio" in trace.attrs["receipt"]["replays"][-1]["largest_differences"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "difference"), [(np.inf, 0.0), (-np.inf, np.inf), (1.0, np.inf), (np.nan, np.inf)]
+)
+def test_an_infinite_value_agrees_with_itself_only(recorded: float, difference: float) -> None:
+    values = np.array([[recorded], [1.0]], np.float32)
+    found = relative_difference(values, np.array([[np.inf], [1.0]]), QUANTITIES["resid_norm"])
+    assert found.tolist() == [[difference], [0.0]]
 
 
 # --- what is found ----------------------------------------------------------------------------------------------------
@@ -157,7 +183,7 @@ def test_a_model_that_padding_changes_is_found_by_a_replay_alone(
     trace = run(tmp_path / "t", model=model, tokenizer=byte_tokenizer("left"), record=WITHOUT_ATTENTION)
     batching = trace.attrs["receipt"]["batching"]
     assert batching["together"] == EQUAL_LENGTH
-    assert "differs from a replay (each prompt alone, the model's own attention) by" in batching["found_by"]
+    assert "differs from a replay (each prompt alone, sdpa attention) by" in batching["found_by"]
 
 
 def test_full_finds_what_went_wrong_after_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,7 @@ RECEIPT: dict[str, Any] = {
             "median": False,
             "prompts": ["a", "b"],
             "tokens": 1234,
+            "attention": ["sdpa"],
             "largest_differences": {"resid_norm": 2e-6, "peak_write": 1e-6, "attn_first": 0.0, "peak_value": 0.0},
         }
     ],
@@ -113,7 +114,8 @@ def test_the_receipt_is_told_whole_and_in_words(tmp_path: Path) -> None:
     for words in (
         "Receipt: what was proved while recording logits unchanged; 3 batches checked",
         "since it is long, since it is long, checks - none",  # a limit is never cut short
-        "each alone: prompts a, b (1,234 tokens); largest difference resid_norm 2.0e-06, peak_write 1.0e-06, "
+        "each alone, sdpa attention: prompts a, b (1,234 tokens); largest difference resid_norm 2.0e-06, "
+        "peak_write 1.0e-06, "
         "attn_first 0.0e+00, … of 4 quantities; tolerance 5.0e-03",
         "measured on prompts a (7 tokens), stored as floor_*",
         "bfloat16, against float32: resid_norm 67",

@@ -24,7 +24,7 @@ from stratoscope.trace.schema import FORMAT_VERSION, Block
 from stratoscope.trace.writer import TraceWriter
 
 BOUNDS = (0, 4, 5, 10)  # of three parts
-REPLAY = {"replay": "each prompt alone, eager attention", "tolerance": 0.005, "median": False}
+REPLAY = {"replay": "each prompt alone", "tolerance": 0.005, "median": False, "attention": ["sdpa"]}
 RECEIPT: dict[str, Any] = {
     "threads": 1,
     "logits_bit_identical": True,
@@ -165,7 +165,7 @@ def test_the_larger_noise_floor_counts(tmp_path: Path) -> None:
 
 def test_equal_receipts_are_added_up_and_nothing_else(tmp_path: Path, three: list[Path]) -> None:
     receipt = merge(three, tmp_path / "m").attrs["receipt"]
-    line = "logits unchanged; residual sum bit-equal in 3/3 layers; eager replay within 1e-06; 6 batches checked"
+    line = "logits unchanged; residual sum bit-equal in 3/3 layers; sdpa replay within 1e-06; 6 batches checked"
     assert receipt == {**RECEIPT, "batches": 6, "tokens": 27, "receipt_line": line}
 
 

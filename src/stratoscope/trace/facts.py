@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -194,8 +194,10 @@ def _replay(
     prompts: list[str],
     tokens: int,
     largest_differences: Mapping[str, float],
+    attention: Sequence[str] = (),  # before 2.0 `replay` told which, and not always rightly
 ) -> str:
     which = f"{len(prompts):,} prompts" if len(prompts) > _LONG_LIST else f"prompts {', '.join(prompts)}"
+    replay += f", {' and '.join(attention)} attention" if attention else ""
     if not largest_differences:
         return f"{replay}: nothing compared"
     worst = ", ".join(f"{name} {value:.1e}" for name, value in list(largest_differences.items())[:_LISTED])

@@ -23,10 +23,11 @@ def receipt_line(receipt: Receipt) -> str:
     within = max(replay["largest_differences"].values(), default=None)
     of = f" of {_count(len(replay['prompts']), 'prompt')}" if replay["replay"].startswith(ON_DISK) else ""
     median = " (median)" if replay["median"] else ""
-    eager = "not replayed" if within is None else f"eager replay{of} within {within:.1g}{median}"
+    attention = " and ".join(replay["attention"])
+    replayed = "not replayed" if within is None else f"{attention} replay{of} within {within:.1g}{median}"
     batches = receipt["batches"]  # a recording that was interrupted keeps the line of its beginning
     checked = f"{_count(batches, 'batch')} checked" if batches else "recording not finished"
-    return f"{logits}; residual sum {receipt['residual_replay']}; {eager}; {checked}"
+    return f"{logits}; residual sum {receipt['residual_replay']}; {replayed}; {checked}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -86,7 +87,13 @@ def _replays(lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
     for replays in zip_longest(*lists):  # the first of each part, then the second: the same prompts of all
         for one in filter(None, replays):
             alike.setdefault((one["replay"], one["tolerance"], one["median"]), []).append(one)
-    return [_sampled(replays, "largest_differences", sort=True) for replays in alike.values()]
+    return [
+        {
+            **_sampled(replays, "largest_differences", sort=True),
+            "attention": _union([one["attention"] for one in replays]),
+        }
+        for replays in alike.values()
+    ]
 
 
 def _floor(floors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

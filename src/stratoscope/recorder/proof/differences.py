@@ -42,10 +42,14 @@ def relative_difference(recorded: np.ndarray, wanted: np.ndarray, quantity: Quan
     ndarray
         float64 [token or prompt, layer or depth]: root mean square of the difference over the other axes, divided by
         that of the wanted values or, where those are small, by their median over the tokens of the layer. Quantities
-        between −1 and 1 are taken as they are. Infinite where only one of the two is defined, NaN where none is.
+        between −1 and 1 are taken as they are. Infinite where only one of the two is defined, or where only one is
+        infinite (a norm relative to an input of zero); NaN where none is defined.
     """
     only_one = np.isnan(recorded) != np.isnan(wanted)
+    given, infinite = wanted, np.isinf(wanted)
+    wanted = np.where(infinite, np.nan, wanted)  # an infinite value has no size that a difference could be a share of
     difference = np.where(only_one, np.inf, recorded.astype(np.float64) - wanted)
+    difference = np.where(infinite, np.where(recorded == given, 0.0, np.inf), difference)
     bounded = quantity.unit == "1" and not quantity.log
     size, error = (
         _root_mean_square(wanted),

@@ -19,7 +19,7 @@ def write(name: str, what: Tensor, base: Tensor) -> Values:
     size, under = what.double().norm(dim=-1), base.double().norm(dim=-1)
     return {
         f"{name}_write_norm": size,
-        f"{name}_write_ratio": size / under,
+        f"{name}_write_ratio": torch.where(under > 0, size / under, torch.nan),  # of a zero residual there is none
         f"{name}_write_cos": (what.double() * base.double()).sum(-1) / (size * under),
     }
 

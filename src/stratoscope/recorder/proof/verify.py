@@ -22,6 +22,7 @@ from torch import nn
 from stratoscope.errors import CaptureError
 from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
+from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import ATTENTION, ATTENTION_FULL, EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
@@ -36,6 +37,7 @@ Arrays = Mapping[str, np.ndarray]
 # model itself rounds so, and the median over the tokens of a layer by up to 0.004 (float16) and 0.05 (bfloat16).
 _EAGER = {torch.float64: 5e-3, torch.float32: 5e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 _FEWEST_TOKENS = 8  # for a median
+_SAME_BATCH = "same batch"
 
 
 _NOT_COMPLETE = (
@@ -75,7 +77,9 @@ class Standard:
     Attributes
     ----------
     what
-        The replay in words.
+        What is replayed, in words.
+    attention
+        The implementation of attention that it runs with.
     tolerance
         Largest relative difference.
     median
@@ -83,17 +87,22 @@ class Standard:
     """
 
     what: str
+    attention: str
     tolerance: float
     median: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.attention} attention"
 
     def to_json(self) -> dict[str, Any]:
         """For the receipt."""
         return {"replay": self.what, "tolerance": self.tolerance, "median": self.median}
 
 
-def plain_standard(dtype: torch.dtype) -> Standard:
+def plain_standard(model: nn.Module) -> Standard:
     """For the same forward once more: what is summed differently, and W a that the model rounds to its dtype."""
-    return Standard("same batch, the model's own attention", 4 * ROUNDING[dtype] + 1e-4)
+    dtype = next(model.parameters()).dtype
+    return Standard(_SAME_BATCH, attention_implementation(model), 4 * ROUNDING[dtype] + 1e-4)
 
 
 def eager_standard(model: nn.Module, sites: ModelSites) -> Standard:
@@ -103,14 +112,14 @@ def eager_standard(model: nn.Module, sites: ModelSites) -> Standard:
             pass
     except Exception:  # the replays will say what it was
         attention = "eager"
-    return _alone(model, sites, f"{attention} attention")
+    return _alone(model, sites, attention)
 
 
 def _alone(model: nn.Module, sites: ModelSites, attention: str) -> Standard:
     dtype = next(model.parameters()).dtype
     # where experts are chosen, rounding may tip the choice for single tokens
     median = dtype.itemsize < 4 or bool(sites.choices)
-    return Standard(f"each prompt alone, {attention}", _EAGER[dtype], median=median)
+    return Standard("each prompt alone", attention, _EAGER[dtype], median=median)
 
 
 @dataclass
@@ -129,6 +138,8 @@ class Outcome:
         Id of a prompt → why it could not be replayed.
     instead
         Why another replay took the place of this one, "" where none did.
+    attention
+        The implementations of attention that were compared: of another replay that took its place, that of the other.
     """
 
     standard: Standard
@@ -137,6 +148,7 @@ class Outcome:
     tokens: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     instead: str = ""
+    attention: list[str] = field(default_factory=list)
 
     def add(self, ids: Sequence[str], recorded: Arrays, again: Replayed, lengths: Sequence[int]) -> None:
         """Compare what was recorded of some prompts; CaptureError where it differs too much."""
@@ -149,28 +161,32 @@ class Outcome:
             if found[worst] > self.standard.tolerance:
                 place = f"{QUANTITIES[name].dims[1]} {layers[worst]}"
                 raise Differs(
-                    f"{QUANTITIES[name].label} differs from a replay ({self.standard.what}) by {found[worst]:.2g} of "
+                    f"{QUANTITIES[name].label} differs from a replay ({self.standard}) by {found[worst]:.2g} of "
                     f"its size; at most {self.standard.tolerance:.2g} is rounding",
                     where=f"{'prompt ' + _owner(difference[:, worst], name, ids, lengths)}, {place}",
                     fix=_NOT_COMPLETE,
                 )
             self.largest[name] = max(self.largest.get(name, 0.0), float(found[worst]))
-        self.prompts += ids
-        self.tokens += sum(lengths)
+        self._count(ids, sum(lengths), [self.standard.attention])
 
     def take(self, other: Outcome, why: str) -> None:
         """Count what another replay found as found by this one, which it takes the place of for these prompts."""
         for name, largest in other.largest.items():
             self.largest[name] = max(self.largest.get(name, 0.0), largest)
-        self.prompts += other.prompts
-        self.tokens += other.tokens
+        self._count(other.prompts, other.tokens, other.attention)
         self.instead = self.instead or why
+
+    def _count(self, ids: Sequence[str], tokens: int, attention: Sequence[str]) -> None:
+        self.prompts += ids
+        self.tokens += tokens
+        self.attention = list(dict.fromkeys([*self.attention, *attention]))
 
     def to_json(self) -> dict[str, Any]:
         """For the receipt."""
         largest = {name: self.largest[name] for name in sorted(self.largest, key=lambda key: -self.largest[key])}
         return {
             **self.standard.to_json(),
+            "attention": self.attention,
             "prompts": self.prompts,
             "tokens": self.tokens,
             "largest_differences": largest,
@@ -179,13 +195,13 @@ class Outcome:
     def limits(self, wanted: Iterable[str]) -> list[str]:
         """What could not be compared, in sentences."""
         missing = [name for name in wanted if name not in self.largest and not _is_index(name)]
-        said = [f"not replayed ({self.standard.what}): {', '.join(missing)}"] if missing and self.prompts else []
+        said = [f"not replayed ({self.standard}): {', '.join(missing)}"] if missing and self.prompts else []
         if self.instead:
             said.append(self.instead)
         for why in dict.fromkeys(self.failed.values()):
             ids = [one for one, reason in self.failed.items() if reason == why]
             which = f"prompt {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
-            said.append(f"not replayed ({self.standard.what}): {which} ({why})")
+            said.append(f"not replayed ({self.standard}): {which} ({why})")
         return said
 
 
@@ -226,11 +242,11 @@ def verify_sample(
         A replay differs beyond its tolerance.
     """
     lengths = [len(prompt.ids) for prompt in prompts]
-    dtype = next(model.parameters()).dtype
     eager = Outcome(eager_standard(model, sites))
-    plain = Outcome(plain_standard(dtype))
+    plain = Outcome(plain_standard(model))
     if not reproducible:
-        plain = Outcome(Standard(plain.standard.what, eager.standard.tolerance, eager.standard.median))
+        loose = eager.standard
+        plain = Outcome(replace(plain.standard, tolerance=loose.tolerance, median=loose.median))
     again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
     if again is not None:
         plain.add(ids, recorded, again, lengths)
@@ -302,7 +318,7 @@ def _replay_batch(
     model: nn.Module, sites: ModelSites, batch: Batch, ids: Sequence[str], recorded: Sequence[Arrays]
 ) -> None:
     """Differs where a batch, run again as it was, does not give what was recorded of its prompts."""
-    outcome = Outcome(replace(_alone(model, sites, ""), what="the same batch, the model's own attention"))
+    outcome = Outcome(replace(_alone(model, sites, attention_implementation(model)), what=_SAME_BATCH))
     together = {name: np.concatenate([one[name] for one in recorded]) for name in recorded[0]}
     again = _try(partial(_replay, model, sites, batch, together, eager=False), outcome, ids)
     if again is not None:
@@ -326,7 +342,7 @@ def _replay_each(
         return
     except Differs as error:
         differs = error
-    own = Outcome(_alone(model, sites, "the model's own attention"))
+    own = Outcome(_alone(model, sites, attention_implementation(model)))
     try:
         _replay_alone(model, sites, prompts, ids, recorded, own, eager=False)
     except Differs as error:
