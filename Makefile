@@ -75,7 +75,7 @@ $(BIN)/python:
 
 $(USE): | $(BIN)/python
 	@echo "Installing into $(VENV): about a minute and 1.5 GB, once"
-	$(INSTALL) hatchling
+	$(INSTALL) hatchling hatch-fancy-pypi-readme
 	$(INSTALL) --no-build-isolation -e '.[capture]'
 	$(INSTALL) $(MODEL)
 	@rm -f $(VENV)/.use-* && touch $@
