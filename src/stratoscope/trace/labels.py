@@ -11,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
-from stratoscope.names import PROMPT, PROMPT_TEXTS, QUANTITIES
+from stratoscope.names import PROMPT, PROMPT_TEXTS, QUANTITIES, is_streamed
 from stratoscope.trace.schema import (
     AXIS_COORDS,
     COMPLETE,
@@ -69,7 +69,8 @@ def labelled(
     """
     variables = {}
     for name, values in arrays.items():
-        layout = quantity_layout(name, attrs["source"]) if name in QUANTITIES else known_layout(name)
+        stored = str(values.dtype) if is_streamed(name) else ""
+        layout = quantity_layout(name, attrs["source"], stored) if name in QUANTITIES else known_layout(name)
         assert layout is not None, name
         variables[name] = xr.Variable(layout.dims, values.astype(layout.dtype, copy=False), layout.attrs)
     nothing = [""] * len(texts["prompt_id"])

@@ -18,32 +18,41 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import (
     ATTENTION,
+    ATTENTION_FULL,
     DEPTH,
+    EDGE,
     HEAD,
     LAYER,
     NEURON,
+    NEURONS,
     OF_SOME_MODELS,
     PEAKS,
     PROMPT,
     PROMPT_TEXTS,
     PROMPTS,
     QUANTITIES,
+    RECORD_GROUPS,
     SIMULATED,
     SPANS,
     SUMMARIES,
     TOKEN,
     K,
+    edges,
     quantities_of,
 )
 from stratoscope.progress import Progress
 from stratoscope.trace.given import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
-from stratoscope.trace.simulated_attention import attention
-from stratoscope.trace.simulated_model import Shape, SimulatedModel
-from stratoscope.trace.simulated_prompt import Summaries, norms, peaks
+from stratoscope.trace.simulated_attention import attention, first_and_weights, pairs
+from stratoscope.trace.simulated_model import Shape, SimulatedModel, Text
+from stratoscope.trace.simulated_neurons import Neurons
+from stratoscope.trace.simulated_prompt import Peaks, Summaries, norms, peaks
 from stratoscope.trace.simulated_words import WORDS
 
+Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
+
+_STREAMS = {"neurons": "float32", "attention": "float16"}  # what is streamed, and its dtype
 _STAGE = "simulating"
 _NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
 
@@ -84,11 +93,12 @@ def simulate(
     top_k
         Peaks per token and layer.
     seed
-        The same seed and sizes give the same arrays, byte for byte, whatever `record` is.
+        The same seed and sizes give the same arrays, byte for byte, whatever `record` is; only with "neurons" are
+        `neuron_norm`, `peak_share`, `peak_explained` and the prompt summaries those of the neurons that are drawn.
     anomaly
         Whether one head of one prompt is routed oddly; nothing else depends on it.
     record
-        Groups of `names.SUMMARIES`.
+        Groups of `names.RECORD_GROUPS`.
     overwrite
         Replace a trace that is already there.
     progress
@@ -106,14 +116,14 @@ def simulate(
     TraceError
         The trace cannot be written.
     """
-    groups = chosen(record, SUMMARIES, "record")
+    groups = chosen(record, RECORD_GROUPS, "record")
     shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)
     model = SimulatedModel(shape)
     attrs = _attributes(model, groups)
     make = _block_maker(model, groups)
     if out is None:
         _refuse_large(model, groups)
-        return _in_memory([make(index) for index in _counted(prompts, progress)], shape, attrs)
+        return _in_memory(model, groups, make, attrs, progress)
     from stratoscope.trace.reader import open_trace
     from stratoscope.trace.writer import TraceWriter
 
@@ -123,11 +133,17 @@ def simulate(
         layers=range(shape.layers),
         sizes=_sizes(shape),
         variables=_variables(groups),
+        streams=_streams(groups),
         overwrite=overwrite,
         at_once=True,
     ) as writer:
+
+        def put(name: str, layer: int, row: int, rows: np.ndarray) -> None:
+            stream = writer.stream(name)
+            stream.write(layer, stream.next_row + row, rows)
+
         for index in _counted(prompts, progress):
-            writer.append(make(index))
+            writer.append(make(index, put))
         writer.finish()
     return open_trace(Path(out))
 
@@ -200,7 +216,12 @@ def _attributes(model: SimulatedModel, groups: tuple[str, ...]) -> dict[str, obj
 
 
 def _variables(groups: tuple[str, ...]) -> list[str]:
-    return [quantity.name for quantity in quantities_of(groups) if quantity.name not in OF_SOME_MODELS]
+    left_out = {*OF_SOME_MODELS, *_STREAMS}
+    return [quantity.name for quantity in quantities_of(groups) if quantity.name not in left_out]
+
+
+def _streams(groups: tuple[str, ...]) -> dict[str, str]:
+    return {name: dtype for name, dtype in _STREAMS.items() if QUANTITIES[name].group in groups}
 
 
 def _sizes(shape: Shape) -> dict[str, int]:
@@ -219,21 +240,26 @@ def _counted(total: int, progress: Progress | None) -> Iterator[int]:
         progress(_STAGE, total, total)
 
 
-def _block_maker(model: SimulatedModel, groups: tuple[str, ...]) -> Callable[[int], Block]:
-    summaries = Summaries(model) if PROMPTS in groups else None
+def _block_maker(model: SimulatedModel, groups: tuple[str, ...]) -> Callable[[int, Put], Block]:
+    summaries = Summaries(model) if {PROMPTS, NEURONS} & {*groups} else None
     return partial(_block, model, groups, summaries)
 
 
-def _block(model: SimulatedModel, groups: tuple[str, ...], summaries: Summaries | None, index: int) -> Block:
+def _block(model: SimulatedModel, groups: tuple[str, ...], summaries: Summaries | None, index: int, put: Put) -> Block:
+    """One prompt; what is streamed of it is put where it belongs, a layer at a time."""
     text = model.text(index)
     values = norms(model, text)
     found = peaks(model, text, values["mlp_out_norm"])
-    values["neuron_norm"] = found.neuron_norm
+    if summaries and NEURONS in groups:
+        found, of_prompt = _stream_neurons(model, summaries, text, found, put)
+    else:
+        of_prompt = summaries.of(text, found) if summaries else {}
+    if ATTENTION_FULL in groups:
+        _stream_attention(model, text, put)
+    values |= {"neuron_norm": found.neuron_norm, **of_prompt}
     if PEAKS in groups:
         values |= {"peak_neuron": found.neuron, "peak_value": found.value, "peak_write": found.write}
         values |= {"peak_share": found.share, "peak_explained": found.explained}
-    if summaries:
-        values |= summaries.of(text, found)
     if ATTENTION in groups:
         values |= attention(model, text, values["attn_write_norm"])
     length = len(text.words)
@@ -249,14 +275,34 @@ def _block(model: SimulatedModel, groups: tuple[str, ...], summaries: Summaries 
     return Block(arrays, {"text": [WORDS[word] for word in text.words], **texts})
 
 
+def _stream_neurons(
+    model: SimulatedModel, summaries: Summaries, text: Text, found: Peaks, put: Put
+) -> tuple[Peaks, dict[str, np.ndarray]]:
+    """The peaks and the prompt summaries, as the neurons that are put say them."""
+    neurons = Neurons(model, summaries, text, found)
+    for layer in range(model.shape.layers):
+        put("neurons", layer, 0, neurons.layer(layer))
+    told = neurons.told()
+    return told.peaks, told.summaries
+
+
+def _stream_attention(model: SimulatedModel, text: Text, put: Put) -> None:
+    first, weight = first_and_weights(model, text)
+    for layer in range(model.shape.layers):
+        row = 0
+        for run in pairs(first[:, layer], weight[:, layer]):
+            put("attention", layer, row, run)
+            row += len(run)
+
+
 # --- in memory ------------------------------------------------------------------------------------------------------
 
 
 def _refuse_large(model: SimulatedModel, groups: tuple[str, ...]) -> None:
-    sizes = {**_sizes(model.shape), TOKEN: int(model.lengths.sum()), PROMPT: model.shape.prompts}
+    sizes = _all_sizes(model)
+    dtypes = {name: QUANTITIES[name].dtype for name in _variables(groups)} | _streams(groups)
     needed = sum(
-        prod(sizes[dim] for dim in QUANTITIES[name].dims) * np.dtype(QUANTITIES[name].dtype).itemsize
-        for name in _variables(groups)
+        prod(sizes[dim] for dim in QUANTITIES[name].dims) * np.dtype(dtype).itemsize for name, dtype in dtypes.items()
     )
     _check(
         needed <= defaults.IN_MEMORY_BYTES,
@@ -266,11 +312,38 @@ def _refuse_large(model: SimulatedModel, groups: tuple[str, ...]) -> None:
     )
 
 
-def _in_memory(blocks: list[Block], shape: Shape, attrs: dict[str, object]) -> xr.Dataset:
+def _all_sizes(model: SimulatedModel) -> dict[str, int]:
+    lengths = model.lengths.tolist()
+    growing = {TOKEN: sum(lengths), PROMPT: model.shape.prompts, EDGE: sum(map(edges, lengths))}
+    return {**_sizes(model.shape), **growing}
+
+
+def _in_memory(
+    model: SimulatedModel,
+    groups: tuple[str, ...],
+    make: Callable[[int, Put], Block],
+    attrs: dict[str, object],
+    progress: Progress | None,
+) -> xr.Dataset:
+    shape, sizes = model.shape, _all_sizes(model)
+    streamed = {
+        name: np.empty([sizes[dim] for dim in QUANTITIES[name].dims], dtype) for name, dtype in _streams(groups).items()
+    }
+    before = {TOKEN: 0, EDGE: 0}  # rows of earlier prompts
+
+    def put(name: str, layer: int, row: int, rows: np.ndarray) -> None:
+        first = before[QUANTITIES[name].dims[0]] + row
+        streamed[name][first : first + len(rows), layer] = rows
+
+    blocks = []
+    for index in _counted(shape.prompts, progress):
+        blocks.append(make(index, put))
+        length = int(model.lengths[index])
+        before = {TOKEN: before[TOKEN] + length, EDGE: before[EDGE] + edges(length)}
     arrays = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
-    arrays["prompt"] = np.repeat(np.arange(len(blocks)), [len(block.arrays["prompt"]) for block in blocks])
+    arrays["prompt"] = np.repeat(np.arange(len(blocks)), model.lengths)
     arrays[LAYER] = np.arange(shape.layers)
     if any(DEPTH in QUANTITIES[name].dims for name in arrays if name in QUANTITIES):
         arrays[DEPTH] = np.arange(shape.layers + 1)
     texts = {name: [text for block in blocks for text in block.texts[name]] for name in ("text", *PROMPT_TEXTS)}
-    return labelled(arrays, texts, attrs)
+    return labelled(arrays | streamed, texts, attrs)

@@ -6,6 +6,8 @@ quantities below are sums over that matrix, which is never built; `matrix` build
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from stratoscope.trace.simulated_model import ANOMALY_MASS, SimulatedModel, Text
@@ -13,6 +15,7 @@ from stratoscope.trace.simulated_model import ANOMALY_MASS, SimulatedModel, Text
 _ANOMALY_FIRST = 0.1  # mass that the odd head leaves for the first token
 _ANOMALY_WEIGHT = ANOMALY_MASS / (1 - _ANOMALY_FIRST - ANOMALY_MASS)  # of the unusual token, relative to all others
 _CELLS_AT_ONCE = 2**16  # keeps long prompts within the processor's cache
+_PAIRS_AT_ONCE = 2**20  # times heads: keeps them small in memory
 
 
 def first_and_weights(model: SimulatedModel, text: Text) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +42,26 @@ def matrix(first: np.ndarray, weight: np.ndarray) -> np.ndarray:
     rows: np.ndarray = visible / visible.sum(axis=1, keepdims=True) * (1 - first[:, None])
     rows[:, 0] += first
     return rows
+
+
+def pairs(first: np.ndarray, weight: np.ndarray) -> Iterator[np.ndarray]:
+    """A[q, k] of one layer for k ≤ q, query by query, in runs of queries: float16, shape (pair, head).
+
+    Parameters
+    ----------
+    first, weight
+        f and g of the layer, shape (token, head).
+    """
+    length, heads = first.shape
+    total = np.cumsum(weight, axis=0)
+    total[0] = 1  # the first token sees only itself
+    step = max(1, _PAIRS_AT_ONCE // (length * heads))
+    for begin in range(0, length, step):
+        query, key = np.tril_indices(min(step, length - begin), begin, min(begin + step, length))
+        query += begin
+        found = (1 - first[query]) * weight[key] / total[query]
+        found[key == 0] += first[query[key == 0]]
+        yield found.astype(np.float16)
 
 
 def attention(model: SimulatedModel, text: Text, attn_write_norm: np.ndarray) -> dict[str, np.ndarray]:

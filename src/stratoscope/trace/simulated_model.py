@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS
+from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS
 from stratoscope.trace.simulated_words import UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
@@ -20,7 +20,7 @@ SINK_RATIO = 25.0  # MLP write / residual of the first token in the sink's layer
 SINK_MASS = 0.7  # median attention on the first token
 ANOMALY_MASS = 0.8  # least attention on the unusual token
 
-_STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "attention", "heads")
+_STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "attention", "heads", "neurons")
 
 
 @dataclass(frozen=True)
@@ -166,23 +166,24 @@ class SimulatedModel:
     def planted(self, groups: tuple[str, ...]) -> list[dict[str, Any]]:
         """What was planted in the recorded groups, with its size, as JSON."""
         found: list[dict[str, Any]] = []
-        if PROMPTS in groups:
+        peaks, attention = {PEAKS, NEURONS} & {*groups}, {ATTENTION, ATTENTION_FULL} & {*groups}
+        if PROMPTS in groups or NEURONS in groups:
             measure = "Cohen's d of prompt_mean between the classes, critical minus neutral"
             found += [
                 _entry("selective_neuron", effect, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
                 for layer, neuron, effect in self.selective
             ]
-        if PEAKS in groups and self.peak:
+        if peaks and self.peak:
             measure = "share of the class's user tokens whose strongest peak it is; never a peak in the other class"
             layer, neuron = self.peak
             found.append(_entry("class_peak", PEAK_SHARE, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0]))
-        if NORMS in groups or PEAKS in groups:
+        if peaks or NORMS in groups:
             measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
             layer, neuron = self.sink
             found.append(_entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron))
-        if ATTENTION in groups:
+        if attention:
             found.append(_entry("attention_sink", SINK_MASS, "median of attn_first", token=0))
-        if ATTENTION in groups and self.anomaly:
+        if attention and self.anomaly:
             measure = "least share of the attention of every later token that goes to this token"
             at = self.anomaly
             found.append(

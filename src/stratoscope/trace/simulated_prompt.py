@@ -154,8 +154,8 @@ class Summaries:
         self.model = model
         shape = model.shape
         size = (shape.layers, shape.d_ff)
-        self._column_norm = model.column_norm.astype(np.float32)
-        self._scale = (_NEURON_SCALE * self._typical_weakest()[:, None] / model.column_norm).astype(np.float32)
+        self.column_norm = model.column_norm.astype(np.float32)
+        self.scale = (_NEURON_SCALE * self._typical_weakest()[:, None] / model.column_norm).astype(np.float32)
         self._bias = 0.5 * shape.random("model", 1).standard_normal(size, np.float32)
         self._class_shift = np.zeros(size, np.float32)
         for layer, neuron, effect in model.selective:
@@ -187,6 +187,11 @@ class Summaries:
         mean.clip(lowest, highest, out=mean)  # a mean may leave its range by a rounding error
         return {"prompt_mean": mean[None], "prompt_max": highest[None], "prompt_min": lowest[None]}
 
+    def everyday_mean(self, text: Text, found: Peaks) -> np.ndarray:
+        """Mean of each neuron's activations in a prompt where it is no peak, float32, shape (layer, neuron)."""
+        hits, _, _, _ = self._peaks_of_neurons(found)
+        return self._unrecorded(text, found, len(text.words) - 1 - hits)[0]
+
     def _unrecorded(self, text: Text, found: Peaks, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean, maximum and minimum of each neuron over its `others` tokens; float32, as is everything of this size."""
         shape, size = self.model.shape, others.shape
@@ -197,12 +202,12 @@ class Summaries:
         mean += self._bias
         if text.critical:
             mean += self._class_shift
-        mean *= self._scale
+        mean *= self.scale
         largest_of = np.sqrt(2 * np.log(np.maximum(np.arange(len(text.words)), 1)))  # of that many normal variables
-        width = self._scale * largest_of.astype(np.float32)[others]
+        width = self.scale * largest_of.astype(np.float32)[others]
         highest = mean + width * np.abs(own.standard_normal(size, np.float32))
         lowest = mean - width * np.abs(own.standard_normal(size, np.float32))
-        limit = found.write[1:, :, -1].max(axis=0)[:, None] / self._column_norm
+        limit = found.write[1:, :, -1].max(axis=0)[:, None] / self.column_norm
         for values in (mean, highest, lowest):
             values.clip(-limit, limit, out=values)
         return mean, highest, lowest
