@@ -71,6 +71,7 @@ CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE = (
 )
 CSV_COLUMNS = (CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE)
 CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert"  # added to an exported recording
+CSV_PROMPT = "Prompt"  # where one exported file holds several prompts: the id
 
 # --- record groups --------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,15 @@ _OWN: dict[str, dict[str, Any]] = {
     "falcon_h1": {"mamba_d_ssm": 64},
 }
 
-ARCHITECTURES: tuple[str, ...] = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+# what an architecture also is, by the options of its configuration
+_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma4_text, dense (without inputs of its own in every layer)": (
+        "gemma4_text",
+        {"hidden_size_per_layer_input": 0},
+    ),
+}
+
+ARCHITECTURES: tuple[str, ...] = (*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *_VARIANTS)
 
 
 def tiny_of(architecture: str) -> Any:
@@ -74,13 +82,14 @@ def tiny_of(architecture: str) -> Any:
 
 
 def _config(architecture: str) -> Any:
+    architecture, variant = _VARIANTS.get(architecture, (architecture, {}))
     config_class = getattr(hf, CONFIG_MAPPING_NAMES[architecture])
     options = _options(config_class)
     parts = getattr(config_class, "sub_configs", {})
     if "text_config" in parts:  # a model that also sees or hears: its text model is a part of it
         options["text_config"] = _options(parts["text_config"])
         options |= {name: _TOWER for name in parts if name in ("vision_config", "audio_config")}
-    return config_class(**{**options, **_OWN.get(architecture, {})})
+    return config_class(**{**options, **_OWN.get(architecture, {}), **variant})
 
 
 def _options(config_class: Any) -> dict[str, Any]:

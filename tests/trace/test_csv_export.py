@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas
 import pytest
 
 from stratoscope.errors import InputError
@@ -89,6 +90,32 @@ def test_each_of_several_prompts_gets_its_own_file(tmp_path):
     files = export_csv(trace(), tmp_path / "out.csv")
     assert [file.name for file in files] == ["out-one.csv", "out-two.csv"]
     assert [[row[1] for row in rows(file)[1::4]] for file in files] == [["t0", "t1", "t2"], ["t3", "t4"]]
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_several_prompts_in_one_file_are_told_apart_by_a_last_column(tmp_path, parquet):
+    ids = ("a,b", "=two")
+    (file,) = export_csv(
+        trace(ids=ids), tmp_path / ("all.parquet" if parquet else "all.csv"), prompt_column=True, parquet=parquet
+    )
+    table = pandas.read_parquet(file) if parquet else pandas.read_csv(file, keep_default_na=False)
+    assert list(table) == [*PEAK_COLUMNS, "Prompt"]
+    assert table["Prompt"].tolist() == ["a,b"] * 12 + ["=two"] * 8
+    (alone,) = export_csv(trace(ids=ids), tmp_path / "alone.csv", prompt="=two")
+    own = table[table["Prompt"] == "=two"].drop(columns="Prompt").reset_index(drop=True)
+    assert own["Token"].tolist() == [row[1] for row in rows(alone)[1:]]
+    assert own["Peak_Value"].astype("float32").tolist() == [np.float32(row[5]) for row in rows(alone)[1:]]
+
+
+def test_further_columns_of_some_files_are_empty_for_the_other_prompts(tmp_path):
+    for name, more in (("one", ("Note", "x")), ("two", ("Prompt", "y"))):
+        (tmp_path / f"{name}.csv").write_text(f"{','.join(CSV_COLUMNS)},{more[0]}\n0,a,0,0,1,{more[1]}\n")
+    imported = read_csv(tmp_path / "one.csv")
+    (file,) = export_csv(imported, tmp_path / "all.csv", prompt_column=True)
+    assert rows(file)[1][-2:] == ["x", "one"]
+    with pytest.raises(InputError, match="a column Prompt of its own"):
+        export_csv(read_csv([tmp_path / "one.csv", tmp_path / "two.csv"]), tmp_path / "both.csv", prompt_column=True)
+    assert not (tmp_path / "both.csv").exists()
 
 
 def test_prompt_ids_become_file_names_that_are_safe_and_different(tmp_path):

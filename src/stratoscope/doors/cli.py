@@ -221,6 +221,7 @@ def export(
     csv: options.CsvOut = None,
     parquet: options.ParquetOut = None,
     prompt: options.Prompt = None,
+    prompt_column: options.PromptColumn = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write a trace as CSV or Parquet.
@@ -232,7 +233,10 @@ def export(
         raise typer.BadParameter("give one of --csv FILE and --parquet FILE")
     from stratoscope import export_csv
 
-    for written in export_csv(trace, file, prompt=prompt, parquet=parquet is not None, overwrite=overwrite):
+    files = export_csv(
+        trace, file, prompt=prompt, prompt_column=prompt_column, parquet=parquet is not None, overwrite=overwrite
+    )
+    for written in files:
         typer.echo(written)
 
 

@@ -180,6 +180,12 @@ Simulated = Annotated[bool, typer.Option("--simulated", help="Without a model an
 Prompt = Annotated[
     str | None, typer.Option("--prompt", metavar="ID|INDEX", help="One prompt, by its id or its place (0 = first).")
 ]
+PromptColumn = Annotated[
+    bool,
+    typer.Option(
+        "--prompt-column", help="Write all prompts to one file, with the id of each in a last column, Prompt."
+    ),
+]
 PromptChoice = Annotated[
     list[str] | None,
     typer.Option("--prompt", metavar="ID|INDEX", help="This prompt, by its id or its place (0 = first); repeatable."),

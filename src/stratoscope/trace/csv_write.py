@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from stratoscope.errors import InputError
-from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, PROMPT, ROW
 from stratoscope.trace.csv_parquet import arrow
-from stratoscope.trace.labels import unique
+from stratoscope.trace.labels import object_array, unique
 from stratoscope.trace.text import spelled
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -43,10 +43,11 @@ def export_csv(
     file: str | os.PathLike[str],
     *,
     prompt: str | int | None = None,
+    prompt_column: bool = False,
     parquet: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a trace as CSV, one file per prompt.
+    """Write a trace as CSV, one file per prompt or all in one.
 
     Parameters
     ----------
@@ -59,6 +60,9 @@ def export_csv(
         The file to write; of several prompts, `<stem>-<prompt id>.csv` each.
     prompt
         Only this prompt: its id, or its index.
+    prompt_column
+        All prompts in one file, with the id of each in a last column, `Prompt`; columns that only some of the files of
+        an import had are empty elsewhere. `import_csv` takes one prompt a file, so this one is for other tools.
     parquet
         Write Parquet instead (needs the `parquet` extra).
     overwrite
@@ -78,9 +82,13 @@ def export_csv(
     ids = [str(identity) for identity in dataset["prompt_id"].values]
     chosen = list(range(len(ids))) if prompt is None else [_find(prompt, ids)]
     _check_ending(Path(file), ".parquet" if parquet else ".csv")
-    targets = _targets(Path(file), [ids[index] for index in chosen])
+    rows_of = _contents(dataset, together=prompt_column)
+    if prompt_column:
+        targets, contents = [Path(file)], iter([_together(rows_of, {index: ids[index] for index in chosen})])
+    else:
+        targets, contents = _targets(Path(file), [ids[index] for index in chosen]), map(rows_of, chosen)
     _check_targets(targets, overwrite=overwrite)
-    _write_all(targets, map(_contents(dataset), chosen), _parquet_writer() if parquet else _write_csv)
+    _write_all(targets, contents, _parquet_writer() if parquet else _write_csv)
     return targets
 
 
@@ -128,9 +136,9 @@ def _check_targets(targets: Sequence[Path], *, overwrite: bool) -> None:
 # --- what stands in the files ---------------------------------------------------------------------------------------
 
 
-def _contents(dataset: xr.Dataset) -> RowsOf:
+def _contents(dataset: xr.Dataset, *, together: bool) -> RowsOf:
     if ROW in dataset.dims:
-        return _imported(dataset)
+        return _imported(dataset, all_columns=together)
     if "peak_value" in dataset:
         return _peaks(dataset)
     raise InputError(
@@ -139,7 +147,21 @@ def _contents(dataset: xr.Dataset) -> RowsOf:
     )
 
 
-def _imported(dataset: xr.Dataset) -> RowsOf:
+def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> Rows:
+    """The rows of several prompts, by index, one after the other, each with the id of its prompt at the end."""
+    parts = {index: rows_of(index) for index in ids}
+    columns = next(iter(parts.values())).columns
+    if CSV_PROMPT in columns:
+        fix = "Export the prompts to a file each: leave --prompt-column out."
+        raise InputError(f"the trace has a column {CSV_PROMPT} of its own", fix=fix)
+    blocks = (
+        (*block, object_array([ids[index]] * len(block[0]))) for index, part in parts.items() for block in part.blocks
+    )
+    return Rows((*columns, CSV_PROMPT), blocks)
+
+
+def _imported(dataset: xr.Dataset, *, all_columns: bool) -> RowsOf:
+    """The rows of each prompt's file, with its own further columns or those of all files."""
     bounds, position = _row_bounds(dataset), dataset["position"].values
 
     def blocks(prompt: int, extra: Iterable[str]) -> Iterator[Block]:
@@ -152,17 +174,19 @@ def _imported(dataset: xr.Dataset) -> RowsOf:
             )
 
     def rows(prompt: int) -> Rows:
-        extra = _extra_columns(dataset, prompt)
+        extra = _extra_columns(dataset, None if all_columns else prompt)
         return Rows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()))
 
     return rows
 
 
-def _extra_columns(dataset: xr.Dataset, prompt: int) -> dict[str, str]:
-    """Further columns that the prompt's own file had, and the variables that hold them."""
+def _extra_columns(dataset: xr.Dataset, prompt: int | None) -> dict[str, str]:
+    """Further columns that the prompt's own file had, or any (None), and the variables that hold them."""
     held: dict[str, str] = {}
     while (variable := f"column_{len(held)}") in dataset.variables:
         held[str(dataset[variable].attrs["column"])] = variable
+    if prompt is None:
+        return held
     files = {entry["prompt_id"]: entry for entry in dataset.attrs.get("plan", {}).get("files", [])}
     own = files.get(str(dataset["prompt_id"].values[prompt]), {}).get("extra_columns", list(held))
     return {column: held[column] for column in own}
