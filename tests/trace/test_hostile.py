@@ -18,7 +18,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from small_traces import record
+from small_traces import edit, record, renew_checksums
 
 from stratoscope.errors import TraceError
 from stratoscope.trace import document as documents
@@ -36,13 +36,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trace(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "t"))
-
-
-def edit(trace: Path, change: Change) -> None:
-    root = trace / "zarr.json"
-    content = json.loads(root.read_text())
-    change(content)
-    root.write_text(json.dumps(content))
 
 
 def array(content: dict[str, Any], name: str = "mlp_out_norm") -> dict[str, Any]:
@@ -342,12 +335,14 @@ def test_a_pipe_a_socket_or_a_folder_is_refused_and_does_not_block(
 def test_texts_that_end_outside_their_bytes_are_an_error(trace: Path, ends: list[int]) -> None:
     stored = zarr.open_array(trace / "text_end", mode="r+")
     stored[:3] = ends
+    renew_checksums(trace, "text_end")
     refused_in_reading(trace, "end outside|cannot be read", "text")
 
 
 @pytest.mark.parametrize(("name", "value"), [("prompt", -1), ("prompt", 5), ("span", 6), ("span", -2)])
 def test_an_index_that_points_outside_is_an_error(trace: Path, name: str, value: int) -> None:
     zarr.open_array(trace / name, mode="r+")[2] = value
+    renew_checksums(trace, name)
     refused_in_reading(trace, "has values outside", name)
 
 

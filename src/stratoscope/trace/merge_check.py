@@ -17,7 +17,7 @@ from stratoscope.trace.attributes import differences
 from stratoscope.trace.document import Document, read_document
 from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.part import PLAN_FIELDS, Part, part_of
-from stratoscope.trace.schema import COMPLETE
+from stratoscope.trace.schema import COMPLETE, companion
 
 _SAME = ("format_version", "source", "token_spelling", "model", "tokenizer", "plan")
 _MAY_DIFFER = {"model": ("device",), "plan": PLAN_FIELDS}
@@ -44,7 +44,12 @@ class StoredPart:
 
     def arrays(self) -> dict[str, dict[str, Any]]:
         """What must be the same in all parts; not a noise floor, which any one of them measures for the whole."""
-        return {name: _facts(array) for name, array in self.document.arrays.items() if not names.is_floor(name)}
+        return {name: _facts(array) for name, array in self.document.arrays.items() if not _may_lack(name)}
+
+
+def _may_lack(name: str) -> bool:
+    """Whether a part may be without an array that others have: a noise floor, or the bytes of texts that are empty."""
+    return names.is_floor(name) or (name.endswith("_bytes") and companion(name) is not None)
 
 
 def checked_parts(paths: Sequence[Path], target: Path) -> list[StoredPart]:

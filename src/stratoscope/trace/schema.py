@@ -23,6 +23,7 @@ FORMAT_VERSION = "2.0"
 READABLE = ("1", "2")  # major versions
 RENAMED = {"refused": "opens_as_refusal"}  # arrays of versions 1.x, and their names since 2.0
 RECORDING, COMPLETE = "recording", "complete"
+RECORDING_DIGEST = "recording_sha256"  # attribute: of what decides the values, the same in all parts of a recording
 
 Sizes = Mapping[str, int]
 
@@ -193,6 +194,11 @@ def quantity_layout(name: str, source: str, dtype: str = "") -> Layout:
 def major(version: str) -> str:
     """The major version of a format version."""
     return version.partition(".")[0]
+
+
+def is_sealed(version: str) -> bool:
+    """Whether traces of a format version carry a digest, checksums of their chunks and the identity of their shards."""
+    return major(version) != "1"
 
 
 def present_name(stored: str, version: str) -> str:
