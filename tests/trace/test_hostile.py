@@ -83,7 +83,11 @@ WRONG_DOCUMENTS: dict[str, tuple[Change, str]] = {
     "an array outside": (lambda c: rename(c, "mlp_out_norm", "../secret"), "unknown array"),
     "an array in a folder": (lambda c: rename(c, "mlp_out_norm", "a/mlp_out_norm"), "unknown array"),
     "a missing coordinate": (lambda c: c["consolidated_metadata"]["metadata"].pop("position"), "lacks.*'position'"),
-    "half a text": (lambda c: c["consolidated_metadata"]["metadata"].pop("text_bytes"), "lacks.*'text_bytes'"),
+    "half a text": (lambda c: c["consolidated_metadata"]["metadata"].pop("text_end"), "lacks.*'text_end'"),
+    "half a text, the other half": (
+        lambda c: c["consolidated_metadata"]["metadata"].pop("text_bytes"),
+        "checksums name the array 'text_bytes', which it lacks",
+    ),
     "an object type": (lambda c: array(c).update(data_type="object"), "'mlp_out_norm' has a data type"),
     "another type": (lambda c: array(c).update(data_type="float64"), "data type"),
     "a string type": (lambda c: array(c, "text_end").update(data_type="string"), "'text_end' has a data type"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_traces import ATTRS, SIZES, VARIABLES, prompt_block, record
+from small_traces import ATTRS, SIZES, VARIABLES, edit, prompt_block, record
 
 from stratoscope import info, merge, open_trace
 from stratoscope.errors import InputError, StratoscopeError, TraceError
@@ -20,7 +20,7 @@ from stratoscope.trace import writer as writer_module
 from stratoscope.trace.info import info_text
 from stratoscope.trace.part import part_of, planned_prompts
 from stratoscope.trace.receipt import merged_receipt
-from stratoscope.trace.schema import FORMAT_VERSION, Block
+from stratoscope.trace.schema import Block
 from stratoscope.trace.writer import TraceWriter
 
 BOUNDS = (0, 4, 5, 10)  # of three parts
@@ -259,7 +259,7 @@ OTHER: dict[str, tuple[str, dict[str, Any]]] = {
 def test_a_part_of_another_recording_is_refused_with_what_differs(
     tmp_path: Path, three: list[Path], words: str, changes: dict[str, Any]
 ) -> None:
-    other = part(tmp_path, 3, name="other", prompts=range(0), **changes)
+    other = part(tmp_path, 3, name="other", prompts=range(5, 6), complete=False, **changes)
     refused(rf"other: it is not of the same recording as 1\.trace: .*{words}", [*three[:2], other], tmp_path / "m")
 
 
@@ -278,10 +278,11 @@ def test_parts_whose_prompts_do_not_join_are_refused(tmp_path: Path, three: list
 
 
 def test_an_array_that_would_be_lost_is_refused(tmp_path: Path, three: list[Path]) -> None:
-    document = three[1] / "zarr.json"
-    version = f'"format_version": "{FORMAT_VERSION}"'
-    text = document.read_text().replace(version, '"format_version": "2.99"')
-    document.write_text(text.replace('"metadata": {', '"metadata": {"future": {}, '))
+    def newer(document: dict[str, Any]) -> None:
+        document["attributes"]["format_version"] = "2.99"
+        document["consolidated_metadata"]["metadata"]["future"] = {}
+
+    edit(three[1], newer)
     refused("it holds 'future', which this version does not know", three, tmp_path / "m")
 
 

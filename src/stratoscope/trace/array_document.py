@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
 
 from stratoscope.errors import TraceError
 from stratoscope.names import ACTIVE, DEPTH, HEAD, LAYER, NEURON, OPENER, ROW, K
+from stratoscope.trace.checksums import settled_grid
 from stratoscope.trace.schema import Layout, fill_value
 from stratoscope.trace.shards import MAX_SHARD_BYTES, Shards
 
@@ -61,7 +62,7 @@ class ArrayDocument:
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each dimension."""
-        return tuple(ceil(length / chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
+        return settled_grid(self.shape, self.chunks, complete=True)
 
 
 def chunk_index(file_name: str) -> tuple[int, ...] | None:

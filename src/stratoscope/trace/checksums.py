@@ -2,6 +2,9 @@
 
 A chunk ends with the CRC32C of its content, and its reader checks that. The same four bytes stand in the root document,
 in the order of the grid, so a whole chunk that belongs elsewhere is noticed as well, whichever chunk is read.
+
+The last chunk of an array that grows is replaced before the root document says so. Until the trace is complete only
+chunks that are full are therefore bound.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from itertools import product
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,12 @@ CHECKSUMS = "checksums"  # attribute of a root document: name of each array → 
 BYTES = 4  # of one
 
 Place = tuple[int, ...]
+
+
+def settled_grid(shape: Sequence[int], chunks: Sequence[int], *, complete: bool) -> tuple[int, ...]:
+    """Number of chunks along each dimension that will not change any more."""
+    first = ceil(shape[0] / chunks[0]) if complete else shape[0] // chunks[0]
+    return (first, *(ceil(length / chunk) for length, chunk in zip(shape[1:], chunks[1:], strict=True)))
 
 
 def of_chunk(content: bytes, *, checksummed: bool = True) -> bytes:
@@ -50,13 +59,15 @@ def by_place(packed: bytes, grid: Sequence[int]) -> dict[Place, bytes]:
     return {place: packed[number * BYTES : (number + 1) * BYTES] for number, place in enumerate(places)}
 
 
-def at(packed: bytes, place: Place, grid: Sequence[int]) -> bytes:
-    """The checksum of one chunk."""
+def at(packed: bytes, place: Place, grid: Sequence[int]) -> bytes | None:
+    """The checksum of one chunk; None of one that may still change."""
+    if place[0] >= grid[0]:
+        return None
     number = int(np.ravel_multi_index(place, tuple(grid)))
     return packed[number * BYTES : (number + 1) * BYTES]
 
 
-def refuse_other(content: bytes, wanted: bytes, path: Path, fix: str, *, checksummed: bool = True) -> None:
-    """Raise when a chunk is not the one that was written at its place."""
-    if of_chunk(content, checksummed=checksummed) != wanted:
+def refuse_other(content: bytes, wanted: bytes | None, path: Path, fix: str, *, checksummed: bool = True) -> None:
+    """Raise when a chunk is not the one that was written at its place, if that is known."""
+    if wanted is not None and of_chunk(content, checksummed=checksummed) != wanted:
         raise TraceError("is not the chunk that was written here: its checksum is another", where=str(path), fix=fix)

@@ -43,7 +43,7 @@ class Document:
     unknown
         Arrays that only a newer minor version knows.
     checksums
-        Of all chunks of each array that is not streamed, end to end; none in versions 1.x.
+        Of all chunks of each array that is not streamed and that will not change, end to end; none in versions 1.x.
     """
 
     path: Path
@@ -55,6 +55,10 @@ class Document:
     def length(self, name: str) -> int:
         """Committed length of an array's first dimension, 0 where there is none."""
         return self.arrays[name].shape[0] if name in self.arrays else 0
+
+    def settled_grid(self, name: str) -> tuple[int, ...]:
+        """The chunks of an array to which its checksums belong."""
+        return _settled(self.attrs, self.arrays[name])
 
     def to_bytes(self) -> bytes:
         """The document for Zarr: the arrays as they were checked, nothing else."""
@@ -215,13 +219,16 @@ def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
             where=str(path),
             fix="Install a Stratoscope that reads it.",
         )
-    if schema.is_sealed(version) and attrs.get(strict_json.DIGEST) != strict_json.digest(content):
-        raise TraceError(
-            "its zarr.json was changed since it was written: its digest does not fit", where=str(path), fix=DAMAGED
-        )
     wrong = [key for key, is_sound in _ATTRIBUTES.items() if not is_sound(attrs.get(key))]
     if wrong:
         raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
+    if schema.is_sealed(version) and attrs.get(strict_json.DIGEST) != strict_json.digest(content):
+        said = "it has no digest" if strict_json.DIGEST not in attrs else "its digest does not fit"
+        raise TraceError(
+            f"its zarr.json is not as it was written: {said}",
+            where=str(path),
+            fix=DAMAGED,
+        )
     return attrs
 
 
@@ -262,6 +269,10 @@ def _is_newer(version: str) -> bool:
     return tuple(map(int, version.split("."))) > tuple(map(int, schema.FORMAT_VERSION.split(".")))
 
 
+def _settled(attrs: dict[str, Any], array: ArrayDocument) -> tuple[int, ...]:
+    return checksums.settled_grid(array.shape, array.chunks, complete=attrs["state"] == schema.COMPLETE)
+
+
 def _checksums(path: Path, attrs: dict[str, Any], arrays: dict[str, ArrayDocument]) -> dict[str, bytes]:
     """The checksums of every array that must have some."""
     texts, found = attrs.get(CHECKSUMS), {}
@@ -272,7 +283,7 @@ def _checksums(path: Path, attrs: dict[str, Any], arrays: dict[str, ArrayDocumen
     for name, array in arrays.items():
         if array.shards is not None or 0 in array.shape:
             continue
-        packed = checksums.from_text(texts.get(name), array.grid) if isinstance(texts, dict) else None
+        packed = checksums.from_text(texts.get(name), _settled(attrs, array)) if isinstance(texts, dict) else None
         if packed is None:
             raise TraceError(f"its checksums of '{name}' are not those of its chunks", where=str(path), fix=DAMAGED)
         found[name] = packed

@@ -36,6 +36,11 @@ class StoredPart:
         """Its root attributes."""
         return self.document.attrs
 
+    @property
+    def prompts(self) -> int:
+        """How many it holds."""
+        return self.document.length("prompt_id_end")
+
     def conditions(self) -> dict[str, str]:
         """What may change the last bits of what is computed: device, threads and versions, by name."""
         model, receipt = (self.attrs.get(key) or {} for key in ("model", "receipt"))
@@ -137,6 +142,8 @@ def _same(one: StoredPart, key: str) -> Any:
 
 def _other_arrays(one: StoredPart, other: StoredPart) -> str:
     """The first array that only one of them has, or that is not the same in both, in words; "" where there is none."""
+    if not (one.prompts and other.prompts):  # then nothing is stored, and that it is not complete is what is said
+        return ""
     here, there = other.arrays(), one.arrays()
     for name in sorted(here.keys() ^ there.keys()):
         return f"it {'holds' if name in here else 'lacks'} '{name}'"
@@ -181,7 +188,7 @@ def _refuse_missing(found: Sequence[StoredPart]) -> None:
 
 
 def _refuse_incomplete(one: StoredPart) -> None:
-    held, planned = one.document.length("prompt_id_end"), len(one.part.prompts)
+    held, planned = one.prompts, len(one.part.prompts)
     if one.attrs["state"] != COMPLETE or held != planned:
         raise InputError(
             f"part {one.part.number} is not complete: it holds {held:,} of its {planned:,} prompts",

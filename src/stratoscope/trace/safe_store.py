@@ -34,7 +34,7 @@ class SafeStore(LocalStore):
 
     def __init__(self, document: Document) -> None:
         super().__init__(document.path, read_only=True)
-        self._arrays, self._checksums = document.arrays, document.checksums
+        self._document, self._arrays = document, document.arrays
         self._root_document = document.to_bytes()
         self._folder = self.root.stat().st_ino
 
@@ -59,8 +59,8 @@ class SafeStore(LocalStore):
         array = self._arrays[name]
         content = await asyncio.to_thread(_read_chunk, self.root / key, array)
         self._refuse_replaced()
-        if name in self._checksums:
-            wanted = checksums.at(self._checksums[name], place, array.grid)
+        if name in self._document.checksums:
+            wanted = checksums.at(self._document.checksums[name], place, self._document.settled_grid(name))
             checksums.refuse_other(content, wanted, self.root / key, DAMAGED, checksummed=array.checksummed)
         return prototype.buffer.from_bytes(content)
 

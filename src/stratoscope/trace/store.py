@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from zarr.storage import LocalStore
 
 from stratoscope.trace import checksums, strict_json
 from stratoscope.trace.checksums import CHECKSUMS, Place
-from stratoscope.trace.schema import Layout, Sizes, fill_value
+from stratoscope.trace.schema import COMPLETE, Layout, Sizes, fill_value
 
 ROOT_DOCUMENT = "zarr.json"
 _SYNC_THREADS = 8
@@ -97,7 +96,7 @@ class StagingStore(LocalStore):
         """What a resumed recording reads and writes again must be what was written."""
         name, place = _chunk_place(key)
         wanted = self.checksums.get(name, {}).get(place)
-        if chunk is not None and wanted is not None:
+        if chunk is not None:
             checksums.refuse_other(chunk.to_bytes(), wanted, self.root / key, DAMAGED)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
@@ -184,7 +183,8 @@ class StagingStore(LocalStore):
     def write_root(self, attrs: Mapping[str, Any]) -> None:
         """Commit: atomically replace the root document by one that carries the arrays' present shapes."""
         arrays = self.arrays()
-        found = {name: checksums.to_text(self.checksums[name], _grid(arrays[name])) for name in self.checksums}
+        complete = attrs["state"] == COMPLETE
+        found = {name: _packed(arrays[name], known, complete=complete) for name, known in self.checksums.items()}
         document = {
             "zarr_format": 3,
             "node_type": "group",
@@ -204,6 +204,6 @@ def _chunk_place(key: str) -> tuple[str, Place]:
     return name, tuple(int(part) for part in file_name.split(".")[1:])
 
 
-def _grid(array: Mapping[str, Any]) -> list[int]:
+def _packed(array: Mapping[str, Any], found: Mapping[Place, bytes], *, complete: bool) -> str:
     chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
-    return [ceil(length / chunk) for length, chunk in zip(array["shape"], chunks, strict=True)]
+    return checksums.to_text(found, checksums.settled_grid(array["shape"], chunks, complete=complete))

@@ -158,7 +158,7 @@ class TraceWriter:
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
         self._store = StagingStore(self.path)
         for name, packed in document.checksums.items():
-            self._store.checksums[name] = by_place(packed, document.arrays[name].grid)
+            self._store.checksums[name] = by_place(packed, document.settled_grid(name))
         arrays = self._create_arrays(self._committed)
         resume.refuse_other_recording(document, attrs)
         resume.refuse_other_layout(document, self._store.arrays())
