@@ -22,6 +22,8 @@ from stratoscope.trace.document import Document, check_files, read_document
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
+from stratoscope.trace.schema import quantity_layout
+from stratoscope.trace.shards import LOGICAL_DTYPE
 from stratoscope.trace.store import DAMAGED
 from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
@@ -85,8 +87,10 @@ def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
     if array is None and f"{name}_end" not in document.arrays:
         return _empty(name)
     if array is not None and array.shards is not None:
-        rows = StoredRows(document, array)
-        return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(rows), array.attrs)
+        attrs = dict(array.attrs)
+        if LOGICAL_DTYPE in attrs:  # bits on disk, numbers here
+            attrs |= {key: quantity_layout(name, "").attrs[key] for key in ("units", "long_name")}
+        return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(StoredRows(document, array)), attrs)
     if array is None:
         ends = document.arrays[f"{name}_end"]
         attrs = {"column": ends.attrs["column"]} if "column" in ends.attrs else {}

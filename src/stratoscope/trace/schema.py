@@ -187,8 +187,10 @@ def quantity_layout(name: str, source: str, dtype: str = "") -> Layout:
         return Layout(name, quantity.dims, quantity.dtype, attrs)
     if quantity.dtype not in ("model", dtype) or dtype not in shards.DTYPES:
         raise ValueError(f"'{name}' is not stored as {dtype}")
-    logical = {shards.LOGICAL_DTYPE: dtype} if shards.DTYPES[dtype] != dtype else {}
-    return Layout(name, quantity.dims, shards.DTYPES[dtype], {**attrs, **logical})
+    if shards.DTYPES[dtype] != dtype:  # other software sees bits, and must not take them for numbers
+        bits = {"units": f"{dtype} bits", "long_name": f"{quantity.label} ({dtype} bits)", shards.LOGICAL_DTYPE: dtype}
+        attrs = {**attrs, **bits}
+    return Layout(name, quantity.dims, shards.DTYPES[dtype], attrs)
 
 
 def major(version: str) -> str:
