@@ -1,8 +1,10 @@
 // Reads every array of a trace with zarrita.js: node read_with_zarrita.mjs MODULE TRACE OUT NAME…
-// Writes OUT/NAME.bin, the numbers in C order, and prints {NAME: {shape, bytes}}.
+// Writes OUT/NAME.bin, the numbers in C order, and prints {NAME: {shape}}.
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
+
+globalThis.Float16Array ??= class Float16Array extends Uint16Array {}; // Node before 24 has none; its bits will do
 
 const [module, trace, out, ...names] = process.argv.slice(2);
 const zarr = await import(pathToFileURL(module));
@@ -26,6 +28,6 @@ for (const name of names) {
   const { data, shape } = await zarr.get(array);
   const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   fs.writeFileSync(path.join(out, `${name}.bin`), bytes);
-  told[name] = { shape, kind: data.constructor.name };
+  told[name] = { shape };
 }
 console.log(JSON.stringify(told));
