@@ -59,9 +59,7 @@ def refused(trace: Path, name: str, words: str) -> None:
         ("prompt_class_bytes/c.0", "pair_bytes/c.0", "pair"),
     ],
 )
-def test_a_whole_chunk_of_another_array_or_place_is_refused(
-    trace: Path, source: str, target: str, name: str
-) -> None:
+def test_a_whole_chunk_of_another_array_or_place_is_refused(trace: Path, source: str, target: str, name: str) -> None:
     shutil.copy(trace / source, trace / target)
     refused(trace, name, "not the chunk that was written here")
 
@@ -191,7 +189,7 @@ def test_a_key_that_is_named_twice_is_refused(tmp_path: Path, old: str, new: str
     text = root.read_text()
     assert old in text
     root.write_text(text.replace(old, new, 1))
-    with pytest.raises(TraceError, match="names '.*' twice"):
+    with pytest.raises(TraceError, match=r"names '.*' twice"):
         open_trace(tmp_path / "t")
 
 

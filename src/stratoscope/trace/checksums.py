@@ -1,4 +1,4 @@
-"""Checksums of all chunks of an array, in the root document: they bind each chunk to its array, its place and its trace.
+"""Checksums of all chunks of an array, in the root document: they bind a chunk to its array, its place and its trace.
 
 A chunk ends with the CRC32C of its content, and its reader checks that. The same four bytes stand in the root document,
 in the order of the grid, so a whole chunk that belongs elsewhere is noticed as well, whichever chunk is read.

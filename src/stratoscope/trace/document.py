@@ -126,7 +126,7 @@ def check_files(document: Document) -> None:
 def remove_leftovers(document: Document) -> None:
     """Remove what a stopped writer left beside the committed chunks of a trace."""
     (document.path / (ROOT_DOCUMENT + PARTIAL)).unlink(missing_ok=True)
-    for folder in (document.path / name for name in os.listdir(document.path) if schema.known_layout(name) is not None):
+    for folder in [entry for entry in document.path.iterdir() if schema.known_layout(entry.name) is not None]:
         array = document.arrays.get(folder.name)
         for path in _own_files(folder):
             index = chunk_index(path.name)

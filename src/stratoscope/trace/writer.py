@@ -36,7 +36,17 @@ from stratoscope.trace.uninterrupted import uninterrupted
 
 _MOST_OPEN_FILES = 32  # of streamed arrays: a process may have some hundreds
 WRITTEN = (  # by the writer itself
-    "format", "format_version", "state", "uuid", "created", "finished", "coordinates", RECORDING_DIGEST, CHECKSUMS, DIGEST)
+    "format",
+    "format_version",
+    "state",
+    "uuid",
+    "created",
+    "finished",
+    "coordinates",
+    RECORDING_DIGEST,
+    CHECKSUMS,
+    DIGEST,
+)
 
 
 class TraceWriter:
