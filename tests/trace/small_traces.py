@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from stratoscope import names
+from stratoscope.trace import checksums, strict_json
+from stratoscope.trace.array_document import chunk_index
 from stratoscope.trace.schema import Block
 from stratoscope.trace.writer import TraceWriter
 
@@ -89,3 +92,23 @@ def record(path: Path, prompts: int = 5, **options: Any) -> Path:
 def expected(prompts: int) -> xr.Dataset:
     """What a trace of that many prompts holds."""
     return as_dataset(merged([prompt_block(index) for index in range(prompts)]))
+
+
+def edit(trace: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the root document of a trace, as one who also renews its digest."""
+    root = trace / "zarr.json"
+    content = json.loads(root.read_text())
+    change(content)
+    root.write_text(json.dumps(strict_json.sealed(content) if "attributes" in content else content))
+
+
+def renew_checksums(trace: Path, name: str) -> None:
+    """Take the chunks of an array, which were changed, for those that were written."""
+    found = {place: path for path in (trace / name).iterdir() if (place := chunk_index(path.name)) is not None}
+    grid = [length + 1 for length in max(found)]
+    sums = {place: checksums.of_chunk(path.read_bytes()) for place, path in found.items()}
+
+    def renew(content: Mapping[str, Any]) -> None:
+        content["attributes"][checksums.CHECKSUMS][name] = checksums.to_text(sums, grid)
+
+    edit(trace, renew)

@@ -18,7 +18,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from small_traces import record
+from small_traces import edit, record, renew_checksums
 
 from stratoscope.errors import TraceError
 from stratoscope.trace import document as documents
@@ -36,13 +36,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trace(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "t"))
-
-
-def edit(trace: Path, change: Change) -> None:
-    root = trace / "zarr.json"
-    content = json.loads(root.read_text())
-    change(content)
-    root.write_text(json.dumps(content))
 
 
 def array(content: dict[str, Any], name: str = "mlp_out_norm") -> dict[str, Any]:
@@ -90,7 +83,11 @@ WRONG_DOCUMENTS: dict[str, tuple[Change, str]] = {
     "an array outside": (lambda c: rename(c, "mlp_out_norm", "../secret"), "unknown array"),
     "an array in a folder": (lambda c: rename(c, "mlp_out_norm", "a/mlp_out_norm"), "unknown array"),
     "a missing coordinate": (lambda c: c["consolidated_metadata"]["metadata"].pop("position"), "lacks.*'position'"),
-    "half a text": (lambda c: c["consolidated_metadata"]["metadata"].pop("text_bytes"), "lacks.*'text_bytes'"),
+    "half a text": (lambda c: c["consolidated_metadata"]["metadata"].pop("text_end"), "lacks.*'text_end'"),
+    "half a text, the other half": (
+        lambda c: c["consolidated_metadata"]["metadata"].pop("text_bytes"),
+        "checksums name the array 'text_bytes', which it lacks",
+    ),
     "an object type": (lambda c: array(c).update(data_type="object"), "'mlp_out_norm' has a data type"),
     "another type": (lambda c: array(c).update(data_type="float64"), "data type"),
     "a string type": (lambda c: array(c, "text_end").update(data_type="string"), "'text_end' has a data type"),
@@ -342,12 +339,14 @@ def test_a_pipe_a_socket_or_a_folder_is_refused_and_does_not_block(
 def test_texts_that_end_outside_their_bytes_are_an_error(trace: Path, ends: list[int]) -> None:
     stored = zarr.open_array(trace / "text_end", mode="r+")
     stored[:3] = ends
+    renew_checksums(trace, "text_end")
     refused_in_reading(trace, "end outside|cannot be read", "text")
 
 
 @pytest.mark.parametrize(("name", "value"), [("prompt", -1), ("prompt", 5), ("span", 6), ("span", -2)])
 def test_an_index_that_points_outside_is_an_error(trace: Path, name: str, value: int) -> None:
     zarr.open_array(trace / name, mode="r+")[2] = value
+    renew_checksums(trace, name)
     refused_in_reading(trace, "has values outside", name)
 
 

@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import tracemalloc
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_traces import ATTRS, SIZES, VARIABLES, prompt_block, record
+from small_traces import ATTRS, SIZES, VARIABLES, edit, prompt_block, record
 
 from stratoscope import info, merge, open_trace
 from stratoscope.errors import InputError, StratoscopeError, TraceError
@@ -20,7 +21,7 @@ from stratoscope.trace import writer as writer_module
 from stratoscope.trace.info import info_text
 from stratoscope.trace.part import part_of, planned_prompts
 from stratoscope.trace.receipt import merged_receipt
-from stratoscope.trace.schema import FORMAT_VERSION, Block
+from stratoscope.trace.schema import Block
 from stratoscope.trace.writer import TraceWriter
 
 BOUNDS = (0, 4, 5, 10)  # of three parts
@@ -56,6 +57,21 @@ def append(recording: TraceWriter, index: int) -> None:
     for layer in range(3):
         stream.write(layer, stream.next_row, np.ascontiguousarray(values[:, layer]))
     recording.append(block)
+
+
+def other_kind(path: Path, **changes: Any) -> Path:
+    """The third part, begun with other arrays: one prompt of zeros."""
+    sizes, streams = changes.get("sizes", SIZES), changes.get("streams", {"neurons": "bfloat16"})
+    variables = changes.get("variables", VARIABLES)
+    attrs = {**RECORDED, "plan": {**PLAN, "part": [3, 3], "part_prompts": [5, 10]}}
+    block = prompt_block(0, variables=variables)
+    block.arrays["prompt_mean"] = np.zeros((1, 3, sizes["neuron"]), np.float32)
+    layers: Any = {"layers": (0, 1, 2), "sizes": sizes, "variables": variables, "streams": streams}
+    with TraceWriter(path, attrs=attrs, **layers) as recording:
+        for stream, layer in product(map(recording.stream, streams), range(3)):
+            stream.fill(layer, 0, len(block.texts["text"]))
+        recording.append(block)
+    return path
 
 
 def trace(
@@ -259,7 +275,10 @@ OTHER: dict[str, tuple[str, dict[str, Any]]] = {
 def test_a_part_of_another_recording_is_refused_with_what_differs(
     tmp_path: Path, three: list[Path], words: str, changes: dict[str, Any]
 ) -> None:
-    other = part(tmp_path, 3, name="other", prompts=range(0), **changes)
+    if changes.keys() & {"streams", "variables"}:
+        other = other_kind(tmp_path / "other", **changes)
+    else:
+        other = part(tmp_path, 3, name="other", prompts=range(5, 6), complete=False, **changes)
     refused(rf"other: it is not of the same recording as 1\.trace: .*{words}", [*three[:2], other], tmp_path / "m")
 
 
@@ -278,10 +297,11 @@ def test_parts_whose_prompts_do_not_join_are_refused(tmp_path: Path, three: list
 
 
 def test_an_array_that_would_be_lost_is_refused(tmp_path: Path, three: list[Path]) -> None:
-    document = three[1] / "zarr.json"
-    version = f'"format_version": "{FORMAT_VERSION}"'
-    text = document.read_text().replace(version, '"format_version": "2.99"')
-    document.write_text(text.replace('"metadata": {', '"metadata": {"future": {}, '))
+    def newer(document: dict[str, Any]) -> None:
+        document["attributes"]["format_version"] = "2.99"
+        document["consolidated_metadata"]["metadata"]["future"] = {}
+
+    edit(three[1], newer)
     refused("it holds 'future', which this version does not know", three, tmp_path / "m")
 
 

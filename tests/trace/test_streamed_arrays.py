@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from small_traces import ATTRS, SIZES, VARIABLES, prompt_block
+from small_traces import ATTRS, SIZES, VARIABLES, edit, prompt_block
 
 from stratoscope import open_trace
 from stratoscope.errors import TraceError
@@ -172,8 +171,6 @@ WRONG: dict[str, Change] = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_metadata_that_the_format_does_not_allow_are_refused(trace: Path, change: Change) -> None:
-    document = json.loads((trace / "zarr.json").read_text())
-    change(document["consolidated_metadata"]["metadata"]["neurons"])
-    (trace / "zarr.json").write_text(json.dumps(document))
+    edit(trace, lambda document: change(document["consolidated_metadata"]["metadata"]["neurons"]))
     with pytest.raises(TraceError, match="neurons"):
         open_trace(trace)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
 
 from stratoscope.errors import TraceError
 from stratoscope.names import ACTIVE, DEPTH, HEAD, LAYER, NEURON, OPENER, ROW, K
+from stratoscope.trace.checksums import settled_grid
 from stratoscope.trace.schema import Layout, fill_value
 from stratoscope.trace.shards import MAX_SHARD_BYTES, Shards
 
@@ -61,7 +62,7 @@ class ArrayDocument:
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each dimension."""
-        return tuple(ceil(length / chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
+        return settled_grid(self.shape, self.chunks, complete=True)
 
 
 def chunk_index(file_name: str) -> tuple[int, ...] | None:
@@ -70,7 +71,7 @@ def chunk_index(file_name: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in match[1][1:].split(".")) if match else None
 
 
-def check_array(raw: Any, layout: Layout) -> ArrayDocument:
+def check_array(raw: Any, layout: Layout, *, sealed: bool) -> ArrayDocument:
     """Check the metadata document of an array.
 
     Parameters
@@ -79,6 +80,8 @@ def check_array(raw: Any, layout: Layout) -> ArrayDocument:
         The document as parsed JSON.
     layout
         What the array of this name must be.
+    sealed
+        Whether the shards of a streamed array say whose they are (`schema.is_sealed`).
 
     Raises
     ------
@@ -97,7 +100,7 @@ def check_array(raw: Any, layout: Layout) -> ArrayDocument:
     _require("column" in attrs or layout.dims != (ROW,) or not layout.name.endswith("_end"), "attributes", attrs)
     shape = _check_shape(raw.get("shape"), layout)
     chunks = _check_chunks(raw.get("chunk_grid"), layout)
-    shards = _check_shards(raw.get("codecs"), layout, shape, chunks) if layout.streamed else None
+    shards = _check_shards(raw.get("codecs"), layout, shape, chunks, sealed=sealed) if layout.streamed else None
     compressed, checksummed = (False, False) if shards else _check_codecs(raw.get("codecs"))
     return ArrayDocument(
         layout=layout,
@@ -150,7 +153,9 @@ def _check_chunks(grid: Any, layout: Layout) -> tuple[int, ...]:
     return tuple(chunks)
 
 
-def _check_shards(codecs: Any, layout: Layout, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Shards:
+def _check_shards(
+    codecs: Any, layout: Layout, shape: tuple[int, ...], chunks: tuple[int, ...], *, sealed: bool
+) -> Shards:
     """Where the rows of a streamed array lie, if its shards are the only ones that are allowed."""
     _require(isinstance(codecs, list) and len(codecs) == 1 and isinstance(codecs[0], dict), "codecs", codecs)
     _require(
@@ -165,7 +170,7 @@ def _check_shards(codecs: Any, layout: Layout, shape: tuple[int, ...], chunks: t
     _require(chunks[1:] == (max(1, layers), max(1, width)), "chunk_shape", list(chunks))
     _require(inner[1:] == [1, max(1, width)] and _is_count(inner[0], 1, chunks[0]), "inner chunk_shape", inner)
     _require(chunks[0] % inner[0] == 0, "inner chunk_shape", inner)
-    shards = Shards(chunks[0], inner[0], layers, width, np.dtype(layout.dtype).itemsize)
+    shards = Shards(chunks[0], inner[0], layers, width, np.dtype(layout.dtype).itemsize, sealed)
     _require(shards.chunk_bytes <= MAX_CHUNK_BYTES, "inner chunk_shape", inner)
     return shards
 

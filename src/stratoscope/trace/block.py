@@ -84,6 +84,8 @@ class BlockPlan:
         streams: Mapping[str, str],
     ) -> BlockPlan:
         """The plan of a trace; arguments as those of `TraceWriter`."""
+        if not layers:
+            raise TraceError("a trace needs at least one layer", fix=_FIX)
         layouts = trace_layouts([*variables, *fixed], row_columns, source, streams)
         lengths = {DEPTH: len(layers) + 1, **sizes, LAYER: len(layers)}
         values = {LAYER: np.asarray(layers, np.int32), DEPTH: np.arange(lengths[DEPTH], dtype=np.int32)}

@@ -11,37 +11,54 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import TraceError
-from stratoscope.names import AXES, QUANTITIES, SOURCES, is_streamed
-from stratoscope.trace import schema
+from stratoscope.names import AXES, LAYER, QUANTITIES, SOURCES, is_streamed
+from stratoscope.trace import checksums, schema, strict_json
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
+from stratoscope.trace.checksums import CHECKSUMS
 from stratoscope.trace.shards import DTYPES, LOGICAL_DTYPE
-from stratoscope.trace.store import PARTIAL, ROOT_DOCUMENT
+from stratoscope.trace.store import DAMAGED, PARTIAL, ROOT_DOCUMENT
 
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_NESTING = 64
 
 _NO_TRACE = "Give the directory that `stratoscope capture`, `simulate` or `import` wrote."
-DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
 _Check = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
 class Document:
-    """The root document: attributes, arrays by their name on disk, and arrays that only a newer minor version knows."""
+    """The root document.
+
+    Attributes
+    ----------
+    attrs
+        Without its digest and the checksums.
+    arrays
+        By their name on disk. One whose length is 0 is not there.
+    unknown
+        Arrays that only a newer minor version knows.
+    checksums
+        Of all chunks of each array that is not streamed and that will not change, end to end; none in versions 1.x.
+    """
 
     path: Path
     attrs: dict[str, Any]
     arrays: dict[str, ArrayDocument]
     unknown: tuple[str, ...] = ()
+    checksums: dict[str, bytes] = field(default_factory=dict)
 
     def length(self, name: str) -> int:
         """Committed length of an array's first dimension, 0 where there is none."""
         return self.arrays[name].shape[0] if name in self.arrays else 0
+
+    def settled_grid(self, name: str) -> tuple[int, ...]:
+        """The chunks of an array to which its checksums belong."""
+        return _settled(self.attrs, self.arrays[name])
 
     def to_bytes(self) -> bytes:
         """The document for Zarr: the arrays as they were checked, nothing else."""
@@ -70,12 +87,14 @@ def read_document(path: Path) -> Document:
     if unknown and not _is_newer(version):
         raise TraceError(f"it holds an unknown array {unknown[0][:80]!r}", where=str(path), fix=DAMAGED)
     arrays = {
-        name: _check_array(path, schema.present_name(name, version), raw)
+        name: _check_array(path, schema.present_name(name, version), raw, sealed=schema.is_sealed(version))
         for name, raw in raw_arrays.items()
         if name not in unknown
     }
     _check_together(path, arrays)
-    return Document(path, attrs, arrays, unknown)
+    found = _checksums(path, attrs, arrays) if schema.is_sealed(version) else {}
+    kept = {key: value for key, value in attrs.items() if key not in (CHECKSUMS, strict_json.DIGEST)}
+    return Document(path, kept, arrays, unknown, found)
 
 
 def check_files(document: Document) -> None:
@@ -107,10 +126,11 @@ def check_files(document: Document) -> None:
 def remove_leftovers(document: Document) -> None:
     """Remove what a stopped writer left beside the committed chunks of a trace."""
     (document.path / (ROOT_DOCUMENT + PARTIAL)).unlink(missing_ok=True)
-    for name, array in document.arrays.items():
-        for path in (document.path / name).iterdir():
+    for folder in [entry for entry in document.path.iterdir() if schema.known_layout(entry.name) is not None]:
+        array = document.arrays.get(folder.name)
+        for path in _own_files(folder):
             index = chunk_index(path.name)
-            if path.name != ROOT_DOCUMENT and (index is None or not _inside(index, array.grid)):
+            if path.name != ROOT_DOCUMENT and (index is None or array is None or not _inside(index, array.grid)):
                 path.unlink()
 
 
@@ -142,6 +162,10 @@ def read_regular_file(path: Path, most: int) -> bytes:
         os.close(descriptor)
 
 
+def _own_files(folder: Path) -> list[Path]:
+    return [] if folder.is_symlink() or not folder.is_dir() else list(folder.iterdir())
+
+
 def _inside(index: tuple[int, ...], grid: tuple[int, ...]) -> bool:
     return len(index) == len(grid) and all(place < count for place, count in zip(index, grid, strict=True))
 
@@ -158,9 +182,7 @@ def _parse(path: Path) -> dict[str, Any]:
         what = "is a file, not a trace directory" if path.exists() else "does not exist"
         raise TraceError(what, where=str(path), fix=_NO_TRACE)
     try:
-        content = json.loads(
-            read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES), parse_constant=_refuse_constant
-        )
+        content = strict_json.load(read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES))
     except FileNotFoundError:
         raise TraceError("is not a trace: it has no zarr.json", where=str(path), fix=_NO_TRACE) from None
     except RecursionError:
@@ -172,10 +194,6 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
         raise TraceError("is not a trace: it is no Zarr v3 group", where=str(path), fix=_NO_TRACE)
     return content
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _nesting(content: Any) -> int:
@@ -204,6 +222,13 @@ def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
     wrong = [key for key, is_sound in _ATTRIBUTES.items() if not is_sound(attrs.get(key))]
     if wrong:
         raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
+    if schema.is_sealed(version) and attrs.get(strict_json.DIGEST) != strict_json.digest(content):
+        said = "it has no digest" if strict_json.DIGEST not in attrs else "its digest does not fit"
+        raise TraceError(
+            f"its zarr.json is not as it was written: {said}",
+            where=str(path),
+            fix=DAMAGED,
+        )
     return attrs
 
 
@@ -244,11 +269,32 @@ def _is_newer(version: str) -> bool:
     return tuple(map(int, version.split("."))) > tuple(map(int, schema.FORMAT_VERSION.split(".")))
 
 
-def _check_array(path: Path, name: str, raw: Any) -> ArrayDocument:
+def _settled(attrs: dict[str, Any], array: ArrayDocument) -> tuple[int, ...]:
+    return checksums.settled_grid(array.shape, array.chunks, complete=attrs["state"] == schema.COMPLETE)
+
+
+def _checksums(path: Path, attrs: dict[str, Any], arrays: dict[str, ArrayDocument]) -> dict[str, bytes]:
+    """The checksums of every array that must have some."""
+    texts, found = attrs.get(CHECKSUMS), {}
+    absent = sorted(texts.keys() - arrays.keys()) if isinstance(texts, dict) else []
+    if absent and not _is_newer(attrs["format_version"]):
+        what = f"its checksums name the array {absent[0][:80]!r}, which it lacks"
+        raise TraceError(what, where=str(path), fix=DAMAGED)
+    for name, array in arrays.items():
+        if array.shards is not None or 0 in array.shape:
+            continue
+        packed = checksums.from_text(texts.get(name), _settled(attrs, array)) if isinstance(texts, dict) else None
+        if packed is None:
+            raise TraceError(f"its checksums of '{name}' are not those of its chunks", where=str(path), fix=DAMAGED)
+        found[name] = packed
+    return found
+
+
+def _check_array(path: Path, name: str, raw: Any, *, sealed: bool) -> ArrayDocument:
     try:
         layout = _streamed_layout(name, raw) if is_streamed(name) else schema.known_layout(name)
         assert layout is not None
-        return check_array(raw, layout)
+        return check_array(raw, layout, sealed=sealed)
     except TraceError as error:
         raise TraceError(f"array '{name}' has a {error.what}", where=str(path), fix=DAMAGED) from None
 
@@ -263,12 +309,25 @@ def _streamed_layout(name: str, raw: Any) -> schema.Layout:
 
 
 def _check_together(path: Path, arrays: dict[str, ArrayDocument]) -> None:
-    missing = sorted(schema.REQUIRED - arrays.keys())
-    missing += [other for name in arrays if (other := schema.companion(name)) and other not in arrays]
-    if missing:
-        raise TraceError(f"it lacks the array '{missing[0]}'", where=str(path), fix=DAMAGED)
     lengths: dict[str, int] = {}
     for name, array in arrays.items():
         for dim, length in zip(array.layout.dims, array.shape, strict=True):
             if lengths.setdefault(dim, length) != length:
                 raise TraceError(f"array '{name}' has another length of '{dim}'", where=str(path), fix=DAMAGED)
+    if missing := _missing(arrays, lengths):
+        raise TraceError(f"it lacks the array '{missing}'", where=str(path), fix=DAMAGED)
+
+
+def _missing(arrays: dict[str, ArrayDocument], lengths: dict[str, int]) -> str:
+    """The first array that must be there, "" where there is none: one whose length is 0 need not.
+
+    Of a text column the bytes need not either, where all texts are empty; the ends, when they are read, say whether.
+    """
+    if LAYER not in arrays:
+        return LAYER
+    for name in sorted(schema.REQUIRED - arrays.keys()):
+        layout = schema.known_layout(name)
+        if layout is not None and lengths.get(layout.dims[0], 0):
+            return name
+    halves = (other for name in arrays if name.endswith("_bytes") and (other := schema.companion(name)))
+    return next((other for other in halves if other not in arrays), "")

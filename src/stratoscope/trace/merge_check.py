@@ -17,7 +17,7 @@ from stratoscope.trace.attributes import differences
 from stratoscope.trace.document import Document, read_document
 from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.part import PLAN_FIELDS, Part, part_of
-from stratoscope.trace.schema import COMPLETE
+from stratoscope.trace.schema import COMPLETE, companion
 
 _SAME = ("format_version", "source", "token_spelling", "model", "tokenizer", "plan")
 _MAY_DIFFER = {"model": ("device",), "plan": PLAN_FIELDS}
@@ -36,6 +36,11 @@ class StoredPart:
         """Its root attributes."""
         return self.document.attrs
 
+    @property
+    def prompts(self) -> int:
+        """How many it holds."""
+        return self.document.length("prompt_id_end")
+
     def conditions(self) -> dict[str, str]:
         """What may change the last bits of what is computed: device, threads and versions, by name."""
         model, receipt = (self.attrs.get(key) or {} for key in ("model", "receipt"))
@@ -44,7 +49,12 @@ class StoredPart:
 
     def arrays(self) -> dict[str, dict[str, Any]]:
         """What must be the same in all parts; not a noise floor, which any one of them measures for the whole."""
-        return {name: _facts(array) for name, array in self.document.arrays.items() if not names.is_floor(name)}
+        return {name: _facts(array) for name, array in self.document.arrays.items() if not _may_lack(name)}
+
+
+def _may_lack(name: str) -> bool:
+    """Whether a part may be without an array that others have: a noise floor, or the bytes of texts that are empty."""
+    return names.is_floor(name) or (name.endswith("_bytes") and companion(name) is not None)
 
 
 def checked_parts(paths: Sequence[Path], target: Path) -> list[StoredPart]:
@@ -132,6 +142,8 @@ def _same(one: StoredPart, key: str) -> Any:
 
 def _other_arrays(one: StoredPart, other: StoredPart) -> str:
     """The first array that only one of them has, or that is not the same in both, in words; "" where there is none."""
+    if not (one.prompts and other.prompts):  # then nothing is stored, and that it is not complete is what is said
+        return ""
     here, there = other.arrays(), one.arrays()
     for name in sorted(here.keys() ^ there.keys()):
         return f"it {'holds' if name in here else 'lacks'} '{name}'"
@@ -176,7 +188,7 @@ def _refuse_missing(found: Sequence[StoredPart]) -> None:
 
 
 def _refuse_incomplete(one: StoredPart) -> None:
-    held, planned = one.document.length("prompt_id_end"), len(one.part.prompts)
+    held, planned = one.prompts, len(one.part.prompts)
     if one.attrs["state"] != COMPLETE or held != planned:
         raise InputError(
             f"part {one.part.number} is not complete: it holds {held:,} of its {planned:,} prompts",

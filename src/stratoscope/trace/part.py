@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +45,16 @@ def part_of(plan: Any) -> Part | None:
         return None
     sound = 1 <= numbers[0] <= numbers[1] and 0 <= bounds[0] < bounds[1] <= whole
     return Part(*numbers, range(*bounds), whole) if sound else None
+
+
+def recording_digest(attrs: Mapping[str, Any]) -> str:
+    """SHA-256 of what decides the values of a trace: the same for all parts of a recording, and for what they make."""
+    plan = attrs.get("plan")
+    whole = {key: value for key, value in plan.items() if key not in PLAN_FIELDS} if isinstance(plan, Mapping) else None
+    model = attrs.get("model")
+    named = [model.get("name"), model.get("weights_sha256")] if isinstance(model, Mapping) else None
+    decided = [attrs.get("source"), whole, named]
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
 
 def planned_prompts(plan: Any) -> int | None:

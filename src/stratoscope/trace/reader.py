@@ -18,10 +18,13 @@ from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.names import OPENER
 from stratoscope.trace import place, schema
-from stratoscope.trace.document import DAMAGED, Document, check_files, read_document
+from stratoscope.trace.document import Document, check_files, read_document
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
+from stratoscope.trace.schema import quantity_layout
+from stratoscope.trace.shards import LOGICAL_DTYPE
+from stratoscope.trace.store import DAMAGED
 from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
 
@@ -74,21 +77,36 @@ def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
 def _names(document: Document) -> list[str]:
     """Names in memory: texts first under their own name, the rest as on disk."""
     ends = [name for name in document.arrays if name.endswith("_end") and schema.companion(name) is not None]
-    texts = [name.removesuffix("_end") for name in ends]
-    return [*texts, *(name for name in document.arrays if schema.companion(name) is None)]
+    texts = dict.fromkeys([*schema.TEXTS, *(name.removesuffix("_end") for name in ends)])
+    plain = (name for name in document.arrays if schema.companion(name) is None)
+    return [*texts, *dict.fromkeys([*schema.TOKEN_COORDS, *plain])]
 
 
 def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
     array = document.arrays.get(name)
+    if array is None and f"{name}_end" not in document.arrays:
+        return _empty(name)
     if array is not None and array.shards is not None:
-        rows = StoredRows(document, array)
-        return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(rows), array.attrs)
+        attrs = dict(array.attrs)
+        if LOGICAL_DTYPE in attrs:  # bits on disk, numbers here
+            attrs |= {key: quantity_layout(name, "").attrs[key] for key in ("units", "long_name")}
+        return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(StoredRows(document, array)), attrs)
     if array is None:
         ends = document.arrays[f"{name}_end"]
         attrs = {"column": ends.attrs["column"]} if "column" in ends.attrs else {}
-        return xr.Variable(ends.layout.dims, indexing.LazilyIndexedArray(StoredTexts(group, name)), attrs)
+        texts = StoredTexts(group, name, has_bytes=f"{name}_bytes" in document.arrays)
+        return xr.Variable(ends.layout.dims, indexing.LazilyIndexedArray(texts), attrs)
     stored = StoredArray(group, name, _bounds(document, name))
     return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(stored), array.attrs)
+
+
+def _empty(name: str) -> xr.Variable:
+    """A coordinate of a trace without prompts, in which nothing of it is stored."""
+    if name in schema.TEXTS:
+        return xr.Variable((schema.TEXTS[name],), np.empty(0, dtype=object), fastpath=True)
+    layout = schema.known_layout(name)
+    assert layout is not None
+    return xr.Variable(layout.dims, np.empty(0, layout.dtype), layout.attrs)
 
 
 def _bounds(document: Document, name: str) -> range | None:
@@ -123,8 +141,9 @@ class StoredArray(BackendArray):
 class StoredTexts(BackendArray):
     """A text column on disk that reads and decodes what is asked for."""
 
-    def __init__(self, group: zarr.Group, name: str) -> None:
-        self._bytes, self._end = _open_array(group, f"{name}_bytes"), _open_array(group, f"{name}_end")
+    def __init__(self, group: zarr.Group, name: str, *, has_bytes: bool) -> None:
+        self._bytes = _open_array(group, f"{name}_bytes") if has_bytes else np.empty(0, np.uint8)
+        self._end = _open_array(group, f"{name}_end")
         self._name = name
         self.shape = self._end.shape
         self.dtype = np.dtype(object)

@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import zarr
 from stratoscope.errors import TraceError
 from stratoscope.trace import shards
 from stratoscope.trace.shards import Shards
-from stratoscope.trace.store import StagingStore, step, sync_files
+from stratoscope.trace.store import DAMAGED, StagingStore, step, sync_files
 
 Guard = Callable[[], AbstractContextManager[None]]
 
@@ -40,6 +40,8 @@ class RowStream:
         Key of `shards.DTYPES`.
     layout
         Where rows lie.
+    recording
+        What is recorded, for the identity of the shards.
     guard
         Within which the disk is written: says what the system refused.
 
@@ -49,14 +51,18 @@ class RowStream:
         The first row behind everything that was appended.
     """
 
-    def __init__(self, array: zarr.Array[Any], store: StagingStore, dtype: str, layout: Shards, guard: Guard) -> None:
+    def __init__(
+        self, array: zarr.Array[Any], store: StagingStore, dtype: str, layout: Shards, recording: str, guard: Guard
+    ) -> None:
         self._array, self._store, self._layout, self._guard = array, store, layout, guard
+        self._recording, self._index = recording, layout.index()
         self.next_row: int = array.shape[0]
         self._stored = np.dtype(shards.DTYPES[dtype])
         self._missing = shards.missing(dtype)
         self._given: list[list[tuple[int, int]]] = [[] for _ in range(layout.layers)]  # runs of rows beyond next_row
         self._files: dict[int, int] = {}  # shard → file descriptor
         self._unsafe: set[int] = set()  # shards that are not durable as they are
+        self._ended: dict[int, int] = {}  # shards that end with the index, and where their inner chunks end
         self._new = False  # whether the folder has entries that are not durable
         self._background = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
@@ -114,9 +120,13 @@ class RowStream:
                 reached = max(reached, stop)
             if reached < end:
                 self._refuse(f"lacks row {reached} of layer {layer}")
-            given.clear()
+        self._forget_given()
         self.next_row = end
         self._start_writing()
+
+    def _forget_given(self) -> None:
+        for given in self._given:
+            given.clear()
 
     @property
     def open_files(self) -> int:
@@ -125,12 +135,15 @@ class RowStream:
 
     # --- the trace ----------------------------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Make every appended row durable, and part of the array's shape; what says so is the root document."""
-        for shard in self._unsafe:  # inner chunks are whole, also the last
-            size = self._layout.file_bytes(min(self.next_row - shard * self._layout.rows, self._layout.rows))
-            if os.fstat(self._files[shard]).st_size < size:
-                os.ftruncate(self._files[shard], size)
+    def commit(self, *, last: bool = False) -> None:
+        """Make every appended row durable, and part of the array's shape; what says so is the root document.
+
+        Rows that were given and not appended stay, unless this is the last commit.
+        """
+        if last:
+            self._forget_given()
+        for shard in self._unsafe:
+            self._end(shard, self.next_row)
         self._wait()
         for shard in sorted(self._unsafe):
             step("fsync", self._path(shard))
@@ -144,9 +157,13 @@ class RowStream:
         self._array.resize((self.next_row, self._layout.layers, self._layout.width))
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files; what is committed ends as it must, whatever was written behind it."""
         self._wait()
         self._background.shutdown()
+        self._forget_given()
+        for shard in self._files:
+            with suppress(OSError):  # only readers that look at the end of a shard that still grows need it
+                self._end(shard, self._array.shape[0])
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files.clear()
@@ -164,6 +181,8 @@ class RowStream:
         step("write", self._path(shard))
         descriptor = self._file(shard)
         self._unsafe.add(shard)
+        if shard in self._ended:
+            os.ftruncate(descriptor, self._ended.pop(shard))
         while content:
             written = os.pwrite(descriptor, content, place)
             content, place = content[written:], place + written
@@ -174,13 +193,28 @@ class RowStream:
             self._folder.mkdir(exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = self._files[shard] = os.open(self._path(shard), flags, 0o644)
-            if os.fstat(descriptor).st_size < self._layout.index_bytes:
-                os.pwrite(descriptor, self._layout.index(), 0)
+            if os.fstat(descriptor).st_size < self._layout.header_bytes:
+                os.pwrite(descriptor, self._header(shard), 0)
                 self._new = True
         return descriptor
 
+    def _header(self, shard: int) -> bytes:
+        return self._layout.header(self._recording, self._array.basename, shard)
+
+    def _end(self, shard: int, rows: int) -> None:
+        """Put the index behind the inner chunks of a shard's part of so many rows, which are whole, also the last."""
+        held = min(max(rows - shard * self._layout.rows, 0), self._layout.rows)
+        end, descriptor = self._layout.end(held), self._files[shard]
+        if held < self._layout.rows and any(self._given):  # rows that are not appended may lie where it would stand
+            if os.fstat(descriptor).st_size < end:
+                os.ftruncate(descriptor, end)
+            return
+        os.ftruncate(descriptor, end)
+        os.pwrite(descriptor, self._index, end)
+        self._ended[shard] = end
+
     def _cut_off(self) -> None:
-        """Remove what lies beyond the committed rows."""
+        """Remove what lies beyond the committed rows; TraceError where committed rows are not there."""
         if not self._folder.is_dir():
             return
         last, rest = divmod(self.next_row, self._layout.rows)
@@ -188,8 +222,12 @@ class RowStream:
             parts = path.name.split(".")
             if len(parts) > 1 and parts[1].isdigit() and int(parts[1]) >= last + bool(rest):
                 path.unlink()
-        if rest and (size := self._layout.file_bytes(rest)) < self._path(last).stat().st_size:
-            os.truncate(self._path(last), size)
+        if rest:
+            descriptor, header = self._file(last), self._header(last)
+            if os.fstat(descriptor).st_size < self._layout.end(rest) or os.pread(descriptor, len(header), 0) != header:
+                raise TraceError("is cut off, or another shard", where=str(self._path(last)), fix=DAMAGED)
+            self._unsafe.add(last)
+            self._end(last, self.next_row)
 
     def _start_writing(self) -> None:
         """Let the system write to disk what it has, while the model goes on, and give back the memory of what it wrote.

@@ -11,9 +11,10 @@ from zarr.core.buffer.core import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from stratoscope.errors import TraceError
+from stratoscope.trace import checksums
 from stratoscope.trace.array_document import ArrayDocument, chunk_index
-from stratoscope.trace.document import DAMAGED, Document, read_regular_file
-from stratoscope.trace.store import ROOT_DOCUMENT
+from stratoscope.trace.document import Document, read_regular_file
+from stratoscope.trace.store import DAMAGED, ROOT_DOCUMENT
 
 _BLOSC_HEADER = (
     16  # version, codec version, flags, type size, then three little-endian uint32: bytes, block, compressed
@@ -33,7 +34,7 @@ class SafeStore(LocalStore):
 
     def __init__(self, document: Document) -> None:
         super().__init__(document.path, read_only=True)
-        self._arrays = document.arrays
+        self._document, self._arrays = document, document.arrays
         self._root_document = document.to_bytes()
         self._folder = self.root.stat().st_ino
 
@@ -45,16 +46,22 @@ class SafeStore(LocalStore):
         Raises
         ------
         TraceError
-            When a chunk is missing, a link, or would unpack to more than its array declares.
+            When a chunk is missing, a link, not the one that was written there, or would unpack to more than its array
+            declares.
         """
         prototype = prototype or default_buffer_prototype()
         if key == ROOT_DOCUMENT:
             return prototype.buffer.from_bytes(self._root_document)
         name, _, file_name = key.partition("/")
-        if name not in self._arrays or chunk_index(file_name) is None:
+        place = chunk_index(file_name)
+        if name not in self._arrays or place is None:
             return None
-        content = await asyncio.to_thread(_read_chunk, self.root / key, self._arrays[name])
+        array = self._arrays[name]
+        content = await asyncio.to_thread(_read_chunk, self.root / key, array)
         self._refuse_replaced()
+        if name in self._document.checksums:
+            wanted = checksums.at(self._document.checksums[name], place, self._document.settled_grid(name))
+            checksums.refuse_other(content, wanted, self.root / key, DAMAGED, checksummed=array.checksummed)
         return prototype.buffer.from_bytes(content)
 
     def _refuse_replaced(self) -> None:

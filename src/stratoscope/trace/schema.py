@@ -23,6 +23,7 @@ FORMAT_VERSION = "2.0"
 READABLE = ("1", "2")  # major versions
 RENAMED = {"refused": "opens_as_refusal"}  # arrays of versions 1.x, and their names since 2.0
 RECORDING, COMPLETE = "recording", "complete"
+RECORDING_DIGEST = "recording_sha256"  # attribute: of what decides the values, the same in all parts of a recording
 
 Sizes = Mapping[str, int]
 
@@ -186,13 +187,20 @@ def quantity_layout(name: str, source: str, dtype: str = "") -> Layout:
         return Layout(name, quantity.dims, quantity.dtype, attrs)
     if quantity.dtype not in ("model", dtype) or dtype not in shards.DTYPES:
         raise ValueError(f"'{name}' is not stored as {dtype}")
-    logical = {shards.LOGICAL_DTYPE: dtype} if shards.DTYPES[dtype] != dtype else {}
-    return Layout(name, quantity.dims, shards.DTYPES[dtype], {**attrs, **logical})
+    if shards.DTYPES[dtype] != dtype:  # other software sees bits, and must not take them for numbers
+        bits = {"units": f"{dtype} bits", "long_name": f"{quantity.label} ({dtype} bits)", shards.LOGICAL_DTYPE: dtype}
+        attrs = {**attrs, **bits}
+    return Layout(name, quantity.dims, shards.DTYPES[dtype], attrs)
 
 
 def major(version: str) -> str:
     """The major version of a format version."""
     return version.partition(".")[0]
+
+
+def is_sealed(version: str) -> bool:
+    """Whether traces of a format version carry a digest, checksums of their chunks and the identity of their shards."""
+    return major(version) != "1"
 
 
 def present_name(stored: str, version: str) -> str:

@@ -4,10 +4,17 @@ A streamed array is (row, layer, width): neurons of tokens, attention of pairs. 
 layers, cut into inner chunks of a few rows of one layer. Nothing is compressed (24 % is all that it would buy) and the
 index, which stands first, never changes; so rows can be written in place, in any order, as layers give them, and a
 shard that is still growing is a valid Zarr shard.
+
+    index | identity | inner chunks … | index
+
+The identity says which shard of which array of which recording it is; the index does not refer to it. The second index
+is for readers that look for it nowhere but at the end. Before version 2.0 there were neither.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from math import ceil
 
@@ -22,6 +29,7 @@ _MIB = 2**20
 _SHARD_BYTES = 256 * _MIB
 _CHUNK_BYTES = 1 * _MIB
 _CHECKSUM_BYTES = 4
+_IDENTITY_BYTES = 32
 
 
 def power_of_two(most: int) -> int:
@@ -39,6 +47,8 @@ class Shards:
         Rows of a shard and of an inner chunk.
     layers, width, itemsize
         Lengths of the other dimensions, and bytes of a number.
+    sealed
+        Whether the identity and the second index are there.
     """
 
     rows: int
@@ -46,6 +56,7 @@ class Shards:
     layers: int
     width: int
     itemsize: int
+    sealed: bool = True
 
     @classmethod
     def fitting(cls, layers: int, width: int, itemsize: int, *, most_rows: int, most_chunk_rows: int) -> Shards:
@@ -70,14 +81,23 @@ class Shards:
         """Bytes of the index: two numbers of 8 bytes for each inner chunk, and a checksum."""
         return 16 * (self.rows // self.chunk_rows) * self.layers + _CHECKSUM_BYTES
 
+    @property
+    def header_bytes(self) -> int:
+        """Bytes before the first inner chunk."""
+        return self.index_bytes + (_IDENTITY_BYTES if self.sealed else 0)
+
     def place(self, row: int, layer: int) -> int:
         """Where a row of a layer begins in its shard's file; `row` is counted from the shard's first."""
         block, within = divmod(row, self.chunk_rows)
-        return self.index_bytes + (block * self.layers + layer) * self.chunk_bytes + within * self.row_bytes
+        return self.header_bytes + (block * self.layers + layer) * self.chunk_bytes + within * self.row_bytes
+
+    def end(self, rows: int) -> int:
+        """Where the inner chunks end in a shard that holds that many rows: all that are begun are whole."""
+        return self.header_bytes + ceil(rows / self.chunk_rows) * self.layers * self.chunk_bytes
 
     def file_bytes(self, rows: int) -> int:
-        """Bytes of a shard that holds that many rows: all inner chunks that are begun, whole."""
-        return self.index_bytes + ceil(rows / self.chunk_rows) * self.layers * self.chunk_bytes
+        """Bytes of a shard that holds that many rows and to which nobody adds any."""
+        return self.end(rows) + (self.index_bytes if self.sealed else 0)
 
     def disk_bytes(self, rows: int) -> int:
         """Bytes of the files of an array of that many rows."""
@@ -87,9 +107,23 @@ class Shards:
     def index(self) -> bytes:
         """The index of every shard: offset and length of each inner chunk, in C order, and its checksum."""
         chunks = self.rows // self.chunk_rows * self.layers
-        offsets = self.index_bytes + np.arange(chunks, dtype="<u8") * np.uint64(self.chunk_bytes)
+        offsets = self.header_bytes + np.arange(chunks, dtype="<u8") * np.uint64(self.chunk_bytes)
         entries = np.stack([offsets, np.full(chunks, self.chunk_bytes, "<u8")], axis=1).astype("<u8").tobytes()
         return entries + int(google_crc32c.value(entries)).to_bytes(_CHECKSUM_BYTES, "little")
+
+    def header(self, recording: str, array: str, shard: int) -> bytes:
+        """What a shard begins with: the index, and the identity.
+
+        Parameters
+        ----------
+        recording
+            What is recorded, as `recording_digest` gives it.
+        array, shard
+            The array's name and the shard's number.
+        """
+        index = self.index()
+        name = json.dumps([recording, array, shard]).encode()
+        return index + (hashlib.sha256(name + index).digest() if self.sealed else b"")
 
 
 def file_name(shard: int) -> str:

@@ -17,11 +17,14 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodecIndexLocation
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from stratoscope.trace.schema import Layout, Sizes, fill_value
+from stratoscope.trace import checksums, strict_json
+from stratoscope.trace.checksums import CHECKSUMS, Place
+from stratoscope.trace.schema import COMPLETE, Layout, Sizes, fill_value
 
 ROOT_DOCUMENT = "zarr.json"
 _SYNC_THREADS = 8
 PARTIAL = ".partial"  # what a stopped writer may leave; never read
+DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
 
 
 def step(operation: str, path: Path) -> None:
@@ -66,6 +69,7 @@ class StagingStore(LocalStore):
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
         self.documents: dict[str, bytes] = {}
+        self.checksums: dict[str, dict[Place, bytes]] = {}  # of all chunks of each array that is not streamed
         self._staged: dict[str, Path] = {}
 
     async def get(
@@ -73,7 +77,9 @@ class StagingStore(LocalStore):
     ) -> Buffer | None:
         """Metadata from memory, chunks from the folder."""
         if not key.endswith(ROOT_DOCUMENT):
-            return await super().get(key, prototype, byte_range)
+            chunk = await super().get(key, prototype, byte_range)
+            self._refuse_other(key, chunk)
+            return chunk
         document = self.documents.get(key)
         return None if document is None or prototype is None else prototype.buffer.from_bytes(document)
 
@@ -82,7 +88,16 @@ class StagingStore(LocalStore):
         if key.endswith(ROOT_DOCUMENT):
             self.documents[key] = value.to_bytes()
         else:
+            name, place = _chunk_place(key)
+            self.checksums.setdefault(name, {})[place] = value[len(value) - checksums.BYTES : len(value)].to_bytes()
             self._stage(key, value.as_buffer_like())
+
+    def _refuse_other(self, key: str, chunk: Buffer | None) -> None:
+        """What a resumed recording reads and writes again must be what was written."""
+        name, place = _chunk_place(key)
+        wanted = self.checksums.get(name, {}).get(place)
+        if chunk is not None:
+            checksums.refuse_other(chunk.to_bytes(), wanted, self.root / key, DAMAGED)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """As `set`, and never the root document: Zarr's thread may outlive an interrupted writer and its folder."""
@@ -136,9 +151,10 @@ class StagingStore(LocalStore):
         write_file(partial, content)
 
     def stage_documents(self) -> None:
-        """Stage every array's own metadata document."""
-        for key, document in self.documents.items():
-            self._stage(key, document)
+        """Stage the own metadata document of every array that holds something."""
+        for name in self.arrays():
+            key = f"{name}/{ROOT_DOCUMENT}"
+            self._stage(key, self.documents[key])
 
     def publish(self) -> None:
         """Make everything staged durable and put it in place."""
@@ -160,19 +176,34 @@ class StagingStore(LocalStore):
             self._staged.clear()
 
     def arrays(self) -> dict[str, Any]:
-        """Metadata document of every array, by name."""
-        return {key.removesuffix("/" + ROOT_DOCUMENT): json.loads(text) for key, text in self.documents.items()}
+        """Metadata document of every array that holds something, by name; of others nothing is written."""
+        found = {key.removesuffix("/" + ROOT_DOCUMENT): json.loads(text) for key, text in self.documents.items()}
+        return {name: document for name, document in found.items() if 0 not in document["shape"]}
 
     def write_root(self, attrs: Mapping[str, Any]) -> None:
         """Commit: atomically replace the root document by one that carries the arrays' present shapes."""
+        arrays = self.arrays()
+        complete = attrs["state"] == COMPLETE
+        found = {name: _packed(arrays[name], known, complete=complete) for name, known in self.checksums.items()}
         document = {
             "zarr_format": 3,
             "node_type": "group",
-            "attributes": dict(attrs),
-            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": self.arrays()},
+            "attributes": {**attrs, CHECKSUMS: found},
+            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
         }
         target, partial = self.root / ROOT_DOCUMENT, self.root / (ROOT_DOCUMENT + PARTIAL)
-        write_file(partial, json.dumps(document, allow_nan=False).encode())
+        write_file(partial, json.dumps(strict_json.sealed(document), allow_nan=False).encode())
         sync_file(partial)
         replace_path(partial, target)
         sync_file(self.root)
+
+
+def _chunk_place(key: str) -> tuple[str, Place]:
+    """Array and place in its grid of a chunk that this store named."""
+    name, _, file_name = key.partition("/")
+    return name, tuple(int(part) for part in file_name.split(".")[1:])
+
+
+def _packed(array: Mapping[str, Any], found: Mapping[Place, bytes], *, complete: bool) -> str:
+    chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
+    return checksums.to_text(found, checksums.settled_grid(array["shape"], chunks, complete=complete))

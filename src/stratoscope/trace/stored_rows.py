@@ -6,7 +6,8 @@ import os
 import stat
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from xarray.backends import BackendArray
@@ -15,7 +16,9 @@ from xarray.core import indexing
 from stratoscope.errors import TraceError
 from stratoscope.trace import shards
 from stratoscope.trace.array_document import ArrayDocument
-from stratoscope.trace.document import DAMAGED, Document
+from stratoscope.trace.document import Document
+from stratoscope.trace.schema import COMPLETE, RECORDING_DIGEST
+from stratoscope.trace.store import DAMAGED
 
 
 class StoredRows(BackendArray):
@@ -23,7 +26,9 @@ class StoredRows(BackendArray):
 
     def __init__(self, document: Document, array: ArrayDocument) -> None:
         assert array.shards is not None
-        self._root, self._folder = document.path, document.path / array.layout.name
+        self._root, self._name = document.path, array.layout.name
+        self._recording = str(document.attrs.get(RECORDING_DIGEST, ""))
+        self._complete = document.attrs["state"] == COMPLETE
         self._inode = self._root.stat().st_ino
         self._shards = array.shards
         self._stored = np.dtype(array.layout.dtype)
@@ -52,7 +57,7 @@ class StoredRows(BackendArray):
     def _open(self, shard: int) -> np.ndarray:
         """A shard's numbers, [block, layer, row, number], on disk."""
         rows = min(self.shape[0] - shard * self._shards.rows, self._shards.rows)
-        path = self._folder / shards.file_name(shard)
+        path = self._root / self._name / shards.file_name(shard)
         if not self._root.exists() or self._root.stat().st_ino != self._inode:
             raise TraceError("was replaced since it was opened", where=str(self._root), fix="Open it again.")
         try:
@@ -61,15 +66,30 @@ class StoredRows(BackendArray):
             raise TraceError(f"cannot be read ({error.strerror})", where=str(path), fix=DAMAGED) from None
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size < self._shards.file_bytes(rows):
+            finished = self._complete or rows == self._shards.rows
+            least = self._shards.file_bytes(rows) if finished else self._shards.end(rows)
+            if not stat.S_ISREG(status.st_mode) or status.st_size < least:
                 raise TraceError("is cut off, or no regular file", where=str(path), fix=DAMAGED)
             if shard not in self._checked:
-                if file.read(self._shards.index_bytes) != self._shards.index():
-                    raise TraceError("its index is not the one that it must have", where=str(path), fix=DAMAGED)
+                self._check(file, shard, self._shards.end(rows) if finished and self._shards.sealed else None, path)
                 self._checked.add(shard)
             blocks = -(-rows // self._shards.chunk_rows)
             shape = (blocks, self._shards.layers, self._shards.chunk_rows, self._shards.width)
-            return np.memmap(file, self._stored, "r", self._shards.index_bytes, shape)
+            return np.memmap(file, self._stored, "r", self._shards.header_bytes, shape)
+
+    def _check(self, file: BinaryIO, shard: int, end: int | None, path: Path) -> None:
+        """Compare what stands around the numbers of a shard with what must; `end`: where its second index begins."""
+        index = self._shards.index()
+        begins = file.read(self._shards.header_bytes)
+        indices = [begins[: len(index)]]
+        if end is not None:
+            file.seek(end)
+            indices.append(file.read(len(index)))
+        if any(found != index for found in indices):
+            raise TraceError("its index is not the one that it must have", where=str(path), fix=DAMAGED)
+        if begins != self._shards.header(self._recording, self._name, shard):
+            what = "belongs to another array, another place in it, or another recording"
+            raise TraceError(what, where=str(path), fix=DAMAGED)
 
 
 def _places(key: Any, length: int) -> np.ndarray:

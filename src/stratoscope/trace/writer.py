@@ -23,16 +23,30 @@ from stratoscope.names import ROW
 from stratoscope.trace import place, resume, schema
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
+from stratoscope.trace.checksums import CHECKSUMS, by_place
 from stratoscope.trace.column import Column
 from stratoscope.trace.document import check_files, read_document, remove_leftovers
 from stratoscope.trace.lock import TraceLock
+from stratoscope.trace.part import recording_digest
 from stratoscope.trace.row_stream import RowStream, close_all
-from stratoscope.trace.schema import COMPLETE, RECORDING, Block
+from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, Block
 from stratoscope.trace.store import StagingStore
+from stratoscope.trace.strict_json import DIGEST
 from stratoscope.trace.uninterrupted import uninterrupted
 
 _MOST_OPEN_FILES = 32  # of streamed arrays: a process may have some hundreds
-WRITTEN = ("format", "format_version", "state", "uuid", "created", "finished", "coordinates")  # by the writer itself
+WRITTEN = (  # by the writer itself
+    "format",
+    "format_version",
+    "state",
+    "uuid",
+    "created",
+    "finished",
+    "coordinates",
+    RECORDING_DIGEST,
+    CHECKSUMS,
+    DIGEST,
+)
 
 
 class TraceWriter:
@@ -132,6 +146,7 @@ class TraceWriter:
     def _create(self, attrs: dict[str, Any]) -> None:
         self._attrs = {**_new_attributes(self._plan), **attrs, "state": RECORDING}
         self._attrs["software"] = {**_software(), **attrs.get("software", {})}
+        self._attrs[RECORDING_DIGEST] = recording_digest(attrs)
         self._committed = Totals()
         self._store = StagingStore(place.making(self.path))
         self._store.root.mkdir()
@@ -152,6 +167,8 @@ class TraceWriter:
         self._attrs = dict(document.attrs)
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
         self._store = StagingStore(self.path)
+        for name, packed in document.checksums.items():
+            self._store.checksums[name] = by_place(packed, document.settled_grid(name))
         arrays = self._create_arrays(self._committed)
         resume.refuse_other_recording(document, attrs)
         resume.refuse_other_layout(document, self._store.arrays())
@@ -172,8 +189,16 @@ class TraceWriter:
         plan = self._plan
         self._columns = {name: Column(array) for name, array in arrays.items() if name not in plan.streams}
         self._streams = {
-            name: RowStream(arrays[name], self._store, dtype, plan.layouts[name].shards(plan.sizes), self._guard)
+            name: RowStream(
+                arrays[name],
+                self._store,
+                dtype,
+                plan.layouts[name].shards(plan.sizes),
+                str(self._attrs[RECORDING_DIGEST]),
+                self._guard,
+            )
             for name, dtype in plan.streams.items()
+            if not self.complete
         }
 
     def _guard(self) -> AbstractContextManager[None]:
@@ -278,7 +303,7 @@ class TraceWriter:
             for name, column in self._columns.items():
                 column.stage([prepared.arrays.pop(name) for prepared in self._pending])  # frees memory on the way
             for stream in self._streams.values():
-                stream.commit()
+                stream.commit(last=attrs["state"] == COMPLETE)
             if not self._placed or attrs["state"] == COMPLETE:
                 self._store.stage_documents()
             self._store.publish()
