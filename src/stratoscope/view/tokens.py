@@ -70,6 +70,22 @@ def drawable_line(text: str, has_glyph: Callable[[str], bool]) -> str:
     return "".join(char if char in _ISOLATES else _legible(char, has_glyph) for char in text)
 
 
+def visible(text: str) -> str:
+    """A text for a page: no character is invisible or reorders what is outside of the text; blanks stay blanks."""
+    shown = drawable_line(text, lambda char: char >= " " and char != "\x7f")
+    return shown if _is_balanced(shown) else "".join(_code_point(ord(c)) if c in _ISOLATES else c for c in shown)
+
+
+def _is_balanced(text: str) -> bool:
+    """Whether every bidi isolate that begins in a text ends in it, so that none of its neighbours' does."""
+    depth = 0
+    for char in text:
+        depth += (char == _FIRST_STRONG_ISOLATE) - (char == _POP_ISOLATE)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 def html_label(label: str) -> str:
     """A label that a page may hold: markup escaped."""
     return html.escape(label, quote=True)
