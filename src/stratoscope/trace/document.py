@@ -59,7 +59,7 @@ def read_document(path: Path) -> Document:
     TraceError
         When the folder is no trace, a trace of a future version, or not what the format allows.
     """
-    content = _parse(path)
+    content = read_root(path)
     attrs = _check_root(content, path)
     metadata = content.get("consolidated_metadata")
     raw_arrays = metadata.get("metadata") if isinstance(metadata, dict) else None
@@ -153,24 +153,42 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def read_root(path: Path, kind: str = "trace", fix: str = _NO_TRACE) -> dict[str, Any]:
+    """The root document of a folder as parsed JSON, of bounded size and depth; nothing else of it is checked.
+
+    Raises
+    ------
+    TraceError
+        There is none, or it is not that of a Zarr v3 group. `kind` says what was looked for, `fix` what to give.
+    """
     if not path.is_dir():
-        what = "is a file, not a trace directory" if path.exists() else "does not exist"
-        raise TraceError(what, where=str(path), fix=_NO_TRACE)
+        what = f"is a file, not a {kind} directory" if path.exists() else "does not exist"
+        raise TraceError(what, where=str(path), fix=fix)
     try:
-        content = json.loads(
-            read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES), parse_constant=_refuse_constant
-        )
+        content = parse_json(read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES), path)
     except FileNotFoundError:
-        raise TraceError("is not a trace: it has no zarr.json", where=str(path), fix=_NO_TRACE) from None
+        raise TraceError(f"is not a {kind}: it has no zarr.json", where=str(path), fix=fix) from None
+    if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
+        raise TraceError(f"is not a {kind}: it is no Zarr v3 group", where=str(path), fix=fix)
+    return content
+
+
+def parse_json(text: str | bytes, path: Path) -> Any:
+    """JSON of a root document, of bounded depth.
+
+    Raises
+    ------
+    TraceError
+        It is none, or nested too deeply.
+    """
+    try:
+        content = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise TraceError("its zarr.json is nested too deeply", where=str(path), fix=DAMAGED) from None
     except ValueError as error:
         raise TraceError(f"its zarr.json is not valid JSON ({error})", where=str(path), fix=DAMAGED) from None
     if _nesting(content) > MAX_NESTING:
         raise TraceError("its zarr.json is nested too deeply", where=str(path), fix=DAMAGED)
-    if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
-        raise TraceError("is not a trace: it is no Zarr v3 group", where=str(path), fix=_NO_TRACE)
     return content
 
 

@@ -1,6 +1,6 @@
 """Pages of HTML: the one place where a template becomes a page, and the only one that may call a text markup.
 
-Every value of a template is escaped, and what would not be seen in it, or would reorder its neighbours, is made visible.
+Every value of a template is escaped, and what would not be seen in it, or would reorder its neighbours, made visible.
 """
 
 from __future__ import annotations
