@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 _ESCAPES = re.compile(  # colours and titles of a terminal
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))"  # one without its end would take our words too
@@ -55,6 +57,11 @@ class OutOfMemory(CaptureError):
 def printable(text: str) -> str:
     """A text of unknown origin without a terminal's escape sequences; other control characters are made visible."""
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
+
+
+def ascii_json(value: Any, **layout: Any) -> str:
+    """JSON in which every character that is not plain ASCII is escaped; `layout` as of `json.dumps`."""
+    return json.dumps(value, ensure_ascii=True, **layout).replace("\x7f", "\\u007f")
 
 
 def first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from stratoscope import names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, ascii_json
 from stratoscope.trace.notes import INFO
 from stratoscope.view import pages, palette, peaks3d_words, plotly3d
 from stratoscope.view.footer import source, source_tag
@@ -85,7 +85,7 @@ def page(spec: ViewSpec) -> str:
         tag=source_tag(spec.provenance),
         source=source(spec.provenance),
         provenance=pages.inert(spec.metadata_json()),
-        page=pages.inert(json.dumps(_frame(spec), separators=(",", ":"), sort_keys=True)),
+        page=pages.inert(ascii_json(_frame(spec), separators=(",", ":"), sort_keys=True)),
         view=base64.b64encode(spec.to_bytes()).decode("ascii"),
         plotly=pages.own(get_plotlyjs()),
         scripts=pages.own("\n".join(map(pages.web_file, _SCRIPTS))),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from stratoscope.view.tokens import isolate, visible
 
 _WEB = files("stratoscope.view") / "web"
-_UNSAFE_IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\x7f": "\\u007f"})
+_UNSAFE_IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def render(template: str, **values: Any) -> str:
@@ -37,7 +37,7 @@ def own(text: str) -> Markup:
 
 
 def inert(json_text: str) -> Markup:
-    """ASCII JSON that cannot end the script element it stands in."""
+    """JSON of `ascii_json` as text that cannot end the script element it stands in."""
     return Markup(json_text.translate(_UNSAFE_IN_SCRIPT))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.analysis.result import notes_in
+from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import INFO, KNOWN, Note
 from stratoscope.view import pages, palette
 from stratoscope.view.footer import source, source_tag
@@ -94,7 +94,7 @@ def page(result: xr.Dataset, contents: Contents, pictures: Mapping[tuple[str, st
         parameters=_parameters(result.attrs["parameters"]),
         sources=[_source(one) for one in result.attrs["sources"]],
         software=str(result.attrs["software"]),
-        metadata=pages.inert(json.dumps(result.attrs, sort_keys=True, ensure_ascii=True)),
+        metadata=pages.inert(ascii_json(result.attrs, sort_keys=True)),
     )
 
 
