@@ -9,7 +9,7 @@ from typing import Any
 _ESCAPES = re.compile(  # colours and titles of a terminal
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))"  # one without its end would take our words too
 )
-_CONTROL = re.compile(  # and what is not seen, or reorders what is around it; joiners shape the letters beside them
+CONTROL = re.compile(  # and what is not seen, or reorders what is around it; joiners shape the letters beside them
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000e0000-\U000e007f]"
 )
@@ -56,7 +56,7 @@ class OutOfMemory(CaptureError):
 
 def printable(text: str) -> str:
     """A text of unknown origin without a terminal's escape sequences; other control characters are made visible."""
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
 
 
 def ascii_json(value: Any, **layout: Any) -> str:

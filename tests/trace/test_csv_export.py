@@ -137,10 +137,10 @@ def test_a_failure_half_way_leaves_no_file_at_all(tmp_path, monkeypatch):
     cells = csv_write._cells
     calls = iter(range(100))
 
-    def full(values):
+    def full(*given):
         if next(calls) == 9:
             raise OSError(28, "No space left on device")
-        return cells(values)
+        return cells(*given)
 
     monkeypatch.setattr(csv_write, "_cells", full)
     with pytest.raises(InputError, match="No space left on device"):
