@@ -55,7 +55,7 @@ def readable_all(texts: Iterable[str], *, spelling: str = "text", width: int = W
 
 def drawable(label: str, has_glyph: Callable[[str], bool], *, width: int = WIDTH) -> str:
     """A label for a renderer that has only some fonts: a glyph that none of them has becomes its code point."""
-    if all(has_glyph(char) or char in _ISOLATES for char in label):
+    if all(map(has_glyph, label)):
         return label
     parts: list[str] = []
     for char in label.strip(_ISOLATES):
@@ -67,13 +67,13 @@ def drawable_line(text: str, has_glyph: Callable[[str], bool]) -> str:
     """A title or sentence in which no character is invisible, reorders others or lacks a glyph; blanks stay blanks."""
     if all(has_glyph(char) and not _hidden(char) for char in text):
         return text
-    return "".join(char if char in _ISOLATES else _legible(char, has_glyph) for char in text)
+    kept = _ISOLATES if _is_balanced(text) else ""
+    return "".join(char if char in kept else _legible(char, has_glyph) for char in text)
 
 
 def visible(text: str) -> str:
     """A text for a page: no character is invisible or reorders what is outside of the text; blanks stay blanks."""
-    shown = drawable_line(text, lambda char: char >= " " and char != "\x7f")
-    return shown if _is_balanced(shown) else "".join(_code_point(ord(c)) if c in _ISOLATES else c for c in shown)
+    return drawable_line(text, lambda char: char >= " " and char != "\x7f")
 
 
 def _is_balanced(text: str) -> bool:
