@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
 STORE = "result.zarr"  # in the folder of a result
+STORED = "source"  # in the encoding of a Result that was opened: its folder
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}", re.ASCII)
 
 
@@ -127,7 +128,9 @@ def open_result(path: str | Path) -> xr.Dataset:
             fix=f"Make it again: {remake}",
         )
     try:
-        return found.open()
+        dataset = found.open()
+        dataset.encoding[STORED] = str(folder)
+        return dataset
     except (StratoscopeError, OSError, ValueError) as error:
         raise _unreadable(folder, error) from error
 

@@ -134,13 +134,11 @@ class StoredResult:
         variables = {name: _variable(group, document, name) for name in _names(document)}
         said = self.root["attributes"].get(_COORDINATES, "")
         coords = set(said.split()) if isinstance(said, str) else set()
-        dataset = xr.Dataset(
+        return xr.Dataset(
             {name: variable for name, variable in variables.items() if name not in coords},
             {name: variable for name, variable in variables.items() if name in coords},
             self.attrs,
         )
-        dataset.encoding["source"] = str(self.store.parent)
-        return dataset
 
 
 def _is_list_of(item: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -179,7 +179,8 @@ def _words(axes: Axes, one: Mapping[str, Any], arrays: Mapping[str, Any], theme:
     for x, y, words in zip(arrays["x"], arrays["y"], one["words"], strict=True):
         left = (x - low) < 0.75 * (high - low)
         axes.annotate(
-            fonts.drawn(words), (x, y), (4 if left else -4, 3), textcoords="offset points", ha="left" if left else "right",
+            fonts.drawn(words), (x, y), (4 if left else -4, 3), textcoords="offset points",
+            ha="left" if left else "right",
             size=_TICK - 0.6, color=_ink(one["style"], theme), family=fonts.families(), parse_math=False, zorder=4,
         )  # fmt: skip
 

@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.analysis.result import STORE, is_result, is_result_folder, store_result
-from stratoscope.errors import InputError
+from stratoscope.analysis.result import STORE, STORED, is_result, is_result_folder, store_result
+from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
 from stratoscope.view.output import cannot_write, check_place
 from stratoscope.view.report.contents import Contents, Excerpt, Table
@@ -84,7 +84,13 @@ def contents_of(result: xr.Dataset) -> Contents:
     if not is_result(result) or kind not in _CONTENTS:
         raise InputError("this is no result with a report", where="result", fix=f"Give one of: {', '.join(_CONTENTS)}.")
     make: Callable[[Any], Contents] = import_module(_CONTENTS[kind]).contents
-    return make(result)
+    if STORED not in result.encoding:
+        return make(result)
+    try:
+        return make(result)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # a stranger's may lack or twist anything
+        what = f"this result lacks what its report is made of: {first_line(error)}"
+        raise InputError(what, where=str(result.encoding[STORED]), fix="Make it again.") from error
 
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
