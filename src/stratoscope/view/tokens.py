@@ -1,6 +1,6 @@
 """How a token is written in a picture: every space, byte and control character visible, and nothing that can harm.
 
-A label is plain text. Draw it without mathtext (`parse_math=False`), or escape it with `html_label` for a page.
+A label is plain text. Draw it without mathtext (`parse_math=False`), or escape it with `html_label` for Plotly.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _is_balanced(text: str) -> bool:
 
 
 def html_label(label: str) -> str:
-    """A label that a page may hold: markup escaped."""
-    return html.escape(label, quote=True)
+    """A text that Plotly may draw, which reads markup in it: escaped, and nothing in it invisible."""
+    return html.escape(visible(label), quote=True)
 
 
 def isolate(label: str) -> str:
