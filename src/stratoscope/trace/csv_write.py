@@ -14,6 +14,7 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.labels import unique
@@ -171,9 +172,11 @@ def _extra_columns(dataset: xr.Dataset, prompt: int) -> dict[str, str]:
     held: dict[str, str] = {}
     while (variable := f"column_{len(held)}") in dataset.variables:
         held[str(dataset[variable].attrs["column"])] = variable
-    files = {entry["prompt_id"]: entry for entry in dataset.attrs.get("plan", {}).get("files", [])}
-    own = files.get(str(dataset["prompt_id"].values[prompt]), {}).get("extra_columns", list(held))
-    return {column: held[column] for column in own}
+    identity = str(dataset["prompt_id"].values[prompt])
+    files = objects_in((dataset.attrs.get("plan") or {}).get("files"))
+    own = next((entry.get("extra_columns") for entry in files if entry.get("prompt_id") == identity), None)
+    named = own if isinstance(own, list) else list(held)
+    return {column: held[column] for column in named if isinstance(column, str) and column in held}
 
 
 def _row_bounds(dataset: xr.Dataset) -> np.ndarray:
