@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,3 +115,14 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     modules = loaded("-X", "importtime", "-m", "stratoscope", *arguments)
     assert "typer" in modules
     assert not modules & {*HEAVY, "numpy", "rich"}
+
+
+def test_a_command_prints_only_through_the_console_and_a_page_is_made_only_by_a_template() -> None:
+    source = Path(__file__).parents[1] / "src" / "stratoscope"
+    files = {path: path.read_text("utf-8") for path in source.rglob("*.py")}
+    printing = [path.name for path, text in files.items() if re.search(r"\b(typer\.echo|print)\(", text)]
+    assert set(printing) <= {"console.py", "commands.py", "estimate.py"}  # lines of Python to paste; a table of sizes
+    markup = [path.name for path, text in files.items() if re.search(r"\bMarkup\b|\|\s*safe\b", text)]
+    assert markup == ["pages.py"]
+    templates = [path.read_text("utf-8") for path in (source / "view" / "web").glob("*.html")]
+    assert not any(re.search(r"\|\s*safe|autoescape", text) for text in templates)

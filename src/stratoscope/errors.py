@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 _ESCAPES = re.compile(  # colours and titles of a terminal
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))"  # one without its end would take our words too
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(  # and what is not seen, or reorders what is around it; joiners shape the letters beside them
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e007f]"
+)
 
 
 class StratoscopeError(Exception):
@@ -51,7 +56,12 @@ class OutOfMemory(CaptureError):
 
 def printable(text: str) -> str:
     """A text of unknown origin without a terminal's escape sequences; other control characters are made visible."""
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
+
+
+def ascii_json(value: Any, **layout: Any) -> str:
+    """JSON in which every character that is not plain ASCII is escaped; `layout` as of `json.dumps`."""
+    return json.dumps(value, ensure_ascii=True, **layout).replace("\x7f", "\\u007f")
 
 
 def first_line(error: BaseException) -> str:

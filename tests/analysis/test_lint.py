@@ -34,6 +34,13 @@ def base(**options: Any) -> xr.Dataset:
     return trace.assign_attrs(source=names.REAL, notes=[])
 
 
+@pytest.mark.parametrize("odd", [3, True, "x", [None], [{"token_ids": 3}], {"a": 1}])
+def test_attributes_of_another_type_do_not_stop_a_check(odd: object) -> None:
+    trace = stratoscope.simulate(prompts=2, layers=2, d_ff=16, heads=1, tokens=4)
+    model, plan = {**trace.attrs["model"], "mlps": odd}, {**trace.attrs["plan"], "openers": odd}
+    assert lint(trace.assign_attrs(model=model, plan=plan)).attrs["summary"]["checks"] > 0
+
+
 def column(dim: str, values: Any) -> xr.Variable:
     found = np.empty(len(values), dtype=object)
     found[:] = values

@@ -158,16 +158,26 @@ def test_existing_files_are_kept_unless_overwriting_is_asked_for(tmp_path):
     assert (tmp_path / "out-two.csv").read_text().startswith("Token_Pos")
 
 
+@pytest.mark.parametrize(
+    "files", [None, 3, "x", [None], [{}], [{"prompt_id": "in"}], [{"prompt_id": "in", "extra_columns": [["x"], "y"]}]]
+)
+def test_a_plan_that_is_not_what_it_must_be_does_not_stop_an_export(tmp_path, files):
+    (tmp_path / "in.csv").write_text("Token_Pos,Token,Layer,Neuron_ID,Activation_Norm,Note\n0,a,1,2,3.0,x\n")
+    dataset = read_csv(tmp_path / "in.csv")
+    export_csv(dataset.assign_attrs(plan={"files": files}), tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith("Token_Pos,Token,Layer")
+
+
 def test_a_failure_half_way_leaves_no_file_at_all(tmp_path, monkeypatch):
     from stratoscope.trace import csv_write
 
     cells = csv_write._cells
     calls = iter(range(100))
 
-    def full(values):
+    def full(*given):
         if next(calls) == 9:
             raise OSError(28, "No space left on device")
-        return cells(values)
+        return cells(*given)
 
     monkeypatch.setattr(csv_write, "_cells", full)
     with pytest.raises(InputError, match="No space left on device"):

@@ -1,6 +1,7 @@
 """Import and export undo each other, for any rows, tokens, columns and values."""
 
 import csv
+import re
 import struct
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,33 @@ from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
 from stratoscope.trace.csv import export_csv, import_csv, read_csv
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
-    ["null", "NA", "nan", "", '"', ",", "\n", "\r\n", "\r", '",\n"', " a", "a ", "=cmd", "\ufeff", "\0", "😀", "1e5"]
+    [
+        "null",
+        "NA",
+        "nan",
+        "",
+        '"',
+        ",",
+        "\n",
+        "\r\n",
+        "\r",
+        '",\n"',
+        " a",
+        "a ",
+        "=cmd",
+        "\ufeff",
+        "\0",
+        "😀",
+        "1e5",
+        "\x1b[2J",
+        "\x9b",
+        "\u202e",
+        "\\",
+        "\\u001b",
+        "=SUM(A1)",
+        " @x|y",
+        "\U000e0041",
+    ]
 )
 ID = st.integers(0, 40) | st.sampled_from([2**31 - 1, 2**16])
 VALUE = st.floats(allow_nan=False, allow_infinity=False)
@@ -50,13 +77,19 @@ def write(path, columns, records, end="\n", encoding="utf-8", separator=",", mar
 
 
 def read(path):
-    """An independent reader: Python's own."""
+    """An independent reader: Python's own, and what docs/csv.md says of `Escapes`."""
     with path.open(encoding="utf-8", newline="") as stream:
         columns, *rows = csv.reader(stream)
+    if columns[-1] == "Escapes" and all(row[-1] == "\\" for row in rows):
+        columns, *rows = [[unescaped(cell) for cell in row[:-1]] for row in [columns, *rows]]
     convert = dict.fromkeys(CSV_COLUMNS, int) | {CSV_TOKEN: str, CSV_VALUE: float}
     return columns, [
         {column: convert.get(column, str)(cell) for column, cell in zip(columns, row, strict=True)} for row in rows
     ]
+
+
+def unescaped(cell):
+    return re.sub(r"\\(\\|u.{4}|U.{8})", lambda one: "\\" if one[1] == "\\" else chr(int(one[1][1:], 16)), cell)
 
 
 def bits(records):
@@ -128,6 +161,35 @@ def test_a_file_in_our_own_spelling_comes_back_byte_for_byte(tmp_path):
     (tmp_path / "in.csv").write_text(content)
     export_csv(read_csv(tmp_path / "in.csv"), tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == content
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\x1b]0;t\x07", "\x9b2J", "\0", "\r", "\u202e", "=SUM(A1)", "+cmd|' /C calc'!A0", "@x(", "\uff1dHYPERLINK(1)"],
+)
+@pytest.mark.parametrize("place", ["Token", "cell", "name"])
+def test_nothing_in_an_export_commands_a_terminal_or_a_spreadsheet_and_import_reads_it_back(tmp_path, text, place):
+    record = dict(zip(CSV_COLUMNS, (0, text if place == "Token" else "a\\", 1, 2, 0.5), strict=True))
+    record[text if place == "name" else "Note"] = text if place == "cell" else "b"
+    write(tmp_path / "in.csv", list(record), [record])
+    dataset = read_csv(tmp_path / "in.csv")
+    (tmp_path / "out").mkdir()
+    export_csv(dataset, tmp_path / "out" / "in.csv")
+    content = (tmp_path / "out" / "in.csv").read_text("utf-8")
+    assert text not in content
+    assert all(char == "\n" or char.isprintable() for char in content)
+    assert_same(dataset, read_csv(tmp_path / "out" / "in.csv"))
+
+
+@pytest.mark.parametrize(
+    "text", ["=", "==", "-", "-1", "+x", "@property", "=>", "a=b(c)", "\n", "\t", "\\x1b", "\u200d"]
+)
+def test_a_token_that_commands_nothing_is_written_as_it_is(tmp_path, text):
+    record = dict(zip(CSV_COLUMNS, (0, text, 1, 2, 0.5), strict=True))
+    write(tmp_path / "in.csv", CSV_COLUMNS, [record])
+    export_csv(read_csv(tmp_path / "in.csv"), tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+        assert list(csv.reader(stream))[1][1] == text
 
 
 def test_rows_longer_than_a_block_keep_their_order(tmp_path, monkeypatch):

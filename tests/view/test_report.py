@@ -141,7 +141,28 @@ def test_a_table_cell_keeps_tokens_that_look_like_nothing(tmp_path: Path) -> Non
     write_table(
         Table(("a", "b", "c"), [["null", None, float("nan")], [Excerpt("x", "\udce4", "y"), 1, 0.5]]), tmp_path / "t"
     )
-    assert (tmp_path / "t").read_text("utf-8") == "a,b,c\nnull,,\nx[?]y,1,0.5\n"
+    assert (tmp_path / "t").read_text("utf-8") == "a,b,c\nnull,,\nx[⟨E4⟩]y,1,0.5\n"
+
+
+def test_no_table_cell_commands_a_terminal_or_a_spreadsheet(tmp_path: Path) -> None:
+    cells = [
+        "=1+1",
+        "-ing",
+        "@x",
+        "＝A1",
+        " +x",
+        "-1.5",
+        "\x1b[2J",
+        "\r",
+        "\0",
+        "\u202eabc",
+        "\x9b",
+        Excerpt("=", "a", ""),
+    ]
+    write_table(Table(("x",), [[cell] for cell in cells]), tmp_path / "t")
+    with (tmp_path / "t").open(encoding="utf-8", newline="") as file:
+        found = [row[0] for row in csv.reader(file)][1:]
+    assert found == ["'=1+1", "'-ing", "'@x", "'＝A1", "' +x", "-1.5", "␛[2J", "␍", "␀", "U+202Eabc", "U+009B", "'=[a]"]
 
 
 def test_a_result_that_is_there_is_replaced_only_when_asked(result: xr.Dataset, tmp_path: Path) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import warnings
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import __version__, names
 from stratoscope.analysis import again
-from stratoscope.errors import InputError, first_line
+from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.notes import Note, read_notes
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.analysis.result_store import StoredResult
+
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
 STORE = "result.zarr"  # in the folder of a result
-_JSON = "stratoscope"  # the one attribute on disk; all others are inside it
+STORED = "source"  # in the encoding of a Result that was opened: its folder
+_VERSION = re.compile(r"\d{1,4}\.\d{1,4}", re.ASCII)
 
 
 def make_result(
@@ -87,16 +89,10 @@ def is_result(dataset: xr.Dataset, kind: str | None = None) -> bool:
 
 
 def store_result(result: xr.Dataset, folder: Path) -> None:
-    """Write `result.zarr` into a folder that exists; a stray byte of a token is written as a question mark."""
-    import xarray as xr
+    """Write `result.zarr` into a folder that exists."""
+    from stratoscope.analysis import result_store
 
-    variables = {name: _storable(variable) for name, variable in result.variables.items()}
-    coords = {name: variable for name, variable in variables.items() if name in result.coords}
-    data = {name: variable for name, variable in variables.items() if name not in coords}
-    attrs = {_JSON: json.dumps(result.attrs, ensure_ascii=True, sort_keys=True)}
-    with warnings.catch_warnings():  # that Zarr's own text type is not yet part of its specification
-        warnings.simplefilter("ignore")
-        xr.Dataset(data, coords, attrs).to_zarr(folder / STORE, mode="w-", zarr_format=3, consolidated=True)
+    result_store.write(result, folder / STORE)
 
 
 def open_result(path: str | Path) -> xr.Dataset:
@@ -119,18 +115,24 @@ def open_result(path: str | Path) -> xr.Dataset:
     """
     folder = Path(path)
     folder = folder.parent if folder.name == STORE else folder
-    found, version = _opened(folder)
-    if version[0] > _major(FORMAT_VERSION):
-        raise InputError(f"version {version[1]} of a result is not known here", where=str(folder), fix="Update.")
-    if version[0] < _major(FORMAT_VERSION):
+    found = _read(folder)
+    version = str(found.attrs["format_version"])
+    if _major(version) > _major(FORMAT_VERSION):
+        raise InputError(f"version {version} of a result is not known here", where=str(folder), fix="Update.")
+    if _major(version) < _major(FORMAT_VERSION):
         parameters = found.attrs.get("parameters")
         remake = again.command(found.attrs["kind"], parameters if isinstance(parameters, dict) else {}, str(folder))
         raise InputError(
-            f"is a result of version {version[1]}, which counted otherwise than {FORMAT_VERSION}",
+            f"is a result of version {version}, which counted otherwise than {FORMAT_VERSION}",
             where=str(folder),
             fix=f"Make it again: {remake}",
         )
-    return found
+    try:
+        dataset = found.open()
+        dataset.encoding[STORED] = str(folder)
+        return dataset
+    except (StratoscopeError, OSError, ValueError) as error:
+        raise _unreadable(folder, error) from error
 
 
 def is_result_folder(path: Path) -> bool:
@@ -138,30 +140,36 @@ def is_result_folder(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
     try:
-        _opened(path)
+        _read(path)
     except InputError:
         return False
     return True
 
 
-def _opened(folder: Path) -> tuple[xr.Dataset, tuple[int, str]]:
-    """The Result in a folder, and its version: major, and whole."""
-    import xarray as xr
+def _read(folder: Path) -> StoredResult:
+    """What the Result in a folder says of itself, whatever its version."""
+    from stratoscope.analysis.result_store import StoredResult
 
     store = folder / STORE
     if not store.is_dir():
         raise InputError("there is no result here", where=str(folder), fix=f"Give the folder that holds {STORE}.")
     try:
-        found: xr.Dataset = xr.open_zarr(store, zarr_format=3, consolidated=True, chunks=None)
-        found.attrs = json.loads(found.attrs[_JSON])
-        version = str(found.attrs["format_version"])
-        if not (is_result(found) and found.attrs["kind"] in again.KINDS):
-            raise ValueError("it does not say what it is")
-        return found, (_major(version), version)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"this result cannot be read: {first_line(error)}", where=str(folder), fix="Make it again."
-        ) from error
+        found = StoredResult.read(store)
+    except (StratoscopeError, OSError) as error:
+        raise _unreadable(folder, error) from error
+    attrs = found.attrs
+    if (
+        attrs.get("format") != FORMAT
+        or attrs.get("kind") not in again.KINDS
+        or not _VERSION.fullmatch(str(attrs.get("format_version")))
+    ):
+        raise _unreadable(folder, ValueError("it does not say what it is"))
+    return found
+
+
+def _unreadable(folder: Path, error: Exception) -> InputError:
+    why = error.what if isinstance(error, StratoscopeError) else first_line(error)
+    return InputError(f"this result cannot be read: {why}", where=str(folder), fix="Make it again.")
 
 
 def _major(version: str) -> int:
@@ -180,14 +188,3 @@ def _source(trace: xr.Dataset) -> dict[str, Any]:
         "prompts": int(trace.sizes.get(names.PROMPT, 0)),
         "tokens": int(trace.sizes.get(names.TOKEN, 0)),
     }
-
-
-def _storable(variable: xr.Variable) -> xr.Variable:
-    import numpy as np
-    import xarray as xr
-
-    if variable.dtype.kind != "O":
-        return variable
-    readable = [str(text).encode("utf-8", "replace").decode() for text in variable.values.ravel()]
-    array = np.array(readable, dtype=np.dtypes.StringDType()).reshape(variable.shape)
-    return xr.Variable(variable.dims, array, variable.attrs, fastpath=True)

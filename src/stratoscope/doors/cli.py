@@ -27,7 +27,7 @@ _RECORD, _EVERYTHING = ",".join(defaults.RECORD), ",".join(names.SUMMARIES)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"stratoscope {__version__}")
+        console.tell(f"stratoscope {__version__}")
         raise typer.Exit
 
 
@@ -43,7 +43,7 @@ def stratoscope(
     Start with `stratoscope demo`.
     """
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+        console.tell_text(ctx.get_help())
 
 
 @app.command()
@@ -133,7 +133,7 @@ def capture(
             progress=show,
         )
     console.warn_of(trace.attrs["notes"])
-    typer.echo(out)
+    console.tell_path(out)
 
 
 @app.command()
@@ -150,7 +150,7 @@ def merge(
 
     with console.progress() as show:
         merge(parts, out, overwrite=overwrite, progress=show)
-    typer.echo(out)
+    console.tell_path(out)
 
 
 @app.command()
@@ -191,7 +191,7 @@ def simulate(
             overwrite=overwrite,
             progress=show,
         )
-    typer.echo(out)
+    console.tell_path(out)
 
 
 @app.command("import")
@@ -212,7 +212,7 @@ def import_(
 
     trace = import_csv(files, out, columns=columns, classes=classes or None, axis=axis, overwrite=overwrite)
     console.warn_of(trace.attrs["notes"])
-    typer.echo(out)
+    console.tell_path(out)
 
 
 @app.command()
@@ -237,7 +237,7 @@ def export(
         trace, file, prompt=prompt, prompt_column=prompt_column, parquet=parquet is not None, overwrite=overwrite
     )
     for written in files:
-        typer.echo(written)
+        console.tell_path(written)
 
 
 @app.command()
@@ -250,11 +250,9 @@ def info(trace: options.Trace, as_json: options.Json = False) -> None:
 
     facts = module.info(trace)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(facts, indent=2))
+        console.tell_json(facts)
     else:
-        typer.echo(module.info_text(facts))
+        console.tell_text(module.info_text(facts))
 
 
 @app.command()
@@ -294,7 +292,7 @@ def heatmap(
         theme=theme,
         overwrite=overwrite,
     )
-    typer.echo(out)
+    console.tell_path(out)
 
 
 @app.command()
@@ -334,7 +332,7 @@ def engagement(
         theme=theme,
         overwrite=overwrite,
     )
-    typer.echo(out)
+    console.tell_path(out)
 
 
 @app.command()
@@ -376,7 +374,7 @@ def peaks3d(
         theme=theme,
         overwrite=overwrite,
     )
-    typer.echo(out)
+    console.tell_path(out)
 
 
 app.command()(cli_contrast.contrast)
@@ -402,12 +400,12 @@ def demo(
         made = module.demo(folder, simulated=simulated, overwrite=overwrite, progress=show)
     width = max(len(str(one.path)) for one in made)
     for one in made:
-        typer.echo(f"{one.path!s:<{width}}  {one.what}")
+        console.tell(f"{one.path!s:<{width}}  {one.what}")
     if receipt := module.receipt(made):
-        typer.echo(f"\n{receipt}")
-    typer.echo("\nTry next:")
+        console.tell_text(f"\n{receipt}")
+    console.tell_text("\nTry next:")
     for command in module.next_steps(made, folder):
-        typer.echo(f"  {command}")
+        console.tell_text(f"  {command}")
 
 
 def main() -> None:
@@ -422,4 +420,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    console.keep_printable()
     app(prog_name="stratoscope")

@@ -29,13 +29,11 @@ def lint(trace: options.Trace, strict: Strict = False, as_json: options.Json = F
         for place in range(result.sizes["finding"])
     ]
     if as_json:
-        import json
-
-        typer.echo(json.dumps({**result.attrs["summary"], "found": findings}, indent=2))
+        console.tell_json({**result.attrs["summary"], "found": findings})
     else:
         for one in findings:
             console.tell(f"{one['id']}  {one['severity']:<8}{one['text']}")
-            typer.echo(f"     {one['why']}: {one['page']}")
-        typer.echo(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
+            console.tell_text(f"     {one['why']}: {one['page']}")
+        console.tell(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
     if result.attrs["summary"]["findings" if strict else "warnings"]:
         raise typer.Exit(FOUND)

@@ -1,4 +1,7 @@
-"""What a person sees of a command: progress on stderr, and a failure as one line with the next step."""
+"""What a person sees of a command: progress on stderr, and a failure as one line with the next step.
+
+Whatever a command prints goes through here, since any word may come from a file or a model.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from stratoscope.errors import StratoscopeError, is_out_of_memory, printable
+from stratoscope.errors import StratoscopeError, ascii_json, is_out_of_memory, printable
 from stratoscope.progress import Progress
 
 DEBUG = "STRATOSCOPE_DEBUG"
@@ -25,7 +28,7 @@ _QUIET_SECONDS = 1.0  # a command that is done by then prints nothing but its re
 _LINE_SECONDS = 5.0  # between two lines of progress where stderr is not a terminal
 
 _EXTRA = {
-    **dict.fromkeys(("torch", "transformers", "safetensors", "gguf", "accelerate", "jinja2"), "capture"),
+    **dict.fromkeys(("torch", "transformers", "safetensors", "gguf", "accelerate"), "capture"),
     "pyarrow": "parquet",
 }
 _FIX = {
@@ -43,18 +46,33 @@ _FIX = {
 class Commands(TyperGroup):
     """The commands, and the boundary at which every failure becomes one line."""
 
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Read the words before the command."""
+        try:
+            return super().make_context(*given, **more)
+        except typer.TyperException as error:
+            raise _printable_usage(error) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; usage errors pass, everything else that fails is told in one line."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
+        except typer.TyperException as error:
+            raise _printable_usage(error) from None
         except KeyboardInterrupt:
             interrupted(" before it was done")
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
             fail(describe(error))
+
+
+def _printable_usage(error: typer.TyperException) -> typer.TyperException:
+    """A usage error that repeats an argument, which may be the name of a stranger's file."""
+    error.message = _one_line(error.message)
+    return error
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
@@ -71,6 +89,21 @@ def remark(message: str) -> None:
 def tell(line: str, *, err: bool = False) -> None:
     """Print a line whose words may come from a file or a model."""
     typer.echo(_one_line(line), err=err)
+
+
+def tell_text(text: str) -> None:
+    """Print lines that are laid out already."""
+    typer.echo(printable(text))
+
+
+def tell_path(path: Path) -> None:
+    """Print where something was written."""
+    typer.echo(printable(str(path)).replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def tell_json(value: Any) -> None:
+    """Print JSON, in ASCII, so that no character of a text reaches a terminal."""
+    typer.echo(ascii_json(value, indent=2))
 
 
 def _one_line(message: str) -> str:
@@ -107,9 +140,7 @@ def tell_result(result: Any, folder: Path, *, as_json: bool) -> None:
     from stratoscope.view.report import PAGE, contents_of
 
     if as_json:
-        import json
-
-        typer.echo(json.dumps({**result.attrs, "folder": str(folder)}, indent=2))
+        tell_json({**result.attrs, "folder": str(folder)})
         return
     contents = contents_of(result)
     for line in (contents.title, *contents.lead):
@@ -117,7 +148,7 @@ def tell_result(result: Any, folder: Path, *, as_json: bool) -> None:
     for note in result.attrs["notes"]:
         if note["severity"] == "warning":
             tell(f"[{note['id']}] {note['text']}")
-    typer.echo(folder / PAGE)
+    tell_path(folder / PAGE)
 
 
 def warn_of(notes: Iterable[Mapping[str, Any]]) -> None:
@@ -160,6 +191,7 @@ def progress() -> Iterator[Progress]:
         tasks: dict[str, rich_progress.TaskID] = {}
 
         def show(stage: str, done: int, total: int | None) -> None:
+            stage = _one_line(stage)
             if stage not in tasks:
                 for task in tasks.values():
                     bars.stop_task(task)
@@ -179,6 +211,24 @@ def _lines() -> Progress:
         due = stage != last_stage or now - last_time >= _LINE_SECONDS or done == total
         if due and now - started >= _QUIET_SECONDS:
             last_stage, last_time = stage, now
-            typer.echo(f"{stage} {done}/{total}" if total else stage, err=True)
+            tell(f"{stage} {done}/{total}" if total else stage, err=True)
 
     return show
+
+
+def keep_printable() -> None:
+    """Make the warnings and log lines of libraries printable: they repeat names that stand in the files of a model."""
+    import logging
+    import warnings
+
+    plain = warnings.formatwarning
+
+    def formatted(*given: Any, **more: Any) -> str:
+        return printable(plain(*given, **more))
+
+    class Printable(logging.LogRecord):
+        def getMessage(self) -> str:
+            return printable(super().getMessage())
+
+    warnings.formatwarning = formatted
+    logging.setLogRecordFactory(Printable)

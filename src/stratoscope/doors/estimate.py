@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-
-import typer
 
 from stratoscope.doors import console
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
@@ -17,7 +14,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 def show(estimate: Estimate, *, as_json: bool) -> None:
     """Print what a recording takes; leave with status 1 where it does not fit."""
     if as_json:
-        typer.echo(json.dumps(estimate.to_json(), indent=2))
+        console.tell_json(estimate.to_json())
     else:
         _print_table(estimate)
     if not estimate.fits:
@@ -43,7 +40,7 @@ def _print_table(estimate: Estimate) -> None:
     table.add_row("free here", *[size_text(size) if size is not None else "unknown" for size in free], "")
     Console(highlight=False).print(table)
     for line in _notes(estimate):
-        typer.echo(line)
+        console.tell(line)
 
 
 def _cells(cost: Cost, *, with_card: bool) -> list[str]:

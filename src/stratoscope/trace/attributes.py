@@ -37,6 +37,16 @@ def to_json(value: Any) -> Any:
     raise TraceError(f"an attribute of type {type(value).__name__} cannot be stored as JSON")
 
 
+def objects_in(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list; none where a stranger's file has something else in its place."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def count_in(value: Any) -> int:
+    """A count; 0 where a stranger's file has something else in its place."""
+    return value if type(value) is int and value > 0 else 0
+
+
 def differences(stored: Any, now: Any, where: str, verbs: tuple[str, str] = ("was", "is now")) -> str:
     """What differs between a stored attribute and the one given now, in words; "" when they are equal.
 

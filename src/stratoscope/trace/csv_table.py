@@ -14,6 +14,7 @@ import pandas as pd
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
 from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted
+from stratoscope.trace.csv_escapes import without_escapes
 from stratoscope.trace.csv_file import PARQUET, TextFile, first_bytes, text_file
 from stratoscope.trace.csv_header import Header, open_at, read_header
 from stratoscope.trace.csv_rows import LARGEST_ID, read_rows, two_tokens
@@ -185,6 +186,7 @@ def _as_arrays(columns: dict[str, list[str] | list[int] | list[float]]) -> dict[
 
 def _table(columns: dict[str, np.ndarray], called: dict[str, str]) -> Table | None:
     """The table, or None where a position holds two tokens."""
+    columns = without_escapes(columns)
     first_row, row_token = _tokens(columns[CSV_POSITION])
     text = columns[CSV_TOKEN][first_row]
     if (text[row_token] != columns[CSV_TOKEN]).any():

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.trace.attributes import objects_in
+from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.labels import object_array, unique
 from stratoscope.trace.text import spelled
@@ -28,10 +31,11 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one prompt: column names, and the columns block by block."""
+    """The rows of one prompt: column names, the columns block by block, and every text that stands in them."""
 
     columns: tuple[str, ...]
     blocks: Iterator[Block]
+    texts: Iterator[str]
 
 
 RowsOf = Callable[[int], Rows]  # of the prompt with that index
@@ -157,7 +161,8 @@ def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> Rows:
     blocks = (
         (*block, object_array([ids[index]] * len(block[0]))) for index, part in parts.items() for block in part.blocks
     )
-    return Rows((*columns, CSV_PROMPT), blocks)
+    texts = chain(ids.values(), *(part.texts for part in parts.values()))
+    return Rows((*columns, CSV_PROMPT), blocks, texts)
 
 
 def _imported(dataset: xr.Dataset, *, all_columns: bool) -> RowsOf:
@@ -173,9 +178,15 @@ def _imported(dataset: xr.Dataset, *, all_columns: bool) -> RowsOf:
                 *(dataset[name][here].values for name in ("row_layer", "row_neuron", "imported_norm", *extra)),
             )
 
+    def texts(prompt: int, extra: Iterable[str]) -> Iterator[str]:
+        yield from _texts_of_tokens(dataset, prompt)
+        for here in _slices(bounds[prompt], bounds[prompt + 1], _BLOCK_ROWS):
+            for name in extra:
+                yield from dataset[name][here].values
+
     def rows(prompt: int) -> Rows:
         extra = _extra_columns(dataset, None if all_columns else prompt)
-        return Rows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()))
+        return Rows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()), texts(prompt, extra.values()))
 
     return rows
 
@@ -187,9 +198,11 @@ def _extra_columns(dataset: xr.Dataset, prompt: int | None) -> dict[str, str]:
         held[str(dataset[variable].attrs["column"])] = variable
     if prompt is None:
         return held
-    files = {entry["prompt_id"]: entry for entry in dataset.attrs.get("plan", {}).get("files", [])}
-    own = files.get(str(dataset["prompt_id"].values[prompt]), {}).get("extra_columns", list(held))
-    return {column: held[column] for column in own}
+    identity = str(dataset["prompt_id"].values[prompt])
+    files = objects_in((dataset.attrs.get("plan") or {}).get("files"))
+    own = next((entry.get("extra_columns") for entry in files if entry.get("prompt_id") == identity), None)
+    named = own if isinstance(own, list) else list(held)
+    return {column: held[column] for column in named if isinstance(column, str) and column in held}
 
 
 def _row_bounds(dataset: xr.Dataset) -> np.ndarray:
@@ -223,7 +236,11 @@ def _peaks(dataset: xr.Dataset) -> RowsOf:
             yield position, text, layer[place], neuron[recorded], np.abs(value), value, write[recorded], *expert
 
     columns = (*CSV_COLUMNS, CSV_PEAK_VALUE, CSV_WRITE_NORM, *((CSV_EXPERT,) if experts else ()))
-    return lambda prompt: Rows(columns, blocks(prompt))
+    return lambda prompt: Rows(columns, blocks(prompt), _texts_of_tokens(dataset, prompt))
+
+
+def _texts_of_tokens(dataset: xr.Dataset, prompt: int) -> Iterator[str]:
+    yield from dataset["text"][np.flatnonzero(dataset["prompt"].values == prompt)].values
 
 
 def _slices(begin: int | np.integer, end: int | np.integer, length: int) -> Iterator[slice]:
@@ -259,16 +276,21 @@ def _sync(path: Path) -> None:
 
 
 def _write_csv(path: Path, rows: Rows) -> None:
+    harmless = are_harmless(rows.columns) and are_harmless(rows.texts) and rows.columns[-1] != COLUMN
+    cell = _quoted if harmless else _quoted_escaped
+    columns, end = ([*rows.columns], "\n") if harmless else ([*rows.columns, COLUMN], f",{MARK}\n")
     with path.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(",".join(map(_quoted, rows.columns)) + "\n")
+        stream.write(",".join(map(cell, columns)) + "\n")
         for block in rows.blocks:
-            stream.writelines(f"{','.join(cells)}\n" for cells in zip(*map(_cells, block), strict=True))
+            stream.writelines(
+                f"{','.join(cells)}{end}" for cells in zip(*(_cells(one, cell) for one in block), strict=True)
+            )
 
 
-def _cells(values: np.ndarray) -> Iterable[str]:
+def _cells(values: np.ndarray, cell: Callable[[str], str]) -> Iterable[str]:
     """Values as text that reads back as the same values; float32 in the fewest digits that do."""
     if values.dtype == object:
-        return map(_quoted, values)
+        return map(cell, values)
     if values.dtype == np.float32:
         return list(values.astype(str))
     return map(repr, values.tolist())
@@ -278,6 +300,10 @@ def _cells(values: np.ndarray) -> Iterable[str]:
 def _quoted(text: str) -> str:
     text = spelled(text)
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+
+
+def _quoted_escaped(text: str) -> str:
+    return _quoted(escaped(text))
 
 
 def _parquet_writer() -> Write:

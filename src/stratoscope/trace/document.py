@@ -76,7 +76,7 @@ def read_document(path: Path) -> Document:
     TraceError
         When the folder is no trace, a trace of a future version, or not what the format allows.
     """
-    content = _parse(path)
+    content = read_root(path)
     attrs = _check_root(content, path)
     metadata = content.get("consolidated_metadata")
     raw_arrays = metadata.get("metadata") if isinstance(metadata, dict) else None
@@ -92,7 +92,10 @@ def read_document(path: Path) -> Document:
         if name not in unknown
     }
     _check_together(path, arrays)
-    found = _checksums(path, attrs, arrays) if schema.is_sealed(version) else {}
+    found = {}
+    if schema.is_sealed(version):
+        complete = attrs["state"] == schema.COMPLETE
+        found = read_checksums(path, attrs, arrays, complete=complete, may_name_others=_is_newer(version))
     kept = {key: value for key, value in attrs.items() if key not in (CHECKSUMS, strict_json.DIGEST)}
     return Document(path, kept, arrays, unknown, found)
 
@@ -177,22 +180,42 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def read_root(path: Path, kind: str = "trace", fix: str = _NO_TRACE) -> dict[str, Any]:
+    """The root document of a folder as parsed JSON, of bounded size and depth; nothing else of it is checked.
+
+    Raises
+    ------
+    TraceError
+        There is none, or it is not that of a Zarr v3 group. `kind` says what was looked for, `fix` what to give.
+    """
     if not path.is_dir():
-        what = "is a file, not a trace directory" if path.exists() else "does not exist"
-        raise TraceError(what, where=str(path), fix=_NO_TRACE)
+        what = f"is a file, not a {kind} directory" if path.exists() else "does not exist"
+        raise TraceError(what, where=str(path), fix=fix)
     try:
-        content = strict_json.load(read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES))
+        content = parse_json(read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES), path)
     except FileNotFoundError:
-        raise TraceError("is not a trace: it has no zarr.json", where=str(path), fix=_NO_TRACE) from None
+        raise TraceError(f"is not a {kind}: it has no zarr.json", where=str(path), fix=fix) from None
+    if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
+        raise TraceError(f"is not a {kind}: it is no Zarr v3 group", where=str(path), fix=fix)
+    return content
+
+
+def parse_json(text: str | bytes, path: Path) -> Any:
+    """JSON of a root document, of bounded depth.
+
+    Raises
+    ------
+    TraceError
+        It is none, or nested too deeply.
+    """
+    try:
+        content = strict_json.load(text)
     except RecursionError:
         raise TraceError("its zarr.json is nested too deeply", where=str(path), fix=DAMAGED) from None
     except ValueError as error:
         raise TraceError(f"its zarr.json is not valid JSON ({error})", where=str(path), fix=DAMAGED) from None
     if _nesting(content) > MAX_NESTING:
         raise TraceError("its zarr.json is nested too deeply", where=str(path), fix=DAMAGED)
-    if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
-        raise TraceError("is not a trace: it is no Zarr v3 group", where=str(path), fix=_NO_TRACE)
     return content
 
 
@@ -222,14 +245,17 @@ def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
     wrong = [key for key, is_sound in _ATTRIBUTES.items() if not is_sound(attrs.get(key))]
     if wrong:
         raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
-    if schema.is_sealed(version) and attrs.get(strict_json.DIGEST) != strict_json.digest(content):
-        said = "it has no digest" if strict_json.DIGEST not in attrs else "its digest does not fit"
-        raise TraceError(
-            f"its zarr.json is not as it was written: {said}",
-            where=str(path),
-            fix=DAMAGED,
-        )
+    if schema.is_sealed(version):
+        check_digest(content, path)
     return attrs
+
+
+def check_digest(content: dict[str, Any], path: Path) -> None:
+    """Raise when a root document is not as it was written."""
+    said = content["attributes"].get(strict_json.DIGEST)
+    if said != strict_json.digest(content):
+        why = "it has no digest" if said is None else "its digest does not fit"
+        raise TraceError(f"its zarr.json is not as it was written: {why}", where=str(path), fix=DAMAGED)
 
 
 def _one_of(*known: object) -> _Check:
@@ -273,17 +299,25 @@ def _settled(attrs: dict[str, Any], array: ArrayDocument) -> tuple[int, ...]:
     return checksums.settled_grid(array.shape, array.chunks, complete=attrs["state"] == schema.COMPLETE)
 
 
-def _checksums(path: Path, attrs: dict[str, Any], arrays: dict[str, ArrayDocument]) -> dict[str, bytes]:
-    """The checksums of every array that must have some."""
+def read_checksums(
+    path: Path,
+    attrs: dict[str, Any],
+    arrays: dict[str, ArrayDocument],
+    *,
+    complete: bool,
+    may_name_others: bool = False,
+) -> dict[str, bytes]:
+    """The checksums of every array that must have some; TraceError where they are not those of its chunks."""
     texts, found = attrs.get(CHECKSUMS), {}
     absent = sorted(texts.keys() - arrays.keys()) if isinstance(texts, dict) else []
-    if absent and not _is_newer(attrs["format_version"]):
+    if absent and not may_name_others:
         what = f"its checksums name the array {absent[0][:80]!r}, which it lacks"
         raise TraceError(what, where=str(path), fix=DAMAGED)
     for name, array in arrays.items():
         if array.shards is not None or 0 in array.shape:
             continue
-        packed = checksums.from_text(texts.get(name), _settled(attrs, array)) if isinstance(texts, dict) else None
+        grid = checksums.settled_grid(array.shape, array.chunks, complete=complete)
+        packed = checksums.from_text(texts.get(name), grid) if isinstance(texts, dict) else None
         if packed is None:
             raise TraceError(f"its checksums of '{name}' are not those of its chunks", where=str(path), fix=DAMAGED)
         found[name] = packed

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 INFO, WARNING = "info", "warning"
+KNOWN = frozenset(f"L{line:02d}" for line in range(1, 36))  # the lines of docs/pitfalls.md
 
 
 @dataclass(frozen=True)

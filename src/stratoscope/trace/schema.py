@@ -146,10 +146,10 @@ def _wide_prompt_chunks(rest: tuple[int, ...], itemsize: int) -> tuple[int, ...]
 
 
 def fill_value(layout: Layout) -> int | float:
-    """What stands where nothing was recorded: NaN, −1, or 0 for the bytes of texts."""
+    """What stands where nothing was recorded: NaN, −1, 0 for the bytes of texts, or false."""
     if shards.LOGICAL_DTYPE in layout.attrs:
         return shards.missing(layout.attrs[shards.LOGICAL_DTYPE])
-    return {"f": float("nan"), "i": -1, "u": 0}[np.dtype(layout.dtype).kind]
+    return {"f": float("nan"), "i": -1, "u": 0, "b": False}[np.dtype(layout.dtype).kind]
 
 
 def text_layouts(column: str, dim: str, attrs: Mapping[str, Any] | None = None) -> list[Layout]:

@@ -63,11 +63,13 @@ class StagingStore(LocalStore):
     """A Zarr store for one writer of one trace.
 
     Chunks that Zarr writes are staged under temporary names until `publish`. Metadata documents of arrays stay in
-    memory (`documents`): a trace's only authority is its root document, written last by `write_root`.
+    memory (`documents`): a trace's only authority is its root document, written last by `write_root`. Of an array in
+    which nothing is, nothing is written unless `keep_empty`.
     """
 
-    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+    def __init__(self, root: Path | str, *, read_only: bool = False, keep_empty: bool = False) -> None:
         super().__init__(root, read_only=read_only)
+        self._keep_empty = keep_empty
         self.documents: dict[str, bytes] = {}
         self.checksums: dict[str, dict[Place, bytes]] = {}  # of all chunks of each array that is not streamed
         self._staged: dict[str, Path] = {}
@@ -151,7 +153,7 @@ class StagingStore(LocalStore):
         write_file(partial, content)
 
     def stage_documents(self) -> None:
-        """Stage the own metadata document of every array that holds something."""
+        """Stage the own metadata document of every array that is written."""
         for name in self.arrays():
             key = f"{name}/{ROOT_DOCUMENT}"
             self._stage(key, self.documents[key])
@@ -176,9 +178,9 @@ class StagingStore(LocalStore):
             self._staged.clear()
 
     def arrays(self) -> dict[str, Any]:
-        """Metadata document of every array that holds something, by name; of others nothing is written."""
+        """Metadata document of every array that is written, by name."""
         found = {key.removesuffix("/" + ROOT_DOCUMENT): json.loads(text) for key, text in self.documents.items()}
-        return {name: document for name, document in found.items() if 0 not in document["shape"]}
+        return {name: document for name, document in found.items() if self._keep_empty or 0 not in document["shape"]}
 
     def write_root(self, attrs: Mapping[str, Any]) -> None:
         """Commit: atomically replace the root document by one that carries the arrays' present shapes."""

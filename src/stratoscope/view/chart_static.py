@@ -100,8 +100,10 @@ def _chart(axes: Axes, panel: Mapping[str, Any], spec: ViewSpec, theme: palette.
         else:
             axes.margins(x=0.06) if name == "x" else axes.margins(y=0.06)
         if given["ticks"]:
-            axis.set_ticks([place for place, _ in given["ticks"]], [label for _, label in given["ticks"]])
-        axis.set_label_text(given["label"], size=_SMALL, color=theme.muted, family=fonts.families(), parse_math=False)
+            axis.set_ticks([place for place, _ in given["ticks"]], [fonts.drawn(label) for _, label in given["ticks"]])
+        axis.set_label_text(
+            fonts.drawn(given["label"]), size=_SMALL, color=theme.muted, family=fonts.families(), parse_math=False
+        )
         axis.set_tick_params(length=2.5, width=0.6, color=theme.line, labelsize=_TICK, labelcolor=theme.ink, pad=2)
         axis.labelpad = 3
         for tick in axis.get_ticklabels():
@@ -177,7 +179,8 @@ def _words(axes: Axes, one: Mapping[str, Any], arrays: Mapping[str, Any], theme:
     for x, y, words in zip(arrays["x"], arrays["y"], one["words"], strict=True):
         left = (x - low) < 0.75 * (high - low)
         axes.annotate(
-            words, (x, y), (4 if left else -4, 3), textcoords="offset points", ha="left" if left else "right",
+            fonts.drawn(words), (x, y), (4 if left else -4, 3), textcoords="offset points",
+            ha="left" if left else "right",
             size=_TICK - 0.6, color=_ink(one["style"], theme), family=fonts.families(), parse_math=False, zorder=4,
         )  # fmt: skip
 

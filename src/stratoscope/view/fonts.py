@@ -46,9 +46,14 @@ def has_glyph(char: str) -> bool:
     return code in _characters(FAMILY) or any(code in _characters(name) for name in families()[1:])
 
 
+def drawn(text: str) -> str:
+    """A text as the renderers draw it: nothing invisible in it, and nothing without a glyph."""
+    return tokens.drawable_line(text, has_glyph)
+
+
 def width(text: str, size: float, *, bold: bool = False) -> float:
     """Width in inches of a line of text at a size in points."""
-    return _width_at_20(text, bold) * size / 20 * _HINTED
+    return _width_at_20(drawn(text), bold) * size / 20 * _HINTED
 
 
 def height(size: float) -> float:
@@ -58,7 +63,7 @@ def height(size: float) -> float:
 
 def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str]:
     """The text in lines that fit into `room` inches, broken between words; a longer word has its middle left out."""
-    text = tokens.drawable_line(text, has_glyph)
+    text = drawn(text)
     space = _advance(" ", size, bold)
     lines: list[str] = []
     used = 0.0
@@ -76,7 +81,7 @@ def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str
 
 def fit(text: str, size: float, room: float, *, bold: bool = False) -> str:
     """The text, or as much of its two ends as fits into `room` inches."""
-    text = short = tokens.drawable_line(text, has_glyph)
+    text = short = drawn(text)
     kept = len(text)
     while width(short, size, bold=bold) > room and kept > 2:
         kept -= 1

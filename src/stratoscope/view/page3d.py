@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import os
-from importlib.resources import files
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
 from stratoscope import names
-from stratoscope.errors import InputError
-from stratoscope.view import palette, peaks3d_words, plotly3d
+from stratoscope.errors import InputError, ascii_json
+from stratoscope.trace.notes import INFO
+from stratoscope.view import pages, palette, peaks3d_words, plotly3d
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.output import cannot_write, check_place
 from stratoscope.view.spec import ViewSpec
@@ -27,7 +27,7 @@ CONFIG = {
     "plotlyServerURL": "",
     "responsive": False,  # the page lays out anew itself
 }
-_WEB = files("stratoscope.view") / "web"
+_SCRIPTS = ("peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")
 _SCALES = {"robust": "robust", "linear": "linear", "log": "log", "per-layer": "per layer"}
 
 
@@ -52,41 +52,55 @@ def write(spec: ViewSpec, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class _Option:
+    """A choice in a list of the page."""
+
+    value: str | int
+    words: str
+    is_chosen: bool = False
+
+
 def page(spec: ViewSpec) -> str:
     """The page of a spec; equal specs give equal pages."""
     content = spec.content
-    words = [f"L{number}" for number in content["layers"]]
-    parts = {
-        "title": html.escape(spec.title),
-        "subtitle": html.escape(spec.subtitle),
-        "theme": content["state"]["theme"],
-        "css": _web("peaks3d.css"),
-        "from": _options(content["layers"], words, chosen=content["layers"][0]),
-        "to": _options(content["layers"], words, chosen=content["layers"][-1]),
-        "chips": "".join(
-            f'<label><input type="checkbox" value="{number}" checked>L{number}</label>' for number in content["layers"]
-        ),
-        "choice": _choice(content["choice"]),
-        "scales": _options(names.SCALES, [_SCALES[scale] for scale in names.SCALES], chosen=content["state"]["scale"]),
-        "first": " checked" if content["state"]["first_token"] else "",
-        "index": html.escape(content["index"]),
-        "value": "value" if spec.facts["quantity"]["name"] == "imported_norm" else "activation",
-        "height": html.escape(peaks3d_words.height(spec)),
-        "info": _info(spec),
-        "warnings": _warnings(spec),
-        "tag": source_tag(spec.provenance),
-        "source": html.escape(source(spec.provenance)),
-        "provenance": _inert(spec.metadata_json()),
-        "page": _inert(json.dumps(_frame(spec), separators=(",", ":"), sort_keys=True)),
-        "view": base64.b64encode(spec.to_bytes()).decode("ascii"),
-        "plotly": get_plotlyjs(),
-        "scripts": "\n".join(_web(name) for name in ("peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")),
-    }
-    return Template(_web("peaks3d.html")).substitute(parts)
+    layers = content["layers"]
+    return pages.render(
+        "peaks3d.html",
+        title=spec.title,
+        subtitle=spec.subtitle,
+        theme=content["state"]["theme"],
+        css=pages.own(pages.web_file("peaks3d.css")),
+        from_layers=_layers(layers, layers[0]),
+        to_layers=_layers(layers, layers[-1]),
+        choice_label=content["choice"]["label"],
+        choices=_choices(content["choice"]["names"]),
+        scales=[_Option(one, _SCALES[one], one == content["state"]["scale"]) for one in names.SCALES],
+        first_token=content["state"]["first_token"],
+        index=content["index"],
+        value="value" if spec.facts["quantity"]["name"] == "imported_norm" else "activation",
+        height=peaks3d_words.height(spec),
+        info=[note for note in spec.notes if note.severity == INFO],
+        warnings=[note for note in spec.notes if note.severity != INFO],
+        tag=source_tag(spec.provenance),
+        source=source(spec.provenance),
+        provenance=pages.inert(spec.metadata_json()),
+        page=pages.inert(ascii_json(_frame(spec), separators=(",", ":"), sort_keys=True)),
+        view=base64.b64encode(spec.to_bytes()).decode("ascii"),
+        plotly=pages.own(get_plotlyjs()),
+        scripts=pages.own("\n".join(map(pages.web_file, _SCRIPTS))),
+    )
 
 
-def _web(name: str) -> str:
-    return (_WEB / name).read_text("utf-8")
+def _layers(numbers: Sequence[int], chosen: int) -> list[_Option]:
+    return [_Option(number, f"L{number}", number == chosen) for number in numbers]
+
+
+def _choices(found: Sequence[str]) -> list[_Option]:
+    """All, or one of the names; nothing where there is no choice."""
+    if len(found) < 2:
+        return []
+    return [_Option(-1, "all", is_chosen=True), *(_Option(place, name) for place, name in enumerate(found))]
 
 
 def _frame(spec: ViewSpec) -> dict[str, Any]:
@@ -100,36 +114,3 @@ def _frame(spec: ViewSpec) -> dict[str, Any]:
         },
         "config": CONFIG,
     }
-
-
-def _inert(text: str) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _options(values: Any, words: list[str], *, chosen: Any = None) -> str:
-    return "".join(
-        f'<option value="{value}"{" selected" if value == chosen else ""}>{html.escape(word)}</option>'
-        for value, word in zip(values, words, strict=True)
-    )
-
-
-def _choice(choice: dict[str, Any]) -> str:
-    if len(choice["names"]) < 2:
-        return ""
-    options = _options([-1, *range(len(choice["names"]))], ["all", *choice["names"]], chosen=-1)
-    return f'<label><span>{choice["label"]}</span><select name="choice">{options}</select></label>'
-
-
-def _info(spec: ViewSpec) -> str:
-    lines = []
-    for note in spec.notes:
-        hidden = ' class="without-first"' if note.id == "L05" else ""
-        if note.severity == "info":
-            lines.append(f"<span{hidden}>{html.escape(f'{note.text} [{note.id}]')}</span>")
-    return " ".join(lines)
-
-
-def _warnings(spec: ViewSpec) -> str:
-    warnings = (note for note in spec.notes if note.severity != "info")
-    return "\n".join(f'<p class="warning">{html.escape(f"{note.text} [{note.id}]")}</p>' for note in warnings)

@@ -17,7 +17,7 @@ from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
 from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, select
 from stratoscope.view.spec import Note, ViewSpec, notes_of, provenance_of
-from stratoscope.view.tokens import readable_all
+from stratoscope.view.tokens import readable_all, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,9 +78,9 @@ def peaks_spec(
     }
     content = {
         "index": _index_name(dataset),
-        "scenes": prompts.scenes,
-        "choice": {"label": prompts.choice_label, "names": prompts.choices},
-        "prompts": prompts.names,
+        "scenes": [{key: visible(words) for key, words in scene.items()} for scene in prompts.scenes],
+        "choice": {"label": prompts.choice_label, "names": [visible(name) for name in prompts.choices]},
+        "prompts": [visible(name) for name in prompts.names],
         "layers": numbers.tolist(),
         "labels": _labels(dataset, table["token"]),
         "total": points.total,

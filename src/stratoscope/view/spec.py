@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import __version__, names
+from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import Note, notes_of
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _compact(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=True, separators=(",", ":"), sort_keys=True, default=_plain)
+    return ascii_json(document, separators=(",", ":"), sort_keys=True, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -108,7 +108,7 @@ def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palett
     axes.set_ylim(-0.5, rows - 0.5)
     axes.tick_params(length=0, pad=LABEL_PAD * 72)
     for axis, labels in ((axes.xaxis, item.columns), (axes.yaxis, item.rows)):
-        axis.set_ticks([place for place, _ in labels], [label.text for _, label in labels])
+        axis.set_ticks([place for place, _ in labels], [fonts.drawn(label.text) for _, label in labels])
         for tick, (_, label) in zip(axis.get_ticklabels(), labels, strict=True):
             tick.set(**_font(label), ha=label.ha, va=label.va)
     return axes
@@ -129,7 +129,7 @@ def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:
     figure.text(
         item.x / sheet.width,
         1 - item.y / sheet.height,
-        item.text,
+        fonts.drawn(item.text),
         ha=item.ha,
         va=item.va,
         **_font(item),

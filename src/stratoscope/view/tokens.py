@@ -1,6 +1,6 @@
 """How a token is written in a picture: every space, byte and control character visible, and nothing that can harm.
 
-A label is plain text. Draw it without mathtext (`parse_math=False`), or escape it with `html_label` for a page.
+A label is plain text. Draw it without mathtext (`parse_math=False`), or escape it with `html_label` for Plotly.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def readable_all(texts: Iterable[str], *, spelling: str = "text", width: int = W
 
 def drawable(label: str, has_glyph: Callable[[str], bool], *, width: int = WIDTH) -> str:
     """A label for a renderer that has only some fonts: a glyph that none of them has becomes its code point."""
-    if all(has_glyph(char) or char in _ISOLATES for char in label):
+    if all(map(has_glyph, label)):
         return label
     parts: list[str] = []
     for char in label.strip(_ISOLATES):
@@ -67,12 +67,28 @@ def drawable_line(text: str, has_glyph: Callable[[str], bool]) -> str:
     """A title or sentence in which no character is invisible, reorders others or lacks a glyph; blanks stay blanks."""
     if all(has_glyph(char) and not _hidden(char) for char in text):
         return text
-    return "".join(char if char in _ISOLATES else _legible(char, has_glyph) for char in text)
+    kept = _ISOLATES if _is_balanced(text) else ""
+    return "".join(char if char in kept else _legible(char, has_glyph) for char in text)
+
+
+def visible(text: str) -> str:
+    """A text for a page: no character is invisible or reorders what is outside of the text; blanks stay blanks."""
+    return drawable_line(text, lambda char: char >= " " and char != "\x7f")
+
+
+def _is_balanced(text: str) -> bool:
+    """Whether every bidi isolate that begins in a text ends in it, so that none of its neighbours' does."""
+    depth = 0
+    for char in text:
+        depth += (char == _FIRST_STRONG_ISOLATE) - (char == _POP_ISOLATE)
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def html_label(label: str) -> str:
-    """A label that a page may hold: markup escaped."""
-    return html.escape(label, quote=True)
+    """A text that Plotly may draw, which reads markup in it: escaped, and nothing in it invisible."""
+    return html.escape(visible(label), quote=True)
 
 
 def isolate(label: str) -> str:

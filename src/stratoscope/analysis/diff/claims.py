@@ -14,6 +14,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.trace.attributes import count_in
 from stratoscope.trace.csv_file import encoding_error, text_file
 from stratoscope.trace.csv_header import SEPARATORS, records
 from stratoscope.trace.facts import number_ranges
@@ -86,8 +87,8 @@ def check_claims(claims: Sequence[Claim], dataset: xr.Dataset, where: str) -> No
     """Raise `InputError` for a claim about a layer or a neuron that the model does not have."""
     layers = np.asarray(dataset[names.LAYER].values).tolist()
     model = dataset.attrs.get("model") or {}
-    d_ff = int(dataset.sizes.get(names.NEURON) or model.get("d_ff") or 0)
-    d_model = int(model.get("d_model") or 0)
+    d_ff = int(dataset.sizes.get(names.NEURON) or count_in(model.get("d_ff")))
+    d_model = count_in(model.get("d_model"))
     for claim in claims:
         at = f"{where}, line {claim.line}" if claim.line else where
         if claim.layer not in layers:
@@ -105,7 +106,7 @@ def check_claims(claims: Sequence[Claim], dataset: xr.Dataset, where: str) -> No
 def may_be_residual(claims: Sequence[Claim], dataset: xr.Dataset) -> bool:
     """Whether every claimed index could as well be a residual coordinate; few claims show nothing."""
     model = dataset.attrs.get("model") or {}
-    d_ff, d_model = (int(model.get(name) or 0) for name in ("d_ff", "d_model"))
+    d_ff, d_model = (count_in(model.get(name)) for name in ("d_ff", "d_model"))
     return 0 < d_model < d_ff and all(claim.neuron < d_model for claim in claims)
 
 

@@ -24,6 +24,7 @@ from stratoscope.analysis.lint.check import (
 )
 from stratoscope.analysis.permutation import smallest_p
 from stratoscope.analysis.units import make_units, with_values
+from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING
 
 if TYPE_CHECKING:
@@ -201,8 +202,11 @@ def noise_looks_strong(dataset: xr.Dataset) -> str | None:
 @check("L24", INFO, "a target of several tokens is not its first one", {"opener_log_odds"})
 def openers_of_several_tokens(dataset: xr.Dataset) -> str | None:
     """Openers whose log-odds are over several tokens."""
-    openers = (dataset.attrs.get("plan") or {}).get("openers") or []
-    several = [str(one["text"]) for one in openers if isinstance(one, dict) and len(one.get("token_ids") or ()) > 1]
+    openers = objects_in((dataset.attrs.get("plan") or {}).get("openers"))
+    ids = [one.get("token_ids") for one in openers]
+    several = [
+        str(one.get("text")) for one, of in zip(openers, ids, strict=True) if isinstance(of, list) and len(of) > 1
+    ]
     if "opener_log_odds" not in dataset or not several:
         return None
     return f"Openers of several tokens ({', '.join(map(repr, several[:4]))}): log-odds are of all of them together."

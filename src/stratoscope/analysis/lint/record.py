@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope import names
 from stratoscope.analysis.lint.check import COMPARISONS, EVERYTHING, check
+from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def not_recorded(dataset: xr.Dataset) -> str | None:
 @check("L18", WARNING, "experts bypass what is observed", {"neuron_norm", "peak_value", "peak_write", "prompt_mean"})
 def experts_without_router(dataset: xr.Dataset) -> str | None:
     """A model with experts of which no router was recorded."""
-    mlps = (dataset.attrs.get("model") or {}).get("mlps") or []
-    experts = any(isinstance(one, dict) and one.get("experts") for one in mlps)
+    mlps = objects_in((dataset.attrs.get("model") or {}).get("mlps"))
+    experts = any(one.get("experts") for one in mlps)
     neurons = any(name in dataset for name in ("neuron_norm", "peak_neuron", "prompt_mean"))
     if not (experts and neurons) or "router_expert" in dataset:
         return None

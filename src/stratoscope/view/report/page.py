@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
-from collections.abc import Mapping
-from importlib.resources import files
-from string import Template
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.analysis.result import notes_in
-from stratoscope.trace.notes import INFO
-from stratoscope.view import palette
+from stratoscope.errors import ascii_json
+from stratoscope.trace.notes import INFO, KNOWN, Note
+from stratoscope.view import pages, palette
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.legend import number
 from stratoscope.view.report.contents import Cell, Contents, Excerpt, Figure, Section, Table
 from stratoscope.view.sheet import DPI
 from stratoscope.view.spec import Provenance, public_name
-from stratoscope.view.tokens import isolate, readable
+from stratoscope.view.tokens import readable
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _CSS_DPI = 96  # a text of 8 points in a figure is as large as one of the page
 _LONGEST = 60  # characters of the words on either side of a token
-_WEB = files("stratoscope.view") / "web"
+
+
+@dataclass(frozen=True)
+class _Note:
+    """A note on the page; only one whose line of the list of pitfalls is known is linked to."""
+
+    id: str
+    text: str
+    is_known: bool
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A part of the page."""
+
+    title: str
+    words: str
+    figures: Sequence[_Figure]
+    tables: Sequence[_Table]
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A picture in both themes, as the page holds it."""
+
+    caption: str
+    light: str
+    dark: str
+    width: int
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Columns and cells, each with whether the column holds numbers."""
+
+    caption: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[tuple[str | Excerpt, bool]]]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A trace that the Result was made of."""
+
+    tag: str
+    line: str
+    counts: str
 
 
 def page(result: xr.Dataset, contents: Contents, pictures: Mapping[tuple[str, str], bytes]) -> str:
@@ -39,25 +83,19 @@ def page(result: xr.Dataset, contents: Contents, pictures: Mapping[tuple[str, st
         PNG bytes by name of the figure and theme.
     """
     notes = notes_in(result)
-    parts = {
-        "title": html.escape(contents.title),
-        "css": _css(),
-        "lead": "\n".join(f"<p>{html.escape(line)}</p>" for line in contents.lead),
-        "warnings": "\n".join(
-            f'<p class="warning">{html.escape(note.text)} <a href="#{note.id}">[{note.id}]</a></p>'
-            for note in notes
-            if note.severity != INFO
-        ),
-        "sections": "\n".join(_section(section, pictures) for section in contents.sections),
-        "notes": "\n".join(
-            f'<li id="{note.id}">{html.escape(note.text)} <b>[{note.id}]</b></li>' for note in dict.fromkeys(notes)
-        ),
-        "parameters": _parameters(result.attrs["parameters"]),
-        "sources": "\n".join(f"<p>{_source(one)}</p>" for one in result.attrs["sources"]),
-        "software": html.escape(str(result.attrs["software"])),
-        "metadata": _inert(json.dumps(result.attrs, sort_keys=True, ensure_ascii=True)),
-    }
-    return Template((_WEB / "report.html").read_text("utf-8")).substitute(parts)
+    return pages.render(
+        "report.html",
+        title=contents.title,
+        css=pages.own(_css()),
+        lead=contents.lead,
+        warnings=[_note(note) for note in notes if note.severity != INFO],
+        sections=[_section(section, pictures) for section in contents.sections],
+        notes=[_note(note) for note in dict.fromkeys(notes)],
+        parameters=_parameters(result.attrs["parameters"]),
+        sources=[_source(one) for one in result.attrs["sources"]],
+        software=str(result.attrs["software"]),
+        metadata=pages.inert(ascii_json(result.attrs, sort_keys=True)),
+    )
 
 
 def provenance(result: xr.Dataset) -> Provenance:
@@ -78,24 +116,22 @@ def _css() -> str:
         return "".join(f"--{name}: {getattr(theme, name)};" for name in names)
 
     dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {variables(palette.DARK)} }} }}"
-    return f":root {{ {variables(palette.LIGHT)} }}\n{dark}\n{(_WEB / 'report.css').read_text('utf-8')}"
+    return f":root {{ {variables(palette.LIGHT)} }}\n{dark}\n{pages.web_file('report.css')}"
 
 
-def _section(section: Section, pictures: Mapping[tuple[str, str], bytes]) -> str:
-    words = f"<p>{html.escape(section.words)}</p>" if section.words else ""
-    figures = "\n".join(_figure(figure, pictures) for figure in section.figures)
-    tables = "\n".join(_table(table) for table in section.tables)
-    return f"<section><h2>{html.escape(section.title)}</h2>{words}{figures}{tables}</section>"
+def _note(note: Note) -> _Note:
+    return _Note(note.id, note.text, note.id in KNOWN)
 
 
-def _figure(figure: Figure, pictures: Mapping[tuple[str, str], bytes]) -> str:
+def _section(section: Section, pictures: Mapping[tuple[str, str], bytes]) -> _Section:
+    figures = [_figure(figure, pictures) for figure in section.figures]
+    return _Section(section.title, section.words, figures, [_table(table) for table in section.tables])
+
+
+def _figure(figure: Figure, pictures: Mapping[tuple[str, str], bytes]) -> _Figure:
     light, dark = (_data(pictures[figure.name, theme]) for theme in ("light", "dark"))
     width = round(_pixels_across(pictures[figure.name, "light"]) * _CSS_DPI / DPI)
-    caption = html.escape(figure.caption)
-    return (
-        f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" width="{width}" alt="{caption}"></picture><figcaption>{caption}</figcaption></figure>'
-    )
+    return _Figure(figure.caption, light, dark, width)
 
 
 def _data(png: bytes) -> str:
@@ -106,37 +142,23 @@ def _pixels_across(png: bytes) -> int:
     return int.from_bytes(png[16:20], "big")  # of the header, the first chunk of a PNG file
 
 
-def _table(table: Table) -> str:
+def _table(table: Table) -> _Table:
     numeric = [
         all(isinstance(row[place], int | float) or row[place] is None for row in table.rows)
         for place in range(len(table.columns))
     ]
-    head = "".join(
-        f"<th{_right(right)}>{html.escape(name)}</th>" for name, right in zip(table.columns, numeric, strict=True)
-    )
-    rows = "\n".join(
-        "<tr>"
-        + "".join(f"<td{_right(right)}>{_cell(cell)}</td>" for cell, right in zip(row, numeric, strict=True))
-        + "</tr>"
-        for row in table.rows
-    )
-    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    rows = [list(zip(map(_cell, row), numeric, strict=True)) for row in table.rows]
+    return _Table(table.caption, list(zip(table.columns, numeric, strict=True)), rows)
 
 
-def _right(numeric: bool) -> str:
-    return ' class="number"' if numeric else ""
-
-
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell) -> str | Excerpt:
     if cell is None or (isinstance(cell, float) and cell != cell):
         return ""
     if isinstance(cell, Excerpt):
-        before, after = _around(cell.before, last=True), _around(cell.after, last=False)
-        token = html.escape(readable(cell.token, width=24))
-        return f'<span class="excerpt">{before}<mark>{token}</mark>{after}</span>'
+        token = readable(cell.token, width=24)
+        return Excerpt(_around(cell.before, last=True), token, _around(cell.after, last=False))
     if isinstance(cell, bool) or not isinstance(cell, int | float):
-        return html.escape(isolate(str(cell)))
+        return str(cell)
     return f"{cell:,}" if isinstance(cell, int) else number(cell)
 
 
@@ -145,19 +167,20 @@ def _around(text: str, *, last: bool) -> str:
     if not text:
         return ""
     cut = text[-_LONGEST:] if last else text[:_LONGEST]
-    shown = " ".join(readable(word, width=_LONGEST) if word else "" for word in cut.split(" "))
-    return html.escape(shown)
+    return " ".join(readable(word, width=_LONGEST) if word else "" for word in cut.split(" "))
 
 
-def _parameters(parameters: Mapping[str, Any]) -> str:
-    rows = []
-    for name, value in parameters.items():
-        words = ", ".join(map(str, value)) if isinstance(value, list) else value
-        rows.append(f"<tr><th>{html.escape(name)}</th><td>{html.escape('' if words is None else str(words))}</td></tr>")
-    return "\n".join(rows)
+def _parameters(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _words(value)) for name, value in parameters.items()]
 
 
-def _source(one: Mapping[str, Any]) -> str:
+def _words(value: Any) -> str:
+    if value is None:
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _source(one: Mapping[str, Any]) -> _Source:
     found = Provenance(
         uuid=str(one.get("uuid", "")),
         source=str(one.get("source", "")),
@@ -166,9 +189,4 @@ def _source(one: Mapping[str, Any]) -> str:
         software="",
     )
     counts = f"{one.get('prompts', 0):,} prompts, {one.get('tokens', 0):,} tokens"
-    return f"<b>{source_tag(found)}</b> {html.escape(source(found))} · {counts}"
-
-
-def _inert(text: str) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return _Source(source_tag(found), source(found), counts)

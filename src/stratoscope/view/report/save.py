@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.analysis.result import STORE, is_result, is_result_folder, store_result
-from stratoscope.errors import InputError
+from stratoscope.analysis.result import STORE, STORED, is_result, is_result_folder, store_result
+from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
 from stratoscope.view.output import cannot_write, check_place
 from stratoscope.view.report.contents import Contents, Excerpt, Table
+from stratoscope.view.tokens import visible
 
 if TYPE_CHECKING:
     import xarray as xr
 
 PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
+_FORMULA = re.compile(r"\s*[=+\-@\uff0b\uff0d\uff1d\uff20]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "contrast": "stratoscope.view.report.contrast",
     "diff": "stratoscope.view.report.diff",
@@ -80,7 +84,13 @@ def contents_of(result: xr.Dataset) -> Contents:
     if not is_result(result) or kind not in _CONTENTS:
         raise InputError("this is no result with a report", where="result", fix=f"Give one of: {', '.join(_CONTENTS)}.")
     make: Callable[[Any], Contents] = import_module(_CONTENTS[kind]).contents
-    return make(result)
+    if STORED not in result.encoding:
+        return make(result)
+    try:
+        return make(result)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # a stranger's may lack or twist anything
+        what = f"this result lacks what its report is made of: {first_line(error)}"
+        raise InputError(what, where=str(result.encoding[STORED]), fix="Make it again.") from error
 
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
@@ -123,8 +133,8 @@ def _fill(folder: Path, result: xr.Dataset, contents: Contents, told: Progress) 
 
 
 def write_table(table: Table, path: Path) -> None:
-    """A table as CSV; a stray byte of a token becomes a question mark."""
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+    """A table as CSV: control characters are made visible, and no text is a formula (docs/decisions/0022)."""
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.columns)
         writer.writerows([_plain(cell) for cell in row] for row in table.rows)
@@ -132,8 +142,16 @@ def write_table(table: Table, path: Path) -> None:
 
 def _plain(cell: Any) -> Any:
     if isinstance(cell, Excerpt):
-        return f"{cell.before}[{cell.token}]{cell.after}"
+        return _text(f"{cell.before}[{cell.token}]{cell.after}")
+    if isinstance(cell, str):
+        return _text(cell)
     return "" if cell is None or (isinstance(cell, float) and cell != cell) else cell
+
+
+def _text(cell: str) -> str:
+    """A text as a spreadsheet shows it: an apostrophe before what it would take for a formula."""
+    shown = visible(cell)
+    return f"'{shown}" if _FORMULA.match(shown) and not _NUMBER.fullmatch(shown) else shown
 
 
 def _take_place(making: Path, path: Path) -> None:

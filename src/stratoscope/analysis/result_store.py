@@ -1,0 +1,251 @@
+"""A Result on disk: written as a trace is, and read by the same safe reader, which accepts nothing else.
+
+Texts are bytes and ends (docs/decisions/0002): `<name>_bytes`, and `<name>_end` in the dimensions of the texts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from stratoscope.errors import TraceError
+from stratoscope.trace.array_document import ArrayDocument, check_array
+from stratoscope.trace.document import Document, check_digest, check_files, parse_json, read_checksums, read_root
+from stratoscope.trace.reader import StoredArray
+from stratoscope.trace.safe_store import SafeStore
+from stratoscope.trace.schema import COMPLETE, Layout, Sizes
+from stratoscope.trace.store import DAMAGED, StagingStore
+from stratoscope.trace.text import decode_texts, encode_texts
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ATTRIBUTE = "stratoscope"  # the one attribute of a Result on disk; all others are inside it
+MAX_ARRAYS = 2000
+MAX_TEXTS, MAX_TEXT_BYTES = 2**22, 2**26  # of one variable: its texts are read together
+
+_COORDINATES = "coordinates"  # names of the coordinates, as CF has it
+_CHUNK_BYTES = 4 * 2**20
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
+_STATE = {"state": COMPLETE}  # as a trace says it: what is there will not change
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
+_NO_RESULT = "Give the folder that `stratoscope contrast`, `diff` or `anomalies` wrote."
+
+
+@dataclass(frozen=True)
+class ResultLayout(Layout):
+    """An array of a Result: any of its dimensions may be long, and none grows."""
+
+    @property
+    def streamed(self) -> bool:
+        """Nothing of a Result is."""
+        return False
+
+    def shape(self, sizes: Sizes, length: int = 0) -> tuple[int, ...]:
+        """The lengths of its dimensions."""
+        return tuple(sizes[dim] for dim in self.dims)
+
+    def chunks(self, sizes: Sizes) -> tuple[int, ...]:
+        """Chunks of at most 4 MiB: the last dimensions whole, as far as they fit."""
+        left, chunks = _CHUNK_BYTES // np.dtype(self.dtype).itemsize, []
+        for length in reversed(self.shape(sizes)):
+            chunks.append(max(1, min(length, left)))
+            left //= chunks[-1]
+        return tuple(reversed(chunks))
+
+
+def write(result: xr.Dataset, store: Path) -> None:
+    """Write a Result into a folder that is not there yet."""
+    store.mkdir()
+    staging = StagingStore(store, keep_empty=True)  # what a Result says nothing of is in it all the same
+    for name, variable in result.variables.items():
+        for layout, values in _arrays(str(name), variable):
+            sizes = dict(zip(layout.dims, values.shape, strict=True))
+            array = staging.create(layout, sizes, values.shape[0])
+            if values.size:
+                array[...] = values
+    staging.stage_documents()
+    staging.publish()
+    attrs = {ATTRIBUTE: json.dumps(result.attrs, ensure_ascii=True, sort_keys=True)}
+    staging.write_root({**attrs, _COORDINATES: " ".join(sorted(map(str, result.coords))), **_STATE})
+
+
+def _arrays(name: str, variable: xr.Variable) -> list[tuple[ResultLayout, np.ndarray]]:
+    """What a variable is on disk."""
+    dims, attrs = tuple(map(str, variable.dims)), {key: str(value) for key, value in variable.attrs.items()}
+    if variable.dtype.kind in "biuf":
+        return [(ResultLayout(name, dims, variable.dtype.name, attrs), variable.values)]
+    data, ends = encode_texts([str(text) for text in variable.values.ravel()], name)
+    about = {**attrs, "long_name": f"where each text of {name} ends in {name}_bytes, in C order"}
+    return [
+        (ResultLayout(f"{name}_bytes", (f"{name}_byte",), "uint8", {"long_name": f"UTF-8 bytes of {name}"}), data),
+        (ResultLayout(f"{name}_end", dims, "int64", about), ends.reshape(variable.shape)),
+    ]
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """The root document of a Result of any version: what it says of itself, and the document."""
+
+    store: Path
+    attrs: dict[str, Any]
+    root: dict[str, Any]
+
+    @classmethod
+    def read(cls, store: Path) -> StoredResult:
+        """Read and check what the Result in a folder says of itself; none of its numbers.
+
+        Raises
+        ------
+        TraceError
+            It is no Result, or the document is not what the format allows.
+        """
+        if store.is_symlink():
+            raise TraceError("is a link", where=str(store), fix=_NO_RESULT)
+        root = read_root(store, kind="result", fix=_NO_RESULT)
+        held = root.get("attributes")
+        text = held.get(ATTRIBUTE) if isinstance(held, dict) else None
+        if not isinstance(text, str):
+            raise TraceError("it does not say what it is", where=str(store), fix=_NO_RESULT)
+        attrs = parse_json(text, store)
+        if not isinstance(attrs, dict):
+            raise TraceError("it does not say what it is", where=str(store), fix=_NO_RESULT)
+        return cls(store, attrs, root)
+
+    def open(self) -> xr.Dataset:
+        """The Result, lazy; its arrays are checked, and chunks when they are read."""
+        import xarray as xr
+
+        wrong = [key for key, is_sound in _ATTRIBUTES.items() if not is_sound(self.attrs.get(key))]
+        if wrong:
+            raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(self.store), fix=DAMAGED)
+        check_digest(self.root, self.store)
+        arrays = _checked_arrays(self.store, self.root)
+        found = read_checksums(self.store, self.root["attributes"], arrays, complete=True)
+        document = Document(self.store, _STATE, arrays, checksums=found)
+        check_files(document)
+        group = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
+        variables = {name: _variable(group, document, name) for name in _names(document)}
+        said = self.root["attributes"].get(_COORDINATES, "")
+        coords = set(said.split()) if isinstance(said, str) else set()
+        return xr.Dataset(
+            {name: variable for name, variable in variables.items() if name not in coords},
+            {name: variable for name, variable in variables.items() if name in coords},
+            self.attrs,
+        )
+
+
+def _is_list_of(item: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(item, value))
+
+
+def _has(**kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Mapping) and all(type(value.get(key)) is kind for key, kind in kinds.items())
+
+
+_ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
+    "sources": _is_list_of(_has(uuid=str, source=str, model=str, receipt=str, prompts=int, tokens=int)),
+    "parameters": _has(),
+    "notes": _is_list_of(_has(id=str, severity=str, text=str)),
+    "summary": _has(),
+    "software": lambda value: isinstance(value, str),
+}
+
+
+def _checked_arrays(store: Path, root: dict[str, Any]) -> dict[str, ArrayDocument]:
+    consolidated = root.get("consolidated_metadata")
+    found = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if not isinstance(found, dict) or len(found) > MAX_ARRAYS:
+        raise TraceError("its zarr.json lacks the consolidated metadata", where=str(store), fix=DAMAGED)
+    arrays = {name: _checked_array(store, name, raw) for name, raw in found.items()}
+    lengths: dict[str, int] = {}
+    for name, array in arrays.items():
+        for dim, length in zip(array.layout.dims, array.shape, strict=True):
+            if lengths.setdefault(dim, length) != length:
+                raise TraceError(f"array '{name}' has another length of '{dim}'", where=str(store), fix=DAMAGED)
+    for name in filter(None, map(_text_name, arrays)):
+        _check_texts(store, name, arrays)
+    return arrays
+
+
+def _checked_array(store: Path, name: str, raw: Any) -> ArrayDocument:
+    dims, dtype = (raw.get("dimension_names"), raw.get("data_type")) if isinstance(raw, dict) else (None, None)
+    sound = isinstance(dims, list) and all(isinstance(dim, str) and _NAME.fullmatch(dim) for dim in dims)
+    if not _NAME.fullmatch(name) or not sound or not dims or len(set(dims)) != len(dims) or dtype not in _DTYPES:
+        raise TraceError(f"it holds an array that no result has: {name[:80]!r}", where=str(store), fix=DAMAGED)
+    try:
+        return check_array(raw, ResultLayout(name, tuple(dims), dtype, {}), sealed=False)
+    except TraceError as error:
+        raise TraceError(f"array '{name}' has a {error.what}", where=str(store), fix=DAMAGED) from None
+
+
+def _text_name(array: str) -> str:
+    """The texts whose bytes an array holds, "" where it holds none."""
+    return array.removesuffix("_bytes") if array.endswith("_bytes") else ""
+
+
+def _check_texts(store: Path, name: str, arrays: Mapping[str, ArrayDocument]) -> None:
+    data, ends = arrays[f"{name}_bytes"], arrays.get(f"{name}_end")
+    sound = (
+        name not in arrays
+        and ends is not None
+        and (data.layout.dtype, data.layout.dims) == ("uint8", (f"{name}_byte",))
+        and ends.layout.dtype == "int64"
+        and data.shape[0] <= MAX_TEXT_BYTES
+        and prod(ends.shape) <= MAX_TEXTS
+    )
+    if not sound:
+        raise TraceError(f"the texts '{name[:80]}' are not what they must be", where=str(store), fix=DAMAGED)
+
+
+def _names(document: Document) -> list[str]:
+    """Names in memory: of texts their own, of the rest that on disk."""
+    texts = [name for name in map(_text_name, document.arrays) if name]
+    parts = {f"{name}_{part}" for name in texts for part in ("bytes", "end")}
+    return [*texts, *(name for name in document.arrays if name not in parts)]
+
+
+def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
+    import xarray as xr
+
+    array = document.arrays.get(name) or document.arrays[f"{name}_end"]
+    is_text = name not in document.arrays
+    attrs = {key: text for key, text in array.attrs.items() if not (is_text and key == "long_name")}
+    stored = StoredTexts(group, name) if is_text else StoredArray(group, name)
+    # fastpath: pandas must not look at the texts, since with pyarrow it fails on stray bytes
+    return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(stored), attrs, fastpath=True)
+
+
+class StoredTexts(BackendArray):
+    """The texts of one variable of a Result: read together, when the first of them is used."""
+
+    def __init__(self, group: zarr.Group, name: str) -> None:
+        self._name = name
+        self._bytes, self._end = StoredArray(group, f"{name}_bytes"), StoredArray(group, f"{name}_end")
+        self.shape, self.dtype = self._end.shape, np.dtype(object)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        data, ends = (one[indexing.BasicIndexer((slice(None),) * len(one.shape))] for one in (self._bytes, self._end))
+        bounds = np.concatenate([[0], ends.ravel()])
+        if bounds[-1] != len(data) or (np.diff(bounds) < 0).any():
+            raise TraceError(f"the texts '{self._name}' end outside their bytes or run backwards", fix=DAMAGED)
+        texts = decode_texts(data, ends.ravel(), 0).reshape(self.shape)
+        chosen = texts[key]
+        if isinstance(chosen, np.ndarray):
+            return chosen
+        return texts[tuple(slice(one, one + 1) if isinstance(one, int | np.integer) else one for one in key)].reshape(
+            ()
+        )
