@@ -22,10 +22,10 @@ from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, 
 from stratoscope.recorder.attention.full import PAIRS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.memory import must_fit
+from stratoscope.recorder.reduce import norms, peaks
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
 from stratoscope.recorder.reduce.neurons import NeuronRows, streamed_neurons
-from stratoscope.recorder.reduce.norms import NormReducer
-from stratoscope.recorder.reduce.peaks import PeakReducer
+from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.prompt_summaries import PromptReducer
 from stratoscope.recorder.reduce.router import RouterReducer
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
@@ -58,9 +58,11 @@ class Observer:
         self._model = model
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)
-        self._reducers: list[Reducer] = [NormReducer(sites, record, scratch)]
+        pairs = [*(norms.PAIRS if NORMS in record else ()), *([peaks.PAIR] if PEAKS in record else [])]
+        self._products = Products(pairs, len(sites.layers), sites.d_model, scratch)
+        self._reducers: list[Reducer] = [norms.NormReducer(sites, record, scratch, self._products)]
         if PEAKS in record:
-            self._reducers.append(PeakReducer(model, sites, top_k, scratch))
+            self._reducers.append(peaks.PeakReducer(model, sites, top_k, scratch, self._products))
         if PROMPTS in record:
             self._reducers.append(PromptReducer(sites, scratch))
         streamed = {NEURONS: streamed_neurons(sites), ATTENTION_FULL: PAIRS}
@@ -149,6 +151,7 @@ class Observer:
     def begin(self, batch: Batch, *, goes_on: bool = False) -> None:
         """Observe the next forward; `goes_on`: its tokens follow those of the forwards before, with a cache."""
         self.streams.begin(batch, goes_on=goes_on)
+        self._products.begin(batch.rows)
         for reducer in self._reducers:
             reducer.begin(batch)
         if self._attention is not None:
@@ -206,6 +209,7 @@ class Observer:
             self._hooks,
             self._experts,
             self._mixtures,
+            self._products,
             *self._reducers,
             *([self._attention] if self._attention else []),
         ):
@@ -222,6 +226,8 @@ class Observer:
                 return
         for reducer in self._for_kind[site.kind]:
             reducer.receive(site, tensor)
+        if site.kind == s.BLOCK_OUT:
+            self._products.end_of_block(site.layer)
 
     def _receive_mixture(self, layer: int, mixture: Mixture) -> None:
         for reducer in self._reducers:
