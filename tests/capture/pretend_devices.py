@@ -6,11 +6,12 @@ Run as a process of its own, with `STRATOSCOPE_KERNELS=0`, because torch cannot 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pretended
 import torch
 from pretended import Watch, device, pretend_devices, put
 from tiny import TEXTS, byte_tokenizer, tiny
@@ -18,36 +19,29 @@ from tiny import TEXTS, byte_tokenizer, tiny
 from stratoscope.model.find import find_sites
 from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS, RESIDUAL
 from stratoscope.recorder.answers.generate import Generator
-from stratoscope.recorder.input.batches import make_batch
+from stratoscope.recorder.attention import rows
+from stratoscope.recorder.input.batches import Batch, make_batch
 from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer, forward
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof.checks import TokenWatch
+from stratoscope.recorder.reduce import scratch
+from stratoscope.trace.shards import as_numbers
 
 TOP_K = 5
-GROUPS = {
-    "norms": (NORMS,),
-    "residual": (RESIDUAL,),
-    "peaks": (PEAKS,),
-    "norms + peaks": (NORMS, RESIDUAL, PEAKS),
-    "prompts": (PROMPTS,),
-    "neurons": (NORMS, NEURONS),
-    "attention": (ATTENTION,),
-    "attention-full": (ATTENTION_FULL,),
-}
-SUMMARIES = (NORMS, RESIDUAL, PEAKS, PROMPTS)
-ALL = (*SUMMARIES, NEURONS, ATTENTION, ATTENTION_FULL)
+GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, NEURONS, ATTENTION, ATTENTION_FULL)
+MIXTURES = ("Qwen2-MoE", "GPT-OSS")
+ALONE = ("Llama", "Qwen2-MoE")  # of which each group is also recorded by itself
+FAMILIES = ("Llama", "Qwen2-MoE", "GPT2", "Mistral", "GPT-OSS", "BLOOM", "Gemma2", "GPTNeoX")
 IDS = torch.arange(3, 20)[None]
+PROMPTS_OF_BATCH = [encode(Prompt(text, text=text), byte_tokenizer(), chat=False) for text in TEXTS]
+LENGTHS = [len(prompt.ids) for prompt in PROMPTS_OF_BATCH]
+ANSWER = 3
 
 
-def prompts() -> list[Any]:
-    """Of different lengths."""
-    return [encode(Prompt(text, text=text), byte_tokenizer(), chat=False) for text in TEXTS]
-
-
-def batch(side: str, *, on: torch.device) -> Any:
-    """All prompts as one."""
-    return make_batch(prompts(), pad_id=0, padding_side=side, device=on)
+def batch(on: torch.device) -> Batch:
+    """All prompts as one, padded on the left."""
+    return make_batch(PROMPTS_OF_BATCH, pad_id=0, padding_side="left", device=on)
 
 
 class Forwards:
@@ -74,66 +68,107 @@ class Forwards:
             setattr(self, name, getattr(self, name) + getattr(self._watch, name))
 
 
-def difference(observed: Forwards, plain: Forwards, layers: int) -> dict[str, Any]:
-    """What observing added: for what it waited, and operators a layer."""
-    added = {name: getattr(observed, name) - getattr(plain, name) for name in ("waits", "operators", "views")}
-    return {"waits": added["waits"]} | {
-        name: round(added[name].total() / layers, 2) for name in ("operators", "views")
-    } | {"names": dict(added["operators"])}  # fmt: skip
+def added(observed: Forwards, plain: Forwards) -> dict[str, Any]:
+    """What observing had the host wait for, and how many operators and views it took."""
+    more = {name: getattr(observed, name) - getattr(plain, name) for name in ("waits", "operators", "views")}
+    return {"waits": more["waits"], "operators": more["operators"].total(), "views": more["views"].total()}
 
 
-def recorded(model: Any, sites: Any, record: tuple[str, ...], given: Any) -> tuple[dict[str, Any], Any]:
+def worst(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Largest difference of two recordings, relative to values above 1; infinite where they differ in kind."""
+    if one.keys() != other.keys():
+        return np.inf
+    found = 0.0
+    for name, values in one.items():
+        again = other[name]
+        if (values.shape, values.dtype) != (again.shape, again.dtype) or (np.isnan(values) != np.isnan(again)).any():
+            return np.inf
+        if values.dtype == np.uint16:  # of bfloat16
+            values, again = (as_numbers(bits) for bits in (values, again))
+        error = np.abs(values.astype(np.float64) - again) / np.maximum(1, np.abs(again))
+        found = max(found, float(np.nanmax(error, initial=0)))
+    return found
+
+
+def recorded(observer: Observer, given: Batch) -> tuple[dict[str, Any], Any]:
     """A batch's arrays, streamed ones among them, and the logits."""
-    with Observer(model, sites, record, TOP_K) as observer, observer.streams.kept([len(one.ids) for one in prompts()]) as kept:  # fmt: skip
+    with observer.streams.kept(LENGTHS) as kept:
         arrays, output = observer.record(given)
     return {**arrays, **kept}, output.logits
 
 
-def worst(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Largest difference of two recordings, relative to values above 1; they must be NaN at the same places."""
-    assert one.keys() == other.keys()
-    found = 0.0
-    for name, values in one.items():
-        again = other[name]
-        assert values.shape == again.shape and values.dtype == again.dtype, name
-        assert np.array_equal(np.isnan(values), np.isnan(again)), name
-        if values.dtype.kind == "f" and values.size:
-            error = np.abs(values.astype(np.float64) - again) / np.maximum(1, np.abs(again))
-            found = max(found, float(np.nanmax(error, initial=0)))
-    return found
-
-
-def forwards(family: str, record: tuple[str, ...], watch: Watch, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """One forward of a left-padded batch on one device, against the same on the CPU."""
+def prefill(
+    family: str, record: tuple[str, ...], watch: Watch, *, dtype: torch.dtype = torch.float32, devices: int = 1
+) -> dict[str, Any]:
+    """Forwards of a batch on pretended devices against the same on the CPU; the second one's operators count."""
     model = tiny(family, dtype)
     sites = find_sites(model, IDS)
-    wanted, _ = recorded(model, sites, record, batch("left", on=torch.device("cpu")))
+    with Observer(model, sites, record, TOP_K) as observer:
+        wanted, _ = recorded(observer, batch(torch.device("cpu")))
+    places = [device(number) for number in range(devices)]
     with watch:
-        given = batch("left", on=device(0))
-        put(model, device(0))
+        given = batch(places[0])
+        put(model, *places)
         with Forwards(model, watch) as plain:
             logits = forward(model, given).logits
-        with Forwards(model, watch) as observed:
-            arrays, again = recorded(model, sites, record, given)
+        with Observer(model, sites, record, TOP_K) as observer:
+            with Forwards(model, watch) as first:
+                arrays, again = recorded(observer, given)
+            with Forwards(model, watch) as second:
+                recorded(observer, given)
         same = bool(torch.equal(logits, again))
-    return difference(observed, plain, len(sites.layers)) | {"worst": worst(arrays, wanted), "same logits": same}
+    found = added(second, plain)
+    waits = added(first, plain)["waits"] | found["waits"]
+    return {**found, "waits": waits, "worst": worst(arrays, wanted), "same logits": same}
+
+
+def generation(family: str, record: tuple[str, ...], watch: Watch) -> dict[str, Any]:
+    """Prefill and decode steps of a model that writes answers."""
+    model = tiny(family)
+    sites = find_sites(model, IDS)
+    ids = [str(number) for number in range(len(TEXTS))]
+    found = []
+
+    def run(given: Batch) -> dict[str, Any]:
+        generator = Generator(model, byte_tokenizer(), new_tokens=ANSWER, settings={}, seed=0, pad_id=0)
+        with Observer(model, sites, record, TOP_K) as observer, TokenWatch(model) as tokens:
+            with observer.streams.kept([length + ANSWER for length in LENGTHS]) as kept, Forwards(model, watch) as seen:
+                _, arrays, _ = generator.record(observer, given, PROMPTS_OF_BATCH, ids, tokens)
+            found.append(seen)
+        return {**arrays, **kept}
+
+    wanted = run(batch(torch.device("cpu")))
+    with watch:
+        put(model, device(0))
+        arrays = run(batch(device(0)))
+        generator = Generator(model, byte_tokenizer(), new_tokens=ANSWER, settings={}, seed=0, pad_id=0)
+        with Forwards(model, watch) as plain:
+            generator._run(batch(device(0)), ids, before=lambda *_: None, after=lambda *_: None)
+    return {**added(found[-1], plain), "worst": worst(arrays, wanted), "same logits": True}
 
 
 def main() -> None:
-    """Everything, as one JSON document."""
+    """Everything, as one JSON document: name of the run to what it took."""
     pretend_devices()
     torch.set_num_threads(1)
-    watch, found = Watch(), {}
-    import sys
-    for family in ("Llama", "Qwen2-MoE", "Gemma2", "BLOOM", "GPT-OSS"):
-        for name, record in GROUPS.items():
-            try:
-                found[f"{family}: {name}"] = forwards(family, record, watch)
-            except Exception as e:
-                import traceback; found[f"{family}: {name}"] = repr(e)[:200] + traceback.format_exc()[-700:]
-    for k,v in found.items():
-        if isinstance(v,dict): v.pop("names")
-        print(k, v)
+    rows._CHUNK_ELEMENTS_ELSEWHERE = 1  # so that attention comes in several chunks
+    watch = Watch()
+    found = {f"{family}, all groups": prefill(family, GROUPS, watch) for family in FAMILIES}
+    for family in ALONE:
+        for group in GROUPS:
+            record = (NORMS, group) if group == NEURONS else (group,)
+            found[f"{family}, {group}"] = prefill(family, record, watch)
+    for family in ("Llama", "GPT2"):
+        for dtype in (torch.float32, torch.bfloat16):
+            name = f"{family} {str(dtype).removeprefix('torch.')}, norms and peaks"
+            found[name] = prefill(family, (NORMS, RESIDUAL, PEAKS), watch, dtype=dtype)
+    found["Llama on two devices"] = prefill("Llama", GROUPS, watch, devices=2)
+    found["Llama bfloat16 on two devices"] = prefill("Llama", GROUPS, watch, dtype=torch.bfloat16, devices=2)
+    for family in ALONE:
+        found[f"{family}, generating"] = generation(family, GROUPS, watch)
+    scratch._BYTES_ELSEWHERE = 1  # 16 rows a piece
+    found["Llama in pieces"] = prefill("Llama", GROUPS, watch)
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

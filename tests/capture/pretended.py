@@ -1,8 +1,8 @@
 """An accelerator that a CPU only pretends to have: real numbers, several devices, and the habits of a fast one.
 
 Tensors on it compute what they would on the CPU, but an operation that mixes devices is refused, memory is never shared
-with NumPy, and a copy to the host that need not be waited for arrives only when somebody waits. Everything for which the
-host would have to wait is counted. Import this in a process of its own: torch cannot forget a device.
+with NumPy, and a copy to the host that need not be waited for arrives only when somebody waits. Everything for which
+the host would have to wait is counted. Import this in a process of its own: torch cannot forget a device.
 """
 
 from __future__ import annotations
@@ -20,14 +20,11 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 _TYPE = "pretend"
 # whose result's size, or number, the host must know: CUDA waits for each of them
-_WAITS = frozenset(
-    "_local_scalar_dense equal is_nonzero nonzero masked_select _unique _unique2 unique_dim unique_consecutive bincount "
-    "_linalg_check_errors".split()
-)
-_VIEWS = frozenset(
-    "view slice select t transpose permute expand unsqueeze squeeze alias detach _unsafe_view _reshape_alias as_strided "
-    "diagonal unbind split split_with_sizes lift_fresh".split()
-)
+_WAITS = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "bincount", "_linalg_check_errors"}
+_WAITS |= {"_unique", "_unique2", "unique_dim", "unique_consecutive"}
+_VIEWS = {"view", "_unsafe_view", "_reshape_alias", "alias", "detach", "as_strided", "lift_fresh", "slice", "select"}
+_VIEWS |= {"t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "diagonal", "unbind", "split", "narrow"}
+_BY_INDEX = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 class PretendedTensor(Tensor):
@@ -74,7 +71,7 @@ def device(number: int) -> torch.device:
 
 
 def put(model: Any, *places: torch.device) -> Any:
-    """The model with its blocks spread over the devices and all else on the first; it moves what passes between them."""
+    """The model with its blocks spread over the devices, all else on the first; it moves what passes between them."""
     blocks = next(part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
     where = dict.fromkeys(model.modules(), places[0])
     for number, block in enumerate(blocks):
@@ -92,8 +89,11 @@ def put(model: Any, *places: torch.device) -> Any:
 
 
 def _moved(place: torch.device) -> Any:
+    def moved(one: Any) -> Any:
+        return one.to(place) if isinstance(one, PretendedTensor) and one.device != place else one
+
     def move(_: Any, args: Any, kwargs: Any) -> Any:
-        return tree_map(lambda x: x.to(place) if isinstance(x, PretendedTensor) and x.device != place else x, (args, kwargs))  # fmt: skip
+        return tree_map(moved, (args, kwargs))
 
     return move
 
@@ -170,7 +170,7 @@ def _why_waiting(name: str, args: Any, kwargs: Any) -> str:
         return ""
     if name in _WAITS:
         return name
-    if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+    if name in _BY_INDEX:
         given = [one for one in args[1] if one is not None]
         if any(one.dtype in (torch.bool, torch.uint8) for one in given):
             return f"{name} by a mask"
@@ -191,7 +191,7 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         return _copied(*args, **kwargs)
     if name != "_to_copy" and places:
         strangers = [one for one in flat if one.ndim and one.device not in places]
-        if len(places) > 1 or (strangers and name not in ("index", "index_put_", "_index_put_impl_", "set_")):
+        if len(places) > 1 or (strangers and name not in _BY_INDEX):
             raise RuntimeError(f"{name} mixes devices: {sorted({str(one.device) for one in flat})}")
     place = asked or next(iter(places), torch.device("cpu"))
     inner_args, inner_kwargs = tree_map(_inner, (args, kwargs))

@@ -52,11 +52,12 @@ class MixtureWeights:
     def write_of(self, expert: Tensor, neuron: Tensor) -> Tensor:
         """W's column of each (expert, neuron), expert −1 being the shared one: [.., residual] float32."""
         weight, _ = self.experts.weight(self._model)  # fetched each time: it may wait on disk
-        written = weight[expert.clamp(min=0), :, neuron.where(expert >= 0, 0)].float()
-        if self.shared_columns is not None:
-            shared, _ = self._sites.mlp_weight(self._model, self._layer)
-            written[expert < 0] = shared.T[neuron[expert < 0]].float()
-        return written
+        routed = expert >= 0
+        written = weight[expert.clamp(min=0), :, neuron.where(routed, 0)].float()
+        if self.shared_columns is None:
+            return written
+        shared, _ = self._sites.mlp_weight(self._model, self._layer)  # of all, as no device must say which are its
+        return torch.where(routed[..., None], written, shared.T[neuron.where(~routed, 0)].float())
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,10 @@ class NormReducer:
         layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.by_layer
         self._out = {"resid_norm": get("resid_norm", layers + 1, rows)}
         if NORMS in self._record:
-            self._out |= {"mlp_out_norm": get("mlp_out_norm", layers, rows), **neuron_norms(self._scratch, layers, rows)}
+            self._out |= {
+                "mlp_out_norm": get("mlp_out_norm", layers, rows),
+                **neuron_norms(self._scratch, layers, rows),
+            }
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, width]."""
@@ -111,9 +114,9 @@ class NormReducer:
         self._products.add(name, layer, write, self._base.get())
 
 
-def neuron_norms(scratch: Scratch, layers: int, rows: int) -> dict[str, Layers]:
-    """Room for ‖a‖ and ‖a_i‖W_i‖‖, [2, rows] of each layer: the same for all who ask."""
-    return {"neuron_norms": scratch.by_layer("neuron_norms", layers, 2, rows)}
+def neuron_norms(scratch: Scratch, layers: int, rows: int) -> Layers:
+    """Room for ‖a‖ and for the norm of all |a_i|‖W_i‖, [2, rows] of each layer: the same for all who ask."""
+    return scratch.by_layer("neuron_norms", layers, 2, rows)
 
 
 def _same_tensor(one: Site | None, other: Site | None) -> bool:

@@ -54,7 +54,7 @@ class PeakReducer:
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
         layers, rows, get = len(self._layers), batch.rows, self._scratch.by_layer
-        self._out = neuron_norms(self._scratch, layers, rows)
+        self._out = {"neuron_norms": neuron_norms(self._scratch, layers, rows)}
         self._out |= {name: get(name, layers, rows, self._k) for name in ("peak_value", "peak_write")}
         self._out["peak_neuron"] = get("peak_neuron", layers, rows, self._k, dtype=torch.int64)
         if any(self._mixed):
@@ -70,7 +70,8 @@ class PeakReducer:
     def receive_mixture(self, layer: int, mixture: Mixture) -> None:
         """Reduce the neurons of a mixture of experts."""
         out = {name: values[layer] for name, values in self._out.items()}
-        for part in pieces(mixture.routed.flatten(1)):
+        columns_of = self._k * self._sites.d_model  # numbers of a row's columns of W
+        for part in pieces(mixture.routed.flatten(1), copies=1 + columns_of // mixture.weights.routed_width):
             a, factors = mixture.neurons(part), mixture.factors(part)
             strength = (a * factors * mixture.column_norms(part)).abs_()
             norms_into(cut(out["neuron_norms"][1], part), strength)

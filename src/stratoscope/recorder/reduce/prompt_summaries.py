@@ -78,7 +78,8 @@ class PromptReducer:
 
 def _by_expert(a: Tensor, experts: Tensor, count: int) -> dict[str, Tensor]:
     """Mean and extremes of rows of neurons [rows, width] for each expert, [expert, width]; NaN of one without rows."""
-    routed = torch.bincount(experts, minlength=count)[:, None]
+    ones = a.new_ones(len(experts), 1)
+    routed = a.new_zeros(count, 1).index_add_(0, experts, ones)  # bincount would have the host wait
     empty = a.new_full((count, a.shape[1]), torch.nan)
     total = torch.zeros_like(empty).index_add_(0, experts, a)
     rows = experts[:, None].expand_as(a)
