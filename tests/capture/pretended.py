@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 _TYPE = "pretend"
 # whose result's size, or number, the host must know: CUDA waits for each of them
@@ -58,9 +58,19 @@ class PretendedTensor(Tensor):
         return _run(func, args, kwargs or {})
 
 
+class _Module(_DummyBackendModule):
+    """What `torch.cuda` is to a CUDA device; nothing random happens on a pretended one."""
+
+    def get_rng_state(self, device: Any) -> Tensor:
+        return torch.zeros(1, dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: Any) -> None:
+        pass
+
+
 def pretend_devices() -> None:
     """Make torch believe in the devices pretend:0, pretend:1, …"""
-    _setup_privateuseone_for_python_backend(_TYPE)
+    _setup_privateuseone_for_python_backend(_TYPE, backend_module=_Module())
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=…) then copies, as it does to any accelerator
     torch.accelerator.synchronize = lambda device=None: _arrive()  # type: ignore[assignment]
 

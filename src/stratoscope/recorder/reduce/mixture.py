@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
-from stratoscope.model.experts import Routed
+from stratoscope.model.experts import Routed, order_under
 from stratoscope.model.sites import Experts, ModelSites, Site
 
 
@@ -132,17 +132,17 @@ class MixtureAssembler:
     def __init__(self, model: nn.Module, sites: ModelSites | None, receive: Callable[[int, Mixture], None]) -> None:
         self._receive = receive
         layers = () if sites is None else sites.layers
-        self._order = {number: layer.experts.order for number, layer in enumerate(layers) if layer.experts}
-        self._weights = {} if sites is None else {n: MixtureWeights(model, sites, n) for n in self._order}
+        self._experts = {number: layer.experts for number, layer in enumerate(layers) if layer.experts}
+        self._weights = {} if sites is None else {n: MixtureWeights(model, sites, n) for n in self._experts}
         self._number = {layer.experts.module: number for number, layer in enumerate(layers) if layer.experts}
         self._routed: dict[int, Routed] = {}
         self._seen: dict[tuple[int, str], Tensor] = {}
 
     def __contains__(self, layer: int) -> bool:
-        return layer in self._order
+        return layer in self._experts
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._experts)
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """The experts modules, by path."""
@@ -165,19 +165,20 @@ class MixtureAssembler:
         self._seen.clear()
 
     def _whole(self, layer: int, output: Tensor) -> Mixture:
-        if layer not in self._routed:
+        routed, experts = self._routed.pop(layer, None), self._experts[layer]
+        order = routed and order_under(routed.implementation, experts.implementation, experts.order)
+        if routed is None or order is None:
             raise CaptureError(
                 "the model did not compute its experts as it did when its sites were found",
                 where=f"experts of layer {layer}",
                 fix="Nothing of this batch was kept; remove what changes the model between two runs",
             )
-        routed = self._routed.pop(layer)
         gate = self._seen.pop((layer, s.SHARED_GATE), None)
         return Mixture(
             weights=self._weights[layer],
             experts=routed.experts,
             router=routed.weights.float(),
-            routed=routed.neurons(self._order[layer]),
+            routed=routed.neurons(order),
             shared=self._seen.pop((layer, s.NEURONS), None),
             gate=output.new_ones(len(output), 1).float() if gate is None else torch.sigmoid(gate.float()),
             output=output,

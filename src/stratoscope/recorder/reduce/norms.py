@@ -43,10 +43,8 @@ class NormReducer:
         layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.by_layer
         self._out = {"resid_norm": get("resid_norm", layers + 1, rows)}
         if NORMS in self._record:
-            self._out |= {
-                "mlp_out_norm": get("mlp_out_norm", layers, rows),
-                **neuron_norms(self._scratch, layers, rows),
-            }
+            self._out["mlp_out_norm"] = get("mlp_out_norm", layers, rows)
+            self._out["neuron_norms"] = neuron_norms(self._scratch, layers, rows)
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, width]."""
