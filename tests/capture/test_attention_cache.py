@@ -135,6 +135,7 @@ def test_keys_that_are_not_where_they_are_thought_to_be_are_an_error() -> None:
         observer.extend(mask[:, :1].bool())
         with pytest.raises(CaptureError, match=r"layer 1: the positions of the cached keys are not known.*other keys"):
             model(input_ids=ids[:, PROMPT : PROMPT + 1], past_key_values=cache)
+            observer.take()
 
 
 def test_a_cache_that_was_filled_before_is_refused() -> None:
@@ -146,6 +147,7 @@ def test_a_cache_that_was_filled_before_is_refused() -> None:
             observer.begin(torch.ones(2, 1, dtype=torch.bool))
             with pytest.raises(CaptureError, match=r"layer 0: the positions.*more than tokens"):
                 model(ids[:, 5:6], past_key_values=cache)
+                observer.take()
 
 
 def test_a_forward_that_was_not_announced_is_an_error() -> None:
