@@ -42,11 +42,11 @@ from _timing import interval
 from capture_overhead import GROUPS
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stratoscope import __version__
 from stratoscope.model.find import find_sites
 from stratoscope.names import SPANS
 from stratoscope.recorder.input.batches import Batch, make_batch
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
-from stratoscope import __version__
 
 SHAPES = [(1, 256), (8, 256), (1, 2048), (8, 2048)]  # prompts, tokens
 TINY_SHAPES = [(2, 16)]
@@ -85,6 +85,7 @@ class Clock:
         self._cuda = device.type == "cuda"
 
     def __call__(self, work: Callable[[], object]) -> float:
+        """Of one call."""
         gc.collect()
         if not self._cuda:
             start = time.perf_counter()
@@ -236,9 +237,7 @@ def fits(model: Any, makers: dict[str, Callable[[Any], Any]], batch: Batch) -> d
     return {name: None if peak is None else peak - plain for name, peak in found.items()}
 
 
-def times(
-    running: dict[str, Any], batch: Batch, clock: Clock, *, least: int, seconds: float
-) -> dict[str, np.ndarray]:
+def times(running: dict[str, Any], batch: Batch, clock: Clock, *, least: int, seconds: float) -> dict[str, np.ndarray]:
     """Seconds of every way, round by round, in at least so many rounds; a first one is thrown away."""
     names = list(running)
     found: dict[str, list[float]] = {name: [] for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -58,9 +58,9 @@ class PairRows:
                     pairs = _lower(weights[prompt, :, begin - start : end - start], query, key)
                     self._arrivals.bring(pairs, self._writer(layer, prompt, query))
 
-    def fill(self, layer: int) -> None:
-        """The layer had no attention in any forward of the batch."""
-        if self:
+    def fill(self, layers: Sequence[int]) -> None:
+        """These layers had no attention in any forward of the batch."""
+        for layer in layers if self else ():
             self._streams.fill_prompts(PAIRS, layer)
 
     def _writer(self, layer: int, prompt: int, query: int) -> Callable[[Tensor], None]:

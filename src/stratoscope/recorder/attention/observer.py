@@ -171,8 +171,8 @@ class AttentionObserver:
                 seen = f"attention seen in {layer.forwards} of {forwards} forwards"
                 raise CaptureError(seen, where=f"layer {number}", fix=WITHOUT)
         self.without = self._without(layers)
-        for number in self.without if self._pairs is not None else ():
-            self._pairs.fill(number)
+        if self._pairs is not None:
+            self._pairs.fill(self.without)
         heads = max(layer.heads for layer in layers.values())
         results = {number: layer.result() for number, layer in layers.items()}
         names = sorted({name for values in results.values() for name in values})

@@ -166,7 +166,8 @@ class MixtureAssembler:
 
     def _whole(self, layer: int, output: Tensor) -> Mixture:
         routed, experts = self._routed.pop(layer, None), self._experts[layer]
-        order = routed and order_under(routed.implementation, experts.implementation, experts.order)
+        known = experts.implementation, experts.order
+        order = None if routed is None else order_under(routed.implementation, *known)
         if routed is None or order is None:
             raise CaptureError(
                 "the model did not compute its experts as it did when its sites were found",

@@ -92,7 +92,7 @@ class PeakReducer:
         """The quantities of the batch, [layer, rows] and [layer, rows, k]."""
         out = self._scratch.together(self._out)
         _, dot, output_norm = self._products.result(PAIR)
-        found = {name: out[name].int() for name in ("peak_neuron", "peak_expert") if name in out}
+        found: dict[str, Tensor] = {name: out[name].int() for name in ("peak_neuron", "peak_expert") if name in out}
         if "peak_expert" in found:
             for run in runs(n for n in self._layers if not self._mixed[n]):
                 found["peak_expert"][run] = -1
