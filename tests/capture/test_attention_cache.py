@@ -133,8 +133,9 @@ def test_keys_that_are_not_where_they_are_thought_to_be_are_an_error() -> None:
         cache = model(input_ids=ids[:, :PROMPT], use_cache=True).past_key_values
         cache.layers[1].keys = cache.layers[1].keys.roll(1, -2)
         observer.extend(mask[:, :1].bool())
+        model(input_ids=ids[:, PROMPT : PROMPT + 1], past_key_values=cache)
         with pytest.raises(CaptureError, match=r"layer 1: the positions of the cached keys are not known.*other keys"):
-            model(input_ids=ids[:, PROMPT : PROMPT + 1], past_key_values=cache)
+            observer.take()
 
 
 def test_a_cache_that_was_filled_before_is_refused() -> None:
@@ -144,8 +145,9 @@ def test_a_cache_that_was_filled_before_is_refused() -> None:
         cache = model(ids[:, :5], use_cache=True).past_key_values
         with AttentionObserver(model, 3) as observer:
             observer.begin(torch.ones(2, 1, dtype=torch.bool))
+            model(ids[:, 5:6], past_key_values=cache)
             with pytest.raises(CaptureError, match=r"layer 0: the positions.*more than tokens"):
-                model(ids[:, 5:6], past_key_values=cache)
+                observer.take()
 
 
 def test_a_forward_that_was_not_announced_is_an_error() -> None:

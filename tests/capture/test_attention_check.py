@@ -95,7 +95,7 @@ def test_only_what_was_settled_is_counted_and_sampling_starts_again() -> None:
     mask = Mask.whole(torch.ones(1, 3, dtype=torch.bool), None, causal=False)
 
     def forward() -> bool:
-        checks.begin(mask.queries)
+        checks.begin(mask.queries.numpy())
         checks.row_sums(0, torch.ones(1, 1, 3), mask, torch.float32, False)
         return checks.sampled
 
@@ -117,7 +117,7 @@ def test_recomputed_rows_are_not_said_to_be_checked_by_their_sums() -> None:
 def test_a_row_may_miss_mass_only_to_a_learned_sink(weight: float, sink: bool, wrong: bool) -> None:
     checks = AttentionChecks()
     mask = Mask.whole(torch.tensor([[True] * 5, [False] + [True] * 4]), None, causal=False)
-    checks.begin(mask.queries)
+    checks.begin(mask.queries.numpy())
     sums = torch.full((2, 1, 5), 1.0)
     sums[1, 0, 2] = 5 * weight
     checks.row_sums(4, sums, mask, torch.float32, sink)
@@ -131,7 +131,7 @@ def test_a_row_may_miss_mass_only_to_a_learned_sink(weight: float, sink: bool, w
 def test_weights_that_are_no_numbers_are_an_error_and_padding_is_not_looked_at() -> None:
     checks = AttentionChecks()
     mask = Mask.whole(torch.tensor([[False, True, True]]), None, causal=False)
-    checks.begin(mask.queries)
+    checks.begin(mask.queries.numpy())
     sums = torch.tensor([[[torch.nan, 1, 1]]])
     checks.row_sums(0, sums, mask, torch.float32, False)
     checks.settle()
@@ -154,7 +154,7 @@ def test_half_precision_weights_may_be_off_by_their_rounding() -> None:
     rows = WeightRows(torch.full((1, 1, 1, 3), 1 / 3, dtype=torch.bfloat16))
     checks = AttentionChecks()
     mask = Mask(torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool), None, False)
-    checks.begin(mask.queries)
+    checks.begin(mask.queries.numpy())
     total = 3 * float(rows._weights[0, 0, 0, 0])
     assert total != 1
     checks.row_sums(0, torch.full((1, 1, 1), total), mask, rows.dtype, False)

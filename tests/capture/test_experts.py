@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_hooks import batch_of
 from tiny import _COMMON, ALL_FAMILIES, byte_tokenizer, tiny, tiny_model
 
 from stratoscope import capture, export_csv, heatmap, peaks3d
@@ -16,6 +17,7 @@ from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.experts import BY_EXPERT, BY_TOKEN, EXPERT_BY_EXPERT
 from stratoscope.model.find import find_sites
 from stratoscope.names import NORMS, PEAKS, PROMPTS
+from stratoscope.recorder.observe import Observer
 
 IDS = torch.arange(5, 25)[None]
 TEXT = ["a text that is long enough for every expert", "two"]
@@ -47,6 +49,20 @@ def test_every_implementation_of_the_experts_gives_the_same_record(
         np.testing.assert_allclose(
             found[implementation][name].values, values.values, rtol=1e-4, atol=1e-5, err_msg=name
         )
+
+
+@pytest.mark.parametrize(("found", "then"), [("grouped_mm", "batched_mm"), ("batched_mm", "grouped_mm")])
+def test_experts_that_change_their_implementation_keep_their_neurons(found: str, then: str) -> None:
+    # as transformers does by itself on a GPU, between a prompt and its answer
+    model = tiny("Qwen2-MoE")
+    model.set_experts_implementation(found)
+    arrays = []
+    with Observer(model, find_sites(model, IDS), (NORMS, PEAKS), 5) as observer:
+        for implementation in (found, then):
+            model.set_experts_implementation(implementation)
+            arrays.append(observer.record(batch_of(*TEXT))[0])
+    for name, values in arrays[0].items():
+        np.testing.assert_allclose(arrays[1][name], values, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_an_implementation_that_no_gate_is_called_in_is_refused() -> None:

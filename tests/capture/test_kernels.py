@@ -16,7 +16,8 @@ from torch import Tensor
 
 from stratoscope import kernels
 from stratoscope.kernels import MOST_PEAKS, kernel, peaks_room
-from stratoscope.recorder.reduce.scratch import Scratch, norms_into, write_into
+from stratoscope.recorder.reduce.products import Products
+from stratoscope.recorder.reduce.scratch import Scratch, norms_into
 
 compiled = pytest.mark.skipif(kernel("norms_f32") is None, reason="no kernels: there was no C compiler at installation")
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
@@ -45,8 +46,12 @@ def close(found: Tensor, wanted: np.ndarray, scale: np.ndarray | float = 1.0) ->
 def test_norms_and_writes_are_those_of_float64(values: np.ndarray, dtype: torch.dtype) -> None:
     write = torch.from_numpy(values).to(dtype)
     base = write.flip(1).contiguous()
-    norm, dot, under, alone = (torch.full((len(values),), torch.nan) for _ in range(4))
-    write_into(norm, dot, under, write, base, Scratch(torch.device("cpu")))
+    alone = torch.full((len(values),), torch.nan)
+    products = Products(["write"], 1, write.shape[1], Scratch(torch.device("cpu")))
+    products.begin(len(values))
+    products.add("write", 0, write, base)
+    products.end_of_block(0)
+    norm, dot, under = (found[0] for found in products.result("write"))
     norms_into(alone, write)
     exact, other = write.double().numpy(), base.double().numpy()
     with np.errstate(over="ignore"):

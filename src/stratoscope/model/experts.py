@@ -19,6 +19,7 @@ BY_TOKEN = "by token"  # batched_mm
 BY_EXPERT = "by expert"  # grouped_mm
 EXPERT_BY_EXPERT = "expert after expert"  # eager: within an expert by choice, then by token
 ROW_ORDERS = (BY_EXPERT, BY_TOKEN, EXPERT_BY_EXPERT)
+_ORDER_OF = {"grouped_mm": BY_EXPERT, "batched_mm": BY_TOKEN, "eager": EXPERT_BY_EXPERT}
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Routed:
         The neurons, [token × choice, width], in the order in which the module computed them.
     output
         What the module returned, [token, residual].
+    implementation
+        Which of transformers' functions computed it, "" where that is not known.
     """
 
     experts: Tensor
     weights: Tensor
     rows: Tensor
     output: Tensor
+    implementation: str = ""
 
     def neurons(self, order: str) -> Tensor:
         """a of every chosen expert, [token, choice, width]."""
@@ -64,6 +68,19 @@ def is_fused(module: nn.Module) -> bool:
     down = getattr(module, "down_proj", None)
     known = all(hasattr(module, name) for name in ("is_transposed", "has_gate", "has_bias", "_apply_gate"))
     return known and isinstance(down, Tensor) and down.ndim == 3 and down.is_floating_point()
+
+
+def implementation_of(module: nn.Module) -> str:
+    """Which of transformers' functions computes an experts module at present, "" where that is not known."""
+    return getattr(getattr(module, "config", None), "_experts_implementation", None) or ""
+
+
+def order_under(implementation: str, found: str, order: str) -> str | None:
+    """The order of rows under an implementation, where `order` was found under `found`; None where it is not known.
+
+    On devices other than a CPU transformers itself goes from `grouped_mm` to `batched_mm` when it has read the prompt.
+    """
+    return order if implementation == found else _ORDER_OF.get(implementation)
 
 
 def why_not(module: nn.Module) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
-from stratoscope.model.experts import Routed, chosen
+from stratoscope.model.experts import Routed, chosen, implementation_of
 from stratoscope.model.sites import Site
 
 Before = Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]
@@ -274,4 +274,5 @@ class ExpertsHooks:
         self.counts[name] += 1
         together = rows[0] if len(rows) == 1 else torch.cat(rows)
         output = output if isinstance(output, Tensor) else output[0]
-        self._receive(name, Routed(*choice, together, output.reshape(-1, output.shape[-1])))
+        flat = output.reshape(-1, output.shape[-1])
+        self._receive(name, Routed(*choice, together, flat, implementation_of(self._modules[name])))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.model.calls import Call
-from stratoscope.model.experts import BY_TOKEN, ROW_ORDERS, Routed, mixed, why_not
+from stratoscope.model.experts import BY_TOKEN, ROW_ORDERS, Routed, implementation_of, mixed, why_not
 from stratoscope.model.sites import Experts
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def _describe(search: BlockSearch, path: str, routed: Routed) -> Experts | None:
             choices=routed.experts.shape[-1],
             transposed=bool(module.is_transposed),
             order=order,
+            implementation=implementation_of(module),
         )
         weight, bias = experts.weight(search.model)
         if weight.shape[1:] == (routed.output.shape[-1], experts.width) and _computes(routed, order, weight, bias):

@@ -87,6 +87,8 @@ class Experts:
         Whether `down_proj` is stored [expert, neuron, residual] (GPT-OSS) rather than [expert, residual, neuron].
     order
         The order of the rows in which the module computes, one of `model.experts.ROW_ORDERS`.
+    implementation
+        Which of transformers' functions computed it when that order was found.
     """
 
     module: str
@@ -95,6 +97,7 @@ class Experts:
     choices: int
     transposed: bool
     order: str
+    implementation: str
 
     def weight(self, model: nn.Module) -> tuple[Tensor, Tensor | None]:
         """W of every expert, [expert, d_model, neuron], and its biases [expert, d_model] or None."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from types import TracebackType
 from typing import Any
@@ -19,13 +19,14 @@ from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
-from stratoscope.recorder.attention.full import PAIRS
+from stratoscope.recorder.attention.full import PAIRS, PairRows
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.memory import must_fit
+from stratoscope.recorder.reduce import norms, peaks
+from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
 from stratoscope.recorder.reduce.neurons import NeuronRows, streamed_neurons
-from stratoscope.recorder.reduce.norms import NormReducer
-from stratoscope.recorder.reduce.peaks import PeakReducer
+from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.prompt_summaries import PromptReducer
 from stratoscope.recorder.reduce.router import RouterReducer
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
@@ -58,15 +59,18 @@ class Observer:
         self._model = model
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)
-        self._reducers: list[Reducer] = [NormReducer(sites, record, scratch)]
+        self._arrivals = Arrivals()
+        pairs = [*(norms.PAIRS if NORMS in record else ()), *([peaks.PAIR] if PEAKS in record else [])]
+        self._products = Products(pairs, len(sites.layers), sites.d_model, scratch)
+        self._reducers: list[Reducer] = [norms.NormReducer(sites, record, scratch, self._products)]
         if PEAKS in record:
-            self._reducers.append(PeakReducer(model, sites, top_k, scratch))
+            self._reducers.append(peaks.PeakReducer(model, sites, top_k, scratch, self._products))
         if PROMPTS in record:
             self._reducers.append(PromptReducer(sites, scratch))
         streamed = {NEURONS: streamed_neurons(sites), ATTENTION_FULL: PAIRS}
         self.streams = Streams([name for group, name in streamed.items() if group in record], len(sites.layers))
         if NEURONS in record:
-            self._reducers.append(NeuronRows(sites, self.streams))
+            self._reducers.append(NeuronRows(sites, self.streams, self._arrivals))
         self._for_kind: defaultdict[str, list[Reducer]] = defaultdict(list)
         for reducer in self._reducers:
             for kind in reducer.kinds:
@@ -79,7 +83,8 @@ class Observer:
         self._hooks = SiteHooks(model, [site for site in sites if self._wants(site)], self._receive)
         self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
         attention = {ATTENTION, ATTENTION_FULL} & {*record}
-        self._attention = _attention_observer(model, sites, self.streams) if attention else None
+        pair_rows = PairRows(self.streams, self._arrivals)
+        self._attention = _attention_observer(model, sites, pair_rows) if attention else None
         self._open = ExitStack()
         self.sites_per_forward = len(self._hooks) + len(self._mixtures)
 
@@ -149,6 +154,7 @@ class Observer:
     def begin(self, batch: Batch, *, goes_on: bool = False) -> None:
         """Observe the next forward; `goes_on`: its tokens follow those of the forwards before, with a cache."""
         self.streams.begin(batch, goes_on=goes_on)
+        self._products.begin(batch.rows)
         for reducer in self._reducers:
             reducer.begin(batch)
         if self._attention is not None:
@@ -160,7 +166,7 @@ class Observer:
         self._hooks.expect_once()
         self._experts.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
-        return {name: _by_token(name, value, batch.valid) for name, value in results.items()}
+        return self._arrived({name: _by_token(name, value, batch.valid) for name, value in results.items()})
 
     def take_attention(self, valid: Tensor) -> dict[str, np.ndarray]:
         """What all forwards since the last that did not go on showed of attention.
@@ -171,7 +177,15 @@ class Observer:
             return {}
         rows = valid.reshape(-1).nonzero()[:, 0]
         taken = self._attention.take()
-        return {name: _by_token(name, _stacked(layers), rows) for name, layers in taken.items()}
+        return self._arrived({name: _by_token(name, _stacked(layers), rows) for name, layers in taken.items()})
+
+    def _arrived(self, results: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Everything on the host, what was streamed included: the one time that it waits for a forward."""
+        found: dict[str, Tensor] = {}
+        for name, value in results.items():
+            self._arrivals.bring(value, partial(found.__setitem__, name))
+        self._arrivals.wait()
+        return {name: value.numpy() for name, value in found.items()}
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -206,6 +220,8 @@ class Observer:
             self._hooks,
             self._experts,
             self._mixtures,
+            self._products,
+            self._arrivals,
             *self._reducers,
             *([self._attention] if self._attention else []),
         ):
@@ -222,6 +238,8 @@ class Observer:
                 return
         for reducer in self._for_kind[site.kind]:
             reducer.receive(site, tensor)
+        if site.kind == s.BLOCK_OUT:
+            self._products.end_of_block(site.layer)
 
     def _receive_mixture(self, layer: int, mixture: Mixture) -> None:
         for reducer in self._reducers:
@@ -246,7 +264,7 @@ def last_logits_only(model: nn.Module) -> dict[str, int]:
     return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
-def _attention_observer(model: nn.Module, sites: ModelSites, streams: Streams) -> Any:
+def _attention_observer(model: nn.Module, sites: ModelSites, pairs: PairRows) -> Any:
     from stratoscope.recorder.attention.observer import AttentionObserver
 
     projections = [None if layer.attn_out is None else model.get_submodule(layer.attn_out) for layer in sites.layers]
@@ -256,7 +274,7 @@ def _attention_observer(model: nn.Module, sites: ModelSites, streams: Streams) -
             where=type(model).__name__,
             fix="Record without the group attention, or spread the model over devices that hold it",
         )
-    return AttentionObserver(model, len(sites.layers), projections, streams)
+    return AttentionObserver(model, len(sites.layers), projections, pairs)
 
 
 def _stacked(layers: list[Tensor]) -> Tensor:
@@ -264,8 +282,8 @@ def _stacked(layers: list[Tensor]) -> Tensor:
     return torch.stack([layer.flatten(0, 1).to(layers[0].device) for layer in layers])
 
 
-def _by_token(name: str, value: Tensor, valid: Tensor) -> np.ndarray:
+def _by_token(name: str, value: Tensor, valid: Tensor) -> Tensor:
     """Drop padding and put the token (or prompt) first; always a copy, since what is reduced into is used again."""
     if QUANTITIES[name].dims[0] != PROMPT and len(valid) < value.shape[1]:
         value = value.index_select(1, valid.to(value.device))
-    return value.transpose(0, 1).clone(memory_format=torch.contiguous_format).cpu().numpy()
+    return value.transpose(0, 1).clone(memory_format=torch.contiguous_format)

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,10 +37,11 @@ class AttentionChecks:
     def __init__(self) -> None:
         self._forwards = 0  # settled
         self._begun = 0  # not settled yet
-        self._real = 0
+        self._queries = np.zeros((0, 0), bool)
         self._sums: dict[int, Tensor] = {}
         self._outputs: dict[int, Tensor] = {}
-        self._ahead: defaultdict[int, list[bool]] = defaultdict(list)
+        self._ahead: defaultdict[int, list[Tensor]] = defaultdict(list)  # pairs: shown a later key, gave it anything
+        self._never: list[tuple[Tensor, CaptureError]] = []
         self._counts: Counter[str] = Counter()  # settled
         self._found: Counter[str] = Counter()  # not settled yet
         self._largest = {"row_sum": 0.0, "output": 0.0}
@@ -56,12 +58,17 @@ class AttentionChecks:
         self._sums.clear()
         self._outputs.clear()
         self._ahead.clear()
+        self._never.clear()
 
-    def begin(self, queries: Tensor) -> None:
+    def begin(self, queries: np.ndarray) -> None:
         """Another forward comes, with these queries [B, Q], real where True."""
         self._begun += 1
-        self._real = int(queries.sum())
+        self._queries = queries
         self._found["forwards"] += self.sampled
+
+    def never(self, happened: Tensor, error: CaptureError) -> None:
+        """What must not have happened, a bool that stays on its device until all is settled."""
+        self._never.append((happened, error))
 
     @property
     def sampled(self) -> bool:
@@ -75,7 +82,7 @@ class AttentionChecks:
         error = sums - 1
         error = (error.clamp(min=0) if learned_sink else error.abs()).where(mask.queries[:, None], 0)
         self._keep(self._sums, layer, error, error / limit)
-        self._found["rows"] += self._real * sums.shape[1]
+        self._found["rows"] += int(self._queries.sum()) * sums.shape[1]
 
     def output(
         self, layer: int, rows: AttentionRows, mask: Mask, value: Tensor, output: Tensor, scratch: Scratch
@@ -83,12 +90,13 @@ class AttentionChecks:
         """Compare a few rows with the output [B, H, Q, D] that the model's attention function gave for `value`."""
         batch, groups, keys, width = value.shape
         values = value.float().reshape(batch * groups, keys, width)
-        for query in _sample(mask.queries):
+        for query in _sample(self._queries):
             visible = mask.rows(query, query + 1, 0, keys)
             weights, relative = rows.probabilities(query, visible, scratch)
             later = visible[:, :, mask.first_query + query + 1 - mask.first_key :]
-            if later.any():  # rows that are recomputed give every key that the mask shows something
-                self._ahead[layer].append(bool((weights[..., -later.shape[-1] :] * later[:, None]).any()))
+            if later.shape[-1]:  # rows that are recomputed give every key that the mask shows something
+                given = weights[..., -later.shape[-1] :] * later[:, None]
+                self._ahead[layer].append(torch.stack((later.any(), given.any())))
             weights = weights.reshape(batch * groups, -1, keys)
             expected = torch.bmm(weights, values).view(batch, rows.heads, 1, width)
             size = torch.bmm(weights, values.abs()).view(batch, rows.heads, 1, width)
@@ -97,12 +105,17 @@ class AttentionChecks:
             bound = (rounding + relative) * size + torch.finfo(torch.float32).tiny
             real = mask.queries[:, None, query : query + 1, None]
             self._keep(self._outputs, layer, error.where(real, 0), (error / bound).where(real, 0))
-            self._found["values"] += int(real.sum()) * rows.heads * width
+            self._found["values"] += int(self._queries[:, query].sum()) * rows.heads * width
 
     def settle(self) -> None:
         """Raise what was found since the last time; CaptureError with layer and prompt."""
-        for layer, used in self._ahead.items():
-            if not any(used):
+        for happened, error in self._never:
+            if happened:
+                raise error
+        self._never.clear()
+        for layer, pairs in self._ahead.items():
+            shown, given = torch.stack(pairs).any(0).tolist()
+            if shown and not given:
                 raise CaptureError(
                     "the mask that was seen shows later tokens, which are given nothing",
                     where=f"layer {layer}",
@@ -157,9 +170,9 @@ def unit(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
-def _sample(queries: Tensor) -> list[int]:
+def _sample(queries: np.ndarray) -> list[int]:
     """Rows that are compared: some of the whole length, and each prompt's last one."""
     length = queries.shape[1]
     spread = range(length - 1, -1, -max(1, length // _ROWS))
-    last = length - 1 - queries.flip(1).int().argmax(1)
+    last = length - 1 - queries[:, ::-1].argmax(1)
     return sorted({*spread, *last.tolist()})

@@ -29,13 +29,13 @@ class GivenScores:
     bias: Tensor | None
     output: Tensor
 
-    def reaches(self, keys: int, queries: Tensor) -> bool:
-        """Whether one of the real queries, bool [B, Q], sees more than the first keys."""
+    def reaches(self, keys: int, queries: Tensor) -> Tensor:
+        """Whether one of the real queries, bool [B, Q], sees more than the first keys: a bool on their device."""
         if self.mask is None:
-            return not self.causal or queries.shape[1] > keys
+            return torch.full((), not self.causal or queries.shape[1] > keys, device=queries.device)
         tail = self.mask[..., keys:]
         shown = tail if tail.dtype == torch.bool else tail > torch.finfo(tail.dtype).min / 2
-        return bool((shown & queries[:, None, :, None]).any())
+        return (shown & queries[:, None, :, None]).any()
 
     def cropped(self, keys: int) -> GivenScores:
         """Only the first keys: what lies behind them is empty room of a cache of fixed size."""
@@ -71,9 +71,9 @@ class GivenWeights:
     value: Tensor
     output: Tensor
 
-    def reaches(self, keys: int, queries: Tensor) -> bool:
-        """Whether one of the real queries, bool [B, Q], sees more than the first keys."""
-        return bool((self.weights[..., keys:] * queries[:, None, :, None]).any())
+    def reaches(self, keys: int, queries: Tensor) -> Tensor:
+        """Whether one of the real queries, bool [B, Q], sees more than the first keys: a bool on their device."""
+        return (self.weights[..., keys:] * queries[:, None, :, None]).any()
 
     def cropped(self, keys: int) -> GivenWeights:
         """Only the first keys."""

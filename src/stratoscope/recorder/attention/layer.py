@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.recorder.attention.check import AttentionChecks
-from stratoscope.recorder.attention.full import PAIRS, write_pairs
+from stratoscope.recorder.attention.full import PairRows
 from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
 from stratoscope.recorder.attention.rows import WeightRows
 from stratoscope.recorder.attention.sums import AttentionSums
 from stratoscope.recorder.reduce.scratch import Scratch
-from stratoscope.recorder.streams import Streams
 
 
 class LayerAttention:
@@ -32,11 +31,11 @@ class LayerAttention:
         valid: Tensor,
         checks: AttentionChecks,
         scratch: Scratch,
-        streams: Streams | None,
+        pairs: PairRows | None,
     ) -> None:
         """Add one forward's queries; `valid` is bool [B, T] of all tokens up to its last one.
 
-        With `streams` that want them, every weight goes there.
+        With `pairs` that somebody wants, every weight goes there.
 
         Raises
         ------
@@ -48,16 +47,15 @@ class LayerAttention:
         total = valid.shape[1]
         keys = given.value.shape[2]
         if keys > total:  # a cache of fixed size
-            if given.reaches(total, valid[:, before:]):
-                self._lost("there are more than tokens")
+            checks.never(given.reaches(total, valid[:, before:]), self._lost("there are more than tokens"))
             given, keys = given.cropped(total), total
         first_key = total - keys  # a cache with a window drops the oldest keys
-        self._follow(given, before, first_key)
+        self._follow(given, before, first_key, checks)
         rows, mask = given.over(valid[:, before:], valid[:, first_key:], before, first_key)
         self._sums.extend(valid)
         found = self._sums.add(rows, mask, scratch)
-        if streams is not None and PAIRS in streams:
-            write_pairs(streams, self._layer, rows, mask, valid.int().argmax(-1), scratch)
+        if pairs:
+            pairs.write(self._layer, rows, mask, scratch)
         if isinstance(rows, WeightRows):
             sums = torch.cat([chunk.total for chunk in found], -1)
             checks.row_sums(self._layer, sums, mask, rows.dtype, rows.learned_sink)
@@ -84,25 +82,27 @@ class LayerAttention:
             found["attn_value_norm"] = norms.masked_fill(~self._valid[..., None], torch.nan)
         return found
 
-    def _follow(self, given: GivenScores | GivenWeights, before: int, first_key: int) -> None:
+    def _follow(self, given: GivenScores | GivenWeights, before: int, first_key: int, checks: AttentionChecks) -> None:
         """Prove that the keys are those of positions `first_key` and on: one number of each, which never changes."""
         if given.key is None:
             if first_key:
-                self._lost("weights do not say which keys were dropped")
+                raise self._lost("weights do not say which keys were dropped")
             return
         marks = given.key[:, 0, :, -1].detach()
         known = marks[:, : before - first_key]
         if self._marks is None:
             if before != first_key:
-                self._lost("a cache was filled before it was observed")
+                raise self._lost("a cache was filled before it was observed")
             self._marks = marks.clone()
             return
-        if first_key > before or not torch.equal(self._marks[:, first_key:before], known):
-            self._lost("the cache gave back other keys than it was given")
+        others = self._lost("the cache gave back other keys than it was given")
+        if first_key > before:
+            raise others
+        checks.never((self._marks[:, first_key:before] != known).any(), others)
         self._marks = torch.cat((self._marks, marks[:, before - first_key :]), 1)
 
-    def _lost(self, why: str) -> None:
-        raise CaptureError(
+    def _lost(self, why: str) -> CaptureError:
+        return CaptureError(
             f"the positions of the cached keys are not known: {why}",
             where=f"layer {self._layer}",
             fix=f"Use the model's default cache, or {WITHOUT[0].lower()}{WITHOUT[1:]}",

@@ -18,13 +18,12 @@ from stratoscope.model.devices import input_device
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.identity import attention_implementation
 from stratoscope.recorder.attention.check import AttentionChecks
-from stratoscope.recorder.attention.full import PAIRS
+from stratoscope.recorder.attention.full import PairRows
 from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
 from stratoscope.recorder.attention.interface import OBSERVABLE, InterfaceAttention
 from stratoscope.recorder.attention.layer import LayerAttention, head_factors
 from stratoscope.recorder.attention.own import OwnAttention
 from stratoscope.recorder.reduce.scratch import Scratch
-from stratoscope.recorder.streams import Streams
 
 _LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention"
 
@@ -45,8 +44,8 @@ class AttentionObserver:
     out_projections
         Attention's last linear map of each block, None where a block has no attention. With them `attn_value_norm` is
         recorded: ‖W_O z‖₂ of each head, z what reaches W_O of it (Kobayashi et al. 2020, summed over the keys).
-    streams
-        Where every weight goes, where `attention` is one of them.
+    pairs
+        Where every weight goes, if somebody wants them.
 
     Attributes
     ----------
@@ -70,9 +69,9 @@ class AttentionObserver:
         model: nn.Module,
         n_layers: int,
         out_projections: Sequence[nn.Module | None] = (),
-        streams: Streams | None = None,
+        pairs: PairRows | None = None,
     ) -> None:
-        self._streams = streams
+        self._pairs = pairs
         self._name = type(model).__name__
         self._model = model
         self._n_layers = n_layers
@@ -125,7 +124,7 @@ class AttentionObserver:
         """
         self._reset(valid.bool())
         self._checks.forget()
-        self._next_forward(valid)
+        self._next_forward(valid, goes_on=False)
 
     def extend(self, valid: Tensor) -> None:
         """Observe a further forward over the same prompts, of new tokens with the earlier ones in the model's cache.
@@ -143,7 +142,7 @@ class AttentionObserver:
         if self._valid is None or len(valid) != len(self._valid):
             raise CaptureError(f"{len(valid)} prompts go on that were not begun", fix="Call begin(valid) first")
         self._valid = torch.cat((self._valid, valid.bool().to(self._valid.device)), 1)
-        self._next_forward(valid)
+        self._next_forward(valid, goes_on=True)
 
     def take(self) -> dict[str, list[Tensor]]:
         """What the forwards since `begin` showed.
@@ -172,9 +171,8 @@ class AttentionObserver:
                 seen = f"attention seen in {layer.forwards} of {forwards} forwards"
                 raise CaptureError(seen, where=f"layer {number}", fix=WITHOUT)
         self.without = self._without(layers)
-        if self._streams is not None and PAIRS in self._streams:
-            for number in self.without:
-                self._streams.fill_prompts(PAIRS, number)
+        if self._pairs is not None:
+            self._pairs.fill(self.without)
         heads = max(layer.heads for layer in layers.values())
         results = {number: layer.result() for number, layer in layers.items()}
         names = sorted({name for values in results.values() for name in values})
@@ -250,7 +248,7 @@ class AttentionObserver:
                 where=f"layer {number}",
                 fix="Announce every forward with begin or extend",
             )
-        layer.add(given, valid, self._checks, self._scratch, self._streams)
+        layer.add(given, valid, self._checks, self._scratch, self._pairs)
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -258,10 +256,13 @@ class AttentionObserver:
         self._valid, self._layers, self._pending = valid, {}, []
         self._forwards, self._inside = 0, False
 
-    def _next_forward(self, valid: Tensor) -> None:
+    def _next_forward(self, valid: Tensor, *, goes_on: bool) -> None:
         self._forwards += 1
         self._queries = valid.shape[1]
-        self._checks.begin(valid)
+        real = valid.bool().cpu().numpy()  # before the model runs: inside, its devices would wait for the host
+        self._checks.begin(real)
+        if self._pairs is not None:
+            self._pairs.begin(real, goes_on=goes_on)
 
     def _expected(self) -> tuple[int, int] | None:
         """Prompts and queries of the present forward, None outside of one."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
-from stratoscope.model.experts import Routed
+from stratoscope.model.experts import Routed, order_under
 from stratoscope.model.sites import Experts, ModelSites, Site
 
 
@@ -52,11 +52,12 @@ class MixtureWeights:
     def write_of(self, expert: Tensor, neuron: Tensor) -> Tensor:
         """W's column of each (expert, neuron), expert −1 being the shared one: [.., residual] float32."""
         weight, _ = self.experts.weight(self._model)  # fetched each time: it may wait on disk
-        written = weight[expert.clamp(min=0), :, neuron.where(expert >= 0, 0)].float()
-        if self.shared_columns is not None:
-            shared, _ = self._sites.mlp_weight(self._model, self._layer)
-            written[expert < 0] = shared.T[neuron[expert < 0]].float()
-        return written
+        routed = expert >= 0
+        written = weight[expert.clamp(min=0), :, neuron.where(routed, 0)].float()
+        if self.shared_columns is None:
+            return written
+        shared, _ = self._sites.mlp_weight(self._model, self._layer)  # of all, as no device must say which are its
+        return torch.where(routed[..., None], written, shared.T[neuron.where(~routed, 0)].float())
 
 
 @dataclass(frozen=True)
@@ -131,17 +132,17 @@ class MixtureAssembler:
     def __init__(self, model: nn.Module, sites: ModelSites | None, receive: Callable[[int, Mixture], None]) -> None:
         self._receive = receive
         layers = () if sites is None else sites.layers
-        self._order = {number: layer.experts.order for number, layer in enumerate(layers) if layer.experts}
-        self._weights = {} if sites is None else {n: MixtureWeights(model, sites, n) for n in self._order}
+        self._experts = {number: layer.experts for number, layer in enumerate(layers) if layer.experts}
+        self._weights = {} if sites is None else {n: MixtureWeights(model, sites, n) for n in self._experts}
         self._number = {layer.experts.module: number for number, layer in enumerate(layers) if layer.experts}
         self._routed: dict[int, Routed] = {}
         self._seen: dict[tuple[int, str], Tensor] = {}
 
     def __contains__(self, layer: int) -> bool:
-        return layer in self._order
+        return layer in self._experts
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._experts)
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """The experts modules, by path."""
@@ -164,19 +165,21 @@ class MixtureAssembler:
         self._seen.clear()
 
     def _whole(self, layer: int, output: Tensor) -> Mixture:
-        if layer not in self._routed:
+        routed, experts = self._routed.pop(layer, None), self._experts[layer]
+        known = experts.implementation, experts.order
+        order = None if routed is None else order_under(routed.implementation, *known)
+        if routed is None or order is None:
             raise CaptureError(
                 "the model did not compute its experts as it did when its sites were found",
                 where=f"experts of layer {layer}",
                 fix="Nothing of this batch was kept; remove what changes the model between two runs",
             )
-        routed = self._routed.pop(layer)
         gate = self._seen.pop((layer, s.SHARED_GATE), None)
         return Mixture(
             weights=self._weights[layer],
             experts=routed.experts,
             router=routed.weights.float(),
-            routed=routed.neurons(self._order[layer]),
+            routed=routed.neurons(order),
             shared=self._seen.pop((layer, s.NEURONS), None),
             gate=output.new_ones(len(output), 1).float() if gate is None else torch.sigmoid(gate.float()),
             output=output,

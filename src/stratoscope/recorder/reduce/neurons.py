@@ -10,6 +10,7 @@ from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.mixture import Mixture
 from stratoscope.recorder.streams import Streams
 
@@ -25,8 +26,8 @@ class NeuronRows:
 
     kinds = frozenset({s.NEURONS})
 
-    def __init__(self, sites: ModelSites, streams: Streams) -> None:
-        self._streams, self._name = streams, streamed_neurons(sites)
+    def __init__(self, sites: ModelSites, streams: Streams, arrivals: Arrivals) -> None:
+        self._streams, self._name, self._arrivals = streams, streamed_neurons(sites), arrivals
         self._missing = sites.without(s.MLP_OUT)
         self._mixed = {number for number, layer in enumerate(sites.layers) if layer.experts}
 
@@ -36,13 +37,13 @@ class NeuronRows:
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Write the neurons of a dense block, [rows, neurons]."""
         if self._name in self._streams and site.layer not in self._mixed:
-            self._streams.write(self._name, site.layer, stored(tensor))
+            self._send(site.layer, tensor)
 
     def receive_mixture(self, layer: int, mixture: Mixture) -> None:
         """Write the active neurons of a mixture of experts."""
         if self._name in self._streams:
             parts = [mixture.routed.flatten(1), *([] if mixture.shared is None else [mixture.shared])]
-            self._streams.write(self._name, layer, stored(torch.cat(parts, 1)))
+            self._send(layer, torch.cat(parts, 1))
 
     def forget(self) -> None:
         """Nothing is held."""
@@ -54,6 +55,12 @@ class NeuronRows:
                 self._streams.fill(self._name, layer)
         return {}
 
+    def _send(self, layer: int, neurons: Tensor) -> None:
+        def write(arrived: Tensor) -> None:
+            self._streams.write(self._name, layer, stored(arrived))
+
+        self._arrivals.bring(neurons.detach().contiguous(), write)
+
 
 def streamed_neurons(sites: ModelSites) -> str:
     """The quantity that holds this model's neurons."""
@@ -61,7 +68,7 @@ def streamed_neurons(sites: ModelSites) -> str:
 
 
 def stored(tensor: Tensor) -> np.ndarray:
-    """A tensor's numbers in their own dtype, without a copy where it is on the CPU; of bfloat16 the bits, as uint16.
+    """The numbers of a tensor on the CPU in their own dtype, without a copy; of bfloat16 the bits, as uint16.
 
     Raises
     ------
@@ -73,7 +80,6 @@ def stored(tensor: Tensor) -> np.ndarray:
             f"neurons in {str(tensor.dtype).removeprefix('torch.')} cannot be stored without loss",
             fix="Use --dtype float32, or record without the group neurons",
         )
-    tensor = tensor.detach().contiguous().cpu()
     bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     values: np.ndarray = bits.numpy()
     return values

@@ -12,12 +12,11 @@ from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import NORMS, PEAKS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.scratch import Held, Scratch, norms_into, pieces, quotient, write_into
+from stratoscope.recorder.reduce.products import Products, runs
+from stratoscope.recorder.reduce.scratch import Held, Layers, Scratch, cut, norms_into, pieces, quotient
 
-_ROWS_OF = {
-    s.ATTN_WRITE: ("attn_write_norm", "attn_dot"),
-    s.MLP_WRITE: ("neuron_norm", "mlp_out_norm", "mlp_write_norm", "mlp_dot", "middle"),
-}
+_WRITES = {"attn": s.ATTN_WRITE, "mlp": s.MLP_WRITE}
+PAIRS = tuple(_WRITES)  # a write, and the residual it is added to
 
 
 class NormReducer:
@@ -27,12 +26,12 @@ class NormReducer:
     itself computes it, for a sequential MLP. What a block does not have (a mixer, an MLP) is NaN there.
     """
 
-    def __init__(self, sites: ModelSites, record: Collection[str], scratch: Scratch) -> None:
-        self._sites, self._record, self._scratch = sites, record, scratch
+    def __init__(self, sites: ModelSites, record: Collection[str], scratch: Scratch, products: Products) -> None:
+        self._sites, self._record, self._scratch, self._products = sites, record, scratch, products
         every = {s.BLOCK_IN, s.BLOCK_OUT, s.ATTN_WRITE, s.MIDDLE, s.MLP_WRITE, s.NEURONS, s.MLP_OUT}
         self.kinds = frozenset(every if NORMS in record else {s.BLOCK_IN, s.BLOCK_OUT})
-        self._missing = {name: sites.without(kind) for kind, rows in _ROWS_OF.items() for name in rows}
-        self._out: dict[str, Tensor] = {}
+        self._missing = {write: sites.without(kind) for write, kind in _WRITES.items()}
+        self._out: dict[str, Layers] = {}
         self._base: Held | None = None  # the residual that the next write is added to
         self._norm_of_neurons = PEAKS not in record  # whoever looks for the strongest has them in hand anyway
         # whether the norm of what enters a block (at the end: leaves the last) comes with what is added to it
@@ -41,13 +40,11 @@ class NormReducer:
 
     def begin(self, batch: Batch) -> None:
         """Make room for a batch."""
-        layers = len(self._sites.layers)
-        self._out = {"resid_norm": self._scratch.by_layer("resid_norm", layers + 1, batch.rows)}
+        layers, rows, get = len(self._sites.layers), batch.rows, self._scratch.by_layer
+        self._out = {"resid_norm": get("resid_norm", layers + 1, rows)}
         if NORMS in self._record:
-            self._out |= {name: self._scratch.by_layer(name, layers, batch.rows) for name in self._missing}
-            for name, missing in self._missing.items():
-                for layer in missing:
-                    self._out[name][layer] = torch.nan
+            self._out["mlp_out_norm"] = get("mlp_out_norm", layers, rows)
+            self._out["neuron_norms"] = neuron_norms(self._scratch, layers, rows)
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, width]."""
@@ -65,7 +62,7 @@ class NormReducer:
                     norms_into(self._out["resid_norm"][layer + 1], tensor)
             case s.NEURONS:
                 if self._norm_of_neurons:
-                    norms_into(self._out["neuron_norm"][layer], tensor)
+                    norms_into(self._out["neuron_norms"][layer][0], tensor)
             case s.MLP_OUT:
                 if layer not in self._written:
                     norms_into(self._out["mlp_out_norm"][layer], tensor)
@@ -78,7 +75,7 @@ class NormReducer:
         """Reduce the neurons of a mixture of experts."""
         if NORMS in self._record:
             for part in pieces(mixture.routed.flatten(1)):
-                norms_into(self._out["neuron_norm"][layer, part], mixture.neurons(part))
+                norms_into(cut(self._out["neuron_norms"][layer][0], part), mixture.neurons(part))
 
     def forget(self) -> None:
         """Let go of what a forward that failed has left."""
@@ -90,36 +87,34 @@ class NormReducer:
         found = {"resid_norm": out["resid_norm"]}
         if NORMS not in self._record:
             return found
-        before = out["resid_norm"][:-1]
-        for number, layer in enumerate(self._sites.layers):
-            if layer.parallel:
-                out["middle"][number] = before[number]
-        for number in self._written:
-            out["mlp_out_norm"][number] = out["mlp_write_norm"][number]
-        if self._has("mlp_out_norm"):
-            found |= {name: out[name] for name in ("neuron_norm", "mlp_out_norm")}
-        bases = {"attn": before, "mlp": out["middle"]}
-        for write, base in bases.items():
-            if not self._has(f"{write}_write_norm"):
+        of_mlp = {"neuron_norm": out["neuron_norms"][:, 0], "mlp_out_norm": out["mlp_out_norm"]}
+        for write, missing in self._missing.items():
+            if len(missing) == len(self._sites.layers):
                 continue
-            norm = out[f"{write}_write_norm"]
-            found[f"{write}_write_norm"] = norm
-            found[f"{write}_write_ratio"] = quotient(norm, base)
-            found[f"{write}_write_cos"] = quotient(out[f"{write}_dot"], norm * base).clamp(-1, 1)
+            norm, dot, base = self._products.result(write)
+            if write == "attn":
+                for run in runs(n for n, comes in enumerate(self._norm_comes) if comes):
+                    found["resid_norm"][run] = base[run]
+            else:
+                for run in runs(self._written):
+                    of_mlp["mlp_out_norm"][run] = norm[run]
+                found |= of_mlp
+            ratio, cosine = quotient(norm, base), quotient(dot, norm * base).clamp(-1, 1)
+            of_write = {f"{write}_write_norm": norm, f"{write}_write_ratio": ratio, f"{write}_write_cos": cosine}
+            for values in (*of_write.values(), *(of_mlp.values() if write == "mlp" else ())):
+                for run in runs(missing):
+                    values[run] = torch.nan
+            found |= of_write
         return found
-
-    def _has(self, name: str) -> bool:
-        """Whether any block has it."""
-        return len(self._missing[name]) < len(self._sites.layers)
 
     def _write(self, name: str, layer: int, write: Tensor) -> None:
         assert self._base is not None
-        out, base = self._out, self._base.get()
-        under = (out["middle"] if name == "mlp" else out["resid_norm"])[layer]
-        near = under if under.device == write.device else torch.empty_like(under, device=write.device)
-        write_into(out[f"{name}_write_norm"][layer], out[f"{name}_dot"][layer], near, write, base, self._scratch)
-        if near is not under:  # the residual stream has passed from one device to the next
-            under.copy_(near)
+        self._products.add(name, layer, write, self._base.get())
+
+
+def neuron_norms(scratch: Scratch, layers: int, rows: int) -> Layers:
+    """Room for ‖a‖ and for the norm of all |a_i|‖W_i‖, [2, rows] of each layer: the same for all who ask."""
+    return scratch.by_layer("neuron_norms", layers, 2, rows)
 
 
 def _same_tensor(one: Site | None, other: Site | None) -> bool:

@@ -9,7 +9,7 @@ from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.scratch import Scratch
+from stratoscope.recorder.reduce.scratch import Layers, Scratch
 
 _NAMES = ("prompt_mean", "prompt_max", "prompt_min")
 
@@ -26,7 +26,7 @@ class PromptReducer:
 
     def __init__(self, sites: ModelSites, scratch: Scratch) -> None:
         self._sites, self._scratch = sites, scratch
-        self._out: dict[str, Tensor] = {}
+        self._out: dict[str, Layers] = {}
         self._user_rows: tuple[slice | Tensor, ...] = ()
 
     def begin(self, batch: Batch) -> None:
@@ -37,7 +37,7 @@ class PromptReducer:
         for layer, width in enumerate(self._sites.widths):
             if width < self._sites.d_ff:
                 for values in self._out.values():
-                    values[layer, :, width:] = torch.nan
+                    values[layer][:, width:] = torch.nan
 
     def receive(self, site: Site, tensor: Tensor) -> None:
         """Reduce one site's tensor, [rows, neurons]."""
@@ -50,12 +50,12 @@ class PromptReducer:
             rows = own if isinstance(own, slice) else own.to(mixture.output.device)
             found = _by_expert(mixture.routed[rows].flatten(0, 1).float(), mixture.experts[rows].reshape(-1), count)
             for name, values in found.items():
-                self._out[name][layer, prompt, : count * width] = values.flatten()
+                self._out[name][layer][prompt, : count * width] = values.flatten()
         if mixture.shared is not None:
             self._reduce(layer, mixture.shared, slice(count * width, count * width + mixture.shared.shape[1]))
 
     def _reduce(self, layer: int, tensor: Tensor, neurons: slice) -> None:
-        mean, most, least = (self._out[name][layer, :, neurons] for name in _NAMES)
+        mean, most, least = (self._out[name][layer][:, neurons] for name in _NAMES)
         for prompt, rows in enumerate(self._user_rows):
             place = rows if isinstance(rows, slice) else rows.to(tensor.device)
             a = self._scratch.float32("user_rows", tensor[place])
@@ -78,7 +78,8 @@ class PromptReducer:
 
 def _by_expert(a: Tensor, experts: Tensor, count: int) -> dict[str, Tensor]:
     """Mean and extremes of rows of neurons [rows, width] for each expert, [expert, width]; NaN of one without rows."""
-    routed = torch.bincount(experts, minlength=count)[:, None]
+    ones = a.new_ones(len(experts), 1)
+    routed = a.new_zeros(count, 1).index_add_(0, experts, ones)  # bincount would have the host wait
     empty = a.new_full((count, a.shape[1]), torch.nan)
     total = torch.zeros_like(empty).index_add_(0, experts, a)
     rows = experts[:, None].expand_as(a)

@@ -1,9 +1,9 @@
-"""What every reduction shares: float32 arithmetic in reused scratch, and tensors held between two sites of a block."""
+"""What every reduction shares: reused scratch, pieces that fit into it, tensors held between two sites of a block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from stratoscope.recorder.reduce.compiled import kernel_for
 from stratoscope.recorder.reduce.mixture import Mixture
 
 _CACHE_BYTES = 2**21  # what a CPU core keeps close: longer tensors are reduced in pieces of this size
+_BYTES_ELSEWHERE = 2**28  # … and on other devices, where large operators are fast and memory is dear
 
 
 class Reducer(Protocol):
@@ -59,40 +60,45 @@ class Scratch:
 
     def __init__(self, device: torch.device, layers: Sequence[torch.device] = ()) -> None:
         self.device, self._places = device, list(layers)
-        self.one_device = set(layers) <= {device}
+        self._one_device = set(layers) <= {device}
         self._flat: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
+        self._last: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
     def get(
         self, name: str, *shape: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None
     ) -> Tensor:
         """An uninitialised tensor of that shape; what it held under the same name on that device is lost."""
-        size = torch.Size(shape).numel()
         key = name, device or self.device, dtype
+        last = self._last.get(key)
+        if last is not None and last.shape == shape:
+            return last
+        size = torch.Size(shape).numel()
         flat = self._flat.get(key)
         if flat is None or flat.numel() < size:
             flat = self._flat[key] = torch.empty(size, dtype=dtype, device=key[1])
-        return flat[:size].view(shape)
+        found = self._last[key] = flat[:size].view(shape)
+        return found
 
-    def by_layer(self, name: str, layers: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """An uninitialised tensor [layers, *shape]; with several devices each layer's part is on its own device.
+    def by_layer(self, name: str, layers: int, *shape: int, dtype: torch.dtype = torch.float32) -> Layers:
+        """Uninitialised tensors of that shape, one a layer, each on its layer's device.
 
         Of the L+1 places of the residual stream, the first is with the first layer and each other where its layer is.
         """
-        if self.one_device:
-            return self.get(name, layers, *shape, dtype=dtype)
+        if self._one_device:
+            whole = self.get(name, layers, *shape, dtype=dtype)
+            return Layers(whole.unbind(0), whole)
         places = [*self._places[: layers - len(self._places)], *self._places]
         parts = [self.get(f"{name}/{n}", *shape, dtype=dtype, device=place) for n, place in enumerate(places)]
-        return cast(Tensor, Layers(parts))
+        return Layers(parts)
 
-    def together(self, out: dict[str, Tensor]) -> dict[str, Tensor]:
+    def together(self, out: Mapping[str, Layers]) -> dict[str, Tensor]:
         """What `by_layer` gave, as ordinary tensors on one device."""
-        if self.one_device:
-            return out
-        return {name: cast(Layers, layers).together(self.device) for name, layers in out.items()}
+        return {name: layers.together(self.device) for name, layers in out.items()}
 
     def clear(self) -> None:
         """Let go of everything."""
         self._flat.clear()
+        self._last.clear()
 
     def float32(self, name: str, tensor: Tensor) -> Tensor:
         """The tensor itself if it is float32, else a float32 copy in scratch."""
@@ -102,20 +108,18 @@ class Scratch:
 
 
 class Layers:
-    """Tensors of equal shape on several devices, indexed like one tensor [layer, …]."""
+    """Tensors of equal shape, one a layer, each on its layer's device; `whole` where they are parts of one."""
 
-    def __init__(self, parts: list[Tensor]) -> None:
-        self._parts = parts
+    def __init__(self, parts: Sequence[Tensor], whole: Tensor | None = None) -> None:
+        self._parts, self._whole = parts, whole
 
-    def __getitem__(self, place: int | tuple[int, slice]) -> Tensor:
-        layer, *rest = place if isinstance(place, tuple) else (place,)
-        return self._parts[layer][tuple(rest)]
-
-    def __setitem__(self, place: int | tuple[int, slice], value: Tensor | float) -> None:
-        self[place][...] = value
+    def __getitem__(self, layer: int) -> Tensor:
+        return self._parts[layer]
 
     def together(self, device: torch.device) -> Tensor:
         """[layers, …] on one device."""
+        if self._whole is not None:
+            return self._whole
         return torch.stack([part.to(device) for part in self._parts])
 
 
@@ -136,12 +140,25 @@ class Held:
         return self._tensor
 
 
-def pieces(tensor: Tensor) -> Iterator[slice]:
-    """Cut a tensor's rows so that a piece, as float32, fits into a CPU core's cache; other devices get one piece."""
+def bytes_at_once(device: torch.device) -> int:
+    """How much scratch a reduction may use at once."""
+    return _CACHE_BYTES if device.type == "cpu" else _BYTES_ELSEWHERE
+
+
+def pieces(tensor: Tensor, *, copies: int = 1) -> Iterator[slice]:
+    """Cut a tensor's rows so that float32 copies of a piece are no more than is used at once."""
     rows, width = tensor.shape
-    step = max(16, _CACHE_BYTES // (4 * width)) if tensor.device.type == "cpu" else max(1, rows)
+    step = max(16, bytes_at_once(tensor.device) // (4 * copies * width))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def cut(tensor: Tensor, rows: slice, *, axis: int = 0) -> Tensor:
+    """Some rows of a tensor; the tensor itself where they are all: a view costs as much as a small operator."""
+    length = tensor.shape[axis]
+    if rows.start == 0 and rows.stop == length:
+        return tensor
+    return tensor.narrow(axis, rows.start, rows.stop - rows.start)
 
 
 def norms_into(out: Tensor, tensor: Tensor) -> None:
@@ -151,29 +168,6 @@ def norms_into(out: Tensor, tensor: Tensor) -> None:
         compiled(tensor.data_ptr(), *tensor.shape, out.data_ptr())
         return
     torch.linalg.vector_norm(tensor, dim=-1, dtype=torch.float32, out=out)
-
-
-def write_into(norm: Tensor, dot: Tensor, base_norm: Tensor, write: Tensor, base: Tensor, scratch: Scratch) -> None:
-    """Norms of each row of a write and of what it is added to, and their dot product, in float32."""
-    compiled = kernel_for("writes", write, base)
-    if compiled is not None:
-        addresses = (norm.data_ptr(), dot.data_ptr(), base_norm.data_ptr())
-        compiled(write.data_ptr(), base.data_ptr(), *write.shape, *addresses)
-        return
-    norms_into(norm, write)
-    norms_into(base_norm, base)
-    dots_into(dot, write, base, scratch)
-
-
-def dots_into(out: Tensor, one: Tensor, other: Tensor, scratch: Scratch) -> None:
-    """Dot product of each pair of rows, in float32."""
-    if one.dtype == other.dtype == torch.float32:
-        torch.linalg.vecdot(one, other, dim=-1, out=out)
-        return
-    for part in pieces(one):
-        torch.linalg.vecdot(
-            scratch.float32("one", one[part]), scratch.float32("other", other[part]), dim=-1, out=out[part]
-        )
 
 
 def quotient(numerator: Tensor, denominator: Tensor) -> Tensor:

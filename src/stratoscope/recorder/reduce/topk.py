@@ -18,7 +18,7 @@ _INDEX_BITS = 32
 _FEW = 2**16  # numbers among which `torch.topk` is the faster: one decode step of a small batch
 
 
-def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def largest(scores: Tensor, k: int, *, out: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """The k largest scores of each row and their columns, largest first.
 
     Parameters
@@ -27,6 +27,8 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         float32, shape (rows, columns), contiguous, none negative; equal ones come in no particular order.
     k
         How many, at most the number of columns.
+    out
+        Where the result goes, if it is to go somewhere.
 
     Returns
     -------
@@ -36,14 +38,15 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rows, columns = scores.shape
     groups = _group_count(columns, k) if rows * columns > _FEW else 0
     if scores.device.type != "cpu" or not groups:
-        return torch.topk(scores, k, dim=-1)
+        return torch.topk(scores, k, dim=-1, out=out)
     members = scores.view(rows, columns // groups, groups)  # member j of group g is column j * groups + g
     best = _groups_of(torch.amax(members, 1).numpy(), k)
     candidates = members.gather(2, torch.from_numpy(best)[:, None].expand(-1, columns // groups, -1))
     values, place = _sorted_tail(candidates.numpy().reshape(rows, -1), k)
     member, group = np.divmod(place, k)
     neurons = member * groups + np.take_along_axis(best, group, axis=1)
-    return torch.from_numpy(values), torch.from_numpy(neurons)
+    found = torch.from_numpy(values), torch.from_numpy(neurons)
+    return found if out is None else (out[0].copy_(found[0]), out[1].copy_(found[1]))
 
 
 def _groups_of(maxima: np.ndarray, k: int) -> np.ndarray:
