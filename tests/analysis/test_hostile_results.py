@@ -19,6 +19,7 @@ import zarr
 import stratoscope
 from stratoscope.analysis.result import is_result_folder, make_result, open_result, store_result, texts
 from stratoscope.errors import InputError, StratoscopeError
+from stratoscope.trace import checksums, strict_json
 from stratoscope.trace.document import MAX_DOCUMENT_BYTES
 from stratoscope.trace.notes import Note
 from stratoscope.view.report import check_folder, save_result
@@ -57,7 +58,8 @@ def edit(folder: Path, change: Change) -> None:
     root = folder / "result.zarr" / "zarr.json"
     content = json.loads(root.read_text())
     change(content)
-    root.write_text(json.dumps(content))
+    sealed = isinstance(content, dict) and isinstance(content.get("attributes"), dict)  # a stranger can seal as well
+    root.write_text(json.dumps(strict_json.sealed(content) if sealed else content))
 
 
 def array(content: dict[str, Any], name: str = "value") -> dict[str, Any]:
@@ -256,6 +258,8 @@ def test_a_pipe_a_socket_or_a_folder_is_refused_and_does_not_block(
 def test_texts_that_end_outside_their_bytes_are_an_error(folder: Path, ends: list[int]) -> None:
     stored = zarr.open_array(folder / "result.zarr" / "words_end", mode="r+")
     stored[...] = np.array(ends).reshape(2, 2)
+    sums = {(0, 0): checksums.of_chunk(chunk(folder, "words_end").read_bytes())}
+    edit(folder, lambda c: c["attributes"]["checksums"].update(words_end=checksums.to_text(sums, (1, 1))))
     refused_in_reading(folder, "end outside", "words")
 
 
@@ -263,3 +267,15 @@ def test_a_report_of_a_result_that_lacks_its_numbers_is_refused(folder: Path, tm
     with pytest.raises(InputError, match="lacks what its report is made of"):
         save_result(open_result(folder), tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_result_that_was_edited_or_whose_chunks_were_mixed_up_is_refused(folder: Path) -> None:
+    root = folder / "result.zarr" / "zarr.json"
+    before = root.read_text()
+    root.write_text(before.replace('"findings\\": 0', '"findings\\": 1'))
+    assert root.read_text() != before
+    with pytest.raises(InputError, match="digest does not fit"):
+        open_result(folder)
+    root.write_text(before)
+    shutil.copyfile(chunk(folder, "layer"), chunk(folder, "words_bytes"))
+    refused_in_reading(folder, "not the chunk that was written here|instead of", "words")
