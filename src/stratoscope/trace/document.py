@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stratoscope.disk import PARTIAL
 from stratoscope.errors import TraceError
 from stratoscope.names import AXES, QUANTITIES, SOURCES, is_streamed
 from stratoscope.trace import schema
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
+from stratoscope.trace.schema import ROOT_DOCUMENT
 from stratoscope.trace.shards import DTYPES, LOGICAL_DTYPE
-from stratoscope.trace.store import PARTIAL, ROOT_DOCUMENT
 
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_NESTING = 64
@@ -51,15 +52,15 @@ class Document:
         return json.dumps(document).encode()
 
 
-def read_document(path: Path) -> Document:
-    """Read and check the root document of a trace.
+def read_document(path: Path, file: str = ROOT_DOCUMENT) -> Document:
+    """Read and check the root document of a trace, or one that is to become it.
 
     Raises
     ------
     TraceError
         When the folder is no trace, a trace of a future version, or not what the format allows.
     """
-    content = _parse(path)
+    content = _parse(path, file)
     attrs = _check_root(content, path)
     metadata = content.get("consolidated_metadata")
     raw_arrays = metadata.get("metadata") if isinstance(metadata, dict) else None
@@ -153,14 +154,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: Path, file: str) -> dict[str, Any]:
     if not path.is_dir():
         what = "is a file, not a trace directory" if path.exists() else "does not exist"
         raise TraceError(what, where=str(path), fix=_NO_TRACE)
     try:
-        content = json.loads(
-            read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES), parse_constant=_refuse_constant
-        )
+        content = json.loads(read_regular_file(path / file, MAX_DOCUMENT_BYTES), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise TraceError("is not a trace: it has no zarr.json", where=str(path), fix=_NO_TRACE) from None
     except RecursionError:

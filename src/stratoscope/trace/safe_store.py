@@ -13,7 +13,7 @@ from zarr.storage import LocalStore
 from stratoscope.errors import TraceError
 from stratoscope.trace.array_document import ArrayDocument, chunk_index
 from stratoscope.trace.document import DAMAGED, Document, read_regular_file
-from stratoscope.trace.store import ROOT_DOCUMENT
+from stratoscope.trace.schema import ROOT_DOCUMENT
 
 _BLOSC_HEADER = (
     16  # version, codec version, flags, type size, then three little-endian uint32: bytes, block, compressed

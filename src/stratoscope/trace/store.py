@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,43 +15,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodecIndexLocation
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from stratoscope.trace.schema import Layout, Sizes, fill_value
-
-ROOT_DOCUMENT = "zarr.json"
-_SYNC_THREADS = 8
-PARTIAL = ".partial"  # what a stopped writer may leave; never read
-
-
-def step(operation: str, path: Path) -> None:
-    """Called before every write, fsync and replace of a trace, so that a test can stop the writer at each of them."""
-
-
-def write_file(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Write a file that nobody reads yet."""
-    step("write", path)
-    path.write_bytes(content)
-
-
-def sync_file(path: Path) -> None:
-    """Make a file's content, or a folder's entries, survive a power cut."""
-    step("fsync", path)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_files(paths: Iterable[Path]) -> None:
-    """Make many files durable: side by side, so that the disk can do it in a few strokes."""
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(sync_file, paths))
-
-
-def replace_path(source: Path, target: Path) -> None:
-    """Atomically put a file or folder in place."""
-    step("replace", target)
-    source.replace(target)
+from stratoscope.disk import PARTIAL, replace_path, sync_file, sync_files, write_file
+from stratoscope.trace.schema import ROOT_DOCUMENT, Layout, Sizes, fill_value
 
 
 class StagingStore(LocalStore):
@@ -163,8 +126,11 @@ class StagingStore(LocalStore):
         """Metadata document of every array, by name."""
         return {key.removesuffix("/" + ROOT_DOCUMENT): json.loads(text) for key, text in self.documents.items()}
 
-    def write_root(self, attrs: Mapping[str, Any]) -> None:
-        """Commit: atomically replace the root document by one that carries the arrays' present shapes."""
+    def write_root(self, attrs: Mapping[str, Any], check: Callable[[str], object]) -> None:
+        """Commit: atomically replace the root document by one that carries the arrays' present shapes.
+
+        `check` is given the file name of the new one before, to refuse what could not be read again.
+        """
         document = {
             "zarr_format": 3,
             "node_type": "group",
@@ -173,6 +139,7 @@ class StagingStore(LocalStore):
         }
         target, partial = self.root / ROOT_DOCUMENT, self.root / (ROOT_DOCUMENT + PARTIAL)
         write_file(partial, json.dumps(document, allow_nan=False).encode())
+        check(partial.name)
         sync_file(partial)
         replace_path(partial, target)
         sync_file(self.root)
