@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PARTIAL = ".partial"  # ends the name of a file that a stopped writer may leave; never read
 _SYNC_THREADS = 8
-_NOWHERE, _HERE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+_FROM_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 
 
 def step(operation: str, path: Path) -> None:
@@ -55,17 +55,18 @@ def exchange_paths(one: Path, other: Path) -> bool:
     if _renameat2 is None:
         return False
     step("replace", other)
-    return bool(_renameat2(_NOWHERE, os.fsencode(one), _NOWHERE, os.fsencode(other), _HERE) == 0)
+    return _renameat2(_FROM_HERE, os.fsencode(one), _FROM_HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
-def _find_renameat2() -> ctypes._CFuncPointer | None:
+def _find_renameat2() -> Callable[..., int] | None:
     try:
         function = ctypes.CDLL(None).renameat2  # Linux
     except (OSError, AttributeError, TypeError):
         return None
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
     function.restype = ctypes.c_int
-    return function
+    found: Callable[..., int] = function
+    return found
 
 
 _renameat2 = _find_renameat2()

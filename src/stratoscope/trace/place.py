@@ -59,10 +59,10 @@ def remove_trace(folder: Path) -> None:
     remove(folder, TRACE)
 
 
-def recover(target: Path, *, resume: bool = False) -> None:
-    """Tidy up after a writer that was stopped; a recording that waits to be gone on with stays if it is resumed."""
+def recover(target: Path, *, overwrite: bool) -> None:
+    """Tidy up after a writer that was stopped; a recording that waits to be gone on with is only overwritten."""
     replacing.recover(target, TRACE)
-    if not (resume and recorded_at(target) != target):
+    if overwrite or recorded_at(target) == target:
         _remove_recording(target)
 
 

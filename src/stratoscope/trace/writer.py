@@ -113,7 +113,7 @@ class TraceWriter:
         self._lock = place.Lock(self.path, place.TRACE)
         try:
             with _disk_errors(self.path):
-                place.recover(self.path, resume=resume)
+                place.recover(self.path, overwrite=overwrite)
                 self._open(to_json(attrs), overwrite=overwrite, go_on=resume)
         except BaseException:
             self._lock.release()
