@@ -114,11 +114,11 @@ def recover(target: Path, kind: Kind) -> None:
         (target / MARK).unlink()
 
 
-def refuse_absent(target: Path, kind: Kind) -> None:
+def refuse_absent(target: Path, name: str, error: type[StratoscopeError]) -> None:
     """Raise when nothing is at `target`, but beside it one that waits to be put back."""
     if not target.exists() and former(target.absolute()).exists():
-        raise kind.error(
-            f"replacing this {kind.name} was interrupted",
+        raise error(
+            f"replacing this {name} was interrupted",
             where=str(target),
             fix=f"Run it again, or rename {former(target.absolute())} back.",
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stratoscope import __version__, names
 from stratoscope.analysis import again
 from stratoscope.errors import InputError, first_line
+from stratoscope.replacing import refuse_absent
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.notes import Note, read_notes
 
@@ -119,6 +120,7 @@ def open_result(path: str | Path) -> xr.Dataset:
     """
     folder = Path(path)
     folder = folder.parent if folder.name == STORE else folder
+    refuse_absent(folder, "result", InputError)
     found, version = _opened(folder)
     if version[0] > _major(FORMAT_VERSION):
         raise InputError(f"version {version[1]} of a result is not known here", where=str(folder), fix="Update.")

@@ -145,7 +145,7 @@ def _refuse(name: str, what: str) -> NoReturn:
 
 def _refuse_large(lengths: Mapping[str, int], row_columns: Sequence[str]) -> None:
     """Raise where an axis or the number of columns is more than a reader takes."""
-    for dim, length in lengths.items():
+    for dim, length in sorted(lengths.items(), key=lambda one: one[0] == DEPTH):  # which follows from the layers
         most = MAX_LENGTH.get(dim, MAX_GROWING_LENGTH)
         if length > most:
             raise TraceError(

@@ -82,7 +82,7 @@ def _remove_recording(target: Path) -> None:
 
 def refuse_absent(target: Path) -> None:
     """Raise when nothing is at `target`, but beside it a trace that waits to take its place there."""
-    replacing.refuse_absent(target, TRACE)
+    replacing.refuse_absent(target, TRACE.name, TRACE.error)
     if target.exists():
         return
     if recorded_at(target.absolute()) != target.absolute():
