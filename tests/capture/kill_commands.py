@@ -1,7 +1,8 @@
 """Kills every command that writes, at random moments and at random operations on the disk.
 
-It writes over an output, or where there is none. What then stands at the target is, bit by bit, the whole old or the whole new one, and running the command again gives
-the new one and leaves nothing behind. `make torture` runs it as a program; the tests run a few kills of it.
+It writes over an output, or where there is none. What then stands at the target is, bit by bit, the whole old or the
+whole new one, and running the command again gives the new one and leaves nothing behind. `make torture` runs it as a
+program; the tests run a few kills of it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,21 @@ def commands(folder: Path) -> dict[str, Command]:
     def record(out: Path, prompts: int = 8, **options: Any) -> object:
         return stratoscope.capture(model, SHORT[:prompts], out, tokenizer=tokenizer, batch_size=2, **options)
 
-    parts = [folder / f"part{number}" for number in (1, 2)]
-    for number, part in enumerate(parts, 1):
-        record(part, part=(number, 2))
-    results = {
-        "contrast": [stratoscope.contrast(trace, groups=False, permutations=99, layers=one) for one in ([0], None)],
-        "diff": [stratoscope.diff(trace, other, layers=one) for one in ([0], None)],
-        "anomalies": [stratoscope.anomalies(one) for one in (small, trace)],
-    }
+    @cache
+    def parts() -> list[Path]:
+        made = [folder / f"part{number}" for number in (1, 2)]
+        for number, out in enumerate(made, 1):
+            record(out, part=(number, 2))
+        return made
+
+    @cache
+    def result(name: str, which: str) -> Any:
+        layers = [0] if which == "old" else None
+        if name == "contrast":
+            return stratoscope.contrast(trace, groups=False, permutations=99, layers=layers)
+        if name == "diff":
+            return stratoscope.diff(trace, other, layers=layers)
+        return stratoscope.anomalies(small if which == "old" else trace)
 
     def export(dataset: Any, out: Path, *, overwrite: bool = False) -> object:
         return stratoscope.export_csv(dataset, out, overwrite=overwrite)
@@ -106,7 +114,7 @@ def commands(folder: Path) -> dict[str, Command]:
             lambda out, **more: stratoscope.import_csv(folder / "two.csv", out, **more),
         ),
         Command("simulate", "t.trace", few, lambda out, **more: stratoscope.simulate(out, **shape, **more)),
-        Command("merge", "t.trace", few, lambda out, **more: stratoscope.merge(parts, out, **more)),
+        Command("merge", "t.trace", few, lambda out, **more: stratoscope.merge(parts(), out, **more)),
         Command(
             "export", "t.csv", lambda out: [export(other, out), [_change(one) for one in out.parent.glob("t-*")]],
             partial(export, trace),
@@ -115,10 +123,10 @@ def commands(folder: Path) -> dict[str, Command]:
             Command(
                 name,
                 "result",
-                partial(stratoscope.save_result, old),
-                partial(stratoscope.save_result, new),
+                lambda out, name=name: stratoscope.save_result(result(name, "old"), out),
+                lambda out, name=name, **more: stratoscope.save_result(result(name, "new"), out, **more),
             )
-            for name, (old, new) in results.items()
+            for name in ("contrast", "diff", "anomalies")
         ),
         *(
             Command(name, target, partial(verb, other, theme="dark"), partial(verb, trace))

@@ -9,27 +9,33 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from stratoscope import replacing
 from stratoscope.disk import PARTIAL, replace_path, sync_file
 from stratoscope.errors import InputError, TraceError
 from stratoscope.replacing import Kind, Lock, begin, is_unfinished, making, remove, take_place
 from stratoscope.trace.array_document import chunk_index
-from stratoscope.trace.schema import FORMAT, ROOT_DOCUMENT
+from stratoscope.trace.schema import FORMAT, RECORDING, ROOT_DOCUMENT
 
 __all__ = [
-    "TRACE", "Lock", "begin", "is_trace", "is_unfinished", "making", "recorded_at", "recording", "recover",
+    "TRACE", "Lock", "begin", "is_begun", "is_trace", "is_unfinished", "making", "recorded_at", "recording", "recover",
     "refuse_absent", "refuse_homeless", "refuse_inside", "refuse_occupied", "remove_trace", "take_place", "wait_there",
 ]  # fmt: skip
 
 
 def is_trace(folder: Path) -> bool:
     """Whether a folder is a trace by its own root document, so that nothing else is ever removed."""
+    return bool(_attributes(folder).get("format") == FORMAT)
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Attributes of the root document; none where it is missing or cannot be read."""
     try:
-        document = json.loads((folder / ROOT_DOCUMENT).read_bytes())
-        return bool(document["attributes"]["format"] == FORMAT)
+        attrs = json.loads((folder / ROOT_DOCUMENT).read_bytes())["attributes"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return {}
+    return attrs if isinstance(attrs, dict) else {}
 
 
 def _is_part(_: Path, path: Path) -> bool:
@@ -52,6 +58,11 @@ def recorded_at(target: Path) -> Path:
     """Where a recording that is resumed stands: beside the trace it is to replace, or at `target`."""
     waiting = recording(target)
     return waiting if is_unfinished(waiting) and is_trace(waiting) else target
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder is a trace that is not complete."""
+    return is_trace(folder) and bool(_attributes(folder).get("state") == RECORDING)
 
 
 def remove_trace(folder: Path) -> None:
