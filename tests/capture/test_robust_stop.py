@@ -106,12 +106,6 @@ def test_the_trace_that_is_overwritten_stays_until_the_new_one_is_complete(
     assert trace.sizes["prompt"] == len(MANY)
     assert len(trace.attrs["resumed"]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
-    with pytest.raises(KeyboardInterrupt):
-        run(out, model, overwrite=True, top_k=3, progress=stopped_after(4))
-    assert open_trace(out).attrs["plan"]["top_k"] == 5
-    run(out, model, overwrite=True, top_k=2)
-    assert open_trace(out).attrs["plan"]["top_k"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 def test_a_forgotten_record_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
