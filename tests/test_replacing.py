@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import stratoscope
 from stratoscope import disk, replacing
@@ -97,6 +101,35 @@ def test_what_is_imported_opens_and_is_equal_or_is_refused(
         read_back(out)
         xr.testing.assert_equal(trace.load(), stratoscope.import_csv(file))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "good.csv", "t"]
+
+
+INTEGERS = st.sampled_from([0, 1, 2, 7, -1, 9_999, 2**31 - 1, 2**31, -(2**31), 10**20])
+CELLS = st.tuples(INTEGERS, st.text(max_size=6), INTEGERS, INTEGERS, st.floats(), st.text(max_size=3))
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(CELLS, min_size=1, max_size=4), extra=st.integers(0, 3), tame=st.booleans())
+def test_any_csv_gives_a_trace_that_opens_and_is_equal_or_leaves_the_one_that_is_there(
+    tmp_path: Path, rows: list[tuple[Any, ...]], extra: int, tame: bool
+) -> None:
+    file, out = tmp_path / "a.csv", tmp_path / "t"
+    with file.open("w", encoding="utf-8", errors="replace", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*HEADER.split(","), *(f"c{number}" for number in range(extra))])
+        for place, (position, token, layer, neuron, value, text) in enumerate(rows):
+            numbers = (place, layer % 50, neuron % 50) if tame else (position, layer, neuron)
+            writer.writerow([numbers[0], token, *numbers[1:], value, *([text] * extra)])
+    if not out.exists():
+        csv_of(tmp_path / "good.csv", iter(["0,b,0,1,0.5"]))
+        stratoscope.import_csv(tmp_path / "good.csv", out)
+    before = everything(out)
+    try:
+        trace = stratoscope.import_csv(file, out, overwrite=True)
+    except StratoscopeError:
+        assert everything(out) == before
+    else:
+        xr.testing.assert_equal(trace.load(), stratoscope.import_csv(file))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "good.csv", "t"}
 
 
 def test_a_trace_that_its_reader_refuses_does_not_take_the_place_of_another(
