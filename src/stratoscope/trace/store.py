@@ -18,6 +18,8 @@ from zarr.storage import LocalStore
 from stratoscope.disk import PARTIAL, replace_path, sync_file, sync_files, write_file
 from stratoscope.trace.schema import ROOT_DOCUMENT, Layout, Sizes, fill_value
 
+Check = Callable[[str], object]  # of the file name of a root document; raises what whoever reads it would
+
 
 class StagingStore(LocalStore):
     """A Zarr store for one writer of one trace.
@@ -126,20 +128,25 @@ class StagingStore(LocalStore):
         """Metadata document of every array, by name."""
         return {key.removesuffix("/" + ROOT_DOCUMENT): json.loads(text) for key, text in self.documents.items()}
 
-    def write_root(self, attrs: Mapping[str, Any], check: Callable[[str], object]) -> None:
-        """Commit: atomically replace the root document by one that carries the arrays' present shapes.
+    def write_root(self, attrs: Mapping[str, Any], check: Check) -> None:
+        """Commit: atomically replace the root document by one that carries the arrays' present shapes."""
+        partial = self._write_root(attrs, check)
+        sync_file(partial)
+        replace_path(partial, self.root / ROOT_DOCUMENT)
+        sync_file(self.root)
 
-        `check` is given the file name of the new one before, to refuse what could not be read again.
-        """
+    def check_root(self, attrs: Mapping[str, Any], check: Check) -> None:
+        """Find out whether a root document would be refused, and leave nothing of it."""
+        self._write_root(attrs, check).unlink()
+
+    def _write_root(self, attrs: Mapping[str, Any], check: Check) -> Path:
         document = {
             "zarr_format": 3,
             "node_type": "group",
             "attributes": dict(attrs),
             "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": self.arrays()},
         }
-        target, partial = self.root / ROOT_DOCUMENT, self.root / (ROOT_DOCUMENT + PARTIAL)
+        partial = self.root / (ROOT_DOCUMENT + PARTIAL)
         write_file(partial, json.dumps(document, allow_nan=False).encode())
         check(partial.name)
-        sync_file(partial)
-        replace_path(partial, target)
-        sync_file(self.root)
+        return Path(partial)

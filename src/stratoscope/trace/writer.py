@@ -146,7 +146,7 @@ class TraceWriter:
             arrays = self._create_arrays(Totals())
             for name, values in self._plan.axes.items():
                 Column(arrays.pop(name)).stage([values])
-            self._store.write_root(self._attrs, self._check_root)  # what cannot be opened is refused before any work
+            self._store.check_root(self._attrs, self._check_root)  # what cannot be opened is refused before any work
         except BaseException:
             place.remove_trace(self._store.root)
             raise
