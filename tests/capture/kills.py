@@ -27,11 +27,11 @@ import torch
 import xarray as xr
 from tiny import byte_tokenizer, tiny
 
-from stratoscope import capture, names, open_trace
+from stratoscope import capture, disk, names, open_trace
 from stratoscope.errors import StratoscopeError
 from stratoscope.recorder import recording
 from stratoscope.recorder.input import grouping
-from stratoscope.trace import row_stream, store
+from stratoscope.trace import row_stream
 from stratoscope.trace.schema import COMPLETE
 from stratoscope.trace.writer import TraceWriter
 
@@ -146,7 +146,7 @@ class Child:
 
     def _watch(self) -> None:
         """Commit after every window, count the disk operations, and say which of them belong to a commit."""
-        store.step = row_stream.step = lambda *_: self._tell(DISK)
+        disk.step = row_stream.step = lambda *_: self._tell(DISK)
         open_writer, write, shared = TraceWriter._open, TraceWriter._write, self._shared
 
         def watched_open(writer: TraceWriter, *args: Any, **options: Any) -> None:

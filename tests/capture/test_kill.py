@@ -1,10 +1,11 @@
-"""Killed with SIGKILL at any moment, a recording loses nothing that was committed and ends with the same values."""
+"""Killed at any moment, a recording loses nothing that was committed, and no command what was there before."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
+import kill_commands
 from kills import CONFIGURATIONS, PHASES, kill_all, table
 
 KILLS = 30
@@ -17,3 +18,8 @@ def test_thirty_kills_lose_nothing_and_change_nothing(tmp_path: Path) -> None:
     assert fell.total() == KILLS
     assert resumed >= KILLS // 6, f"too few kills fell into a recording\n{table(killers)}"
     assert len(fell) >= len(PHASES) // 2, f"the kills were not spread\n{table(killers)}"
+
+
+def test_five_kills_of_other_commands_leave_the_old_output_or_the_new_one(tmp_path: Path) -> None:
+    kills = {"import": 2, "export": 1, "merge": 1, "heatmap": 1}  # `make torture` kills all that write
+    assert kill_commands.killed(kill_commands.kill_all(tmp_path, kills).values()) == 5

@@ -18,11 +18,11 @@ from test_capture import run
 from tiny import byte_tokenizer, tiny
 from typer.testing import CliRunner
 
-from stratoscope import names, open_trace
+from stratoscope import disk, names, open_trace
 from stratoscope.doors.cli import app
 from stratoscope.errors import TraceError
 from stratoscope.recorder import recording
-from stratoscope.trace import row_stream, store
+from stratoscope.trace import row_stream
 from stratoscope.trace.writer import TraceWriter
 
 PROMPTS = [f"prompt number {number}" for number in range(8)]
@@ -70,7 +70,7 @@ def test_a_disk_that_refuses_at_any_moment_costs_no_committed_prompt(
 
         out = tmp_path / f"t{place}"
         with monkeypatch.context() as patch:
-            patch.setattr(store, "step", step)
+            patch.setattr(disk, "step", step)
             patch.setattr(row_stream, "step", step)
             with pytest.raises(TraceError, match=os.strerror(number)) as caught:
                 run(out, **SMALL)

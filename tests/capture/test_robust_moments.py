@@ -13,9 +13,9 @@ import xarray as xr
 from kills import assert_same_recording, assert_same_values, committed
 from test_capture import run
 
-from stratoscope import names, open_trace
+from stratoscope import disk, names, open_trace
 from stratoscope.recorder import recording
-from stratoscope.trace import row_stream, store
+from stratoscope.trace import row_stream
 from stratoscope.trace.writer import TraceWriter
 
 PROMPTS = ["one", "and two", "three"]
@@ -49,7 +49,7 @@ class Moments:
         self.keep(f"{operation} {path.name}")
         if operation == "write":
             torn = self.keep(f"torn {path.name}") / path.relative_to(self.folder)
-            if path.name.endswith(store.PARTIAL):
+            if path.name.endswith(disk.PARTIAL):
                 torn.write_bytes(b"torn")
             elif torn.exists():  # a shard that rows are written into: half a row more
                 with torn.open("ab") as shard:
@@ -84,7 +84,7 @@ def test_a_capture_stopped_at_any_moment_loses_nothing_and_ends_equal(
     (tmp_path / "work").mkdir()
     moments = Moments(tmp_path / "work", tmp_path / "snapshots")
     with monkeypatch.context() as patch:
-        patch.setattr(store, "step", moments)
+        patch.setattr(disk, "step", moments)
         patch.setattr(row_stream, "step", moments)
         patch.setattr(TraceWriter, "_write", lambda writer, attrs, **more: moments.written(writer, attrs, **more))
         run(tmp_path / "work" / "t", **options)

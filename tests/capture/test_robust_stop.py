@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from test_sites import hooks_of
 from tiny import TEXTS, byte_tokenizer, tiny
 
 from signals import heed_signals
 from stratoscope import capture, info, open_trace
-from stratoscope.doors.console import INTERRUPTED
+from stratoscope.doors.console import INTERRUPTED, resumable
 from stratoscope.errors import TraceError
 from stratoscope.names import NORMS, PEAKS, SUMMARIES
 
@@ -63,6 +64,48 @@ def test_ctrl_c_before_the_first_batch_writes_nothing(stage: str, tmp_path: Path
         run(tmp_path / "t", model, progress=stop)
     assert hooks_of(model) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def stopped_after(commits: int) -> Callable[..., None]:
+    """A progress that is Ctrl-C once that many windows are recorded."""
+    left = commits
+
+    def stop(stage: str, done: int, total: int | None) -> None:
+        nonlocal left
+        left -= stage == "recording" and done > 0
+        if left < 0:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_the_trace_that_is_overwritten_stays_until_the_new_one_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stratoscope.recorder.recording._WINDOW_BATCHES", 1)
+    monkeypatch.setattr("stratoscope.trace.writer.TraceWriter._is_time", lambda _: True)
+    model, out = tiny("Llama"), tmp_path / "t"
+    run(out, model, top_k=3)
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def is_as_it_was() -> bool:
+        return before == {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    with pytest.raises(typer.Exit), resumable(out):
+        run(out, model, overwrite=True, progress=stopped_after(4))
+    assert "t is as it was, and the prompts recorded so far are kept beside it" in capsys.readouterr().err
+    assert is_as_it_was()
+    assert open_trace(tmp_path / ".t.recording").sizes["prompt"] > 0
+    with pytest.raises(TraceError, match=r"waits to be gone on with.*--resume.*--overwrite"):
+        run(out, model)
+    with pytest.raises(TraceError, match=r"plan\.top_k was 5 and is now 4"):
+        run(out, model, top_k=4, resume=True)
+    assert is_as_it_was()
+    trace = run(out, model, resume=True, verify="full")
+    assert trace.attrs["plan"]["top_k"] == 5
+    assert trace.sizes["prompt"] == len(MANY)
+    assert len(trace.attrs["resumed"]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 def test_a_forgotten_record_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import pytest
 import xarray as xr
 from small_traces import ATTRS, as_dataset, merged, prompt_block, writer
 
+from stratoscope import disk
 from stratoscope.errors import TraceError
-from stratoscope.trace import store
 from stratoscope.trace.reader import open_trace
 
 PROMPTS = 3
@@ -87,7 +87,7 @@ class Stops:
 def stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stops:
     (tmp_path / "work").mkdir()
     stops = Stops(tmp_path / "work", tmp_path / "snapshots")
-    monkeypatch.setattr(store, "step", lambda operation, path: stops.step(operation, path))
+    monkeypatch.setattr(disk, "step", lambda operation, path: stops.step(operation, path))
     return stops
 
 
@@ -107,33 +107,50 @@ def test_a_stop_at_every_write_and_replace_loses_nothing(stops: Stops, monkeypat
             assert list(snapshot.rglob("*.partial")) == []
 
 
-def test_a_stop_while_overwriting_keeps_the_old_trace_or_has_the_new(
-    stops: Stops, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
+def test_the_old_trace_stays_until_the_new_one_is_complete(
+    stops: Stops, monkeypatch: pytest.MonkeyPatch, exchanges: bool
 ) -> None:
-    path = stops.folder / "t"
-    old = {**ATTRS, "plan": {"prompts": "others"}}
+    path, old = stops.folder / "t", {**ATTRS, "plan": {"prompts": "others"}}
+    if not exchanges:
+        monkeypatch.setattr(disk, "_renameat2", None)
     with monkeypatch.context() as quiet:
-        quiet.setattr(store, "step", lambda operation, path: None)
+        quiet.setattr(disk, "step", lambda operation, path: None)
         record(path, prompts=5, attrs=old)
-    record(path, overwrite=True)
-    monkeypatch.undo()
-    missing = 0
-    for snapshot, _, what in stops.found:
-        if not (snapshot / "t").exists():
+    record(path, stops.acknowledge, overwrite=True)
+    monkeypatch.setattr(disk, "step", lambda operation, path: None)
+    missing, new, resumed = 0, 0, 0
+    for snapshot, acknowledged, what in stops.found:
+        if "replace" not in what and ".t.old" not in what:
+            continue  # what is in place is as it was at the step before
+        again = Path(shutil.copytree(snapshot, stops.snapshots / f"{snapshot.name} again"))  # snapshots share files
+        target = again / "t"
+        if not target.exists():
             missing += 1
             with pytest.raises(TraceError, match="interrupted"):
-                open_trace(snapshot / "t")
-            with pytest.raises(TraceError, match="cannot be resumed"):
-                record(snapshot / "t", resume=True)  # finds the old trace again, and that it is another one
-        elif "replace" not in what:
-            continue  # the trace in place is as it was at the step before
-        trace = open_trace(snapshot / "t")
-        assert trace.attrs["plan"] in (old["plan"], ATTRS["plan"])
-        xr.testing.assert_equal(trace, values(trace.sizes["prompt"]))
-        if int(snapshot.name) % 20 == 0:
-            record(snapshot / "t", overwrite=True)
-            assert [entry.name for entry in snapshot.iterdir()] == ["t"]
-    assert missing == 1
+                open_trace(target)
+            with pytest.raises(TraceError, match="waits to be gone on"):
+                record(target)  # finds the old trace again
+        trace = open_trace(target)
+        new += trace.attrs["plan"] == ATTRS["plan"]
+        assert trace.attrs["state"] == "complete"
+        xr.testing.assert_equal(trace, values(PROMPTS if trace.attrs["plan"] == ATTRS["plan"] else 5))
+        if acknowledged and what.endswith(".t.recording/zarr.json") and trace.attrs["plan"] == old["plan"]:
+            with pytest.raises(TraceError, match="waits to be gone on with"):
+                record(target)
+            with writer(target, variables=VARIABLES, resume=True) as recording:
+                assert recording.committed_prompts >= acknowledged
+            resumed += 1
+            record(target, resume=True)
+        elif int(snapshot.name) % 8 == 0 or ".old" in what:
+            record(target, overwrite=True)
+        else:
+            continue
+        xr.testing.assert_equal(open_trace(target), values(PROMPTS))
+        assert [entry.name for entry in again.iterdir()] == ["t"]
+    assert missing == (not exchanges)
+    assert new
+    assert resumed == PROMPTS - 1
 
 
 def test_nothing_takes_its_place_before_it_is_durable(stops: Stops) -> None:
@@ -154,7 +171,7 @@ def test_nothing_takes_its_place_before_it_is_durable(stops: Stops) -> None:
         elif path.parent != stops.folder:
             assert path.with_name(path.name + ".partial") in durable
             waiting.add(path.parent)
-    assert roots == 1 + PROMPTS  # made, then each commit; the last one finishes
+    assert roots == PROMPTS  # each commit; the last one finishes
 
 
 def test_ten_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from small_traces import ATTRS, SIZES, VARIABLES, edit, prompt_block, record
 
-from stratoscope import info, merge, open_trace
+from stratoscope import disk, info, merge, open_trace
 from stratoscope.errors import InputError, StratoscopeError, TraceError
-from stratoscope.trace import from_dataset, row_stream, store
+from stratoscope.trace import from_dataset, row_stream
 from stratoscope.trace import writer as writer_module
 from stratoscope.trace.info import info_text
 from stratoscope.trace.part import part_of, planned_prompts
@@ -369,7 +369,7 @@ class Counted:
 
     def __init__(self, patch: pytest.MonkeyPatch, at: int = -1) -> None:
         self.left, self.seen = at, 0
-        for module in (store, row_stream):
+        for module in (disk, row_stream):
             patch.setattr(module, "step", self)
 
     def __call__(self, operation: str, path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 from small_traces import ATTRS, VARIABLES, expected, prompt_block, record, writer
 
+from stratoscope import disk
 from stratoscope.errors import TraceError
-from stratoscope.trace import store
 from stratoscope.trace.reader import open_trace
 
 
@@ -135,7 +135,7 @@ def test_a_full_disk_is_said_and_costs_only_the_last_prompts(tmp_path: Path, mon
     recording.append(prompt_block(0))
     recording.commit()
     recording.append(prompt_block(1))
-    monkeypatch.setattr(store, "step", full)
+    monkeypatch.setattr(disk, "step", full)
     with pytest.raises(TraceError, match=r"No space left.*--resume"):
         recording.commit()
     with pytest.raises(TraceError, match="failed"):
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path, monk
     def refuse(*_: object, **__: object) -> int:  # root may write anywhere, so the refusal is played
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("stratoscope.trace.lock.os.open", refuse)
+    monkeypatch.setattr("stratoscope.replacing.os.open", refuse)
     with pytest.raises(TraceError, match=r"cannot write here \(Permission denied\)"):
         writer(tmp_path / "t")
     assert list(tmp_path.iterdir()) == []

@@ -23,9 +23,8 @@ from small_traces import (
     writer,
 )
 
-from stratoscope import defaults, names
+from stratoscope import defaults, disk, names
 from stratoscope.errors import TraceError
-from stratoscope.trace import store
 from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import Block
@@ -287,7 +286,7 @@ def test_an_interrupt_while_a_commit_runs_keeps_the_commit_before_it(
         recording.append(prompt_block(0))
         recording.commit()
         recording.append(prompt_block(1))
-        monkeypatch.setattr(store, "step", interrupt)
+        monkeypatch.setattr(disk, "step", interrupt)
         recording.commit()
     monkeypatch.undo()
     xr.testing.assert_equal(open_trace(tmp_path / "t"), expected(1))
@@ -310,7 +309,7 @@ def test_commits_come_by_themselves_and_take_a_small_share_of_the_time(
         recording.append(prompt_block(0))
         recording.commit()
         monkeypatch.setattr("stratoscope.trace.writer.time", SimpleNamespace(monotonic=lambda: now))
-        monkeypatch.setattr(store, "step", slow_disk)
+        monkeypatch.setattr(disk, "step", slow_disk)
         recording.commit()
         start, spent = now, 0.0
         while now - start < cost * 600 + 10:

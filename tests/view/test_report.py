@@ -168,12 +168,16 @@ def test_no_table_cell_commands_a_terminal_or_a_spreadsheet(tmp_path: Path) -> N
 def test_a_result_that_is_there_is_replaced_only_when_asked(result: xr.Dataset, tmp_path: Path) -> None:
     out = tmp_path / "r"
     save_result(result, out)
-    (out / "mine.txt").write_text("kept until it is replaced")
+    (out / "table.csv").write_text("the former one")
     with pytest.raises(InputError, match="--overwrite"):
         save_result(result, out)
-    assert (out / "mine.txt").exists()
+    assert (out / "table.csv").read_text() == "the former one"
     save_result(result, out, overwrite=True)
-    assert not (out / "mine.txt").exists()
+    assert (out / "table.csv").read_text() != "the former one"
+    (out / "mine.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"not part of it: mine\.txt"):
+        save_result(result, out, overwrite=True)
+    assert (out / "mine.txt").read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stratoscope import __version__, names
 from stratoscope.analysis import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
+from stratoscope.replacing import refuse_absent
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.notes import Note, read_notes
 
@@ -115,6 +116,7 @@ def open_result(path: str | Path) -> xr.Dataset:
     """
     folder = Path(path)
     folder = folder.parent if folder.name == STORE else folder
+    refuse_absent(folder, "result", InputError)
     found = _read(folder)
     version = str(found.attrs["format_version"])
     if _major(version) > _major(FORMAT_VERSION):

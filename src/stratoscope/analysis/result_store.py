@@ -77,7 +77,8 @@ def write(result: xr.Dataset, store: Path) -> None:
     staging.stage_documents()
     staging.publish()
     attrs = {ATTRIBUTE: json.dumps(result.attrs, ensure_ascii=True, sort_keys=True)}
-    staging.write_root({**attrs, _COORDINATES: " ".join(sorted(map(str, result.coords))), **_STATE})
+    attrs = {**attrs, _COORDINATES: " ".join(sorted(map(str, result.coords))), **_STATE}
+    staging.write_root(attrs, lambda file: check_digest(read_root(store, "result", _NO_RESULT, file), store))
 
 
 def _arrays(name: str, variable: xr.Variable) -> list[tuple[ResultLayout, np.ndarray]]:

@@ -164,11 +164,17 @@ def resumable(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if not out.exists():
+        from stratoscope.trace.place import is_begun, recorded_at
+
+        begun = recorded_at(out.absolute())
+        if not is_begun(begun):
             raise
+        kept = f"{out} keeps the prompts recorded so far"
+        if begun != out.absolute():
+            kept = f"{out} is as it was, and the prompts recorded so far are kept beside it"
         again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
         command = shlex.join(["stratoscope", *again, "--resume"])
-        interrupted(f"; {out} keeps the prompts recorded so far. Resume with: {command}")
+        interrupted(f"; {kept}. Resume with: {command}")
 
 
 @contextmanager

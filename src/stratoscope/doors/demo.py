@@ -19,6 +19,7 @@ from stratoscope.errors import InputError, TraceError
 from stratoscope.progress import Progress
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import read_prompts
+from stratoscope.replacing import write_whole
 from stratoscope.trace.facts import receipt_section
 from stratoscope.trace.place import is_trace
 from stratoscope.view.select import select
@@ -127,7 +128,7 @@ def _capture(trace: Path, *, resume: bool, progress: Progress) -> None:
             progress=progress,
         )
         if not prompts_beside.exists():
-            shutil.copyfile(prompts, prompts_beside)
+            write_whole(prompts_beside, prompts.read_bytes(), overwrite=False)
 
 
 def _simulate(trace: Path, *, resume: bool, progress: Progress) -> None:

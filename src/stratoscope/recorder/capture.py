@@ -118,7 +118,8 @@ def capture(
         records whole runs of prompts that are batched together, of about the same number of tokens, and has a trace of
         its own; `merge` makes one trace of them, with the values of one recording.
     resume, overwrite
-        Go on with an interrupted recording, or replace a trace.
+        Go on with an interrupted recording, or replace a trace. The former trace stays until the new one is complete;
+        an interrupted recording that was to replace it waits beside it, and `resume` goes on with it.
     tokenizer
         Tokenizer of a model object.
     progress
@@ -140,20 +141,21 @@ def capture(
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
     target = Path(out).absolute()
-    day = checked_day(date) or (checked_day(planned(target, "date")) if resume else None)
+    begun = place.recorded_at(target)
+    day = checked_day(date) or (checked_day(planned(begun, "date")) if resume else None)
     answers = answers_of(generate, generation, seed, openers, refusal_patterns)
     asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), day)
     say = progress or silent
     place.refuse_homeless(target)
-    place.refuse_occupied(target, overwrite=overwrite or resume)
+    place.refuse_occupied(target, overwrite=overwrite, resume=resume)
     say("reading the prompts", 0, None)
     found = _prompts(prompts, column)
     if resume:  # what is known before the model is loaded, which may take long
         known: dict[str, Any] = {"record": asked.record, "top_k": top_k, "batch_size": batch_size, "chat": chat}
         known |= {"generate": generate or None, "seed": seed if generate else None, "part": asked.part}
-        refuse_other_plan(target, {**known, "prompts_sha256": prompts_sha256(found)})
+        refuse_other_plan(begun, {**known, "prompts_sha256": prompts_sha256(found)})
         if verify == "full":
-            refuse_complete(target)
+            refuse_complete(begun)
     loaded = _loaded(model, tokenizer, dtype, device, device_map, revision, trust_remote_code, say)
     asked.recording(loaded, found, say).run(Path(out), resume=resume, overwrite=overwrite, verify=verify, floor=floor)
     return open_trace(out)

@@ -48,7 +48,7 @@ from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
 from stratoscope.trace.labels import note
-from stratoscope.trace.place import is_trace
+from stratoscope.trace.place import is_trace, recorded_at
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
@@ -265,7 +265,8 @@ class Recording:
 
     def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
         """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
-        earlier = open_trace(out) if resume and is_trace(out) else None
+        begun = recorded_at(out.absolute())
+        earlier = open_trace(begun) if resume and is_trace(begun) else None
         facts = earlier.attrs["receipt"].get("noise_floor") if earlier is not None else None
         if earlier is not None and not facts:
             if wanted:
@@ -365,7 +366,7 @@ class Recording:
         """Replay the whole trace if that is wanted, and mark it as complete."""
         verified = None
         if verify == "full":
-            verified = verify_trace(self._model, self._sites, open_trace(writer.path), self._progress, self._beside)
+            verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._halves.into(self._receipt),

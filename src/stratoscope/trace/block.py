@@ -9,10 +9,13 @@ from typing import NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN, edges
-from stratoscope.trace.schema import Block, Layout, Sizes, text_columns, trace_layouts
+from stratoscope.names import DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K, edges
+from stratoscope.trace.array_document import MAX_GROWING_LENGTH, MAX_LENGTH
+from stratoscope.trace.schema import MAX_COLUMNS, Block, Layout, Sizes, text_columns, trace_layouts
 from stratoscope.trace.text import encode_texts
 
+_WORDS = {LAYER: "different layers", DEPTH: "depths", HEAD: "heads", K: "peaks", OPENER: "openers", NEURON: "neurons"}
+_FEWER = "Take fewer; if these are not what they are called, say which column or setting is which."
 _FIX = "This is a fault of the program that records, not of the input."
 
 
@@ -89,6 +92,7 @@ class BlockPlan:
         layouts = trace_layouts([*variables, *fixed], row_columns, source, streams)
         lengths = {DEPTH: len(layers) + 1, **sizes, LAYER: len(layers)}
         values = {LAYER: np.asarray(layers, np.int32), DEPTH: np.arange(lengths[DEPTH], dtype=np.int32)}
+        _refuse_large(lengths, row_columns)
         axes = {name: axis for name, axis in values.items() if name in layouts} | dict(fixed)
         for name in fixed:
             _check_array(axes[name], layouts[name], layouts[name].shape(lengths))
@@ -139,6 +143,19 @@ class BlockPlan:
 
 def _refuse(name: str, what: str) -> NoReturn:
     raise TraceError(f"a block's '{name}' {what}", fix=_FIX)
+
+
+def _refuse_large(lengths: Mapping[str, int], row_columns: Sequence[str]) -> None:
+    """Raise where an axis or the number of columns is more than a reader takes."""
+    for dim, length in sorted(lengths.items(), key=lambda one: one[0] == DEPTH):  # which follows from the layers
+        most = MAX_LENGTH.get(dim, MAX_GROWING_LENGTH)
+        if length > most:
+            raise TraceError(
+                f"there are {length:,} {_WORDS.get(dim, dim)}, and a trace holds at most {most:,}", fix=_FEWER
+            )
+    if len(row_columns) > MAX_COLUMNS:
+        what = f"there are {len(row_columns):,} further columns, and a trace holds at most {MAX_COLUMNS:,}"
+        raise TraceError(what, fix="Leave out the columns that nobody needs.")
 
 
 def _check_names(kind: str, given: Mapping[str, object], wanted: Mapping[str, object]) -> None:

@@ -14,10 +14,11 @@ import xarray as xr
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
+from stratoscope.trace import place
 from stratoscope.trace.csv_columns import Columns, wanted_columns
 from stratoscope.trace.csv_file import stem
 from stratoscope.trace.csv_table import Table, read_table
-from stratoscope.trace.csv_write import export_csv
+from stratoscope.trace.csv_write import export_csv, file_identity
 from stratoscope.trace.labels import labelled, note, object_array, root_attributes, unique
 
 __all__ = ["export_csv", "import_csv", "read_csv"]
@@ -122,12 +123,14 @@ def import_csv(
     TraceError
         The trace cannot be written.
     """
-    dataset = read_csv(files, columns=columns, classes=classes, axis=axis)
     if out is None:
-        return dataset
+        return read_csv(files, columns=columns, classes=classes, axis=axis)
     from stratoscope.trace.from_dataset import write_dataset
     from stratoscope.trace.reader import open_trace
 
+    place.refuse_homeless(Path(out).absolute())
+    place.refuse_occupied(Path(out).resolve(), overwrite=overwrite)
+    dataset = read_csv(files, columns=columns, classes=classes, axis=axis)
     write_dataset(dataset, Path(out), overwrite=overwrite)
     return open_trace(Path(out))
 
@@ -185,6 +188,7 @@ def _file_list(paths: Sequence[Path], ids: Sequence[str], tables: Sequence[Table
             "prompt_id": identity,
             "file": path.name,
             "rows": len(table.value),
+            **file_identity(path),
             "extra_columns": list(table.extra),
             **({"columns": table.called} if table.called else {}),
         }

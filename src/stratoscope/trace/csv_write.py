@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,16 +10,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from stratoscope.disk import step
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.replacing import new_files
 from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped
+from stratoscope.trace.csv_file import text_file
+from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_parquet import arrow
+from stratoscope.trace.csv_table import ANY_COLUMNS
 from stratoscope.trace.labels import object_array, unique
+from stratoscope.trace.place import refuse_inside
 from stratoscope.trace.text import spelled
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -91,8 +99,8 @@ def export_csv(
         targets, contents = [Path(file)], iter([_together(rows_of, {index: ids[index] for index in chosen})])
     else:
         targets, contents = _targets(Path(file), [ids[index] for index in chosen]), map(rows_of, chosen)
-    _check_targets(targets, overwrite=overwrite)
-    _write_all(targets, contents, _parquet_writer() if parquet else _write_csv)
+    _check_targets(targets, dataset, overwrite=overwrite)
+    _write_all(targets, contents, _parquet_writer() if parquet else _write_csv, overwrite)
     return targets
 
 
@@ -126,15 +134,37 @@ def _check_ending(file: Path, ending: str) -> None:
         raise InputError(f"does not end in {ending}", where=str(file), fix=f"Name it {file.stem}{ending}.")
 
 
-def _check_targets(targets: Sequence[Path], *, overwrite: bool) -> None:
+def _check_targets(targets: Sequence[Path], dataset: xr.Dataset, *, overwrite: bool) -> None:
     folder = targets[0].parent
+    refuse_inside(targets[0])
+    imported = _imported_files(dataset)
     if not folder.is_dir():
         raise InputError("there is no such folder", where=str(folder), fix="Make it first, or choose another.")
     for target in targets:
         if target.is_dir():
             raise InputError("a folder is in the way", where=str(target), fix="Choose another output file.")
-        if target.exists() and not overwrite:
+        if os.path.lexists(target) and not overwrite:
             raise InputError("this file already exists", where=str(target), fix="Use --overwrite or another output.")
+        if target.exists() and not target.is_file():
+            raise InputError("is not a regular file", where=str(target), fix="Choose another output file.")
+        if target.exists() and file_identity(target) in imported:
+            raise InputError(
+                "is the file that this trace was imported from", where=str(target), fix="Choose another output file."
+            )
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """What tells a file from others wherever it lies; a trace keeps that of the files it was imported from."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _imported_files(dataset: xr.Dataset) -> list[dict[str, Any]]:
+    """The identity of each file that a trace was imported from."""
+    plan = dataset.attrs.get("plan")
+    files = plan.get("files") if isinstance(plan, Mapping) else None
+    known = [one for one in files if isinstance(one, Mapping)] if isinstance(files, list) else []
+    return [{key: one.get(key) for key in ("bytes", "sha256")} for one in known]
 
 
 # --- what stands in the files ---------------------------------------------------------------------------------------
@@ -250,29 +280,12 @@ def _slices(begin: int | np.integer, end: int | np.integer, length: int) -> Iter
 # --- how they are written -------------------------------------------------------------------------------------------
 
 
-def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write) -> None:
+def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write, overwrite: bool) -> None:
     """Write every file beside its target; put them in place when all are whole."""
-    places = [(target.with_name(f".{target.name}.partial"), target) for target in targets]
-    try:
-        for (path, _), rows in zip(places, contents, strict=True):
+    with new_files(targets, overwrite=overwrite) as paths:
+        for path, rows in zip(paths, contents, strict=True):
+            step("write", path)
             write(path, rows)
-            _sync(path)
-        for path, target in places:
-            path.replace(target)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written ({error.strerror or error})",
-            where=str(targets[0]),
-            fix="Free some space, or choose another output.",
-        ) from None
-    finally:
-        for path, _ in places:
-            path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def _write_csv(path: Path, rows: Rows) -> None:
@@ -280,11 +293,16 @@ def _write_csv(path: Path, rows: Rows) -> None:
     cell = _quoted if harmless else _quoted_escaped
     columns, end = ([*rows.columns], "\n") if harmless else ([*rows.columns, COLUMN], f",{MARK}\n")
     with path.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(",".join(map(cell, columns)) + "\n")
+        header = stream.write(",".join(map(cell, columns)) + "\n")
         for block in rows.blocks:
             stream.writelines(
                 f"{','.join(cells)}{end}" for cells in zip(*(_cells(one, cell) for one in block), strict=True)
             )
+        written = stream.tell()
+    if path.stat().st_size != written:
+        raise InputError("was not written as a whole", where=str(path), fix="Free some space, or write elsewhere.")
+    if written > header:  # there are rows
+        read_header(text_file(path), ANY_COLUMNS)  # as whoever imports it will
 
 
 def _cells(values: np.ndarray, cell: Callable[[str], str]) -> Iterable[str]:
@@ -319,6 +337,7 @@ def _parquet_writer() -> Write:
         if writer is None:
             raise InputError("this prompt has no rows to write", where=path.name, fix="Choose another prompt.")
         writer.close()
+        pyarrow.parquet.ParquetFile(path).close()  # reads what stands at its end
 
     return write
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stratoscope.disk import PARTIAL
 from stratoscope.errors import TraceError
 from stratoscope.names import AXES, LAYER, QUANTITIES, SOURCES, is_streamed
 from stratoscope.trace import checksums, schema, strict_json
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
 from stratoscope.trace.checksums import CHECKSUMS
+from stratoscope.trace.schema import ROOT_DOCUMENT
 from stratoscope.trace.shards import DTYPES, LOGICAL_DTYPE
-from stratoscope.trace.store import DAMAGED, PARTIAL, ROOT_DOCUMENT
+from stratoscope.trace.store import DAMAGED
 
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_NESTING = 64
@@ -68,15 +70,15 @@ class Document:
         return json.dumps(document).encode()
 
 
-def read_document(path: Path) -> Document:
-    """Read and check the root document of a trace.
+def read_document(path: Path, file: str = ROOT_DOCUMENT) -> Document:
+    """Read and check the root document of a trace, or one that is to become it.
 
     Raises
     ------
     TraceError
         When the folder is no trace, a trace of a future version, or not what the format allows.
     """
-    content = read_root(path)
+    content = read_root(path, file=file)
     attrs = _check_root(content, path)
     metadata = content.get("consolidated_metadata")
     raw_arrays = metadata.get("metadata") if isinstance(metadata, dict) else None
@@ -180,7 +182,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def read_root(path: Path, kind: str = "trace", fix: str = _NO_TRACE) -> dict[str, Any]:
+def read_root(path: Path, kind: str = "trace", fix: str = _NO_TRACE, file: str = ROOT_DOCUMENT) -> dict[str, Any]:
     """The root document of a folder as parsed JSON, of bounded size and depth; nothing else of it is checked.
 
     Raises
@@ -192,7 +194,7 @@ def read_root(path: Path, kind: str = "trace", fix: str = _NO_TRACE) -> dict[str
         what = f"is a file, not a {kind} directory" if path.exists() else "does not exist"
         raise TraceError(what, where=str(path), fix=fix)
     try:
-        content = parse_json(read_regular_file(path / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES), path)
+        content = parse_json(read_regular_file(path / file, MAX_DOCUMENT_BYTES), path)
     except FileNotFoundError:
         raise TraceError(f"is not a {kind}: it has no zarr.json", where=str(path), fix=fix) from None
     if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":

@@ -13,6 +13,7 @@ import xarray as xr
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
+from stratoscope.trace import place
 from stratoscope.trace.from_dataset import copied, writer_for
 from stratoscope.trace.labels import note
 from stratoscope.trace.merge_check import StoredPart, checked_parts, listed
@@ -58,6 +59,8 @@ def merge(
         A part cannot be read, or the trace cannot be written.
     """
     target, say = Path(out).absolute(), progress or silent
+    place.refuse_homeless(target)
+    place.refuse_occupied(target.resolve(), overwrite=overwrite)
     say("reading the parts", 0, None)
     given = [parts] if isinstance(parts, str | os.PathLike) else parts
     found = checked_parts([Path(part) for part in given], target)

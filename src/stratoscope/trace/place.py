@@ -1,73 +1,106 @@
-"""Where a trace is made and how it takes its place: beside the target first, then by renaming whole folders.
+"""Where a trace may be written and how it takes its place: what `stratoscope.replacing` does, for traces.
 
-`.<name>.new` holds a trace before its first commit, `.<name>.old` the one that is being replaced.
+A new trace is made in `.<name>.new`. Where it is to replace another one, a recording that has commits goes on in
+`.<name>.recording`, so that it can be resumed, and the former trace stays until the new one is complete.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from pathlib import Path
+from typing import Any
 
-from stratoscope.errors import TraceError
-from stratoscope.trace.schema import FORMAT
-from stratoscope.trace.store import PARTIAL, ROOT_DOCUMENT, replace_path, sync_file
+from stratoscope import replacing
+from stratoscope.disk import PARTIAL, replace_path, sync_file
+from stratoscope.errors import InputError, TraceError
+from stratoscope.replacing import Kind, Lock, begin, is_unfinished, making, remove, take_place
+from stratoscope.trace.array_document import chunk_index
+from stratoscope.trace.schema import FORMAT, RECORDING, ROOT_DOCUMENT
 
-
-def making(target: Path) -> Path:
-    """Folder where a new trace is made."""
-    return target.with_name(f".{target.name}.new")
-
-
-def replaced(target: Path) -> Path:
-    """Folder where the former trace waits while the new one takes its place."""
-    return target.with_name(f".{target.name}.old")
+__all__ = [
+    "TRACE", "Lock", "begin", "is_begun", "is_trace", "is_unfinished", "making", "recorded_at", "recording", "recover",
+    "refuse_absent", "refuse_homeless", "refuse_inside", "refuse_occupied", "remove_trace", "take_place", "wait_there",
+]  # fmt: skip
 
 
 def is_trace(folder: Path) -> bool:
     """Whether a folder is a trace by its own root document, so that nothing else is ever removed."""
+    return bool(_attributes(folder).get("format") == FORMAT)
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Attributes of the root document; none where it is missing or cannot be read."""
     try:
-        document = json.loads((folder / ROOT_DOCUMENT).read_bytes())
-        return bool(document["attributes"]["format"] == FORMAT)
+        attrs = json.loads((folder / ROOT_DOCUMENT).read_bytes())["attributes"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return {}
+    return attrs if isinstance(attrs, dict) else {}
 
 
-def _is_unborn(folder: Path) -> bool:
-    """Whether a folder was left by a writer that stopped before its very first document was in place."""
-    return all(entry.is_dir() or entry.name.endswith(PARTIAL) for entry in folder.rglob("*"))
+def _is_part(_: Path, path: Path) -> bool:
+    """The root document, and in folders of arrays their documents and chunks."""
+    name = path.name.removesuffix(PARTIAL)
+    if name == ROOT_DOCUMENT:
+        return len(path.parts) <= 2
+    return len(path.parts) == 2 and chunk_index(name) is not None
+
+
+TRACE = Kind("trace", is_trace, _is_part, TraceError)
+
+
+def recording(target: Path) -> Path:
+    """Folder of a recording that has commits and is to replace the trace at `target` when it is complete."""
+    return target.with_name(f".{target.name}.recording")
+
+
+def recorded_at(target: Path) -> Path:
+    """Where a recording that is resumed stands: beside the trace it is to replace, or at `target`."""
+    waiting = recording(target)
+    return waiting if is_unfinished(waiting) and is_trace(waiting) else target
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder is a trace that is not complete."""
+    return is_trace(folder) and bool(_attributes(folder).get("state") == RECORDING)
 
 
 def remove_trace(folder: Path) -> None:
     """Remove a folder that is a trace; refuse any other."""
-    if not folder.exists():
-        return
-    if folder.is_symlink() or not folder.is_dir() or not (is_trace(folder) or _is_unborn(folder)):
-        raise TraceError(
-            "this is not a trace, so it is not removed", where=str(folder), fix="Move it away or choose another output."
-        )
-    shutil.rmtree(folder)
+    remove(folder, TRACE)
 
 
-def recover(target: Path) -> None:
-    """Tidy up after a writer that was stopped while a trace took its place."""
-    former = replaced(target)
-    if former.exists() and not target.exists() and is_trace(former):
-        replace_path(former, target)
-        sync_file(target.parent)
-    remove_trace(former)
-    remove_trace(making(target))
+def recover(target: Path, *, overwrite: bool) -> None:
+    """Tidy up after a writer that was stopped; a recording that waits to be gone on with is only overwritten."""
+    replacing.recover(target, TRACE)
+    if overwrite or recorded_at(target) == target:
+        _remove_recording(target)
+
+
+def wait_there(target: Path) -> Path:
+    """Move a recording that has its first commit to where it can be resumed; gives that folder."""
+    replace_path(making(target), recording(target))
+    sync_file(target.parent)
+    return recording(target)
+
+
+def _remove_recording(target: Path) -> None:
+    """Under the name of what is removed, so that no half of it is ever taken for a recording to go on with."""
+    if os.path.lexists(recording(target)):
+        replace_path(recording(target), replacing.former(target))
+        remove_trace(replacing.former(target))
 
 
 def refuse_absent(target: Path) -> None:
     """Raise when nothing is at `target`, but beside it a trace that waits to take its place there."""
+    replacing.refuse_absent(target, TRACE.name, TRACE.error)
     if target.exists():
         return
-    if replaced(target.absolute()).exists():
+    if recorded_at(target.absolute()) != target.absolute():
         raise TraceError(
-            "replacing this trace was interrupted",
+            "its recording is not complete, and the trace that it was to replace is gone",
             where=str(target),
-            fix=f"Run it again, or rename {replaced(target.absolute())} back.",
+            fix=f"Go on with it by --resume; what it has so far is in {recording(target.absolute())}.",
         )
     if making(target.absolute()).exists():
         raise TraceError(
@@ -83,8 +116,15 @@ def refuse_homeless(target: Path) -> None:
         raise TraceError("its folder does not exist", where=str(target), fix=f"Make {target.parent} first.")
 
 
-def refuse_occupied(target: Path, *, overwrite: bool) -> None:
-    """Raise when something is at `target` that may not be replaced."""
+def refuse_occupied(target: Path, *, overwrite: bool, resume: bool = False) -> None:
+    """Raise when something is at `target`, or in it, that may be neither replaced nor gone on with."""
+    waits = recorded_at(target) != target
+    if waits and not overwrite and not resume:
+        raise TraceError(
+            "a recording that was to replace this trace was interrupted, and waits to be gone on with",
+            where=str(target),
+            fix="Use --resume with the same settings, or --overwrite to begin anew.",
+        )
     if not (target.exists() or target.is_symlink()):
         return
     if target.is_symlink() or not target.is_dir() or not is_trace(target):
@@ -93,19 +133,18 @@ def refuse_occupied(target: Path, *, overwrite: bool) -> None:
             where=str(target),
             fix="Choose another output; only traces are overwritten.",
         )
-    if not overwrite:
+    if not overwrite and not resume:
         raise TraceError(
             "this trace already exists",
             where=str(target),
             fix="Use --overwrite or another output; a recording is gone on with by --resume.",
         )
+    if overwrite or waits:
+        replacing.refuse_foreign(target, TRACE)
 
 
-def take_place(target: Path) -> None:
-    """Put the trace that was made beside `target` at `target`, replacing a former trace."""
-    former = replaced(target)
-    if target.exists():
-        replace_path(target, former)
-    replace_path(making(target), target)
-    sync_file(target.parent)
-    remove_trace(former)
+def refuse_inside(path: Path) -> None:
+    """Raise when a file or folder would be written into a trace; also where a link leads into one."""
+    folder = path.parent.resolve()
+    if any(is_trace(one) for one in (folder, *folder.parents)):
+        raise InputError("is inside a trace", where=str(path), fix="Write it elsewhere: a trace never changes.")

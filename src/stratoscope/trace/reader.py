@@ -74,6 +74,20 @@ def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
     return dataset
 
 
+def read_back(folder: Path) -> None:
+    """Open a trace that was just written, and the first and the last of every array and text in it.
+
+    Raises
+    ------
+    TraceError
+        When it could not be opened, or one of them could not be read.
+    """
+    dataset = open_trace(folder)
+    for variable in dataset.variables.values():
+        for end in (0, -1) if variable.size else ():
+            variable[{variable.dims[0]: [end]}].load()
+
+
 def _names(document: Document) -> list[str]:
     """Names in memory: texts first under their own name, the rest as on disk."""
     ends = [name for name in document.arrays if name.endswith("_end") and schema.companion(name) is not None]

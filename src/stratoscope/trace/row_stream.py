@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import zarr
 
+from stratoscope.disk import step, sync_files
 from stratoscope.errors import TraceError
 from stratoscope.trace import shards
 from stratoscope.trace.shards import Shards
-from stratoscope.trace.store import DAMAGED, StagingStore, step, sync_files
+from stratoscope.trace.store import DAMAGED, StagingStore
 
 Guard = Callable[[], AbstractContextManager[None]]
 

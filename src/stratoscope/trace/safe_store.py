@@ -14,7 +14,8 @@ from stratoscope.errors import TraceError
 from stratoscope.trace import checksums
 from stratoscope.trace.array_document import ArrayDocument, chunk_index
 from stratoscope.trace.document import Document, read_regular_file
-from stratoscope.trace.store import DAMAGED, ROOT_DOCUMENT
+from stratoscope.trace.schema import ROOT_DOCUMENT
+from stratoscope.trace.store import DAMAGED
 
 _BLOSC_HEADER = (
     16  # version, codec version, flags, type size, then three little-endian uint32: bytes, block, compressed

@@ -24,6 +24,7 @@ READABLE = ("1", "2")  # major versions
 RENAMED = {"refused": "opens_as_refusal"}  # arrays of versions 1.x, and their names since 2.0
 RECORDING, COMPLETE = "recording", "complete"
 RECORDING_DIGEST = "recording_sha256"  # attribute: of what decides the values, the same in all parts of a recording
+ROOT_DOCUMENT = "zarr.json"
 
 Sizes = Mapping[str, int]
 
@@ -58,6 +59,7 @@ ROW_ARRAYS = {
 AXIS_COORDS = {LAYER: "block number", DEPTH: "blocks passed: 0 = before block 0"}
 TEXTS = {"text": TOKEN, **dict.fromkeys(names.PROMPT_TEXTS, PROMPT)}
 REQUIRED = {LAYER, *TOKEN_COORDS, *(f"{column}_end" for column in TEXTS)}
+MAX_COLUMNS = 10_000  # further ones of an import
 _ROW_COLUMN = re.compile(r"column_\d{1,4}")
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,46 +15,13 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodecIndexLocation
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
+from stratoscope.disk import PARTIAL, replace_path, sync_file, sync_files, write_file
 from stratoscope.trace import checksums, strict_json
 from stratoscope.trace.checksums import CHECKSUMS, Place
-from stratoscope.trace.schema import COMPLETE, Layout, Sizes, fill_value
+from stratoscope.trace.schema import COMPLETE, ROOT_DOCUMENT, Layout, Sizes, fill_value
 
-ROOT_DOCUMENT = "zarr.json"
-_SYNC_THREADS = 8
-PARTIAL = ".partial"  # what a stopped writer may leave; never read
 DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
-
-
-def step(operation: str, path: Path) -> None:
-    """Called before every write, fsync and replace of a trace, so that a test can stop the writer at each of them."""
-
-
-def write_file(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Write a file that nobody reads yet."""
-    step("write", path)
-    path.write_bytes(content)
-
-
-def sync_file(path: Path) -> None:
-    """Make a file's content, or a folder's entries, survive a power cut."""
-    step("fsync", path)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_files(paths: Iterable[Path]) -> None:
-    """Make many files durable: side by side, so that the disk can do it in a few strokes."""
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(sync_file, paths))
-
-
-def replace_path(source: Path, target: Path) -> None:
-    """Atomically put a file or folder in place."""
-    step("replace", target)
-    source.replace(target)
+Check = Callable[[str], object]  # of the file name of a root document; raises what whoever reads it would
 
 
 class StagingStore(LocalStore):
@@ -182,8 +147,18 @@ class StagingStore(LocalStore):
         found = {key.removesuffix("/" + ROOT_DOCUMENT): json.loads(text) for key, text in self.documents.items()}
         return {name: document for name, document in found.items() if self._keep_empty or 0 not in document["shape"]}
 
-    def write_root(self, attrs: Mapping[str, Any]) -> None:
+    def write_root(self, attrs: Mapping[str, Any], check: Check) -> None:
         """Commit: atomically replace the root document by one that carries the arrays' present shapes."""
+        partial = self._write_root(attrs, check)
+        sync_file(partial)
+        replace_path(partial, self.root / ROOT_DOCUMENT)
+        sync_file(self.root)
+
+    def check_root(self, attrs: Mapping[str, Any], check: Check) -> None:
+        """Find out whether a root document would be refused, and leave nothing of it."""
+        self._write_root(attrs, check).unlink()
+
+    def _write_root(self, attrs: Mapping[str, Any], check: Check) -> Path:
         arrays = self.arrays()
         complete = attrs["state"] == COMPLETE
         found = {name: _packed(arrays[name], known, complete=complete) for name, known in self.checksums.items()}
@@ -193,11 +168,10 @@ class StagingStore(LocalStore):
             "attributes": {**attrs, CHECKSUMS: found},
             "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
         }
-        target, partial = self.root / ROOT_DOCUMENT, self.root / (ROOT_DOCUMENT + PARTIAL)
+        partial = self.root / (ROOT_DOCUMENT + PARTIAL)
         write_file(partial, json.dumps(strict_json.sealed(document), allow_nan=False).encode())
-        sync_file(partial)
-        replace_path(partial, target)
-        sync_file(self.root)
+        check(partial.name)
+        return Path(partial)
 
 
 def _chunk_place(key: str) -> tuple[str, Place]:

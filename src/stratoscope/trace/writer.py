@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import time
 import uuid
@@ -26,8 +27,8 @@ from stratoscope.trace.block import BlockPlan, Prepared, Totals
 from stratoscope.trace.checksums import CHECKSUMS, by_place
 from stratoscope.trace.column import Column
 from stratoscope.trace.document import check_files, read_document, remove_leftovers
-from stratoscope.trace.lock import TraceLock
 from stratoscope.trace.part import recording_digest
+from stratoscope.trace.reader import read_back
 from stratoscope.trace.row_stream import RowStream, close_all
 from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, Block
 from stratoscope.trace.store import StagingStore
@@ -52,7 +53,8 @@ WRITTEN = (  # by the writer itself
 class TraceWriter:
     """Records a trace; use it as a context manager.
 
-    The trace appears at `path` with its first commit, complete or not; a former trace stays whole until then.
+    The trace appears at `path` with its first commit, complete or not. Where it is to replace another one, it does so
+    only when it is complete and has been opened again; until then it can be resumed from where it waits beside it.
     Leaving the `with` block, for whatever reason, commits the whole prompts appended so far; only `finish` makes the
     trace complete.
 
@@ -122,10 +124,10 @@ class TraceWriter:
         self._usable = True
         self._pending: list[Prepared] = []
         place.refuse_homeless(self.path)
-        self._lock = TraceLock(self.path)
+        self._lock = place.Lock(self.path, place.TRACE)
         try:
             with _disk_errors(self.path):
-                place.recover(self.path)
+                place.recover(self.path, overwrite=overwrite)
                 self._open(to_json(attrs), overwrite=overwrite, go_on=resume)
         except BaseException:
             self._lock.release()
@@ -136,12 +138,17 @@ class TraceWriter:
     # --- opening ----------------------------------------------------------------------------------------------------
 
     def _open(self, attrs: dict[str, Any], *, overwrite: bool, go_on: bool) -> None:
-        self._placed = go_on and place.is_trace(self.path)
-        if self._placed:
-            self._resume(attrs)
-        else:
+        begun = place.recorded_at(self.path) if go_on else self.path
+        self._resumable = go_on and place.is_trace(begun)  # it stands where a resumed recording finds it
+        if not self._resumable:
             place.refuse_occupied(self.path, overwrite=overwrite)
             self._create(attrs)
+            return
+        if begun != self.path:
+            place.refuse_occupied(self.path, overwrite=True)
+        self._resume(begun, attrs)
+        if self.complete and begun != self.path:  # it was stopped just before
+            self._take_place()
 
     def _create(self, attrs: dict[str, Any]) -> None:
         self._attrs = {**_new_attributes(self._plan), **attrs, "state": RECORDING}
@@ -149,30 +156,30 @@ class TraceWriter:
         self._attrs[RECORDING_DIGEST] = recording_digest(attrs)
         self._committed = Totals()
         self._store = StagingStore(place.making(self.path))
-        self._store.root.mkdir()
         try:
-            self._store.write_root(self._attrs)  # so that the folder is known to be ours from the start
+            place.begin(self._store.root)
             arrays = self._create_arrays(Totals())
             for name, values in self._plan.axes.items():
                 Column(arrays.pop(name)).stage([values])
+            self._store.check_root(self._attrs, self._check_root)  # what cannot be opened is refused before any work
         except BaseException:
             place.remove_trace(self._store.root)
             raise
         self._take(arrays)
 
-    def _resume(self, attrs: dict[str, Any]) -> None:
-        document = read_document(self.path)
+    def _resume(self, begun: Path, attrs: dict[str, Any]) -> None:
+        document = read_document(begun)
         resume.refuse_older_version(document)
         check_files(document)
         self._attrs = dict(document.attrs)
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
-        self._store = StagingStore(self.path)
+        self._store = StagingStore(begun)
         for name, packed in document.checksums.items():
             self._store.checksums[name] = by_place(packed, document.settled_grid(name))
         arrays = self._create_arrays(self._committed)
         resume.refuse_other_recording(document, attrs)
         resume.refuse_other_layout(document, self._store.arrays())
-        resume.refuse_other_axes(self.path, arrays, self._plan.axes)
+        resume.refuse_other_axes(begun, arrays, self._plan.axes)
         remove_leftovers(document)
         self._take({name: array for name, array in arrays.items() if name not in self._plan.axes})
         if not self.complete:
@@ -203,7 +210,7 @@ class TraceWriter:
 
     def _guard(self) -> AbstractContextManager[None]:
         """Around whatever writes: says what the system refused, and whether there is something to go on from."""
-        return _disk_errors(self.path, committed=self._placed)
+        return _disk_errors(self.path, committed=self._resumable)
 
     # --- recording --------------------------------------------------------------------------------------------------
 
@@ -211,6 +218,11 @@ class TraceWriter:
     def complete(self) -> bool:
         """Whether the trace is finished: it never changes again."""
         return bool(self._attrs["state"] == COMPLETE)
+
+    @property
+    def folder(self) -> Path:
+        """Where the trace is at present: at `path`, or beside it until it is complete."""
+        return Path(self._store.root)
 
     @property
     def attrs(self) -> Mapping[str, Any]:
@@ -275,7 +287,7 @@ class TraceWriter:
         """
         self._refuse_unusable()
         started = time.monotonic()
-        self._write(self._attrs, place_now=not self._at_once)
+        self._write(self._attrs)
         self._last_commit = time.monotonic()
         self._commit_cost = self._last_commit - started
 
@@ -290,31 +302,44 @@ class TraceWriter:
         if self.complete:
             return
         self._refuse_unusable()
-        self._write({**self._attrs, **to_json(attrs), "state": COMPLETE, "finished": _now()}, place_now=True)
+        self._write({**self._attrs, **to_json(attrs), "state": COMPLETE, "finished": _now()})
 
-    def _write(self, attrs: dict[str, Any], *, place_now: bool) -> None:
+    def _write(self, attrs: dict[str, Any]) -> None:
         self._usable = False  # until it is known to have worked
         with uninterrupted():
-            self._commit(attrs, place_now=place_now)
+            self._commit(attrs)
 
-    def _commit(self, attrs: dict[str, Any], *, place_now: bool) -> None:
+    def _commit(self, attrs: dict[str, Any]) -> None:
         with self._guard(), self._store.discarding():
             self._refuse_taken_away()
             for name, column in self._columns.items():
                 column.stage([prepared.arrays.pop(name) for prepared in self._pending])  # frees memory on the way
             for stream in self._streams.values():
                 stream.commit(last=attrs["state"] == COMPLETE)
-            if not self._placed or attrs["state"] == COMPLETE:
+            complete = attrs["state"] == COMPLETE
+            if not self._resumable or complete:
                 self._store.stage_documents()
             self._store.publish()
-            self._store.write_root(attrs)
-            if place_now and not self._placed:
-                place.take_place(self.path)
-                self._store.root, self._placed = self.path, True
+            self._store.write_root(attrs, self._check_root)
+            if not self._resumable and not self._at_once and os.path.lexists(self.path):
+                self._store.root, self._resumable = place.wait_there(self.path), True
+            if self.folder != self.path and (complete or not (self._resumable or self._at_once)):
+                self._take_place()
         self._attrs = attrs
         self._committed = self._pending[-1].after if self._pending else self._committed
         self._pending = []
         self._usable = True
+
+    def _check_root(self, file: str) -> None:
+        with _opens_again(self.path):
+            read_document(self.folder, file)
+
+    def _take_place(self) -> None:
+        """Open what was written, as anybody will, and only then put it in place of what is there."""
+        with _opens_again(self.path):
+            read_back(self.folder)
+        place.take_place(self.folder, self.path, place.TRACE)
+        self._store.root, self._resumable = self.path, True
 
     def _refuse_taken_away(self) -> None:
         """Nothing is written where another writer may be, or into a folder that is not the trace that was begun."""
@@ -351,7 +376,7 @@ class TraceWriter:
                 self._usable = False
                 close_all([*self._streams.values()])
                 try:
-                    if not self._placed and self._lock.is_ours():
+                    if not self._resumable and self._lock.is_ours():
                         with self._guard():
                             place.remove_trace(place.making(self.path))
                 finally:
@@ -388,6 +413,19 @@ def _new_attributes(plan: BlockPlan) -> dict[str, Any]:
         "created": _now(),
         "coordinates": " ".join(coordinates),  # so that plain xarray tells coordinates from quantities
     }
+
+
+@contextmanager
+def _opens_again(path: Path) -> Iterator[None]:
+    """Say of what the reader refuses that it was not put in place."""
+    try:
+        yield
+    except TraceError as error:
+        raise TraceError(
+            f"what was to be written could not be opened again, so it is not put there: {error.what}",
+            where=str(path),
+            fix="Take fewer or shorter things of the kind it names; what was there before is as it was.",
+        ) from error
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def engagement(
             first_token=first_token,
         )
 
-    return render(describe, out, theme=theme, overwrite=overwrite, always_array=True)
+    return render(describe, out, theme=theme, overwrite=overwrite, inputs=inputs, always_array=True)
 
 
 def engagement_spec(

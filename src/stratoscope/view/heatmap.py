@@ -103,7 +103,7 @@ def heatmap(
             first_token=first_token,
         )
 
-    return render(describe, out, theme=theme, overwrite=overwrite)
+    return render(describe, out, theme=theme, overwrite=overwrite, inputs=inputs)
 
 
 def heatmap_spec(

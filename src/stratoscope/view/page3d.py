@@ -14,10 +14,11 @@ from plotly.offline import get_plotlyjs
 
 from stratoscope import names
 from stratoscope.errors import InputError, ascii_json
+from stratoscope.replacing import write_whole
 from stratoscope.trace.notes import INFO
 from stratoscope.view import pages, palette, peaks3d_words, plotly3d
 from stratoscope.view.footer import source, source_tag
-from stratoscope.view.output import cannot_write, check_place
+from stratoscope.view.output import check_place
 from stratoscope.view.spec import ViewSpec
 
 CONFIG = {
@@ -31,25 +32,18 @@ _SCRIPTS = ("peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")
 _SCALES = {"robust": "robust", "linear": "linear", "log": "log", "per-layer": "per layer"}
 
 
-def check(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = ()) -> Path:
     """The path of a page that may be written, or an `InputError`; called before any work is done."""
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError("a page is an .html file", where=str(path), fix=f"Name it {path.stem or 'peaks'}.html.")
-    check_place(path, overwrite=overwrite)
+    check_place(path, overwrite=overwrite, inputs=inputs)
     return path
 
 
-def write(spec: ViewSpec, path: Path) -> None:
+def write(spec: ViewSpec, path: Path, *, overwrite: bool) -> None:
     """Write the page of a spec; it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(page(spec), "utf-8", newline="\n")
-        partial.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, page(spec).encode(), overwrite=overwrite)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def peaks3d(
     from stratoscope.view import page3d, plotly3d
     from stratoscope.view.peaks3d_spec import peaks_spec
 
-    target = None if out is None else page3d.check(out, overwrite=overwrite)
+    target = None if out is None else page3d.check(out, overwrite=overwrite, inputs=inputs)
     spec = peaks_spec(
         open_input(inputs, columns),
         quantity=quantity,
@@ -96,5 +96,5 @@ def peaks3d(
     )
     figure = plotly3d.figure(spec)
     if target is not None:
-        page3d.write(spec, target)
+        page3d.write(spec, target, overwrite=overwrite)
     return figure

@@ -17,9 +17,10 @@ def render(
     *,
     theme: names.Theme,
     overwrite: bool,
+    inputs: Any = (),
     always_array: bool = False,
 ) -> Any:
-    """Draw what `describe` gives; an output that may not be written is refused before that.
+    """Draw what `describe` gives; an output that may not be written, or is one of the inputs, is refused before.
 
     Returns
     -------
@@ -29,7 +30,7 @@ def render(
     from stratoscope.view import save
 
     palette.theme(theme)
-    path = None if out is None else save.check(out, overwrite=overwrite)
+    path = None if out is None else save.check(out, overwrite=overwrite, inputs=inputs)
     spec = describe()
     from stratoscope.view.static import draw
 

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError
-from stratoscope.view.output import cannot_write, check_place
+from stratoscope.replacing import write_whole
+from stratoscope.view.output import check_place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 KEY = "stratoscope"
+_FRAME = {  # how a file begins and ends
+    ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    ".svg": (b"<?xml", b"</svg>"),
+    ".pdf": (b"%PDF-", b"%%EOF"),
+}
 _OWN_STYLE = {"hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": KEY, "pdf.fonttype": 42}
 _SESSION = ("backend", "interactive", "toolbar", "webagg", "figure.hooks")  # settings that are no style
 
 
-def check(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = ()) -> Path:
     """The path of an output that may be written, or an `InputError`; called before any work is done."""
     path = Path(out)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             "a picture is a .png, .svg or .pdf file", where=str(path), fix=f"Name it {path.stem or 'picture'}.png."
         )
-    check_place(path, overwrite=overwrite)
+    check_place(path, overwrite=overwrite, inputs=inputs)
     return path
 
 
@@ -41,17 +46,15 @@ def write(figure: Figure, out: Path, metadata: str, *, overwrite: bool) -> None:
     """
     path = check(out, overwrite=overwrite)
     data = picture_bytes(figure, path.suffix.lower(), metadata)
-    partial = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
-            file.write(data)
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        raise cannot_write(path, error) from None
+    write_whole(path, data, overwrite=overwrite, check=lambda file: _opens(file, path.suffix.lower()))
+
+
+def _opens(file: Path, suffix: str) -> None:
+    """Raise `InputError` where a picture does not begin and end as one."""
+    content = file.read_bytes()
+    begin, end = _FRAME[suffix]
+    if not (content.startswith(begin) and content.rstrip().endswith(end)):
+        raise InputError("was not written as a whole", where=str(file), fix="Free some space, or write elsewhere.")
 
 
 def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
@@ -95,9 +98,3 @@ def style() -> Any:
 def png_bytes(figure: Figure) -> bytes:
     """A figure as a notebook shows it."""
     return picture_bytes(figure, ".png", "{}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.analysis.result import STORE, STORED, is_result, is_result_folder, store_result
+from stratoscope import replacing
+from stratoscope.analysis.result import STORE, STORED, is_result, is_result_folder, open_result, store_result
+from stratoscope.disk import sync_tree
 from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
-from stratoscope.view.output import cannot_write, check_place
+from stratoscope.replacing import Kind, Lock, cannot_write
+from stratoscope.trace.place import refuse_inside
 from stratoscope.view.report.contents import Contents, Excerpt, Table
 from stratoscope.view.tokens import visible
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
 _FORMULA = re.compile(r"\s*[=+\-@\uff0b\uff0d\uff1d\uff20]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_MORE_TABLES = ("held_out.csv",)
 _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "contrast": "stratoscope.view.report.contrast",
     "diff": "stratoscope.view.report.diff",
@@ -65,17 +68,28 @@ def save_result(
     contents = contents_of(result)
     path = Path(out)
     check_folder(path, overwrite=overwrite)
-    making = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        making.mkdir()
-        _fill(making, result, contents, told)
-        _take_place(making, path)
+        with Lock(path, RESULT):
+            replacing.recover(path, RESULT)
+            check_folder(path, overwrite=overwrite)
+            _make(path, result, contents, told)
     except OSError as error:
         raise cannot_write(path, error) from None
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     return path
+
+
+def _make(path: Path, result: xr.Dataset, contents: Contents, told: Progress) -> None:
+    """Make the folder beside its place, and put it there once it is durable and has been opened."""
+    new = replacing.making(path)
+    try:
+        replacing.begin(new)
+        _fill(new, result, contents, told)
+        sync_tree(new)
+        open_result(new).load()
+        replacing.take_place(new, path, RESULT)
+    finally:
+        replacing.remove(new, RESULT)
 
 
 def contents_of(result: xr.Dataset) -> Contents:
@@ -95,9 +109,11 @@ def contents_of(result: xr.Dataset) -> Contents:
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
     """Raise `InputError` when a result may not be put at `path`; asked before any work is done."""
-    if not path.exists():
-        nearest = next(folder for folder in path.absolute().parents if folder.exists())
-        check_place(nearest / path.name, overwrite=True)
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise InputError("its folder is a file", where=str(path), fix="Choose another folder with -o.")
+    refuse_inside(nearest / path.name)
+    if not os.path.lexists(path):
         return
     if not is_result_folder(path):
         raise InputError(
@@ -105,6 +121,16 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise InputError("this result already exists", where=str(path), fix="Use --overwrite, or another -o.")
+    replacing.refuse_foreign(path, RESULT)
+
+
+def _is_part(_: Path, path: Path) -> bool:
+    if len(path.parts) == 1:
+        return path.name in (PAGE, TABLE, *_MORE_TABLES)
+    return path.parts[0] == STORE or (path.parts[0] == FIGURES and path.suffix in (".png", ".svg"))
+
+
+RESULT = Kind("result", is_result_folder, _is_part, InputError)
 
 
 def _fill(folder: Path, result: xr.Dataset, contents: Contents, told: Progress) -> None:
@@ -152,14 +178,6 @@ def _text(cell: str) -> str:
     """A text as a spreadsheet shows it: an apostrophe before what it would take for a formula."""
     shown = visible(cell)
     return f"'{shown}" if _FORMULA.match(shown) and not _NUMBER.fullmatch(shown) else shown
-
-
-def _take_place(making: Path, path: Path) -> None:
-    former = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        path.replace(former)
-    making.replace(path)
-    shutil.rmtree(former, ignore_errors=True)
 
 
 def default_folder(trace: Path, verb: str, *arguments: str) -> Path:
