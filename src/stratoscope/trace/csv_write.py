@@ -16,6 +16,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, PROMPT, ROW
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.labels import unique
+from stratoscope.trace.legal import opened
 from stratoscope.trace.text import spelled
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -74,7 +75,7 @@ def export_csv(
     InputError
         No such prompt, nothing to export, a file is already there or cannot be written.
     """
-    dataset = trace if isinstance(trace, xr.Dataset) else _open(trace)
+    dataset = opened(trace)
     ids = [str(identity) for identity in dataset["prompt_id"].values]
     chosen = list(range(len(ids))) if prompt is None else [_find(prompt, ids)]
     _check_ending(Path(file), ".parquet" if parquet else ".csv")
@@ -82,12 +83,6 @@ def export_csv(
     _check_targets(targets, overwrite=overwrite)
     _write_all(targets, map(_contents(dataset), chosen), _parquet_writer() if parquet else _write_csv)
     return targets
-
-
-def _open(trace: str | os.PathLike[str]) -> xr.Dataset:
-    from stratoscope.trace.reader import open_trace
-
-    return open_trace(Path(trace))
 
 
 def _find(prompt: str | int, ids: Sequence[str]) -> int:
@@ -131,7 +126,7 @@ def _check_targets(targets: Sequence[Path], *, overwrite: bool) -> None:
 def _contents(dataset: xr.Dataset) -> RowsOf:
     if ROW in dataset.dims:
         return _imported(dataset)
-    if "peak_value" in dataset:
+    if {"peak_neuron", "peak_value", "peak_write"} <= set(dataset.variables):
         return _peaks(dataset)
     raise InputError(
         "this trace holds no peaks, so there are no rows to write",

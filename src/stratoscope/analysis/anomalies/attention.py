@@ -19,7 +19,8 @@ from stratoscope.analysis.anomalies.finding import (
     layer_numbers,
     nothing,
 )
-from stratoscope.analysis.anomalies.tails import medians, standardised
+from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.known import medians
 
 if TYPE_CHECKING:
     import xarray as xr
