@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,27 @@ from stratoscope.trace.labels import labelled, root_attributes
 FLOAT_MAX = float(np.finfo(np.float32).max)
 FILLS = ("usual", "usual", "nan", "inf", "-inf", "both infinite", "some infinite", "some nan", "tiny", "large", "largest",
          "equal", "zero", "negative", "one spike", "of every kind", "a row of each")  # fmt: skip
-WORDS = ("", " the", "\x1b[31mred", "\x00", "\u202e", "👩‍👩‍👧", "a" * 300, "\n\n", "\udce4", "$x^2$", "<b>", "=1+1", "\ufffe", "ǆ")
-IDS = ("p", "p", "", "q", "../../x", "\x1b]0;t\x07", "é" * 90, "0", "-1", "a,b\n\"c\"")
+WORDS = (
+    "",
+    " the",
+    "\x1b[31mred",
+    "\x00",
+    "\u202e",
+    "👩‍👩‍👧",
+    "a" * 300,
+    "\n\n",
+    "\udce4",
+    "$x^2$",
+    "<b>",
+    "=1+1",
+    "\ufffe",
+    "ǆ",
+)
+IDS = ("p", "p", "", "q", "../../x", "\x1b]0;t\x07", "é" * 90, "0", "-1", 'a,b\n"c"')
 CLASSES = ("critical", "neutral", "", "critical", "<i>", "x" * 200, "\u202e", "neutral")
 LAYERS = ((0,), (0, 1), (0, 1, 2), tuple(range(7)), (22, 23, 31), (0, 2**31 - 1), (2**31 - 1,))
-LENGTHS = ((1,), (2,), (5,), (1, 1), (12, 12), (3, 3, 3, 3), (5, 1, 40), (2,) * 17, (6, 6) * 5, (9,) * 8)
+MANY = ((6, 6) * 8, (9,) * 16, (7, 3, 5, 4) * 4, (2,) * 24)
+LENGTHS = (*MANY, (1,), (2,), (5,), (1, 1), (12, 12), (3, 3, 3, 3), (5, 1, 40), (2,) * 17)
 ONE_BY_ONE = ("mlp_out_norm", "resid_norm", "mlp_write_cos", "mlp_write_ratio", "peak_value", "peak_write", "prompt_mean",
               "attn_received", "attn_first", "neurons", "attention")  # fmt: skip
 GROUPED = (
@@ -33,6 +50,7 @@ GROUPED = (
     frozenset((names.PROMPTS,)),
     frozenset(),
 )
+Choose = Callable[[Sequence[Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,9 @@ class Odd:
             row = names.QUANTITIES[name]
             shape = tuple(sizes[dim] for dim in row.dims)
             dtype = "float32" if row.dtype == "model" else row.dtype
-            arrays[name] = _integers(name, shape, random) if dtype.startswith("int") else filled(shape, fill[number], random)
+            arrays[name] = (
+                _integers(name, shape, random) if dtype.startswith("int") else filled(shape, fill[number], random)
+            )
             with np.errstate(over="ignore"):  # float16 has no 1e38
                 arrays[name] = arrays[name].astype(dtype)
         streamed = {name: arrays.pop(name) for name in self.quantities if names.QUANTITIES[name].dtype == "model"}
@@ -155,34 +175,42 @@ def _integers(name: str, shape: tuple[int, ...], random: np.random.Generator) ->
     return random.choice(np.array([-1, -1, 0, 1, 2, 2, 5, 10**6, 2**31 - 1]), shape)
 
 
-@st.composite
-def odd(draw: Any) -> Odd:
-    """One odd Dataset, as what it is made of."""
-    source = draw(st.sampled_from((names.REAL, names.REAL, names.SIMULATED, names.IMPORTED)))
-    some = draw(st.sampled_from((*GROUPED, *GROUPED, *ONE_BY_ONE)))
-    imported = source == names.IMPORTED
+def some(choose: Choose, *, fit: str = "") -> Odd:
+    """One odd Dataset, as what it is made of.
+
+    `choose` gives one of a sequence; `fit`: "contrast" for one that is mostly large and plain enough to be compared.
+    """
+    source = choose((names.REAL, names.REAL, names.SIMULATED, names.IMPORTED))
+    groups = choose((*GROUPED, *GROUPED, *ONE_BY_ONE))
     table = names.QUANTITIES.values()
-    chosen = frozenset({some}) if isinstance(some, str) else frozenset(row.name for row in table if row.group in some)
-    experts = draw(st.booleans())
-    chosen = frozenset(name for name in chosen if experts or name not in names.OF_SOME_MODELS)
+    asked = {groups} if isinstance(groups, str) else {row.name for row in table if row.group in groups}
+    experts = choose((True, False))
+    chosen = frozenset(name for name in asked if experts or name not in names.OF_SOME_MODELS)
     attrs: dict[str, Any] = {}
-    if draw(st.integers(0, 5)) == 0:
+    if choose(range(6)) == 0:
         attrs["state"] = "recording"
-    if draw(st.integers(0, 5)) == 0:
+    if choose(range(6)) == 0:
         attrs["plan"] = {"prompts": 10, "part": [1, 2], "part_prompts": [0, 5], "top_k": 3}
-    if experts and draw(st.booleans()):
+    if experts and choose((True, False)):
         layers = {"layers": [0], "experts": 3, "expert_width": 2, "dense_width": None}
         attrs["model"] = {"name": "odd", "mlps": [layers]}
+    plain = fit == "contrast" and choose(range(5)) > 0
     return Odd(
-        draw(st.sampled_from(LENGTHS)),
-        draw(st.sampled_from(LAYERS)),
-        frozenset({"imported_norm"}) if imported else chosen,
-        tuple(draw(st.lists(st.sampled_from(FILLS), min_size=1, max_size=3))),
-        draw(st.sampled_from((1, 2, 3))),
-        draw(st.sampled_from((1, 6, 40))),
-        draw(st.sampled_from((1, 2, 4))),
-        source,
-        draw(st.integers(0, 5)),
-        draw(st.integers(0, 10**6)),
-        tuple(attrs.items()),
+        lengths=choose(MANY if plain else LENGTHS),
+        layers=choose(LAYERS),
+        quantities=frozenset({"imported_norm"}) if source == names.IMPORTED else chosen,
+        fills=tuple(choose(FILLS) for _ in range(choose((1, 2, 3)))),
+        heads=choose((1, 2, 3)),
+        neurons=choose((1, 6, 40)),
+        top_k=choose((1, 2, 4)),
+        source=source,
+        words=choose((0, 2) if plain else range(6)),
+        seed=choose(range(10**6)),
+        attrs=tuple(attrs.items()),
     )
+
+
+@st.composite
+def odd(draw: Any, fit: str = "") -> Odd:
+    """The same for hypothesis."""
+    return some(lambda among: draw(st.sampled_from(among)), fit=fit)
