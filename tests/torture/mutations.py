@@ -321,7 +321,7 @@ def _json(content: bytes, chance: random.Random) -> bytes:
     for whole, text in ((True, content), (False, lines[place])):
         try:
             document = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         changed = _changed_json(document, chance)
         return changed if whole else b"\n".join([*lines[:place], changed, *lines[place + 1 :]])

@@ -10,6 +10,7 @@ import numpy as np
 
 from stratoscope.errors import TraceError
 from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN, edges
+from stratoscope.trace.legal import check_numbers
 from stratoscope.trace.schema import Block, Layout, Sizes, text_columns, trace_layouts
 from stratoscope.trace.text import encode_texts
 
@@ -85,6 +86,7 @@ class BlockPlan:
     ) -> BlockPlan:
         """The plan of a trace; arguments as those of `TraceWriter`."""
         layouts = trace_layouts([*variables, *fixed], row_columns, source, streams)
+        check_numbers(np.asarray(layers), LAYER)
         lengths = {DEPTH: len(layers) + 1, **sizes, LAYER: len(layers)}
         values = {LAYER: np.asarray(layers, np.int32), DEPTH: np.arange(lengths[DEPTH], dtype=np.int32)}
         axes = {name: axis for name, axis in values.items() if name in layouts} | dict(fixed)

@@ -13,8 +13,8 @@ from stratoscope import names
 from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.facts import facts_text
-from stratoscope.trace.legal import opened
 from stratoscope.trace.outcome import outcome
+from stratoscope.trace.reader import open_trace
 
 _DATES = ("created", "finished", "resumed", "merged")
 _ORIGIN = ("source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
@@ -43,7 +43,7 @@ def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
     TraceError
         When it cannot be opened.
     """
-    dataset = opened(trace)
+    dataset = trace if isinstance(trace, xr.Dataset) else open_trace(trace)
     path = dataset.encoding.get("source")
     facts = {
         "path": path,

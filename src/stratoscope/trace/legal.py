@@ -49,6 +49,9 @@ def check_dataset(dataset: xr.Dataset) -> None:
     _check_arrays(dataset)
     _check_attributes(dataset)
     check_numbers(dataset[LAYER].values, LAYER)
+    for dim in (LAYER, TOKEN, PROMPT):
+        if not dataset.sizes.get(dim, 1):
+            raise TraceError(f"it has no {dim}", fix="Keep at least one.")
     prompts = dataset.sizes.get(PROMPT)
     of_token = np.asarray(dataset["prompt"].values)
     check_prompts(of_token, prompts)
@@ -62,9 +65,7 @@ def check_dataset(dataset: xr.Dataset) -> None:
 def check_numbers(numbers: NDArray[np.integer], kind: str) -> None:
     """Raise a `TraceError` unless these are numbers of layers or depths: 0 or more, ascending, each once."""
     values = np.asarray(numbers).astype(np.int64)
-    if not len(values):
-        raise TraceError(f"it has no {kind}", fix="Keep at least one.")
-    if values[0] < 0:
+    if len(values) and values[0] < 0:
         raise TraceError(f"it has a {kind} {values[0]}, and numbers of {kind}s begin at 0", fix=_MADE)
     steps = np.diff(values)
     if (steps == 0).any():

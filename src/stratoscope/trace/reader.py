@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,21 @@ from xarray.core import indexing
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import OPENER
+from stratoscope.names import DEPTH, LAYER, OPENER
 from stratoscope.trace import place, schema
 from stratoscope.trace.document import DAMAGED, Document, check_files, read_document
 from stratoscope.trace.labels import object_array
+from stratoscope.trace.legal import check_numbers, check_prompts
 from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
 
+_IN_ORDER: dict[str, Callable[[np.ndarray], None]] = {
+    "prompt": check_prompts,
+    LAYER: partial(check_numbers, kind=LAYER),
+    DEPTH: partial(check_numbers, kind=DEPTH),
+}
 _COORDS = {*schema.TOKEN_COORDS, *schema.MAYBE_TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
 
 
@@ -117,6 +124,8 @@ class StoredArray(BackendArray):
             low, high = int(values.min()), int(values.max())
             if low < self._bounds.start or high >= self._bounds.stop:
                 raise TraceError(f"'{self._name}' has values outside {self._bounds}", fix=DAMAGED)
+        if values.size and self._name in _IN_ORDER and isinstance(key[0], slice) and (key[0].step or 1) > 0:
+            _IN_ORDER[self._name](values)
         return values
 
 

@@ -177,8 +177,9 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
     if values.min() < values.max():  # the quantiles fall together, the values do not
         return float(values.min()), float(values.max()), _EXTREMES
     if kind == "log":
-        least = float(max(low * (1 - _WIDEN), np.finfo(float).tiny))
-        return least, max(float(high * (1 + _WIDEN)), 2 * least), "equal"
+        if low < 2 * np.finfo(float).tiny:  # too near zero to be widened
+            return float(np.finfo(float).tiny), 4 * float(np.finfo(float).tiny), "equal"
+        return float(low * (1 - _WIDEN)), float(high * (1 + _WIDEN)), "equal"
     around = max(abs(float(low)) * _WIDEN, np.finfo(float).tiny)
     return float(low) - around, float(high) + around, "equal"
 

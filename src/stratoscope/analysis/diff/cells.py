@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,7 @@ def compare_cells(
         The aligned tokens, and which of them are kept cell by cell.
     """
     floor = noise.floor(quantity, rows.a, rows.b)
-    cells: dict[str, list[Floats]] = {name: [] for name in KEPT}
+    cells: dict[str, list[NDArray[Any]]] = {name: [] for name in KEPT}
     profile: dict[str, list[float]] = {name: [] for name in PROFILE}
     early: dict[str, list[float]] = {"times_largest": [], "share_above": [], "cells": []}
     exact: dict[str, list[Ints]] = {"numbers": [], "changed": []}

@@ -93,6 +93,8 @@ def volcano(result: xr.Dataset) -> Figure:
 
 def _apart(places: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
     """Those whose names can be read: none too near one before it."""
+    if not len(places):
+        return places
     near_x, near_y = (0.13 * np.ptp(one[np.isfinite(one)]) for one in (x, y / 4))
     kept: list[int] = []
     for place in places.tolist():
