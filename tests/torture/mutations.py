@@ -93,7 +93,7 @@ def prompt_files(folder: Path) -> list[Path]:
         "a.tsv": b"id\ttext\tgroup\na\tHow do\tg\nb\tI stop\tg\n",
         "a.txt": "How do I stop?\n\nWhat is this? é\n".encode(),
         "b.jsonl.bz2": bz2.compress(lines.encode()),
-        "c.jsonl": b'{"instruction": "Write a list", "input": "", "output": "x"}\n{"instruction": "Add", "input": "1, 2"}\n',
+        "c.jsonl": b'{"instruction": "Write", "input": "", "output": "x"}\n{"instruction": "Add", "input": "1, 2"}\n',
     }
     return [*_written(folder, made), _parquet(folder / "a.parquet", {"text": ["one", "two"], "id": ["a", "b"]})]
 
@@ -128,7 +128,10 @@ def results(folder: Path) -> list[Path]:
     shape: dict[str, Any] = {"prompts": 12, "tokens": 4, "layers": 2, "d_model": 8, "d_ff": 12, "heads": 2, "top_k": 2}
     trace = stratoscope.simulate(**shape)
     other = stratoscope.simulate(**{**shape, "seed": 1})
-    made = {"contrast": stratoscope.contrast(trace, permutations=99, groups=False), "diff": stratoscope.diff(trace, other)}
+    made = {
+        "contrast": stratoscope.contrast(trace, permutations=99, groups=False),
+        "diff": stratoscope.diff(trace, other),
+    }
     for name, result in made.items():
         stratoscope.save_result(result, folder / name)
         for extra in ("figures", "report.html", "table.csv"):
@@ -164,8 +167,14 @@ def gguf_files(folder: Path) -> list[Path]:
 
 
 def models(folder: Path) -> list[Path]:
-    config = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 3, "num_attention_heads": 2,
-              "intermediate_size": 8, "architectures": ["LlamaForCausalLM"]}  # fmt: skip
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "vocab_size": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **sizes}
     entries = {
         "model.embed_tokens.weight": {"dtype": "F32", "shape": [3, 8], "data_offsets": [0, 96]},
         "__metadata__": {"format": "pt"},
@@ -284,8 +293,8 @@ def _double(content: bytes, chance: random.Random) -> bytes:
 
 def _insert(content: bytes, chance: random.Random) -> bytes:
     start, _ = _slice(content, chance)
-    some = (b"\x00", b"\xff\xfe", b"\r", b'"', b",", b"\n\n", b"\x1b[2J", "\u202e".encode(), b"\xed\xa0\x80", b"PAR1", b"[[[[",
-            bytes(chance.randrange(256) for _ in range(8)))  # fmt: skip
+    some = (b"\x00", b"\xff\xfe", b"\r", b'"', b",", b"\n\n", b"\x1b[2J", "\u202e".encode(), b"\xed\xa0\x80", b"PAR1",
+            b"[[[[", bytes(chance.randrange(256) for _ in range(8)))  # fmt: skip
     return content[:start] + chance.choice(some) + content[start:]
 
 

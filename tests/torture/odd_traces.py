@@ -14,8 +14,8 @@ from stratoscope import names
 from stratoscope.trace.labels import labelled, root_attributes
 
 FLOAT_MAX = float(np.finfo(np.float32).max)
-FILLS = ("usual", "usual", "nan", "inf", "-inf", "both infinite", "some infinite", "some nan", "tiny", "large", "largest",
-         "equal", "zero", "negative", "one spike", "of every kind", "a row of each")  # fmt: skip
+FILLS = ("usual", "usual", "nan", "inf", "-inf", "both infinite", "some infinite", "some nan", "tiny", "large",
+         "largest", "equal", "zero", "negative", "one spike", "of every kind", "a row of each")  # fmt: skip
 WORDS = (
     "",
     " the",
@@ -37,8 +37,8 @@ CLASSES = ("critical", "neutral", "", "critical", "<i>", "x" * 200, "\u202e", "n
 LAYERS = ((0,), (0, 1), (0, 1, 2), tuple(range(7)), (22, 23, 31), (0, 2**31 - 1), (2**31 - 1,))
 MANY = ((6, 6) * 8, (9,) * 16, (7, 3, 5, 4) * 4, (2,) * 24)
 LENGTHS = (*MANY, (1,), (2,), (5,), (1, 1), (12, 12), (3, 3, 3, 3), (5, 1, 40), (2,) * 17)
-ONE_BY_ONE = ("mlp_out_norm", "resid_norm", "mlp_write_cos", "mlp_write_ratio", "peak_value", "peak_write", "prompt_mean",
-              "attn_received", "attn_first", "neurons", "attention")  # fmt: skip
+ONE_BY_ONE = ("mlp_out_norm", "resid_norm", "mlp_write_cos", "mlp_write_ratio", "peak_value", "peak_write",
+              "prompt_mean", "attn_received", "attn_first", "neurons", "attention")  # fmt: skip
 GROUPED = (
     frozenset(names.RECORD_GROUPS),
     frozenset((*names.RECORD_GROUPS, names.OUTCOME, names.FLOOR)),

@@ -1,4 +1,4 @@
-"""Infinite values: a trace may hold them, a statistic cannot. They are left out like missing ones, counted, and told."""
+"""Infinite values: a trace may hold them, a statistic cannot. They are left out as if missing, counted, and told."""
 
 from __future__ import annotations
 

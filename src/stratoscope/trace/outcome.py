@@ -45,7 +45,8 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
     dict
         `answered`, `open_as_refusal` (prompts), `refusal_patterns` (pattern → answers that begin with it), `cut`
         (answers that were as long as they might be and had not come to their end), `openers` (text → median log-odds
-        over the prompts, in nats; None = not finite), `answers` (the first few: `prompt`, `answer`, `opens_as_refusal`).
+        over the prompts, in nats; None = not finite), `answers` (the first few: `prompt`, `answer`,
+        `opens_as_refusal`).
     """
     facts: dict[str, Any] = {}
     if "opener_log_odds" in dataset:

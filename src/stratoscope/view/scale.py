@@ -33,8 +33,9 @@ class Scale:
     choice
         The name of the scale that was asked for.
     state
-        "ok", "equal" (one value only), "zero" (nothing but zeros), "below" (nothing above zero, on a logarithmic scale),
-        "infinite" (no finite value, but infinite ones) or "empty" (no value). Where every row has its own, the first of these that is true of a row.
+        "ok", "equal" (one value only), "zero" (nothing but zeros), "below" (nothing above zero, on a logarithmic
+        scale), "infinite" (no finite value, but infinite ones) or "empty" (no value). Where every row has its own, the
+        first of these that is true of a row.
     extremes
         Whether robust limits, or those of a row, are the smallest and largest value, since the quantiles fall together.
     """
