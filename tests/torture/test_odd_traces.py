@@ -23,6 +23,10 @@ from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.spec import ViewSpec
 
+TOLD = (
+    "Values that are infinite or too large to compute with (2 of prompt_mean): left out of every statistic, as if they "
+    "were missing."
+)
 CHANGES: dict[str, Any] = {
     "duplicate layer": lambda one: one.assign_coords(layer=("layer", np.array([0, 1, 1], "int32"))),
     "negative layer": lambda one: one.assign_coords(layer=("layer", np.array([-1, 0, 1], "int32"))),
@@ -137,8 +141,8 @@ def test_a_statistic_leaves_infinite_values_out_and_counts_them(lazily: bool, tm
     options: dict[str, Any] = {"permutations": 99, "groups": False}
     without, found = stratoscope.contrast(holes, **options), stratoscope.contrast(infinite, **options)
     xr.testing.assert_equal(without, found)
-    told = [note.text for note in notes_in(found) if "nfinite" in note.text]
-    assert told == ["Infinite values (2 of prompt_mean): left out of every statistic, as if they were missing."]
-    assert not [note for note in notes_in(without) if "nfinite" in note.text]
-    (line,) = [str(text) for text in stratoscope.lint(infinite)["text"].values if "nfinite" in str(text)]
+    told = [note.text for note in notes_in(found) if "infinite" in note.text]
+    assert told == [TOLD]
+    assert not [note for note in notes_in(without) if "infinite" in note.text]
+    (line,) = [str(text) for text in stratoscope.lint(infinite)["text"].values if "infinite" in str(text)]
     assert "2 of prompt_mean" in line

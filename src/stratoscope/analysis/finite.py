@@ -15,22 +15,22 @@ from stratoscope.trace.notes import WARNING, Note
 if TYPE_CHECKING:
     import xarray as xr
 
-LARGEST = 1e100  # of a CSV's numbers: the square of a larger one has no place in double precision
+_LARGEST = {4: 1e18, 8: 1e100}  # bytes of a number -> the largest whose square, summed over a trace, it can hold
 _LINE = "L05"
 _PART = 2**22  # numbers counted together
 
 
 def without_number(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Where values are infinite, or so large that nothing can be computed with them; not where they are missing."""
-    most = min(float(np.finfo(values.dtype).max), LARGEST) if values.dtype.kind == "f" else LARGEST
+    if values.dtype.kind != "f":
+        return np.zeros(values.shape, np.bool_)
+    most = _LARGEST.get(values.dtype.itemsize, np.finfo(values.dtype).max)
     found: NDArray[np.bool_] = ~(np.abs(values) <= most) & ~np.isnan(values)
     return found
 
 
 def finite(values: NDArray[Any]) -> NDArray[Any]:
     """The same with NaN for what is infinite."""
-    if values.dtype.kind != "f":
-        return values
     infinite = without_number(values)
     return np.where(infinite, values.dtype.type(np.nan), values) if infinite.any() else values
 
@@ -68,9 +68,8 @@ class Finite:
 def infinite_note(counts: Mapping[str, int], what: str, whose: str = "") -> Note:
     """The note on infinite values: how many of which quantity, and what was done about them."""
     listed = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
-    one = sum(counts.values()) == 1
     of = f" of {whose}" if whose else ""
-    return Note(_LINE, WARNING, f"{'An infinite value' if one else 'Infinite values'}{of} ({listed}): {what}.")
+    return Note(_LINE, WARNING, f"Values{of} that are infinite or too large to compute with ({listed}): {what}.")
 
 
 def finite_trace(dataset: xr.Dataset) -> Finite:

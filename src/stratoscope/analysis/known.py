@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,14 @@ def sorted_quantile(
     upper = np.take_along_axis(ordered, np.ceil(place).astype(np.int64), axis)
     found: NDArray[np.float64] = lower + (upper - lower) * (place - np.floor(place))
     return found
+
+
+def columnwise(reduce: Callable[..., NDArray[np.float64]], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A reduction over rows, such as `np.nanmean`, of the columns in which something is known; NaN elsewhere."""
+    known = np.isfinite(values).any(axis=0)
+    result = np.full(values.shape[1], np.nan)
+    result[known] = reduce(values[:, known], axis=0)
+    return result
 
 
 def quantile(values: NDArray[np.floating], share: float) -> float:
