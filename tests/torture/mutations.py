@@ -40,6 +40,12 @@ VALUES: list[Any] = [None, True, -1, 0, 1.5, 2**31, 2**63, 10**30, 1e308, "", "x
                      [[]], [None], {"": {}}, [0] * 300, ["a"], "3", "NaN"]  # fmt: skip
 
 
+OF_EACH_KIND = frozenset((
+    "mlp_out_norm", "resid_norm", "attn_first", "neurons", "attention", "opener_log_odds", "refusal_pattern",
+    "floor_batch_mlp_out_norm",
+))  # fmt: skip
+
+
 class TooSlow(BaseException):
     """An input that took longer than it may; not an Exception, so that no reader takes it for one of its own."""
 
@@ -99,6 +105,10 @@ def prompt_files(folder: Path) -> list[Path]:
 
 
 def traces(folder: Path) -> list[Path]:
+    from odd_traces import Odd
+
+    from stratoscope.trace.from_dataset import write_dataset
+
     small: dict[str, Any] = {
         "prompts": 4,
         "tokens": (3, 5),
@@ -108,20 +118,11 @@ def traces(folder: Path) -> list[Path]:
         "heads": 2,
         "top_k": 2,
     }
-    stratoscope.simulate(folder / "simulated", **small)
+    stratoscope.simulate(folder / "simulated", **small, record="peaks,prompts")
     stratoscope.import_csv(csv_files(_new(folder / "csv"))[0], folder / "imported")
-    from odd_traces import GROUPED, Odd
-
-    from stratoscope.trace.from_dataset import write_dataset
-
-    everything = frozenset(row for row in names.QUANTITIES if _recorded(row, GROUPED[1]))
-    odd = Odd((2, 3), (0, 1), everything, ("usual",), 1, 4, 2, "real", 0, 0)
-    write_dataset(odd.dataset(), folder / "everything")
-    return [folder / "simulated", folder / "imported", folder / "everything"]
-
-
-def _recorded(name: str, groups: frozenset[str]) -> bool:
-    return names.QUANTITIES[name].group in groups and name not in names.OF_SOME_MODELS
+    odd = Odd((2, 3), (0, 1), OF_EACH_KIND, ("usual",), 1, 4, 2, names.REAL, 0, 0)
+    write_dataset(odd.dataset(), folder / "of each kind")
+    return [folder / "simulated", folder / "imported", folder / "of each kind"]
 
 
 def results(folder: Path) -> list[Path]:
