@@ -12,7 +12,6 @@ import contextlib
 import gzip
 import json
 import random
-import shutil
 import signal
 import struct
 import sys
@@ -126,18 +125,13 @@ def traces(folder: Path) -> list[Path]:
 
 
 def results(folder: Path) -> list[Path]:
+    from stratoscope.analysis.result import store_result
+
     shape: dict[str, Any] = {"prompts": 12, "tokens": 4, "layers": 2, "d_model": 8, "d_ff": 12, "heads": 2, "top_k": 2}
     trace = stratoscope.simulate(**shape)
-    other = stratoscope.simulate(**{**shape, "seed": 1})
-    made = {
-        "contrast": stratoscope.contrast(trace, permutations=99, groups=False),
-        "diff": stratoscope.diff(trace, other),
-    }
+    made = {"lint": stratoscope.lint(trace), "contrast": stratoscope.contrast(trace, permutations=99, groups=False)}
     for name, result in made.items():
-        stratoscope.save_result(result, folder / name)
-        for extra in ("figures", "report.html", "table.csv"):
-            target = folder / name / extra
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        store_result(result, _new(folder / name))
     return [folder / name for name in made]
 
 
@@ -245,10 +239,10 @@ def read_model(path: Path) -> object:
 
 
 READERS = (
-    Reader("CSV", csv_files, read_csv, 0.25),
-    Reader("prompts", prompt_files, read_prompts, 0.25),
-    Reader("trace", traces, read_trace, 0.25),
-    Reader("result", results, read_result, 0.1),
+    Reader("CSV", csv_files, read_csv, 0.3),
+    Reader("prompts", prompt_files, read_prompts, 0.3),
+    Reader("trace", traces, read_trace, 0.2),
+    Reader("result", results, read_result, 0.05),
     Reader("GGUF", gguf_files, read_model, 0.1),
     Reader("model folder", models, read_model, 0.05),
 )
