@@ -125,7 +125,10 @@ class StoredArray(BackendArray):
             if low < self._bounds.start or high >= self._bounds.stop:
                 raise TraceError(f"'{self._name}' has values outside {self._bounds}", fix=DAMAGED)
         if values.size and self._name in _IN_ORDER and isinstance(key[0], slice) and (key[0].step or 1) > 0:
-            _IN_ORDER[self._name](values)
+            try:
+                _IN_ORDER[self._name](values)
+            except TraceError as error:  # on disk no other order of the Dataset helps
+                raise TraceError(error.what, fix=DAMAGED) from None
         return values
 
 
