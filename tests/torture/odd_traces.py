@@ -85,7 +85,9 @@ class Odd:
             "prompt": np.repeat(np.arange(prompts), self.lengths),
             "position": position,
             "token_id": random.integers(-1, 7, tokens),
-            "span": random.integers(-1, len(names.SPANS), tokens) if self.words % 2 else np.full(tokens, 3),
+            "span": random.integers(-1, len(names.SPANS), tokens)
+            if self.words % 2
+            else np.full(tokens, names.SPANS.index("user")),
             "layer": np.array(self.layers),
         }
         if any(names.DEPTH in names.QUANTITIES[name].dims for name in self.quantities):
