@@ -27,7 +27,7 @@ need = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installin
 help:
 	@echo "make demo      record a small real model and draw it, into demo/"
 	@echo "make test      lint, types and every test"
-	@echo "make torture   kills 100 recordings and 100 writing commands at random moments, and goes on"
+	@echo "make torture   kills 100 recordings and 100 other commands; reads 20,000 damaged files; asks all of 3,000 odd traces"
 	@echo "make truth     how often comparisons are wrong where the truth is known, as tables; half an hour"
 	@echo "make lint      ruff and mypy only; make format mends what ruff can"
 	@echo "make docs      the generated pages of docs/: from the code, and from recording tiny models"
@@ -46,6 +46,8 @@ test: lint chromium zarrita
 torture: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/capture/kills.py 100
 	OMP_NUM_THREADS=1 $(BIN)/python tests/capture/kill_commands.py 100
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mutations.py 20000
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/verbs.py 3000
 
 truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth.py

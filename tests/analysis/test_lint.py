@@ -192,6 +192,7 @@ CASES: dict[str, tuple[Callable[[], xr.Dataset], Callable[[], xr.Dataset]]] = { 
     "norms_grow_with_depth": (lambda: rising(base()), lambda: level(base())),
     "peaks_cover_little": (lambda: covering(base(), 0.1), lambda: covering(base(), 0.9)),
     "nothing_recorded": (lambda: scaled(base(), "attn_first", np.nan), base),
+    "infinite_values": (lambda: scaled(base(), "mlp_out_norm", np.inf), base),
     "writes_are_flat": (lambda: flat(base()), base),
     "activations_without_writes": (lambda: base().drop_vars("peak_write"), base),
     "signs_are_lost": (lambda: imported("hello abc"), lambda: imported("hello abc", sign=-1.0)),

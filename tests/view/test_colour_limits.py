@@ -103,7 +103,7 @@ def test_per_layer_limits_are_those_of_each_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "state"), [(0.0, "zero"), (3.2, "equal"), (np.nan, "empty"), (np.inf, "empty"), (-3.2, "equal")]
+    ("values", "state"), [(0.0, "zero"), (3.2, "equal"), (np.nan, "empty"), (np.inf, "infinite"), (-3.2, "equal")]
 )
 def test_one_value_everywhere_is_said_instead_of_inventing_a_scale(values: float, state: str) -> None:
     assert scale.fit([np.full((3, 2), values)], "linear", "robust").state == state

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.finite import without_number
 from stratoscope.errors import InputError
 from stratoscope.trace.given import is_whole
 
@@ -58,12 +59,14 @@ def over_heads(values: Floats, head: str | int) -> Floats:
     if head not in ("mean", "max"):
         one: Floats = values[:, :, check_head(head, values.shape[2])]
         return one
-    known = np.isfinite(values)
+    known = ~np.isnan(values)
     count = known.sum(axis=2)
     if head == "max":
         reduced = np.where(known, values, -np.inf).max(axis=2)
     else:
-        reduced = np.where(known, values, 0).sum(axis=2, dtype=np.float64) / np.maximum(count, 1)
+        usual = np.where(np.isfinite(values), values, 0).sum(axis=2, dtype=np.float64) / np.maximum(count, 1)
+        reduced = np.where(np.isneginf(values).any(axis=2), -np.inf, usual)
+        reduced = np.where(np.isposinf(values).any(axis=2), np.inf, reduced)  # of both signs: infinite, and said so
     return np.where(count > 0, reduced, np.nan).astype(values.dtype)
 
 
@@ -88,6 +91,7 @@ def _mean_of_rows(dataset: xr.Dataset, tokens: NDArray[np.int64], rows: NDArray[
     count = np.bincount(cell, minlength=size)
     total = np.bincount(cell, dataset["imported_norm"].values[wanted], minlength=size)
     mean: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean[without_number(mean)] *= np.inf  # drawn and told as what it is to arithmetic
     return mean.reshape(len(tokens), len(layers))
 
 

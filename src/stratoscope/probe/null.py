@@ -98,10 +98,10 @@ def patch_null(
     """
     from stratoscope.analysis.diff.claims import check_claims, read_claims
     from stratoscope.analysis.result import make_result
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.legal import opened
 
     told = progress or silent
-    dataset = open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
+    dataset = opened(trace)
     claimed = read_claims(claims) if isinstance(claims, str | os.PathLike) else list(claims)
     check_claims(claimed, dataset, os.fspath(claims) if isinstance(claims, str | os.PathLike) else "claims")
     if draws < 1:

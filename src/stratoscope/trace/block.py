@@ -11,6 +11,7 @@ import numpy as np
 from stratoscope.errors import TraceError
 from stratoscope.names import DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K, edges
 from stratoscope.trace.array_document import MAX_GROWING_LENGTH, MAX_LENGTH
+from stratoscope.trace.legal import check_numbers
 from stratoscope.trace.schema import MAX_COLUMNS, Block, Layout, Sizes, text_columns, trace_layouts
 from stratoscope.trace.text import encode_texts
 
@@ -90,6 +91,7 @@ class BlockPlan:
         if not layers:
             raise TraceError("a trace needs at least one layer", fix=_FIX)
         layouts = trace_layouts([*variables, *fixed], row_columns, source, streams)
+        check_numbers(np.asarray(layers), LAYER)
         lengths = {DEPTH: len(layers) + 1, **sizes, LAYER: len(layers)}
         values = {LAYER: np.asarray(layers, np.int32), DEPTH: np.arange(lengths[DEPTH], dtype=np.int32)}
         _refuse_large(lengths, row_columns)

@@ -57,7 +57,7 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
         texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
         file = pyarrow.parquet.ParquetFile(path, memory_map=False, read_dictionary=texts)
         table = pyarrow.Table.from_batches(_batches(path, file))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # a name in it may be no text
         what = f"cannot be read as Parquet: {first_line(error)}"
         raise InputError(what, where=str(path), fix="Copy or write it again.") from None
     places = find_columns(wanted, names, _first_row(table), str(path))

@@ -26,6 +26,7 @@ from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.csv_table import ANY_COLUMNS
 from stratoscope.trace.labels import object_array, unique
+from stratoscope.trace.legal import opened
 from stratoscope.trace.place import refuse_inside
 from stratoscope.trace.text import spelled
 
@@ -90,7 +91,7 @@ def export_csv(
     InputError
         No such prompt, nothing to export, a file is already there or cannot be written.
     """
-    dataset = trace if isinstance(trace, xr.Dataset) else _open(trace)
+    dataset = opened(trace)
     ids = [str(identity) for identity in dataset["prompt_id"].values]
     chosen = list(range(len(ids))) if prompt is None else [_find(prompt, ids)]
     _check_ending(Path(file), ".parquet" if parquet else ".csv")
@@ -102,12 +103,6 @@ def export_csv(
     _check_targets(targets, dataset, overwrite=overwrite)
     _write_all(targets, contents, _parquet_writer() if parquet else _write_csv, overwrite)
     return targets
-
-
-def _open(trace: str | os.PathLike[str]) -> xr.Dataset:
-    from stratoscope.trace.reader import open_trace
-
-    return open_trace(Path(trace))
 
 
 def _find(prompt: str | int, ids: Sequence[str]) -> int:
@@ -173,7 +168,7 @@ def _imported_files(dataset: xr.Dataset) -> list[dict[str, Any]]:
 def _contents(dataset: xr.Dataset, *, together: bool) -> RowsOf:
     if ROW in dataset.dims:
         return _imported(dataset, all_columns=together)
-    if "peak_value" in dataset:
+    if {"peak_neuron", "peak_value", "peak_write"} <= set(dataset.variables):
         return _peaks(dataset)
     raise InputError(
         "this trace holds no peaks, so there are no rows to write",

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,8 +244,7 @@ def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
             where=str(path),
             fix="Install a Stratoscope that reads it.",
         )
-    wrong = [key for key, is_sound in _ATTRIBUTES.items() if not is_sound(attrs.get(key))]
-    if wrong:
+    if wrong := wrong_attributes(attrs):
         raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
     if schema.is_sealed(version):
         check_digest(content, path)
@@ -291,6 +290,12 @@ _ATTRIBUTES: dict[str, _Check] = {
     "resumed": _entries_with("at"),
     "merged": _entries_with("uuid"),
 }
+
+
+def wrong_attributes(attrs: Mapping[Any, Any], *, needed: bool = True) -> list[str]:
+    """The attributes of a trace that are not what they must be; not `needed`: any of them may be absent."""
+    asked = {key: is_sound for key, is_sound in _ATTRIBUTES.items() if needed or attrs.get(key) is not None}
+    return [key for key, is_sound in asked.items() if not is_sound(attrs.get(key))]
 
 
 def _is_newer(version: str) -> bool:

@@ -139,7 +139,10 @@ def _outcome(outcome: Mapping[str, Any]) -> Lines:
             "cut short", f"{outcome['cut']:,} of {outcome['answered']:,} answers, as long as --generate allows"
         )
     if outcome.get("openers"):
-        odds = (f"{readable(text)!r} {value:.2f}" for text, value in outcome["openers"].items())
+        odds = (
+            f"{readable(text)!r} " + ("not finite" if value is None else f"{value:.2f}")
+            for text, value in outcome["openers"].items()
+        )
         lines += _line("openers", f"{', '.join(odds)} (log-odds in nats, median of the prompts)")
     for one in outcome.get("answers", []):
         lines += _line(one["prompt"], _short(one["answer"]))

@@ -14,6 +14,7 @@ from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.names import ACTIVE, CHOICE, DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K, edges
 from stratoscope.trace import schema
+from stratoscope.trace.legal import check_dataset
 from stratoscope.trace.row_stream import RowStream
 from stratoscope.trace.schema import Block
 from stratoscope.trace.shards import LOGICAL_DTYPE, as_bfloat16
@@ -56,7 +57,8 @@ def writer_for(dataset: xr.Dataset, path: str | Path, attrs: Mapping[str, Any], 
     TraceError
         When the Dataset lacks something a trace needs, or the output is occupied or cannot be written.
     """
-    missing = sorted({*schema.TOKEN_COORDS, *schema.TEXTS, LAYER} - dataset.variables.keys())
+    check_dataset(dataset)
+    missing = sorted(schema.TEXTS.keys() - dataset.variables.keys())
     if missing:
         raise TraceError(
             f"this Dataset has no '{missing[0]}'", fix="Give one that open_trace, simulate or import made."

@@ -45,13 +45,14 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
     dict
         `answered`, `open_as_refusal` (prompts), `refusal_patterns` (pattern → answers that begin with it), `cut`
         (answers that were as long as they might be and had not come to their end), `openers` (text → median log-odds
-        over the prompts, in nats), `answers` (the first few: `prompt`, `answer`, `opens_as_refusal`).
+        over the prompts, in nats; None = not finite), `answers` (the first few: `prompt`, `answer`,
+        `opens_as_refusal`).
     """
     facts: dict[str, Any] = {}
     if "opener_log_odds" in dataset:
         texts = opener_texts(dataset.attrs.get("plan"), dataset.sizes[OPENER])
         values = np.asarray(dataset["opener_log_odds"].values)
-        facts["openers"] = dict(zip(texts, np.median(values, axis=0).tolist(), strict=True)) if len(values) else {}
+        facts["openers"] = dict(zip(texts, map(_median, values.T), strict=True)) if len(values) else {}
     if "opens_as_refusal" in dataset:
         opens = np.asarray(dataset["opens_as_refusal"].values)
         facts |= {"answered": int((opens >= 0).sum()), "open_as_refusal": int((opens == 1).sum())}
@@ -62,6 +63,13 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
         rows = zip(first["prompt_id"].values, answers(first), opens.tolist(), strict=False)
         facts["answers"] = [{"prompt": prompt, "answer": text, "opens_as_refusal": flag} for prompt, text, flag in rows]
     return facts or None
+
+
+def _median(values: np.ndarray) -> float | None:
+    """The median of what is known; None where it is not finite, as when a model is certain of half of the openers."""
+    known = np.sort(values[~np.isnan(values)])
+    middle = known[[(len(known) - 1) // 2, len(known) // 2]].astype(np.float64) if len(known) else known
+    return float(middle.mean()) if len(middle) and np.isfinite(middle).all() else None
 
 
 def _cut(dataset: xr.Dataset) -> int | None:

@@ -10,7 +10,7 @@ import xarray as xr
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER, edges
 from stratoscope.trace.given import is_whole
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.legal import opened
 
 _QUANTITY = "attention"
 
@@ -42,8 +42,7 @@ def attention_matrix(
     InputError
         The trace holds no full attention, or has no such prompt, layer or head.
     """
-    if isinstance(trace, str | os.PathLike):
-        trace = open_trace(trace)
+    trace = opened(trace)
     if _QUANTITY not in trace:
         raise InputError(
             "this trace holds no attention matrices",

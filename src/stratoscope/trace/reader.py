@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from xarray.core import indexing
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import OPENER
+from stratoscope.names import DEPTH, LAYER, OPENER
 from stratoscope.trace import place, schema
 from stratoscope.trace.document import Document, check_files, read_document
 from stratoscope.trace.labels import object_array
+from stratoscope.trace.legal import check_numbers, check_prompts
 from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.schema import quantity_layout
@@ -28,6 +30,11 @@ from stratoscope.trace.store import DAMAGED
 from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
 
+_IN_ORDER: dict[str, Callable[[np.ndarray], None]] = {
+    "prompt": check_prompts,
+    LAYER: partial(check_numbers, kind=LAYER),
+    DEPTH: partial(check_numbers, kind=DEPTH),
+}
 _COORDS = {*schema.TOKEN_COORDS, *schema.MAYBE_TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
 
 
@@ -149,6 +156,11 @@ class StoredArray(BackendArray):
             low, high = int(values.min()), int(values.max())
             if low < self._bounds.start or high >= self._bounds.stop:
                 raise TraceError(f"'{self._name}' has values outside {self._bounds}", fix=DAMAGED)
+        if values.size and self._name in _IN_ORDER and isinstance(key[0], slice) and (key[0].step or 1) > 0:
+            try:
+                _IN_ORDER[self._name](values)
+            except TraceError as error:  # on disk no other order of the Dataset helps
+                raise TraceError(error.what, fix=DAMAGED) from None
         return values
 
 

@@ -267,6 +267,7 @@ def _map(
         "thin": [column for column in thin.tolist() if np.isfinite(table[column]).any()] if by == 1 else [],
         "without_logarithm": int((table <= 0).sum()) if limits.kind == "log" else 0,
         "missing": bool(np.isnan(table).any()),
+        "infinite": int(np.isinf(full).sum()),
     }
 
 

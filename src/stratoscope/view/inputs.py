@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from stratoscope.errors import InputError
+from stratoscope.trace.legal import opened
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +40,7 @@ def open_input(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
     """
     if hasattr(inputs, "data_vars"):
         _refuse_columns(columns)
-        return cast("xr.Dataset", inputs)
+        return opened(cast("xr.Dataset", inputs))
     paths = _paths(inputs)
     folders = [path for path in paths if path.is_dir()]
     if folders and len(paths) > 1:
@@ -49,10 +50,8 @@ def open_input(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
             fix="Give one trace; record prompts that belong together into the same trace.",
         )
     if folders:
-        from stratoscope.trace.reader import open_trace
-
         _refuse_columns(columns)
-        return open_trace(folders[0])
+        return opened(folders[0])
     from stratoscope.trace.csv import read_csv
 
     return read_csv(paths, columns=columns)

@@ -78,7 +78,7 @@ def number(value: float) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
-_STATES = ("zero", "equal", "below", "empty")
+_STATES = ("zero", "equal", "below", "infinite", "empty")
 
 
 def _state(quantity: Mapping[str, Any]) -> str:
@@ -91,6 +91,8 @@ def _state(quantity: Mapping[str, Any]) -> str:
         return f"{which} is 0"
     if quantity["state"] == "zero":
         return "All zero: no difference" if quantity.get("difference") else "All zero"
+    if quantity["state"] == "infinite":
+        return "No finite value: every cell that is not missing is infinite"
     if quantity["state"] == "empty":
         return "Nothing recorded here"
     middle = (np.mean(quantity["low"]) + np.mean(quantity["high"])) / 2

@@ -187,7 +187,7 @@ class MapDrawing:
                 cell_number(float(values[column, row])),
                 palette.ink_on(colours[round(float(units[column, row]) * (len(colours) - 1))]),
             )
-            for column, row in np.argwhere(np.isfinite(values)).tolist()
+            for column, row in np.argwhere(~np.isnan(values)).tolist()
         )
 
     # --- marks ------------------------------------------------------------------------------------------------------
@@ -270,6 +270,8 @@ def cell_number(value: float) -> str:
     """A number in at most four characters: 12, 3.4, .56, 1.2k."""
     size = abs(value)
     sign = "−" if value < 0 else ""
+    if math.isinf(value):
+        return f"{sign}∞"
     for limit, text in ((0.005, "0" if size == 0 else "<.01"), (0.995, f"{size:.2f}"[1:]), (9.95, f"{size:.1f}")):
         if size < limit:
             return text if text.startswith(("0", "<")) else sign + text

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.finite import without_number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,6 +46,8 @@ class Points:
         What is drawn upwards: the size of the chosen quantity, of shape (points,).
     total
         How many peaks they were chosen from.
+    infinite
+        How many more there are that are infinite, and have no height.
     run
         Tokens per cell; 1 = every token keeps the highest peak of every layer.
     """
@@ -57,6 +60,7 @@ class Points:
     write: Floats
     height: Floats
     total: int
+    infinite: int
     run: int
 
 
@@ -110,6 +114,7 @@ def choose_points(
         write[order],
         height[order],
         chooser.total,
+        chooser.infinite,
         run,
     )
 
@@ -158,7 +163,7 @@ class Chooser:
 
     def __init__(self, cell: Ints, layers: int, last: Bools, threshold: float = 0.0) -> None:
         cells = int(cell.max(initial=-1) + 1) * layers
-        self.total = 0
+        self.total = self.infinite = 0
         self._cell, self._layers, self._last, self._threshold = cell, layers, last, threshold
         self._best_height = np.full(cells, -np.inf)
         self._best_id = np.full(cells, -1, np.int64)
@@ -166,8 +171,11 @@ class Chooser:
 
     def add(self, token: Ints, layer: Ints, height: Floats, peak: Ints) -> None:
         """Take in one block: places of the tokens and layers, heights (NaN = no peak) and ascending ids."""
-        self.total += int(np.count_nonzero(np.isfinite(height)))
-        high = np.flatnonzero(height >= self._threshold)  # False for NaN
+        height = np.asarray(height, np.float64)
+        infinite = without_number(height)
+        self.infinite += int(np.count_nonzero(infinite))
+        self.total += int(np.count_nonzero(~infinite & ~np.isnan(height)))
+        high = np.flatnonzero((height >= self._threshold) & ~infinite)  # False for NaN
         token, layer, height, peak = token[high], layer[high], height[high], peak[high]
         self._add_to_cells(self._cell[token] * self._layers + layer, height, peak)
         last = self._last[token]
@@ -260,8 +268,9 @@ def _peaks_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
         for name, values in found.items():
             values[begin:end] = dataset[name][here[0] : here[-1] + 1].values[here - here[0], there, at]
     number = dataset["layer"].values[layer].astype(np.int64)
-    expert = found.get("peak_expert", np.full(len(chosen), -1.0)).astype(np.int64)
-    return token, number, expert, found["peak_neuron"].astype(np.int64), found["peak_value"], found["peak_write"]
+    none, unknown = np.full(len(chosen), -1.0), np.full(len(chosen), np.nan)
+    expert, neuron = (found.get(name, none).astype(np.int64) for name in ("peak_expert", "peak_neuron"))
+    return token, number, expert, neuron, found.get("peak_value", unknown), found.get("peak_write", unknown)
 
 
 def _rows_at(dataset: xr.Dataset, chosen: Ints) -> Columns:

@@ -63,7 +63,7 @@ def peaks_spec(
         threshold=threshold,
     )
     if not len(points.token):
-        raise _nothing_left(points.total, threshold)
+        raise _nothing_left(points, threshold)
     table, of_point = _token_table(dataset, tokens, scene, first, points, prompts)
     facts: dict[str, Any] = {
         "quantity": {"name": row.name, "label": row.label, "unit": row.unit, "formula": row.formula},
@@ -97,7 +97,13 @@ def peaks_spec(
         "peak_write": points.write,
         "peak_height": points.height,
     }
-    notes = (_FIRST_TOKEN, *_notes(dataset, row), *notes_of(dataset), *applicable(dataset, [row.name]))
+    notes = (
+        _FIRST_TOKEN,
+        *_left_out(points),
+        *_notes(dataset, row),
+        *notes_of(dataset),
+        *applicable(dataset, [row.name]),
+    )
     title = f"{row.label[0].upper()}{row.label[1:]} by token and layer"
     return ViewSpec("peaks3d", title, subtitle(dataset, chosen), content, buffers, notes, provenance_of(dataset), facts)
 
@@ -184,6 +190,13 @@ def _token_table(
     return table, of_point
 
 
+def _left_out(points: Points) -> list[Note]:
+    if not points.infinite:
+        return []
+    peaks = "1 peak is" if points.infinite == 1 else f"{points.infinite:,} peaks are"
+    return [Note("L05", "warning", f"{peaks} infinite and not drawn: they have no height.")]
+
+
 def _notes(dataset: xr.Dataset, row: names.Quantity) -> list[Note]:
     if row.dims == (names.ROW,):
         return []  # an import says so itself
@@ -233,9 +246,12 @@ def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
     return quantity or there[0]
 
 
-def _nothing_left(total: int, threshold: float) -> InputError:
-    if total:
+def _nothing_left(points: Points, threshold: float) -> InputError:
+    if points.total:
         return InputError(f"no peak is as high as {threshold:g}", where="threshold", fix="Choose a lower threshold.")
+    if points.infinite:
+        what = f"{points.infinite:,} peaks are infinite, so they have no height, and there is no other"
+        return InputError(what, where="trace", fix="Look at them in Python, or choose other prompts and layers.")
     return InputError("there is no peak in these prompts and layers", where="trace", fix="Choose others.")
 
 

@@ -33,8 +33,9 @@ class Scale:
     choice
         The name of the scale that was asked for.
     state
-        "ok", "equal" (one value only), "zero" (nothing but zeros), "below" (nothing above zero, on a logarithmic scale)
-        or "empty" (no finite value). Where every row has its own, the first of these that is true of a row.
+        "ok", "equal" (one value only), "zero" (nothing but zeros), "below" (nothing above zero, on a logarithmic
+        scale), "infinite" (no finite value, but infinite ones) or "empty" (no value). Where every row has its own, the
+        first of these that is true of a row.
     extremes
         Whether robust limits, or those of a row, are the smallest and largest value, since the quantiles fall together.
     """
@@ -160,9 +161,9 @@ def backward(values: Floats, kind: str) -> Floats:
 
 
 def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, str]:
-    values = values[np.isfinite(values)]
+    given, values = values, values[np.isfinite(values)]
     if not values.size:
-        return (*_EMPTY[kind], "empty")
+        return (*_EMPTY[kind], "empty" if np.isnan(given).all() else "infinite")
     if not values.any():
         return (*_EMPTY[kind], "zero")
     if kind == "log":
@@ -177,6 +178,8 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
     if values.min() < values.max():  # the quantiles fall together, the values do not
         return float(values.min()), float(values.max()), _EXTREMES
     if kind == "log":
+        if low < 2 * np.finfo(float).tiny:  # too near zero to be widened
+            return float(np.finfo(float).tiny), 4 * float(np.finfo(float).tiny), "equal"
         return float(low * (1 - _WIDEN)), float(high * (1 + _WIDEN)), "equal"
     around = max(abs(float(low)) * _WIDEN, np.finfo(float).tiny)
     return float(low) - around, float(high) + around, "equal"
@@ -199,5 +202,5 @@ def _fences(values: Floats, kind: str) -> tuple[float, float]:
 
 
 _EXTREMES = "extremes"  # as "ok", and `Scale.extremes`
-_STATES = ("ok", "equal", "zero", "below", "empty")
+_STATES = ("ok", "equal", "zero", "below", "infinite", "empty")
 _EMPTY = {"linear": (0.0, 1.0), "log": (0.1, 1.0), "diverging": (-1.0, 1.0)}  # limits where there is nothing to limit

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.tables import Floats, check_head, over_heads, table
+from stratoscope.analysis.tables import Floats, check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["Floats", "Quantity", "check_head", "describe", "over_heads", "table"]
-
-_LAYERED = (names.LAYER, names.DEPTH)
 
 
 @dataclass(frozen=True)
@@ -115,6 +113,4 @@ def _said_of_heads(heads: int, head: str | int) -> str:
 
 
 def _is_drawable(row: names.Quantity) -> bool:
-    per_cell = row.dims[0] == names.TOKEN and row.dims[1] in _LAYERED and row.unit != "index"
-    per_cell = per_cell and names.CHOICE not in row.dims
-    return per_cell or row.dims == (names.ROW,)
+    return has_cells(row) or (names.K in row.dims and row.unit != "index")

@@ -57,6 +57,11 @@ def what_was_done(
         notes.append(
             Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them, use the write ratios.")
         )
+    if infinite := sum(one["infinite"] for one in maps):
+        cells = "1 cell is" if infinite == 1 else f"{infinite:,} cells are"
+        notes.append(
+            Note("L05", "warning", f"{cells} infinite: drawn in the colours of the ends, left out of the limits.")
+        )
     if any(one["missing"] for one in maps):
         notes.append(Note("L08", "info", "Grey hatching: undefined or not recorded, which is not zero."))
     if any(strip.quantity.name == "imported_norm" for strip in strips) and not told:

@@ -65,12 +65,11 @@ def anomalies(
         The reference is of another shape, or there is nothing to look at.
     """
     from stratoscope.analysis.anomalies.merge import merged
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.analysis.finite import finite_trace
+    from stratoscope.trace.legal import opened
 
-    dataset, other = (
-        open_trace(os.fspath(one)) if isinstance(one, str | os.PathLike) else one for one in (trace, reference)
-    )
-    assert dataset is not None
+    seen, beside = finite_trace(opened(trace)), None if reference is None else finite_trace(opened(reference))
+    dataset, other = seen.dataset, None if beside is None else beside.dataset
     if other is not None:
         _refuse_other_shape(dataset, other)
     if not 0 < alpha <= 1:
@@ -84,7 +83,8 @@ def anomalies(
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)
-    return _result(dataset, other, looks, merged(looks, most_expected), usual, alpha, most_expected)
+    result = seen.told(_result(dataset, other, looks, merged(looks, most_expected), usual, alpha, most_expected))
+    return result if beside is None else beside.told(result, "the reference")
 
 
 def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tuple[list[Look], list[Class]]:

@@ -19,7 +19,8 @@ from stratoscope.analysis.anomalies.finding import (
     layer_numbers,
     nothing,
 )
-from stratoscope.analysis.anomalies.tails import medians, standardised
+from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.known import medians, quantile
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -232,8 +233,8 @@ def _typical(means: Floats, of: Floats, index: Index, reference: xr.Dataset | No
     """The median of the other prompts, or of the reference."""
     prompt, layer, head = index
     if reference is None:
-        return float(np.nanmedian(np.delete(means[:, layer, head], prompt)))
-    return float(np.sin(np.nanmedian(of[:, layer, head]) / 2) ** 2)
+        return quantile(np.delete(means[:, layer, head], prompt), 0.5)
+    return float(np.sin(quantile(of[:, layer, head], 0.5) / 2) ** 2)
 
 
 def _others(reference: xr.Dataset | None) -> str:

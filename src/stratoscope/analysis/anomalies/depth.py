@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Index, Look, Member, Picture, holding, layer_numbers, nothing
-from stratoscope.analysis.anomalies.tails import medians
 from stratoscope.analysis.anomalies.tokens import outside_sinks
+from stratoscope.analysis.known import medians
 
 if TYPE_CHECKING:
     import xarray as xr

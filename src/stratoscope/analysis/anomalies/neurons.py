@@ -18,7 +18,8 @@ from stratoscope.analysis.anomalies.finding import (
     layer_numbers,
     nothing,
 )
-from stratoscope.analysis.anomalies.tails import medians, standardised
+from stratoscope.analysis.anomalies.tails import standardised
+from stratoscope.analysis.known import medians
 from stratoscope.analysis.layers import by_layer
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Floats, Prompts
-from stratoscope.analysis.anomalies.tails import medians
+from stratoscope.analysis.known import medians
 
 if TYPE_CHECKING:
     import xarray as xr

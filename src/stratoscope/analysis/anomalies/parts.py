@@ -8,8 +8,9 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
-from stratoscope.analysis.anomalies.tails import medians, standardised
+from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
+from stratoscope.analysis.known import medians
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stratoscope.analysis.known import sorted_quantile
+
 LEAST_UNITS = 16  # fewer say nothing about their own tail
 _SHARES = (0.1, 0.02, 0.004)  # of the units that make a tail …
 _LEAST, _ENOUGH = 20, 50  # … at least so many; the smaller shares only where they are so many
@@ -119,32 +121,11 @@ def spreads(values: NDArray[np.floating], axis: int) -> tuple[NDArray[np.float64
         nothing = np.full([1 if place == axis else size for place, size in enumerate(of.shape)], np.nan)
         return nothing, nothing
     ordered = np.sort(of, axis=axis)
-    middle = _quantile(ordered, 0.5, axis)
-    spread = 1.4826 * _quantile(np.sort(np.abs(of - middle), axis=axis), 0.5, axis)
-    spread = np.fmax(spread, (_quantile(ordered, _BODY, axis, between=False) - middle) / _NORMAL_BODY)
+    middle = sorted_quantile(ordered, 0.5, axis)
+    spread = 1.4826 * sorted_quantile(np.sort(np.abs(of - middle), axis=axis), 0.5, axis)
+    spread = np.fmax(spread, (sorted_quantile(ordered, _BODY, axis, between=False) - middle) / _NORMAL_BODY)
     positive = spread[np.isfinite(spread) & (spread > 0)]
     if not positive.size:
         return middle, np.full(middle.shape, np.nan)
     typical = float(np.median(positive))
     return middle, np.sqrt((spread**2 + typical**2) / 2)
-
-
-def _quantile(ordered: NDArray[np.float64], share: float, axis: int, *, between: bool = True) -> NDArray[np.float64]:
-    """A quantile of sorted rows whose NaNs stand last; not `between` two values but the lower one, if so wished."""
-    count = np.isfinite(ordered).sum(axis=axis, keepdims=True)
-    place = share * np.maximum(count - 1, 0)
-    lower = np.take_along_axis(ordered, np.floor(place).astype(np.int64), axis)
-    if not between:
-        return lower
-    upper = np.take_along_axis(ordered, np.ceil(place).astype(np.int64), axis)
-    found: NDArray[np.float64] = lower + (upper - lower) * (place - np.floor(place))
-    return found
-
-
-def medians(values: NDArray[np.floating], axis: int = 0) -> NDArray[np.float64]:
-    """Medians along an axis without NaN; NaN where there is nothing else."""
-    ordered = np.sort(np.asarray(values, np.float64), axis=axis)
-    if not ordered.shape[axis]:
-        return np.full(np.delete(ordered.shape, axis), np.nan)
-    found: NDArray[np.float64] = np.take(_quantile(ordered, 0.5, axis), 0, axis=axis)
-    return found

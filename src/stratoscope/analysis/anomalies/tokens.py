@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _PLACES = 0.9  # of the layers, in which a value that is large enough is found
+_MOST = 700.0  # a larger logarithm is of no number in double precision
 _NOT_SINKS = [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]
 
 
@@ -67,7 +68,8 @@ def _massive(
 
     def least(score: float) -> float:
         logs = (middle + score * spread)[np.isfinite(middle + score * spread)]
-        return float(np.exp(max(MASSIVE, np.quantile(logs, _PLACES)))) if len(logs) else float("nan")
+        least = max(MASSIVE, float(np.quantile(logs, _PLACES))) if len(logs) else np.nan
+        return float(np.exp(least)) if least < _MOST else float("nan")
 
     same = same_token(dataset, prompts, quantity, usual.recurs[quantity])
     return Look(

@@ -327,7 +327,7 @@ def _would_find(design: Design, tests: int, found: Mapping[str, NDArray[np.float
 def _direction(baseline: Baseline, design: Design) -> dict[str, Any]:
     """How many layers one direction tells apart beyond chance, and from which AUC on it would."""
     largest = baseline.largest
-    if not len(largest):
+    if not len(largest) or not np.isfinite(baseline.auc).any():
         return {}
     limit = float(np.quantile(largest, 1 - design.alpha, method="higher"))
     return {

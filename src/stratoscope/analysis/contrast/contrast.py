@@ -107,11 +107,13 @@ def contrast(
     from stratoscope.analysis.contrast.design import make_design, testable
     from stratoscope.analysis.contrast.neurons import compare_neurons, strongest
     from stratoscope.analysis.contrast.profiles import compare_profiles, with_tokens
+    from stratoscope.analysis.finite import finite_trace
     from stratoscope.analysis.units import choose_classes, counted_tokens, make_units, with_values
+    from stratoscope.trace.legal import opened
     from stratoscope.trace.numbers import choose_layers
-    from stratoscope.trace.reader import open_trace
 
-    dataset = open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
+    seen = finite_trace(opened(trace))
+    dataset = seen.dataset
     _check(held_out, alpha, permutations)
     told = progress or silent
     first, second = choose_classes(dataset, a, b)
@@ -154,7 +156,7 @@ def contrast(
     parts = assemble.Parts(
         dataset, asked, held_out, unequal, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
     )
-    return assemble.result(
+    found = assemble.result(
         parts,
         {
             "a": first,
@@ -171,6 +173,7 @@ def contrast(
             "seed": seed,
         },
     )
+    return seen.told(found)
 
 
 def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,7 @@ def compare_cells(
         The aligned tokens, and which of them are kept cell by cell.
     """
     floor = noise.floor(quantity, rows.a, rows.b)
-    cells: dict[str, list[Floats]] = {name: [] for name in KEPT}
+    cells: dict[str, list[NDArray[Any]]] = {name: [] for name in KEPT}
     profile: dict[str, list[float]] = {name: [] for name in PROFILE}
     early: dict[str, list[float]] = {"times_largest": [], "share_above": [], "cells": []}
     exact: dict[str, list[Ints]] = {"numbers": [], "changed": []}
@@ -141,10 +141,10 @@ def compare_cells(
         for name, count in _count_equal(one[columns.before], other[columns.before]).items():
             exact[name].append(count)
         relative_before = np.fmax(relative_before, _largest(relative[before]))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = np.where((one != 0) & columns.equal[:, None], other / one, np.nan)
         for name, values in zip(KEPT, (one, other, difference, ratio, times), strict=True):
-            cells[name].append(values[kept].astype(np.float32))
+            cells[name].append(_stored(values[kept]))
         for row in range(size.shape[1]):
             level = np.nan if floor is None else floor[block][row]
             profile["floor_relative"].append(_floor_relative(level, one[counted, row], noise.least))
@@ -159,6 +159,13 @@ def compare_cells(
     largest = (_largest(earlier["times_largest"]), float(relative_before))
     counts = {name: np.concatenate(parts) for name, parts in exact.items()}
     return Compared(quantity, rows, found, summaries, largest, earlier, np.array(with_floor), counts, identical)
+
+
+def _stored(values: Floats) -> NDArray[np.floating]:
+    """In single precision, unless a number is too large for that."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    return values if (np.isinf(single) & np.isfinite(values)).any() else single
 
 
 def _blocks(a: xr.Dataset, b: xr.Dataset, quantity: str, rows: int) -> Iterator[slice]:

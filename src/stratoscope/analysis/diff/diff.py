@@ -113,9 +113,12 @@ def diff(
     from stratoscope.analysis.diff.matched_null import check_null
     from stratoscope.analysis.diff.neurons import compare_neurons
     from stratoscope.analysis.diff.prompts import choose_pairs, columns_of, match, same_user_tokens, sides
+    from stratoscope.analysis.finite import finite_trace
+    from stratoscope.trace.legal import opened
 
     told = progress or silent
-    a, b = _opened(trace_a), _opened(trace_b)
+    seen = [finite_trace(opened(one)) for one in (trace_a, trace_b)]
+    a, b = (one.dataset for one in seen)
     claimed, where = _claims(claims, a, b)
     if null is not None:
         check_null(null, a, claimed)
@@ -151,7 +154,7 @@ def diff(
     exact = exactness(compared, neurons if context.sum() == same.sum() else None, of_layers)
     parts = Parts(a, b, (side_a, side_b), pairs, columns, shown, noise, recorded, compared, exact, of_layers,
                   known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
-    return assemble.result(
+    result = assemble.result(
         parts,
         {
             "prompt": wanted,
@@ -162,12 +165,7 @@ def diff(
             "seed": defaults.SEED,
         },
     )
-
-
-def _opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
-    from stratoscope.trace.reader import open_trace
-
-    return open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
+    return seen[1].told(seen[0].told(result, "A"), "B")
 
 
 def _claims(

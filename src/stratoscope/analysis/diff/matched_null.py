@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stratoscope.analysis.diff.cells import rows_of
 from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.diff.prompts import Columns, Pair
+from stratoscope.analysis.known import columnwise
 from stratoscope.analysis.result import is_result
 from stratoscope.analysis.tables import table
 from stratoscope.errors import InputError
@@ -58,7 +59,7 @@ def in_null(
         kind = str(null[f"sum_{quantity}"].dims[2])
         rows = rows_of(a, b, kind, null[kind].values.tolist())
         real = _on(b, quantity, columns.b[counted], rows.b) - _on(a, quantity, columns.a[counted], rows.a)
-        mean_real = np.nanmean(np.abs(real), axis=0)
+        mean_real = columnwise(np.nanmean, np.abs(real))
         draws = null[f"sum_{quantity}"].values[:, used].sum(axis=1) / tokens
         ranks = rank(draws, mean_real)
         variables |= {

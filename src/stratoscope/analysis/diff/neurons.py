@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry, share_foun
 from stratoscope.analysis.diff.cells import Rows
 from stratoscope.analysis.diff.columns import ColumnNorms, compare_columns
 from stratoscope.analysis.diff.floor import Noise
+from stratoscope.analysis.known import columnwise
 from stratoscope.analysis.layers import by_layer
 from stratoscope.progress import Progress
 
@@ -92,13 +93,13 @@ def compare_neurons(
             same[place] = found[place] >= LEAST_FOUND
         if same[place]:
             delta = other - one
-            values["difference"][place] = _over_prompts(np.nanmean, delta)
-            values["largest"][place] = _over_prompts(np.nanmax, np.abs(delta))
+            values["difference"][place] = columnwise(np.nanmean, delta)
+            values["largest"][place] = columnwise(np.nanmax, np.abs(delta))
             moved[place] = _share(values["largest"][place], one)
             with np.errstate(divide="ignore", invalid="ignore"):
                 values["ratio"][place] = np.nansum(one * other, axis=0) / np.nansum(one * one, axis=0)
             if floor is not None:
-                values["times"][place] = _over_prompts(np.nanmax, noise.times(delta, one, other, floor[place]))
+                values["times"][place] = columnwise(np.nanmax, noise.times(delta, one, other, floor[place]))
     progress("comparing neurons", layers, layers)
     norms = compare_columns(a, b, tokens, (rows.a, rows.b), same, moved, same_dtype=noise.same_dtype)
     return Neurons(**values, columns=norms, found=found, same=same)
@@ -116,11 +117,3 @@ def _share(largest: Floats, of: Floats) -> float:
     """The largest difference as a share of the largest activation; NaN where there is none."""
     known, size = largest[np.isfinite(largest)], np.abs(of[np.isfinite(of)]).max(initial=0.0)
     return float(known.max() / size) if known.size and size > 0 else np.nan
-
-
-def _over_prompts(reduce: Any, values: Floats) -> Floats:
-    """A reduction over prompts that know a value; NaN where none does."""
-    known = np.isfinite(values).any(axis=0)
-    result = np.full(values.shape[1], np.nan)
-    result[known] = reduce(values[:, known], axis=0)
-    return result

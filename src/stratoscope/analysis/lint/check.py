@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.finite import finite
 from stratoscope.trace.notes import Note
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def check(identity: str, severity: str, why: str, concerns: Iterable[str]) -> Ca
 
 
 def some_tokens(dataset: xr.Dataset, name: str) -> NDArray[np.floating]:
-    """Values of a quantity at the first `LOOKED_AT` tokens, first tokens of prompts left out."""
-    values: NDArray[np.floating] = dataset[name].isel({names.TOKEN: slice(LOOKED_AT)}).values
+    """Values of a quantity at the first `LOOKED_AT` tokens, first tokens of prompts left out; NaN for infinite ones."""
+    values: NDArray[np.floating] = finite(dataset[name].isel({names.TOKEN: slice(LOOKED_AT)}).values)
     return values[~first_tokens(dataset)[:LOOKED_AT]]
 
 

@@ -33,9 +33,9 @@ def lint(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
         It is no trace, or damaged.
     """
     from stratoscope.analysis.result import make_result, texts
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.legal import opened
 
-    dataset = open_trace(os.fspath(trace)) if isinstance(trace, str | os.PathLike) else trace
+    dataset = opened(trace)
     found = [(one, note) for one in all_checks() if (note := one.note(dataset)) is not None]
     found.sort(key=lambda pair: (pair[1].severity != WARNING, pair[0].id))
     columns = {

@@ -12,6 +12,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.contrast.cautions import MOST_IMBALANCE
 from stratoscope.analysis.contrast.chance import chance_in
 from stratoscope.analysis.contrast.design import MOST_RATIO, make_design, testable
+from stratoscope.analysis.finite import finite_trace
 from stratoscope.analysis.lint.check import (
     COMPARISONS,
     EVERYTHING,
@@ -189,6 +190,7 @@ def noise_looks_strong(dataset: xr.Dataset) -> str | None:
         return None
     fewest = sorted(sizes, key=lambda name: sizes[name])[:2]
     first, second = (name for name in sizes if name in fewest)
+    dataset = finite_trace(dataset).dataset
     units = with_values(dataset, defaults.SUMMARY, make_units(dataset, first, second))
     if not testable(units, defaults.ALPHA):
         return None  # no contrast is made of so few (L12)

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.lint.check import check, first_tokens, some_tokens
+from stratoscope.analysis.finite import finite, infinite_note, without_number
+from stratoscope.analysis.known import largest, medians, quantile
+from stratoscope.analysis.lint.check import LOOKED_AT, check, first_tokens, some_tokens
 from stratoscope.trace.notes import INFO, WARNING
 
 if TYPE_CHECKING:
@@ -47,21 +49,20 @@ def one_cell_owns_the_scale(dataset: xr.Dataset) -> str | None:
     name = next((name for name in _RAW_NORMS if name in dataset), None)
     if name is None:
         return None
-    values = dataset[name].isel({names.TOKEN: slice(16_384)}).values
+    values = finite(dataset[name].isel({names.TOKEN: slice(16_384)}).values)
     first = first_tokens(dataset)[: len(values)]
-    if first.all():
-        return None
-    others = np.nanquantile(values[~first], 0.99)
-    ratio = float(np.nanmax(values[first]) / others) if first.any() else 0.0
+    ratio = _times(largest(values[first]), quantile(values[~first], 0.99))
     if ratio > _OWNS:
-        return f"The largest first token is {ratio:.0f} times the 99 % quantile of all other cells of {name}."
-    layers = np.nanmedian(values[~first], axis=0)
-    ratio = (
-        float(np.nanmax(layers) / np.nanquantile(np.delete(layers, np.nanargmax(layers)), 0.99))
-        if len(layers) > 1
-        else 0
-    )
-    return f"One layer's median of {name} is {ratio:.0f} times those of all others." if ratio > _OWNS else None
+        return f"The largest first token is {ratio:,.3g} times the 99 % quantile of all other cells of {name}."
+    layers = np.sort(medians(values[~first]))
+    layers = layers[np.isfinite(layers)]
+    ratio = _times(largest(layers[-1:]), quantile(layers[:-1], 0.99))
+    return f"One layer's median of {name} is {ratio:,.3g} times those of all others." if ratio > _OWNS else None
+
+
+def _times(value: float, typical: float) -> float:
+    """How many times the typical value it is; 0 where that cannot be said."""
+    return value / typical if typical > 0 and np.isfinite(value) else 0.0
 
 
 @check("L07", INFO, "layers are ranked by norms that grow with depth anyway", _RAW_NORMS)
@@ -72,10 +73,10 @@ def norms_grow_with_depth(dataset: xr.Dataset) -> str | None:
     found = {}
     for name in _RAW_NORMS:
         if name in dataset and dataset[name].shape[1] >= _FEW_LAYERS:
-            medians = np.nanmedian(some_tokens(dataset, name), axis=0)
-            known = np.isfinite(medians)
-            if known.sum() >= _FEW_LAYERS and np.ptp(medians[known]) > 0:
-                found[name] = float(spearmanr(np.flatnonzero(known), medians[known]).statistic)
+            middle = medians(some_tokens(dataset, name))
+            known = np.isfinite(middle)
+            if known.sum() >= _FEW_LAYERS and np.ptp(middle[known]) > 0:
+                found[name] = float(spearmanr(np.flatnonzero(known), middle[known]).statistic)
     rising = [name for name, rank in found.items() if rank >= _RISES]
     if not rising:
         return None
@@ -93,9 +94,8 @@ def peaks_cover_little(dataset: xr.Dataset) -> str | None:
     """The recorded peaks hold less than half of the energy."""
     if "peak_share" not in dataset:
         return None
-    values = some_tokens(dataset, "peak_share")
-    share = float(np.nanmedian(values)) if np.isfinite(values).any() else 1.0
-    if share >= _LITTLE:
+    share = quantile(some_tokens(dataset, "peak_share"), 0.5)
+    if not share < _LITTLE:
         return None
     return (
         f"The recorded peaks hold {share:.0%} of the neurons' energy in the median: what is not among them is not zero."
@@ -110,9 +110,20 @@ def nothing_recorded(dataset: xr.Dataset) -> str | None:
         row = names.QUANTITIES.get(str(name))
         if row is None or row.dims[0] != names.TOKEN or names.is_streamed(str(name)) or dataset[name].dtype.kind != "f":
             continue
-        if dataset[name].size and not np.isfinite(dataset[name].isel({names.TOKEN: slice(256)}).values).any():
+        if dataset[name].size and np.isnan(dataset[name].isel({names.TOKEN: slice(256)}).values).all():
             empty.append(str(name))
     return f"No value at all in the first tokens of {', '.join(empty)}: missing, not zero." if empty else None
+
+
+@check("L05", WARNING, "an infinite value has no place on a scale, and no mean", ())
+def infinite_values(dataset: xr.Dataset) -> str | None:
+    """A quantity that holds infinite values, or numbers too large to be computed with."""
+    found: dict[str, int] = {}
+    for name in map(str, dataset.data_vars):
+        if name in names.QUANTITIES and dataset[name].dtype.kind == "f" and not names.is_streamed(name):
+            count = int(without_number(dataset[name][:LOOKED_AT].values).sum())
+            found |= {name: count} if count else {}
+    return infinite_note(found, "no statistic counts them, a picture says so").text if found else None
 
 
 @check(
@@ -140,7 +151,8 @@ def _variation(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Coefficient of variation over tokens, robust: 1.48 MAD / median, of each row."""
     if not len(values):
         return np.full(values.shape[1], np.nan)
-    middle = np.nanmedian(values, axis=0).astype(np.float64)
+    numbers = np.asarray(values, np.float64)
+    middle = medians(numbers)
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread: NDArray[np.float64] = 1.4826 * np.nanmedian(np.abs(values - middle), axis=0) / middle
+        spread: NDArray[np.float64] = 1.4826 * medians(np.abs(numbers - middle)) / middle
     return spread

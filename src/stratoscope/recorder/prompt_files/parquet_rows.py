@@ -44,7 +44,7 @@ def read_parquet(path: Path, column: str | None) -> Table:
                 raise InputError(f"the column {twice[0]!r} stands twice", where=str(path), fix="Keep one of them")
             rows = list(_rows(path, file, None if unknown else used, sample=unknown))
             complete = len(rows) == file.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # a name in it may be no text
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"cannot be read as Parquet: {reason}", where=str(path), fix="Copy or download it again"

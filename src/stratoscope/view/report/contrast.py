@@ -126,7 +126,7 @@ def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
         f"On aligned tokens after the first edit {aligned['discoveries']} of {aligned['tested']} cells differ "
         f"(q ≤ {alpha:g})."
     )
-    if aligned["discoveries"]:
+    if aligned["discoveries"] or None in (aligned["would_find_d_z"], aligned["would_find_d_z_fewest"]):
         return line
     most, fewest = (
         f"|d_z| ≥ {number(aligned[size])} where {aligned[units]} {aligned['noun']} reach"

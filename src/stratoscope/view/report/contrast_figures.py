@@ -93,6 +93,8 @@ def volcano(result: xr.Dataset) -> Figure:
 
 def _apart(places: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
     """Those whose names can be read: none too near one before it."""
+    if not len(places):
+        return places
     near_x, near_y = (0.13 * np.ptp(one[np.isfinite(one)]) for one in (x, y / 4))
     kept: list[int] = []
     for place in places.tolist():
@@ -234,9 +236,14 @@ def _profile_of_pairs(here: xr.Dataset, row: names.Quantity, summary: dict[str, 
     return marks, mean, Axis(f"{what}, {summary['a']} − {summary['b']}")
 
 
+def _doubled(powers: Any) -> Any:
+    """Two to the power of each; a band that reaches farther than numbers do ends there."""
+    return np.exp2(np.clip(powers, -1000, 1000))
+
+
 def _profile_of_classes(here: xr.Dataset, row: names.Quantity, summary: dict[str, Any], at: Any) -> Any:
     marks = []
-    scale: Callable[[Any], Any] = np.exp2 if row.log else np.asarray
+    scale: Callable[[Any], Any] = _doubled if row.log else np.asarray
     for side, style in (("a", chart.A), ("b", chart.B)):
         mean, band = here[f"profile_mean_{side}"].values, here[f"profile_band_{side}"].values
         marks.append(mark("band", style, y=at, low=scale(mean - band), high=scale(mean + band)))
@@ -266,7 +273,7 @@ def aligned(result: xr.Dataset) -> Figure | None:
         "after the first edit.",
     )
     notes, of = [note, reach], summary["aligned"]
-    if not of["discoveries"]:
+    if not of["discoveries"] and of["would_find_d_z"] is not None:  # None: too few cells vary for any to be found
         size = f"|d_z| ≥ {number(of['would_find_d_z'])} in {of['most_units']} {of['noun']}"
         notes.append(Note("L31", INFO, f"{would_be_found(f'One cell with {size}')}."))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
