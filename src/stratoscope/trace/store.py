@@ -17,6 +17,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodecIndexLocation
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
+from stratoscope.trace.bounds import refuse_costly_document
 from stratoscope.trace.schema import Layout, Sizes, fill_value
 
 ROOT_DOCUMENT = "zarr.json"
@@ -172,7 +173,9 @@ class StagingStore(LocalStore):
             "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": self.arrays()},
         }
         target, partial = self.root / ROOT_DOCUMENT, self.root / (ROOT_DOCUMENT + PARTIAL)
-        write_file(partial, json.dumps(document, allow_nan=False).encode())
+        content = json.dumps(document, allow_nan=False).encode()
+        refuse_costly_document(content, str(self.root))  # before anything is replaced by what no reader would open
+        write_file(partial, content)
         sync_file(partial)
         replace_path(partial, target)
         sync_file(self.root)
