@@ -34,7 +34,7 @@ def refuse_costly_document(data: bytes, where: str) -> None:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise _too_many("bytes", len(data), MAX_DOCUMENT_BYTES, where)
     if data.count(b'"') > 2 * MAX_VALUES:  # so that the texts can be looked at one by one
-        raise _too_many("texts", data.count(b'"') // 2, 2 * MAX_VALUES, where)
+        raise _too_many("texts", data.count(b'"') // 2, MAX_VALUES, where)
     longest, outside = 0, bytearray()
     end = 0
     for text in _TEXT.finditer(data):

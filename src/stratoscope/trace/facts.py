@@ -178,12 +178,14 @@ def _receipt(receipt: Mapping[str, Any]) -> Lines:
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError):  # a stranger's trace may hold anything
             parts = [_value(receipt[name])]
         if parts:
-            lines += [f"  {name.replace('_', ' ')}", *(line for part in parts for line in _wrapped(part, "  - "))]
+            told = _first(parts, _MANY_LINES)
+            lines += [f"  {name.replace('_', ' ')}", *(line for part in told for line in _wrapped(part, "  - "))]
+            lines += _left_out(len(parts) - len(told))
     return lines
 
 
 def _sentences(sentences: list[str]) -> Lines:
-    return [str(sentence) for sentence in sentences] or ["none"]
+    return list(map(str, sentences)) or ["none"]
 
 
 def _replays(replays: list[dict[str, Any]]) -> Lines:
