@@ -1,4 +1,4 @@
-"""Small files that want to cost much: each is a few bytes, or a few megabytes, of what a reader could take for sound."""
+"""Small files that want to cost much: each is a few bytes, or megabytes, of what a reader could take for sound."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def change_root(trace: Path, change: Change) -> None:
 
 
 def write_array(trace: Path, name: str, values: np.ndarray, length: int, chunk: int) -> None:
-    """Make an array of a trace one that holds `length` rows of equal `values`, in chunks that pack to nearly nothing."""
+    """Make an array of a trace one that holds `length` rows of equal `values`, in chunks that pack to nothing."""
     folder = trace / name
     for path in folder.glob("c.*"):
         path.unlink()

@@ -20,7 +20,13 @@ from stratoscope.errors import TraceError
 from stratoscope.names import AXES, QUANTITIES, SOURCES, is_streamed
 from stratoscope.trace import schema
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
-from stratoscope.trace.bounds import MAX_DOCUMENT_BYTES, MAX_NESTING, most_unpacked, refuse_costly_document, refuse_inflated
+from stratoscope.trace.bounds import (
+    MAX_DOCUMENT_BYTES,
+    MAX_NESTING,
+    most_unpacked,
+    refuse_costly_document,
+    refuse_inflated,
+)
 from stratoscope.trace.shards import DTYPES, LOGICAL_DTYPE
 from stratoscope.trace.store import PARTIAL, ROOT_DOCUMENT
 

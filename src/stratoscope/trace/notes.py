@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 INFO, WARNING = "info", "warning"
 MOST_NOTES = 50  # that a picture or a result takes over from one trace …
-LONGEST_NOTE, _LONGEST_ID = 1_000, 20  # … and characters of each; of a recording there are a dozen, of a few hundred characters
+LONGEST_NOTE, _LONGEST_ID = (
+    1_000,
+    20,
+)  # … and characters of each; of a recording there are a dozen, of a few hundred characters
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def _bounded(notes: tuple[Note, ...]) -> list[Note]:
         shown = sorted(notes, key=lambda note: note.severity == INFO)[:MOST_NOTES]
     shown = [replace(note, id=note.id[:_LONGEST_ID], text=_beginning(note.text)) for note in shown]
     if left := len(notes) - len(shown):
-        shown.append(Note("L16", WARNING, f"{left:,} more notes of this trace are not shown: `stratoscope info --json` does."))
+        shown.append(
+            Note("L16", WARNING, f"{left:,} more notes of this trace are not shown: `stratoscope info --json` does.")
+        )
     return shown
 
 

@@ -1,8 +1,8 @@
 """Chat templates that cannot run away: rendered as transformers renders them, within a size and a time.
 
-A template comes with a model, so from a stranger. transformers runs it in Jinja2's sandbox, which keeps it from files and
-objects but lets it write `'x' * 3000000000` or loop for a year. Here whatever makes a larger value out of smaller ones is
-weighed before it is made, and whatever repeats looks at the clock.
+A template comes with a model, so from a stranger. transformers runs it in Jinja2's sandbox, which keeps it from files
+and objects but lets it write `'x' * 3000000000` or loop for a year. Here whatever makes a larger value out of smaller
+ones is weighed before it is made, and whatever repeats looks at the clock.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jinja2.visitor import NodeTransformer
 
 LARGEST_VALUE = 2**22  # characters that a template may write, and that any value in it may have
 LONGEST_TEMPLATE = 2**20  # characters of a template itself
+LARGEST_COUNT = 100_000  # that anything is asked for, as Jinja2 bounds its ranges
 LARGEST_NUMBER = 2**128
 SECONDS = 1.0  # of one rendering, as the processor counts them; real ones take a thousandth
 
@@ -42,7 +43,7 @@ def bounded_templates(source: str) -> Iterator[None]:
         raise TooCostly(_ran_away[source])
     usual = chat_template_utils._compile_jinja_template
     compiled = _compiled(source)
-    compiled.environment.deadline = time.thread_time() + SECONDS
+    compiled.environment.deadline, compiled.environment.written = time.thread_time() + SECONDS, 0
     chat_template_utils._compile_jinja_template = lambda _: compiled
     try:
         yield
@@ -65,8 +66,9 @@ def _compiled(source: str) -> Any:
     environment = usual.overlay()
     environment.__class__ = _Bounded
     environment.cache = None
-    environment.deadline = time.thread_time() + SECONDS
-    environment.finalize = environment.weighed
+    environment.deadline, environment.written = time.thread_time() + SECONDS, 0
+    environment.globals = {name: one for name, one in usual.globals.items() if name != "lipsum"}  # text of any length
+    environment.finalize = environment.output
     environment.concat = environment.joined
     environment.filters = {name: _bounded_filter(environment, one) for name, one in usual.filters.items()}
     environment.filters[_CONCAT] = lambda values: environment.joined(map(str, environment.weighed(values)))
@@ -82,6 +84,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(("*", "**", "%", "+"))
     deadline: float
+    written: int
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = _Weighing().visit(super()._parse(source, name, filename))
@@ -103,7 +106,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
             _refuse_beyond(_weight(left) + _weight(right))
         return self.weighed(super().call_binop(context, operator, left, right))
 
-    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         self.check_time()
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         if isinstance(owner, str):
@@ -122,13 +125,17 @@ class _Bounded(ImmutableSandboxedEnvironment):
         """Refuse a method of a text that makes more of it than there may be."""
         if name == "replace" and len(args) >= 2:
             _refuse_beyond(_replaced(owner, str(args[0]), str(args[1])))
+        elif name == "expandtabs":
+            _refuse_beyond(owner.count("\t") * (args[0] if args and isinstance(args[0], int) else LARGEST_COUNT))
+        elif name == "translate":
+            raise TooCostly("it translates letters into texts of any length")
         elif name == "join" and args:
             _refuse_beyond(_weight(args[0]) + len(owner) * _length(args[0]))
 
     def check_arguments(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse what is called with a number that could be a width or a count of nobody."""
         for value in (*args, *kwargs.values()):
-            if isinstance(value, int | float) and abs(value) > LARGEST_VALUE:
+            if isinstance(value, int | float) and abs(value) > LARGEST_COUNT:
                 raise TooCostly(f"it asks for {value:.3g} of something")
 
     def weighed(self, value: Any) -> Any:
@@ -136,6 +143,12 @@ class _Bounded(ImmutableSandboxedEnvironment):
         self.check_time()
         _refuse_beyond(_weight(value))
         return value
+
+    def output(self, value: Any) -> Any:
+        """What is written, into the prompt or into a block that may be; a macro's text is written more than once."""
+        self.written += _weight(value)
+        _refuse_beyond(self.written / 4)
+        return self.weighed(value)
 
     def joined(self, texts: Iterable[str]) -> str:
         """All texts as one."""
@@ -154,8 +167,10 @@ class _Bounded(ImmutableSandboxedEnvironment):
         return _Steps(self, values) if hasattr(values, "__len__") else self._each(values)
 
     def _each(self, values: Iterable[Any]) -> Iterator[Any]:
+        size = 0
         for value in values:
             self.check_time()
+            _refuse_beyond(size := size + _weight(value))
             yield value
 
     def check_time(self) -> None:
@@ -215,15 +230,21 @@ def _bounded_filter(environment: _Bounded, function: Callable[..., Any]) -> Call
             _refuse_wide(given[0])
         if name == "do_replace" and len(given) >= 3:
             _refuse_beyond(_replaced(*map(str, given[:3])))
-        if name in ("do_join", "sync_do_join") and len(given) >= 2:
-            _refuse_beyond(_weight(given[0]) + len(str(given[1])) * _length(given[0]))
+        if name in ("do_join", "sync_do_join"):
+            args = tuple(list(environment.steps(one)) if isinstance(one, Iterator) else one for one in args)
+            between = max((len(one) for one in (*args[1:], *kwargs.values()) if isinstance(one, str)), default=0)
+            _refuse_beyond(between * max(map(_length, args)))
         if name == "do_indent":
             width = next((one for one in args[1:2] if isinstance(one, int)), len(str(kwargs.get("width", ""))) or 4)
             widest = kwargs.get("width", width)
             each = widest if isinstance(widest, int) else len(str(widest))
             text = str(args[0])
             _refuse_beyond(len(text) + (text.count("\n") + 1) * max(each, max(map(len, given[1:]), default=0)))
-        return environment.weighed(function(*args, **kwargs))
+        if name == "do_wordwrap":
+            told = sorted(len(one) for one in (*args, *kwargs.values()) if isinstance(one, str))
+            _refuse_beyond(told[-1] * told[-2] if len(told) > 1 else 0)
+        found = function(*args, **kwargs)
+        return environment.steps(found) if isinstance(found, Iterator) else environment.weighed(found)
 
     return bounded
 
