@@ -41,6 +41,7 @@ test: lint chromium
 
 torture: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/capture/kills.py 100
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/costs.py
 
 truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth.py
