@@ -1,4 +1,4 @@
-"""What full-size hostile files cost, beside the same command on a small sound one, as a table; `make torture` runs it."""
+"""What full-size hostile files cost beside the same command on a small sound one; `make torture` runs it."""
 
 from __future__ import annotations
 
