@@ -16,8 +16,8 @@ from test_hostile import edit
 
 from stratoscope.errors import InputError, TraceError
 from stratoscope.trace import bounds
-from stratoscope.trace.csv import read_csv
-from stratoscope.trace.csv_file import LONGEST_LINE, MOST_COLUMNS
+from stratoscope.trace.csv import import_csv, read_csv
+from stratoscope.trace.csv_file import LONGEST_LINE, MOST_COLUMNS, MOST_KEPT
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.notes import LONGEST_NOTE, MOST_NOTES, notes_of
 from stratoscope.trace.reader import open_trace
@@ -75,7 +75,7 @@ def test_arrays_that_stand_for_far_more_than_their_files_hold_are_refused() -> N
 
 def test_a_text_that_a_reader_refuses_is_not_written() -> None:
     encode_texts(["w" * bounds.LONGEST_TEXT], "text")
-    with pytest.raises(TraceError, match="65,537 bytes"):
+    with pytest.raises(TraceError, match="262,145 bytes"):
         encode_texts(["w" * (bounds.LONGEST_TEXT + 1)], "text")
 
 
@@ -112,12 +112,23 @@ def test_a_long_word_is_fitted_without_measuring_all_of_it() -> None:
 def test_a_csv_of_too_many_columns_or_an_endless_line_is_refused(tmp_path: Path) -> None:
     wide = tmp_path / "wide.csv"
     wide.write_text(f"{HEADER},{','.join(f'c{i}' for i in range(20_000))}\n0,a,0,1,0.5\n")
-    with pytest.raises(InputError, match=rf"20,005 columns; {MOST_COLUMNS}"):
+    with pytest.raises(InputError, match=rf"20,005 columns; {MOST_COLUMNS:,}"):
         read_csv(wide)
     for start in ("", f"{HEADER}\n0,"):
         wide.write_text(start + "a" * (LONGEST_LINE + 1))
         with pytest.raises(InputError, match="a line has more than"):
             read_csv(wide)
-    wide.write_text(f'{HEADER}\n0,"' + "ab\n" * 50_000)
+    wide.write_text(f'{HEADER}\n0,"' + "ab\n" * 100_000)
     with pytest.raises(InputError, match="a value has more than"):
         read_csv(wide)
+
+
+@pytest.mark.parametrize("what", ["layers", "columns"])
+def test_a_csv_of_more_than_a_trace_holds_is_refused_before_anything_is_written(tmp_path: Path, what: str) -> None:
+    rows = [f"{number},a,{number},1,0.5" for number in range(10_001)]
+    extra = "".join(f",c{number}" for number in range(MOST_KEPT + 1))
+    text = "\n".join([HEADER, *rows]) if what == "layers" else f"{HEADER}{extra}\n0,a,0,1,0.5{',x' * (MOST_KEPT + 1)}\n"
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InputError, match=r"10,001 layers|101 further columns"):
+        import_csv(tmp_path / "p.csv", tmp_path / "t")
+    assert not (tmp_path / "t").exists()

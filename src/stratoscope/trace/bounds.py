@@ -16,7 +16,7 @@ MAX_NESTING = 64
 MAX_CONTAINERS = 100_000  # lists and objects of the root document
 MAX_VALUES = 500_000  # everything that stands in them, names too
 MAX_TEXT_BYTES = 2**20  # of one text of the root document
-LONGEST_TEXT = 2**16  # bytes of one text of a column: a token, a prompt's name, a cell of a CSV
+LONGEST_TEXT = 2**18  # bytes of one text of a column: a token, a prompt's name, a cell of a CSV
 TEXTS_AT_ONCE = 2**16  # texts that are decoded together where all of them are only counted
 
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one without an end is a text too: no second look

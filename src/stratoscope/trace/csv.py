@@ -13,9 +13,10 @@ import xarray as xr
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
-from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
+from stratoscope.names import AXES, CSV_LAYER, CSV_VALUE, IMPORTED, LAYER, SPANS, Axis
+from stratoscope.trace.array_document import MAX_LENGTH
 from stratoscope.trace.csv_columns import Columns, wanted_columns
-from stratoscope.trace.csv_file import stem
+from stratoscope.trace.csv_file import MOST_KEPT, stem
 from stratoscope.trace.csv_table import Table, read_table
 from stratoscope.trace.csv_write import export_csv
 from stratoscope.trace.labels import labelled, note, object_array, root_attributes, unique
@@ -125,11 +126,23 @@ def import_csv(
     dataset = read_csv(files, columns=columns, classes=classes, axis=axis)
     if out is None:
         return dataset
+    _refuse_more_than_fits(dataset)
     from stratoscope.trace.from_dataset import write_dataset
     from stratoscope.trace.reader import open_trace
 
     write_dataset(dataset, Path(out), overwrite=overwrite)
     return open_trace(Path(out))
+
+
+def _refuse_more_than_fits(dataset: xr.Dataset) -> None:
+    """Refuse what no reader of traces would open, in the words of a CSV and before anything is written."""
+    further = sum(str(name).startswith("column_") for name in dataset.variables)
+    if further > MOST_KEPT:
+        fix = "Leave out those that are not needed; the five columns are enough."
+        raise InputError(f"there are {further:,} further columns; a trace keeps {MOST_KEPT}", fix=fix)
+    if (layers := dataset.sizes[LAYER]) > MAX_LENGTH[LAYER]:
+        fix = f"Check that the column {CSV_LAYER} holds numbers of layers."
+        raise InputError(f"there are {layers:,} layers; a trace holds {MAX_LENGTH[LAYER]:,}", fix=fix)
 
 
 def _one_for_each(paths: Sequence[Path], classes: str | Iterable[str] | None) -> list[str] | None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 PARQUET, UTF8 = b"PAR1", "utf-8"
 AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and give the file that comes out"
 LONGEST_LINE = 2**20  # characters of a line; a row of five columns has some dozen
-MOST_COLUMNS = 100  # of one file; each becomes a column of the trace
+MOST_COLUMNS = 4_000  # of one file that is read …
+MOST_KEPT = 100  # … and beyond the five, of files that become a trace: each is two arrays of it
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}

@@ -101,7 +101,7 @@ def read_header(file: TextFile, wanted: Wanted) -> Header:
         raise InputError("the file is empty", where=str(file.path), fix=fix)
     where = f"{file.path}, line {line}"
     if len(cells) > MOST_COLUMNS:
-        what = f"it has {len(cells):,} columns; {MOST_COLUMNS:,} can be kept"
+        what = f"it has {len(cells):,} columns; {MOST_COLUMNS:,} can be read"
         fix = f"Leave out those that are not needed: {', '.join(CSV_COLUMNS)} are. A row is one value of one neuron."
         raise InputError(what, where=where, fix=fix)
     if _is_headless(wanted, cells):
