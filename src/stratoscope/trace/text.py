@@ -48,7 +48,7 @@ def encode_texts(texts: Sequence[str], column: str) -> tuple[np.ndarray, np.ndar
 
 def decode_texts(data: np.ndarray, ends: np.ndarray, start: int) -> np.ndarray:
     """Texts as an object array of str; `data` begins at byte `start` and `ends` are counted from byte 0."""
-    raw = memoryview(data)
+    raw = data.data
     out = np.full(len(ends), "", dtype=object)
     begins, ends = np.concatenate([[0], ends[:-1] - start]), ends - start
     for index in np.flatnonzero(ends > begins).tolist():
