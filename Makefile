@@ -48,6 +48,7 @@ torture: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/capture/kill_commands.py 100
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mutations.py 20000
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/verbs.py 3000
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/costs.py
 
 truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth.py

@@ -45,6 +45,9 @@ def refuse_unreadable(path: Path, model: str) -> None:
     ModelError
         It is something else; the message says what, and the one step that helps.
     """
+    if path.exists() and not path.is_file():
+        fix = "Put the file itself there"
+        raise ModelError("is no file but a folder, a pipe or a device", where=_named(path, model), fix=fix)
     try:
         with path.open("rb") as stream:
             start = stream.read(_LOOK)

@@ -23,6 +23,7 @@ _FLOATS: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f2"),
 }  # tensor types that small tensors of settings are stored in
 _LONGEST_NAME = 1 << 26  # a length beyond this is no length: the file is damaged
+_LONGEST_LIST = 1 << 21  # numbers of a setting: each word of a vocabulary has one
 _DEEPEST = 4  # lists in lists; llama.cpp reads none
 
 
@@ -149,6 +150,8 @@ def _value(stream: BinaryIO, kind: int, depth: int = 0) -> Any:
     if depth == _DEEPEST:
         raise ValueError(f"a setting holds lists in lists, more than {_DEEPEST} deep")
     of, count = _unpack(stream, "IQ")
+    if of in _NUMBERS and count > _LONGEST_LIST:
+        raise ValueError(f"a list of {count:,} numbers is announced")
     if of in _NUMBERS:
         return list(_unpack(stream, f"{count}{_NUMBERS[of]}"))
     for _ in range(count):

@@ -60,6 +60,16 @@ class ArrayDocument:
         return prod(self.chunks) * np.dtype(self.layout.dtype).itemsize
 
     @property
+    def unpacked_bytes(self) -> int:
+        """Bytes that reading all of it unpacks; of the last chunk along a growing dimension only what is used."""
+        size = np.dtype(self.layout.dtype).itemsize
+        if self.shards is not None:
+            return prod(self.shape) * size
+        across = prod(count * chunk for count, chunk in zip(self.grid[1:], self.chunks[1:], strict=True))
+        rows = self.shape[0] if prod(self.grid[1:]) == 1 else self.grid[0] * self.chunks[0]
+        return rows * across * size
+
+    @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each dimension."""
         return settled_grid(self.shape, self.chunks, complete=True)

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
+from stratoscope.trace.bounds import LONGEST_TEXT
 from stratoscope.trace.csv_foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
 from stratoscope.trace.pasted import literal
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 PARQUET, UTF8 = b"PAR1", "utf-8"
 AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and give the file that comes out"
-_LONGEST_CELL = 2**31 - 1  # characters; Python's own bound is 2**17
+LONGEST_LINE = 2**20  # characters of a line; a row of five columns has some dozen
+MOST_COLUMNS = 4_000  # of one file
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -72,9 +74,24 @@ class TextFile:
 
 
 def cells_of(lines: Iterable[str], separator: str) -> _csv.Reader:
-    """Python's own reader of CSV; cells may be as long as they like, whatever was read before."""
-    csv.field_size_limit(_LONGEST_CELL)  # of the whole process
+    """Python's own reader of CSV; cells may be as long as a trace can hold, whatever was read before."""
+    csv.field_size_limit(LONGEST_TEXT)  # of the whole process
     return csv.reader(lines, delimiter=separator, strict=True)
+
+
+def lines_of(file: TextFile, stream: IO[str]) -> Iterator[str]:
+    """The lines of a text, each with its end, as long as no line is longer than a row can be.
+
+    Raises
+    ------
+    InputError
+        One is.
+    """
+    while line := stream.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            what = f"a line has more than {LONGEST_LINE:,} characters, so this is no CSV with a row on each line"
+            raise InputError(what, where=str(file.path), fix="Give the CSV file that has one row on each line.")
+        yield line
 
 
 def text_file(path: Path) -> TextFile:

@@ -7,10 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
+from stratoscope.trace.bounds import LONGEST_TEXT
 from stratoscope.trace.csv_columns import (
     IN_ORDER,
     Wanted,
@@ -23,10 +25,11 @@ from stratoscope.trace.csv_columns import (
     numbered,
     shown,
 )
-from stratoscope.trace.csv_file import TextFile, cells_of, encoding_error
+from stratoscope.trace.csv_file import MOST_COLUMNS, TextFile, cells_of, encoding_error, lines_of
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _EXCEL_SEPARATOR = re.compile(r'\ufeff*sep=([^"\r\n])\s*', re.IGNORECASE)
+_SHORTEN = "Shorten the value, or close the quote."
 _LONGEST_HEADER = 2**20  # characters of a line that begins with # in which names are looked for
 _LEAST_NUMBERS = 3  # in a first line that is taken for a row
 
@@ -97,6 +100,10 @@ def read_header(file: TextFile, wanted: Wanted) -> Header:
         fix = f"It needs the header {','.join(CSV_COLUMNS)}."
         raise InputError("the file is empty", where=str(file.path), fix=fix)
     where = f"{file.path}, line {line}"
+    if len(cells) > MOST_COLUMNS:
+        what = f"it has {len(cells):,} columns; {MOST_COLUMNS:,} can be read"
+        fix = f"Leave out those that are not needed: {', '.join(CSV_COLUMNS)} are. A row is one value of one neuron."
+        raise InputError(what, where=where, fix=fix)
     if _is_headless(wanted, cells):
         columns = _numbered_columns(wanted, cells, where)
         return Header(columns, (), line - 1, separator, tuple(cells), left_out)
@@ -120,13 +127,16 @@ def records(file: TextFile, separator: str, first_line: int = 1) -> Iterator[tup
     """
     try:
         with open_at(file, first_line) as stream:
-            reader = cells_of(stream, separator)
+            reader = cells_of(lines_of(file, stream), separator)
             line = first_line
             try:
                 for record in reader:
                     yield line, record
                     line = first_line + reader.line_num
             except csv.Error as error:
+                if "field limit" in str(error):
+                    what = f"a value has more than {LONGEST_TEXT:,} characters, or a quote is never closed"
+                    raise InputError(what, where=f"{file.path}, line {line}", fix=_SHORTEN) from None
                 where = f"{file.path}, line {line}"
                 fix = "Double the quotes inside a quoted value, and close every quoted value."
                 raise InputError(f"this is not valid CSV ({error})", where=where, fix=fix) from None
@@ -139,8 +149,8 @@ def records(file: TextFile, separator: str, first_line: int = 1) -> Iterator[tup
 def open_at(file: TextFile, line: int) -> IO[str]:
     """The text of a file from a line on."""
     stream = file.open_text()
-    for _ in range(line - 1):
-        stream.readline()
+    for _ in islice(lines_of(file, stream), line - 1):
+        pass
     return stream
 
 
@@ -156,7 +166,7 @@ def _before_header(file: TextFile) -> tuple[int, int, str]:
     separator = ""
     with open_at(file, 1) as stream:
         try:
-            for line in stream:
+            for line in lines_of(file, stream):
                 excel = _EXCEL_SEPARATOR.fullmatch(line)
                 if excel and not skipped:
                     separator = excel[1]
@@ -185,7 +195,8 @@ def _separator(file: TextFile, skipped: int, wanted: Wanted) -> str:
             _, cells = next(records(file, separator, skipped + 1), (0, []))
         except InputError:
             return (0, 0, 0)
-        return known_names(cells, wanted), sum(map(is_number, cells)), len(cells)
+        looked_at = cells[:MOST_COLUMNS]
+        return known_names(looked_at, wanted), sum(map(is_number, looked_at)), len(cells)
 
     return max(SEPARATORS, key=found)
 

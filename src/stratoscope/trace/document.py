@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ from stratoscope.errors import TraceError
 from stratoscope.names import AXES, LAYER, QUANTITIES, SOURCES, is_streamed
 from stratoscope.trace import checksums, schema, strict_json
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
+from stratoscope.trace.bounds import (
+    MAX_DOCUMENT_BYTES,
+    MAX_NESTING,
+    most_unpacked,
+    refuse_costly_document,
+    refuse_inflated,
+)
 from stratoscope.trace.checksums import CHECKSUMS
 from stratoscope.trace.schema import ROOT_DOCUMENT
 from stratoscope.trace.shards import DTYPES, LOGICAL_DTYPE
 from stratoscope.trace.store import DAMAGED
-
-MAX_DOCUMENT_BYTES = 32 * 2**20
-MAX_NESTING = 64
 
 _NO_TRACE = "Give the directory that `stratoscope capture`, `simulate` or `import` wrote."
 _Check = Callable[[Any], bool]
@@ -105,13 +110,15 @@ def read_document(path: Path, file: str = ROOT_DOCUMENT) -> Document:
 def check_files(document: Document) -> None:
     """Check that each array's folder is a real folder of regular files that holds every chunk of its shape.
 
-    An array can so be no larger than what its chunk files can hold.
+    An array can so be no larger than what its chunk files can hold, and all of them no larger than what so many bytes
+    can stand for.
 
     Raises
     ------
     TraceError
-        At the first link, device or missing chunk.
+        At the first link, device or missing chunk; or where the files stand for far more than they hold.
     """
+    unpacked, packed = sum(array.unpacked_bytes for array in document.arrays.values()), 0
     for name, array in document.arrays.items():
         folder, chunks = document.path / name, 0
         if 0 in array.shape:
@@ -120,12 +127,14 @@ def check_files(document: Document) -> None:
             if not entry.is_file(follow_symlinks=False):
                 raise TraceError("is a link or no regular file", where=entry.path, fix=DAMAGED)
             index = chunk_index(entry.name)
-            chunks += index is not None and _inside(index, array.grid)
-        wanted = 1
-        for count in array.grid:
-            wanted *= count
+            if index is not None and _inside(index, array.grid):
+                chunks += 1
+                if most_unpacked(packed) < unpacked:  # a large trace has a million chunks, and a few are enough
+                    packed += entry.stat(follow_symlinks=False).st_size
+        wanted = prod(array.grid)
         if chunks != wanted:
             raise TraceError(f"has {chunks:,} of its {wanted:,} chunks", where=str(folder), fix=DAMAGED)
+    refuse_inflated(unpacked, packed, str(document.path))
 
 
 def remove_leftovers(document: Document) -> None:
@@ -203,13 +212,14 @@ def read_root(path: Path, kind: str = "trace", fix: str = _NO_TRACE, file: str =
 
 
 def parse_json(text: str | bytes, path: Path) -> Any:
-    """JSON of a root document, of bounded depth.
+    """JSON of a root document, of bounded size and depth.
 
     Raises
     ------
     TraceError
         It is none, or nested too deeply.
     """
+    refuse_costly_document(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, str(path))
     try:
         content = strict_json.load(text)
     except RecursionError:

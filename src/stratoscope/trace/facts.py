@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
@@ -15,6 +16,9 @@ _WIDTH = 100
 _NAME_WIDTH = 16
 _LONGEST_NAME = 40
 _LONG_LIST = 8
+_MANY_LINES = 200  # of notes, or of names and values: a stranger's trace may have more
+_DEEP = 40  # values in a value that are told
+_LONGEST_TOLD = 10_000  # characters of one of them
 _RECEIPT = "Receipt: what was proved while recording"
 _LISTED = 3  # differences of a replay
 _FLOORS_SHOWN = ("resid_norm", "mlp_out_norm", "mlp_write_ratio", "attn_write_ratio", "mlp_write_cos", "peak_share",
@@ -177,12 +181,14 @@ def _receipt(receipt: Mapping[str, Any]) -> Lines:
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError):  # a stranger's trace may hold anything
             parts = [_value(receipt[name])]
         if parts:
-            lines += [f"  {name.replace('_', ' ')}", *(line for part in parts for line in _wrapped(part, "  - "))]
+            told = _first(parts, _MANY_LINES)
+            lines += [f"  {name.replace('_', ' ')}", *(line for part in told for line in _wrapped(part, "  - "))]
+            lines += _left_out(len(parts) - len(told))
     return lines
 
 
 def _sentences(sentences: list[str]) -> Lines:
-    return [str(sentence) for sentence in sentences] or ["none"]
+    return list(map(str, sentences)) or ["none"]
 
 
 def _replays(replays: list[dict[str, Any]]) -> Lines:
@@ -239,18 +245,31 @@ def _noise_floor(floor: Mapping[str, Any]) -> Lines:
 
 
 def _planted(planted: list[Any]) -> Lines:
-    return [line for item in planted for line in _wrapped(_value(item), "  - ")]
+    told = _first(planted, _MANY_LINES)
+    return [*(line for item in told for line in _wrapped(_value(item), "  - ")), *_left_out(len(planted) - len(told))]
 
 
 def _notes(notes: list[dict[str, Any]]) -> Lines:
-    return [line for note in notes for line in _wrapped(f"{note['id']} {note['severity']}: {note['text']}", "  - ")]
+    told = _first(notes, _MANY_LINES)
+    lines = (f"{note['id'][:_LONGEST_NAME]} {note['severity'][:_LONGEST_NAME]}: {note['text']}" for note in told)
+    return [*(part for line in lines for part in _wrapped(line, "  - ")), *_left_out(len(notes) - len(told))]
 
 
 def _mapping(mapping: Any) -> Lines:
     if not isinstance(mapping, dict):
         return _line("", _value(mapping))
-    width = max([_NAME_WIDTH, *(len(readable(name)) for name in mapping)])
-    return [line for name, value in mapping.items() for line in _line(name.replace("_", " "), _value(value), width)]
+    told = {name[: _LONGEST_NAME + 1]: mapping[name] for name in _first(list(mapping), _MANY_LINES)}
+    width = max([_NAME_WIDTH, *(len(readable(name)) for name in told)])
+    lines = [line for name, value in told.items() for line in _line(name.replace("_", " "), _value(value), width)]
+    return [*lines, *_left_out(len(mapping) - len(told))]
+
+
+def _first(items: list[Any], most: int) -> list[Any]:
+    return items if len(items) <= most else items[:most]
+
+
+def _left_out(count: int) -> Lines:
+    return [f"  … and {count:,} more (`info --json` has them)"] if count > 0 else []
 
 
 def _value(value: Any) -> str:
@@ -262,9 +281,10 @@ def _value(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case dict():
-            return "; ".join(f"{name.replace('_', ' ')}: {_value(item)}" for name, item in value.items())
-        case list() if any(isinstance(item, dict | list) for item in value):
-            return " | ".join(map(_value, value))
+            told = (f"{name[:_LONGEST_NAME].replace('_', ' ')}: {_value(value[name])}" for name in islice(value, _DEEP))
+            return "; ".join(told) + (f"; … ({len(value):,} in all)" if len(value) > _DEEP else "")
+        case list() if any(isinstance(item, dict | list) for item in value[:_DEEP]):
+            return " | ".join(map(_value, value[:_DEEP])) + (f" | … ({len(value):,} in all)" if value[_DEEP:] else "")
         case list() if len(value) > _LONG_LIST:
             return ", ".join(map(_value, value[:_LONG_LIST])) + f", … ({len(value)} in all)"
         case list():
@@ -292,4 +312,6 @@ def _line(name: str, value: str, width: int = _NAME_WIDTH) -> Lines:
 
 def _wrapped(text: str, first: str) -> Lines:
     indent = " " * len(first)
+    if len(text) > _LONGEST_TOLD:
+        text = f"{text[:_LONGEST_TOLD]}… ({len(text):,} characters: `info --json` has all)"
     return textwrap.wrap(readable(text), _WIDTH, initial_indent=first, subsequent_indent=indent) or [first.rstrip()]

@@ -12,6 +12,7 @@ import xarray as xr
 from stratoscope import names
 from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
 from stratoscope.trace.attributes import to_json
+from stratoscope.trace.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.facts import facts_text
 from stratoscope.trace.outcome import outcome
 from stratoscope.trace.reader import open_trace
@@ -64,15 +65,15 @@ def info_text(info: dict[str, Any]) -> str:
 
 def _contents(dataset: xr.Dataset) -> dict[str, Any]:
     sizes = dataset.sizes
-    classes = Counter(_texts(dataset, "prompt_class"))
+    classes = _counted(dataset, "prompt_class")
     return {
         "prompts": sizes.get(PROMPT, 0),
         "tokens": sizes.get(TOKEN, 0),
         "rows": sizes.get(ROW),
         "layers": dataset[LAYER].values.tolist() if LAYER in dataset.coords else [],
-        "classes": {name: classes[name] for name in classes if name},
-        "pairs": len({pair for pair in _texts(dataset, "pair") if pair}),
-        "groups": len({group for group in _texts(dataset, "group") if group}),
+        "classes": classes,
+        "pairs": len(_counted(dataset, "pair")),
+        "groups": len(_counted(dataset, "group")),
         "top_k": sizes.get(K),
         "heads": sizes.get(HEAD),
         "neurons": sizes.get(NEURON),
@@ -80,8 +81,13 @@ def _contents(dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _texts(dataset: xr.Dataset, column: str) -> list[str]:
-    return list(dataset[column].values) if column in dataset.coords else []
+def _counted(dataset: xr.Dataset, column: str) -> dict[str, int]:
+    """How often each text stands in a column of the prompts, the empty one left out; read in bounded pieces."""
+    counts: Counter[str] = Counter()
+    if column in dataset.coords:
+        for start in range(0, dataset.sizes[PROMPT], TEXTS_AT_ONCE):
+            counts.update(dataset[column][start : start + TEXTS_AT_ONCE].values)
+    return {text: count for text, count in counts.items() if text}
 
 
 def _quantities(dataset: xr.Dataset) -> dict[str, list[dict[str, Any]]]:

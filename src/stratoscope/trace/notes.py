@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 INFO, WARNING = "info", "warning"
 KNOWN = frozenset(f"L{line:02d}" for line in range(1, 36))  # the lines of docs/pitfalls.md
+MOST_NOTES = 50  # that a picture or a result takes over from one trace
+LONGEST_NOTE, _LONGEST_ID = 1_000, 20  # characters of each; a recording has a dozen, of a few hundred characters
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,11 @@ def read_notes(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Note, ...]:
 
 
 def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
-    """The notes that everything made of `dataset` carries; a simulation, a part, an unfinished trace say so (L16)."""
-    notes = list(read_notes(dataset.attrs.get("notes")))
+    """The notes that everything made of `dataset` carries; a simulation, a part, an unfinished trace say so (L16).
+
+    Of very many or very long ones it is said how much is left out.
+    """
+    notes = _bounded(read_notes(dataset.attrs.get("notes")))
     if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
     if part := part_of(dataset.attrs.get("plan")):
@@ -44,3 +49,22 @@ def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
         text = f"NOT COMPLETE: recorded so far are {dataset.sizes[names.PROMPT]:,}{of} prompts."
         notes.insert(0, Note("L16", WARNING, text))
     return tuple(notes)
+
+
+def _bounded(notes: tuple[Note, ...]) -> list[Note]:
+    """The first notes, warnings before all others, each as far as it can be read in a picture."""
+    shown = list(notes)
+    if len(notes) > MOST_NOTES:
+        shown = sorted(notes, key=lambda note: note.severity == INFO)[:MOST_NOTES]
+    shown = [replace(note, id=note.id[:_LONGEST_ID], text=_beginning(note.text)) for note in shown]
+    if left := len(notes) - len(shown):
+        shown.append(
+            Note("L16", WARNING, f"{left:,} more notes of this trace are not shown: `stratoscope info --json` does.")
+        )
+    return shown
+
+
+def _beginning(text: str) -> str:
+    if len(text) <= LONGEST_NOTE:
+        return text
+    return f"{text[:LONGEST_NOTE]}… ({len(text):,} characters: `stratoscope info --json` has all)"

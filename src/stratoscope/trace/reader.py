@@ -19,6 +19,7 @@ from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.names import DEPTH, LAYER, OPENER
 from stratoscope.trace import place, schema
+from stratoscope.trace.bounds import LONGEST_TEXT, too_long_a_text
 from stratoscope.trace.document import Document, check_files, read_document
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.legal import check_numbers, check_prompts
@@ -195,6 +196,8 @@ class StoredTexts(BackendArray):
         bounds = np.concatenate([[start], ends])
         if bounds[0] < 0 or bounds[-1] > self._bytes.shape[0] or (np.diff(bounds) < 0).any():
             raise TraceError(f"the texts '{self._name}' end outside their bytes or run backwards", fix=DAMAGED)
+        if len(ends) and (longest := int(np.diff(bounds).max())) > LONGEST_TEXT:
+            raise too_long_a_text(self._name, longest)
         return decode_texts(np.asarray(self._bytes[start : int(bounds[-1])]), ends, start)
 
 

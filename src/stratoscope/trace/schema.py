@@ -59,7 +59,7 @@ ROW_ARRAYS = {
 AXIS_COORDS = {LAYER: "block number", DEPTH: "blocks passed: 0 = before block 0"}
 TEXTS = {"text": TOKEN, **dict.fromkeys(names.PROMPT_TEXTS, PROMPT)}
 REQUIRED = {LAYER, *TOKEN_COORDS, *(f"{column}_end" for column in TEXTS)}
-MAX_COLUMNS = 10_000  # further ones of an import
+MAX_COLUMNS = 100  # further ones of an import: each is two arrays
 _ROW_COLUMN = re.compile(r"column_\d{1,4}")
 
 

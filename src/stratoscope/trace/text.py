@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stratoscope.errors import TraceError
+from stratoscope.trace.bounds import LONGEST_TEXT, too_long_a_text
 
 _STRAY_BYTE = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of a byte that is no UTF-8
 
@@ -40,15 +41,16 @@ def encode_texts(texts: Sequence[str], column: str) -> tuple[np.ndarray, np.ndar
             fix="Decode bytes with errors='surrogateescape' and give str only.",
         ) from None
     lengths = np.fromiter((len(item) for item in encoded), np.int64, len(encoded))
+    if len(lengths) and lengths.max() > LONGEST_TEXT:
+        raise too_long_a_text(column, int(lengths.max()))
     return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths, dtype=np.int64)
 
 
 def decode_texts(data: np.ndarray, ends: np.ndarray, start: int) -> np.ndarray:
     """Texts as an object array of str; `data` begins at byte `start` and `ends` are counted from byte 0."""
-    raw = data.tobytes()
-    out = np.empty(len(ends), dtype=object)
-    begin = 0
-    for index, end in enumerate((ends - start).tolist()):
-        out[index] = raw[begin:end].decode("utf-8", "surrogateescape")
-        begin = end
+    raw = data.data
+    out = np.full(len(ends), "", dtype=object)
+    begins, ends = np.concatenate([[0], ends[:-1] - start]), ends - start
+    for index in np.flatnonzero(ends > begins).tolist():
+        out[index] = str(raw[begins[index] : ends[index]], "utf-8", "surrogateescape")
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from stratoscope.view import tokens
@@ -28,6 +28,7 @@ FALLBACKS = (  # widespread families with scripts that it lacks; used only where
 _POINTS_PER_INCH = 72
 _HINTED = 1.008  # a renderer that fits glyphs to pixels sets lines up to this much wider
 _KERNING = 0.02  # inches that a line may be wider than its words
+_LONGEST_LINE = 1_000  # characters of which a picture could show all in one line, and far more
 _SUBPIXELS = 64  # FreeType measures in 1/64 of a point
 
 
@@ -81,12 +82,23 @@ def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str
 
 def fit(text: str, size: float, room: float, *, bold: bool = False) -> str:
     """The text, or as much of its two ends as fits into `room` inches."""
-    text = short = drawn(text)
-    kept = len(text)
-    while width(short, size, bold=bold) > room and kept > 2:
-        kept -= 1
-        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
-    return short
+    if len(text) > _LONGEST_LINE:  # from a stranger's file: not all of it is measured
+        text = f"{text[: _LONGEST_LINE // 2]}…{text[-_LONGEST_LINE // 2 :]}"
+    text = drawn(text)
+    if width(text, size, bold=bold) <= room:
+        return text
+    fitting, kept = 2, len(text) - 1
+    while fitting < kept:  # halving: a longer text is never narrower
+        middle = (fitting + kept + 1) // 2
+        if width(_two_ends(text, middle), size, bold=bold) <= room:
+            fitting = middle
+        else:
+            kept = middle - 1
+    return _two_ends(text, fitting) if len(text) > 2 else text
+
+
+def _two_ends(text: str, kept: int) -> str:
+    return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def _advance(text: str, size: float, bold: bool) -> float:
@@ -94,7 +106,7 @@ def _advance(text: str, size: float, bold: bool) -> float:
     return width(f"n{text}n", size, bold=bold) - width("nn", size, bold=bold)
 
 
-@cache
+@lru_cache(100_000)
 def _width_at_20(text: str, bold: bool) -> float:
     """Width in inches at 20 points; unhinted, so that it scales."""
     from matplotlib.ft2font import LoadFlags

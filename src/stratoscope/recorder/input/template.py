@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+from stratoscope.recorder.input.bounded import bounded_templates
+
 _CLOCK, _DATES = "strftime_now", "dates_in_words"  # how a template asks for the time, and what it is answered
 _TELL = (
     f"{{% macro {_CLOCK}(words) %}}{{{{ {_DATES}[words] if words in {_DATES} else words if '%' not in words else "
@@ -30,15 +32,16 @@ class Template:
     ) -> str:
         """The prompt that it writes; whatever it raises is raised. `part_key`: a further key of a content's parts."""
         dated = {_DATES: self._dates(), "chat_template": _TELL + self.source} if self.asks_for_time else {}
-        return str(
-            self.tokenizer.apply_chat_template(
-                [{**message, "content": _as_parts(message["content"], part_key)} for message in messages],
-                tokenize=False,
-                add_generation_prompt=self.waiting,
-                **dated,
-                **(settings or {}),
+        with bounded_templates(str(dated.get("chat_template", self.source))):
+            return str(
+                self.tokenizer.apply_chat_template(
+                    [{**message, "content": _as_parts(message["content"], part_key)} for message in messages],
+                    tokenize=False,
+                    add_generation_prompt=self.waiting,
+                    **dated,
+                    **(settings or {}),
+                )
             )
-        )
 
     @property
     def source(self) -> str:
