@@ -404,10 +404,18 @@ def test_every_finding_has_its_picture_and_every_member_a_row(trace: xr.Dataset,
     assert all(name in page for name in PLANTS)
     usual = [str(words) for words in result["usual_words"].values]
     assert usual
-    assert all(html.escape(words) in page for words in usual)
+    assert all(words in html.unescape(page) for words in usual)
     with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == result.sizes["member"] + len(usual)
     assert [row["what"] for row in rows if row["kind"] == "usual"] == usual
     assert {row["quantity"] for row in rows} >= {"resid_norm", "attn_first", "prompt_max"}
     assert result.attrs["summary"]["usual"][0]["words"] == usual[0]
+
+
+def test_a_run_of_layers_is_looked_at_and_layers_that_are_no_neighbours_are_refused_in_words() -> None:
+    trace = stratoscope.simulate(prompts=4, tokens=6, layers=5, d_ff=24, heads=2)
+    whole = trace.sel(layer=slice(1, 3), depth=slice(1, 4))
+    assert stratoscope.anomalies(trace.sel(layer=slice(1, 3))).equals(stratoscope.anomalies(whole))
+    with pytest.raises(InputError, match=r"its layers are 1, 3 and its depths 0-5"):
+        stratoscope.anomalies(trace.sel(layer=[1, 3]))

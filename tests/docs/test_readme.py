@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import typer
+from tiny import byte_tokenizer, tiny
 from typer.testing import CliRunner
 
 import stratoscope
@@ -77,9 +80,14 @@ def test_the_prompts_of_the_readme_are_a_prompts_file(tmp_path: Path) -> None:
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    settings: dict[str, Any] = {"record": names.NEURONS, "tokenizer": byte_tokenizer()}
+    recorded = stratoscope.capture(tiny("Llama", torch.bfloat16), ["a text"], "run.trace", **settings)
+    before = {path.name for path in tmp_path.iterdir()}
+    known: dict[str, Any] = {}
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
-    assert not list(tmp_path.iterdir()), "an example in memory left files behind"
+        exec(compile(block, "README.md", "exec"), known)
+    assert {path.name for path in tmp_path.iterdir()} == before, "an example in memory left files behind"
+    assert known["neurons"].values.tobytes() == recorded["neurons"].values.tobytes(), "the line decodes bfloat16"
 
 
 def test_the_worked_example_is_pairs_of_twins() -> None:

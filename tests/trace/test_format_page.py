@@ -12,7 +12,7 @@ from small_traces import record
 from test_streamed_arrays import record as record_streams
 
 from stratoscope import names, open_trace
-from stratoscope.trace import array_document, document, schema
+from stratoscope.trace import array_document, bounds, schema
 from stratoscope.trace.shards import DTYPES, as_numbers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
@@ -50,7 +50,14 @@ def test_the_version_the_limits_and_the_spans_are_those_of_the_code() -> None:
     assert f'"{schema.FORMAT}"' in PAGE
     assert ", ".join(names.SPANS) in PAGE
     assert f"at most {array_document.MAX_CHUNK_BYTES // 2**20} MiB" in PAGE
-    assert f"at most {document.MAX_DOCUMENT_BYTES // 2**20} MiB and {document.MAX_NESTING}" in PAGE.replace("\n  ", " ")
+    limits = (
+        f"{bounds.MAX_NESTING} levels, {bounds.MAX_CONTAINERS:,} lists and objects, {bounds.MAX_VALUES:,} values and "
+    )
+    limits = (
+        f"at most {bounds.MAX_DOCUMENT_BYTES // 2**20} MiB, {limits}{bounds.MAX_TEXT_BYTES // 2**20} MiB in one text"
+    )
+    assert limits in PAGE.replace("\n  ", " ")
+    assert f"No text of a column longer than {bounds.LONGEST_TEXT:,} bytes" in PAGE
     assert set(array_document.MAX_LENGTH.values()) == {10_000, 10_001, 10_000_000}
     assert "10,000 layers, heads, ranks and openers, 10,000,000 neurons and 10¹² tokens" in PAGE
 

@@ -24,6 +24,15 @@ def test_a_dataset_is_taken_as_it_is(trace_of: Factory) -> None:
     assert open_input(dataset) is dataset
 
 
+def test_of_a_dataset_that_was_cut_the_prompts_without_a_token_are_left_out(trace_of: Factory) -> None:
+    dataset = trace_of()
+    last = int(dataset["prompt"].values[-1])
+    cut = open_input(dataset.isel(token=dataset["prompt"].values == last))
+    assert cut["prompt_id"].values.tolist() == dataset["prompt_id"].values[[last]].tolist()
+    assert set(cut["prompt"].values.tolist()) == {0}
+    assert f"{last} prompts have no token" in cut.attrs["notes"][-1]["text"]
+
+
 def test_csv_files_become_one_prompt_each(tmp_path: Path) -> None:
     dataset = open_input([csv(tmp_path / "critical.csv"), str(csv(tmp_path / "neutral.CSV"))])
     assert list(dataset["prompt_class"].values) == ["critical", "neutral"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
 from stratoscope.names import DEPTH, LAYER, PROMPT, ROW, TOKEN
+from stratoscope.trace.labels import note
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,13 +34,29 @@ def opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
     ------
     TraceError
         It cannot be opened, or holds something that no trace may hold.
+
+    Notes
+    -----
+    Prompts without any token, of a Dataset that was cut, are left out; a note counts them.
     """
     if isinstance(trace, str | os.PathLike):
         from stratoscope.trace.reader import open_trace
 
         trace = open_trace(Path(trace))
     check_dataset(trace)
-    return trace
+    return _without_empty_prompts(trace)
+
+
+def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
+    """The Dataset without the prompts of which somebody has left out all tokens; says so in a note."""
+    of_token = np.asarray(dataset["prompt"].values)
+    present, renumbered = np.unique(of_token, return_inverse=True)
+    if len(present) == dataset.sizes.get(PROMPT, len(present)):
+        return dataset
+    text = f"{dataset.sizes[PROMPT] - len(present):,} prompts have no token in this Dataset and are left out."
+    kept = dataset.isel({PROMPT: present}).assign_coords(prompt=(TOKEN, renumbered.astype(of_token.dtype)))
+    notes = dataset.attrs.get("notes")
+    return kept.assign_attrs(notes=[*(notes if isinstance(notes, list) else []), note("L26", "info", text)])
 
 
 def check_dataset(dataset: xr.Dataset) -> None:

@@ -31,7 +31,9 @@ from stratoscope.trace.store import DAMAGED
 from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
 
-_IN_ORDER: dict[str, Callable[[np.ndarray], None]] = {
+Check = Callable[[np.ndarray], None]
+
+_IN_ORDER: dict[str, Check] = {
     "prompt": check_prompts,
     LAYER: partial(check_numbers, kind=LAYER),
     DEPTH: partial(check_numbers, kind=DEPTH),
@@ -118,7 +120,7 @@ def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
         attrs = {"column": ends.attrs["column"]} if "column" in ends.attrs else {}
         texts = StoredTexts(group, name, has_bytes=f"{name}_bytes" in document.arrays)
         return xr.Variable(ends.layout.dims, indexing.LazilyIndexedArray(texts), attrs)
-    stored = StoredArray(group, name, _bounds(document, name))
+    stored = StoredArray(group, name, _bounds(document, name), _IN_ORDER.get(name))
     return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(stored), array.attrs)
 
 
@@ -138,11 +140,19 @@ def _bounds(document: Document, name: str) -> range | None:
 
 
 class StoredArray(BackendArray):
-    """An array on disk that reads what is asked for; `bounds` are the values it may have."""
+    """An array on disk that reads what is asked for.
 
-    def __init__(self, group: zarr.Group, name: str, bounds: range | None = None) -> None:
+    Parameters
+    ----------
+    bounds
+        The values it may have.
+    check
+        Raises where values that stand together are not in the order that they must have.
+    """
+
+    def __init__(self, group: zarr.Group, name: str, bounds: range | None = None, check: Check | None = None) -> None:
         self._array = _open_array(group, name)
-        self._name, self._bounds = name, bounds
+        self._name, self._bounds, self._check = name, bounds, check
         self.shape = self._array.shape
         self.dtype = self._array.dtype
 
@@ -157,9 +167,9 @@ class StoredArray(BackendArray):
             low, high = int(values.min()), int(values.max())
             if low < self._bounds.start or high >= self._bounds.stop:
                 raise TraceError(f"'{self._name}' has values outside {self._bounds}", fix=DAMAGED)
-        if values.size and self._name in _IN_ORDER and isinstance(key[0], slice) and (key[0].step or 1) > 0:
+        if values.size and self._check and isinstance(key[0], slice) and (key[0].step or 1) > 0:
             try:
-                _IN_ORDER[self._name](values)
+                self._check(values)
             except TraceError as error:  # on disk no other order of the Dataset helps
                 raise TraceError(error.what, fix=DAMAGED) from None
         return values

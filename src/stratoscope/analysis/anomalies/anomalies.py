@@ -11,6 +11,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
+from stratoscope.trace.facts import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,7 +70,8 @@ def anomalies(
     from stratoscope.trace.legal import opened
 
     seen, beside = finite_trace(opened(trace)), None if reference is None else finite_trace(opened(reference))
-    dataset, other = seen.dataset, None if beside is None else beside.dataset
+    dataset = _of_its_layers(seen.dataset, "trace")
+    other = None if beside is None else _of_its_layers(beside.dataset, "reference")
     if other is not None:
         _refuse_other_shape(dataset, other)
     if not 0 < alpha <= 1:
@@ -114,6 +116,29 @@ def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tu
         looks.append(detector())
     told("looking", len(detectors), len(detectors))
     return looks, classes(norms, usual)
+
+
+def _of_its_layers(dataset: xr.Dataset, where: str) -> xr.Dataset:
+    """The Dataset with the depths before and behind its layers, which a layer is held against, and no others.
+
+    Raises
+    ------
+    InputError
+        Its layers are not neighbours, or a depth beside one of them is not there.
+    """
+    if names.DEPTH not in dataset.sizes:
+        return dataset
+    layers, depths = dataset[names.LAYER].values, dataset[names.DEPTH].values
+    first, last = int(layers[0]), int(layers[-1])
+    needed = np.isin(depths, range(first, last + 2))
+    if len(layers) != last + 1 - first or needed.sum() != len(layers) + 1:
+        raise InputError(
+            f"its layers are {number_ranges(layers.tolist())} and its depths {number_ranges(depths.tolist())}; "
+            "anomalies looks at neighbouring layers and the depths between them",
+            where=where,
+            fix="Give all layers, or a run of them with their depths: trace.sel(layer=slice(2, 5), depth=slice(2, 6)).",
+        )
+    return dataset.isel({names.DEPTH: needed})
 
 
 def _refuse_other_shape(dataset: xr.Dataset, reference: xr.Dataset) -> None:
