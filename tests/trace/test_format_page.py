@@ -12,7 +12,7 @@ from small_traces import record
 from test_streamed_arrays import record as record_streams
 
 from stratoscope import names, open_trace
-from stratoscope.trace import array_document, bounds, schema
+from stratoscope.trace import array_document, bounds, document, schema
 from stratoscope.trace.shards import DTYPES, as_numbers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
