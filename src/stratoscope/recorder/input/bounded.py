@@ -8,6 +8,7 @@ ones is weighed before it is made, and whatever repeats looks at the clock.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,19 +42,21 @@ def bounded_templates(source: str) -> Iterator[None]:
         raise TooCostly(f"it has {len(source):,} characters; it may have {LONGEST_TEMPLATE:,}")
     if source in _ran_away:
         raise TooCostly(_ran_away[source])
-    usual = chat_template_utils._compile_jinja_template
-    compiled = _compiled(source)
-    compiled.environment.deadline, compiled.environment.written = time.thread_time() + SECONDS, 0
-    chat_template_utils._compile_jinja_template = lambda _: compiled
-    try:
-        yield
-    except (TooCostly, MemoryError) as error:
-        _ran_away[source] = str(error) or "it fills the memory"
-        raise TooCostly(_ran_away[source]) from None
-    finally:
-        chat_template_utils._compile_jinja_template = usual
+    with _one_at_a_time:
+        usual = chat_template_utils._compile_jinja_template
+        compiled = _compiled(source)
+        compiled.environment.deadline, compiled.environment.written = time.thread_time() + SECONDS, 0
+        chat_template_utils._compile_jinja_template = lambda _: compiled
+        try:
+            yield
+        except (TooCostly, MemoryError) as error:
+            _ran_away[source] = str(error) or "it fills the memory"
+            raise TooCostly(_ran_away[source]) from None
+        finally:
+            chat_template_utils._compile_jinja_template = usual
 
 
+_one_at_a_time = threading.RLock()  # what compiles templates is there once for all threads
 _ran_away: dict[str, str] = {}
 
 
