@@ -102,3 +102,9 @@ def test_the_planted_neurons_differ_as_much_as_is_said() -> None:
 def test_a_shape_that_is_too_large_for_memory_is_refused_before_anything_is_drawn() -> None:
     with pytest.raises(InputError, match="too much to keep in memory"):
         simulate(prompts=200, tokens=1000, layers=32, d_ff=14336, record="neurons")
+
+
+def test_prompts_of_one_token_have_neurons_and_no_summary() -> None:
+    trace = simulate(prompts=2, tokens=1, layers=2, d_ff=24, heads=1, top_k=2, record="prompts,neurons")
+    assert np.isfinite(trace["neurons"].values).all()
+    assert np.isnan(trace["prompt_mean"].values).all()

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from view_traces import Factory
 
-from stratoscope.errors import InputError
+import stratoscope
+from stratoscope import names
+from stratoscope.errors import InputError, TraceError
 from stratoscope.view.inputs import open_input
 
 HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
@@ -80,3 +82,32 @@ def test_nothing_and_nonsense_are_refused() -> None:
         open_input([])
     with pytest.raises(InputError, match="cannot draw a int"):
         open_input([3])  # type: ignore[list-item]
+
+
+def test_attention_pairs_of_a_dataset_whose_tokens_were_cut_are_never_read_for_other_tokens() -> None:
+    trace = stratoscope.simulate(prompts=4, tokens=6, layers=2, d_ff=24, heads=2, record=names.RECORD_GROUPS)
+    whole = stratoscope.attention_matrix(trace, 3, layer=1, head=0)
+    cut = trace.isel(token=trace["position"].values > 0)
+    with pytest.raises(InputError, match="attention pairs were not"):
+        stratoscope.attention_matrix(cut, 3, layer=1, head=0)
+    assert "attention" not in open_input(cut)
+    assert whole.shape == (6, 6)
+
+
+def test_refusals_of_a_cut_dataset_give_advice_that_works_when_it_is_followed() -> None:
+    trace = stratoscope.simulate(prompts=4, tokens=6, layers=3, d_ff=24, heads=2)
+    for cut, advised in (
+        (trace.isel(prompt=[0, 3]), trace.isel(token=trace["prompt"].isin([0, 3]).values)),
+        (trace.sel(layer=2), trace.sel(layer=[2])),
+        (trace.transpose(), trace.transpose("token", "layer", ...)),
+    ):
+        with pytest.raises(TraceError, match=r"trace\.isel\(token=|Choose with a list|dataset\.transpose\("):
+            open_input(cut)
+        assert open_input(advised).sizes["token"]
+
+
+def test_prompt_texts_that_xarray_dropped_are_empty_and_not_a_fault() -> None:
+    trace = stratoscope.simulate(prompts=4, tokens=6, layers=3, d_ff=24, heads=2)
+    chosen = open_input(trace[["mlp_out_norm"]])
+    assert chosen["prompt_class"].values.tolist() == [""] * 4
+    assert chosen["prompt_id"].values.tolist() == ["0", "1", "2", "3"]

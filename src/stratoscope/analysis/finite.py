@@ -42,7 +42,7 @@ class Finite:
     Attributes
     ----------
     dataset
-        The trace with NaN for what is infinite; what is not in memory stays lazy.
+        The trace with NaN for what is infinite, lazily: what nobody reads is not looked at.
     given
         The trace itself.
     met
@@ -74,21 +74,13 @@ def infinite_note(counts: Mapping[str, int], what: str, whose: str = "") -> Note
 
 def finite_trace(dataset: xr.Dataset) -> Finite:
     """A trace as statistics see it."""
-    import xarray as xr
-
     met: set[str] = set()
-    changed: dict[str, Any] = {}
+    changed: dict[str, xr.Variable] = {}
     for name in map(str, dataset.data_vars):
         variable = dataset.variables[name]
         if name not in names.QUANTITIES or variable.dtype.kind != "f":
             continue
-        if variable._in_memory:
-            values = finite(variable.values)
-            if values is not variable.values:
-                met.add(name)
-                changed[name] = xr.Variable(variable.dims, values, variable.attrs)
-        else:
-            changed[name] = _lazily(variable, name, met)
+        changed[name] = _lazily(variable, name, met)
     masked = dataset.assign(changed)
     masked.encoding = dict(dataset.encoding)
     return Finite(masked, dataset, met)

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from stratoscope import names
+from stratoscope.errors import InputError
 from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.bounds import TEXTS_AT_ONCE
@@ -44,7 +45,11 @@ def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
     TraceError
         When it cannot be opened.
     """
+    if not isinstance(trace, xr.Dataset | str | os.PathLike):
+        raise InputError(f"a {type(trace).__name__} is no trace", fix="Give the path of a trace, or its Dataset.")
     dataset = trace if isinstance(trace, xr.Dataset) else open_trace(trace)
+    if "prompt" not in dataset.variables:
+        raise InputError("this Dataset has no 'prompt', so it is no trace", fix="Give one that open_trace made.")
     path = dataset.encoding.get("source")
     facts = {
         "path": path,

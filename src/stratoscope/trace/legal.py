@@ -7,6 +7,7 @@ picture and no statistic has to ask again whether the tokens of a prompt stand t
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,15 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
-from stratoscope.names import DEPTH, LAYER, PROMPT, ROW, TOKEN
-from stratoscope.trace.labels import note
+from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN
+from stratoscope.trace.labels import note, object_array
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _ROWS = 2**20  # of an import, looked at together
 _MADE = "Give one that open_trace, simulate or import made."
+_ROWS_TOO = "Rows of a CSV are not cut with tokens and layers: give the whole, and choose by the verb's own arguments."
 _KINDS = {"f": "fiu", "i": "iu"}  # kind of number in the format -> kinds in memory that stand for it
 NEEDED = ("prompt", "position", "token_id", "span", LAYER)
 
@@ -44,7 +46,36 @@ def opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
 
         trace = open_trace(Path(trace))
     check_dataset(trace)
-    return _without_empty_prompts(trace)
+    return _without_empty_prompts(_with_prompt_texts(_without_cut_pairs(trace)))
+
+
+def _with_prompt_texts(dataset: xr.Dataset) -> xr.Dataset:
+    """The Dataset with the texts of its prompts, which xarray drops where nothing of a prompt was chosen."""
+    absent = [name for name in names.PROMPT_TEXTS if name not in dataset.variables]
+    if not absent:
+        return dataset
+    prompts = dataset.sizes.get(PROMPT, int(dataset["prompt"].values.max()) + 1)
+    texts = {name: [""] * prompts for name in absent}
+    if "prompt_id" in texts:
+        texts["prompt_id"] = [str(number) for number in range(prompts)]
+    return dataset.assign_coords({name: (PROMPT, object_array(column)) for name, column in texts.items()})
+
+
+def _without_cut_pairs(dataset: xr.Dataset) -> xr.Dataset:
+    """The Dataset without its attention pairs, where tokens were cut and pairs were not; says so in a note."""
+    if EDGE not in dataset.sizes:
+        return dataset
+    pairs = sum(map(names.edges, np.bincount(dataset["prompt"].values).tolist()))
+    if pairs == dataset.sizes[EDGE]:
+        return dataset
+    return _noted(
+        dataset.drop_dims(EDGE), "Tokens of this Dataset were cut and its attention pairs were not: left out."
+    )
+
+
+def _noted(dataset: xr.Dataset, text: str) -> xr.Dataset:
+    notes = dataset.attrs.get("notes")
+    return dataset.assign_attrs(notes=[*(notes if isinstance(notes, list) else []), note("L26", "info", text)])
 
 
 def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
@@ -54,9 +85,9 @@ def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
     if len(present) == dataset.sizes.get(PROMPT, len(present)):
         return dataset
     text = f"{dataset.sizes[PROMPT] - len(present):,} prompts have no token in this Dataset and are left out."
-    kept = dataset.isel({PROMPT: present}).assign_coords(prompt=(TOKEN, renumbered.astype(of_token.dtype)))
-    notes = dataset.attrs.get("notes")
-    return kept.assign_attrs(notes=[*(notes if isinstance(notes, list) else []), note("L26", "info", text)])
+    return _noted(
+        dataset.isel({PROMPT: present}).assign_coords(prompt=(TOKEN, renumbered.astype(of_token.dtype))), text
+    )
 
 
 def check_dataset(dataset: xr.Dataset) -> None:
@@ -94,7 +125,10 @@ def check_numbers(numbers: NDArray[np.integer], kind: str) -> None:
 def check_prompts(of_token: NDArray[np.integer], prompts: int | None = None) -> None:
     """Raise a `TraceError` unless the tokens of each prompt stand together, in the order of the prompts."""
     if len(of_token) and (int(of_token.min()) < 0 or (prompts is not None and int(of_token.max()) >= prompts)):
-        raise TraceError("it has tokens of a prompt that is not there", fix="Keep `prompt` between 0 and the last.")
+        fix = "Cut the tokens, and the prompts follow: trace.isel(token=trace.prompt.isin([0, 3]).values)."
+        raise TraceError(
+            "it has tokens of a prompt that is not there: its prompts were cut, its tokens were not", fix=fix
+        )
     backwards = np.flatnonzero(np.diff(of_token.astype(np.int64)) < 0)
     if len(backwards):
         place = int(backwards[0]) + 1
@@ -118,11 +152,20 @@ def _check_arrays(dataset: xr.Dataset) -> None:
         dims = layout.dims if layout is not None else texts.get(name)
         if dims is not None and variable.dims != dims:
             there, wanted = (" × ".join(map(str, some)) or "no dimension" for some in (variable.dims, dims))
-            raise TraceError(f"'{name}' is {there} instead of {wanted}", fix="Keep the dimensions of a trace.")
+            raise TraceError(f"'{name}' is {there} instead of {wanted}", fix=_how_to_keep(variable.dims, dims))
         if layout is not None and variable.dtype.kind not in _KINDS.get(np.dtype(_dtype(layout.dtype)).kind, "iu"):
             raise TraceError(f"'{name}' holds {variable.dtype}, not {_dtype(layout.dtype)}", fix=_MADE)
         if name in texts and variable.dtype.kind not in "OUT":
             raise TraceError(f"'{name}' holds {variable.dtype}, not texts", fix=_MADE)
+
+
+def _how_to_keep(there: tuple[Hashable, ...], wanted: tuple[str, ...]) -> str:
+    if set(there) == set(wanted):
+        return f"Put them in order: dataset.transpose({', '.join(map(repr, wanted))}, ...)."
+    missing = [dim for dim in wanted if dim not in there]
+    if missing:
+        return f"Choose with a list, which keeps the dimension: dataset.isel({missing[0]}=[0])."
+    return _MADE
 
 
 def _dtype(of_layout: str) -> str:
@@ -143,9 +186,11 @@ def _check_rows(dataset: xr.Dataset) -> None:
     layers = dataset[LAYER].values
     for start in range(0, dataset.sizes[ROW], _ROWS):
         here = slice(start, start + _ROWS)
-        _check_range("row_token", dataset["row_token"][here].values, 0, dataset.sizes[TOKEN] - 1)
-        if not np.isin(dataset["row_layer"][here].values, layers).all():
-            raise TraceError("'row_layer' holds a block number that is not on the layer axis", fix=_MADE)
+        tokens, of_row = dataset["row_token"][here].values, dataset["row_layer"][here].values
+        if tokens.size and not (int(tokens.min()) >= 0 and int(tokens.max()) < dataset.sizes[TOKEN]):
+            raise TraceError("it has rows of tokens that are not there", fix=_ROWS_TOO)
+        if not np.isin(of_row, layers).all():
+            raise TraceError("it has rows of layers that are not there", fix=_ROWS_TOO)
 
 
 def _check_range(name: str, values: NDArray[np.integer], low: int, high: int) -> None:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER, edges
+from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.given import is_whole
 from stratoscope.trace.legal import opened
 
@@ -42,19 +43,21 @@ def attention_matrix(
     InputError
         The trace holds no full attention, or has no such prompt, layer or head.
     """
-    trace = opened(trace)
+    given, trace = trace, opened(trace)
+    if _QUANTITY not in trace and isinstance(given, xr.Dataset) and _QUANTITY in given:
+        raise InputError("its tokens were cut and its attention pairs were not", fix="Ask the whole trace.")
     if _QUANTITY not in trace:
         raise InputError(
             "this trace holds no attention matrices",
             where=str(trace.encoding.get("source", "")),
-            fix=f"Record it with --record {ATTENTION_FULL}",
+            fix=f"Record it with --record {ATTENTION_FULL}.",
         )
     number = _prompt(trace, prompt)
     layers, heads = trace[LAYER].values.tolist(), trace.sizes[HEAD]
     if layer not in layers:
-        raise InputError(f"there is no layer {layer}", fix=f"There are {layers[0]} to {layers[-1]}")
+        raise InputError(f"there is no layer {layer}", fix=f"There are {number_ranges(layers)}.")
     if not 0 <= head < heads:
-        raise InputError(f"there is no head {head}", fix=f"There are 0 to {heads - 1}")
+        raise InputError(f"there is no head {head}", fix=f"There are 0 to {heads - 1}.")
     lengths = np.bincount(trace["prompt"].values, minlength=number + 1).tolist()
     first, tokens = sum(map(edges, lengths[:number])), lengths[number]
     pairs = trace[_QUANTITY][{EDGE: slice(first, first + edges(tokens)), LAYER: layers.index(layer), HEAD: head}]
@@ -69,4 +72,4 @@ def _prompt(trace: xr.Dataset, prompt: str | int) -> int:
         return int(ids.index(prompt))
     if is_whole(prompt) and 0 <= int(prompt) < len(ids):
         return int(prompt)
-    raise InputError(f"there is no prompt {prompt!r}", fix=f"There are {len(ids)} prompts, from {ids[0]} to {ids[-1]}")
+    raise InputError(f"there is no prompt {prompt!r}", fix=f"There are {len(ids)} prompts, from {ids[0]} to {ids[-1]}.")

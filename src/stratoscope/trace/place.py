@@ -121,9 +121,9 @@ def refuse_occupied(target: Path, *, overwrite: bool, resume: bool = False) -> N
     waits = recorded_at(target) != target
     if waits and not overwrite and not resume:
         raise TraceError(
-            "a recording that was to replace this trace was interrupted, and waits to be gone on with",
+            "a recording that was to replace this trace was interrupted",
             where=str(target),
-            fix="Use --resume with the same settings, or --overwrite to begin anew.",
+            fix="capture --resume with the same settings goes on with it; --overwrite begins anew.",
         )
     if not (target.exists() or target.is_symlink()):
         return
@@ -137,7 +137,7 @@ def refuse_occupied(target: Path, *, overwrite: bool, resume: bool = False) -> N
         raise TraceError(
             "this trace already exists",
             where=str(target),
-            fix="Use --overwrite or another output; a recording is gone on with by --resume.",
+            fix="Use --overwrite or another output; capture --resume goes on with a recording.",
         )
     if overwrite or waits:
         replacing.refuse_foreign(target, TRACE)

@@ -6,8 +6,10 @@ import json
 import os
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from stratoscope.errors import InputError
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.text import spelled
 
@@ -18,7 +20,7 @@ def portable(dataset: xr.Dataset | str | os.PathLike[str]) -> xr.Dataset:
     """Make a Dataset that `to_netcdf`, `to_zarr` and `to_dataframe` of xarray can write.
 
     What a trace says about itself is nested, and a token may be a piece of a character: neither has a place in a netCDF
-    file or a pandas table. Values are not changed, and stay lazy.
+    file or a pandas table, and netCDF has no float16, which becomes float32. Values are not changed, and stay lazy.
 
     Parameters
     ----------
@@ -33,6 +35,8 @@ def portable(dataset: xr.Dataset | str | os.PathLike[str]) -> xr.Dataset:
 
     Raises
     ------
+    InputError
+        It is neither, or a dimension is left as one number.
     TraceError
         It cannot be opened.
     """
@@ -40,12 +44,23 @@ def portable(dataset: xr.Dataset | str | os.PathLike[str]) -> xr.Dataset:
         from stratoscope.trace.reader import open_trace
 
         dataset = open_trace(dataset)
+    if not isinstance(dataset, xr.Dataset):
+        fix = "Give a Dataset, or the path of a trace."
+        raise InputError(f"a {type(dataset).__name__} is neither a trace nor a Result", fix=fix)
+    scalars = [str(dim) for dim in dataset.dims if dim in dataset.variables and not dataset.variables[dim].dims]
+    if scalars:
+        fix = "Choose with a list, which keeps the dimension: dataset.isel(token=[5])."
+        raise InputError(f"'{scalars[0]}' is one number and a dimension too", fix=fix)
     result = dataset.assign_attrs(_as_text(dataset.attrs))
     for name, variable in dataset.variables.items():
         if variable.dtype == object:
             texts = object_array([spelled(str(text)) for text in variable.values.ravel()]).reshape(variable.shape)
             fixed = xr.Variable(variable.dims, texts, variable.attrs)
-            result = result.assign_coords({name: fixed}) if name in dataset.coords else result.assign({name: fixed})
+        elif variable.dtype == np.float16:
+            fixed = dataset[name].astype(np.float32).variable
+        else:
+            continue
+        result = result.assign_coords({name: fixed}) if name in dataset.coords else result.assign({name: fixed})
     for name in result.variables:
         result[name].attrs = _as_text(result[name].attrs)
     return result

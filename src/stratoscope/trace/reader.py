@@ -16,7 +16,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from stratoscope import names
-from stratoscope.errors import TraceError
+from stratoscope.errors import InputError, TraceError
 from stratoscope.names import DEPTH, LAYER, OPENER
 from stratoscope.trace import place, schema
 from stratoscope.trace.bounds import LONGEST_TEXT, too_long_a_text
@@ -64,6 +64,8 @@ def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
         When it is no trace, damaged, of a future version, or holds anything the format does not allow. Chunks are
         checked when they are read.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"a {type(path).__name__} is no path", fix="Give the path of a trace.")
     folder = Path(path)
     place.refuse_absent(folder)
     document = read_document(folder.resolve())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
+from math import floor, log10
 from typing import Any
 
 Receipt = Mapping[str, Any]
@@ -24,10 +25,16 @@ def receipt_line(receipt: Receipt) -> str:
     of = f" of {_count(len(replay['prompts']), 'prompt')}" if replay["replay"].startswith(ON_DISK) else ""
     median = " (median)" if replay["median"] else ""
     attention = " and ".join(replay["attention"])
-    replayed = "not replayed" if within is None else f"{attention} replay{of} within {within:.1g}{median}"
+    replayed = "not replayed" if within is None else f"{attention} replay{of} within {_no_less(within)}{median}"
     batches = receipt["batches"]  # a recording that was interrupted keeps the line of its beginning
     checked = f"{_count(batches, 'batch')} checked" if batches else "recording not finished"
     return f"{logits}; residual sum {receipt['residual_replay']}; {replayed}; {checked}"
+
+
+def _no_less(number: float) -> str:
+    """A number in one digit, rounded up, so that it is within what is said."""
+    shown = f"{number:.1g}"
+    return shown if float(shown) >= number else f"{number + 10.0 ** floor(log10(number)) / 2:.1g}"
 
 
 def _count(number: int, noun: str) -> str:

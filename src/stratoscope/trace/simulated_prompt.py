@@ -207,7 +207,7 @@ class Summaries:
         width = self.scale * largest_of.astype(np.float32)[others]
         highest = mean + width * np.abs(own.standard_normal(size, np.float32))
         lowest = mean - width * np.abs(own.standard_normal(size, np.float32))
-        limit = found.write[1:, :, -1].max(axis=0)[:, None] / self.column_norm
+        limit = found.write[1:, :, -1].max(axis=0, initial=0)[:, None] / self.column_norm  # 0: no user token
         for values in (mean, highest, lowest):
             values.clip(-limit, limit, out=values)
         return mean, highest, lowest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,9 @@ def contrast(
     seen = finite_trace(opened(trace))
     dataset = seen.dataset
     _check(held_out, alpha, permutations)
+    for where, given, known in (("summary", summary, get_args(names.Summary)), ("unequal", unequal, names.UNEQUAL)):
+        if given not in known:
+            raise InputError(f"{given!r} is not known", where=where, fix=f"Use one of {', '.join(known)}.")
     told = progress or silent
     first, second = choose_classes(dataset, a, b)
     asked = make_units(dataset, first, second, groups=groups)

@@ -55,11 +55,15 @@ def ancestry(a: xr.Dataset, b: xr.Dataset, prompts: int) -> Ancestry:
         return Ancestry(f"the models are of different shape ({words})", False)
     if not prompts:
         return Ancestry("no prompt has the same user tokens in both", False)
-    same = bool(weights_of(a)) and weights_of(a) == weights_of(b)
+    weights = [weights_of(one) for one in (a, b)]
+    same_trace = bool(a.attrs.get("uuid")) and a.attrs.get("uuid") == b.attrs.get("uuid")
+    same = same_trace or (bool(weights[0]) and weights[0] == weights[1])
     if not same and prompts < LEAST_PROMPTS:
         few = f"{prompts} prompt{'s' if prompts != 1 else ''} with the same user tokens"
-        return Ancestry(f"their weights differ, and {few} cannot show whether their neurons are the same: "
-                        f"it takes {LEAST_PROMPTS}", False)  # fmt: skip
+        why = "their weights differ" if all(weights) else "it is not known whether their weights are the same"
+        return Ancestry(
+            f"{why}, and {few} cannot show whether their neurons are the same: it takes {LEAST_PROMPTS}", False
+        )
     return Ancestry("", same)
 
 

@@ -45,7 +45,8 @@ class PeakReducer:
         self._no_bias = torch.zeros(sites.d_model)
         left = WEIGHT_CACHE_BYTES
         for layer in (n for n in self._layers if not self._mixed[n] and n not in self._missing):
-            weight, self._biases[layer] = sites.mlp_weight(model, layer)  # one at a time: weights may wait on disk
+            weight, bias = sites.mlp_weight(model, layer)  # one at a time: weights may wait on disk
+            self._biases[layer] = None if bias is None else bias.float()  # taken off in float32 whatever the output is
             self._rows_of[layer], left = _cached_rows(weight, left)
             norms = self._column_norms[layer] = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
             self._factors[layer] = torch.stack((torch.ones_like(norms), norms))[:, None]
@@ -134,7 +135,7 @@ class PeakReducer:
         compiled = kernel_for("explained", y, rows_of)
         if compiled is not None:
             _, dot, output_norm = (one.data_ptr() for one in self._products.of(PAIR, layer))
-            offset = self._no_bias if bias is None else bias.float()
+            offset = self._no_bias if bias is None else bias
             room = self._scratch.get("output of a row", y.shape[1]).data_ptr()
             given = (y.data_ptr(), *y.shape, offset.data_ptr(), rows_of.data_ptr(), self._k)
             compiled(*given, neuron.data_ptr(), value.data_ptr(), room, dot, output_norm)
