@@ -70,7 +70,7 @@ def begin(folder: Path) -> None:
 
 def is_unfinished(folder: Path) -> bool:
     """Whether a folder is being made, or was when the program that made it was stopped."""
-    return not folder.is_symlink() and (folder / MARK).is_file()
+    return os.path.lexists(folder) and not folder.is_symlink() and (folder / MARK).is_file()  # no OSError of long names
 
 
 def remove(folder: Path, kind: Kind) -> None:

@@ -45,7 +45,7 @@ PHASES = (
     "after the finish",
 )
 _LOADING, _BEFORE, _FIRST, _BETWEEN, _COMMIT, _FINISH, _AFTER = range(len(PHASES))
-_OF_ONE_RUN = ("uuid", "created", "finished", "resumed")  # attributes that two equal recordings may differ in
+_OF_ONE_RUN = ("uuid", "created", "finished", "resumed", "digest")  # attributes that two equal recordings may differ in
 BATCH, DISK = b"b", b"d"
 GROWING = (names.TOKEN, names.PROMPT, names.EDGE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -93,6 +94,8 @@ def test_ctrl_c_names_the_command_that_goes_on(
     monkeypatch.setattr(sys, "argv", ["stratoscope", *CAPTURE, "--overwrite"])
     failing(KeyboardInterrupt())
     Path("run.trace").mkdir()  # as a recording leaves it
+    begun = {"attributes": {"format": "stratoscope-trace", "state": "recording"}}
+    Path("run.trace", "zarr.json").write_text(json.dumps(begun))
     result = CliRunner().invoke(app, [*CAPTURE, "--overwrite"])
     assert result.exit_code == 130
     assert result.stderr.endswith("stratoscope capture m --prompts p.txt -o run.trace --resume\n")

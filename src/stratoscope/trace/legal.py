@@ -26,7 +26,8 @@ _ROWS = 2**20  # of an import, looked at together
 _MADE = "Give one that open_trace, simulate or import made."
 _ROWS_TOO = "Rows of a CSV are not cut with tokens and layers: give the whole, and choose by the verb's own arguments."
 _KINDS = {"f": "fiu", "i": "iu"}  # kind of number in the format -> kinds in memory that stand for it
-NEEDED = ("prompt", "position", "token_id", "span", LAYER)
+NEEDED = ("prompt", "position", LAYER)
+_UNKNOWN = -1  # a token id or a span that nobody told
 
 
 def opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
@@ -46,11 +47,20 @@ def opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
 
         trace = open_trace(Path(trace))
     check_dataset(trace)
-    return _without_empty_prompts(_with_prompt_texts(_without_cut_pairs(trace)))
+    return _without_empty_prompts(_with_what_may_lack(_without_cut_pairs(trace)))
 
 
-def _with_prompt_texts(dataset: xr.Dataset) -> xr.Dataset:
-    """The Dataset with the texts of its prompts, which xarray drops where nothing of a prompt was chosen."""
+def _with_what_may_lack(dataset: xr.Dataset) -> xr.Dataset:
+    """The Dataset with token ids and spans, unknown where it has none, and with the texts of its prompts.
+
+    xarray drops the texts where nothing of a prompt was chosen.
+    """
+    from stratoscope.trace.schema import TOKEN_COORDS
+
+    for name in ("token_id", "span"):
+        if name not in dataset.variables:
+            unknown = np.full(dataset.sizes[TOKEN], _UNKNOWN, TOKEN_COORDS[name][0])
+            dataset = dataset.assign_coords({name: (TOKEN, unknown)})
     absent = [name for name in names.PROMPT_TEXTS if name not in dataset.variables]
     if not absent:
         return dataset
@@ -103,7 +113,8 @@ def check_dataset(dataset: xr.Dataset) -> None:
     prompts = dataset.sizes.get(PROMPT)
     of_token = np.asarray(dataset["prompt"].values)
     check_prompts(of_token, prompts)
-    _check_range("span", dataset["span"].values, -1, len(names.SPANS) - 1)
+    if "span" in dataset.variables:
+        _check_range("span", dataset["span"].values, -1, len(names.SPANS) - 1)
     if DEPTH in dataset.coords:
         check_numbers(dataset[DEPTH].values, DEPTH)
     if ROW in dataset.sizes:
