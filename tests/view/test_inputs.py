@@ -99,7 +99,7 @@ def test_refusals_of_a_cut_dataset_give_advice_that_works_when_it_is_followed() 
     for cut, advised in (
         (trace.isel(prompt=[0, 3]), trace.isel(token=trace["prompt"].isin([0, 3]).values)),
         (trace.sel(layer=2), trace.sel(layer=[2])),
-        (trace.transpose(), trace.transpose("token", "layer", ...)),
+        (trace.transpose(), trace.transpose().transpose("token", "prompt", "layer", ...)),
     ):
         with pytest.raises(TraceError, match=r"trace\.isel\(token=|Choose with a list|dataset\.transpose\("):
             open_input(cut)

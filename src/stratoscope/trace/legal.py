@@ -163,16 +163,17 @@ def _check_arrays(dataset: xr.Dataset) -> None:
         dims = layout.dims if layout is not None else texts.get(name)
         if dims is not None and variable.dims != dims:
             there, wanted = (" × ".join(map(str, some)) or "no dimension" for some in (variable.dims, dims))
-            raise TraceError(f"'{name}' is {there} instead of {wanted}", fix=_how_to_keep(variable.dims, dims))
+            raise TraceError(f"'{name}' is {there} instead of {wanted}", fix=_how_to_keep(dataset, variable.dims, dims))
         if layout is not None and variable.dtype.kind not in _KINDS.get(np.dtype(_dtype(layout.dtype)).kind, "iu"):
             raise TraceError(f"'{name}' holds {variable.dtype}, not {_dtype(layout.dtype)}", fix=_MADE)
         if name in texts and variable.dtype.kind not in "OUT":
             raise TraceError(f"'{name}' holds {variable.dtype}, not texts", fix=_MADE)
 
 
-def _how_to_keep(there: tuple[Hashable, ...], wanted: tuple[str, ...]) -> str:
+def _how_to_keep(dataset: xr.Dataset, there: tuple[Hashable, ...], wanted: tuple[str, ...]) -> str:
     if set(there) == set(wanted):
-        return f"Put them in order: dataset.transpose({', '.join(map(repr, wanted))}, ...)."
+        first = [dim for dim in (TOKEN, PROMPT, EDGE, ROW, LAYER) if dim in dataset.sizes]
+        return f"Put them in order: dataset.transpose({', '.join(map(repr, first))}, ...)."
     missing = [dim for dim in wanted if dim not in there]
     if missing:
         return f"Choose with a list, which keeps the dimension: dataset.isel({missing[0]}=[0])."
