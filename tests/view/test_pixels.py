@@ -50,6 +50,20 @@ def test_every_cell_has_the_colour_of_its_value(trace_of: Factory, quantity: str
         assert np.abs(found - expected).max() <= 3
 
 
+@pytest.mark.parametrize("quantity", ["mlp_out_norm", "mlp_write_cos"])
+def test_infinite_cells_have_the_colours_of_the_ends_and_not_that_of_missing_ones(
+    trace_of: Factory, quantity: str
+) -> None:
+    trace = trace_of(lengths=(12, 9), layers=7, quantities=(quantity,))
+    values = trace[quantity].values.copy()
+    values[3, 2], values[5, 4] = np.inf, -np.inf
+    spec = heatmap_spec(trace.assign({quantity: (trace[quantity].dims, values)}), quantity=quantity)
+    picture, sheet = pixels(draw(spec, theme="light")), arrange(spec, "light")
+    ends = np.rint(palette.colour_map(signed=spec.content["quantities"][0]["signed"])[[-1, 0]] * 255)
+    found = cell_colours(sheet, picture, 0, 7)
+    assert np.abs(found[[3, 5], [2, 4]] - ends).max() <= 3
+
+
 def test_all_20_spikes_of_one_cell_in_100000_by_128_are_visible() -> None:
     rng = np.random.default_rng(0)
     values = rng.lognormal(size=(100_000, 128)).astype(np.float32)

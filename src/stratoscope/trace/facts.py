@@ -98,7 +98,7 @@ def _so_far(facts: Mapping[str, Any]) -> str:
 
 def _contents(facts: Mapping[str, Any]) -> Lines:
     classes = ", ".join(f"{count} {readable(name)}" for name, count in facts["classes"].items())
-    grouped = [f"{facts[key]:,} {key}" for key in ("pairs", "groups") if facts[key]]
+    grouped = [f"{facts[key]:,} {key if facts[key] != 1 else key[:-1]}" for key in ("pairs", "groups") if facts[key]]
     prompts = "; ".join(part for part in (classes, *grouped) if part)
     layers = facts["layers"]
     lines = _line("prompts", f"{facts['prompts']:,}" + (f" ({prompts})" if prompts else ""))

@@ -92,7 +92,7 @@ def _state(quantity: Mapping[str, Any]) -> str:
     if quantity["state"] == "zero":
         return "All zero: no difference" if quantity.get("difference") else "All zero"
     if quantity["state"] == "infinite":
-        return "No finite value: every cell that is not missing is infinite"
+        return "Every value is infinite"
     if quantity["state"] == "empty":
         return "Nothing recorded here"
     middle = (np.mean(quantity["low"]) + np.mean(quantity["high"])) / 2
