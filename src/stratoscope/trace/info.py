@@ -48,8 +48,6 @@ def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
     if not isinstance(trace, xr.Dataset | str | os.PathLike):
         raise InputError(f"a {type(trace).__name__} is no trace", fix="Give the path of a trace, or its Dataset.")
     dataset = trace if isinstance(trace, xr.Dataset) else open_trace(trace)
-    if "prompt" not in dataset.variables:
-        raise InputError("this Dataset has no 'prompt', so it is no trace", fix="Give one that open_trace made.")
     path = dataset.encoding.get("source")
     facts = {
         "path": path,
