@@ -161,7 +161,7 @@ class StoredArray(BackendArray):
         return np.asarray(indexing.explicit_indexing_adapter(key, self.shape, support, self._read))
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        with _reading(self._name):
+        with reading(self._name):
             values = np.asarray(self._array.oindex[key])
         if self._bounds is not None and values.size:
             low, high = int(values.min()), int(values.max())
@@ -189,7 +189,7 @@ class StoredTexts(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> Any:
-        with _reading(self._name):
+        with reading(self._name):
             return self._select(key[0])
 
     def _select(self, index: int | slice) -> Any:
@@ -212,8 +212,8 @@ class StoredTexts(BackendArray):
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Say in one line what is wrong with a chunk that cannot be unpacked."""
+def reading(name: str) -> Iterator[None]:
+    """Say in one line what is wrong with a chunk of that array that cannot be unpacked."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
