@@ -20,11 +20,12 @@ from xarray.core import indexing
 
 from stratoscope.errors import TraceError
 from stratoscope.trace.array_document import ArrayDocument, check_array
+from stratoscope.trace.bounds import DAMAGED
 from stratoscope.trace.document import Document, check_digest, check_files, parse_json, read_checksums, read_root
 from stratoscope.trace.reader import StoredArray
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.schema import COMPLETE, Layout, Sizes
-from stratoscope.trace.store import DAMAGED, StagingStore
+from stratoscope.trace.store import StagingStore
 from stratoscope.trace.text import decode_texts, encode_texts
 
 if TYPE_CHECKING:

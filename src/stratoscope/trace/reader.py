@@ -19,7 +19,7 @@ from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.names import DEPTH, LAYER, OPENER
 from stratoscope.trace import place, schema
-from stratoscope.trace.bounds import LONGEST_TEXT, too_long_a_text
+from stratoscope.trace.bounds import DAMAGED, LONGEST_TEXT, too_long_a_text
 from stratoscope.trace.document import Document, check_files, read_document
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.legal import check_numbers, check_prompts
@@ -27,7 +27,6 @@ from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.schema import quantity_layout
 from stratoscope.trace.shards import LOGICAL_DTYPE
-from stratoscope.trace.store import DAMAGED
 from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
 

@@ -17,10 +17,10 @@ from zarr.storage import LocalStore
 
 from stratoscope.disk import PARTIAL, replace_path, sync_file, sync_files, write_file
 from stratoscope.trace import checksums, strict_json
+from stratoscope.trace.bounds import DAMAGED
 from stratoscope.trace.checksums import CHECKSUMS, Place
 from stratoscope.trace.schema import COMPLETE, ROOT_DOCUMENT, Layout, Sizes, fill_value
 
-DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
 Check = Callable[[str], object]  # of the file name of a root document; raises what whoever reads it would
 
 
