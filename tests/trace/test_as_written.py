@@ -121,6 +121,21 @@ def test_a_recording_is_not_gone_on_with_after_a_shard_of_somewhere_else(
         TraceWriter(tmp_path / "t", **given, resume=True)
 
 
+def test_a_recording_is_not_gone_on_with_without_its_last_shard_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Layout, "shards", lambda *_: SHARDS)
+    given: dict[str, Any] = {"attrs": ATTRS, "layers": range(LAYERS), "sizes": SIZES, "variables": VARIABLES}
+    path = tmp_path / "t" / "neurons" / "c.0.0.0"
+    with TraceWriter(tmp_path / "t", **given, streams={"neurons": "float32"}) as recording:
+        fill(recording, 2)
+    layout = next(iter(recording._streams.values()))
+    path.unlink()
+    with pytest.raises(TraceError, match="this part is missing"):
+        layout._cut_off()
+    assert not path.exists()
+
+
 def fill(recording: TraceWriter, tokens: int) -> None:
     for layer in range(LAYERS):
         recording.stream("neurons").write(

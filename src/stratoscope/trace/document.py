@@ -98,7 +98,9 @@ def read_document(path: Path, file: str = ROOT_DOCUMENT) -> Document:
         for name, raw in raw_arrays.items()
         if name not in unknown
     }
-    _check_together(path, arrays)
+    lengths = check_lengths(path, arrays)
+    if missing := _missing(arrays, lengths):
+        raise TraceError(f"it lacks the array '{missing}'", where=str(path), fix=DAMAGED)
     found = {}
     if schema.is_sealed(version):
         complete = attrs["state"] == schema.COMPLETE
@@ -331,14 +333,14 @@ def _streamed_layout(name: str, raw: Any) -> schema.Layout:
     return schema.quantity_layout(name, "", dtype)
 
 
-def _check_together(path: Path, arrays: dict[str, ArrayDocument]) -> None:
+def check_lengths(path: Path, arrays: Mapping[str, ArrayDocument]) -> dict[str, int]:
+    """The length of every dimension; TraceError where two arrays disagree about one."""
     lengths: dict[str, int] = {}
     for name, array in arrays.items():
         for dim, length in zip(array.layout.dims, array.shape, strict=True):
             if lengths.setdefault(dim, length) != length:
                 raise TraceError(f"array '{name}' has another length of '{dim}'", where=str(path), fix=DAMAGED)
-    if missing := _missing(arrays, lengths):
-        raise TraceError(f"it lacks the array '{missing}'", where=str(path), fix=DAMAGED)
+    return lengths
 
 
 def _missing(arrays: dict[str, ArrayDocument], lengths: dict[str, int]) -> str:
