@@ -281,6 +281,50 @@ def test_a_folder_that_was_half_removed_is_removed_the_next_time(here: Path, mon
     assert {path.name for path in here.iterdir()} == {"t.trace", "i.trace", "given.csv"}
 
 
+@pytest.mark.parametrize("kind", ["trace", "result"])
+def test_what_is_left_of_a_removal_on_a_full_disk_can_be_removed(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The mark cannot be written then; whichever entry the removal stops at, what is left is known to be ours."""
+    from stratoscope.trace.place import TRACE
+    from stratoscope.view.report.save import RESULT
+
+    source, kind_of = (shared / "t.trace", TRACE) if kind == "trace" else (shared / "r", RESULT)
+    folder, left, unlink, rmtree = tmp_path / "x", [0], Path.unlink, shutil.rmtree
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def counted(remove: Callable[..., None]) -> Callable[..., None]:
+        def removing(path: Path, *args: object, **options: object) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            remove(path, *args, **options)
+
+        return removing
+
+    for removals in range(20):
+        folder.mkdir()
+        for entry in sorted(source.iterdir(), key=lambda one: one.is_dir())[:4]:  # a few are enough
+            copy = shutil.copytree if entry.is_dir() else shutil.copy
+            copy(entry, folder / entry.name)
+        left[0] = removals
+        with monkeypatch.context() as patch:
+            patch.setattr(replacing, "write_file", full)
+            patch.setattr(Path, "unlink", counted(unlink))
+            patch.setattr(shutil, "rmtree", counted(rmtree))
+            try:
+                replacing.remove(folder, kind_of)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        replacing.remove(folder, kind_of)
+        assert not folder.exists()
+    assert removals in (3, 4)
+
+
 def test_something_else_in_the_place_of_a_waiting_trace_costs_neither(here: Path) -> None:
     (here / "t.trace").rename(here / ".t.trace.old")
     (here / "t.trace").mkdir()

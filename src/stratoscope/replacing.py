@@ -38,6 +38,8 @@ class Kind:
     ----------
     name
         "trace".
+    document
+        Path in the folder of the file by which one is known; it is removed after all that it stands for.
     is_one
         Whether a folder is one by what is in it.
     is_part
@@ -47,6 +49,7 @@ class Kind:
     """
 
     name: str
+    document: str
     is_one: Callable[[Path], bool]
     is_part: Callable[[Path, Path], bool]
     error: type[StratoscopeError]
@@ -77,22 +80,34 @@ def remove(folder: Path, kind: Kind) -> None:
     """Remove a folder of this kind, or one that was left unfinished; refuse any other."""
     if not os.path.lexists(folder):
         return
+    refuse_others(folder, kind)
+    if not _is_unfinished_or_empty(folder):
+        with suppress(OSError):  # a full disk
+            write_file(folder / MARK, b"")  # what a kill leaves of it is removed the next time
+    _empty(folder, folder / kind.document)
+    folder.rmdir()
+
+
+def refuse_others(folder: Path, kind: Kind) -> None:
+    """Raise when what is there is neither of this kind, nor one that was left unfinished, nor empty."""
     if folder.is_symlink() or not folder.is_dir() or not (_is_unfinished_or_empty(folder) or kind.is_one(folder)):
         raise kind.error(
             f"this is not a {kind.name}, so it is not removed",
             where=str(folder),
             fix="Move it away or choose another output.",
         )
-    if not _is_unfinished_or_empty(folder):
-        with suppress(OSError):  # a full disk
-            write_file(folder / MARK, b"")  # what a kill leaves of it is removed the next time
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry.name != MARK:
+
+
+def _empty(folder: Path, document: Path) -> None:
+    """Remove what is in a folder; the mark last, before it the document: by either, what is left of it is known."""
+    for entry in sorted(folder.iterdir(), key=lambda one: (one.name == MARK, one in (document, *document.parents))):
+        if entry.is_symlink() or not entry.is_dir():
             entry.unlink()
-    (folder / MARK).unlink(missing_ok=True)
-    folder.rmdir()
+        elif entry in document.parents:
+            _empty(entry, document)
+            entry.rmdir()
+        else:
+            shutil.rmtree(entry)
 
 
 def recover(target: Path, kind: Kind) -> None:

@@ -279,3 +279,50 @@ def test_a_result_that_was_edited_or_whose_chunks_were_mixed_up_is_refused(folde
     root.write_text(before)
     shutil.copyfile(chunk(folder, "layer"), chunk(folder, "words_bytes"))
     refused_in_reading(folder, "not the chunk that was written here|instead of", "words")
+
+
+def test_a_result_that_says_too_much_of_itself_is_refused_with_the_true_cause_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    result = small()
+    result.attrs["summary"] = {"families": ['"' * 100] * 6000}  # 600 kB; each quote takes four bytes on disk
+    with pytest.raises(InputError, match=r"says of itself has 2,\d{3},\d{3} bytes; it may have 1,048,576"):
+        store_result(result, tmp_path)
+    assert not list(tmp_path.iterdir())
+    result.attrs["summary"] = {"families": ["a" * 100] * 9000}
+    store_result(result, tmp_path)
+    assert open_result(tmp_path).attrs["summary"] == result.attrs["summary"]
+
+
+def test_texts_are_decoded_once_and_nobody_changes_those_of_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratoscope.analysis import result_store
+
+    decoded: list[int] = []
+    decode = result_store.decode_texts
+
+    def counted(data: np.ndarray, ends: np.ndarray, start: int) -> np.ndarray:
+        decoded.append(len(ends))
+        return decode(data, ends, start)
+
+    monkeypatch.setattr(result_store, "decode_texts", counted)
+    words = open_result(folder)["words"]
+    assert [[words[row, column].item() for column in range(2)] for row in range(2)] == WORDS
+    assert words[:, 1].values.tolist() == [row[1] for row in WORDS]
+    words[0].values[...] = "changed"
+    assert words.values.tolist() == WORDS
+    assert decoded == [4]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "much"])
+@pytest.mark.timeout(20)
+def test_whether_a_folder_is_a_result_is_found_out_without_waiting_or_reading_much(folder: Path, kind: str) -> None:
+    root = folder / "result.zarr" / "zarr.json"
+    content = root.read_bytes()
+    root.unlink()
+    if kind == "pipe":
+        os.mkfifo(root)
+    else:
+        root.write_bytes(content + b" " * 2**25)
+    assert not is_result_folder(folder)

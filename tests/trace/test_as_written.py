@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from small_traces import ATTRS, SIZES, VARIABLES, prompt_block, record, writer
+from small_traces import ATTRS, SIZES, VARIABLES, as_dataset, merged, prompt_block, record, writer
 from test_streamed_arrays import LAYERS, WIDTH
 from test_streamed_arrays import record as record_streams
 
 from stratoscope import open_trace
 from stratoscope.errors import TraceError
 from stratoscope.trace import strict_json
-from stratoscope.trace.schema import Layout
+from stratoscope.trace.schema import Block, Layout
 from stratoscope.trace.shards import Shards
 from stratoscope.trace.writer import TraceWriter
 
@@ -119,6 +119,21 @@ def test_a_recording_is_not_gone_on_with_after_a_shard_of_somewhere_else(
     shutil.copy(tmp_path / "t" / "neurons" / "c.0.0.0", tmp_path / "t" / "neurons" / "c.1.0.0")
     with pytest.raises(TraceError, match="another shard"):
         TraceWriter(tmp_path / "t", **given, resume=True)
+
+
+def test_a_recording_is_not_gone_on_with_without_its_last_shard_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Layout, "shards", lambda *_: SHARDS)
+    given: dict[str, Any] = {"attrs": ATTRS, "layers": range(LAYERS), "sizes": SIZES, "variables": VARIABLES}
+    path = tmp_path / "t" / "neurons" / "c.0.0.0"
+    with TraceWriter(tmp_path / "t", **given, streams={"neurons": "float32"}) as recording:
+        fill(recording, 2)
+    layout = next(iter(recording._streams.values()))
+    path.unlink()
+    with pytest.raises(TraceError, match="this part is missing"):
+        layout._cut_off()
+    assert not path.exists()
 
 
 def fill(recording: TraceWriter, tokens: int) -> None:
@@ -270,3 +285,69 @@ def test_a_column_that_is_empty_at_first_and_not_later_is_recorded(tmp_path: Pat
         recording.finish()
     assert open_trace(tmp_path / "t").group.values.tolist() == ["", "a"]
     assert xr.open_zarr(tmp_path / "t").group_bytes.values.tolist() == [ord("a")]
+
+
+# --- a recording that was stopped -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+@pytest.mark.parametrize("prompts", [1, 5])
+def test_a_recording_that_lacks_only_its_end_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: int, stops: int
+) -> None:
+    several_chunks(monkeypatch)
+    with writer(tmp_path / "t") as recording:
+        for index in range(prompts):
+            recording.append(prompt_block(index))
+    for _ in range(stops - 1):
+        with writer(tmp_path / "t", resume=True) as recording:
+            recording.commit()
+    record(tmp_path / "t", prompts, resume=True)
+    check_whole(tmp_path / "t", [prompt_block(index) for index in range(prompts)])
+
+
+@pytest.mark.parametrize("stops", [1, 3])
+def test_a_recording_whose_further_prompts_add_nothing_to_a_column_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int
+) -> None:
+    several_chunks(monkeypatch)
+    blocks = [prompt_block(index) for index in range(5)]
+    blocks[0].texts["group"][0] = "a group"  # type: ignore[index]
+    with writer(tmp_path / "t") as recording:
+        recording.append(blocks[0])
+    for index in range(1, stops):
+        with writer(tmp_path / "t", resume=True) as recording:
+            recording.append(blocks[index])
+    with writer(tmp_path / "t", resume=True) as recording:
+        for block in blocks[stops:]:
+            recording.append(block)
+        recording.finish()
+    check_whole(tmp_path / "t", blocks)
+
+
+def several_chunks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("stratoscope.trace.schema._CHUNK_TOKENS", 4)
+    patch.setattr("stratoscope.trace.schema._CHUNK_WIDE_PROMPTS", 2)
+    patch.setattr("stratoscope.trace.schema._CHUNK_BYTES", 200)  # two layers of (prompt, layer, neuron)
+
+
+def check_whole(path: Path, blocks: list[Block]) -> None:
+    opened = open_trace(path).load()
+    assert opened.attrs["state"] == "complete"
+    wanted = as_dataset(merged(blocks))
+    for name in wanted.variables:
+        assert np.array_equal(opened[name].values, wanted[name].values), name
+    assert (path / "prompt_mean" / "c.0.1.0").exists()
+
+
+@pytest.mark.parametrize("name", ["position", "group_end", "layer"])
+def test_a_recording_is_not_gone_on_with_after_a_damaged_chunk(tmp_path: Path, name: str) -> None:
+    """Also one that could still grow, which nothing in the root document vouches for."""
+    with writer(tmp_path / "t") as recording:
+        recording.append(prompt_block(1))
+    chunk = tmp_path / "t" / name / "c.0"
+    content = chunk.read_bytes()
+    for changed in (content[:-1] + bytes([content[-1] ^ 1]), content[:20] + bytes([content[20] ^ 1]) + content[21:]):
+        chunk.write_bytes(changed)
+        with pytest.raises(TraceError, match=r"cannot be read|is not the chunk"):
+            writer(tmp_path / "t", resume=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from small_traces import ATTRS, VARIABLES, expected, prompt_block, record, write
 
 from stratoscope import disk
 from stratoscope.errors import TraceError
+from stratoscope.trace import place
 from stratoscope.trace.reader import open_trace
 
 
@@ -177,3 +179,47 @@ def test_a_parent_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TraceError, match="its folder does not exist"):
         writer(tmp_path / "file" / "t")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "much", "many"])
+@pytest.mark.timeout(20)
+def test_whether_a_folder_is_a_trace_is_found_out_without_waiting_or_reading_much(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "d" / "zarr.json"
+    root.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(root)
+    elif kind == "much":
+        root.write_text('{"attributes": {"format": "stratoscope-trace", "x": "' + "a" * 2**25 + '"}}')
+    else:
+        root.write_text('{"attributes": {"format": "stratoscope-trace", "x": [' + "[]," * 10**6 + "0]}}")
+    tracemalloc.start()
+    try:
+        assert not place.is_trace(root.parent)
+        place.refuse_inside(root.parent / "x.png")
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(TraceError, match="not a trace"):
+        writer(root.parent, overwrite=True)
+
+
+def test_a_damaged_trace_is_one_still_so_that_it_can_be_overwritten(tmp_path: Path) -> None:
+    root = record(tmp_path / "t") / "zarr.json"
+    root.write_text(root.read_text().replace('"attributes": {', '"attributes": {"state": 3, ', 1))
+    with pytest.raises(TraceError, match="twice"):
+        open_trace(tmp_path / "t")
+    record(tmp_path / "t", overwrite=True)
+    open_trace(tmp_path / "t").load()
+
+
+def test_a_stranger_in_the_place_of_a_waiting_recording_stays_there_and_is_named(tmp_path: Path) -> None:
+    record(tmp_path / "t")
+    (tmp_path / ".t.recording").mkdir()
+    (tmp_path / ".t.recording" / "thesis.tex").write_text("years of work")
+    for _ in range(2):
+        with pytest.raises(TraceError, match=r"\.t\.recording.*not removed"):
+            writer(tmp_path / "t", overwrite=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"t", ".t.recording"}
+    assert (tmp_path / ".t.recording" / "thesis.tex").exists()
+    (tmp_path / ".t.recording").rename(tmp_path / "mine")
+    record(tmp_path / "t", overwrite=True)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,22 @@ import zarr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from stratoscope.errors import TraceError
+from stratoscope.errors import InputError, TraceError
 from stratoscope.trace.array_document import ArrayDocument, check_array
-from stratoscope.trace.document import Document, check_digest, check_files, parse_json, read_checksums, read_root
+from stratoscope.trace.bounds import DAMAGED, MAX_TEXT_BYTES
+from stratoscope.trace.document import (
+    Document,
+    check_digest,
+    check_files,
+    check_lengths,
+    parse_json,
+    read_checksums,
+    read_root,
+)
 from stratoscope.trace.reader import StoredArray
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.schema import COMPLETE, Layout, Sizes
-from stratoscope.trace.store import DAMAGED, StagingStore
+from stratoscope.trace.store import StagingStore
 from stratoscope.trace.text import decode_texts, encode_texts
 
 if TYPE_CHECKING:
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTE = "stratoscope"  # the one attribute of a Result on disk; all others are inside it
 MAX_ARRAYS = 2000
-MAX_TEXTS, MAX_TEXT_BYTES = 2**22, 2**26  # of one variable: its texts are read together
+MAX_TEXTS, MOST_BYTES_OF_TEXTS = 2**22, 2**26  # of one variable: its texts are read together
 
 _COORDINATES = "coordinates"  # names of the coordinates, as CF has it
 _CHUNK_BYTES = 4 * 2**20
@@ -65,7 +75,14 @@ class ResultLayout(Layout):
 
 
 def write(result: xr.Dataset, store: Path) -> None:
-    """Write a Result into a folder that is not there yet."""
+    """Write a Result into a folder that is not there yet.
+
+    Raises
+    ------
+    InputError
+        It says more of itself than a reader takes; nothing is written then.
+    """
+    said = _said(result)
     store.mkdir()
     staging = StagingStore(store, keep_empty=True)  # what a Result says nothing of is in it all the same
     for name, variable in result.variables.items():
@@ -76,9 +93,20 @@ def write(result: xr.Dataset, store: Path) -> None:
                 array[...] = values
     staging.stage_documents()
     staging.publish()
-    attrs = {ATTRIBUTE: json.dumps(result.attrs, ensure_ascii=True, sort_keys=True)}
-    attrs = {**attrs, _COORDINATES: " ".join(sorted(map(str, result.coords))), **_STATE}
+    attrs = {ATTRIBUTE: said, _COORDINATES: " ".join(sorted(map(str, result.coords))), **_STATE}
     staging.write_root(attrs, lambda file: check_digest(read_root(store, "result", _NO_RESULT, file), store))
+
+
+def _said(result: xr.Dataset) -> str:
+    """The attributes of a Result as the one text that they are on disk."""
+    text = json.dumps(result.attrs, ensure_ascii=True, sort_keys=True)
+    size = len(json.dumps(text)) - 2  # as it stands in the root document
+    if size > MAX_TEXT_BYTES:
+        raise InputError(
+            f"what this result says of itself has {size:,} bytes; it may have {MAX_TEXT_BYTES:,}",
+            fix="Compare fewer things at once.",
+        )
+    return text
 
 
 def _arrays(name: str, variable: xr.Variable) -> list[tuple[ResultLayout, np.ndarray]]:
@@ -169,11 +197,7 @@ def _checked_arrays(store: Path, root: dict[str, Any]) -> dict[str, ArrayDocumen
     if not isinstance(found, dict) or len(found) > MAX_ARRAYS:
         raise TraceError("its zarr.json lacks the consolidated metadata", where=str(store), fix=DAMAGED)
     arrays = {name: _checked_array(store, name, raw) for name, raw in found.items()}
-    lengths: dict[str, int] = {}
-    for name, array in arrays.items():
-        for dim, length in zip(array.layout.dims, array.shape, strict=True):
-            if lengths.setdefault(dim, length) != length:
-                raise TraceError(f"array '{name}' has another length of '{dim}'", where=str(store), fix=DAMAGED)
+    check_lengths(store, arrays)
     for name in filter(None, map(_text_name, arrays)):
         _check_texts(store, name, arrays)
     return arrays
@@ -202,7 +226,7 @@ def _check_texts(store: Path, name: str, arrays: Mapping[str, ArrayDocument]) ->
         and ends is not None
         and (data.layout.dtype, data.layout.dims) == ("uint8", (f"{name}_byte",))
         and ends.layout.dtype == "int64"
-        and data.shape[0] <= MAX_TEXT_BYTES
+        and data.shape[0] <= MOST_BYTES_OF_TEXTS
         and prod(ends.shape) <= MAX_TEXTS
     )
     if not sound:
@@ -222,13 +246,13 @@ def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
     array = document.arrays.get(name) or document.arrays[f"{name}_end"]
     is_text = name not in document.arrays
     attrs = {key: text for key, text in array.attrs.items() if not (is_text and key == "long_name")}
-    stored = StoredTexts(group, name) if is_text else StoredArray(group, name)
+    stored = ResultTexts(group, name) if is_text else StoredArray(group, name)
     # fastpath: pandas must not look at the texts, since with pyarrow it fails on stray bytes
     return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(stored), attrs, fastpath=True)
 
 
-class StoredTexts(BackendArray):
-    """The texts of one variable of a Result: read together, when the first of them is used."""
+class ResultTexts(BackendArray):
+    """The texts of one variable of a Result: read and decoded together, once, when the first of them is used."""
 
     def __init__(self, group: zarr.Group, name: str) -> None:
         self._name = name
@@ -239,14 +263,17 @@ class StoredTexts(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> Any:
+        chosen = self._texts[key]
+        if isinstance(chosen, np.ndarray):
+            return chosen.copy()
+        single = np.empty((), dtype=object)
+        single[()] = chosen
+        return single
+
+    @cached_property
+    def _texts(self) -> np.ndarray:
         data, ends = (one[indexing.BasicIndexer((slice(None),) * len(one.shape))] for one in (self._bytes, self._end))
         bounds = np.concatenate([[0], ends.ravel()])
         if bounds[-1] != len(data) or (np.diff(bounds) < 0).any():
             raise TraceError(f"the texts '{self._name}' end outside their bytes or run backwards", fix=DAMAGED)
-        texts = decode_texts(data, ends.ravel(), 0).reshape(self.shape)
-        chosen = texts[key]
-        if isinstance(chosen, np.ndarray):
-            return chosen
-        return texts[tuple(slice(one, one + 1) if isinstance(one, int | np.integer) else one for one in key)].reshape(
-            ()
-        )
+        return decode_texts(data, ends.ravel(), 0).reshape(self.shape)

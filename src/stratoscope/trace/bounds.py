@@ -6,11 +6,15 @@ recording needs; docs/format.md says what a recording does need.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from pathlib import Path
 
 from stratoscope import defaults
 from stratoscope.errors import TraceError
 
+DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
 MAX_DOCUMENT_BYTES = 10 * 2**20
 MAX_NESTING = 64
 MAX_CONTAINERS = 100_000  # lists and objects of the root document
@@ -21,6 +25,34 @@ TEXTS_AT_ONCE = 2**16  # texts that are decoded together where all of them are o
 
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one without an end is a text too: no second look
 _BEYOND = "It is damaged, or was made to fill the memory of whoever opens it: record it again."
+
+
+def read_regular_file(path: Path, most: int) -> bytes:
+    """Content of a regular file of at most `most` bytes; links, devices and pipes are refused unread.
+
+    Raises
+    ------
+    TraceError
+        When it is something else or larger.
+    FileNotFoundError
+        When there is none.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except OSError as error:
+        raise TraceError(f"cannot be read ({error.strerror})", where=str(path), fix=DAMAGED) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise TraceError("is not a regular file", where=str(path), fix=DAMAGED)
+        if status.st_size > most:
+            raise TraceError(f"has {status.st_size:,} bytes, more than {most:,}", where=str(path), fix=DAMAGED)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(status.st_size)
+    finally:
+        os.close(descriptor)
 
 
 def refuse_costly_document(data: bytes, where: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -22,16 +21,17 @@ from stratoscope.names import AXES, LAYER, QUANTITIES, SOURCES, is_streamed
 from stratoscope.trace import checksums, schema, strict_json
 from stratoscope.trace.array_document import ArrayDocument, check_array, chunk_index
 from stratoscope.trace.bounds import (
+    DAMAGED,
     MAX_DOCUMENT_BYTES,
     MAX_NESTING,
     most_unpacked,
+    read_regular_file,
     refuse_costly_document,
     refuse_inflated,
 )
 from stratoscope.trace.checksums import CHECKSUMS
 from stratoscope.trace.schema import ROOT_DOCUMENT
 from stratoscope.trace.shards import DTYPES, LOGICAL_DTYPE
-from stratoscope.trace.store import DAMAGED
 
 _NO_TRACE = "Give the directory that `stratoscope capture`, `simulate` or `import` wrote."
 _Check = Callable[[Any], bool]
@@ -98,7 +98,9 @@ def read_document(path: Path, file: str = ROOT_DOCUMENT) -> Document:
         for name, raw in raw_arrays.items()
         if name not in unknown
     }
-    _check_together(path, arrays)
+    lengths = check_lengths(path, arrays)
+    if missing := _missing(arrays, lengths):
+        raise TraceError(f"it lacks the array '{missing}'", where=str(path), fix=DAMAGED)
     found = {}
     if schema.is_sealed(version):
         complete = attrs["state"] == schema.COMPLETE
@@ -146,34 +148,6 @@ def remove_leftovers(document: Document) -> None:
             index = chunk_index(path.name)
             if path.name != ROOT_DOCUMENT and (index is None or array is None or not _inside(index, array.grid)):
                 path.unlink()
-
-
-def read_regular_file(path: Path, most: int) -> bytes:
-    """Content of a regular file of at most `most` bytes; links, devices and pipes are refused unread.
-
-    Raises
-    ------
-    TraceError
-        When it is something else or larger.
-    FileNotFoundError
-        When there is none.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(path) from None
-    except OSError as error:
-        raise TraceError(f"cannot be read ({error.strerror})", where=str(path), fix=DAMAGED) from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise TraceError("is not a regular file", where=str(path), fix=DAMAGED)
-        if status.st_size > most:
-            raise TraceError(f"has {status.st_size:,} bytes, more than {most:,}", where=str(path), fix=DAMAGED)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(status.st_size)
-    finally:
-        os.close(descriptor)
 
 
 def _own_files(folder: Path) -> list[Path]:
@@ -359,14 +333,14 @@ def _streamed_layout(name: str, raw: Any) -> schema.Layout:
     return schema.quantity_layout(name, "", dtype)
 
 
-def _check_together(path: Path, arrays: dict[str, ArrayDocument]) -> None:
+def check_lengths(path: Path, arrays: Mapping[str, ArrayDocument]) -> dict[str, int]:
+    """The length of every dimension; TraceError where two arrays disagree about one."""
     lengths: dict[str, int] = {}
     for name, array in arrays.items():
         for dim, length in zip(array.layout.dims, array.shape, strict=True):
             if lengths.setdefault(dim, length) != length:
                 raise TraceError(f"array '{name}' has another length of '{dim}'", where=str(path), fix=DAMAGED)
-    if missing := _missing(arrays, lengths):
-        raise TraceError(f"it lacks the array '{missing}'", where=str(path), fix=DAMAGED)
+    return lengths
 
 
 def _missing(arrays: dict[str, ArrayDocument], lengths: dict[str, int]) -> str:

@@ -16,6 +16,7 @@ from stratoscope.disk import PARTIAL, replace_path, sync_file
 from stratoscope.errors import InputError, TraceError
 from stratoscope.replacing import Kind, Lock, begin, is_unfinished, making, remove, take_place
 from stratoscope.trace.array_document import chunk_index
+from stratoscope.trace.bounds import MAX_DOCUMENT_BYTES, read_regular_file, refuse_costly_document
 from stratoscope.trace.schema import FORMAT, RECORDING, ROOT_DOCUMENT
 
 __all__ = [
@@ -25,15 +26,20 @@ __all__ = [
 
 
 def is_trace(folder: Path) -> bool:
-    """Whether a folder is a trace by its own root document, so that nothing else is ever removed."""
+    """Whether a folder is a trace by its own root document, so that nothing else is ever removed.
+
+    The document may be damaged, or one that no reader takes: such a trace can be overwritten, and nothing else.
+    """
     return bool(_attributes(folder).get("format") == FORMAT)
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
-    """Attributes of the root document; none where it is missing or cannot be read."""
+    """Attributes of the root document; none where it is missing, cannot be read or would cost too much."""
     try:
-        attrs = json.loads((folder / ROOT_DOCUMENT).read_bytes())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        content = read_regular_file(folder / ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
+        refuse_costly_document(content, str(folder))
+        attrs = json.loads(content)["attributes"]
+    except (TraceError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return attrs if isinstance(attrs, dict) else {}
 
@@ -46,7 +52,7 @@ def _is_part(_: Path, path: Path) -> bool:
     return len(path.parts) == 2 and chunk_index(name) is not None
 
 
-TRACE = Kind("trace", is_trace, _is_part, TraceError)
+TRACE = Kind("trace", ROOT_DOCUMENT, is_trace, _is_part, TraceError)
 
 
 def recording(target: Path) -> Path:
@@ -87,6 +93,7 @@ def wait_there(target: Path) -> Path:
 def _remove_recording(target: Path) -> None:
     """Under the name of what is removed, so that no half of it is ever taken for a recording to go on with."""
     if os.path.lexists(recording(target)):
+        replacing.refuse_others(recording(target), TRACE)
         replace_path(recording(target), replacing.former(target))
         remove_trace(replacing.former(target))
 

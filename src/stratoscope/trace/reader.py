@@ -19,7 +19,7 @@ from stratoscope import names
 from stratoscope.errors import InputError, TraceError
 from stratoscope.names import DEPTH, LAYER, OPENER
 from stratoscope.trace import place, schema
-from stratoscope.trace.bounds import LONGEST_TEXT, too_long_a_text
+from stratoscope.trace.bounds import DAMAGED, LONGEST_TEXT, too_long_a_text
 from stratoscope.trace.document import Document, check_files, read_document
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.legal import check_numbers, check_prompts
@@ -27,7 +27,6 @@ from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
 from stratoscope.trace.schema import quantity_layout
 from stratoscope.trace.shards import LOGICAL_DTYPE
-from stratoscope.trace.store import DAMAGED
 from stratoscope.trace.stored_rows import StoredRows
 from stratoscope.trace.text import decode_texts
 
@@ -163,7 +162,7 @@ class StoredArray(BackendArray):
         return np.asarray(indexing.explicit_indexing_adapter(key, self.shape, support, self._read))
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        with _reading(self._name):
+        with reading(self._name):
             values = np.asarray(self._array.oindex[key])
         if self._bounds is not None and values.size:
             low, high = int(values.min()), int(values.max())
@@ -191,7 +190,7 @@ class StoredTexts(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> Any:
-        with _reading(self._name):
+        with reading(self._name):
             return self._select(key[0])
 
     def _select(self, index: int | slice) -> Any:
@@ -214,8 +213,8 @@ class StoredTexts(BackendArray):
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Say in one line what is wrong with a chunk that cannot be unpacked."""
+def reading(name: str) -> Iterator[None]:
+    """Say in one line what is wrong with a chunk of that array that cannot be unpacked."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:

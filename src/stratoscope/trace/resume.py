@@ -13,6 +13,7 @@ from stratoscope.errors import InputError, TraceError
 from stratoscope.trace.attributes import differences, to_json
 from stratoscope.trace.document import Document, read_document
 from stratoscope.trace.place import is_trace
+from stratoscope.trace.reader import reading
 from stratoscope.trace.schema import COMPLETE, FORMAT_VERSION, major
 
 _SAME_ATTRIBUTES = ("source", "plan", "model", "tokenizer")
@@ -78,7 +79,9 @@ def refuse_other_layout(document: Document, wanted: Mapping[str, Mapping[str, An
 def refuse_other_axes(path: Path, arrays: Mapping[str, zarr.Array[Any]], axes: Mapping[str, np.ndarray]) -> None:
     """Raise when a trace records other layers, or has other noise floors."""
     for name, values in axes.items():
-        if not np.array_equal(np.asarray(arrays[name][:]), values, equal_nan=values.dtype.kind == "f"):
+        with reading(name):
+            stored = np.asarray(arrays[name][:])
+        if not np.array_equal(stored, values, equal_nan=values.dtype.kind == "f"):
             _refuse(path, f"its '{name}' holds other values")
 
 

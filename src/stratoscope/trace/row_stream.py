@@ -16,8 +16,9 @@ import zarr
 from stratoscope.disk import step, sync_files
 from stratoscope.errors import TraceError
 from stratoscope.trace import shards
+from stratoscope.trace.bounds import DAMAGED
 from stratoscope.trace.shards import Shards
-from stratoscope.trace.store import DAMAGED, StagingStore
+from stratoscope.trace.store import StagingStore
 
 Guard = Callable[[], AbstractContextManager[None]]
 
@@ -224,6 +225,8 @@ class RowStream:
             if len(parts) > 1 and parts[1].isdigit() and int(parts[1]) >= last + bool(rest):
                 path.unlink()
         if rest:
+            if not self._path(last).is_file():
+                raise TraceError("this part is missing", where=str(self._path(last)), fix=DAMAGED)
             descriptor, header = self._file(last), self._header(last)
             if os.fstat(descriptor).st_size < self._layout.end(rest) or os.pread(descriptor, len(header), 0) != header:
                 raise TraceError("is cut off, or another shard", where=str(self._path(last)), fix=DAMAGED)

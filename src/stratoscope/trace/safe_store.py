@@ -13,14 +13,13 @@ from zarr.storage import LocalStore
 from stratoscope.errors import TraceError
 from stratoscope.trace import checksums
 from stratoscope.trace.array_document import ArrayDocument, chunk_index
-from stratoscope.trace.document import Document, read_regular_file
+from stratoscope.trace.bounds import DAMAGED, read_regular_file
+from stratoscope.trace.document import Document
 from stratoscope.trace.schema import ROOT_DOCUMENT
-from stratoscope.trace.store import DAMAGED
 
 _BLOSC_HEADER = (
     16  # version, codec version, flags, type size, then three little-endian uint32: bytes, block, compressed
 )
-_CHECKSUM = 4
 _SLACK = 4096  # what incompressible data may grow by: headers, block offsets, checksum
 
 
@@ -83,7 +82,7 @@ def _read_chunk(path: Path, array: ArrayDocument) -> bytes:
 
 def _check_header(content: bytes, array: ArrayDocument, path: Path) -> None:
     """Compare the sizes in a blosc header with what the array declares and with the file, before unpacking."""
-    packed = len(content) - (_CHECKSUM if array.checksummed else 0)
+    packed = len(content) - (checksums.BYTES if array.checksummed else 0)
     unpacks_to, says_packed = (int.from_bytes(content[place : place + 4], "little") for place in (4, 12))
     if len(content) < _BLOSC_HEADER or says_packed != packed:
         raise TraceError("is cut off or not a compressed chunk", where=str(path), fix=DAMAGED)

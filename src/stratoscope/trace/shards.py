@@ -21,6 +21,8 @@ from math import ceil
 import google_crc32c
 import numpy as np
 
+from stratoscope.trace import checksums
+
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "uint16"}  # as numbers, and as they are stored
 LOGICAL_DTYPE = "logical_dtype"  # attribute of an array whose numbers are stored as their bits
 MAX_SHARD_BYTES = 2**30
@@ -28,7 +30,6 @@ MAX_SHARD_BYTES = 2**30
 _MIB = 2**20
 _SHARD_BYTES = 256 * _MIB
 _CHUNK_BYTES = 1 * _MIB
-_CHECKSUM_BYTES = 4
 _IDENTITY_BYTES = 32
 
 
@@ -79,7 +80,7 @@ class Shards:
     @property
     def index_bytes(self) -> int:
         """Bytes of the index: two numbers of 8 bytes for each inner chunk, and a checksum."""
-        return 16 * (self.rows // self.chunk_rows) * self.layers + _CHECKSUM_BYTES
+        return 16 * (self.rows // self.chunk_rows) * self.layers + checksums.BYTES
 
     @property
     def header_bytes(self) -> int:
@@ -109,7 +110,7 @@ class Shards:
         chunks = self.rows // self.chunk_rows * self.layers
         offsets = self.header_bytes + np.arange(chunks, dtype="<u8") * np.uint64(self.chunk_bytes)
         entries = np.stack([offsets, np.full(chunks, self.chunk_bytes, "<u8")], axis=1).astype("<u8").tobytes()
-        return entries + int(google_crc32c.value(entries)).to_bytes(_CHECKSUM_BYTES, "little")
+        return entries + int(google_crc32c.value(entries)).to_bytes(checksums.BYTES, "little")
 
     def header(self, recording: str, array: str, shard: int) -> bytes:
         """What a shard begins with: the index, and the identity.

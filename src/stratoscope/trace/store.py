@@ -17,10 +17,10 @@ from zarr.storage import LocalStore
 
 from stratoscope.disk import PARTIAL, replace_path, sync_file, sync_files, write_file
 from stratoscope.trace import checksums, strict_json
+from stratoscope.trace.bounds import DAMAGED
 from stratoscope.trace.checksums import CHECKSUMS, Place
 from stratoscope.trace.schema import COMPLETE, ROOT_DOCUMENT, Layout, Sizes, fill_value
 
-DAMAGED = "It is damaged or was not written by Stratoscope: copy or record it again."
 Check = Callable[[str], object]  # of the file name of a root document; raises what whoever reads it would
 
 
@@ -60,11 +60,13 @@ class StagingStore(LocalStore):
             self._stage(key, value.as_buffer_like())
 
     def _refuse_other(self, key: str, chunk: Buffer | None) -> None:
-        """What a resumed recording reads and writes again must be what was written."""
+        """What a resumed recording reads must be what was written; of chunks that could still grow it is known now."""
+        if chunk is None:
+            return
         name, place = _chunk_place(key)
-        wanted = self.checksums.get(name, {}).get(place)
-        if chunk is not None:
-            checksums.refuse_other(chunk.to_bytes(), wanted, self.root / key, DAMAGED)
+        content = chunk.to_bytes()
+        wanted = self.checksums.setdefault(name, {}).setdefault(place, checksums.of_chunk(content))
+        checksums.refuse_other(content, wanted, self.root / key, DAMAGED)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """As `set`, and never the root document: Zarr's thread may outlive an interrupted writer and its folder."""

@@ -16,9 +16,9 @@ from xarray.core import indexing
 from stratoscope.errors import TraceError
 from stratoscope.trace import shards
 from stratoscope.trace.array_document import ArrayDocument
+from stratoscope.trace.bounds import DAMAGED
 from stratoscope.trace.document import Document
 from stratoscope.trace.schema import COMPLETE, RECORDING_DIGEST
-from stratoscope.trace.store import DAMAGED
 
 
 class StoredRows(BackendArray):

@@ -28,7 +28,7 @@ from stratoscope.trace.checksums import CHECKSUMS, by_place
 from stratoscope.trace.column import Column
 from stratoscope.trace.document import check_files, read_document, remove_leftovers
 from stratoscope.trace.part import recording_digest
-from stratoscope.trace.reader import read_back
+from stratoscope.trace.reader import read_back, reading
 from stratoscope.trace.row_stream import RowStream, close_all
 from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, Block
 from stratoscope.trace.store import StagingStore
@@ -194,7 +194,7 @@ class TraceWriter:
     def _take(self, arrays: Mapping[str, zarr.Array[Any]]) -> None:
         """Get ready to write the arrays that grow."""
         plan = self._plan
-        self._columns = {name: Column(array) for name, array in arrays.items() if name not in plan.streams}
+        self._columns = {name: _column(name, array) for name, array in arrays.items() if name not in plan.streams}
         self._streams = {
             name: RowStream(
                 arrays[name],
@@ -394,6 +394,11 @@ class TraceWriter:
             if error is None:
                 raise
             error.add_note(f"and the last prompts could not be saved: {failed}")
+
+
+def _column(name: str, array: zarr.Array[Any]) -> Column:
+    with reading(name):  # what is committed since the last whole chunk
+        return Column(array)
 
 
 def _now() -> str:

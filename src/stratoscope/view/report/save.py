@@ -17,6 +17,7 @@ from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
 from stratoscope.trace.place import refuse_inside
+from stratoscope.trace.schema import ROOT_DOCUMENT
 from stratoscope.view.report.contents import Contents, Excerpt, Table
 from stratoscope.view.tokens import visible
 
@@ -130,7 +131,7 @@ def _is_part(_: Path, path: Path) -> bool:
     return path.parts[0] == STORE or (path.parts[0] == FIGURES and path.suffix in (".png", ".svg"))
 
 
-RESULT = Kind("result", is_result_folder, _is_part, InputError)
+RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, InputError)
 
 
 def _fill(folder: Path, result: xr.Dataset, contents: Contents, told: Progress) -> None:
