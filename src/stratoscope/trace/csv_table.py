@@ -78,7 +78,7 @@ def read_table(path: Path, wanted: Wanted = ANY_COLUMNS) -> Table:
         from stratoscope.trace.csv_parquet import read_parquet
 
         columns, called = read_parquet(path, wanted)
-        table = _table(columns, called)
+        table = _table(path, columns, called)
         if table is None:
             raise _two_tokens_in(path, columns)
         return table
@@ -86,11 +86,11 @@ def read_table(path: Path, wanted: Wanted = ANY_COLUMNS) -> Table:
     header = read_header(file, wanted)
     for mark in _marks(header):
         quick = _read_quickly(file, header, mark)
-        table = _table(quick, header.called) if quick is not None else None
+        table = _table(path, quick, header.called) if quick is not None else None
         if table is not None:
             return replace(table, remarks=_remarks(header, mark))
     rows = read_rows(file, header)
-    exact = _table(_as_arrays(rows.columns), header.called)
+    exact = _table(path, _as_arrays(rows.columns), header.called)
     assert exact is not None  # read_rows has refused a second token at a position
     return replace(exact, remarks=_remarks(header, rows.mark))
 
@@ -184,9 +184,9 @@ def _as_arrays(columns: dict[str, list[str] | list[int] | list[float]]) -> dict[
     return {name: np.array(values, dtype=numbers.get(name, object)) for name, values in columns.items()}
 
 
-def _table(columns: dict[str, np.ndarray], called: dict[str, str]) -> Table | None:
+def _table(path: Path, columns: dict[str, np.ndarray], called: dict[str, str]) -> Table | None:
     """The table, or None where a position holds two tokens."""
-    columns = without_escapes(columns)
+    columns = without_escapes(columns, str(path))
     first_row, row_token = _tokens(columns[CSV_POSITION])
     text = columns[CSV_TOKEN][first_row]
     if (text[row_token] != columns[CSV_TOKEN]).any():

@@ -20,7 +20,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, PROMPT, ROW
 from stratoscope.replacing import new_files
 from stratoscope.trace.attributes import objects_in
-from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped
+from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped, escaped_name
 from stratoscope.trace.csv_file import text_file
 from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_parquet import arrow
@@ -284,11 +284,11 @@ def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write, 
 
 
 def _write_csv(path: Path, rows: Rows) -> None:
-    harmless = are_harmless(rows.columns) and are_harmless(rows.texts) and rows.columns[-1] != COLUMN
+    harmless = are_harmless(rows.columns) and are_harmless(rows.texts) and COLUMN not in rows.columns
     cell = _quoted if harmless else _quoted_escaped
-    columns, end = ([*rows.columns], "\n") if harmless else ([*rows.columns, COLUMN], f",{MARK}\n")
+    columns, end = (rows.columns, "\n") if harmless else ((*map(escaped_name, rows.columns), COLUMN), f",{MARK}\n")
     with path.open("w", encoding="utf-8", newline="") as stream:
-        header = stream.write(",".join(map(cell, columns)) + "\n")
+        header = stream.write(",".join(map(_quoted, columns)) + "\n")
         for block in rows.blocks:
             stream.writelines(
                 f"{','.join(cells)}{end}" for cells in zip(*(_cells(one, cell) for one in block), strict=True)
