@@ -248,8 +248,8 @@ def test_a_column_that_once_its_escapes_are_read_has_the_name_of_another_is_refu
 
 @pytest.mark.parametrize("values", [("x", "\\"), ("\x1b", "\\u0041")])
 def test_a_column_of_somebodys_own_that_is_called_escapes_comes_back(tmp_path, values):
-    write(tmp_path / "a.csv", [*CSV_COLUMNS, "Escapes"],
-          [dict(zip([*CSV_COLUMNS, "Escapes"], (0, "a", 0, 1, 0.5, value), strict=True)) for value in values])  # fmt: skip
+    columns = [*CSV_COLUMNS, "Escapes"]
+    write(tmp_path / "a.csv", columns, [dict(zip(columns, (0, "a", 0, 1, 0.5, one), strict=True)) for one in values])
     export_csv(read_csv(tmp_path / "a.csv"), tmp_path / "b.csv")
     assert read(tmp_path / "b.csv") == read(tmp_path / "a.csv")
     again = read_csv(tmp_path / "b.csv")["column_0"]

@@ -18,7 +18,7 @@ import xarray as xr
 from stratoscope.disk import step
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, PROMPT, ROW
-from stratoscope.replacing import new_files
+from stratoscope.replacing import new_files, refused
 from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped, escaped_name
 from stratoscope.trace.csv_file import text_file
@@ -27,7 +27,7 @@ from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.csv_table import ANY_COLUMNS
 from stratoscope.trace.labels import object_array, unique
 from stratoscope.trace.legal import opened
-from stratoscope.trace.place import refuse_inside
+from stratoscope.trace.output import check_place
 from stratoscope.trace.text import spelled
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -123,28 +123,20 @@ def _targets(file: Path, ids: Sequence[str]) -> list[Path]:
 
 
 def _check_ending(file: Path, ending: str) -> None:
-    if file.exists() and not file.is_file() and not file.is_dir():
-        raise InputError("is not a regular file", where=str(file), fix="Choose another output file.")
+    with refused(file):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise InputError("is not a regular file", where=str(file), fix="Give another name.")
     if file.suffix.lower() != ending:
         raise InputError(f"does not end in {ending}", where=str(file), fix=f"Name it {file.stem}{ending}.")
 
 
 def _check_targets(targets: Sequence[Path], dataset: xr.Dataset, *, overwrite: bool) -> None:
-    folder = targets[0].parent
-    refuse_inside(targets[0])
     imported = _imported_files(dataset)
-    if not folder.is_dir():
-        raise InputError("there is no such folder", where=str(folder), fix="Make it first, or choose another.")
     for target in targets:
-        if target.is_dir():
-            raise InputError("a folder is in the way", where=str(target), fix="Choose another output file.")
-        if os.path.lexists(target) and not overwrite:
-            raise InputError("this file already exists", where=str(target), fix="Use --overwrite or another output.")
-        if target.exists() and not target.is_file():
-            raise InputError("is not a regular file", where=str(target), fix="Choose another output file.")
+        check_place(target, overwrite=overwrite)
         if target.exists() and file_identity(target) in imported:
             raise InputError(
-                "is the file that this trace was imported from", where=str(target), fix="Choose another output file."
+                "is the file that this trace was imported from", where=str(target), fix="Give another name."
             )
 
 
