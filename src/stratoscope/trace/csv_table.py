@@ -13,6 +13,7 @@ import pandas as pd
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
+from stratoscope.trace.bounds import LONGEST_TEXT
 from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted
 from stratoscope.trace.csv_escapes import without_escapes
 from stratoscope.trace.csv_file import PARQUET, TextFile, first_bytes, text_file
@@ -161,6 +162,7 @@ def _sound(columns: dict[str, np.ndarray], file: TextFile, header: Header) -> di
         len(columns[CSV_VALUE]) > 0
         and all(one.dtype.kind == "i" and one.min() >= 0 and one.max() <= LARGEST_ID for one in ids.values())
         and bool(np.isfinite(columns[CSV_VALUE]).all())
+        and not any(max(map(len, one)) > LONGEST_TEXT for one in columns.values() if one.dtype == object)
         and not _has_short_rows(columns, file, header)
     )
     return {**columns, **{name: column.astype(np.int32, copy=False) for name, column in ids.items()}} if sound else None
