@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from stratoscope.disk import is_full
-from stratoscope.errors import StratoscopeError, ascii_json, is_out_of_memory, printable
+from stratoscope.errors import StratoscopeError, ascii_json, is_out_of_memory, printable, printable_line
 from stratoscope.progress import Progress
 
 DEBUG = "STRATOSCOPE_DEBUG"
@@ -98,7 +98,7 @@ def tell_text(text: str) -> None:
 
 def tell_path(path: Path) -> None:
     """Print where something was written."""
-    typer.echo(printable(str(path)).replace("\n", "\\n").replace("\t", "\\t"))
+    typer.echo(printable_line(str(path)))
 
 
 def tell_json(value: Any) -> None:
