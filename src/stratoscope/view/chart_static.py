@@ -120,7 +120,7 @@ def _chart(axes: Axes, panel: Mapping[str, Any], spec: ViewSpec, theme: palette.
 
 def _round_subs(low: float, high: float) -> tuple[float, ...]:
     """Digits that are labelled on a logarithmic axis: more of them where it spans little."""
-    decades = np.log10(high / low)
+    decades = np.log10(high) - np.log10(low)
     if decades > 2:
         return (1.0,)
     return (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0) if decades > 0.6 else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
