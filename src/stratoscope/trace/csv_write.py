@@ -72,7 +72,7 @@ def export_csv(
     file
         The file to write; of several prompts, `<stem>-<prompt id>.csv` each.
     prompt
-        Only this prompt: its id, or its index.
+        Only this prompt: its id, or its index; of a Dataset that was cut, among the prompts that are left.
     prompt_column
         All prompts in one file, with the id of each in a last column, `Prompt`; columns that only some of the files of
         an import had are empty elsewhere. `import_csv` takes one prompt a file, so this one is for other tools.
