@@ -152,7 +152,7 @@ def test_attributes_that_no_reader_takes_are_refused_before_any_work(here: Path)
     from stratoscope.trace.from_dataset import write_dataset
 
     before = everything(here)
-    with pytest.raises(TraceError, match=r"could not be opened again.*'notes'"):
+    with pytest.raises(TraceError, match="'notes' is not what it must be"):
         write_dataset(trace, here / "t.trace", overwrite=True)
     assert everything(here) == before
 
