@@ -27,9 +27,16 @@ class Kernels(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and put the library into the wheel, or beside the sources of an editable install."""
+        self._made = Path(tempfile.mkdtemp(prefix="stratoscope-"))
+        try:
+            self._add_kernels(version, build_data)
+        except BaseException:
+            shutil.rmtree(self._made, ignore_errors=True)  # nothing is finalised after this
+            raise
+
+    def _add_kernels(self, version: str, build_data: dict[str, Any]) -> None:
         folder = Path(self.root) / "src" / "stratoscope" / "kernels"
         beside = folder / "kernels.so"
-        self._made = Path(tempfile.mkdtemp(prefix="stratoscope-"))
         library = self._made / beside.name
         compiled = os.environ.get("STRATOSCOPE_KERNELS") != "0" and compile_kernels(folder, library)
         if version == "editable":
@@ -74,7 +81,8 @@ def compile_kernels(folder: Path, library: Path) -> bool:
 
 def platform_tag(library: Path) -> str:
     """The platform of the wheel: on Linux every one whose C library has what the kernels take from it."""
-    tag = next(tag for tag in platform_tags() if not tag.startswith("linux_"))  # which no index accepts
+    tags = list(platform_tags())
+    tag = next((tag for tag in tags if not tag.startswith("linux_")), tags[0])  # which no index accepts
     if not tag.startswith("manylinux_"):
         return tag
     needed = re.findall(rb"GLIBC_(\d+)\.(\d+)", library.read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import os
 import shutil
@@ -418,3 +419,49 @@ def test_a_large_array_is_read_back_at_both_ends_only(here: Path) -> None:
     with pytest.raises(TraceError, match="mlp_out_norm"):
         read_back(here / "t.trace")
     assert np.isfinite(open_trace(here / "t.trace")["neuron_norm"].values).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("nowhere/b.csv", "Make the folder"), ("b" * 240 + ".csv", "Give a shorter name"), ("file/b.csv", "a part of it")],
+)
+def test_what_cannot_be_made_is_named_with_its_own_cause(tmp_path: Path, name: str, fix: str) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=fix) as caught,
+        new_files([tmp_path / "a.csv", tmp_path / name], overwrite=True),
+    ):
+        pass
+    assert caught.value.where == str(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_input_that_cannot_be_read_is_not_told_as_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    for error in (OSError(errno.EACCES, "Permission denied", str(tmp_path / "input")), OSError(errno.EIO, "I/O error")):
+        with pytest.raises(OSError, match=error.strerror) as caught, new_files([tmp_path / "a"], overwrite=True):
+            raise error
+        assert caught.value is error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names_its_file", [True, False])
+def test_of_several_files_the_one_being_written_is_named(tmp_path: Path, names_its_file: bool) -> None:
+    targets = [tmp_path / name for name in "abc"]
+
+    def fill() -> None:
+        with new_files(targets, overwrite=True) as paths:
+            first, second = next(paths), next(paths)
+            assert first != second
+            raise OSError(errno.ENOSPC, "No space left on device", *([str(second)] if names_its_file else []))
+
+    with pytest.raises(InputError, match="Free some space") as caught:
+        fill()
+    assert caught.value.where == str(tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", ["a.png", "a.html", "a.csv"])
+def test_a_name_that_is_too_long_is_refused_before_anything_is_made(here: Path, kind: str) -> None:
+    long = here / ("n" * 300 + kind)
+    make = {"a.png": stratoscope.heatmap, "a.html": stratoscope.peaks3d, "a.csv": stratoscope.export_csv}[kind]
+    with pytest.raises(InputError, match="Give a shorter name"):
+        make(here / "t.trace", long)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,11 @@ _FROM_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 
 def step(operation: str, path: Path) -> None:
     """Called before every write, fsync and replace, so that a test can stop the program at each of them."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the operating system says that a disk, a quota or a file can hold no more."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_file(path: Path, content: bytes | bytearray | memoryview) -> None:

@@ -13,6 +13,7 @@ CONTROL = re.compile(  # and what is not seen, or reorders what is around it; jo
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000e0000-\U000e007f]"
 )
+_UNSHOWN = re.compile(f"{CONTROL.pattern}|[\ud800-\udfff]")  # a byte that is no text, as a file may be called
 
 
 class StratoscopeError(Exception):
@@ -29,7 +30,7 @@ class StratoscopeError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        where = printable(where).replace("\n", "\\n")  # a file may be called so, and what is wrong is one line
+        where = printable_line(where)  # a file may be called so, and what is wrong is one line
         self.what, self.where, self.fix = what, where, fix = printable(what), where, printable(fix)
         super().__init__(": ".join(part for part in (where, what) if part) + (f". {fix}" if fix else ""))
 
@@ -56,7 +57,12 @@ class OutOfMemory(CaptureError):
 
 def printable(text: str) -> str:
     """A text of unknown origin without a terminal's escape sequences; other control characters are made visible."""
-    return CONTROL.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
+    return _UNSHOWN.sub(lambda match: repr(match[0])[1:-1], _ESCAPES.sub("", str(text)))
+
+
+def printable_line(text: str) -> str:
+    """The same with its line feeds and tabs made visible: a name, which is to stay on its line."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def ascii_json(value: Any, **layout: Any) -> str:

@@ -19,11 +19,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratoscope.disk import PARTIAL, exchange_paths, replace_path, sync_file, write_file
+from stratoscope.disk import PARTIAL, exchange_paths, is_full, replace_path, sync_file, write_file
 from stratoscope.errors import InputError, StratoscopeError
 
 MARK = ".stratoscope-unfinished"  # stands in a folder that is being made or removed, so that it is known to be ours
 _OF_THE_DESKTOP = {".DS_Store", "desktop.ini", "Thumbs.db"}  # files that nobody misses
+_ALLOWED = "Choose a folder you may write to."
 _PARTIAL_NAME = re.compile(rf"[0-9a-f]{{8}}{re.escape(PARTIAL)}")
 
 
@@ -197,7 +198,7 @@ class Lock:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             except OSError as error:
                 raise kind.error(
-                    f"cannot write here ({error.strerror})", where=str(target), fix="Choose a folder you can write to."
+                    f"cannot write here ({error.strerror})", where=str(target), fix=how_to_write(error, target)
                 ) from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -241,7 +242,7 @@ class Lock:
 
 
 @contextmanager
-def new_files(targets: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
+def new_files(targets: Sequence[Path], *, overwrite: bool) -> Iterator[Iterator[Path]]:
     """Make files beside their targets, where they are put when the block ends well; else nothing is left.
 
     Each is durable before the first takes its place. While it is made it is locked, so that what a killed program left
@@ -256,30 +257,49 @@ def new_files(targets: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path
 
     Yields
     ------
-    list of pathlib.Path
-        Empty files, to be written by name.
+    iterator of pathlib.Path
+        Empty files, to be written by name, one after the other.
 
     Raises
     ------
     InputError
         A file came to a target in the meantime and may not be replaced, or the disk refuses.
+    OSError
+        What the block raises of other files than these.
     """
     made: list[tuple[Path, int]] = []
+    in_hand = targets[0]
+
+    def one_after_the_other() -> Iterator[Path]:
+        nonlocal in_hand
+        for (path, _), target in zip(made, targets, strict=True):
+            in_hand = target
+            yield path
+
     try:
         for target in targets:
-            _remove_leftovers(target)
-            made.append(_new_partial(target))
-        yield [path for path, _ in made]
+            with refused(target):
+                _remove_leftovers(target)
+                made.append(_new_partial(target))
+        try:
+            yield one_after_the_other()
+        except OSError as error:
+            ours = {os.fspath(path): target for (path, _), target in zip(made, targets, strict=True)}
+            target = ours.get(str(error.filename), in_hand)
+            if str(error.filename) in ours or (error.filename is None and is_full(error)):
+                raise cannot_write(target, error) from None
+            raise
         for (path, _), target in zip(made, targets, strict=True):
-            sync_file(path)
-            if not overwrite and os.path.lexists(target):
-                raise InputError("already exists", where=str(target), fix="Give another name, or --overwrite.")
+            with refused(target):
+                sync_file(path)
+                if not overwrite and os.path.lexists(target):
+                    raise InputError("already exists", where=str(target), fix="Give another name, or --overwrite.")
         for (path, _), target in zip(made, targets, strict=True):
-            replace_path(path, target)
-        for folder in {target.parent for target in targets}:
-            sync_file(folder)
-    except OSError as error:
-        raise cannot_write(targets[len(made) - 1 if made else 0], error) from None
+            with refused(target):
+                replace_path(path, target)
+        for target in {target.parent: target for target in targets}.values():
+            with refused(target):
+                sync_file(target.parent)
     finally:
         for path, descriptor in made:
             path.unlink(missing_ok=True)
@@ -289,16 +309,39 @@ def new_files(targets: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path
 def write_whole(target: Path, content: bytes, *, overwrite: bool, check: Callable[[Path], None] | None = None) -> None:
     """Write a file: the old or the new is there, never a part; `check` may refuse the new one before."""
     with new_files([target], overwrite=overwrite) as (path,):
-        write_file(path, content)
+        with refused(target):
+            write_file(path, content)
         if check:
             check(path)
 
 
+@contextmanager
+def refused(target: Path) -> Iterator[None]:
+    """Tell in one line what the operating system refuses while a file is made or put at `target`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(target, error) from None
+
+
 def cannot_write(path: Path, error: OSError) -> InputError:
     """What to raise when the operating system refused."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    fix = "Free some space, or write elsewhere." if full else "Choose a folder you may write to."
-    return InputError(f"cannot be written: {error.strerror or error}", where=str(path), fix=fix)
+    return InputError(f"cannot be written: {error.strerror or error}", where=str(path), fix=how_to_write(error, path))
+
+
+def how_to_write(error: OSError, path: Path) -> str:
+    """What to do where the operating system refused to write `path`."""
+    if is_full(error):
+        return "Free some space, or write elsewhere."
+    return {
+        errno.ENOENT: f"Make the folder {path.parent} first.",
+        errno.ENOTDIR: "Check the path: a part of it is a file, not a folder.",
+        errno.EISDIR: "Give the name of a file: this is a folder.",
+        errno.ENAMETOOLONG: "Give a shorter name.",
+        errno.EACCES: _ALLOWED,
+        errno.EPERM: _ALLOWED,
+        errno.EROFS: _ALLOWED,
+    }.get(error.errno or 0, "Check the disk, or write elsewhere.")
 
 
 def refuse_input(out: Path, inputs: Sequence[str | os.PathLike[str]]) -> None:

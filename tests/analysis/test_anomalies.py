@@ -17,6 +17,7 @@ from truth_anomalies import PLANTS, SMALL, clean, false_findings, is_found, plan
 import stratoscope
 from stratoscope import names
 from stratoscope.analysis.anomalies.anomalies import anomalies
+from stratoscope.analysis.anomalies.depth import expert_takes_all
 from stratoscope.analysis.anomalies.norms import norms_of
 from stratoscope.analysis.anomalies.tails import LEAST_UNITS, expected_beyond, standardised
 from stratoscope.errors import InputError
@@ -419,3 +420,17 @@ def test_a_run_of_layers_is_looked_at_and_layers_that_are_no_neighbours_are_refu
     assert stratoscope.anomalies(trace.sel(layer=slice(1, 3))).equals(stratoscope.anomalies(whole))
     with pytest.raises(InputError, match=r"its layers are 1, 3 and its depths 0-5"):
         stratoscope.anomalies(trace.sel(layer=[1, 3]))
+
+
+def test_an_expert_of_an_impossible_number_is_told_and_does_not_fill_the_memory(trace: xr.Dataset) -> None:
+    tokens, layers = trace.sizes["token"], trace.sizes["layer"]
+    chosen = np.zeros((tokens, layers, 1), np.int32)
+    chosen[0] = 2**31 - 2
+    odd = trace.assign(router_expert=(("token", "layer", "slot"), chosen))
+    look = expert_takes_all(odd, None)
+    assert "2,147,483,646, which no model has" in look.why
+
+
+def test_scores_of_which_none_is_known_are_beyond_nothing() -> None:
+    among = np.random.default_rng(0).normal(size=1000)
+    assert np.isnan(expected_beyond(np.full(3, np.nan), among)).all()

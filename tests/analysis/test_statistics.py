@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -320,3 +321,12 @@ def test_q_values_are_statsmodels_and_leave_out_what_was_not_tested() -> None:
     expected = multipletests(p[np.isfinite(p)], method="fdr_bh")[1]
     np.testing.assert_allclose(q[np.isfinite(p)], expected, rtol=1e-12)
     assert np.isnan(q[2, 5])
+
+
+@pytest.mark.parametrize("g", [0.0, 0.5, np.inf, np.nan])
+def test_two_prompts_have_no_interval_and_no_warning(g: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = effects.interval_of_g([g], [1], [1], 0.95)
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()

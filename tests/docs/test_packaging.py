@@ -89,3 +89,25 @@ def test_the_source_archive_has_neither_our_checks_nor_old_traces(tmp_path: Path
         names = [name.partition("/")[2] for name in packed.getnames()]
     assert not [name for name in names if name.startswith((".ci", "tests/archive/v"))]
     assert {"pyproject.toml", "README.md", "LICENSE", "hatch_build.py", "src/stratoscope/kernels/rows.c"} <= {*names}
+
+
+def test_a_build_where_every_platform_is_plain_linux_has_a_tag_and_one_that_fails_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import runpy
+
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))
+    names = hook["platform_tag"].__globals__
+    monkeypatch.setitem(names, "platform_tags", lambda: iter(["linux_riscv64"]))
+    assert hook["platform_tag"](tmp_path / "kernels.so") == "linux_riscv64"
+
+    def broken(*_: object) -> bool:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setitem(names, "compile_kernels", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("STRATOSCOPE_KERNELS", raising=False)
+    kernels = hook["Kernels"](str(ROOT), {}, None, None, "", "wheel")
+    with pytest.raises(RuntimeError, match="no compiler"):
+        kernels.initialize("standard", {})
+    assert not list(tmp_path.iterdir())

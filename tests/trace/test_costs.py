@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from small_traces import edit, record
 
-from stratoscope.errors import InputError, TraceError
+from stratoscope.errors import InputError, StratoscopeError, TraceError
 from stratoscope.trace import bounds
 from stratoscope.trace.csv import import_csv, read_csv
-from stratoscope.trace.csv_file import LONGEST_LINE, MOST_COLUMNS
+from stratoscope.trace.csv_file import LONGEST_LINE
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.notes import LONGEST_NOTE, MOST_NOTES, notes_of
 from stratoscope.trace.reader import open_trace
@@ -112,7 +112,7 @@ def test_a_long_word_is_fitted_without_measuring_all_of_it() -> None:
 def test_a_csv_of_too_many_columns_or_an_endless_line_is_refused(tmp_path: Path) -> None:
     wide = tmp_path / "wide.csv"
     wide.write_text(f"{HEADER},{','.join(f'c{i}' for i in range(20_000))}\n0,a,0,1,0.5\n")
-    with pytest.raises(InputError, match=rf"20,005 columns; {MOST_COLUMNS:,}"):
+    with pytest.raises(InputError, match=rf"20,005 columns; 5 and up to {MAX_COLUMNS} further"):
         read_csv(wide)
     for start in ("", f"{HEADER}\n0,"):
         wide.write_text(start + "a" * (LONGEST_LINE + 1))
@@ -131,6 +131,32 @@ def test_a_csv_of_more_than_a_trace_holds_is_refused_before_anything_is_written(
         "\n".join([HEADER, *rows]) if what == "layers" else f"{HEADER}{extra}\n0,a,0,1,0.5{',x' * (MAX_COLUMNS + 1)}\n"
     )
     (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(TraceError, match=r"10,001 different layers|101 further columns"):
+    with pytest.raises(StratoscopeError, match=r"10,001 different layers|106 columns; 5 and up to 100 further"):
         import_csv(tmp_path / "p.csv", tmp_path / "t")
     assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("last", ["", ",Escapes"])
+def test_a_csv_of_as_many_further_columns_as_a_trace_holds_is_read_and_one_more_is_not(
+    tmp_path: Path, last: str
+) -> None:
+    for count in (MAX_COLUMNS, MAX_COLUMNS + 1):
+        names = "".join(f",c{number}" for number in range(count))
+        (tmp_path / "p.csv").write_text(f"{HEADER}{names}{last}\n0,a,0,1,0.5{',x' * count}{last and ',' + chr(92)}\n")
+        if count == MAX_COLUMNS:
+            assert f"column_{count - 1}" in import_csv(tmp_path / "p.csv", tmp_path / "t")
+        else:
+            with pytest.raises(InputError, match="5 and up to 100 further ones are read"):
+                read_csv(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("column", ["Token", "Note"])
+def test_a_value_longer_than_a_trace_holds_is_refused_in_whatever_row_it_stands(tmp_path: Path, column: str) -> None:
+    for length in (bounds.LONGEST_TEXT, bounds.LONGEST_TEXT + 1):
+        token, note = ("v" * length if column == one else "v" for one in ("Token", "Note"))
+        (tmp_path / "p.csv").write_text(f"{HEADER},Note\n0,a,0,1,0.5,x\n1,{token},0,1,0.5,{note}\n")
+        if length == bounds.LONGEST_TEXT:
+            import_csv(tmp_path / "p.csv", tmp_path / "t")
+        else:
+            with pytest.raises(InputError, match=r"line 3: a value has more than 262,144 bytes"):
+                read_csv(tmp_path / "p.csv")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
 from stratoscope.trace.csv import export_csv, import_csv, read_csv
 
@@ -212,3 +213,44 @@ def test_every_token_of_a_mixed_file_keeps_its_rows(tmp_path, order):
     rows = sorted(zip(dataset["row_token"].values.tolist(), dataset["row_neuron"].values.tolist(), strict=True))
     found = {token: [neuron for _, neuron in group] for token, group in groupby(rows, key=lambda row: row[0])}
     assert found == {0: [0, 3, 6, 9], 1: [1, 4, 7, 10], 2: [2, 5, 8, 11]}
+
+
+@pytest.mark.parametrize("escape", [r"\Uffffffff", r"\U00110000", r"\ud800", r"\udfff", r"\udc7f"])
+@pytest.mark.parametrize("place", ["token", "column", "value"])
+def test_an_escape_that_stands_for_no_character_is_refused_with_its_row_and_column(tmp_path, escape, place):
+    token, column, value = (escape if place == one else "x" for one in ("token", "column", "value"))
+    rows = f"0,a,0,1,0.5,y,\\\n1,{token},0,1,0.5,{value},\\\n"
+    (tmp_path / "a.csv").write_text(f"{','.join(CSV_COLUMNS)},{column},Escapes\n{rows}")
+    with pytest.raises(InputError) as caught:
+        read_csv(tmp_path / "a.csv")
+    assert caught.value.what == f"{escape} is an escape that stands for no character"
+    assert {"token": "row 2, column Token", "column": "the name of a column", "value": "row 2, column x"}[
+        place
+    ] in caught.value.where
+    assert r"as \\, or leave out" in caught.value.fix
+
+
+def test_an_escape_of_a_byte_that_is_no_text_by_itself_is_read(tmp_path):
+    (tmp_path / "a.csv").write_text(f"{','.join(CSV_COLUMNS)},Escapes\n0,\\udcff\\U0010ffff\\udc80,0,1,0.5,\\\n")
+    assert read_csv(tmp_path / "a.csv")["text"].values.tolist() == ["\udcff\U0010ffff\udc80"]
+
+
+@pytest.mark.parametrize("columns", [(r"\u0054oken",), (r"\u0041", "A"), ("A", r"\u0041"), (r"\u0041", r"\U00000041")])
+def test_a_column_that_once_its_escapes_are_read_has_the_name_of_another_is_refused(tmp_path, columns):
+    cells = ",".join("x" for _ in columns)
+    text = f"{','.join((*CSV_COLUMNS, *columns))},Escapes\n0,a,0,1,0.5,{cells},\\\n"
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=r"has the name of another one\. Give every column its own name"):
+        read_csv(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(text.replace(",\\\n", ",x\n"))  # no escapes, so these are names as any other
+    read_csv(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("values", [("x", "\\"), ("\x1b", "\\u0041")])
+def test_a_column_of_somebodys_own_that_is_called_escapes_comes_back(tmp_path, values):
+    columns = [*CSV_COLUMNS, "Escapes"]
+    write(tmp_path / "a.csv", columns, [dict(zip(columns, (0, "a", 0, 1, 0.5, one), strict=True)) for one in values])
+    export_csv(read_csv(tmp_path / "a.csv"), tmp_path / "b.csv")
+    assert read(tmp_path / "b.csv") == read(tmp_path / "a.csv")
+    again = read_csv(tmp_path / "b.csv")["column_0"]
+    assert (again.attrs["column"], tuple(again.values)) == ("Escapes", values)

@@ -16,12 +16,12 @@ from view_traces import make_import, make_trace
 from stratoscope import engagement, heatmap, names, peaks3d
 from stratoscope.errors import InputError
 from stratoscope.replacing import cannot_write
+from stratoscope.trace.output import check_place
 from stratoscope.view.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.footer import said
 from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.inputs import open_input
 from stratoscope.view.layout import arrange
-from stratoscope.view.output import check_place
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.select import MOST_PANELS
 from stratoscope.view.spec import ViewSpec, provenance_of

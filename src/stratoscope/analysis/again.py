@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stratoscope import defaults
-from stratoscope.trace.facts import readable
+from stratoscope.errors import printable_line
 
 _OPTIONS: dict[str, tuple[str, ...]] = {  # of each verb: parameters whose option has their name
     "contrast": ("a", "b", "summary", "quantity", "layers", "span", "unequal", "held_out", "alpha", "permutations",
@@ -50,7 +50,7 @@ def command(kind: str, parameters: Mapping[str, Any], folder: str) -> str:
         values = value if isinstance(value, list) else [value]
         values = [",".join(map(str, values))] if name == "layers" else values
         option = name.replace("_", "-")
-        words += [f"--{option} {shlex.quote(readable(str(one)))}" for one in values]
+        words += [f"--{option} {shlex.quote(printable_line(str(one)))}" for one in values]
     words += ["--no-groups"] if parameters.get("groups") is False else []
     words += [option for name, option in _NAMED.items() if parameters.get(name)]
     said = " ".join(words)

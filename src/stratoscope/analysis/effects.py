@@ -69,9 +69,10 @@ def interval_of_g(g: ArrayLike, count_a: ArrayLike, count_b: ArrayLike, level: f
     """
     count_a, count_b = np.asarray(count_a, np.float64), np.asarray(count_b, np.float64)
     df = count_a + count_b - 2
-    to_t = np.sqrt(count_a * count_b / (count_a + count_b)) / correction(df)
-    low, high = noncentrality(np.asarray(g) * to_t, df, level)
-    return low / to_t, high / to_t
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # of two prompts there is no interval
+        to_t = np.where(df > 0, np.sqrt(count_a * count_b / (count_a + count_b)) / correction(df), np.nan)
+        low, high = noncentrality(np.asarray(g) * to_t, df, level)
+        return low / to_t, high / to_t
 
 
 def interval_of_g_av(g: ArrayLike, t: ArrayLike, count: ArrayLike, level: float) -> tuple[Floats, Floats]:

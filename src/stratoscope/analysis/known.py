@@ -27,7 +27,9 @@ def sorted_quantile(
     if not between:
         return lower
     upper = np.take_along_axis(ordered, np.ceil(place).astype(np.int64), axis)
-    found: NDArray[np.float64] = lower + (upper - lower) * (place - np.floor(place))
+    with np.errstate(invalid="ignore"):  # between two infinite values there is no step
+        step = np.where(upper == lower, 0.0, upper - lower)
+        found: NDArray[np.float64] = lower + step * (place - np.floor(place))
     return found
 
 

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from stratoscope.errors import StratoscopeError, ascii_json, is_out_of_memory, printable
+from stratoscope.disk import is_full
+from stratoscope.errors import StratoscopeError, ascii_json, is_out_of_memory, printable, printable_line
 from stratoscope.progress import Progress
 
 DEBUG = "STRATOSCOPE_DEBUG"
@@ -32,14 +33,13 @@ _EXTRA = {
     "pyarrow": "parquet",
 }
 _FIX = {
-    errno.ENOSPC: "Free some disk space, or write somewhere else with -o.",
-    errno.EDQUOT: "Free some disk space, or write somewhere else with -o.",
     errno.EACCES: "Choose a place that you may read and write.",
     errno.EPERM: "Choose a place that you may read and write.",
     errno.EROFS: "Choose a place that you may write to.",
     errno.ENOENT: "Check the spelling.",
     errno.ENOTDIR: "Check the path: a part of it is a file, not a folder.",
     errno.EISDIR: "Name a file, not a folder.",
+    errno.ENAMETOOLONG: "Give a shorter name.",
 }
 
 
@@ -98,7 +98,7 @@ def tell_text(text: str) -> None:
 
 def tell_path(path: Path) -> None:
     """Print where something was written."""
-    typer.echo(printable(str(path)).replace("\n", "\\n").replace("\t", "\\t"))
+    typer.echo(printable_line(str(path)))
 
 
 def tell_json(value: Any) -> None:
@@ -131,7 +131,8 @@ def describe(error: Exception) -> str:
         return "out of memory. Take fewer prompts or layers, or a smaller --batch-size."
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}. {_FIX.get(error.errno or 0, '')}"
+        full = "Free some disk space, or write somewhere else with -o."
+        return f"{where}{error.strerror}. {full if is_full(error) else _FIX.get(error.errno or 0, '')}"
     return f"{type(error).__name__}: {error}. This is a fault in stratoscope; {DEBUG}=1 shows where."
 
 

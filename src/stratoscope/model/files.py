@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stratoscope.disk import is_full
 from stratoscope.errors import ModelError, first_line
 from stratoscope.model.checkpoint import (
     ADAPTERS,
@@ -42,8 +43,6 @@ _OWN_FILES = re.compile(  # what transformers reads besides weights
     r"|spiece|sentencepiece.*|.*tiktoken)\."
 )
 _FETCH_AGAIN = {
-    errno.ENOSPC: "Free some disk space, or set HF_HOME to a larger disk",
-    errno.EDQUOT: "Free some disk space, or set HF_HOME to a larger disk",
     errno.EACCES: "Set HF_HOME to a folder that you may write to",
     errno.EROFS: "Set HF_HOME to a folder that you may write to",
 }
@@ -290,7 +289,9 @@ def _download(name: str, file: str, revision: str | None, progress: Progress) ->
         return Path(hf_hub_download(name, file, revision=revision, tqdm_class=_bar(file, progress)))
     except OSError as error:
         what = f"{file} could not be fetched: {error.strerror or first_line(error)}"
-        raise ModelError(what, where=name, fix=_FETCH_AGAIN.get(error.errno or 0, "Check the connection")) from None
+        full = "Free some disk space, or set HF_HOME to a larger disk"
+        fix = full if is_full(error) else _FETCH_AGAIN.get(error.errno or 0, "Check the connection")
+        raise ModelError(what, where=name, fix=fix) from None
     except Exception as error:
         raise ModelError(f"{file} could not be fetched: {first_line(error)}", where=name, fix=_GIVE_FILES) from None
 

@@ -12,9 +12,12 @@ from typing import TypeAlias
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
+from stratoscope.trace.csv_escapes import COLUMN
 from stratoscope.trace.pasted import can_be_pasted
+from stratoscope.trace.schema import MAX_COLUMNS
 
 Columns: TypeAlias = "str | Mapping[str, str | int] | None"
+MOST_COLUMNS = len(CSV_COLUMNS) + MAX_COLUMNS  # of one file, besides the one that says that there are escapes
 ID_COLUMNS = (CSV_POSITION, CSV_LAYER, CSV_NEURON)
 IN_PYTHON = "(in Python, columns= takes the same text)"
 IN_ORDER = (
@@ -116,6 +119,14 @@ def as_option(sources: Mapping[str, str]) -> str:
 def are_pandas_numbers(names: Sequence[str]) -> bool:
     """Whether the names are 0, 1, 2, …, which pandas gives; as a row they would stand for an odd chance."""
     return list(names) == [str(number) for number in range(len(names))]
+
+
+def refuse_wide(names: Sequence[str], where: str) -> None:
+    """Raise `InputError` where a file has more further columns than a trace holds."""
+    if len(names) - (COLUMN in names) > MOST_COLUMNS:
+        what = f"it has {len(names):,} columns; {len(CSV_COLUMNS)} and up to {MAX_COLUMNS:,} further ones are read"
+        fix = f"Leave out those that are not needed: {', '.join(CSV_COLUMNS)} are. A row is one value of one neuron."
+        raise InputError(what, where=where, fix=fix)
 
 
 def find_columns(wanted: Wanted, names: Sequence[str], first_row: Sequence[str], where: str) -> dict[str, int]:

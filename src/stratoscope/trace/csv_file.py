@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 PARQUET, UTF8 = b"PAR1", "utf-8"
 AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and give the file that comes out"
 LONGEST_LINE = 2**20  # characters of a line; a row of five columns has some dozen
-MOST_COLUMNS = 4_000  # of one file
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -75,7 +74,7 @@ class TextFile:
 
 def cells_of(lines: Iterable[str], separator: str) -> _csv.Reader:
     """Python's own reader of CSV; cells may be as long as a trace can hold, whatever was read before."""
-    csv.field_size_limit(LONGEST_TEXT)  # of the whole process
+    csv.field_size_limit(LONGEST_TEXT)  # of the whole process; in characters, of which each is at least a byte
     return csv.reader(lines, delimiter=separator, strict=True)
 
 

@@ -15,6 +15,7 @@ from stratoscope.names import CSV_COLUMNS
 from stratoscope.trace.bounds import LONGEST_TEXT
 from stratoscope.trace.csv_columns import (
     IN_ORDER,
+    MOST_COLUMNS,
     Wanted,
     are_pandas_numbers,
     find_columns,
@@ -23,9 +24,10 @@ from stratoscope.trace.csv_columns import (
     known_names,
     listed,
     numbered,
+    refuse_wide,
     shown,
 )
-from stratoscope.trace.csv_file import MOST_COLUMNS, TextFile, cells_of, encoding_error, lines_of
+from stratoscope.trace.csv_file import TextFile, cells_of, encoding_error, lines_of
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _EXCEL_SEPARATOR = re.compile(r'\ufeff*sep=([^"\r\n])\s*', re.IGNORECASE)
@@ -100,10 +102,7 @@ def read_header(file: TextFile, wanted: Wanted) -> Header:
         fix = f"It needs the header {','.join(CSV_COLUMNS)}."
         raise InputError("the file is empty", where=str(file.path), fix=fix)
     where = f"{file.path}, line {line}"
-    if len(cells) > MOST_COLUMNS:
-        what = f"it has {len(cells):,} columns; {MOST_COLUMNS:,} can be read"
-        fix = f"Leave out those that are not needed: {', '.join(CSV_COLUMNS)} are. A row is one value of one neuron."
-        raise InputError(what, where=where, fix=fix)
+    refuse_wide(cells, where)
     if _is_headless(wanted, cells):
         columns = _numbered_columns(wanted, cells, where)
         return Header(columns, (), line - 1, separator, tuple(cells), left_out)
@@ -135,7 +134,7 @@ def records(file: TextFile, separator: str, first_line: int = 1) -> Iterator[tup
                     line = first_line + reader.line_num
             except csv.Error as error:
                 if "field limit" in str(error):
-                    what = f"a value has more than {LONGEST_TEXT:,} characters, or a quote is never closed"
+                    what = f"a value has more than {LONGEST_TEXT:,} bytes, or a quote is never closed"
                     raise InputError(what, where=f"{file.path}, line {line}", fix=_SHORTEN) from None
                 where = f"{file.path}, line {line}"
                 fix = "Double the quotes inside a quoted value, and close every quoted value."

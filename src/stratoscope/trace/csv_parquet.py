@@ -10,7 +10,7 @@ import numpy as np
 
 from stratoscope.errors import InputError, first_line
 from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
-from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted, find_columns, shown
+from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted, find_columns, refuse_wide, shown
 from stratoscope.trace.csv_file import AS_CSV, check_unpacked
 from stratoscope.trace.csv_rows import ABSENT, LARGEST_ID
 from stratoscope.trace.labels import object_array
@@ -52,6 +52,7 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], dic
         names = list(file.schema_arrow.names)
         if len(set(names)) < len(names):
             raise InputError("two columns have the same name", where=str(path), fix="Give every column its own name.")
+        refuse_wide(names, str(path))
         if not file.metadata.num_rows:
             raise InputError("there are columns, but no row", where=str(path), fix="Give a file that holds a prompt.")
         texts = [field.name for field in file.schema_arrow if _is_text(field.type)]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
+from stratoscope.trace.bounds import LONGEST_TEXT
 from stratoscope.trace.csv_columns import ID_COLUMNS, Wanted
 from stratoscope.trace.csv_escapes import without_escapes
 from stratoscope.trace.csv_file import PARQUET, TextFile, first_bytes, text_file
@@ -78,7 +79,7 @@ def read_table(path: Path, wanted: Wanted = ANY_COLUMNS) -> Table:
         from stratoscope.trace.csv_parquet import read_parquet
 
         columns, called = read_parquet(path, wanted)
-        table = _table(columns, called)
+        table = _table(path, columns, called)
         if table is None:
             raise _two_tokens_in(path, columns)
         return table
@@ -86,11 +87,11 @@ def read_table(path: Path, wanted: Wanted = ANY_COLUMNS) -> Table:
     header = read_header(file, wanted)
     for mark in _marks(header):
         quick = _read_quickly(file, header, mark)
-        table = _table(quick, header.called) if quick is not None else None
+        table = _table(path, quick, header.called) if quick is not None else None
         if table is not None:
             return replace(table, remarks=_remarks(header, mark))
     rows = read_rows(file, header)
-    exact = _table(_as_arrays(rows.columns), header.called)
+    exact = _table(path, _as_arrays(rows.columns), header.called)
     assert exact is not None  # read_rows has refused a second token at a position
     return replace(exact, remarks=_remarks(header, rows.mark))
 
@@ -161,6 +162,7 @@ def _sound(columns: dict[str, np.ndarray], file: TextFile, header: Header) -> di
         len(columns[CSV_VALUE]) > 0
         and all(one.dtype.kind == "i" and one.min() >= 0 and one.max() <= LARGEST_ID for one in ids.values())
         and bool(np.isfinite(columns[CSV_VALUE]).all())
+        and not any(max(map(len, one)) > LONGEST_TEXT for one in columns.values() if one.dtype == object)
         and not _has_short_rows(columns, file, header)
     )
     return {**columns, **{name: column.astype(np.int32, copy=False) for name, column in ids.items()}} if sound else None
@@ -184,9 +186,9 @@ def _as_arrays(columns: dict[str, list[str] | list[int] | list[float]]) -> dict[
     return {name: np.array(values, dtype=numbers.get(name, object)) for name, values in columns.items()}
 
 
-def _table(columns: dict[str, np.ndarray], called: dict[str, str]) -> Table | None:
+def _table(path: Path, columns: dict[str, np.ndarray], called: dict[str, str]) -> Table | None:
     """The table, or None where a position holds two tokens."""
-    columns = without_escapes(columns)
+    columns = without_escapes(columns, str(path))
     first_row, row_token = _tokens(columns[CSV_POSITION])
     text = columns[CSV_TOKEN][first_row]
     if (text[row_token] != columns[CSV_TOKEN]).any():

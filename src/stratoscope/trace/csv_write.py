@@ -18,16 +18,16 @@ import xarray as xr
 from stratoscope.disk import step
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, PROMPT, ROW
-from stratoscope.replacing import new_files
+from stratoscope.replacing import new_files, refused
 from stratoscope.trace.attributes import objects_in
-from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped
+from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped, escaped_name
 from stratoscope.trace.csv_file import text_file
 from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.csv_table import ANY_COLUMNS
 from stratoscope.trace.labels import object_array, unique
 from stratoscope.trace.legal import opened
-from stratoscope.trace.place import refuse_inside
+from stratoscope.trace.output import check_place
 from stratoscope.trace.text import spelled
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -72,7 +72,7 @@ def export_csv(
     file
         The file to write; of several prompts, `<stem>-<prompt id>.csv` each.
     prompt
-        Only this prompt: its id, or its index.
+        Only this prompt: its id, or its index; of a Dataset that was cut, among the prompts that are left.
     prompt_column
         All prompts in one file, with the id of each in a last column, `Prompt`; columns that only some of the files of
         an import had are empty elsewhere. `import_csv` takes one prompt a file, so this one is for other tools.
@@ -123,28 +123,20 @@ def _targets(file: Path, ids: Sequence[str]) -> list[Path]:
 
 
 def _check_ending(file: Path, ending: str) -> None:
-    if file.exists() and not file.is_file() and not file.is_dir():
-        raise InputError("is not a regular file", where=str(file), fix="Choose another output file.")
+    with refused(file):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise InputError("is not a regular file", where=str(file), fix="Give another name.")
     if file.suffix.lower() != ending:
         raise InputError(f"does not end in {ending}", where=str(file), fix=f"Name it {file.stem}{ending}.")
 
 
 def _check_targets(targets: Sequence[Path], dataset: xr.Dataset, *, overwrite: bool) -> None:
-    folder = targets[0].parent
-    refuse_inside(targets[0])
     imported = _imported_files(dataset)
-    if not folder.is_dir():
-        raise InputError("there is no such folder", where=str(folder), fix="Make it first, or choose another.")
     for target in targets:
-        if target.is_dir():
-            raise InputError("a folder is in the way", where=str(target), fix="Choose another output file.")
-        if os.path.lexists(target) and not overwrite:
-            raise InputError("this file already exists", where=str(target), fix="Use --overwrite or another output.")
-        if target.exists() and not target.is_file():
-            raise InputError("is not a regular file", where=str(target), fix="Choose another output file.")
+        check_place(target, overwrite=overwrite)
         if target.exists() and file_identity(target) in imported:
             raise InputError(
-                "is the file that this trace was imported from", where=str(target), fix="Choose another output file."
+                "is the file that this trace was imported from", where=str(target), fix="Give another name."
             )
 
 
@@ -284,11 +276,11 @@ def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write, 
 
 
 def _write_csv(path: Path, rows: Rows) -> None:
-    harmless = are_harmless(rows.columns) and are_harmless(rows.texts) and rows.columns[-1] != COLUMN
+    harmless = are_harmless(rows.columns) and are_harmless(rows.texts) and COLUMN not in rows.columns
     cell = _quoted if harmless else _quoted_escaped
-    columns, end = ([*rows.columns], "\n") if harmless else ([*rows.columns, COLUMN], f",{MARK}\n")
+    columns, end = (rows.columns, "\n") if harmless else ((*map(escaped_name, rows.columns), COLUMN), f",{MARK}\n")
     with path.open("w", encoding="utf-8", newline="") as stream:
-        header = stream.write(",".join(map(cell, columns)) + "\n")
+        header = stream.write(",".join(map(_quoted, columns)) + "\n")
         for block in rows.blocks:
             stream.writelines(
                 f"{','.join(cells)}{end}" for cells in zip(*(_cells(one, cell) for one in block), strict=True)

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from stratoscope import names
+from stratoscope.errors import printable_line
 from stratoscope.trace.part import part_of, planned_prompts
 
 _WIDTH = 100
@@ -52,11 +53,6 @@ def receipt_section(facts: Mapping[str, Any]) -> str:
     return "\n".join([_RECEIPT, *lines]) if lines else ""
 
 
-def readable(text: str) -> str:
-    """Text with control and direction characters escaped: a stranger's trace must not write to the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def size_text(size: float) -> str:
     """A number of bytes in words."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -80,7 +76,7 @@ def number_ranges(numbers: Iterable[int]) -> str:
 def _headline(facts: Mapping[str, Any]) -> str:
     name = PurePath(facts["path"]).name if facts["path"] else "(in memory)"
     kind = {"real": "recorded from a model", "simulated": "simulated", "imported": "imported from CSV"}
-    parts = [readable(name), kind.get(facts["source"], "of unknown origin")]
+    parts = [printable_line(name), kind.get(facts["source"], "of unknown origin")]
     if part := part_of(facts["plan"]):
         parts.append(str(part))
     if facts["state"] == "recording":
@@ -97,7 +93,7 @@ def _so_far(facts: Mapping[str, Any]) -> str:
 
 
 def _contents(facts: Mapping[str, Any]) -> Lines:
-    classes = ", ".join(f"{count} {readable(name)}" for name, count in facts["classes"].items())
+    classes = ", ".join(f"{count} {printable_line(name)}" for name, count in facts["classes"].items())
     grouped = [f"{facts[key]:,} {key if facts[key] != 1 else key[:-1]}" for key in ("pairs", "groups") if facts[key]]
     prompts = "; ".join(part for part in (classes, *grouped) if part)
     layers = facts["layers"]
@@ -134,7 +130,8 @@ def _outcome(outcome: Mapping[str, Any]) -> Lines:
     lines = []
     if "answered" in outcome:
         by = "; ".join(
-            f"{count} with {_shortest(readable(pattern))!r}" for pattern, count in outcome["refusal_patterns"].items()
+            f"{count} with {_shortest(printable_line(pattern))!r}"
+            for pattern, count in outcome["refusal_patterns"].items()
         )
         words = f"{outcome['open_as_refusal']:,} of {outcome['answered']:,} answers open as a refusal"
         lines += _line("refusals", words + (f" ({by})" if by else ""))
@@ -144,7 +141,7 @@ def _outcome(outcome: Mapping[str, Any]) -> Lines:
         )
     if outcome.get("openers"):
         odds = (
-            f"{readable(text)!r} " + ("not finite" if value is None else f"{value:.2f}")
+            f"{printable_line(text)!r} " + ("not finite" if value is None else f"{value:.2f}")
             for text, value in outcome["openers"].items()
         )
         lines += _line("openers", f"{', '.join(odds)} (log-odds in nats, median of the prompts)")
@@ -259,7 +256,7 @@ def _mapping(mapping: Any) -> Lines:
     if not isinstance(mapping, dict):
         return _line("", _value(mapping))
     told = {name[: _LONGEST_NAME + 1]: mapping[name] for name in _first(list(mapping), _MANY_LINES)}
-    width = max([_NAME_WIDTH, *(len(readable(name)) for name in told)])
+    width = max([_NAME_WIDTH, *(len(printable_line(name)) for name in told)])
     lines = [line for name, value in told.items() for line in _line(name.replace("_", " "), _value(value), width)]
     return [*lines, *_left_out(len(mapping) - len(told))]
 
@@ -307,11 +304,13 @@ def _shortest(pattern: str) -> str:
 
 def _line(name: str, value: str, width: int = _NAME_WIDTH) -> Lines:
     """A name and its value; long values are wrapped under themselves."""
-    return _wrapped(value, f"  {readable(name)[:_LONGEST_NAME]:<{min(width, _LONGEST_NAME)}}  ")
+    return _wrapped(value, f"  {printable_line(name)[:_LONGEST_NAME]:<{min(width, _LONGEST_NAME)}}  ")
 
 
 def _wrapped(text: str, first: str) -> Lines:
     indent = " " * len(first)
     if len(text) > _LONGEST_TOLD:
         text = f"{text[:_LONGEST_TOLD]}… ({len(text):,} characters: `info --json` has all)"
-    return textwrap.wrap(readable(text), _WIDTH, initial_indent=first, subsequent_indent=indent) or [first.rstrip()]
+    return textwrap.wrap(printable_line(text), _WIDTH, initial_indent=first, subsequent_indent=indent) or [
+        first.rstrip()
+    ]

@@ -8,7 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
-from stratoscope.errors import printable
+from stratoscope.errors import printable_line
 
 _RENAME = "(no line can be pasted: a name holds control characters; rename it, and try again)"
 
@@ -29,7 +29,7 @@ def _line(*words: str) -> str:
 
 def can_be_pasted(text: str) -> bool:
     """Whether it is shown as it is, and a terminal takes it for nothing else."""
-    return printable(text) == text and not re.search(r"[\t\n\ud800-\udfff]", text)
+    return printable_line(text) == text
 
 
 def beside(path: Path, stem: str, suffix: str) -> Path:

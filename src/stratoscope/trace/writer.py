@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import time
@@ -19,6 +18,7 @@ import numpy as np
 import zarr
 
 from stratoscope import defaults, names
+from stratoscope.disk import is_full
 from stratoscope.errors import TraceError
 from stratoscope.names import ROW
 from stratoscope.trace import place, resume, schema
@@ -439,8 +439,7 @@ def _disk_errors(path: Path, *, committed: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        fix = "Free some space" if full else "Check the folder and its permissions"
+        fix = "Free some space" if is_full(error) else "Check the folder and its permissions"
         raise TraceError(
             f"cannot be written ({error.strerror or error})",
             where=str(path),

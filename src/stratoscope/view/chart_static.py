@@ -92,13 +92,13 @@ def _chart(axes: Axes, panel: Mapping[str, Any], spec: ViewSpec, theme: palette.
         _DRAW[one["kind"]](axes, one, arrays, theme)
     for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
         given = panel[name]
-        if given["log"]:
-            axes.set_xscale("log") if name == "x" else axes.set_yscale("log")
-        if given["low"] is not None:
+        if given["low"] is not None:  # before the scale, which would else look for limits of its own
             limits = (given["low"], given["high"])
             axes.set_xlim(*limits) if name == "x" else axes.set_ylim(*limits)
         else:
             axes.margins(x=0.06) if name == "x" else axes.margins(y=0.06)
+        if given["log"]:
+            axes.set_xscale("log") if name == "x" else axes.set_yscale("log")
         if given["ticks"]:
             axis.set_ticks([place for place, _ in given["ticks"]], [fonts.drawn(label) for _, label in given["ticks"]])
         axis.set_label_text(
@@ -120,7 +120,7 @@ def _chart(axes: Axes, panel: Mapping[str, Any], spec: ViewSpec, theme: palette.
 
 def _round_subs(low: float, high: float) -> tuple[float, ...]:
     """Digits that are labelled on a logarithmic axis: more of them where it spans little."""
-    decades = np.log10(high / low)
+    decades = np.log10(high) - np.log10(low)
     if decades > 2:
         return (1.0,)
     return (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0) if decades > 0.6 else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)

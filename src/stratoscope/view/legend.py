@@ -67,6 +67,8 @@ def heading(quantity: Mapping[str, Any]) -> str:
 
 def number(value: float) -> str:
     """A number with about three digits: 0.012, 3.45, 678, 9,012, 3.4e6."""
+    if not math.isfinite(value):
+        return "not known" if math.isnan(value) else "∞" if value > 0 else "−∞"
     size = abs(value)
     if size == 0:
         return "0"

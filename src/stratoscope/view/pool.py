@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 MOST_UNPOOLED = 1_500  # tokens that are drawn one by one
-MOST_COLUMNS = 1_200  # columns of a pooled picture: two pixels each
+MOST_POOLED = 1_200  # columns of a pooled picture: two pixels each
 MOST_SPIKES = 200
 STANDS_OUT = 3.0  # a spike lies at least so many times as far above the median as the upper limit does
 
 
 def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED) -> int:
     """How many tokens make a column; 1 = none is pooled."""
-    return 1 if tokens <= most_unpooled else max(2, -(-tokens // MOST_COLUMNS))
+    return 1 if tokens <= most_unpooled else max(2, -(-tokens // MOST_POOLED))
 
 
 def pool(values: Floats, by: int, *, signed: bool) -> Floats:

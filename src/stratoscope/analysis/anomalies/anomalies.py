@@ -130,7 +130,7 @@ def _of_its_layers(dataset: xr.Dataset, where: str) -> xr.Dataset:
         return dataset
     layers, depths = dataset[names.LAYER].values, dataset[names.DEPTH].values
     first, last = int(layers[0]), int(layers[-1])
-    needed = np.isin(depths, range(first, last + 2))
+    needed = (depths >= first) & (depths <= last + 1)
     if len(layers) != last + 1 - first or needed.sum() != len(layers) + 1:
         raise InputError(
             f"its layers are {number_ranges(layers.tolist())} and its depths {number_ranges(depths.tolist())}; "

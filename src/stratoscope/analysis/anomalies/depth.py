@@ -24,6 +24,7 @@ _LEAST_LAYERS = 14
 _ODD, _MOST_ODD = 4.0, 4  # layers so far off are set aside before others are judged by them, at most so many
 _LOWER_QUARTILE = 0.3186  # of |z|, z normal: one odd layer spoils the expectations of four more
 _TAKES_ALL = 0.9  # of the tokens of a layer, where there are experts to choose from
+_MOST_EXPERTS = 10_000  # of a layer; more are the number of a stranger
 
 
 def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
@@ -73,6 +74,8 @@ def expert_takes_all(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         return nothing(detector, "no router recorded")
     chosen = np.asarray(dataset["router_expert"].values)
     experts = int(chosen.max()) + 1 if chosen.size else 0
+    if experts > _MOST_EXPERTS:
+        return nothing(detector, f"an expert has the number {experts - 1:,}, which no model has")
     if experts <= chosen.shape[2] + 1:
         return nothing(detector, "no expert is left out of any choice")
     shares = _shares(chosen, experts)

@@ -47,6 +47,8 @@ def expected_beyond(scores: NDArray[np.floating], among: NDArray[np.floating] | 
     if count < LEAST_UNITS:
         return expected
     units = int((~np.isnan(given)).sum())
+    if not units:
+        return expected
     tails = [int(share * count) for share in _SHARES]
     sizes = [min(max(tails[0], _LEAST), count // 2), *(size for size in tails[1:] if size >= _ENOUGH)]
     beyond = np.min([_beyond(given, known, size) for size in sizes], axis=0) * units / count

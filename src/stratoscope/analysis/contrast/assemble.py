@@ -93,7 +93,9 @@ def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]
     ):
         for name, values in values_of.items():
             attrs = {"long_name": _WORDS[name], "units_compared": "" if units is None else units.in_words()}
-            variables[prefix + name] = ((names.LAYER, names.NEURON), values.astype(_KEPT[name]), attrs)
+            with np.errstate(over="ignore"):  # beyond float32 it is infinite, and is told as such
+                kept = values.astype(_KEPT[name])
+            variables[prefix + name] = ((names.LAYER, names.NEURON), kept, attrs)
     of = parts.neurons.baseline
     low, high = of.band
     for name, values in (("auc", of.auc), ("low", low), ("high", high), ("p_family", of.p_family)):

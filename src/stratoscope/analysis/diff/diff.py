@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.diff.neurons import Neurons
     from stratoscope.analysis.diff.prompts import Columns, Ints, Pair, Side
 
-MOST_SHOWN, MOST_COLUMNS = 12, 4096  # prompts that are kept token by token, and their columns where nobody chose
+MOST_SHOWN, MOST_OF_EACH = 12, 4096  # prompts that are kept token by token, and their columns where nobody chose
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def diff(
     pairs = match(side_a, side_b)
     columns = columns_of(pairs, side_a, side_b)
     wanted = None if prompt is None else several(prompt, "prompt", "[0, 1]")
-    shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_COLUMNS)
+    shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_OF_EACH)
     recorded = conditions(a, b)
     noise = Noise(a, b, recorded.alike)
     kept, compared = columns.of(shown), []

@@ -174,7 +174,7 @@ def _listed(result: xr.Dataset) -> Table:
         layer, neuron = int(result["listed_layer"][place]), int(result["listed_neuron"][place])
         here = result.sel(layer=layer).isel(neuron=neuron)
         g, low, high = (float(result[f"listed_{name}"][place]) for name in ("g", "low", "high"))
-        row: list[Cell] = [f"L{layer} n{neuron}", g, f"{number(low)} … {number(high)}"]
+        row: list[Cell] = [f"L{layer} n{neuron}", g, f"{number(low)} … {number(high)}" if low <= high else "not known"]
         row += [float(here[name]) for name in ("auc", "q", "p_family")]
         if with_context:
             row += [_excerpt(result, place, side) for side in (0, 1)]

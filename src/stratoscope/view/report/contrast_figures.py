@@ -237,8 +237,8 @@ def _profile_of_pairs(here: xr.Dataset, row: names.Quantity, summary: dict[str, 
 
 
 def _doubled(powers: Any) -> Any:
-    """Two to the power of each; a band that reaches farther than numbers do ends there."""
-    return np.exp2(np.clip(powers, -1000, 1000))
+    """Two to the power of each; what reaches farther than ticks of a chart can be numbers, 3e150, ends there."""
+    return np.exp2(np.clip(powers, -500, 500))
 
 
 def _profile_of_classes(here: xr.Dataset, row: names.Quantity, summary: dict[str, Any], at: Any) -> Any:
