@@ -121,8 +121,8 @@ def _colours(values: NDArray[Any], quantity: dict[str, Any]) -> dict[str, Any]:
     colours = table.with_extremes(bad=(0, 0, 0, 0))
     if limits.low.ndim:
         return {"X": limits.unit(values).clip(0, 1).T, "norm": Normalize(0, 1), "cmap": colours}
-    ends = {"posinf": float(limits.high), "neginf": float(limits.low)}  # matplotlib would draw infinity as missing
-    return {"X": np.nan_to_num(values, nan=np.nan, **ends).T, "norm": Units(limits), "cmap": colours}
+    low, high = float(limits.low), float(limits.high)  # in the place of infinity, which matplotlib takes for missing
+    return {"X": np.nan_to_num(values, nan=np.nan, posinf=high, neginf=low).T, "norm": Units(limits), "cmap": colours}
 
 
 def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:
