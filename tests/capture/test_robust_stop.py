@@ -96,7 +96,7 @@ def test_the_trace_that_is_overwritten_stays_until_the_new_one_is_complete(
     assert "t is as it was, and the prompts recorded so far are kept beside it" in capsys.readouterr().err
     assert is_as_it_was()
     assert open_trace(tmp_path / ".t.recording").sizes["prompt"] > 0
-    with pytest.raises(TraceError, match=r"waits to be gone on with.*--resume.*--overwrite"):
+    with pytest.raises(TraceError, match=r"was to replace this trace was interrupted.*--resume.*--overwrite"):
         run(out, model)
     with pytest.raises(TraceError, match=r"plan\.top_k was 5 and is now 4"):
         run(out, model, top_k=4, resume=True)

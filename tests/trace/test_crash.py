@@ -136,7 +136,7 @@ def test_the_old_trace_stays_until_the_new_one_is_complete(
         assert trace.attrs["state"] == "complete"
         xr.testing.assert_equal(trace, values(PROMPTS if trace.attrs["plan"] == ATTRS["plan"] else 5))
         if acknowledged and what.endswith(".t.recording/zarr.json") and trace.attrs["plan"] == old["plan"]:
-            with pytest.raises(TraceError, match="waits to be gone on with"):
+            with pytest.raises(TraceError, match="was to replace this trace was interrupted"):
                 record(target)
             with writer(target, variables=VARIABLES, resume=True) as recording:
                 assert recording.committed_prompts >= acknowledged

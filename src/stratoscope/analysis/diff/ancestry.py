@@ -56,8 +56,7 @@ def ancestry(a: xr.Dataset, b: xr.Dataset, prompts: int) -> Ancestry:
     if not prompts:
         return Ancestry("no prompt has the same user tokens in both", False)
     weights = [weights_of(one) for one in (a, b)]
-    same_trace = bool(a.attrs.get("uuid")) and a.attrs.get("uuid") == b.attrs.get("uuid")
-    same = same_trace or (bool(weights[0]) and weights[0] == weights[1])
+    same = bool(weights[0]) and weights[0] == weights[1]
     if not same and prompts < LEAST_PROMPTS:
         few = f"{prompts} prompt{'s' if prompts != 1 else ''} with the same user tokens"
         why = "their weights differ" if all(weights) else "it is not known whether their weights are the same"
