@@ -129,7 +129,7 @@ def test_the_old_trace_stays_until_the_new_one_is_complete(
             missing += 1
             with pytest.raises(TraceError, match="interrupted"):
                 open_trace(target)
-            with pytest.raises(TraceError, match="waits to be gone on"):
+            with pytest.raises(TraceError, match="was to replace this trace was interrupted"):
                 record(target)  # finds the old trace again
         trace = open_trace(target)
         new += trace.attrs["plan"] == ATTRS["plan"]
