@@ -5,7 +5,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +87,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(saved: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(saved, tmp_path / "tiny-llama"))
+
+
+@pytest.fixture
+def user_precision() -> Iterator[None]:
+    """A test may tell torch how precisely to multiply matrices; afterwards that is as it was."""
+    torch = pytest.importorskip("torch")
+    kept = [backend.matmul.fp32_precision for backend in (torch.backends.cuda, torch.backends.mkldnn)]
+    yield
+    torch.set_float32_matmul_precision("highest")
+    for backend, precision in zip((torch.backends.cuda, torch.backends.mkldnn), kept, strict=True):
+        backend.matmul.fp32_precision = precision

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from attention_reference import OUT, make, make_batch, projections
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from stratoscope.errors import CaptureError
 from stratoscope.recorder.attention.check import AttentionChecks
 from stratoscope.recorder.attention.observer import AttentionObserver
-from stratoscope.recorder.attention.rows import Mask, WeightRows
+from stratoscope.recorder.attention.rows import Mask, WeightRows, float32_unit
 
 WRONG_OUTPUT = r"layer \d, prompt \d of the batch: attention weights that do not give the model's own attention output"
 
@@ -162,3 +163,35 @@ def test_half_precision_weights_may_be_off_by_their_rounding() -> None:
     checks.row_sums(0, torch.full((1, 1, 1), total), mask, torch.float32, False)
     with pytest.raises(CaptureError, match="rows of attention"):
         checks.settle()
+
+
+def test_a_whole_answer_is_settled_with_one_question_to_the_device() -> None:
+    class Asked(TorchDispatchMode):
+        waits = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.waits += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
+            return func(*args, **(kwargs or {}))
+
+    checks, no = AttentionChecks(), torch.tensor(False)
+    for layer in range(32):
+        for _ in range(512):
+            checks.never(layer, "other keys", no)
+    with Asked() as asked:
+        checks.settle()
+    assert asked.waits == 0, "asked for numbers one by one"  # a list of all of them is one copy
+    checks.never(3, "other keys", no)
+    checks.never(7, "other keys", ~no)
+    checks.never(7, "other keys", no)
+    with pytest.raises(CaptureError, match=r"layer 7: .*other keys"):
+        checks.settle()
+
+
+def test_the_bound_knows_how_torch_was_told_to_multiply_by_either_way_of_telling(user_precision: None) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert float32_unit(cpu) == float32_unit(gpu) == 2.0**-24
+    torch.set_float32_matmul_precision("medium")
+    assert (float32_unit(cpu), float32_unit(gpu)) == (2.0**-8, 2.0**-11)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.fp32_precision = "tf32"  # since then torch.get_float32_matmul_precision refuses
+    assert (float32_unit(cpu), float32_unit(gpu)) == (2.0**-24, 2.0**-11)

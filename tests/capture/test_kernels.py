@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stratoscope import kernels
 from stratoscope.kernels import MOST_PEAKS, kernel, peaks_room
+from stratoscope.recorder.reduce import products as reduce_products
 from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Scratch, norms_into
 
@@ -60,6 +61,27 @@ def test_norms_and_writes_are_those_of_float64(values: np.ndarray, dtype: torch.
     close(alone, sizes[0])
     close(under, sizes[1])
     close(dot, (exact * other).sum(1), sizes[0] * sizes[1])
+
+
+@pytest.mark.parametrize("rows", [40, 4000], ids=["side by side", "piece by piece"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_kernels_too_norms_keep_every_bit_however_torch_was_told_to_multiply_matrices(
+    rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, user_precision: None
+) -> None:
+    monkeypatch.setattr(reduce_products, "kernel_for", lambda *_: None)
+    torch.set_float32_matmul_precision("medium")
+    draw = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(rows, 576, generator=draw).to(dtype) for _ in range(2))
+    products = Products(["write"], 1, 576, Scratch(torch.device("cpu")))
+    products.begin(rows)
+    products.add("write", 0, a, b)
+    products.end_of_block(0)
+    norm, dot, under = (found[0].double() for found in products.result("write"))
+    x, y = a.double(), b.double()
+    for found, exact in ((norm, x.norm(dim=1)), (under, y.norm(dim=1))):
+        assert float((found / exact - 1).abs().max()) <= 2e-7
+    assert float(((dot - (x * y).sum(1)) / (x.norm(dim=1) * y.norm(dim=1))).abs().max()) <= 2e-7
+    assert torch.get_float32_matmul_precision() == "medium"
 
 
 @compiled

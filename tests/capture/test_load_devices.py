@@ -130,7 +130,7 @@ def test_attention_of_layers_that_wait_on_disk_is_refused_by_name(saved: Path, t
 # --- several devices ------------------------------------------------------------------------------------------------
 
 
-OPERATORS = {"Llama": 11, "GPT2": 12}  # a layer, of norms and peaks without kernels; GPT-2's last linear map has a bias
+OPERATORS = {"Llama": 12, "GPT2": 13}  # a layer, of norms and peaks without kernels; GPT-2's last linear map has a bias
 VIEWS = 16
 
 

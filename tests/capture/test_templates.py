@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
@@ -19,6 +20,11 @@ RUNAWAYS = {
     "a width": "{{ 'x'|center(1000000000) }}{{ 'x'.center(1000000000) }}",
     "a format": "{{ '%2000000000d' % 1 }}",
     "a width from elsewhere": "{{ '{:{}}'.format(1, '2000000000') }}",
+    "many widths": "{{ ('%(a)999999d' * 9000)|format(a=1) }}",
+    "many widths in braces": "{{ ('{0:999999}' * 30000).format(1) }}",
+    "a format kept for later": "{% set g = ('{0:999999}' * 30000).format %}{{ g(1) }}",
+    "a value again and again": "{{ ('%(a)s' * 9000)|format(a='x' * 9000) }}",
+    "many places": "{{a}}" * 10_001,
     "doubling by ~": _GROWS.replace("STEP", "n.x ~ n.x"),
     "doubling by +": _GROWS.replace("STEP", "n.x + n.x"),
     "doubling by replace": _GROWS.replace("STEP", "n.x|replace('a', 'aaaa')"),
@@ -48,3 +54,34 @@ def test_a_usual_template_writes_what_transformers_writes() -> None:
     messages = [{"role": "user", "content": " hé "}, {"role": "assistant", "content": "b"}]
     expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert Template(tokenizer, date(2026, 1, 1), waiting=True).render(messages) == expected
+
+
+def test_formats_that_are_no_widths_are_usual() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '**%s**' % m.role }}{{ '**{}**'.format(m.content) }}{{ 'id 12345678 %s' % m.role }}"
+        '{{ \'{"name": "%s", "arguments": {%s}}\' % (m.role, m.content) }}{{ "%5d|{:>8}" % 3 }}{% endfor %}'
+    )
+    messages = [{"role": "user", "content": "hello"}]
+    expected = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert Template(tokenizer, date(2026, 1, 1), waiting=False).render(messages) == expected
+
+
+def test_a_prompt_that_is_too_long_does_not_speak_against_the_template() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    template = Template(tokenizer, date(2026, 1, 1), waiting=False)
+    with pytest.raises(TooCostly, match="with this prompt"):
+        template.render([{"role": "user", "content": "x" * (bounded.LARGEST_VALUE + 1)}])
+    assert template.render([{"role": "user", "content": "x"}]) == "x"
+
+
+def test_templates_of_two_threads_write_each_its_own() -> None:
+    def rendered(name: str) -> set[str]:
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = name + "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        template = Template(tokenizer, date(2026, 1, 1), waiting=False)
+        return {template.render([{"role": "user", "content": str(number)}])[: len(name)] for number in range(50)}
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(rendered, "ABCD")) == [{"A"}, {"B"}, {"C"}, {"D"}]

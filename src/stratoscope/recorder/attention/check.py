@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stratoscope.errors import CaptureError
+from stratoscope.recorder.attention.given import WITHOUT
 from stratoscope.recorder.attention.rows import AttentionRows, Mask, float32_unit
 from stratoscope.recorder.reduce.scratch import Scratch
 
 _ROWS = 4  # of each layer in a forward of the sample, beside each prompt's last one
 _OTHERWISE = "This architecture uses its attention in a way that is not known: record without the group attention"
 _UNIT = 2.0**-24  # unit roundoff of float32
+K = TypeVar("K", bound=Hashable)
 
 
 class AttentionChecks:
@@ -40,8 +42,8 @@ class AttentionChecks:
         self._queries = np.zeros((0, 0), bool)
         self._sums: dict[int, Tensor] = {}
         self._outputs: dict[int, Tensor] = {}
-        self._ahead: defaultdict[int, list[Tensor]] = defaultdict(list)  # pairs: shown a later key, gave it anything
-        self._never: list[tuple[Tensor, CaptureError]] = []
+        self._ahead: dict[int, Tensor] = {}  # a pair: shown a later key, gave it anything
+        self._never: dict[tuple[int, str], Tensor] = {}
         self._counts: Counter[str] = Counter()  # settled
         self._found: Counter[str] = Counter()  # not settled yet
         self._largest = {"row_sum": 0.0, "output": 0.0}
@@ -66,9 +68,10 @@ class AttentionChecks:
         self._queries = queries
         self._found["forwards"] += self.sampled
 
-    def never(self, happened: Tensor, error: CaptureError) -> None:
-        """What must not have happened, a bool that stays on its device until all is settled."""
-        self._never.append((happened, error))
+    def never(self, layer: int, why: str, happened: Tensor) -> None:
+        """What must not have happened, a bool that stays on its device until all is settled: one of each layer."""
+        before = self._never.get((layer, why))
+        self._never[layer, why] = happened if before is None else before | happened
 
     @property
     def sampled(self) -> bool:
@@ -96,11 +99,12 @@ class AttentionChecks:
             later = visible[:, :, mask.first_query + query + 1 - mask.first_key :]
             if later.shape[-1]:  # rows that are recomputed give every key that the mask shows something
                 given = weights[..., -later.shape[-1] :] * later[:, None]
-                self._ahead[layer].append(torch.stack((later.any(), given.any())))
+                found = torch.stack((later.any(), given.any()))
+                self._ahead[layer] = self._ahead[layer] | found if layer in self._ahead else found
             weights = weights.reshape(batch * groups, -1, keys)
             expected = torch.bmm(weights, values).view(batch, rows.heads, 1, width)
             size = torch.bmm(weights, values.abs()).view(batch, rows.heads, 1, width)
-            rounding = max(4 * unit(value.dtype), 4 * float32_unit()) + keys * _UNIT
+            rounding = max(4 * unit(value.dtype), 4 * float32_unit(value.device)) + keys * _UNIT
             error = (output[:, :, query : query + 1].float() - expected).abs()
             bound = (rounding + relative) * size + torch.finfo(torch.float32).tiny
             real = mask.queries[:, None, query : query + 1, None]
@@ -109,12 +113,11 @@ class AttentionChecks:
 
     def settle(self) -> None:
         """Raise what was found since the last time; CaptureError with layer and prompt."""
-        for happened, error in self._never:
+        for (layer, why), happened in _asked(self._never).items():
             if happened:
-                raise error
+                raise positions_lost(layer, why)
         self._never.clear()
-        for layer, pairs in self._ahead.items():
-            shown, given = torch.stack(pairs).any(0).tolist()
+        for layer, (shown, given) in _asked(self._ahead).items():
             if shown and not given:
                 raise CaptureError(
                     "the mask that was seen shows later tokens, which are given nothing",
@@ -126,7 +129,7 @@ class AttentionChecks:
             (self._sums, "row_sum", "rows of attention weights that do not sum to 1"),
             (self._outputs, "output", "attention weights that do not give the model's own attention output"),
         ):
-            found, shares = {layer: both.tolist() for layer, both in kept.items()}, self._shares
+            found, shares = _asked(kept), self._shares
             kept.clear()
             for layer, (errors, ratios) in found.items():
                 for prompt, (error, ratio) in enumerate(zip(errors, ratios, strict=True)):
@@ -163,6 +166,26 @@ class AttentionChecks:
         """Largest error and ratio of each prompt, left on the device until they are settled."""
         both = torch.stack((error.flatten(1).amax(1), ratio.flatten(1).amax(1)))  # amax keeps NaN
         kept[layer] = torch.maximum(kept[layer], both) if layer in kept else both
+
+
+def positions_lost(layer: int, why: str) -> CaptureError:
+    """The error of a layer whose keys cannot be told apart."""
+    return CaptureError(
+        f"the positions of the cached keys are not known: {why}",
+        where=f"layer {layer}",
+        fix=f"Use the model's default cache, or {WITHOUT[0].lower()}{WITHOUT[1:]}",
+    )
+
+
+def _asked(kept: Mapping[K, Tensor]) -> dict[K, Any]:
+    """Tensors of one dtype as numbers, in their order; each device is waited for once for all of one shape."""
+    together: defaultdict[tuple[torch.device, torch.Size], list[K]] = defaultdict(list)
+    for key, tensor in kept.items():
+        together[tensor.device, tensor.shape].append(key)
+    found: dict[K, Any] = {}
+    for keys in together.values():
+        found |= zip(keys, torch.stack([kept[key] for key in keys]).tolist(), strict=True)
+    return {key: found[key] for key in kept}
 
 
 def unit(dtype: torch.dtype) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import CaptureError, ModelError
-from stratoscope.recorder.attention.check import AttentionChecks
+from stratoscope.errors import ModelError
+from stratoscope.recorder.attention.check import AttentionChecks, positions_lost
 from stratoscope.recorder.attention.full import PairRows
 from stratoscope.recorder.attention.given import WITHOUT, GivenScores, GivenWeights
 from stratoscope.recorder.attention.rows import WeightRows
 from stratoscope.recorder.attention.sums import AttentionSums
 from stratoscope.recorder.reduce.scratch import Scratch
+
+_OTHER_KEYS = "the cache gave back other keys than it was given"
 
 
 class LayerAttention:
@@ -47,7 +49,7 @@ class LayerAttention:
         total = valid.shape[1]
         keys = given.value.shape[2]
         if keys > total:  # a cache of fixed size
-            checks.never(given.reaches(total, valid[:, before:]), self._lost("there are more than tokens"))
+            checks.never(self._layer, "there are more than tokens", given.reaches(total, valid[:, before:]))
             given, keys = given.cropped(total), total
         first_key = total - keys  # a cache with a window drops the oldest keys
         self._follow(given, before, first_key, checks)
@@ -86,27 +88,19 @@ class LayerAttention:
         """Prove that the keys are those of positions `first_key` and on: one number of each, which never changes."""
         if given.key is None:
             if first_key:
-                raise self._lost("weights do not say which keys were dropped")
+                raise positions_lost(self._layer, "weights do not say which keys were dropped")
             return
         marks = given.key[:, 0, :, -1].detach()
         known = marks[:, : before - first_key]
         if self._marks is None:
             if before != first_key:
-                raise self._lost("a cache was filled before it was observed")
+                raise positions_lost(self._layer, "a cache was filled before it was observed")
             self._marks = marks.clone()
             return
-        others = self._lost("the cache gave back other keys than it was given")
         if first_key > before:
-            raise others
-        checks.never((self._marks[:, first_key:before] != known).any(), others)
+            raise positions_lost(self._layer, _OTHER_KEYS)
+        checks.never(self._layer, _OTHER_KEYS, (self._marks[:, first_key:before] != known).any())
         self._marks = torch.cat((self._marks, marks[:, before - first_key :]), 1)
-
-    def _lost(self, why: str) -> CaptureError:
-        return CaptureError(
-            f"the positions of the cached keys are not known: {why}",
-            where=f"layer {self._layer}",
-            fix=f"Use the model's default cache, or {WITHOUT[0].lower()}{WITHOUT[1:]}",
-        )
 
 
 def head_factors(projection: nn.Module, heads: int) -> Tensor:

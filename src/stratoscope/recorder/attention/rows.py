@@ -162,7 +162,7 @@ class ScoreRows:
         for added in self._added:
             row = added[:, :, query : query + 1, : visible.shape[-1]].float().abs()
             largest = largest + row.where(visible[:, None], 0).amax(-1, keepdim=True)
-        error = 2 * (self._width + 4) * float32_unit() * largest
+        error = 2 * (self._width + 4) * float32_unit(self.device) * largest
         return weights / weights.sum(-1, keepdim=True), error
 
     def _rows(self, start: int, stop: int) -> Tensor:
@@ -199,6 +199,11 @@ class WeightRows:
         return row, row.new_zeros(1)
 
 
-def float32_unit() -> float:
-    """Unit roundoff of products of float32 matrices here: torch may be told to use fewer bits."""
-    return {"highest": 2.0**-24, "high": 2.0**-11}.get(torch.get_float32_matmul_precision(), 2.0**-8)
+def float32_unit(device: torch.device) -> float:
+    """Unit roundoff of products of float32 matrices there: torch may be told to use fewer bits."""
+    backend = torch.backends.mkldnn if device.type == "cpu" else torch.backends.cuda
+    try:
+        precision = backend.matmul.fp32_precision
+    except AttributeError:  # torch before 2.9; later ones refuse the older question once the newer setting was used
+        precision = {"highest": "ieee", "high": "tf32"}.get(torch.get_float32_matmul_precision(), "bf16")
+    return {"ieee": 2.0**-24, "none": 2.0**-24, "tf32": 2.0**-11}.get(precision, 2.0**-8)

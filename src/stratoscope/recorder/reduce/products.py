@@ -11,14 +11,16 @@ from stratoscope.recorder.reduce.compiled import kernel_for
 from stratoscope.recorder.reduce.scratch import Layers, Scratch, bytes_at_once, cut, pieces
 
 _RESULTS = 3  # ‖a‖, ⟨a, b⟩, ‖b‖
+_LAID = 4  # a, a, b, b: each times the next is ⟨a, a⟩, ⟨a, b⟩, ⟨b, b⟩
 
 
 class Products:
     """‖a‖, ⟨a, b⟩ and ‖b‖ of the rows of two tensors, for several named pairs of every block.
 
     A compiled kernel gives the three at once. Elsewhere the pairs of a block are laid side by side as float32, and all
-    are multiplied with themselves when the block ends: on an accelerator a small operator costs its launch, whatever it
-    computes. What would take much room that way is multiplied as it comes, piece by piece.
+    are multiplied and summed when the block ends: on an accelerator a small operator costs its launch, whatever it
+    computes. What would take much room that way is multiplied as it comes, piece by piece. Nothing is multiplied as
+    matrices are: torch may have been told to do that with the 10 or 7 bits of TF32 or bfloat16.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ class Products:
         self._slots = {name: slot for slot, name in enumerate(pairs)}
         self._layers, self._width, self._scratch, self._rows = layers, width, scratch, 0
         self._results: dict[str, Layers] = {}
-        self._squares: Layers | None = None  # of each pair [a, b]: the products of the two with each other
+        self._dots: Layers | None = None  # ⟨a, a⟩, ⟨a, b⟩, ⟨b, b⟩ of each pair
         self._multiplied: dict[str, set[int]] = {}  # the layers whose results are still in there
         self._laid: torch.device | None = None  # where pairs of the present block lie
 
@@ -42,7 +44,7 @@ class Products:
         """Make room for a batch."""
         get, self._rows = self._scratch.by_layer, rows
         self._results = {name: get(f"lengths of {name}", self._layers, _RESULTS, rows) for name in self._slots}
-        self._squares = get("squares", self._layers, len(self._slots), rows, 2, 2)
+        self._dots = get("dots", self._layers, len(self._slots), rows, _RESULTS)
         self._multiplied = {name: set() for name in self._slots}
         self._laid = None
 
@@ -58,23 +60,23 @@ class Products:
         self._multiplied[name].add(layer)
         slot = self._slots[name]
         if self._lay_at_once(one.device):
-            torch.stack((one, other), 1, out=cut(self._side_by_side(one.device)[slot], rows))
+            torch.stack((one, one, other, other), 1, out=cut(self._side_by_side(one.device)[slot], rows))
             self._laid = one.device
             return
-        assert self._squares is not None
-        squares = cut(self._squares[layer][slot], rows)
-        for part in pieces(one, copies=2):
-            pair = self._scratch.get("pair", part.stop - part.start, 2, self._width, device=one.device)
-            torch.stack((cut(one, part), cut(other, part)), 1, out=pair)
-            torch.bmm(pair, pair.transpose(1, 2), out=cut(squares, part))
+        assert self._dots is not None
+        dots = cut(self._dots[layer][slot], rows)
+        for part in pieces(one, copies=_LAID + _RESULTS):
+            pair = self._scratch.get("pair", part.stop - part.start, _LAID, self._width, device=one.device)
+            a, b = cut(one, part), cut(other, part)
+            torch.stack((a, a, b, b), 1, out=pair)
+            self._multiply(pair, cut(dots, part))
 
     def end_of_block(self, layer: int) -> None:
         """Multiply what lies side by side."""
         if self._laid is None:
             return
-        assert self._squares is not None
-        pairs = self._side_by_side(self._laid).flatten(0, 1)
-        torch.bmm(pairs, pairs.transpose(1, 2), out=self._squares[layer].flatten(0, 1))
+        assert self._dots is not None
+        self._multiply(self._side_by_side(self._laid), self._dots[layer])
         self._laid = None
 
     def of(self, name: str, layer: int) -> tuple[Tensor, ...]:
@@ -83,26 +85,32 @@ class Products:
 
     def forget(self) -> None:
         """Let go of what a forward that failed has left."""
-        self._results, self._squares, self._laid = {}, None, None
+        self._results, self._dots, self._laid = {}, None, None
 
     def result(self, name: str) -> tuple[Tensor, ...]:
         """‖a‖, ⟨a, b⟩ and ‖b‖, [layer, rows] each; anything in layers that had no such pair."""
         results = self._results[name].together(self._scratch.device)
         if self._multiplied[name]:
-            assert self._squares is not None
-            squares = self._squares.together(self._scratch.device)[:, self._slots[name]]
+            assert self._dots is not None
+            dots = self._dots.together(self._scratch.device)[:, self._slots[name]]
             for run in runs(self._multiplied[name]):
-                torch.sqrt(squares[run, :, 0, 0], out=results[run, 0])
-                results[run, 1] = squares[run, :, 0, 1]
-                torch.sqrt(squares[run, :, 1, 1], out=results[run, 2])
+                torch.sqrt(dots[run, :, 0], out=results[run, 0])
+                results[run, 1] = dots[run, :, 1]
+                torch.sqrt(dots[run, :, 2], out=results[run, 2])
         return results.unbind(1)
 
     def _lay_at_once(self, device: torch.device) -> bool:
-        return 4 * 2 * len(self._slots) * self._rows * self._width <= bytes_at_once(device)
+        return 4 * (_LAID + _RESULTS) * len(self._slots) * self._rows * self._width <= bytes_at_once(device)
+
+    def _multiply(self, laid: Tensor, out: Tensor) -> None:
+        """⟨a, a⟩, ⟨a, b⟩ and ⟨b, b⟩ into [.., 3], of what lies in [.., 4, width]."""
+        first, second = laid.narrow(-2, 0, _RESULTS), laid.narrow(-2, 1, _RESULTS)
+        terms = self._scratch.get("terms", *first.shape, device=laid.device)
+        torch.sum(torch.mul(first, second, out=terms), -1, out=out)
 
     def _side_by_side(self, device: torch.device) -> Tensor:
-        """Room for the pairs of one block, [pair, rows, 2, width]."""
-        return self._scratch.get("pairs", len(self._slots), self._rows, 2, self._width, device=device)
+        """Room for the pairs of one block, [pair, rows, 4, width]."""
+        return self._scratch.get("pairs", len(self._slots), self._rows, _LAID, self._width, device=device)
 
 
 def runs(numbers: Iterable[int]) -> Iterator[slice]:
