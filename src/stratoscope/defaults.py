@@ -14,6 +14,7 @@ VERIFY: Verify = "sample"
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer
 
+MOST_PROMPTS, MOST_OBJECTS = 1_000_000, 3_000_000  # of one file of prompts: rows or lines, and objects of its JSON
 PROMPTS_BYTES = 2**30  # the most that a file of prompts may hold, unpacked
 UNPACKED_BYTES = 64 * 2**20  # what any file may unpack to, CSV or prompts …
 UNPACKED_TIMES = 100  # … and a larger one, as a multiple of its own size

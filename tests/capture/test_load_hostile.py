@@ -144,6 +144,7 @@ def test_a_setting_that_the_configuration_refuses_is_named(tmp_path: Path) -> No
         ("num_hidden_layers", 129, "num_hidden_layers: 129 is more than its weights fill"),
         ("num_local_experts", 10**9, "num_local_experts: 1,000,000,000 is more than its weights fill"),
         ("num_hidden_layers", 1e400, "num_hidden_layers: inf is no size"),
+        ("num_labels", 10**9, "num_labels: 1,000,000,000 is more than any model has"),
         ("hidden_size", -1, "hidden_size: -1 is no size"),
         ("architectures", 5, "architectures: 5 is no list of texts"),
         ("architectures", "LlamaForCausalLM", "architectures: 'LlamaForCausalLM' is no list of texts"),
@@ -160,6 +161,25 @@ def test_a_value_of_config_json_that_cannot_be_is_named(name: str, value: Any, w
     config = folder / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), name: value}))
     assert words in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (json.dumps({f"k{number}": 1 for number in range(200_000)}), "holds about 399,999 values; it may hold 300,000"),
+        ('{"a": ' + " " * (8 * 2**20) + "1}", "has 8,388,616 bytes; it may have 8,388,608"),
+        ('{"vocab_size": 1' + "0" * 5000 + "}", "a number has 5,001 digits"),
+    ],
+)
+def test_a_config_json_that_no_model_has_is_refused_before_it_is_parsed(content: str, words: str, folder: Path) -> None:
+    (folder / "config.json").write_text(content)
+    assert words in refused(folder)
+
+
+def test_a_head_of_more_tensors_than_any_file_has_is_refused_before_it_is_parsed(folder: Path) -> None:
+    head = b"{" + b'"t":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},' * 200_001 + b'"u":{}}'
+    (folder / WEIGHTS).write_bytes(len(head).to_bytes(8, "little") + head)
+    assert "a head of 200,001 tensors that no model has" in refused(folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "generation_config.json", WEIGHTS, INDEX])

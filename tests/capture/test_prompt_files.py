@@ -30,6 +30,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompt_files import foreign_files
 from stratoscope.recorder.prompts import Prompt, PromptList, read_prompts
+from stratoscope.recorder.settings import parse_settings
 
 HI = {"role": "user", "content": "hi"}
 HO = {"role": "assistant", "content": "ho"}
@@ -701,3 +702,49 @@ def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, mon
     (tmp_path / "p.parquet").write_bytes(parquet([{"text": "a"}]))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert advice(tmp_path / "p.parquet") == "Install it: pip install 'stratoscope[parquet]'"
+
+
+HUGE = "1" + "0" * 5000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("id.jsonl", f'{{"text": "x", "id": {HUGE}}}', "a number has 5,001 digits"),
+        ("list.json", f'[{{"text": {HUGE}}}]', "a number has 5,001 digits"),
+        ("keys.jsonl", "{" + ",".join(f'"k{number}": 1' for number in range(20_000)) + "}", "20,000 unknown keys"),
+        (
+            "columns.csv",
+            ",".join(f"c{number}" for number in range(20_000)) + "\n" + ",1" * 19_999,
+            "20,000 unknown keys",
+        ),
+        ("lines.txt", "x\n" * 1_000_001, "holds 1,000,001 lines"),
+        ("objects.jsonl", "{}\n" * 3_000_001, "holds 3,000,001 objects"),
+    ],
+)
+def test_what_no_file_of_prompts_holds_is_refused_at_once_and_in_words(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    began = time.process_time()
+    with pytest.raises(InputError, match=words):
+        read_prompts(tmp_path / name)
+    assert time.process_time() - began < 1
+
+
+def test_a_text_that_parquet_stores_once_counts_in_every_row(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 200, pyarrow.int32()), ["x" * 1_000_000])
+    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "p.parquet")
+    with pytest.raises(InputError, match="could fill the memory"):
+        read_prompts(tmp_path / "p.parquet")
+
+
+def test_generation_settings_from_no_file_or_with_endless_numbers_are_refused_in_words(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no file but"):
+        parse_settings(str(tmp_path / "pipe"))
+    with pytest.raises(InputError, match="a number is too long"):
+        parse_settings(f'{{"seed": {HUGE}}}')

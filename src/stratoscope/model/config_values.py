@@ -16,6 +16,7 @@ _LISTS = ("architectures", "layer_types")  # of texts
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _SIZES = (*_LAYERS, "hidden_size", "n_embd", "d_model", "vocab_size")
+_MOST_LABELS = 100_000  # transformers writes out a name for each
 _MANY = 128  # so few layers or experts are built in no time, whatever the weights are
 
 
@@ -63,6 +64,9 @@ def _impossible(told: Mapping[str, Any], most: Mapping[str, int]) -> Iterator[tu
         value = told.get(name)
         if isinstance(value, (int, float, str)) and (type(value) is not int or value < 1):
             yield name, f"{_shown(value)} is no size"
+    labels = told.get("num_labels")
+    if isinstance(labels, int) and labels > _MOST_LABELS:
+        yield "num_labels", f"{labels:,} is more than any model has"
     for name, limit in most.items():
         value = told.get(name)
         if isinstance(value, int) and value > limit:

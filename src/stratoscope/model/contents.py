@@ -25,7 +25,15 @@ _BITS = {
     **{"U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I8": 8, "U8": 8},
     **{"BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
 }
-_LONGEST_HEADER = 100_000_000  # as the safetensors library has it
+_MOST_DIGITS = 4_000  # of a whole number
+_MOST_JSON = {  # bytes, and about how many values; far more than any known model has
+    "config.json": (8 * 2**20, 300_000),
+    "generation_config.json": (8 * 2**20, 300_000),
+    "tokenizer_config.json": (32 * 2**20, 2_000_000),
+    "tokenizer.json": (128 * 2**20, 8_000_000),
+    "model.safetensors.index.json": (64 * 2**20, 1_000_000),
+}
+_LONGEST_HEADER, _MOST_TENSORS = 32 * 2**20, 200_000  # of one weight file; the library itself takes 100 MB
 _LARGEST = 1 << 48  # beyond it, no number is a size
 
 
@@ -95,9 +103,15 @@ def parsed_json(text: str | bytes) -> Any:
         It is not valid, or nested more deeply than can be read.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
 
 
 def refuse_broken_json(path: Path, model: str) -> None:
@@ -109,7 +123,15 @@ def refuse_broken_json(path: Path, model: str) -> None:
         It does not.
     """
     refuse_unreadable(path, model)
+    most_bytes, most_values = _MOST_JSON.get(path.name, _MOST_JSON["model.safetensors.index.json"])
+    size = path.stat().st_size
+    if size > most_bytes:
+        what = f"has {size:,} bytes; it may have {most_bytes:,}"
+        raise ModelError(what, where=_named(path, model), fix=_AGAIN)
     raw = path.read_bytes()
+    if (values := raw.count(b",") + raw.count(b":")) > most_values:
+        what = f"holds about {values:,} values; it may hold {most_values:,}"
+        raise ModelError(what, where=_named(path, model), fix=_AGAIN)
     if raw.startswith(BOM_UTF8):
         what = "begins with a byte-order mark, which transformers cannot read"
         raise ModelError(what, where=_named(path, model), fix="Save it again as UTF-8 without a BOM")
@@ -191,6 +213,8 @@ def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
             what = f"has a damaged head: it announces {length:,} bytes of a file of {size:,}"
             raise ModelError(what, where=_named(path, model), fix=_AGAIN)
         head = stream.read(length)
+    if (tensors := head.count(b"data_offsets")) > _MOST_TENSORS or head.count(b",") > 8 * max(tensors, 10_000):
+        raise ModelError(f"has a head of {tensors:,} tensors that no model has", where=_named(path, model), fix=_AGAIN)
     try:
         found, end = _read_entries(parsed_json(head))
     except (ValueError, TypeError, KeyError, AttributeError) as error:

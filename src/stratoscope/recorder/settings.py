@@ -124,20 +124,27 @@ def parse_settings(text: str) -> dict[str, Any]:
     where = "generation settings"
     if not text.lstrip().startswith("{"):
         where = text
+        path = Path(text)
+        if path.exists() and not path.is_file():
+            raise InputError("is no file but a folder, a pipe or a device", where=where, fix=_WRITE)
+        if path.is_file() and path.stat().st_size > _LARGEST_FILE:
+            raise InputError(f"has more than {_LARGEST_FILE:,} bytes", where=where, fix=_WRITE)
         try:
-            text = Path(text).read_text("utf-8")
+            text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise InputError(f"cannot be read: {reason}", where=where, fix=_WRITE) from None
     try:
         settings = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"is not valid JSON: {error}", where=where, fix=_WRITE) from None
+    except (ValueError, RecursionError) as error:
+        why = error if isinstance(error, json.JSONDecodeError) else "a number is too long, or it is nested too deeply"
+        raise InputError(f"is not valid JSON: {why}", where=where, fix=_WRITE) from None
     if not isinstance(settings, dict):
         raise InputError("is not a JSON object", where=where, fix=_WRITE)
     return checked_settings(settings)
 
 
+_LARGEST_FILE = 2**20  # bytes of generation settings
 _WRITE = 'Write {"do_sample": true, "temperature": 0.7}, or give a file that holds it'
 
 

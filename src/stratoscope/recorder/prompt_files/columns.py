@@ -37,6 +37,7 @@ from stratoscope.trace.pasted import can_be_pasted
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
 _NAMES = ("name", "title", "key", "topic", "source", "url", "split", "subset", "language", "model", "date")
+_MOST_NAMES = 10_000  # unknown ones, among which it is worth to look for what is meant
 
 
 def known_rows(table: Table) -> list[Row]:
@@ -184,7 +185,13 @@ def _parsed(text: str, where: str) -> Any:
 
 def _unknown(table: Table, unknown: list[str]) -> InputError:
     what = f"unknown key{'s' if len(unknown) > 1 else ''} {listed(unknown)}"
-    where, table = _where(table, unknown[0]), table.part()
+    where = _where(table, unknown[0])
+    if len(unknown) > _MOST_NAMES:
+        fix = f"A prompt has {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}: keep those alone"
+        raise InputError(
+            f"there are {len(unknown):,} unknown keys, {unknown[0][:40]!r} among them", where=where, fix=fix
+        )
+    table = table.part()
     if shape := shape_of(table):
         also = _whole_columns(table, [name for name in CONTENTS if name in table.columns])
         fix = f"Use --column {also[0]} for that column alone. " if also else ""

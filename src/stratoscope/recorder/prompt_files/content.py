@@ -116,6 +116,15 @@ def refuse_too_large(path: Path) -> None:
     )
 
 
+def refuse_too_many(path: Path, count: int, what: str, most: int) -> None:
+    """Say that a file holds more prompts than can be recorded from one."""
+    raise InputError(
+        f"holds {count:,} {what}; it may hold {most:,}",
+        where=str(path),
+        fix="Leave out what will not be recorded, or split it into several files",
+    )
+
+
 def decoded(path: Path, data: bytes) -> Text:
     """The bytes of a file as text.
 

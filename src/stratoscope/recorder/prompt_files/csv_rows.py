@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import Text
+from stratoscope.recorder.prompt_files.content import Text, refuse_too_many
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
 from stratoscope.trace.csv_file import cells_of
 
@@ -86,8 +87,10 @@ def _rows(file: Text, separator: str) -> Iterator[tuple[int, list[str]]]:
     reader = cells_of(_keep_line_ends(file.text), separator)
     begins, hint = 1, bool(_HINT.match(file.text))
     try:
-        for cells in reader:
+        for number, cells in enumerate(reader):
             line, begins = begins, reader.line_num + 1
+            if number > defaults.MOST_PROMPTS:
+                refuse_too_many(file.path, number, "rows at least", defaults.MOST_PROMPTS)
             if any(cells) and not (hint and line == 1):
                 yield line, cells
     except csv.Error as error:

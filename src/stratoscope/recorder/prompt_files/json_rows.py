@@ -17,6 +17,7 @@ from stratoscope.recorder.prompt_files.labels import names_label
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
 
 SPEAKERS = ("role", "from", "speaker", "author")
+_MOST_DIGITS = 4_000  # of a whole number; Python itself reads 4,300
 
 
 def read_json(file: Text) -> Table:
@@ -115,7 +116,7 @@ def looks_like_json(text: str) -> bool:
         return _is_record(json.loads(text))
     except RecursionError:
         return False
-    except json.JSONDecodeError:
+    except ValueError:
         lines = [line for _, line in lines_of(text)]
         return 2 * sum(_is_record(parse_cell(line)[0]) for line in lines) >= max(1, len(lines))
 
@@ -149,7 +150,16 @@ def turn_keys(value: Any) -> tuple[str, str] | None:
 
 
 def _decoder(where: str) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=lambda pairs: _unique_keys(pairs, where))
+    return json.JSONDecoder(
+        object_pairs_hook=lambda pairs: _unique_keys(pairs, where),
+        parse_int=lambda digits: _whole_number(digits, where),
+    )
+
+
+def _whole_number(digits: str, where: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise InputError(f"a number has {len(digits):,} digits", where=where, fix="Write it as a text, in quotes")
+    return int(digits)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
@@ -169,7 +179,7 @@ def _not_json(error: json.JSONDecodeError, where: str) -> InputError:
 def _is_json(line: str) -> bool:
     try:
         json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -213,7 +223,7 @@ def _are_documents(text: str) -> bool:
         place = _after_blanks(text, place)
         try:
             _, place = decoder.raw_decode(text, place)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return False
         place = _after_blanks(text, place)
         while text[place : place + 1] == ",":

@@ -56,7 +56,7 @@ def _rows(path: Path, file: Any, columns: list[str] | None, *, sample: bool) -> 
     """All rows, or the first ones of an unknown table."""
     unpacked, number = 0, 0
     for batch in file.iter_batches(_BATCH, columns=columns):
-        unpacked += batch.nbytes
+        unpacked += _as_texts(batch)
         if sample and number and unpacked > _SAMPLE:
             return
         check_unpacked(path, unpacked, AS_CSV)
@@ -65,6 +65,19 @@ def _rows(path: Path, file: Any, columns: list[str] | None, *, sample: bool) -> 
         for values in batch.to_pylist():
             number += 1
             yield Row(f"{path}: row {number}", {key: _without_empty_fields(value) for key, value in values.items()})
+
+
+def _as_texts(batch: Any) -> int:
+    """Bytes that a batch stands for: a text that is stored once is there again in every row that names it."""
+    from pyarrow import compute, types
+
+    size = int(batch.nbytes)
+    for column in batch.columns:
+        if types.is_dictionary(column.type) and not types.is_nested(column.type.value_type):
+            texts = column.dictionary
+            if any(is_text(texts.type) for is_text in (types.is_string, types.is_binary, types.is_large_string)):
+                size += compute.sum(compute.take(compute.binary_length(texts), column.indices)).as_py() or 0
+    return size
 
 
 def _without_empty_fields(value: Any) -> Any:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands, csv_rows, json_rows
-from stratoscope.recorder.prompt_files.content import HEAD, Text, decoded, first_bytes, packing_of, unpacked
+from stratoscope.recorder.prompt_files.content import (
+    HEAD,
+    Text,
+    decoded,
+    first_bytes,
+    packing_of,
+    refuse_too_many,
+    unpacked,
+)
 from stratoscope.recorder.prompt_files.foreign_files import refuse_folder, refuse_foreign
 from stratoscope.recorder.prompt_files.json_rows import lines_of, read_json
 from stratoscope.recorder.prompt_files.parquet_rows import read_parquet
@@ -46,6 +55,7 @@ def read_table(path: Path, column: str | None = None) -> Table:
         refuse_foreign(path, data[:HEAD], packing_of(head))
     file = decoded(path, data)
     _refuse_old_line_ends(file)
+    _refuse_too_many(file)
     if file.kind in _JSON:
         return read_json(file)
     if file.kind in _CSV:
@@ -55,6 +65,14 @@ def read_table(path: Path, column: str | None = None) -> Table:
         _refuse_tables(file)
         return _read_txt(file)
     raise _unknown(file)
+
+
+def _refuse_too_many(file: Text) -> None:
+    """Refuse more than any file of prompts holds, before it is taken apart."""
+    if file.kind in _JSON and (objects := file.text.count("{")) > defaults.MOST_OBJECTS:
+        refuse_too_many(file.path, objects, "objects", defaults.MOST_OBJECTS)
+    if file.kind == _TXT and (lines := file.text.count("\n")) > defaults.MOST_PROMPTS:
+        refuse_too_many(file.path, lines, "lines", defaults.MOST_PROMPTS)
 
 
 def _refuse_old_line_ends(file: Text) -> None:
