@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
+LONGEST_NAME = 200  # characters of a model's name that a result takes over
 STORE = "result.zarr"  # in the folder of a result
 STORED = "source"  # in the encoding of a Result that was opened: its folder
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}", re.ASCII)
@@ -185,7 +186,7 @@ def _source(trace: xr.Dataset) -> dict[str, Any]:
     return {
         "uuid": str(trace.attrs.get("uuid", "")),
         "source": str(trace.attrs.get("source", "")),
-        "model": "" if trace.attrs.get("source") == names.SIMULATED else str(model.get("name", "")),
+        "model": "" if trace.attrs.get("source") == names.SIMULATED else str(model.get("name", ""))[:LONGEST_NAME],
         "receipt": str(receipt.get("receipt_line", "")),
         "prompts": int(trace.sizes.get(names.PROMPT, 0)),
         "tokens": int(trace.sizes.get(names.TOKEN, 0)),

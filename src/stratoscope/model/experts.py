@@ -89,8 +89,6 @@ def why_not(module: nn.Module) -> str | None:
         return "norms what each expert writes"
     if getattr(module, "_is_expert_parallel", False):
         return "is spread over several processes"
-    if implementation_of(module) == "eager":
-        return "computes them in transformers' way called eager, in which no neurons are to be seen"
     return None
 
 

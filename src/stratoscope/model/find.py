@@ -16,7 +16,7 @@ from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.block_search import ATTENTION, MIXER, BlockSearch
 from stratoscope.model.calls import BlockCall, probe, same
-from stratoscope.model.experts import Routed, is_fused, why_not
+from stratoscope.model.experts import Routed, implementation_of, is_fused, why_not
 from stratoscope.model.hooks import ExpertsHooks
 from stratoscope.model.sites import LayerSites, ModelSites
 
@@ -135,7 +135,10 @@ def _why_not(model: nn.Module, block: BlockCall) -> str:
     kinds = [type(module).__name__ for module in inside.modules()][1:]
     experts = next((part for part in inside.modules() if _EXPERTS.search(type(part).__name__)), None)
     if experts is not None:
-        reason = next((why for part in inside.modules() if is_fused(part) and (why := why_not(part))), None)
+        fused = [part for part in inside.modules() if is_fused(part)]
+        reason = next((why for part in fused if (why := why_not(part))), None)
+        if not reason and any(implementation_of(part) == "eager" for part in fused):
+            reason = "computes them in a way of its own: call model.set_experts_implementation('grouped_mm')"
         return (
             f"is a mixture of experts ({type(experts).__name__}) that {reason or 'computes them in a way of its own'}"
         )

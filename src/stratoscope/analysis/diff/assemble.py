@@ -18,7 +18,7 @@ from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
 from stratoscope.analysis.diff.neurons import Neurons
 from stratoscope.analysis.lint.lint import applicable
-from stratoscope.analysis.result import make_result, texts
+from stratoscope.analysis.result import LONGEST_NAME, make_result, texts
 from stratoscope.trace.notes import Note, notes_of
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _summary(parts: Parts) -> dict[str, Any]:
         "only_in_a": len(parts.sides[0].ids) - len(parts.pairs),
         "only_in_b": len(parts.sides[1].ids) - len(parts.pairs),
         "tokens": int(parts.columns.compared.sum()),
-        "models": [str((one.attrs.get("model") or {}).get("name") or "") for one in (parts.a, parts.b)],
+        "models": [str((one.attrs.get("model") or {}).get("name") or "")[:LONGEST_NAME] for one in (parts.a, parts.b)],
         "dtypes": [dtype_of(parts.a), dtype_of(parts.b)],
         "same_weights": parts.noise.same_weights,
         "known_weights": all(weights),

@@ -31,6 +31,7 @@ _MEANING = {
     OLD: "It is a norm before the patch: a number above 0",
     NEW: "It is a norm after the patch: a number from 0 on",
 }
+_MOST_BYTES = 64 * 2**20  # of a file of claims: a million rows
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ def read_claims(path: str | os.PathLike[str]) -> list[Claim]:
         Of the first row that cannot be used: file, line, column, value, and what to do.
     """
     file = Path(path)
+    if file.is_file() and file.stat().st_size > _MOST_BYTES:
+        raise InputError(
+            f"has more than {_MOST_BYTES:,} bytes", where=str(file), fix="Claims are some rows of numbers."
+        )
     claims: list[Claim] = []
     seen: dict[tuple[int, int], int] = {}
     where = _header(file)

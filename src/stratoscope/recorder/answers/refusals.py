@@ -90,6 +90,9 @@ def checked_patterns(patterns: str | os.PathLike[str] | Iterable[str] = ENGLISH)
 def _lines(path: Path) -> list[tuple[str, str]]:
     """The patterns of a file, and where they stand."""
     try:
+        if path.exists() and not path.is_file():
+            fix = "Give a file, or a list of patterns"
+            raise InputError("is no file but a folder, a pipe or a device", where=str(path), fix=fix)
         if not path.is_file():
             raise InputError(
                 "no such file of refusal patterns", where=str(path), fix="Check the path, or give a list of patterns"
