@@ -209,7 +209,7 @@ def _new(folder: Path) -> Path:
 
 
 def read_trace(path: Path) -> object:
-    from stratoscope.trace.legal import opened
+    from stratoscope.trace.opened import opened
 
     dataset = opened(path)
     stratoscope.info(dataset)

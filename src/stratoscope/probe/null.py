@@ -98,7 +98,7 @@ def patch_null(
     """
     from stratoscope.analysis.diff.claims import check_claims, read_claims
     from stratoscope.analysis.result import make_result
-    from stratoscope.trace.legal import opened
+    from stratoscope.trace.opened import opened
 
     told = progress or silent
     dataset = opened(trace)

@@ -26,7 +26,7 @@ from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.csv_table import ANY_COLUMNS
 from stratoscope.trace.labels import object_array, unique
-from stratoscope.trace.legal import opened
+from stratoscope.trace.opened import opened
 from stratoscope.trace.output import check_place
 from stratoscope.trace.text import spelled
 

@@ -11,7 +11,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER, edges
 from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.given import is_whole
-from stratoscope.trace.legal import opened
+from stratoscope.trace.opened import opened
 
 _QUANTITY = "attention"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from stratoscope.errors import InputError
-from stratoscope.trace.legal import opened
+from stratoscope.trace.opened import opened
 
 if TYPE_CHECKING:
     import xarray as xr

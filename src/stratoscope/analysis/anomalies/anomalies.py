@@ -67,7 +67,7 @@ def anomalies(
     """
     from stratoscope.analysis.anomalies.merge import merged
     from stratoscope.analysis.finite import finite_trace
-    from stratoscope.trace.legal import opened
+    from stratoscope.trace.opened import opened
 
     seen, beside = finite_trace(opened(trace)), None if reference is None else finite_trace(opened(reference))
     dataset = _of_its_layers(seen.dataset, "trace")

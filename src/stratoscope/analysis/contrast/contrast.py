@@ -109,8 +109,8 @@ def contrast(
     from stratoscope.analysis.contrast.profiles import compare_profiles, with_tokens
     from stratoscope.analysis.finite import finite_trace
     from stratoscope.analysis.units import choose_classes, counted_tokens, make_units, with_values
-    from stratoscope.trace.legal import opened
     from stratoscope.trace.numbers import choose_layers
+    from stratoscope.trace.opened import opened
 
     seen = finite_trace(opened(trace))
     dataset = seen.dataset

@@ -114,7 +114,7 @@ def diff(
     from stratoscope.analysis.diff.neurons import compare_neurons
     from stratoscope.analysis.diff.prompts import choose_pairs, columns_of, match, same_user_tokens, sides
     from stratoscope.analysis.finite import finite_trace
-    from stratoscope.trace.legal import opened
+    from stratoscope.trace.opened import opened
 
     told = progress or silent
     seen = [finite_trace(opened(one)) for one in (trace_a, trace_b)]

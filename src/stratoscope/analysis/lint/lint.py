@@ -33,7 +33,7 @@ def lint(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
         It is no trace, or damaged.
     """
     from stratoscope.analysis.result import make_result, texts
-    from stratoscope.trace.legal import opened
+    from stratoscope.trace.opened import opened
 
     dataset = opened(trace)
     found = [(one, note) for one in all_checks() if (note := one.note(dataset)) is not None]
