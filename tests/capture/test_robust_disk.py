@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -58,26 +59,34 @@ def left_whole(out: Path, whole: xr.Dataset) -> int:
 def test_a_disk_that_refuses_at_any_moment_costs_no_committed_prompt(
     tmp_path: Path, whole: xr.Dataset, monkeypatch: pytest.MonkeyPatch, often: None, number: int
 ) -> None:
-    kept, places = [], range(0, 420, 30 if number == errno.ENOSPC else 140)
-    for place in places:
-        operations = 0
+    counted, one_by_one = 0, Lock()  # files are made durable in several threads
 
-        def step(operation: str, path: Path, place: int = place) -> None:
-            nonlocal operations
-            operations += 1
-            if operations > place and path.name != names.PROMPT:  # from then on, as a full disk does
-                raise OSError(number, os.strerror(number))
+    def step(operation: str, path: Path) -> None:
+        nonlocal counted
+        with one_by_one:
+            counted += 1
+        if counted > place and path.name != names.PROMPT:  # from then on, as a full disk does
+            raise OSError(number, os.strerror(number))
 
-        out = tmp_path / f"t{place}"
+    def counted_run(out: Path) -> None:
+        nonlocal counted
+        counted = 0
         with monkeypatch.context() as patch:
             patch.setattr(disk, "step", step)
             patch.setattr(row_stream, "step", step)
-            with pytest.raises(TraceError, match=os.strerror(number)) as caught:
-                run(out, **SMALL)
+            run(out, **SMALL)
+
+    place, kept = sys.maxsize, []
+    counted_run(tmp_path / "undisturbed")
+    moments = 14 if number == errno.ENOSPC else 3
+    for moment, place in enumerate([counted * part // moments for part in range(moments)]):
+        out = tmp_path / f"t{place}"
+        with pytest.raises(TraceError, match=os.strerror(number)) as caught:
+            counted_run(out)
         kept.append(left_whole(out, whole))
         assert ("--resume" in str(caught.value)) == (kept[-1] > 0)
         assert ("Free some space" in str(caught.value)) == (number in (errno.ENOSPC, errno.EDQUOT))
-        if place % 90 == 0:
+        if moment % 3 == 0:
             assert_same_recording(whole, run(out, resume=True, **SMALL), "resumed after the disk was full")
             assert list(out.rglob("*.partial")) == []
     assert kept == sorted(kept)

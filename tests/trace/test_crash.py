@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -151,6 +152,25 @@ def test_the_old_trace_stays_until_the_new_one_is_complete(
     assert missing == (not exchanges)
     assert new
     assert resumed == PROMPTS - 1
+
+
+def test_a_disk_that_refuses_when_the_first_commit_has_taken_its_place_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, done = tmp_path / "t", []
+
+    def step(operation: str, where: Path) -> None:
+        done.append((operation, where))
+        if ("replace", path) in done and operation == "fsync":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "step", step)
+        with pytest.raises(TraceError, match="use --resume; what was committed is whole"):
+            record(path)
+    assert whole_prompts(path, 1) == 1
+    record(path, resume=True)
+    assert whole_prompts(path, PROMPTS) == PROMPTS
 
 
 def test_nothing_takes_its_place_before_it_is_durable(stops: Stops) -> None:

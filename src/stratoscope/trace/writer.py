@@ -6,7 +6,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -210,7 +210,7 @@ class TraceWriter:
 
     def _guard(self) -> AbstractContextManager[None]:
         """Around whatever writes: says what the system refused, and whether there is something to go on from."""
-        return _disk_errors(self.path, committed=self._resumable)
+        return _disk_errors(self.path, lambda: self._resumable and not self._at_once)
 
     # --- recording --------------------------------------------------------------------------------------------------
 
@@ -338,8 +338,11 @@ class TraceWriter:
         """Open what was written, as anybody will, and only then put it in place of what is there."""
         with _opens_again(self.path):
             read_back(self.folder)
-        place.take_place(self.folder, self.path, place.TRACE)
-        self._store.root, self._resumable = self.path, True
+        try:
+            place.take_place(self.folder, self.path, place.TRACE)
+        finally:  # it may stand there when what comes after is refused
+            if not self._store.root.exists():
+                self._store.root, self._resumable = self.path, True
 
     def _refuse_taken_away(self) -> None:
         """Nothing is written where another writer may be, or into a folder that is not the trace that was begun."""
@@ -434,7 +437,7 @@ def _opens_again(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors(path: Path, *, committed: bool = False) -> Iterator[None]:
+def _disk_errors(path: Path, is_committed: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Say what the operating system refused in one line, and whether there is something to go on from."""
     try:
         yield
@@ -443,5 +446,5 @@ def _disk_errors(path: Path, *, committed: bool = False) -> Iterator[None]:
         raise TraceError(
             f"cannot be written ({error.strerror or error})",
             where=str(path),
-            fix=f"{fix}, then " + ("use --resume; what was committed is whole." if committed else "run it again."),
+            fix=f"{fix}, then " + ("use --resume; what was committed is whole." if is_committed() else "run it again."),
         ) from None
