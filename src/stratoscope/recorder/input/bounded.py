@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -20,12 +19,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 LARGEST_VALUE = 2**22  # characters that a template may write, and that any value in it may have
-LONGEST_TEMPLATE = 2**20  # characters of a template itself
+LONGEST_TEMPLATE = 2**17  # characters of a template itself; the largest of known models have 20,000
+MOST_MARKS = 10_000  # `{{` and `{%` in a template: what makes compiling it long
 LARGEST_COUNT = 100_000  # that anything is asked for, as Jinja2 bounds its ranges
 LARGEST_NUMBER = 2**128
 SECONDS = 1.0  # of one rendering, as the processor counts them; real ones take a thousandth
 
-_LARGE_NUMERAL = re.compile(r"\d{7,}|\*|:[^}]*\{")  # in a format: a width that is large, or comes from elsewhere
+_PERCENT = re.compile(r"%[-#0 +]*(\*|\d*)(?:\.(\*|\d*))?[hlL]?(?s:.)")  # what % replaces; of `%(name)s` only `%(`
+_AFTER_NAME = re.compile(r"\)[-#0 +]*(\d*)(?:\.(\d*))?")
+_BRACES = re.compile(r"\{([^{}]*)(\{?)")  # what .format replaces, and whether another one is in it
 _CONCAT, _STEPS, _WEIGHED = "stratoscope_concat", "stratoscope_steps", "stratoscope_weighed"
 
 
@@ -33,31 +35,36 @@ class TooCostly(Exception):
     """A template wants to write too much, or takes too long."""
 
 
-@contextmanager
-def bounded_templates(source: str) -> Iterator[None]:
-    """Inside, transformers renders templates within the bounds; what has run away once is not begun again."""
-    from transformers.utils import chat_template_utils
+def render_bounded(source: str, variables: Mapping[str, Any]) -> str:
+    """What a template writes; transformers' own template is not touched, so other threads are not either.
 
+    Raises
+    ------
+    TooCostly
+        The template is too large, or with these variables it writes too much or takes too long.
+    """
     if len(source) > LONGEST_TEMPLATE:
-        raise TooCostly(f"it has {len(source):,} characters; it may have {LONGEST_TEMPLATE:,}")
-    if source in _ran_away:
-        raise TooCostly(_ran_away[source])
-    with _one_at_a_time:
-        usual = chat_template_utils._compile_jinja_template
-        compiled = _compiled(source)
-        compiled.environment.deadline, compiled.environment.written = time.thread_time() + SECONDS, 0
-        chat_template_utils._compile_jinja_template = lambda _: compiled
-        try:
-            yield
-        except (TooCostly, MemoryError) as error:
-            _ran_away[source] = str(error) or "it fills the memory"
-            raise TooCostly(_ran_away[source]) from None
-        finally:
-            chat_template_utils._compile_jinja_template = usual
+        raise TooCostly(f"it has {len(source):,} characters; a template may have {LONGEST_TEMPLATE:,}")
+    marks = source.count("{{") + source.count("{%")
+    if marks > MOST_MARKS:
+        raise TooCostly(f"it has {marks:,} places in braces; a template may have {MOST_MARKS:,}")
+    _spent.deadline, _spent.written = time.thread_time() + SECONDS, 0
+    try:
+        template = _compiled(source)
+        _spent.deadline, _spent.written = time.thread_time() + SECONDS, 0
+        return str(template.render(variables))
+    except MemoryError:
+        raise TooCostly("with this prompt it fills the memory") from None
 
 
-_one_at_a_time = threading.RLock()  # what compiles templates is there once for all threads
-_ran_away: dict[str, str] = {}
+class _Spent(threading.local):
+    """What the rendering in this thread may still take, and what it has written."""
+
+    deadline = 0.0
+    written = 0
+
+
+_spent = _Spent()
 
 
 @lru_cache(64)
@@ -69,7 +76,6 @@ def _compiled(source: str) -> Any:
     environment = usual.overlay()
     environment.__class__ = _Bounded
     environment.cache = None
-    environment.deadline, environment.written = time.thread_time() + SECONDS, 0
     environment.globals = {name: one for name, one in usual.globals.items() if name != "lipsum"}  # text of any length
     environment.finalize = environment.output
     environment.concat = environment.joined
@@ -86,8 +92,6 @@ class _Bounded(ImmutableSandboxedEnvironment):
     """A sandbox in which values, numbers, output and time are bounded."""
 
     intercepted_binops = frozenset(("*", "**", "%", "+"))
-    deadline: float
-    written: int
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = _Weighing().visit(super()._parse(source, name, filename))
@@ -103,7 +107,7 @@ class _Bounded(ImmutableSandboxedEnvironment):
             if max(left.bit_length(), 1) * abs(right) > LARGEST_NUMBER.bit_length():
                 raise TooCostly("it makes a number that is too large")
         elif operator == "%":
-            _refuse_wide(left)
+            _refuse_percent(left, right)
             _refuse_beyond(_weight(left) + _weight(right))
         elif operator == "+":
             _refuse_beyond(_weight(left) + _weight(right))
@@ -114,15 +118,21 @@ class _Bounded(ImmutableSandboxedEnvironment):
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         if isinstance(owner, str):
             self.check_text_method(owner, name, args)
-        if name in ("format", "format_map"):
-            _refuse_wide(owner if isinstance(owner, str) else getattr(obj, "__wrapped__", ""))
         self.check_arguments(args, kwargs)
         return self.weighed(super().call(context, obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        if getattr(value, "__name__", "") in ("format", "format_map"):
-            _refuse_wide(getattr(value, "__self__", ""))
-        return super().wrap_str_format(value)
+        usual = super().wrap_str_format(value)
+        if usual is None:
+            return None
+
+        @wraps(usual)
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            self.check_time()
+            _refuse_braces(value.__self__, [*args, *kwargs.values()])
+            return usual(*args, **kwargs)
+
+        return bounded
 
     def check_text_method(self, owner: str, name: str, args: tuple[Any, ...]) -> None:
         """Refuse a method of a text that makes more of it than there may be."""
@@ -149,8 +159,8 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
     def output(self, value: Any) -> Any:
         """What is written, into the prompt or into a block that may be; a macro's text is written more than once."""
-        self.written += _weight(value)
-        _refuse_beyond(self.written / 4)
+        _spent.written += _weight(value)
+        _refuse_beyond(_spent.written / 4)
         return self.weighed(value)
 
     def joined(self, texts: Iterable[str]) -> str:
@@ -178,8 +188,8 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
     def check_time(self) -> None:
         """Refuse to go on after the time that a rendering may take."""
-        if time.thread_time() > self.deadline:
-            raise TooCostly(f"it takes longer than {SECONDS:g} second")
+        if time.thread_time() > _spent.deadline:
+            raise TooCostly(f"with this prompt it takes longer than {SECONDS:g} second")
 
 
 class _Steps:
@@ -230,7 +240,7 @@ def _bounded_filter(environment: _Bounded, function: Callable[..., Any]) -> Call
         given = [value for value in args if isinstance(value, str | list | tuple | dict)]
         name = function.__name__
         if name == "do_format" and given:
-            _refuse_wide(given[0])
+            _refuse_percent(given[0], [*args[1:], *kwargs.values()])
         if name == "do_replace" and len(given) >= 3:
             _refuse_beyond(_replaced(*map(str, given[:3])))
         if name in ("do_join", "sync_do_join"):
@@ -260,14 +270,36 @@ def _length(value: Any) -> int:
     return len(value) if hasattr(value, "__len__") else 1
 
 
-def _refuse_wide(form: Any) -> None:
-    if isinstance(form, str) and _LARGE_NUMERAL.search(form):
-        raise TooCostly("it formats to a width that is too large, or that comes from elsewhere")
+def _refuse_percent(form: Any, values: Any) -> None:
+    """Refuse `form % values` where the widths, or values that are named again and again, make too much of it."""
+    if not isinstance(form, str):
+        return
+    widths = [width for found in (_PERCENT, _AFTER_NAME) for both in found.findall(form) for width in both]
+    _refuse_widths(widths)
+    _refuse_beyond(len(form) + form.count("%(") * _weight(values))
+
+
+def _refuse_braces(form: Any, values: Any) -> None:
+    """Refuse `form.format(values)` where the widths, or values that are named again and again, make too much of it."""
+    if not isinstance(form, str):
+        return
+    fields = _BRACES.findall(form.replace("{{", "").replace("}}", ""))
+    specified = [(field.partition(":")[2], nested) for field, nested in fields if ":" in field]
+    _refuse_widths(["*" if nested else "" for _, nested in specified])
+    _refuse_widths([width for words, _ in specified for width in re.findall(r"\d+", words)])
+    _refuse_beyond(len(form) + len(fields) * _weight(values))
+
+
+def _refuse_widths(widths: Iterable[str]) -> None:
+    given = [width for width in widths if width]
+    if "*" in given:
+        raise TooCostly("it formats to a width that comes from elsewhere")
+    _refuse_beyond(sum(int(width) if len(width) < 8 else LARGEST_VALUE + 1 for width in given))
 
 
 def _refuse_beyond(size: float) -> None:
     if size > LARGEST_VALUE:
-        raise TooCostly(f"it makes a text or list of more than {LARGEST_VALUE:,} characters")
+        raise TooCostly(f"with this prompt it makes a text or a list of more than {LARGEST_VALUE:,} characters")
 
 
 def _weight(value: Any) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from stratoscope.errors import InputError
 from stratoscope.names import SPANS
 from stratoscope.recorder.input import contents
+from stratoscope.recorder.input.bounded import TooCostly
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 from stratoscope.recorder.input.template import Template
 from stratoscope.recorder.messages import Message, texts_of
@@ -65,7 +66,7 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
     Raises
     ------
     InputError
-        There is no chat template, or it refuses the messages.
+        There is no chat template, or it refuses the messages, or wants more than a template may have.
     """
     where = f"prompt {prompt_id}"
     if not tokenizer.chat_template:
@@ -75,6 +76,18 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
             fix="Use text, without --chat, or a model tuned for chat",
         )
     template = Template(tokenizer, day, waiting=messages[-1]["role"] != "assistant")
+    try:
+        return _rendered(messages, template, where)
+    except TooCostly as error:
+        raise InputError(
+            f"the chat template is stopped, as it may come from a stranger: {error}",
+            where=where,
+            fix="Shorten the prompt; or, if you trust the template, give as text what the tokenizer's "
+            "apply_chat_template(…, tokenize=False) writes, and record that without --chat",
+        ) from None
+
+
+def _rendered(messages: Sequence[Message], template: Template, where: str) -> Rendered:
     taken = [_as_taken(number, messages, template) for number in range(len(messages))]
     found, refused = _looked_for(taken, template)
     if found is None or found.missing:
@@ -94,11 +107,12 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
         *_about_fates(found, messages),
         *_about_order(found, messages),
         *_about_parts(found, messages),
-        *(_about_additions(parts, tokenizer, template.waiting) if found.contents.all_known else ()),
+        *(_about_additions(parts, template.tokenizer, template.waiting) if found.contents.all_known else ()),
     ]
     told = template.told(found.written, found.taken)
     if told is not None:
-        words = f"the chat template writes the date; it was told that today is {day.isoformat()} (--date tells another)"
+        day = template.day.isoformat()
+        words = f"the chat template writes the date; it was told that today is {day} (--date tells another)"
         remarks.append(Remark(INFO, words, tuple(map(quoted, told))))
     return Rendered(parts, list(dict.fromkeys(remarks)), found.missing, told is not None)
 
@@ -126,6 +140,8 @@ def _looked_for(taken: list[Message], template: Template) -> tuple[_Found | None
     """The texts of messages, found in what the template writes; None, and why, where it refuses them."""
     try:
         written = template.render(taken)
+    except TooCostly:
+        raise
     except Exception as error:  # a template may raise anything, from jinja2 or from itself
         return None, str(error)
     slots = [(number, text) for number, message in enumerate(taken) for text in texts_of(message)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from stratoscope.recorder.input.bounded import bounded_templates
+from stratoscope.recorder.input.bounded import TooCostly, render_bounded
 
 _CLOCK, _DATES = "strftime_now", "dates_in_words"  # how a template asks for the time, and what it is answered
 _TELL = (
@@ -31,17 +31,17 @@ class Template:
         self, messages: Sequence[Mapping[str, Any]], *, part_key: str = "", settings: Mapping[str, Any] | None = None
     ) -> str:
         """The prompt that it writes; whatever it raises is raised. `part_key`: a further key of a content's parts."""
-        dated = {_DATES: self._dates(), "chat_template": _TELL + self.source} if self.asks_for_time else {}
-        with bounded_templates(str(dated.get("chat_template", self.source))):
-            return str(
-                self.tokenizer.apply_chat_template(
-                    [{**message, "content": _as_parts(message["content"], part_key)} for message in messages],
-                    tokenize=False,
-                    add_generation_prompt=self.waiting,
-                    **dated,
-                    **(settings or {}),
-                )
-            )
+        dated = {_DATES: self._dates()} if self.asks_for_time else {}
+        variables = {  # those of transformers' apply_chat_template
+            "messages": [{**message, "content": _as_parts(message["content"], part_key)} for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": self.waiting,
+            **self.tokenizer.special_tokens_map,
+            **dated,
+            **(settings or {}),
+        }
+        return render_bounded(_TELL + self.source if self.asks_for_time else self.source, variables)
 
     @property
     def source(self) -> str:
@@ -77,15 +77,18 @@ def switches(tokenizer: Any, day: date) -> list[str]:
     template = Template(tokenizer, day, waiting=True)
     messages = [{"role": "user", "content": "hello"}]
     try:
+        usual = template.render(messages)
         source = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template.source)
         environment = Environment(extensions=["jinja2.ext.loopcontrols"])
         names = meta.find_undeclared_variables(environment.parse(source))
-        usual = template.render(messages)
     except Exception:  # not a template that jinja2 reads alone: nothing is known about its settings
         return []
     given = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", _CLOCK}
     given |= {*tokenizer.special_tokens_map, *environment.globals}
-    return [name for name in sorted(names - given) if _matters(name, template, messages, usual)]
+    try:
+        return [name for name in sorted(names - given) if _matters(name, template, messages, usual)]
+    except TooCostly:  # one that runs away is not begun again for each of its names
+        return []
 
 
 def end_of_answer(tokenizer: Any, day: date) -> int | None:
@@ -106,6 +109,8 @@ def _matters(name: str, template: Template, messages: list[dict[str, str]], usua
         try:
             if template.render(messages, settings={name: value}) != usual:
                 return True
+        except TooCostly:
+            raise
         except Exception:  # it wants something else than yes or no
             return True
     return False
