@@ -31,6 +31,7 @@ RUNAWAYS = {
     "one named value many times": "{{ ('%(a)s' * 9000) % {'a': 'x' * 9000} }}",
     "a format as a filter": "{{ '%2000000000d'|format(1) }}",
     "much to compile": "{{a}}" * 10_001,
+    "a long list to compile": "{{ [" + "a," * 60_000 + "] }}",
     "a long template": "x" * (2**17 + 1),
     "doubling by ~": _GROWS.replace("STEP", "n.x ~ n.x"),
     "doubling by +": _GROWS.replace("STEP", "n.x + n.x"),

@@ -20,7 +20,7 @@ from jinja2.visitor import NodeTransformer
 
 LARGEST_VALUE = 2**22  # characters that a template may write, and that any value in it may have
 LONGEST_TEMPLATE = 2**17  # characters of a template itself; the largest of known models have 20,000
-MOST_MARKS = 10_000  # `{{` and `{%` in a template: what makes compiling it long
+MOST_WORDS = 25_000  # that Jinja2 reads in a template, blanks apart: what makes compiling it long
 LARGEST_COUNT = 100_000  # that anything is asked for, as Jinja2 bounds its ranges
 LARGEST_NUMBER = 2**128
 SECONDS = 1.0  # of one rendering, as the processor counts them; real ones take a thousandth
@@ -45,9 +45,6 @@ def render_bounded(source: str, variables: Mapping[str, Any]) -> str:
     """
     if len(source) > LONGEST_TEMPLATE:
         raise TooCostly(f"it has {len(source):,} characters; a template may have {LONGEST_TEMPLATE:,}")
-    marks = source.count("{{") + source.count("{%")
-    if marks > MOST_MARKS:
-        raise TooCostly(f"it has {marks:,} places in braces; a template may have {MOST_MARKS:,}")
     _spent.deadline, _spent.written = time.thread_time() + SECONDS, 0
     try:
         template = _compiled(source)
@@ -85,6 +82,9 @@ def _compiled(source: str) -> Any:
     environment.filters[_WEIGHED] = environment.weighed
     for extension in environment.extensions.values():
         extension.environment = environment
+    words = sum(kind != "whitespace" for _, kind, _ in environment.lex(source))
+    if words > MOST_WORDS:
+        raise TooCostly(f"it has {words:,} words and signs of Jinja2; a template may have {MOST_WORDS:,}")
     return environment.from_string(source)
 
 
