@@ -20,7 +20,7 @@ from jinja2.visitor import NodeTransformer
 
 LARGEST_VALUE = 2**22  # characters that a template may write, and that any value in it may have
 LONGEST_TEMPLATE = 2**17  # characters of a template itself; the largest of known models have 20,000
-MOST_MARKS = 10_000  # `{{` and `{%` in a template: what makes compiling it long
+MOST_WORDS = 25_000  # that Jinja2 reads in a template, blanks apart: what makes compiling it long
 LARGEST_COUNT = 100_000  # that anything is asked for, as Jinja2 bounds its ranges
 LARGEST_NUMBER = 2**128
 SECONDS = 1.0  # of one rendering, as the processor counts them; real ones take a thousandth
@@ -46,9 +46,6 @@ def render_bounded(source: str, variables: Mapping[str, Any]) -> str:
     """
     if len(source) > LONGEST_TEMPLATE:
         raise TooCostly(f"it has {len(source):,} characters; a template may have {LONGEST_TEMPLATE:,}")
-    marks = source.count("{{") + source.count("{%")
-    if marks > MOST_MARKS:
-        raise TooCostly(f"it has {marks:,} places in braces; a template may have {MOST_MARKS:,}")
     _spent.deadline, _spent.written = time.thread_time() + SECONDS, 0
     try:
         template = _compiled(source)
@@ -87,6 +84,9 @@ def _compiled(source: str) -> Any:
     environment.filters[_WEIGHED] = environment.weighed
     for extension in environment.extensions.values():
         extension.environment = environment
+    words = sum(kind != "whitespace" for _, kind, _ in environment.lex(source))
+    if words > MOST_WORDS:
+        raise TooCostly(f"it has {words:,} words and signs of Jinja2; a template may have {MOST_WORDS:,}")
     return environment.from_string(source)
 
 
@@ -120,11 +120,21 @@ class _Bounded(ImmutableSandboxedEnvironment):
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         if isinstance(owner, str):
             self.check_text_method(owner, name, args)
-        if name in ("format", "format_map"):
-            form = owner if isinstance(owner, str) else getattr(obj, "__wrapped__", "")
-            _refuse_braces(getattr(form, "__self__", form), [*args, *kwargs.values()])
         self.check_arguments(args, kwargs)
         return self.weighed(super().call(context, obj, *args, **kwargs))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        usual = super().wrap_str_format(value)
+        if usual is None:
+            return None
+
+        @wraps(usual)
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            self.check_time()
+            _refuse_braces(value.__self__, [*args, *kwargs.values()])
+            return usual(*args, **kwargs)
+
+        return bounded
 
     def check_text_method(self, owner: str, name: str, args: tuple[Any, ...]) -> None:
         """Refuse a method of a text that makes more of it than there may be."""

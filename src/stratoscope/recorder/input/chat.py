@@ -111,8 +111,8 @@ def _rendered(messages: Sequence[Message], template: Template, where: str) -> Re
     ]
     told = template.told(found.written, found.taken)
     if told is not None:
-        told_day = template.day.isoformat()
-        words = f"the chat template writes the date; it was told that today is {told_day} (--date tells another)"
+        day = template.day.isoformat()
+        words = f"the chat template writes the date; it was told that today is {day} (--date tells another)"
         remarks.append(Remark(INFO, words, tuple(map(quoted, told))))
     return Rendered(parts, list(dict.fromkeys(remarks)), found.missing, told is not None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from stratoscope.recorder.input.bounded import render_bounded
+from stratoscope.recorder.input.bounded import TooCostly, render_bounded
 
 _CLOCK, _DATES = "strftime_now", "dates_in_words"  # how a template asks for the time, and what it is answered
 _TELL = (
@@ -85,7 +85,10 @@ def switches(tokenizer: Any, day: date) -> list[str]:
         return []
     given = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", _CLOCK}
     given |= {*tokenizer.special_tokens_map, *environment.globals}
-    return [name for name in sorted(names - given) if _matters(name, template, messages, usual)]
+    try:
+        return [name for name in sorted(names - given) if _matters(name, template, messages, usual)]
+    except TooCostly:  # one that runs away is not begun again for each of its names
+        return []
 
 
 def end_of_answer(tokenizer: Any, day: date) -> int | None:
@@ -106,6 +109,8 @@ def _matters(name: str, template: Template, messages: list[dict[str, str]], usua
         try:
             if template.render(messages, settings={name: value}) != usual:
                 return True
+        except TooCostly:
+            raise
         except Exception:  # it wants something else than yes or no
             return True
     return False
