@@ -138,7 +138,7 @@ class Recording:
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)
         if day and not dated:
-            raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out")
+            raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out.")
         window = _WINDOW_BATCHES * batch_size
         self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
         short = short_until(self._model.config.get_text_config())
@@ -271,7 +271,7 @@ class Recording:
         if earlier is not None and not facts:
             if wanted:
                 raise InputError(
-                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew"
+                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew."
                 )
             return
         if earlier is not None and facts:

@@ -237,7 +237,7 @@ def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
         raise InputError(
             "there are no peaks in it",
             where="trace",
-            fix="Record them: stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE",
+            fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE`.",
         )
     if quantity is not None and quantity not in there:
         raise InputError(

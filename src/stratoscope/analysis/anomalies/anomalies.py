@@ -81,7 +81,7 @@ def anomalies(
         raise InputError(
             "there is nothing to look at in it: no norms, attention or summaries of prompts, as a CSV has none",
             where=str(dataset.encoding.get("source", "trace")),
-            fix="Record them: stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE",
+            fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE`.",
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)
