@@ -50,13 +50,13 @@ if TYPE_CHECKING:
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts import Prompt
+    from stratoscope.recorder.simulated.simulate import simulate
     from stratoscope.trace.csv import export_csv, import_csv
     from stratoscope.trace.info import info
     from stratoscope.trace.merge import merge
     from stratoscope.trace.pairs import attention_matrix
     from stratoscope.trace.portable import portable
     from stratoscope.trace.reader import open_trace
-    from stratoscope.recorder.simulated.simulate import simulate
     from stratoscope.view.engagement import engagement
     from stratoscope.view.heatmap import heatmap
     from stratoscope.view.peaks3d import peaks3d

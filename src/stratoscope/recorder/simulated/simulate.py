@@ -41,14 +41,14 @@ from stratoscope.names import (
     quantities_of,
 )
 from stratoscope.progress import Progress
-from stratoscope.trace.given import chosen, several, whole
-from stratoscope.trace.labels import labelled, note, root_attributes
-from stratoscope.trace.schema import Block
 from stratoscope.recorder.simulated.attention import attention, first_and_weights, pairs
 from stratoscope.recorder.simulated.model import Shape, SimulatedModel, Text
 from stratoscope.recorder.simulated.neurons import Neurons
 from stratoscope.recorder.simulated.prompt import Peaks, Summaries, norms, peaks
 from stratoscope.recorder.simulated.words import WORDS
+from stratoscope.trace.given import chosen, several, whole
+from stratoscope.trace.labels import labelled, note, root_attributes
+from stratoscope.trace.schema import Block
 
 Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
 
