@@ -22,7 +22,7 @@ def _hold_the_form_of_errors() -> None:
         assert not fix or fix.endswith((".", "?")), f"the next step ends with a full stop: {fix!r}"
         assert not fix[:1].islower(), f"the next step begins with a capital: {fix!r}"
         assert not where.endswith("."), f"a place is no sentence: {where!r}"
-        assert not re.fullmatch(r"[-+\d.,]+", where), f"a place is no bare value: {where!r}"
+        assert not re.fullmatch(r"[-+]?\d[\d.,]*", where), f"a place is no bare value: {where!r}"
         make(self, what, where=where, fix=fix)
 
     stratoscope.errors.StratoscopeError.__init__ = checked  # type: ignore[method-assign]
