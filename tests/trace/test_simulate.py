@@ -11,7 +11,7 @@ from stratoscope import names
 from stratoscope.errors import InputError, TraceError
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.simulate import simulate
-from stratoscope.trace.simulated_model import Shape, SimulatedModel
+from stratoscope.trace.simulated_model import SimulatedModel, SimulationSize
 
 SMALL = {"prompts": 6, "tokens": (3, 9), "layers": 5, "d_ff": 64, "heads": 3, "top_k": 4}
 
@@ -198,7 +198,7 @@ def test_prompt_summaries_contain_the_peaks_and_each_other(trace):
     low, mean, high = (trace[f"prompt_{kind}"].values for kind in ("min", "mean", "max"))
     assert (low <= mean).all()
     assert (mean <= high).all()
-    norm = SimulatedModel(Shape(20, (4, 24), 9, 256, 200, 4, 6, 3)).column_norm
+    norm = SimulatedModel(SimulationSize(20, (4, 24), 9, 256, 200, 4, 6, 3)).column_norm
     for prompt in range(20):
         mine = trace.isel(token=(trace["prompt"].values == prompt) & (trace["position"].values > 0))
         layer = np.arange(9)[:, None]

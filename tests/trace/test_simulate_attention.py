@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from stratoscope.trace.simulated_attention import attention, first_and_weights, matrix
-from stratoscope.trace.simulated_model import Shape, SimulatedModel
+from stratoscope.trace.simulated_model import SimulatedModel, SimulationSize
 from stratoscope.trace.simulated_prompt import norms
 
-SHAPE = Shape(prompts=4, tokens=(7, 12), layers=3, d_model=32, d_ff=40, heads=2, top_k=3, seed=1)
+SHAPE = SimulationSize(prompts=4, tokens=(7, 12), layers=3, d_model=32, d_ff=40, heads=2, top_k=3, seed=1)
 
 
 def summaries(rows, mask):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
-from stratoscope.view.grid import Strip, Tokens, build
+from stratoscope.view.grid import Strip, TokenAxis, build
 from stratoscope.view.spec import ViewSpec
-from stratoscope.view.values import Floats, Quantity
+from stratoscope.view.values import DrawnQuantity, Floats
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -194,9 +194,9 @@ def heatmap_of_array(
         from stratoscope.view.spec import Provenance
 
         numbers = tuple(range(values.shape[1])) if rows is None else tuple(rows)
-        described = Quantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
+        described = DrawnQuantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
         places = np.asarray(first, np.int64)
-        tokens = Tokens("", "", labels, len(values), first=places[places < len(values)])
+        tokens = TokenAxis("", "", labels, len(values), first=places[places < len(values)])
         return build(
             "heatmap",
             title,
@@ -211,7 +211,7 @@ def heatmap_of_array(
     return render(describe, out, theme=theme, overwrite=overwrite)
 
 
-def title_of(quantity: Quantity) -> str:
+def title_of(quantity: DrawnQuantity) -> str:
     """`MLP output by token and layer`."""
     label = quantity.label if "(" in quantity.label.split(" ")[0] else quantity.label[0].upper() + quantity.label[1:]
     return f"{label} by token and {quantity.row_kind}"

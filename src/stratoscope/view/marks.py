@@ -49,7 +49,7 @@ def label_depth(panel: Mapping[str, Any], band: tuple[int, int], pitch: float) -
 class MapDrawing:
     """Draws the maps of one spec."""
 
-    def __init__(self, spec: ViewSpec, theme: Theme, arranged: plan.Plan) -> None:
+    def __init__(self, spec: ViewSpec, theme: Theme, arranged: plan.Arrangement) -> None:
         self.spec, self.theme, self.plan = spec, theme, arranged
         maps = spec.content["maps"]
         self.index = {(one["quantity"], one["panel"]): place for place, one in enumerate(maps)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.contrast.aligned import Aligned, Twins
     from stratoscope.analysis.contrast.design import Design
-    from stratoscope.analysis.contrast.neurons import Listed, Neurons
+    from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
     from stratoscope.analysis.contrast.profiles import Profiles
 
 KIND = "contrast"
@@ -136,7 +136,7 @@ def contrast(
             where="trace",
             fix="Record it: stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE",
         )
-    neurons: Neurons | None = None
+    neurons: NeuronTests | None = None
     listed: Listed | None = None
     if has_neurons:
         _check_summary(dataset, summary, design, counted)
@@ -156,7 +156,7 @@ def contrast(
         twins = find_twins(dataset, design.units)
         rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
         aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
-    parts = assemble.Parts(
+    parts = assemble.Comparison(
         dataset, asked, held_out, unequal, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
     )
     found = assemble.result(

@@ -31,7 +31,7 @@ MEASURED = "measured in units that took no part in finding them"
 
 
 @dataclass(frozen=True)
-class Neurons:
+class NeuronTests:
     """All neurons of the chosen layers.
 
     Attributes
@@ -66,7 +66,7 @@ def compare_neurons(
     permutations: int,
     seed: int,
     progress: Progress,
-) -> Neurons:
+) -> NeuronTests:
     """Test every neuron of some layers; no more than a layer of the array is in memory."""
     shape = (len(layers), dataset[summary].shape[2])
     kept = {name: np.full(shape, np.nan) for name in NAMES}
@@ -99,7 +99,7 @@ def compare_neurons(
     tested = int(np.isfinite(kept["p"]).sum())
     exact = family.arrangements.exact
     baseline = Baseline.stack(scores)
-    return Neurons(kept, held_out, baseline, largest.chance(), tested, exact, len(family.arrangements))
+    return NeuronTests(kept, held_out, baseline, largest.chance(), tested, exact, len(family.arrangements))
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Listed:
         return SELECTED if self.halves else SELECTED_OF_FEW
 
 
-def strongest(neurons: Neurons, design: Design) -> Listed:
+def strongest(neurons: NeuronTests, design: Design) -> Listed:
     """Discoveries, else the neurons of largest |g|, ranked by the effect in the held-out units where there are any.
 
     The level of the intervals allows for the choice of the neurons shown (Benjamini and Yekutieli 2005).

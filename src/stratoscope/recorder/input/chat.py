@@ -28,7 +28,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _SENTENCE = 4  # words in a row that are more than a header
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     """A stretch of the prompt: its text, its span, and the message whose text it is, or no message's."""
 
     text: str
@@ -52,7 +52,7 @@ class Rendered:
         Whether the template asked for the date.
     """
 
-    parts: list[Part]
+    parts: list[Segment]
     remarks: list[Remark]
     missing: set[int]
     dated: bool
@@ -127,7 +127,7 @@ class _Found:
     taken: list[Message]
     written: str
     slots: list[tuple[int, str]]
-    contents: contents.Contents
+    contents: contents.MessageTexts
 
     @property
     def missing(self) -> set[int]:
@@ -202,19 +202,19 @@ def _with(messages: Sequence[Message], texts: Sequence[str]) -> list[Message]:
 # --- the rendered prompt in parts -----------------------------------------------------------------------------------
 
 
-def _parts(found: _Found, messages: Sequence[Message]) -> list[Part]:
+def _parts(found: _Found, messages: Sequence[Message]) -> list[Segment]:
     """The prompt, cut where a text begins and ends; what is between is the template's, where all places are known."""
     between = SPAN["template"] if found.contents.all_known else UNKNOWN
     parts, position = [], 0
     for place in found.contents.places:
         message = found.slots[place.number][0]
-        parts.append(Part(found.written[position : place.start], between))
-        parts.append(Part(found.written[place.start : place.end], _SPAN_OF_ROLE[messages[message]["role"]], message))
+        parts.append(Segment(found.written[position : place.start], between))
+        parts.append(Segment(found.written[place.start : place.end], _SPAN_OF_ROLE[messages[message]["role"]], message))
         position = place.end
-    return [*parts, Part(found.written[position:], between)]
+    return [*parts, Segment(found.written[position:], between)]
 
 
-def _default_system(parts: list[Part], messages: Sequence[Message], template: Template) -> list[Part]:
+def _default_system(parts: list[Segment], messages: Sequence[Message], template: Template) -> list[Segment]:
     """Give a default system text, which the template adds when there is no system message, its own part."""
     if messages[0]["role"] == "system":
         return parts
@@ -230,7 +230,7 @@ def _default_system(parts: list[Part], messages: Sequence[Message], template: Te
     if not found or not after or not fits:
         return parts
     middle = opening[len(before) : len(opening) - len(after)]
-    return [Part(before, span), Part(middle, SPAN["system"]), Part(after, span), *parts[1:]]
+    return [Segment(before, span), Segment(middle, SPAN["system"]), Segment(after, span), *parts[1:]]
 
 
 # --- remarks --------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def _about_parts(found: _Found, messages: Sequence[Message]) -> Iterator[Remark]
             yield Remark(INFO, f"the chat template writes {both} as one turn, with {quoted(glue)} between")
 
 
-def _about_additions(parts: Sequence[Part], tokenizer: Any, waiting: bool) -> Iterator[Remark]:
+def _about_additions(parts: Sequence[Segment], tokenizer: Any, waiting: bool) -> Iterator[Remark]:
     """Words that are in no message: a default system text, other sentences, a thought that is opened or closed."""
     own = [part for part in parts if part.message is None]
     for part in own:
