@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
 TextChoice: TypeAlias = "str | Sequence[str] | None"
 MOST_PANELS = 12
-__all__ = ["LayerChoice", "Panel", "PromptChoice", "Selection", "TextChoice", "choose_layers", "select"]
+__all__ = ["LayerChoice", "PromptChoice", "PromptPanel", "Selection", "TextChoice", "choose_layers", "select"]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from stratoscope.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Floats", "Quantity", "check_head", "describe", "over_heads", "table"]
+__all__ = ["DrawnQuantity", "Floats", "check_head", "describe", "over_heads", "table"]
 
 
 @dataclass(frozen=True)
