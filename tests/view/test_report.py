@@ -19,8 +19,8 @@ from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.result import make_result, open_result, texts
 from stratoscope.errors import InputError
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
-from stratoscope.view.report.contents import Excerpt, ReportTable
 from stratoscope.view.report.page import page
+from stratoscope.view.report.report import Excerpt, ReportTable
 from stratoscope.view.report.save import write_table
 
 EVIL = '<script>alert(1)</script>"&$\u202e'

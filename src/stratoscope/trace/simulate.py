@@ -41,7 +41,7 @@ from stratoscope.names import (
     quantities_of,
 )
 from stratoscope.progress import Progress
-from stratoscope.trace.given import chosen, several, whole
+from stratoscope.trace.arguments import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
 from stratoscope.trace.simulated_attention import attention, first_and_weights, pairs

@@ -13,12 +13,12 @@ from stratoscope.errors import InputError
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import pool
 from stratoscope.view.differences import can_differ
-from stratoscope.view.grid import Strip, TokenAxis, build
 from stratoscope.view.legend import number
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
 from stratoscope.view.spec import ViewSpec, public_name
 from stratoscope.view.tokens import isolate, readable
-from stratoscope.view.values import DrawnQuantity
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.trace.arguments import is_whole, several
 from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import is_whole, several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec import Note
 
 if TYPE_CHECKING:
-    from stratoscope.view.grid import Strip, TokenAxis
+    from stratoscope.view.map_spec import Strip, TokenAxis
 
 
 def what_was_done(

@@ -13,7 +13,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
-from stratoscope.analysis.contrast.columns import NAMES
+from stratoscope.analysis.contrast.column_tests import NAMES
 from stratoscope.analysis.contrast.context import SHOWN, StrongToken, contexts, source_of_context
 from stratoscope.analysis.contrast.design import RANK_SUM, Design
 from stratoscope.analysis.contrast.neurons import Listed, NeuronTests

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from stratoscope.analysis.diff.before import before_edits, in_front_of
 from stratoscope.analysis.diff.cells import Compared, SharedLayers
 from stratoscope.analysis.diff.claims import Claim
-from stratoscope.analysis.diff.columns import norms_differ
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.neurons import NeuronDifferences
+from stratoscope.analysis.diff.weight_columns import norms_differ
 
 Floats: TypeAlias = NDArray[np.float64]
 AS_CLAIMED, OTHERWISE, NOT_AT_ALL = "changed as claimed", "changed otherwise", "not at all"

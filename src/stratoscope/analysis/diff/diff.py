@@ -13,7 +13,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
-from stratoscope.trace.given import several
+from stratoscope.trace.arguments import several
 
 if TYPE_CHECKING:
     import xarray as xr

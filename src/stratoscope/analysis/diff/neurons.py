@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry, share_found
 from stratoscope.analysis.diff.cells import SharedLayers
-from stratoscope.analysis.diff.columns import ColumnNorms, compare_columns
 from stratoscope.analysis.diff.floor import Noise
+from stratoscope.analysis.diff.weight_columns import ColumnNorms, compare_columns
 from stratoscope.analysis.known import columnwise
 from stratoscope.analysis.layers import by_layer
 from stratoscope.progress import Progress

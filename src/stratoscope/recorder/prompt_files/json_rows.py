@@ -13,7 +13,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.messages import WORDS
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import FileText
-from stratoscope.recorder.prompt_files.labels import names_label
+from stratoscope.recorder.prompt_files.label_columns import names_label
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
 
 SPEAKERS = ("role", "from", "speaker", "author")

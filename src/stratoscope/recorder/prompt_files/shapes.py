@@ -9,7 +9,7 @@ from typing import Any
 
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, turn_keys
-from stratoscope.recorder.prompt_files.labels import (
+from stratoscope.recorder.prompt_files.label_columns import (
     is_label,
     label_columns,
     renamed_labels,

@@ -10,7 +10,7 @@ import numpy as np
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.view.legend import number
 from stratoscope.view.report import contrast_figures as figures
-from stratoscope.view.report.contents import Cell, Excerpt, Figure, Report, ReportTable, Section
+from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -16,13 +16,13 @@ from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
 from stratoscope.view.differences import can_differ
-from stratoscope.view.grid import Strip, TokenAxis, build
 from stratoscope.view.legend import number
-from stratoscope.view.report.contents import Figure
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
+from stratoscope.view.report.report import Figure
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.tokens import readable
-from stratoscope.view.values import DrawnQuantity
 
 if TYPE_CHECKING:
     import xarray as xr

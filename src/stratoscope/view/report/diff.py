@@ -11,8 +11,8 @@ from stratoscope.analysis.diff.cells import PROFILE
 from stratoscope.view.diff import diff_spec
 from stratoscope.view.legend import number
 from stratoscope.view.report import diff_figures as figures
-from stratoscope.view.report.contents import Cell, Figure, Report, ReportTable, Section
 from stratoscope.view.report.diff_words import factor_of, lead, title
+from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,8 +13,8 @@ from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, Mark, mark
 from stratoscope.view.diff import sides_in_words
-from stratoscope.view.report.contents import Figure
 from stratoscope.view.report.page import provenance
+from stratoscope.view.report.report import Figure
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,7 +13,7 @@ from stratoscope.trace.notes import INFO, KNOWN, Note
 from stratoscope.view import pages, palette
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.legend import number
-from stratoscope.view.report.contents import Cell, Excerpt, Figure, Report, ReportTable, Section
+from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
 from stratoscope.view.sheet import DPI
 from stratoscope.view.spec import Provenance, public_name
 from stratoscope.view.tokens import readable

@@ -18,7 +18,7 @@ from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
 from stratoscope.trace.place import refuse_inside
 from stratoscope.trace.schema import ROOT_DOCUMENT
-from stratoscope.view.report.contents import Excerpt, Report, ReportTable
+from stratoscope.view.report.report import Excerpt, Report, ReportTable
 from stratoscope.view.tokens import visible
 
 if TYPE_CHECKING:

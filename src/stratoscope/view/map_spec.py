@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.view import pool, scale
+from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import Note, Provenance, ViewSpec
-from stratoscope.view.values import DrawnQuantity, Floats
 from stratoscope.view.words import what_was_done
 
 Ints = NDArray[np.int64]

@@ -45,7 +45,7 @@ class Arrangement:
     numbers: bool = False
 
 
-def plan(content: Mapping[str, Any]) -> Arrangement:
+def choose_arrangement(content: Mapping[str, Any]) -> Arrangement:
     """The arrangement for the content of a ViewSpec."""
     panels, quantities = content["panels"], content["quantities"]
     rows = max(len(quantity["rows"]) for quantity in quantities)
