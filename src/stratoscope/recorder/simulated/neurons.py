@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stratoscope.trace.simulated_model import SimulatedModel, SimulatedTokens
-from stratoscope.trace.simulated_prompt import Peaks, Summaries
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens
+from stratoscope.recorder.simulated.prompt import Peaks, Summaries
 
 _BELOW = np.float32(0.999)  # what is no peak writes at most so much of the weakest peak
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS
-from stratoscope.trace.simulated_words import UNUSUAL, WORDS, code, twins
+from stratoscope.recorder.simulated.words import UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons

@@ -1,6 +1,6 @@
 """A labelled synthetic trace of any shape, with structure planted at stated places; no model is needed.
 
-`simulated_model` says what is planted and where, `simulated_prompt` and `simulated_attention` how the numbers are made.
+`model` says what is planted and where, `prompt` and `attention` how the numbers are made.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from stratoscope.names import (
     quantities_of,
 )
 from stratoscope.progress import Progress
+from stratoscope.recorder.simulated.attention import attention, first_and_weights, pairs
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens, SimulationSize
+from stratoscope.recorder.simulated.neurons import SimulatedNeurons
+from stratoscope.recorder.simulated.prompt import Peaks, Summaries, norms, peaks
+from stratoscope.recorder.simulated.words import WORDS
 from stratoscope.trace.arguments import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
-from stratoscope.trace.simulated_attention import attention, first_and_weights, pairs
-from stratoscope.trace.simulated_model import SimulatedModel, SimulatedTokens, SimulationSize
-from stratoscope.trace.simulated_neurons import SimulatedNeurons
-from stratoscope.trace.simulated_prompt import Peaks, Summaries, norms, peaks
-from stratoscope.trace.simulated_words import WORDS
 
 Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stratoscope.trace.simulated_model import ANOMALY_MASS, SimulatedModel, SimulatedTokens
+from stratoscope.recorder.simulated.model import ANOMALY_MASS, SimulatedModel, SimulatedTokens
 
 _ANOMALY_FIRST = 0.1  # mass that the odd head leaves for the first token
 _ANOMALY_WEIGHT = ANOMALY_MASS / (1 - _ANOMALY_FIRST - ANOMALY_MASS)  # of the unusual token, relative to all others

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from stratoscope.trace.simulated_model import PEAK_SHARE, SINK_RATIO, SimulatedModel, SimulatedTokens
+from stratoscope.recorder.simulated.model import PEAK_SHARE, SINK_RATIO, SimulatedModel, SimulatedTokens
 
 _TAIL = 0.45  # |a_i|·‖W_:,i‖₂ is Pareto distributed: X = exp(0.45·E), E standard exponential
 _AFTER_SINK = 0.04  # a stream that large is hardly changed any more: ratios of the first token, times this
