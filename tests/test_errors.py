@@ -1,4 +1,4 @@
-"""How errors are written: the next step is a sentence, the place no sentence (`conftest.py` checks what tests raise)."""
+"""How errors are written: the next step is a sentence, the place no sentence (`conftest.py` checks what is raised)."""
 
 from __future__ import annotations
 
