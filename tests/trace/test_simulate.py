@@ -9,7 +9,7 @@ import pytest
 
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
-from stratoscope.recorder.simulated.model import Shape, SimulatedModel
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.simulate import simulate
 from stratoscope.trace.reader import open_trace
 
@@ -198,7 +198,7 @@ def test_prompt_summaries_contain_the_peaks_and_each_other(trace):
     low, mean, high = (trace[f"prompt_{kind}"].values for kind in ("min", "mean", "max"))
     assert (low <= mean).all()
     assert (mean <= high).all()
-    norm = SimulatedModel(Shape(20, (4, 24), 9, 256, 200, 4, 6, 3)).column_norm
+    norm = SimulatedModel(SimulationSize(20, (4, 24), 9, 256, 200, 4, 6, 3)).column_norm
     for prompt in range(20):
         mine = trace.isel(token=(trace["prompt"].values == prompt) & (trace["position"].values > 0))
         layer = np.arange(9)[:, None]

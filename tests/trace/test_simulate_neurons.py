@@ -9,7 +9,7 @@ import xarray as xr
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.recorder.simulated.attention import first_and_weights, matrix
-from stratoscope.recorder.simulated.model import EFFECTS, Shape, SimulatedModel
+from stratoscope.recorder.simulated.model import EFFECTS, SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.simulate import simulate
 from stratoscope.trace.reader import open_trace
 
@@ -25,7 +25,7 @@ def trace() -> xr.Dataset:
 @pytest.fixture(scope="module")
 def model() -> SimulatedModel:
     shape = {"d_model": 1024, "seed": 0, **SIZES}
-    return SimulatedModel(Shape(prompts=12, **shape))
+    return SimulatedModel(SimulationSize(prompts=12, **shape))
 
 
 def test_no_neuron_writes_more_than_the_peaks_and_the_peaks_are_among_them(

@@ -38,13 +38,20 @@ from stratoscope.names import (
     quantities_of,
 )
 from stratoscope.progress import Progress
+<<<<<<< HEAD
 from stratoscope.recorder.groups import groups_of
 from stratoscope.recorder.groups.group import RecordGroup
 from stratoscope.recorder.simulated.activity import Summaries
 from stratoscope.recorder.simulated.model import Shape, SimulatedModel
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
+=======
+from stratoscope.recorder.simulated.attention import attention, first_and_weights, pairs
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens, SimulationSize
+from stratoscope.recorder.simulated.neurons import SimulatedNeurons
+from stratoscope.recorder.simulated.prompt import Peaks, Summaries, norms, peaks
+>>>>>>> main
 from stratoscope.recorder.simulated.words import WORDS
-from stratoscope.trace.given import chosen, several, whole
+from stratoscope.trace.arguments import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
 
@@ -156,7 +163,7 @@ def _shape(
     top_k: int,
     seed: int,
     anomaly: bool,
-) -> Shape:
+) -> SimulationSize:
     given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
     counts = {name: whole(count, name) for name, count in given.items()}
     low, high = _fewest_and_most(tokens)
@@ -170,7 +177,7 @@ def _shape(
         f"Give at most {d_ff}, or a larger d_ff.",
     )
     _check(whole(seed, "seed") >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
-    return Shape(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
+    return SimulationSize(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
 
 
 def _fewest_and_most(tokens: int | Iterable[int]) -> tuple[int, int]:
@@ -228,7 +235,7 @@ def _streams(groups: Sequence[RecordGroup]) -> dict[str, str]:
     return {name: _MODEL_DTYPE if dtype == "model" else dtype for name, dtype in dtypes.items()}
 
 
-def _sizes(shape: Shape) -> dict[str, int]:
+def _sizes(shape: SimulationSize) -> dict[str, int]:
     return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, K: shape.top_k, NEURON: shape.d_ff}
 
 
@@ -271,6 +278,29 @@ def _block(
     return Block(arrays, {"text": [WORDS[word] for word in text.words], **texts})
 
 
+<<<<<<< HEAD
+=======
+def _stream_neurons(
+    model: SimulatedModel, summaries: Summaries, text: SimulatedTokens, found: Peaks, put: Put
+) -> tuple[Peaks, dict[str, np.ndarray]]:
+    """The peaks and the prompt summaries, as the neurons that are put say them."""
+    neurons = SimulatedNeurons(model, summaries, text, found)
+    for layer in range(model.shape.layers):
+        put("neurons", layer, 0, neurons.layer(layer))
+    told = neurons.told()
+    return told.peaks, told.summaries
+
+
+def _stream_attention(model: SimulatedModel, text: SimulatedTokens, put: Put) -> None:
+    first, weight = first_and_weights(model, text)
+    for layer in range(model.shape.layers):
+        row = 0
+        for run in pairs(first[:, layer], weight[:, layer]):
+            put("attention", layer, row, run)
+            row += len(run)
+
+
+>>>>>>> main
 # --- in memory ------------------------------------------------------------------------------------------------------
 
 
