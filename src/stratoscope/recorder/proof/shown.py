@@ -13,7 +13,7 @@ from stratoscope.model.sites import LayerSites, ModelSites
 from stratoscope.names import QUANTITIES, is_streamed
 from stratoscope.recorder.proof.differences import DIFFERENCE, relative_difference
 from stratoscope.recorder.proof.formulas import Values, stacked
-from stratoscope.recorder.proof.formulas_experts import Call, PlainMixture
+from stratoscope.recorder.proof.formulas_experts import MixtureInput, PlainMixture
 from stratoscope.trace.shards import as_numbers
 
 
@@ -78,7 +78,7 @@ class ShownBlock:
         weights = [*experts.weight(self._model), None, None]
         if self._layer.neurons is not None:
             weights[2:] = self.sites.mlp_weight(self._model, self._number)
-        call = Call(kept["read"], kept["choice"], kept["router"], kept.get("a"), kept.get("gate"))
+        call = MixtureInput(kept["read"], kept["choice"], kept["router"], kept.get("a"), kept.get("gate"))
         module = self._model.get_submodule(experts.module)
         return PlainMixture(module, call, *(None if one is None else one.cpu() for one in weights))  # type: ignore[arg-type]
 

@@ -24,14 +24,9 @@ from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites
-<<<<<<< HEAD
 from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.groups import GROUPS, groups_of
-from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
-=======
-from stratoscope.names import ATTENTION, ATTENTION_FULL, EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
->>>>>>> main
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
 from stratoscope.recorder.proof.replay import Replay, eager_attention

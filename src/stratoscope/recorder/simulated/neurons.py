@@ -7,13 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-<<<<<<< HEAD
 from stratoscope.recorder.simulated.activity import Peaks, Summaries
-from stratoscope.recorder.simulated.model import SimulatedModel, Text
-=======
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens
-from stratoscope.recorder.simulated.prompt import Peaks, Summaries
->>>>>>> main
 
 _BELOW = np.float32(0.999)  # what is no peak writes at most so much of the weakest peak
 

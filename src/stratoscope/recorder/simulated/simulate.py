@@ -38,18 +38,11 @@ from stratoscope.names import (
     quantities_of,
 )
 from stratoscope.progress import Progress
-<<<<<<< HEAD
 from stratoscope.recorder.groups import groups_of
 from stratoscope.recorder.groups.group import RecordGroup
 from stratoscope.recorder.simulated.activity import Summaries
-from stratoscope.recorder.simulated.model import Shape, SimulatedModel
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
-=======
-from stratoscope.recorder.simulated.attention import attention, first_and_weights, pairs
-from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens, SimulationSize
-from stratoscope.recorder.simulated.neurons import SimulatedNeurons
-from stratoscope.recorder.simulated.prompt import Peaks, Summaries, norms, peaks
->>>>>>> main
 from stratoscope.recorder.simulated.words import WORDS
 from stratoscope.trace.arguments import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
@@ -278,29 +271,6 @@ def _block(
     return Block(arrays, {"text": [WORDS[word] for word in text.words], **texts})
 
 
-<<<<<<< HEAD
-=======
-def _stream_neurons(
-    model: SimulatedModel, summaries: Summaries, text: SimulatedTokens, found: Peaks, put: Put
-) -> tuple[Peaks, dict[str, np.ndarray]]:
-    """The peaks and the prompt summaries, as the neurons that are put say them."""
-    neurons = SimulatedNeurons(model, summaries, text, found)
-    for layer in range(model.shape.layers):
-        put("neurons", layer, 0, neurons.layer(layer))
-    told = neurons.told()
-    return told.peaks, told.summaries
-
-
-def _stream_attention(model: SimulatedModel, text: SimulatedTokens, put: Put) -> None:
-    first, weight = first_and_weights(model, text)
-    for layer in range(model.shape.layers):
-        row = 0
-        for run in pairs(first[:, layer], weight[:, layer]):
-            put("attention", layer, row, run)
-            row += len(run)
-
-
->>>>>>> main
 # --- in memory ------------------------------------------------------------------------------------------------------
 
 
