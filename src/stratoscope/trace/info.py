@@ -11,16 +11,17 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
+from stratoscope.names import HEAD, LAYER, NEURON, PEAK, PROMPT, ROW, TOKEN
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.facts import facts_text
 from stratoscope.trace.outcome import outcome
 from stratoscope.trace.reader import open_trace
+from stratoscope.trace.schema import UNKNOWN_ARRAYS
 
 _DATES = ("created", "finished", "resumed", "merged")
 _ORIGIN = ("source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
-_FINDINGS = ("receipt", "notes", "planted", "unknown_arrays")
+_FINDINGS = ("receipt", "notes", "planted", UNKNOWN_ARRAYS)
 
 
 def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _contents(dataset: xr.Dataset) -> dict[str, Any]:
         "classes": classes,
         "pairs": len(_counted(dataset, "pair")),
         "groups": len(_counted(dataset, "group")),
-        "top_k": sizes.get(K),
+        "top_k": sizes.get(PEAK),
         "heads": sizes.get(HEAD),
         "neurons": sizes.get(NEURON),
         "quantities": _quantities(dataset),

@@ -26,6 +26,7 @@ from stratoscope.names import (
     NEURON,
     NEURONS,
     OF_SOME_MODELS,
+    PEAK,
     PEAKS,
     PROMPT,
     PROMPT_TEXTS,
@@ -36,7 +37,6 @@ from stratoscope.names import (
     SPANS,
     SUMMARIES,
     TOKEN,
-    K,
     edges,
     quantities_of,
 )
@@ -225,7 +225,7 @@ def _streams(groups: tuple[str, ...]) -> dict[str, str]:
 
 
 def _sizes(shape: Shape) -> dict[str, int]:
-    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, K: shape.top_k, NEURON: shape.d_ff}
+    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
 
 
 # --- the prompts, one by one ----------------------------------------------------------------------------------------

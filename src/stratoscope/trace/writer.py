@@ -30,7 +30,7 @@ from stratoscope.trace.document import check_files, read_document, remove_leftov
 from stratoscope.trace.part import recording_digest
 from stratoscope.trace.reader import read_back, reading
 from stratoscope.trace.row_stream import RowStream, close_all
-from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, Block
+from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, UNKNOWN_ARRAYS, Block
 from stratoscope.trace.store import StagingStore
 from stratoscope.trace.strict_json import DIGEST
 from stratoscope.trace.uninterrupted import uninterrupted
@@ -47,6 +47,7 @@ WRITTEN = (  # by the writer itself
     RECORDING_DIGEST,
     CHECKSUMS,
     DIGEST,
+    UNKNOWN_ARRAYS,  # what the reader left out
 )
 
 
@@ -169,7 +170,7 @@ class TraceWriter:
 
     def _resume(self, begun: Path, attrs: dict[str, Any]) -> None:
         document = read_document(begun)
-        resume.refuse_older_version(document)
+        resume.refuse_other_version(document)
         check_files(document)
         self._attrs = dict(document.attrs)
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})
