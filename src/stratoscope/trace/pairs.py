@@ -9,8 +9,8 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER, edges
+from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import is_whole
 from stratoscope.trace.opened import opened
 
 _QUANTITY = "attention"

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
+    Evidence,
     Index,
     Look,
     Member,
-    Picture,
     Prompts,
     holding,
     layer_numbers,
@@ -61,7 +61,7 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
         place = {"prompt": prompt, "layer": int(numbers[layer]), "head": head}
         return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
         here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
         values = np.asarray(dataset[quantity].values[here, :, head], np.float64)
@@ -70,7 +70,7 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
             f"{prompts.ids[prompt]}, in {_others(reference)} {_typical(means, of, index, reference):.0%}."
         )
         column = min(_LEAST_QUERIES, len(values) - 1)
-        return words, Picture(values, prompts.words(prompt), (column, layer), quantity, tuple(numbers.tolist()))
+        return words, Evidence(values, prompts.words(prompt), (column, layer), quantity, tuple(numbers.tolist()))
 
     return Look(
         detector, "prompt × layer × head", scores, tell, describe, lambda index: _same_prompt(prompts, index),
@@ -106,7 +106,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
         place = {"prompt": prompt, "position": gathered_on(index), "layer": int(numbers[layer]), "head": head}
         return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
         here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
         values = np.asarray(dataset["attn_received_nosink"].values[here, :, head], np.float64)
@@ -117,7 +117,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
             f"{_typical(means, of, index, reference):.2f}."
         )
         mark = (place, layer)
-        return words, Picture(values, prompts.words(prompt), mark, "attn_received_nosink", tuple(numbers.tolist()))
+        return words, Evidence(values, prompts.words(prompt), mark, "attn_received_nosink", tuple(numbers.tolist()))
 
     def things(index: Index) -> tuple[Hashable, ...]:
         return (*_same_prompt(prompts, index), ("token", index[0], gathered_on(index)))

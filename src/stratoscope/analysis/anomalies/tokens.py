@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import (
+    Evidence,
+    Floats,
+    Index,
+    Look,
+    Member,
+    Prompts,
+    layer_numbers,
+    nothing,
+)
 from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
 from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
@@ -50,7 +59,7 @@ def _massive(
         value, typical = float(norms.values[quantity][index]), float(norms.typical[quantity][index[1]])
         return Member(detector, quantity, place(prompts, numbers, index), value, typical, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         token, layer = index
         value = float(norms.values[quantity][index])
         times = value / float(norms.typical[quantity][layer])
@@ -87,13 +96,13 @@ def place(prompts: Prompts, numbers: NDArray[np.int64], index: Index) -> dict[st
     }
 
 
-def token_map(prompts: Prompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str) -> Picture:
+def token_map(prompts: Prompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str) -> Evidence:
     """The prompt of a cell, of [token, layer] values, with the cell marked."""
     token, layer = index
     prompt = int(prompts.of_token[token])
     here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
     mark = (int(prompts.place[token]), layer)
-    return Picture(values[here], prompts.words(prompt), mark, quantity, tuple(numbers.tolist()))
+    return Evidence(values[here], prompts.words(prompt), mark, quantity, tuple(numbers.tolist()))
 
 
 def same_token(

@@ -21,7 +21,7 @@ _TOKENS = 2**15  # read at a time
 
 
 @dataclass(frozen=True)
-class Place:
+class StrongToken:
     """A token at which a neuron is strong.
 
     Attributes
@@ -50,7 +50,7 @@ def source_of_context(dataset: xr.Dataset) -> str:
 
 def contexts(
     dataset: xr.Dataset, units: Units, counted: NDArray[np.bool_], row: int, neuron: int
-) -> tuple[list[Place], list[Place]]:
+) -> tuple[list[StrongToken], list[StrongToken]]:
     """Tokens of class a and of class b at which the neuron is strongest, by |a_i|; none where nothing says so.
 
     Parameters
@@ -99,11 +99,11 @@ def _first_of_each_prompt(prompts: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.sort(first)
 
 
-def _place(dataset: xr.Dataset, of_token: NDArray[np.int32], token: int, value: float) -> Place:
+def _place(dataset: xr.Dataset, of_token: NDArray[np.int32], token: int, value: float) -> StrongToken:
     prompt = int(of_token[token])
     start, stop = np.searchsorted(of_token, [prompt, prompt + 1])
     low, high = max(int(start), token - _AROUND), min(int(stop), token + _AROUND + 1)
     texts = [str(text) for text in dataset["text"].isel({names.TOKEN: slice(low, high)}).values]
     at = token - low
     position = int(dataset["position"].values[token])
-    return Place(prompt, position, value, "".join(texts[:at]), texts[at], "".join(texts[at + 1 :]))
+    return StrongToken(prompt, position, value, "".join(texts[:at]), texts[at], "".join(texts[at + 1 :]))
