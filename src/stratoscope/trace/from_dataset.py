@@ -16,9 +16,9 @@ from stratoscope.names import ACTIVE, CHOICE, DEPTH, EDGE, HEAD, LAYER, NEURON, 
 from stratoscope.trace import schema
 from stratoscope.trace.legal import check_dataset
 from stratoscope.trace.row_stream import RowStream
-from stratoscope.trace.schema import Block
+from stratoscope.trace.schema import WRITTEN, Block
 from stratoscope.trace.shards import LOGICAL_DTYPE, as_bfloat16
-from stratoscope.trace.writer import WRITTEN, TraceWriter
+from stratoscope.trace.writer import TraceWriter
 
 _FIXED = (HEAD, PEAK, CHOICE, NEURON, ACTIVE, DEPTH, OPENER)
 _PART_BYTES = 32 * 2**20  # in memory at once, of a streamed array or of all others

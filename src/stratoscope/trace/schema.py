@@ -16,7 +16,9 @@ import numpy as np
 from stratoscope import names
 from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN
 from stratoscope.trace import shards
+from stratoscope.trace.checksums import CHECKSUMS
 from stratoscope.trace.shards import Shards
+from stratoscope.trace.strict_json import DIGEST
 
 FORMAT = "stratoscope-trace"
 FORMAT_VERSION = names.FORMAT_VERSIONS[-1]
@@ -24,6 +26,10 @@ READABLE = ("1", "2")  # major versions
 RECORDING, COMPLETE = "recording", "complete"
 RECORDING_DIGEST = "recording_sha256"  # attribute: of what decides the values, the same in all parts of a recording
 UNKNOWN_ARRAYS = "unknown_arrays"  # attribute in memory: what a newer Stratoscope wrote and this one cannot read
+WRITTEN = (  # attributes that the writer itself gives a trace, or that were true of another one
+    *("format", "format_version", "state", "uuid", "created", "finished", "coordinates"),
+    *(RECORDING_DIGEST, CHECKSUMS, DIGEST, UNKNOWN_ARRAYS),
+)
 ROOT_DOCUMENT = "zarr.json"
 
 Sizes = Mapping[str, int]

@@ -24,31 +24,17 @@ from stratoscope.names import ROW
 from stratoscope.trace import place, resume, schema
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
-from stratoscope.trace.checksums import CHECKSUMS, by_place
+from stratoscope.trace.checksums import by_place
 from stratoscope.trace.column import Column
 from stratoscope.trace.document import check_files, read_document, remove_leftovers
 from stratoscope.trace.part import recording_digest
 from stratoscope.trace.reader import read_back, reading
 from stratoscope.trace.row_stream import RowStream, close_all
-from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, UNKNOWN_ARRAYS, Block
+from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, Block
 from stratoscope.trace.store import StagingStore
-from stratoscope.trace.strict_json import DIGEST
 from stratoscope.trace.uninterrupted import uninterrupted
 
 _MOST_OPEN_FILES = 32  # of streamed arrays: a process may have some hundreds
-WRITTEN = (  # by the writer itself
-    "format",
-    "format_version",
-    "state",
-    "uuid",
-    "created",
-    "finished",
-    "coordinates",
-    RECORDING_DIGEST,
-    CHECKSUMS,
-    DIGEST,
-    UNKNOWN_ARRAYS,  # what the reader left out
-)
 
 
 class TraceWriter:
