@@ -12,9 +12,8 @@ from stratoscope import names
 from stratoscope.names import EDGE, PROMPT, TOKEN
 from stratoscope.trace.labels import note, object_array
 from stratoscope.trace.legal import check_dataset
+from stratoscope.trace.prompts import GONE, Prompts
 from stratoscope.trace.schema import TOKEN_COORDS
-
-_UNKNOWN = -1  # a token id or a span that nobody told
 
 
 def opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
@@ -44,12 +43,12 @@ def _with_what_may_lack(dataset: xr.Dataset) -> xr.Dataset:
     """
     for name in ("token_id", "span"):
         if name not in dataset.variables:
-            unknown = np.full(dataset.sizes[TOKEN], _UNKNOWN, TOKEN_COORDS[name][0])
+            unknown = np.full(dataset.sizes[TOKEN], GONE, TOKEN_COORDS[name][0])
             dataset = dataset.assign_coords({name: (TOKEN, unknown)})
     absent = [name for name in names.PROMPT_TEXTS if name not in dataset.variables]
     if not absent:
         return dataset
-    prompts = dataset.sizes.get(PROMPT, int(dataset["prompt"].values.max()) + 1)
+    prompts = len(Prompts(dataset))
     texts = {name: [""] * prompts for name in absent}
     if "prompt_id" in texts:
         texts["prompt_id"] = [str(number) for number in range(prompts)]
@@ -58,10 +57,7 @@ def _with_what_may_lack(dataset: xr.Dataset) -> xr.Dataset:
 
 def _without_cut_pairs(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset without its attention pairs, where tokens were cut and pairs were not; says so in a note."""
-    if EDGE not in dataset.sizes:
-        return dataset
-    pairs = sum(map(names.edges, np.bincount(dataset["prompt"].values).tolist()))
-    if pairs == dataset.sizes[EDGE]:
+    if EDGE not in dataset.sizes or Prompts(dataset).bounds[EDGE][-1] == dataset.sizes[EDGE]:
         return dataset
     return _noted(
         dataset.drop_dims(EDGE), "Tokens of this Dataset were cut and its attention pairs were not: left out."
@@ -75,11 +71,10 @@ def _noted(dataset: xr.Dataset, text: str) -> xr.Dataset:
 
 def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset without the prompts of which somebody has left out all tokens; says so in a note."""
-    of_token = np.asarray(dataset["prompt"].values)
-    present, renumbered = np.unique(of_token, return_inverse=True)
-    if len(present) == dataset.sizes.get(PROMPT, len(present)):
+    prompts = Prompts(dataset)
+    there = prompts.lengths > 0
+    if there.all():
         return dataset
-    text = f"{dataset.sizes[PROMPT] - len(present):,} prompts have no token in this Dataset and are left out."
-    return _noted(
-        dataset.isel({PROMPT: present}).assign_coords(prompt=(TOKEN, renumbered.astype(of_token.dtype))), text
-    )
+    renumbered = (np.cumsum(there) - 1).astype(prompts.of_token.dtype)[prompts.of_token]
+    text = f"{int((~there).sum()):,} prompts have no token in this Dataset and are left out."
+    return _noted(dataset.isel({PROMPT: there}).assign_coords(prompt=(TOKEN, renumbered)), text)

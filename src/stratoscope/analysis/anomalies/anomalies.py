@@ -16,7 +16,7 @@ from stratoscope.trace.facts import number_ranges
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.analysis.anomalies.finding import Finding, Look, Member, Prompts
+    from stratoscope.analysis.anomalies.finding import Finding, Look, Member, NamedPrompts
     from stratoscope.analysis.anomalies.usual import Class
 
 _SHOWN = 8  # findings with a picture
@@ -160,13 +160,13 @@ def _result(
     alpha: float,
     most_expected: float,
 ) -> xr.Dataset:
-    from stratoscope.analysis.anomalies.finding import Prompts
+    from stratoscope.analysis.anomalies.finding import NamedPrompts
     from stratoscope.analysis.lint.lint import applicable
     from stratoscope.analysis.result import make_result, texts
     from stratoscope.trace.notes import INFO, Note, notes_of
 
     listed = found[:_LISTED]
-    prompts = Prompts(dataset)
+    prompts = NamedPrompts(dataset)
     members = [(number, member) for number, one in enumerate(listed) for member in one.members[:_MEMBERS]]
     variables = _columns("finding", "", [one.first for one in listed], prompts)
     variables["also"] = ("finding", np.array([len(one.members) - 1 for one in listed], np.int64))
@@ -213,7 +213,7 @@ def _result(
     )
 
 
-def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: Prompts) -> dict[str, Any]:
+def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: NamedPrompts) -> dict[str, Any]:
     """Columns of findings (their first members) or of members."""
     from stratoscope.analysis.anomalies.finding import PLACES
     from stratoscope.analysis.result import texts
@@ -234,18 +234,18 @@ def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: Prompts)
     return columns
 
 
-def _prompt_id(member: Member, prompts: Prompts) -> str:
+def _prompt_id(member: Member, prompts: NamedPrompts) -> str:
     return prompts.ids[member.place["prompt"]] if "prompt" in member.place else ""
 
 
-def _token(member: Member, prompts: Prompts) -> str:
+def _token(member: Member, prompts: NamedPrompts) -> str:
     """Text of the token that a member is of."""
     if "position" not in member.place:
         return ""
-    return prompts.text(int(prompts.starts[member.place["prompt"]]) + member.place["position"])
+    return prompts.text(prompts.at(member.place["prompt"], member.place["position"]))
 
 
-def _as_json(finding: Finding, prompts: Prompts) -> dict[str, Any]:
+def _as_json(finding: Finding, prompts: NamedPrompts) -> dict[str, Any]:
     """A finding for a program."""
     members = [
         {

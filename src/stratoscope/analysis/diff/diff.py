@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from stratoscope.analysis.diff.exact import Exact
     from stratoscope.analysis.diff.floor import Noise
     from stratoscope.analysis.diff.neurons import Neurons
-    from stratoscope.analysis.diff.prompts import Columns, Ints, Pair, Side
+    from stratoscope.analysis.diff.prompts import Columns, Pair, Side
+    from stratoscope.trace.prompts import Ints, PromptChoice
 
 MOST_SHOWN, MOST_OF_EACH = 12, 4096  # prompts that are kept token by token, and their columns where nobody chose
 
@@ -57,7 +58,7 @@ def diff(
     trace_a: str | os.PathLike[str] | xr.Dataset,
     trace_b: str | os.PathLike[str] | xr.Dataset,
     *,
-    prompt: str | int | Sequence[str | int] | None = None,
+    prompt: PromptChoice = None,
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     claims: str | os.PathLike[str] | Sequence[Claim] | None = None,
@@ -126,8 +127,7 @@ def diff(
     side_a, side_b = sides(a, b)
     pairs = match(side_a, side_b)
     columns = columns_of(pairs, side_a, side_b)
-    wanted = None if prompt is None else several(prompt, "prompt", "[0, 1]")
-    shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_OF_EACH)
+    shown = choose_pairs(pairs, side_a, prompt, columns, MOST_SHOWN, MOST_OF_EACH)
     recorded = conditions(a, b)
     noise = Noise(a, b, recorded.alike)
     kept, compared = columns.of(shown), []
@@ -157,7 +157,7 @@ def diff(
     result = assemble.result(
         parts,
         {
-            "prompt": wanted,
+            "prompt": None if prompt is None else several(prompt, "prompt", "[0, 1]"),
             "quantity": quantities,
             "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
             "claims": where,
