@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,13 +19,14 @@ from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, ROW
 from stratoscope.replacing import new_files, refused
 from stratoscope.trace.attributes import objects_in
+from stratoscope.trace.csv_columns import Columns
 from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped, escaped_name
-from stratoscope.trace.csv_file import text_file
+from stratoscope.trace.csv_file import file_identity, text_file
 from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.csv_table import ANY_COLUMNS
 from stratoscope.trace.labels import object_array, unique
-from stratoscope.trace.opened import opened
+from stratoscope.trace.opened import Inputs, opened
 from stratoscope.trace.output import check_place
 from stratoscope.trace.prompts import PromptChoice, Prompts
 from stratoscope.trace.text import spelled
@@ -53,9 +53,10 @@ Write = Callable[[Path, Rows], None]
 
 
 def export_csv(
-    trace: xr.Dataset | str | os.PathLike[str],
+    trace: Inputs,
     file: str | os.PathLike[str],
     *,
+    columns: Columns = None,
     prompt: PromptChoice = None,
     prompt_column: bool = False,
     parquet: bool = False,
@@ -66,10 +67,12 @@ def export_csv(
     Parameters
     ----------
     trace
-        An import gives back its rows, in order and with its further columns. Any other trace gives one row for each
-        peak of each token and layer, `Activation_Norm` being |a_i|, with `Peak_Value` (a_i) and `Write_Norm`
+        A trace, CSV or Parquet files (one prompt each), or a Dataset. An import gives back its rows, in order and with
+        its further columns. Any other trace gives one row for each peak of each token and layer, `Activation_Norm` being |a_i|, with `Peak_Value` (a_i) and `Write_Norm`
         (|a_i|·‖W_:,i‖₂) added, of a mixture of experts also `Expert` (−1: a dense or shared MLP); peaks that were not
         recorded have no row.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     file
         The file to write; of several prompts, `<stem>-<prompt id>.csv` each.
     prompt
@@ -92,7 +95,7 @@ def export_csv(
     InputError
         No such prompt, nothing to export, a file is already there or cannot be written.
     """
-    dataset = opened(trace)
+    dataset = opened(trace, columns)
     prompts = Prompts(dataset)
     ids, chosen = prompts.ids, prompts.find_all(prompt)
     _check_ending(Path(file), ".parquet" if parquet else ".csv")
@@ -129,12 +132,6 @@ def _check_targets(targets: Sequence[Path], dataset: xr.Dataset, *, overwrite: b
             raise InputError(
                 "is the file that this trace was imported from", where=str(target), fix="Give another name."
             )
-
-
-def file_identity(path: Path) -> dict[str, Any]:
-    """What tells a file from others wherever it lies; a trace keeps that of the files it was imported from."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _imported_files(dataset: xr.Dataset) -> list[dict[str, Any]]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER
 from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.opened import opened
+from stratoscope.trace.opened import Inputs, opened
 from stratoscope.trace.prompts import Prompts
 
 _QUANTITY = "attention"
 
 
-def attention_matrix(
-    trace: str | os.PathLike[str] | xr.Dataset, prompt: str | int, layer: int, head: int
-) -> np.ndarray:
+def attention_matrix(trace: Inputs, prompt: str | int, layer: int, head: int) -> np.ndarray:
     """The attention weights of one head over one prompt; only these are read.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.anomalies.finding import Finding, Look, Member, NamedPrompts
     from stratoscope.analysis.anomalies.usual import Class
+    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.opened import Inputs
 
 _SHOWN = 8  # findings with a picture
 _LISTED = 200
@@ -25,9 +26,10 @@ _MEMBERS = 100  # of a finding, listed one by one
 
 
 def anomalies(
-    trace: str | os.PathLike[str] | xr.Dataset,
+    trace: Inputs,
     *,
-    reference: str | os.PathLike[str] | xr.Dataset | None = None,
+    columns: Columns = None,
+    reference: Inputs | None = None,
     alpha: float = defaults.ALPHA,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -42,7 +44,9 @@ def anomalies(
     Parameters
     ----------
     trace
-        A trace, or its Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     reference
         A trace of the same layers, heads and neurons whose distributions count instead; usual is what it shows.
     alpha
@@ -69,7 +73,7 @@ def anomalies(
     from stratoscope.analysis.finite import finite_trace
     from stratoscope.trace.opened import opened
 
-    seen, beside = finite_trace(opened(trace)), None if reference is None else finite_trace(opened(reference))
+    seen, beside = finite_trace(opened(trace, columns)), None if reference is None else finite_trace(opened(reference))
     dataset = _of_its_layers(seen.dataset, "trace")
     other = None if beside is None else _of_its_layers(beside.dataset, "reference")
     if other is not None:
