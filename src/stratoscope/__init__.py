@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOME = {  # public name -> module that defines it
     "capture": "stratoscope.recorder.capture",
     "plan_capture": "stratoscope.recorder.capture",
-    "simulate": "stratoscope.trace.simulate",
+    "simulate": "stratoscope.recorder.simulated.simulate",
     "import_csv": "stratoscope.trace.csv",
     "export_csv": "stratoscope.trace.csv_write",
     "merge": "stratoscope.trace.merge",
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts import Prompt
+    from stratoscope.recorder.simulated.simulate import simulate
     from stratoscope.trace.csv import import_csv
     from stratoscope.trace.csv_write import export_csv
     from stratoscope.trace.info import info
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from stratoscope.trace.pairs import attention_matrix
     from stratoscope.trace.portable import portable
     from stratoscope.trace.reader import open_trace
-    from stratoscope.trace.simulate import simulate
     from stratoscope.view.engagement import engagement
     from stratoscope.view.heatmap import heatmap
     from stratoscope.view.peaks3d import peaks3d

@@ -56,7 +56,7 @@ VERIFY: tuple[Verify, ...] = get_args(Verify)
 
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
-Summary = Literal["prompt_mean", "prompt_max", "prompt_min"]
+Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]
 Unequal = Literal["subsample", "rank-sum"]  # what is done about classes of more than 2 : 1
 UNEQUAL: tuple[Unequal, ...] = get_args(Unequal)
 

@@ -11,10 +11,10 @@ from diff_traces import longer, nudged, of_model, said, simulated, with_floor
 
 from stratoscope import names
 from stratoscope.analysis.diff.claims import Claim
-from stratoscope.analysis.diff.columns import column_norms
 from stratoscope.analysis.diff.conditions import conditions
 from stratoscope.analysis.diff.diff import diff
 from stratoscope.analysis.diff.floor import Noise
+from stratoscope.analysis.diff.weight_columns import column_norms
 from stratoscope.view.diff import diff_spec
 from stratoscope.view.report import diff_words
 from stratoscope.view.report.diff_words import lead

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.finite import without_number
 from stratoscope.errors import InputError
-from stratoscope.trace.given import is_whole
+from stratoscope.trace.arguments import is_whole
 
 if TYPE_CHECKING:
     import xarray as xr

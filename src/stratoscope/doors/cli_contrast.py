@@ -13,9 +13,9 @@ ClassA = Annotated[
     str | None, typer.Option("--a", metavar="CLASS", help="One class of prompts; without it the first of the two.")
 ]
 ClassB = Annotated[str | None, typer.Option("--b", metavar="CLASS", help="The other; differences are a − b.")]
-Summary = Annotated[
-    names.Summary,
-    typer.Option("--summary", help="What of each neuron; extremes need pairs of equally many tokens."),
+Statistic = Annotated[
+    names.Statistic,
+    typer.Option("--statistic", help="What of each neuron; extremes need pairs of equally many tokens."),
 ]
 Profiled = Annotated[
     list[str] | None,
@@ -56,7 +56,7 @@ def contrast(
     columns: options.CsvColumns = None,
     a: ClassA = None,
     b: ClassB = None,
-    summary: Summary = defaults.SUMMARY,
+    statistic: Statistic = defaults.STATISTIC,
     quantity: Profiled = None,
     layers: options.Layers = None,
     span: OneSpan = defaults.SPAN,
@@ -89,7 +89,7 @@ def contrast(
             dataset,
             a=first,
             b=second,
-            summary=summary,
+            statistic=statistic,
             quantity=quantity or None,
             layers=layers,
             span=span,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import ModelError
-from stratoscope.model.contents import stored_tensors
+from stratoscope.model.file_contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 
 _SCALE = "_scale_inv"  # the grid of scales of an 8-bit weight is stored under the weight's name with this

@@ -25,7 +25,7 @@ from stratoscope.model.checkpoint import (
     refuse_adapter,
     unread,
 )
-from stratoscope.model.contents import (
+from stratoscope.model.file_contents import (
     parsed_json,
     refuse_broken_json,
     refuse_broken_weights,

@@ -160,7 +160,7 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
 
     from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
     from stratoscope.model.config_values import refuse_impossible_config
-    from stratoscope.model.contents import parsed_json
+    from stratoscope.model.file_contents import parsed_json
     from stratoscope.model.gguf_positions import apply_positions
     from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 
 from stratoscope.errors import ModelError, first_line, is_out_of_memory
-from stratoscope.model.contents import open_torch_file
+from stratoscope.model.file_contents import open_torch_file
 from stratoscope.model.files import ModelFiles
 
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")

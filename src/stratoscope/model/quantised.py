@@ -8,7 +8,7 @@ from typing import Any
 
 from stratoscope.errors import ModelError
 from stratoscope.model.checkpoint import Unused
-from stratoscope.model.contents import stored_tensors
+from stratoscope.model.file_contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
 

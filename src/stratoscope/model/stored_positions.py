@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.contents import stored_numbers, stored_tensors
+from stratoscope.model.file_contents import stored_numbers, stored_tensors
 from stratoscope.model.files import ModelFiles
 
 if TYPE_CHECKING:

@@ -141,7 +141,7 @@ def _loaded(model: Any, dataset: xr.Dataset, tokenizer: Any, told: Progress) -> 
     from torch import nn
 
     from stratoscope.analysis.diff.floor import dtype_of, weights_of
-    from stratoscope.model.given import given_model
+    from stratoscope.model.from_object import given_model
     from stratoscope.model.load import load_model
 
     if isinstance(model, nn.Module):

@@ -16,19 +16,19 @@ from torch import nn
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.model.devices import DeviceMap
-from stratoscope.model.given import given_model
+from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.progress import Progress, silent
+from stratoscope.recorder.arguments import dtype_name, file_or_list
 from stratoscope.recorder.estimate.estimate import Estimate
 from stratoscope.recorder.estimate.reckon import estimate
-from stratoscope.recorder.given import dtype_name, file_or_list
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers, answers_of, checked_day
 from stratoscope.trace import place
-from stratoscope.trace.given import chosen, whole
+from stratoscope.trace.arguments import chosen, whole
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.resume import planned, refuse_complete, refuse_other_plan
 

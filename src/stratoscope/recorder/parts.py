@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from stratoscope.errors import InputError
-from stratoscope.trace.given import is_whole
+from stratoscope.trace.arguments import is_whole
 
 
 def checked_part(part: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
-from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
+from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.input.notes import notes_on
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
@@ -434,7 +434,7 @@ class Recording:
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: of_prompt(name, arrays[name], number, tokens) for name in self.variables}
 
-    def _batch(self, prompts: Sequence[Tokens]) -> Batch:
+    def _batch(self, prompts: Sequence[PromptTokens]) -> Batch:
         device = input_device(self._model)
         return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
 

@@ -13,7 +13,7 @@ from typing import Any
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.answers.refusals import checked_patterns
-from stratoscope.trace.given import whole
+from stratoscope.trace.arguments import whole
 
 # settings that choose the next token or say when to stop: they change nothing about which forwards are run
 KNOWN = (

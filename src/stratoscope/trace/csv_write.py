@@ -40,7 +40,7 @@ _LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
-class Rows:
+class PromptRows:
     """The rows of one prompt: column names, the columns block by block, and every text that stands in them."""
 
     columns: tuple[str, ...]
@@ -48,8 +48,8 @@ class Rows:
     texts: Iterator[str]
 
 
-RowsOf = Callable[[int], Rows]  # of the prompt with that index
-Write = Callable[[Path, Rows], None]
+RowsOf = Callable[[int], PromptRows]  # of the prompt with that index
+Write = Callable[[Path, PromptRows], None]
 
 
 def export_csv(
@@ -68,9 +68,9 @@ def export_csv(
     ----------
     trace
         A trace, CSV or Parquet files (one prompt each), or a Dataset. An import gives back its rows, in order and with
-        its further columns. Any other trace gives one row for each peak of each token and layer, `Activation_Norm` being |a_i|, with `Peak_Value` (a_i) and `Write_Norm`
-        (|a_i|·‖W_:,i‖₂) added, of a mixture of experts also `Expert` (−1: a dense or shared MLP); peaks that were not
-        recorded have no row.
+        its further columns. Any other trace gives one row for each peak of each token and layer, `Activation_Norm`
+        being |a_i|, with `Peak_Value` (a_i) and `Write_Norm` (|a_i|·‖W_:,i‖₂) added, of a mixture of experts also
+        `Expert` (−1: a dense or shared MLP); peaks that were not recorded have no row.
     columns
         Which column of CSV files is which, as in `import_csv`.
     file
@@ -156,7 +156,7 @@ def _contents(prompts: Prompts, *, together: bool) -> RowsOf:
     )
 
 
-def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> Rows:
+def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> PromptRows:
     """The rows of several prompts, by index, one after the other, each with the id of its prompt at the end."""
     parts = {index: rows_of(index) for index in ids}
     columns = next(iter(parts.values())).columns
@@ -167,7 +167,7 @@ def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> Rows:
         (*block, object_array([ids[index]] * len(block[0]))) for index, part in parts.items() for block in part.blocks
     )
     texts = chain(ids.values(), *(part.texts for part in parts.values()))
-    return Rows((*columns, CSV_PROMPT), blocks, texts)
+    return PromptRows((*columns, CSV_PROMPT), blocks, texts)
 
 
 def _imported(prompts: Prompts, *, all_columns: bool) -> RowsOf:
@@ -194,9 +194,9 @@ def _imported(prompts: Prompts, *, all_columns: bool) -> RowsOf:
             for name in extra:
                 yield from dataset[name][here].values
 
-    def rows(prompt: int) -> Rows:
+    def rows(prompt: int) -> PromptRows:
         extra = _extra_columns(dataset, None if all_columns else prompt)
-        return Rows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()), texts(prompt, extra.values()))
+        return PromptRows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()), texts(prompt, extra.values()))
 
     return rows
 
@@ -231,7 +231,7 @@ def _peaks(prompts: Prompts) -> RowsOf:
             yield position, text, layer[place], neuron[recorded], np.abs(value), value, write[recorded], *expert
 
     columns = (*CSV_COLUMNS, CSV_PEAK_VALUE, CSV_WRITE_NORM, *((CSV_EXPERT,) if experts else ()))
-    return lambda prompt: Rows(columns, blocks(prompt), _texts(prompts, prompt))
+    return lambda prompt: PromptRows(columns, blocks(prompt), _texts(prompts, prompt))
 
 
 def _texts(prompts: Prompts, prompt: int) -> Iterator[str]:
@@ -245,7 +245,7 @@ def _slices(whole: slice, length: int) -> Iterator[slice]:
 # --- how they are written -------------------------------------------------------------------------------------------
 
 
-def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write, overwrite: bool) -> None:
+def _write_all(targets: Sequence[Path], contents: Iterable[PromptRows], write: Write, overwrite: bool) -> None:
     """Write every file beside its target; put them in place when all are whole."""
     with new_files(targets, overwrite=overwrite) as paths:
         for path, rows in zip(paths, contents, strict=True):
@@ -253,7 +253,7 @@ def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write, 
             write(path, rows)
 
 
-def _write_csv(path: Path, rows: Rows) -> None:
+def _write_csv(path: Path, rows: PromptRows) -> None:
     harmless = are_harmless(rows.columns) and are_harmless(rows.texts) and COLUMN not in rows.columns
     cell = _quoted if harmless else _quoted_escaped
     columns, end = (rows.columns, "\n") if harmless else ((*map(escaped_name, rows.columns), COLUMN), f",{MARK}\n")
@@ -292,7 +292,7 @@ def _quoted_escaped(text: str) -> str:
 def _parquet_writer() -> Write:
     pyarrow = arrow()
 
-    def write(path: Path, rows: Rows) -> None:
+    def write(path: Path, rows: PromptRows) -> None:
         writer = None
         for block in rows.blocks:
             arrays = [pyarrow.array(_arrow_ready(values)) for values in block]

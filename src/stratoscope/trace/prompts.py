@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from stratoscope.errors import InputError
 from stratoscope.names import EDGE, IMPORTED, PROMPT, ROW, SPANS, TOKEN, edges
+from stratoscope.trace.arguments import is_whole, several
 from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import is_whole, several
 from stratoscope.trace.numbers import listing
 
 if TYPE_CHECKING:
@@ -109,11 +109,11 @@ class Prompts:
             return np.full(len(self.of_token), GONE, np.int8)
         return np.asarray(self.dataset["span"].values)
 
-    def words(self, tokens: slice | Ints) -> list[str]:
+    def words(self, tokens: slice | Ints) -> tuple[str, ...]:
         """Texts of tokens; "#3" for the fourth of a prompt where the texts are not there."""
         if "text" not in self.dataset.variables:
-            return [f"#{position}" for position in self.position[tokens].tolist()]
-        return [str(text) for text in self.dataset["text"][tokens].values]
+            return tuple(f"#{position}" for position in self.position[tokens].tolist())
+        return tuple(str(text) for text in self.dataset["text"][tokens].values)
 
     def in_spans(self, wanted: Sequence[str]) -> NDArray[np.bool_]:
         """Whether a token is in one of these spans; [token]."""

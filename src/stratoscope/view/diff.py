@@ -13,12 +13,12 @@ from stratoscope.errors import InputError
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import pool
 from stratoscope.view.differences import can_differ
-from stratoscope.view.grid import Strip, Tokens, build
 from stratoscope.view.legend import number
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
 from stratoscope.view.spec import ViewSpec, public_name
 from stratoscope.view.tokens import isolate, readable
-from stratoscope.view.values import Quantity
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -92,7 +92,7 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
     return " · ".join(isolate(part) for part in (f"Prompt {prompt}", f"A: {a}", f"B: {b}"))
 
 
-def _tokens(here: xr.Dataset) -> Tokens:
+def _tokens(here: xr.Dataset) -> TokenAxis:
     there = [here[f"position_{side}"].values != GAP for side in ("a", "b")]
     labels = []
     for one, other, in_a, in_b in zip(here["text_a"].values, here["text_b"].values, *there, strict=True):
@@ -100,7 +100,7 @@ def _tokens(here: xr.Dataset) -> Tokens:
         sign = "" if in_a and in_b else ONLY_A if in_a else ONLY_B
         labels.append(sign + "→".join(dict.fromkeys(shown)))
     count = here.sizes["column"]
-    return Tokens(
+    return TokenAxis(
         "",
         "",
         labels if count <= pool.MOST_UNPOOLED else (),
@@ -118,8 +118,8 @@ def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> l
 
     def of(
         label: str, unit: str, formula: str, *, said: str = said, signed: bool = False, log: bool = False
-    ) -> Quantity:
-        return Quantity(quantity, label, unit, formula, said, signed, log, kind, numbers)
+    ) -> DrawnQuantity:
+        return DrawnQuantity(quantity, label, unit, formula, said, signed, log, kind, numbers)
 
     strips = [
         Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else row.formula, signed=row.signed, log=row.log),

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
+from stratoscope.trace.arguments import number
 from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import number
 from stratoscope.view.panels import subtitle
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points

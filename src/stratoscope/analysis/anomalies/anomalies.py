@@ -69,7 +69,7 @@ def anomalies(
     InputError
         The reference is of another shape, or there is nothing to look at.
     """
-    from stratoscope.analysis.anomalies.merge import merged
+    from stratoscope.analysis.anomalies.duplicates import merged
     from stratoscope.analysis.finite import finite_trace
     from stratoscope.trace.opened import opened
 
@@ -95,7 +95,7 @@ def anomalies(
 
 def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tuple[list[Look], list[Class]]:
     """What every detector looked at, and the usual massive tokens."""
-    from stratoscope.analysis.anomalies import attention, depth, neurons, parts, tokens
+    from stratoscope.analysis.anomalies import attention, depth, neurons, tokens, writes
     from stratoscope.analysis.anomalies.norms import norms_of
     from stratoscope.analysis.anomalies.usual import classes, usual_of
 
@@ -105,8 +105,8 @@ def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tu
     usual = usual_of(norms, beside)
     looks = tokens.massive_tokens(dataset, norms, usual, beside)
     detectors: tuple[Callable[[], Look], ...] = (
-        lambda: parts.massive_neuron(dataset, other),
-        lambda: parts.massive_head(dataset, other),
+        lambda: writes.massive_neuron(dataset, other),
+        lambda: writes.massive_head(dataset, other),
         lambda: attention.moved_sink(dataset, other, usual.tokens),
         lambda: attention.unusual_route(dataset, other, usual.tokens),
         lambda: attention.broken_rows(dataset),

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
+    Evidence,
     Index,
     Look,
     Member,
     NamedPrompts,
-    Picture,
     holding,
     layer_numbers,
     nothing,
@@ -61,7 +61,7 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
         place = {"prompt": prompt, "layer": int(numbers[layer]), "head": head}
         return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
         here = prompts.tokens(prompt)
         values = np.asarray(dataset[quantity].values[here, :, head], np.float64)
@@ -70,7 +70,7 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
             f"{prompts.ids[prompt]}, in {_others(reference)} {_typical(means, of, index, reference):.0%}."
         )
         column = min(_LEAST_QUERIES, len(values) - 1)
-        return words, Picture(values, tuple(prompts.words(here)), (column, layer), quantity, tuple(numbers.tolist()))
+        return words, Evidence(values, prompts.words(here), (column, layer), quantity, tuple(numbers.tolist()))
 
     return Look(
         detector, "prompt × layer × head", scores, tell, describe, lambda index: _same_prompt(prompts, index),
@@ -107,7 +107,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
         place = {"prompt": prompt, "position": position, "layer": int(numbers[layer]), "head": head}
         return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
         here = prompts.tokens(prompt)
         values = np.asarray(dataset["attn_received_nosink"].values[here, :, head], np.float64)
@@ -118,7 +118,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
             f"{_typical(means, of, index, reference):.2f}."
         )
         mark = (place, layer)
-        return words, Picture(values, tuple(prompts.words(here)), mark, "attn_received_nosink", tuple(numbers.tolist()))
+        return words, Evidence(values, prompts.words(here), mark, "attn_received_nosink", tuple(numbers.tolist()))
 
     def things(index: Index) -> tuple[Hashable, ...]:
         return (*_same_prompt(prompts, index), ("token", index[0], gathered_on(index)))

@@ -22,7 +22,7 @@ PLACES = ("prompt", "position", "layer", "head", "neuron", "expert")
 
 
 @dataclass(frozen=True)
-class Picture:
+class Evidence:
     """What a finding is seen in.
 
     Attributes
@@ -96,7 +96,7 @@ class Finding:
     members: tuple[Member, ...]
     words: str
     of_model: bool = False
-    picture: Picture | None = None
+    picture: Evidence | None = None
 
     @property
     def first(self) -> Member:
@@ -142,7 +142,7 @@ class Look:
     what: str
     scores: NDArray[np.floating] | None
     tell: Callable[[Index, float], Member] | None = None
-    describe: Callable[[Index], tuple[str, Picture | None]] | None = None
+    describe: Callable[[Index], tuple[str, Evidence | None]] | None = None
     things: Callable[[Index], tuple[Hashable, ...]] = lambda index: (index,)
     among: NDArray[np.floating] | None = None
     quantity: str = ""

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
+    Evidence,
     Index,
     Look,
     Member,
     NamedPrompts,
-    Picture,
     holding,
     layer_numbers,
     nothing,
@@ -51,7 +51,7 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         typical = float(usual[index[0], 0])
         return Member(detector, "prompt_max", _at(numbers, index), float(largest[index]), typical, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         layer, neuron = index
         words = (
             f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size at any of the "
@@ -93,7 +93,7 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         there = float(typical[index[0]])
         return Member(detector, "prompt_mean", _at(numbers, index), float(steadiness[index]), there, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         layer, neuron = index
         series = np.asarray(dataset["prompt_mean"].values[:, layer, neuron], np.float64)
         words = (
@@ -113,9 +113,9 @@ def _at(numbers: NDArray[np.int64], index: tuple[int, ...]) -> dict[str, int]:
     return {"layer": int(numbers[index[0]]), "neuron": index[1]}
 
 
-def _over_prompts(series: NDArray[np.floating], prompts: NamedPrompts, what: str) -> Picture:
+def _over_prompts(series: NDArray[np.floating], prompts: NamedPrompts, what: str) -> Evidence:
     most = int(np.nanargmax(np.abs(series))) if np.isfinite(series).any() else 0
-    return Picture(np.asarray(series, np.float64), tuple(prompts.ids), (most,), what)
+    return Evidence(np.asarray(series, np.float64), tuple(prompts.ids), (most,), what)
 
 
 def _peaks(dataset: xr.Dataset) -> Floats:

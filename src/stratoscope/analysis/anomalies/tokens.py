@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
+    Evidence,
     Floats,
     Index,
     Look,
     Member,
     NamedPrompts,
-    Picture,
     layer_numbers,
     nothing,
 )
@@ -59,7 +59,7 @@ def _massive(
         value, typical = float(norms.values[quantity][index]), float(norms.typical[quantity][index[1]])
         return Member(detector, quantity, place(prompts, numbers, index), value, typical, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         token, layer = index
         value = float(norms.values[quantity][index])
         times = value / float(norms.typical[quantity][layer])
@@ -98,13 +98,13 @@ def place(prompts: NamedPrompts, numbers: NDArray[np.int64], index: Index) -> di
 
 def token_map(
     prompts: NamedPrompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str
-) -> Picture:
+) -> Evidence:
     """The prompt of a cell, of [token, layer] values, with the cell marked."""
     token, layer = index
     prompt = int(prompts.of_token[token])
     here = prompts.tokens(prompt)
     mark = (int(prompts.place[token]), layer)
-    return Picture(values[here], tuple(prompts.words(here)), mark, quantity, tuple(numbers.tolist()))
+    return Evidence(values[here], prompts.words(here), mark, quantity, tuple(numbers.tolist()))
 
 
 def same_token(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.analysis.contrast.aligned import Aligned
-    from stratoscope.analysis.contrast.neurons import Listed, Neurons
+    from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 
 MOST_IMBALANCE = 0.25  # of mean token counts, in standard deviations: beyond it a regression adjustment is not enough
 #                        (Rubin 2001, on covariates of matched groups)
@@ -90,7 +90,7 @@ def about_tokens(units: Units, of_tokens: Units, *, compared: bool) -> list[Note
     return notes
 
 
-def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: int) -> list[Note]:
+def about_neurons(neurons: NeuronTests, listed: Listed, design: Design, untested: int) -> list[Note]:
     """The family, what its estimates are, and what pure chance would look like."""
     what = "sign flips" if design.paired else "exchanges of labels"
     count = f"all {neurons.arrangements:,} {what}" if neurons.exact else f"{neurons.arrangements:,} random {what}"

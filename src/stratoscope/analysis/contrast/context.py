@@ -22,7 +22,7 @@ _TOKENS = 2**15  # read at a time
 
 
 @dataclass(frozen=True)
-class Place:
+class StrongToken:
     """A token at which a neuron is strong.
 
     Attributes
@@ -51,7 +51,7 @@ def source_of_context(dataset: xr.Dataset) -> str:
 
 def contexts(
     dataset: xr.Dataset, units: Units, counted: NDArray[np.bool_], row: int, neuron: int
-) -> tuple[list[Place], list[Place]]:
+) -> tuple[list[StrongToken], list[StrongToken]]:
     """Tokens of class a and of class b at which the neuron is strongest, by |a_i|; none where nothing says so.
 
     Parameters
@@ -101,10 +101,10 @@ def _first_of_each_prompt(prompts: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.sort(first)
 
 
-def _place(prompts: Prompts, token: int, value: float) -> Place:
+def _place(prompts: Prompts, token: int, value: float) -> StrongToken:
     prompt = int(prompts.of_token[token])
     own = prompts.tokens(prompt)
     low, high = max(own.start, token - _AROUND), min(own.stop, token + _AROUND + 1)
-    texts = [str(text) for text in prompts.dataset["text"].isel({names.TOKEN: slice(low, high)}).values]
-    at = token - low
-    return Place(prompt, int(prompts.position[token]), value, "".join(texts[:at]), texts[at], "".join(texts[at + 1 :]))
+    texts, at = prompts.words(slice(low, high)), token - low
+    around = "".join(texts[:at]), texts[at], "".join(texts[at + 1 :])
+    return StrongToken(prompt, int(prompts.position[token]), value, *around)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.contrast.columns import Tested, compare_columns, complete_pairs
+from stratoscope.analysis.contrast.column_tests import Tested, compare_columns, complete_pairs
 from stratoscope.analysis.contrast.design import Design
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import LargestStatistic, p_alone

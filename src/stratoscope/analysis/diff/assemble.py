@@ -13,10 +13,10 @@ from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff import cautions, claimed
 from stratoscope.analysis.diff.cells import PROFILE, Compared
 from stratoscope.analysis.diff.claims import may_be_residual
-from stratoscope.analysis.diff.diff import Parts
+from stratoscope.analysis.diff.diff import Comparison
 from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
-from stratoscope.analysis.diff.neurons import Neurons
+from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import LONGEST_NAME, make_result, texts
 from stratoscope.trace.labels import object_array
@@ -44,7 +44,7 @@ _WORDS = {
     "relative_median": "median of |B − A| / max(|A|, |B|)",
     "floor_relative": "the floor over the median of |A|: smaller changes are below it",
 }
-_NEURONS: dict[str, tuple[str, Callable[[Neurons], Any]]] = {
+_NEURONS: dict[str, tuple[str, Callable[[NeuronDifferences], Any]]] = {
     "neuron_difference": ("mean over prompts of B − A of the mean activation", lambda one: one.difference),
     "neuron_largest": ("largest |B − A| over prompts", lambda one: one.largest),
     "neuron_times_floor": ("largest over prompts of |B − A| in floors", lambda one: one.times),
@@ -55,7 +55,7 @@ _NEURONS: dict[str, tuple[str, Callable[[Neurons], Any]]] = {
 }
 
 
-def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
+def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.Dataset:
     """The Result of a diff."""
     variables: dict[str, Any] = {}
     coords: dict[str, Any] = {names.LAYER: parts.rows.numbers}
@@ -73,7 +73,7 @@ def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
                        summary=summary)  # fmt: skip
 
 
-def _add_columns(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_columns(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     columns, kept = parts.columns, parts.columns.of(parts.shown)
     name = [pair.name for pair in parts.pairs]
     sides = list(zip(parts.sides, (columns.a[kept], columns.b[kept]), strict=True))
@@ -98,7 +98,7 @@ def _add_columns(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]
         variables[f"pair_prompt_{side}"] = ("pair", np.array([getattr(pair, side) for pair in parts.pairs]))
 
 
-def _add_cells(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_cells(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     for one in parts.compared:
         coords[one.rows.kind] = one.rows.numbers
         row = names.QUANTITIES[one.quantity]
@@ -112,7 +112,7 @@ def _add_cells(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) 
                 variables[f"{one.quantity}_{kind}"] = (one.rows.kind, one.profile[kind], attrs)
 
 
-def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_neurons(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.neurons is None:
         return
     for name, (words, values_of) in _NEURONS.items():
@@ -127,7 +127,7 @@ def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]
     variables["neurons_same"] = (names.LAYER, parts.neurons.same)
 
 
-def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_listed(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     """The neurons that are proved to have changed, by how much; then those that moved most, by floors, else by size."""
     neurons = parts.neurons
     if neurons is None or not np.isfinite(neurons.largest).any():
@@ -143,7 +143,7 @@ def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any])
     coords["listed_neuron"] = ("listed", columns.astype(np.int64))
 
 
-def _changed_themselves(parts: Parts) -> NDArray[np.bool_]:
+def _changed_themselves(parts: Comparison) -> NDArray[np.bool_]:
     """Neurons of the first layer that differs whose activation moved, although nothing recorded before the MLP did."""
     neurons, exact = parts.neurons, parts.exact
     if neurons is None:
@@ -156,7 +156,7 @@ def _changed_themselves(parts: Parts) -> NDArray[np.bool_]:
     return mine
 
 
-def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
+def _add_claims(parts: Comparison, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
     first = parts.exact.first if parts.conditions.alike else None
     judged = claimed.judge(parts.claims, parts.neurons, parts.rows, first)
     given = {"layer": np.int64, "neuron": np.int64, "old": np.float64, "new": np.float64, "line": np.int64}
@@ -179,7 +179,7 @@ def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]
     return cautions.about_claims(early, may_be_residual(parts.claims, parts.a), learned, repeats=_repeats(parts))
 
 
-def _notes(parts: Parts) -> list[Note]:
+def _notes(parts: Comparison) -> list[Note]:
     a, b = parts.a, parts.b
     quantities = [one.quantity for one in parts.compared]
     notes = cautions.about_prompts(parts.pairs, parts.columns, *(len(side.ids) for side in parts.sides))
@@ -194,7 +194,7 @@ def _notes(parts: Parts) -> list[Note]:
     return [*notes, *(note for one in (a, b) for note in applicable(one, quantities) if note.id not in said)]
 
 
-def _summary(parts: Parts) -> dict[str, Any]:
+def _summary(parts: Comparison) -> dict[str, Any]:
     whole = parts.columns.whole(len(parts.pairs))
     layers = sum(int(np.isfinite(one.profile["share_above"]).sum()) for one in parts.compared)
     weights = [weights_of(one) for one in (parts.a, parts.b)]
@@ -222,12 +222,12 @@ def _summary(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _repeats(parts: Parts) -> bool:
+def _repeats(parts: Comparison) -> bool:
     """Whether noise changes nothing here: both were recorded alike, and are equal to the last bit before the change."""
     return parts.conditions.alike and not parts.noise.same_weights and bool(parts.exact.equal or parts.exact.same_there)
 
 
-def _first_beyond(parts: Parts, layers: int) -> int | None:
+def _first_beyond(parts: Comparison, layers: int) -> int | None:
     """The first layer of which more cells exceed the floor than chance makes; −1: it is so before the first block."""
     found = []
     for one in parts.compared:
@@ -256,7 +256,7 @@ def _of_quantity(one: Compared, noise: Noise, layers: int) -> dict[str, Any]:
     }
 
 
-def _of_neurons(parts: Parts) -> dict[str, Any]:
+def _of_neurons(parts: Comparison) -> dict[str, Any]:
     if parts.neurons is None or not parts.neurons.same.any():
         return {"refused": parts.ancestry.refused or "they are not the same in both models"}
     neurons = parts.neurons
@@ -281,7 +281,7 @@ def _of_neurons(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _neurons_identical(parts: Parts) -> bool:
+def _neurons_identical(parts: Comparison) -> bool:
     neurons = parts.neurons
     return neurons is None or not (np.nan_to_num(neurons.largest).any() or neurons.columns.changed.any())
 

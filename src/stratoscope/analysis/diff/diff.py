@@ -13,18 +13,18 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
-from stratoscope.trace.given import several
+from stratoscope.trace.arguments import several
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.analysis.diff.ancestry import Ancestry
-    from stratoscope.analysis.diff.cells import Compared, Rows
+    from stratoscope.analysis.diff.cells import Compared, SharedLayers
     from stratoscope.analysis.diff.claims import Claim
     from stratoscope.analysis.diff.conditions import Conditions
     from stratoscope.analysis.diff.exact import Exact
     from stratoscope.analysis.diff.floor import Noise
-    from stratoscope.analysis.diff.neurons import Neurons
+    from stratoscope.analysis.diff.neurons import NeuronDifferences
     from stratoscope.analysis.diff.prompts import Columns, Pair, Side
     from stratoscope.trace.csv_columns import Columns as CsvColumns
     from stratoscope.trace.opened import Inputs
@@ -34,7 +34,7 @@ MOST_SHOWN, MOST_OF_EACH = 12, 4096  # prompts that are kept token by token, and
 
 
 @dataclass(frozen=True)
-class Parts:
+class Comparison:
     """Everything that was compared."""
 
     a: xr.Dataset
@@ -47,9 +47,9 @@ class Parts:
     conditions: Conditions
     compared: list[Compared]
     exact: Exact
-    rows: Rows
+    rows: SharedLayers
     ancestry: Ancestry
-    neurons: Neurons | None
+    neurons: NeuronDifferences | None
     prompts_of_neurons: int
     other_context: int
     claims: list[Claim]
@@ -158,7 +158,7 @@ def diff(
         tokens = aligned.a[aligned.before], aligned.b[aligned.before]
         neurons = compare_neurons(a, b, prompts, tokens, of_layers, known, noise, defaults.SEED, told)
     exact = exactness(compared, neurons if context.sum() == same.sum() else None, of_layers)
-    parts = Parts(a, b, (side_a, side_b), pairs, aligned, shown, noise, recorded, compared, exact, of_layers,
+    parts = Comparison(a, b, (side_a, side_b), pairs, aligned, shown, noise, recorded, compared, exact, of_layers,
                   known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
     result = assemble.result(
         parts,

@@ -175,18 +175,18 @@ def unequal_classes(dataset: xr.Dataset) -> str | None:
 def noise_looks_strong(dataset: xr.Dataset) -> str | None:
     """Noise alone would show a large effect somewhere: of the units that `contrast` would compare, as it says it."""
     sizes = class_sizes(Prompts(dataset))
-    if len(sizes) < 2 or defaults.SUMMARY not in dataset:
+    if len(sizes) < 2 or defaults.STATISTIC not in dataset:
         return None
     fewest = sorted(sizes, key=lambda name: sizes[name])[:2]
     first, second = (name for name in sizes if name in fewest)
     dataset = finite_trace(dataset).dataset
-    units = with_values(dataset, defaults.SUMMARY, make_units(dataset, first, second))
+    units = with_values(dataset, defaults.STATISTIC, make_units(dataset, first, second))
     if not testable(units, defaults.ALPHA):
         return None  # no contrast is made of so few (L12)
     design = make_design(
         units, unequal=defaults.UNEQUAL, held_out=defaults.HELD_OUT, alpha=defaults.ALPHA, seed=defaults.SEED
     )
-    chance = chance_in(dataset, defaults.SUMMARY, design, range(dataset[defaults.SUMMARY].sizes[names.LAYER]))
+    chance = chance_in(dataset, defaults.STATISTIC, design, range(dataset[defaults.STATISTIC].sizes[names.LAYER]))
     return chance.sentence() if chance.middle > _MOST_CHANCE else None
 
 

@@ -22,7 +22,7 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
-from stratoscope.recorder.proof.batching import Finding
+from stratoscope.recorder.proof.batching import BatchingRule
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.settings import Answers
 
@@ -104,7 +104,7 @@ class Answering:
         else:
             self._generator.rehearse(batch, answer)
 
-    def narrowed(self, finding: Finding) -> Finding:
+    def narrowed(self, finding: BatchingRule) -> BatchingRule:
         """The finding, where a setting of the answers looks at padding: then what is written would depend on it."""
         looking = [] if self._generator is None else self._generator.looks_at_padding
         if finding.together != ANY_LENGTH or not looking:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from stratoscope.errors import InputError, ModelError
-from stratoscope.recorder.input.chat import SPAN, Part, Rendered, render_chat
+from stratoscope.recorder.input.chat import SPAN, Rendered, Segment, render_chat
 from stratoscope.recorder.input.losses import Covered, losses, uncovered
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark
 from stratoscope.recorder.input.spelling import literals
@@ -108,7 +108,7 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = Non
     if messages is None and chat:
         messages = ({"role": "user", "content": prompt.text or ""},)
     if messages is None:
-        rendered = Rendered([Part(prompt.text or "", SPAN["user"])], [], set(), dated=False)
+        rendered = Rendered([Segment(prompt.text or "", SPAN["user"])], [], set(), dated=False)
     else:
         rendered = render_chat(messages, tokenizer, prompt.id, day or date.today())
     encoding = tokenizer(
@@ -194,7 +194,7 @@ def _refuse_lost_question(gone: set[int], messages: Sequence[Message], prompt_id
 
 
 def _describe(
-    ids: list[int], offsets: list[tuple[int, int]], parts: Sequence[Part], tokenizer: Any
+    ids: list[int], offsets: list[tuple[int, int]], parts: Sequence[Segment], tokenizer: Any
 ) -> tuple[TokenisedPrompt, list[Covered]]:
     """Walk through the rendered prompt, token by token; what each says and covers."""
     content = "".join(part.text for part in parts)

@@ -11,7 +11,7 @@ from typing import Any
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import SPEAKERS, are_rows, parse_cell, parse_json, turn_keys
-from stratoscope.recorder.prompt_files.labels import (
+from stratoscope.recorder.prompt_files.label_columns import (
     is_label,
     label_columns,
     label_mistake,

@@ -31,7 +31,7 @@ HEAD = 300  # bytes that tell what a file is
 
 
 @dataclass(frozen=True)
-class Text:
+class FileText:
     """The text of a file, and how Python opens the file again, as text."""
 
     path: Path
@@ -125,7 +125,7 @@ def refuse_too_many(path: Path, count: int, what: str, most: int) -> None:
     )
 
 
-def decoded(path: Path, data: bytes) -> Text:
+def decoded(path: Path, data: bytes) -> FileText:
     """The bytes of a file as text.
 
     Raises
@@ -145,7 +145,7 @@ def decoded(path: Path, data: bytes) -> Text:
     if encoding == "utf-8-sig" and (other := _utf_16_without_mark(data)):
         line = commands.recode(path, _opened(packing, other))
         raise InputError("is UTF-16 text without a byte order mark", where=str(path), fix=f"Write it as UTF-8: {line}")
-    return Text(path, text, _opened(packing, encoding))
+    return FileText(path, text, _opened(packing, encoding))
 
 
 def _utf_16_without_mark(data: bytes) -> str:

@@ -12,15 +12,15 @@ from typing import Any
 from stratoscope.errors import InputError
 from stratoscope.recorder.messages import WORDS
 from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import Text
-from stratoscope.recorder.prompt_files.labels import names_label
+from stratoscope.recorder.prompt_files.content import FileText
+from stratoscope.recorder.prompt_files.label_columns import names_label
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
 
 SPEAKERS = ("role", "from", "speaker", "author")
 _MOST_DIGITS = 4_000  # of a whole number; Python itself reads 4,300
 
 
-def read_json(file: Text) -> Table:
+def read_json(file: FileText) -> Table:
     """Rows of a `.json`, `.jsonl` or `.ndjson` file: objects, texts, or lists of messages.
 
     Raises
@@ -56,7 +56,7 @@ def _is_list_each(text: str) -> bool:
     return turn_keys(first) is not None or (first != [] and all(isinstance(one, str) for one in first))
 
 
-def _listed_items(file: Text) -> list[tuple[str, Any]]:
+def _listed_items(file: FileText) -> list[tuple[str, Any]]:
     try:
         return list(_items(file))
     except InputError:
@@ -68,7 +68,7 @@ def _listed_items(file: Text) -> list[tuple[str, Any]]:
         raise InputError(what, where=str(file.path), fix=f"Write it as JSON: {line}") from None
 
 
-def _refuse_pairs(file: Text, items: list[Any], expression: str) -> None:
+def _refuse_pairs(file: FileText, items: list[Any], expression: str) -> None:
     """Refuse [["…", "…"], ["…", "…"]], whose classes have no names."""
     if not items or not all(isinstance(item, list) and all(isinstance(one, str) for one in item) for item in items):
         return
@@ -184,7 +184,7 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _whole(file: Text) -> Any:
+def _whole(file: FileText) -> Any:
     """The document that the text is; None where its first line shows the mistake as well."""
     try:
         return _decoder(str(file.path)).decode(file.text)
@@ -197,7 +197,7 @@ def _whole(file: Text) -> Any:
         raise _not_json(error, file.where(error.lineno)) from None
 
 
-def _converted(file: Text, error: json.JSONDecodeError) -> tuple[str, str] | None:
+def _converted(file: FileText, error: json.JSONDecodeError) -> tuple[str, str] | None:
     """What a text that is no JSON is instead, and the line that converts it."""
     lines = [line for _, line in lines_of(file.text)]
     if not any(line.lstrip()[0] in '[{"' for line in lines):
@@ -232,7 +232,7 @@ def _are_documents(text: str) -> bool:
     return True
 
 
-def _items(file: Text) -> Iterator[tuple[str, Any]]:
+def _items(file: FileText) -> Iterator[tuple[str, Any]]:
     """The items of a list, each with the line on which it begins."""
     text = file.text
     place = text.index("[") + 1
@@ -269,7 +269,7 @@ def _after_blanks(text: str, place: int) -> int:
     return place
 
 
-def _line(file: Text, place: int) -> str:
+def _line(file: FileText, place: int) -> str:
     return file.where(file.text.count("\n", 0, place) + 1)
 
 
@@ -285,7 +285,7 @@ def _row(value: Any, where: str) -> Row:
     )
 
 
-def _document(file: Text, items: Iterable[Any], inside: str = "") -> Python:
+def _document(file: FileText, items: Iterable[Any], inside: str = "") -> Python:
     """How Python reads the items of a document, or of the list at `inside` of it, as dicts."""
     loaded = f"json.load({file.opened.expression}){inside}"
     if all(isinstance(item, dict) for item in items):
@@ -294,7 +294,7 @@ def _document(file: Text, items: Iterable[Any], inside: str = "") -> Python:
     return Python(file.opened.imports, rows)
 
 
-def _object_table(file: Text, document: Any) -> Table:
+def _object_table(file: FileText, document: Any) -> Table:
     """The rows of a document that is no list: those of the list in it; or it is one row by itself."""
     alone = Python(file.opened.imports, f"[json.load({file.opened.expression})]")
     if not isinstance(document, dict):
@@ -334,7 +334,7 @@ def are_rows(value: Any) -> bool:
     return all(isinstance(one, dict | str) or turn_keys(one) for one in value)
 
 
-def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
+def _refuse_by_column(file: FileText, document: dict[str, Any]) -> None:
     """Refuse {"text": ["…", "…"], "id": […]} and {"text": {"0": "…", "1": "…"}}, as tables are written by column."""
     first = next(iter(document.values()), None)
     if isinstance(first, dict):
@@ -359,7 +359,7 @@ def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
     raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: {line}")
 
 
-def _refuse_split(file: Text, document: dict[str, Any]) -> None:
+def _refuse_split(file: FileText, document: dict[str, Any]) -> None:
     """Refuse {"columns": […], "index": […], "data": [[…]]}, as pandas writes a table in parts."""
     if not {"columns", "data"} <= document.keys() or not document.keys() <= {"columns", "index", "data"}:
         return
@@ -373,7 +373,7 @@ def _refuse_split(file: Text, document: dict[str, Any]) -> None:
     raise InputError(what, where=str(file.path), fix=f"Write it row by row{left}: {line}")
 
 
-def _refuse_by_key(file: Text, document: dict[str, Any]) -> None:
+def _refuse_by_key(file: FileText, document: dict[str, Any]) -> None:
     """Refuse {"a": {"text": "…"}, "b": {"text": "…"}} and {"a": "…", "b": "…"}, and lists of such by class."""
     values = list(document.values())
     known = {*CONTENTS, *LABELS, *PROMPT_COLUMNS, *_LISTS}

@@ -16,7 +16,7 @@ from stratoscope.recorder.proof.formulas import Values
 
 
 @dataclass(frozen=True)
-class Call:
+class MixtureInput:
     """What the mixture of one block was given.
 
     Attributes
@@ -53,7 +53,13 @@ class PlainMixture:
     """
 
     def __init__(
-        self, module: Any, call: Call, weight: Tensor, bias: Tensor | None, shared: Tensor | None, shared_bias: Any
+        self,
+        module: Any,
+        call: MixtureInput,
+        weight: Tensor,
+        bias: Tensor | None,
+        shared: Tensor | None,
+        shared_bias: Any,
     ) -> None:
         self._call, self._weight, self._bias = call, weight, bias
         self._shared, self._shared_bias = shared, shared_bias

@@ -26,7 +26,7 @@ from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward
 from stratoscope.recorder.proof import formulas as plain
 from stratoscope.recorder.proof.differences import DIFFERENCE, STRONGEST, Replayed, relative_difference
-from stratoscope.recorder.proof.formulas_experts import Call, PlainMixture
+from stratoscope.recorder.proof.formulas_experts import MixtureInput, PlainMixture
 from stratoscope.trace.shards import as_numbers
 
 
@@ -187,7 +187,7 @@ class Replay:
         weights = [*experts.weight(self._model), None, None]
         if self._sites.layers[number].neurons is not None:
             weights[2:] = self._sites.mlp_weight(self._model, number)
-        call = Call(kept["read"], kept["choice"], kept["router"], kept.get("a"), kept.get("gate"))
+        call = MixtureInput(kept["read"], kept["choice"], kept["router"], kept.get("a"), kept.get("gate"))
         module = self._model.get_submodule(experts.module)
         mixture = PlainMixture(module, call, *(None if one is None else one.cpu() for one in weights))  # type: ignore[arg-type]
         missing = self._sites.choices - experts.choices

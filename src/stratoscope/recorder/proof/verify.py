@@ -25,7 +25,7 @@ from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import ATTENTION, ATTENTION_FULL, EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
-from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
+from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
 from stratoscope.recorder.proof.replay import Replay, eager_attention
@@ -218,7 +218,7 @@ def verify_sample(
     model: nn.Module,
     sites: ModelSites,
     batch: Batch,
-    prompts: Sequence[Tokens],
+    prompts: Sequence[PromptTokens],
     ids: Sequence[str],
     recorded: Arrays,
     *,
@@ -326,7 +326,7 @@ def _replay_batch(
 def _replay_each(
     model: nn.Module,
     sites: ModelSites,
-    prompts: Sequence[Tokens],
+    prompts: Sequence[PromptTokens],
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
@@ -364,7 +364,7 @@ _ON_EAGER = "With the attention it was loaded with the model alone gives what wa
 def _replay_alone(
     model: nn.Module,
     sites: ModelSites,
-    prompts: Sequence[Tokens],
+    prompts: Sequence[PromptTokens],
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,

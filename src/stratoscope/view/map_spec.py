@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.view import pool, scale
+from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import Note, Provenance, ViewSpec
-from stratoscope.view.values import Floats, Quantity
 from stratoscope.view.words import what_was_done
 
 Ints = NDArray[np.int64]
@@ -21,7 +21,7 @@ NO_TOKENS: Ints = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenAxis:
     """The tokens of one panel, in reading order.
 
     Attributes
@@ -70,7 +70,7 @@ class Strip:
         `differences.can_differ`. Empty = all.
     """
 
-    quantity: Quantity
+    quantity: DrawnQuantity
     tables: Sequence[Floats]
     thin: Sequence[Ints] = ()
     limits: str = ""
@@ -83,7 +83,7 @@ def build(
     kind: str,
     title: str,
     subtitle: str,
-    panels: Sequence[Tokens],
+    panels: Sequence[TokenAxis],
     strips: Sequence[Strip],
     *,
     choice: names.Scale,
@@ -160,7 +160,7 @@ class _Pooled:
     counted: list[Floats]
 
 
-def _pooled(strip: Strip, panels: Sequence[Tokens], factors: Sequence[int], *, first_token: bool) -> _Pooled:
+def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *, first_token: bool) -> _Pooled:
     aside = [
         np.union1d(skipped, NO_TOKENS if first_token else panel.first)
         for panel, skipped in zip(panels, strip.thin or [NO_TOKENS] * len(panels), strict=True)
@@ -194,7 +194,7 @@ def _strip(
     strip: Strip,
     ready: _Pooled,
     alike: Sequence[_Pooled],
-    panels: Sequence[Tokens],
+    panels: Sequence[TokenAxis],
     factors: Sequence[int],
     choice: names.Scale,
 ) -> tuple[dict[str, Any], list[tuple[dict[str, Any], Floats]]]:
@@ -250,7 +250,7 @@ def _without(table: Floats, tokens: int, by: int, skipped: Ints) -> Floats:
 
 
 def _map(
-    table: Floats, full: Floats, limits: scale.Scale, panel: Tokens, by: int, thin: Ints, *, rings: bool
+    table: Floats, full: Floats, limits: scale.Scale, panel: TokenAxis, by: int, thin: Ints, *, rings: bool
 ) -> dict[str, Any]:
     """Marks of one map: badges on first tokens beyond the limits, spikes of a pooled one, hatched columns."""
     badges = []
@@ -271,7 +271,7 @@ def _map(
     }
 
 
-def _panel(panel: Tokens, by: int) -> dict[str, Any]:
+def _panel(panel: TokenAxis, by: int) -> dict[str, Any]:
     return {
         "title": panel.title,
         "detail": panel.detail,

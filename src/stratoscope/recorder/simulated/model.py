@@ -1,6 +1,6 @@
 """The pretended model and prompts behind a simulated trace: sizes, words, typical strengths, and what is planted where.
 
-Everything here is fixed for a whole simulation and follows from its `Shape` alone.
+Everything here is fixed for a whole simulation and follows from its `SimulationSize` alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS
-from stratoscope.trace.simulated_words import UNUSUAL, WORDS, code, twins
+from stratoscope.recorder.simulated.words import UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons
@@ -24,7 +24,7 @@ _STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "
 
 
 @dataclass(frozen=True)
-class Shape:
+class SimulationSize:
     """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt.
 
     `anomaly` says whether a head is routed oddly in one prompt.
@@ -46,7 +46,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Text:
+class SimulatedTokens:
     """The tokens of one prompt: token ids, the template it begins with, and whether it is the critical twin."""
 
     index: int
@@ -80,7 +80,7 @@ class SimulatedModel:
         Where in `neuron_order` the peaks of a word usually are.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: SimulationSize) -> None:
         self.shape = shape
         random = shape.random("model")
         size = (shape.layers, shape.d_ff)
@@ -137,15 +137,15 @@ class SimulatedModel:
             order[layer] = np.concatenate([mixed[~np.isin(mixed, kept)], kept])
         return order, np.array([shape.d_ff - len(kept) for kept in planted])
 
-    def text(self, index: int) -> Text:
+    def text(self, index: int) -> SimulatedTokens:
         """The words of a prompt."""
         critical, neutral, template = twins(self.shape.random("words", index // 2), int(self.lengths[index]))
         words = neutral if index % 2 else critical
         if self.anomaly and index == self.anomaly.prompt:
             words[self.anomaly.token] = code(UNUSUAL)
-        return Text(index, words, template, critical=index % 2 == 0)
+        return SimulatedTokens(index, words, template, critical=index % 2 == 0)
 
-    def names(self, text: Text) -> dict[str, str]:
+    def names(self, text: SimulatedTokens) -> dict[str, str]:
         """`prompt_id`, `prompt_class`, `pair` and `group` of a prompt."""
         pair = text.index // 2
         has_twin = 2 * pair + 1 < self.shape.prompts

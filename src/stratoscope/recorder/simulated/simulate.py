@@ -1,6 +1,6 @@
 """A labelled synthetic trace of any shape, with structure planted at stated places; no model is needed.
 
-`simulated_model` says what is planted and where, `simulated_prompt` and `simulated_attention` how the numbers are made.
+`model` says what is planted and where, `prompt` and `attention` how the numbers are made.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from stratoscope.names import (
     quantities_of,
 )
 from stratoscope.progress import Progress
-from stratoscope.trace.given import chosen, several, whole
+from stratoscope.recorder.simulated.attention import attention, first_and_weights, pairs
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens, SimulationSize
+from stratoscope.recorder.simulated.neurons import SimulatedNeurons
+from stratoscope.recorder.simulated.prompt import Peaks, Summaries, norms, peaks
+from stratoscope.recorder.simulated.words import WORDS
+from stratoscope.trace.arguments import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
-from stratoscope.trace.simulated_attention import attention, first_and_weights, pairs
-from stratoscope.trace.simulated_model import Shape, SimulatedModel, Text
-from stratoscope.trace.simulated_neurons import Neurons
-from stratoscope.trace.simulated_prompt import Peaks, Summaries, norms, peaks
-from stratoscope.trace.simulated_words import WORDS
 
 Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
 
@@ -158,7 +158,7 @@ def _shape(
     top_k: int,
     seed: int,
     anomaly: bool,
-) -> Shape:
+) -> SimulationSize:
     given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
     counts = {name: whole(count, name) for name, count in given.items()}
     low, high = _fewest_and_most(tokens)
@@ -172,7 +172,7 @@ def _shape(
         f"Give at most {d_ff}, or a larger d_ff.",
     )
     _check(whole(seed, "seed") >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
-    return Shape(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
+    return SimulationSize(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
 
 
 def _fewest_and_most(tokens: int | Iterable[int]) -> tuple[int, int]:
@@ -224,7 +224,7 @@ def _streams(groups: tuple[str, ...]) -> dict[str, str]:
     return {name: dtype for name, dtype in _STREAMS.items() if QUANTITIES[name].group in groups}
 
 
-def _sizes(shape: Shape) -> dict[str, int]:
+def _sizes(shape: SimulationSize) -> dict[str, int]:
     return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, K: shape.top_k, NEURON: shape.d_ff}
 
 
@@ -276,17 +276,17 @@ def _block(model: SimulatedModel, groups: tuple[str, ...], summaries: Summaries 
 
 
 def _stream_neurons(
-    model: SimulatedModel, summaries: Summaries, text: Text, found: Peaks, put: Put
+    model: SimulatedModel, summaries: Summaries, text: SimulatedTokens, found: Peaks, put: Put
 ) -> tuple[Peaks, dict[str, np.ndarray]]:
     """The peaks and the prompt summaries, as the neurons that are put say them."""
-    neurons = Neurons(model, summaries, text, found)
+    neurons = SimulatedNeurons(model, summaries, text, found)
     for layer in range(model.shape.layers):
         put("neurons", layer, 0, neurons.layer(layer))
     told = neurons.told()
     return told.peaks, told.summaries
 
 
-def _stream_attention(model: SimulatedModel, text: Text, put: Put) -> None:
+def _stream_attention(model: SimulatedModel, text: SimulatedTokens, put: Put) -> None:
     first, weight = first_and_weights(model, text)
     for layer in range(model.shape.layers):
         row = 0

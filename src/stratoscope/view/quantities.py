@@ -15,11 +15,11 @@ from stratoscope.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Floats", "Quantity", "check_head", "describe", "over_heads", "table"]
+__all__ = ["DrawnQuantity", "Floats", "check_head", "describe", "over_heads", "table"]
 
 
 @dataclass(frozen=True)
-class Quantity:
+class DrawnQuantity:
     """What is drawn, in words, and how it behaves.
 
     Attributes
@@ -90,7 +90,9 @@ def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:
     return kind, tuple(int(number) for number in dataset[kind].values)
 
 
-def describe(dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: str | int = defaults.HEAD) -> Quantity:
+def describe(
+    dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: str | int = defaults.HEAD
+) -> DrawnQuantity:
     """The words for a quantity of which the rows at these positions are drawn."""
     row = names.QUANTITIES[name]
     kind, numbers = row_numbers(dataset, name)
@@ -101,7 +103,7 @@ def describe(dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: s
         said = _said_of_heads(dataset.sizes[names.HEAD], head)
     elif names.K in row.dims:
         said = f"the strongest of {dataset.sizes[names.K]} recorded peaks (k = 0)"
-    return Quantity(
+    return DrawnQuantity(
         name, label, row.unit, row.formula, said, row.signed, row.log, kind, tuple(numbers[index] for index in rows)
     )
 

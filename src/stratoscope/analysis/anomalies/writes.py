@@ -8,12 +8,12 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
+    Evidence,
     Floats,
     Index,
     Look,
     Member,
     NamedPrompts,
-    Picture,
     layer_numbers,
     nothing,
 )
@@ -57,7 +57,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
         there = float(typical[index[1:]] * values[index] / shares[index])
         return Member(detector, part, at, float(values[index]), there, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         token, layer = index[:2]
         kind, number = next(iter(_which(dataset, index).items()), ("the strongest neuron", -1))
         who = f"{kind} {number}" if number >= 0 else kind
