@@ -1,4 +1,4 @@
-"""What a picture can be made of."""
+"""What every verb can be given: a trace, CSV files, or a Dataset that somebody cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from view_traces import Factory
+import xarray as xr
 
 import stratoscope
 from stratoscope import names
@@ -21,13 +21,17 @@ def csv(path: Path, rows: str = "0,<s>,3,7,1.5\n1,▁Hi,3,9,2.5\n") -> Path:
     return path
 
 
-def test_a_dataset_is_taken_as_it_is(trace_of: Factory) -> None:
-    dataset = trace_of()
+def simulated() -> xr.Dataset:
+    return stratoscope.simulate(prompts=2, tokens=6, layers=2, d_model=8, d_ff=24, heads=2, top_k=2)
+
+
+def test_a_dataset_is_taken_as_it_is() -> None:
+    dataset = simulated()
     assert opened(dataset) is dataset
 
 
-def test_of_a_dataset_that_was_cut_the_prompts_without_a_token_are_left_out(trace_of: Factory) -> None:
-    dataset = trace_of()
+def test_of_a_dataset_that_was_cut_the_prompts_without_a_token_are_left_out() -> None:
+    dataset = simulated()
     last = int(dataset["prompt"].values[-1])
     cut = opened(dataset.isel(token=dataset["prompt"].values == last))
     assert cut["prompt_id"].values.tolist() == dataset["prompt_id"].values[[last]].tolist()
@@ -41,7 +45,7 @@ def test_csv_files_become_one_prompt_each(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset["imported_norm"], [1.5, 2.5, 1.5, 2.5])
 
 
-def test_a_trace_is_opened_from_its_path(tmp_path: Path, trace_of: Factory) -> None:
+def test_a_trace_is_opened_from_its_path(tmp_path: Path) -> None:
     from stratoscope.recorder.simulated.simulate import simulate
 
     simulate(tmp_path / "t.zarr", prompts=2, layers=2, d_model=16, d_ff=32, heads=2, top_k=2)
@@ -69,18 +73,18 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "notes.txt")
 
 
-def test_columns_are_named_for_csv_files_and_refused_for_a_trace(tmp_path: Path, trace_of: Factory) -> None:
+def test_columns_are_named_for_csv_files_and_refused_for_a_trace(tmp_path: Path) -> None:
     file = csv(tmp_path / "p.csv")
     file.write_text(file.read_text("utf-8").replace("Token_Pos", "pos"), "utf-8")
     np.testing.assert_array_equal(opened(file, "Token_Pos=pos")["imported_norm"], [1.5, 2.5])
     with pytest.raises(InputError, match="this is a trace, which has no columns"):
-        opened(trace_of(), {"Token_Pos": "pos"})
+        opened(simulated(), {"Token_Pos": "pos"})
 
 
 def test_nothing_and_nonsense_are_refused() -> None:
-    with pytest.raises(InputError, match="nothing to draw"):
+    with pytest.raises(InputError, match="nothing is given"):
         opened([])
-    with pytest.raises(InputError, match="cannot draw a int"):
+    with pytest.raises(InputError, match="int is no path"):
         opened([3])  # type: ignore[list-item]
 
 

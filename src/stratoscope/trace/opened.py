@@ -15,7 +15,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import EDGE, PROMPT, TOKEN
 from stratoscope.trace.labels import note, object_array
 from stratoscope.trace.legal import check_dataset
-from stratoscope.trace.place import refuse_absent
+from stratoscope.trace.place import is_trace, refuse_absent
 from stratoscope.trace.prompts import GONE, Prompts
 from stratoscope.trace.schema import TOKEN_COORDS
 
@@ -70,6 +70,9 @@ def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
         )
     if folders:
         _refuse_columns(columns)
+        if not is_trace(folders[0]) and any(folders[0].glob("*.csv")):
+            fix = f"Name the files: {folders[0] / '*.csv'}."
+            raise InputError("is a folder of CSV files, not a trace", where=str(folders[0]), fix=fix)
         from stratoscope.trace.reader import open_trace  # CSV files need no Zarr
 
         return open_trace(folders[0])

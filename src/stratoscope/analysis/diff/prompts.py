@@ -140,7 +140,8 @@ def match(a: Side, b: Side) -> list[Pair]:
         raise InputError(
             "the two traces have no prompt in common, neither by its id nor by its tokens",
             where="trace",
-            fix="Record both over the same file of prompts.",
+            fix="Record both over the same file of prompts; of CSV files give both of a prompt the same name, in two "
+            "folders.",
         )
     return [pairs[prompt] for prompt in sorted(pairs)]
 
