@@ -217,7 +217,7 @@ def import_(
 
 @app.command()
 def export(
-    inputs: options.Inputs,
+    trace: options.Inputs,
     csv: options.CsvOut = None,
     parquet: options.ParquetOut = None,
     columns: options.CsvColumns = None,
@@ -235,7 +235,7 @@ def export(
     from stratoscope import export_csv
 
     files = export_csv(
-        inputs,
+        trace,
         file,
         columns=columns,
         prompt=prompt or None,
@@ -248,14 +248,14 @@ def export(
 
 
 @app.command()
-def info(inputs: options.Inputs, columns: options.CsvColumns = None, as_json: options.Json = False) -> None:
+def info(trace: options.Inputs, columns: options.CsvColumns = None, as_json: options.Json = False) -> None:
     """Say what is in a trace, or in CSV files.
 
     And where it came from, and what was proved about it when it was recorded.
     """
     from stratoscope.trace import info as module
 
-    facts = module.info(inputs, columns=columns)
+    facts = module.info(trace, columns=columns)
     if as_json:
         console.tell_json(facts)
     else:

@@ -51,7 +51,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed makes th
 
 
 def contrast(
-    inputs: options.Inputs,
+    trace: options.Inputs,
     out: options.ResultOut = None,
     columns: options.CsvColumns = None,
     a: ClassA = None,
@@ -80,9 +80,9 @@ def contrast(
     from stratoscope.trace.opened import opened
     from stratoscope.view.report import check_folder, default_folder, save_result
 
-    dataset = opened(inputs, columns)
+    dataset = opened(trace, columns)
     first, second = choose_classes(dataset, a, b)
-    folder = out or default_folder(inputs[0], "contrast", first, second)
+    folder = out or default_folder(trace[0], "contrast", first, second)
     check_folder(folder, overwrite=overwrite)
     with console.progress() as show:
         result = contrast(

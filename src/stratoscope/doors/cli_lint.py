@@ -17,7 +17,7 @@ Strict = Annotated[
 
 
 def lint(
-    inputs: options.Inputs,
+    trace: options.Inputs,
     columns: options.CsvColumns = None,
     strict: Strict = False,
     as_json: options.Json = False,
@@ -28,7 +28,7 @@ def lint(
     """
     from stratoscope.analysis.lint.lint import lint
 
-    result = lint(inputs, columns=columns)
+    result = lint(trace, columns=columns)
     findings = [
         {name: str(result[name].values[place]) for name in ("id", "check", "severity", "text", "why", "page")}
         for place in range(result.sizes["finding"])
