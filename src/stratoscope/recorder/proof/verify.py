@@ -24,7 +24,8 @@ from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites
-from stratoscope.names import ATTENTION, ATTENTION_FULL, EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
+from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
+from stratoscope.recorder.groups import GROUPS, groups_of
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
@@ -347,12 +348,12 @@ def _replay_each(
         raise DiffersAlone(error.what, where=error.where, fix=error.fix) from None
     if not own.prompts or own.failed:
         raise differs
-    if any(QUANTITIES[name].group in (ATTENTION, ATTENTION_FULL) for name in recorded[0]):
+    if any(group.sees_attention for group in groups_of(QUANTITIES[name].group for name in recorded[0])):
         raise Differs(
             differs.what,
             where=differs.where,
             fix="Only eager attention shows its weights, so it is not known whether that or what was observed is off. "
-            f"Record without {ATTENTION} and {ATTENTION_FULL}",
+            "Record without " + " and ".join(name for name, group in GROUPS.items() if group.sees_attention),
         )
     outcome.take(own, f"{differs.where}: {differs.what}. {_ON_EAGER}, so that is what it was held against")
 
