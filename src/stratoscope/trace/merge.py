@@ -20,7 +20,7 @@ from stratoscope.trace.merge_check import StoredPart, checked_parts, listed
 from stratoscope.trace.part import PLAN_FIELDS
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.receipt import merged_receipt, own_facts
-from stratoscope.trace.writer import WRITTEN
+from stratoscope.trace.schema import WRITTEN
 
 _OWN = (*WRITTEN, "resumed")  # attributes of one part that say nothing about the whole
 _KEPT = ("uuid", "created", "finished", "resumed", "software")  # … which `merged` keeps

@@ -30,6 +30,7 @@ from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
 from stratoscope.recorder.proof.replay import Replay, eager_attention
+from stratoscope.trace.prompts import Prompts
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -286,14 +287,11 @@ def verify_trace(
     """
     outcome = Outcome(eager_standard(model, sites))
     names = [str(name) for name in trace.data_vars if QUANTITIES[str(name)].dims[0] in (TOKEN, PROMPT, EDGE)]
-    ids = trace["prompt_id"].values.tolist()
-    ends = np.searchsorted(trace["prompt"].values, np.arange(len(ids)), side="right")
-    edge_ends = np.cumsum([edges(int(length)) for length in np.diff(ends, prepend=0)])
+    prompts = Prompts(trace)
+    ids = prompts.ids
 
     def stored(number: int) -> xr.Dataset:
-        bounds = {TOKEN: ends, PROMPT: np.arange(1, len(ids) + 1), EDGE: edge_ends}
-        rows = {name: slice(stops[number - 1] if number else 0, stops[number]) for name, stops in bounds.items()}
-        return trace.isel(rows, missing_dims="ignore")
+        return prompts.part(number, number + 1)
 
     for number in range(len(ids)):
         progress("verifying", number, len(ids))
