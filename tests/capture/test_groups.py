@@ -16,7 +16,6 @@ from tiny import byte_tokenizer, tiny
 from stratoscope import merge, names, plan_capture, simulate
 from stratoscope.recorder.estimate import trial
 from stratoscope.recorder.groups import GROUPS, groups_of
-from stratoscope.recorder.groups.group import RecordGroup
 
 PROMPTS = ["The river.", "No.", "Tell me more", "é→x", "What did it say?", "A clock"]
 NEW = 2  # tokens of an answer
@@ -122,7 +121,3 @@ def test_what_a_group_says_of_its_quantities_is_of_its_own(group: str) -> None:
     of_group = {one.name for one in names.quantities_of([group])}
     assert {*known.quotients} <= of_group
     assert groups_of([group]) == [known]
-    said = [
-        getattr(type(known), method) is not getattr(RecordGroup, method) for method in ("replayed", "replayed_stream")
-    ]
-    assert any(said), "nothing replays it"
