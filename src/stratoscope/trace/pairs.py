@@ -10,8 +10,8 @@ import xarray as xr
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER, edges
 from stratoscope.trace.arguments import is_whole
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.opened import opened
+from stratoscope.words import number_ranges
 
 _QUANTITY = "attention"
 
