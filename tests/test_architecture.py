@@ -45,6 +45,7 @@ WITHOUT_TORCH = {
     "recorder/plan.py",
     "recorder/settings.py",
     "recorder/parts.py",
+    "recorder/groups",
     "recorder/simulated",
 }
 HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_module_forward_hook")

@@ -76,9 +76,8 @@ CSV_PROMPT = "Prompt"  # where one exported file holds several prompts: the id
 # --- record groups --------------------------------------------------------------------------------------------------
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
-NEURONS, ATTENTION_FULL = "neurons", "attention-full"  # streamed: their rows go to disk as layers give them
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)
-SUMMARIES = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)  # the groups that fit into memory
+NEURONS, ATTENTION_FULL = "neurons", "attention-full"
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
@@ -100,6 +99,8 @@ class Quantity:
         Whether negative values have a meaning, so that pictures use a zero-centred diverging scale.
     log
         Whether its natural scale is logarithmic.
+    streamed
+        Whether it is too large to be held: its rows go to disk as the layers give them.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Quantity:
     group: str
     signed: bool = False
     log: bool = False
+    streamed: bool = False
 
 
 _NORM = "L2 norm"
@@ -154,9 +156,9 @@ _TABLE = (  # one row, one line
     Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION),
     Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, log=True),
     # streamed -------------------------------------------------------------------------------------------------------
-    Quantity("neurons", _TLN, "model", "activation", "neuron activation", "a, input of the down projection, as the model computed it; NaN beyond the width of a narrower block", NEURONS, signed=True),
-    Quantity("active_neurons", (TOKEN, LAYER, ACTIVE), "model", "activation", "activation of the chosen experts' neurons", "a of neuron i of the expert that is router_expert[…, s] at s·expert_width + i, then of the shared expert; of a dense block from 0", NEURONS, signed=True),
-    Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL),
+    Quantity("neurons", _TLN, "model", "activation", "neuron activation", "a, input of the down projection, as the model computed it; NaN beyond the width of a narrower block", NEURONS, signed=True, streamed=True),
+    Quantity("active_neurons", (TOKEN, LAYER, ACTIVE), "model", "activation", "activation of the chosen experts' neurons", "a of neuron i of the expert that is router_expert[…, s] at s·expert_width + i, then of the shared expert; of a dense block from 0", NEURONS, signed=True, streamed=True),
+    Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL, streamed=True),
     # outcome --------------------------------------------------------------------------------------------------------
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, signed=True),
     Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME),
@@ -179,7 +181,7 @@ def has_floor(quantity: Quantity) -> bool:
 
 def is_streamed(name: str) -> bool:
     """Whether a quantity is too large to be held: its rows go to disk as the layers give them."""
-    return name in QUANTITIES and QUANTITIES[name].group in (NEURONS, ATTENTION_FULL)
+    return name in QUANTITIES and QUANTITIES[name].streamed
 
 
 def edges(tokens: int) -> int:
@@ -231,3 +233,7 @@ QUANTITIES: dict[str, Quantity] = {
 def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
     """The quantities that the given record groups bring, in table order."""
     return [quantity for quantity in _TABLE if quantity.group in groups]
+
+
+# the groups that fit into memory
+SUMMARIES = tuple(group for group in RECORD_GROUPS if not any(one.streamed for one in quantities_of([group])))

@@ -10,7 +10,8 @@ import pytest
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
-from stratoscope.trace.csv import export_csv, read_csv
+from stratoscope.trace.csv import read_csv
+from stratoscope.trace.csv_write import export_csv
 from stratoscope.trace.labels import labelled, root_attributes
 
 PEAK_COLUMNS = [*CSV_COLUMNS, "Peak_Value", "Write_Norm"]

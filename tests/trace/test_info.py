@@ -12,7 +12,7 @@ import xarray as xr
 from small_traces import ATTRS, expected, prompt_block, record, writer
 
 from stratoscope import names
-from stratoscope.errors import TraceError
+from stratoscope.errors import InputError
 from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.reader import open_trace
@@ -164,7 +164,7 @@ def test_an_import_says_its_rows_and_its_axis(tmp_path: Path) -> None:
 
 
 def test_what_is_no_trace_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         info(tmp_path / "nowhere")
 
 

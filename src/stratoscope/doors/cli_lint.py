@@ -17,14 +17,19 @@ Strict = Annotated[
 ]
 
 
-def lint(trace: options.Trace, strict: Strict = False, as_json: options.Json = False) -> None:
+def lint(
+    trace: options.Inputs,
+    columns: options.CsvColumns = None,
+    strict: Strict = False,
+    as_json: options.Json = False,
+) -> None:
     """Say in which known ways a trace can mislead.
 
     Exit status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
 
-    result = lint(trace)
+    result = lint(trace, columns=columns)
     findings = [
         {name: str(result[name].values[place]) for name in ("id", "check", "severity", "text", "why", "page")}
         for place in range(result.sizes["finding"])

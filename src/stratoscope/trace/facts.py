@@ -11,6 +11,7 @@ from typing import Any
 
 from stratoscope import names
 from stratoscope.errors import printable_line
+from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.part import part_of, planned_prompts
 from stratoscope.words import capital, noted, number_ranges, size_text
 
@@ -18,6 +19,7 @@ _WIDTH = 100
 _NAME_WIDTH = 16
 _LONGEST_NAME = 40
 _LONG_LIST = 8
+_FILES = 3  # named in the headline
 _MANY_LINES = 200  # of notes, or of names and values: a stranger's trace may have more
 _DEEP = 40  # values in a value that are told
 _LONGEST_TOLD = 10_000  # characters of one of them
@@ -55,7 +57,7 @@ def receipt_section(facts: Mapping[str, Any]) -> str:
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
-    name = PurePath(facts["path"]).name if facts["path"] else "(in memory)"
+    name = PurePath(facts["path"]).name if facts["path"] else _files(facts["plan"]) or "(in memory)"
     kind = {"real": "recorded from a model", "simulated": "simulated", "imported": "imported from CSV"}
     parts = [printable_line(name), kind.get(facts["source"], "of unknown origin")]
     if part := part_of(facts["plan"]):
@@ -65,6 +67,13 @@ def _headline(facts: Mapping[str, Any]) -> str:
     if facts["bytes"] is not None:
         parts.append(size_text(facts["bytes"]))
     return " · ".join(parts)
+
+
+def _files(plan: Any) -> str:
+    """The CSV files that were read, the first few of many."""
+    files = objects_in(plan.get("files")) if isinstance(plan, Mapping) else []
+    named = ", ".join(str(one.get("file")) for one in files[:_FILES])
+    return f"{named}, … ({len(files)} files)" if len(files) > _FILES else named
 
 
 def _so_far(facts: Mapping[str, Any]) -> str:

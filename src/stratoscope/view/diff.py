@@ -98,14 +98,13 @@ def _tokens(here: xr.Dataset) -> TokenAxis:
         shown = [readable(str(text), width=_WIDTH) for text, has in ((one, in_a), (other, in_b)) if has]
         sign = "" if in_a and in_b else ONLY_A if in_a else ONLY_B
         labels.append(sign + "→".join(dict.fromkeys(shown)))
-    first = (here["position_a"].values == 0) | (here["position_b"].values == 0)
     count = here.sizes["column"]
     return TokenAxis(
         "",
         "",
         labels if count <= pool.MOST_UNPOOLED else (),
         count,
-        first=np.flatnonzero(first).astype(np.int64),
+        first=np.flatnonzero(here["first"].values).astype(np.int64),
         dim=np.flatnonzero(here["template"].values).astype(np.int64),
     )
 

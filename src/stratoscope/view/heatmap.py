@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.trace.csv_columns import Columns
-    from stratoscope.view.inputs import Inputs
+    from stratoscope.trace.opened import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
 
@@ -90,10 +90,10 @@ def heatmap(
     from stratoscope.view.render import render
 
     def describe() -> ViewSpec:
-        from stratoscope.view.inputs import open_input
+        from stratoscope.trace.opened import opened
 
         return heatmap_spec(
-            open_input(inputs, columns),
+            opened(inputs, columns),
             quantity=quantity,
             prompt=prompt,
             prompt_class=prompt_class,

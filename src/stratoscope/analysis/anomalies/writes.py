@@ -13,13 +13,14 @@ from stratoscope.analysis.anomalies.finding import (
     Index,
     Look,
     Member,
-    Prompts,
+    NamedPrompts,
     layer_numbers,
     nothing,
 )
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 from stratoscope.analysis.known import medians
+from stratoscope.trace.prompts import Prompts
 from stratoscope.words import capital
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def massive_head(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
 def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part: str, whole: str) -> Look:
     if not {part, whole} <= set(dataset.data_vars):
         return nothing(detector, f"no {part} and {whole} recorded", part)
-    prompts, numbers = Prompts(dataset), layer_numbers(dataset)
+    prompts, numbers = NamedPrompts(dataset), layer_numbers(dataset)
     shares, others = _shares(dataset, part, whole), _shares(dataset, part, whole, later=True)
     with_reference = reference is not None and {part, whole} <= set(reference.data_vars)
     if reference is not None and with_reference:
@@ -86,7 +87,7 @@ def _shares(dataset: xr.Dataset, part: str, whole: str, later: bool = False) -> 
     parts, of = _values(dataset, part), _values(dataset, whole)
     shares: Floats = parts / (of if parts.ndim == 2 else of[..., None])
     if later:
-        shares[Prompts(dataset).place == 0] = np.nan
+        shares[Prompts(dataset).first] = np.nan
     return shares
 
 

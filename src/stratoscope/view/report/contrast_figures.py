@@ -312,7 +312,7 @@ def first_pair(result: xr.Dataset) -> Figure | None:
     values = result["pair_difference"].values
     quantity = summary["aligned"]["quantity"]
     spec = _difference_map(
-        result, title, values, labels, quantity, "", [note], first=there_a & (result["pair_position_a"].values == 0),
+        result, title, values, labels, quantity, "", [note], first=result["pair_first"].values,
         alike=result["pair_before"].values,
     )  # fmt: skip
     return Figure("first-pair", f"{title}. A single pair is an example and no evidence.", spec)
