@@ -41,9 +41,9 @@ def pair(lengths: tuple[int, int] = (7, 5), *, layers: int = LAYERS, top_k: int 
     names = [("prompt_id", ("one", "two")), ("prompt_class", ("critical", "neutral")), ("pair", ("a", "a"))]
     return xr.Dataset(
         {
-            "peak_write": (("token", "layer", "k"), heights),
-            "peak_value": (("token", "layer", "k"), -heights / 2),
-            "peak_neuron": (("token", "layer", "k"), np.arange(heights.size, dtype="int32").reshape(heights.shape)),
+            "peak_write": (("token", "layer", "peak"), heights),
+            "peak_value": (("token", "layer", "peak"), -heights / 2),
+            "peak_neuron": (("token", "layer", "peak"), np.arange(heights.size, dtype="int32").reshape(heights.shape)),
         },
         coords={
             "prompt": ("token", np.repeat(np.arange(2, dtype="int32"), lengths)),

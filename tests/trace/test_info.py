@@ -75,7 +75,7 @@ def test_the_text_says_it_all_and_fits_a_terminal(trace: Path) -> None:
         "small.trace · simulated",
         "5 (5 critical; 5 pairs)",
         "3 (0-2)",
-        "peak_neuron, peak_value (token × layer × k)",
+        "peak_neuron, peak_value (token × layer × peak)",
         "name: small; revision: not known",
         "logits bit identical  yes",
         "[L01] info: a note",

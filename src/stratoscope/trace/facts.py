@@ -151,7 +151,6 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
     lines += _line("resumed", resumed) if resumed else []
     lines += _line("finished", facts["finished"]) if facts["finished"] else []
     lines += _line("merged", f"from {len(facts['merged'])} parts") if facts["merged"] else []
-    lines += _line("not read", ", ".join(facts["unknown_arrays"])) if facts["unknown_arrays"] else []
     return lines
 
 

@@ -20,6 +20,7 @@ from stratoscope.trace.merge_check import StoredPart, checked_parts, listed
 from stratoscope.trace.part import PLAN_FIELDS
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.receipt import merged_receipt, own_facts
+from stratoscope.trace.schema import WRITTEN
 from stratoscope.trace.writer import WRITTEN
 from stratoscope.words import capital
 

@@ -199,7 +199,7 @@ def _left_out(points: Points) -> list[Note]:
 def _notes(dataset: xr.Dataset, row: names.Quantity) -> list[Note]:
     if row.dims == (names.ROW,):
         return []  # an import says so itself
-    recorded = f"Only the {dataset.sizes[names.K]} strongest neurons of each token and layer are recorded"
+    recorded = f"Only the {dataset.sizes[names.PEAK]} strongest neurons of each token and layer are recorded"
     top_k = Note("L08", "info", f"{recorded}: the others are not zero.")
     return [_GROWS, top_k] if row.name == "peak_write" else [top_k]
 

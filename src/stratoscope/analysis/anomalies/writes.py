@@ -77,7 +77,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
 
 def _values(dataset: xr.Dataset, name: str) -> Floats:
     """Norms; of ranked ones the strongest; NaN where there is nothing."""
-    array = dataset[name].isel({names.K: 0}) if names.K in dataset[name].dims else dataset[name]
+    array = dataset[name].isel({names.PEAK: 0}) if names.PEAK in dataset[name].dims else dataset[name]
     values = np.asarray(array.values, np.float64)
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
