@@ -21,7 +21,6 @@ from stratoscope.trace.part import PLAN_FIELDS
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.receipt import merged_receipt, own_facts
 from stratoscope.trace.schema import WRITTEN
-from stratoscope.trace.writer import WRITTEN
 from stratoscope.words import capital
 
 _OWN = (*WRITTEN, "resumed")  # attributes of one part that say nothing about the whole
