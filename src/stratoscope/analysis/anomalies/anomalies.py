@@ -10,7 +10,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
-from stratoscope.trace.facts import number_ranges
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
