@@ -16,7 +16,7 @@ _HOME = {  # public name -> module that defines it
     "plan_capture": "stratoscope.recorder.capture",
     "simulate": "stratoscope.recorder.simulated.simulate",
     "import_csv": "stratoscope.trace.csv",
-    "export_csv": "stratoscope.trace.csv",
+    "export_csv": "stratoscope.trace.csv_write",
     "merge": "stratoscope.trace.merge",
     "open_trace": "stratoscope.trace.reader",
     "info": "stratoscope.trace.info",
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts import Prompt
     from stratoscope.recorder.simulated.simulate import simulate
-    from stratoscope.trace.csv import export_csv, import_csv
+    from stratoscope.trace.csv import import_csv
+    from stratoscope.trace.csv_write import export_csv
     from stratoscope.trace.info import info
     from stratoscope.trace.merge import merge
     from stratoscope.trace.pairs import attention_matrix

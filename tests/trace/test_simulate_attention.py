@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from stratoscope.recorder.simulated.activity import norms
 from stratoscope.recorder.simulated.attention import attention, first_and_weights, matrix
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
-from stratoscope.recorder.simulated.prompt import norms
 
 SHAPE = SimulationSize(prompts=4, tokens=(7, 12), layers=3, d_model=32, d_ff=40, heads=2, top_k=3, seed=1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,8 +51,9 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed makes th
 
 
 def contrast(
-    trace: options.Trace,
+    trace: options.Inputs,
     out: options.ResultOut = None,
+    columns: options.CsvColumns = None,
     a: ClassA = None,
     b: ClassB = None,
     statistic: Statistic = defaults.STATISTIC,
@@ -77,12 +77,12 @@ def contrast(
     """
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.units import choose_classes
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.opened import opened
     from stratoscope.view.report import check_folder, default_folder, save_result
 
-    dataset = open_trace(trace)
+    dataset = opened(trace, columns)
     first, second = choose_classes(dataset, a, b)
-    folder = out or default_folder(Path(trace), "contrast", first, second)
+    folder = out or default_folder(trace[0], "contrast", first, second)
     check_folder(folder, overwrite=overwrite)
     with console.progress() as show:
         result = contrast(

@@ -16,12 +16,9 @@ from stratoscope.errors import InputError
 from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
 from stratoscope.trace import place
 from stratoscope.trace.csv_columns import Columns, wanted_columns
-from stratoscope.trace.csv_file import stem
+from stratoscope.trace.csv_file import file_identity, stem
 from stratoscope.trace.csv_table import CsvPrompt, read_table
-from stratoscope.trace.csv_write import export_csv, file_identity
 from stratoscope.trace.labels import labelled, note, object_array, root_attributes, unique
-
-__all__ = ["export_csv", "import_csv", "read_csv"]
 
 _SPECIAL = re.compile(
     r"</?s>|<\|.*\|>|<｜.*｜>|<(pad|unk|bos|eos|mask|start_of_turn|end_of_turn)>|\[(CLS|SEP|PAD|MASK|UNK|/?INST)\]",

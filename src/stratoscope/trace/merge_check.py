@@ -15,9 +15,9 @@ from stratoscope.trace import place
 from stratoscope.trace.array_document import ArrayDocument
 from stratoscope.trace.attributes import differences
 from stratoscope.trace.document import Document, read_document
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.part import PLAN_FIELDS, Part, part_of
 from stratoscope.trace.schema import COMPLETE, companion
+from stratoscope.words import number_ranges
 
 _SAME = ("format_version", "source", "token_spelling", "model", "tokenizer", "plan")
 _MAY_DIFFER = {"model": ("device",), "plan": PLAN_FIELDS}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.trace.csv_columns import Columns
-    from stratoscope.view.inputs import Inputs
+    from stratoscope.trace.opened import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
 QUANTITIES = ("mlp_write_ratio", "attn_write_ratio", "attn_received_nosink", "attn_entropy_nosink", "attn_first")
@@ -63,10 +63,10 @@ def engagement(
     from stratoscope.view.render import render
 
     def describe() -> ViewSpec:
-        from stratoscope.view.inputs import open_input
+        from stratoscope.trace.opened import opened
 
         return engagement_spec(
-            open_input(inputs, columns),
+            opened(inputs, columns),
             prompt=prompt,
             prompt_class=prompt_class,
             all_prompts=all_prompts,

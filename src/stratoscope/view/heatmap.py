@@ -12,12 +12,13 @@ from stratoscope import defaults, names
 from stratoscope.view.map_spec import Strip, TokenAxis, build
 from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import ViewSpec
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.trace.csv_columns import Columns
-    from stratoscope.view.inputs import Inputs
+    from stratoscope.trace.opened import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
 
@@ -89,10 +90,10 @@ def heatmap(
     from stratoscope.view.render import render
 
     def describe() -> ViewSpec:
-        from stratoscope.view.inputs import open_input
+        from stratoscope.trace.opened import opened
 
         return heatmap_spec(
-            open_input(inputs, columns),
+            opened(inputs, columns),
             quantity=quantity,
             prompt=prompt,
             prompt_class=prompt_class,
@@ -172,7 +173,7 @@ def heatmap_of_array(
     values
         Shape (tokens, layers); NaN = not recorded.
     labels
-        Readable token labels (`view.tokens.readable`), one for each token, or none.
+        Readable token labels (`words.readable`), one for each token, or none.
     rows
         Block numbers; by default 0, 1, ….
     unit, signed, log
@@ -213,5 +214,4 @@ def heatmap_of_array(
 
 def title_of(quantity: DrawnQuantity) -> str:
     """`MLP output by token and layer`."""
-    label = quantity.label if "(" in quantity.label.split(" ")[0] else quantity.label[0].upper() + quantity.label[1:]
-    return f"{label} by token and {quantity.row_kind}"
+    return f"{capital(quantity.label)} by token and {quantity.row_kind}"

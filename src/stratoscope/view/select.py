@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import is_whole, several
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr

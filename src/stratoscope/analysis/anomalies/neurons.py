@@ -13,7 +13,7 @@ from stratoscope.analysis.anomalies.finding import (
     Index,
     Look,
     Member,
-    Prompts,
+    NamedPrompts,
     holding,
     layer_numbers,
     nothing,
@@ -45,7 +45,7 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     weak[_peaks(dataset) >= _DEAD * usual] = -np.inf  # alive where prompt summaries do not look, as at first tokens
     if of is not None:  # what is dead there too is no news
         weak = np.where(of < _DEAD * usual, -np.inf, weak)
-    numbers, prompts = layer_numbers(dataset), Prompts(dataset)
+    numbers, prompts = layer_numbers(dataset), NamedPrompts(dataset)
 
     def tell(index: Index, expected: float) -> Member:
         typical = float(usual[index[0], 0])
@@ -86,7 +86,7 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     among = scores if of is None else standardised(_log(of), 1)
     if of is not None:  # what is as steady there is no news
         scores = np.where(steadiness <= 2 * of, np.minimum(scores, 0.0), scores)
-    numbers, prompts = layer_numbers(dataset), Prompts(dataset)
+    numbers, prompts = layer_numbers(dataset), NamedPrompts(dataset)
     typical = medians(steadiness if of is None else of, 1)
 
     def tell(index: Index, expected: float) -> Member:
@@ -113,7 +113,7 @@ def _at(numbers: NDArray[np.int64], index: tuple[int, ...]) -> dict[str, int]:
     return {"layer": int(numbers[index[0]]), "neuron": index[1]}
 
 
-def _over_prompts(series: NDArray[np.floating], prompts: Prompts, what: str) -> Evidence:
+def _over_prompts(series: NDArray[np.floating], prompts: NamedPrompts, what: str) -> Evidence:
     most = int(np.nanargmax(np.abs(series))) if np.isfinite(series).any() else 0
     return Evidence(np.asarray(series, np.float64), tuple(prompts.ids), (most,), what)
 

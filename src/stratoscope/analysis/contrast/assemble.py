@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
+from stratoscope.analysis.align import GAP
 from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
@@ -23,7 +24,9 @@ from stratoscope.analysis.effects import correction
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import make_result, texts
 from stratoscope.analysis.units import Units, counted_tokens
+from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import INFO, Note, notes_of
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -185,16 +188,15 @@ def _add_first_pair(parts: Comparison, variables: dict[str, Any], coords: dict[s
     difference[~twins.columns.equal] = np.nan
     variables["pair_difference"] = (("column", "row"), difference)
     coords["pair_before"] = ("column", np.arange(len(difference)) < twins.columns.before)
-    coords["pair_position_a"], coords["pair_position_b"] = ("column", twins.columns.a), ("column", twins.columns.b)
     coords["pair_equal"] = ("column", twins.columns.equal)
-    for name, start, places in (
-        ("pair_text_a", twins.tokens_a, twins.columns.a),
-        ("pair_text_b", twins.tokens_b, twins.columns.b),
-    ):
-        column = np.full(len(places), "", dtype=object)
-        there = places >= 0
-        column[there] = dataset["text"].values[start + places[there]]
-        coords[name] = texts("column", column)
+    prompts, first = Prompts(dataset), np.zeros(len(difference), bool)
+    for side, start, places in (("a", twins.tokens_a, twins.columns.a), ("b", twins.tokens_b, twins.columns.b)):
+        there = places != GAP
+        tokens = np.where(there, start + places, 0)
+        first |= there & prompts.first[tokens]
+        coords[f"pair_position_{side}"] = ("column", np.where(there, prompts.position[tokens], GAP))
+        coords[f"pair_text_{side}"] = texts("column", np.where(there, object_array(prompts.words(tokens)), ""))
+    coords["pair_first"] = ("column", first)
 
 
 def _confirmed(listed: Listed, neurons: NeuronTests) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.design import Design
     from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
     from stratoscope.analysis.contrast.profiles import Profiles
+    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.opened import Inputs
 
 KIND = "contrast"
 PROFILED = ("mlp_write_ratio", "attn_write_ratio", "mlp_write_cos", "attn_write_cos", "attn_entropy_nosink")
@@ -29,8 +30,9 @@ _OTHERWISE = ("mlp_out_norm", "resid_norm", "imported_norm")
 
 
 def contrast(
-    trace: str | os.PathLike[str] | xr.Dataset,
+    trace: Inputs,
     *,
+    columns: Columns = None,
     a: str | None = None,
     b: str | None = None,
     statistic: names.Statistic = defaults.STATISTIC,
@@ -55,7 +57,9 @@ def contrast(
     Parameters
     ----------
     trace
-        A trace, or its Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     a, b
         The classes, a − b; without them the two that there are.
     statistic
@@ -112,7 +116,7 @@ def contrast(
     from stratoscope.trace.numbers import choose_layers
     from stratoscope.trace.opened import opened
 
-    seen = finite_trace(opened(trace))
+    seen = finite_trace(opened(trace, columns))
     dataset = seen.dataset
     _check(held_out, alpha, permutations)
     for where, given, known in (

@@ -19,6 +19,7 @@ from stratoscope.analysis.diff.matched_null import in_null
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import LONGEST_NAME, make_result, texts
+from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import Note, notes_of
 
 if TYPE_CHECKING:
@@ -75,19 +76,14 @@ def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.Dataset:
 def _add_columns(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     columns, kept = parts.columns, parts.columns.of(parts.shown)
     name = [pair.name for pair in parts.pairs]
-    texts_of = [np.asarray(one["text"].values) if "text" in one.coords else None for one in (parts.a, parts.b)]
-
-    def text(places: Any, which: int) -> list[str]:
-        known = texts_of[which]
-        if known is None:
-            return ["" if place == GAP else f"#{place}" for place in places.tolist()]
-        return ["" if place == GAP else str(known[place]) for place in places.tolist()]
-
-    of_a, of_b = text(columns.a[kept], 0), text(columns.b[kept], 1)
+    sides = list(zip(parts.sides, (columns.a[kept], columns.b[kept]), strict=True))
+    of_a, of_b = (np.where(at == GAP, "", object_array(side.words(np.maximum(at, 0)))).tolist() for side, at in sides)
+    position = [np.where(at == GAP, GAP, side.position[at]) for side, at in sides]
     coords |= {
         "prompt": texts("column", [name[number] for number in columns.pair[kept]]),
-        "position_a": ("column", columns.place_a[kept]),
-        "position_b": ("column", columns.place_b[kept]),
+        "position_a": ("column", position[0]),
+        "position_b": ("column", position[1]),
+        "first": ("column", columns.first[kept]),
         "equal": ("column", columns.equal[kept]),
         "before": ("column", columns.before[kept]),
         "text": texts("column", [one or other for one, other in zip(of_a, of_b, strict=True)]),
@@ -95,13 +91,8 @@ def _add_columns(parts: Comparison, variables: dict[str, Any], coords: dict[str,
         "text_b": texts("column", of_b),
     }
     coords["pair"] = texts("pair", name)
-    spans = [np.asarray(one["span"].values) if "span" in one.coords else None for one in (parts.a, parts.b)]
-    dim = np.zeros(int(kept.sum()), bool)
-    template = [names.SPANS.index(span) for span in names.TEMPLATE_SPANS]
-    for places, span in zip((columns.a[kept], columns.b[kept]), spans, strict=True):
-        if span is not None:
-            dim |= (places != GAP) & np.isin(span[places], template)
-    coords["template"] = ("column", dim)
+    of_template = [(at != GAP) & side.in_spans(names.TEMPLATE_SPANS)[at] for side, at in sides]
+    coords["template"] = ("column", of_template[0] | of_template[1])
     variables["pair_by_id"] = ("pair", np.array([pair.by_id for pair in parts.pairs]))
     for side in ("a", "b"):
         variables[f"pair_prompt_{side}"] = ("pair", np.array([getattr(pair, side) for pair in parts.pairs]))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.model.devices import weights_at_hand
-from stratoscope.recorder.proof.formulas import Values
+from stratoscope.recorder.proof.formulas import Values, stacked
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,15 @@ class PlainMixture:
         """The neurons, [token, choice × width + shared width]."""
         return self._a
 
-    def norms(self) -> Values:
-        """`neuron_norm` and `mlp_out_norm`, [token]."""
+    def norms(self, choices: int) -> Values:
+        """`neuron_norm` and `mlp_out_norm`, [token], and `router_weight`, [token, choice] with as many as `choices`."""
         whole = self._whole()
         if self._bias is not None:
             whole = whole + (self._call.router[..., None].double() * self._bias.double()[self._call.experts]).sum(1)
         if self._shared_bias is not None:
             whole = whole + self._factor[:, -1:] * self._shared_bias.double()
-        return {"neuron_norm": self._a.norm(dim=-1), "mlp_out_norm": whole.norm(dim=-1)}
+        weights = stacked([*self._call.router.double()], choices)
+        return {"neuron_norm": self._a.norm(dim=-1), "mlp_out_norm": whole.norm(dim=-1), "router_weight": weights}
 
     def peaks(self, expert: Tensor, neuron: Tensor) -> tuple[Values, Tensor]:
         """As `plain.peaks`, for neurons named by expert (−1: the shared one) and number, [token, k]."""

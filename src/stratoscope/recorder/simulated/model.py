@@ -5,12 +5,12 @@ Everything here is fixed for a whole simulation and follows from its `Simulation
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS
 from stratoscope.recorder.simulated.words import UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
@@ -163,41 +163,31 @@ class SimulatedModel:
     def _number(self, pair: int) -> str:
         return f"{pair + 1:0{len(str(-(-self.shape.prompts // 2)))}d}"
 
-    def planted(self, groups: tuple[str, ...]) -> list[dict[str, Any]]:
-        """What was planted in the recorded groups, with its size, as JSON."""
-        found: list[dict[str, Any]] = []
-        peaks, attention = {PEAKS, NEURONS} & {*groups}, {ATTENTION, ATTENTION_FULL} & {*groups}
-        if PROMPTS in groups or NEURONS in groups:
-            measure = "Cohen's d of prompt_mean between the classes, critical minus neutral"
-            found += [
-                _entry("selective_neuron", effect, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
-                for layer, neuron, effect in self.selective
-            ]
-        if peaks and self.peak:
+    def planted(self, kinds: Collection[str]) -> list[dict[str, Any]]:
+        """What was planted of these kinds, with its size, as JSON."""
+        return [entry for entry in self._everything_planted() if entry["kind"] in kinds]
+
+    def _everything_planted(self) -> Iterator[dict[str, Any]]:
+        measure = "Cohen's d of prompt_mean between the classes, critical minus neutral"
+        for layer, neuron, effect in self.selective:
+            yield _entry("selective_neuron", effect, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
+        if self.peak:
             measure = "share of the class's user tokens whose strongest peak it is; never a peak in the other class"
             layer, neuron = self.peak
-            found.append(_entry("class_peak", PEAK_SHARE, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0]))
-        if peaks or NORMS in groups:
-            measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
-            layer, neuron = self.sink
-            found.append(_entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron))
-        if attention:
-            found.append(_entry("attention_sink", SINK_MASS, "median of attn_first", token=0))
-        if attention and self.anomaly:
-            measure = "least share of the attention of every later token that goes to this token"
-            at = self.anomaly
-            found.append(
-                _entry(
-                    "routing_anomaly",
-                    ANOMALY_MASS,
-                    measure,
-                    prompt=self.identity(at.prompt),
-                    token=at.token,
-                    layer=at.layer,
-                    head=at.head,
-                )
-            )
-        return found
+            yield _entry("class_peak", PEAK_SHARE, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
+        measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
+        layer, neuron = self.sink
+        yield _entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron)
+        yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
+        if self.anomaly:
+            measure, at = "least share of the attention of every later token that goes to this token", self.anomaly
+            where: dict[str, Any] = {
+                "prompt": self.identity(at.prompt),
+                "token": at.token,
+                "layer": at.layer,
+                "head": at.head,
+            }
+            yield _entry("routing_anomaly", ANOMALY_MASS, measure, **where)
 
 
 def _entry(kind: str, effect: float, measure: str, *, prompt_class: str = "", **where: Any) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from stratoscope.recorder.simulated.activity import Peaks, Summaries
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens
-from stratoscope.recorder.simulated.prompt import Peaks, Summaries
 
 _BELOW = np.float32(0.999)  # what is no peak writes at most so much of the weakest peak
 
@@ -73,6 +74,7 @@ class SimulatedNeurons:
         peaks = np.square(self._found.write[:, number], dtype=np.float64).sum(axis=-1)
         self._share[:, number] = peaks / np.einsum("tn,tn->t", writes, writes, dtype=np.float64)
 
+    @cached_property
     def told(self) -> Told:
         """What follows from the activations of all layers, each of which was asked for before."""
         share = np.minimum(self._share, 1)

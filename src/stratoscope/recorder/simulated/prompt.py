@@ -1,228 +1,78 @@
-"""Simulated activity of one prompt: norms that obey the law of cosines, peaks that are true order statistics, and
-summaries that the peaks are part of.
-"""
+"""One simulated prompt: each part is made when it is asked for, from random numbers of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 
-from stratoscope.recorder.simulated.model import PEAK_SHARE, SINK_RATIO, SimulatedModel, SimulatedTokens
-
-_TAIL = 0.45  # |a_i|·‖W_:,i‖₂ is Pareto distributed: X = exp(0.45·E), E standard exponential
-_AFTER_SINK = 0.04  # a stream that large is hardly changed any more: ratios of the first token, times this
-_SINK_PEAK, _CLASS_PEAK = 8.0, 1.5  # planted peaks, times the strongest of the others
-_USUAL = 0.6  # share of tokens whose peaks are the usual ones of their word
-_POSITIVE = 0.6
-_NEURON_SCALE = 0.12  # a neuron's everyday activation, relative to the weakest peak
-_NEURON_SPREAD = 0.6  # standard deviation of a prompt mean, in units of the neuron's scale
-_PAIR_SHARE = 0.3  # of that variance, common to both twins
-_CELLS_AT_ONCE = 2**17  # of peaks: keeps long prompts small in memory
+from stratoscope.recorder.simulated import activity, attention
+from stratoscope.recorder.simulated.activity import Peaks, Summaries
+from stratoscope.recorder.simulated.model import SimulatedModel
+from stratoscope.recorder.simulated.neurons import SimulatedNeurons
 
 
-@dataclass(frozen=True)
-class Peaks:
-    """The peaks of a prompt, and what they say about all other neurons; leading axes (token, layer)."""
+class SimulatedPrompt:
+    """What the record groups take their values from.
 
-    neuron: np.ndarray
-    value: np.ndarray
-    write: np.ndarray
-    share: np.ndarray
-    explained: np.ndarray
-    neuron_norm: np.ndarray
+    Once `neurons` has been asked for, `peaks` and `summaries` are what all layers of them say.
 
+    Parameters
+    ----------
+    model, index
+        The pretended model, and which of its prompts.
+    summaries
+        Gives what stays the same of the summaries of all prompts.
 
-def norms(model: SimulatedModel, text: SimulatedTokens) -> dict[str, np.ndarray]:
-    """Norms, ratios and cosines of the writes, and `resid_norm`; float64, shape (token, layer or depth).
-
-    ‖x + w‖² = ‖x‖² + ‖w‖² + 2·‖x‖·‖w‖·cos holds at every addition.
-    """
-    shape, length = model.shape, len(text.words)
-    random = shape.random("norms", text.index)
-    size = (length, shape.layers)
-    mlp_ratio = model.mlp_ratio * random.lognormal(0, 0.35, size)
-    attn_ratio = model.attn_ratio * random.lognormal(0, 0.35, size)
-    mlp_cos, attn_cos = np.tanh(random.normal(0.05, 0.12, size)), np.tanh(random.normal(0.02, 0.12, size))
-    sink = model.sink[0]
-    mlp_ratio[0, sink] = SINK_RATIO
-    for ratio in (mlp_ratio, attn_ratio):
-        ratio[0, sink + 1 :] *= _AFTER_SINK
-    to_middle = np.sqrt(1 + attn_ratio**2 + 2 * attn_ratio * attn_cos)
-    to_end = np.sqrt(1 + mlp_ratio**2 + 2 * mlp_ratio * mlp_cos)
-    start = 0.05 * np.sqrt(shape.d_model) * random.lognormal(0, 0.15, (length, 1))
-    resid = start * np.cumprod(np.hstack([np.ones((length, 1)), to_middle * to_end]), axis=1)
-    mlp_write = mlp_ratio * resid[:, :-1] * to_middle
-    return {
-        "mlp_out_norm": mlp_write,  # nothing stands between W a and the residual stream of this model
-        "mlp_write_norm": mlp_write,
-        "attn_write_norm": attn_ratio * resid[:, :-1],
-        "mlp_write_ratio": mlp_ratio,
-        "attn_write_ratio": attn_ratio,
-        "mlp_write_cos": mlp_cos,
-        "attn_write_cos": attn_cos,
-        "resid_norm": resid,
-    }
-
-
-def peaks(model: SimulatedModel, text: SimulatedTokens, mlp_out_norm: np.ndarray) -> Peaks:
-    """The strongest of d_ff independent Pareto variables per token and layer, scaled to the MLP's output.
-
-    The others are never drawn: given the weakest peak, their energy is replaced by its expectation.
-    """
-    random = model.shape.random("peaks", text.index)
-    step = max(1, _CELLS_AT_ONCE // (model.shape.layers * model.shape.top_k))
-    parts = [
-        _peaks_of_run(model, text, slice(begin, begin + step), mlp_out_norm[begin : begin + step], random)
-        for begin in range(0, len(text.words), step)
-    ]
-    return Peaks(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Peaks)))
-
-
-def _peaks_of_run(
-    model: SimulatedModel, text: SimulatedTokens, run: slice, mlp_out_norm: np.ndarray, random: np.random.Generator
-) -> Peaks:
-    shape, length = model.shape, len(mlp_out_norm)
-    neuron = _peak_neurons(model, text.words[run], random)
-    size, rest = (length, shape.layers, shape.top_k), shape.d_ff - shape.top_k
-    strength = np.exp(_TAIL * _largest_exponentials(random, size, shape.d_ff))
-    sign = np.where(random.random(size) < _POSITIVE, 1.0, -1.0)
-    chosen = random.random(length) < PEAK_SHARE
-    if run.start == 0:
-        chosen[0] = False
-        _plant_sink(model, neuron, strength, sign)
-    if model.peak and text.critical:
-        here = np.s_[chosen, model.peak[0], 0]
-        neuron[here], sign[here] = model.peak[1], 1
-        strength[here] *= _CLASS_PEAK
-    energy = (strength**2).sum(axis=-1)
-    rest_energy = rest * _mean_square_below(np.log(strength[..., -1]) / _TAIL)
-    coherence = random.lognormal(0, 0.15, energy.shape)  # neurons that point the same way add up to more
-    scale = mlp_out_norm / np.sqrt((energy + rest_energy) * coherence)
-    share = energy / (energy + rest_energy)
-    write = scale[..., None] * strength
-    value = sign * write / model.column_norm[np.arange(shape.layers)[:, None], neuron]
-    rest_norm = scale**2 * rest_energy * (model.column_norm**-2.0).mean(axis=1)
-    return Peaks(
-        neuron=neuron.astype(np.int32),
-        value=value.astype(np.float32),
-        write=write.astype(np.float32),
-        share=share,
-        explained=share * (1 + (1 - share) * random.normal(0, 0.3, energy.shape)),
-        neuron_norm=np.sqrt((value**2).sum(axis=-1) + rest_norm),
-    )
-
-
-def _plant_sink(model: SimulatedModel, neuron: np.ndarray, strength: np.ndarray, sign: np.ndarray) -> None:
-    layer, planted = model.sink
-    strength[0, layer, 0] *= _SINK_PEAK
-    if planted >= 0:
-        neuron[0, layer, 0], sign[0, layer, 0] = planted, 1
-
-
-def _peak_neurons(model: SimulatedModel, words: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Mostly the usual neurons of the word, else others; never the same one twice, never a planted one."""
-    size = (len(words), model.shape.layers)
-    moved = np.where(random.random(size) < _USUAL, 0, random.integers(model.shape.d_ff, size=size))
-    place = (model.usual_place[words] + moved[..., None]) % model.free_neurons[:, None]
-    return np.asarray(model.neuron_order[np.arange(model.shape.layers)[:, None], place])
-
-
-def _largest_exponentials(random: np.random.Generator, size: tuple[int, int, int], count: int) -> np.ndarray:
-    """The k largest of `count` standard exponentials, descending, along the last axis (Rényi's representation)."""
-    k = size[-1]
-    gaps: np.ndarray = random.standard_exponential(size) / np.arange(1, k + 1)
-    gaps[..., -1] = -np.log(random.beta(k, count - k + 1, size[:-1]))
-    gaps = np.cumsum(gaps[..., ::-1], axis=-1)
-    return gaps[..., ::-1]
-
-
-def _mean_square_below(exponential: np.ndarray) -> np.ndarray:
-    """E[X² | X < c] of X = exp(_TAIL·E), at c = exp(_TAIL·exponential)."""
-    index = 1 / _TAIL
-    return np.asarray(index / (index - 2) * np.expm1((2 * _TAIL - 1) * exponential) / np.expm1(-exponential))
-
-
-class Summaries:
-    """Makes `prompt_mean`, `prompt_max` and `prompt_min` of prompts.
-
-    A neuron's activations at tokens where it is no peak are drawn as their mean and extremes, none of them stronger
-    than every weakest peak of a token; the peaks are then put in.
+    Attributes
+    ----------
+    text
+        Its words.
     """
 
-    def __init__(self, model: SimulatedModel) -> None:
-        self.model = model
-        shape = model.shape
-        size = (shape.layers, shape.d_ff)
-        self.column_norm = model.column_norm.astype(np.float32)
-        self.scale = (_NEURON_SCALE * self._typical_weakest()[:, None] / model.column_norm).astype(np.float32)
-        self._bias = 0.5 * shape.random("model", 1).standard_normal(size, np.float32)
-        self._class_shift = np.zeros(size, np.float32)
-        for layer, neuron, effect in model.selective:
-            self._bias[layer, neuron] = 0
-            self._class_shift[layer, neuron] = effect * _NEURON_SPREAD
+    def __init__(self, model: SimulatedModel, index: int, summaries: Callable[[], Summaries]) -> None:
+        self.model, self.text, self._summaries = model, model.text(index), summaries
+        self._neurons: SimulatedNeurons | None = None
 
-    def _typical_weakest(self) -> np.ndarray:
-        """The weakest peak of a token in each layer, where every random number of `norms` and `peaks` is typical."""
-        model, shape = self.model, self.model.shape
-        to_middle, to_end = np.sqrt(1 + model.attn_ratio**2), np.sqrt(1 + model.mlp_ratio**2)
-        start = 0.05 * np.sqrt(shape.d_model) * np.cumprod(np.concatenate([[1], (to_middle * to_end)[:-1]]))
-        largest = np.log(shape.d_ff / (np.arange(shape.top_k) + 0.5))
-        energy = np.exp(2 * _TAIL * largest).sum()
-        energy += (shape.d_ff - shape.top_k) * float(_mean_square_below(largest[-1:])[0])
-        return np.asarray(model.mlp_ratio * start * to_middle / np.sqrt(energy) * np.exp(_TAIL * largest[-1]))
+    @cached_property
+    def norms(self) -> dict[str, np.ndarray]:
+        """Norms, ratios and cosines of the writes, and `resid_norm`, [token, layer or depth]."""
+        return activity.norms(self.model, self.text)
 
-    def of(self, text: SimulatedTokens, found: Peaks) -> dict[str, np.ndarray]:
-        """The three summaries of one prompt, shape (1, layer, neuron); NaN where it has no user token."""
-        shape = self.model.shape
-        size, count = (shape.layers, shape.d_ff), len(text.words) - 1
-        if count == 0:
-            return {name: np.full((1, *size), np.nan) for name in ("prompt_mean", "prompt_max", "prompt_min")}
-        hits, total, top, bottom = self._peaks_of_neurons(found)
-        others = count - hits
-        mean, highest, lowest = self._unrecorded(text, found, others)
-        mean = (others.astype(np.float32) * mean + total) / np.float32(count)
-        np.maximum(np.where(others > 0, highest, -np.inf), top, out=highest)
-        np.minimum(np.where(others > 0, lowest, np.inf), bottom, out=lowest)
-        mean.clip(lowest, highest, out=mean)  # a mean may leave its range by a rounding error
-        return {"prompt_mean": mean[None], "prompt_max": highest[None], "prompt_min": lowest[None]}
+    @cached_property
+    def _drawn_peaks(self) -> Peaks:
+        return activity.peaks(self.model, self.text, self.norms["mlp_out_norm"])
 
-    def everyday_mean(self, text: SimulatedTokens, found: Peaks) -> np.ndarray:
-        """Mean of each neuron's activations in a prompt where it is no peak, float32, shape (layer, neuron)."""
-        hits, _, _, _ = self._peaks_of_neurons(found)
-        return self._unrecorded(text, found, len(text.words) - 1 - hits)[0]
+    @property
+    def neurons(self) -> SimulatedNeurons:
+        """Every activation, layer by layer."""
+        if self._neurons is None:
+            self._neurons = SimulatedNeurons(self.model, self._summaries(), self.text, self._drawn_peaks)
+        return self._neurons
 
-    def _unrecorded(
-        self, text: SimulatedTokens, found: Peaks, others: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean, maximum and minimum of each neuron over its `others` tokens; float32, as is everything of this size."""
-        shape, size = self.model.shape, others.shape
-        own, pair = shape.random("prompts", text.index), shape.random("pairs", text.index // 2)
-        mean = own.standard_normal(size, np.float32) * np.float32(np.sqrt(1 - _PAIR_SHARE))
-        mean += pair.standard_normal(size, np.float32) * np.float32(np.sqrt(_PAIR_SHARE))
-        mean *= np.float32(_NEURON_SPREAD)
-        mean += self._bias
-        if text.critical:
-            mean += self._class_shift
-        mean *= self.scale
-        largest_of = np.sqrt(2 * np.log(np.maximum(np.arange(len(text.words)), 1)))  # of that many normal variables
-        width = self.scale * largest_of.astype(np.float32)[others]
-        highest = mean + width * np.abs(own.standard_normal(size, np.float32))
-        lowest = mean - width * np.abs(own.standard_normal(size, np.float32))
-        limit = found.write[1:, :, -1].max(axis=0, initial=0)[:, None] / self.column_norm  # 0: no user token
-        for values in (mean, highest, lowest):
-            values.clip(-limit, limit, out=values)
-        return mean, highest, lowest
+    @property
+    def peaks(self) -> Peaks:
+        """The strongest neurons, and what they say of all others."""
+        return self._drawn_peaks if self._neurons is None else self._neurons.told.peaks
 
-    def _peaks_of_neurons(self, found: Peaks) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """How often each neuron is a peak of a user token, and the sum, maximum and minimum there."""
-        shape = self.model.shape
-        cells = shape.layers * shape.d_ff
-        cell = (np.arange(shape.layers)[:, None] * shape.d_ff + found.neuron[1:]).ravel()
-        value = found.value[1:].ravel()
-        top, bottom = np.full(cells, -np.inf, np.float32), np.full(cells, np.inf, np.float32)
-        np.maximum.at(top, cell, value)
-        np.minimum.at(bottom, cell, value)
-        hits, total = np.bincount(cell, minlength=cells), np.bincount(cell, value, cells).astype(np.float32)
-        size = (shape.layers, shape.d_ff)
-        return hits.reshape(size), total.reshape(size), top.reshape(size), bottom.reshape(size)
+    @property
+    def summaries(self) -> dict[str, np.ndarray]:
+        """`prompt_mean`, `prompt_max`, `prompt_min`."""
+        if self._neurons is None:
+            return self._summaries().of(self.text, self._drawn_peaks)
+        return self._neurons.told.summaries
+
+    @property
+    def attention(self) -> dict[str, np.ndarray]:
+        """The `attn_*` quantities."""
+        return attention.attention(self.model, self.text, self.norms["attn_write_norm"])
+
+    def attention_pairs(self, layer: int) -> Iterator[np.ndarray]:
+        """Every attention weight of a layer, in runs of queries, [pair, head]."""
+        first, weight = self._attention_parts
+        return attention.pairs(first[:, layer], weight[:, layer])
+
+    @cached_property
+    def _attention_parts(self) -> tuple[np.ndarray, np.ndarray]:
+        return attention.first_and_weights(self.model, self.text)
