@@ -122,7 +122,7 @@ def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
     would = found["would_find"]
     size = f"|d_z| ≥ {would['d_z']:.2f} (in the middle neuron |g| ≥ {would['g']:.2f})"
     assert contents_of(nothing).title == (
-        f"No single neuron of {found['tested']:,} is found to differ between critical and neutral; one with {size} "
+        f"None of {found['tested']:,} neurons is found to differ between critical and neutral; one with {size} "
         "would have been found in 8 of 10 such studies"
     )
 

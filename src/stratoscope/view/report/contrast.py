@@ -47,10 +47,10 @@ def headline(summary: dict[str, Any]) -> str:
     if found is None:
         return f"Layer profiles of {pair}; no neuron was tested"
     if not found["discoveries"]:
-        nothing = f"No single neuron of {found['tested']:,} is found to differ between {pair}"
+        nothing = f"None of {found['tested']:,} neurons is found to differ between {pair}"
         if found["family_wise"]:
             few = f"{found['family_wise']:,} {'does' if found['family_wise'] == 1 else 'do'}"
-            return f"{nothing} by false discovery rate; {few} by the stricter family-wise rate of exchanged labels"
+            return f"{nothing} by false discovery rate; {few} by the stricter family-wise p of exchanged labels"
         size = size_in_words(found["would_find"], "neuron")
         if not size:
             return f"{nothing}; one alone could not have been found, however large"
@@ -72,7 +72,7 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
         where = "" if profiles["units"] == summary["units"] else f" in {profiles['units']}"
         line = (
             f"Over the layers {profiles['discoveries']} of {profiles['tested']} profile means differ{where} "
-            f"(q ≤ {alpha:g}), {profiles['family_wise']} against the whole family."
+            f"(q ≤ {alpha:g}); {profiles['family_wise']} have a family-wise p ≤ {alpha:g}."
         )
         something = profiles["discoveries"] or profiles["family_wise"]
         lines.append(line if something else f"{line} {_would_find(profiles['would_find'], 'mean')}")
@@ -83,15 +83,15 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
 
 def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> list[str]:
     share = 100 * found["share_p_below_alpha"]
-    by_chance = f"{share:.1f} % have p < {alpha:g}, where {100 * alpha:g} % would by chance."
+    by_chance = f"{share:.1f} % have p < {alpha:g}, where chance alone gives {100 * alpha:g} %."
     where = f" in {summary['units_tested']}" if summary["units_held_out"] else ""
     if found["discoveries"]:
         lines = [
             f"{found['discoveries']:,} of {found['tested']:,} neurons have q ≤ {alpha:g}{where}, of which a share of "
-            f"{alpha:g} may be false; {found['family_wise']:,} hold against the whole family at once. {by_chance}"
+            f"{alpha:g} may be false; {found['family_wise']:,} have a family-wise p ≤ {alpha:g}. {by_chance}"
         ]
     else:
-        family = f", but {found['family_wise']:,} hold against the whole family" if found["family_wise"] else ""
+        family = f", but {found['family_wise']:,} have a family-wise p ≤ {alpha:g}" if found["family_wise"] else ""
         line = f"No neuron has q ≤ {alpha:g}{where}{family}. {by_chance}"
         lines = [f"{line} {_would_find(found['would_find'], 'neuron')}"]
         if found["chance"]["sentence"]:
