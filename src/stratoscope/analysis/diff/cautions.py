@@ -46,7 +46,9 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
     strange = [pair.name for pair, of, all_ in zip(pairs, shared, length, strict=True) if pair.by_id and 2 * of < all_]
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-        text = f"Prompt {strange[0]}{more}: both traces have this id, but fewer than half of its tokens are equal. Is it the same prompt?"
+        text = (
+            f"Prompt {strange[0]}{more}: the id is the same, but fewer than half of the tokens. Is it the same prompt?"
+        )
         notes.append(Note("L11", WARNING, text))
     notes.append(Note("L05", INFO, "First tokens are left out of all summaries; no floor was measured at them."))
     return notes
@@ -92,8 +94,8 @@ def _why_no_floor(noise: Noise) -> str:
     ]
     if left_out:
         return (
-            f"No noise floor fits: {' and '.join(left_out)}, which does not differ here or could not be measured. Where each prompt ran "
-            "alone, neither its batch nor its padding makes noise."
+            f"No noise floor fits: {' and '.join(left_out)}, which does not differ here or could not be measured. "
+            "Where each prompt ran alone, neither its batch nor its padding makes noise."
         )
     return "Neither trace has a noise floor, so a difference may be nothing but noise. Record with --floor."
 
