@@ -181,7 +181,9 @@ def _figure(result: xr.Dataset, place: int) -> Figure:
         quantity, described.label, described.unit, described.formula, said, described.signed, described.log, kind,
         tuple(rows.tolist()),
     )  # fmt: skip
-    tokens = TokenAxis(str(result["prompt_id"].values[place]), "", readable_all(labels), columns, first=np.array([0]))
+    first = here["picture_first"].values.reshape(1)
+    title = str(result["prompt_id"].values[place])
+    tokens = TokenAxis(title, "", readable_all(labels), columns, first=first[first >= 0])
     spec = build(
         "heatmap", words, "", [tokens], [Strip(of, [values[:, : len(rows)]])], choice="robust", first_token=False,
         notes=notes, provenance=provenance(result),
