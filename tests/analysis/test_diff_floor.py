@@ -448,7 +448,7 @@ def test_a_column_gone_from_the_peaks_is_bounded_where_activations_are_the_same_
 
     def trace(norms: np.ndarray) -> xr.Dataset:
         found = peaks_of(np.abs(activations) * norms, activations, norms, 10)
-        return base.assign({name: (("token", "layer", "k"), values) for name, values in found.items()})
+        return base.assign({name: (("token", "layer", "peak"), values) for name, values in found.items()})
 
     other = norms.copy()
     other[2, :5] *= 0.05
@@ -470,7 +470,7 @@ def test_a_claim_is_held_against_what_a_column_can_be_at_most(base: xr.Dataset) 
     other = norms.copy()
     other[2, :2] *= 0.05
     one, two = (
-        base.assign({name: (("token", "layer", "k"), values) for name, values in peaks_of(
+        base.assign({name: (("token", "layer", "peak"), values) for name, values in peaks_of(
             np.abs(activations) * of, activations, of, 10).items()})
         for of in (norms, other)
     )  # fmt: skip

@@ -126,7 +126,7 @@ def test_the_default_is_the_mlp_output_else_what_there_is(trace_of: Factory, imp
 )
 def test_a_quantity_that_cannot_be_drawn_is_answered_with_what_can(trace_of: Factory, name: str, words: str) -> None:
     dataset = trace_of(quantities=("mlp_out_norm",))
-    dataset["peak_neuron"] = (("token", "layer", "k"), np.zeros((24, 6, 2), "int32"))
+    dataset["peak_neuron"] = (("token", "layer", "peak"), np.zeros((24, 6, 2), "int32"))
     with pytest.raises(InputError, match=words):
         quantities.check_quantity(dataset, name)
 

@@ -34,8 +34,8 @@ def table(
         return _mean_of_rows(dataset, tokens, rows)
     dims = names.QUANTITIES[name].dims
     array = dataset[name].isel({names.TOKEN: _as_slice(tokens), dims[1]: _as_slice(rows)})
-    if names.K in dims:
-        array = array.isel({names.K: 0})
+    if names.PEAK in dims:
+        array = array.isel({names.PEAK: 0})
     values: Floats = array.transpose(*dims[: array.ndim]).values
     return over_heads(values, head) if names.HEAD in dims else values
 

@@ -12,16 +12,16 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import ACTIVE, CHOICE, DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, K
+from stratoscope.names import ACTIVE, CHOICE, DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PEAK, PROMPT, ROW
 from stratoscope.trace import schema
 from stratoscope.trace.legal import check_dataset
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.row_stream import RowStream
-from stratoscope.trace.schema import Block
+from stratoscope.trace.schema import WRITTEN, Block
 from stratoscope.trace.shards import LOGICAL_DTYPE, as_bfloat16
-from stratoscope.trace.writer import WRITTEN, TraceWriter
+from stratoscope.trace.writer import TraceWriter
 
-_FIXED = (HEAD, K, CHOICE, NEURON, ACTIVE, DEPTH, OPENER)
+_FIXED = (HEAD, PEAK, CHOICE, NEURON, ACTIVE, DEPTH, OPENER)
 _PART_BYTES = 32 * 2**20  # in memory at once, of a streamed array or of all others
 _STREAMED_BYTES = 2**30  # of streamed arrays between two blocks
 

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from stratoscope import names
-from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
+from stratoscope.names import HEAD, LAYER, NEURON, PEAK, PROMPT, ROW, TOKEN
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.facts import facts_text
 from stratoscope.trace.opened import Inputs, dataset_of
 from stratoscope.trace.outcome import outcome
+from stratoscope.trace.schema import UNKNOWN_ARRAYS
 
 if TYPE_CHECKING:
     from stratoscope.trace.csv_columns import Columns
 
 _DATES = ("created", "finished", "resumed", "merged")
 _ORIGIN = ("source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
-_FINDINGS = ("receipt", "notes", "planted", "unknown_arrays")
+_FINDINGS = ("receipt", "notes", "planted", UNKNOWN_ARRAYS)
 
 
 def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _contents(dataset: xr.Dataset) -> dict[str, Any]:
         "classes": classes,
         "pairs": len(_counted(dataset, "pair")),
         "groups": len(_counted(dataset, "group")),
-        "top_k": sizes.get(K),
+        "top_k": sizes.get(PEAK),
         "heads": sizes.get(HEAD),
         "neurons": sizes.get(NEURON),
         "quantities": _quantities(dataset),

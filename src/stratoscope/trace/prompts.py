@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from stratoscope.errors import InputError
 from stratoscope.names import EDGE, IMPORTED, PROMPT, ROW, SPANS, TOKEN, edges
 from stratoscope.trace.arguments import is_whole, several
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.numbers import listing
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr

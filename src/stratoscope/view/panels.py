@@ -14,7 +14,7 @@ from stratoscope.trace.prompts import Prompts
 from stratoscope.view import pool
 from stratoscope.view.map_spec import TokenAxis
 from stratoscope.view.select import PromptPanel, Selection
-from stratoscope.view.tokens import isolate, readable_all
+from stratoscope.words import isolate, readable_all
 
 if TYPE_CHECKING:
     import xarray as xr

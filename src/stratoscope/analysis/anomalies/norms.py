@@ -95,7 +95,7 @@ def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:
     prompts, values = NamedPrompts(dataset), {}
     for name in (*LOOKED_AT, PEAK):
         if name in dataset:
-            array = dataset[name].isel({names.K: 0}) if name == PEAK else dataset[name]
+            array = dataset[name].isel({names.PEAK: 0}) if name == PEAK else dataset[name]
             numbers = np.asarray(array.values, np.float64)
             values[name] = np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
     if "mlp_out_norm" in values and _equal(values.get("mlp_write_norm"), values["mlp_out_norm"]):

@@ -21,6 +21,7 @@ from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 from stratoscope.analysis.known import medians
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,7 +63,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
         kind, number = next(iter(_which(dataset, index).items()), ("the strongest neuron", -1))
         who = f"{kind} {number}" if number >= 0 else kind
         words = (
-            f"{who[0].upper() + who[1:]} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
+            f"{capital(who)} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
             f"{shares[index]:.2g} times the whole {names.QUANTITIES[whole].label} there; at other tokens "
             f"{typical[index[1:]]:.2g} times."
         )
@@ -76,7 +77,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
 
 def _values(dataset: xr.Dataset, name: str) -> Floats:
     """Norms; of ranked ones the strongest; NaN where there is nothing."""
-    array = dataset[name].isel({names.K: 0}) if names.K in dataset[name].dims else dataset[name]
+    array = dataset[name].isel({names.PEAK: 0}) if names.PEAK in dataset[name].dims else dataset[name]
     values = np.asarray(array.values, np.float64)
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 

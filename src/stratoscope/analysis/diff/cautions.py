@@ -15,9 +15,9 @@ from stratoscope.analysis.diff.exact import Exact
 from stratoscope.analysis.diff.floor import Noise, count_in, dtype_of, facts_of, floors_of, weights_of
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.prompts import Columns, Pair
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -24,6 +24,7 @@ from stratoscope.names import (
     LAYER,
     NEURON,
     OF_SOME_MODELS,
+    PEAK,
     PROMPT,
     PROMPT_TEXTS,
     QUANTITIES,
@@ -32,7 +33,6 @@ from stratoscope.names import (
     SPANS,
     SUMMARIES,
     TOKEN,
-    K,
     Quantity,
     edges,
     quantities_of,
@@ -229,7 +229,7 @@ def _streams(groups: Sequence[RecordGroup]) -> dict[str, str]:
 
 
 def _sizes(shape: SimulationSize) -> dict[str, int]:
-    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, K: shape.top_k, NEURON: shape.d_ff}
+    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
 
 
 # --- the prompts, one by one ----------------------------------------------------------------------------------------
