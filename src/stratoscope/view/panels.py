@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.view import pool
-from stratoscope.view.map_spec import TokenAxis
 from stratoscope.view.select import PromptPanel, Selection
+from stratoscope.view.strips import TokenAxis
 from stratoscope.view.tokens import isolate, readable_all
 
 if TYPE_CHECKING:
