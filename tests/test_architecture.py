@@ -16,7 +16,15 @@ import stratoscope
 ROOT = Path(stratoscope.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
-GROUND = {"names", "defaults", "errors", "progress", "disk", "replacing"}  # everyone may use these; they use nobody
+GROUND = {
+    "names",
+    "defaults",
+    "errors",
+    "progress",
+    "disk",
+    "replacing",
+    "words",
+}  # everyone may use these; they use nobody
 MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
     "kernels": set(),
     "model": set(),

@@ -12,6 +12,7 @@ from stratoscope import defaults, names
 from stratoscope.view.map_spec import Strip, TokenAxis, build
 from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import ViewSpec
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -172,7 +173,7 @@ def heatmap_of_array(
     values
         Shape (tokens, layers); NaN = not recorded.
     labels
-        Readable token labels (`view.tokens.readable`), one for each token, or none.
+        Readable token labels (`words.readable`), one for each token, or none.
     rows
         Block numbers; by default 0, 1, ….
     unit, signed, log
@@ -213,5 +214,4 @@ def heatmap_of_array(
 
 def title_of(quantity: DrawnQuantity) -> str:
     """`MLP output by token and layer`."""
-    label = quantity.label if "(" in quantity.label.split(" ")[0] else quantity.label[0].upper() + quantity.label[1:]
-    return f"{label} by token and {quantity.row_kind}"
+    return f"{capital(quantity.label)} by token and {quantity.row_kind}"
