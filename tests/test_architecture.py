@@ -25,6 +25,7 @@ GROUND = {
     "disk",
     "replacing",
     "version",
+    "words",
 }  # everyone may use these; they use nobody
 MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
     "kernels": set(),

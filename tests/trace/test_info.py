@@ -13,10 +13,10 @@ from small_traces import ATTRS, expected, prompt_block, record, writer
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.trace.facts import number_ranges, size_text
 from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.reader import open_trace
+from stratoscope.words import number_ranges, size_text
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_text_says_it_all_and_fits_a_terminal(trace: Path) -> None:
         "peak_neuron, peak_value (token × layer × peak)",
         "name: small; revision: not known",
         "logits bit identical  yes",
-        "L01 info: a note",
+        "[L01] info: a note",
     ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 100

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stratoscope.doors import console, options
+from stratoscope.words import noted
 
 FOUND = 3  # exit status where something was found
 
@@ -37,7 +38,7 @@ def lint(
         console.tell_json({**result.attrs["summary"], "found": findings})
     else:
         for one in findings:
-            console.tell(f"{one['id']}  {one['severity']:<8}{one['text']}")
+            console.tell(noted(one["id"], f"{one['severity']}: {one['text']}"))
             console.tell_text(f"     {one['why']}: {one['page']}")
         console.tell(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
     if result.attrs["summary"]["findings" if strict else "warnings"]:

@@ -52,6 +52,7 @@ from stratoscope.trace.place import is_trace, recorded_at
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
+from stratoscope.words import capital
 
 Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
 
@@ -131,14 +132,13 @@ class Recording:
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
         self._notes = [
-            note("L25", "warning" if one.differs else "info", f"{one.text[0].upper()}{one.text[1:]}.")
-            for one in loaded.unused
+            note("L25", "warning" if one.differs else "info", f"{capital(one.text)}.") for one in loaded.unused
         ]
         self._notes += [note("L26", "info", text) for text in remarks]
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)
         if day and not dated:
-            raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out")
+            raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out.")
         window = _WINDOW_BATCHES * batch_size
         self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
         short = short_until(self._model.config.get_text_config())
@@ -271,7 +271,7 @@ class Recording:
         if earlier is not None and not facts:
             if wanted:
                 raise InputError(
-                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew"
+                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew."
                 )
             return
         if earlier is not None and facts:

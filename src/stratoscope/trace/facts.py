@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
@@ -13,6 +13,7 @@ from stratoscope import names
 from stratoscope.errors import printable_line
 from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.part import part_of, planned_prompts
+from stratoscope.words import capital, noted, number_ranges, size_text
 
 _WIDTH = 100
 _NAME_WIDTH = 16
@@ -53,26 +54,6 @@ def receipt_section(facts: Mapping[str, Any]) -> str:
     """The section on the receipt alone, "" where there is none."""
     lines = _receipt(facts["receipt"] or {})
     return "\n".join([_RECEIPT, *lines]) if lines else ""
-
-
-def size_text(size: float) -> str:
-    """A number of bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:,.3g} TB"
-
-
-def number_ranges(numbers: Iterable[int]) -> str:
-    """Numbers as ranges, as `--layers` reads them: 0-29, or 0-3, 22-31."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
@@ -224,7 +205,7 @@ def _replay(
 
 def _batching(batching: Mapping[str, Any]) -> Lines:
     together = {"none": "each prompt ran alone"}.get(batching["together"], f"beside prompts of {batching['together']}")
-    lines = [f"{together[0].upper()}{together[1:]}"]
+    lines = [capital(together)]
     tokens, others = batching["prompt_tokens"], batching["neighbour_tokens"]
     within = batching.get("rounding_at_most")
     for key, beside in (
@@ -256,7 +237,7 @@ def _planted(planted: list[Any]) -> Lines:
 
 def _notes(notes: list[dict[str, Any]]) -> Lines:
     told = _first(notes, _MANY_LINES)
-    lines = (f"{note['id'][:_LONGEST_NAME]} {note['severity'][:_LONGEST_NAME]}: {note['text']}" for note in told)
+    lines = (noted(note["id"][:_LONGEST_NAME], f"{note['severity'][:_LONGEST_NAME]}: {note['text']}") for note in told)
     return [*(part for line in lines for part in _wrapped(line, "  - ")), *_left_out(len(notes) - len(told))]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import whole
-from stratoscope.trace.facts import number_ranges
+from stratoscope.words import number_ranges
 
 LayerChoice: TypeAlias = "str | int | Sequence[int] | None"
 _SHOWN = 8  # names listed in an error

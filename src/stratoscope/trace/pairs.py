@@ -7,9 +7,9 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.opened import Inputs, opened
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import number_ranges
 
 _QUANTITY = "attention"
 

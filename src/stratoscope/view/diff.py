@@ -13,13 +13,12 @@ from stratoscope.errors import InputError
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import pool
 from stratoscope.view.differences import can_differ
-from stratoscope.view.legend import number
 from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
 from stratoscope.view.spec import ViewSpec, public_name
 from stratoscope.view.strips import Strip, TokenAxis
-from stratoscope.view.tokens import isolate, readable
+from stratoscope.words import capital, isolate, number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +56,7 @@ def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
     row = names.QUANTITIES[quantity]
     tables = {kind: np.asarray(here[f"{quantity}_{kind}"].values) for kind in ("a", "b", "difference")}
     known = tables["difference"][np.isfinite(tables["difference"])]
-    title = f"{row.label[0].upper()}{row.label[1:]}: B − A, token by aligned token"
+    title = f"{capital(row.label)}: B − A, token by aligned token"
     if known.size and not known.any():
         title = f"No difference in {row.label}, token by aligned token"
     return build(

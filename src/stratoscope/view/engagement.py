@@ -138,4 +138,4 @@ def _advice(missing: list[str]) -> str:
     """The command that records what is missing."""
     groups = dict.fromkeys(names.QUANTITIES[name].group for name in missing)
     wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
-    return f"Record it: stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE" if missing else ""
+    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE`." if missing else ""

@@ -13,6 +13,7 @@ from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import ViewSpec
 from stratoscope.view.strips import Strip, TokenAxis
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -173,7 +174,7 @@ def heatmap_of_array(
     values
         Shape (tokens, layers); NaN = not recorded.
     labels
-        Readable token labels (`view.tokens.readable`), one for each token, or none.
+        Readable token labels (`words.readable`), one for each token, or none.
     rows
         Block numbers; by default 0, 1, ….
     unit, signed, log
@@ -214,5 +215,4 @@ def heatmap_of_array(
 
 def title_of(quantity: DrawnQuantity) -> str:
     """`MLP output by token and layer`."""
-    label = quantity.label if "(" in quantity.label.split(" ")[0] else quantity.label[0].upper() + quantity.label[1:]
-    return f"{label} by token and {quantity.row_kind}"
+    return f"{capital(quantity.label)} by token and {quantity.row_kind}"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.view import arrangement, fonts, palette, scale, tokens
+from stratoscope.view import arrangement, fonts, palette, scale
 from stratoscope.view.palette import Theme
 from stratoscope.view.sheet import LABEL_PAD, Box, Cell, Item, Map, Ring, Text
 from stratoscope.view.spec import ViewSpec
+from stratoscope.words import drawable
 
 ROW_SIZE, BADGE_SIZE, TICK_SIZE = 7.0, 6.6, 7.0  # points
 _ROW_STEP = 0.125  # inches between row labels, at least
@@ -27,7 +28,7 @@ def label_size(pitch: float) -> float:
 
 def shown_label(label: str) -> str:
     """A token label in the fonts that there are."""
-    return tokens.drawable(label, fonts.has_glyph)
+    return drawable(label, fonts.has_glyph)
 
 
 def lie_flat(labels: Sequence[str], pitch: float) -> bool:

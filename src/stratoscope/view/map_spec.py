@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.view import pool, scale
+from stratoscope.view.drawing_notes import what_was_done
 from stratoscope.view.quantities import Floats
 from stratoscope.view.spec import Note, Provenance, ViewSpec
 from stratoscope.view.strips import NO_TOKENS, Ints, Strip, TokenAxis
-from stratoscope.view.words import what_was_done
+from stratoscope.words import times
 
 _BADGE_FROM = 1.05  # a first token that hardly exceeds the limit needs no badge
 
@@ -223,10 +224,3 @@ def _panel(panel: TokenAxis, by: int) -> dict[str, Any]:
         "first": np.unique(panel.first // by).tolist(),
         "starts": [[place // by, name] for place, name in panel.starts],
     }
-
-
-def times(ratio: float) -> str:
-    """A ratio as a badge: ×1.4, ×7, ×63, ×1.2k."""
-    if ratio >= 1_000:
-        return f"×{ratio / 1_000:.2g}k" if ratio < 1_000_000 else f"×{ratio:.0e}".replace("e+0", "e")
-    return f"×{ratio:.0f}" if ratio >= 3 else f"×{ratio:.1f}"

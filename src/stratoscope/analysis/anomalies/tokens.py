@@ -23,6 +23,7 @@ from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
 from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,7 +65,7 @@ def _massive(
         value = float(norms.values[quantity][index])
         times = value / float(norms.typical[quantity][layer])
         letter = "D" if is_depth(quantity) else "L"
-        what = row.label[0].upper() + row.label[1:]
+        what = capital(row.label)
         beside = "in the reference" if quantity in there else "of tokens there"
         words = (
             f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {value:.3g}, {times:.0f} times the "
@@ -102,9 +103,8 @@ def token_map(
     """The prompt of a cell, of [token, layer] values, with the cell marked."""
     token, layer = index
     prompt = int(prompts.of_token[token])
-    here = prompts.tokens(prompt)
     mark = (int(prompts.place[token]), layer)
-    return Evidence(values[here], prompts.words(here), mark, quantity, tuple(numbers.tolist()))
+    return prompts.evidence(prompt, values[prompts.tokens(prompt)], mark, quantity, numbers)
 
 
 def same_token(

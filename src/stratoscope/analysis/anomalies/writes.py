@@ -21,6 +21,7 @@ from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 from stratoscope.analysis.known import medians
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,7 +63,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
         kind, number = next(iter(_which(dataset, index).items()), ("the strongest neuron", -1))
         who = f"{kind} {number}" if number >= 0 else kind
         words = (
-            f"{who[0].upper() + who[1:]} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
+            f"{capital(who)} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
             f"{shares[index]:.2g} times the whole {names.QUANTITIES[whole].label} there; at other tokens "
             f"{typical[index[1:]]:.2g} times."
         )

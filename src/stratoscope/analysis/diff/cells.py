@@ -15,8 +15,8 @@ from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.prompts import Columns
 from stratoscope.analysis.tables import has_cells, table
 from stratoscope.errors import InputError
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.numbers import LayerChoice, choose_layers
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr

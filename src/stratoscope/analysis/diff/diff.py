@@ -116,11 +116,11 @@ def diff(
     same, context = same_user_tokens(pairs, side_a, side_b)
     known = ancestry(a, b, int(same.sum()))
     if not quantities and known.refused:
-        raise InputError("the two traces hold nothing that can be compared", where="trace",
-                         fix=(
-                             "Record both: stratoscope capture MODEL --prompts FILE --record norms,prompts -o "
-                             "TRACE"
-                         ))  # fmt: skip
+        raise InputError(
+            "the two traces hold nothing that can be compared",
+            where="trace",
+            fix="Record both: `stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE`.",
+        )
     of_layers, neurons = rows_of(a, b, names.LAYER, layers), None
     if not known.refused:
         chosen = [pairs[number] for number in np.flatnonzero(same)]

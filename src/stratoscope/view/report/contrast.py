@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.view.legend import number
 from stratoscope.view.report import contrast_figures as figures
 from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
+from stratoscope.words import capital, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +28,7 @@ def contents(result: xr.Dataset) -> Report:
     """What the report of a contrast holds."""
     summary = result.attrs["summary"]
     return Report(
-        title=_capital(headline(summary)),
+        title=capital(headline(summary)),
         lead=_lead(summary, result.attrs["parameters"]["alpha"]),
         sections=[section for make in (_neurons, _profiles, _aligned) if (section := make(result)) is not None],
         table=_discoveries(result),
@@ -39,10 +39,6 @@ def contents(result: xr.Dataset) -> Report:
 def _more(result: xr.Dataset) -> dict[str, ReportTable]:
     measured = _measured(result)
     return {} if measured is None else {"held_out.csv": measured}
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _lead(summary: dict[str, Any], alpha: float) -> list[str]:

@@ -16,7 +16,6 @@ from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
 from stratoscope.view.differences import can_differ
-from stratoscope.view.legend import number
 from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.contrast_words import headline
@@ -24,7 +23,7 @@ from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.strips import Strip, TokenAxis
-from stratoscope.view.tokens import readable
+from stratoscope.words import capital, number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -200,9 +199,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
         differs = here["profile_q"].values <= alpha
         if differs.any():
             marks.append(mark("points", chart.ACCENT, f"q ≤ {alpha:g}", x=middle[differs], y=at[differs]))
-        by_rows[kind].append(
-            ChartPanel(row.label[0].upper() + row.label[1:], axis, chart.layer_axis(numbers, kind), marks)
-        )
+        by_rows[kind].append(ChartPanel(capital(row.label), axis, chart.layer_axis(numbers, kind), marks))
         heights[kind] = len(numbers)
     drawn = []
     for kind, panels in by_rows.items():
@@ -220,7 +217,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             if not (of["discoveries"] or of["family_wise"]) and (size := size_in_words(of["would_find"], "mean")):
                 text = f"No mean has q ≤ {alpha:g}; {would_be_found(f'one with {size}')}."
                 said.append(Note("L31", INFO, text))
-            title = title[0].upper() + title[1:]
+            title = capital(title)
             spec = _chart(result, title, panels, _height(heights[kind]), said, units=of["units"])
             name = "profiles" if kind == names.LAYER else "profiles-depth"
             paired = "Mean differences within pairs" if summary["design"] == "pairs" else "Means of both classes"

@@ -9,10 +9,10 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
 from stratoscope.view.diff import diff_spec
-from stratoscope.view.legend import number
 from stratoscope.view.report import diff_figures as figures
 from stratoscope.view.report.diff_words import factor_of, lead, title
 from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
+from stratoscope.words import capital, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -125,9 +125,7 @@ def _neurons(result: xr.Dataset) -> Section | None:
     proved = result.attrs["summary"]["neurons"].get("columns_changed")
     by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
     caption = (
-        f"First the columns that are proved to have changed, by how much; then {by}."
-        if proved
-        else f"{by[0].upper()}{by[1:]}."
+        f"First the columns that are proved to have changed, by how much; then {by}." if proved else f"{capital(by)}."
     )
     words = (
         "Column: the norm of what a neuron writes per unit of activation, read off recorded peaks; no other change can "

@@ -15,6 +15,7 @@ from stratoscope.view.chart import Axis, ChartPanel, Mark, mark
 from stratoscope.view.diff import sides_in_words
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +60,7 @@ def _profile(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel | None:
         mark("points", chart.ACCENT, x=middle, y=at),
     ]
     label = "|B − A|, times the floor" if with_floor else f"|B − A| ({row.unit})"
-    title = row.label[0].upper() + row.label[1:]
+    title = capital(row.label)
     numbers = result[kind].values.tolist()
     return ChartPanel(title, Axis(label, low, top, log=True), chart.layer_axis(numbers, kind), marks)
 
@@ -136,7 +137,7 @@ def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel:
     row = names.QUANTITIES[quantity]
     unit = "" if row.unit == "1" else f" ({row.unit})"
     numbers = result[kind].values.tolist()[: len(real)]
-    title = row.label[0].upper() + row.label[1:]
+    title = capital(row.label)
     return ChartPanel(title, Axis(f"mean |change|{unit}", low, high, log=True), chart.layer_axis(numbers, kind), marks)
 
 

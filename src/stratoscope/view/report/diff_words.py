@@ -9,9 +9,8 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
-from stratoscope.trace.facts import number_ranges
 from stratoscope.view.diff import percent, sides_in_words
-from stratoscope.view.legend import number
+from stratoscope.words import capital, number, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,7 +78,7 @@ def _first_is_known(summary: Facts) -> bool:
 def _from_layer(summary: Facts) -> str:
     exact = summary["exact"]
     equal, changed = exact["equal"], _place(exact["first"])
-    words = f"{changed[0].upper()}{changed[1:]} is the first that changed"
+    words = f"{capital(changed)} is the first that changed"
     if equal:
         before = f"Layers {number_ranges(equal)} are" if len(equal) > 1 else f"Layer {equal[0]} is"
         until = " up to the first edit" if summary["edited"] else ""
@@ -124,7 +123,7 @@ def _beyond_noise(summary: Facts) -> str:
         )
     name, one = _most_above(summary)
     label, share = names.QUANTITIES[name].label, percent(one["share_above_floor"])
-    return f"{label[0].upper()}{label[1:]}: {share} of the cells differ beyond the noise floor, from {_place(first)} on"
+    return f"{capital(label)}: {share} of the cells differ beyond the noise floor, from {_place(first)} on"
 
 
 def _measured(summary: Facts) -> dict[str, dict[str, Any]]:

@@ -12,11 +12,10 @@ from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import INFO, KNOWN, Note
 from stratoscope.view import pages, palette
 from stratoscope.view.footer import source, source_tag
-from stratoscope.view.legend import number
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
 from stratoscope.view.sheet import DPI
 from stratoscope.view.spec import Provenance, public_name
-from stratoscope.view.tokens import readable
+from stratoscope.words import number, readable
 
 if TYPE_CHECKING:
     import xarray as xr

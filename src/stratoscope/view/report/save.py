@@ -19,7 +19,7 @@ from stratoscope.replacing import Kind, Lock, cannot_write
 from stratoscope.trace.place import refuse_inside
 from stratoscope.trace.schema import ROOT_DOCUMENT
 from stratoscope.view.report.report import Excerpt, Report, ReportTable
-from stratoscope.view.tokens import visible
+from stratoscope.words import visible
 
 if TYPE_CHECKING:
     import xarray as xr
