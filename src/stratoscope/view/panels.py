@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view import pool
-from stratoscope.view.map_spec import TokenAxis
 from stratoscope.view.select import PromptPanel, Selection
+from stratoscope.view.strips import TokenAxis
 from stratoscope.words import isolate, readable_all
 
 if TYPE_CHECKING:
