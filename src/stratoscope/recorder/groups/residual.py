@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratoscope.names import RESIDUAL
+from stratoscope.names import NORMS, RESIDUAL
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 
 class Residual(RecordGroup):
-    """Every block has it, and it shows in which one numbers stop to be finite: so it is always observed."""
+    """Every block has it."""
 
     name = RESIDUAL
-    always = True
     pairs = ("residual",)  # what leaves a block, and what entered it
+
+    def observed(self, record: Collection[str]) -> bool:
+        """Also where nothing else shows in which block numbers cease to be finite."""
+        return self.name in record or NORMS not in record
 
     def reducers(self, shared: Shared) -> list[Reducer]:
         """One, which measures the stream; `_recorded` says what of it is recorded."""
