@@ -230,7 +230,7 @@ def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
 def memory_guard(batch: Batch) -> AbstractContextManager[None]:
     """OutOfMemory when what runs inside does not fit into memory."""
     prompts, length = batch.input_ids.shape
-    return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size")
+    return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size.")
 
 
 def last_logits_only(model: nn.Module) -> dict[str, int]:
@@ -246,7 +246,7 @@ def _attention_observer(model: nn.Module, sites: ModelSites, pairs: PairRows) ->
         raise ModelError(
             "attention cannot be recorded of layers whose weights wait on disk or in memory",
             where=type(model).__name__,
-            fix="Record without the group attention, or spread the model over devices that hold it",
+            fix="Record without the group attention, or spread the model over devices that hold it.",
         )
     return AttentionObserver(model, len(sites.layers), projections, pairs)
 
