@@ -16,6 +16,7 @@ from stratoscope.analysis.diff.floor import Noise, count_in, dtype_of, facts_of,
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.prompts import Columns, Pair
 from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.prompts import Prompts
 from stratoscope.words import counted, listed, number_ranges
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
     if edited:
         text = (
             f"In {edited} of {counted(len(pairs), 'prompt')} the tokens differ between the two traces. Only equal "
-            "tokens are aligned and compared. After the first edit even these stand in another context, so a difference there "
-            "does not come from the models alone."
+            "tokens are aligned and compared. After the first edit even these stand in another context, so a difference "
+            "there does not come from the models alone."
         )
         notes.append(Note("L11", WARNING, text))
     length = np.bincount(columns.pair, minlength=len(pairs))
@@ -137,7 +138,7 @@ def _about_sample(noise: Noise, of: dict[str, xr.Dataset]) -> list[Note]:
         text = f"Only {called} has a floor: the noise of {other}, another model as far as is known, was not measured."
         notes.append(Note("L32", INFO, text))
     longest = max((count_in(facts_of(side), "longest") for side in of.values()), default=0)
-    most = max(int(np.bincount(np.asarray(side["prompt"].values)).max(initial=0)) for side in noise.sides.values())
+    most = max(int(Prompts(side).lengths.max(initial=0)) for side in noise.sides.values())
     if 0 < longest < most // 2:
         text = f"The floor was measured on at most {longest:,} tokens of a prompt; the longest compared has {most:,}."
         notes.append(Note("L32", INFO, text))
