@@ -13,7 +13,7 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import is_whole, several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
-from stratoscope.words import number_ranges
+from stratoscope.words import listed, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -196,7 +196,7 @@ def _listed(choice: PromptChoice | TextChoice, where: str, example: str) -> list
 def _spans(wanted: Sequence[str]) -> list[int]:
     for name in wanted:
         if name not in names.SPANS:
-            raise InputError(f"no span called {name!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
+            raise InputError(f"no span called {name!r}", where="span", fix=f"Choose from: {listed(names.SPANS)}.")
     return [names.SPANS.index(name) for name in wanted]
 
 
