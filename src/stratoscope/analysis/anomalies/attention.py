@@ -21,6 +21,7 @@ from stratoscope.analysis.anomalies.finding import (
 )
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.known import medians, quantile
+from stratoscope.words import number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,8 +67,8 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
         here = prompts.tokens(prompt)
         values = np.asarray(dataset[quantity].values[here, :, head], np.float64)
         words = (
-            f"Head {head} of L{numbers[layer]} gives the first token {means[index]:.0%} of its attention in "
-            f"{prompts.ids[prompt]}, in {_others(reference)} {_typical(means, of, index, reference):.0%}."
+            f"Head {head} of L{numbers[layer]} gives the first token {percent(means[index])} of its attention in "
+            f"{prompts.ids[prompt]}, in {_others(reference)} {percent(_typical(means, of, index, reference))}."
         )
         column = min(_LEAST_QUERIES, len(values) - 1)
         return words, Evidence(values, prompts.words(here), (column, layer), quantity, tuple(numbers.tolist()))
@@ -114,8 +115,8 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
         place = gathered_on(index)
         words = (
             f"Head {head} of L{numbers[layer]} gathers its attention, most of all on "
-            f"{prompts.token(here.start + place)}: entropy {means[index]:.2f} of uniform, in {_others(reference)} "
-            f"{_typical(means, of, index, reference):.2f}."
+            f"{prompts.token(here.start + place)}: entropy {number(means[index])} of uniform, in {_others(reference)} "
+            f"{number(_typical(means, of, index, reference))}."
         )
         mark = (place, layer)
         return words, Evidence(values, prompts.words(here), mark, "attn_received_nosink", tuple(numbers.tolist()))
@@ -161,7 +162,7 @@ def broken_rows(dataset: xr.Dataset) -> Look:
 
     def describe(index: Index) -> tuple[str, None]:
         token, layer, head = index
-        return f"At {prompts.token(token)}, head {head} of L{numbers[layer]}: {what} {values[index]:.4g}.", None
+        return f"At {prompts.token(token)}, head {head} of L{numbers[layer]}: {what} {number(values[index], 4)}.", None
 
     return Look(
         detector, "query × layer × head", off, tell, describe, lambda index: (("rows", *index[1:]),), certain=True

@@ -13,6 +13,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.tables import has_cells
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -203,7 +204,9 @@ def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple
 def _check(held_out: float, alpha: float, permutations: int) -> None:
     for name, value, low, high in (("held_out", held_out, 0, 0.8), ("alpha", alpha, 1e-6, 0.5)):
         if not low <= value <= high:
-            raise InputError(f"{value} is out of range", where=name, fix=f"Give a number from {low:g} to {high:g}.")
+            raise InputError(
+                f"{value} is out of range", where=name, fix=f"Give a number from {number(low)} to {number(high)}."
+            )
     if permutations < 99:
         raise InputError(f"{permutations} are too few", where="permutations", fix="Give 99 or more.")
 
