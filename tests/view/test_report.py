@@ -242,7 +242,7 @@ def test_a_result_of_an_older_version_is_refused_with_the_command_that_makes_it_
     store_result(older, folder)
     with pytest.raises(InputError) as error:
         open_result(folder)
-    words = shlex.split(error.value.fix.removeprefix("Make it again: "))
+    words = shlex.split(error.value.fix.removeprefix("Make it again: `").removesuffix("`."))
     assert words[:3] == ["stratoscope", "contrast", "TRACE"]
     wanted = {"--a": "it's; $(x)", "--layers": "3,0", "--held-out": "0.25", "-o": str(folder)}
     assert {option: words[words.index(option) + 1] for option in wanted} == wanted

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope import __version__, names
+from stratoscope import names
 from stratoscope.analysis import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.replacing import refuse_absent
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.notes import Note, read_notes
+from stratoscope.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -128,7 +129,7 @@ def open_result(path: str | Path) -> xr.Dataset:
         raise InputError(
             f"is a result of version {version}, which counted otherwise than {FORMAT_VERSION}",
             where=str(folder),
-            fix=f"Make it again: {remake}",
+            fix=f"Make it again: `{remake}`.",
         )
     try:
         dataset = found.open()

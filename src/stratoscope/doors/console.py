@@ -127,7 +127,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, StratoscopeError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRA:
-        return f"{error.name} is not installed. Install it with: pip install 'stratoscope[{_EXTRA[error.name]}]'"
+        return f"{error.name} is not installed. Install it: `pip install 'stratoscope[{_EXTRA[error.name]}]'`."
     if is_out_of_memory(error):
         return "out of memory. Take fewer prompts or layers, or a smaller --batch-size."
     if isinstance(error, OSError) and error.strerror:

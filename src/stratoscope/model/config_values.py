@@ -42,7 +42,7 @@ def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None
             raise ModelError(
                 f"its config.json says {name}: {what}",
                 where=files.name,
-                fix="Use the config.json that belongs to these weights",
+                fix="Use the config.json that belongs to these weights.",
             )
 
 

@@ -56,7 +56,7 @@ def unpacked_rightly(files: ModelFiles, block: Sequence[int]) -> Iterator[None]:
             f"the weight {waiting[0]} is not made of whole blocks of {' × '.join(map(str, block))}, and this "
             "version of transformers would unpack it wrongly",
             where=files.name,
-            fix="Use the unquantised model, or a GGUF file",
+            fix="Use the unquantised model, or a GGUF file.",
         )
 
 

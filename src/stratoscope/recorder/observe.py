@@ -41,7 +41,7 @@ class Observer:
     model, sites
         The model and its proved sites.
     record
-        Record groups. Those that are always observed come with every one of them: they show whether a layer is finite.
+        Record groups. The residual's is observed with any but norms, which show as well whether a layer is finite.
     top_k
         Peaks per token and layer.
 
@@ -54,7 +54,7 @@ class Observer:
     """
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
-        groups = [group for name, group in GROUPS.items() if name in record or group.always]
+        groups = [group for group in GROUPS.values() if group.observed(record)]
         self._model, self._sites = model, sites
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)
@@ -230,7 +230,7 @@ def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
 def memory_guard(batch: Batch) -> AbstractContextManager[None]:
     """OutOfMemory when what runs inside does not fit into memory."""
     prompts, length = batch.input_ids.shape
-    return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size")
+    return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size.")
 
 
 def last_logits_only(model: nn.Module) -> dict[str, int]:
@@ -246,7 +246,7 @@ def _attention_observer(model: nn.Module, sites: ModelSites, pairs: PairRows) ->
         raise ModelError(
             "attention cannot be recorded of layers whose weights wait on disk or in memory",
             where=type(model).__name__,
-            fix="Record without the group attention, or spread the model over devices that hold it",
+            fix="Record without the group attention, or spread the model over devices that hold it.",
         )
     return AttentionObserver(model, len(sites.layers), projections, pairs)
 

@@ -190,7 +190,7 @@ def encoding_error(file: TextFile) -> InputError:
         return InputError(f"the text is not {file.encoding.upper()}", where=str(file.path), fix=fix)
     if _is_text_in(data, "cp1252"):
         converted = as_utf8(file.path, stem(file.path), *_bytes_in_python(file))
-        fix += f" If it is text of an older Windows: {converted}"
+        fix += f" If it is text of an older Windows: `{converted}`."
     try:
         data.decode(UTF8)
     except UnicodeDecodeError as error:

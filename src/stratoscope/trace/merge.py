@@ -121,7 +121,7 @@ def _receipts(found: Sequence[StoredPart]) -> tuple[dict[str, Any], list[dict[st
         raise InputError(
             f"the receipts of these parts cannot be joined ({type(error).__name__}: {error})",
             where=str(found[0].path),
-            fix="Give parts as `stratoscope capture --part` wrote them",
+            fix="Give parts as `stratoscope capture --part` wrote them.",
         ) from None
 
 

@@ -62,7 +62,7 @@ def refuse_complete(path: Path) -> None:
         raise InputError(
             "the trace is complete, and a complete trace is not verified again",
             where=str(path),
-            fix="Leave --verify full out, or record anew with --overwrite",
+            fix="Leave --verify full out, or record anew with --overwrite.",
         )
 
 

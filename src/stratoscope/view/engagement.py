@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
-from stratoscope.view.map_spec import Strip, build
+from stratoscope.view.map_spec import build
 from stratoscope.view.spec import ViewSpec
+from stratoscope.view.strips import Strip
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -137,4 +138,4 @@ def _advice(missing: list[str]) -> str:
     """The command that records what is missing."""
     groups = dict.fromkeys(names.QUANTITIES[name].group for name in missing)
     wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
-    return f"Record it: stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE" if missing else ""
+    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE`." if missing else ""

@@ -54,7 +54,7 @@ def default_quantity(dataset: xr.Dataset) -> str:
     raise InputError(
         "nothing in it has a value for each token and layer",
         where="trace",
-        fix="Record it: stratoscope capture MODEL --prompts FILE --record norms -o TRACE",
+        fix="Record it: `stratoscope capture MODEL --prompts FILE --record norms -o TRACE`.",
     )
 
 
@@ -84,7 +84,7 @@ def record(row: names.Quantity) -> str:
     if row.group not in names.RECORD_GROUPS:
         return ""
     groups = ",".join(dict.fromkeys([*defaults.RECORD, row.group]))
-    return f"Record it: stratoscope capture MODEL --prompts FILE --record {groups} -o TRACE"
+    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {groups} -o TRACE`."
 
 
 def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:

@@ -85,7 +85,7 @@ def anomalies(
         raise InputError(
             "there is nothing to look at in it: no norms, attention or summaries of prompts, as a CSV has none",
             where=str(dataset.encoding.get("source", "trace")),
-            fix="Record them: stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE",
+            fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE`.",
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)
@@ -297,6 +297,7 @@ def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:
         "picture_rows": (("shown", "row"), numbers),
         "picture_mark": (("shown", "axis"), mark),
         "picture_columns": ("shown", np.array([len(one.labels) if one else 0 for one in pictures])),
+        "picture_first": ("shown", np.array([one.first if one else -1 for one in pictures])),
         "picture_labels": texts(("shown", "column"), labels),
         "picture_of": texts("shown", [one.quantity if one else "" for one in pictures]),
     }

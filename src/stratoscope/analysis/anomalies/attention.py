@@ -70,8 +70,8 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
             f"Head {head} of L{numbers[layer]} gives the first token {percent(means[index])} of its attention in "
             f"{prompts.ids[prompt]}, in {_others(reference)} {percent(_typical(means, of, index, reference))}."
         )
-        column = min(_LEAST_QUERIES, len(values) - 1)
-        return words, Evidence(values, prompts.words(here), (column, layer), quantity, tuple(numbers.tolist()))
+        mark = (min(_LEAST_QUERIES, len(values) - 1), layer)
+        return words, prompts.evidence(prompt, values, mark, quantity, numbers)
 
     return Look(
         detector, "prompt × layer × head", scores, tell, describe, lambda index: _same_prompt(prompts, index),
@@ -118,8 +118,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
             f"{prompts.token(here.start + place)}: entropy {number(means[index])} of uniform, in {_others(reference)} "
             f"{number(_typical(means, of, index, reference))}."
         )
-        mark = (place, layer)
-        return words, Evidence(values, prompts.words(here), mark, "attn_received_nosink", tuple(numbers.tolist()))
+        return words, prompts.evidence(prompt, values, (place, layer), "attn_received_nosink", numbers)
 
     def things(index: Index) -> tuple[Hashable, ...]:
         return (*_same_prompt(prompts, index), ("token", index[0], gathered_on(index)))

@@ -142,7 +142,7 @@ def contrast(
         raise InputError(
             "there is nothing to compare in it",
             where="trace",
-            fix="Record it: stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE",
+            fix="Record it: `stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE`.",
         )
     neurons: NeuronTests | None = None
     listed: Listed | None = None

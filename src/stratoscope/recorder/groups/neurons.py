@@ -31,7 +31,7 @@ class Neurons(RecordGroup):
         if not sites.choices or NORMS in record:
             return None
         what = f"which experts its neurons are of is recorded by the group {NORMS}"
-        return what, f"Use --record {','.join((NORMS, *record))}"
+        return what, f"Use --record {','.join((NORMS, *record))}."
 
     def reducers(self, shared: Shared) -> list[Reducer]:
         """It holds nothing: rows go where they belong at once."""

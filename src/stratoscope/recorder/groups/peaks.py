@@ -33,7 +33,7 @@ class Peaks(RecordGroup):
         if top_k <= sites.fewest_neurons:
             return None
         what = f"the top-k is {top_k}, but at a token {sites.fewest_neurons} neurons are active in an MLP"
-        return what, "Use a smaller one"
+        return what, "Use a smaller one."
 
     def reducers(self, shared: Shared) -> list[Reducer]:
         """One, for dense MLPs and mixtures of experts."""

@@ -73,7 +73,7 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
         raise InputError(
             "needs a chat template, which this model's tokenizer does not have",
             where=where,
-            fix="Use text, without --chat, or a model tuned for chat",
+            fix="Use text, without --chat, or a model tuned for chat.",
         )
     template = Template(tokenizer, day, waiting=messages[-1]["role"] != "assistant")
     try:
@@ -83,7 +83,7 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
             f"the chat template is stopped, as it may come from a stranger: {error}",
             where=where,
             fix="Shorten the prompt; or, if you trust the template, give as text what the tokenizer's "
-            "apply_chat_template(…, tokenize=False) writes, and record that without --chat",
+            "apply_chat_template(…, tokenize=False) writes, and record that without --chat.",
         ) from None
 
 
@@ -98,7 +98,7 @@ def _rendered(messages: Sequence[Message], template: Template, where: str) -> Re
         raise InputError(
             f"the chat template refuses these messages: {refused}",
             where=where,
-            fix="Change the roles, or mend the template",
+            fix="Change the roles, or mend the template.",
         )
     parts = _parts(found, messages)
     if found.contents.all_known:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Some = TypeVar("Some", bound="DataclassInstance")  # a prompt, whatever is known of its tokens
-_LONGER = "Write a longer prompt"
+_LONGER = "Write a longer prompt."
 _LIKE_MARKUP = re.compile(r"[<\[｟].*[>\]｠]", re.DOTALL)
 _BLANK = "▁".encode()  # how SentencePiece writes a space
 _OWN_BOS = "the text brings its own beginning-of-text token: the tokenizer's was not added to it"
@@ -101,7 +101,7 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = Non
         raise ModelError(
             "this model has no fast tokenizer, so the text of its tokens is not known exactly",
             where=type(tokenizer).__name__,
-            fix="Add a tokenizer.json to the model's folder",
+            fix="Add a tokenizer.json to the model's folder.",
         )
     _refuse_empty(prompt)
     messages = prompt.messages
@@ -186,7 +186,7 @@ def _refuse_lost_question(gone: set[int], messages: Sequence[Message], prompt_id
         raise InputError(
             "no token is of the last user message: the chat template or the tokenizer drops all of it",
             where=f"prompt {prompt_id}, message {asked[-1] + 1}",
-            fix="Change the message or the template, or give the prompt as text, without --chat",
+            fix="Change the message or the template, or give the prompt as text, without --chat.",
         )
 
 

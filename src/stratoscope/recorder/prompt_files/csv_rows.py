@@ -72,7 +72,7 @@ def _refuse_text_quotes(file: FileText, separator: str) -> None:
     raise InputError(
         "its quotes can be part of the texts, or hold several lines together",
         where=str(file.path),
-        fix=f"If they hold lines together: {joined} ; if each line is a row: {each}",
+        fix=f"If they hold lines together: `{joined}`; if each line is a row: `{each}`.",
     )
 
 
@@ -95,7 +95,7 @@ def _rows(file: FileText, separator: str) -> Iterator[tuple[int, list[str]]]:
                 yield line, cells
     except csv.Error as error:
         raise InputError(
-            f"is not valid CSV: {error}", where=file.where(begins), fix='Double every quote inside a quoted text ("")'
+            f"is not valid CSV: {error}", where=file.where(begins), fix='Double every quote inside a quoted text ("").'
         ) from None
 
 
@@ -133,7 +133,7 @@ def _separator(file: FileText, column: str | None) -> str:
         raise InputError(
             f"its rows can be read as separated by {SEPARATORS[first]} or by {SEPARATORS[second]}",
             where=str(file.path),
-            fix=f"Say which in a first line, sep={second!r} without the quotes, or for the {SEPARATORS[first]}: {line}",
+            fix=f"Write sep={second!r} without the quotes as the first line, or for the {SEPARATORS[first]}: `{line}`.",
         )
     return sound[0] if sound else ","
 
@@ -141,7 +141,7 @@ def _separator(file: FileText, column: str | None) -> str:
 def _check_header(file: FileText, header: list[str], line: int) -> None:
     where = file.where(line)
     if twice := [name for name, count in Counter(header).items() if count > 1]:
-        raise InputError(f"the column {twice[0]!r} stands twice", where=where, fix="Keep one of them")
+        raise InputError(f"the column {twice[0]!r} stands twice", where=where, fix="Keep one of them.")
     if len(header) == 1 and "|" in header[0]:
         raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
 
@@ -161,21 +161,21 @@ def _refuse_sentences(file: FileText, separator: str, line: int) -> None:
     raise InputError(
         f"begins with a sentence, not with names of columns, and its {SEPARATORS[separator]}s would part the texts",
         where=file.where(line),
-        fix=f"If each line is a prompt: {write}",
+        fix=f"If each line is a prompt: `{write}`.",
     )
 
 
 def _wrong_width(file: FileText, separator: str, row: tuple[int, list[str]], lines: tuple[int, int]) -> InputError:
     """A row that has not as many cells as the header: their number and the header, and the lines of both."""
     cells, header = row
-    fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends"
+    fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends."
     known = {name.lower() for name in header} & {*CONTENTS, *LABELS, *PROMPT_COLUMNS}
     if len(header) == 1 and '"' not in file.text:
         line = commands.lines_as_texts(file.path, file.opened, skip=lines[1])
-        fix += f"; or, if each line below the header is one prompt: {line}"
+        fix += f" Or, if each line below the header is one prompt: `{line}`."
     if not known and '"' not in file.text:
         line = commands.lines_as_texts(file.path, file.opened, skip=lines[1] - 1)
-        fix += f" ; or, if each line is one prompt, the first line ({_shortened(separator.join(header))}) too: {line}"
+        fix += f" Or, if each line is one prompt, the first line ({_shortened(separator.join(header))}) too: `{line}`."
     return InputError(f"has {cells} cells, the header has {len(header)}", where=file.where(lines[0]), fix=fix)
 
 
@@ -189,7 +189,7 @@ def _separate(file: FileText, separator: str) -> str:
     quoting = ",quoting=csv.QUOTE_NONE" if separator == '"' else ""
     rows = f"csv.reader({lines},delimiter={commands.literal(separator)}{quoting})"
     write = f'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({rows})'
-    return "Write it with commas: " + commands.rewrite(file.path, write, ("csv", *file.opened.imports), ".csv")
+    return f"Write it with commas: `{commands.rewrite(file.path, write, ('csv', *file.opened.imports), '.csv')}`."
 
 
 def _python(file: FileText, separator: str, first: int, *, long: bool) -> Python:

@@ -65,7 +65,7 @@ def _listed_items(file: FileText) -> list[tuple[str, Any]]:
         write = f'json.dump(ast.literal_eval({file.opened.expression}.read().strip()),open(sys.argv[2],"x"))'
         line = commands.rewrite(file.path, write, ["ast", *file.opened.imports], ".json")
         what = "is not valid JSON: it is written as Python prints it"
-        raise InputError(what, where=str(file.path), fix=f"Write it as JSON: {line}") from None
+        raise InputError(what, where=str(file.path), fix=f"Write it as JSON: `{line}`.") from None
 
 
 def _refuse_pairs(file: FileText, items: list[Any], expression: str) -> None:
@@ -83,7 +83,7 @@ def _refuse_pairs(file: FileText, items: list[Any], expression: str) -> None:
     raise InputError(
         f"is a list of lists of {width} texts",
         where=str(file.path),
-        fix=f"If each list is a {kind} of texts of {width} classes (call them in the line what they are): {line}",
+        fix=f"If each list is a {kind} of texts of {width} classes (call them in the line what they are): `{line}`.",
     )
 
 
@@ -158,7 +158,7 @@ def _decoder(where: str) -> json.JSONDecoder:
 
 def _whole_number(digits: str, where: str) -> int:
     if len(digits) > _MOST_DIGITS:
-        raise InputError(f"a number has {len(digits):,} digits", where=where, fix="Write it as a text, in quotes")
+        raise InputError(f"a number has {len(digits):,} digits", where=where, fix="Write it as a text, in quotes.")
     return int(digits)
 
 
@@ -166,13 +166,13 @@ def _unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them")
+        raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them.")
     return record
 
 
 def _not_json(error: json.JSONDecodeError, where: str) -> InputError:
     return InputError(
-        f"is not valid JSON: {error.msg} at character {error.colno}", where=where, fix="Correct it at this place"
+        f"is not valid JSON: {error.msg} at character {error.colno}", where=where, fix="Correct it at this place."
     )
 
 
@@ -201,18 +201,18 @@ def _converted(file: FileText, error: json.JSONDecodeError) -> tuple[str, str] |
     """What a text that is no JSON is instead, and the line that converts it."""
     lines = [line for _, line in lines_of(file.text)]
     if not any(line.lstrip()[0] in '[{"' for line in lines):
-        return "it looks like plain text", f"If each line is a prompt: {commands.copy(file.path, '.txt')}"
+        return "it looks like plain text", f"If each line is a prompt: `{commands.copy(file.path, '.txt')}`."
     if all(parse_cell(line)[1] == "ast.literal_eval" for line in lines[:100]):
         write = f'[json.dumps(ast.literal_eval(x))+"\\n" for x in {file.opened.expression} if x.strip()]'
         code = f'open(sys.argv[2],"x",encoding="utf-8").writelines({write})'
         line = commands.rewrite(file.path, code, ["ast", *file.opened.imports], ".jsonl")
-        return "it is written as Python prints it", f"Write it as JSON: {line}"
+        return "it is written as Python prints it", f"Write it as JSON: `{line}`."
     if error.msg == "Extra data" and _are_documents(file.text):
         each = "v,i=json.JSONDecoder().raw_decode(s); out.append(v); s=s[i:].lstrip().lstrip(chr(44)).lstrip()"
         write = 'open(sys.argv[2],"x",encoding="utf-8").writelines(json.dumps(v)+"\\n" for v in out)'
         code = f's={file.opened.expression}.read().strip(); out=[]; exec("while s:\\n {each}"); {write}'
         line = commands.rewrite(file.path, code, file.opened.imports, ".jsonl")
-        return "it is several JSON documents, not on one line each", f"Write one a line: {line}"
+        return "it is several JSON documents, not on one line each", f"Write one a line: `{line}`."
     return None
 
 
@@ -259,7 +259,7 @@ def _items(file: FileText) -> Iterator[tuple[str, Any]]:
     if text[place + 1 :].strip():
         after = _after_blanks(text, place + 1)
         raise InputError(
-            "something stands behind the end of the list", where=_line(file, after), fix="Make it one list"
+            "something stands behind the end of the list", where=_line(file, after), fix="Make it one list."
         )
 
 
@@ -281,7 +281,7 @@ def _row(value: Any, where: str) -> Row:
     if turn_keys(value):
         return Row(where, {"messages": value})
     raise InputError(
-        "is not a JSON object, a text or a list of messages", where=where, fix='Write {"text": "…"} or "…"'
+        "is not a JSON object, a text or a list of messages", where=where, fix='Write {"text": "…"} or "…".'
     )
 
 
@@ -317,7 +317,7 @@ def _object_table(file: FileText, document: Any) -> Table:
         raise InputError(
             f"is an object with a list {key!r} and with {others}",
             where=str(file.path),
-            fix=f"If the prompts are in {key!r}: {line}",
+            fix=f"If the prompts are in {key!r}: `{line}`.",
         )
     where = f"{file.path}: {key} item"
     rows = [_row(value, f"{where} {number}") for number, value in enumerate(document[key], start=1)]
@@ -356,7 +356,7 @@ def _refuse_by_column(file: FileText, document: dict[str, Any]) -> None:
         f'json.dump([dict(zip(d,row)) for row in zip({columns})],open(sys.argv[2],"x"))'
     )
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
-    raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: {line}")
+    raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: `{line}`.")
 
 
 def _refuse_split(file: FileText, document: dict[str, Any]) -> None:
@@ -370,7 +370,7 @@ def _refuse_split(file: FileText, document: dict[str, Any]) -> None:
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
     what = "is a table with its columns and its data apart"
     left = ", without the index" if "index" in document else ""
-    raise InputError(what, where=str(file.path), fix=f"Write it row by row{left}: {line}")
+    raise InputError(what, where=str(file.path), fix=f"Write it row by row{left}: `{line}`.")
 
 
 def _refuse_by_key(file: FileText, document: dict[str, Any]) -> None:
@@ -388,7 +388,7 @@ def _refuse_by_key(file: FileText, document: dict[str, Any]) -> None:
     item = f'{{**(x if isinstance(x,dict) else {{"text":x}}),"{key}":k}}'
     write = f'd=json.load({file.opened.expression}); json.dump([{item} {each}],open(sys.argv[2],"x"))'
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
-    raise InputError(what, where=str(file.path), fix=f"Write each as a row, with its key as {key}: {line}")
+    raise InputError(what, where=str(file.path), fix=f"Write each as a row, with its key as {key}: `{line}`.")
 
 
 def _are_like_rows(values: list[Any]) -> bool:

@@ -80,7 +80,9 @@ def _refuse_old_line_ends(file: FileText) -> None:
         text = f'{file.opened.expression}.read().replace("\\r","\\n")'
         code = f'open(sys.argv[2],"x",encoding="utf-8",newline="").write({text})'
         line = commands.rewrite(file.path, code, file.opened.imports, file.kind)
-        raise InputError("has lines that end in CR alone", where=str(file.path), fix=f"Write them as others do: {line}")
+        raise InputError(
+            "has lines that end in CR alone", where=str(file.path), fix=f"Write them as others do: `{line}`."
+        )
 
 
 def _read_txt(file: FileText) -> Table:
@@ -113,7 +115,7 @@ def _refuse_tables(file: FileText) -> None:
         raise InputError(
             f"looks like {_KINDS[suffix]}, and each line of a .txt file is a prompt",
             where=str(file.path),
-            fix=f"If each line is meant as a prompt: {lines} ; to read it as {_KINDS[suffix]}: {_copy(file, suffix)}",
+            fix=f"If each line is a prompt: `{lines}`; to read it as {_KINDS[suffix]}: `{_copy(file, suffix)}`.",
         )
 
 
@@ -124,12 +126,12 @@ def _unknown(file: FileText) -> InputError:
     return InputError(
         f"{what}; it looks like {_KINDS[suffix]}",
         where=str(file.path),
-        fix=_copied(file, suffix) if suffix != _TXT else f"If each line is a prompt: {_copy(file, suffix)}",
+        fix=_copied(file, suffix) if suffix != _TXT else f"If each line is a prompt: `{_copy(file, suffix)}`.",
     )
 
 
 def _copied(file: FileText, suffix: str) -> str:
-    return f"Read it as {_KINDS[suffix]}: {_copy(file, suffix)}"
+    return f"Read it as {_KINDS[suffix]}: `{_copy(file, suffix)}`."
 
 
 def _copy(file: FileText, suffix: str) -> str:

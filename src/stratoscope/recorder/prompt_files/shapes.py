@@ -49,7 +49,7 @@ class TableShape:
         used = {*self.used, *LABELS, *label_columns(table).values()}
         unused = [name for name in table.columns if name not in used]
         columns = f", without {listed(unused)}" if unused else ""
-        return f"{self.words}{renamed_labels(table)}{columns}{unusable_labels(table)}: {self.line}"
+        return f"{self.words}{renamed_labels(table)}{columns}{unusable_labels(table)}: `{self.line}`."
 
 
 def shape_of(table: Table) -> TableShape | None:
@@ -79,7 +79,7 @@ def conversations(table: Table, column: str) -> TableShape | None:
     if not kept:
         others = ", ".join(sorted(named - roles.keys()))
         of = f" (of {others})" if others else ", each with a text and nothing else"
-        what = f"None of them has only turns of a system, a user and an assistant{of}"
+        what = f"None of them has only turns of a system, a user and an assistant{of}."
         return TableShape(name, what, "", (column,), where)
     read, how = literal(column), found[0][2]
     system = _system_of(table)
@@ -252,7 +252,7 @@ def classes_of_columns(table: Table, columns: list[str]) -> str:
     taken = {*classes, *names}
     unused = [name for name in table.columns if name not in taken]
     columns_left = f", without {listed(unused)}" if unused else ""
-    return f"write {listed(classes)} as classes, and each row as a {kind}{named}{left}{columns_left}: {line}"
+    return f"write {listed(classes)} as classes, and each row as a {kind}{named}{left}{columns_left}: `{line}`."
 
 
 def _are_names(values: list[object], only: type = object) -> bool:

@@ -30,7 +30,7 @@ def refuse_impossible(sites: ModelSites, record: Sequence[str], top_k: int, *, w
         raise InputError(
             f"this model has no MLP, so no neurons for {' and '.join(of_neurons)}",
             where=where,
-            fix=f"Use --record {','.join(rest)}",
+            fix=f"Use --record {','.join(rest)}.",
         )
     for group in groups:
         refusal = group.refusal(sites, tuple(record), top_k)
@@ -50,7 +50,7 @@ def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: S
             raise InputError(
                 f"token {place} ({prompt.texts[place]!r}) is number {prompt.ids[place]}, the model has only {known}",
                 where=f"prompt {name}",
-                fix="Use the tokenizer that belongs to the model",
+                fix="Use the tokenizer that belongs to the model.",
             )
 
 
@@ -64,7 +64,7 @@ def refuse_too_long(prompts: Sequence[TokenisedPrompt], ids: Sequence[str], cont
     raise CaptureError(
         f"has {len(prompts[long[0]].ids)} tokens{more}, the model's context holds {context}{others}",
         where=f"prompt {ids[long[0]]}",
-        fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out",
+        fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out.",
     )
 
 
@@ -74,7 +74,7 @@ def vocabulary(model: Any) -> int | None:
     return int(weight.shape[0]) if isinstance(weight, Tensor) else None
 
 
-_REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it"
+_REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it."
 
 
 class TokenWatch:
@@ -190,5 +190,5 @@ def check_finite(
         raise CaptureError(
             f"{quantity.label} is not finite ({values[~finite][0]})",
             where=f"prompt {ids[first if by_prompt else prompt_of[first]]}, {place}",
-            fix="The weights or the dtype are broken: check the download, or try --dtype float32",
+            fix="The weights or the dtype are broken: check the download, or try --dtype float32.",
         )

@@ -44,7 +44,7 @@ _SAME_BATCH = "same batch"
 
 _NOT_COMPLETE = (
     "Nothing is kept as complete, as something changes what the model computes from one forward to the next: take "
-    "hooks, wrappers and compilation off it"
+    "hooks, wrappers and compilation off it."
 )
 
 
@@ -57,7 +57,7 @@ class DiffersAlone(Differs):
 
     def of_batch(self) -> DependsOnBatch:
         """The same, where the batch that it was recorded in gives what was recorded."""
-        return DependsOnBatch(self.what, where=self.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1")
+        return DependsOnBatch(self.what, where=self.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1.")
 
 
 class DependsOnBatch(CaptureError):
@@ -353,7 +353,7 @@ def _replay_each(
             differs.what,
             where=differs.where,
             fix="Only eager attention shows its weights, so it is not known whether that or what was observed is off. "
-            "Record without " + " and ".join(name for name, group in GROUPS.items() if group.sees_attention),
+            f"Record without {' and '.join(name for name, group in GROUPS.items() if group.sees_attention)}.",
         )
     outcome.take(own, f"{differs.where}: {differs.what}. {_ON_EAGER}, so that is what it was held against")
 

@@ -72,7 +72,7 @@ def stored(tensor: Tensor) -> np.ndarray:
     if tensor.dtype not in _DTYPES:
         raise CaptureError(
             f"neurons in {str(tensor.dtype).removeprefix('torch.')} cannot be stored without loss",
-            fix="Use --dtype float32, or record without the group neurons",
+            fix="Use --dtype float32, or record without the group neurons.",
         )
     bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     values: np.ndarray = bits.numpy()

@@ -140,7 +140,7 @@ class Held:
             raise CaptureError(
                 "the model overwrites this tensor before its block ends",
                 where=str(self._site),
-                fix="This architecture cannot be recorded with the group norms: use --record residual,peaks,prompts",
+                fix="This architecture cannot be recorded with the group norms: use --record residual,peaks,prompts.",
             )
         return self._tensor
 
