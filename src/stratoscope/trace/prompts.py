@@ -102,6 +102,11 @@ class Prompts:
         first: NDArray[np.bool_] = (self.place == 0) & (self.position <= most)
         return first
 
+    @property
+    def whole(self) -> bool:
+        """Whether no token of a recording lacks one before it; what was cut off behind the last cannot be known."""
+        return bool((self.position == self.place).all())
+
     @cached_property
     def spans(self) -> NDArray[np.int8]:
         """What part of the prompt each token is, as an index into `names.SPANS`; −1 = not known; [token]."""
