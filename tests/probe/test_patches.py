@@ -188,7 +188,7 @@ def test_the_null_is_refused_for_another_model_other_claims_or_another_trace(
 ) -> None:
     model, before, after = patched
     claims = claims_of(model)
-    with pytest.raises(InputError, match="not the model that trace A was recorded of"):
+    with pytest.raises(InputError, match="not the model that the trace was recorded of"):
         patch_null(model, after, claims, draws=1, tokenizer=byte_tokenizer())
     null = patch_null(model, before, claims, draws=1, tokenizer=byte_tokenizer())
     with pytest.raises(InputError, match="for other claims"):
