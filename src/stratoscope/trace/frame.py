@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.names import EDGE, PROMPT, ROW, TOKEN
+from stratoscope.trace.arrays import Ints
 from stratoscope.trace.numbers import listing
 from stratoscope.trace.opened import Inputs, opened
-from stratoscope.trace.prompts import Ints, Prompts
+from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.text import spelled
 
 if TYPE_CHECKING:
