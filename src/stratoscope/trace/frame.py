@@ -14,6 +14,7 @@ from stratoscope.names import EDGE, PROMPT, ROW, TOKEN
 from stratoscope.trace.numbers import listing
 from stratoscope.trace.opened import Inputs, opened
 from stratoscope.trace.prompts import Ints, Prompts
+from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.trace.text import spelled
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
 
     dataset = opened(trace, columns)
     there = [name for name in names.QUANTITIES if name in dataset]
+    quantity = quantity_named(quantity, there)
     if quantity not in there:
         raise InputError(f"no quantity {quantity!r} in it", where="quantity", fix=f"There are: {listing(there)}.")
     array = dataset[quantity]
