@@ -43,11 +43,10 @@ def cli() -> str:
 
 def quantities() -> str:
     """Every quantity a trace may hold, grouped as `--record` groups them."""
-    parts = [NOTE, "# Quantities", _WORDS]
+    parts = [NOTE, "# Quantities", _WORDS, "## Names in other tools", _ELSEWHERE, "\n".join(_elsewhere())]
     for group, members in itertools.groupby(names.QUANTITIES.values(), key=lambda quantity: quantity.group):
         title = _TITLES.get(group, f"`--record {group}`")
         parts += [f"## {title}", _floors() if group == names.FLOOR else "\n".join(_table(members))]
-    parts += ["## Names in other tools", _ELSEWHERE, "\n".join(_elsewhere())]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,7 +10,8 @@ import torch
 from test_capture import run
 from tiny import TEXTS, byte_tokenizer, tiny
 
-from stratoscope import contrast, diff, names, open_trace, to_frame
+from stratoscope import diff, names, open_trace, to_frame
+from stratoscope.analysis.contrast.contrast import profiled
 from stratoscope.errors import InputError
 from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.view.heatmap import heatmap_spec
@@ -64,8 +65,7 @@ def test_every_verb_takes_another_tools_name_with_any_layer(trace: Any) -> None:
     assert trace["neurons"].attrs["elsewhere"].startswith("TransformerLens: blocks.L.mlp.hook_post; ")
     np.testing.assert_allclose(to_frame(trace, "resid_pre.0")["resid_norm"], trace["resid_norm"].values.ravel())
     np.testing.assert_allclose(trace["neuron_norm"].values, hooked("<mlp.down_proj"), rtol=1e-4)
-    with pytest.raises(InputError, match="no profile of 'attention' here"):
-        contrast(trace.assign_coords(prompt_class=("prompt", [*"ababa"])), quantity="blocks.L.attn.hook_pattern")
+    assert profiled(trace, ["blocks.L.hook_mlp_out", "mlp_out.2"]) == ("mlp_write_norm", "mlp_out_norm")
 
 
 def test_a_name_of_two_quantities_and_a_mistyped_one_are_refused_with_those_that_are_meant(trace: Any) -> None:
