@@ -21,6 +21,8 @@ _EXPERT_ROWS = 8  # neurons of routed experts that are computed anew, each of an
 _MUCH = 1000.0  # beyond every clamp
 _FUSED = ((HALVES, True), (HALVES, False), (INTERLEAVED, True), (INTERLEAVED, False))
 
+Places = tuple[Tensor, Tensor] | None  # of g and of u in what a function is given
+
 # for a model that calls a function rather than a module
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": nn.functional.silu,
@@ -127,8 +129,10 @@ class _MapSearch:
         maps = {part.call.path for part in parts}
         for call in before:
             if call.path not in maps and call.x is not None and call.y is not None and call.y.numel() == a.numel():
-                name = type(self.model.get_submodule(call.path)).__name__
-                yield from ((name, part, call.y.reshape(a.shape)) for part in parts if same(call.x, part.values))
+                module, made = self.model.get_submodule(call.path), call.y.reshape(a.shape)
+                for part in parts:
+                    if same(call.x, part.values) and _by_neuron(module, part.values, made):
+                        yield type(module).__name__, part, made
         for name, function in _FUNCTIONS.items():
             yield from ((name, part, function(part.values)) for part in parts)
 
@@ -165,7 +169,7 @@ class _MapSearch:
             x, a, ids = rows(x)[token], routed.neurons(experts.order)[token, choice], routed.experts[token, choice]
             found = _outputs(maps, ids.tolist(), x) if maps.weight.shape[-1] == x.shape[-1] else None
             if found is not None and _gives(function, *found, a):
-                gate = _form_of(function, form, found[0]) if module.has_gate else form
+                gate = _form_of(function, form, found[0], function(found[0]))
                 if gate is not None:
                     return gate
         self.limits.append(
@@ -185,6 +189,17 @@ def _equal(product: Tensor, a: Tensor) -> bool:
     """Whether the neurons are that product, within two roundings."""
     limit = 2 * unit_roundoff(a.dtype) * product.float().abs() + torch.finfo(a.dtype).tiny
     return same(product, a) or bool(((product.float() - a.float()).abs() <= limit).all())
+
+
+def _by_neuron(function: Callable[[Tensor], Tensor], given: Tensor, made: Tensor, places: Places = None) -> bool:
+    """Whether a function makes each number of one neuron (of its g and u, if they have places) of one token alone."""
+    random = torch.Generator().manual_seed(0)
+    rows_, neurons = (torch.randperm(size, generator=random).to(given.device) for size in made.shape)
+    moved = given.clone()
+    for place in places or (torch.arange(given.shape[1], device=given.device),):
+        moved[:, place] = given[:, place[neurons]]
+    error = (made[rows_][:, neurons].float() - function(moved[rows_]).float()).abs().max()
+    return bool(error <= 8 * unit_roundoff(made.dtype) * made.abs().max())
 
 
 def _sample(experts: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,8 +232,10 @@ def _gives(function: Callable[[Tensor], Tensor], given: Tensor, error: Tensor, a
     return bool(((again - a.float()).abs() <= limit).all())
 
 
-def _form_of(function: Callable[[Tensor], Tensor], form: Gate, given: Tensor) -> Gate | None:
-    """The form in which a function of a fused map's output is act(g)·(u + offset); None where it is not linear in u."""
+def _form_of(function: Callable[[Tensor], Tensor], form: Gate, given: Tensor, made: Tensor) -> Gate | None:
+    """The form in which a function of a map's output is act(g), or act(g)·(u + offset) of a fused one's."""
+    if given.shape == made.shape:
+        return form if _by_neuron(function, given, made) else None
     for layout, gate_first in _FUSED:
         places = split(torch.arange(given.shape[1], device=given.device), layout, gate_first)
 
@@ -236,7 +253,7 @@ def _form_of(function: Callable[[Tensor], Tensor], form: Gate, given: Tensor) ->
             * unit_roundoff(given.dtype)
             * (act.abs() * (up.abs() + abs(offset)) + (none.abs() + one.abs()) * up.abs())
         )
-        error = (act * (up + offset) - function(given).float()).abs()
-        if bool((error <= limit + torch.finfo(given.dtype).tiny).all()):
+        error = (act * (up + offset) - made.float()).abs()
+        if bool((error <= limit + torch.finfo(given.dtype).tiny).all()) and _by_neuron(function, given, made, places):
             return replace(form, layout=layout, gate_first=gate_first, offset=offset + 0.0, clamp=clamp)
     return None
