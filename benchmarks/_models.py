@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from stratoscope.doors.demo import find_model
-from stratoscope.model.given import given_model
+from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.recorder.prompts import Prompt
 

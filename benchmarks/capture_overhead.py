@@ -23,7 +23,7 @@ import torch
 from _models import plain_forward, smollm2, some_prompts, wide_llama
 from _timing import interval, parser, rounds
 
-from stratoscope.model.given import given_model
+from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel
 from stratoscope.names import ATTENTION, NEURONS, NORMS, PEAKS, RESIDUAL
 from stratoscope.recorder.recording import Recording

@@ -71,7 +71,7 @@ SHARED = {  # option -> the one place where its default is stated
     "head": "HEAD",
     "axis": "AXIS",
     "threshold": "THRESHOLD",
-    "summary": "SUMMARY",
+    "statistic": "STATISTIC",
     "unequal": "UNEQUAL",
     "held_out": "HELD_OUT",
     "alpha": "ALPHA",

@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 _HOME = {  # public name -> module that defines it
     "capture": "stratoscope.recorder.capture",
     "plan_capture": "stratoscope.recorder.capture",
-    "simulate": "stratoscope.trace.simulate",
+    "simulate": "stratoscope.recorder.simulated.simulate",
     "import_csv": "stratoscope.trace.csv",
-    "export_csv": "stratoscope.trace.csv",
+    "export_csv": "stratoscope.trace.csv_write",
     "merge": "stratoscope.trace.merge",
     "open_trace": "stratoscope.trace.reader",
     "info": "stratoscope.trace.info",
@@ -50,13 +50,14 @@ if TYPE_CHECKING:
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts import Prompt
-    from stratoscope.trace.csv import export_csv, import_csv
+    from stratoscope.recorder.simulated.simulate import simulate
+    from stratoscope.trace.csv import import_csv
+    from stratoscope.trace.csv_write import export_csv
     from stratoscope.trace.info import info
     from stratoscope.trace.merge import merge
     from stratoscope.trace.pairs import attention_matrix
     from stratoscope.trace.portable import portable
     from stratoscope.trace.reader import open_trace
-    from stratoscope.trace.simulate import simulate
     from stratoscope.view.engagement import engagement
     from stratoscope.view.heatmap import heatmap
     from stratoscope.view.peaks3d import peaks3d

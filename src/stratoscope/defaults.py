@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Summary, Theme, Unequal, Verify
+from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Statistic, Theme, Unequal, Verify
 
 RECORD = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 10
@@ -26,7 +26,7 @@ HEAD = "mean"
 THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
 
-SUMMARY: Summary = "prompt_mean"
+STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"
 UNEQUAL: Unequal = "subsample"
 HELD_OUT = 0.0  # of the units of a contrast: all are tested, none only measures how large discoveries are

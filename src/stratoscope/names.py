@@ -16,7 +16,7 @@ PROMPT = "prompt"
 LAYER = "layer"  # block numbers; an import may hold only 22-31
 DEPTH = "depth"  # the L+1 places of the residual stream: before block 0 .. after the last block
 HEAD = "head"
-K = "k"  # rank in a top-k record, 0 = strongest
+PEAK = "peak"  # rank among the recorded peaks, 0 = strongest
 CHOICE = "choice"  # the experts that a token is routed to, in the router's order
 NEURON = "neuron"  # index of the MLP's activations (width d_ff); experts one after the other, then a shared expert
 ACTIVE = (
@@ -56,7 +56,7 @@ VERIFY: tuple[Verify, ...] = get_args(Verify)
 
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
-Summary = Literal["prompt_mean", "prompt_max", "prompt_min"]
+Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]
 Unequal = Literal["subsample", "rank-sum"]  # what is done about classes of more than 2 : 1
 UNEQUAL: tuple[Unequal, ...] = get_args(Unequal)
 
@@ -73,12 +73,18 @@ CSV_COLUMNS = (CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE)
 CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert"  # added to an exported recording
 CSV_PROMPT = "Prompt"  # where one exported file holds several prompts: the id
 
+# --- versions of the trace format -----------------------------------------------------------------------------------
+
+FormatVersion = Literal["1.0", "1.1", "1.2", "2.0"]
+FORMAT_VERSIONS: tuple[FormatVersion, ...] = get_args(FormatVersion)
+RENAMED_ARRAYS = {"refused": "opens_as_refusal"}  # names in versions 1.x → names since 2.0
+RENAMED_DIMENSIONS = {"k": PEAK}
+
 # --- record groups --------------------------------------------------------------------------------------------------
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
-NEURONS, ATTENTION_FULL = "neurons", "attention-full"  # streamed: their rows go to disk as layers give them
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)
-SUMMARIES = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)  # the groups that fit into memory
+NEURONS, ATTENTION_FULL = "neurons", "attention-full"
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
@@ -96,10 +102,14 @@ class Quantity:
     group
         The `--record` group that brings it; "outcome" for what comes with `--generate` and `--openers`, "floor" for what
         `--floor` measures, "import" for a CSV's values.
+    since
+        The format version that introduced it.
     signed
         Whether negative values have a meaning, so that pictures use a zero-centred diverging scale.
     log
         Whether its natural scale is logarithmic.
+    streamed
+        Whether it is too large to be held: its rows go to disk as the layers give them.
     """
 
     name: str
@@ -109,60 +119,62 @@ class Quantity:
     label: str
     formula: str
     group: str
+    since: FormatVersion
     signed: bool = False
     log: bool = False
+    streamed: bool = False
 
 
 _NORM = "L2 norm"
-_TL, _TLK, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, K), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
+_TL, _TLP, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, PEAK), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
 _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
 
 # fmt: off
 _TABLE = (  # one row, one line
     # norms ----------------------------------------------------------------------------------------------------------
-    Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection; in a mixture of experts the neurons of the chosen and shared experts, unweighted", NORMS, log=True),
-    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + b‖₂, the down_proj output", NORMS, log=True),
-    Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, log=True),
-    Quantity("attn_write_norm", _TL, "float32", _NORM, "attention write", "‖what attention adds to the residual stream‖₂", NORMS, log=True),
-    Quantity("mlp_write_ratio", _TL, "float32", "1", "MLP write / residual", "‖MLP write‖₂ / ‖residual it is added to‖₂", NORMS, log=True),
-    Quantity("attn_write_ratio", _TL, "float32", "1", "attention write / residual", "‖attention write‖₂ / ‖residual it is added to‖₂", NORMS, log=True),
-    Quantity("mlp_write_cos", _TL, "float32", "1", "cos(MLP write, residual)", "cosine of the MLP write with the residual it is added to; −1 erases", NORMS, signed=True),
-    Quantity("attn_write_cos", _TL, "float32", "1", "cos(attention write, residual)", "cosine of the attention write with the residual it is added to; −1 erases", NORMS, signed=True),
-    Quantity("router_expert", _TLC, "int32", "index", "chosen expert", "the experts the token is routed to; −1 in a block without experts", NORMS),
-    Quantity("router_weight", _TLC, "float32", "1", "router weight", "what the output of each chosen expert is multiplied by", NORMS),
+    Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection; in a mixture of experts the neurons of the chosen and shared experts, unweighted", NORMS, "1.0", log=True),
+    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + b‖₂, the down_proj output", NORMS, "1.0", log=True),
+    Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, "1.0", log=True),
+    Quantity("attn_write_norm", _TL, "float32", _NORM, "attention write", "‖what attention adds to the residual stream‖₂", NORMS, "1.0", log=True),
+    Quantity("mlp_write_ratio", _TL, "float32", "1", "MLP write / residual", "‖MLP write‖₂ / ‖residual it is added to‖₂", NORMS, "1.0", log=True),
+    Quantity("attn_write_ratio", _TL, "float32", "1", "attention write / residual", "‖attention write‖₂ / ‖residual it is added to‖₂", NORMS, "1.0", log=True),
+    Quantity("mlp_write_cos", _TL, "float32", "1", "cos(MLP write, residual)", "cosine of the MLP write with the residual it is added to; −1 erases", NORMS, "1.0", signed=True),
+    Quantity("attn_write_cos", _TL, "float32", "1", "cos(attention write, residual)", "cosine of the attention write with the residual it is added to; −1 erases", NORMS, "1.0", signed=True),
+    Quantity("router_expert", _TLC, "int32", "index", "chosen expert", "the experts the token is routed to; −1 in a block without experts", NORMS, "1.1"),
+    Quantity("router_weight", _TLC, "float32", "1", "router weight", "what the output of each chosen expert is multiplied by", NORMS, "1.1"),
     # residual -------------------------------------------------------------------------------------------------------
-    Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, log=True),
+    Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, "1.0", log=True),
     # peaks ----------------------------------------------------------------------------------------------------------
-    Quantity("peak_neuron", _TLK, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none; of an expert its own neuron i, and times the router weight", PEAKS),
-    Quantity("peak_expert", _TLK, "int32", "index", "expert of the peak neuron", "the expert that the neuron is of; −1 = a dense MLP or a shared expert", PEAKS),
-    Quantity("peak_value", _TLK, "float32", "activation", "peak activation", "a_i of those neurons, with its sign", PEAKS, signed=True),
-    Quantity("peak_write", _TLK, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons, times the router weight or the shared expert's gate", PEAKS, log=True),
-    Quantity("peak_share", _TL, "float32", "1", "share of the peaks", "Σ over the k peaks of (|a_i|‖W_:,i‖)² / the same sum over all neurons", PEAKS),
-    Quantity("peak_explained", _TL, "float32", "1", "output explained by the peaks", "⟨W_S a_S, W a⟩ / ‖W a‖² over the k peaks S, without bias", PEAKS, signed=True),
+    Quantity("peak_neuron", _TLP, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none; of an expert its own neuron i, and times the router weight", PEAKS, "1.0"),
+    Quantity("peak_expert", _TLP, "int32", "index", "expert of the peak neuron", "the expert that the neuron is of; −1 = a dense MLP or a shared expert", PEAKS, "1.1"),
+    Quantity("peak_value", _TLP, "float32", "activation", "peak activation", "a_i of those neurons, with its sign", PEAKS, "1.0", signed=True),
+    Quantity("peak_write", _TLP, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons, times the router weight or the shared expert's gate", PEAKS, "1.0", log=True),
+    Quantity("peak_share", _TL, "float32", "1", "share of the peaks", "Σ over the k peaks of (|a_i|‖W_:,i‖)² / the same sum over all neurons", PEAKS, "1.0"),
+    Quantity("peak_explained", _TL, "float32", "1", "output explained by the peaks", "⟨W_S a_S, W a⟩ / ‖W a‖² over the k peaks S, without bias", PEAKS, "1.0", signed=True),
     # prompts --------------------------------------------------------------------------------------------------------
-    Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded; of an expert over those routed to it, NaN where none is", PROMPTS, signed=True),
-    Quantity("prompt_max", _PLN, "float32", "activation", "largest activation", "maximum of a_i over the same tokens", PROMPTS, signed=True),
-    Quantity("prompt_min", _PLN, "float32", "activation", "smallest activation", "minimum of a_i over the same tokens", PROMPTS, signed=True),
+    Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded; of an expert over those routed to it, NaN where none is", PROMPTS, "1.0", signed=True),
+    Quantity("prompt_max", _PLN, "float32", "activation", "largest activation", "maximum of a_i over the same tokens", PROMPTS, "1.0", signed=True),
+    Quantity("prompt_min", _PLN, "float32", "activation", "smallest activation", "minimum of a_i over the same tokens", PROMPTS, "1.0", signed=True),
     # attention ------------------------------------------------------------------------------------------------------
-    Quantity("attn_received", _TLH, "float32", "1", "attention received", "Σ_q≠t A[q,t] / Σ_q≠t r_q/(n_q−1), over queries q that see t; n_q = tokens q sees, r_q = Σ_k≠q A[q,k]; 1 = uniform", ATTENTION, log=True),
-    Quantity("attn_received_nosink", _TLH, "float32", "1", "attention received, first token removed", "attn_received with the first token removed and rows renormalised", ATTENTION, log=True),
-    Quantity("attn_entropy", _TLH, "float32", "1", "attention entropy", "−Σ_k A log A / log n_q, n_q = tokens q sees (a learned sink counts as one more)", ATTENTION),
-    Quantity("attn_entropy_nosink", _TLH, "float32", "1", "attention entropy, first token removed", "attn_entropy with the first token removed and rows renormalised", ATTENTION),
-    Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token; NaN where it is out of the window", ATTENTION),
-    Quantity("attn_distance", _TLH, "float32", "tokens", "attention distance", "Σ_k A·(q−k)", ATTENTION, log=True),
-    Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, log=True),
-    Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION),
-    Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, log=True),
+    Quantity("attn_received", _TLH, "float32", "1", "attention received", "Σ_q≠t A[q,t] / Σ_q≠t r_q/(n_q−1), over queries q that see t; n_q = tokens q sees, r_q = Σ_k≠q A[q,k]; 1 = uniform", ATTENTION, "1.0", log=True),
+    Quantity("attn_received_nosink", _TLH, "float32", "1", "attention received, first token removed", "attn_received with the first token removed and rows renormalised", ATTENTION, "1.0", log=True),
+    Quantity("attn_entropy", _TLH, "float32", "1", "attention entropy", "−Σ_k A log A / log n_q, n_q = tokens q sees (a learned sink counts as one more)", ATTENTION, "1.0"),
+    Quantity("attn_entropy_nosink", _TLH, "float32", "1", "attention entropy, first token removed", "attn_entropy with the first token removed and rows renormalised", ATTENTION, "1.0"),
+    Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token; NaN where it is out of the window", ATTENTION, "1.0"),
+    Quantity("attn_distance", _TLH, "float32", "tokens", "attention distance", "Σ_k A·(q−k)", ATTENTION, "1.0", log=True),
+    Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, "1.0", log=True),
+    Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION, "1.0"),
+    Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, "1.0", log=True),
     # streamed -------------------------------------------------------------------------------------------------------
-    Quantity("neurons", _TLN, "model", "activation", "neuron activation", "a, input of the down projection, as the model computed it; NaN beyond the width of a narrower block", NEURONS, signed=True),
-    Quantity("active_neurons", (TOKEN, LAYER, ACTIVE), "model", "activation", "activation of the chosen experts' neurons", "a of neuron i of the expert that is router_expert[…, s] at s·expert_width + i, then of the shared expert; of a dense block from 0", NEURONS, signed=True),
-    Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL),
+    Quantity("neurons", _TLN, "model", "activation", "neuron activation", "a, input of the down projection, as the model computed it; NaN beyond the width of a narrower block", NEURONS, "1.2", signed=True, streamed=True),
+    Quantity("active_neurons", (TOKEN, LAYER, ACTIVE), "model", "activation", "activation of the chosen experts' neurons", "a of neuron i of the expert that is router_expert[…, s] at s·expert_width + i, then of the shared expert; of a dense block from 0", NEURONS, "1.2", signed=True, streamed=True),
+    Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL, "1.2", streamed=True),
     # outcome --------------------------------------------------------------------------------------------------------
-    Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, signed=True),
-    Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME),
-    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns told it, the first that fits; −1 = none", OUTCOME),
+    Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, "1.1", signed=True),
+    Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME, "1.1"),
+    Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns told it, the first that fits; −1 = none", OUTCOME, "1.1"),
     # imported -------------------------------------------------------------------------------------------------------
-    Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", log=True),
+    Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", "1.0", log=True),
 )
 # fmt: on
 # only models with experts or with a learned sink have these
@@ -179,7 +191,7 @@ def has_floor(quantity: Quantity) -> bool:
 
 def is_streamed(name: str) -> bool:
     """Whether a quantity is too large to be held: its rows go to disk as the layers give them."""
-    return name in QUANTITIES and QUANTITIES[name].group in (NEURONS, ATTENTION_FULL)
+    return name in QUANTITIES and QUANTITIES[name].streamed
 
 
 def edges(tokens: int) -> int:
@@ -207,7 +219,8 @@ def floor_name(name: str, nuisance: str = "") -> str:
 
 def _floors(quantity: Quantity) -> list[Quantity]:
     changes = {nuisance: f"largest change of {quantity.name} {words}" for nuisance, words in NUISANCES.items()}
-    changes[""] = f"the largest of the three for {quantity.name}, as format 1 stored it"
+    if quantity.since.startswith("1."):
+        changes[""] = f"the largest of the three for {quantity.name}, as format 1 stored it"
     return [
         Quantity(
             floor_name(quantity.name, nuisance),
@@ -217,6 +230,7 @@ def _floors(quantity: Quantity) -> list[Quantity]:
             f"noise floor of {quantity.label}" + (f" ({nuisance})" if nuisance else ""),
             f"{change}; first tokens left out",
             FLOOR,
+            max(quantity.since, "2.0" if nuisance else "1.1", key=FORMAT_VERSIONS.index),
         )
         for nuisance, change in changes.items()
     ]
@@ -231,3 +245,7 @@ QUANTITIES: dict[str, Quantity] = {
 def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
     """The quantities that the given record groups bring, in table order."""
     return [quantity for quantity in _TABLE if quantity.group in groups]
+
+
+# the groups that fit into memory
+SUMMARIES = tuple(group for group in RECORD_GROUPS if not any(one.streamed for one in quantities_of([group])))

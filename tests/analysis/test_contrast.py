@@ -350,9 +350,9 @@ def test_six_pairs_are_tested_whole_because_a_half_could_show_nothing() -> None:
 
 
 def test_extremes_are_compared_only_between_pairs_of_equally_many_tokens(trace: xr.Dataset) -> None:
-    assert contrast(trace, groups=False, summary="prompt_max").attrs["parameters"]["summary"] == "prompt_max"
+    assert contrast(trace, groups=False, statistic="prompt_max").attrs["parameters"]["statistic"] == "prompt_max"
     with pytest.raises(InputError, match="grows with the length"):
-        contrast(relabelled(trace, pair=[""] * 60, group=[""] * 60), summary="prompt_max")
+        contrast(relabelled(trace, pair=[""] * 60, group=[""] * 60), statistic="prompt_max")
 
 
 @pytest.mark.parametrize(

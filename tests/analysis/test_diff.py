@@ -192,7 +192,7 @@ def test_traces_without_a_prompt_in_common_and_unknown_prompts_are_refused(base:
     other = base.assign_coords(prompt_id=("prompt", ids), token_id=base["token_id"] + 10_000)
     with pytest.raises(InputError, match="no prompt in common"):
         diff(base, other)
-    with pytest.raises(InputError, match="no prompt 'nobody'"):
+    with pytest.raises(InputError, match="no prompt called 'nobody'"):
         diff(base, base, prompt="nobody")
     with pytest.raises(InputError, match="'peak_value' cannot be compared"):
         diff(base, base, quantity="peak_value")

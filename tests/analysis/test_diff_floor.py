@@ -11,10 +11,10 @@ from diff_traces import longer, nudged, of_model, said, simulated, with_floor
 
 from stratoscope import names
 from stratoscope.analysis.diff.claims import Claim
-from stratoscope.analysis.diff.columns import column_norms
 from stratoscope.analysis.diff.conditions import conditions
 from stratoscope.analysis.diff.diff import diff
 from stratoscope.analysis.diff.floor import Noise
+from stratoscope.analysis.diff.weight_columns import column_norms
 from stratoscope.view.diff import diff_spec
 from stratoscope.view.report import diff_words
 from stratoscope.view.report.diff_words import lead
@@ -448,7 +448,7 @@ def test_a_column_gone_from_the_peaks_is_bounded_where_activations_are_the_same_
 
     def trace(norms: np.ndarray) -> xr.Dataset:
         found = peaks_of(np.abs(activations) * norms, activations, norms, 10)
-        return base.assign({name: (("token", "layer", "k"), values) for name, values in found.items()})
+        return base.assign({name: (("token", "layer", "peak"), values) for name, values in found.items()})
 
     other = norms.copy()
     other[2, :5] *= 0.05
@@ -470,7 +470,7 @@ def test_a_claim_is_held_against_what_a_column_can_be_at_most(base: xr.Dataset) 
     other = norms.copy()
     other[2, :2] *= 0.05
     one, two = (
-        base.assign({name: (("token", "layer", "k"), values) for name, values in peaks_of(
+        base.assign({name: (("token", "layer", "peak"), values) for name, values in peaks_of(
             np.abs(activations) * of, activations, of, 10).items()})
         for of in (norms, other)
     )  # fmt: skip

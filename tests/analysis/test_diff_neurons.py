@@ -12,9 +12,9 @@ from diff_traces import noisy, nudged, of_model, said, simulated, with_floor
 
 from stratoscope.analysis.diff.claimed import AS_CLAIMED, GONE, NOT_AT_ALL, NOT_SEEN, OTHERWISE
 from stratoscope.analysis.diff.claims import Claim, check_claims, read_claims
-from stratoscope.analysis.diff.columns import column_norms
 from stratoscope.analysis.diff.diff import diff
 from stratoscope.analysis.diff.matched_null import rank
+from stratoscope.analysis.diff.weight_columns import column_norms
 from stratoscope.errors import InputError
 from stratoscope.view.report import contents_of
 

@@ -275,7 +275,7 @@ def test_the_command_tells_and_ends_with_status_3_only_where_something_is_wrong(
     stratoscope.simulate(tmp_path / "few.trace", prompts=4, tokens=12, layers=3, d_ff=32, heads=2)
     found = CliRunner().invoke(app, ["lint", str(tmp_path / "few.trace")])
     assert found.exit_code == 3
-    assert "L12  warning" in found.output
+    assert "[L12] warning: " in found.output
     assert "docs/pitfalls.md#l12" in found.output
     as_json = json.loads(CliRunner().invoke(app, ["lint", str(tmp_path / "few.trace"), "--json"]).output)
     assert as_json["warnings"] == sum(one["severity"] == "warning" for one in as_json["found"])

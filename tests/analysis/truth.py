@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from stratoscope import defaults
-from stratoscope.analysis.contrast.columns import compare_columns
+from stratoscope.analysis.contrast.column_tests import compare_columns
 from stratoscope.analysis.contrast.design import Design, make_design
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.units import CLASSES, PAIRS, Units

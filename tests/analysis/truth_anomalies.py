@@ -184,7 +184,7 @@ def recall(detector: str, plants: int, *, small: bool = False) -> float:
 def _strongest(trace: xr.Dataset, quantity: str) -> np.ndarray:
     """The values themselves, of ranked ones the strongest; a view."""
     values: np.ndarray = trace[quantity].values
-    return values[..., 0] if names.K in trace[quantity].dims else values
+    return values[..., 0] if names.PEAK in trace[quantity].dims else values
 
 
 def unseen(

@@ -25,7 +25,7 @@ from truth import design_of, recorded_means, units_of
 from stratoscope import defaults
 from stratoscope.analysis.contrast.baseline import linear_baseline
 from stratoscope.analysis.contrast.chance import LargestByChance
-from stratoscope.analysis.contrast.columns import compare_columns
+from stratoscope.analysis.contrast.column_tests import compare_columns
 from stratoscope.analysis.contrast.design import make_design
 from stratoscope.analysis.contrast.neurons import intervals
 from stratoscope.analysis.contrast.power import POWER, smallest_effect

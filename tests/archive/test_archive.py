@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stratoscope.errors import TraceError
+from stratoscope import contrast, diff, export_csv, names, peaks3d, portable
+from stratoscope.errors import InputError, TraceError
 from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.reader import open_trace
-from stratoscope.trace.schema import FORMAT_VERSION, major
+from stratoscope.trace.schema import FORMAT_VERSION, known_layout, major
 from stratoscope.trace.writer import TraceWriter
 
 HERE = Path(__file__).parent
@@ -33,6 +34,10 @@ def test_a_trace_of_that_version_still_holds_its_values(folder: Path) -> None:
     if trace.attrs["format_version"].startswith("1."):
         kept = {{"refused": "opens_as_refusal"}.get(name, name): values for name, values in kept.items()}
     assert set(kept) <= set(trace.variables)
+    assert trace["peak_write"].dims == ("token", "layer", "peak")
+    for name in trace.variables:
+        layout = known_layout(str(name))
+        assert layout is None or trace[name].dims == layout.dims, name
     for name, values in kept.items():
         found = trace[name].values
         if found.dtype == object:
@@ -65,3 +70,33 @@ def test_what_is_written_of_an_older_trace_is_of_the_present_version(folder: Pat
     again = open_trace(tmp_path / "t")
     assert again.attrs["format_version"] == FORMAT_VERSION
     xr.testing.assert_equal(again, trace)
+
+
+def test_an_older_trace_goes_through_the_verbs_as_one_of_today(tmp_path: Path) -> None:
+    older = open_trace(HERE / "v1.2" / "trace")
+    write_dataset(older, tmp_path / "t")
+    today = open_trace(tmp_path / "t")
+    outcomes = []
+    for name, trace in {"older": older, "today": today}.items():
+        (file,) = export_csv(trace.drop_dims("row"), tmp_path / f"{name}.csv", prompt="p0")
+        with pytest.raises(InputError) as error:
+            contrast(trace)
+        figure = str(peaks3d(trace, quantity="peak_write").data)
+        outcomes.append((file.read_bytes(), str(error.value), figure, portable(trace).sizes))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][3]["peak"] == 2
+    found = diff(older, HERE / f"v{FORMAT_VERSION}" / "trace", quantity="mlp_out_norm")
+    assert found.sizes["column"] == today.sizes["token"]
+
+
+def test_a_quantity_says_the_version_that_introduced_it() -> None:
+    with pytest.raises(TypeError, match="since"):  # nobody adds one without saying it
+        names.Quantity("new", ("token",), "float32", "1", "new", "none", names.NORMS)  # type: ignore[call-arg]
+    first: dict[str, str] = {}
+    for folder in ARCHIVED:
+        for name in open_trace(folder / "trace").data_vars:
+            first.setdefault(str(name), folder.name.removeprefix("v"))
+    for name, row in names.QUANTITIES.items():
+        assert row.since in names.FORMAT_VERSIONS, name
+        assert first.get(name, row.since) == row.since, name
+    assert [f"v{version}" for version in names.FORMAT_VERSIONS] == [folder.name for folder in ARCHIVED]

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 import stratoscope
 from stratoscope.view.report import contents_of
-from stratoscope.view.tokens import visible
+from stratoscope.words import visible
 
 pytestmark = pytest.mark.browser
 

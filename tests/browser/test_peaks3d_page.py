@@ -12,10 +12,12 @@ import pytest
 import xarray as xr
 from playwright.sync_api import Page
 
+from number_words import CASES
 from stratoscope import peaks3d
 from stratoscope.view import plotly3d
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.spec import ViewSpec
+from stratoscope.words import number as written_number
 
 pytestmark = pytest.mark.browser
 
@@ -39,9 +41,9 @@ def pair(lengths: tuple[int, int] = (7, 5), *, layers: int = LAYERS, top_k: int 
     names = [("prompt_id", ("one", "two")), ("prompt_class", ("critical", "neutral")), ("pair", ("a", "a"))]
     return xr.Dataset(
         {
-            "peak_write": (("token", "layer", "k"), heights),
-            "peak_value": (("token", "layer", "k"), -heights / 2),
-            "peak_neuron": (("token", "layer", "k"), np.arange(heights.size, dtype="int32").reshape(heights.shape)),
+            "peak_write": (("token", "layer", "peak"), heights),
+            "peak_value": (("token", "layer", "peak"), -heights / 2),
+            "peak_neuron": (("token", "layer", "peak"), np.arange(heights.size, dtype="int32").reshape(heights.shape)),
         },
         coords={
             "prompt": ("token", np.repeat(np.arange(2, dtype="int32"), lengths)),
@@ -126,6 +128,16 @@ def expected(dataset: xr.Dataset, prompt: int, *, layers: set[int], least: float
 def places(page: Page, scene: int = 0) -> dict[int, float]:
     """Token → where it stands."""
     return {int(row[3]) // (LAYERS * TOP_K): row[0] for row in drawn(page, scene)}
+
+
+@pytest.mark.parametrize("function", CASES)
+def test_the_page_writes_numbers_as_python_does(opened: Page, function: str) -> None:
+    name = {"size_text": "sizeText"}.get(function, function)
+    given = [[repr(one) if isinstance(one, float) else one for one in arguments] for arguments, _ in CASES[function]]
+    for arguments in given:  # JSON has no NaN
+        arguments[0] = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(arguments[0], arguments[0])
+    written = f"all => all.map(([first, ...more]) => {name}(Number(first), ...more))"
+    assert opened.evaluate(written, given) == [text for _, text in CASES[function]]
 
 
 def test_the_page_starts_with_what_the_figure_of_a_notebook_shows(page: Page, dataset: xr.Dataset) -> None:
@@ -309,7 +321,7 @@ HOVER = """() => {
 }"""
 
 
-def test_hovering_tells_token_position_layer_neuron_value_and_write_norm(page: Page) -> None:
+def test_hovering_tells_token_position_layer_neuron_value_and_write_norm(page: Page, dataset: xr.Dataset) -> None:
     at = page.evaluate(HOVER)
     for step in range(50):  # a still pointer is not noticed while the scene is being drawn
         page.mouse.move(at["x"] + step % 2, at["y"])
@@ -317,11 +329,12 @@ def test_hovering_tells_token_position_layer_neuron_value_and_write_norm(page: P
         if page.locator("g.hovertext").count():
             break
     said = page.locator("g.hovertext").text_content() or ""
-    label, position, prompt, neuron, value, write, layer, _ = at["told"]
+    label, position, prompt, neuron, _, _, layer, _ = at["told"]
     wanted = [html.unescape(label), f"position {position}", prompt, f"L{layer} · neuron {neuron}"]
     assert [words for words in wanted if words not in said] == [], said
-    assert f"activation {value:.4g}" in said
-    assert f"write norm {write:.4g}" in said
+    (told,) = np.argwhere(dataset["peak_neuron"].values == neuron)
+    assert f"activation {written_number(dataset['peak_value'].values[*told])}write norm" in said.replace("\n", "")
+    assert said.endswith(f"write norm {written_number(dataset['peak_write'].values[*told])}")
 
 
 def test_no_token_prompt_or_class_becomes_markup(open_page: Callable[..., Page], tmp_path: Path) -> None:

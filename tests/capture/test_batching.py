@@ -29,7 +29,7 @@ from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH, NONE, 
 from stratoscope.recorder.observe import forward
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import together
-from stratoscope.recorder.proof.batching import Finding, find_batching, probe_prompts
+from stratoscope.recorder.proof.batching import BatchingRule, find_batching, probe_prompts
 from stratoscope.recorder.proof.replay import eager_attention
 from stratoscope.trace.info import info, info_text
 
@@ -133,7 +133,7 @@ DEPENDENT: list[tuple[Callable[..., Any], str, str]] = [
 ]
 
 
-def found(model: Any, side: str) -> Finding:
+def found(model: Any, side: str) -> BatchingRule:
     """What is found out about a model."""
     prompts = probe_prompts(byte_tokenizer(), 300, 90)
     sites = find_sites(model, torch.from_numpy(prompts[0].ids.astype(np.int64))[None])
@@ -198,7 +198,7 @@ def test_without_the_rule_long_prompts_would_change_short_ones(tmp_path: Path) -
 def test_what_the_probe_misses_and_a_replay_finds_is_batched_accordingly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "find_batching", lambda *_: Finding(ANY_LENGTH))
+    monkeypatch.setattr(together, "find_batching", lambda *_: BatchingRule(ANY_LENGTH))
     for make, side, wanted, note in (
         (without_positions, "left", EQUAL_LENGTH, PADDING),
         (normalising, "right", NONE, NEIGHBOURS),

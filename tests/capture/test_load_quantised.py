@@ -15,7 +15,7 @@ from torch import nn
 
 from stratoscope import capture
 from stratoscope.errors import InputError, ModelError
-from stratoscope.model.given import given_model
+from stratoscope.model.from_object import given_model
 from stratoscope.model.load import load_model
 
 SMALL = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}

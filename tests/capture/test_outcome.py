@@ -16,7 +16,7 @@ from tiny import TEXTS, byte_tokenizer, tiny
 
 from stratoscope import defaults, open_trace
 from stratoscope.errors import InputError
-from stratoscope.model.given import given_model
+from stratoscope.model.from_object import given_model
 from stratoscope.recorder.answers.outcome import _log_odds
 from stratoscope.recorder.answers.refusals import _words, checked_patterns, opening
 from stratoscope.recorder.prompts import Prompt

@@ -79,8 +79,8 @@ def followed(path: Path, python: Path, packages: str = "", most: int = 3) -> tup
             return read_prompts(path, column=column), done
         except InputError:
             fix = advice(path, column)
-        if commands := list(re.finditer(r"(?<!\S)(python -c|cp -n --) ", fix)):
-            done.append(fix[commands[-1].start() :])
+        if commands := list(re.finditer(r"(?<= `)(python -c|cp -n --) ", fix)):
+            done.append(fix[commands[-1].start() :].removesuffix("`."))
             paths = os.pathsep.join(filter(None, sys.path))
             environment = {"PATH": f"{python}:/usr/bin:/bin", "PYTHONPATH": paths, "HOME": "/nowhere"}
             before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
@@ -564,12 +564,12 @@ def test_a_column_of_names_or_speakers_is_never_offered_as_the_prompt(tmp_path: 
 
 def test_labels_under_other_names_are_said(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(lines(*({"pair_id": 1, "label": name, "prompt": name} for name in "ab")))
-    assert "with 'label' as class and 'pair_id' as pair: python -c" in advice(tmp_path / "p.jsonl")
+    assert "with 'label' as class and 'pair_id' as pair: `python -c" in advice(tmp_path / "p.jsonl")
 
 
 def test_columns_that_a_line_does_not_use_are_named(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps([{**one, "history": [["a", "b"]]} for one in ALPACA]))
-    assert "as one text, without 'output', 'history': python -c" in advice(tmp_path / "p.json")
+    assert "as one text, without 'output', 'history': `python -c" in advice(tmp_path / "p.json")
 
 
 def test_a_line_of_text_that_begins_like_json_is_text(tmp_path: Path) -> None:
@@ -606,7 +606,7 @@ def test_very_many_columns_are_refused_at_once(name: str, tmp_path: Path) -> Non
 
 def test_conversations_without_a_user_are_refused_without_a_line(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(lines({"conversations": [{"from": "tool", "value": "x"}]}))
-    assert advice(tmp_path / "p.jsonl").endswith("(of tool)")
+    assert advice(tmp_path / "p.jsonl").endswith("(of tool).")
 
 
 def test_a_spreadsheet_is_refused_with_a_line_that_converts_it(folder: Path, python: Path) -> None:
@@ -664,7 +664,7 @@ def test_no_line_replaces_a_file_that_came_since(folder: Path, python: Path) -> 
     (folder / "p.dat").write_text("Hello\n")
     for path in (saved, folder / "p.arrow", folder / "p.dat"):
         fix = advice(path)
-        line = fix[re.search(r"(?<!\S)(python -c|cp -n --) ", fix).start() :]
+        line = fix[re.search(r"(?<= `)(python -c|cp -n --) ", fix).start() :].removesuffix("`.")
         target = Path(shlex.split(line)[-1])
         target.write_text("precious")
         subprocess.run(line, shell=True, capture_output=True, env={"PATH": f"{python}:/usr/bin:/bin"})
@@ -701,7 +701,7 @@ def test_a_small_file_that_unpacks_to_very_much_is_refused(
 def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "p.parquet").write_bytes(parquet([{"text": "a"}]))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert advice(tmp_path / "p.parquet") == "Install it: pip install 'stratoscope[parquet]'"
+    assert advice(tmp_path / "p.parquet") == "Install it: `pip install 'stratoscope[parquet]'`."
 
 
 HUGE = "1" + "0" * 5000

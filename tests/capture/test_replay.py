@@ -18,7 +18,7 @@ from stratoscope.names import ATTENTION, QUANTITIES, SUMMARIES
 from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.proof import together
-from stratoscope.recorder.proof.batching import Finding
+from stratoscope.recorder.proof.batching import BatchingRule
 from stratoscope.recorder.proof.differences import relative_difference
 from stratoscope.recorder.proof.replay import attention_implementation, eager_attention
 from stratoscope.recorder.recording import Recording
@@ -179,7 +179,9 @@ def test_a_model_that_padding_changes_is_found_by_a_replay_alone(
 ) -> None:
     model = tiny("GPT2")  # with learned positions: those of a prompt are shifted by its padding
     model.register_forward_pre_hook(lambda _, args, kwargs: (args, {**kwargs, "position_ids": None}), with_kwargs=True)
-    monkeypatch.setattr(together, "find_batching", lambda *_: Finding(ANY_LENGTH))  # as if it had not been found out
+    monkeypatch.setattr(
+        together, "find_batching", lambda *_: BatchingRule(ANY_LENGTH)
+    )  # as if it had not been found out
     trace = run(tmp_path / "t", model=model, tokenizer=byte_tokenizer("left"), record=WITHOUT_ATTENTION)
     batching = trace.attrs["receipt"]["batching"]
     assert batching["together"] == EQUAL_LENGTH

@@ -78,8 +78,9 @@ class Odd:
         rows = 0 if self.source != names.IMPORTED else 3 * tokens
         sizes = {
             names.TOKEN: tokens, names.PROMPT: prompts, names.LAYER: layers, names.DEPTH: layers + 1,
-            names.HEAD: self.heads, names.NEURON: self.neurons, names.K: self.top_k, names.OPENER: 2, names.CHOICE: 2,
-            names.ACTIVE: 5, names.EDGE: sum(names.edges(length) for length in self.lengths), names.ROW: rows,
+            names.HEAD: self.heads, names.NEURON: self.neurons, names.PEAK: self.top_k, names.OPENER: 2,
+            names.CHOICE: 2, names.ACTIVE: 5, names.ROW: rows,
+            names.EDGE: sum(names.edges(length) for length in self.lengths),
         }  # fmt: skip
         arrays: dict[str, Any] = {
             "prompt": np.repeat(np.arange(prompts), self.lengths),

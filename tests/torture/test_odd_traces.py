@@ -40,7 +40,7 @@ CHANGES: dict[str, Any] = {
     "unknown span": lambda one: one.assign_coords(span=one["span"] * 0 + 9),
     "no texts, numbers": lambda one: one.assign_coords(prompt_id=("prompt", np.arange(2.0))),
     "no positions": lambda one: one.drop_vars("position"),
-    "a dimension less": lambda one: one.isel(head=0, k=0),
+    "a dimension less": lambda one: one.isel(head=0, peak=0),
     "dimensions turned round": lambda one: one.transpose(..., "token"),
     "objects": lambda one: one.assign(mlp_out_norm=one["mlp_out_norm"].astype(object)),
     "model is a list": lambda one: one.assign_attrs(model=[1]),

@@ -77,7 +77,7 @@ def _file(folder: Path, chance: random.Random) -> Path | None:
 
 
 def heatmap(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> None:
-    from stratoscope.view.values import drawable_quantities
+    from stratoscope.view.quantities import drawable_quantities
 
     there = drawable_quantities(dataset)
     options = _picture(chance, dataset)
@@ -110,7 +110,7 @@ def contrast(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -
         dataset,
         **({"a": "critical", "b": "neutral"} if chance.random() < 0.8 else {}),
         permutations=99,
-        summary=chance.choice(("prompt_mean", "prompt_mean", "prompt_max")),
+        statistic=chance.choice(("prompt_mean", "prompt_mean", "prompt_max")),
         unequal=chance.choice(names.UNEQUAL),
         held_out=chance.choice((0.0, 0.0, 0.4)),
         groups=chance.random() < 0.5,

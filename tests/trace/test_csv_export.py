@@ -10,7 +10,8 @@ import pytest
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
-from stratoscope.trace.csv import export_csv, read_csv
+from stratoscope.trace.csv import read_csv
+from stratoscope.trace.csv_write import export_csv
 from stratoscope.trace.labels import labelled, root_attributes
 
 PEAK_COLUMNS = [*CSV_COLUMNS, "Peak_Value", "Write_Norm"]
@@ -51,7 +52,7 @@ def test_every_peak_of_a_trace_becomes_one_row_with_its_sign_and_write_norm(tmp_
     for token in range(3):
         for place, layer in enumerate((4, 7)):
             for k in range(2):
-                at = {"token": token, "layer": place, "k": k}
+                at = {"token": token, "layer": place, "peak": k}
                 row = next(cells)
                 assert row[:4] == [str(token), f"t{token}", str(layer), str(int(dataset["peak_neuron"].isel(at)))]
                 value, write = dataset["peak_value"].isel(at).values, dataset["peak_write"].isel(at).values

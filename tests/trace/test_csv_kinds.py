@@ -23,7 +23,8 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
 from stratoscope.trace import csv_table
-from stratoscope.trace.csv import export_csv, import_csv, read_csv
+from stratoscope.trace.csv import import_csv, read_csv
+from stratoscope.trace.csv_write import export_csv
 
 HEADER = ",".join(CSV_COLUMNS)
 ROWS = ["0,<s>,22,394,12.75", "1,▁Hi,22,5,0.5", "1,▁Hi,23,6,3"]
@@ -74,7 +75,7 @@ def refusal(file: Path, **arguments) -> str:
 
 def advised(message: str) -> str:
     """The option of a message, as a shell gives it to the command."""
-    found = re.search(r"(--columns .*?)( \(in Python|$)", message)
+    found = re.search(r"`(--columns .*?)`(\.$| \(in Python)", message)
     assert found, message
     option, text = shlex.split(found[1])
     assert option == "--columns"
@@ -200,7 +201,7 @@ def test_a_file_whose_name_cannot_be_pasted_is_told_so(tmp_path, name):
 
 def run_line(message: str, folder: Path) -> Path:
     """Run the `python -c` line of a message by a shell, which makes one file and nothing else."""
-    line = message[message.index("python -c ") :]
+    line = message[message.index("python -c ") :].removesuffix("`.")
     programs = folder.parent / f"{folder.name} bin"
     programs.mkdir(exist_ok=True)
     if not (programs / "python").exists():
@@ -226,7 +227,7 @@ def test_a_spreadsheet_is_refused_with_a_line_of_python_and_what_it_needs(tmp_pa
     content, package = SPREADSHEETS[ending]
     message = refusal(write(tmp_path / f"my table.{ending}", content))
     assert f"pip install pandas {package}" in message
-    program, option, code, source, target = shlex.split(message[message.index("python -c ") :])
+    program, option, code, source, target = shlex.split(message[message.index("python -c ") :].removesuffix("`."))
     compile(code, "line", "exec")
     assert (program, option) == ("python", "-c")
     assert (source, target) == (str(tmp_path / f"my table.{ending}"), str(tmp_path / "my table.csv"))
@@ -250,7 +251,7 @@ def test_the_line_for_excel_keeps_every_token_as_text(tmp_path):
         book.save(file)
     message = refusal(file)
     if missing:
-        arguments = shlex.split(message[message.index("python -c ") :])[1:]
+        arguments = shlex.split(message[message.index("python -c ") :].removesuffix("`."))[1:]
         failed = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
         assert "openpyxl" in failed.stderr  # pandas itself says what is absent, as the message does
         return

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
-from stratoscope.trace.csv import export_csv, import_csv, read_csv
+from stratoscope.trace.csv import import_csv, read_csv
+from stratoscope.trace.csv_write import export_csv
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
     [

@@ -20,8 +20,10 @@ import pytest
 import zarr
 from small_traces import edit, record, renew_checksums
 
-from stratoscope.errors import TraceError
+from stratoscope import heatmap
+from stratoscope.errors import InputError, TraceError
 from stratoscope.trace import document as documents
+from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.reader import open_trace
 
@@ -350,16 +352,51 @@ def test_an_index_that_points_outside_is_an_error(trace: Path, name: str, value:
     refused_in_reading(trace, "has values outside", name)
 
 
-def test_a_newer_minor_version_opens_without_what_it_adds(trace: Path) -> None:
-    def newer(content: dict[str, Any]) -> None:
-        content["attributes"]["format_version"] = "2.7"
-        arrays = content["consolidated_metadata"]["metadata"]
-        arrays["new_thing"] = {**arrays["mlp_out_norm"], "data_type": "bfloat16", "codecs": [{"name": "new"}]}
+def newer(content: dict[str, Any], version: str = "2.7") -> None:
+    """What a later minor version may do: an array of a dimension, a type and a codec that nobody knows today."""
+    content["attributes"]["format_version"] = version
+    arrays = content["consolidated_metadata"]["metadata"]
+    new = {"shape": [3, 1, 5], "dimension_names": ["token", "layer", "lens_rank"], "data_type": "bfloat16"}
+    arrays["lens_token"] = {**arrays["mlp_out_norm"], **new, "codecs": [{"name": "new"}]}
 
+
+def test_a_newer_minor_version_opens_without_what_it_adds_and_says_so(trace: Path, tmp_path: Path) -> None:
     edit(trace, newer)
     dataset = open_trace(trace)
-    assert dataset.attrs["unknown_arrays"] == ["new_thing"]
+    assert dataset.attrs["unknown_arrays"] == ["lens_token"]
     assert dataset["mlp_out_norm"].load().notnull().all()
+    said = "Not read: lens_token. A newer Stratoscope wrote this trace, in format 2.7; this one reads up to 2.0."
+    assert said in " ".join(info_text(info(trace)).split())
+    assert said in [one["text"] for one in dataset.attrs["notes"]]
+    with pytest.raises(InputError, match=r"lens_token.*Install the newer Stratoscope"):
+        heatmap(trace, quantity="lens_token")
+    write_dataset(dataset, tmp_path / "copy")  # which holds what was read, and no more
+    assert "unknown_arrays" not in open_trace(tmp_path / "copy").attrs
+
+
+OTHER_VERSIONS: dict[str, tuple[Change, str]] = {
+    "an unknown array of a known version": (
+        lambda c: newer(c, "2.0"),
+        "unknown array 'lens_token'.*damaged",
+    ),
+    "a state that is new": (
+        lambda c: (newer(c), c["attributes"].update(state="paused")),
+        "'state' is not what it must be.*Install the newer Stratoscope",
+    ),
+    "another type of an array that is known": (
+        lambda c: (newer(c), array(c).update(data_type="float64")),
+        "data type that is not allowed.*Install the newer Stratoscope",
+    ),
+    "a newer major version": (lambda c: newer(c, "3.0"), "reads up to 2.0.*Install the newer Stratoscope"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), OTHER_VERSIONS.values(), ids=OTHER_VERSIONS)
+def test_only_what_is_damaged_is_called_so(trace: Path, change: Change, said: str) -> None:
+    edit(trace, change)
+    with pytest.raises(TraceError, match=said) as error:
+        open_trace(trace)
+    assert ("damaged" in error.value.fix) == ("damaged" in said)
 
 
 def test_stray_files_in_the_folder_are_not_looked_at(trace: Path) -> None:

@@ -12,11 +12,11 @@ import xarray as xr
 from small_traces import ATTRS, expected, prompt_block, record, writer
 
 from stratoscope import names
-from stratoscope.errors import TraceError
-from stratoscope.trace.facts import number_ranges, size_text
+from stratoscope.errors import InputError
 from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.trace.info import info, info_text
 from stratoscope.trace.reader import open_trace
+from stratoscope.words import number_ranges, size_text
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,10 @@ def test_the_text_says_it_all_and_fits_a_terminal(trace: Path) -> None:
         "small.trace · simulated",
         "5 (5 critical; 5 pairs)",
         "3 (0-2)",
-        "peak_neuron, peak_value (token × layer × k)",
+        "peak_neuron, peak_value (token × layer × peak)",
         "name: small; revision: not known",
         "logits bit identical  yes",
-        "L01 info: a note",
+        "[L01] info: a note",
     ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 100
@@ -164,7 +164,7 @@ def test_an_import_says_its_rows_and_its_axis(tmp_path: Path) -> None:
 
 
 def test_what_is_no_trace_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         info(tmp_path / "nowhere")
 
 

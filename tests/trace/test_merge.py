@@ -429,7 +429,7 @@ def test_memory_does_not_grow_with_the_trace(tmp_path: Path, monkeypatch: pytest
 def _peak(folder: Path, prompts: int) -> int:
     """Bytes that merging two parts of so many prompts holds at most; a prompt takes some 300 kB."""
     folder.mkdir()
-    tokens, given = 64, {"layers": (0, 1, 2), "sizes": {"k": 64, "neuron": 512}, "variables": ("peak_value",)}
+    tokens, given = 64, {"layers": (0, 1, 2), "sizes": {"peak": 64, "neuron": 512}, "variables": ("peak_value",)}
     for number in (1, 2):
         bounds = [(number - 1) * prompts, number * prompts]
         attrs = {**RECORDED, "plan": {"prompts": 2 * prompts, "part": [number, 2], "part_prompts": bounds}}

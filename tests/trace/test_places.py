@@ -107,7 +107,7 @@ def test_a_stranger_in_our_temporary_places_is_never_removed(tmp_path: Path, pla
         ({"layers": (0, 1)}, "laid out differently"),
         ({"layers": (0, 1, 5)}, "its 'layer' holds other values"),
         ({"variables": VARIABLES[1:]}, "'mlp_out_norm' is laid out differently"),
-        ({"sizes": {"k": 3, "neuron": 6}}, "laid out differently"),
+        ({"sizes": {"peak": 3, "neuron": 6}}, "laid out differently"),
     ],
 )
 def test_two_recordings_are_never_mixed(tmp_path: Path, options: dict[str, object], words: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
+from stratoscope.recorder.simulated.simulate import simulate
 from stratoscope.trace.reader import open_trace
-from stratoscope.trace.simulate import simulate
-from stratoscope.trace.simulated_model import Shape, SimulatedModel
 
 SMALL = {"prompts": 6, "tokens": (3, 9), "layers": 5, "d_ff": 64, "heads": 3, "top_k": 4}
 
@@ -198,7 +198,7 @@ def test_prompt_summaries_contain_the_peaks_and_each_other(trace):
     low, mean, high = (trace[f"prompt_{kind}"].values for kind in ("min", "mean", "max"))
     assert (low <= mean).all()
     assert (mean <= high).all()
-    norm = SimulatedModel(Shape(20, (4, 24), 9, 256, 200, 4, 6, 3)).column_norm
+    norm = SimulatedModel(SimulationSize(20, (4, 24), 9, 256, 200, 4, 6, 3)).column_norm
     for prompt in range(20):
         mine = trace.isel(token=(trace["prompt"].values == prompt) & (trace["position"].values > 0))
         layer = np.arange(9)[:, None]
@@ -287,7 +287,7 @@ def test_an_interrupted_simulation_leaves_no_trace(tmp_path):
 def test_a_hundred_thousand_tokens_are_simulated_within_500_mb(tmp_path):
     code = (  # not ru_maxrss, which a child inherits from the process that started it
         "import re, sys\n"
-        "from stratoscope.trace.simulate import simulate\n"
+        "from stratoscope.recorder.simulated.simulate import simulate\n"
         "simulate(sys.argv[1], prompts=int(sys.argv[2]), tokens=40, layers=32, record=('norms', 'residual', 'peaks'))\n"
         "print(int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]) // 1024)"
     )

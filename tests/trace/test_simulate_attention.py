@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from stratoscope.trace.simulated_attention import attention, first_and_weights, matrix
-from stratoscope.trace.simulated_model import Shape, SimulatedModel
-from stratoscope.trace.simulated_prompt import norms
+from stratoscope.recorder.simulated.activity import norms
+from stratoscope.recorder.simulated.attention import attention, first_and_weights, matrix
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 
-SHAPE = Shape(prompts=4, tokens=(7, 12), layers=3, d_model=32, d_ff=40, heads=2, top_k=3, seed=1)
+SHAPE = SimulationSize(prompts=4, tokens=(7, 12), layers=3, d_model=32, d_ff=40, heads=2, top_k=3, seed=1)
 
 
 def summaries(rows, mask):
@@ -73,7 +73,7 @@ def test_long_prompts_in_parts_give_what_short_ones_give_at_once(monkeypatch):
     text = model.text(2)
     write = norms(model, text)["attn_write_norm"]
     at_once = attention(model, text, write)
-    monkeypatch.setattr("stratoscope.trace.simulated_attention._CELLS_AT_ONCE", 1)
+    monkeypatch.setattr("stratoscope.recorder.simulated.attention._CELLS_AT_ONCE", 1)
     for name, values in attention(model, text, write).items():
         np.testing.assert_array_equal(values, at_once[name])
 

@@ -8,10 +8,10 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.recorder.simulated.attention import first_and_weights, matrix
+from stratoscope.recorder.simulated.model import EFFECTS, SimulatedModel, SimulationSize
+from stratoscope.recorder.simulated.simulate import simulate
 from stratoscope.trace.reader import open_trace
-from stratoscope.trace.simulate import simulate
-from stratoscope.trace.simulated_attention import first_and_weights, matrix
-from stratoscope.trace.simulated_model import EFFECTS, Shape, SimulatedModel
 
 SIZES = {"tokens": (1, 14), "layers": 5, "d_ff": 96, "heads": 3, "top_k": 4}
 DRAWN = {"neuron_norm", "peak_share", "peak_explained", "prompt_mean", "prompt_max", "prompt_min"}  # from the neurons
@@ -25,7 +25,7 @@ def trace() -> xr.Dataset:
 @pytest.fixture(scope="module")
 def model() -> SimulatedModel:
     shape = {"d_model": 1024, "seed": 0, **SIZES}
-    return SimulatedModel(Shape(prompts=12, **shape))
+    return SimulatedModel(SimulationSize(prompts=12, **shape))
 
 
 def test_no_neuron_writes_more_than_the_peaks_and_the_peaks_are_among_them(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stratoscope.view.differences import can_differ
-from stratoscope.view.grid import Strip, Tokens, build
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.spec import ViewSpec
-from stratoscope.view.values import Quantity
 
 LAYERS = tuple(range(10))
 
@@ -16,9 +16,9 @@ LAYERS = tuple(range(10))
 def spec_of(
     values: np.ndarray, alike: np.ndarray | None = None, *, first: int | None = None, **options: int
 ) -> ViewSpec:
-    quantity = Quantity("mlp_out_norm", "B − A", "1", "", signed=True, rows=LAYERS)
+    quantity = DrawnQuantity("mlp_out_norm", "B − A", "1", "", signed=True, rows=LAYERS)
     places = np.array([] if first is None else [first], np.int64)
-    tokens = Tokens("", "", (), len(values), first=places)
+    tokens = TokenAxis("", "", (), len(values), first=places)
     strip = Strip(quantity, [values], counted=[can_differ(values, alike)])
     return build("heatmap", "", "", [tokens], [strip], choice="robust", first_token=False, **options)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stratoscope import peaks3d
 from stratoscope.errors import InputError
-from stratoscope.view import page3d, peaks3d_words, plotly3d, plotly3d_traces
+from stratoscope.view import page3d, peaks3d_caption, plotly3d, plotly3d_traces
 from stratoscope.view.peaks3d_levels import level, levels
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.spec import ViewSpec
@@ -33,7 +33,7 @@ def spec(trace_of: Factory) -> ViewSpec:
 
 
 def words(spec: ViewSpec) -> str:
-    return " ".join(peaks3d_words.caption(spec))
+    return " ".join(peaks3d_caption.caption(spec))
 
 
 def test_the_default_is_the_first_pair_side_by_side(spec: ViewSpec) -> None:

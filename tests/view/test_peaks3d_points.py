@@ -34,9 +34,9 @@ def traces(draw: st.DrawFn) -> xr.Dataset:
     heights = draw(hnp.arrays("float32", shape, elements=levels))
     return xr.Dataset(
         {
-            "peak_write": (("token", "layer", "k"), heights),
-            "peak_value": (("token", "layer", "k"), -heights),
-            "peak_neuron": (("token", "layer", "k"), np.arange(heights.size, dtype="int32").reshape(shape)),
+            "peak_write": (("token", "layer", "peak"), heights),
+            "peak_value": (("token", "layer", "peak"), -heights),
+            "peak_neuron": (("token", "layer", "peak"), np.arange(heights.size, dtype="int32").reshape(shape)),
         },
         coords={
             "prompt": ("token", np.repeat(np.arange(len(lengths), dtype="int32"), lengths)),
@@ -133,7 +133,7 @@ def test_any_split_into_blocks_gives_the_same_peaks(data: st.DataObject) -> None
 def test_a_threshold_hides_lower_peaks_and_counts_them_all_the_same() -> None:
     heights = np.arange(24, dtype="float32").reshape(2, LAYERS, TOP_K)
     dataset = xr.Dataset(
-        dict.fromkeys(PEAKS, (("token", "layer", "k"), heights)),
+        dict.fromkeys(PEAKS, (("token", "layer", "peak"), heights)),
         coords={"layer": [2, 5, 9]},
     )
     points = choose(dataset, threshold=20)
@@ -144,7 +144,7 @@ def test_a_threshold_hides_lower_peaks_and_counts_them_all_the_same() -> None:
 def test_only_the_asked_for_tokens_and_layers_are_drawn_and_counted() -> None:
     heights = np.arange(10 * 12, dtype="float32").reshape(10, LAYERS, TOP_K)
     dataset = xr.Dataset(
-        dict.fromkeys(PEAKS, (("token", "layer", "k"), heights)),
+        dict.fromkeys(PEAKS, (("token", "layer", "peak"), heights)),
         coords={"layer": [2, 5, 9]},
     )
     points = choose_points(dataset, "peak_write", np.array([1, 4, 8]), [9, 2])

@@ -19,8 +19,8 @@ from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.result import make_result, open_result, texts
 from stratoscope.errors import InputError
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
-from stratoscope.view.report.contents import Excerpt, Table
 from stratoscope.view.report.page import page
+from stratoscope.view.report.report import Excerpt, ReportTable
 from stratoscope.view.report.save import write_table
 
 EVIL = '<script>alert(1)</script>"&$\u202e'
@@ -139,7 +139,8 @@ def test_the_table_lists_every_discovery_with_its_numbers(folder: Path, result: 
 
 def test_a_table_cell_keeps_tokens_that_look_like_nothing(tmp_path: Path) -> None:
     write_table(
-        Table(("a", "b", "c"), [["null", None, float("nan")], [Excerpt("x", "\udce4", "y"), 1, 0.5]]), tmp_path / "t"
+        ReportTable(("a", "b", "c"), [["null", None, float("nan")], [Excerpt("x", "\udce4", "y"), 1, 0.5]]),
+        tmp_path / "t",
     )
     assert (tmp_path / "t").read_text("utf-8") == "a,b,c\nnull,,\nx[⟨E4⟩]y,1,0.5\n"
 
@@ -159,7 +160,7 @@ def test_no_table_cell_commands_a_terminal_or_a_spreadsheet(tmp_path: Path) -> N
         "\x9b",
         Excerpt("=", "a", ""),
     ]
-    write_table(Table(("x",), [[cell] for cell in cells]), tmp_path / "t")
+    write_table(ReportTable(("x",), [[cell] for cell in cells]), tmp_path / "t")
     with (tmp_path / "t").open(encoding="utf-8", newline="") as file:
         found = [row[0] for row in csv.reader(file)][1:]
     assert found == ["'=1+1", "'-ing", "'@x", "'＝A1", "' +x", "-1.5", "␛[2J", "␍", "␀", "U+202Eabc", "U+009B", "'=[a]"]
@@ -241,7 +242,7 @@ def test_a_result_of_an_older_version_is_refused_with_the_command_that_makes_it_
     store_result(older, folder)
     with pytest.raises(InputError) as error:
         open_result(folder)
-    words = shlex.split(error.value.fix.removeprefix("Make it again: "))
+    words = shlex.split(error.value.fix.removeprefix("Make it again: `").removesuffix("`."))
     assert words[:3] == ["stratoscope", "contrast", "TRACE"]
     wanted = {"--a": "it's; $(x)", "--layers": "3,0", "--held-out": "0.25", "-o": str(folder)}
     assert {option: words[words.index(option) + 1] for option in wanted} == wanted

@@ -14,7 +14,7 @@ from stratoscope.view import fonts, palette
 from stratoscope.view.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.layout import arrange
-from stratoscope.view.marks import cell_number
+from stratoscope.view.map_drawing import cell_number
 from stratoscope.view.sheet import Box, Ring
 
 slow = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])

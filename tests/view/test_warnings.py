@@ -16,11 +16,11 @@ from view_traces import make_import, make_trace
 from stratoscope import engagement, heatmap, names, peaks3d
 from stratoscope.errors import InputError
 from stratoscope.replacing import cannot_write
+from stratoscope.trace.opened import opened
 from stratoscope.trace.output import check_place
 from stratoscope.view.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.footer import said
 from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.inputs import open_input
 from stratoscope.view.layout import arrange
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.select import MOST_PANELS
@@ -56,7 +56,7 @@ def test_an_import_with_negative_values_does_not_fail(tmp_path: Path, verb: Call
 
 
 def test_negative_values_never_vanish_below_a_logarithmic_scale_unsaid(tmp_path: Path) -> None:
-    dataset = open_input(csv_of(tmp_path, "0,a,1,3,1\n1,b,1,4,2.0\n2,c,1,4,-1\n"))
+    dataset = opened(csv_of(tmp_path, "0,a,1,3,1\n1,b,1,4,2.0\n2,c,1,4,-1\n"))
     usual, asked = heatmap_spec(dataset), heatmap_spec(dataset, scale="log")
     assert usual.content["quantities"][0]["scale"] == "linear"
     assert usual.content["quantities"][0]["low"] < 0
@@ -66,7 +66,7 @@ def test_negative_values_never_vanish_below_a_logarithmic_scale_unsaid(tmp_path:
 
 
 def test_only_negative_values_are_not_called_unrecorded(tmp_path: Path) -> None:
-    dataset = open_input(csv_of(tmp_path, "0,a,1,3,-1\n1,b,1,4,-2.0\n2,c,1,4,-1\n"))
+    dataset = opened(csv_of(tmp_path, "0,a,1,3,-1\n1,b,1,4,-2.0\n2,c,1,4,-1\n"))
     text = words(arrange(heatmap_spec(dataset, scale="log"), "light"))
     assert "Nothing above zero" in text
     assert "Nothing recorded" not in text
@@ -74,8 +74,8 @@ def test_only_negative_values_are_not_called_unrecorded(tmp_path: Path) -> None:
 
 def test_a_constant_is_not_claimed_for_cells_that_set_no_limit(tmp_path: Path) -> None:
     rows = "1,b,1,4,3\n2,c,1,4,3\n"
-    hot = words(arrange(heatmap_spec(open_input(csv_of(tmp_path, "0,a,1,3,90\n" + rows))), "light"))
-    flat = words(arrange(heatmap_spec(open_input(csv_of(tmp_path, "0,a,1,3,3\n" + rows))), "light"))
+    hot = words(arrange(heatmap_spec(opened(csv_of(tmp_path, "0,a,1,3,90\n" + rows))), "light"))
+    flat = words(arrange(heatmap_spec(opened(csv_of(tmp_path, "0,a,1,3,3\n" + rows))), "light"))
     assert "Every cell that sets the limits is 3" in hot
     assert "Every cell is 3" in flat
 
@@ -136,7 +136,7 @@ def test_hatching_and_simulation_are_different_pitfalls() -> None:
 
 
 def test_a_picture_of_a_csv_is_not_titled_as_layers_engaging(tmp_path: Path) -> None:
-    spec = engagement_spec(open_input(csv_of(tmp_path, "0,a,1,3,1\n1,b,1,4,2.0\n")))
+    spec = engagement_spec(opened(csv_of(tmp_path, "0,a,1,3,1\n1,b,1,4,2.0\n")))
     assert spec.title == "Mean imported Activation_Norm by token and layer"
     assert engagement_spec(make_trace(quantities=QUANTITIES[:1])).title == "Which layers engage with which tokens"
 
@@ -146,7 +146,7 @@ def test_every_named_csv_file_is_drawn_even_of_one_class(tmp_path: Path) -> None
     for number, file in enumerate(files):
         file.parent.mkdir()
         file.write_text(HEAD + f"0,a,1,3,{number + 1}\n1,b,1,4,2.0\n")
-    spec = heatmap_spec(open_input(files))
+    spec = heatmap_spec(opened(files))
     assert len(spec.content["panels"]) == 2
 
 

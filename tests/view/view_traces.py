@@ -33,7 +33,7 @@ def make_trace(
     rng = np.random.default_rng(seed)
     prompts, tokens = len(lengths), sum(lengths)
     position = np.concatenate([np.arange(length) for length in lengths]).astype("int32")
-    sizes = {"token": tokens, "layer": layers, "depth": layers + 1, "head": heads, "k": top_k}
+    sizes = {"token": tokens, "layer": layers, "depth": layers + 1, "head": heads, "peak": top_k}
     data = {}
     for name in quantities:
         row = names.QUANTITIES[name]

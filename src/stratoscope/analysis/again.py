@@ -10,14 +10,14 @@ from stratoscope import defaults
 from stratoscope.errors import printable_line
 
 _OPTIONS: dict[str, tuple[str, ...]] = {  # of each verb: parameters whose option has their name
-    "contrast": ("a", "b", "summary", "quantity", "layers", "span", "unequal", "held_out", "alpha", "permutations",
+    "contrast": ("a", "b", "statistic", "quantity", "layers", "span", "unequal", "held_out", "alpha", "permutations",
                  "seed"),
     "diff": ("prompt", "quantity", "layers"),
     "anomalies": ("alpha",),
 }  # fmt: skip
 KINDS = tuple(_OPTIONS)
 _DEFAULTS: dict[str, Any] = {
-    "summary": defaults.SUMMARY,
+    "statistic": defaults.STATISTIC,
     "span": defaults.SPAN,
     "unequal": defaults.UNEQUAL,
     "held_out": defaults.HELD_OUT,

@@ -128,7 +128,7 @@ def open_result(path: str | Path) -> xr.Dataset:
         raise InputError(
             f"is a result of version {version}, which counted otherwise than {FORMAT_VERSION}",
             where=str(folder),
-            fix=f"Make it again: {remake}",
+            fix=f"Make it again: `{remake}`.",
         )
     try:
         dataset = found.open()

@@ -33,7 +33,7 @@ from stratoscope.trace.document import (
 )
 from stratoscope.trace.reader import StoredArray
 from stratoscope.trace.safe_store import SafeStore
-from stratoscope.trace.schema import COMPLETE, Layout, Sizes
+from stratoscope.trace.schema import COMPLETE, FORMAT_VERSION, Layout, Sizes
 from stratoscope.trace.store import StagingStore
 from stratoscope.trace.text import decode_texts, encode_texts
 
@@ -209,7 +209,7 @@ def _checked_array(store: Path, name: str, raw: Any) -> ArrayDocument:
     if not _NAME.fullmatch(name) or not sound or not dims or len(set(dims)) != len(dims) or dtype not in _DTYPES:
         raise TraceError(f"it holds an array that no result has: {name[:80]!r}", where=str(store), fix=DAMAGED)
     try:
-        return check_array(raw, ResultLayout(name, tuple(dims), dtype, {}), sealed=False)
+        return check_array(raw, ResultLayout(name, tuple(dims), dtype, {}), FORMAT_VERSION)
     except TraceError as error:
         raise TraceError(f"array '{name}' has a {error.what}", where=str(store), fix=DAMAGED) from None
 

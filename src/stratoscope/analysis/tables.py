@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.finite import without_number
 from stratoscope.errors import InputError
-from stratoscope.trace.given import is_whole
+from stratoscope.trace.arguments import is_whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,8 +34,8 @@ def table(
         return _mean_of_rows(dataset, tokens, rows)
     dims = names.QUANTITIES[name].dims
     array = dataset[name].isel({names.TOKEN: _as_slice(tokens), dims[1]: _as_slice(rows)})
-    if names.K in dims:
-        array = array.isel({names.K: 0})
+    if names.PEAK in dims:
+        array = array.isel({names.PEAK: 0})
     values: Floats = array.transpose(*dims[: array.ndim]).values
     return over_heads(values, head) if names.HEAD in dims else values
 

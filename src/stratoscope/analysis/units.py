@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -174,7 +175,11 @@ class Units:
 
 def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[str, str]:
     """The two classes to compare: those asked for, else the two that there are."""
-    found = [name for name in dict.fromkeys(map(str, dataset["prompt_class"].values)) if name]
+    prompts = Prompts(dataset)
+    found = [name for name in dict.fromkeys(prompts.classes) if name]
+    if dataset.attrs.get("source") == names.IMPORTED and len(found) == len(prompts):
+        fix = "Give several files one class: stratoscope import FILE … --class CLASS … -o TRACE; then compare in TRACE."
+        raise InputError("each CSV file is a class of its own", where="class", fix=fix)
     if not found:
         what = "the prompts of this trace have no class, so there is nothing to compare"
         fix = "Give each prompt a class in the prompts file (or import --class), and make the trace again."
@@ -209,7 +214,8 @@ def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = True) -> U
     groups
         Whether groups count; otherwise pairs and prompts are taken for independent.
     """
-    classes, pairs, group = ([str(text) for text in dataset[name].values] for name in ("prompt_class", "pair", "group"))
+    prompts = Prompts(dataset)
+    classes, pairs, group = prompts.classes, prompts.pairs, prompts.groups
     chosen = [index for index, name in enumerate(classes) if name in (a, b)]
     sides: dict[str, set[str]] = {}
     for index in chosen:
@@ -229,14 +235,13 @@ def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = True) -> U
         if group[index] in grouped:
             grouped[group[index]].add(classes[index])
     both = {name for name, found in grouped.items() if found == {a, b}}
-    ids = [str(text) for text in dataset["prompt_id"].values]
     in_a = [classes[index] == a for index in chosen]
     if both and all(group[index] in both for index in chosen):
         called = [f"{_GROUP}{group[index]}" for index in chosen]
         return _units(a, b, PAIRS, chosen, called, in_a, [""] * len(pairs), left_out)
     if both:
         left_out = (f"{len(both)} groups hold prompts of both classes, and their sides are taken for independent.",)
-    called = [f"{_unit(group[index], ids[index], groups=groups)} ({classes[index]})" for index in chosen]
+    called = [f"{_unit(group[index], prompts.ids[index], groups=groups)} ({classes[index]})" for index in chosen]
     return _units(a, b, CLASSES, chosen, called, in_a, [""] * len(pairs), left_out)
 
 
@@ -289,11 +294,9 @@ def counted_tokens(dataset: xr.Dataset, span: str) -> NDArray[np.bool_]:
     """
     if span not in names.SPANS:
         raise InputError(f"no span called {span!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
-    of_token = np.asarray(dataset["prompt"].values)
-    first = np.concatenate([[True], np.diff(of_token) != 0]) & (np.asarray(dataset["position"].values) <= 1)
-    spans = np.asarray(dataset["span"].values)
-    inside = spans == names.SPANS.index(span)
-    counted: NDArray[np.bool_] = (inside if inside.any() else spans < 0) & ~first
+    prompts = Prompts(dataset)
+    spans, inside = prompts.spans, prompts.in_spans([span])
+    counted: NDArray[np.bool_] = (inside if inside.any() else spans < 0) & ~prompts.first
     if not counted.any():
         present = sorted({names.SPANS[one] for one in np.unique(spans) if one >= 0})
         raise InputError(f"no token is of the span {span!r}", where="span", fix=f"There are: {', '.join(present)}.")

@@ -217,10 +217,11 @@ def import_(
 
 @app.command()
 def export(
-    trace: options.Trace,
+    trace: options.Inputs,
     csv: options.CsvOut = None,
     parquet: options.ParquetOut = None,
-    prompt: options.Prompt = None,
+    columns: options.CsvColumns = None,
+    prompt: options.PromptChoice = None,
     prompt_column: options.PromptColumn = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -234,21 +235,27 @@ def export(
     from stratoscope import export_csv
 
     files = export_csv(
-        trace, file, prompt=prompt, prompt_column=prompt_column, parquet=parquet is not None, overwrite=overwrite
+        trace,
+        file,
+        columns=columns,
+        prompt=prompt or None,
+        prompt_column=prompt_column,
+        parquet=parquet is not None,
+        overwrite=overwrite,
     )
     for written in files:
         console.tell_path(written)
 
 
 @app.command()
-def info(trace: options.Trace, as_json: options.Json = False) -> None:
-    """Say what is in a trace.
+def info(trace: options.Inputs, columns: options.CsvColumns = None, as_json: options.Json = False) -> None:
+    """Say what is in a trace, or in CSV files.
 
     And where it came from, and what was proved about it when it was recorded.
     """
     from stratoscope.trace import info as module
 
-    facts = module.info(trace)
+    facts = module.info(trace, columns=columns)
     if as_json:
         console.tell_json(facts)
     else:

@@ -20,8 +20,9 @@ Alpha = Annotated[float, typer.Option("--alpha", metavar="NUMBER", help="False f
 
 
 def anomalies(
-    trace: options.Trace,
+    trace: options.Inputs,
     out: options.ResultOut = None,
+    columns: options.CsvColumns = None,
     reference: Reference = None,
     alpha: Alpha = defaults.ALPHA,
     as_json: options.Json = False,
@@ -34,9 +35,9 @@ def anomalies(
     from stratoscope.analysis.anomalies.anomalies import anomalies
     from stratoscope.view.report import check_folder, default_folder, save_result
 
-    folder = out or default_folder(Path(trace), "anomalies", reference.name if reference else "")
+    folder = out or default_folder(trace[0], "anomalies", reference.name if reference else "")
     check_folder(folder, overwrite=overwrite)
     with console.progress() as show:
-        result = anomalies(trace, reference=reference, alpha=alpha, progress=show)
+        result = anomalies(trace, columns=columns, reference=reference, alpha=alpha, progress=show)
         save_result(result, folder, overwrite=overwrite, progress=show)
     console.tell_result(result, folder, as_json=as_json)

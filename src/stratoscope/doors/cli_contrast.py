@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,9 +13,9 @@ ClassA = Annotated[
     str | None, typer.Option("--a", metavar="CLASS", help="One class of prompts; without it the first of the two.")
 ]
 ClassB = Annotated[str | None, typer.Option("--b", metavar="CLASS", help="The other; differences are a − b.")]
-Summary = Annotated[
-    names.Summary,
-    typer.Option("--summary", help="What of each neuron; extremes need pairs of equally many tokens."),
+Statistic = Annotated[
+    names.Statistic,
+    typer.Option("--statistic", help="What of each neuron; extremes need pairs of equally many tokens."),
 ]
 Profiled = Annotated[
     list[str] | None,
@@ -52,11 +51,12 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed makes th
 
 
 def contrast(
-    trace: options.Trace,
+    trace: options.Inputs,
     out: options.ResultOut = None,
+    columns: options.CsvColumns = None,
     a: ClassA = None,
     b: ClassB = None,
-    summary: Summary = defaults.SUMMARY,
+    statistic: Statistic = defaults.STATISTIC,
     quantity: Profiled = None,
     layers: options.Layers = None,
     span: OneSpan = defaults.SPAN,
@@ -77,19 +77,19 @@ def contrast(
     """
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.units import choose_classes
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.opened import opened
     from stratoscope.view.report import check_folder, default_folder, save_result
 
-    dataset = open_trace(trace)
+    dataset = opened(trace, columns)
     first, second = choose_classes(dataset, a, b)
-    folder = out or default_folder(Path(trace), "contrast", first, second)
+    folder = out or default_folder(trace[0], "contrast", first, second)
     check_folder(folder, overwrite=overwrite)
     with console.progress() as show:
         result = contrast(
             dataset,
             a=first,
             b=second,
-            summary=summary,
+            statistic=statistic,
             quantity=quantity or None,
             layers=layers,
             span=span,

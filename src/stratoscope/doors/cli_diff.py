@@ -9,7 +9,9 @@ import typer
 
 from stratoscope.doors import console, options
 
-TraceA = Annotated[Path, typer.Argument(metavar="TRACE_A", help="A trace: the base model, or from before a patch.")]
+TraceA = Annotated[
+    Path, typer.Argument(metavar="TRACE_A", help="A trace or a CSV file: the base model, or from before a patch.")
+]
 TraceB = Annotated[
     Path, typer.Argument(metavar="TRACE_B", help="The other, of the same prompts; differences are B − A.")
 ]
@@ -43,6 +45,7 @@ def diff(
     trace_a: TraceA,
     trace_b: TraceB,
     out: options.ResultOut = None,
+    columns: options.CsvColumns = None,
     prompt: Kept = None,
     quantity: Quantities = None,
     layers: options.Layers = None,
@@ -60,12 +63,12 @@ def diff(
     if model is not None and claims is None:
         raise typer.BadParameter("--model makes random patches of the size that --claims says: give both")
     from stratoscope.analysis.diff.diff import diff
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.opened import opened
     from stratoscope.view.report import check_folder, default_folder, save_result
 
     folder = out or default_folder(trace_a, "diff", trace_b.name.removesuffix(".trace"))
     check_folder(folder, overwrite=overwrite)
-    before, after = open_trace(trace_a), open_trace(trace_b)
+    before, after = opened(trace_a, columns), opened(trace_b, columns)
     with console.progress() as show:
         null = None
         if model is not None and claims is not None:

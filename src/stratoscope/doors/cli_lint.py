@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stratoscope.doors import console, options
+from stratoscope.words import noted
 
 FOUND = 3  # exit status where something was found
 
@@ -16,14 +17,19 @@ Strict = Annotated[
 ]
 
 
-def lint(trace: options.Trace, strict: Strict = False, as_json: options.Json = False) -> None:
+def lint(
+    trace: options.Inputs,
+    columns: options.CsvColumns = None,
+    strict: Strict = False,
+    as_json: options.Json = False,
+) -> None:
     """Say in which known ways a trace can mislead.
 
     Exit status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
 
-    result = lint(trace)
+    result = lint(trace, columns=columns)
     findings = [
         {name: str(result[name].values[place]) for name in ("id", "check", "severity", "text", "why", "page")}
         for place in range(result.sizes["finding"])
@@ -32,7 +38,7 @@ def lint(trace: options.Trace, strict: Strict = False, as_json: options.Json = F
         console.tell_json({**result.attrs["summary"], "found": findings})
     else:
         for one in findings:
-            console.tell(f"{one['id']}  {one['severity']:<8}{one['text']}")
+            console.tell(noted(one["id"], f"{one['severity']}: {one['text']}"))
             console.tell_text(f"     {one['why']}: {one['page']}")
         console.tell(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
     if result.attrs["summary"]["findings" if strict else "warnings"]:

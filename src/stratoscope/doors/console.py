@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 from stratoscope.disk import is_full
 from stratoscope.errors import StratoscopeError, ascii_json, is_out_of_memory, printable, printable_line
 from stratoscope.progress import Progress
+from stratoscope.words import noted
 
 DEBUG = "STRATOSCOPE_DEBUG"
 INTERRUPTED = 130
@@ -126,7 +127,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, StratoscopeError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRA:
-        return f"{error.name} is not installed. Install it with: pip install 'stratoscope[{_EXTRA[error.name]}]'"
+        return f"{error.name} is not installed. Install it: `pip install 'stratoscope[{_EXTRA[error.name]}]'`."
     if is_out_of_memory(error):
         return "out of memory. Take fewer prompts or layers, or a smaller --batch-size."
     if isinstance(error, OSError) and error.strerror:
@@ -148,7 +149,7 @@ def tell_result(result: Any, folder: Path, *, as_json: bool) -> None:
         tell(line)
     for note in result.attrs["notes"]:
         if note["severity"] == "warning":
-            tell(f"[{note['id']}] {note['text']}")
+            tell(noted(note["id"], note["text"]))
     tell_path(folder / PAGE)
 
 
@@ -156,7 +157,7 @@ def warn_of(notes: Iterable[Mapping[str, Any]]) -> None:
     """The warnings among the notes of a new trace, on stderr."""
     for note in notes:
         if note["severity"] == "warning":
-            tell(f"[{note['id']}] {note['text']}", err=True)
+            tell(noted(note["id"], note["text"]), err=True)
 
 
 @contextmanager

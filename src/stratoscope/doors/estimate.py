@@ -6,7 +6,7 @@ import math
 
 from stratoscope.doors import console
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
-from stratoscope.trace.facts import size_text
+from stratoscope.words import size_text
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 

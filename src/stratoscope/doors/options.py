@@ -17,7 +17,6 @@ Inputs = Annotated[
     list[Path],
     typer.Argument(metavar="INPUT", help="A trace, or one or several CSV or Parquet files (one file = one prompt)."),
 ]
-Trace = Annotated[Path, typer.Argument(metavar="TRACE", help="A trace.")]
 PartTraces = Annotated[
     list[Path], typer.Argument(metavar="PART", help="Every part that `capture --part` made of one recording.")
 ]
@@ -177,9 +176,6 @@ Simulated = Annotated[bool, typer.Option("--simulated", help="Without a model an
 
 # --- what to look at ------------------------------------------------------------------------------------------------
 
-Prompt = Annotated[
-    str | None, typer.Option("--prompt", metavar="ID|INDEX", help="One prompt, by its id or its place (0 = first).")
-]
 PromptColumn = Annotated[
     bool,
     typer.Option(

@@ -27,23 +27,27 @@ _NO_NAME = re.compile(  # folder and file names that do not say which model it i
 )
 _HOMES = ("/", "/home", "/Users", "/root")
 _CAUSAL = re.compile(r"CausalLM|LMHead|ConditionalGeneration|Model$")
-_TRANSFORMERS = "Give the folder that save_pretrained wrote"
-_CONVERT = "Load it with an older transformers (from_tf, from_flax), and save_pretrained it"
+_TRANSFORMERS = "Give the folder that save_pretrained wrote."
+_CONVERT = "Load it with an older transformers (from_tf, from_flax), and save_pretrained it."
 _OTHER_WEIGHTS = (  # a name that is found, what it means, and the step that helps
     (r"tf_model\.h5", "TensorFlow weights", _CONVERT),
     (r"flax_model\.msgpack", "Flax weights", _CONVERT),
-    (r"zero_to_fp32\.py|global_step\d+", "a DeepSpeed checkpoint", "Run `python zero_to_fp32.py . .` in it first"),
-    (r"pytorch_model_fsdp_\d+|.*\.distcp", "a distributed checkpoint", "Run `accelerate merge-weights` first"),
+    (r"zero_to_fp32\.py|global_step\d+", "a DeepSpeed checkpoint", "Run `python zero_to_fp32.py . .` in it first."),
+    (r"pytorch_model_fsdp_\d+|.*\.distcp", "a distributed checkpoint", "Run `accelerate merge-weights` first."),
     (
         r"consolidated.*",
         "weights in their maker's own format",
-        "Give the version for transformers (-hf), or convert it",
+        "Give the version for transformers (-hf), or convert it.",
     ),
-    (r"rust_model\.ot", "Rust weights", "Give a version with .safetensors files"),
-    (r"onnx|.*\.onnx", "an ONNX model, which cannot be looked into", "Give a version with .safetensors files"),
-    (r"model\..+\.safetensors|pytorch_model\..+\.bin", "a variant of its weights", "Rename {name} to {plain}"),
+    (r"rust_model\.ot", "Rust weights", "Give a version with .safetensors files."),
+    (r"onnx|.*\.onnx", "an ONNX model, which cannot be looked into", "Give a version with .safetensors files."),
+    (r"model\..+\.safetensors|pytorch_model\..+\.bin", "a variant of its weights", "Rename {name} to {plain}."),
     (r"optimizer.*|scheduler.*|rng_state.*", "what training goes on from", _TRANSFORMERS),
-    (r".*\.safetensors|(?!training_args).*\.bin|.*\.pth?|.*\.ckpt", "{name}, which is not the usual name", "Rename it"),
+    (
+        r".*\.safetensors|(?!training_args).*\.bin|.*\.pth?|.*\.ckpt",
+        "{name}, which is not the usual name",
+        "Rename it.",
+    ),
 )
 
 
@@ -101,13 +105,13 @@ def refuse_adapter(names: Collection[str], where: str, base: str = "") -> None:
             f"has an adapter that is not merged ({found}) beside its weights",
             where=where,
             fix="Merge it with peft: save_pretrained what PeftModel.from_pretrained(model, folder).merge_and_unload() "
-            "returns, and give that folder; to record the model without it, move the adapter's files away",
+            "returns, and give that folder; to record the model without it, move the adapter's files away.",
         )
     raise ModelError(
         f"is an adapter, not a whole model{f': it changes {base}' if base else ''}",
         where=where,
         fix="Load its base model, then save_pretrained what PeftModel.from_pretrained(base, folder).merge_and_unload() "
-        "returns together with the tokenizer, and give that folder",
+        "returns together with the tokenizer, and give that folder.",
     )
 
 
@@ -123,19 +127,19 @@ def no_weights(names: Collection[str], where: str) -> ModelError:
     return ModelError(
         "holds no weights (no model.safetensors and no pytorch_model.bin)",
         where=where,
-        fix="Give a folder or repository with .safetensors files",
+        fix="Give a folder or repository with .safetensors files.",
     )
 
 
 def no_config(names: Collection[str], where: str, folders: Collection[str] = ()) -> ModelError:
     """What a folder without config.json is; `folders` are those in it that have one."""
     if {"snapshots", "refs"} <= {*names}:
-        return ModelError("is a folder of the hub's cache", where=where, fix="Give the model's hub name")
+        return ModelError("is a folder of the hub's cache", where=where, fix="Give the model's hub name.")
     if "model_index.json" in names:
-        return ModelError("is a model that makes pictures (diffusers)", where=where, fix="Give one that writes text")
+        return ModelError("is a model that makes pictures (diffusers)", where=where, fix="Give one that writes text.")
     if folders:
         some = ", ".join(sorted(folders)[:5])
-        return ModelError(f"holds no model itself, its folders do: {some}", where=where, fix="Give one of these")
+        return ModelError(f"holds no model itself, its folders do: {some}", where=where, fix="Give one of these.")
     if any(re.fullmatch(r"consolidated.*|optimizer.*", name) for name in names):
         return no_weights(names, where)
     return ModelError("has no config.json", where=where, fix=_TRANSFORMERS)
@@ -170,7 +174,7 @@ def refuse_other_kind(config: Mapping[str, Any], names: Collection[str], where: 
     quantised = config.get("quantization")
     if isinstance(quantised, Mapping) and "bits" in quantised:
         what = f"its weights are packed for MLX ({quantised['bits']} bits)"
-        raise ModelError(what, where=where, fix="Use the unquantised model, or a GGUF file")
+        raise ModelError(what, where=where, fix="Use the unquantised model, or a GGUF file.")
 
 
 def _other_kind(config: Mapping[str, Any], names: Collection[str], head: str, named: bool) -> tuple[str, str] | None:
@@ -178,12 +182,12 @@ def _other_kind(config: Mapping[str, Any], names: Collection[str], head: str, na
 
     kind = str(config.get("model_type", ""))
     causal = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    not_causal, writes = "not a causal language model", "Give a model that writes text, one token after the other"
+    not_causal, writes = "not a causal language model", "Give a model that writes text, one token after the other."
     for part, what in (("vision_config", "pictures"), ("audio_config", "sound")):
         if part in config and not causal:
             return (
                 f"is a model of text and {what} ({head}), which is not recorded",
-                "Give its language model, saved alone",
+                "Give its language model, saved alone.",
             )
     if config.get("is_encoder_decoder") or (kind in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and not causal):
         return f"is an encoder-decoder model ({head}), {not_causal}", writes

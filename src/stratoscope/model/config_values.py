@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.contents import stored_tensors
+from stratoscope.model.file_contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 
 _TEXTS = ("model_type", "transformers_weights", "dtype", "torch_dtype", "hidden_act")
@@ -42,7 +42,7 @@ def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None
             raise ModelError(
                 f"its config.json says {name}: {what}",
                 where=files.name,
-                fix="Use the config.json that belongs to these weights",
+                fix="Use the config.json that belongs to these weights.",
             )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import ModelError
-from stratoscope.model.contents import stored_tensors
+from stratoscope.model.file_contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 
 _SCALE = "_scale_inv"  # the grid of scales of an 8-bit weight is stored under the weight's name with this
@@ -56,7 +56,7 @@ def unpacked_rightly(files: ModelFiles, block: Sequence[int]) -> Iterator[None]:
             f"the weight {waiting[0]} is not made of whole blocks of {' × '.join(map(str, block))}, and this "
             "version of transformers would unpack it wrongly",
             where=files.name,
-            fix="Use the unquantised model, or a GGUF file",
+            fix="Use the unquantised model, or a GGUF file.",
         )
 
 

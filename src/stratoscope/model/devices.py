@@ -38,9 +38,9 @@ def one_device(name: str | int | torch.device | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"this machine has no device {name!r}", fix="Use cpu, or leave the device out") from None
+        raise InputError(f"this machine has no device {name!r}", fix="Use cpu, or leave the device out.") from None
     if device.type == "meta":
-        raise InputError("the device 'meta' holds no numbers", fix="Use cpu, or leave the device out")
+        raise InputError("the device 'meta' holds no numbers", fix="Use cpu, or leave the device out.")
     return device
 
 
@@ -57,10 +57,10 @@ def read_device_map(given: DeviceMap) -> str | dict[str, str | int]:
     where = "" if isinstance(given, Mapping) else str(given)
     places = given if isinstance(given, Mapping) else _read(Path(given).expanduser())
     if not isinstance(places, Mapping) or not places:
-        raise InputError("is no device map", where=where, fix='Write {"model.embed_tokens": "cpu", "model.layers": 0}')
+        raise InputError("is no device map", where=where, fix='Write {"model.embed_tokens": "cpu", "model.layers": 0}.')
     for part, device in places.items():
         if isinstance(device, bool) or not isinstance(device, (str, int, torch.device)):
-            raise InputError(f"no device for {part!r}: {device!r}", where=where, fix='Use "cpu", "disk" or a number')
+            raise InputError(f"no device for {part!r}: {device!r}", where=where, fix='Use "cpu", "disk" or a number.')
         if device != DISK:
             one_device(device)
     return dict(places)
@@ -69,11 +69,11 @@ def read_device_map(given: DeviceMap) -> str | dict[str, str | int]:
 def _read(path: Path) -> Any:
     if path.suffix.lower() != ".json":
         ways = ", ".join(MAPS)
-        raise InputError(f"unknown device map {str(path)!r}", fix=f"Use {ways}, or a .json file of parts and devices")
+        raise InputError(f"unknown device map {str(path)!r}", fix=f"Use {ways}, or a .json file of parts and devices.")
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read as JSON: {error}", where=str(path), fix="Check the file") from None
+        raise InputError(f"cannot be read as JSON: {error}", where=str(path), fix="Check the file.") from None
 
 
 class Spread:

@@ -25,7 +25,7 @@ from stratoscope.model.checkpoint import (
     refuse_adapter,
     unread,
 )
-from stratoscope.model.contents import (
+from stratoscope.model.file_contents import (
     parsed_json,
     refuse_broken_json,
     refuse_broken_weights,
@@ -43,10 +43,10 @@ _OWN_FILES = re.compile(  # what transformers reads besides weights
     r"|spiece|sentencepiece.*|.*tiktoken)\."
 )
 _FETCH_AGAIN = {
-    errno.EACCES: "Set HF_HOME to a folder that you may write to",
-    errno.EROFS: "Set HF_HOME to a folder that you may write to",
+    errno.EACCES: "Set HF_HOME to a folder that you may write to.",
+    errno.EROFS: "Set HF_HOME to a folder that you may write to.",
 }
-_GIVE_FILES = "Give a local folder or a GGUF file, or check the name, the connection and HF_TOKEN"
+_GIVE_FILES = "Give a local folder or a GGUF file, or check the name, the connection and HF_TOKEN."
 _READ_SIZE = 1 << 22
 
 
@@ -106,17 +106,17 @@ def _found(name: str, revision: str | None, trust_remote_code: bool, progress: P
     path = Path(name).expanduser()
     local = path.suffix.lower() == ".gguf" or path.is_dir()
     if local and revision:
-        raise ModelError("only a model on the hub has revisions", where=name, fix="Leave the revision out")
+        raise ModelError("only a model on the hub has revisions", where=name, fix="Leave the revision out.")
     if path.suffix.lower() == ".gguf":
         return _gguf_file(path)
     if path.is_dir():
         return _local_folder(path)
     if path.exists():
         raise ModelError(
-            "is neither a folder nor a GGUF file", where=name, fix="Give the folder that holds config.json"
+            "is neither a folder nor a GGUF file", where=name, fix="Give the folder that holds config.json."
         )
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
-        raise ModelError("no such folder", where=name, fix="Check the path, or give a hub name such as owner/name")
+        raise ModelError("no such folder", where=name, fix="Check the path, or give a hub name such as owner/name.")
     return _hub_files(name, revision, trust_remote_code, progress)
 
 
@@ -163,16 +163,16 @@ def _is_read(name: str) -> bool:
 
 def _gguf_file(path: Path) -> ModelFiles:
     if not path.is_file():
-        raise ModelError("no such GGUF file", where=str(path), fix="Check the path")
+        raise ModelError("no such GGUF file", where=str(path), fix="Check the path.")
     refuse_unreadable(path, path.name)
     with path.open("rb") as stream:
         start = stream.read(4)
     if start != MAGIC:
         older = ", but one of its forerunners" if start in (b"tjgg", b"lmgg", b"fmgg", b"algg") else ""
-        raise ModelError(f"is not a GGUF file{older}", where=str(path), fix="Fetch a newer one, or fetch it again")
+        raise ModelError(f"is not a GGUF file{older}", where=str(path), fix="Fetch a newer one, or fetch it again.")
     if re.search(r"-\d{5}-of-\d{5}\.gguf$", path.name, re.IGNORECASE):
         raise ModelError(
-            "is one part of a split GGUF file", where=str(path), fix="Join the parts with llama-gguf-split"
+            "is one part of a split GGUF file", where=str(path), fix="Join the parts with llama-gguf-split."
         )
     return ModelFiles(identifying_name(path)[0], path.parent, (path,), gguf=True)
 
@@ -182,7 +182,7 @@ def _local_folder(path: Path) -> ModelFiles:
         items = sorted(path.iterdir())
     except OSError as error:
         what = f"cannot be read: {error.strerror or first_line(error)}"
-        raise ModelError(what, where=str(path), fix="Check that you may read it") from None
+        raise ModelError(what, where=str(path), fix="Check that you may read it.") from None
     names, where = {item.name for item in items}, str(path)
     name, revision = identifying_name(path)
     refuse_adapter(names, where, _base_of_adapter(path) if ADAPTERS[0] in names else "")
@@ -193,14 +193,14 @@ def _local_folder(path: Path) -> ModelFiles:
         if models:
             listed = ", ".join(sorted(models)[:8])
             raise ModelError(
-                f"holds {len(models)} GGUF files: {listed}", where=where, fix="Give the path of one of them"
+                f"holds {len(models)} GGUF files: {listed}", where=where, fix="Give the path of one of them."
             )
     if CONFIG not in names:
         raise no_config(names, where, [item.name for item in items if (item / CONFIG).is_file()])
     weights = _weight_names(names, lambda index: path / index, where)
     for one in weights:
         if one not in names:
-            raise ModelError(f"the weight file {one} is missing", where=where, fix="Fetch the model again")
+            raise ModelError(f"the weight file {one} is missing", where=where, fix="Fetch the model again.")
     return ModelFiles(
         name, path, tuple(path / one for one in weights), revision=revision, unused=unread(names, weights)
     )
@@ -230,12 +230,12 @@ def _weight_names(names: Collection[str], path_of: Callable[[str], Path], where:
         if not shards or not all(isinstance(shard, str) for shard in shards):
             raise ValueError("it names no files")
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise ModelError(f"{chosen} is damaged", where=where, fix="Fetch the model again") from None
+        raise ModelError(f"{chosen} is damaged", where=where, fix="Fetch the model again.") from None
     if not isinstance(told.get("metadata"), dict):
-        what, fix = f"{chosen} holds no metadata, which transformers asks for", 'Add "metadata": {} to it'
+        what, fix = f"{chosen} holds no metadata, which transformers asks for", 'Add "metadata": {} to it.'
         raise ModelError(what, where=where, fix=fix)
     if any(Path(shard).name != shard for shard in shards):
-        raise ModelError(f"{chosen} names files outside of its folder", where=where, fix="Fetch the model again")
+        raise ModelError(f"{chosen} names files outside of its folder", where=where, fix="Fetch the model again.")
     return shards
 
 
@@ -249,11 +249,11 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
     try:
         info = HfApi().model_info(name, revision=revision, timeout=20)
     except errors.GatedRepoError:
-        raise ModelError("access must be asked for on its page", where=name, fix="Then set HF_TOKEN") from None
+        raise ModelError("access must be asked for on its page", where=name, fix="Then set HF_TOKEN.") from None
     except errors.RepositoryNotFoundError:
         raise ModelError("no such model on the hub, or it is private", where=name, fix=_GIVE_FILES) from None
     except errors.RevisionNotFoundError:
-        raise ModelError(f"has no revision {revision}", where=name, fix="Give a branch, tag or commit") from None
+        raise ModelError(f"has no revision {revision}", where=name, fix="Give a branch, tag or commit.") from None
     except errors.HFValidationError:
         raise ModelError("is no hub name, and no such folder exists", where=name, fix=_GIVE_FILES) from None
     except Exception as error:  # offline mode, no network, a proxy, an outage: each client version has its own errors
@@ -264,7 +264,7 @@ def _hub_files(name: str, revision: str | None, trust_remote_code: bool, progres
     if CONFIG not in names or (ggufs and not any(one in names for one in WEIGHTS)):
         if ggufs:
             what = f"holds {len(ggufs)} GGUF file{'s' if len(ggufs) > 1 else ''} and no model of transformers"
-            raise ModelError(what, where=name, fix=f"Run `hf download {name} {ggufs[0]}`, and give the path it prints")
+            raise ModelError(what, where=name, fix=f"Run `hf download {name} {ggufs[0]}`, and give the path it prints.")
         raise ModelError("holds no transformers model (no config.json)", where=name, fix=_GIVE_FILES)
 
     # by its own name once, so that the cache knows which commit a branch or tag meant when the hub is out of reach
@@ -290,7 +290,7 @@ def _download(name: str, file: str, revision: str | None, progress: Progress) ->
     except OSError as error:
         what = f"{file} could not be fetched: {error.strerror or first_line(error)}"
         full = "Free some disk space, or set HF_HOME to a larger disk"
-        fix = full if is_full(error) else _FETCH_AGAIN.get(error.errno or 0, "Check the connection")
+        fix = full if is_full(error) else _FETCH_AGAIN.get(error.errno or 0, "Check the connection.")
         raise ModelError(what, where=name, fix=fix) from None
     except Exception as error:
         raise ModelError(f"{file} could not be fetched: {first_line(error)}", where=name, fix=_GIVE_FILES) from None

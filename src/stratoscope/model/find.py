@@ -28,7 +28,7 @@ from stratoscope.model.sites import LayerSites, ModelSites
 
 _EXPERTS = re.compile("expert|moe(?!.*attention)", re.IGNORECASE)
 _SUPPORTED = (
-    "Record a model whose blocks add the outputs of modules to a residual stream, as Llama, GPT-2 or Mixtral do"
+    "Record a model whose blocks add the outputs of modules to a residual stream, as Llama, GPT-2 or Mixtral do."
 )
 
 
@@ -74,9 +74,9 @@ def _block_list(model: nn.Module) -> str:
     """Path of the outermost list of modules that is as long as the text model has layers."""
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "get_text_config"):
-        raise ModelError("is not a Hugging Face model", where=_name(model), fix="Load it with transformers")
+        raise ModelError("is not a Hugging Face model", where=_name(model), fix="Load it with transformers.")
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError("is an encoder-decoder", where=_name(model), fix="Record a decoder-only model")
+        raise ModelError("is an encoder-decoder", where=_name(model), fix="Record a decoder-only model.")
     count = getattr(config.get_text_config(), "num_hidden_layers", None)
     lists = [
         path
@@ -112,7 +112,7 @@ class _Finder:
             raise CaptureError(
                 "the block's output is not finite on the probe prompt",
                 where=where,
-                fix="The weights or the dtype are broken: check the download, or try --dtype float32",
+                fix="The weights or the dtype are broken: check the download, or try --dtype float32.",
             )
         if layer != len(self.layers) or (layer and not same(self._stream, x)):
             raise ModelError("its input is not the output of the block before", where=where, fix=_SUPPORTED)

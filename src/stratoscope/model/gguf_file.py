@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stratoscope.errors import ModelError
 
 MAGIC = b"GGUF"
-_AGAIN = "Fetch it again"
+_AGAIN = "Fetch it again."
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST = 8, 9
 _FLOATS: dict[int, np.dtype[Any]] = {
@@ -69,7 +69,9 @@ class GgufFile:
         tensor = self.tensors[name]
         dtype = _FLOATS.get(tensor.kind)
         if dtype is None:
-            raise ModelError(f"its tensor {name} is quantised", where=self.path.name, fix="Use another GGUF file of it")
+            raise ModelError(
+                f"its tensor {name} is quantised", where=self.path.name, fix="Use another GGUF file of it."
+            )
         with self.path.open("rb") as stream:
             stream.seek(tensor.start)
             stored = np.frombuffer(stream.read(prod(tensor.shape) * dtype.itemsize), dtype)

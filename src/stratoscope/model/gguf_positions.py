@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stratoscope.errors import ModelError
 from stratoscope.model.gguf_file import GgufFile
 
-_FIX = "Give the model's own folder, from which this file was made"
+_FIX = "Give the model's own folder, from which this file was made."
 _DEFAULT_BASE = 10_000.0  # llama.cpp's where the file says none
 _LOCAL_BASE = {"gemma3": 10_000.0}  # llama.cpp's for layers with a window, where the file says none
 FACTORS = "rope_freqs.weight"

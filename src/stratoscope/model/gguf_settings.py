@@ -14,7 +14,7 @@ from stratoscope.errors import ModelError
 from stratoscope.model.gguf_file import GgufFile
 from stratoscope.model.gguf_values import MAY_BE_LISTS
 
-_FIX = "Give the model's own folder, from which this file was made"
+_FIX = "Give the model's own folder, from which this file was made."
 _ANY = object()  # whatever the value, nothing is lost where the configuration has no place for it
 
 
@@ -313,18 +313,18 @@ def _other_things(file: GgufFile) -> Iterator[tuple[str, str]]:
     settings = file.settings
     kind, architecture = str(settings.get("general.type", "model")), file.architecture
     if kind == "adapter" or any(key.startswith("adapter.") for key in settings):
-        yield "is an adapter, not a whole model", "Merge it into its model with llama-export-lora, and give that file"
+        yield "is an adapter, not a whole model", "Merge it into its model with llama-export-lora, and give that file."
     if architecture == "controlvector" or kind == "controlvector":
-        yield "is a control vector, not a model", "Give a model"
+        yield "is a control vector, not a model", "Give a model."
     if kind == "mmproj" or architecture == "clip" or any(key.startswith("clip.") for key in settings):
-        yield "is the part of a model that sees or hears (mmproj)", "Give the GGUF file of its language model"
+        yield "is the part of a model that sees or hears (mmproj)", "Give the GGUF file of its language model."
     if kind == "imatrix" or "imatrix.datasets" in settings:
-        yield "is a list of weights' importance (imatrix), not a model", "Give a model"
+        yield "is a list of weights' importance (imatrix), not a model", "Give a model."
     if settings.get("split.count", 1) > 1:
-        yield "is one part of a split GGUF file", "Join the parts with llama-gguf-split"
+        yield "is one part of a split GGUF file", "Join the parts with llama-gguf-split."
     if not architecture:
-        yield "names no architecture", "Fetch it again"
+        yield "names no architecture", "Fetch it again."
     if architecture in _NOT_CAUSAL or architecture.endswith("-embedding"):
-        yield f"holds a {architecture} model, not a causal language model", "Give a model that writes text"
+        yield f"holds a {architecture} model, not a causal language model", "Give a model that writes text."
     if not file.tensors:
-        yield "holds no weights, only a vocabulary", "Give the GGUF file of the model"
+        yield "holds no weights, only a vocabulary", "Give the GGUF file of the model."

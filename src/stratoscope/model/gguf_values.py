@@ -47,7 +47,7 @@ def refuse_impossible(file: GgufFile) -> None:
         It is of another kind than the setting is, not a finite number, or larger than anything that the file holds.
     """
     for name, what in _impossible(file):
-        raise ModelError(f"its setting {name} {what}", where=file.path.name, fix="Fetch it again, or convert it anew")
+        raise ModelError(f"its setting {name} {what}", where=file.path.name, fix="Fetch it again, or convert it anew.")
 
 
 def _impossible(file: GgufFile) -> Iterator[tuple[str, str]]:

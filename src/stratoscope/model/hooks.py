@@ -107,7 +107,7 @@ class SiteHooks:
                 raise CaptureError(
                     f"the model computed it {times} times in one forward instead of once",
                     where=str(site),
-                    fix="The model runs differently from when its sites were found; nothing of this batch was kept",
+                    fix="The model runs differently from when its sites were found; nothing of this batch was kept.",
                 )
 
     def forget(self) -> None:
@@ -236,7 +236,7 @@ class ExpertsHooks:
                 raise CaptureError(
                     f"the model called these experts {counts[name]} times in one forward instead of once",
                     where=name,
-                    fix="The model runs differently from when its sites were found; nothing of this batch was kept",
+                    fix="The model runs differently from when its sites were found; nothing of this batch was kept.",
                 )
 
     def _watch_gate(self, stack: ExitStack, name: str, module: Any) -> None:

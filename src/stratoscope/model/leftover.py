@@ -12,7 +12,7 @@ from typing import Any
 
 from stratoscope.errors import ModelError
 from stratoscope.model.checkpoint import Unused
-from stratoscope.model.contents import stored_tensors
+from stratoscope.model.file_contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
 from stratoscope.model.gguf_positions import POSITION_TENSORS
@@ -35,7 +35,7 @@ _NAMED = (  # parts of a checkpoint that the forward of its language model does 
 )
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|output_layer)\.")
-_MERGED = "Save what merge_and_unload() returns with save_pretrained, and give that folder"
+_MERGED = "Save what merge_and_unload() returns with save_pretrained, and give that folder."
 _WRAPPED = ("module.", "_orig_mod.", "base_model.model.", "model.base_model.model.")
 
 
@@ -80,8 +80,8 @@ def _config(files: ModelFiles) -> str:
 
 def _other_config(files: ModelFiles) -> str:
     if files.gguf:
-        return "Give the model's own folder, from which this file was made"
-    return "Use the config.json that belongs to these weights"
+        return "Give the model's own folder, from which this file was made."
+    return "Use the config.json that belongs to these weights."
 
 
 def _shape(shape: Any) -> str:
@@ -113,19 +113,19 @@ def refuse_lost(lost: Collection[str], unused: Collection[str], config: Any, fil
         return
     first, other = sorted(lost)[0], sorted(unused)
     what = f"{len(lost)} of its weights are missing, such as {first}"
-    fix = "Fetch the model again; without them it would run on random numbers"
+    fix = "Fetch the model again; without them it would run on random numbers."
     if adapter := _adapter(other):
         what, fix = f"has an adapter that is not merged ({adapter})", _MERGED
     elif prefix := next((one for one in _WRAPPED if other and all(name.startswith(one) for name in other)), None):
-        what, fix = f"all of its weights are stored under {prefix!r}", "Save the model that is inside the wrapper"
+        what, fix = f"all of its weights are stored under {prefix!r}", "Save the model that is inside the wrapper."
     elif other and not any("." in name for name in other):
         what = (
             f"its weight file holds {', '.join(other[:4])} instead of named weights, as a checkpoint of training does"
         )
-        fix = "Save the state_dict of the model alone, with save_pretrained"
+        fix = "Save the state_dict of the model alone, with save_pretrained."
     elif all(_HEAD.search(name) for name in lost):
         what = f"holds only the body of a model, without the part that writes tokens ({first})"
-        fix = "Give the whole model, as its ...ForCausalLM class saves it"
+        fix = "Give the whole model, as its ...ForCausalLM class saves it."
     elif held := _fewer_layers(lost, files):
         said = getattr(config.get_text_config(), "num_hidden_layers", "more")
         what, fix = f"{_config(files)} says {said} layers, and its files hold {held}", _other_config(files)
@@ -231,7 +231,7 @@ def refuse_twice(model: Any, files: ModelFiles) -> None:
     twice = next((name for name in sorted(names) if f"{model.base_model_prefix}.{name}" in names), None)
     if twice is not None:
         what = f"holds a weight twice, as {twice} and as {model.base_model_prefix}.{twice}"
-        raise ModelError(what, where=files.name, fix="Save it again with save_pretrained, or fetch it again")
+        raise ModelError(what, where=files.name, fix="Save it again with save_pretrained, or fetch it again.")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # this module must be importable without torch, to say how to
     from stratoscope.model.leftover import Keys
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-_INSTALL = "pip install 'stratoscope[capture]'"
+_INSTALL = "Install it: `pip install 'stratoscope[capture]'`."
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ def load_model(
     from stratoscope.model.identity import model_identity, tokenizer_identity
 
     if device is not None and device_map is not None:
-        raise InputError("a device map says which devices", fix="Give the device or the device map, not both")
+        raise InputError("a device map says which devices", fix="Give the device or the device map, not both.")
     place = one_device(device) if device_map is None else read_device_map(device_map)
     if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}", fix=f"Use one of {', '.join(DTYPES)}")
+        raise InputError(f"unknown dtype {dtype!r}", fix=f"Use one of {', '.join(DTYPES)}.")
     files = find_files(name, revision=revision, trust_remote_code=trust_remote_code, progress=progress)
     with _quiet(), torch.no_grad():
         config = _load_config(files, trust_remote_code)
@@ -160,7 +160,7 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
 
     from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
     from stratoscope.model.config_values import refuse_impossible_config
-    from stratoscope.model.contents import parsed_json
+    from stratoscope.model.file_contents import parsed_json
     from stratoscope.model.gguf_positions import apply_positions
     from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
 
@@ -190,7 +190,7 @@ def _refuse_other_weights(told: dict[str, Any], files: ModelFiles) -> None:
     other = told.get("transformers_weights")
     if other is not None and {other} != {path.name for path in files.weights}:
         what = f"its config.json names other weights ({other}) than the usual ones"
-        raise ModelError(what, where=files.name, fix="Take transformers_weights out of it, or rename the file")
+        raise ModelError(what, where=files.name, fix="Take transformers_weights out of it, or rename the file.")
 
 
 def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tuple[str, ...]]:
@@ -206,7 +206,7 @@ def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tu
     except BaseException as error:  # a panic in the Rust code of tokenizers is no Exception
         raise tokenizer_error(error, files) from None
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.added_tokens_decoder):
-        raise ModelError("has no usable tokenizer", where=files.name, fix="Add its tokenizer.json")
+        raise ModelError("has no usable tokenizer", where=files.name, fix="Add its tokenizer.json.")
     limits = split_as_the_file_says(tokenizer, files.gguf_file) if files.gguf_file else ()
     return tokenizer, limits
 
@@ -296,7 +296,7 @@ def _moved(model: Any, device: Any, name: str) -> Any:
         return model.to(device)
     except RuntimeError as error:
         if is_out_of_memory(error):
-            what, fix = f"does not fit onto {device}", "Use dtype bfloat16, a device map or cpu"
+            what, fix = f"does not fit onto {device}", "Use dtype bfloat16, a device map or cpu."
         else:
-            what, fix = f"cannot be moved to {device}: {first_line(error)}", "Use another device, or cpu"
+            what, fix = f"cannot be moved to {device}: {first_line(error)}", "Use another device, or cpu."
         raise ModelError(what, where=name, fix=fix) from None

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 
 from stratoscope.errors import ModelError, first_line, is_out_of_memory
-from stratoscope.model.contents import open_torch_file
+from stratoscope.model.file_contents import open_torch_file
 from stratoscope.model.files import ModelFiles
 
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
-_NEWER = "Update transformers if the model is new; else fetch it again"
+_NEWER = "Update transformers if the model is new; else fetch it again."
 
 
 def load_error(error: Exception, files: ModelFiles) -> ModelError:
@@ -31,18 +31,18 @@ def tokenizer_error(error: BaseException, files: ModelFiles) -> ModelError:
 def _no_tokenizer(error: BaseException, files: ModelFiles) -> tuple[str, str]:
     what = f"its tokenizer cannot be loaded: {_words(error)}"
     if files.gguf:
-        return what, "Give the model's own folder, from which this file was made"
+        return what, "Give the model's own folder, from which this file was made."
     names = [path.name for path in files.folder.iterdir()]
     if not any(re.match(r"tokenizer\.|vocab\.|merges\.|spiece|sentencepiece|.*tiktoken", name) for name in names):
         return (
             "has no tokenizer",
-            "Add its tokenizer.json: save_pretrained the tokenizer of its base model into the folder",
+            "Add its tokenizer.json: save_pretrained the tokenizer of its base model into the folder.",
         )
     for wanted in _tokenizer_packages(names, str(error)):
         lacking = [package for package, module in wanted.items() if not _is_installed(module)]
         if lacking:
-            return f"its tokenizer needs {' and '.join(lacking)}", f"pip install {' '.join(lacking)}"
-    return what, "Fetch its tokenizer.json again" if "tokenizer.json" in names else "Add its tokenizer.json"
+            return f"its tokenizer needs {' and '.join(lacking)}", f"Install it: `pip install {' '.join(lacking)}`."
+    return what, "Fetch its tokenizer.json again." if "tokenizer.json" in names else "Add its tokenizer.json."
 
 
 def _words(error: BaseException) -> str:
@@ -55,15 +55,15 @@ def _settings(error: Exception, files: ModelFiles) -> tuple[str, str] | None:
     """The cause, where what describes the model cannot be, or not of these weights."""
     text = str(error)
     described = "its list of settings" if files.gguf else "its config.json"
-    fix = "Give the model's own folder" if files.gguf else "Use the config.json that belongs to these weights"
+    fix = "Give the model's own folder." if files.gguf else "Use the config.json that belongs to these weights."
     if found := re.search(r"alidation error for (?:field|validator) '(\w+)':\s*(.+)", text):
         return f"{described} cannot be right ({found[1]}): {found[2]}", fix
     if isinstance(error, RecursionError):
-        return "its files are nested too deeply to be read", "Fetch it again"
+        return "its files are nested too deeply to be read", "Fetch it again."
     if isinstance(error, ZeroDivisionError) or "modulo by zero" in text or "negative dimension" in text:
         return f"{described} has a number where only a size can stand: {first_line(error)}", fix
     if "deserializing header" in text:
-        return f"its weights have a damaged head: {first_line(error)}", "Fetch them again"
+        return f"its weights have a damaged head: {first_line(error)}", "Fetch them again."
     if "ignore_mismatched_sizes" in text:
         return f"{described} describes weights of other shapes than there are", fix
     return None
@@ -97,10 +97,10 @@ def _pickle(files: ModelFiles) -> tuple[str, str] | None:
         try:
             content = open_torch_file(path)
         except Exception as error:
-            return _cause(error) or (f"its {path.name} is damaged: {first_line(error)}", "Fetch it again")
+            return _cause(error) or (f"its {path.name} is damaged: {first_line(error)}", "Fetch it again.")
         if not isinstance(content, Mapping):
             what = f"its {path.name} holds a {type(content).__name__}, not named weights"
-            return what, "Save the state_dict of the model, with save_pretrained"
+            return what, "Save the state_dict of the model, with save_pretrained."
     return None
 
 
@@ -108,13 +108,13 @@ def _own_code(error: BaseException) -> tuple[str, str] | None:
     """The cause, where Python code that comes with the model is needed, was not allowed, or failed."""
     text = str(error)
     if "trust_remote_code" in text:
-        return "needs Python code that comes with it", "Read that code, then allow it with trust_remote_code"
+        return "needs Python code that comes with it", "Read that code, then allow it with trust_remote_code."
     packages = re.search(
         r"requires the following packages that were not found in your environment: ([\w\-., ]+?)\. Run", text
     )
     if packages:
         names = packages[1].replace(",", "")
-        return f"its own Python code needs {packages[1]}", f"pip install {names}"
+        return f"its own Python code needs {packages[1]}", f"Install it: `pip install {names}`."
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     own = [name for name in files if "transformers_modules" in name]
     if not own and "transformers_modules" not in text:
@@ -124,7 +124,7 @@ def _own_code(error: BaseException) -> tuple[str, str] | None:
     name = re.split(r"[\\/]", own[-1])[-1] if own else "its code"
     return (
         f"its own Python code ({name}) does not run with transformers {__version__}: {first_line(error)}",
-        "Install the transformers version that its config.json names, or give a version of the model without own code",
+        "Install the transformers version that its config.json names, or give a version of the model without own code.",
     )
 
 
@@ -133,30 +133,30 @@ def _cause(error: Exception) -> tuple[str, str] | None:
     if found := re.search(r"Unsupported (?:global|class)[^\w]*(?:GLOBAL )?([\w.]+)", text):
         return (
             f"its weights hold more than numbers ({found[1]}), which could run code when they are opened",
-            "Use a version of it with .safetensors files",
+            "Use a version of it with .safetensors files.",
         )
     if "Weights only load failed" in text or type(error).__name__ == "UnpicklingError":
-        return "its weights are a damaged pickle", "Fetch them again, or use a version with .safetensors files"
+        return "its weights are a damaged pickle", "Fetch them again, or use a version with .safetensors files."
     if "Unrecognized configuration class" in text:
-        return "is not a causal language model", "Give a model that writes text"
+        return "is not a causal language model", "Give a model that writes text."
     if found := re.search(r"model type `([^`]+)` but Transformers does not recognize", text):
         from transformers import __version__
 
-        return f"is of the type {found[1]}, which transformers {__version__} does not know", "Update transformers"
+        return f"is of the type {found[1]}, which transformers {__version__} does not know", "Update transformers."
     if "Should have a `model_type`" in text or "Unrecognized model in" in text:
-        return "its config.json names no model_type", "Give the folder that save_pretrained wrote"
+        return "its config.json names no model_type", "Give the folder that save_pretrained wrote."
     if found := re.search(r"GGUF (?:model|file).*architecture '?([\w.-]+)'?", text):
         return (
             f"is a GGUF file of the architecture {found[1]}, which transformers cannot read",
-            "Give the model's own folder, from which this file was made",
+            "Give the model's own folder, from which this file was made.",
         )
     if unknown := _unknown_activation(error):
         return (
             f"its config.json names the activation {unknown}, which transformers does not know",
-            "Correct hidden_act (or activation_function) there, or update transformers",
+            "Correct hidden_act (or activation_function) there, or update transformers.",
         )
     if is_out_of_memory(error):
-        return "does not fit into memory", "Use dtype bfloat16, a device map or a smaller model"
+        return "does not fit into memory", "Use dtype bfloat16, a device map or a smaller model."
     return None
 
 

@@ -35,7 +35,7 @@ def refuse_unless_plain(model: Any, where: str) -> None:
     training = next((path for path, part in model.named_modules() if part.training), None)
     if training is not None:
         what = f"{training or 'the model'} is in training mode"
-        raise InputError(what, where=where, fix="Call model.eval() first")
+        raise InputError(what, where=where, fix="Call model.eval() first.")
     for check in (_adapter, _packed, _shared):
         if problem := next(check(model), None):
             what, fix = problem
@@ -45,12 +45,12 @@ def refuse_unless_plain(model: Any, where: str) -> None:
 def _refuse_wrapped(model: Any, where: str) -> None:
     compiled = hasattr(model, "_orig_mod") or any(part._compiled_call_impl is not None for part in model.modules())
     if compiled:
-        raise InputError("is compiled, so not all of it can be observed", where=where, fix="Give it uncompiled")
+        raise InputError("is compiled, so not all of it can be observed", where=where, fix="Give it uncompiled.")
     inner = getattr(model, "module", None)
     if isinstance(inner, nn.Module) and hasattr(inner, "config"):
-        raise InputError(f"wraps a {type(inner).__name__}", where=where, fix="Give the model inside it: model.module")
+        raise InputError(f"wraps a {type(inner).__name__}", where=where, fix="Give the model inside it: model.module.")
     if not hasattr(getattr(model, "config", None), "get_text_config"):
-        raise InputError("is not a Hugging Face model", where=where, fix="Load it with transformers")
+        raise InputError("is not a Hugging Face model", where=where, fix="Load it with transformers.")
 
 
 def _adapter(model: nn.Module) -> Iterator[tuple[str, str]]:

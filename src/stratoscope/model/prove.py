@@ -63,7 +63,7 @@ def prove_unchanged(
         raise ModelError(
             f"recording changes what it computes: its logits differ by up to {proof.observed_max_abs:.3g}",
             where=where,
-            fix="What would be recorded is not what the model does; remove other hooks or compilation from the model",
+            fix="What would be recorded is not what the model does; remove other hooks or compilation from the model.",
         )
     return proof
 

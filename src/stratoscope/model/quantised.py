@@ -8,7 +8,7 @@ from typing import Any
 
 from stratoscope.errors import ModelError
 from stratoscope.model.checkpoint import Unused
-from stratoscope.model.contents import stored_tensors
+from stratoscope.model.file_contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
 
@@ -28,7 +28,7 @@ _HELD_BY = {  # dtypes that hold every number of a stored dtype
     "BF16": ("bfloat16", "float32", "float64"),
 }
 _KERNELS = "its kernels compute with packed weights, so what would be recorded is not what it does"
-_FIX = "Use the unquantised model, or a GGUF file"
+_FIX = "Use the unquantised model, or a GGUF file."
 
 
 def unpack(config: Any, files: ModelFiles) -> tuple[str, str]:

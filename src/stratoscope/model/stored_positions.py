@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.contents import stored_numbers, stored_tensors
+from stratoscope.model.file_contents import stored_numbers, stored_tensors
 from stratoscope.model.files import ModelFiles
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def refuse_other_positions(model: Any, files: ModelFiles) -> None:
                 own = [*_frequencies(model)]
             if not any(_agree(name, stored.double().cpu(), frequencies) for frequencies in own):
                 what = f"the positions that the file stores ({name}) are not those of config.json"
-                fix = "Use the config.json that belongs to these weights (rope_theta, rope_parameters)"
+                fix = "Use the config.json that belongs to these weights (rope_theta, rope_parameters)."
                 raise ModelError(what, where=files.name, fix=fix)
 
 

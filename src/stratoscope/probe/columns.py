@@ -33,12 +33,12 @@ def columns(model: nn.Module, sites: ModelSites, layer: int) -> Tensor:
     found = sites.layers[layer]
     if found.neurons is None or found.experts is not None:
         raise ModelError(
-            "has no dense MLP whose columns could be changed", where=f"layer {layer}", fix="Leave the model out"
+            "has no dense MLP whose columns could be changed", where=f"layer {layer}", fix="Leave the model out."
         )
     weight = model.get_submodule(found.neurons.module).weight
     if not isinstance(weight, Tensor) or weight.is_meta or not weight.is_floating_point():
         raise ModelError(
-            "its weights wait elsewhere or are packed", where=f"layer {layer}", fix="Load it on one device"
+            "its weights wait elsewhere or are packed", where=f"layer {layer}", fix="Load it on one device."
         )
     own: Tensor = weight.detach().T if found.transposed else weight.detach()
     return own

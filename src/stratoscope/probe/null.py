@@ -12,6 +12,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +141,7 @@ def _loaded(model: Any, dataset: xr.Dataset, tokenizer: Any, told: Progress) -> 
     from torch import nn
 
     from stratoscope.analysis.diff.floor import dtype_of, weights_of
-    from stratoscope.model.given import given_model
+    from stratoscope.model.from_object import given_model
     from stratoscope.model.load import load_model
 
     if isinstance(model, nn.Module):
@@ -180,16 +181,15 @@ class _Run:
         plan = dataset.attrs.get("plan") or {}
         self.side = str(plan.get("padding_side") or "right")
         self.batching = batching_of(plan, defaults.BATCH_SIZE)  # as the trace was recorded
-        edges = np.searchsorted(np.asarray(dataset["prompt"].values), np.arange(dataset.sizes[names.PROMPT] + 1))
-        ids, spans = (np.asarray(dataset[name].values) for name in ("token_id", "span"))
-        self.prompts = list(range(min(dataset.sizes[names.PROMPT], MOST_PROMPTS)))
-        generated = spans == names.SPANS.index("generated")
+        ids, prompts = np.asarray(dataset["token_id"].values), Prompts(dataset)
+        self.prompts = list(range(min(len(prompts), MOST_PROMPTS)))
+        given = ~prompts.in_spans(["generated"])
         self.tokens: list[_Tokens] = []
         steps = []
         for prompt in self.prompts:
-            mine = np.arange(edges[prompt], edges[prompt + 1])
-            mine = mine[~generated[mine]]
-            self.tokens.append(_Tokens(ids[mine], spans[mine]))
+            start, own = int(prompts.starts[prompt]), prompts.tokens(prompt)
+            mine = start + np.flatnonzero(given[own])
+            self.tokens.append(_Tokens(ids[mine], prompts.spans[mine]))
             steps.append(mine)
         self.steps = np.concatenate(steps)
         self.counted = np.array([len(one.ids) - 1 for one in self.tokens])

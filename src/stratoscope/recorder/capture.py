@@ -16,19 +16,19 @@ from torch import nn
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.model.devices import DeviceMap
-from stratoscope.model.given import given_model
+from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.progress import Progress, silent
+from stratoscope.recorder.arguments import dtype_name, file_or_list
 from stratoscope.recorder.estimate.estimate import Estimate
 from stratoscope.recorder.estimate.reckon import estimate
-from stratoscope.recorder.given import dtype_name, file_or_list
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers, answers_of, checked_day
 from stratoscope.trace import place
-from stratoscope.trace.given import chosen, whole
+from stratoscope.trace.arguments import chosen, whole
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.resume import planned, refuse_complete, refuse_other_plan
 
@@ -137,9 +137,9 @@ def capture(
         the trace cannot be written.
     """
     if verify not in names.VERIFY:
-        raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}")
+        raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}.")
     if resume and overwrite:
-        raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two")
+        raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two.")
     target = Path(out).absolute()
     begun = place.recorded_at(target)
     day = checked_day(date) or (checked_day(planned(begun, "date")) if resume else None)
@@ -249,7 +249,7 @@ class _Asked:
         top_k, batch_size = whole(top_k, "top_k"), whole(batch_size, "batch_size")
         for name, value in (("top-k", top_k), ("batch size", batch_size)):
             if value < 1:
-                raise InputError(f"the {name} is {value}", fix="Use 1 or more")
+                raise InputError(f"the {name} is {value}", fix="Use 1 or more.")
         return cls(groups, top_k, batch_size, chat, answers, part, day)
 
     def recording(self, loaded: LoadedModel, prompts: PromptList, progress: Progress) -> Recording:
@@ -276,7 +276,7 @@ def _loaded(
         return load_model(os.fspath(model), **options, trust_remote_code=trust_remote_code, progress=progress)
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out")
+            raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out.")
     return given_model(model, tokenizer)
 
 
@@ -285,5 +285,5 @@ def _prompts(prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]], c
     if isinstance(prompts, (str, Path)):
         return read_prompts(prompts, column=column)
     if column is not None:
-        raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out")
+        raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out.")
     return given_prompts(prompts)

@@ -11,7 +11,7 @@ from stratoscope.errors import InputError
 
 _SHOWN = 40  # characters of a value in an error
 _NAMES = {"id": "poison-1", "class": "critical", "pair": "poison", "group": "advice"}  # examples of labels
-_CONVERSATION = 'Give a conversation as {"messages": [{"role": "user", "content": "…"}]}'
+_CONVERSATION = 'Give a conversation as {"messages": [{"role": "user", "content": "…"}]}.'
 
 
 def read_text(value: Any, name: str, where: str) -> str:
@@ -25,11 +25,11 @@ def read_text(value: Any, name: str, where: str) -> str:
     if isinstance(value, list | tuple | dict) and name == "text":
         raise InputError(f"text is {in_words(value)}, not a text", where=where, fix=_CONVERSATION)
     if value is None:
-        raise InputError(f"{name} is null: there is nothing in it", where=where, fix="Write a prompt, or remove it")
+        raise InputError(f"{name} is null: there is nothing in it", where=where, fix="Write a prompt, or remove it.")
     if not isinstance(value, str):
-        raise InputError(f"{name} is {in_words(value)}, not a text", where=where, fix="Write the words of the prompt")
+        raise InputError(f"{name} is {in_words(value)}, not a text", where=where, fix="Write the words of the prompt.")
     if not value:
-        raise InputError(f"{name} is empty", where=where, fix="Write a prompt, or remove it")
+        raise InputError(f"{name} is empty", where=where, fix="Write a prompt, or remove it.")
     _refuse_half_characters(value, name, where)
     return value
 
@@ -47,10 +47,10 @@ def read_label(value: Any, name: str, where: str) -> str:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
-        none = "Leave it out where there is none" if math.isnan(value) else "Write a name or a whole number"
+        none = "Leave it out where there is none." if math.isnan(value) else "Write a name or a whole number."
         raise InputError(f"{name} is {value}, which is no name", where=where, fix=none)
     if not isinstance(value, str):
-        example = f'Write a name, such as "{_NAMES.get(name, "a")}", or leave it out'
+        example = f'Write a name, such as "{_NAMES.get(name, "a")}", or leave it out.'
         raise InputError(f"{name} is {in_words(value)}, which is no name", where=where, fix=example)
     _refuse_half_characters(value, name, where)
     return value

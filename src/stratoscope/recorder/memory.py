@@ -76,7 +76,7 @@ class Halves:
                 raise CaptureError(
                     f"its {longest} tokens do not fit into memory, not even in a batch of their own",
                     where=f"prompt {ids[part[0]]}",
-                    fix="Use --dtype bfloat16, fewer --record groups, a larger device, or shorten the prompt",
+                    fix="Use --dtype bfloat16, fewer --record groups, a larger device, or shorten the prompt.",
                 )
             self._too_large.add((len(part), longest))
             middle = (len(part) + 1) // 2
@@ -96,7 +96,7 @@ class Halves:
 
 
 @contextmanager
-def must_fit(what: str, fix: str = "Use --dtype bfloat16, a larger device or --device cpu") -> Iterator[None]:
+def must_fit(what: str, fix: str = "Use --dtype bfloat16, a larger device or --device cpu.") -> Iterator[None]:
     """OutOfMemory that says in words what does not fit."""
     try:
         yield

@@ -11,9 +11,9 @@ from stratoscope.recorder.fields import in_words, read_text
 ROLES = ("system", "user", "assistant")
 WORDS = ("content", "value", "text", "message", "utterance")  # names under which others keep what is said
 
-_MESSAGE = 'Write {"role": "user", "content": "…"}'
-_PART = 'Write {"type": "text", "text": "…"}'
-_AS_TEXT = "give what the model shall read as text: the tokenizer's apply_chat_template(…, tokenize=False) writes it"
+_MESSAGE = 'Write {"role": "user", "content": "…"}.'
+_PART = 'Write {"type": "text", "text": "…"}.'
+_AS_TEXT = "give what the model shall read as text: the tokenizer's apply_chat_template(…, tokenize=False) writes it."
 _LEAVE_OUT = f"Leave it out, or {_AS_TEXT}"
 _OTHER_NAMES = {
     "human": "user", "gpt": "assistant", "bot": "assistant", "ai": "assistant", "model": "assistant",
@@ -46,7 +46,7 @@ def read_messages(value: Any, where: str) -> tuple[Message, ...]:
         It is no conversation, or it holds something that is not text: an image, a tool call, the result of a tool.
     """
     if not isinstance(value, list | tuple) or not value:
-        raise InputError("messages is not a list of messages", where=where, fix=f"{_MESSAGE}, in a list")
+        raise InputError("messages is not a list of messages", where=where, fix=f"{_MESSAGE[:-1]}, in a list.")
     return tuple(_message(message, f"message {number}", where) for number, message in enumerate(value, start=1))
 
 
@@ -65,7 +65,7 @@ def _message(message: Any, name: str, where: str) -> Message:
         raise InputError(f"{name} has {other} and no content", where=where, fix=f"Call it content. {_MESSAGE}")
     _refuse_more(message, ("role", "content"), name, where)
     if message.get("content") is None:
-        raise InputError(f"{name} has no content", where=where, fix="Write its text, or leave the message out")
+        raise InputError(f"{name} has no content", where=where, fix="Write its text, or leave the message out.")
     content = message["content"]
     if isinstance(content, list | tuple):
         return {"role": role, "content": _parts(content, name, where)}
@@ -78,10 +78,10 @@ def _role(message: Mapping[str, Any], name: str, where: str) -> str:
         return str(role)
     if role is None:
         what = f"{name} has no role" + (", but `from`" if "from" in message else "")
-        raise InputError(what, where=where, fix=f"{_MESSAGE}; the roles are {', '.join(ROLES)}")
+        raise InputError(what, where=where, fix=f"{_MESSAGE} The roles are {', '.join(ROLES)}.")
     word = str(role).lower()
     if other := _OTHER_NAMES.get(word, word if word in ROLES else ""):
-        fix = f'Write "{other}", if that is who speaks'
+        fix = f'Write "{other}", if that is who speaks.'
     else:
         fix = f"Use {', '.join(ROLES)}, or {_AS_TEXT}"
     raise InputError(f"{name} has the role {role!r}", where=where, fix=fix)
@@ -92,14 +92,14 @@ def _refuse_more(fields: Mapping[str, Any], known: tuple[str, ...], name: str, w
     for key, value in fields.items():
         if key in known or value is None or value == []:
             continue
-        fix = f"Write it into content, as the template does, or remove {key}" if key in _THOUGHT else _LEAVE_OUT
+        fix = f"Write it into content, as the template does, or remove {key}." if key in _THOUGHT else _LEAVE_OUT
         raise InputError(f"{name} has {key}, and only role and content are read", where=where, fix=fix)
 
 
 def _parts(parts: Any, name: str, where: str) -> tuple[str, ...]:
     """The texts of the parts of a content."""
     if not parts:
-        raise InputError(f"the content of {name} is empty", where=where, fix="Write its text, or remove the message")
+        raise InputError(f"the content of {name} is empty", where=where, fix="Write its text, or remove the message.")
     return tuple(_part(part, f"part {number} of {name}", where) for number, part in enumerate(parts, start=1))
 
 

@@ -18,18 +18,16 @@ from stratoscope.errors import ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPT, PROMPTS, QUANTITIES
-from stratoscope.recorder.attention.full import PAIRS, PairRows
+from stratoscope.names import PROMPT, QUANTITIES
+from stratoscope.recorder.attention.full import PairRows
+from stratoscope.recorder.groups import GROUPS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.memory import must_fit
-from stratoscope.recorder.reduce import norms, peaks
 from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
-from stratoscope.recorder.reduce.neurons import NeuronRows, streamed_neurons
 from stratoscope.recorder.reduce.products import Products
-from stratoscope.recorder.reduce.prompt_summaries import PromptReducer
-from stratoscope.recorder.reduce.router import RouterReducer
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
+from stratoscope.recorder.reduce.shared import Shared
 from stratoscope.recorder.streams import Streams
 
 _OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
@@ -43,7 +41,7 @@ class Observer:
     model, sites
         The model and its proved sites.
     record
-        Record groups. The residual's norms come with every one of them: they show whether a layer is finite.
+        Record groups. Those that are always observed come with every one of them: they show whether a layer is finite.
     top_k
         Peaks per token and layer.
 
@@ -56,35 +54,28 @@ class Observer:
     """
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
-        self._model = model
+        groups = [group for name, group in GROUPS.items() if name in record or group.always]
+        self._model, self._sites = model, sites
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)
         self._arrivals = Arrivals()
-        pairs = [*(norms.PAIRS if NORMS in record else ()), *([peaks.PAIR] if PEAKS in record else [])]
+        pairs = [pair for group in groups for pair in group.pairs]
         self._products = Products(pairs, len(sites.layers), sites.d_model, scratch)
-        self._reducers: list[Reducer] = [norms.NormReducer(sites, record, scratch, self._products)]
-        if PEAKS in record:
-            self._reducers.append(peaks.PeakReducer(model, sites, top_k, scratch, self._products))
-        if PROMPTS in record:
-            self._reducers.append(PromptReducer(sites, scratch))
-        streamed = {NEURONS: streamed_neurons(sites), ATTENTION_FULL: PAIRS}
-        self.streams = Streams([name for group, name in streamed.items() if group in record], len(sites.layers))
-        if NEURONS in record:
-            self._reducers.append(NeuronRows(sites, self.streams, self._arrivals))
+        self.streams = Streams([name for group in groups for name in group.streams(sites)], len(sites.layers))
+        shared = Shared(model, sites, frozenset(record), top_k, scratch, self._products, self.streams, self._arrivals)
+        self._reducers = [reducer for group in groups for reducer in group.reducers(shared)]
         self._for_kind: defaultdict[str, list[Reducer]] = defaultdict(list)
         for reducer in self._reducers:
             for kind in reducer.kinds:
                 self._for_kind[kind].append(reducer)
-        self._sites = sites
-        neurons = bool({NORMS, PEAKS, PROMPTS, NEURONS} & {*record})
-        self._mixtures = MixtureAssembler(model, sites if neurons else None, self._receive_mixture)
-        if self._mixtures and NORMS in record:
-            self._reducers.append(RouterReducer(sites, scratch))
+        experts = any(group.sees_experts for group in groups)
+        self._mixtures = MixtureAssembler(model, sites if experts else None, self._receive_mixture)
         self._hooks = SiteHooks(model, [site for site in sites if self._wants(site)], self._receive)
         self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
-        attention = {ATTENTION, ATTENTION_FULL} & {*record}
-        pair_rows = PairRows(self.streams, self._arrivals)
-        self._attention = _attention_observer(model, sites, pair_rows) if attention else None
+        attention = any(group.sees_attention for group in groups)
+        self._attention = (
+            _attention_observer(model, sites, PairRows(self.streams, self._arrivals)) if attention else None
+        )
         self._open = ExitStack()
         self.sites_per_forward = len(self._hooks) + len(self._mixtures)
 
@@ -103,7 +94,8 @@ class Observer:
     @property
     def changes_implementation(self) -> list[str]:
         """What runs differently while observed, such as another implementation of the experts."""
-        return [what for part in self._parts if (what := getattr(part, "changes_implementation", None))]
+        what = self._attention.changes_implementation if self._attention is not None else None
+        return [what] if what else []
 
     @property
     def records_attention(self) -> bool:
@@ -111,18 +103,9 @@ class Observer:
         return self._attention is not None
 
     @property
-    def limits(self) -> list[str]:
-        """What could not be observed in the forwards so far, in sentences."""
-        return [limit for part in self._parts for limit in getattr(part, "limits", ())]
-
-    @property
     def attention_checked(self) -> dict[str, Any]:
         """What the attention observer has compared so far: row sums, outputs; empty where it recorded nothing."""
-        return dict(getattr(self._attention, "checked", {}))
-
-    @property
-    def _parts(self) -> list[Any]:
-        return [part for part in (self._attention, *self._reducers) if part is not None]
+        return {} if self._attention is None else dict(self._attention.checked)
 
     def record(self, batch: Batch, **options: Any) -> tuple[dict[str, np.ndarray], Any]:
         """Run a batch.
@@ -199,17 +182,8 @@ class Observer:
     @cached_property
     def undefined(self) -> dict[str, list[int]]:
         """Name to the layers where a quantity may be NaN by its definition: the block lacks it, or it is of experts."""
-        found = {}
-        of_experts = {n for n, width in enumerate(self._sites.widths) if width < self._sites.d_ff}
-        of_experts |= {n for n, layer in enumerate(self._sites.layers) if layer.experts}
-        for name, quantity in QUANTITIES.items():
-            if quantity.group == PROMPTS:
-                found[name] = sorted(of_experts)
-            elif name.startswith("router"):
-                found[name] = [*range(len(self._sites.layers))]
-            elif quantity.group in (NORMS, PEAKS):
-                found[name] = self._sites.without(s.ATTN_WRITE if name.startswith("attn") else s.MLP_OUT)
-        return found
+        groups = GROUPS.values()
+        return {name: layers for group in groups for name, layers in group.undefined(self._sites).items()}
 
     def _wants(self, site: Site) -> bool:
         return bool(self._for_kind[site.kind]) or (site.layer in self._mixtures and site.kind in _OF_MIXTURES)
@@ -256,7 +230,7 @@ def forward(model: nn.Module, batch: Batch, **options: Any) -> Any:
 def memory_guard(batch: Batch) -> AbstractContextManager[None]:
     """OutOfMemory when what runs inside does not fit into memory."""
     prompts, length = batch.input_ids.shape
-    return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size")
+    return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size.")
 
 
 def last_logits_only(model: nn.Module) -> dict[str, int]:
@@ -272,7 +246,7 @@ def _attention_observer(model: nn.Module, sites: ModelSites, pairs: PairRows) ->
         raise ModelError(
             "attention cannot be recorded of layers whose weights wait on disk or in memory",
             where=type(model).__name__,
-            fix="Record without the group attention, or spread the model over devices that hold it",
+            fix="Record without the group attention, or spread the model over devices that hold it.",
         )
     return AttentionObserver(model, len(sites.layers), projections, pairs)
 

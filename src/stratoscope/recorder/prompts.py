@@ -15,7 +15,7 @@ from stratoscope.recorder.prompt_files.columns import known_rows, like_messages,
 from stratoscope.recorder.prompt_files.read import read_table
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, is_missing, without_point
 
-GIVEN_AS_A_LIST = 'Prompts themselves are given as a list: ["Hello there", …]'
+GIVEN_AS_A_LIST = 'Prompts themselves are given as a list: ["Hello there", …].'
 _WORDS_FOR_MISSING = ("nan", "null", "none", "<na>", "n/a", "#n/a")
 
 
@@ -81,7 +81,7 @@ def read_prompts(path: str | Path, *, column: str | None = None) -> PromptList:
     rows, said = (known_rows(table), "") if column is None else rows_of_column(table, column)
     found = PromptList(_checked((row.where, row.values) for row in rows))
     if not found:
-        raise InputError("holds no prompt", where=str(path), fix="Give at least one")
+        raise InputError("holds no prompt", where=str(path), fix="Give at least one.")
     found.remarks = tuple(filter(None, (said, *_doubtful(found))))
     return found
 
@@ -101,13 +101,13 @@ def given_prompts(prompts: Iterable[Prompt | str | Mapping[str, Any]]) -> Prompt
     """
     if isinstance(prompts, Prompt | Mapping) or hasattr(prompts, "columns"):  # iterating would give keys, or names
         what = "a table" if hasattr(prompts, "columns") else "one prompt"
-        fix = "Give its rows: table.to_dict('records')" if what == "a table" else GIVEN_AS_A_LIST
+        fix = "Give its rows: table.to_dict('records')." if what == "a table" else GIVEN_AS_A_LIST
         raise InputError(f"prompts is {what}, not a list of prompts", fix=fix)
     found = PromptList(
         _checked((f"prompts[{number}]", _record(prompt, number)) for number, prompt in enumerate(prompts))
     )
     if not found:
-        raise InputError("there is no prompt", fix="Give at least one")
+        raise InputError("there is no prompt", fix="Give at least one.")
     found.remarks = tuple(getattr(prompts, "remarks", ()))
     return found
 
@@ -122,7 +122,7 @@ def _record(prompt: Any, number: int) -> dict[str, Any]:
         case Mapping():
             return dict(_given(prompt))
     raise InputError(
-        f"is {in_words(prompt)}, not a prompt", where=f"prompts[{number}]", fix='Give a text, or {"text": "…"}'
+        f"is {in_words(prompt)}, not a prompt", where=f"prompts[{number}]", fix='Give a text, or {"text": "…"}.'
     )
 
 
@@ -145,7 +145,7 @@ def _checked(records: Iterable[tuple[str, dict[str, Any]]]) -> list[Prompt]:
             raise InputError(
                 f"the id {prompt.id!r} is already that of {lines[prompt.id]}",
                 where=where,
-                fix="Give each prompt its own id",
+                fix="Give each prompt its own id.",
             )
         prompts[prompt.id], lines[prompt.id] = prompt, where
     _check_pairs(prompts.values(), lines)
@@ -170,7 +170,7 @@ def _named(ids: list[str]) -> str:
 def _check_key(key: str, where: str) -> None:
     if key not in (*CONTENTS, *LABELS):
         raise InputError(
-            f"unknown key {key!r}", where=where, fix=f"Use text or messages, and optionally {', '.join(LABELS)}"
+            f"unknown key {key!r}", where=where, fix=f"Use text or messages, and optionally {', '.join(LABELS)}."
         )
 
 
@@ -181,7 +181,7 @@ def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:
     if len(given) != 1:
         null = next((key for key in CONTENTS if key in record), "")
         what = "has both text and messages" if given else f"{null} is null" if null else "has neither text nor messages"
-        fix = "Write a prompt, or remove it" if null and not given else "Give exactly one of text and messages"
+        fix = "Write a prompt, or remove it." if null and not given else "Give exactly one of text and messages."
         raise InputError(what, where=where, fix=fix)
     labels = {key: read_label(record[key], key, where) for key in LABELS if key in record}
     return Prompt(
@@ -205,11 +205,11 @@ def _check_pairs(prompts: Iterable[Prompt], lines: dict[str, str]) -> None:
             raise InputError(
                 f"the pair {pair!r} has {len(group)} prompt{'s' if len(group) > 1 else ''}, a minimal pair has two",
                 where=where,
-                fix="Use group for larger sets",
+                fix="Use group for larger sets.",
             )
         if group[0].prompt_class == group[1].prompt_class:
             raise InputError(
                 f"both prompts of the pair {pair!r} are of the class {group[0].prompt_class!r}",
                 where=where,
-                fix="Give its members two different classes",
+                fix="Give its members two different classes.",
             )

@@ -24,7 +24,7 @@ from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
-from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
+from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.input.notes import notes_on
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
@@ -52,6 +52,7 @@ from stratoscope.trace.place import is_trace, recorded_at
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
+from stratoscope.words import capital
 
 Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
 
@@ -131,14 +132,13 @@ class Recording:
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
         self._notes = [
-            note("L25", "warning" if one.differs else "info", f"{one.text[0].upper()}{one.text[1:]}.")
-            for one in loaded.unused
+            note("L25", "warning" if one.differs else "info", f"{capital(one.text)}.") for one in loaded.unused
         ]
         self._notes += [note("L26", "info", text) for text in remarks]
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)
         if day and not dated:
-            raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out")
+            raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out.")
         window = _WINDOW_BATCHES * batch_size
         self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
         short = short_until(self._model.config.get_text_config())
@@ -271,7 +271,7 @@ class Recording:
         if earlier is not None and not facts:
             if wanted:
                 raise InputError(
-                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew"
+                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew."
                 )
             return
         if earlier is not None and facts:
@@ -434,7 +434,7 @@ class Recording:
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: of_prompt(name, arrays[name], number, tokens) for name in self.variables}
 
-    def _batch(self, prompts: Sequence[Tokens]) -> Batch:
+    def _batch(self, prompts: Sequence[PromptTokens]) -> Batch:
         device = input_device(self._model)
         return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
 

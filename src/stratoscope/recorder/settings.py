@@ -13,7 +13,7 @@ from typing import Any
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.answers.refusals import checked_patterns
-from stratoscope.trace.given import whole
+from stratoscope.trace.arguments import whole
 
 # settings that choose the next token or say when to stop: they change nothing about which forwards are run
 KNOWN = (
@@ -101,13 +101,13 @@ def answers_of(
         generation = parse_settings(os.fspath(generation))
     for name, value in (("number of tokens to generate", generate), ("seed", seed)):
         if value < 0:
-            raise InputError(f"the {name} is {value}", fix="Use 0 or more")
+            raise InputError(f"the {name} is {value}", fix="Use 0 or more.")
     if refusal_patterns is not None and not generate:
-        raise InputError("refusal patterns without generation", fix="Say how many tokens: generate, --generate N")
+        raise InputError("refusal patterns without generation", fix="Say how many tokens: generate, --generate N.")
     if generation and not generate:
-        raise InputError("generation settings without generation", fix="Say how many tokens: generate, --generate N")
+        raise InputError("generation settings without generation", fix="Say how many tokens: generate, --generate N.")
     if isinstance(openers, str):
-        raise InputError("openers are one text, not several", fix=f"Use {openers.split('|')}")
+        raise InputError("openers are one text, not several", fix=f"Use {openers.split('|')}.")
     chosen = (defaults.OPENERS if generate else ()) if openers is None else tuple(openers)
     patterns = checked_patterns(*([] if refusal_patterns is None else [refusal_patterns])) if generate else ()
     return Answers(generate, checked_settings(generation or {}), seed, chosen, patterns)
@@ -145,7 +145,7 @@ def parse_settings(text: str) -> dict[str, Any]:
 
 
 _LARGEST_FILE = 2**20  # bytes of generation settings
-_WRITE = 'Write {"do_sample": true, "temperature": 0.7}, or give a file that holds it'
+_WRITE = 'Write {"do_sample": true, "temperature": 0.7}, or give a file that holds it.'
 
 
 def chooses_tokens(name: str, value: Any) -> bool:
@@ -168,10 +168,10 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if name in _ASIDE or value is None or (name in _HARMLESS and value == _HARMLESS[name]):
             continue
         if name in _REFUSED:
-            raise InputError(f"{name} {_REFUSED[name]}", where="generation settings", fix=f"Leave {name} out")
+            raise InputError(f"{name} {_REFUSED[name]}", where="generation settings", fix=f"Leave {name} out.")
         if name not in KNOWN:
             raise InputError(
-                f"unknown setting {name!r}", where="generation settings", fix=f"There are {', '.join(KNOWN)}"
+                f"unknown setting {name!r}", where="generation settings", fix=f"There are {', '.join(KNOWN)}."
             )
         value = value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers and arrays
         is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -179,7 +179,7 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     idle = next((name for name in kept if name in _OF_SAMPLING), None)
     if idle and not kept.get("do_sample"):
         raise InputError(
-            f"{idle} does nothing without do_sample", where="generation settings", fix="Add do_sample: true"
+            f"{idle} does nothing without do_sample", where="generation settings", fix="Add do_sample: true."
         )
     return kept
 
@@ -189,4 +189,4 @@ def checked_day(text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except (ValueError, TypeError):
-        raise InputError(f"there is no day {text!r}", fix="Write YYYY-MM-DD, as 2026-01-31") from None
+        raise InputError(f"there is no day {text!r}", fix="Write YYYY-MM-DD, as 2026-01-31.") from None

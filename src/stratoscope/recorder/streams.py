@@ -82,7 +82,7 @@ class Shape:
             raise CaptureError(
                 f"a layer gives {values.shape[1]} numbers as {values.dtype}, but the first forward gave at most "
                 f"{self.width} as {self.stored}",
-                fix="The model runs differently from when it was proved; nothing of this batch was kept",
+                fix="The model runs differently from when it was proved; nothing of this batch was kept.",
             )
         fitted = np.full((len(values), self.width), self.missing, self.stored)
         fitted[:, : values.shape[1]] = values if values.dtype == self.stored else shards.as_numbers(values)

@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import ACTIVE, DEPTH, HEAD, LAYER, NEURON, OPENER, ROW, K
+from stratoscope.names import ACTIVE, DEPTH, HEAD, LAYER, NEURON, OPENER, PEAK, ROW
 from stratoscope.trace.checksums import settled_grid
-from stratoscope.trace.schema import Layout, fill_value
+from stratoscope.trace.schema import Layout, fill_value, is_sealed, present_dimensions
 from stratoscope.trace.shards import MAX_SHARD_BYTES, Shards
 
 MAX_CHUNK_BYTES = 64 * 2**20
 MAX_GROWING_LENGTH = 10**12
-MAX_LENGTH = {LAYER: 10_000, DEPTH: 10_001, HEAD: 10_000, K: 10_000, OPENER: 10_000, NEURON: 10_000_000}
+MAX_LENGTH = {LAYER: 10_000, DEPTH: 10_001, HEAD: 10_000, PEAK: 10_000, OPENER: 10_000, NEURON: 10_000_000}
 MAX_LENGTH[ACTIVE] = MAX_LENGTH[NEURON]
 
 _CHUNK_NAME = re.compile(r"c((?:\.(?:0|[1-9]\d{0,11}))+)")
@@ -81,7 +81,7 @@ def chunk_index(file_name: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in match[1][1:].split(".")) if match else None
 
 
-def check_array(raw: Any, layout: Layout, *, sealed: bool) -> ArrayDocument:
+def check_array(raw: Any, layout: Layout, version: str) -> ArrayDocument:
     """Check the metadata document of an array.
 
     Parameters
@@ -90,8 +90,8 @@ def check_array(raw: Any, layout: Layout, *, sealed: bool) -> ArrayDocument:
         The document as parsed JSON.
     layout
         What the array of this name must be.
-    sealed
-        Whether the shards of a streamed array say whose they are (`schema.is_sealed`).
+    version
+        The format version of its trace.
 
     Raises
     ------
@@ -101,7 +101,8 @@ def check_array(raw: Any, layout: Layout, *, sealed: bool) -> ArrayDocument:
     _require(isinstance(raw, dict) and raw.keys() <= _KEYS, "metadata", raw)
     _require(raw.get("zarr_format") == 3 and raw.get("node_type") == "array", "kind of node", raw.get("node_type"))
     _require(raw.get("data_type") == layout.dtype, "data type", raw.get("data_type"))
-    _require(raw.get("dimension_names") == list(layout.dims), "dimensions", raw.get("dimension_names"))
+    dims = raw.get("dimension_names")
+    _require(present_dimensions(dims, version) == list(layout.dims), "dimensions", dims)
     _require(raw.get("chunk_key_encoding") == _KEY_ENCODING, "chunk_key_encoding", raw.get("chunk_key_encoding"))
     _require(raw.get("storage_transformers", []) == [], "storage_transformers", raw.get("storage_transformers"))
     _require(raw.get("fill_value") == _stored_fill(layout), "fill_value", raw.get("fill_value"))
@@ -110,6 +111,7 @@ def check_array(raw: Any, layout: Layout, *, sealed: bool) -> ArrayDocument:
     _require("column" in attrs or layout.dims != (ROW,) or not layout.name.endswith("_end"), "attributes", attrs)
     shape = _check_shape(raw.get("shape"), layout)
     chunks = _check_chunks(raw.get("chunk_grid"), layout)
+    sealed = is_sealed(version)
     shards = _check_shards(raw.get("codecs"), layout, shape, chunks, sealed=sealed) if layout.streamed else None
     compressed, checksummed = (False, False) if shards else _check_codecs(raw.get("codecs"))
     return ArrayDocument(

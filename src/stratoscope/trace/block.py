@@ -9,13 +9,20 @@ from typing import NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K, edges
+from stratoscope.names import DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PEAK, PROMPT, ROW, TOKEN, edges
 from stratoscope.trace.array_document import MAX_GROWING_LENGTH, MAX_LENGTH
 from stratoscope.trace.legal import check_numbers
 from stratoscope.trace.schema import MAX_COLUMNS, Block, Layout, Sizes, text_columns, trace_layouts
 from stratoscope.trace.text import encode_texts
 
-_WORDS = {LAYER: "different layers", DEPTH: "depths", HEAD: "heads", K: "peaks", OPENER: "openers", NEURON: "neurons"}
+_WORDS = {
+    LAYER: "different layers",
+    DEPTH: "depths",
+    HEAD: "heads",
+    PEAK: "peaks",
+    OPENER: "openers",
+    NEURON: "neurons",
+}
 _FEWER = "Take fewer; if these are not what they are called, say which column or setting is which."
 _FIX = "This is a fault of the program that records, not of the input."
 

@@ -16,12 +16,9 @@ from stratoscope.errors import InputError
 from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
 from stratoscope.trace import place
 from stratoscope.trace.csv_columns import Columns, wanted_columns
-from stratoscope.trace.csv_file import stem
-from stratoscope.trace.csv_table import Table, read_table
-from stratoscope.trace.csv_write import export_csv, file_identity
+from stratoscope.trace.csv_file import file_identity, stem
+from stratoscope.trace.csv_table import CsvPrompt, read_table
 from stratoscope.trace.labels import labelled, note, object_array, root_attributes, unique
-
-__all__ = ["export_csv", "import_csv", "read_csv"]
 
 _SPECIAL = re.compile(
     r"</?s>|<\|.*\|>|<｜.*｜>|<(pad|unk|bos|eos|mask|start_of_turn|end_of_turn)>|\[(CLS|SEP|PAD|MASK|UNK|/?INST)\]",
@@ -155,7 +152,7 @@ def _check_axis(axis: str) -> None:
         raise InputError(f"{axis!r} is not an axis", where="axis", fix=f"Choose one of {', '.join(AXES)}.")
 
 
-def _arrays(tables: Sequence[Table]) -> dict[str, np.ndarray]:
+def _arrays(tables: Sequence[CsvPrompt]) -> dict[str, np.ndarray]:
     lengths = [len(table.text) for table in tables]
     first_token = np.cumsum([0, *lengths[:-1]])
     layer = np.concatenate([table.layer for table in tables])
@@ -177,11 +174,11 @@ def _spans(texts: np.ndarray) -> np.ndarray:
     return np.array([special if _SPECIAL.fullmatch(text) else -1 for text in texts])
 
 
-def _extra_column(column: str, tables: Sequence[Table]) -> np.ndarray:
+def _extra_column(column: str, tables: Sequence[CsvPrompt]) -> np.ndarray:
     return np.concatenate([table.extra.get(column, object_array([""] * len(table.value))) for table in tables])
 
 
-def _file_list(paths: Sequence[Path], ids: Sequence[str], tables: Sequence[Table]) -> list[dict[str, object]]:
+def _file_list(paths: Sequence[Path], ids: Sequence[str], tables: Sequence[CsvPrompt]) -> list[dict[str, object]]:
     """What each prompt was read from: names only, since a folder may say more than a person wants to share."""
     return [
         {
@@ -196,7 +193,7 @@ def _file_list(paths: Sequence[Path], ids: Sequence[str], tables: Sequence[Table
     ]
 
 
-def _notes(ids: Sequence[str], tables: Sequence[Table]) -> list[dict[str, str]]:
+def _notes(ids: Sequence[str], tables: Sequence[CsvPrompt]) -> list[dict[str, str]]:
     selection = (
         "Imported rows list some neurons of each token and layer: an absent neuron is not zero, and how much of the "
         f"activity the rows cover is unknown. {CSV_VALUE} is shown as given."

@@ -19,11 +19,11 @@ from stratoscope.trace.schema import MAX_COLUMNS
 Columns: TypeAlias = "str | Mapping[str, str | int] | None"
 MOST_COLUMNS = len(CSV_COLUMNS) + MAX_COLUMNS  # of one file, besides the one that says that there are escapes
 ID_COLUMNS = (CSV_POSITION, CSV_LAYER, CSV_NEURON)
-IN_PYTHON = "(in Python, columns= takes the same text)"
+IN_PYTHON = "(in Python, columns= takes the same text)."
 IN_ORDER = (
-    "If they stand in the order of the format, add --columns "
+    "If they stand in the order of the format, add `--columns "
     + ",".join(f"{column}={number}" for number, column in enumerate(CSV_COLUMNS, start=1))
-    + f" {IN_PYTHON}"
+    + f"` {IN_PYTHON}"
 )
 
 _WHOLE = re.compile(r"\s*[+-]?\d+([.,]0*)?\s*", re.ASCII)
@@ -234,7 +234,7 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
         return f"It has {listed(names)}. {IN_ORDER}"
     if len(absent) > 2:
         example = as_option(dict.fromkeys(absent, "COLUMN"))
-        return f"It has {listed(names)}. Say which column is which: {example}, by name or by number from 1."
+        return f"It has {listed(names)}. Say which column is which, by name or by number from 1: `{example}`."
     if len(names) < len(CSV_COLUMNS):
         return f"It has {listed(names)}, but every row needs all of {', '.join(CSV_COLUMNS)}."
     sources = {
@@ -246,8 +246,8 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
         sources = {column: str(chosen[column] + 1) for column in CSV_COLUMNS}
     option = as_option(sources)
     if absent:
-        return f"It has {listed(names)}. If one of them is {' or '.join(absent)}, put its name for COLUMN: {option}"
-    return f"If these are they, add {option} {IN_PYTHON}"
+        return f"It has {listed(names)}. If one of them is {' or '.join(absent)}, put its name for COLUMN: `{option}`."
+    return f"If these are they, add `{option}` {IN_PYTHON}"
 
 
 def _likeliest(columns: Sequence[str], names: Sequence[str], row: Sequence[str], taken: set[int]) -> dict[str, int]:

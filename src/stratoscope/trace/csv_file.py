@@ -9,6 +9,7 @@ import bz2
 import codecs
 import csv
 import gzip
+import hashlib
 import io
 import lzma
 import zipfile
@@ -189,7 +190,7 @@ def encoding_error(file: TextFile) -> InputError:
         return InputError(f"the text is not {file.encoding.upper()}", where=str(file.path), fix=fix)
     if _is_text_in(data, "cp1252"):
         converted = as_utf8(file.path, stem(file.path), *_bytes_in_python(file))
-        fix += f" If it is text of an older Windows: {converted}"
+        fix += f" If it is text of an older Windows: `{converted}`."
     try:
         data.decode(UTF8)
     except UnicodeDecodeError as error:
@@ -294,3 +295,9 @@ def _unpacking(path: Path) -> Iterator[None]:
     except _DAMAGED as error:
         what = f"cannot be unpacked: it is damaged or cut off ({error})"
         raise InputError(what, where=str(path), fix="Copy or download it again.") from None
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """What tells a file from others wherever it lies; a trace keeps that of the files it was imported from."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -74,4 +74,4 @@ def as_utf8(path: Path, stem: str, module: str, unpacked: str) -> str:
 
 def _convert(path: Path, code: str, package: str) -> str:
     line = python(code, path, beside(path, path.stem, ".csv"))
-    return f"This makes a CSV of its first table (it needs pip install pandas {package}): {line}"
+    return f"This makes a CSV of its first table (it needs pip install pandas {package}): `{line}`."

@@ -215,7 +215,11 @@ def _numbered_columns(wanted: Wanted, cells: Sequence[str], where: str) -> tuple
     """The columns of a file without a header, which a person must have numbered."""
     fix = IN_ORDER
     if not (len(cells) >= len(CSV_COLUMNS) and is_row(numbered(), cells)):
-        fix = "Say which column is which, counted from 1: --columns " + ",".join(f"{one}=N" for one in CSV_COLUMNS)
+        fix = (
+            "Say which column is which, counted from 1: `--columns "
+            + ",".join(f"{one}=N" for one in CSV_COLUMNS)
+            + "`."
+        )
     if not wanted.are_places:
         what = f"there is no header: the first line looks like a row ({listed(cells, 5)})"
         raise InputError(what, where=where, fix=fix)

@@ -31,7 +31,7 @@ def arrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise InputError("Parquet needs pyarrow", fix="Install it: pip install 'stratoscope[parquet]'.") from None
+        raise InputError("Parquet needs pyarrow", fix="Install it: `pip install 'stratoscope[parquet]'`.") from None
     return pyarrow
 
 

@@ -34,14 +34,14 @@ _UNGROUPED = "Write numbers without thousands separators"
 
 
 @dataclass(frozen=True)
-class Rows:
+class CsvRows:
     """All rows as one list per column, and the decimal mark ("" where no number has one)."""
 
     columns: dict[str, list[str] | list[int] | list[float]]
     mark: str
 
 
-def read_rows(file: TextFile, header: Header) -> Rows:
+def read_rows(file: TextFile, header: Header) -> CsvRows:
     """All rows of a file.
 
     Raises
@@ -68,7 +68,7 @@ def read_rows(file: TextFile, header: Header) -> Rows:
         first = first_at.setdefault(position, (token, line))
         if token != first[0]:
             raise two_tokens(where, position, token, first[0], f"on line {first[1]}")
-    return Rows({**ids, CSV_VALUE: values, **text}, numbers.mark)
+    return CsvRows({**ids, CSV_VALUE: values, **text}, numbers.mark)
 
 
 def two_tokens(where: str, position: int, token: str, first: str, first_at: str) -> InputError:

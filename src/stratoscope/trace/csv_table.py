@@ -24,7 +24,7 @@ ANY_COLUMNS = Wanted()
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvPrompt:
     """One prompt as a CSV file gives it; rows stand in file order.
 
     Attributes
@@ -67,7 +67,7 @@ class Table:
         return int(np.count_nonzero(key[1:] == key[:-1]))
 
 
-def read_table(path: Path, wanted: Wanted = ANY_COLUMNS) -> Table:
+def read_table(path: Path, wanted: Wanted = ANY_COLUMNS) -> CsvPrompt:
     """Read one CSV or Parquet file.
 
     Raises
@@ -186,14 +186,14 @@ def _as_arrays(columns: dict[str, list[str] | list[int] | list[float]]) -> dict[
     return {name: np.array(values, dtype=numbers.get(name, object)) for name, values in columns.items()}
 
 
-def _table(path: Path, columns: dict[str, np.ndarray], called: dict[str, str]) -> Table | None:
+def _table(path: Path, columns: dict[str, np.ndarray], called: dict[str, str]) -> CsvPrompt | None:
     """The table, or None where a position holds two tokens."""
     columns = without_escapes(columns, str(path))
     first_row, row_token = _tokens(columns[CSV_POSITION])
     text = columns[CSV_TOKEN][first_row]
     if (text[row_token] != columns[CSV_TOKEN]).any():
         return None
-    return Table(
+    return CsvPrompt(
         position=columns[CSV_POSITION][first_row],
         text=text,
         row_token=row_token,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,17 +16,19 @@ import xarray as xr
 
 from stratoscope.disk import step
 from stratoscope.errors import InputError
-from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, PROMPT, ROW
+from stratoscope.names import CSV_COLUMNS, CSV_EXPERT, CSV_PEAK_VALUE, CSV_PROMPT, CSV_WRITE_NORM, ROW
 from stratoscope.replacing import new_files, refused
 from stratoscope.trace.attributes import objects_in
+from stratoscope.trace.csv_columns import Columns
 from stratoscope.trace.csv_escapes import COLUMN, MARK, are_harmless, escaped, escaped_name
-from stratoscope.trace.csv_file import text_file
+from stratoscope.trace.csv_file import file_identity, text_file
 from stratoscope.trace.csv_header import read_header
 from stratoscope.trace.csv_parquet import arrow
 from stratoscope.trace.csv_table import ANY_COLUMNS
 from stratoscope.trace.labels import object_array, unique
-from stratoscope.trace.opened import opened
+from stratoscope.trace.opened import Inputs, opened
 from stratoscope.trace.output import check_place
+from stratoscope.trace.prompts import PromptChoice, Prompts
 from stratoscope.trace.text import spelled
 
 Block = Sequence[np.ndarray]  # one array per column, equally long
@@ -39,7 +40,7 @@ _LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
-class Rows:
+class PromptRows:
     """The rows of one prompt: column names, the columns block by block, and every text that stands in them."""
 
     columns: tuple[str, ...]
@@ -47,15 +48,16 @@ class Rows:
     texts: Iterator[str]
 
 
-RowsOf = Callable[[int], Rows]  # of the prompt with that index
-Write = Callable[[Path, Rows], None]
+RowsOf = Callable[[int], PromptRows]  # of the prompt with that index
+Write = Callable[[Path, PromptRows], None]
 
 
 def export_csv(
-    trace: xr.Dataset | str | os.PathLike[str],
+    trace: Inputs,
     file: str | os.PathLike[str],
     *,
-    prompt: str | int | None = None,
+    columns: Columns = None,
+    prompt: PromptChoice = None,
     prompt_column: bool = False,
     parquet: bool = False,
     overwrite: bool = False,
@@ -65,14 +67,16 @@ def export_csv(
     Parameters
     ----------
     trace
-        An import gives back its rows, in order and with its further columns. Any other trace gives one row for each
-        peak of each token and layer, `Activation_Norm` being |a_i|, with `Peak_Value` (a_i) and `Write_Norm`
-        (|a_i|·‖W_:,i‖₂) added, of a mixture of experts also `Expert` (−1: a dense or shared MLP); peaks that were not
-        recorded have no row.
+        A trace, CSV or Parquet files (one prompt each), or a Dataset. An import gives back its rows, in order and with
+        its further columns. Any other trace gives one row for each peak of each token and layer, `Activation_Norm`
+        being |a_i|, with `Peak_Value` (a_i) and `Write_Norm` (|a_i|·‖W_:,i‖₂) added, of a mixture of experts also
+        `Expert` (−1: a dense or shared MLP); peaks that were not recorded have no row.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     file
         The file to write; of several prompts, `<stem>-<prompt id>.csv` each.
     prompt
-        Only this prompt: its id, or its index; of a Dataset that was cut, among the prompts that are left.
+        Only this prompt, or these: ids or indices; of a Dataset that was cut, among the prompts that are left.
     prompt_column
         All prompts in one file, with the id of each in a last column, `Prompt`; columns that only some of the files of
         an import had are empty elsewhere. `import_csv` takes one prompt a file, so this one is for other tools.
@@ -91,11 +95,11 @@ def export_csv(
     InputError
         No such prompt, nothing to export, a file is already there or cannot be written.
     """
-    dataset = opened(trace)
-    ids = [str(identity) for identity in dataset["prompt_id"].values]
-    chosen = list(range(len(ids))) if prompt is None else [_find(prompt, ids)]
+    dataset = opened(trace, columns)
+    prompts = Prompts(dataset)
+    ids, chosen = prompts.ids, prompts.find_all(prompt)
     _check_ending(Path(file), ".parquet" if parquet else ".csv")
-    rows_of = _contents(dataset, together=prompt_column)
+    rows_of = _contents(prompts, together=prompt_column)
     if prompt_column:
         targets, contents = [Path(file)], iter([_together(rows_of, {index: ids[index] for index in chosen})])
     else:
@@ -103,16 +107,6 @@ def export_csv(
     _check_targets(targets, dataset, overwrite=overwrite)
     _write_all(targets, contents, _parquet_writer() if parquet else _write_csv, overwrite)
     return targets
-
-
-def _find(prompt: str | int, ids: Sequence[str]) -> int:
-    if isinstance(prompt, str) and prompt in ids:  # an int is always a place
-        return ids.index(prompt)
-    if re.fullmatch(r"[0-9]+", str(prompt), re.ASCII) and int(prompt) < len(ids):
-        return int(prompt)
-    raise InputError(
-        f"there is no prompt {str(prompt)!r}", where="prompt", fix=f"Give an id, or an index from 0 to {len(ids) - 1}."
-    )
 
 
 def _targets(file: Path, ids: Sequence[str]) -> list[Path]:
@@ -140,12 +134,6 @@ def _check_targets(targets: Sequence[Path], dataset: xr.Dataset, *, overwrite: b
             )
 
 
-def file_identity(path: Path) -> dict[str, Any]:
-    """What tells a file from others wherever it lies; a trace keeps that of the files it was imported from."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
 def _imported_files(dataset: xr.Dataset) -> list[dict[str, Any]]:
     """The identity of each file that a trace was imported from."""
     plan = dataset.attrs.get("plan")
@@ -157,18 +145,18 @@ def _imported_files(dataset: xr.Dataset) -> list[dict[str, Any]]:
 # --- what stands in the files ---------------------------------------------------------------------------------------
 
 
-def _contents(dataset: xr.Dataset, *, together: bool) -> RowsOf:
-    if ROW in dataset.dims:
-        return _imported(dataset, all_columns=together)
-    if {"peak_neuron", "peak_value", "peak_write"} <= set(dataset.variables):
-        return _peaks(dataset)
+def _contents(prompts: Prompts, *, together: bool) -> RowsOf:
+    if ROW in prompts.dataset.dims:
+        return _imported(prompts, all_columns=together)
+    if {"peak_neuron", "peak_value", "peak_write"} <= set(prompts.dataset.variables):
+        return _peaks(prompts)
     raise InputError(
         "this trace holds no peaks, so there are no rows to write",
         fix="Record them: stratoscope capture … --record peaks.",
     )
 
 
-def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> Rows:
+def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> PromptRows:
     """The rows of several prompts, by index, one after the other, each with the id of its prompt at the end."""
     parts = {index: rows_of(index) for index in ids}
     columns = next(iter(parts.values())).columns
@@ -179,15 +167,20 @@ def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> Rows:
         (*block, object_array([ids[index]] * len(block[0]))) for index, part in parts.items() for block in part.blocks
     )
     texts = chain(ids.values(), *(part.texts for part in parts.values()))
-    return Rows((*columns, CSV_PROMPT), blocks, texts)
+    return PromptRows((*columns, CSV_PROMPT), blocks, texts)
 
 
-def _imported(dataset: xr.Dataset, *, all_columns: bool) -> RowsOf:
+def _imported(prompts: Prompts, *, all_columns: bool) -> RowsOf:
     """The rows of each prompt's file, with its own further columns or those of all files."""
-    bounds, position = _row_bounds(dataset), dataset["position"].values
+    dataset, position = prompts.dataset, prompts.dataset["position"].values
+    if ROW not in prompts.bounds:
+        raise InputError("the rows of different prompts are mixed", fix="Export a trace as `import` made it.")
+
+    def rows_of(prompt: int) -> Iterator[slice]:
+        return _slices(prompts.run(prompt, prompt + 1)[ROW], _BLOCK_ROWS)
 
     def blocks(prompt: int, extra: Iterable[str]) -> Iterator[Block]:
-        for here in _slices(bounds[prompt], bounds[prompt + 1], _BLOCK_ROWS):
+        for here in rows_of(prompt):
             token, row_token = np.unique(dataset["row_token"][here].values, return_inverse=True)
             yield (
                 position[token][row_token],
@@ -196,14 +189,14 @@ def _imported(dataset: xr.Dataset, *, all_columns: bool) -> RowsOf:
             )
 
     def texts(prompt: int, extra: Iterable[str]) -> Iterator[str]:
-        yield from _texts_of_tokens(dataset, prompt)
-        for here in _slices(bounds[prompt], bounds[prompt + 1], _BLOCK_ROWS):
+        yield from _texts(prompts, prompt)
+        for here in rows_of(prompt):
             for name in extra:
                 yield from dataset[name][here].values
 
-    def rows(prompt: int) -> Rows:
+    def rows(prompt: int) -> PromptRows:
         extra = _extra_columns(dataset, None if all_columns else prompt)
-        return Rows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()), texts(prompt, extra.values()))
+        return PromptRows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()), texts(prompt, extra.values()))
 
     return rows
 
@@ -222,28 +215,13 @@ def _extra_columns(dataset: xr.Dataset, prompt: int | None) -> dict[str, str]:
     return {column: held[column] for column in named if isinstance(column, str) and column in held}
 
 
-def _row_bounds(dataset: xr.Dataset) -> np.ndarray:
-    """Where the rows of each prompt begin, and the last ones end; they stand in the order of the prompts."""
-    prompt = dataset["prompt"].values
-    counts = np.zeros(dataset.sizes[PROMPT], np.int64)
-    last = 0
-    for here in _slices(0, dataset.sizes[ROW], 2**20):
-        of_row = prompt[dataset["row_token"][here].values]
-        if of_row[0] < last or (np.diff(of_row) < 0).any():
-            raise InputError("the rows of different prompts are mixed", fix="Export a trace as `import` made it.")
-        last = of_row[-1]
-        counts += np.bincount(of_row, minlength=len(counts))
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _peaks(dataset: xr.Dataset) -> RowsOf:
-    layer, prompt_of = dataset["layer"].values, dataset["prompt"].values
+def _peaks(prompts: Prompts) -> RowsOf:
+    dataset, layer = prompts.dataset, prompts.dataset["layer"].values
     experts = "peak_expert" in dataset
     tokens_at_once = max(1, _BLOCK_ROWS // max(1, dataset["peak_value"][:1].size))
 
     def blocks(prompt: int) -> Iterator[Block]:
-        begin, end = np.searchsorted(prompt_of, [prompt, prompt + 1])
-        for here in _slices(begin, end, tokens_at_once):
+        for here in _slices(prompts.tokens(prompt), tokens_at_once):
             neuron, value, write = (dataset[name][here].values for name in ("peak_neuron", "peak_value", "peak_write"))
             recorded = (neuron >= 0) & ~np.isnan(value)
             token, place, _ = np.nonzero(recorded)
@@ -253,21 +231,21 @@ def _peaks(dataset: xr.Dataset) -> RowsOf:
             yield position, text, layer[place], neuron[recorded], np.abs(value), value, write[recorded], *expert
 
     columns = (*CSV_COLUMNS, CSV_PEAK_VALUE, CSV_WRITE_NORM, *((CSV_EXPERT,) if experts else ()))
-    return lambda prompt: Rows(columns, blocks(prompt), _texts_of_tokens(dataset, prompt))
+    return lambda prompt: PromptRows(columns, blocks(prompt), _texts(prompts, prompt))
 
 
-def _texts_of_tokens(dataset: xr.Dataset, prompt: int) -> Iterator[str]:
-    yield from dataset["text"][np.flatnonzero(dataset["prompt"].values == prompt)].values
+def _texts(prompts: Prompts, prompt: int) -> Iterator[str]:
+    yield from prompts.words(prompts.tokens(prompt))
 
 
-def _slices(begin: int | np.integer, end: int | np.integer, length: int) -> Iterator[slice]:
-    return (slice(start, min(start + length, int(end))) for start in range(int(begin), int(end), length))
+def _slices(whole: slice, length: int) -> Iterator[slice]:
+    return (slice(start, min(start + length, whole.stop)) for start in range(whole.start, whole.stop, length))
 
 
 # --- how they are written -------------------------------------------------------------------------------------------
 
 
-def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write, overwrite: bool) -> None:
+def _write_all(targets: Sequence[Path], contents: Iterable[PromptRows], write: Write, overwrite: bool) -> None:
     """Write every file beside its target; put them in place when all are whole."""
     with new_files(targets, overwrite=overwrite) as paths:
         for path, rows in zip(paths, contents, strict=True):
@@ -275,7 +253,7 @@ def _write_all(targets: Sequence[Path], contents: Iterable[Rows], write: Write, 
             write(path, rows)
 
 
-def _write_csv(path: Path, rows: Rows) -> None:
+def _write_csv(path: Path, rows: PromptRows) -> None:
     harmless = are_harmless(rows.columns) and are_harmless(rows.texts) and COLUMN not in rows.columns
     cell = _quoted if harmless else _quoted_escaped
     columns, end = (rows.columns, "\n") if harmless else ((*map(escaped_name, rows.columns), COLUMN), f",{MARK}\n")
@@ -314,7 +292,7 @@ def _quoted_escaped(text: str) -> str:
 def _parquet_writer() -> Write:
     pyarrow = arrow()
 
-    def write(path: Path, rows: Rows) -> None:
+    def write(path: Path, rows: PromptRows) -> None:
         writer = None
         for block in rows.blocks:
             arrays = [pyarrow.array(_arrow_ready(values)) for values in block]

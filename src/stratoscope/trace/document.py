@@ -84,17 +84,28 @@ def read_document(path: Path, file: str = ROOT_DOCUMENT) -> Document:
         When the folder is no trace, a trace of a future version, or not what the format allows.
     """
     content = read_root(path, file=file)
-    attrs = _check_root(content, path)
+    version = _check_version(content, path)
+    try:
+        return _checked(path, content, version)
+    except TraceError as error:
+        if error.fix == DAMAGED and _is_newer(version):  # its digest fits: so it was written
+            raise TraceError(error.what, where=error.where, fix=_newer(version)) from None
+        raise
+
+
+def _checked(path: Path, content: dict[str, Any], version: str) -> Document:
+    attrs = content["attributes"]
+    if wrong := wrong_attributes(attrs):
+        raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
     metadata = content.get("consolidated_metadata")
     raw_arrays = metadata.get("metadata") if isinstance(metadata, dict) else None
     if not isinstance(raw_arrays, dict):
         raise TraceError("its zarr.json lacks the consolidated metadata", where=str(path), fix=DAMAGED)
-    version = attrs["format_version"]
     unknown = tuple(name for name in raw_arrays if schema.known_layout(schema.present_name(name, version)) is None)
     if unknown and not _is_newer(version):
         raise TraceError(f"it holds an unknown array {unknown[0][:80]!r}", where=str(path), fix=DAMAGED)
     arrays = {
-        name: _check_array(path, schema.present_name(name, version), raw, sealed=schema.is_sealed(version))
+        name: _check_array(path, schema.present_name(name, version), raw, version)
         for name, raw in raw_arrays.items()
         if name not in unknown
     }
@@ -215,7 +226,8 @@ def _nesting(content: Any) -> int:
     return depth
 
 
-def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
+def _check_version(content: dict[str, Any], path: Path) -> str:
+    """The format version of a root document that is as it was written, if this program reads it."""
     attrs = content.get("attributes")
     if not isinstance(attrs, dict) or attrs.get("format") != schema.FORMAT:
         raise TraceError("is a Zarr group, but not a Stratoscope trace", where=str(path), fix=_NO_TRACE)
@@ -226,13 +238,15 @@ def _check_root(content: dict[str, Any], path: Path) -> dict[str, Any]:
         raise TraceError(
             f"its format version is {version}, this program reads up to {schema.FORMAT_VERSION}",
             where=str(path),
-            fix="Install a Stratoscope that reads it.",
+            fix=_newer(version) if _is_newer(version) else "Open it with the Stratoscope that wrote it.",
         )
-    if wrong := wrong_attributes(attrs):
-        raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(path), fix=DAMAGED)
     if schema.is_sealed(version):
         check_digest(content, path)
-    return attrs
+    return version
+
+
+def _newer(version: str) -> str:
+    return f"Install the newer Stratoscope that wrote it, in format {version}."
 
 
 def check_digest(content: dict[str, Any], path: Path) -> None:
@@ -315,11 +329,11 @@ def read_checksums(
     return found
 
 
-def _check_array(path: Path, name: str, raw: Any, *, sealed: bool) -> ArrayDocument:
+def _check_array(path: Path, name: str, raw: Any, version: str) -> ArrayDocument:
     try:
         layout = _streamed_layout(name, raw) if is_streamed(name) else schema.known_layout(name)
         assert layout is not None
-        return check_array(raw, layout, sealed=sealed)
+        return check_array(raw, layout, version)
     except TraceError as error:
         raise TraceError(f"array '{name}' has a {error.what}", where=str(path), fix=DAMAGED) from None
 

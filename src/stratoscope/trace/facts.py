@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
 from stratoscope import names
 from stratoscope.errors import printable_line
+from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.part import part_of, planned_prompts
+from stratoscope.words import capital, noted, number_ranges, size_text
 
 _WIDTH = 100
 _NAME_WIDTH = 16
 _LONGEST_NAME = 40
 _LONG_LIST = 8
+_FILES = 3  # named in the headline
 _MANY_LINES = 200  # of notes, or of names and values: a stranger's trace may have more
 _DEEP = 40  # values in a value that are told
 _LONGEST_TOLD = 10_000  # characters of one of them
@@ -53,28 +56,8 @@ def receipt_section(facts: Mapping[str, Any]) -> str:
     return "\n".join([_RECEIPT, *lines]) if lines else ""
 
 
-def size_text(size: float) -> str:
-    """A number of bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:,.3g} TB"
-
-
-def number_ranges(numbers: Iterable[int]) -> str:
-    """Numbers as ranges, as `--layers` reads them: 0-29, or 0-3, 22-31."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
-
-
 def _headline(facts: Mapping[str, Any]) -> str:
-    name = PurePath(facts["path"]).name if facts["path"] else "(in memory)"
+    name = PurePath(facts["path"]).name if facts["path"] else _files(facts["plan"]) or "(in memory)"
     kind = {"real": "recorded from a model", "simulated": "simulated", "imported": "imported from CSV"}
     parts = [printable_line(name), kind.get(facts["source"], "of unknown origin")]
     if part := part_of(facts["plan"]):
@@ -84,6 +67,13 @@ def _headline(facts: Mapping[str, Any]) -> str:
     if facts["bytes"] is not None:
         parts.append(size_text(facts["bytes"]))
     return " · ".join(parts)
+
+
+def _files(plan: Any) -> str:
+    """The CSV files that were read, the first few of many."""
+    files = objects_in(plan.get("files")) if isinstance(plan, Mapping) else []
+    named = ", ".join(str(one.get("file")) for one in files[:_FILES])
+    return f"{named}, … ({len(files)} files)" if len(files) > _FILES else named
 
 
 def _so_far(facts: Mapping[str, Any]) -> str:
@@ -161,7 +151,6 @@ def _origin(facts: Mapping[str, Any]) -> Lines:
     lines += _line("resumed", resumed) if resumed else []
     lines += _line("finished", facts["finished"]) if facts["finished"] else []
     lines += _line("merged", f"from {len(facts['merged'])} parts") if facts["merged"] else []
-    lines += _line("not read", ", ".join(facts["unknown_arrays"])) if facts["unknown_arrays"] else []
     return lines
 
 
@@ -216,7 +205,7 @@ def _replay(
 
 def _batching(batching: Mapping[str, Any]) -> Lines:
     together = {"none": "each prompt ran alone"}.get(batching["together"], f"beside prompts of {batching['together']}")
-    lines = [f"{together[0].upper()}{together[1:]}"]
+    lines = [capital(together)]
     tokens, others = batching["prompt_tokens"], batching["neighbour_tokens"]
     within = batching.get("rounding_at_most")
     for key, beside in (
@@ -248,7 +237,7 @@ def _planted(planted: list[Any]) -> Lines:
 
 def _notes(notes: list[dict[str, Any]]) -> Lines:
     told = _first(notes, _MANY_LINES)
-    lines = (f"{note['id'][:_LONGEST_NAME]} {note['severity'][:_LONGEST_NAME]}: {note['text']}" for note in told)
+    lines = (noted(note["id"][:_LONGEST_NAME], f"{note['severity'][:_LONGEST_NAME]}: {note['text']}") for note in told)
     return [*(part for line in lines for part in _wrapped(line, "  - ")), *_left_out(len(notes) - len(told))]
 
 

@@ -12,15 +12,16 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import ACTIVE, CHOICE, DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PROMPT, ROW, TOKEN, K, edges
+from stratoscope.names import ACTIVE, CHOICE, DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PEAK, PROMPT, ROW
 from stratoscope.trace import schema
 from stratoscope.trace.legal import check_dataset
+from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.row_stream import RowStream
-from stratoscope.trace.schema import Block
+from stratoscope.trace.schema import WRITTEN, Block
 from stratoscope.trace.shards import LOGICAL_DTYPE, as_bfloat16
-from stratoscope.trace.writer import WRITTEN, TraceWriter
+from stratoscope.trace.writer import TraceWriter
 
-_FIXED = (HEAD, K, CHOICE, NEURON, ACTIVE, DEPTH, OPENER)
+_FIXED = (HEAD, PEAK, CHOICE, NEURON, ACTIVE, DEPTH, OPENER)
 _PART_BYTES = 32 * 2**20  # in memory at once, of a streamed array or of all others
 _STREAMED_BYTES = 2**30  # of streamed arrays between two blocks
 
@@ -129,35 +130,27 @@ def _stream(variable: xr.DataArray, dtype: str, stream: RowStream) -> None:
 
 def _parts(dataset: xr.Dataset) -> Iterator[xr.Dataset]:
     """The Dataset in runs of whole prompts that are small enough to copy."""
-    prompt = dataset["prompt"].values
-    row_prompt = prompt[dataset["row_token"].values] if "row_token" in dataset else np.zeros(0, np.int32)
-    lengths = np.bincount(prompt, minlength=dataset.sizes[PROMPT])
-    rows = np.bincount(row_prompt, minlength=len(lengths))
-    pairs = np.array([edges(length) for length in lengths.tolist()], np.int64)
-    counts = {PROMPT: np.ones_like(lengths), TOKEN: lengths, EDGE: pairs, ROW: rows}
-    before = {dim: np.concatenate([[0], np.cumsum(count)]) for dim, count in counts.items() if dim in dataset.sizes}
-    if EDGE in dataset.sizes and dataset.sizes[EDGE] != before[EDGE][-1]:
+    prompts = Prompts(dataset)
+    if EDGE in dataset.sizes and dataset.sizes[EDGE] != prompts.bounds[EDGE][-1]:
         raise TraceError(
             "this Dataset holds attention of other prompts or tokens than it holds",
             fix="Drop the variable 'attention', or keep the pairs of just these prompts.",
         )
-    jumps = bool((np.diff(row_prompt) < 0).any())  # rows that jump between prompts keep their order only in one piece
-    bounds = [0, dataset.sizes[PROMPT]] if jumps else _bounds(_shares(dataset, counts))
-    for first, end in pairwise(bounds):
-        places = {dim: slice(int(ends[first]), int(ends[end])) for dim, ends in before.items()}
-        part = dataset.isel(places)
-        shifts = {"prompt": first, "row_token": places[TOKEN].start}
-        yield part.assign({name: part[name] - shift for name, shift in shifts.items() if name in part})
+    if ROW in dataset.sizes and ROW not in prompts.bounds:
+        yield dataset  # rows that jump between prompts keep their order only in one piece
+        return
+    for first, stop in pairwise(_bounds(_shares(dataset, prompts))):
+        yield prompts.part(first, stop)
 
 
-def _shares(dataset: xr.Dataset, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+def _shares(dataset: xr.Dataset, prompts: Prompts) -> np.ndarray:
     """The share of each prompt in what may be copied at once, from its elements along the dimensions that grow."""
     shares = np.zeros(dataset.sizes[PROMPT])
     for name, variable in dataset.variables.items():
         dim = str(variable.dims[0]) if variable.dims else ""
-        if dim in counts and len(variable):
+        if dim in prompts.bounds and len(variable):
             most = _STREAMED_BYTES if names.is_streamed(str(name)) else _PART_BYTES
-            shares += counts[dim][: len(shares)] * (variable.nbytes / len(variable) / most)
+            shares += np.diff(prompts.bounds[dim]) * (variable.nbytes / len(variable) / most)
     return shares
 
 

@@ -5,31 +5,36 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from stratoscope import names
-from stratoscope.errors import InputError
-from stratoscope.names import HEAD, LAYER, NEURON, PROMPT, ROW, TOKEN, K
+from stratoscope.names import HEAD, LAYER, NEURON, PEAK, PROMPT, ROW, TOKEN
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.facts import facts_text
+from stratoscope.trace.opened import Inputs, dataset_of
 from stratoscope.trace.outcome import outcome
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.schema import UNKNOWN_ARRAYS
+
+if TYPE_CHECKING:
+    from stratoscope.trace.csv_columns import Columns
 
 _DATES = ("created", "finished", "resumed", "merged")
 _ORIGIN = ("source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
-_FINDINGS = ("receipt", "notes", "planted", "unknown_arrays")
+_FINDINGS = ("receipt", "notes", "planted", UNKNOWN_ARRAYS)
 
 
-def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
+def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
     """What a trace is.
 
     Parameters
     ----------
     trace
-        A trace directory, or a Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
 
     Returns
     -------
@@ -42,12 +47,10 @@ def info(trace: str | Path | xr.Dataset) -> dict[str, Any]:
 
     Raises
     ------
-    TraceError
-        When it cannot be opened.
+    InputError, TraceError
+        It cannot be opened.
     """
-    if not isinstance(trace, xr.Dataset | str | os.PathLike):
-        raise InputError(f"a {type(trace).__name__} is no trace", fix="Give the path of a trace, or its Dataset.")
-    dataset = trace if isinstance(trace, xr.Dataset) else open_trace(trace)
+    dataset = dataset_of(trace, columns)
     path = dataset.encoding.get("source")
     facts = {
         "path": path,
@@ -77,7 +80,7 @@ def _contents(dataset: xr.Dataset) -> dict[str, Any]:
         "classes": classes,
         "pairs": len(_counted(dataset, "pair")),
         "groups": len(_counted(dataset, "group")),
-        "top_k": sizes.get(K),
+        "top_k": sizes.get(PEAK),
         "heads": sizes.get(HEAD),
         "neurons": sizes.get(NEURON),
         "quantities": _quantities(dataset),

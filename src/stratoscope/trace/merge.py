@@ -20,7 +20,8 @@ from stratoscope.trace.merge_check import StoredPart, checked_parts, listed
 from stratoscope.trace.part import PLAN_FIELDS
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.receipt import merged_receipt, own_facts
-from stratoscope.trace.writer import WRITTEN
+from stratoscope.trace.schema import WRITTEN
+from stratoscope.words import capital
 
 _OWN = (*WRITTEN, "resumed")  # attributes of one part that say nothing about the whole
 _KEPT = ("uuid", "created", "finished", "resumed", "software")  # … which `merged` keeps
@@ -94,7 +95,7 @@ def _attributes(found: Sequence[StoredPart]) -> dict[str, Any]:
     receipt, own = _receipts(found)
     receipt["limits"] = [*receipt["limits"], *unlike]
     notes = [one for some in attrs for one in some.get("notes") or ()]
-    notes += [note("L14", "warning", f"{sentence[0].upper()}{sentence[1:]}.") for sentence in unlike]
+    notes += [note("L14", "warning", f"{capital(sentence)}.") for sentence in unlike]
     origins = zip(found, attrs, own, strict=True)
     return {
         **{key: value for key, value in attrs[0].items() if key not in _OWN},
@@ -120,7 +121,7 @@ def _receipts(found: Sequence[StoredPart]) -> tuple[dict[str, Any], list[dict[st
         raise InputError(
             f"the receipts of these parts cannot be joined ({type(error).__name__}: {error})",
             where=str(found[0].path),
-            fix="Give parts as `stratoscope capture --part` wrote them",
+            fix="Give parts as `stratoscope capture --part` wrote them.",
         ) from None
 
 

@@ -15,9 +15,9 @@ from stratoscope.trace import place
 from stratoscope.trace.array_document import ArrayDocument
 from stratoscope.trace.attributes import differences
 from stratoscope.trace.document import Document, read_document
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.part import PLAN_FIELDS, Part, part_of
 from stratoscope.trace.schema import COMPLETE, companion
+from stratoscope.words import number_ranges
 
 _SAME = ("format_version", "source", "token_spelling", "model", "tokenizer", "plan")
 _MAY_DIFFER = {"model": ("device",), "plan": PLAN_FIELDS}
@@ -75,7 +75,7 @@ def checked_parts(paths: Sequence[Path], target: Path) -> list[StoredPart]:
         One cannot be opened.
     """
     if not paths:
-        raise InputError("there is no part to merge", fix="Give every part of a recording")
+        raise InputError("there is no part to merge", fix="Give every part of a recording.")
     for path in paths:
         _refuse_into_itself(path, target)
     found = [_part(path) for path in paths]
@@ -101,13 +101,13 @@ def _part(path: Path) -> StoredPart:
     part = part_of(document.attrs.get("plan"))
     if part is None:
         raise InputError(
-            "this trace is not a part of a recording", where=str(path), fix="Give what `capture --part` wrote"
+            "this trace is not a part of a recording", where=str(path), fix="Give what `capture --part` wrote."
         )
     if document.unknown:
         raise InputError(
             f"it holds '{document.unknown[0]}', which this version does not know and would lose",
             where=str(path),
-            fix="Merge it with the version of Stratoscope that recorded it",
+            fix="Merge it with the version of Stratoscope that recorded it.",
         )
     return StoredPart(path, part, document)
 
@@ -115,7 +115,7 @@ def _part(path: Path) -> StoredPart:
 def _refuse_into_itself(path: Path, target: Path) -> None:
     part, whole = path.resolve(), target.resolve()
     if part == whole or part in whole.parents or whole in part.parents:
-        raise InputError("a part cannot be merged into itself", where=str(path), fix="Choose another output")
+        raise InputError("a part cannot be merged into itself", where=str(path), fix="Choose another output.")
 
 
 def _refuse_another_recording(one: StoredPart, other: StoredPart) -> None:
@@ -128,7 +128,7 @@ def _refuse_another_recording(one: StoredPart, other: StoredPart) -> None:
         raise InputError(
             f"it is not of the same recording as {one.path.name}: {said}",
             where=str(other.path),
-            fix="Give parts that were recorded with the same model, prompts and settings",
+            fix="Give parts that were recorded with the same model, prompts and settings.",
         )
 
 
@@ -165,7 +165,7 @@ def _refuse_twice(found: Sequence[StoredPart]) -> None:
             raise InputError(
                 f"part {one.part.number} is given twice, here and as {former.path}",
                 where=str(one.path),
-                fix="Give each part once",
+                fix="Give each part once.",
             )
 
 
@@ -176,14 +176,14 @@ def _refuse_missing(found: Sequence[StoredPart]) -> None:
         raise InputError(
             f"{listed(missing)} of {of} {'is' if len(missing) == 1 else 'are'} missing",
             fix=f"Record {'it' if len(missing) == 1 else 'them'} with `capture --part {missing[0]}/{of}`, or name "
-            "every part",
+            "every part.",
         )
     begin = [*(one.part.prompts.start for one in found), found[0].part.whole]
     end = [0, *(one.part.prompts.stop for one in found)]
     if begin != end:
         raise InputError(
             f"their prompts overlap or leave some out: {'; '.join(str(one.part) for one in found)}",
-            fix="Record all parts with the same version of Stratoscope",
+            fix="Record all parts with the same version of Stratoscope.",
         )
 
 
@@ -193,5 +193,5 @@ def _refuse_incomplete(one: StoredPart) -> None:
         raise InputError(
             f"part {one.part.number} is not complete: it holds {held:,} of its {planned:,} prompts",
             where=str(one.path),
-            fix=f"Go on with `capture --part {one.part.number}/{one.part.of} --resume`, otherwise as it was begun",
+            fix=f"Go on with `capture --part {one.part.number}/{one.part.of} --resume`, otherwise as it was begun.",
         )

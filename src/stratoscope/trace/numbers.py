@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.errors import InputError
-from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import whole
+from stratoscope.trace.arguments import whole
+from stratoscope.words import number_ranges
 
 LayerChoice: TypeAlias = "str | int | Sequence[int] | None"
 _SHOWN = 8  # names listed in an error

@@ -1,40 +1,104 @@
-"""The door of every verb: a trace, or a Dataset that somebody cut from one, as pictures and statistics rely on it."""
+"""The door of every verb: a trace, CSV files, or a Dataset that somebody cut, as pictures and statistics rely on it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from stratoscope import names
+from stratoscope.errors import InputError
 from stratoscope.names import EDGE, PROMPT, TOKEN
 from stratoscope.trace.labels import note, object_array
 from stratoscope.trace.legal import check_dataset
+from stratoscope.trace.place import is_trace, refuse_absent
+from stratoscope.trace.prompts import GONE, Prompts
 from stratoscope.trace.schema import TOKEN_COORDS
 
-_UNKNOWN = -1  # a token id or a span that nobody told
+if TYPE_CHECKING:
+    from stratoscope.trace.csv_columns import Columns
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+Inputs: TypeAlias = "PathLike | Sequence[PathLike] | xr.Dataset"
+_GIVE = "Give a trace, one or several CSV files, or a Dataset."
 
 
-def opened(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
-    """The Dataset of a trace, or the one given, which holds what the format allows.
+def opened(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
+    """The Dataset of a trace or of CSV files, or the one given, which holds what the format allows.
+
+    Parameters
+    ----------
+    inputs
+        A trace (a folder), one or several CSV or Parquet files (one prompt each), or a Dataset.
+    columns
+        Which column of the files is which, as in `import_csv`.
 
     Raises
     ------
+    InputError
+        A path does not exist, several traces or a mixture are given, a file is neither, or `columns` is given for what
+        has none.
     TraceError
-        It cannot be opened, or holds something that no trace may hold.
+        A trace cannot be opened, its recording has begun and nothing is committed yet, or it holds something that no
+        trace may hold.
 
     Notes
     -----
     Prompts without any token, of a Dataset that was cut, are left out; a note counts them.
     """
-    if isinstance(trace, str | os.PathLike):
-        from stratoscope.trace.reader import open_trace  # a picture of a CSV needs no Zarr
+    dataset = dataset_of(inputs, columns)
+    check_dataset(dataset)
+    return _without_empty_prompts(_with_what_may_lack(_without_cut_pairs(dataset)))
 
-        trace = open_trace(Path(trace))
-    check_dataset(trace)
-    return _without_empty_prompts(_with_what_may_lack(_without_cut_pairs(trace)))
+
+def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
+    """The same as it is, whatever it holds: a recording that has just begun, or a Result."""
+    if isinstance(inputs, xr.Dataset):
+        _refuse_columns(columns)
+        return inputs
+    paths = _paths(inputs)
+    folders = [path for path in paths if path.is_dir()]
+    if folders and len(paths) > 1:
+        raise InputError(
+            "several traces, or a trace and CSV files, are not taken together",
+            where=", ".join(path.name for path in paths),
+            fix="Give one trace; record prompts that belong together into the same trace.",
+        )
+    if folders:
+        _refuse_columns(columns)
+        if not is_trace(folders[0]) and any(folders[0].glob("*.csv")):
+            fix = f"Name the files: {folders[0] / '*.csv'}."
+            raise InputError("is a folder of CSV files, not a trace", where=str(folders[0]), fix=fix)
+        from stratoscope.trace.reader import open_trace  # CSV files need no Zarr
+
+        return open_trace(folders[0])
+    from stratoscope.trace.csv import read_csv
+
+    return read_csv(paths, columns=columns)
+
+
+def _refuse_columns(columns: Columns) -> None:
+    if columns is not None:
+        raise InputError("this is a trace, which has no columns to name", where="columns", fix="Leave columns out.")
+
+
+def _paths(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
+    given = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, str) else [inputs]
+    if not given:
+        raise InputError("nothing is given", fix=_GIVE)
+    for one in given:
+        if not isinstance(one, str | os.PathLike):
+            raise InputError(f"{type(one).__name__} is no path", fix=_GIVE)
+    paths = [Path(one) for one in given]
+    for path in paths:
+        refuse_absent(path)
+        if not path.exists():
+            raise InputError("does not exist", where=str(path), fix="Give the path of a trace, or of CSV files.")
+    return paths
 
 
 def _with_what_may_lack(dataset: xr.Dataset) -> xr.Dataset:
@@ -44,12 +108,12 @@ def _with_what_may_lack(dataset: xr.Dataset) -> xr.Dataset:
     """
     for name in ("token_id", "span"):
         if name not in dataset.variables:
-            unknown = np.full(dataset.sizes[TOKEN], _UNKNOWN, TOKEN_COORDS[name][0])
+            unknown = np.full(dataset.sizes[TOKEN], GONE, TOKEN_COORDS[name][0])
             dataset = dataset.assign_coords({name: (TOKEN, unknown)})
     absent = [name for name in names.PROMPT_TEXTS if name not in dataset.variables]
     if not absent:
         return dataset
-    prompts = dataset.sizes.get(PROMPT, int(dataset["prompt"].values.max()) + 1)
+    prompts = len(Prompts(dataset))
     texts = {name: [""] * prompts for name in absent}
     if "prompt_id" in texts:
         texts["prompt_id"] = [str(number) for number in range(prompts)]
@@ -58,10 +122,7 @@ def _with_what_may_lack(dataset: xr.Dataset) -> xr.Dataset:
 
 def _without_cut_pairs(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset without its attention pairs, where tokens were cut and pairs were not; says so in a note."""
-    if EDGE not in dataset.sizes:
-        return dataset
-    pairs = sum(map(names.edges, np.bincount(dataset["prompt"].values).tolist()))
-    if pairs == dataset.sizes[EDGE]:
+    if EDGE not in dataset.sizes or Prompts(dataset).bounds[EDGE][-1] == dataset.sizes[EDGE]:
         return dataset
     return _noted(
         dataset.drop_dims(EDGE), "Tokens of this Dataset were cut and its attention pairs were not: left out."
@@ -75,11 +136,10 @@ def _noted(dataset: xr.Dataset, text: str) -> xr.Dataset:
 
 def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset without the prompts of which somebody has left out all tokens; says so in a note."""
-    of_token = np.asarray(dataset["prompt"].values)
-    present, renumbered = np.unique(of_token, return_inverse=True)
-    if len(present) == dataset.sizes.get(PROMPT, len(present)):
+    prompts = Prompts(dataset)
+    there = prompts.lengths > 0
+    if there.all():
         return dataset
-    text = f"{dataset.sizes[PROMPT] - len(present):,} prompts have no token in this Dataset and are left out."
-    return _noted(
-        dataset.isel({PROMPT: present}).assign_coords(prompt=(TOKEN, renumbered.astype(of_token.dtype))), text
-    )
+    renumbered = (np.cumsum(there) - 1).astype(prompts.of_token.dtype)[prompts.of_token]
+    text = f"{int((~there).sum()):,} prompts have no token in this Dataset and are left out."
+    return _noted(dataset.isel({PROMPT: there}).assign_coords(prompt=(TOKEN, renumbered)), text)

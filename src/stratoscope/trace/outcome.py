@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stratoscope.names import OPENER, PROMPT, SPANS, TOKEN
+from stratoscope.names import OPENER
+from stratoscope.trace.prompts import Prompts
 
 _SHOWN = 4  # answers that `info` gives word by word
-_GENERATED = SPANS.index("generated")
 
 
 def answers(dataset: xr.Dataset) -> list[str]:
@@ -20,10 +20,10 @@ def answers(dataset: xr.Dataset) -> list[str]:
 
     End-of-text tokens are part of it. Bytes that are no character by themselves stay as `surrogateescape` leaves them.
     """
-    parts: list[list[str]] = [[] for _ in range(dataset.sizes[PROMPT])]
-    places = np.flatnonzero(np.asarray(dataset["span"].values) == _GENERATED)
-    texts, prompts = np.asarray(dataset["text"].values)[places], np.asarray(dataset["prompt"].values)[places]
-    for text, prompt in zip(texts, prompts, strict=True):
+    prompts = Prompts(dataset)
+    parts: list[list[str]] = [[] for _ in range(len(prompts))]
+    places = np.flatnonzero(prompts.in_spans(["generated"]))
+    for text, prompt in zip(np.asarray(dataset["text"].values)[places], prompts.of_token[places], strict=True):
         parts[prompt].append(text)
     return ["".join(part).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") for part in parts]
 
@@ -58,8 +58,8 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
         facts |= {"answered": int((opens >= 0).sum()), "open_as_refusal": int((opens == 1).sum())}
         facts["refusal_patterns"] = _patterns(dataset)
         facts["cut"] = _cut(dataset)
-        tokens = slice(int(np.searchsorted(dataset["prompt"].values, _SHOWN)))  # prompts stand in order
-        first = dataset.isel({PROMPT: slice(_SHOWN), TOKEN: tokens})
+        prompts = Prompts(dataset)
+        first = prompts.part(0, min(_SHOWN, len(prompts)))
         rows = zip(first["prompt_id"].values, answers(first), opens.tolist(), strict=False)
         facts["answers"] = [{"prompt": prompt, "answer": text, "opens_as_refusal": flag} for prompt, text, flag in rows]
     return facts or None
@@ -78,8 +78,9 @@ def _cut(dataset: xr.Dataset) -> int | None:
     how = plan.get("generation") if isinstance(plan, Mapping) else None
     if not isinstance(plan, Mapping) or not isinstance(how, Mapping):
         return None
-    generated = np.flatnonzero(np.asarray(dataset["span"].values) == _GENERATED)
-    prompts, counts = np.unique(np.asarray(dataset["prompt"].values)[generated], return_counts=True)
+    of = Prompts(dataset)
+    generated = np.flatnonzero(of.in_spans(["generated"]))
+    prompts, counts = np.unique(of.of_token[generated], return_counts=True)
     last = generated[np.cumsum(counts) - 1]
     ended = np.isin(np.asarray(dataset["token_id"].values)[last], _listed(how.get("eos_token_id")))
     stops = tuple(str(text) for text in _listed(how.get("stop_strings")))

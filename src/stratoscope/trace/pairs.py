@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import xarray as xr
 
 from stratoscope.errors import InputError
-from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER, edges
-from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import is_whole
-from stratoscope.trace.opened import opened
+from stratoscope.names import ATTENTION_FULL, EDGE, HEAD, LAYER
+from stratoscope.trace.opened import Inputs, opened
+from stratoscope.trace.prompts import Prompts
+from stratoscope.words import number_ranges
 
 _QUANTITY = "attention"
 
 
-def attention_matrix(
-    trace: str | os.PathLike[str] | xr.Dataset, prompt: str | int, layer: int, head: int
-) -> np.ndarray:
+def attention_matrix(trace: Inputs, prompt: str | int, layer: int, head: int) -> np.ndarray:
     """The attention weights of one head over one prompt; only these are read.
 
     Parameters
@@ -52,24 +48,15 @@ def attention_matrix(
             where=str(trace.encoding.get("source", "")),
             fix=f"Record it with --record {ATTENTION_FULL}.",
         )
-    number = _prompt(trace, prompt)
+    prompts = Prompts(trace)
+    number = prompts.find(prompt)
     layers, heads = trace[LAYER].values.tolist(), trace.sizes[HEAD]
     if layer not in layers:
         raise InputError(f"there is no layer {layer}", fix=f"There are {number_ranges(layers)}.")
     if not 0 <= head < heads:
         raise InputError(f"there is no head {head}", fix=f"There are 0 to {heads - 1}.")
-    lengths = np.bincount(trace["prompt"].values, minlength=number + 1).tolist()
-    first, tokens = sum(map(edges, lengths[:number])), lengths[number]
-    pairs = trace[_QUANTITY][{EDGE: slice(first, first + edges(tokens)), LAYER: layers.index(layer), HEAD: head}]
+    tokens = int(prompts.lengths[number])
+    pairs = trace[_QUANTITY][{EDGE: prompts.run(number, number + 1)[EDGE], LAYER: layers.index(layer), HEAD: head}]
     matrix = np.full((tokens, tokens), np.nan, np.float32)
     matrix[np.tril_indices(tokens)] = pairs.values
     return matrix
-
-
-def _prompt(trace: xr.Dataset, prompt: str | int) -> int:
-    ids = trace["prompt_id"].values.tolist()
-    if isinstance(prompt, str) and prompt in ids:
-        return int(ids.index(prompt))
-    if is_whole(prompt) and 0 <= int(prompt) < len(ids):
-        return int(prompt)
-    raise InputError(f"there is no prompt {prompt!r}", fix=f"There are {len(ids)} prompts, from {ids[0]} to {ids[-1]}.")

@@ -130,7 +130,7 @@ def refuse_occupied(target: Path, *, overwrite: bool, resume: bool = False) -> N
         raise TraceError(
             "a recording that was to replace this trace was interrupted",
             where=str(target),
-            fix="capture --resume with the same settings goes on with it; --overwrite begins anew.",
+            fix="Go on with `capture --resume` and the same settings, or begin anew with --overwrite.",
         )
     if not (target.exists() or target.is_symlink()):
         return
@@ -144,7 +144,7 @@ def refuse_occupied(target: Path, *, overwrite: bool, resume: bool = False) -> N
         raise TraceError(
             "this trace already exists",
             where=str(target),
-            fix="Use --overwrite or another output; capture --resume goes on with a recording.",
+            fix="Use --overwrite or another output, or go on with a recording by `capture --resume`.",
         )
     if overwrite or waits:
         replacing.refuse_foreign(target, TRACE)

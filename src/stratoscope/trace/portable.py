@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,13 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.trace.labels import object_array
+from stratoscope.trace.opened import Inputs, dataset_of
 from stratoscope.trace.text import spelled
 
 _PLAIN = (str, int, float)
 
 
-def portable(dataset: xr.Dataset | str | os.PathLike[str]) -> xr.Dataset:
+def portable(dataset: Inputs) -> xr.Dataset:
     """Make a Dataset that `to_netcdf`, `to_zarr` and `to_dataframe` of xarray can write.
 
     What a trace says about itself is nested, and a token may be a piece of a character: neither has a place in a netCDF
@@ -25,7 +25,7 @@ def portable(dataset: xr.Dataset | str | os.PathLike[str]) -> xr.Dataset:
     Parameters
     ----------
     dataset
-        A trace, its Dataset, or a Result.
+        A trace, CSV files, their Dataset, or a Result.
 
     Returns
     -------
@@ -36,17 +36,11 @@ def portable(dataset: xr.Dataset | str | os.PathLike[str]) -> xr.Dataset:
     Raises
     ------
     InputError
-        It is neither, or a dimension is left as one number.
+        It is none of these, or a dimension is left as one number.
     TraceError
         It cannot be opened.
     """
-    if isinstance(dataset, str | os.PathLike):
-        from stratoscope.trace.reader import open_trace
-
-        dataset = open_trace(dataset)
-    if not isinstance(dataset, xr.Dataset):
-        fix = "Give a Dataset, or the path of a trace."
-        raise InputError(f"a {type(dataset).__name__} is neither a trace nor a Result", fix=fix)
+    dataset = dataset_of(dataset)
     scalars = [str(dim) for dim in dataset.dims if dim in dataset.variables and not dataset.variables[dim].dims]
     if scalars:
         fix = "Choose with a list, which keeps the dimension: dataset.isel(token=[5])."

@@ -21,7 +21,7 @@ from stratoscope.names import DEPTH, LAYER, OPENER
 from stratoscope.trace import place, schema
 from stratoscope.trace.bounds import DAMAGED, LONGEST_TEXT, too_long_a_text
 from stratoscope.trace.document import Document, check_files, read_document
-from stratoscope.trace.labels import object_array
+from stratoscope.trace.labels import note, object_array
 from stratoscope.trace.legal import check_numbers, check_prompts
 from stratoscope.trace.outcome import opener_texts
 from stratoscope.trace.safe_store import SafeStore
@@ -37,6 +37,7 @@ _IN_ORDER: dict[str, Check] = {
     LAYER: partial(check_numbers, kind=LAYER),
     DEPTH: partial(check_numbers, kind=DEPTH),
 }
+_MOST_NAMED = 20  # arrays in a sentence
 _COORDS = {*schema.TOKEN_COORDS, *schema.MAYBE_TOKEN_COORDS, *schema.AXIS_COORDS, *schema.TEXTS}
 
 
@@ -76,7 +77,7 @@ def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
     data = {name: variable for name, variable in variables.items() if name not in _COORDS}
     attrs = {key: value for key, value in document.attrs.items() if key != "coordinates"}
     if document.unknown:
-        attrs["unknown_arrays"] = sorted(document.unknown)
+        attrs |= _what_is_not_read(document)
     if "opener_log_odds" in data:
         texts = opener_texts(attrs.get("plan"), data["opener_log_odds"].shape[1])
         coords[OPENER] = xr.Variable((OPENER,), object_array(texts), fastpath=True)
@@ -97,6 +98,18 @@ def read_back(folder: Path) -> None:
     for variable in dataset.variables.values():
         for end in (0, -1) if variable.size else ():
             variable[{variable.dims[0]: [end]}].load()
+
+
+def _what_is_not_read(document: Document) -> dict[str, Any]:
+    """Attributes of the Dataset of a trace with arrays that only a newer Stratoscope knows: their names, and a note."""
+    unknown = sorted(document.unknown)
+    rest = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
+    text = (
+        f"Not read: {', '.join(name[:80] for name in unknown[:_MOST_NAMED])}{rest}. A newer Stratoscope wrote this "
+        f"trace, in format {document.attrs['format_version']}; this one reads up to {schema.FORMAT_VERSION}."
+    )
+    notes = [*(document.attrs.get("notes") or []), note("L25", "warning", text)]
+    return {schema.UNKNOWN_ARRAYS: unknown, "notes": notes}
 
 
 def _names(document: Document) -> list[str]:

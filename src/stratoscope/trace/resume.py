@@ -14,16 +14,16 @@ from stratoscope.trace.attributes import differences, to_json
 from stratoscope.trace.document import Document, read_document
 from stratoscope.trace.place import is_trace
 from stratoscope.trace.reader import reading
-from stratoscope.trace.schema import COMPLETE, FORMAT_VERSION, major
+from stratoscope.trace.schema import COMPLETE, FORMAT_VERSION
 
 _SAME_ATTRIBUTES = ("source", "plan", "model", "tokenizer")
 _SAME_IN_ARRAYS = ("data_type", "chunk_grid", "codecs", "dimension_names", "shape", "fill_value", "chunk_key_encoding")
 
 
-def refuse_older_version(document: Document) -> None:
-    """Raise when a trace was begun in an older format, whose arrays this program does not write."""
+def refuse_other_version(document: Document) -> None:
+    """Raise when a trace was begun in another format, whose arrays this program does not write."""
     version = document.attrs["format_version"]
-    if major(version) != major(FORMAT_VERSION):
+    if version != FORMAT_VERSION:
         raise TraceError(
             f"it was begun in format {version}, and this program writes {FORMAT_VERSION}",
             where=str(document.path),
@@ -43,7 +43,7 @@ def refuse_other_plan(path: Path, known: Mapping[str, Any]) -> None:
     if not is_trace(path):
         return
     document = read_document(path)
-    refuse_older_version(document)
+    refuse_other_version(document)
     plan = document.attrs.get("plan")
     stored = {key: plan.get(key) for key in known} if isinstance(plan, Mapping) else {}
     if words := differences(stored, to_json(known), "plan"):
@@ -62,7 +62,7 @@ def refuse_complete(path: Path) -> None:
         raise InputError(
             "the trace is complete, and a complete trace is not verified again",
             where=str(path),
-            fix="Leave --verify full out, or record anew with --overwrite",
+            fix="Leave --verify full out, or record anew with --overwrite.",
         )
 
 

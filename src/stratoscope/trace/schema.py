@@ -16,14 +16,20 @@ import numpy as np
 from stratoscope import names
 from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN
 from stratoscope.trace import shards
+from stratoscope.trace.checksums import CHECKSUMS
 from stratoscope.trace.shards import Shards
+from stratoscope.trace.strict_json import DIGEST
 
 FORMAT = "stratoscope-trace"
-FORMAT_VERSION = "2.0"
+FORMAT_VERSION = names.FORMAT_VERSIONS[-1]
 READABLE = ("1", "2")  # major versions
-RENAMED = {"refused": "opens_as_refusal"}  # arrays of versions 1.x, and their names since 2.0
 RECORDING, COMPLETE = "recording", "complete"
 RECORDING_DIGEST = "recording_sha256"  # attribute: of what decides the values, the same in all parts of a recording
+UNKNOWN_ARRAYS = "unknown_arrays"  # attribute in memory: what a newer Stratoscope wrote and this one cannot read
+WRITTEN = (  # attributes that the writer itself gives a trace, or that were true of another one
+    *("format", "format_version", "state", "uuid", "created", "finished", "coordinates"),
+    *(RECORDING_DIGEST, CHECKSUMS, DIGEST, UNKNOWN_ARRAYS),
+)
 ROOT_DOCUMENT = "zarr.json"
 
 Sizes = Mapping[str, int]
@@ -207,7 +213,14 @@ def is_sealed(version: str) -> bool:
 
 def present_name(stored: str, version: str) -> str:
     """What an array of a trace of that format version is called today."""
-    return RENAMED.get(stored, stored) if major(version) == "1" else stored
+    return names.RENAMED_ARRAYS.get(stored, stored) if major(version) == "1" else stored
+
+
+def present_dimensions(stored: object, version: str) -> object:
+    """What the dimensions of an array of a trace of that format version are called today."""
+    if major(version) != "1" or not isinstance(stored, list):
+        return stored
+    return [names.RENAMED_DIMENSIONS.get(dim, dim) if isinstance(dim, str) else dim for dim in stored]
 
 
 def known_layout(name: str) -> Layout | None:

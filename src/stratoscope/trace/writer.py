@@ -24,7 +24,7 @@ from stratoscope.names import ROW
 from stratoscope.trace import place, resume, schema
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
-from stratoscope.trace.checksums import CHECKSUMS, by_place
+from stratoscope.trace.checksums import by_place
 from stratoscope.trace.column import Column
 from stratoscope.trace.document import check_files, read_document, remove_leftovers
 from stratoscope.trace.part import recording_digest
@@ -32,22 +32,9 @@ from stratoscope.trace.reader import read_back, reading
 from stratoscope.trace.row_stream import RowStream, close_all
 from stratoscope.trace.schema import COMPLETE, RECORDING, RECORDING_DIGEST, Block
 from stratoscope.trace.store import StagingStore
-from stratoscope.trace.strict_json import DIGEST
 from stratoscope.trace.uninterrupted import uninterrupted
 
 _MOST_OPEN_FILES = 32  # of streamed arrays: a process may have some hundreds
-WRITTEN = (  # by the writer itself
-    "format",
-    "format_version",
-    "state",
-    "uuid",
-    "created",
-    "finished",
-    "coordinates",
-    RECORDING_DIGEST,
-    CHECKSUMS,
-    DIGEST,
-)
 
 
 class TraceWriter:
@@ -169,7 +156,7 @@ class TraceWriter:
 
     def _resume(self, begun: Path, attrs: dict[str, Any]) -> None:
         document = read_document(begun)
-        resume.refuse_older_version(document)
+        resume.refuse_other_version(document)
         check_files(document)
         self._attrs = dict(document.attrs)
         self._committed = Totals({name: array.shape[0] for name, array in document.arrays.items()})

@@ -70,7 +70,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Panel:
+class ChartPanel:
     """One chart: its title, its axes and its marks, in drawing order; width relative to its neighbours."""
 
     title: str
@@ -88,7 +88,7 @@ def mark(kind: str, style: Style, label: str = "", *, words: Sequence[str] = (),
 def chart(
     title: str,
     subtitle: str,
-    panels: Sequence[Panel],
+    panels: Sequence[ChartPanel],
     *,
     height: float,
     notes: Sequence[Note] = (),

@@ -13,10 +13,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from stratoscope.view import fonts, palette
 from stratoscope.view.footer import footer
-from stratoscope.view.legend import number
 from stratoscope.view.save import style
 from stratoscope.view.sheet import DPI, Box, Sheet, Text
 from stratoscope.view.spec import ViewSpec
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,12 +13,11 @@ from stratoscope.errors import InputError
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import pool
 from stratoscope.view.differences import can_differ
-from stratoscope.view.grid import Strip, Tokens, build
-from stratoscope.view.legend import number
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
 from stratoscope.view.spec import ViewSpec, public_name
-from stratoscope.view.tokens import isolate, readable
-from stratoscope.view.values import Quantity
+from stratoscope.words import capital, isolate, number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,7 +55,7 @@ def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
     row = names.QUANTITIES[quantity]
     tables = {kind: np.asarray(here[f"{quantity}_{kind}"].values) for kind in ("a", "b", "difference")}
     known = tables["difference"][np.isfinite(tables["difference"])]
-    title = f"{row.label[0].upper()}{row.label[1:]}: B − A, token by aligned token"
+    title = f"{capital(row.label)}: B − A, token by aligned token"
     if known.size and not known.any():
         title = f"No difference in {row.label}, token by aligned token"
     return build(
@@ -92,21 +91,20 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
     return " · ".join(isolate(part) for part in (f"Prompt {prompt}", f"A: {a}", f"B: {b}"))
 
 
-def _tokens(here: xr.Dataset) -> Tokens:
+def _tokens(here: xr.Dataset) -> TokenAxis:
     there = [here[f"position_{side}"].values != GAP for side in ("a", "b")]
     labels = []
     for one, other, in_a, in_b in zip(here["text_a"].values, here["text_b"].values, *there, strict=True):
         shown = [readable(str(text), width=_WIDTH) for text, has in ((one, in_a), (other, in_b)) if has]
         sign = "" if in_a and in_b else ONLY_A if in_a else ONLY_B
         labels.append(sign + "→".join(dict.fromkeys(shown)))
-    first = (here["position_a"].values == 0) | (here["position_b"].values == 0)
     count = here.sizes["column"]
-    return Tokens(
+    return TokenAxis(
         "",
         "",
         labels if count <= pool.MOST_UNPOOLED else (),
         count,
-        first=np.flatnonzero(first).astype(np.int64),
+        first=np.flatnonzero(here["first"].values).astype(np.int64),
         dim=np.flatnonzero(here["template"].values).astype(np.int64),
     )
 
@@ -119,8 +117,8 @@ def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> l
 
     def of(
         label: str, unit: str, formula: str, *, said: str = said, signed: bool = False, log: bool = False
-    ) -> Quantity:
-        return Quantity(quantity, label, unit, formula, said, signed, log, kind, numbers)
+    ) -> DrawnQuantity:
+        return DrawnQuantity(quantity, label, unit, formula, said, signed, log, kind, numbers)
 
     strips = [
         Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else row.formula, signed=row.signed, log=row.log),

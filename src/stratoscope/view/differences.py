@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.view.values import Floats
+from stratoscope.view.quantities import Floats
 
 Mask = NDArray[np.bool_]
 

@@ -6,14 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
-from stratoscope.view.grid import Strip, build
+from stratoscope.view.map_spec import Strip, build
 from stratoscope.view.spec import ViewSpec
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.trace.csv_columns import Columns
-    from stratoscope.view.inputs import Inputs
+    from stratoscope.trace.opened import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
 QUANTITIES = ("mlp_write_ratio", "attn_write_ratio", "attn_received_nosink", "attn_entropy_nosink", "attn_first")
@@ -63,10 +63,10 @@ def engagement(
     from stratoscope.view.render import render
 
     def describe() -> ViewSpec:
-        from stratoscope.view.inputs import open_input
+        from stratoscope.trace.opened import opened
 
         return engagement_spec(
-            open_input(inputs, columns),
+            opened(inputs, columns),
             prompt=prompt,
             prompt_class=prompt_class,
             all_prompts=all_prompts,
@@ -94,7 +94,7 @@ def engagement_spec(
 ) -> ViewSpec:
     """The ViewSpec of `engagement`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.view import values
+    from stratoscope.view import quantities
     from stratoscope.view.heatmap import title_of
     from stratoscope.view.panels import subtitle, token_panels
     from stratoscope.view.select import choose_layers, select
@@ -103,15 +103,15 @@ def engagement_spec(
     present = [name for name in QUANTITIES if name in dataset]
     missing = [name for name in QUANTITIES if name not in dataset]
     if not present:
-        present = [values.default_quantity(dataset)]
+        present = [quantities.default_quantity(dataset)]
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
-    kind, numbers = values.row_numbers(dataset, present[0])
+    kind, numbers = quantities.row_numbers(dataset, present[0])
     rows = choose_layers(numbers, layers, kind=kind)
     panels = token_panels(dataset, chosen.panels)
     strips = [
         Strip(
-            values.describe(dataset, name, rows, head=head),
-            [values.table(dataset, name, panel.tokens, rows, head=head) for panel in chosen.panels],
+            quantities.describe(dataset, name, rows, head=head),
+            [quantities.table(dataset, name, panel.tokens, rows, head=head) for panel in chosen.panels],
             [panel.thin for panel in panels] if name.startswith("attn_received") else [],
         )
         for name in present
@@ -137,4 +137,4 @@ def _advice(missing: list[str]) -> str:
     """The command that records what is missing."""
     groups = dict.fromkeys(names.QUANTITIES[name].group for name in missing)
     wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
-    return f"Record it: stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE" if missing else ""
+    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE`." if missing else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from stratoscope.view import tokens
+from stratoscope.words import drawable_line
 
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
@@ -49,7 +49,7 @@ def has_glyph(char: str) -> bool:
 
 def drawn(text: str) -> str:
     """A text as the renderers draw it: nothing invisible in it, and nothing without a glyph."""
-    return tokens.drawable_line(text, has_glyph)
+    return drawable_line(text, has_glyph)
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:

@@ -7,7 +7,7 @@ from stratoscope.view import fonts
 from stratoscope.view.palette import Theme
 from stratoscope.view.sheet import Box, Item, Text
 from stratoscope.view.spec import Provenance, ViewSpec
-from stratoscope.view.tokens import isolate
+from stratoscope.words import isolate, noted
 
 _SIZE = 6.8  # points
 _LEADING = 0.128
@@ -28,7 +28,7 @@ def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tu
         cursor += _LEADING
     for note in spec.notes:
         if note.severity != "info":
-            for line in fonts.wrap(f"{note.text} [{note.id}]", _SIZE, width, bold=True):
+            for line in fonts.wrap(noted(note.id, note.text), _SIZE, width, bold=True):
                 items.append(Text(x, cursor, line, _SIZE, theme.ink, bold=True))
                 cursor += _LEADING
     cursor += 0.03
@@ -48,7 +48,7 @@ def said(spec: ViewSpec) -> str:
     for note in spec.notes:
         if note.severity == "info":
             grouped.setdefault(note.id, []).append(note.text)
-    return " ".join(f"{' '.join(texts)} [{identity}]" for identity, texts in grouped.items())
+    return " ".join(noted(identity, " ".join(texts)) for identity, texts in grouped.items())
 
 
 def source(provenance: Provenance) -> str:

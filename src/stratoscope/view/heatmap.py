@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
-from stratoscope.view.grid import Strip, Tokens, build
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import ViewSpec
-from stratoscope.view.values import Floats, Quantity
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.trace.csv_columns import Columns
-    from stratoscope.view.inputs import Inputs
+    from stratoscope.trace.opened import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
 
@@ -89,10 +90,10 @@ def heatmap(
     from stratoscope.view.render import render
 
     def describe() -> ViewSpec:
-        from stratoscope.view.inputs import open_input
+        from stratoscope.trace.opened import opened
 
         return heatmap_spec(
-            open_input(inputs, columns),
+            opened(inputs, columns),
             quantity=quantity,
             prompt=prompt,
             prompt_class=prompt_class,
@@ -120,19 +121,19 @@ def heatmap_spec(
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.view import values
+    from stratoscope.view import quantities
     from stratoscope.view.panels import subtitle, token_panels
     from stratoscope.view.select import choose_layers, select
     from stratoscope.view.spec import notes_of, provenance_of
 
-    name = quantity or values.default_quantity(dataset)
-    values.check_quantity(dataset, name)
+    name = quantity or quantities.default_quantity(dataset)
+    quantities.check_quantity(dataset, name)
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
-    kind, numbers = values.row_numbers(dataset, name)
+    kind, numbers = quantities.row_numbers(dataset, name)
     rows = choose_layers(numbers, layers, kind=kind)
-    described = values.describe(dataset, name, rows)
+    described = quantities.describe(dataset, name, rows)
     panels = token_panels(dataset, chosen.panels)
-    tables = [values.table(dataset, name, panel.tokens, rows) for panel in chosen.panels]
+    tables = [quantities.table(dataset, name, panel.tokens, rows) for panel in chosen.panels]
     thin = [panel.thin for panel in panels] if name.startswith("attn_received") else []
     return build(
         "heatmap",
@@ -172,7 +173,7 @@ def heatmap_of_array(
     values
         Shape (tokens, layers); NaN = not recorded.
     labels
-        Readable token labels (`view.tokens.readable`), one for each token, or none.
+        Readable token labels (`words.readable`), one for each token, or none.
     rows
         Block numbers; by default 0, 1, ….
     unit, signed, log
@@ -194,9 +195,9 @@ def heatmap_of_array(
         from stratoscope.view.spec import Provenance
 
         numbers = tuple(range(values.shape[1])) if rows is None else tuple(rows)
-        described = Quantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
+        described = DrawnQuantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
         places = np.asarray(first, np.int64)
-        tokens = Tokens("", "", labels, len(values), first=places[places < len(values)])
+        tokens = TokenAxis("", "", labels, len(values), first=places[places < len(values)])
         return build(
             "heatmap",
             title,
@@ -211,7 +212,6 @@ def heatmap_of_array(
     return render(describe, out, theme=theme, overwrite=overwrite)
 
 
-def title_of(quantity: Quantity) -> str:
+def title_of(quantity: DrawnQuantity) -> str:
     """`MLP output by token and layer`."""
-    label = quantity.label if "(" in quantity.label.split(" ")[0] else quantity.label[0].upper() + quantity.label[1:]
-    return f"{label} by token and {quantity.row_kind}"
+    return f"{capital(quantity.label)} by token and {quantity.row_kind}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stratoscope.view import fonts, legend, palette, plan
+from stratoscope.view import arrangement, fonts, legend, palette
 from stratoscope.view.footer import footer
-from stratoscope.view.marks import MapDrawing, label_depth
+from stratoscope.view.map_drawing import MapDrawing, label_depth
 from stratoscope.view.sheet import DPI, Box, Item, Sheet, Text
 from stratoscope.view.spec import ViewSpec
 
@@ -39,14 +39,14 @@ class _Layout:
         self.content = spec.content
         self.panels: list[dict[str, Any]] = spec.content["panels"]
         self.quantities: list[dict[str, Any]] = spec.content["quantities"]
-        self.plan = plan.plan(spec.content)
-        self.maps = MapDrawing(spec, theme, self.plan)
-        self.left = MARGIN + plan.ROW_LABELS
+        self.arrangement = arrangement.choose_arrangement(spec.content)
+        self.maps = MapDrawing(spec, theme, self.arrangement)
+        self.left = MARGIN + arrangement.ROW_LABELS
         self.right = self._right()
         self.items: list[Item] = []
 
     def sheet(self) -> Sheet:
-        draw = {"side": self._side, "columns": self._columns, "lines": self._lines}[self.plan.mode]
+        draw = {"side": self._side, "columns": self._columns, "lines": self._lines}[self.arrangement.mode]
         bottom = draw(self._header())
         bottom = self._missing(bottom)
         below, height = footer(self.spec, MARGIN, bottom + 0.16, self.right - MARGIN, self.theme)
@@ -57,7 +57,8 @@ class _Layout:
 
     def _widths(self) -> list[float]:
         return [
-            plan.pitch_of(panel, self.plan) * max(stop - start for start, stop in plan.bands(panel, self.plan))
+            arrangement.pitch_of(panel, self.arrangement)
+            * max(stop - start for start, stop in arrangement.bands(panel, self.arrangement))
             for panel in self.panels
         ]
 
@@ -67,15 +68,15 @@ class _Layout:
 
     def _right(self) -> float:
         widths = self._widths()
-        if self.plan.mode == "side":
-            body = sum(self._slots()[:-1]) + widths[-1] + plan.GAP * (len(widths) - 1)
-        elif self.plan.mode == "columns":
-            body = self._column_width() * len(self.quantities) + plan.GAP * (len(self.quantities) - 1)
+        if self.arrangement.mode == "side":
+            body = sum(self._slots()[:-1]) + widths[-1] + arrangement.GAP * (len(widths) - 1)
+        elif self.arrangement.mode == "columns":
+            body = self._column_width() * len(self.quantities) + arrangement.GAP * (len(self.quantities) - 1)
         else:
             body = max(widths)
-        if self.plan.legends == "beside":
-            return max(self.left + body + plan.GAP + legend.WIDTH, _LEAST_BESIDE - MARGIN)
-        return max(self.left + body + self.plan.gutter, LEAST_WIDTH - MARGIN)
+        if self.arrangement.legends == "beside":
+            return max(self.left + body + arrangement.GAP + legend.WIDTH, _LEAST_BESIDE - MARGIN)
+        return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - MARGIN)
 
     def _column_width(self) -> float:
         return (
@@ -95,7 +96,7 @@ class _Layout:
     def _header(self) -> float:
         """Title and subtitle, the legend of a single quantity to their right; returns where the maps may begin."""
         legend_left = self.right - legend.WIDTH
-        room = (legend_left - plan.GAP if self.plan.legends == "head" else self.right) - MARGIN
+        room = (legend_left - arrangement.GAP if self.arrangement.legends == "head" else self.right) - MARGIN
         y = MARGIN
         for line in fonts.wrap(self.spec.title, _TITLE, room):
             self.items.append(Text(MARGIN, y, line, _TITLE, self.theme.ink))
@@ -107,17 +108,17 @@ class _Layout:
         for line in fonts.wrap(self._reading(), _DETAIL, room):
             self.items.append(Text(MARGIN, y, line, _DETAIL, self.theme.muted))
             y += fonts.height(_DETAIL) + 0.02
-        if self.plan.legends == "head":
+        if self.arrangement.legends == "head":
             drawn = legend.draw(self.quantities[0], legend_left, MARGIN + 0.03, self.theme)
             self.items += drawn.items
             y = max(y, MARGIN + 0.03 + drawn.height)
-        return self._key(y + 0.16) if self.plan.legends == "key" else y + 0.16
+        return self._key(y + 0.16) if self.arrangement.legends == "key" else y + 0.16
 
     def _key(self, y: float) -> float:
         """A line of legends above the maps."""
         count = len(self.quantities)
-        width = min(legend.WIDTH, (self.right - MARGIN - plan.GAP * (count - 1)) / count)
-        return self._legends([MARGIN + index * (width + plan.GAP) for index in range(count)], y, width) + 0.2
+        width = min(legend.WIDTH, (self.right - MARGIN - arrangement.GAP * (count - 1)) / count)
+        return self._legends([MARGIN + index * (width + arrangement.GAP) for index in range(count)], y, width) + 0.2
 
     def _legends(self, lefts: list[float], y: float, width: float) -> float:
         """Legends beside each other, their histograms on one line; returns their bottom."""
@@ -137,21 +138,21 @@ class _Layout:
 
     def _side(self, y: float) -> float:
         y = self._panel_titles(y)
-        lefts = [self.left + sum(self._slots()[:index]) + plan.GAP * index for index in range(len(self.panels))]
+        lefts = [self.left + sum(self._slots()[:index]) + arrangement.GAP * index for index in range(len(self.panels))]
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
             top = y + max(self.maps.above(index, place, (0, one["columns"])) for place, one in enumerate(self.panels))
             for place, x in enumerate(lefts):
                 self._map(index, place, x, top, row_labels=place == 0, token_labels=last)
             bottom = top + self._height(quantity)
-            if self.plan.legends in ("gutter", "beside"):
+            if self.arrangement.legends in ("gutter", "beside"):
                 bottom = max(bottom, self._legend_beside(index, lefts[-1] + self._widths()[-1], top))
             y = bottom + _STRIP_GAP
         return y - _STRIP_GAP + max(self._depth(panel, (0, panel["columns"])) for panel in self.panels)
 
     def _columns(self, y: float) -> float:
         width = self._column_width()
-        lefts = [self.left + index * (width + plan.GAP) for index in range(len(self.quantities))]
+        lefts = [self.left + index * (width + arrangement.GAP) for index in range(len(self.quantities))]
         y = self._legends(lefts, y, min(width, legend.WIDTH)) + _PANEL_GAP
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
@@ -166,8 +167,8 @@ class _Layout:
         first_line = True
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
-            for band in plan.bands(panel, self.plan):
-                y = self._line(place, band, y, legends=first_line and self.plan.legends == "gutter") + _BAND_GAP
+            for band in arrangement.bands(panel, self.arrangement):
+                y = self._line(place, band, y, legends=first_line and self.arrangement.legends == "gutter") + _BAND_GAP
                 first_line = False
             y += _PANEL_GAP - _BAND_GAP
         return y - _PANEL_GAP
@@ -180,7 +181,7 @@ class _Layout:
             top = y + self.maps.above(index, place, band)
             self._map(index, place, self.left, top, band=band, row_labels=True, token_labels=last)
             bottom = top + self._height(quantity)
-            end = self.left + plan.pitch_of(panel, self.plan) * (band[1] - band[0])
+            end = self.left + arrangement.pitch_of(panel, self.arrangement) * (band[1] - band[0])
             if legends:
                 bottom = max(bottom, self._legend_beside(index, end, top))
             elif len(self.quantities) > 1:
@@ -212,20 +213,20 @@ class _Layout:
         )
 
     def _height(self, quantity: Mapping[str, Any]) -> float:
-        return self.plan.row * len(quantity["rows"])
+        return self.arrangement.row * len(quantity["rows"])
 
     def _depth(self, panel: Mapping[str, Any], band: tuple[int, int]) -> float:
-        return label_depth(panel, band, plan.pitch_of(panel, self.plan))
+        return label_depth(panel, band, arrangement.pitch_of(panel, self.arrangement))
 
     def _legend_beside(self, index: int, end: float, y: float) -> float:
-        left = end + plan.GAP / 2 if self.plan.legends == "gutter" else end + plan.GAP
+        left = end + arrangement.GAP / 2 if self.arrangement.legends == "gutter" else end + arrangement.GAP
         width = min(legend.WIDTH, self.right - left)
         drawn = legend.draw(self.quantities[index], left, y - 0.02, self.theme, width=width)
         self.items += drawn.items
         return y + drawn.height
 
     def _name_beside(self, quantity: Mapping[str, Any], end: float, y: float) -> None:
-        for line in fonts.wrap(legend.heading(quantity), 7.0, plan.NAMES - 0.12):
+        for line in fonts.wrap(legend.heading(quantity), 7.0, arrangement.NAMES - 0.12):
             self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
             y += fonts.height(7.0)
 
@@ -235,7 +236,7 @@ class _Layout:
         for index, (panel, slot) in enumerate(zip(self.panels, self._slots(), strict=True)):
             room = slot if index + 1 < len(self.panels) else self.right - x
             bottom = max(bottom, self._panel_title(panel, x, y, room))
-            x += slot + plan.GAP
+            x += slot + arrangement.GAP
         return bottom
 
     def _panel_title(self, panel: Mapping[str, Any], x: float, y: float, room: float) -> float:

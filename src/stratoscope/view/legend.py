@@ -12,6 +12,7 @@ import numpy as np
 from stratoscope.view import fonts, palette, scale
 from stratoscope.view.palette import Theme
 from stratoscope.view.sheet import Box, Item, Text
+from stratoscope.words import capital, number, percent
 
 WIDTH = 2.75
 _NAME, _SMALL = 7.6, 6.6  # points
@@ -61,23 +62,7 @@ def draw(
 
 def heading(quantity: Mapping[str, Any]) -> str:
     """A quantity's label with a capital, unless it begins with a symbol."""
-    label = str(quantity["label"])
-    return label if "(" in label.split(" ")[0] else label[0].upper() + label[1:]
-
-
-def number(value: float) -> str:
-    """A number with about three digits: 0.012, 3.45, 678, 9,012, 3.4e6."""
-    if not math.isfinite(value):
-        return "not known" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size >= 1e6 or size < 1e-3:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
-    digits = max(0, 2 - math.floor(math.log10(size)))
-    text = f"{value:,.{digits}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+    return capital(str(quantity["label"]))
 
 
 _STATES = ("zero", "equal", "below", "infinite", "empty")
@@ -150,17 +135,11 @@ def _axis(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: 
 
 
 def _shares(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
-    below, above = (_percent(share) for share in quantity["clipped"])
+    below, above = (percent(share) for share in quantity["clipped"])
     return [
         Text(x, y, f"◂ {below} below", _SMALL, theme.muted),
         Text(x + width, y, f"{above} above ▸", _SMALL, theme.muted, ha="right"),
     ]
-
-
-def _percent(share: float) -> str:
-    if share == 0:
-        return "0 %"
-    return "<0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def _place(unit: float, quantity: Mapping[str, Any], x: float, width: float) -> float:

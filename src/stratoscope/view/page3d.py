@@ -17,7 +17,7 @@ from stratoscope.errors import InputError, ascii_json
 from stratoscope.replacing import write_whole
 from stratoscope.trace.notes import INFO
 from stratoscope.trace.output import check_place
-from stratoscope.view import pages, palette, peaks3d_words, plotly3d
+from stratoscope.view import pages, palette, peaks3d_caption, plotly3d
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.spec import ViewSpec
 
@@ -28,7 +28,7 @@ CONFIG = {
     "plotlyServerURL": "",
     "responsive": False,  # the page lays out anew itself
 }
-_SCRIPTS = ("peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")
+_SCRIPTS = ("words.js", "peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")
 _SCALES = {"robust": "robust", "linear": "linear", "log": "log", "per-layer": "per layer"}
 
 
@@ -73,7 +73,7 @@ def page(spec: ViewSpec) -> str:
         first_token=content["state"]["first_token"],
         index=content["index"],
         value="value" if spec.facts["quantity"]["name"] == "imported_norm" else "activation",
-        height=peaks3d_words.height(spec),
+        height=peaks3d_caption.height(spec),
         info=[note for note in spec.notes if note.severity == INFO],
         warnings=[note for note in spec.notes if note.severity != INFO],
         tag=source_tag(spec.provenance),

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from stratoscope.view.tokens import isolate, visible
+from stratoscope.words import isolate, visible
 
 _WEB = files("stratoscope.view") / "web"
 _UNSAFE_IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.view import pool
-from stratoscope.view.grid import Tokens
-from stratoscope.view.select import Panel, Selection
-from stratoscope.view.tokens import isolate, readable_all
+from stratoscope.view.map_spec import TokenAxis
+from stratoscope.view.select import PromptPanel, Selection
+from stratoscope.words import isolate, readable_all
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,11 +33,11 @@ _AXIS_WORDS = {
 class LabelledPanel:
     """The tokens of a panel, and the places of those that fewer than `LEAST_QUERIES` later tokens can attend to."""
 
-    tokens: Tokens
+    tokens: TokenAxis
     thin: NDArray[np.int64]
 
 
-def token_panels(dataset: xr.Dataset, panels: Sequence[Panel]) -> list[LabelledPanel]:
+def token_panels(dataset: xr.Dataset, panels: Sequence[PromptPanel]) -> list[LabelledPanel]:
     """What a picture says about the tokens of each panel."""
     of_token = np.asarray(dataset["prompt"].values)
     return [_labelled(dataset, panel, of_token) for panel in panels]
@@ -57,7 +57,7 @@ def subtitle(dataset: xr.Dataset, chosen: Selection) -> str:
     return " · ".join(isolate(part) for part in (*parts, chosen.left_out) if part)
 
 
-def _labelled(dataset: xr.Dataset, panel: Panel, of_token: NDArray[np.int32]) -> LabelledPanel:
+def _labelled(dataset: xr.Dataset, panel: PromptPanel, of_token: NDArray[np.int32]) -> LabelledPanel:
     tokens, count = panel.tokens, len(panel.tokens)
     prompts = of_token[tokens]
     begins = np.searchsorted(of_token, prompts)  # of each token, where its prompt begins and ends
@@ -68,7 +68,7 @@ def _labelled(dataset: xr.Dataset, panel: Panel, of_token: NDArray[np.int32]) ->
     called = _names(dataset) if len(panel.prompts) > 1 else []
     named = [(int(place), called[prompts[place]]) for place in starts] if called else []
     return LabelledPanel(
-        Tokens(
+        TokenAxis(
             panel.title,
             panel.detail,
             labels=_labels(dataset, tokens) if count <= pool.MOST_UNPOOLED else (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
-from stratoscope.view.inputs import Inputs, PathLike, open_input
+from stratoscope.trace.opened import Inputs, PathLike, opened
 from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def peaks3d(
 
     target = None if out is None else page3d.check(out, overwrite=overwrite, inputs=inputs)
     spec = peaks_spec(
-        open_input(inputs, columns),
+        opened(inputs, columns),
         quantity=quantity,
         prompt=prompt,
         prompt_class=prompt_class,

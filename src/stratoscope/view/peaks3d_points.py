@@ -226,7 +226,7 @@ class _Highest:
 def _peak_blocks(dataset: xr.Dataset, quantity: str, tokens: Ints, layers: Ints) -> Iterator[Block]:
     peaks = dataset[quantity]
     of_layer = np.searchsorted(dataset["layer"].values, layers)
-    count, k = dataset.sizes[names.LAYER], dataset.sizes[names.K]
+    count, k = dataset.sizes[names.LAYER], dataset.sizes[names.PEAK]
     for begin, end in _spans(tokens, BLOCK // (count * k)):
         here = tokens[begin:end]
         block = np.abs(peaks[here[0] : here[-1] + 1].values[here - here[0]][:, of_layer].astype(np.float64))
@@ -259,7 +259,7 @@ def _spans(tokens: Ints, length: int) -> Iterator[tuple[int, int]]:
 
 
 def _peaks_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
-    count, k = dataset.sizes[names.LAYER], dataset.sizes[names.K]
+    count, k = dataset.sizes[names.LAYER], dataset.sizes[names.PEAK]
     token, layer, rank = np.unravel_index(chosen, (dataset.sizes[names.TOKEN], count, k))
     stored = [name for name in ("peak_expert", "peak_neuron", "peak_value", "peak_write") if name in dataset]
     found = {name: np.full(len(chosen), np.nan) for name in stored}

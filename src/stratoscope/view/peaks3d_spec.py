@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
-from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import number
+from stratoscope.trace.arguments import number
 from stratoscope.view.panels import subtitle
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
 from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, select
 from stratoscope.view.spec import Note, ViewSpec, notes_of, provenance_of
-from stratoscope.view.tokens import readable_all, visible
+from stratoscope.words import capital, number_ranges, readable_all, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,7 +103,7 @@ def peaks_spec(
         *notes_of(dataset),
         *applicable(dataset, [row.name]),
     )
-    title = f"{row.label[0].upper()}{row.label[1:]} by token and layer"
+    title = f"{capital(row.label)} by token and layer"
     return ViewSpec("peaks3d", title, subtitle(dataset, chosen), content, buffers, notes, provenance_of(dataset), facts)
 
 
@@ -200,7 +199,7 @@ def _left_out(points: Points) -> list[Note]:
 def _notes(dataset: xr.Dataset, row: names.Quantity) -> list[Note]:
     if row.dims == (names.ROW,):
         return []  # an import says so itself
-    recorded = f"Only the {dataset.sizes[names.K]} strongest neurons of each token and layer are recorded"
+    recorded = f"Only the {dataset.sizes[names.PEAK]} strongest neurons of each token and layer are recorded"
     top_k = Note("L08", "info", f"{recorded}: the others are not zero.")
     return [_GROWS, top_k] if row.name == "peak_write" else [top_k]
 
@@ -237,7 +236,7 @@ def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
         raise InputError(
             "there are no peaks in it",
             where="trace",
-            fix="Record them: stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE",
+            fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE`.",
         )
     if quantity is not None and quantity not in there:
         raise InputError(

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from stratoscope.view import palette
-from stratoscope.view.peaks3d_words import caption
+from stratoscope.view.peaks3d_caption import caption
 from stratoscope.view.plotly3d_traces import (
     Columns,
     borders_of,
@@ -21,7 +21,7 @@ from stratoscope.view.plotly3d_traces import (
     stems_of,
 )
 from stratoscope.view.spec import ViewSpec
-from stratoscope.view.tokens import html_label
+from stratoscope.words import html_label
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif"
 CAMERA = {"eye": {"x": 0.4, "y": -2.1, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.09}}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope.view.peaks3d_levels import level
 from stratoscope.view.spec import ViewSpec
-from stratoscope.view.tokens import html_label
+from stratoscope.words import html_label, number, times
 
 OUTLINE = [[0, "rgba(0,0,0,0)"], [0.3, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0.6)"]]  # of the high ones
 
@@ -105,12 +105,12 @@ def peaks_of(spec: ViewSpec, columns: Columns) -> dict[str, Any]:
             int(buffers["token_position"][token]),
             html_label(content["prompts"][buffers["token_prompt"][token]]),
             neuron_name(buffers, peak),
-            float(buffers["peak_value"][peak]),
-            float(buffers["peak_write"][peak]),
+            number(buffers["peak_value"][peak]),
+            number(buffers["peak_write"][peak]),
             int(layer),
-            f"<br>×{times:.1f} the top of the scale" if above else "",
+            f"<br>{times(ratio)} the top of the scale" if above else "",
         ]
-        for token, peak, layer, times, above in zip(
+        for token, peak, layer, ratio, above in zip(
             *(columns[name] for name in ("token", "peak", "y", "times", "above")), strict=True
         )
     ]
@@ -132,14 +132,9 @@ def neuron_name(buffers: Mapping[str, np.ndarray], peak: int) -> int | str:
 def hover_template(spec: ViewSpec) -> str:
     """What is said about a peak; the fields are those of `peaks_of`."""
     imported = spec.facts["quantity"]["name"] == "imported_norm"
-    value = (
-        ["Activation_Norm %{customdata[4]:.6g}"]
-        if imported
-        else [
-            "activation %{customdata[4]:+.4g}",
-            "write norm %{customdata[5]:.4g}",
-        ]
-    )
+    value = ["activation %{customdata[4]}", "write norm %{customdata[5]}"]
+    if imported:
+        value = ["Activation_Norm %{customdata[4]}"]
     head = ["<b>%{customdata[0]}</b>", "position %{customdata[1]} · %{customdata[2]}"]
     place = [f"L%{{customdata[6]}} · {spec.content['index']} %{{customdata[3]}}"]
     return "<br>".join([*head, *place, *value]) + "%{customdata[7]}<extra></extra>"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.trace.facts import number_ranges
-from stratoscope.trace.given import is_whole, several
+from stratoscope.trace.arguments import is_whole, several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
 TextChoice: TypeAlias = "str | Sequence[str] | None"
 MOST_PANELS = 12
-__all__ = ["LayerChoice", "Panel", "PromptChoice", "Selection", "TextChoice", "choose_layers", "select"]
+__all__ = ["LayerChoice", "PromptChoice", "PromptPanel", "Selection", "TextChoice", "choose_layers", "select"]
 
 
 @dataclass(frozen=True)
-class Panel:
+class PromptPanel:
     """One prompt, or all of them end to end.
 
     Attributes
@@ -48,7 +48,7 @@ class Panel:
 class Selection:
     """The panels of a picture, and what there is besides them ("" = all is shown)."""
 
-    panels: tuple[Panel, ...]
+    panels: tuple[PromptPanel, ...]
     left_out: str
 
 
@@ -174,18 +174,18 @@ class _Prompts:
         return list(first.values())
 
 
-def _panel(dataset: xr.Dataset, table: _Prompts, group: list[int], spans: list[int]) -> Panel:
+def _panel(dataset: xr.Dataset, table: _Prompts, group: list[int], spans: list[int]) -> PromptPanel:
     tokens = np.concatenate([np.arange(table.starts[index], table.stops[index]) for index in group])
     if spans:
         tokens = tokens[np.isin(np.asarray(dataset["span"].values)[tokens], spans)]
     if len(group) > 1:
         classes = [name for name in dict.fromkeys(table.classes[index] for index in group) if name]
-        return Panel(f"{len(group)} prompts, end to end", listing(classes), tuple(group), tokens)
+        return PromptPanel(f"{len(group)} prompts, end to end", listing(classes), tuple(group), tokens)
     (index,) = group
     name, identity = table.classes[index], table.ids[index]
     if not name:
         name, identity = identity or f"prompt {index}", ""
-    return Panel(name, "" if identity == name else identity, (index,), tokens)
+    return PromptPanel(name, "" if identity == name else identity, (index,), tokens)
 
 
 def _listed(choice: PromptChoice | TextChoice, where: str, example: str) -> list[Any]:

@@ -32,7 +32,7 @@ class Picture(Figure):
         return png_bytes(self)
 
 
-class Units(Normalize):
+class ScaleNorm(Normalize):
     """Limits of a ViewSpec as a matplotlib norm; values beyond them take the end colours, NaN none."""
 
     def __init__(self, limits: scale.Scale) -> None:
@@ -122,7 +122,11 @@ def _colours(values: NDArray[Any], quantity: dict[str, Any]) -> dict[str, Any]:
     if limits.low.ndim:
         return {"X": limits.unit(values).clip(0, 1).T, "norm": Normalize(0, 1), "cmap": colours}
     low, high = float(limits.low), float(limits.high)  # in the place of infinity, which matplotlib takes for missing
-    return {"X": np.nan_to_num(values, nan=np.nan, posinf=high, neginf=low).T, "norm": Units(limits), "cmap": colours}
+    return {
+        "X": np.nan_to_num(values, nan=np.nan, posinf=high, neginf=low).T,
+        "norm": ScaleNorm(limits),
+        "cmap": colours,
+    }
 
 
 def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,15 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
-from stratoscope.trace.facts import number_ranges
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.analysis.anomalies.finding import Finding, Look, Member, Prompts
+    from stratoscope.analysis.anomalies.finding import Finding, Look, Member, NamedPrompts
     from stratoscope.analysis.anomalies.usual import Class
+    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.opened import Inputs
 
 _SHOWN = 8  # findings with a picture
 _LISTED = 200
@@ -25,9 +26,10 @@ _MEMBERS = 100  # of a finding, listed one by one
 
 
 def anomalies(
-    trace: str | os.PathLike[str] | xr.Dataset,
+    trace: Inputs,
     *,
-    reference: str | os.PathLike[str] | xr.Dataset | None = None,
+    columns: Columns = None,
+    reference: Inputs | None = None,
     alpha: float = defaults.ALPHA,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -42,7 +44,9 @@ def anomalies(
     Parameters
     ----------
     trace
-        A trace, or its Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     reference
         A trace of the same layers, heads and neurons whose distributions count instead; usual is what it shows.
     alpha
@@ -65,11 +69,11 @@ def anomalies(
     InputError
         The reference is of another shape, or there is nothing to look at.
     """
-    from stratoscope.analysis.anomalies.merge import merged
+    from stratoscope.analysis.anomalies.duplicates import merged
     from stratoscope.analysis.finite import finite_trace
     from stratoscope.trace.opened import opened
 
-    seen, beside = finite_trace(opened(trace)), None if reference is None else finite_trace(opened(reference))
+    seen, beside = finite_trace(opened(trace, columns)), None if reference is None else finite_trace(opened(reference))
     dataset = _of_its_layers(seen.dataset, "trace")
     other = None if beside is None else _of_its_layers(beside.dataset, "reference")
     if other is not None:
@@ -81,7 +85,7 @@ def anomalies(
         raise InputError(
             "there is nothing to look at in it: no norms, attention or summaries of prompts, as a CSV has none",
             where=str(dataset.encoding.get("source", "trace")),
-            fix="Record them: stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE",
+            fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE`.",
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)
@@ -91,7 +95,7 @@ def anomalies(
 
 def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tuple[list[Look], list[Class]]:
     """What every detector looked at, and the usual massive tokens."""
-    from stratoscope.analysis.anomalies import attention, depth, neurons, parts, tokens
+    from stratoscope.analysis.anomalies import attention, depth, neurons, tokens, writes
     from stratoscope.analysis.anomalies.norms import norms_of
     from stratoscope.analysis.anomalies.usual import classes, usual_of
 
@@ -101,8 +105,8 @@ def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tu
     usual = usual_of(norms, beside)
     looks = tokens.massive_tokens(dataset, norms, usual, beside)
     detectors: tuple[Callable[[], Look], ...] = (
-        lambda: parts.massive_neuron(dataset, other),
-        lambda: parts.massive_head(dataset, other),
+        lambda: writes.massive_neuron(dataset, other),
+        lambda: writes.massive_head(dataset, other),
         lambda: attention.moved_sink(dataset, other, usual.tokens),
         lambda: attention.unusual_route(dataset, other, usual.tokens),
         lambda: attention.broken_rows(dataset),
@@ -160,13 +164,13 @@ def _result(
     alpha: float,
     most_expected: float,
 ) -> xr.Dataset:
-    from stratoscope.analysis.anomalies.finding import Prompts
+    from stratoscope.analysis.anomalies.finding import NamedPrompts
     from stratoscope.analysis.lint.lint import applicable
     from stratoscope.analysis.result import make_result, texts
     from stratoscope.trace.notes import INFO, Note, notes_of
 
     listed = found[:_LISTED]
-    prompts = Prompts(dataset)
+    prompts = NamedPrompts(dataset)
     members = [(number, member) for number, one in enumerate(listed) for member in one.members[:_MEMBERS]]
     variables = _columns("finding", "", [one.first for one in listed], prompts)
     variables["also"] = ("finding", np.array([len(one.members) - 1 for one in listed], np.int64))
@@ -213,7 +217,7 @@ def _result(
     )
 
 
-def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: Prompts) -> dict[str, Any]:
+def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: NamedPrompts) -> dict[str, Any]:
     """Columns of findings (their first members) or of members."""
     from stratoscope.analysis.anomalies.finding import PLACES
     from stratoscope.analysis.result import texts
@@ -234,18 +238,18 @@ def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: Prompts)
     return columns
 
 
-def _prompt_id(member: Member, prompts: Prompts) -> str:
+def _prompt_id(member: Member, prompts: NamedPrompts) -> str:
     return prompts.ids[member.place["prompt"]] if "prompt" in member.place else ""
 
 
-def _token(member: Member, prompts: Prompts) -> str:
+def _token(member: Member, prompts: NamedPrompts) -> str:
     """Text of the token that a member is of."""
     if "position" not in member.place:
         return ""
-    return prompts.text(int(prompts.starts[member.place["prompt"]]) + member.place["position"])
+    return prompts.text(prompts.at(member.place["prompt"], member.place["position"]))
 
 
-def _as_json(finding: Finding, prompts: Prompts) -> dict[str, Any]:
+def _as_json(finding: Finding, prompts: NamedPrompts) -> dict[str, Any]:
     """A finding for a program."""
     members = [
         {

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
+    Evidence,
     Index,
     Look,
     Member,
-    Picture,
-    Prompts,
+    NamedPrompts,
     holding,
     layer_numbers,
     nothing,
@@ -45,7 +45,7 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
     detector, quantity = "moved sink", "attn_first"
     if quantity not in dataset:
         return nothing(detector, "no attention recorded")
-    prompts, numbers = Prompts(dataset), layer_numbers(dataset)
+    prompts, numbers = NamedPrompts(dataset), layer_numbers(dataset)
     reference = holding(reference, quantity)
     means = _means(dataset, quantity)
     if np.isfinite(means).all(axis=(1, 2)).sum() < _LEAST_PROMPTS and reference is None:
@@ -61,16 +61,16 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
         place = {"prompt": prompt, "layer": int(numbers[layer]), "head": head}
         return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
-        here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+        here = prompts.tokens(prompt)
         values = np.asarray(dataset[quantity].values[here, :, head], np.float64)
         words = (
             f"Head {head} of L{numbers[layer]} gives the first token {means[index]:.0%} of its attention in "
             f"{prompts.ids[prompt]}, in {_others(reference)} {_typical(means, of, index, reference):.0%}."
         )
         column = min(_LEAST_QUERIES, len(values) - 1)
-        return words, Picture(values, prompts.words(prompt), (column, layer), quantity, tuple(numbers.tolist()))
+        return words, Evidence(values, prompts.words(here), (column, layer), quantity, tuple(numbers.tolist()))
 
     return Look(
         detector, "prompt × layer × head", scores, tell, describe, lambda index: _same_prompt(prompts, index),
@@ -83,7 +83,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
     detector, quantity = "unusual route", "attn_entropy_nosink"
     if not {"attn_received_nosink", quantity} <= set(dataset.data_vars):
         return nothing(detector, "no attention recorded")
-    prompts, numbers = Prompts(dataset), layer_numbers(dataset)
+    prompts, numbers = NamedPrompts(dataset), layer_numbers(dataset)
     reference = holding(reference, quantity)
     means = _means(dataset, quantity)
     if len(means) < _LEAST_PROMPTS and reference is None:
@@ -98,17 +98,18 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
 
     def gathered_on(index: Index) -> int:
         prompt, layer, head = index
-        here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+        here = prompts.tokens(prompt)
         return _most_received(np.asarray(dataset["attn_received_nosink"].values[here, layer, head], np.float64))
 
     def tell(index: Index, expected: float) -> Member:
         prompt, layer, head = index
-        place = {"prompt": prompt, "position": gathered_on(index), "layer": int(numbers[layer]), "head": head}
+        position = int(prompts.position[prompts.starts[prompt] + gathered_on(index)])
+        place = {"prompt": prompt, "position": position, "layer": int(numbers[layer]), "head": head}
         return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
-        here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+        here = prompts.tokens(prompt)
         values = np.asarray(dataset["attn_received_nosink"].values[here, :, head], np.float64)
         place = gathered_on(index)
         words = (
@@ -117,7 +118,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
             f"{_typical(means, of, index, reference):.2f}."
         )
         mark = (place, layer)
-        return words, Picture(values, prompts.words(prompt), mark, "attn_received_nosink", tuple(numbers.tolist()))
+        return words, Evidence(values, prompts.words(here), mark, "attn_received_nosink", tuple(numbers.tolist()))
 
     def things(index: Index) -> tuple[Hashable, ...]:
         return (*_same_prompt(prompts, index), ("token", index[0], gathered_on(index)))
@@ -130,7 +131,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
 def broken_rows(dataset: xr.Dataset) -> Look:
     """Attention rows that do not sum to 1, or masses and entropies that cannot be."""
     detector = "broken attention rows"
-    prompts, numbers = Prompts(dataset), layer_numbers(dataset)
+    prompts, numbers = NamedPrompts(dataset), layer_numbers(dataset)
     if "attention" in dataset:
         sums = _row_sums(dataset, prompts)
         length = (prompts.place + 1)[:, None, None]
@@ -152,7 +153,7 @@ def broken_rows(dataset: xr.Dataset) -> Look:
         token, layer, head = index
         place = {
             "prompt": int(prompts.of_token[token]),
-            "position": int(prompts.place[token]),
+            "position": int(prompts.position[token]),
             "layer": int(numbers[layer]),
             "head": head,
         }
@@ -167,19 +168,19 @@ def broken_rows(dataset: xr.Dataset) -> Look:
     )
 
 
-def _classes(prompts: Prompts) -> list[NDArray[np.int64]]:
+def _classes(prompts: NamedPrompts) -> list[NDArray[np.int64]]:
     """Prompts of each class that has enough of them, else all together."""
     classes = np.array(prompts.classes)
     sizes = {name: int((classes == name).sum()) for name in set(prompts.classes)}
     if min(sizes.values()) < _LEAST_PROMPTS:
-        return [np.arange(prompts.count)]
+        return [np.arange(len(prompts))]
     return [np.flatnonzero(classes == name) for name in sorted(sizes)]
 
 
 def _means(dataset: xr.Dataset, quantity: str) -> Floats:
     """Mean of a share over the later queries of each prompt, [prompt, layer, head]."""
-    prompts = Prompts(dataset)
-    found = np.full((prompts.count, *dataset[quantity].shape[1:]), np.nan)
+    prompts = NamedPrompts(dataset)
+    found = np.full((len(prompts), *dataset[quantity].shape[1:]), np.nan)
     for prompt, (start, stop) in enumerate(zip(prompts.starts, prompts.stops, strict=True)):
         if stop - start >= _LEAST_TOKENS:
             share = dataset[quantity].isel(token=slice(int(start) + _LEAST_QUERIES, int(stop))).values
@@ -201,7 +202,7 @@ def _much_less(scores: Floats, means: Floats, of: Floats) -> Floats:
     return found
 
 
-def _alone(scores: Floats, prompts: Prompts, enough: bool) -> Floats:
+def _alone(scores: Floats, prompts: NamedPrompts, enough: bool) -> Floats:
     """Scores; NaN where a head does half as much in enough other prompts, twins counting once: it recurs."""
     if not enough:
         return scores
@@ -214,13 +215,13 @@ def _alone(scores: Floats, prompts: Prompts, enough: bool) -> Floats:
     return found
 
 
-def _gathered(dataset: xr.Dataset, prompts: Prompts, usual: Bools) -> Bools:
+def _gathered(dataset: xr.Dataset, prompts: NamedPrompts, usual: Bools) -> Bools:
     """Whether a head's attention, first token aside, lies mostly on usual massive tokens, [prompt, layer, head]."""
-    found = np.zeros((prompts.count, dataset.sizes[names.LAYER], dataset.sizes[names.HEAD]), np.bool_)
+    found = np.zeros((len(prompts), dataset.sizes[names.LAYER], dataset.sizes[names.HEAD]), np.bool_)
     if "attn_received_nosink" not in dataset:
         return found
     received = dataset["attn_received_nosink"]
-    for token in np.flatnonzero(usual & (prompts.place > 0)).tolist():
+    for token in np.flatnonzero(usual & ~prompts.first).tolist():
         prompt = int(prompts.of_token[token])
         later = np.arange(prompts.place[token] + 1, prompts.stops[prompt] - prompts.starts[prompt])
         if len(later):  # uniform over the tokens that each query sees, the first and itself aside
@@ -241,7 +242,7 @@ def _others(reference: xr.Dataset | None) -> str:
     return "the other prompts" if reference is None else "the reference"
 
 
-def _same_prompt(prompts: Prompts, index: Index) -> tuple[Hashable, ...]:
+def _same_prompt(prompts: NamedPrompts, index: Index) -> tuple[Hashable, ...]:
     """All heads of a prompt are one thing; the same head in its twin is, too."""
     prompt, layer, head = index
     return ("heads", prompt), ("head", prompts.units[prompt], layer, head)
@@ -253,7 +254,7 @@ def _most_received(received: Floats) -> int:
     return int(np.nanargmax(np.where(np.isnan(seen), -np.inf, seen))) + 1
 
 
-def _row_sums(dataset: xr.Dataset, prompts: Prompts) -> Floats:
+def _row_sums(dataset: xr.Dataset, prompts: NamedPrompts) -> Floats:
     """Σ_k A[q, k] (and the learned sink's mass) of every query, [token, layer, head]."""
     sums = np.full((len(prompts.of_token), *dataset["attention"].shape[1:]), np.nan)
     edge = 0

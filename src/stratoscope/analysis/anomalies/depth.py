@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Index, Look, Member, Picture, holding, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member, holding, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tokens import outside_sinks
 from stratoscope.analysis.known import medians
 
@@ -52,14 +52,14 @@ def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         typical = float(expected_there[index])
         return Member(detector, present[which], place, float(medians[index]), typical, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         which, layer = index
         source = "its neighbours suggest" if reference is None else "the reference has"
         label = names.QUANTITIES[present[which]].label
         value, there = medians[index], expected_there[index]
         words = f"The median {label} of L{numbers[layer]} is {value:.2g} where {source} {there:.2g}."
         layers = tuple(f"L{number}" for number in numbers)
-        return words, Picture(medians[which], layers, (layer,), f"median {label}")
+        return words, Evidence(medians[which], layers, (layer,), f"median {label}")
 
     return Look(
         detector, "layer × ratio", scores, tell, describe, _near,
@@ -92,7 +92,7 @@ def expert_takes_all(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         place = {"layer": int(numbers[layer]), "expert": expert}
         return Member(detector, "router_expert", place, float(shares[index]), usual, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         layer, expert = index
         words = (
             f"Expert {expert} of L{numbers[layer]} gets {shares[index]:.0%} of the tokens; evenly, each would get "
@@ -100,7 +100,7 @@ def expert_takes_all(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         )
         labels = tuple(str(number) for number in range(experts))
         what = f"share of the tokens of L{numbers[layer]}, by expert"
-        return words, Picture(shares[layer], labels, (expert,), what)
+        return words, Evidence(shares[layer], labels, (expert,), what)
 
     return Look(
         detector, "layer × expert", scores, tell, describe, lambda index: (("experts", index[0]),),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.analysis.anomalies.tails import expected_beyond, expected_beyond_few, least_beyond
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,7 +22,7 @@ PLACES = ("prompt", "position", "layer", "head", "neuron", "expert")
 
 
 @dataclass(frozen=True)
-class Picture:
+class Evidence:
     """What a finding is seen in.
 
     Attributes
@@ -94,7 +96,7 @@ class Finding:
     members: tuple[Member, ...]
     words: str
     of_model: bool = False
-    picture: Picture | None = None
+    picture: Evidence | None = None
 
     @property
     def first(self) -> Member:
@@ -140,7 +142,7 @@ class Look:
     what: str
     scores: NDArray[np.floating] | None
     tell: Callable[[Index, float], Member] | None = None
-    describe: Callable[[Index], tuple[str, Picture | None]] | None = None
+    describe: Callable[[Index], tuple[str, Evidence | None]] | None = None
     things: Callable[[Index], tuple[Hashable, ...]] = lambda index: (index,)
     among: NDArray[np.floating] | None = None
     quantity: str = ""
@@ -186,35 +188,26 @@ def holding(reference: xr.Dataset | None, *quantities: str) -> xr.Dataset | None
     return reference if reference is not None and set(quantities) <= set(reference.data_vars) else None
 
 
-class Prompts:
-    """Where the tokens of each prompt are, and what they are called."""
+class NamedPrompts(Prompts):
+    """Prompts, and what their tokens are called in a finding."""
 
-    def __init__(self, dataset: xr.Dataset) -> None:
-        self.of_token = np.asarray(dataset["prompt"].values)
-        self.count = int(self.of_token.max()) + 1 if len(self.of_token) else 0
-        edges = np.searchsorted(self.of_token, np.arange(self.count + 1))
-        self.starts, self.stops = edges[:-1], edges[1:]
-        self.place = np.arange(len(self.of_token)) - self.starts[self.of_token]
-        self.ids = _texts(dataset, "prompt_id", self.count)
-        self.classes = _texts(dataset, "prompt_class", self.count)
-        pairs = _texts(dataset, "pair", self.count)
-        self.units = [("pair", pair) if pair else ("prompt", str(at)) for at, pair in enumerate(pairs)]  # independent
-        self._dataset = dataset
-
-    def words(self, prompt: int) -> tuple[str, ...]:
-        """Texts of the tokens of a prompt."""
-        here = slice(int(self.starts[prompt]), int(self.stops[prompt]))
-        if "text" in self._dataset.coords:
-            return tuple(str(text) for text in self._dataset["text"].isel(token=here).values)
-        return tuple(f"#{place}" for place in range(here.stop - here.start))
+    @cached_property
+    def units(self) -> list[tuple[str, str]]:
+        """What each prompt belongs to that is independent of others: its pair, or itself."""
+        return [("pair", pair) if pair else ("prompt", str(at)) for at, pair in enumerate(self.pairs)]
 
     def text(self, token: int) -> str:
         """Text of a token."""
-        return self.words(int(self.of_token[token]))[int(self.place[token])]
+        return self.words(slice(token, token + 1))[0]
 
     def token(self, token: int) -> str:
-        """A token in words: its text, as Python writes it, its place and its prompt."""
-        return f"{self.text(token)!r} (token {self.place[token]} of {self.ids[int(self.of_token[token])]})"
+        """A token in words: its text, as Python writes it, its position and its prompt."""
+        return f"{self.text(token)!r} (token {self.position[token]} of {self.ids[int(self.of_token[token])]})"
+
+    def at(self, prompt: int, position: int) -> int:
+        """The token of a prompt at a position."""
+        own = self.tokens(prompt)
+        return int(own.start + np.argmax(self.position[own] == position))
 
     def unit_numbers(self) -> NDArray[np.int64]:
         """The same number for prompts that are not independent of one another."""
@@ -225,9 +218,3 @@ class Prompts:
 def layer_numbers(dataset: xr.Dataset, dim: str = "layer") -> NDArray[np.int64]:
     """Numbers of the layers or depths."""
     return np.asarray(dataset[dim].values, np.int64)
-
-
-def _texts(dataset: xr.Dataset, column: str, count: int) -> Sequence[str]:
-    if column in dataset.coords:
-        return [str(text) for text in dataset[column].values]
-    return [""] * count

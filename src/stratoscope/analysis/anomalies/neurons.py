@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
+    Evidence,
     Index,
     Look,
     Member,
-    Picture,
-    Prompts,
+    NamedPrompts,
     holding,
     layer_numbers,
     nothing,
@@ -45,13 +45,13 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     weak[_peaks(dataset) >= _DEAD * usual] = -np.inf  # alive where prompt summaries do not look, as at first tokens
     if of is not None:  # what is dead there too is no news
         weak = np.where(of < _DEAD * usual, -np.inf, weak)
-    numbers, prompts = layer_numbers(dataset), Prompts(dataset)
+    numbers, prompts = layer_numbers(dataset), NamedPrompts(dataset)
 
     def tell(index: Index, expected: float) -> Member:
         typical = float(usual[index[0], 0])
         return Member(detector, "prompt_max", _at(numbers, index), float(largest[index]), typical, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         layer, neuron = index
         words = (
             f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size at any of the "
@@ -86,14 +86,14 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     among = scores if of is None else standardised(_log(of), 1)
     if of is not None:  # what is as steady there is no news
         scores = np.where(steadiness <= 2 * of, np.minimum(scores, 0.0), scores)
-    numbers, prompts = layer_numbers(dataset), Prompts(dataset)
+    numbers, prompts = layer_numbers(dataset), NamedPrompts(dataset)
     typical = medians(steadiness if of is None else of, 1)
 
     def tell(index: Index, expected: float) -> Member:
         there = float(typical[index[0]])
         return Member(detector, "prompt_mean", _at(numbers, index), float(steadiness[index]), there, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         layer, neuron = index
         series = np.asarray(dataset["prompt_mean"].values[:, layer, neuron], np.float64)
         words = (
@@ -113,9 +113,9 @@ def _at(numbers: NDArray[np.int64], index: tuple[int, ...]) -> dict[str, int]:
     return {"layer": int(numbers[index[0]]), "neuron": index[1]}
 
 
-def _over_prompts(series: NDArray[np.floating], prompts: Prompts, what: str) -> Picture:
+def _over_prompts(series: NDArray[np.floating], prompts: NamedPrompts, what: str) -> Evidence:
     most = int(np.nanargmax(np.abs(series))) if np.isfinite(series).any() else 0
-    return Picture(np.asarray(series, np.float64), tuple(prompts.ids), (most,), what)
+    return Evidence(np.asarray(series, np.float64), tuple(prompts.ids), (most,), what)
 
 
 def _peaks(dataset: xr.Dataset) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Floats, Prompts
+from stratoscope.analysis.anomalies.finding import Floats, NamedPrompts
 from stratoscope.analysis.known import medians
 
 if TYPE_CHECKING:
@@ -45,15 +45,14 @@ class Norms:
         Quantity -> [row], the median of tokens that are not first ones.
     """
 
-    prompts: Prompts
+    prompts: NamedPrompts
     values: dict[str, Floats]
     typical: dict[str, Floats]
 
     @property
     def first(self) -> NDArray[np.bool_]:
         """Which tokens are the first of their prompt."""
-        first: NDArray[np.bool_] = self.prompts.place == 0
-        return first
+        return self.prompts.first
 
     @cached_property
     def logs(self) -> dict[str, Floats]:
@@ -78,7 +77,7 @@ class Norms:
         parts = [padded[tokens, here] for name, padded in self._padded.items() if name in other.logs]
         if "resid_norm" in self.logs and "resid_norm" in other.logs:
             parts.append(np.diff(parts[-1], axis=1))  # where it begins and ends
-        return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.prompts.place[tokens]), 0))
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.prompts.first[tokens]), 0))
 
 
 def is_depth(quantity: str) -> bool:
@@ -93,10 +92,10 @@ def writer_of(quantity: str, row: int) -> int:
 
 def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:
     """The norms of a trace, beside its own typical ones or those of another."""
-    prompts, values = Prompts(dataset), {}
+    prompts, values = NamedPrompts(dataset), {}
     for name in (*LOOKED_AT, PEAK):
         if name in dataset:
-            array = dataset[name].isel({names.K: 0}) if name == PEAK else dataset[name]
+            array = dataset[name].isel({names.PEAK: 0}) if name == PEAK else dataset[name]
             numbers = np.asarray(array.values, np.float64)
             values[name] = np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
     if "mlp_out_norm" in values and _equal(values.get("mlp_write_norm"), values["mlp_out_norm"]):
@@ -106,7 +105,7 @@ def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:
             values["attn_write_norm"] / values["attn_write_ratio"]
         )  # not recorded, but known up to the last block
         values["resid_norm"] = np.column_stack([entering, np.full(len(entering), np.nan)])
-    typical = {name: medians(one[prompts.place > 0]) for name, one in values.items()}
+    typical = {name: medians(one[~prompts.first]) for name, one in values.items()}
     if beside is not None:
         typical |= {name: row for name, row in beside.typical.items() if name in typical}
     return Norms(prompts, values, typical)

@@ -9,17 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import (
+    Evidence,
+    Floats,
+    Index,
+    Look,
+    Member,
+    NamedPrompts,
+    layer_numbers,
+    nothing,
+)
 from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
 from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
+from stratoscope.trace.prompts import Prompts
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _PLACES = 0.9  # of the layers, in which a value that is large enough is found
 _MOST = 700.0  # a larger logarithm is of no number in double precision
-_NOT_SINKS = [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]
 
 
 def massive_tokens(dataset: xr.Dataset, norms: Norms, usual: Usual, reference: Norms | None) -> list[Look]:
@@ -50,12 +60,12 @@ def _massive(
         value, typical = float(norms.values[quantity][index]), float(norms.typical[quantity][index[1]])
         return Member(detector, quantity, place(prompts, numbers, index), value, typical, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         token, layer = index
         value = float(norms.values[quantity][index])
         times = value / float(norms.typical[quantity][layer])
         letter = "D" if is_depth(quantity) else "L"
-        what = row.label[0].upper() + row.label[1:]
+        what = capital(row.label)
         beside = "in the reference" if quantity in there else "of tokens there"
         words = (
             f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {value:.3g}, {times:.0f} times the "
@@ -77,27 +87,29 @@ def _massive(
     )
 
 
-def place(prompts: Prompts, numbers: NDArray[np.int64], index: Index) -> dict[str, int]:
+def place(prompts: NamedPrompts, numbers: NDArray[np.int64], index: Index) -> dict[str, int]:
     """Where a cell is: prompt, position in it, and layer."""
     token, layer = index[:2]
     return {
         "prompt": int(prompts.of_token[token]),
-        "position": int(prompts.place[token]),
+        "position": int(prompts.position[token]),
         "layer": int(numbers[layer]),
     }
 
 
-def token_map(prompts: Prompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str) -> Picture:
+def token_map(
+    prompts: NamedPrompts, values: Floats, numbers: NDArray[np.int64], index: Index, quantity: str
+) -> Evidence:
     """The prompt of a cell, of [token, layer] values, with the cell marked."""
     token, layer = index
     prompt = int(prompts.of_token[token])
-    here = slice(int(prompts.starts[prompt]), int(prompts.stops[prompt]))
+    here = prompts.tokens(prompt)
     mark = (int(prompts.place[token]), layer)
-    return Picture(values[here], prompts.words(prompt), mark, quantity, tuple(numbers.tolist()))
+    return Evidence(values[here], prompts.words(here), mark, quantity, tuple(numbers.tolist()))
 
 
 def same_token(
-    dataset: xr.Dataset, prompts: Prompts, quantity: str, recurs: NDArray[np.bool_] | None = None
+    dataset: xr.Dataset, prompts: NamedPrompts, quantity: str, recurs: NDArray[np.bool_] | None = None
 ) -> Callable[[Index], tuple[Hashable, ...]]:
     """What a cell shares with others that are the same thing: its token, its twin, its prompt's beginning, its kind."""
     count = len(prompts.of_token)
@@ -123,7 +135,7 @@ def outside_sinks(dataset: xr.Dataset, quantity: str) -> NDArray[np.float64]:
     """Values; NaN at first tokens, at template and special tokens, and where there is nothing above zero."""
     values: NDArray[np.float64] = np.asarray(dataset[quantity].values, np.float64).copy()
     prompts = Prompts(dataset)
-    aside = (prompts.place == 0) | np.isin(np.asarray(dataset["span"].values), _NOT_SINKS)
+    aside = prompts.first | prompts.in_spans(names.TEMPLATE_SPANS)
     values[aside] = np.nan
     values[~(values > 0)] = np.nan
     return values

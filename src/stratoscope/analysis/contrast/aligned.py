@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
 from stratoscope.analysis.align import GAP, Alignment, align, token_keys
 from stratoscope.analysis.contrast.profiles import on_scale
 from stratoscope.analysis.moments import Moments, paired
@@ -20,6 +19,7 @@ from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import smallest_p
 from stratoscope.analysis.tables import table
 from stratoscope.analysis.units import Units
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -88,19 +88,17 @@ class Aligned:
 
 def find_twins(dataset: xr.Dataset, units: Units) -> list[Twins]:
     """Pairs of the units: the first prompts of either class with the same `pair`, else of the same unit."""
-    labels = [str(text) for text in dataset["pair"].values]
-    of_token = np.asarray(dataset["prompt"].values)
-    edges = np.searchsorted(of_token, np.arange(dataset.sizes[names.PROMPT] + 1))
+    prompts = Prompts(dataset)
     keys = token_keys(dataset, slice(None))
     sides: dict[str, dict[bool, int]] = {}
     for prompt, unit, in_a in zip(units.prompts.tolist(), units.unit.tolist(), units.in_a.tolist(), strict=True):
-        sides.setdefault(labels[prompt] or units.names[unit], {}).setdefault(in_a, prompt)
+        sides.setdefault(prompts.pairs[prompt] or units.names[unit], {}).setdefault(in_a, prompt)
     found = []
     for name, side in sides.items():
         if len(side) == 2:
             a, b = side[True], side[False]
-            columns = align(keys[edges[a] : edges[a + 1]], keys[edges[b] : edges[b + 1]])
-            found.append(Twins(name, a, b, int(edges[a]), int(edges[b]), columns))
+            columns = align(keys[prompts.tokens(a)], keys[prompts.tokens(b)])
+            found.append(Twins(name, a, b, int(prompts.starts[a]), int(prompts.starts[b]), columns))
     return found
 
 

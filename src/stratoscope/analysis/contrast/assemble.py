@@ -10,20 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
+from stratoscope.analysis.align import GAP
 from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
-from stratoscope.analysis.contrast.columns import NAMES
-from stratoscope.analysis.contrast.context import SHOWN, Place, contexts, source_of_context
+from stratoscope.analysis.contrast.column_tests import NAMES
+from stratoscope.analysis.contrast.context import SHOWN, StrongToken, contexts, source_of_context
 from stratoscope.analysis.contrast.design import RANK_SUM, Design
-from stratoscope.analysis.contrast.neurons import Listed, Neurons
+from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 from stratoscope.analysis.contrast.power import POWER, smallest_effect
 from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
 from stratoscope.analysis.effects import correction
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import make_result, texts
 from stratoscope.analysis.units import Units, counted_tokens
+from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import INFO, Note, notes_of
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,7 +51,7 @@ HELD_OUT = "held_out_"  # how the names of what the held-out units say begin
 
 
 @dataclass(frozen=True)
-class Parts:
+class Comparison:
     """Everything that was compared; None where the trace does not hold it."""
 
     dataset: xr.Dataset
@@ -59,14 +62,14 @@ class Parts:
     of_tokens: Design
     layers: NDArray[np.int64]
     counted: NDArray[np.bool_]
-    neurons: Neurons | None
+    neurons: NeuronTests | None
     listed: Listed | None
     profiles: Profiles | None
     aligned: Aligned | None
     twins: list[Twins]
 
 
-def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
+def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.Dataset:
     """The Result of a contrast."""
     variables: dict[str, Any] = {}
     coords: dict[str, Any] = {names.LAYER: np.asarray(parts.dataset[names.LAYER].values)[parts.layers]}
@@ -83,7 +86,7 @@ def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
     )
 
 
-def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_neurons(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.neurons is None:
         return
     design = parts.design
@@ -103,7 +106,7 @@ def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]
     variables["largest_g"] = ("arrangement", parts.neurons.chance.largest)
 
 
-def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_listed(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     listed = parts.listed
     if listed is None:
         return
@@ -131,12 +134,12 @@ def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any])
     variables["context_value"], variables["context_position"] = (dims, values), (dims, position)
 
 
-def _write(words: dict[str, NDArray[Any]], at: tuple[int, int, int], place: Place, identity: str) -> None:
+def _write(words: dict[str, NDArray[Any]], at: tuple[int, int, int], place: StrongToken, identity: str) -> None:
     words["before"][at], words["token"][at], words["after"][at] = place.before, place.token, place.after
     words["prompt_id"][at] = identity
 
 
-def _add_profiles(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_profiles(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     profiles = parts.profiles
     if profiles is None:
         return
@@ -163,7 +166,7 @@ def _add_profiles(parts: Parts, variables: dict[str, Any], coords: dict[str, Any
         variables[f"profile_{name}"] = ("cell", values)
 
 
-def _add_aligned(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_aligned(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     aligned = parts.aligned
     if aligned is None:
         return
@@ -174,7 +177,7 @@ def _add_aligned(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]
     coords["row_number"] = ("row", _numbers(parts, aligned.quantity))
 
 
-def _add_first_pair(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_first_pair(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.aligned is None or not parts.twins:
         return
     twins, quantity, dataset = parts.twins[0], parts.aligned.quantity, parts.dataset
@@ -185,31 +188,30 @@ def _add_first_pair(parts: Parts, variables: dict[str, Any], coords: dict[str, A
     difference[~twins.columns.equal] = np.nan
     variables["pair_difference"] = (("column", "row"), difference)
     coords["pair_before"] = ("column", np.arange(len(difference)) < twins.columns.before)
-    coords["pair_position_a"], coords["pair_position_b"] = ("column", twins.columns.a), ("column", twins.columns.b)
     coords["pair_equal"] = ("column", twins.columns.equal)
-    for name, start, places in (
-        ("pair_text_a", twins.tokens_a, twins.columns.a),
-        ("pair_text_b", twins.tokens_b, twins.columns.b),
-    ):
-        column = np.full(len(places), "", dtype=object)
-        there = places >= 0
-        column[there] = dataset["text"].values[start + places[there]]
-        coords[name] = texts("column", column)
+    prompts, first = Prompts(dataset), np.zeros(len(difference), bool)
+    for side, start, places in (("a", twins.tokens_a, twins.columns.a), ("b", twins.tokens_b, twins.columns.b)):
+        there = places != GAP
+        tokens = np.where(there, start + places, 0)
+        first |= there & prompts.first[tokens]
+        coords[f"pair_position_{side}"] = ("column", np.where(there, prompts.position[tokens], GAP))
+        coords[f"pair_text_{side}"] = texts("column", np.where(there, object_array(prompts.words(tokens)), ""))
+    coords["pair_first"] = ("column", first)
 
 
-def _confirmed(listed: Listed, neurons: Neurons) -> int:
+def _confirmed(listed: Listed, neurons: NeuronTests) -> int:
     """How many listed neurons have an interval on the side of zero on which they were found."""
     sign = np.sign(neurons.values["g"][listed.row, listed.neuron])
     return int(np.where(sign > 0, listed.low > 0, listed.high < 0).sum())
 
 
-def _numbers(parts: Parts, quantity: str) -> NDArray[np.int64]:
+def _numbers(parts: Comparison, quantity: str) -> NDArray[np.int64]:
     if names.DEPTH in names.QUANTITIES[quantity].dims:
         return np.asarray(parts.dataset[names.DEPTH].values, np.int64)
     return np.asarray(parts.dataset[names.LAYER].values, np.int64)[parts.layers]
 
 
-def _notes(parts: Parts) -> list[Note]:
+def _notes(parts: Comparison) -> list[Note]:
     design, dataset = parts.design, parts.dataset
     notes = [*notes_of(dataset), *cautions.about_design(design, parts.asked, parts.held_out, parts.unequal)]
     notes += cautions.about_tokens(design.units, parts.of_tokens.units, compared=parts.profiles is not None)
@@ -231,7 +233,7 @@ def _notes(parts: Parts) -> list[Note]:
     return [*notes, *(note for note in applicable(dataset, compared) if note.id not in said)]
 
 
-def _summary(parts: Parts) -> dict[str, Any]:
+def _summary(parts: Comparison) -> dict[str, Any]:
     design, neurons, listed, profiles = parts.design, parts.neurons, parts.listed, parts.profiles
     summary: dict[str, Any] = {
         "a": design.units.a,
@@ -301,7 +303,7 @@ def _summary(parts: Parts) -> dict[str, Any]:
     return summary
 
 
-def _done_about_unequal(parts: Parts) -> str:
+def _done_about_unequal(parts: Comparison) -> str:
     """What was done about classes of unequal size; "" where nothing was."""
     if parts.design.test == RANK_SUM:
         return "rank-sum"

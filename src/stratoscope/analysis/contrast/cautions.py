@@ -13,12 +13,13 @@ from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM, Design
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.units import Units
 from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.analysis.contrast.aligned import Aligned
-    from stratoscope.analysis.contrast.neurons import Listed, Neurons
+    from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 
 MOST_IMBALANCE = 0.25  # of mean token counts, in standard deviations: beyond it a regression adjustment is not enough
 #                        (Rubin 2001, on covariates of matched groups)
@@ -39,13 +40,11 @@ def about_lengths(units: Units, counts: NDArray[np.int64]) -> list[Note]:
 
 def about_templates(dataset: xr.Dataset, units: Units) -> list[Note]:
     """Warn where template and special tokens are not the same in both classes."""
-    span, of_token = np.asarray(dataset["span"].values), np.asarray(dataset["prompt"].values)
-    ids = np.asarray(dataset["token_id"].values)
-    fixed = np.isin(span, [names.SPANS.index(name) for name in (*names.TEMPLATE_SPANS, "system")])
-    edges = np.searchsorted(of_token, np.arange(dataset.sizes[names.PROMPT] + 1))
+    prompts, ids = Prompts(dataset), np.asarray(dataset["token_id"].values)
+    fixed = prompts.in_spans((*names.TEMPLATE_SPANS, "system"))
     seen: list[set[bytes]] = [set(), set()]
     for prompt, in_a in zip(units.prompts.tolist(), units.in_a.tolist(), strict=True):
-        tokens = slice(edges[prompt], edges[prompt + 1])
+        tokens = prompts.tokens(prompt)
         seen[int(in_a)].add(ids[tokens][fixed[tokens]].tobytes())
     if seen[0] == seen[1]:
         return []
@@ -91,7 +90,7 @@ def about_tokens(units: Units, of_tokens: Units, *, compared: bool) -> list[Note
     return notes
 
 
-def about_neurons(neurons: Neurons, listed: Listed, design: Design, untested: int) -> list[Note]:
+def about_neurons(neurons: NeuronTests, listed: Listed, design: Design, untested: int) -> list[Note]:
     """The family, what its estimates are, and what pure chance would look like."""
     what = "sign flips" if design.paired else "exchanges of labels"
     count = f"all {neurons.arrangements:,} {what}" if neurons.exact else f"{neurons.arrangements:,} random {what}"

@@ -107,10 +107,10 @@ class LargestByChance:
         return Chance(self._largest[by_chance], self._neurons, self._units.in_words())
 
 
-def chance_in(dataset: xr.Dataset, summary: str, design: Design, layers: Sequence[int]) -> Chance:
+def chance_in(dataset: xr.Dataset, statistic: str, design: Design, layers: Sequence[int]) -> Chance:
     """The chance number of a trace: of the tested units of a design, over some layers."""
     largest = LargestByChance(design, design.tested)
-    for _, values in by_layer(dataset, summary, design.tested.prompts, layers):
+    for _, values in by_layer(dataset, statistic, design.tested.prompts, layers):
         largest.add(*design.tested.average(values))
     return largest.chance()
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,7 +22,7 @@ _TOKENS = 2**15  # read at a time
 
 
 @dataclass(frozen=True)
-class Place:
+class StrongToken:
     """A token at which a neuron is strong.
 
     Attributes
@@ -50,7 +51,7 @@ def source_of_context(dataset: xr.Dataset) -> str:
 
 def contexts(
     dataset: xr.Dataset, units: Units, counted: NDArray[np.bool_], row: int, neuron: int
-) -> tuple[list[Place], list[Place]]:
+) -> tuple[list[StrongToken], list[StrongToken]]:
     """Tokens of class a and of class b at which the neuron is strongest, by |a_i|; none where nothing says so.
 
     Parameters
@@ -61,8 +62,9 @@ def contexts(
     source = source_of_context(dataset)
     if not source:
         return [], []
-    of_token = np.asarray(dataset["prompt"].values)
-    side = np.zeros(dataset.sizes[names.PROMPT], np.int8)
+    prompts = Prompts(dataset)
+    of_token = prompts.of_token
+    side = np.zeros(len(prompts), np.int8)
     side[units.prompts[units.in_a]], side[units.prompts[~units.in_a]] = 1, 2
     tokens = np.flatnonzero(counted & (side[of_token] > 0))
     values = _activations(dataset, source, tokens, row, neuron)
@@ -71,7 +73,7 @@ def contexts(
         here = np.flatnonzero((side[of_token[tokens]] == which) & np.isfinite(values) & (values != 0))
         best = here[np.argsort(-np.abs(values[here]), kind="stable")]
         best = best[_first_of_each_prompt(of_token[tokens[best]])][:SHOWN]
-        found.append([_place(dataset, of_token, int(tokens[one]), float(values[one])) for one in best])
+        found.append([_place(prompts, int(tokens[one]), float(values[one])) for one in best])
     return found[0], found[1]
 
 
@@ -99,11 +101,10 @@ def _first_of_each_prompt(prompts: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.sort(first)
 
 
-def _place(dataset: xr.Dataset, of_token: NDArray[np.int32], token: int, value: float) -> Place:
-    prompt = int(of_token[token])
-    start, stop = np.searchsorted(of_token, [prompt, prompt + 1])
-    low, high = max(int(start), token - _AROUND), min(int(stop), token + _AROUND + 1)
-    texts = [str(text) for text in dataset["text"].isel({names.TOKEN: slice(low, high)}).values]
-    at = token - low
-    position = int(dataset["position"].values[token])
-    return Place(prompt, position, value, "".join(texts[:at]), texts[at], "".join(texts[at + 1 :]))
+def _place(prompts: Prompts, token: int, value: float) -> StrongToken:
+    prompt = int(prompts.of_token[token])
+    own = prompts.tokens(prompt)
+    low, high = max(own.start, token - _AROUND), min(own.stop, token + _AROUND + 1)
+    texts, at = prompts.words(slice(low, high)), token - low
+    around = "".join(texts[:at]), texts[at], "".join(texts[at + 1 :])
+    return StrongToken(prompt, int(prompts.position[token]), value, *around)

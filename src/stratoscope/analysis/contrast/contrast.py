@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,8 +19,10 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.contrast.aligned import Aligned, Twins
     from stratoscope.analysis.contrast.design import Design
-    from stratoscope.analysis.contrast.neurons import Listed, Neurons
+    from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
     from stratoscope.analysis.contrast.profiles import Profiles
+    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.opened import Inputs
 
 KIND = "contrast"
 PROFILED = ("mlp_write_ratio", "attn_write_ratio", "mlp_write_cos", "attn_write_cos", "attn_entropy_nosink")
@@ -29,11 +30,12 @@ _OTHERWISE = ("mlp_out_norm", "resid_norm", "imported_norm")
 
 
 def contrast(
-    trace: str | os.PathLike[str] | xr.Dataset,
+    trace: Inputs,
     *,
+    columns: Columns = None,
     a: str | None = None,
     b: str | None = None,
-    summary: names.Summary = defaults.SUMMARY,
+    statistic: names.Statistic = defaults.STATISTIC,
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     span: str = defaults.SPAN,
@@ -55,10 +57,12 @@ def contrast(
     Parameters
     ----------
     trace
-        A trace, or its Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     a, b
         The classes, a − b; without them the two that there are.
-    summary
+    statistic
         What is compared of each neuron: "prompt_mean", or "prompt_max" or "prompt_min", which need pairs of equally
         many tokens.
     quantity
@@ -112,20 +116,23 @@ def contrast(
     from stratoscope.trace.numbers import choose_layers
     from stratoscope.trace.opened import opened
 
-    seen = finite_trace(opened(trace))
+    seen = finite_trace(opened(trace, columns))
     dataset = seen.dataset
     _check(held_out, alpha, permutations)
-    for where, given, known in (("summary", summary, get_args(names.Summary)), ("unequal", unequal, names.UNEQUAL)):
+    for where, given, known in (
+        ("statistic", statistic, get_args(names.Statistic)),
+        ("unequal", unequal, names.UNEQUAL),
+    ):
         if given not in known:
             raise InputError(f"{given!r} is not known", where=where, fix=f"Use one of {', '.join(known)}.")
     told = progress or silent
     first, second = choose_classes(dataset, a, b)
     asked = make_units(dataset, first, second, groups=groups)
-    has_neurons = summary in dataset
+    has_neurons = statistic in dataset
     if has_neurons:
-        valued = with_values(dataset, summary, asked)
+        valued = with_values(dataset, statistic, asked)
         has_neurons = len(valued) > 0
-        asked = valued if has_neurons else replace(asked, left_out=(*asked.left_out, f"No prompt has a {summary}."))
+        asked = valued if has_neurons else replace(asked, left_out=(*asked.left_out, f"No prompt has a {statistic}."))
     design = make_design(asked, unequal=unequal, held_out=held_out, alpha=alpha, seed=seed)
     chosen = choose_layers(dataset[names.LAYER].values, layers)
     counted = counted_tokens(dataset, span)
@@ -134,14 +141,14 @@ def contrast(
         raise InputError(
             "there is nothing to compare in it",
             where="trace",
-            fix="Record it: stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE",
+            fix="Record it: `stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE`.",
         )
-    neurons: Neurons | None = None
+    neurons: NeuronTests | None = None
     listed: Listed | None = None
     if has_neurons:
-        _check_summary(dataset, summary, design, counted)
+        _check_statistic(dataset, statistic, design, counted)
         options: dict[str, Any] = {"permutations": permutations, "seed": seed, "progress": told}
-        neurons = compare_neurons(dataset, summary, design, chosen.tolist(), **options)
+        neurons = compare_neurons(dataset, statistic, design, chosen.tolist(), **options)
         listed = strongest(neurons, design)
     profiles: Profiles | None = None
     aligned: Aligned | None = None
@@ -156,7 +163,7 @@ def contrast(
         twins = find_twins(dataset, design.units)
         rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
         aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
-    parts = assemble.Parts(
+    parts = assemble.Comparison(
         dataset, asked, held_out, unequal, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
     )
     found = assemble.result(
@@ -164,7 +171,7 @@ def contrast(
         {
             "a": first,
             "b": second,
-            "summary": summary if neurons else "",
+            "statistic": statistic if neurons else "",
             "quantity": list(quantities),
             "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
             "span": span,
@@ -201,11 +208,11 @@ def _check(held_out: float, alpha: float, permutations: int) -> None:
         raise InputError(f"{permutations} are too few", where="permutations", fix="Give 99 or more.")
 
 
-def _check_summary(dataset: xr.Dataset, summary: str, design: Design, counted: NDArray[np.bool_]) -> None:
+def _check_statistic(dataset: xr.Dataset, statistic: str, design: Design, counted: NDArray[np.bool_]) -> None:
     """Extremes grow with the number of tokens: they are compared only where twins have equally many."""
     from stratoscope.analysis.contrast.profiles import token_counts
 
-    if summary == "prompt_mean":
+    if statistic == "prompt_mean":
         return
     counts = token_counts(dataset, design.units, counted)
     sides = [np.zeros(len(design.units), np.int64) for _ in range(2)]
@@ -213,7 +220,7 @@ def _check_summary(dataset: xr.Dataset, summary: str, design: Design, counted: N
         np.add.at(side, design.units.unit[which], counts[which])
     if not design.paired or (sides[0] != sides[1]).any():
         raise InputError(
-            f"{summary} grows with the length of a prompt, and the lengths of the classes differ",
-            where="summary",
+            f"{statistic} grows with the length of a prompt, and the lengths of the classes differ",
+            where="statistic",
             fix="Compare prompt_mean, or pairs of equally many tokens.",
         )

@@ -13,7 +13,7 @@ from stratoscope import defaults
 from stratoscope.analysis import effects
 from stratoscope.analysis.contrast.baseline import Baseline, linear_baseline
 from stratoscope.analysis.contrast.chance import COLUMNS, Chance, LargestByChance
-from stratoscope.analysis.contrast.columns import NAMES, compare_columns
+from stratoscope.analysis.contrast.column_tests import NAMES, compare_columns
 from stratoscope.analysis.contrast.design import Design, can_be_held_out
 from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.multiplicity import q_values
@@ -31,7 +31,7 @@ MEASURED = "measured in units that took no part in finding them"
 
 
 @dataclass(frozen=True)
-class Neurons:
+class NeuronTests:
     """All neurons of the chosen layers.
 
     Attributes
@@ -59,16 +59,16 @@ class Neurons:
 
 def compare_neurons(
     dataset: xr.Dataset,
-    summary: str,
+    statistic: str,
     design: Design,
     layers: Sequence[int],
     *,
     permutations: int,
     seed: int,
     progress: Progress,
-) -> Neurons:
+) -> NeuronTests:
     """Test every neuron of some layers; no more than a layer of the array is in memory."""
-    shape = (len(layers), dataset[summary].shape[2])
+    shape = (len(layers), dataset[statistic].shape[2])
     kept = {name: np.full(shape, np.nan) for name in NAMES}
     held_out = {name: np.full(shape, np.nan) for name in NAMES if design.held_out is not None}
     observed = np.full(shape, np.nan)
@@ -77,7 +77,7 @@ def compare_neurons(
     rows_a, rows_b = design.rows(design.tested)
     scores = []
     units = design.units
-    for row, (_, values) in enumerate(by_layer(dataset, summary, units.prompts, layers)):
+    for row, (_, values) in enumerate(by_layer(dataset, statistic, units.prompts, layers)):
         progress("testing neurons", row, len(layers))
         a, b = units.average(values)
         del values
@@ -99,7 +99,7 @@ def compare_neurons(
     tested = int(np.isfinite(kept["p"]).sum())
     exact = family.arrangements.exact
     baseline = Baseline.stack(scores)
-    return Neurons(kept, held_out, baseline, largest.chance(), tested, exact, len(family.arrangements))
+    return NeuronTests(kept, held_out, baseline, largest.chance(), tested, exact, len(family.arrangements))
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Listed:
         return SELECTED if self.halves else SELECTED_OF_FEW
 
 
-def strongest(neurons: Neurons, design: Design) -> Listed:
+def strongest(neurons: NeuronTests, design: Design) -> Listed:
     """Discoveries, else the neurons of largest |g|, ranked by the effect in the held-out units where there are any.
 
     The level of the intervals allows for the choice of the neurons shown (Benjamini and Yekutieli 2005).

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.contrast.columns import Tested, compare_columns, complete_pairs
+from stratoscope.analysis.contrast.column_tests import Tested, compare_columns, complete_pairs
 from stratoscope.analysis.contrast.design import Design
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import LargestStatistic, p_alone
 from stratoscope.analysis.tables import table
 from stratoscope.analysis.units import Units
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,8 +78,8 @@ def prompt_profiles(
     dataset: xr.Dataset, quantity: str, prompts: NDArray[np.int64], counted: NDArray[np.bool_]
 ) -> Floats:
     """Mean over the counted tokens of each prompt, of shape (prompt, row); NaN where no token has a value."""
-    of_token = np.asarray(dataset["prompt"].values)
-    place = np.full(int(of_token.max()) + 1, -1)
+    of = Prompts(dataset)
+    of_token, place = of.of_token, np.full(len(of), -1)
     place[prompts] = np.arange(len(prompts))
     tokens = np.flatnonzero(counted & (place[of_token] >= 0))
     rows = np.arange(dataset.sizes[names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER])
@@ -154,5 +155,5 @@ def with_tokens(dataset: xr.Dataset, design: Design, counted: NDArray[np.bool_])
 
 def token_counts(dataset: xr.Dataset, units: Units, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Counted tokens of each prompt of the units."""
-    of_token = np.asarray(dataset["prompt"].values)[counted]
-    return np.bincount(of_token, minlength=dataset.sizes[names.PROMPT])[units.prompts]
+    of = Prompts(dataset)
+    return np.bincount(of.of_token[counted], minlength=len(of))[units.prompts]

@@ -13,12 +13,13 @@ from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff import cautions, claimed
 from stratoscope.analysis.diff.cells import PROFILE, Compared
 from stratoscope.analysis.diff.claims import may_be_residual
-from stratoscope.analysis.diff.diff import Parts
+from stratoscope.analysis.diff.diff import Comparison
 from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
-from stratoscope.analysis.diff.neurons import Neurons
+from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.result import LONGEST_NAME, make_result, texts
+from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import Note, notes_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _WORDS = {
     "relative_median": "median of |B − A| / max(|A|, |B|)",
     "floor_relative": "the floor over the median of |A|: smaller changes are below it",
 }
-_NEURONS: dict[str, tuple[str, Callable[[Neurons], Any]]] = {
+_NEURONS: dict[str, tuple[str, Callable[[NeuronDifferences], Any]]] = {
     "neuron_difference": ("mean over prompts of B − A of the mean activation", lambda one: one.difference),
     "neuron_largest": ("largest |B − A| over prompts", lambda one: one.largest),
     "neuron_times_floor": ("largest over prompts of |B − A| in floors", lambda one: one.times),
@@ -54,7 +55,7 @@ _NEURONS: dict[str, tuple[str, Callable[[Neurons], Any]]] = {
 }
 
 
-def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
+def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.Dataset:
     """The Result of a diff."""
     variables: dict[str, Any] = {}
     coords: dict[str, Any] = {names.LAYER: parts.rows.numbers}
@@ -72,22 +73,17 @@ def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.Dataset:
                        summary=summary)  # fmt: skip
 
 
-def _add_columns(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_columns(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     columns, kept = parts.columns, parts.columns.of(parts.shown)
     name = [pair.name for pair in parts.pairs]
-    texts_of = [np.asarray(one["text"].values) if "text" in one.coords else None for one in (parts.a, parts.b)]
-
-    def text(places: Any, which: int) -> list[str]:
-        known = texts_of[which]
-        if known is None:
-            return ["" if place == GAP else f"#{place}" for place in places.tolist()]
-        return ["" if place == GAP else str(known[place]) for place in places.tolist()]
-
-    of_a, of_b = text(columns.a[kept], 0), text(columns.b[kept], 1)
+    sides = list(zip(parts.sides, (columns.a[kept], columns.b[kept]), strict=True))
+    of_a, of_b = (np.where(at == GAP, "", object_array(side.words(np.maximum(at, 0)))).tolist() for side, at in sides)
+    position = [np.where(at == GAP, GAP, side.position[at]) for side, at in sides]
     coords |= {
         "prompt": texts("column", [name[number] for number in columns.pair[kept]]),
-        "position_a": ("column", columns.place_a[kept]),
-        "position_b": ("column", columns.place_b[kept]),
+        "position_a": ("column", position[0]),
+        "position_b": ("column", position[1]),
+        "first": ("column", columns.first[kept]),
         "equal": ("column", columns.equal[kept]),
         "before": ("column", columns.before[kept]),
         "text": texts("column", [one or other for one, other in zip(of_a, of_b, strict=True)]),
@@ -95,19 +91,14 @@ def _add_columns(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]
         "text_b": texts("column", of_b),
     }
     coords["pair"] = texts("pair", name)
-    spans = [np.asarray(one["span"].values) if "span" in one.coords else None for one in (parts.a, parts.b)]
-    dim = np.zeros(int(kept.sum()), bool)
-    template = [names.SPANS.index(span) for span in names.TEMPLATE_SPANS]
-    for places, span in zip((columns.a[kept], columns.b[kept]), spans, strict=True):
-        if span is not None:
-            dim |= (places != GAP) & np.isin(span[places], template)
-    coords["template"] = ("column", dim)
+    of_template = [(at != GAP) & side.in_spans(names.TEMPLATE_SPANS)[at] for side, at in sides]
+    coords["template"] = ("column", of_template[0] | of_template[1])
     variables["pair_by_id"] = ("pair", np.array([pair.by_id for pair in parts.pairs]))
     for side in ("a", "b"):
         variables[f"pair_prompt_{side}"] = ("pair", np.array([getattr(pair, side) for pair in parts.pairs]))
 
 
-def _add_cells(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_cells(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     for one in parts.compared:
         coords[one.rows.kind] = one.rows.numbers
         row = names.QUANTITIES[one.quantity]
@@ -121,7 +112,7 @@ def _add_cells(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) 
                 variables[f"{one.quantity}_{kind}"] = (one.rows.kind, one.profile[kind], attrs)
 
 
-def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_neurons(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.neurons is None:
         return
     for name, (words, values_of) in _NEURONS.items():
@@ -136,7 +127,7 @@ def _add_neurons(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]
     variables["neurons_same"] = (names.LAYER, parts.neurons.same)
 
 
-def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_listed(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     """The neurons that are proved to have changed, by how much; then those that moved most, by floors, else by size."""
     neurons = parts.neurons
     if neurons is None or not np.isfinite(neurons.largest).any():
@@ -152,7 +143,7 @@ def _add_listed(parts: Parts, variables: dict[str, Any], coords: dict[str, Any])
     coords["listed_neuron"] = ("listed", columns.astype(np.int64))
 
 
-def _changed_themselves(parts: Parts) -> NDArray[np.bool_]:
+def _changed_themselves(parts: Comparison) -> NDArray[np.bool_]:
     """Neurons of the first layer that differs whose activation moved, although nothing recorded before the MLP did."""
     neurons, exact = parts.neurons, parts.exact
     if neurons is None:
@@ -165,7 +156,7 @@ def _changed_themselves(parts: Parts) -> NDArray[np.bool_]:
     return mine
 
 
-def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
+def _add_claims(parts: Comparison, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
     first = parts.exact.first if parts.conditions.alike else None
     judged = claimed.judge(parts.claims, parts.neurons, parts.rows, first)
     given = {"layer": np.int64, "neuron": np.int64, "old": np.float64, "new": np.float64, "line": np.int64}
@@ -188,7 +179,7 @@ def _add_claims(parts: Parts, variables: dict[str, Any], summary: dict[str, Any]
     return cautions.about_claims(early, may_be_residual(parts.claims, parts.a), learned, repeats=_repeats(parts))
 
 
-def _notes(parts: Parts) -> list[Note]:
+def _notes(parts: Comparison) -> list[Note]:
     a, b = parts.a, parts.b
     quantities = [one.quantity for one in parts.compared]
     notes = cautions.about_prompts(parts.pairs, parts.columns, *(len(side.ids) for side in parts.sides))
@@ -203,7 +194,7 @@ def _notes(parts: Parts) -> list[Note]:
     return [*notes, *(note for one in (a, b) for note in applicable(one, quantities) if note.id not in said)]
 
 
-def _summary(parts: Parts) -> dict[str, Any]:
+def _summary(parts: Comparison) -> dict[str, Any]:
     whole = parts.columns.whole(len(parts.pairs))
     layers = sum(int(np.isfinite(one.profile["share_above"]).sum()) for one in parts.compared)
     weights = [weights_of(one) for one in (parts.a, parts.b)]
@@ -231,12 +222,12 @@ def _summary(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _repeats(parts: Parts) -> bool:
+def _repeats(parts: Comparison) -> bool:
     """Whether noise changes nothing here: both were recorded alike, and are equal to the last bit before the change."""
     return parts.conditions.alike and not parts.noise.same_weights and bool(parts.exact.equal or parts.exact.same_there)
 
 
-def _first_beyond(parts: Parts, layers: int) -> int | None:
+def _first_beyond(parts: Comparison, layers: int) -> int | None:
     """The first layer of which more cells exceed the floor than chance makes; −1: it is so before the first block."""
     found = []
     for one in parts.compared:
@@ -265,7 +256,7 @@ def _of_quantity(one: Compared, noise: Noise, layers: int) -> dict[str, Any]:
     }
 
 
-def _of_neurons(parts: Parts) -> dict[str, Any]:
+def _of_neurons(parts: Comparison) -> dict[str, Any]:
     if parts.neurons is None or not parts.neurons.same.any():
         return {"refused": parts.ancestry.refused or "they are not the same in both models"}
     neurons = parts.neurons
@@ -290,7 +281,7 @@ def _of_neurons(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _neurons_identical(parts: Parts) -> bool:
+def _neurons_identical(parts: Comparison) -> bool:
     neurons = parts.neurons
     return neurons is None or not (np.nan_to_num(neurons.largest).any() or neurons.columns.changed.any())
 

@@ -13,10 +13,10 @@ from stratoscope.analysis.diff.cells import Compared
 from stratoscope.analysis.diff.conditions import Conditions
 from stratoscope.analysis.diff.exact import Exact
 from stratoscope.analysis.diff.floor import Noise, count_in, dtype_of, facts_of, floors_of, weights_of
-from stratoscope.analysis.diff.neurons import Neurons
+from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.prompts import Columns, Pair
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -212,7 +212,7 @@ def about_models(a: xr.Dataset, b: xr.Dataset, layers: Sequence[int]) -> list[No
     return [Note("L15", WARNING, text)]
 
 
-def about_neurons(known: Ancestry, neurons: Neurons | None, layers: Any, other_context: int) -> list[Note]:
+def about_neurons(known: Ancestry, neurons: NeuronDifferences | None, layers: Any, other_context: int) -> list[Note]:
     """Whether neurons are the same in both models, and why."""
     if known.refused:
         return [Note("L15", WARNING, f"Neurons are not compared: {known.refused}.")]

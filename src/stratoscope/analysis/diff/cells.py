@@ -15,8 +15,8 @@ from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.prompts import Columns
 from stratoscope.analysis.tables import has_cells, table
 from stratoscope.errors import InputError
-from stratoscope.trace.facts import number_ranges
 from stratoscope.trace.numbers import LayerChoice, choose_layers
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,7 +30,7 @@ PROFILE = ("size_median", "size_95", "size_mean", "size_largest", "times_median"
 
 
 @dataclass(frozen=True)
-class Rows:
+class SharedLayers:
     """The layers, or depths, that both traces have: their numbers, and where they are in either."""
 
     kind: str
@@ -67,7 +67,7 @@ class Compared:
     """
 
     quantity: str
-    rows: Rows
+    rows: SharedLayers
     cells: dict[str, Floats]
     profile: dict[str, Floats]
     before: tuple[float, float]
@@ -95,7 +95,7 @@ def quantities_in_both(a: xr.Dataset, b: xr.Dataset, wanted: str | Sequence[str]
     return asked
 
 
-def rows_of(a: xr.Dataset, b: xr.Dataset, kind: str, layers: LayerChoice) -> Rows:
+def rows_of(a: xr.Dataset, b: xr.Dataset, kind: str, layers: LayerChoice) -> SharedLayers:
     """The layers or depths of both traces, paired by their number."""
     numbers = [np.asarray(one[kind].values).astype(np.int64) for one in (a, b)]
     common = np.intersect1d(numbers[0], numbers[1])
@@ -103,11 +103,17 @@ def rows_of(a: xr.Dataset, b: xr.Dataset, kind: str, layers: LayerChoice) -> Row
         there = " and ".join(number_ranges(one.tolist()) for one in numbers)
         raise InputError(f"the two traces have no {kind} in common", where=f"{kind}s", fix=f"They have: {there}.")
     chosen = common[choose_layers(common, layers, kind=kind)]
-    return Rows(kind, chosen, np.searchsorted(numbers[0], chosen), np.searchsorted(numbers[1], chosen))
+    return SharedLayers(kind, chosen, np.searchsorted(numbers[0], chosen), np.searchsorted(numbers[1], chosen))
 
 
 def compare_cells(
-    a: xr.Dataset, b: xr.Dataset, quantity: str, rows: Rows, columns: Columns, kept: NDArray[np.bool_], noise: Noise
+    a: xr.Dataset,
+    b: xr.Dataset,
+    quantity: str,
+    rows: SharedLayers,
+    columns: Columns,
+    kept: NDArray[np.bool_],
+    noise: Noise,
 ) -> Compared:
     """Compare one quantity, a few rows at a time.
 

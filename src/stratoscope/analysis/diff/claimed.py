@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.analysis.diff.before import before_edits, in_front_of
-from stratoscope.analysis.diff.cells import Compared, Rows
+from stratoscope.analysis.diff.cells import Compared, SharedLayers
 from stratoscope.analysis.diff.claims import Claim
-from stratoscope.analysis.diff.columns import norms_differ
 from stratoscope.analysis.diff.floor import Noise
-from stratoscope.analysis.diff.neurons import Neurons
+from stratoscope.analysis.diff.neurons import NeuronDifferences
+from stratoscope.analysis.diff.weight_columns import norms_differ
 
 Floats: TypeAlias = NDArray[np.float64]
 AS_CLAIMED, OTHERWISE, NOT_AT_ALL = "changed as claimed", "changed otherwise", "not at all"
@@ -31,7 +31,7 @@ class Claimed:
     Attributes
     ----------
     difference, largest, times, ratio, norm_a, norm_b
-        As in `Neurons`.
+        As in `NeuronDifferences`.
     rank
         Of its largest |B − A| among all neurons of its layer, 1 = largest; −1 where it did not change at all.
     neurons
@@ -54,7 +54,9 @@ class Claimed:
     why: list[str]
 
 
-def judge(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows, first_changed: int | None) -> Claimed:
+def judge(
+    claims: Sequence[Claim], neurons: NeuronDifferences | None, rows: SharedLayers, first_changed: int | None
+) -> Claimed:
     """Compare every claim with what was measured of that neuron.
 
     Parameters
@@ -85,7 +87,7 @@ def judge(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows, first_ch
                    verdict=verdicts, why=why)  # fmt: skip
 
 
-_MEASURED: dict[str, Callable[[Neurons], Floats]] = {
+_MEASURED: dict[str, Callable[[NeuronDifferences], Floats]] = {
     "difference": lambda neurons: neurons.difference,
     "largest": lambda neurons: neurons.largest,
     "times": lambda neurons: neurons.times,
@@ -139,7 +141,7 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
     return NOT_SEEN, "no floor says whether its activation changed, and it is not among the peaks of both traces"
 
 
-def elsewhere(claims: Sequence[Claim], neurons: Neurons | None, rows: Rows) -> dict[str, Any]:
+def elsewhere(claims: Sequence[Claim], neurons: NeuronDifferences | None, rows: SharedLayers) -> dict[str, Any]:
     """How much changed in neurons that nobody claimed, and the share of the change that is in claimed ones."""
     if neurons is None or not neurons.same.any():
         return {}

@@ -17,7 +17,7 @@ from stratoscope.errors import InputError
 from stratoscope.trace.attributes import count_in
 from stratoscope.trace.csv_file import encoding_error, text_file
 from stratoscope.trace.csv_header import SEPARATORS, records
-from stratoscope.trace.facts import number_ranges
+from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr

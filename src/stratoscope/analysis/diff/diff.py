@@ -13,25 +13,28 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
-from stratoscope.trace.given import several
+from stratoscope.trace.arguments import several
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.analysis.diff.ancestry import Ancestry
-    from stratoscope.analysis.diff.cells import Compared, Rows
+    from stratoscope.analysis.diff.cells import Compared, SharedLayers
     from stratoscope.analysis.diff.claims import Claim
     from stratoscope.analysis.diff.conditions import Conditions
     from stratoscope.analysis.diff.exact import Exact
     from stratoscope.analysis.diff.floor import Noise
-    from stratoscope.analysis.diff.neurons import Neurons
-    from stratoscope.analysis.diff.prompts import Columns, Ints, Pair, Side
+    from stratoscope.analysis.diff.neurons import NeuronDifferences
+    from stratoscope.analysis.diff.prompts import Columns, Pair, Side
+    from stratoscope.trace.csv_columns import Columns as CsvColumns
+    from stratoscope.trace.opened import Inputs
+    from stratoscope.trace.prompts import Ints, PromptChoice
 
 MOST_SHOWN, MOST_OF_EACH = 12, 4096  # prompts that are kept token by token, and their columns where nobody chose
 
 
 @dataclass(frozen=True)
-class Parts:
+class Comparison:
     """Everything that was compared."""
 
     a: xr.Dataset
@@ -44,9 +47,9 @@ class Parts:
     conditions: Conditions
     compared: list[Compared]
     exact: Exact
-    rows: Rows
+    rows: SharedLayers
     ancestry: Ancestry
-    neurons: Neurons | None
+    neurons: NeuronDifferences | None
     prompts_of_neurons: int
     other_context: int
     claims: list[Claim]
@@ -54,10 +57,11 @@ class Parts:
 
 
 def diff(
-    trace_a: str | os.PathLike[str] | xr.Dataset,
-    trace_b: str | os.PathLike[str] | xr.Dataset,
+    trace_a: Inputs,
+    trace_b: Inputs,
     *,
-    prompt: str | int | Sequence[str | int] | None = None,
+    columns: CsvColumns = None,
+    prompt: PromptChoice = None,
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     claims: str | os.PathLike[str] | Sequence[Claim] | None = None,
@@ -74,7 +78,10 @@ def diff(
     Parameters
     ----------
     trace_a, trace_b
-        Traces, or their Datasets: base and tuned, before and after a patch, one dtype and another.
+        Traces, CSV or Parquet files (one prompt each) or Datasets: base and tuned, before and after a patch, one dtype
+        and another.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
     prompt
         Prompts to keep token by token, by id or index in A; without it the first, at most 12. Summaries are of all.
     quantity
@@ -117,7 +124,7 @@ def diff(
     from stratoscope.trace.opened import opened
 
     told = progress or silent
-    seen = [finite_trace(opened(one)) for one in (trace_a, trace_b)]
+    seen = [finite_trace(opened(one, columns)) for one in (trace_a, trace_b)]
     a, b = (one.dataset for one in seen)
     claimed, where = _claims(claims, a, b)
     if null is not None:
@@ -125,39 +132,38 @@ def diff(
     told("matching prompts", 0, None)
     side_a, side_b = sides(a, b)
     pairs = match(side_a, side_b)
-    columns = columns_of(pairs, side_a, side_b)
-    wanted = None if prompt is None else several(prompt, "prompt", "[0, 1]")
-    shown = choose_pairs(pairs, wanted, columns, MOST_SHOWN, MOST_OF_EACH)
+    aligned = columns_of(pairs, side_a, side_b)
+    shown = choose_pairs(pairs, side_a, prompt, aligned, MOST_SHOWN, MOST_OF_EACH)
     recorded = conditions(a, b)
     noise = Noise(a, b, recorded.alike)
-    kept, compared = columns.of(shown), []
+    kept, compared = aligned.of(shown), []
     quantities = quantities_in_both(a, b, quantity)
     for number, name in enumerate(quantities):
         told("comparing tokens", number, len(quantities))
         kind = names.DEPTH if names.DEPTH in names.QUANTITIES[name].dims else names.LAYER
         rows = rows_of(a, b, kind, layers)
-        compared.append(compare_cells(a, b, name, rows, columns, kept, noise))
+        compared.append(compare_cells(a, b, name, rows, aligned, kept, noise))
     same, context = same_user_tokens(pairs, side_a, side_b)
     known = ancestry(a, b, int(same.sum()))
     if not quantities and known.refused:
-        raise InputError("the two traces hold nothing that can be compared", where="trace",
-                         fix=(
-                             "Record both: stratoscope capture MODEL --prompts FILE --record norms,prompts -o "
-                             "TRACE"
-                         ))  # fmt: skip
+        raise InputError(
+            "the two traces hold nothing that can be compared",
+            where="trace",
+            fix="Record both: `stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE`.",
+        )
     of_layers, neurons = rows_of(a, b, names.LAYER, layers), None
     if not known.refused:
         chosen = [pairs[number] for number in np.flatnonzero(same)]
         prompts = np.array([pair.a for pair in chosen]), np.array([pair.b for pair in chosen])
-        tokens = columns.a[columns.before], columns.b[columns.before]
+        tokens = aligned.a[aligned.before], aligned.b[aligned.before]
         neurons = compare_neurons(a, b, prompts, tokens, of_layers, known, noise, defaults.SEED, told)
     exact = exactness(compared, neurons if context.sum() == same.sum() else None, of_layers)
-    parts = Parts(a, b, (side_a, side_b), pairs, columns, shown, noise, recorded, compared, exact, of_layers,
+    parts = Comparison(a, b, (side_a, side_b), pairs, aligned, shown, noise, recorded, compared, exact, of_layers,
                   known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
     result = assemble.result(
         parts,
         {
-            "prompt": wanted,
+            "prompt": None if prompt is None else several(prompt, "prompt", "[0, 1]"),
             "quantity": quantities,
             "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
             "claims": where,

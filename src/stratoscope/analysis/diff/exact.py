@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.diff.cells import Compared, Rows
-from stratoscope.analysis.diff.neurons import Neurons
+from stratoscope.analysis.diff.cells import Compared, SharedLayers
+from stratoscope.analysis.diff.neurons import NeuronDifferences
 
 EMBEDDING = -1  # the "layer" whose outcome is depth 0
 
@@ -49,7 +49,7 @@ class Exact:
     share_after: float | None
 
 
-def exactness(compared: Sequence[Compared], neurons: Neurons | None, rows: Rows) -> Exact:
+def exactness(compared: Sequence[Compared], neurons: NeuronDifferences | None, rows: SharedLayers) -> Exact:
     """Where everything is the same; `neurons`: only where their prompts have the same context in both traces."""
     counts: dict[int, dict[str, tuple[int, int]]] = {}  # layer -> quantity -> how many differ, of how many
     for one in compared:

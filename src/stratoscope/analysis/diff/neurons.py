@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry, share_found
-from stratoscope.analysis.diff.cells import Rows
-from stratoscope.analysis.diff.columns import ColumnNorms, compare_columns
+from stratoscope.analysis.diff.cells import SharedLayers
 from stratoscope.analysis.diff.floor import Noise
+from stratoscope.analysis.diff.weight_columns import ColumnNorms, compare_columns
 from stratoscope.analysis.known import columnwise
 from stratoscope.analysis.layers import by_layer
 from stratoscope.progress import Progress
@@ -27,7 +27,7 @@ MEAN = "prompt_mean"
 
 
 @dataclass(frozen=True)
-class Neurons:
+class NeuronDifferences:
     """Every neuron of the compared layers, [layer, neuron]; NaN in layers where they are not the same neurons.
 
     Attributes
@@ -62,12 +62,12 @@ def compare_neurons(
     b: xr.Dataset,
     prompts: tuple[Ints, Ints],
     tokens: tuple[Ints, Ints],
-    rows: Rows,
+    rows: SharedLayers,
     known: Ancestry,
     noise: Noise,
     seed: int,
     progress: Progress,
-) -> Neurons:
+) -> NeuronDifferences:
     """Compare the mean activation of every neuron over prompts, layer by layer.
 
     Parameters
@@ -102,7 +102,7 @@ def compare_neurons(
                 values["times"][place] = columnwise(np.nanmax, noise.times(delta, one, other, floor[place]))
     progress("comparing neurons", layers, layers)
     norms = compare_columns(a, b, tokens, (rows.a, rows.b), same, moved, same_dtype=noise.same_dtype)
-    return Neurons(**values, columns=norms, found=found, same=same)
+    return NeuronDifferences(**values, columns=norms, found=found, same=same)
 
 
 def _in_order(dataset: xr.Dataset, prompts: Ints, layers: Ints) -> Iterator[Floats]:

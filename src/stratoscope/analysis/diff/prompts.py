@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
 from stratoscope.analysis.align import GAP, align
 from stratoscope.errors import InputError
+from stratoscope.trace.numbers import listing
+from stratoscope.trace.prompts import Ints, PromptChoice, Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
-
-Ints = NDArray[np.int64]
-_USER = names.SPANS.index("user")
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,6 @@ class Columns:
         Which pair; [column].
     a, b
         Indices on the token axes, `GAP` where a prompt has no such token.
-    place_a, place_b
-        The same, counted from the beginning of the prompt.
     equal
         Whether both prompts have the same token there.
     before
@@ -62,16 +58,9 @@ class Columns:
     pair: Ints
     a: Ints
     b: Ints
-    place_a: Ints
-    place_b: Ints
     equal: NDArray[np.bool_]
     before: NDArray[np.bool_]
-
-    @property
-    def first(self) -> NDArray[np.bool_]:
-        """Whether it is the first token of either prompt."""
-        first: NDArray[np.bool_] = (self.place_a == 0) | (self.place_b == 0)
-        return first
+    first: NDArray[np.bool_]
 
     @property
     def compared(self) -> NDArray[np.bool_]:
@@ -90,22 +79,17 @@ class Columns:
         return ~edited
 
 
-class Side:
-    """One of the two traces: its prompts, and where the tokens of each are."""
+@dataclass(frozen=True, eq=False)
+class Side(Prompts):
+    """The prompts of one of the two traces.
 
-    def __init__(self, dataset: xr.Dataset, keys: NDArray[Any]) -> None:
-        of_token = np.asarray(dataset["prompt"].values)
-        count = int(dataset.sizes.get(names.PROMPT, int(of_token.max(initial=-1)) + 1))
-        self.edges = np.searchsorted(of_token, np.arange(count + 1))
-        known = "prompt_id" in dataset.coords
-        self.ids = [str(text) for text in dataset["prompt_id"].values] if known else [""] * count
-        spans = np.asarray(dataset["span"].values) if "span" in dataset.coords else np.full(len(of_token), -1)
-        self.user = spans == _USER
-        self.keys = keys
+    Attributes
+    ----------
+    keys
+        What each token is known by.
+    """
 
-    def tokens(self, prompt: int) -> slice:
-        """Where a prompt is on the token axis."""
-        return slice(int(self.edges[prompt]), int(self.edges[prompt + 1]))
+    keys: NDArray[Any]
 
     def of(self, prompt: int) -> NDArray[Any]:
         """What the tokens of a prompt are known by."""
@@ -156,7 +140,8 @@ def match(a: Side, b: Side) -> list[Pair]:
         raise InputError(
             "the two traces have no prompt in common, neither by its id nor by its tokens",
             where="trace",
-            fix="Record both over the same file of prompts.",
+            fix="Record both over the same file of prompts; of CSV files give both of a prompt the same name, in two "
+            "folders.",
         )
     return [pairs[prompt] for prompt in sorted(pairs)]
 
@@ -166,13 +151,14 @@ def columns_of(pairs: list[Pair], a: Side, b: Side) -> Columns:
     parts = []
     for number, pair in enumerate(pairs):
         found = align(a.of(pair.a), b.of(pair.b))
-        starts = (a.edges[pair.a], b.edges[pair.b])
+        starts = (a.starts[pair.a], b.starts[pair.b])
         flat = [
             np.where(places == GAP, GAP, places + start)
             for places, start in zip((found.a, found.b), starts, strict=True)
         ]
+        first = [(places != GAP) & side.first[places] for places, side in zip(flat, (a, b), strict=True)]
         before = np.arange(len(found)) < found.before
-        parts.append((np.full(len(found), number), *flat, found.a, found.b, found.equal, before))
+        parts.append((np.full(len(found), number), *flat, found.equal, before, first[0] | first[1]))
     return Columns(*(np.concatenate(one) for one in zip(*parts, strict=True)))
 
 
@@ -181,7 +167,7 @@ def same_user_tokens(pairs: list[Pair], a: Side, b: Side) -> tuple[NDArray[np.bo
     same, context = np.zeros(len(pairs), bool), np.zeros(len(pairs), bool)
     for number, pair in enumerate(pairs):
         keys = [side.of(prompt) for side, prompt in ((a, pair.a), (b, pair.b))]
-        user = [side.user[side.tokens(prompt)] for side, prompt in ((a, pair.a), (b, pair.b))]
+        user = [side.in_spans(["user"])[side.tokens(prompt)] for side, prompt in ((a, pair.a), (b, pair.b))]
         same[number] = user[0].any() and np.array_equal(keys[0][user[0]], keys[1][user[1]])
         if same[number]:
             ends = [int(np.flatnonzero(one)[-1]) + 1 for one in user]
@@ -189,29 +175,25 @@ def same_user_tokens(pairs: list[Pair], a: Side, b: Side) -> tuple[NDArray[np.bo
     return same, context
 
 
-def choose_pairs(pairs: list[Pair], wanted: list[str | int] | None, columns: Columns, most: int, room: int) -> Ints:
+def choose_pairs(pairs: list[Pair], side: Side, wanted: PromptChoice, columns: Columns, most: int, room: int) -> Ints:
     """The pairs that are kept cell by cell: those asked for, else the first ones as long as there is room.
 
     Parameters
     ----------
-    wanted
-        Ids, or indices of prompts of A.
+    side, wanted
+        A, and ids or indices of its prompts.
     most, room
         Of those that nobody asked for: how many pairs, and how many columns together.
     """
     if wanted is None:
         lengths = np.bincount(columns.pair, minlength=len(pairs))[:most]
         return np.arange(max(1, int((np.cumsum(lengths) <= room).sum())))
-    if len(wanted) > most:
-        raise InputError(f"{len(wanted)} prompts are too many to keep token by token", where="prompt",
+    number = {pair.a: number for number, pair in enumerate(pairs)}
+    chosen = dict.fromkeys(side.find_all(wanted))
+    for prompt in chosen.keys() - number.keys():
+        raise InputError(f"{side.labels[prompt]!r} is only in A", where="prompt",
+                         fix=f"In both are: {listing([pair.name for pair in pairs])}.")  # fmt: skip
+    if len(chosen) > most:
+        raise InputError(f"{len(chosen)} prompts are too many to keep token by token", where="prompt",
                          fix=f"Choose at most {most}.")  # fmt: skip
-    by_name = {pair.name: number for number, pair in enumerate(pairs)}
-    by_index = {str(pair.a): number for number, pair in enumerate(pairs)}
-    found = []
-    for one in wanted:
-        number = by_name.get(str(one), by_index.get(str(one)))
-        if number is None:
-            some = ", ".join([pair.name for pair in pairs[:8]]) + (", …" if len(pairs) > 8 else "")
-            raise InputError(f"no prompt {one!r} in both traces", where="prompt", fix=f"There are: {some}.")
-        found.append(number)
-    return np.array(list(dict.fromkeys(found)), dtype=np.int64)
+    return np.array([number[prompt] for prompt in chosen], dtype=np.int64)

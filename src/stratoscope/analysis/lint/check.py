@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.finite import finite
 from stratoscope.trace.notes import Note
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,28 +77,9 @@ def check(identity: str, severity: str, why: str, concerns: Iterable[str]) -> Ca
 def some_tokens(dataset: xr.Dataset, name: str) -> NDArray[np.floating]:
     """Values of a quantity at the first `LOOKED_AT` tokens, first tokens of prompts left out; NaN for infinite ones."""
     values: NDArray[np.floating] = finite(dataset[name].isel({names.TOKEN: slice(LOOKED_AT)}).values)
-    return values[~first_tokens(dataset)[:LOOKED_AT]]
+    return values[~Prompts(dataset).first[:LOOKED_AT]]
 
 
-def first_tokens(dataset: xr.Dataset) -> NDArray[np.bool_]:
-    """Whether a token is the first of its prompt."""
-    of_token = np.asarray(dataset["prompt"].values)
-    return np.concatenate([[True], np.diff(of_token) != 0]) if len(of_token) else np.empty(0, bool)
-
-
-def texts(dataset: xr.Dataset, column: str) -> list[str]:
-    """A text column of the prompts, "" where there is none."""
-    if column in dataset.coords:
-        return [str(text) for text in dataset[column].values]
-    return [""] * dataset.sizes.get(names.PROMPT, 0)
-
-
-def token_counts(dataset: xr.Dataset) -> NDArray[np.int64]:
-    """Tokens of each prompt."""
-    return np.bincount(np.asarray(dataset["prompt"].values), minlength=dataset.sizes.get(names.PROMPT, 0))
-
-
-def class_sizes(dataset: xr.Dataset) -> dict[str, int]:
+def class_sizes(prompts: Prompts) -> dict[str, int]:
     """Prompts of each class."""
-    classes = texts(dataset, "prompt_class")
-    return {name: classes.count(name) for name in dict.fromkeys(classes) if name}
+    return {name: count for name, count in Counter(prompts.classes).items() if name}

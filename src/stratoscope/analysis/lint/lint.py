@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,19 @@ from stratoscope.trace.notes import WARNING, Note, notes_of
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.opened import Inputs
 
-def lint(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
+
+def lint(trace: Inputs, *, columns: Columns = None) -> xr.Dataset:
     """Check a trace against the known ways in which pictures and numbers of a model's inside mislead.
 
     Parameters
     ----------
     trace
-        A trace, or its Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
 
     Returns
     -------
@@ -29,16 +33,16 @@ def lint(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
 
     Raises
     ------
-    TraceError
-        It is no trace, or damaged.
+    InputError, TraceError
+        It cannot be opened, or is damaged.
     """
     from stratoscope.analysis.result import make_result, texts
     from stratoscope.trace.opened import opened
 
-    dataset = opened(trace)
+    dataset = opened(trace, columns)
     found = [(one, note) for one in all_checks() if (note := one.note(dataset)) is not None]
     found.sort(key=lambda pair: (pair[1].severity != WARNING, pair[0].id))
-    columns = {
+    table = {
         "id": [one.id for one, _ in found],
         "check": [one.name for one, _ in found],
         "severity": [note.severity for _, note in found],
@@ -48,12 +52,12 @@ def lint(trace: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
     }
     return make_result(
         "lint",
-        {name: texts("finding", values) for name, values in columns.items()},
+        {name: texts("finding", values) for name, values in table.items()},
         {},
         sources=[dataset],
         parameters={},
         notes=[*notes_of(dataset), *(note for _, note in found)],
-        summary={"checks": len(all_checks()), "warnings": columns["severity"].count(WARNING), "findings": len(found)},
+        summary={"checks": len(all_checks()), "warnings": table["severity"].count(WARNING), "findings": len(found)},
     )
 
 

@@ -13,20 +13,12 @@ from stratoscope.analysis.contrast.cautions import MOST_IMBALANCE
 from stratoscope.analysis.contrast.chance import chance_in
 from stratoscope.analysis.contrast.design import MOST_RATIO, make_design, testable
 from stratoscope.analysis.finite import finite_trace
-from stratoscope.analysis.lint.check import (
-    COMPARISONS,
-    EVERYTHING,
-    LOOKED_AT,
-    check,
-    class_sizes,
-    first_tokens,
-    texts,
-    token_counts,
-)
+from stratoscope.analysis.lint.check import COMPARISONS, EVERYTHING, LOOKED_AT, check, class_sizes
 from stratoscope.analysis.permutation import smallest_p
 from stratoscope.analysis.units import make_units, with_values
 from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,7 +35,7 @@ def short_prompts(dataset: xr.Dataset) -> str | None:
     """Most prompts are so short that attention received rests on a handful of queries."""
     if not any(name in dataset for name in ("attn_received", "attn_received_nosink")):
         return None
-    counts = token_counts(dataset)
+    counts = Prompts(dataset).lengths
     thin = np.minimum(counts, _FEW_QUERIES).sum() / max(counts.sum(), 1)
     if thin <= _MOST_THIN:
         return None
@@ -55,12 +47,11 @@ def grouped_by_text(dataset: xr.Dataset) -> str | None:
     """An import whose tokens were grouped or sorted by their text."""
     if dataset.attrs.get("source") != names.IMPORTED or "text" not in dataset.coords:
         return None
-    of_token, words = np.asarray(dataset["prompt"].values), dataset["text"].values
-    position = np.asarray(dataset["position"].values)
-    for prompt in np.unique(of_token).tolist():
-        here = np.flatnonzero(of_token == prompt)
+    prompts, words = Prompts(dataset), dataset["text"].values
+    for prompt, length in enumerate(prompts.lengths.tolist()):
+        here = prompts.tokens(prompt)
         own = [str(word) for word in words[here]]
-        if len(set(position[here].tolist())) < len(here):
+        if len(set(prompts.position[here].tolist())) < length:
             return f"In prompt {prompt} several tokens claim the same position."
         if len(own) >= _ALPHABETICAL and all(one < other for one, other in pairwise(own)):
             return f"The tokens of prompt {prompt} stand in alphabetical order and none repeats: grouped by text?"
@@ -79,9 +70,9 @@ def more_tokens_than_columns(dataset: xr.Dataset) -> str | None:
 @check("L11", INFO, "prompts of unequal length compared place by place give noise", COMPARISONS)
 def unequal_twins(dataset: xr.Dataset) -> str | None:
     """Pairs whose members have different numbers of tokens."""
-    counts = token_counts(dataset)
+    prompts = Prompts(dataset)
     lengths: dict[str, set[int]] = {}
-    for pair, count in zip(texts(dataset, "pair"), counts.tolist(), strict=True):
+    for pair, count in zip(prompts.pairs, prompts.lengths.tolist(), strict=True):
         if pair:
             lengths.setdefault(pair, set()).add(count)
     unequal = sum(len(found) > 1 for found in lengths.values())
@@ -91,11 +82,12 @@ def unequal_twins(dataset: xr.Dataset) -> str | None:
 @check("L12", WARNING, "tokens are counted as samples where only prompts are", COMPARISONS)
 def too_few_prompts(dataset: xr.Dataset) -> str | None:
     """A class of so few prompts that no test of prompts could find anything."""
-    sizes = class_sizes(dataset)
+    prompts = Prompts(dataset)
+    sizes = class_sizes(prompts)
     if len(sizes) < 2:
         return None
     fewest = min(sizes, key=lambda name: sizes[name])
-    twins = min(sizes.values()) == max(sizes.values()) and all(texts(dataset, "pair"))
+    twins = min(sizes.values()) == max(sizes.values()) and all(prompts.pairs)
     least = smallest_p(sizes[fewest]) if twins else smallest_p(*sorted(sizes.values())[:2])
     if least <= 0.05:
         return None
@@ -108,8 +100,9 @@ def too_few_prompts(dataset: xr.Dataset) -> str | None:
 @check("L13", WARNING, "a difference between classes may be one of length", COMPARISONS)
 def unequal_lengths(dataset: xr.Dataset) -> str | None:
     """Classes whose prompts differ in length."""
-    classes, counts = np.array(texts(dataset, "prompt_class")), token_counts(dataset)
-    means = {name: counts[classes == name] for name in class_sizes(dataset)}
+    prompts = Prompts(dataset)
+    classes, counts = np.array(prompts.classes), prompts.lengths
+    means = {name: counts[classes == name] for name in class_sizes(prompts)}
     known = {name: found for name, found in means.items() if len(found) > 1}
     if len(known) < 2:
         return None
@@ -126,17 +119,14 @@ def special_tokens(dataset: xr.Dataset) -> str | None:
     """A first token that is there twice, or a chat template around some prompts only."""
     if not {"span", "token_id"} <= set(dataset.coords):
         return None
-    span, ids = np.asarray(dataset["span"].values), np.asarray(dataset["token_id"].values)
-    first = np.flatnonzero(first_tokens(dataset))
-    last = np.append(first[1:], len(ids)) - 1
-    second = first[last > first] + 1
-    special = names.SPANS.index("special")
-    doubled = (ids[second] == ids[second - 1]) & (span[second] == special) & (ids[second] >= 0)
+    prompts, ids = Prompts(dataset), np.asarray(dataset["token_id"].values)
+    second = np.flatnonzero(prompts.first[:-1] & (prompts.place[1:] == 1)) + 1
+    doubled = (ids[second] == ids[second - 1]) & prompts.in_spans(["special"])[second] & (ids[second] >= 0)
     if doubled.any():
         return f"{int(doubled.sum())} prompts begin with the same special token twice."
-    template = np.add.reduceat(span == names.SPANS.index("template"), first) > 0 if len(first) else np.empty(0, bool)
-    if 0 < template.sum() < len(template):
-        return f"{int(template.sum())} of {len(template)} prompts stand in a chat template, the others do not."
+    with_template = len(set(prompts.of_token[prompts.in_spans(["template"])].tolist()))
+    if 0 < with_template < len(prompts):
+        return f"{with_template} of {len(prompts)} prompts stand in a chat template, the others do not."
     return None
 
 
@@ -145,7 +135,7 @@ def unknown_spans(dataset: xr.Dataset) -> str | None:
     """Tokens of which nobody knows what part of the prompt they are."""
     if "span" not in dataset.coords or not dataset.sizes.get(names.TOKEN):
         return None
-    unknown = (np.asarray(dataset["span"].values) < 0).mean()
+    unknown = (Prompts(dataset).spans < 0).mean()
     return f"Of {unknown:.0%} of the tokens it is not known what part of the prompt they are." if unknown else None
 
 
@@ -164,8 +154,7 @@ def much_template(dataset: xr.Dataset) -> str | None:
     """A large part of the tokens are the template's."""
     if "span" not in dataset.coords:
         return None
-    span = np.asarray(dataset["span"].values)
-    fixed = np.isin(span, [names.SPANS.index(name) for name in (*names.TEMPLATE_SPANS, "system")])
+    fixed = Prompts(dataset).in_spans((*names.TEMPLATE_SPANS, "system"))
     share = fixed.mean() if len(fixed) else 0.0
     if share <= _MOST_TEMPLATE:
         return None
@@ -175,7 +164,7 @@ def much_template(dataset: xr.Dataset) -> str | None:
 @check("L22", WARNING, "tests of classes of very unequal size discover what is not there", COMPARISONS)
 def unequal_classes(dataset: xr.Dataset) -> str | None:
     """Classes of more than two to one."""
-    sizes = class_sizes(dataset)
+    sizes = class_sizes(Prompts(dataset))
     if len(sizes) < 2 or max(sizes.values()) <= MOST_RATIO * min(sizes.values()):
         return None
     most, fewest = (pick(sizes, key=lambda name: sizes[name]) for pick in (max, min))
@@ -185,19 +174,19 @@ def unequal_classes(dataset: xr.Dataset) -> str | None:
 @check("L23", INFO, "the strongest of very many neurons are noise when prompts are few", COMPARISONS)
 def noise_looks_strong(dataset: xr.Dataset) -> str | None:
     """Noise alone would show a large effect somewhere: of the units that `contrast` would compare, as it says it."""
-    sizes = class_sizes(dataset)
-    if len(sizes) < 2 or defaults.SUMMARY not in dataset:
+    sizes = class_sizes(Prompts(dataset))
+    if len(sizes) < 2 or defaults.STATISTIC not in dataset:
         return None
     fewest = sorted(sizes, key=lambda name: sizes[name])[:2]
     first, second = (name for name in sizes if name in fewest)
     dataset = finite_trace(dataset).dataset
-    units = with_values(dataset, defaults.SUMMARY, make_units(dataset, first, second))
+    units = with_values(dataset, defaults.STATISTIC, make_units(dataset, first, second))
     if not testable(units, defaults.ALPHA):
         return None  # no contrast is made of so few (L12)
     design = make_design(
         units, unequal=defaults.UNEQUAL, held_out=defaults.HELD_OUT, alpha=defaults.ALPHA, seed=defaults.SEED
     )
-    chance = chance_in(dataset, defaults.SUMMARY, design, range(dataset[defaults.SUMMARY].sizes[names.LAYER]))
+    chance = chance_in(dataset, defaults.STATISTIC, design, range(dataset[defaults.STATISTIC].sizes[names.LAYER]))
     return chance.sentence() if chance.middle > _MOST_CHANCE else None
 
 

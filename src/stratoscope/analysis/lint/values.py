@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.finite import finite, infinite_note, without_number
 from stratoscope.analysis.known import largest, medians, quantile
-from stratoscope.analysis.lint.check import LOOKED_AT, check, first_tokens, some_tokens
+from stratoscope.analysis.lint.check import LOOKED_AT, check, some_tokens
 from stratoscope.trace.notes import INFO, WARNING
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +51,7 @@ def one_cell_owns_the_scale(dataset: xr.Dataset) -> str | None:
     if name is None:
         return None
     values = finite(dataset[name].isel({names.TOKEN: slice(16_384)}).values)
-    first = first_tokens(dataset)[: len(values)]
+    first = Prompts(dataset).first[: len(values)]
     ratio = _times(largest(values[first]), quantile(values[~first], 0.99))
     if ratio > _OWNS:
         return f"The largest first token is {ratio:,.3g} times the 99 % quantile of all other cells of {name}."

@@ -22,7 +22,7 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import receipt as receipts
-from stratoscope.recorder.proof.batching import Finding
+from stratoscope.recorder.proof.batching import BatchingRule
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.settings import Answers
 
@@ -61,7 +61,9 @@ class Answering:
         self._name = str(loaded.identity["name"])
         self._openers = tokenised_openers(answers.openers, self._tokenizer)
         if answers and not can_generate(self._model):
-            raise ModelError("cannot generate text", where=self._name, fix="Record it without --generate and --openers")
+            raise ModelError(
+                "cannot generate text", where=self._name, fix="Record it without --generate and --openers."
+            )
         self._generator = self._new_generator(pad_id) if answers.new_tokens else None
         self.follow = max([answers.new_tokens, *(len(opener.token_ids) - 1 for opener in self._openers)])
         self.sizes = {names.OPENER: len(self._openers)} if self._openers else {}
@@ -90,7 +92,7 @@ class Answering:
                 raise InputError(
                     "ends with an assistant's message, so no answer comes next",
                     where=f"prompt {prompt.id}",
-                    fix="Remove that message, or record without --generate and --openers",
+                    fix="Remove that message, or record without --generate and --openers.",
                 )
 
     def remarks(self, *, chat: bool, day: date) -> list[Remark]:
@@ -104,7 +106,7 @@ class Answering:
         else:
             self._generator.rehearse(batch, answer)
 
-    def narrowed(self, finding: Finding) -> Finding:
+    def narrowed(self, finding: BatchingRule) -> BatchingRule:
         """The finding, where a setting of the answers looks at padding: then what is written would depend on it."""
         looking = [] if self._generator is None else self._generator.looks_at_padding
         if finding.together != ANY_LENGTH or not looking:
@@ -176,6 +178,6 @@ class Answering:
             raise CaptureError(
                 "the log-odds of an opener are not finite",
                 where=f"opener {self._openers[int(np.argwhere(~np.isfinite(odds))[0, 1])].text!r}",
-                fix="The weights or the dtype are broken: check the download, or try --dtype float32",
+                fix="The weights or the dtype are broken: check the download, or try --dtype float32.",
             )
         return found | {"opener_log_odds": odds}

@@ -170,7 +170,7 @@ class Generator:
             raise CaptureError(
                 "the tokens that passed through the model are not those it was given and wrote",
                 where="generation",
-                fix="This architecture cannot be recorded while it generates: leave --generate out",
+                fix="This architecture cannot be recorded while it generates: leave --generate out.",
             )
         arrays = {
             name: values

@@ -38,17 +38,17 @@ def tokenised_openers(texts: Sequence[str], tokenizer: Any) -> list[Opener]:
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"] if text else []
         if not ids:
-            raise InputError("has no token", where=f"opener {text!r}", fix="Write at least a letter")
+            raise InputError("has no token", where=f"opener {text!r}", fix="Write at least a letter.")
         if tokenizer.unk_token_id in ids and str(tokenizer.unk_token) not in text:
             what = f"holds a character that the tokenizer does not know: it becomes {tokenizer.unk_token!r}"
-            raise InputError(what, where=f"opener {text!r}", fix="Write it without that character")
+            raise InputError(what, where=f"opener {text!r}", fix="Write it without that character.")
         openers.append(Opener(text, tuple(ids)))
     texts_of: dict[tuple[int, ...], list[str]] = {}
     for opener in openers:
         texts_of.setdefault(opener.token_ids, []).append(repr(opener.text))
     for same in texts_of.values():
         if len(same) > 1:
-            raise InputError("are the same tokens", where=f"the openers {' and '.join(same)}", fix="Give one of them")
+            raise InputError("are the same tokens", where=f"the openers {' and '.join(same)}", fix="Give one of them.")
     return openers
 
 

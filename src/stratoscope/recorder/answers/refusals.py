@@ -24,7 +24,7 @@ _REASONING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _LOOKED_AT = 1_000  # characters: what opens an answer stands there, and patterns take no longer
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO")
 _PIECE = re.compile(r"\s*(\.\.\.|\*|\(|\||\))\s*")
-_WRITE = "Write one opening a line; docs/answers.md says what *, ..., (a|b) and ! mean"
+_WRITE = "Write one opening a line; docs/answers.md says what *, ..., (a|b) and ! mean."
 
 
 def opening(answer: str, patterns: Sequence[str]) -> int:
@@ -91,11 +91,11 @@ def _lines(path: Path) -> list[tuple[str, str]]:
     """The patterns of a file, and where they stand."""
     try:
         if path.exists() and not path.is_file():
-            fix = "Give a file, or a list of patterns"
+            fix = "Give a file, or a list of patterns."
             raise InputError("is no file but a folder, a pipe or a device", where=str(path), fix=fix)
         if not path.is_file():
             raise InputError(
-                "no such file of refusal patterns", where=str(path), fix="Check the path, or give a list of patterns"
+                "no such file of refusal patterns", where=str(path), fix="Check the path, or give a list of patterns."
             )
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -107,7 +107,7 @@ def _lines(path: Path) -> list[tuple[str, str]]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise InputError("is not UTF-8 text", where=f"{path}:{line}", fix="Save the file as UTF-8") from None
+        raise InputError("is not UTF-8 text", where=f"{path}:{line}", fix="Save the file as UTF-8.") from None
     numbered = ((f"{path}:{number}", line.strip()) for number, line in enumerate(text.split("\n"), start=1))
     return [(where, line) for where, line in numbered if line and not line.startswith("#")]
 

@@ -16,7 +16,7 @@ from stratoscope.recorder.attention.rows import AttentionRows, Mask, float32_uni
 from stratoscope.recorder.reduce.scratch import Scratch
 
 _ROWS = 4  # of each layer in a forward of the sample, beside each prompt's last one
-_OTHERWISE = "This architecture uses its attention in a way that is not known: record without the group attention"
+_OTHERWISE = "This architecture uses its attention in a way that is not known: record without the group attention."
 _UNIT = 2.0**-24  # unit roundoff of float32
 K = TypeVar("K", bound=Hashable)
 
@@ -173,7 +173,7 @@ def positions_lost(layer: int, why: str) -> CaptureError:
     return CaptureError(
         f"the positions of the cached keys are not known: {why}",
         where=f"layer {layer}",
-        fix=f"Use the model's default cache, or {WITHOUT[0].lower()}{WITHOUT[1:]}",
+        fix=f"Use the model's default cache. {WITHOUT}",
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from stratoscope.errors import ModelError
 from stratoscope.recorder.attention.rows import AttentionRows, Mask, ScoreRows, WeightRows
 
-WITHOUT = "Record without the group attention"
+WITHOUT = "Record without the group attention."
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from stratoscope.recorder.attention.layer import LayerAttention, head_factors
 from stratoscope.recorder.attention.own import OwnAttention
 from stratoscope.recorder.reduce.scratch import Scratch
 
-_LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention"
+_LOAD_OTHERWISE = "Load the model with attn_implementation='sdpa' or 'eager', or record without the group attention."
 
 
 class AttentionObserver:
@@ -140,7 +140,7 @@ class AttentionObserver:
             Nothing was begun, or the prompts are not those of `begin`.
         """
         if self._valid is None or len(valid) != len(self._valid):
-            raise CaptureError(f"{len(valid)} prompts go on that were not begun", fix="Call begin(valid) first")
+            raise CaptureError(f"{len(valid)} prompts go on that were not begun", fix="Call begin(valid) first.")
         self._valid = torch.cat((self._valid, valid.bool().to(self._valid.device)), 1)
         self._next_forward(valid, goes_on=True)
 
@@ -246,7 +246,7 @@ class AttentionObserver:
             raise CaptureError(
                 f"attention of {given.output.shape[2]} queries, where {self._queries} were announced",
                 where=f"layer {number}",
-                fix="Announce every forward with begin or extend",
+                fix="Announce every forward with begin or extend.",
             )
         layer.add(given, valid, self._checks, self._scratch, self._pairs)
 

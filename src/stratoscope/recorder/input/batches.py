@@ -15,7 +15,7 @@ from stratoscope.names import SPANS
 _USER = SPANS.index("user")
 
 
-class Tokens(Protocol):
+class PromptTokens(Protocol):
     """What a batch needs to know of a prompt: ids, int32, and spans, int8, shape (tokens,) each."""
 
     @property
@@ -60,7 +60,7 @@ class Batch:
         return inputs if self.position_ids is None else {**inputs, "position_ids": self.position_ids}
 
 
-def make_batch(prompts: Sequence[Tokens], *, pad_id: int, padding_side: str, device: torch.device) -> Batch:
+def make_batch(prompts: Sequence[PromptTokens], *, pad_id: int, padding_side: str, device: torch.device) -> Batch:
     """Pad prompts to the length of the longest.
 
     Left padding shifts the tokens, so their positions are then given to the model: models with learned positions would

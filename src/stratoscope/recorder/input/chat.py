@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stratoscope.errors import InputError
 from stratoscope.names import SPANS
-from stratoscope.recorder.input import contents
+from stratoscope.recorder.input import message_texts
 from stratoscope.recorder.input.bounded import TooCostly
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 from stratoscope.recorder.input.template import Template
@@ -28,7 +28,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _SENTENCE = 4  # words in a row that are more than a header
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     """A stretch of the prompt: its text, its span, and the message whose text it is, or no message's."""
 
     text: str
@@ -52,7 +52,7 @@ class Rendered:
         Whether the template asked for the date.
     """
 
-    parts: list[Part]
+    parts: list[Segment]
     remarks: list[Remark]
     missing: set[int]
     dated: bool
@@ -73,7 +73,7 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
         raise InputError(
             "needs a chat template, which this model's tokenizer does not have",
             where=where,
-            fix="Use text, without --chat, or a model tuned for chat",
+            fix="Use text, without --chat, or a model tuned for chat.",
         )
     template = Template(tokenizer, day, waiting=messages[-1]["role"] != "assistant")
     try:
@@ -83,7 +83,7 @@ def render_chat(messages: Sequence[Message], tokenizer: Any, prompt_id: str, day
             f"the chat template is stopped, as it may come from a stranger: {error}",
             where=where,
             fix="Shorten the prompt; or, if you trust the template, give as text what the tokenizer's "
-            "apply_chat_template(…, tokenize=False) writes, and record that without --chat",
+            "apply_chat_template(…, tokenize=False) writes, and record that without --chat.",
         ) from None
 
 
@@ -98,7 +98,7 @@ def _rendered(messages: Sequence[Message], template: Template, where: str) -> Re
         raise InputError(
             f"the chat template refuses these messages: {refused}",
             where=where,
-            fix="Change the roles, or mend the template",
+            fix="Change the roles, or mend the template.",
         )
     parts = _parts(found, messages)
     if found.contents.all_known:
@@ -127,13 +127,15 @@ class _Found:
     taken: list[Message]
     written: str
     slots: list[tuple[int, str]]
-    contents: contents.Contents
+    contents: message_texts.MessageTexts
 
     @property
     def missing(self) -> set[int]:
         """The messages of which no text is written."""
         numbered = zip(self.slots, self.contents.fates, strict=True)
-        return {number for number, _ in self.slots} - {slot[0] for slot, fate in numbered if fate != contents.MISSING}
+        return {number for number, _ in self.slots} - {
+            slot[0] for slot, fate in numbered if fate != message_texts.MISSING
+        }
 
 
 def _looked_for(taken: list[Message], template: Template) -> tuple[_Found | None, str]:
@@ -145,7 +147,7 @@ def _looked_for(taken: list[Message], template: Template) -> tuple[_Found | None
     except Exception as error:  # a template may raise anything, from jinja2 or from itself
         return None, str(error)
     slots = [(number, text) for number, message in enumerate(taken) for text in texts_of(message)]
-    found = contents.find(written, [text for _, text in slots], lambda texts: template.render(_with(taken, texts)))
+    found = message_texts.find(written, [text for _, text in slots], lambda texts: template.render(_with(taken, texts)))
     return _Found(taken, written, slots, found), ""
 
 
@@ -162,11 +164,11 @@ def _as_taken(number: int, messages: Sequence[Message], template: Template) -> M
     if isinstance(texts, str):
         return message
     said = "".join(text for one in messages for text in texts_of(one))
-    marks = tuple(contents.mark(said, place) for place in range(len(texts)))
+    marks = tuple(message_texts.mark(said, place) for place in range(len(texts)))
     trial = [one if isinstance(one["content"], str) else _as_one_text(one) for one in messages]
     trial[number] = {"role": message["role"], "content": marks}
     try:
-        written = template.render(trial, part_key=(key := contents.mark(said, len(texts))))
+        written = template.render(trial, part_key=(key := message_texts.mark(said, len(texts))))
     except Exception:  # a template may raise anything
         return _as_one_text(message)
     places = [written.find(mark) for mark in marks]
@@ -177,7 +179,7 @@ def _as_taken(number: int, messages: Sequence[Message], template: Template) -> M
 def _in_lists(messages: Sequence[Message], template: Template) -> _Found | None:
     """The messages with every content as a list, as templates of models that see want it; None where it reads none."""
     lists: list[Message] = [{"role": message["role"], "content": texts_of(message)} for message in messages]
-    key = contents.mark("".join(text for message in messages for text in texts_of(message)), len(messages))
+    key = message_texts.mark("".join(text for message in messages for text in texts_of(message)), len(messages))
     try:
         return None if key in template.render(lists, part_key=key) else _looked_for(lists, template)[0]
     except Exception:  # a template may raise anything
@@ -202,23 +204,23 @@ def _with(messages: Sequence[Message], texts: Sequence[str]) -> list[Message]:
 # --- the rendered prompt in parts -----------------------------------------------------------------------------------
 
 
-def _parts(found: _Found, messages: Sequence[Message]) -> list[Part]:
+def _parts(found: _Found, messages: Sequence[Message]) -> list[Segment]:
     """The prompt, cut where a text begins and ends; what is between is the template's, where all places are known."""
     between = SPAN["template"] if found.contents.all_known else UNKNOWN
     parts, position = [], 0
     for place in found.contents.places:
         message = found.slots[place.number][0]
-        parts.append(Part(found.written[position : place.start], between))
-        parts.append(Part(found.written[place.start : place.end], _SPAN_OF_ROLE[messages[message]["role"]], message))
+        parts.append(Segment(found.written[position : place.start], between))
+        parts.append(Segment(found.written[place.start : place.end], _SPAN_OF_ROLE[messages[message]["role"]], message))
         position = place.end
-    return [*parts, Part(found.written[position:], between)]
+    return [*parts, Segment(found.written[position:], between)]
 
 
-def _default_system(parts: list[Part], messages: Sequence[Message], template: Template) -> list[Part]:
+def _default_system(parts: list[Segment], messages: Sequence[Message], template: Template) -> list[Segment]:
     """Give a default system text, which the template adds when there is no system message, its own part."""
     if messages[0]["role"] == "system":
         return parts
-    mark = contents.mark("".join(part.text for part in parts), len(messages))
+    mark = message_texts.mark("".join(part.text for part in parts), len(messages))
     try:
         before, found, after = template.render([{"role": "system", "content": mark}, *messages]).partition(mark)
     except Exception:  # a template without system messages
@@ -230,7 +232,7 @@ def _default_system(parts: list[Part], messages: Sequence[Message], template: Te
     if not found or not after or not fits:
         return parts
     middle = opening[len(before) : len(opening) - len(after)]
-    return [Part(before, span), Part(middle, SPAN["system"]), Part(after, span), *parts[1:]]
+    return [Segment(before, span), Segment(middle, SPAN["system"]), Segment(after, span), *parts[1:]]
 
 
 # --- remarks --------------------------------------------------------------------------------------------------------
@@ -242,16 +244,16 @@ def _about_fates(found: _Found, messages: Sequence[Message]) -> Iterator[Remark]
         name = _name(number, messages)
         if number in found.missing:
             yield Remark(WARNING, f"{name} is in no token: the chat template writes nothing of it")
-        elif fate == contents.MISSING:
+        elif fate == message_texts.MISSING:
             yield Remark(WARNING, f"a part of {name} is in no token: the chat template writes nothing of it")
-        elif fate == contents.CUT:
+        elif fate == message_texts.CUT:
             thought = ", as it does with what was thought before an answer" if "</think>" in text else ""
             yield Remark(WARNING, f"a part of {name} is in no token: the chat template cuts it off{thought}")
-        elif fate == contents.CHANGED:
+        elif fate == message_texts.CHANGED:
             became = [found.written[one.start : one.end] for one in found.contents.places if one.number == place]
-            how = contents.how_changed(text, became[0] if became else found.written)
+            how = message_texts.how_changed(text, became[0] if became else found.written)
             yield Remark(WARNING, f"the chat template writes {name} otherwise than given" + (f", {how}" if how else ""))
-        elif fate == contents.TRIMMED:
+        elif fate == message_texts.TRIMMED:
             yield Remark(INFO, f"the chat template leaves out blanks at the ends of {name}")
 
 
@@ -291,7 +293,7 @@ def _about_parts(found: _Found, messages: Sequence[Message]) -> Iterator[Remark]
             yield Remark(INFO, f"the chat template writes {both} as one turn, with {quoted(glue)} between")
 
 
-def _about_additions(parts: Sequence[Part], tokenizer: Any, waiting: bool) -> Iterator[Remark]:
+def _about_additions(parts: Sequence[Segment], tokenizer: Any, waiting: bool) -> Iterator[Remark]:
     """Words that are in no message: a default system text, other sentences, a thought that is opened or closed."""
     own = [part for part in parts if part.message is None]
     for part in own:

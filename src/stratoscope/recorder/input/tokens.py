@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from stratoscope.errors import InputError, ModelError
-from stratoscope.recorder.input.chat import SPAN, Part, Rendered, render_chat
+from stratoscope.recorder.input.chat import SPAN, Rendered, Segment, render_chat
 from stratoscope.recorder.input.losses import Covered, losses, uncovered
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark
 from stratoscope.recorder.input.spelling import literals
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Some = TypeVar("Some", bound="DataclassInstance")  # a prompt, whatever is known of its tokens
-_LONGER = "Write a longer prompt"
+_LONGER = "Write a longer prompt."
 _LIKE_MARKUP = re.compile(r"[<\[｟].*[>\]｠]", re.DOTALL)
 _BLANK = "▁".encode()  # how SentencePiece writes a space
 _OWN_BOS = "the text brings its own beginning-of-text token: the tokenizer's was not added to it"
@@ -101,14 +101,14 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = Non
         raise ModelError(
             "this model has no fast tokenizer, so the text of its tokens is not known exactly",
             where=type(tokenizer).__name__,
-            fix="Add a tokenizer.json to the model's folder",
+            fix="Add a tokenizer.json to the model's folder.",
         )
     _refuse_empty(prompt)
     messages = prompt.messages
     if messages is None and chat:
         messages = ({"role": "user", "content": prompt.text or ""},)
     if messages is None:
-        rendered = Rendered([Part(prompt.text or "", SPAN["user"])], [], set(), dated=False)
+        rendered = Rendered([Segment(prompt.text or "", SPAN["user"])], [], set(), dated=False)
     else:
         rendered = render_chat(messages, tokenizer, prompt.id, day or date.today())
     encoding = tokenizer(
@@ -186,7 +186,7 @@ def _refuse_lost_question(gone: set[int], messages: Sequence[Message], prompt_id
         raise InputError(
             "no token is of the last user message: the chat template or the tokenizer drops all of it",
             where=f"prompt {prompt_id}, message {asked[-1] + 1}",
-            fix="Change the message or the template, or give the prompt as text, without --chat",
+            fix="Change the message or the template, or give the prompt as text, without --chat.",
         )
 
 
@@ -194,7 +194,7 @@ def _refuse_lost_question(gone: set[int], messages: Sequence[Message], prompt_id
 
 
 def _describe(
-    ids: list[int], offsets: list[tuple[int, int]], parts: Sequence[Part], tokenizer: Any
+    ids: list[int], offsets: list[tuple[int, int]], parts: Sequence[Segment], tokenizer: Any
 ) -> tuple[TokenisedPrompt, list[Covered]]:
     """Walk through the rendered prompt, token by token; what each says and covers."""
     content = "".join(part.text for part in parts)

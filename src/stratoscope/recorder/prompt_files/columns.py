@@ -11,7 +11,7 @@ from typing import Any
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import SPEAKERS, are_rows, parse_cell, parse_json, turn_keys
-from stratoscope.recorder.prompt_files.labels import (
+from stratoscope.recorder.prompt_files.label_columns import (
     is_label,
     label_columns,
     label_mistake,
@@ -75,7 +75,7 @@ def _nothing(table: Table, row: Row) -> InputError:
     null = f": {column} is null" if column and is_missing(value) else ""
     what = f"{column} is empty" if column and not null else f"has neither text nor messages{null}"
     given = [column] if column else [key for key in CONTENTS if key in table.columns]
-    return InputError(what, where=row.where, fix=_leave_out(table, given[0]) if given else "Give exactly one of them")
+    return InputError(what, where=row.where, fix=_leave_out(table, given[0]) if given else "Give exactly one of them.")
 
 
 def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
@@ -90,7 +90,7 @@ def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
         near = difflib.get_close_matches(column, table.columns, 1)
         fix = f"Did you mean {near[0]!r}? " if near else ""
         raise InputError(
-            f"has no column {column!r}", where=_place(table), fix=f"{fix}There are {listed(table.columns, 20)}"
+            f"has no column {column!r}", where=_place(table), fix=f"{fix}There are {listed(table.columns, 20)}."
         )
     if column != "text" and (shape := conversations(table, column) or turns(table, column)):
         raise InputError(
@@ -99,7 +99,7 @@ def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
     for label in LABELS:
         if label != column and label in table.columns and (mistake := label_mistake(table, label)):
             raise InputError(
-                mistake[1], where=mistake[0], fix=f"Correct it, or leave {label} out: {_line(table, column)}"
+                mistake[1], where=mistake[0], fix=f"Correct it, or leave {label} out: `{_line(table, column)}`."
             )
     rows = [Row(row.where, _chosen(table, row, column)) for row in table.rows]
     ignored = [name for name in table.columns if name not in (column, *LABELS)]
@@ -141,7 +141,7 @@ def _check_types(table: Table, name: str, value: Any, where: str) -> None:
         return
     if isinstance(value, list | dict):
         if odd := next((one for one in _leaves(value) if not isinstance(one, str | int | float | None)), None):
-            raise InputError(f"{name} holds {type(odd).__name__}, not text", where=where, fix="Write it as text")
+            raise InputError(f"{name} holds {type(odd).__name__}, not text", where=where, fix="Write it as text.")
         return
     raise InputError(f"{name} is {shown(value)}, not a text", where=where, fix=_as_text(table, name, value))
 
@@ -165,7 +165,7 @@ def _as_text(table: Table, name: str, value: Any) -> str:
         contents = ",".join(f"{literal(one)}:r.get({literal(one)})" for one in CONTENTS if one in table.columns)
         item, condition = f"{contents},{literal(name)}:{text} if {there} else None", ""
     line = converting(table, item, condition=condition, keep=usable_labels(table, but=name))
-    return f"If it is meant as text: {line}"
+    return f"If it is meant as text: `{line}`."
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -175,7 +175,7 @@ def _parsed(text: str, where: str) -> Any:
         raise InputError(
             "messages are neither JSON nor as Python prints a list (as NumPy prints one, it cannot be read back)",
             where=where,
-            fix="Write the table as Parquet or JSON, not as CSV",
+            fix="Write the table as Parquet or JSON, not as CSV.",
         )
     return value if how == "ast.literal_eval" else parse_json(text, where)
 
@@ -187,7 +187,7 @@ def _unknown(table: Table, unknown: list[str]) -> InputError:
     what = f"unknown key{'s' if len(unknown) > 1 else ''} {listed(unknown)}"
     where = _where(table, unknown[0])
     if len(unknown) > _MOST_NAMES:
-        fix = f"A prompt has {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}: keep those alone"
+        fix = f"A prompt has {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}: keep those alone."
         raise InputError(
             f"there are {len(unknown):,} unknown keys, {unknown[0][:40]!r} among them", where=where, fix=fix
         )
@@ -214,13 +214,13 @@ def _column_advice(table: Table) -> str:
     if not sure and (inner := _inside(table)):
         return inner
     if not held:
-        return f"No column holds texts or messages. Use {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}"
+        return f"No column holds texts or messages. Use {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}."
     if sure or len(held) == 1:
         return _column_fix(table, (sure or held)[0], held)
     named = f"--column NAME, one of {listed(held)}"
     if classes := classes_of_columns(table, held):
         return f"To use one column alone: {named}. If each column is a class, {classes}"
-    return f"Name the column that holds the prompts: {named}"
+    return f"Name the column that holds the prompts: {named}."
 
 
 def _columns_of_prompts(table: Table, but: str = "") -> list[str]:
@@ -239,8 +239,8 @@ def _column_fix(table: Table, column: str, held: list[str]) -> str:
     labels = {label: label for label in LABELS if label != column and label in table.columns}
     whole = _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels
     if whole and can_be_pasted(column):
-        return f"Use --column {shlex.quote(column)}: the other columns are left out, and named{other}"
-    return f"To use {column!r}{_left_out(table, column)}{other}: {_line(table, column)}"
+        return f"Use --column {shlex.quote(column)}: the other columns are left out, and named{other}."
+    return f"To use {column!r}{_left_out(table, column)}{other}: `{_line(table, column)}`."
 
 
 def _left_out(table: Table, column: str) -> str:
@@ -258,7 +258,7 @@ def _inside(table: Table) -> str:
         values = table.column(name)
         if values and all(isinstance(value, dict) for value in values):
             line = converting(table, f"**r[{literal(name)}]", keep=usable_labels(table))
-            return f"To take the keys of {name!r} for columns: {line}"
+            return f"To take the keys of {name!r} for columns: `{line}`."
         if any(map(are_rows, values)):
             path = [name, *_further_inside([row for value in values for row in value or []])]
             loops = zip("rstuvw", "stuvwx", path, strict=False)
@@ -267,7 +267,7 @@ def _inside(table: Table) -> str:
             item = f'**({last} if isinstance({last},dict) else {{"text":{last}}})'
             line = converting(table, item, each=f"for r in rows {each}")
             where = " of ".join(map(repr, reversed(path)))
-            return f"The prompts may be inside {name!r}. To take the items of {where} for rows: {line}"
+            return f"The prompts may be inside {name!r}. To take the items of {where} for rows: `{line}`."
     return ""
 
 
@@ -291,14 +291,14 @@ def _further_inside(rows: list[Any], most: int = 5) -> list[str]:
 def _leave_out(table: Table, column: str) -> str:
     if not _prompts_in(table, column):
         return _other_column(table, column)
-    return f"Write a prompt there, or leave out the rows without one: {_line(table, column)}"
+    return f"Write a prompt there, or leave out the rows without one: `{_line(table, column)}`."
 
 
 def _other_column(table: Table, column: str) -> str:
     table = table.part()
     if held := _columns_of_prompts(table, but=column):
-        return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}"
-    return _inside(table) or "Write the prompt as a text, or as a list of messages"
+        return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}."
+    return _inside(table) or "Write the prompt as a text, or as a list of messages."
 
 
 def _line(table: Table, column: str) -> str:

@@ -31,7 +31,7 @@ HEAD = 300  # bytes that tell what a file is
 
 
 @dataclass(frozen=True)
-class Text:
+class FileText:
     """The text of a file, and how Python opens the file again, as text."""
 
     path: Path
@@ -67,7 +67,7 @@ def first_bytes(path: Path) -> bytes:
         with path.open("rb") as stream:
             return stream.read(HEAD)
     except FileNotFoundError:
-        fix = "Download it, and give the file" if ":/" in str(path)[2:] else "Check the path"
+        fix = "Download it, and give the file." if ":/" in str(path)[2:] else "Check the path."
         raise InputError("no such prompts file", where=str(path), fix=fix) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
@@ -92,7 +92,7 @@ def unpacked(path: Path, head: bytes) -> bytes:
             data = _read(path, stream, most + 1) if packing_of(head) else stream.read(most + 1)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = getattr(error, "strerror", None) or f"what is packed in it is damaged ({error})"
-        raise InputError(f"cannot be read: {reason}", where=str(path), fix="Copy or download it again") from None
+        raise InputError(f"cannot be read: {reason}", where=str(path), fix="Copy or download it again.") from None
     if len(data) > most:
         refuse_too_large(path)
     return data
@@ -112,7 +112,7 @@ def refuse_too_large(path: Path) -> None:
     raise InputError(
         f"holds more than {defaults.PROMPTS_BYTES // 2**20} MiB of prompts",
         where=str(path),
-        fix="Leave out what will not be recorded, or split it into several files",
+        fix="Leave out what will not be recorded, or split it into several files.",
     )
 
 
@@ -121,11 +121,11 @@ def refuse_too_many(path: Path, count: int, what: str, most: int) -> None:
     raise InputError(
         f"holds {count:,} {what}; it may hold {most:,}",
         where=str(path),
-        fix="Leave out what will not be recorded, or split it into several files",
+        fix="Leave out what will not be recorded, or split it into several files.",
     )
 
 
-def decoded(path: Path, data: bytes) -> Text:
+def decoded(path: Path, data: bytes) -> FileText:
     """The bytes of a file as text.
 
     Raises
@@ -144,8 +144,10 @@ def decoded(path: Path, data: bytes) -> Text:
         raise InputError("is not UTF-8 text", where=f"{path}:{number}", fix=_recoded(path, data, packing)) from None
     if encoding == "utf-8-sig" and (other := _utf_16_without_mark(data)):
         line = commands.recode(path, _opened(packing, other))
-        raise InputError("is UTF-16 text without a byte order mark", where=str(path), fix=f"Write it as UTF-8: {line}")
-    return Text(path, text, _opened(packing, encoding))
+        raise InputError(
+            "is UTF-16 text without a byte order mark", where=str(path), fix=f"Write it as UTF-8: `{line}`."
+        )
+    return FileText(path, text, _opened(packing, encoding))
 
 
 def _utf_16_without_mark(data: bytes) -> str:
@@ -169,8 +171,8 @@ def _opened(packing: str, encoding: str) -> Python:
     return Python(imports, f'{name}(sys.argv[1]{mode},encoding="{encoding}",newline="")')
 
 
-_KEEP = "Write what comes out of it to a file, and give that"
-_SAVE = "Save the file as UTF-8"
+_KEEP = "Write what comes out of it to a file, and give that."
+_SAVE = "Save the file as UTF-8."
 
 
 def _recoded(path: Path, data: bytes, packing: str) -> str:
@@ -179,4 +181,4 @@ def _recoded(path: Path, data: bytes, packing: str) -> str:
     except UnicodeDecodeError:
         return _SAVE
     line = commands.recode(path, _opened(packing, "cp1252"))
-    return f"{_SAVE}; if it was written on Windows, in English or another language of Western Europe: {line}"
+    return f"{_SAVE} If it was written on Windows, in English or another language of Western Europe: `{line}`."

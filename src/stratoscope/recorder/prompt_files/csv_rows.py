@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import Text, refuse_too_many
+from stratoscope.recorder.prompt_files.content import FileText, refuse_too_many
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
 from stratoscope.trace.csv_file import cells_of
 
@@ -19,7 +19,7 @@ _LONG = 2**17  # characters of a cell beyond which Python's `csv` must be told t
 _HINT = re.compile(r"sep=([^\r\n])\r?\n", re.IGNORECASE)  # the first line that Excel writes and reads
 
 
-def read_csv(file: Text, column: str | None = None) -> Table:
+def read_csv(file: FileText, column: str | None = None) -> Table:
     """Rows of a `.csv` or `.tsv` file; an empty cell is left out.
 
     Raises
@@ -48,7 +48,7 @@ def read_csv(file: Text, column: str | None = None) -> Table:
     return Table(file.path, rows, python, file.where(first) if header else "", tuple(header or ()))
 
 
-def _refuse_text_quotes(file: Text, separator: str) -> None:
+def _refuse_text_quotes(file: FileText, separator: str) -> None:
     """Refuse a table whose every line is a row if its quotes are part of the texts, and which reads otherwise.
 
     Only of tabs: a quoted text over several lines may well hold commas, and nearly never tabs.
@@ -72,7 +72,7 @@ def _refuse_text_quotes(file: Text, separator: str) -> None:
     raise InputError(
         "its quotes can be part of the texts, or hold several lines together",
         where=str(file.path),
-        fix=f"If they hold lines together: {joined} ; if each line is a row: {each}",
+        fix=f"If they hold lines together: `{joined}`; if each line is a row: `{each}`.",
     )
 
 
@@ -82,7 +82,7 @@ def names_columns(line: str) -> bool:
     return any(len(names) > 1 and {*names} <= {*CONTENTS, *LABELS} for names in cells)
 
 
-def _rows(file: Text, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(file: FileText, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The line on which each row that is not blank begins, and its cells."""
     reader = cells_of(_keep_line_ends(file.text), separator)
     begins, hint = 1, bool(_HINT.match(file.text))
@@ -95,7 +95,7 @@ def _rows(file: Text, separator: str) -> Iterator[tuple[int, list[str]]]:
                 yield line, cells
     except csv.Error as error:
         raise InputError(
-            f"is not valid CSV: {error}", where=file.where(begins), fix='Double every quote inside a quoted text ("")'
+            f"is not valid CSV: {error}", where=file.where(begins), fix='Double every quote inside a quoted text ("").'
         ) from None
 
 
@@ -105,7 +105,7 @@ def _keep_line_ends(text: str) -> Iterator[str]:
         yield line + "\n"
 
 
-def _separator(file: Text, column: str | None) -> str:
+def _separator(file: FileText, column: str | None) -> str:
     """The one by which the first row has several cells and all others as many; the comma where it has only one.
 
     Of several such the one that makes the first row name a column of prompts.
@@ -133,20 +133,20 @@ def _separator(file: Text, column: str | None) -> str:
         raise InputError(
             f"its rows can be read as separated by {SEPARATORS[first]} or by {SEPARATORS[second]}",
             where=str(file.path),
-            fix=f"Say which in a first line, sep={second!r} without the quotes, or for the {SEPARATORS[first]}: {line}",
+            fix=f"Write sep={second!r} without the quotes as the first line, or for the {SEPARATORS[first]}: `{line}`.",
         )
     return sound[0] if sound else ","
 
 
-def _check_header(file: Text, header: list[str], line: int) -> None:
+def _check_header(file: FileText, header: list[str], line: int) -> None:
     where = file.where(line)
     if twice := [name for name, count in Counter(header).items() if count > 1]:
-        raise InputError(f"the column {twice[0]!r} stands twice", where=where, fix="Keep one of them")
+        raise InputError(f"the column {twice[0]!r} stands twice", where=where, fix="Keep one of them.")
     if len(header) == 1 and "|" in header[0]:
         raise InputError("is separated by '|'", where=where, fix=_separate(file, "|"))
 
 
-def _refuse_sentences(file: Text, separator: str, line: int) -> None:
+def _refuse_sentences(file: FileText, separator: str, line: int) -> None:
     """Refuse lines of text whose first is a sentence with a comma in it, and not the names of columns."""
     first = file.text.split("\n")[line - 1].strip()
     names = {cell.strip().lower() for cell in first.split(separator)}
@@ -161,21 +161,21 @@ def _refuse_sentences(file: Text, separator: str, line: int) -> None:
     raise InputError(
         f"begins with a sentence, not with names of columns, and its {SEPARATORS[separator]}s would part the texts",
         where=file.where(line),
-        fix=f"If each line is a prompt: {write}",
+        fix=f"If each line is a prompt: `{write}`.",
     )
 
 
-def _wrong_width(file: Text, separator: str, row: tuple[int, list[str]], lines: tuple[int, int]) -> InputError:
+def _wrong_width(file: FileText, separator: str, row: tuple[int, list[str]], lines: tuple[int, int]) -> InputError:
     """A row that has not as many cells as the header: their number and the header, and the lines of both."""
     cells, header = row
-    fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends"
+    fix = f"Quote texts that hold {SEPARATORS[separator]}s or line ends."
     known = {name.lower() for name in header} & {*CONTENTS, *LABELS, *PROMPT_COLUMNS}
     if len(header) == 1 and '"' not in file.text:
         line = commands.lines_as_texts(file.path, file.opened, skip=lines[1])
-        fix += f"; or, if each line below the header is one prompt: {line}"
+        fix += f" Or, if each line below the header is one prompt: `{line}`."
     if not known and '"' not in file.text:
         line = commands.lines_as_texts(file.path, file.opened, skip=lines[1] - 1)
-        fix += f" ; or, if each line is one prompt, the first line ({_shortened(separator.join(header))}) too: {line}"
+        fix += f" Or, if each line is one prompt, the first line ({_shortened(separator.join(header))}) too: `{line}`."
     return InputError(f"has {cells} cells, the header has {len(header)}", where=file.where(lines[0]), fix=fix)
 
 
@@ -183,16 +183,16 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
-def _separate(file: Text, separator: str) -> str:
+def _separate(file: FileText, separator: str) -> str:
     """The line that writes the table with commas."""
     lines = f"list({file.opened.expression})[1:]" if _HINT.match(file.text) else file.opened.expression
     quoting = ",quoting=csv.QUOTE_NONE" if separator == '"' else ""
     rows = f"csv.reader({lines},delimiter={commands.literal(separator)}{quoting})"
     write = f'csv.writer(open(sys.argv[2],"x",encoding="utf-8",newline="")).writerows({rows})'
-    return "Write it with commas: " + commands.rewrite(file.path, write, ("csv", *file.opened.imports), ".csv")
+    return f"Write it with commas: `{commands.rewrite(file.path, write, ('csv', *file.opened.imports), '.csv')}`."
 
 
-def _python(file: Text, separator: str, first: int, *, long: bool) -> Python:
+def _python(file: FileText, separator: str, first: int, *, long: bool) -> Python:
     """How Python reads the rows again, from the header in line `first` on."""
     lines = f"list({file.opened.expression})[{first - 1}:]" if first > 1 else file.opened.expression
     rows = f"csv.DictReader({lines}{_delimiter(separator)})"

@@ -67,7 +67,7 @@ def refuse_foreign(path: Path, head: bytes, packing: str = "") -> None:
         _refuse_tar(path)
     for magic, what in _BINARY.items():
         if head.startswith(magic):
-            fix = "Save its prompts as .txt, one a line, or .csv, from the program it is of"
+            fix = "Save its prompts as .txt, one a line, or .csv, from the program that it belongs to."
             raise InputError(f"is {what}", where=str(path), fix=fix)
     if packing:
         if packing_of(head) or head[:4] in (b"PK\x03\x04", b"PAR1", _ZSTD):
@@ -88,7 +88,7 @@ def refuse_foreign(path: Path, head: bytes, packing: str = "") -> None:
     if suffix in _MARKUP:
         whole = commands.whole_as_text(path, _PLAIN)
         each = commands.copy(path, ".txt")
-        _refuse(path, f"is {_MARKUP[suffix]}", whole, f"If each line is a prompt: {each} ; if the whole file is one")
+        _refuse(path, f"is {_MARKUP[suffix]}", whole, f"If each line is a prompt: `{each}`; if the whole file is one")
 
 
 _PLAIN = Python((), 'open(sys.argv[1],encoding="utf-8-sig",newline="")')
@@ -118,7 +118,7 @@ def refuse_folder(path: Path) -> NoReturn:
     raise InputError(
         "cannot be read: it is a folder, not a file",
         where=str(path),
-        fix=f"Name one of its files: {named}" if shown else "Name a file of prompts",
+        fix=f"Name one of its files: {named}." if shown else "Name a file of prompts.",
     )
 
 
@@ -132,7 +132,7 @@ def _refuse_zip(path: Path) -> NoReturn:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError):
-        raise InputError("is a damaged zip archive", where=str(path), fix="Copy or download it again") from None
+        raise InputError("is a damaged zip archive", where=str(path), fix="Copy or download it again.") from None
     if "word/document.xml" in names:
         line = _line(path, _DOCX, "zipfile,xml.etree.ElementTree", ".txt")
         _refuse(path, "is a Word document", line, "To make each paragraph a prompt")
@@ -141,11 +141,13 @@ def _refuse_zip(path: Path) -> NoReturn:
         _refuse(path, "is a spreadsheet", line, "Save it as CSV, or, for its first sheet (needs openpyxl)")
     if "mimetype" in names:
         raise InputError(
-            "is an OpenDocument file", where=str(path), fix="Save it as CSV or plain text from the program it is of"
+            "is an OpenDocument file",
+            where=str(path),
+            fix="Save it as CSV or plain text from the program that it belongs to.",
         )
     members = [name for name in names if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if not members:
-        raise InputError("is an empty zip archive", where=str(path), fix="Name a file of prompts")
+        raise InputError("is an empty zip archive", where=str(path), fix="Name a file of prompts.")
     code = f"zipfile.ZipFile(sys.argv[1]).open({commands.literal(members[0])})"
     words = f"Unpack {members[0]!r}" + (f", one of its {len(members)} files" if len(members) > 1 else "")
     _refuse(path, "is a zip archive", _line(path, _UNPACK.format(code), "zipfile", Path(members[0]).suffix), words)
@@ -158,7 +160,7 @@ def _refuse_tar(path: Path) -> NoReturn:
     except (tarfile.TarError, OSError, EOFError):
         name = ""
     if not name:
-        raise InputError("is a tar archive without a file, or a damaged one", where=str(path), fix="Name another file")
+        raise InputError("is a tar archive without a file, or a damaged one", where=str(path), fix="Name another file.")
     code = f"tarfile.open(sys.argv[1]).extractfile({commands.literal(name)})"
     line = _line(path, _UNPACK.format(code), "tarfile", Path(name).suffix)
     _refuse(path, "is a tar archive", line, f"Unpack {name!r}, its first file")
@@ -169,4 +171,4 @@ def _line(path: Path, code: str, imports: str, suffix: str) -> str:
 
 
 def _refuse(path: Path, what: str, line: str, words: str = "Convert it") -> NoReturn:
-    raise InputError(f"{what}, which is not read as prompts", where=str(path), fix=f"{words}: {line}")
+    raise InputError(f"{what}, which is not read as prompts", where=str(path), fix=f"{words}: `{line}`.")

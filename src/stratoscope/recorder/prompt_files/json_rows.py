@@ -12,15 +12,15 @@ from typing import Any
 from stratoscope.errors import InputError
 from stratoscope.recorder.messages import WORDS
 from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import Text
-from stratoscope.recorder.prompt_files.labels import names_label
+from stratoscope.recorder.prompt_files.content import FileText
+from stratoscope.recorder.prompt_files.label_columns import names_label
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
 
 SPEAKERS = ("role", "from", "speaker", "author")
 _MOST_DIGITS = 4_000  # of a whole number; Python itself reads 4,300
 
 
-def read_json(file: Text) -> Table:
+def read_json(file: FileText) -> Table:
     """Rows of a `.json`, `.jsonl` or `.ndjson` file: objects, texts, or lists of messages.
 
     Raises
@@ -56,7 +56,7 @@ def _is_list_each(text: str) -> bool:
     return turn_keys(first) is not None or (first != [] and all(isinstance(one, str) for one in first))
 
 
-def _listed_items(file: Text) -> list[tuple[str, Any]]:
+def _listed_items(file: FileText) -> list[tuple[str, Any]]:
     try:
         return list(_items(file))
     except InputError:
@@ -65,10 +65,10 @@ def _listed_items(file: Text) -> list[tuple[str, Any]]:
         write = f'json.dump(ast.literal_eval({file.opened.expression}.read().strip()),open(sys.argv[2],"x"))'
         line = commands.rewrite(file.path, write, ["ast", *file.opened.imports], ".json")
         what = "is not valid JSON: it is written as Python prints it"
-        raise InputError(what, where=str(file.path), fix=f"Write it as JSON: {line}") from None
+        raise InputError(what, where=str(file.path), fix=f"Write it as JSON: `{line}`.") from None
 
 
-def _refuse_pairs(file: Text, items: list[Any], expression: str) -> None:
+def _refuse_pairs(file: FileText, items: list[Any], expression: str) -> None:
     """Refuse [["…", "…"], ["…", "…"]], whose classes have no names."""
     if not items or not all(isinstance(item, list) and all(isinstance(one, str) for one in item) for item in items):
         return
@@ -83,7 +83,7 @@ def _refuse_pairs(file: Text, items: list[Any], expression: str) -> None:
     raise InputError(
         f"is a list of lists of {width} texts",
         where=str(file.path),
-        fix=f"If each list is a {kind} of texts of {width} classes (call them in the line what they are): {line}",
+        fix=f"If each list is a {kind} of texts of {width} classes (call them in the line what they are): `{line}`.",
     )
 
 
@@ -158,7 +158,7 @@ def _decoder(where: str) -> json.JSONDecoder:
 
 def _whole_number(digits: str, where: str) -> int:
     if len(digits) > _MOST_DIGITS:
-        raise InputError(f"a number has {len(digits):,} digits", where=where, fix="Write it as a text, in quotes")
+        raise InputError(f"a number has {len(digits):,} digits", where=where, fix="Write it as a text, in quotes.")
     return int(digits)
 
 
@@ -166,13 +166,13 @@ def _unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them")
+        raise InputError(f"the key {twice!r} stands twice", where=where, fix="Keep one of them.")
     return record
 
 
 def _not_json(error: json.JSONDecodeError, where: str) -> InputError:
     return InputError(
-        f"is not valid JSON: {error.msg} at character {error.colno}", where=where, fix="Correct it at this place"
+        f"is not valid JSON: {error.msg} at character {error.colno}", where=where, fix="Correct it at this place."
     )
 
 
@@ -184,7 +184,7 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _whole(file: Text) -> Any:
+def _whole(file: FileText) -> Any:
     """The document that the text is; None where its first line shows the mistake as well."""
     try:
         return _decoder(str(file.path)).decode(file.text)
@@ -197,22 +197,22 @@ def _whole(file: Text) -> Any:
         raise _not_json(error, file.where(error.lineno)) from None
 
 
-def _converted(file: Text, error: json.JSONDecodeError) -> tuple[str, str] | None:
+def _converted(file: FileText, error: json.JSONDecodeError) -> tuple[str, str] | None:
     """What a text that is no JSON is instead, and the line that converts it."""
     lines = [line for _, line in lines_of(file.text)]
     if not any(line.lstrip()[0] in '[{"' for line in lines):
-        return "it looks like plain text", f"If each line is a prompt: {commands.copy(file.path, '.txt')}"
+        return "it looks like plain text", f"If each line is a prompt: `{commands.copy(file.path, '.txt')}`."
     if all(parse_cell(line)[1] == "ast.literal_eval" for line in lines[:100]):
         write = f'[json.dumps(ast.literal_eval(x))+"\\n" for x in {file.opened.expression} if x.strip()]'
         code = f'open(sys.argv[2],"x",encoding="utf-8").writelines({write})'
         line = commands.rewrite(file.path, code, ["ast", *file.opened.imports], ".jsonl")
-        return "it is written as Python prints it", f"Write it as JSON: {line}"
+        return "it is written as Python prints it", f"Write it as JSON: `{line}`."
     if error.msg == "Extra data" and _are_documents(file.text):
         each = "v,i=json.JSONDecoder().raw_decode(s); out.append(v); s=s[i:].lstrip().lstrip(chr(44)).lstrip()"
         write = 'open(sys.argv[2],"x",encoding="utf-8").writelines(json.dumps(v)+"\\n" for v in out)'
         code = f's={file.opened.expression}.read().strip(); out=[]; exec("while s:\\n {each}"); {write}'
         line = commands.rewrite(file.path, code, file.opened.imports, ".jsonl")
-        return "it is several JSON documents, not on one line each", f"Write one a line: {line}"
+        return "it is several JSON documents, not on one line each", f"Write one a line: `{line}`."
     return None
 
 
@@ -232,7 +232,7 @@ def _are_documents(text: str) -> bool:
     return True
 
 
-def _items(file: Text) -> Iterator[tuple[str, Any]]:
+def _items(file: FileText) -> Iterator[tuple[str, Any]]:
     """The items of a list, each with the line on which it begins."""
     text = file.text
     place = text.index("[") + 1
@@ -259,7 +259,7 @@ def _items(file: Text) -> Iterator[tuple[str, Any]]:
     if text[place + 1 :].strip():
         after = _after_blanks(text, place + 1)
         raise InputError(
-            "something stands behind the end of the list", where=_line(file, after), fix="Make it one list"
+            "something stands behind the end of the list", where=_line(file, after), fix="Make it one list."
         )
 
 
@@ -269,7 +269,7 @@ def _after_blanks(text: str, place: int) -> int:
     return place
 
 
-def _line(file: Text, place: int) -> str:
+def _line(file: FileText, place: int) -> str:
     return file.where(file.text.count("\n", 0, place) + 1)
 
 
@@ -281,11 +281,11 @@ def _row(value: Any, where: str) -> Row:
     if turn_keys(value):
         return Row(where, {"messages": value})
     raise InputError(
-        "is not a JSON object, a text or a list of messages", where=where, fix='Write {"text": "…"} or "…"'
+        "is not a JSON object, a text or a list of messages", where=where, fix='Write {"text": "…"} or "…".'
     )
 
 
-def _document(file: Text, items: Iterable[Any], inside: str = "") -> Python:
+def _document(file: FileText, items: Iterable[Any], inside: str = "") -> Python:
     """How Python reads the items of a document, or of the list at `inside` of it, as dicts."""
     loaded = f"json.load({file.opened.expression}){inside}"
     if all(isinstance(item, dict) for item in items):
@@ -294,7 +294,7 @@ def _document(file: Text, items: Iterable[Any], inside: str = "") -> Python:
     return Python(file.opened.imports, rows)
 
 
-def _object_table(file: Text, document: Any) -> Table:
+def _object_table(file: FileText, document: Any) -> Table:
     """The rows of a document that is no list: those of the list in it; or it is one row by itself."""
     alone = Python(file.opened.imports, f"[json.load({file.opened.expression})]")
     if not isinstance(document, dict):
@@ -317,7 +317,7 @@ def _object_table(file: Text, document: Any) -> Table:
         raise InputError(
             f"is an object with a list {key!r} and with {others}",
             where=str(file.path),
-            fix=f"If the prompts are in {key!r}: {line}",
+            fix=f"If the prompts are in {key!r}: `{line}`.",
         )
     where = f"{file.path}: {key} item"
     rows = [_row(value, f"{where} {number}") for number, value in enumerate(document[key], start=1)]
@@ -334,7 +334,7 @@ def are_rows(value: Any) -> bool:
     return all(isinstance(one, dict | str) or turn_keys(one) for one in value)
 
 
-def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
+def _refuse_by_column(file: FileText, document: dict[str, Any]) -> None:
     """Refuse {"text": ["…", "…"], "id": […]} and {"text": {"0": "…", "1": "…"}}, as tables are written by column."""
     first = next(iter(document.values()), None)
     if isinstance(first, dict):
@@ -356,10 +356,10 @@ def _refuse_by_column(file: Text, document: dict[str, Any]) -> None:
         f'json.dump([dict(zip(d,row)) for row in zip({columns})],open(sys.argv[2],"x"))'
     )
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
-    raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: {line}")
+    raise InputError("is a table written column by column", where=str(file.path), fix=f"Write it row by row: `{line}`.")
 
 
-def _refuse_split(file: Text, document: dict[str, Any]) -> None:
+def _refuse_split(file: FileText, document: dict[str, Any]) -> None:
     """Refuse {"columns": […], "index": […], "data": [[…]]}, as pandas writes a table in parts."""
     if not {"columns", "data"} <= document.keys() or not document.keys() <= {"columns", "index", "data"}:
         return
@@ -370,10 +370,10 @@ def _refuse_split(file: Text, document: dict[str, Any]) -> None:
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
     what = "is a table with its columns and its data apart"
     left = ", without the index" if "index" in document else ""
-    raise InputError(what, where=str(file.path), fix=f"Write it row by row{left}: {line}")
+    raise InputError(what, where=str(file.path), fix=f"Write it row by row{left}: `{line}`.")
 
 
-def _refuse_by_key(file: Text, document: dict[str, Any]) -> None:
+def _refuse_by_key(file: FileText, document: dict[str, Any]) -> None:
     """Refuse {"a": {"text": "…"}, "b": {"text": "…"}} and {"a": "…", "b": "…"}, and lists of such by class."""
     values = list(document.values())
     known = {*CONTENTS, *LABELS, *PROMPT_COLUMNS, *_LISTS}
@@ -388,7 +388,7 @@ def _refuse_by_key(file: Text, document: dict[str, Any]) -> None:
     item = f'{{**(x if isinstance(x,dict) else {{"text":x}}),"{key}":k}}'
     write = f'd=json.load({file.opened.expression}); json.dump([{item} {each}],open(sys.argv[2],"x"))'
     line = commands.rewrite(file.path, write, file.opened.imports, ".json")
-    raise InputError(what, where=str(file.path), fix=f"Write each as a row, with its key as {key}: {line}")
+    raise InputError(what, where=str(file.path), fix=f"Write each as a row, with its key as {key}: `{line}`.")
 
 
 def _are_like_rows(values: list[Any]) -> bool:

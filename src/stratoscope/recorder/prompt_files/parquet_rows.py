@@ -32,7 +32,7 @@ def read_parquet(path: Path, column: str | None) -> Table:
         raise InputError(
             "Parquet needs pyarrow, which is not installed",
             where=str(path),
-            fix="Install it: pip install 'stratoscope[parquet]'",
+            fix="Install it: `pip install 'stratoscope[parquet]'`.",
         ) from None
     python = Python(("pyarrow.parquet",), "pyarrow.parquet.read_table(sys.argv[1]).to_pylist()")
     try:
@@ -41,13 +41,13 @@ def read_parquet(path: Path, column: str | None) -> Table:
             used = [name for name in names if name == column or name in LABELS or (not column and name in CONTENTS)]
             unknown = column not in names if column else len(used) < len(names)
             if twice := [name for name, count in Counter(names).items() if count > 1]:
-                raise InputError(f"the column {twice[0]!r} stands twice", where=str(path), fix="Keep one of them")
+                raise InputError(f"the column {twice[0]!r} stands twice", where=str(path), fix="Keep one of them.")
             rows = list(_rows(path, file, None if unknown else used, sample=unknown))
             complete = len(rows) == file.metadata.num_rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # a name in it may be no text
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
         raise InputError(
-            f"cannot be read as Parquet: {reason}", where=str(path), fix="Copy or download it again"
+            f"cannot be read as Parquet: {reason}", where=str(path), fix="Copy or download it again."
         ) from None
     return Table(path, rows, python, str(path), names, complete)
 

@@ -9,7 +9,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands, csv_rows, json_rows
 from stratoscope.recorder.prompt_files.content import (
     HEAD,
-    Text,
+    FileText,
     decoded,
     first_bytes,
     packing_of,
@@ -67,7 +67,7 @@ def read_table(path: Path, column: str | None = None) -> Table:
     raise _unknown(file)
 
 
-def _refuse_too_many(file: Text) -> None:
+def _refuse_too_many(file: FileText) -> None:
     """Refuse more than any file of prompts holds, before it is taken apart."""
     if file.kind in _JSON and (objects := file.text.count("{")) > defaults.MOST_OBJECTS:
         refuse_too_many(file.path, objects, "objects", defaults.MOST_OBJECTS)
@@ -75,21 +75,23 @@ def _refuse_too_many(file: Text) -> None:
         refuse_too_many(file.path, lines, "lines", defaults.MOST_PROMPTS)
 
 
-def _refuse_old_line_ends(file: Text) -> None:
+def _refuse_old_line_ends(file: FileText) -> None:
     if "\r" in file.text.strip() and "\n" not in file.text and file.kind not in _JSON:
         text = f'{file.opened.expression}.read().replace("\\r","\\n")'
         code = f'open(sys.argv[2],"x",encoding="utf-8",newline="").write({text})'
         line = commands.rewrite(file.path, code, file.opened.imports, file.kind)
-        raise InputError("has lines that end in CR alone", where=str(file.path), fix=f"Write them as others do: {line}")
+        raise InputError(
+            "has lines that end in CR alone", where=str(file.path), fix=f"Write them as others do: `{line}`."
+        )
 
 
-def _read_txt(file: Text) -> Table:
+def _read_txt(file: FileText) -> Table:
     rows = [Row(file.where(number), {"text": line}) for number, line in lines_of(file.text)]
     lines = f'{file.opened.expression}.read().split("\\n")'
     return Table(file.path, rows, Python(file.opened.imports, f'[{{"text":t}} for t in {lines} if t.strip()]'))
 
 
-def _looks_like(file: Text) -> str:
+def _looks_like(file: FileText) -> str:
     """The suffix that fits what is in the file."""
     if json_rows.looks_like_json(file.text):
         return _JSON[0]
@@ -100,12 +102,12 @@ def _looks_like(file: Text) -> str:
 _KINDS = {_JSON[0]: "JSON", _CSV[0]: "a table of named columns", _TXT: "plain text"}
 
 
-def _refuse_json(file: Text) -> None:
+def _refuse_json(file: FileText) -> None:
     if json_rows.looks_like_json(file.text):
         raise InputError("is JSON, not a table", where=str(file.path), fix=_copied(file, _JSON[0]))
 
 
-def _refuse_tables(file: Text) -> None:
+def _refuse_tables(file: FileText) -> None:
     """A `.txt` file of which each line would be a prompt, and which is not lines of text."""
     suffix = _looks_like(file)
     if suffix != _TXT:
@@ -113,24 +115,24 @@ def _refuse_tables(file: Text) -> None:
         raise InputError(
             f"looks like {_KINDS[suffix]}, and each line of a .txt file is a prompt",
             where=str(file.path),
-            fix=f"If each line is meant as a prompt: {lines} ; to read it as {_KINDS[suffix]}: {_copy(file, suffix)}",
+            fix=f"If each line is a prompt: `{lines}`; to read it as {_KINDS[suffix]}: `{_copy(file, suffix)}`.",
         )
 
 
-def _unknown(file: Text) -> InputError:
+def _unknown(file: FileText) -> InputError:
     suffix = _looks_like(file)
     known = f"ends in {file.kind!r}" if file.kind else "has no ending that says what it holds"
     what = "is no Parquet file" if file.kind == _PARQUET else f"{known} (known are {', '.join(SUFFIXES)})"
     return InputError(
         f"{what}; it looks like {_KINDS[suffix]}",
         where=str(file.path),
-        fix=_copied(file, suffix) if suffix != _TXT else f"If each line is a prompt: {_copy(file, suffix)}",
+        fix=_copied(file, suffix) if suffix != _TXT else f"If each line is a prompt: `{_copy(file, suffix)}`.",
     )
 
 
-def _copied(file: Text, suffix: str) -> str:
-    return f"Read it as {_KINDS[suffix]}: {_copy(file, suffix)}"
+def _copied(file: FileText, suffix: str) -> str:
+    return f"Read it as {_KINDS[suffix]}: `{_copy(file, suffix)}`."
 
 
-def _copy(file: Text, suffix: str) -> str:
+def _copy(file: FileText, suffix: str) -> str:
     return commands.copy(file.path, suffix, packing_of(first_bytes(file.path)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import parse_cell, turn_keys
-from stratoscope.recorder.prompt_files.labels import (
+from stratoscope.recorder.prompt_files.label_columns import (
     is_label,
     label_columns,
     renamed_labels,
@@ -33,7 +33,7 @@ _ROLES = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class TableShape:
     """What a table looks like, the words and the line that convert it, the columns they use, and where it begins."""
 
     name: str
@@ -49,15 +49,15 @@ class Shape:
         used = {*self.used, *LABELS, *label_columns(table).values()}
         unused = [name for name in table.columns if name not in used]
         columns = f", without {listed(unused)}" if unused else ""
-        return f"{self.words}{renamed_labels(table)}{columns}{unusable_labels(table)}: {self.line}"
+        return f"{self.words}{renamed_labels(table)}{columns}{unusable_labels(table)}: `{self.line}`."
 
 
-def shape_of(table: Table) -> Shape | None:
+def shape_of(table: Table) -> TableShape | None:
     """The first kind of table of another tool that this one is."""
     return next(filter(None, (look(table) for look in _LOOKS)), None)
 
 
-def conversations(table: Table, column: str) -> Shape | None:
+def conversations(table: Table, column: str) -> TableShape | None:
     """A column of conversations in other words than role and content, user, assistant and system."""
     cells = [parse_cell(value) if isinstance(value, str) else (value, "") for value in table.column(column)]
     found = [(row.where, value, how) for row, (value, how) in zip(table.rows, cells, strict=True) if turn_keys(value)]
@@ -79,8 +79,8 @@ def conversations(table: Table, column: str) -> Shape | None:
     if not kept:
         others = ", ".join(sorted(named - roles.keys()))
         of = f" (of {others})" if others else ", each with a text and nothing else"
-        what = f"None of them has only turns of a system, a user and an assistant{of}"
-        return Shape(name, what, "", (column,), where)
+        what = f"None of them has only turns of a system, a user and an assistant{of}."
+        return TableShape(name, what, "", (column,), where)
     read, how = literal(column), found[0][2]
     system = _system_of(table)
     line = converting(
@@ -93,7 +93,7 @@ def conversations(table: Table, column: str) -> Shape | None:
         keep=usable_labels(table),
     )
     left = without(table, len(table.rows) - kept, "other or empty turns")
-    return Shape(name, f"Write them as messages{left}", line, (column, *system), where)
+    return TableShape(name, f"Write them as messages{left}", line, (column, *system), where)
 
 
 def _text_of_turn(words: str) -> tuple[str, str]:
@@ -138,7 +138,7 @@ def _is_plain(conversation: list[dict[str, Any]]) -> bool:
 # --- one function for each kind -------------------------------------------------------------------------------------
 
 
-def _headerless(table: Table) -> Shape | None:
+def _headerless(table: Table) -> TableShape | None:
     """A table whose first row is a prompt, not names."""
     looks = [name for name in table.names if len(name.split()) > 3 or re.search(r"\w[.?!…。？！]$", name)]
     if not table.header or not looks or {*table.names} & {*PROMPT_COLUMNS, *CONTENTS, *LABELS}:
@@ -146,18 +146,18 @@ def _headerless(table: Table) -> Shape | None:
     longest = literal(max(looks, key=len))
     line = converting(table, '"text":t', each=f"for t in [{longest},*(r[{longest}] for r in rows)]", condition="t")
     words = f"Write each text of the column of {max(looks, key=len)[:40]!r} as a prompt, the first row too"
-    return Shape("a table without names of its columns", words, line, (*table.columns,))
+    return TableShape("a table without names of its columns", words, line, (*table.columns,))
 
 
-def _other_case(table: Table) -> Shape | None:
+def _other_case(table: Table) -> TableShape | None:
     lower = [name.lower() for name in table.columns]
     if not {*lower} <= {*CONTENTS, *LABELS} or len({*lower}) < len(lower):
         return None
     line = converting(table, "**{k.lower():v for k,v in r.items() if v}")
-    return Shape("a table with the right columns in capitals", "Write their names small", line, (*table.columns,))
+    return TableShape("a table with the right columns in capitals", "Write their names small", line, (*table.columns,))
 
 
-def _one_conversation(table: Table) -> Shape | None:
+def _one_conversation(table: Table) -> TableShape | None:
     keys = turn_keys([row.values for row in table.rows])
     if not keys or {*table.columns} & {*CONTENTS} - {*keys} or len(table.columns) > 3:
         return None
@@ -171,18 +171,18 @@ def _one_conversation(table: Table) -> Shape | None:
         return None
     turns = f'[{{"role":R[m["{speaker}"]],"content":{text}}} for m in rows if {whole}]'
     line = converting(table, f'"messages":{turns}', before=f"R={{{known}}}; ", each="for r in [0]")
-    return Shape("the messages of one conversation", "Write them as one prompt", line, keys)
+    return TableShape("the messages of one conversation", "Write them as one prompt", line, keys)
 
 
-def _openai_batch(table: Table) -> Shape | None:
+def _openai_batch(table: Table) -> TableShape | None:
     return _batch(table, "body", "a batch of requests to OpenAI")
 
 
-def _anthropic_batch(table: Table) -> Shape | None:
+def _anthropic_batch(table: Table) -> TableShape | None:
     return _batch(table, "params", "a batch of requests to Anthropic")
 
 
-def _batch(table: Table, key: str, name: str) -> Shape | None:
+def _batch(table: Table, key: str, name: str) -> TableShape | None:
     bodies = [body for row in table.rows if isinstance(body := row.values.get(key), dict)]
     if not bodies or len(bodies) < len(table.rows):
         return None
@@ -199,15 +199,15 @@ def _batch(table: Table, key: str, name: str) -> Shape | None:
     if all(map(is_text, names)) and len({*names}) == len(names):
         item += ',"id":r.get("custom_id")'
     used = ("custom_id", "method", "url", key)
-    return Shape(name, f"Write the {given} of each as a prompt", converting(table, item), used)
+    return TableShape(name, f"Write the {given} of each as a prompt", converting(table, item), used)
 
 
-def _conversations(table: Table) -> Shape | None:
+def _conversations(table: Table) -> TableShape | None:
     columns = [name for name in table.columns if name not in LABELS]
     return next(filter(None, (conversations(table, name) for name in columns)), None)
 
 
-def _preferences(table: Table) -> Shape | None:
+def _preferences(table: Table) -> TableShape | None:
     if not {"chosen", "rejected"} <= {*table.columns} or {*PROMPT_COLUMNS[:4], *CONTENTS} & {*table.columns}:
         return None
     line = converting(
@@ -216,7 +216,7 @@ def _preferences(table: Table) -> Shape | None:
         each='for i,r in enumerate(rows,1) for c in ("chosen","rejected")',
         condition='r.get("chosen") and r.get("rejected")',
     )
-    return Shape(
+    return TableShape(
         "pairs of a chosen and a rejected text", "Write each as a pair of two classes", line, ("chosen", "rejected")
     )
 
@@ -252,7 +252,7 @@ def classes_of_columns(table: Table, columns: list[str]) -> str:
     taken = {*classes, *names}
     unused = [name for name in table.columns if name not in taken]
     columns_left = f", without {listed(unused)}" if unused else ""
-    return f"write {listed(classes)} as classes, and each row as a {kind}{named}{left}{columns_left}: {line}"
+    return f"write {listed(classes)} as classes, and each row as a {kind}{named}{left}{columns_left}: `{line}`."
 
 
 def _are_names(values: list[object], only: type = object) -> bool:
@@ -262,7 +262,7 @@ def _are_names(values: list[object], only: type = object) -> bool:
     return short and len(usable) == len(values) == len({*map(str, usable)})
 
 
-def _joined(table: Table) -> Shape | None:
+def _joined(table: Table) -> TableShape | None:
     """Alpaca: an instruction, and in some rows what it is about."""
     context = next((name for name in _CONTEXT if any(map(is_text, table.column(name)))), None)
     if context is None or "instruction" not in table.columns:
@@ -273,22 +273,22 @@ def _joined(table: Table) -> Shape | None:
     item = messages if system else f'"text":{text}'
     line = converting(table, item, condition='r.get("instruction")', keep=usable_labels(table))
     words = f"Write the instruction, a blank line and the {context} as one {'message' if system else 'text'}"
-    return Shape("instructions as of Alpaca", words, line, ("instruction", context, *system))
+    return TableShape("instructions as of Alpaca", words, line, ("instruction", context, *system))
 
 
-def _with_system(table: Table) -> Shape | None:
+def _with_system(table: Table) -> TableShape | None:
     system = _system_of(table)
     content = next((name for name in PROMPT_COLUMNS if any(map(is_text, table.column(name)))), None)
     if not system or content is None or {*CONTENTS} & {*table.columns}:
         return None
     item = f'"messages":[{_system_turn(system)}{{"role":"user","content":r["{content}"]}}]'
     line = converting(table, item, condition=f'r.get("{content}")', keep=usable_labels(table))
-    return Shape(
+    return TableShape(
         "a system message with each prompt", f"Write {system[0]} and {content} as messages", line, (content, *system)
     )
 
 
-def turns(table: Table, column: str) -> Shape | None:
+def turns(table: Table, column: str) -> TableShape | None:
     """A column of lists of texts, which a user says one after the other."""
     cells = [parse_cell(value) if isinstance(value, str) else (value, "") for value in table.column(column)]
     lists = [(value, how) for value, how in cells if isinstance(value, list) and value and all(map(is_text, value))]
@@ -297,7 +297,7 @@ def turns(table: Table, column: str) -> Shape | None:
     how = lists[0][1]
     cell = f"{how}(r[{literal(column)}])" if how else f"r[{literal(column)}]"
     line = converting(table, f'"text":{cell}[0]', imports=[how.split(".")[0]] if how else [], keep=usable_labels(table))
-    return Shape(
+    return TableShape(
         f"lists of texts in {column!r}",
         "Write the first of each as a prompt (the others follow answers not known)",
         line,
@@ -305,7 +305,7 @@ def turns(table: Table, column: str) -> Shape | None:
     )
 
 
-def _turns(table: Table) -> Shape | None:
+def _turns(table: Table) -> TableShape | None:
     unknown = [name for name in table.columns if name not in (*CONTENTS, *LABELS)]
     others = {*table.columns, *CONTENTS} - {*label_columns(table).values()}
     if any(is_text(value) and not parse_cell(value)[1] for name in others for value in table.column(name)):
@@ -313,7 +313,7 @@ def _turns(table: Table) -> Shape | None:
     return next(filter(None, (turns(table, name) for name in unknown)), None)
 
 
-_LOOKS: tuple[Callable[[Table], Shape | None], ...] = (
+_LOOKS: tuple[Callable[[Table], TableShape | None], ...] = (
     _headerless, _other_case, _one_conversation, _openai_batch, _anthropic_batch, _conversations, _preferences, _joined,
     _with_system, _turns,
 )  # fmt: skip

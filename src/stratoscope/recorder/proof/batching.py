@@ -55,7 +55,7 @@ class ProbePrompt:
 
 
 @dataclass(frozen=True)
-class Finding:
+class BatchingRule:
     """What was found out.
 
     Attributes
@@ -81,7 +81,7 @@ class Finding:
         return {"together": self.together, **self.facts}
 
 
-def narrower(finding: Finding, error: StratoscopeError, *, padded: bool) -> Finding:
+def narrower(finding: BatchingRule, error: StratoscopeError, *, padded: bool) -> BatchingRule:
     """What follows from a proof that failed since a prompt alone gives other values than in its batch."""
     together = EQUAL_LENGTH if padded else NONE
     facts = {**finding.facts, "found_by": f"{error.where}: {error.what}"}
@@ -116,7 +116,7 @@ def find_batching(
     prompts: tuple[ProbePrompt, ProbePrompt],
     make_batch: Callable[[Sequence[ProbePrompt]], Batch],
     run: Callable[[Batch], None],
-) -> Finding:
+) -> BatchingRule:
     """Run a prompt alone and beside others, and say beside which it gives the same.
 
     Parameters
@@ -145,21 +145,21 @@ def find_batching(
         "forwards": len(base.outputs) // probe.blocks,
     }
     if not base.finite:
-        return Finding(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: they are not finite"])
+        return BatchingRule(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: they are not finite"])
     rounded = probe.passed(alone, base, nudged=True)
     judge = _Judge(base, rounded, probe.blocks, lenient=bool(sites.choices))
     facts["rounding_at_most"] = judge.beyond
     beside_longer = judge.of(lambda: probe.passed(make_batch([longer, prompt]), base))
     facts[BESIDE_LONGER] = beside_longer.largest
     if not beside_longer.depends:
-        return Finding(ANY_LENGTH, facts=facts)
+        return BatchingRule(ANY_LENGTH, facts=facts)
     again = judge.of(lambda: probe.passed(alone, base))
     if again.depends:
-        return Finding(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: alone too, they are others each time"])
+        return BatchingRule(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: alone too, they are others each time"])
     beside_equal = judge.of(lambda: probe.passed(make_batch([cut(longer, len(prompt.ids)), prompt]), base))
     facts[BESIDE_EQUAL] = beside_equal.largest
     together = NONE if beside_equal.depends else EQUAL_LENGTH
-    return Finding(together, WHY[together], facts)
+    return BatchingRule(together, WHY[together], facts)
 
 
 # --- what passes the blocks -------------------------------------------------------------------------------------------

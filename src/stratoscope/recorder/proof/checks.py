@@ -15,43 +15,27 @@ from stratoscope.errors import CaptureError, InputError
 from stratoscope.model.devices import input_embedding
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.sites import ModelSites
-from stratoscope.names import ATTENTION, DEPTH, PROMPT, QUANTITIES
+from stratoscope.names import DEPTH, PROMPT, QUANTITIES
+from stratoscope.recorder.groups import group_of, groups_of
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
-
-# undefined, and so NaN, where they would divide by zero; their norms are checked
-_MAY_BE_UNDEFINED = ("ratio", "cos", "share", "explained")
-
-
-def _undefined(name: str, values: np.ndarray) -> np.ndarray:
-    """Where a summary of attention is NaN by its definition: most of them somewhere, the others in whole layers."""
-    somewhere = not name.endswith(("attn_distance", "attn_value_norm"))
-    nan: np.ndarray = np.isnan(values)
-    return nan if somewhere else nan & nan.all(axis=(0, 2), keepdims=True)
 
 
 def refuse_impossible(sites: ModelSites, record: Sequence[str], top_k: int, *, where: str) -> None:
     """InputError where the model has nothing of what is asked for."""
-    of_neurons = [group for group in record if group in (names.PEAKS, names.PROMPTS, names.NEURONS)]
+    groups = groups_of(record)
+    of_neurons = [group.name for group in groups if group.needs_mlp]
     if of_neurons and not sites.d_ff:
-        rest = [group for group in record if group not in of_neurons] or [names.NORMS, names.RESIDUAL]
+        rest = [group.name for group in groups if not group.needs_mlp] or [names.NORMS, names.RESIDUAL]
         raise InputError(
             f"this model has no MLP, so no neurons for {' and '.join(of_neurons)}",
             where=where,
-            fix=f"Use --record {','.join(rest)}",
+            fix=f"Use --record {','.join(rest)}.",
         )
-    if names.NEURONS in record and sites.choices and names.NORMS not in record:
-        raise InputError(
-            "which experts its neurons are of is recorded by the group norms",
-            where=where,
-            fix=f"Use --record {names.NORMS},{','.join(record)}",
-        )
-    if names.PEAKS in record and top_k > sites.fewest_neurons:
-        raise InputError(
-            f"the top-k is {top_k}, but at a token {sites.fewest_neurons} neurons are active in an MLP",
-            where=where,
-            fix="Use a smaller one",
-        )
+    for group in groups:
+        refusal = group.refusal(sites, tuple(record), top_k)
+        if refusal is not None:
+            raise InputError(refusal[0], where=where, fix=refusal[1])
 
 
 def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: Sequence[str]) -> None:
@@ -66,7 +50,7 @@ def refuse_unknown_tokens(model: Any, prompts: Sequence[TokenisedPrompt], ids: S
             raise InputError(
                 f"token {place} ({prompt.texts[place]!r}) is number {prompt.ids[place]}, the model has only {known}",
                 where=f"prompt {name}",
-                fix="Use the tokenizer that belongs to the model",
+                fix="Use the tokenizer that belongs to the model.",
             )
 
 
@@ -80,7 +64,7 @@ def refuse_too_long(prompts: Sequence[TokenisedPrompt], ids: Sequence[str], cont
     raise CaptureError(
         f"has {len(prompts[long[0]].ids)} tokens{more}, the model's context holds {context}{others}",
         where=f"prompt {ids[long[0]]}",
-        fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out",
+        fix=("Ask for a shorter answer, or s" if follow else "S") + "horten it, split it, or leave it out.",
     )
 
 
@@ -90,7 +74,7 @@ def vocabulary(model: Any) -> int | None:
     return int(weight.shape[0]) if isinstance(weight, Tensor) else None
 
 
-_REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it"
+_REMOVE = "Something changes what the model is fed: remove hooks and wrappers from it."
 
 
 class TokenWatch:
@@ -189,16 +173,15 @@ def check_finite(
     prompt_of = np.repeat(np.arange(len(prompts)), [len(prompt.ids) for prompt in prompts])
     for name, values in arrays.items():
         quantity = QUANTITIES[name]
-        if quantity.dtype.startswith("int") or name.endswith(_MAY_BE_UNDEFINED):
+        if quantity.dtype.startswith("int") or name in group_of(name).quotients:
             continue
         by_prompt = quantity.dims[0] == PROMPT
         finite = torch.from_numpy(values).isfinite().numpy()
-        if quantity.group == ATTENTION:
-            finite |= _undefined(name, values)
+        elsewhere = group_of(name).undefined_cells(name, values)
+        if elsewhere is not None:
+            finite |= elsewhere
         absent = list(undefined.get(name, ()))
         finite[:, absent] |= np.isnan(values[:, absent])
-        if by_prompt:  # no word of the prompt's own: undefined as a whole
-            finite |= np.isnan(values).all(axis=(1, 2), keepdims=True)
         if finite.all():
             continue
         broken = np.argwhere(~finite)
@@ -207,5 +190,5 @@ def check_finite(
         raise CaptureError(
             f"{quantity.label} is not finite ({values[~finite][0]})",
             where=f"prompt {ids[first if by_prompt else prompt_of[first]]}, {place}",
-            fix="The weights or the dtype are broken: check the download, or try --dtype float32",
+            fix="The weights or the dtype are broken: check the download, or try --dtype float32.",
         )

@@ -6,12 +6,22 @@ tensors are on the CPU, and their first axis is the tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 Values = dict[str, Tensor]
+ByLayer = dict[str, dict[int, Tensor]]  # quantity -> layer (or depth) -> values
+States = Iterable[Tensor]  # of the residual stream before each block and behind the last, [token, d_model]
 
 SMALLEST_REST = 1e-20  # of a row of attention beside the first token: below it, what is left is not defined
+
+
+def residual(states: States) -> ByLayer:
+    """How long the residual stream is."""
+    return {"resid_norm": {depth: x.double().norm(dim=-1) for depth, x in enumerate(states)}}
 
 
 def write(name: str, what: Tensor, base: Tensor) -> Values:
@@ -65,6 +75,11 @@ def summary(a: Tensor) -> Values:
     """Mean, largest and smallest activation over tokens, [d_ff] each; NaN where there is no token."""
     a = a.double() if len(a) else a.new_full((1, a.shape[1]), torch.nan).double()
     return {"prompt_mean": a.mean(0), "prompt_max": a.amax(0), "prompt_min": a.amin(0)}
+
+
+def stacked(rows: Sequence[Tensor], width: int) -> Tensor:
+    """Rows [number] as [row, width], NaN where they have no number."""
+    return torch.stack([pad(row, (0, width - len(row)), value=torch.nan) for row in rows])
 
 
 def attention(weights: Tensor, seen: Tensor, *, learned_sink: bool) -> Values:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from stratoscope.model.devices import weights_at_hand
-from stratoscope.recorder.proof.formulas import Values
+from stratoscope.recorder.proof.formulas import Values, stacked
 
 
 @dataclass(frozen=True)
-class Call:
+class MixtureInput:
     """What the mixture of one block was given.
 
     Attributes
@@ -53,7 +53,13 @@ class PlainMixture:
     """
 
     def __init__(
-        self, module: Any, call: Call, weight: Tensor, bias: Tensor | None, shared: Tensor | None, shared_bias: Any
+        self,
+        module: Any,
+        call: MixtureInput,
+        weight: Tensor,
+        bias: Tensor | None,
+        shared: Tensor | None,
+        shared_bias: Any,
     ) -> None:
         self._call, self._weight, self._bias = call, weight, bias
         self._shared, self._shared_bias = shared, shared_bias
@@ -73,14 +79,15 @@ class PlainMixture:
         """The neurons, [token, choice × width + shared width]."""
         return self._a
 
-    def norms(self) -> Values:
-        """`neuron_norm` and `mlp_out_norm`, [token]."""
+    def norms(self, choices: int) -> Values:
+        """`neuron_norm` and `mlp_out_norm`, [token], and `router_weight`, [token, choice] with as many as `choices`."""
         whole = self._whole()
         if self._bias is not None:
             whole = whole + (self._call.router[..., None].double() * self._bias.double()[self._call.experts]).sum(1)
         if self._shared_bias is not None:
             whole = whole + self._factor[:, -1:] * self._shared_bias.double()
-        return {"neuron_norm": self._a.norm(dim=-1), "mlp_out_norm": whole.norm(dim=-1)}
+        weights = stacked([*self._call.router.double()], choices)
+        return {"neuron_norm": self._a.norm(dim=-1), "mlp_out_norm": whole.norm(dim=-1), "router_weight": weights}
 
     def peaks(self, expert: Tensor, neuron: Tensor) -> tuple[Values, Tensor]:
         """As `plain.peaks`, for neurons named by expert (−1: the shared one) and number, [token, k]."""

@@ -14,7 +14,7 @@ from stratoscope.model.find import describe_maps, describe_replay
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.model.sites import ModelSites
-from stratoscope.names import ATTENTION, QUANTITIES
+from stratoscope.recorder.groups import group_of
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward
@@ -78,7 +78,7 @@ def prove(
     plain, eager = verify_sample(
         model, sites, batch, probe.prompts, probe.ids, arrays, reproducible=proof.repeat_max_abs == 0 and not changed
     )
-    shown_by_eager = [name for name in arrays if QUANTITIES[name].group == ATTENTION]
+    shown_by_eager = [name for name in arrays if group_of(name).sees_attention]
     receipt = {
         **_conditions(model, sites, probe),
         **_of_logits(proof),
@@ -92,7 +92,6 @@ def prove(
         "limits": [
             *_limits(proof, changed),
             *([watch.limit] if watch.limit else []),
-            *observer.limits,
             *plain.limits([name for name in arrays if name not in shown_by_eager]),
             *eager.limits(arrays),
         ],

@@ -10,17 +10,17 @@ from torch import nn
 
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.sites import ModelSites
-from stratoscope.recorder.input.batches import Batch, Tokens
+from stratoscope.recorder.input.batches import Batch, PromptTokens
 from stratoscope.recorder.input.grouping import EQUAL_LENGTH, NONE
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.recorder.proof import receipt as receipts
-from stratoscope.recorder.proof.batching import Finding, find_batching, narrower, probe_prompts
+from stratoscope.recorder.proof.batching import BatchingRule, find_batching, narrower, probe_prompts
 from stratoscope.recorder.proof.checks import TokenWatch, vocabulary
 from stratoscope.recorder.proof.verify import DependsOnBatch
 
-MakeBatch = Callable[[Sequence[Tokens]], Batch]
+MakeBatch = Callable[[Sequence[PromptTokens]], Batch]
 Named = tuple[str, TokenisedPrompt]  # a prompt's id and its tokens
 
 _FEWEST_TOKENS = 8  # worth a proof
@@ -53,7 +53,7 @@ def find_out(
     make_batch: MakeBatch,
     rehearse: Callable[[Batch, Sequence[int]], None],
     follow: int,
-) -> Finding:
+) -> BatchingRule:
     """Beside which others a prompt may run.
 
     Parameters
@@ -77,7 +77,7 @@ def prove_together(
     observer: Observer,
     watch: TokenWatch,
     plan: CapturePlan,
-    finding: Finding,
+    finding: BatchingRule,
     prompts: Sequence[Named],
     lengths: Sequence[int],
     make_batch: MakeBatch,
@@ -130,7 +130,7 @@ def _probe(plan: CapturePlan, prompts: Sequence[Named], make_batch: MakeBatch) -
     return receipts.Probe([*ids], [*chosen], make_batch(chosen), plan.padding_side)
 
 
-def _notes(plan: CapturePlan, finding: Finding, lengths: Sequence[int]) -> list[dict[str, str]]:
+def _notes(plan: CapturePlan, finding: BatchingRule, lengths: Sequence[int]) -> list[dict[str, str]]:
     """Nothing where no prompt is kept from running beside another."""
     texts, longest = [finding.why] if finding.why else [], plan.longest_short
     if longest is not None and plan.together != NONE and min(lengths) <= longest < max(lengths):

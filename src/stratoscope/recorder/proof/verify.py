@@ -24,11 +24,13 @@ from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites
-from stratoscope.names import ATTENTION, ATTENTION_FULL, EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
-from stratoscope.recorder.input.batches import Batch, Tokens, make_batch
+from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
+from stratoscope.recorder.groups import GROUPS, groups_of
+from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
 from stratoscope.recorder.proof.replay import Replay, eager_attention
+from stratoscope.trace.prompts import Prompts
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -42,7 +44,7 @@ _SAME_BATCH = "same batch"
 
 _NOT_COMPLETE = (
     "Nothing is kept as complete, as something changes what the model computes from one forward to the next: take "
-    "hooks, wrappers and compilation off it"
+    "hooks, wrappers and compilation off it."
 )
 
 
@@ -55,7 +57,7 @@ class DiffersAlone(Differs):
 
     def of_batch(self) -> DependsOnBatch:
         """The same, where the batch that it was recorded in gives what was recorded."""
-        return DependsOnBatch(self.what, where=self.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1")
+        return DependsOnBatch(self.what, where=self.where, fix=f"{_ON_BATCH} Record it again with --batch-size 1.")
 
 
 class DependsOnBatch(CaptureError):
@@ -217,7 +219,7 @@ def verify_sample(
     model: nn.Module,
     sites: ModelSites,
     batch: Batch,
-    prompts: Sequence[Tokens],
+    prompts: Sequence[PromptTokens],
     ids: Sequence[str],
     recorded: Arrays,
     *,
@@ -285,14 +287,11 @@ def verify_trace(
     """
     outcome = Outcome(eager_standard(model, sites))
     names = [str(name) for name in trace.data_vars if QUANTITIES[str(name)].dims[0] in (TOKEN, PROMPT, EDGE)]
-    ids = trace["prompt_id"].values.tolist()
-    ends = np.searchsorted(trace["prompt"].values, np.arange(len(ids)), side="right")
-    edge_ends = np.cumsum([edges(int(length)) for length in np.diff(ends, prepend=0)])
+    prompts = Prompts(trace)
+    ids = prompts.ids
 
     def stored(number: int) -> xr.Dataset:
-        bounds = {TOKEN: ends, PROMPT: np.arange(1, len(ids) + 1), EDGE: edge_ends}
-        rows = {name: slice(stops[number - 1] if number else 0, stops[number]) for name, stops in bounds.items()}
-        return trace.isel(rows, missing_dims="ignore")
+        return prompts.part(number, number + 1)
 
     for number in range(len(ids)):
         progress("verifying", number, len(ids))
@@ -328,7 +327,7 @@ def _replay_batch(
 def _replay_each(
     model: nn.Module,
     sites: ModelSites,
-    prompts: Sequence[Tokens],
+    prompts: Sequence[PromptTokens],
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
@@ -349,12 +348,12 @@ def _replay_each(
         raise DiffersAlone(error.what, where=error.where, fix=error.fix) from None
     if not own.prompts or own.failed:
         raise differs
-    if any(QUANTITIES[name].group in (ATTENTION, ATTENTION_FULL) for name in recorded[0]):
+    if any(group.sees_attention for group in groups_of(QUANTITIES[name].group for name in recorded[0])):
         raise Differs(
             differs.what,
             where=differs.where,
             fix="Only eager attention shows its weights, so it is not known whether that or what was observed is off. "
-            f"Record without {ATTENTION} and {ATTENTION_FULL}",
+            f"Record without {' and '.join(name for name, group in GROUPS.items() if group.sees_attention)}.",
         )
     outcome.take(own, f"{differs.where}: {differs.what}. {_ON_EAGER}, so that is what it was held against")
 
@@ -366,7 +365,7 @@ _ON_EAGER = "With the attention it was loaded with the model alone gives what wa
 def _replay_alone(
     model: nn.Module,
     sites: ModelSites,
-    prompts: Sequence[Tokens],
+    prompts: Sequence[PromptTokens],
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,

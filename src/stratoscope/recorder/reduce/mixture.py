@@ -172,7 +172,7 @@ class MixtureAssembler:
             raise CaptureError(
                 "the model did not compute its experts as it did when its sites were found",
                 where=f"experts of layer {layer}",
-                fix="Nothing of this batch was kept; remove what changes the model between two runs",
+                fix="Nothing of this batch was kept; remove what changes the model between two runs.",
             )
         gate = self._seen.pop((layer, s.SHARED_GATE), None)
         return Mixture(

@@ -8,17 +8,16 @@ from torch import Tensor
 
 from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
-from stratoscope.model.sites import ModelSites, Site
+from stratoscope.model.sites import Site
 from stratoscope.recorder.input.batches import Batch
-from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.streams import Streams
+from stratoscope.recorder.reduce.shared import Shared
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class NeuronRows:
-    """Streams `neurons`, or in a model with a mixture of experts `active_neurons`.
+    """Streams `neurons`, or in a model with a mixture of experts `active_neurons`: `name` says which.
 
     Those of a mixture are the neurons of each token's chosen experts side by side, in the router's order, then the
     shared expert's. A block without MLP has none.
@@ -26,10 +25,10 @@ class NeuronRows:
 
     kinds = frozenset({s.NEURONS})
 
-    def __init__(self, sites: ModelSites, streams: Streams, arrivals: Arrivals) -> None:
-        self._streams, self._name, self._arrivals = streams, streamed_neurons(sites), arrivals
-        self._missing = sites.without(s.MLP_OUT)
-        self._mixed = {number for number, layer in enumerate(sites.layers) if layer.experts}
+    def __init__(self, shared: Shared, name: str) -> None:
+        self._streams, self._arrivals, self._name = shared.streams, shared.arrivals, name
+        self._missing = shared.sites.without(s.MLP_OUT)
+        self._mixed = {number for number, layer in enumerate(shared.sites.layers) if layer.experts}
 
     def begin(self, batch: Batch) -> None:
         """Nothing is held."""
@@ -62,11 +61,6 @@ class NeuronRows:
         self._arrivals.bring(neurons.detach().contiguous(), write)
 
 
-def streamed_neurons(sites: ModelSites) -> str:
-    """The quantity that holds this model's neurons."""
-    return "active_neurons" if sites.choices else "neurons"
-
-
 def stored(tensor: Tensor) -> np.ndarray:
     """The numbers of a tensor on the CPU in their own dtype, without a copy; of bfloat16 the bits, as uint16.
 
@@ -78,7 +72,7 @@ def stored(tensor: Tensor) -> np.ndarray:
     if tensor.dtype not in _DTYPES:
         raise CaptureError(
             f"neurons in {str(tensor.dtype).removeprefix('torch.')} cannot be stored without loss",
-            fix="Use --dtype float32, or record without the group neurons",
+            fix="Use --dtype float32, or record without the group neurons.",
         )
     bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     values: np.ndarray = bits.numpy()

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from stratoscope.kernels import MOST_PEAKS, peaks_room
 from stratoscope.model import sites as s
-from stratoscope.model.sites import ModelSites, Site
+from stratoscope.model.sites import Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.compiled import has_kernel, kernel_for
 from stratoscope.recorder.reduce.mixture import Mixture
 from stratoscope.recorder.reduce.norms import neuron_norms
-from stratoscope.recorder.reduce.products import Products, runs
-from stratoscope.recorder.reduce.scratch import Layers, Scratch, cut, norms_into, pieces, quotient
+from stratoscope.recorder.reduce.products import runs
+from stratoscope.recorder.reduce.scratch import Layers, cut, norms_into, pieces, quotient
+from stratoscope.recorder.reduce.shared import Shared
 from stratoscope.recorder.reduce.topk import largest
 
-PAIR = "peaks"  # what the peaks write, and the MLP's output
 _FOUND = ("peak_neuron", "peak_value", "peak_write")
 WEIGHT_CACHE_BYTES = 2**30  # transposed weights kept between batches; layers beyond it are transposed each time
 
@@ -32,8 +32,10 @@ class PeakReducer:
 
     kinds = frozenset({s.NEURONS, s.MLP_OUT})
 
-    def __init__(self, model: nn.Module, sites: ModelSites, top_k: int, scratch: Scratch, products: Products) -> None:
-        self._model, self._sites, self._k, self._scratch, self._products = model, sites, top_k, scratch, products
+    def __init__(self, shared: Shared, pair: str) -> None:
+        model, sites = self._model, self._sites = shared.model, shared.sites
+        self._k = shared.top_k
+        self._scratch, self._products, self._pair = shared.scratch, shared.products, pair
         self._layers = range(len(sites.layers))
         self._missing = sites.without(s.MLP_OUT)
         self._mixed = [layer.experts is not None for layer in sites.layers]
@@ -83,7 +85,7 @@ class PeakReducer:
                 one.copy_(found)
             columns = mixture.weights.write_of(expert, neuron)
             written = torch.einsum("tk,tkd->td", (a * factors).gather(1, places), columns)
-            self._products.add(PAIR, layer, written, mixture.unbiased(part), part)
+            self._products.add(self._pair, layer, written, mixture.unbiased(part), part)
 
     def forget(self) -> None:
         """Let go of what a forward that failed has left."""
@@ -92,7 +94,7 @@ class PeakReducer:
     def result(self) -> dict[str, Tensor]:
         """The quantities of the batch, [layer, rows] and [layer, rows, k]."""
         out = self._scratch.together(self._out)
-        _, dot, output_norm = self._products.result(PAIR)
+        _, dot, output_norm = self._products.result(self._pair)
         found: dict[str, Tensor] = {name: out[name].int() for name in ("peak_neuron", "peak_expert") if name in out}
         if "peak_expert" in found:
             for run in runs(n for n in self._layers if not self._mixed[n]):
@@ -134,7 +136,7 @@ class PeakReducer:
         neuron, value = (self._out[name][layer] for name in _FOUND[:2])
         compiled = kernel_for("explained", y, rows_of)
         if compiled is not None:
-            _, dot, output_norm = (one.data_ptr() for one in self._products.of(PAIR, layer))
+            _, dot, output_norm = (one.data_ptr() for one in self._products.of(self._pair, layer))
             offset = self._no_bias if bias is None else bias
             room = self._scratch.get("output of a row", y.shape[1]).data_ptr()
             given = (y.data_ptr(), *y.shape, offset.data_ptr(), rows_of.data_ptr(), self._k)
@@ -152,7 +154,7 @@ class PeakReducer:
                 per_sample_weights=cut(value, part).view(-1),
                 mode="sum",
             )
-            self._products.add(PAIR, layer, written, output, part)
+            self._products.add(self._pair, layer, written, output, part)
 
     def _firsts_of(self, rows: Tensor) -> Tensor:
         """0, k, 2 k, …, one of each row."""

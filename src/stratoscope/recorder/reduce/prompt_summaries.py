@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from stratoscope.model import sites as s
-from stratoscope.model.sites import ModelSites, Site
+from stratoscope.model.sites import Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.scratch import Layers, Scratch
+from stratoscope.recorder.reduce.scratch import Layers
+from stratoscope.recorder.reduce.shared import Shared
 
 _NAMES = ("prompt_mean", "prompt_max", "prompt_min")
 
@@ -24,8 +25,8 @@ class PromptReducer:
 
     kinds = frozenset({s.NEURONS})
 
-    def __init__(self, sites: ModelSites, scratch: Scratch) -> None:
-        self._sites, self._scratch = sites, scratch
+    def __init__(self, shared: Shared) -> None:
+        self._sites, self._scratch = shared.sites, shared.scratch
         self._out: dict[str, Layers] = {}
         self._user_rows: tuple[slice | Tensor, ...] = ()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stratoscope.model.sites import ModelSites, Site
+from stratoscope.model.sites import Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.scratch import Scratch
+from stratoscope.recorder.reduce.shared import Shared
 
 
 class RouterReducer:
@@ -16,8 +16,8 @@ class RouterReducer:
 
     kinds: frozenset[str] = frozenset()
 
-    def __init__(self, sites: ModelSites, scratch: Scratch) -> None:
-        self._sites, self._scratch = sites, scratch
+    def __init__(self, shared: Shared) -> None:
+        self._sites, self._scratch = shared.sites, shared.scratch
         self._experts, self._weights = torch.empty(0), torch.empty(0)
 
     def begin(self, batch: Batch) -> None:

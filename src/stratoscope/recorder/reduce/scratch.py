@@ -129,13 +129,18 @@ class Held:
     def __init__(self, site: Site, tensor: Tensor) -> None:
         self._site, self._tensor, self._version = site, tensor, tensor._version
 
+    @property
+    def is_intact(self) -> bool:
+        """Whether the model has not written into it since."""
+        return self._tensor._version == self._version
+
     def get(self) -> Tensor:
         """The tensor as it was; CaptureError if the model has written into it since."""
-        if self._tensor._version != self._version:
+        if not self.is_intact:
             raise CaptureError(
                 "the model overwrites this tensor before its block ends",
                 where=str(self._site),
-                fix="This architecture cannot be recorded with the group norms: use --record residual,peaks,prompts",
+                fix="This architecture cannot be recorded with the group norms: use --record residual,peaks,prompts.",
             )
         return self._tensor
 

@@ -11,15 +11,14 @@ from stratoscope import names
 from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view import chart
-from stratoscope.view.chart import Axis, Panel, mark
-from stratoscope.view.grid import Strip, Tokens, build
-from stratoscope.view.legend import number
-from stratoscope.view.report.contents import Cell, Contents, Figure, Section, Table
+from stratoscope.view.chart import Axis, ChartPanel, mark
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
+from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.spec import ViewSpec
-from stratoscope.view.tokens import readable, readable_all
-from stratoscope.view.values import Quantity
+from stratoscope.words import number, readable, readable_all
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,7 +32,7 @@ _TOLD = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # of what would have 
 _LEADING = 5  # findings in the first lines
 
 
-def contents(result: xr.Dataset) -> Contents:
+def contents(result: xr.Dataset) -> Report:
     """What the report of anomalies holds."""
     summary = result.attrs["summary"]
     count = summary["findings"]
@@ -68,10 +67,10 @@ def contents(result: xr.Dataset) -> Contents:
     if figures:
         sections.append(Section("Seen", "Where the strongest findings are; a ring or a point marks each.", figures))
     sections.append(Section("What was looked at", "", (), [_detectors(result)]))
-    return Contents(title, lead, sections, _everything(result))
+    return Report(title, lead, sections, _everything(result))
 
 
-def _findings(result: xr.Dataset, which: Sequence[int]) -> Table:
+def _findings(result: xr.Dataset, which: Sequence[int]) -> ReportTable:
     rows: list[list[Cell]] = [
         [
             place + 1,
@@ -81,12 +80,14 @@ def _findings(result: xr.Dataset, which: Sequence[int]) -> Table:
         ]
         for place in which
     ]
-    return Table(_FINDINGS, rows, "Least expected first.")
+    return ReportTable(_FINDINGS, rows, "Least expected first.")
 
 
-def _members(result: xr.Dataset, which: Sequence[int]) -> Table:
+def _members(result: xr.Dataset, which: Sequence[int]) -> ReportTable:
     rows = [_member(result, place) for place in np.flatnonzero(np.isin(result["of_finding"].values, which)).tolist()]
-    return Table(_MEMBERS, rows, "Every value that belongs to them; of one with very many, the strongest hundred.")
+    return ReportTable(
+        _MEMBERS, rows, "Every value that belongs to them; of one with very many, the strongest hundred."
+    )
 
 
 def _member(result: xr.Dataset, place: int) -> list[Cell]:
@@ -103,7 +104,7 @@ def _member(result: xr.Dataset, place: int) -> list[Cell]:
     return [*row, value, typical, times, float(result["member_expected_false_alarms"][place])]
 
 
-def _usual(result: xr.Dataset) -> Table:
+def _usual(result: xr.Dataset) -> ReportTable:
     rows: list[list[Cell]] = [
         [
             str(result["usual_words"].values[place]),
@@ -113,10 +114,10 @@ def _usual(result: xr.Dataset) -> Table:
         ]
         for place in range(result.sizes["usual"])
     ]
-    return Table(("what", "tokens", "prompts", "largest, times the median"), rows)
+    return ReportTable(("what", "tokens", "prompts", "largest, times the median"), rows)
 
 
-def _everything(result: xr.Dataset) -> Table:
+def _everything(result: xr.Dataset) -> ReportTable:
     """Every member of every finding, a row each, and the usual massive tokens, a row a kind."""
     columns = ("kind", *_MEMBERS, "tokens", "prompts", "what")
     of, of_model = result["of_finding"].values, result["of_model"].values
@@ -130,10 +131,10 @@ def _everything(result: xr.Dataset) -> Table:
         blank: list[Cell] = [None] * len(_MEMBERS)
         blank[_MEMBERS.index("times")] = ratio
         rows.append([_KINDS[2], *blank, tokens, prompts, said])
-    return Table(columns, rows)
+    return ReportTable(columns, rows)
 
 
-def _detectors(result: xr.Dataset) -> Table:
+def _detectors(result: xr.Dataset) -> ReportTable:
     rows: list[list[Cell]] = []
     for place, name in enumerate(map(str, result["detector"].values)):
         of, what = str(result["of"].values[place]), str(result["what"].values[place])
@@ -141,7 +142,9 @@ def _detectors(result: xr.Dataset) -> Table:
         looked, why = int(result["looked_at"][place]), str(result["why_not"].values[place])
         rows.append([name, of, looked, what, least if np.isfinite(least) else None, why])
     columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
-    return Table(columns, rows, "Found from: in nine of ten layers a single value of that size would have been found.")
+    return ReportTable(
+        columns, rows, "Found from: in nine of ten layers a single value of that size would have been found."
+    )
 
 
 def _found_from(result: xr.Dataset) -> str:
@@ -173,11 +176,11 @@ def _figure(result: xr.Dataset, place: int) -> Figure:
     described = names.QUANTITIES[quantity]
     kind = names.DEPTH if names.DEPTH in described.dims else names.LAYER
     said = f"head {head}" if head >= 0 else ""
-    of = Quantity(
+    of = DrawnQuantity(
         quantity, described.label, described.unit, described.formula, said, described.signed, described.log, kind,
         tuple(rows.tolist()),
     )  # fmt: skip
-    tokens = Tokens(str(result["prompt_id"].values[place]), "", readable_all(labels), columns, first=np.array([0]))
+    tokens = TokenAxis(str(result["prompt_id"].values[place]), "", readable_all(labels), columns, first=np.array([0]))
     spec = build(
         "heatmap", words, "", [tokens], [Strip(of, [values[:, : len(rows)]])], choice="robust", first_token=False,
         notes=notes, provenance=provenance(result),
@@ -192,7 +195,7 @@ def _series(result: xr.Dataset, words: str, values: np.ndarray, labels: list[str
     ticks = tuple((float(place), labels[place]) for place in sorted({*range(0, len(values), step), marked}))
     marks = [mark("line", chart.MUTED, x=values, y=at), mark("points", chart.MUTED, x=values, y=at)]
     marks.append(mark("points", chart.ACCENT, number(float(values[marked])), x=values[[marked]], y=at[[marked]]))
-    panel = Panel("", Axis(what), Axis("", -0.6, len(values) - 0.4, ticks), marks, width=1.6)
+    panel = ChartPanel("", Axis(what), Axis("", -0.6, len(values) - 0.4, ticks), marks, width=1.6)
     warnings = [note for note in notes_in(result) if note.severity == WARNING]
     height = float(np.clip(0.12 * len(values), 1.6, 4.0))
     return chart.chart(words, "", [panel], height=height, notes=warnings, provenance=provenance(result))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.view.legend import number
 from stratoscope.view.report import contrast_figures as figures
-from stratoscope.view.report.contents import Cell, Contents, Excerpt, Figure, Section, Table
+from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
+from stratoscope.words import capital, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,11 +23,11 @@ _TESTS = {
 _SIDES = ("context_before", "context_token", "context_after")
 
 
-def contents(result: xr.Dataset) -> Contents:
+def contents(result: xr.Dataset) -> Report:
     """What the report of a contrast holds."""
     summary = result.attrs["summary"]
-    return Contents(
-        title=_capital(headline(summary)),
+    return Report(
+        title=capital(headline(summary)),
         lead=_lead(summary, result.attrs["parameters"]["alpha"]),
         sections=[section for make in (_neurons, _profiles, _aligned) if (section := make(result)) is not None],
         table=_discoveries(result),
@@ -35,13 +35,9 @@ def contents(result: xr.Dataset) -> Contents:
     )
 
 
-def _more(result: xr.Dataset) -> dict[str, Table]:
+def _more(result: xr.Dataset) -> dict[str, ReportTable]:
     measured = _measured(result)
     return {} if measured is None else {"held_out.csv": measured}
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def headline(summary: dict[str, Any]) -> str:
@@ -161,7 +157,7 @@ def _neurons(result: xr.Dataset) -> Section | None:
     return Section("Neurons", words, [one for one in drawn if one is not None], [_listed(result)])
 
 
-def _listed(result: xr.Dataset) -> Table:
+def _listed(result: xr.Dataset) -> ReportTable:
     summary = result.attrs["summary"]
     found = summary["neurons"]
     level = figures.percent(found["interval_level"])
@@ -180,7 +176,7 @@ def _listed(result: xr.Dataset) -> Table:
             row += [_excerpt(result, place, side) for side in (0, 1)]
         rows.append(row)
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
-    return Table(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
+    return ReportTable(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
 
 
 def _excerpt(result: xr.Dataset, place: int, side: int) -> Cell:
@@ -208,19 +204,19 @@ def _aligned(result: xr.Dataset) -> Section | None:
     return Section("Token by aligned token", words, drawn)
 
 
-def _discoveries(result: xr.Dataset) -> Table:
+def _discoveries(result: xr.Dataset) -> ReportTable:
     """Every discovery, else the listed neurons; all columns are of the tested units."""
     if "g" not in result:
-        return Table((), ())
+        return ReportTable((), ())
     rows, neurons = _found(result)
     measured = result.attrs["summary"]["neurons"]["measured"]
     estimates = "see held_out.csv" if measured else result.attrs["summary"]["neurons"]["estimates"]
     names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "t", "df", "p", "q", "p_family", "g", "d_z", "auc")
     table = _of_neurons(result, rows, neurons, names, "")
-    return Table((*table.columns, "estimate"), [[*row, estimates] for row in table.rows])
+    return ReportTable((*table.columns, "estimate"), [[*row, estimates] for row in table.rows])
 
 
-def _measured(result: xr.Dataset) -> Table | None:
+def _measured(result: xr.Dataset) -> ReportTable | None:
     """The same neurons in the held-out units; None where nothing was held out."""
     if "held_out_g" not in result:
         return None
@@ -238,10 +234,10 @@ def _found(result: xr.Dataset) -> tuple[Any, Any]:
     return rows[order], neurons[order]
 
 
-def _of_neurons(result: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str], prefix: str) -> Table:
+def _of_neurons(result: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str], prefix: str) -> ReportTable:
     columns = [result["layer"].values[rows], neurons]
     for name in names:
         values = result[prefix + name].values[rows, neurons]
         columns.append(values.astype(np.int64) if name.startswith("count") else values)
     cells = zip(*(column.tolist() for column in columns), strict=True)
-    return Table(("layer", "neuron", *names), [list(row) for row in cells])
+    return ReportTable(("layer", "neuron", *names), [list(row) for row in cells])

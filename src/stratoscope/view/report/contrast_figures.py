@@ -14,15 +14,14 @@ from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
-from stratoscope.view.chart import Axis, Panel, mark
+from stratoscope.view.chart import Axis, ChartPanel, mark
 from stratoscope.view.differences import can_differ
-from stratoscope.view.grid import Strip, Tokens, build
-from stratoscope.view.legend import number
-from stratoscope.view.report.contents import Figure
+from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
+from stratoscope.view.report.report import Figure
 from stratoscope.view.report.rings import ringed
-from stratoscope.view.tokens import readable
-from stratoscope.view.values import Quantity
+from stratoscope.words import capital, number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,7 +66,7 @@ def volcano(result: xr.Dataset) -> Figure:
     reach = 1.08 * float(np.abs(g[known]).max(initial=0.1))
     if not len(found) and would is not None:
         reach = max(reach, 1.08 * would)
-    panel = Panel(
+    panel = ChartPanel(
         f"{summary['neurons']['tested']:,} neurons",
         Axis(f"g ({summary['a']} − {summary['b']})", -reach, reach),
         Axis("−log₁₀ p", 0.0, 1.08 * max(float(evidence[known].max(initial=0.0)), 1.0)),
@@ -135,7 +134,7 @@ def strongest(result: xr.Dataset) -> Figure | None:
     else:
         title = "The largest |g|: a ranking without a discovery"
     chosen = found["discoveries"] or not found["measured"]  # by what is shown, so that the intervals allow for it
-    panel = Panel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
+    panel = ChartPanel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
     units = f"{summary['units_held_out']}, held out" if found["measured"] else _tested(summary)
     said = [Note("L23", INFO, f"Effects (g) are {found['estimates']}."), *(_by_chance(summary) if ranking else ())]
     caption = f"{title}, {units}. Effects (g) are {found['estimates']}" + (
@@ -158,7 +157,7 @@ def baseline(result: xr.Dataset) -> Figure | None:
         mark("line", chart.ACCENT, "the classes", x=auc, y=at),
         mark("points", chart.ACCENT, x=auc, y=at),
     ]
-    panel = Panel("", Axis("AUC in the half that did not choose it"), chart.layer_axis(numbers), marks)
+    panel = ChartPanel("", Axis("AUC in the half that did not choose it"), chart.layer_axis(numbers), marks)
     title = "How well the difference of means tells the classes apart"
     summary = result.attrs["summary"]
     of_a, of_b = summary["direction"]["units"]
@@ -185,7 +184,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
     summary = result.attrs["summary"]
     alpha = result.attrs["parameters"]["alpha"]
     of = result["cell_quantity"].values
-    by_rows: dict[str, list[Panel]] = {names.LAYER: [], names.DEPTH: []}
+    by_rows: dict[str, list[ChartPanel]] = {names.LAYER: [], names.DEPTH: []}
     heights: dict[str, int] = {}
     for quantity in summary["profiles"]["quantities"]:
         here = result.isel(cell=np.flatnonzero(of == quantity))
@@ -198,7 +197,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
         differs = here["profile_q"].values <= alpha
         if differs.any():
             marks.append(mark("points", chart.ACCENT, f"q ≤ {alpha:g}", x=middle[differs], y=at[differs]))
-        by_rows[kind].append(Panel(row.label[0].upper() + row.label[1:], axis, chart.layer_axis(numbers, kind), marks))
+        by_rows[kind].append(ChartPanel(capital(row.label), axis, chart.layer_axis(numbers, kind), marks))
         heights[kind] = len(numbers)
     drawn = []
     for kind, panels in by_rows.items():
@@ -216,7 +215,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             if not (of["discoveries"] or of["family_wise"]) and (size := size_in_words(of["would_find"], "mean")):
                 text = f"No mean has q ≤ {alpha:g}; {would_be_found(f'one with {size}')}."
                 said.append(Note("L31", INFO, text))
-            title = title[0].upper() + title[1:]
+            title = capital(title)
             spec = _chart(result, title, panels, _height(heights[kind]), said, units=of["units"])
             name = "profiles" if kind == names.LAYER else "profiles-depth"
             paired = "Mean differences within pairs" if summary["design"] == "pairs" else "Means of both classes"
@@ -313,7 +312,7 @@ def first_pair(result: xr.Dataset) -> Figure | None:
     values = result["pair_difference"].values
     quantity = summary["aligned"]["quantity"]
     spec = _difference_map(
-        result, title, values, labels, quantity, "", [note], first=there_a & (result["pair_position_a"].values == 0),
+        result, title, values, labels, quantity, "", [note], first=result["pair_first"].values,
         alike=result["pair_before"].values,
     )  # fmt: skip
     return Figure("first-pair", f"{title}. A single pair is an example and no evidence.", spec)
@@ -335,9 +334,9 @@ def _difference_map(
     label = f"{row.label}: log₂ ratio" if row.log else f"{row.label}: difference"
     unit = "1 = doubled" if row.log else row.unit
     numbers = tuple(int(number) for number in result["row_number"].values)
-    described = Quantity(quantity, label, unit, row.formula, said, signed=True, row_kind=kind, rows=numbers)
+    described = DrawnQuantity(quantity, label, unit, row.formula, said, signed=True, row_kind=kind, rows=numbers)
     places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
-    tokens = Tokens("", "", labels, len(labels), first=places.astype(np.int64))
+    tokens = TokenAxis("", "", labels, len(labels), first=places.astype(np.int64))
     return build(
         "heatmap", title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)])],
         choice="robust", first_token=False, notes=[*notes, *_warnings(result)], provenance=provenance(result),
@@ -376,7 +375,7 @@ def _sizes(result: xr.Dataset, prefix: str = "") -> tuple[int, int]:
 def _chart(
     result: xr.Dataset,
     title: str,
-    panels: list[Panel],
+    panels: list[ChartPanel],
     height: float,
     notes: list[Note],
     *,

@@ -9,10 +9,10 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
 from stratoscope.view.diff import diff_spec
-from stratoscope.view.legend import number
 from stratoscope.view.report import diff_figures as figures
-from stratoscope.view.report.contents import Cell, Contents, Figure, Section, Table
 from stratoscope.view.report.diff_words import factor_of, lead, title
+from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
+from stratoscope.words import capital, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _PICTURES = 3  # prompts drawn where nobody chose
 
 
-def contents(result: xr.Dataset) -> Contents:
+def contents(result: xr.Dataset) -> Report:
     """What the report of a diff holds."""
     summary = result.attrs["summary"]
     proved = bool(summary["neurons"].get("columns_changed"))
     made = [_claims(result), _null(result), *([_neurons(result)] if proved else []), _tokens(result), _profiles(result)]
     made += [] if proved else [_neurons(result)]
-    return Contents(
+    return Report(
         title=title(summary),
         lead=lead(result),
         sections=[section for section in made if section is not None],
@@ -61,7 +61,7 @@ def _claims(result: xr.Dataset) -> Section | None:
         "A patch of a column of the MLP's last linear map changes what a neuron writes, not its activation: the "
         "norm of the column is read off recorded peaks. Neurons of later layers change with everything before them."
     )
-    return Section("What the patch claims", words, (), [Table(columns, rows, "In the order of the file.")])
+    return Section("What the patch claims", words, (), [ReportTable(columns, rows, "In the order of the file.")])
 
 
 def _null(result: xr.Dataset) -> Section | None:
@@ -74,7 +74,7 @@ def _null(result: xr.Dataset) -> Section | None:
     return Section("Among random patches", words, figures.null(result), [_null_table(result)])
 
 
-def _null_table(result: xr.Dataset) -> Table:
+def _null_table(result: xr.Dataset) -> ReportTable:
     null = result.attrs["summary"]["null"]
     rows: list[list[Cell]] = [
         [name, one["real"], one["null_median"], f"{one['larger_or_equal'] + 1} of {null['draws'] + 1}", one["p"],
@@ -83,7 +83,7 @@ def _null_table(result: xr.Dataset) -> Table:
     ]  # fmt: skip
     columns = ("quantity", "mean |B − A|", "random, median", "rank", "p", "explained by the claims")
     caption = "Mean over layers. Explained: 1 − Σ |B − A − claimed in memory| / Σ |B − A|."
-    return Table(columns, rows, caption)
+    return ReportTable(columns, rows, caption)
 
 
 def _tokens(result: xr.Dataset) -> Section | None:
@@ -125,16 +125,14 @@ def _neurons(result: xr.Dataset) -> Section | None:
     proved = result.attrs["summary"]["neurons"].get("columns_changed")
     by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
     caption = (
-        f"First the columns that are proved to have changed, by how much; then {by}."
-        if proved
-        else f"{by[0].upper()}{by[1:]}."
+        f"First the columns that are proved to have changed, by how much; then {by}." if proved else f"{capital(by)}."
     )
     words = (
         "Column: the norm of what a neuron writes per unit of activation, read off recorded peaks; no other change can "
         "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
         "change; the largest is over prompts."
     )
-    return Section("Neurons", words, figures.neurons(result), [Table(columns, rows, caption)])
+    return Section("Neurons", words, figures.neurons(result), [ReportTable(columns, rows, caption)])
 
 
 def _norms(here: xr.Dataset) -> list[Cell]:
@@ -148,7 +146,7 @@ def _norms(here: xr.Dataset) -> list[Cell]:
     return [*cells, factor_of(here) if bool(here["column_changed"]) else None]
 
 
-def _layers(result: xr.Dataset) -> Table:
+def _layers(result: xr.Dataset) -> ReportTable:
     """Every quantity and layer, of all prompts."""
     rows: list[list[Cell]] = []
     for quantity in result.attrs["parameters"]["quantity"]:
@@ -159,4 +157,4 @@ def _layers(result: xr.Dataset) -> Table:
                 for name in PROFILE
             ]
             rows.append([quantity, kind, row, *values])
-    return Table(("quantity", "rows", "row", *PROFILE), rows)
+    return ReportTable(("quantity", "rows", "row", *PROFILE), rows)

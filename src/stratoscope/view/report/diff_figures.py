@@ -11,10 +11,11 @@ from stratoscope import names
 from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
-from stratoscope.view.chart import Axis, Mark, Panel, mark
+from stratoscope.view.chart import Axis, ChartPanel, Mark, mark
 from stratoscope.view.diff import sides_in_words
-from stratoscope.view.report.contents import Figure
 from stratoscope.view.report.page import provenance
+from stratoscope.view.report.report import Figure
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,7 +43,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
     return figures
 
 
-def _profile(result: xr.Dataset, quantity: str, kind: str) -> Panel | None:
+def _profile(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel | None:
     with_floor = f"{quantity}_times_median" in result
     what = ("times_median", "times_95") if with_floor else ("size_median", "size_95")
     if f"{quantity}_{what[0]}" not in result:
@@ -59,9 +60,9 @@ def _profile(result: xr.Dataset, quantity: str, kind: str) -> Panel | None:
         mark("points", chart.ACCENT, x=middle, y=at),
     ]
     label = "|B − A|, times the floor" if with_floor else f"|B − A| ({row.unit})"
-    title = row.label[0].upper() + row.label[1:]
+    title = capital(row.label)
     numbers = result[kind].values.tolist()
-    return Panel(title, Axis(label, low, top, log=True), chart.layer_axis(numbers, kind), marks)
+    return ChartPanel(title, Axis(label, low, top, log=True), chart.layer_axis(numbers, kind), marks)
 
 
 def neurons(result: xr.Dataset) -> list[Figure]:
@@ -86,7 +87,7 @@ def neurons(result: xr.Dataset) -> list[Figure]:
         mark("points", chart.ACCENT, x=np.maximum(most, low), y=at),
     ]
     panels.append(
-        Panel("The activation farthest apart", Axis("|B − A|, times the floor", low, high, log=True), axis, marks)
+        ChartPanel("The activation farthest apart", Axis("|B − A|, times the floor", low, high, log=True), axis, marks)
     )
     spec = _chart(result, "Neurons that changed, layer by layer", panels, len(at), [])
     return [
@@ -98,11 +99,11 @@ def neurons(result: xr.Dataset) -> list[Figure]:
     ]
 
 
-def _counts(title: str, what: str, which: NDArray[np.bool_], axis: Axis) -> Panel:
+def _counts(title: str, what: str, which: NDArray[np.bool_], axis: Axis) -> ChartPanel:
     """How many neurons of each layer; `which` [layer, neuron]."""
     count, at = which.sum(axis=1).astype(float), np.arange(len(which), dtype=float)
     marks = [mark("line", chart.ACCENT, x=count, y=at), mark("points", chart.ACCENT, x=count, y=at)]
-    return Panel(title, Axis(what, 0.0, 1.08 * max(float(count.max(initial=0.0)), 1.0)), axis, marks)
+    return ChartPanel(title, Axis(what, 0.0, 1.08 * max(float(count.max(initial=0.0)), 1.0)), axis, marks)
 
 
 def null(result: xr.Dataset) -> list[Figure]:
@@ -121,7 +122,7 @@ def null(result: xr.Dataset) -> list[Figure]:
     return figures
 
 
-def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> Panel:
+def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel:
     draws = result[f"null_{quantity}"].values
     real = result[f"null_real_{quantity}"].values
     at = np.arange(len(real), dtype=float)
@@ -136,8 +137,8 @@ def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> Panel:
     row = names.QUANTITIES[quantity]
     unit = "" if row.unit == "1" else f" ({row.unit})"
     numbers = result[kind].values.tolist()[: len(real)]
-    title = row.label[0].upper() + row.label[1:]
-    return Panel(title, Axis(f"mean |change|{unit}", low, high, log=True), chart.layer_axis(numbers, kind), marks)
+    title = capital(row.label)
+    return ChartPanel(title, Axis(f"mean |change|{unit}", low, high, log=True), chart.layer_axis(numbers, kind), marks)
 
 
 def _ends(values: NDArray[np.float64], around: float | None) -> tuple[float, float]:
@@ -148,7 +149,7 @@ def _ends(values: NDArray[np.float64], around: float | None) -> tuple[float, flo
     return min(low, around or low) / 1.3, high * 1.3
 
 
-def _chart(result: xr.Dataset, title: str, panels: list[Panel], rows: int, notes: list[Note]) -> ViewSpec:
+def _chart(result: xr.Dataset, title: str, panels: list[ChartPanel], rows: int, notes: list[Note]) -> ViewSpec:
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
     about = [note for note in notes_in(result) if note.severity == WARNING or note.id == "L14"]

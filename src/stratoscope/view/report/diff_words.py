@@ -9,18 +9,17 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
-from stratoscope.trace.facts import number_ranges
 from stratoscope.view.diff import percent, sides_in_words
-from stratoscope.view.legend import number
+from stratoscope.words import capital, number, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Summary = dict[str, Any]
+Facts = dict[str, Any]
 _NAMED = 5  # changed columns that are named in a sentence
 
 
-def title(summary: Summary) -> str:
+def title(summary: Facts) -> str:
     """What was found, in one line."""
     exact, claims = summary["exact"], summary.get("claims")
     if summary["identical"]:
@@ -57,7 +56,7 @@ def lead(result: xr.Dataset) -> list[str]:
 # --- the title --------------------------------------------------------------------------------------------------------
 
 
-def _nothing(summary: Summary) -> str:
+def _nothing(summary: Facts) -> str:
     if not summary["tokens"] and not summary["exact"]["numbers"]:
         return "Nothing can be compared: no token is the same in both traces"
     if summary["known_weights"] and not summary["same_weights"]:
@@ -65,7 +64,7 @@ def _nothing(summary: Summary) -> str:
     return "Nothing differs, exactly: every number that was compared is the same in both traces"
 
 
-def _first_is_known(summary: Summary) -> bool:
+def _first_is_known(summary: Facts) -> bool:
     """Whether exact equality tells which layer changed first: before it, or in it and both were recorded alike."""
     exact = summary["exact"]
     if exact["first"] is None:
@@ -76,10 +75,10 @@ def _first_is_known(summary: Summary) -> bool:
     )  # noise does not reach an embedding that is looked up
 
 
-def _from_layer(summary: Summary) -> str:
+def _from_layer(summary: Facts) -> str:
     exact = summary["exact"]
     equal, changed = exact["equal"], _place(exact["first"])
-    words = f"{changed[0].upper()}{changed[1:]} is the first that changed"
+    words = f"{capital(changed)} is the first that changed"
     if equal:
         before = f"Layers {number_ranges(equal)} are" if len(equal) > 1 else f"Layer {equal[0]} is"
         until = " up to the first edit" if summary["edited"] else ""
@@ -108,7 +107,7 @@ def _columns(count: int, which: str = "") -> str:
     return f"{count:,} column{'s' if count != 1 else ''}{which} {'have' if count != 1 else 'has'} another norm"
 
 
-def _beyond_noise(summary: Summary) -> str:
+def _beyond_noise(summary: Facts) -> str:
     if not summary["floor"]:
         return "The traces differ; no floor, no claim"
     if _within_noise(summary):
@@ -124,14 +123,14 @@ def _beyond_noise(summary: Summary) -> str:
         )
     name, one = _most_above(summary)
     label, share = names.QUANTITIES[name].label, percent(one["share_above_floor"])
-    return f"{label[0].upper()}{label[1:]}: {share} of the cells differ beyond the noise floor, from {_place(first)} on"
+    return f"{capital(label)}: {share} of the cells differ beyond the noise floor, from {_place(first)} on"
 
 
-def _measured(summary: Summary) -> dict[str, dict[str, Any]]:
+def _measured(summary: Facts) -> dict[str, dict[str, Any]]:
     return {name: one for name, one in summary["quantities"].items() if one["share_above_floor"] is not None}
 
 
-def _most_above(summary: Summary) -> tuple[str, dict[str, Any]]:
+def _most_above(summary: Facts) -> tuple[str, dict[str, Any]]:
     """The quantity with the most cells above the floor; the one that is drawn where it exceeds chance too."""
     known = _measured(summary)
     usual = known.get(defaults.QUANTITY)
@@ -141,11 +140,11 @@ def _most_above(summary: Summary) -> tuple[str, dict[str, Any]]:
     return name, known[name]
 
 
-def _farthest(summary: Summary) -> dict[str, Any]:
+def _farthest(summary: Facts) -> dict[str, Any]:
     return max(_measured(summary).values(), key=lambda one: one["largest_times_floor"] or 0.0)
 
 
-def _within_noise(summary: Summary) -> bool:
+def _within_noise(summary: Facts) -> bool:
     """Whether in no layer more cells exceed the floor than chance makes, and none by far."""
     return summary["beyond"] is None and (_farthest(summary)["largest_times_floor"] or 0.0) < FAR
 
@@ -153,7 +152,7 @@ def _within_noise(summary: Summary) -> bool:
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 
-def _power_of_equality(summary: Summary) -> list[str]:
+def _power_of_equality(summary: Facts) -> list[str]:
     if not summary["tokens"] and not summary["exact"]["numbers"]:
         return []
     numbers = summary["exact"]["numbers"]
@@ -205,7 +204,7 @@ def _apart_from_one(factor: float) -> str:
     return f"{factor:.{int(np.ceil(-np.log10(abs(factor - 1)))) + 1}f}".rstrip("0")
 
 
-def _lead_of_equality(summary: Summary) -> list[str]:
+def _lead_of_equality(summary: Facts) -> list[str]:
     """What differs in the first changed layer, and what does not."""
     exact = summary["exact"]
     if exact["first"] is None or not (exact["equal"] or exact["same_there"]):
@@ -230,7 +229,7 @@ def _listed(quantities: list[str]) -> str:
     return f"{', '.join(shown)}{more}"
 
 
-def _lead_of_floor(summary: Summary) -> list[str]:
+def _lead_of_floor(summary: Facts) -> list[str]:
     if not summary["floor"]:
         return []
     name, one = _most_above(summary)
@@ -253,7 +252,7 @@ def _lead_of_floor(summary: Summary) -> list[str]:
     return lines
 
 
-def _lead_of_neurons(summary: Summary) -> list[str]:
+def _lead_of_neurons(summary: Facts) -> list[str]:
     neurons = summary["neurons"]
     if neurons["refused"]:
         return []

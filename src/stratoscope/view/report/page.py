@@ -12,11 +12,10 @@ from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import INFO, KNOWN, Note
 from stratoscope.view import pages, palette
 from stratoscope.view.footer import source, source_tag
-from stratoscope.view.legend import number
-from stratoscope.view.report.contents import Cell, Contents, Excerpt, Figure, Section, Table
+from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
 from stratoscope.view.sheet import DPI
 from stratoscope.view.spec import Provenance, public_name
-from stratoscope.view.tokens import readable
+from stratoscope.words import number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,7 +71,7 @@ class _Source:
     counts: str
 
 
-def page(result: xr.Dataset, contents: Contents, pictures: Mapping[tuple[str, str], bytes]) -> str:
+def page(result: xr.Dataset, contents: Report, pictures: Mapping[tuple[str, str], bytes]) -> str:
     """The page.
 
     Parameters
@@ -142,7 +141,7 @@ def _pixels_across(png: bytes) -> int:
     return int.from_bytes(png[16:20], "big")  # of the header, the first chunk of a PNG file
 
 
-def _table(table: Table) -> _Table:
+def _table(table: ReportTable) -> _Table:
     numeric = [
         all(isinstance(row[place], int | float) or row[place] is None for row in table.rows)
         for place in range(len(table.columns))

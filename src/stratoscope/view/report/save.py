@@ -18,8 +18,8 @@ from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
 from stratoscope.trace.place import refuse_inside
 from stratoscope.trace.schema import ROOT_DOCUMENT
-from stratoscope.view.report.contents import Contents, Excerpt, Table
-from stratoscope.view.tokens import visible
+from stratoscope.view.report.report import Excerpt, Report, ReportTable
+from stratoscope.words import visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,7 +80,7 @@ def save_result(
     return path
 
 
-def _make(path: Path, result: xr.Dataset, contents: Contents, told: Progress) -> None:
+def _make(path: Path, result: xr.Dataset, contents: Report, told: Progress) -> None:
     """Make the folder beside its place, and put it there once it is durable and has been opened."""
     new = replacing.making(path)
     try:
@@ -93,12 +93,12 @@ def _make(path: Path, result: xr.Dataset, contents: Contents, told: Progress) ->
         replacing.remove(new, RESULT)
 
 
-def contents_of(result: xr.Dataset) -> Contents:
+def contents_of(result: xr.Dataset) -> Report:
     """What the report of a Result holds."""
     kind = str(result.attrs.get("kind"))
     if not is_result(result) or kind not in _CONTENTS:
         raise InputError("this is no result with a report", where="result", fix=f"Give one of: {', '.join(_CONTENTS)}.")
-    make: Callable[[Any], Contents] = import_module(_CONTENTS[kind]).contents
+    make: Callable[[Any], Report] = import_module(_CONTENTS[kind]).contents
     if STORED not in result.encoding:
         return make(result)
     try:
@@ -134,7 +134,7 @@ def _is_part(_: Path, path: Path) -> bool:
 RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, InputError)
 
 
-def _fill(folder: Path, result: xr.Dataset, contents: Contents, told: Progress) -> None:
+def _fill(folder: Path, result: xr.Dataset, contents: Report, told: Progress) -> None:
     from stratoscope.view.palette import THEMES
     from stratoscope.view.report.page import page
     from stratoscope.view.save import picture_bytes
@@ -159,7 +159,7 @@ def _fill(folder: Path, result: xr.Dataset, contents: Contents, told: Progress) 
     (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
 
 
-def write_table(table: Table, path: Path) -> None:
+def write_table(table: ReportTable, path: Path) -> None:
     """A table as CSV: control characters are made visible, and no text is a formula (docs/decisions/0022)."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -121,16 +121,16 @@ function fill(view, state, scene, traces) {
     const [token, layer] = [peak_token[peak], peak_layer[peak]];
     const value = level(peak_height[peak], layer);
     const above = isAbove(view, limits, value);
-    const times = state.scale === "log" ? 10 ** (value - limits.ceiling) : value / limits.ceiling;
+    const ratio = state.scale === "log" ? 10 ** (value - limits.ceiling) : value / limits.ceiling;
     const share = Math.min(Math.max((value - limits.floor) / span, 0), 1);
-    const [x, z] = [scene.place.get(token), limits.floor + span * (above ? roofOf(view, times) : share)];
+    const [x, z] = [scene.place.get(token), limits.floor + span * (above ? roofOf(view, ratio) : share)];
     drawn.x.push(x);
     drawn.y.push(layer);
     drawn.z.push(z);
     drawn.colour.push(value);
     drawn.size.push(small + (large - small) * Math.sqrt(share));
     drawn.symbol.push(above ? "diamond-open" : "circle");
-    drawn.hover.push(hover(view, peak, above ? `<br>×${times.toFixed(1)} the top of the scale` : ""));
+    drawn.hover.push(hover(view, peak, above ? `<br>${times(ratio)} the top of the scale` : ""));
     if (token === lastToken && layer === lastLayer) continue;
     [lastToken, lastLayer] = [token, layer];
     tops.push([x, layer, z, value]);
@@ -165,8 +165,8 @@ function hover(view, peak, words) {
     token_position[token],
     escaped(view.content.prompts[token_prompt[token]]),
     neuronName(view, peak),
-    peak_value[peak],
-    peak_write[peak],
+    number(peak_value[peak]),
+    number(peak_write[peak]),
     peak_layer[peak],
     words,
   ];

@@ -37,9 +37,6 @@ function element(id) {
   return /** @type {any} */ (document.getElementById(id));
 }
 
-const number = (value) => (value === 0 ? "0" : Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 }));
-const counted = (value) => value.toLocaleString("en");
-
 // --- drawing ---------------------------------------------------------------------------------------------------------
 
 /** Draw the state; what changes meanwhile is drawn once more at the end. */
@@ -71,8 +68,8 @@ async function drawAll() {
 function describe() {
   const drawn = scenes.reduce((sum, scene) => sum + scene.peaks.length, 0);
   const above = page.figure.data.reduce((sum, trace) => sum + (trace.marker?.symbol ?? []).filter((kind) => kind !== "circle").length, 0);
-  element("count").textContent = `${counted(drawn)} of ${counted(view.content.total)} peaks.`;
-  element("above").textContent = above ? `${counted(above)} beyond the scale (◇).` : "";
+  element("count").textContent = `${grouped(String(drawn))} of ${counted(view.content.total, "peak")}.`;
+  element("above").textContent = above ? `${grouped(String(above))} beyond the scale (◇).` : "";
   element("filters").textContent = filterWords();
   element("scale-words").textContent = view.content.levels[state.scale].words;
   element("empty").hidden = drawn > 0;

@@ -1,4 +1,4 @@
-"""What a picture can be made of."""
+"""What every verb can be given: a trace, CSV files, or a Dataset that somebody cut."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from view_traces import Factory
+import xarray as xr
 
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
-from stratoscope.view.inputs import open_input
+from stratoscope.trace.opened import opened
 
 HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
 
@@ -21,32 +21,36 @@ def csv(path: Path, rows: str = "0,<s>,3,7,1.5\n1,▁Hi,3,9,2.5\n") -> Path:
     return path
 
 
-def test_a_dataset_is_taken_as_it_is(trace_of: Factory) -> None:
-    dataset = trace_of()
-    assert open_input(dataset) is dataset
+def simulated() -> xr.Dataset:
+    return stratoscope.simulate(prompts=2, tokens=6, layers=2, d_model=8, d_ff=24, heads=2, top_k=2)
 
 
-def test_of_a_dataset_that_was_cut_the_prompts_without_a_token_are_left_out(trace_of: Factory) -> None:
-    dataset = trace_of()
+def test_a_dataset_is_taken_as_it_is() -> None:
+    dataset = simulated()
+    assert opened(dataset) is dataset
+
+
+def test_of_a_dataset_that_was_cut_the_prompts_without_a_token_are_left_out() -> None:
+    dataset = simulated()
     last = int(dataset["prompt"].values[-1])
-    cut = open_input(dataset.isel(token=dataset["prompt"].values == last))
+    cut = opened(dataset.isel(token=dataset["prompt"].values == last))
     assert cut["prompt_id"].values.tolist() == dataset["prompt_id"].values[[last]].tolist()
     assert set(cut["prompt"].values.tolist()) == {0}
     assert f"{last} prompts have no token" in cut.attrs["notes"][-1]["text"]
 
 
 def test_csv_files_become_one_prompt_each(tmp_path: Path) -> None:
-    dataset = open_input([csv(tmp_path / "critical.csv"), str(csv(tmp_path / "neutral.CSV"))])
+    dataset = opened([csv(tmp_path / "critical.csv"), str(csv(tmp_path / "neutral.CSV"))])
     assert list(dataset["prompt_class"].values) == ["critical", "neutral"]
     np.testing.assert_array_equal(dataset["imported_norm"], [1.5, 2.5, 1.5, 2.5])
 
 
-def test_a_trace_is_opened_from_its_path(tmp_path: Path, trace_of: Factory) -> None:
-    from stratoscope.trace.simulate import simulate
+def test_a_trace_is_opened_from_its_path(tmp_path: Path) -> None:
+    from stratoscope.recorder.simulated.simulate import simulate
 
     simulate(tmp_path / "t.zarr", prompts=2, layers=2, d_model=16, d_ff=32, heads=2, top_k=2)
     for given in (tmp_path / "t.zarr", str(tmp_path / "t.zarr"), [tmp_path / "t.zarr"]):
-        assert open_input(given).sizes["prompt"] == 2
+        assert opened(given).sizes["prompt"] == 2
 
 
 def test_several_traces_or_a_mixture_are_refused_with_advice(tmp_path: Path) -> None:
@@ -54,34 +58,34 @@ def test_several_traces_or_a_mixture_are_refused_with_advice(tmp_path: Path) -> 
     first.mkdir(), second.mkdir()
     for given in ([first, second], [first, csv(tmp_path / "c.csv")]):
         with pytest.raises(InputError, match="Give one trace"):
-            open_input(given)
+            opened(given)
 
 
 @pytest.mark.parametrize("given", ["nowhere.csv", Path("nowhere.zarr"), ["nowhere.csv"]])
 def test_a_missing_path_is_named(given) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=r"nowhere\.(csv|zarr): does not exist"):
-        open_input(given)
+        opened(given)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(InputError, match=r"notes\.txt, line 1: this is no CSV"):
-        open_input(tmp_path / "notes.txt")
+        opened(tmp_path / "notes.txt")
 
 
-def test_columns_are_named_for_csv_files_and_refused_for_a_trace(tmp_path: Path, trace_of: Factory) -> None:
+def test_columns_are_named_for_csv_files_and_refused_for_a_trace(tmp_path: Path) -> None:
     file = csv(tmp_path / "p.csv")
     file.write_text(file.read_text("utf-8").replace("Token_Pos", "pos"), "utf-8")
-    np.testing.assert_array_equal(open_input(file, "Token_Pos=pos")["imported_norm"], [1.5, 2.5])
+    np.testing.assert_array_equal(opened(file, "Token_Pos=pos")["imported_norm"], [1.5, 2.5])
     with pytest.raises(InputError, match="this is a trace, which has no columns"):
-        open_input(trace_of(), {"Token_Pos": "pos"})
+        opened(simulated(), {"Token_Pos": "pos"})
 
 
 def test_nothing_and_nonsense_are_refused() -> None:
-    with pytest.raises(InputError, match="nothing to draw"):
-        open_input([])
-    with pytest.raises(InputError, match="cannot draw a int"):
-        open_input([3])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="nothing is given"):
+        opened([])
+    with pytest.raises(InputError, match="int is no path"):
+        opened([3])  # type: ignore[list-item]
 
 
 def test_attention_pairs_of_a_dataset_whose_tokens_were_cut_are_never_read_for_other_tokens() -> None:
@@ -90,7 +94,7 @@ def test_attention_pairs_of_a_dataset_whose_tokens_were_cut_are_never_read_for_o
     cut = trace.isel(token=trace["position"].values > 0)
     with pytest.raises(InputError, match="attention pairs were not"):
         stratoscope.attention_matrix(cut, 3, layer=1, head=0)
-    assert "attention" not in open_input(cut)
+    assert "attention" not in opened(cut)
     assert whole.shape == (6, 6)
 
 
@@ -102,12 +106,12 @@ def test_refusals_of_a_cut_dataset_give_advice_that_works_when_it_is_followed() 
         (trace.transpose(), trace.transpose().transpose("token", "prompt", "layer", ...)),
     ):
         with pytest.raises(TraceError, match=r"trace\.isel\(token=|Choose with a list|dataset\.transpose\("):
-            open_input(cut)
-        assert open_input(advised).sizes["token"]
+            opened(cut)
+        assert opened(advised).sizes["token"]
 
 
 def test_prompt_texts_that_xarray_dropped_are_empty_and_not_a_fault() -> None:
     trace = stratoscope.simulate(prompts=4, tokens=6, layers=3, d_ff=24, heads=2)
-    chosen = open_input(trace[["mlp_out_norm"]])
+    chosen = opened(trace[["mlp_out_norm"]])
     assert chosen["prompt_class"].values.tolist() == [""] * 4
     assert chosen["prompt_id"].values.tolist() == ["0", "1", "2", "3"]

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.view import fonts, palette, plan, scale, tokens
+from stratoscope.view import arrangement, fonts, palette, scale
 from stratoscope.view.palette import Theme
 from stratoscope.view.sheet import LABEL_PAD, Box, Cell, Item, Map, Ring, Text
 from stratoscope.view.spec import ViewSpec
+from stratoscope.words import drawable
 
 ROW_SIZE, BADGE_SIZE, TICK_SIZE = 7.0, 6.6, 7.0  # points
 _ROW_STEP = 0.125  # inches between row labels, at least
@@ -27,7 +28,7 @@ def label_size(pitch: float) -> float:
 
 def shown_label(label: str) -> str:
     """A token label in the fonts that there are."""
-    return tokens.drawable(label, fonts.has_glyph)
+    return drawable(label, fonts.has_glyph)
 
 
 def lie_flat(labels: Sequence[str], pitch: float) -> bool:
@@ -49,8 +50,8 @@ def label_depth(panel: Mapping[str, Any], band: tuple[int, int], pitch: float) -
 class MapDrawing:
     """Draws the maps of one spec."""
 
-    def __init__(self, spec: ViewSpec, theme: Theme, arranged: plan.Plan) -> None:
-        self.spec, self.theme, self.plan = spec, theme, arranged
+    def __init__(self, spec: ViewSpec, theme: Theme, arranged: arrangement.Arrangement) -> None:
+        self.spec, self.theme, self.arrangement = spec, theme, arranged
         maps = spec.content["maps"]
         self.index = {(one["quantity"], one["panel"]): place for place, one in enumerate(maps)}
 
@@ -76,8 +77,8 @@ class MapDrawing:
         index = self.index[quantity, place]
         panel, described = self.spec.content["panels"][place], self.spec.content["quantities"][quantity]
         one = self.spec.content["maps"][index]
-        pitch = plan.pitch_of(panel, self.plan)
-        width, height = pitch * (band[1] - band[0]), self.plan.row * len(described["rows"])
+        pitch = arrangement.pitch_of(panel, self.arrangement)
+        width, height = pitch * (band[1] - band[0]), self.arrangement.row * len(described["rows"])
         whole = Map(
             x,
             y,
@@ -87,9 +88,9 @@ class MapDrawing:
             *band,
             columns=self._token_labels(panel, band, x, y + height, pitch) if token_labels else (),
             rows=self._row_labels(described, x, y) if row_labels else (),
-            cells=self._numbers(described, one, band) if self.plan.numbers else (),
+            cells=self._numbers(described, one, band) if self.arrangement.numbers else (),
             cell_size=min(6.6, 30 * pitch * 0.62),
-            lines=pitch >= 0.2 and self.plan.row >= 0.2,
+            lines=pitch >= 0.2 and self.arrangement.row >= 0.2,
         )
         return [
             whole,
@@ -150,7 +151,7 @@ class MapDrawing:
 
     def _row_labels(self, quantity: Mapping[str, Any], x: float, y: float) -> tuple[tuple[int, Text], ...]:
         """`L12`, sampled; the first and the last row always have theirs."""
-        numbers, row = quantity["rows"], self.plan.row
+        numbers, row = quantity["rows"], self.arrangement.row
         letter = "D" if quantity["row_kind"] == "depth" else "L"
         count = len(numbers)
         step = next((step for step in _STEPS if step * row >= _ROW_STEP), count)
@@ -226,7 +227,7 @@ class MapDrawing:
         return [
             Ring(
                 x + (column - band[0] + 0.5) * pitch,
-                y + (rows - row - 0.5) * self.plan.row,
+                y + (rows - row - 0.5) * self.arrangement.row,
                 self.theme.ring,
                 self.theme.ring_halo,
             )
@@ -260,7 +261,7 @@ class MapDrawing:
         """A line of paper between rows whose layers are not neighbours."""
         rows = quantity["rows"]
         return [
-            Box(x, y + (len(rows) - place) * self.plan.row - 0.01, width, 0.02, fill=self.theme.paper)
+            Box(x, y + (len(rows) - place) * self.arrangement.row - 0.01, width, 0.02, fill=self.theme.paper)
             for place in range(1, len(rows))
             if rows[place] != rows[place - 1] + 1
         ]

@@ -16,7 +16,7 @@ Render = Callable[[Sequence[str]], str]  # the prompt with these texts in place 
 
 
 @dataclass(frozen=True)
-class Place:
+class TextRange:
     """The characters of the rendered prompt that one text of the conversation became, the end excluded."""
 
     number: int
@@ -25,7 +25,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Contents:
+class MessageTexts:
     """What became of the texts of a conversation.
 
     Attributes
@@ -39,12 +39,12 @@ class Contents:
         Whether each text that is not missing has its places.
     """
 
-    places: list[Place]
+    places: list[TextRange]
     fates: list[str]
     all_known: bool
 
 
-def find(written: str, texts: Sequence[str], render: Render) -> Contents:
+def find(written: str, texts: Sequence[str], render: Render) -> MessageTexts:
     """Find the texts of a conversation in the rendered prompt.
 
     Searching for a text itself would find it in a role header when somebody writes just "user": marks are rendered in
@@ -53,7 +53,7 @@ def find(written: str, texts: Sequence[str], render: Render) -> Contents:
     places = _all_at_once(written, texts, render)
     if places is not None:
         found = (_fate(text, [p for p in places if p.number == n], written) for n, text in enumerate(texts))
-        return Contents(places, list(found), all_known=True)
+        return MessageTexts(places, list(found), all_known=True)
     places, fates, known = [], [], True
     for number in range(len(texts)):
         own, fate = _alone(written, texts, number, render)
@@ -61,7 +61,7 @@ def find(written: str, texts: Sequence[str], render: Render) -> Contents:
         fates.append(fate)
     places.sort(key=lambda place: (place.start, place.end))
     apart = all(one.end <= other.start for one, other in pairwise(places))
-    return Contents(places if apart else [], fates, known and apart)
+    return MessageTexts(places if apart else [], fates, known and apart)
 
 
 def how_changed(text: str, written: str) -> str:
@@ -93,14 +93,14 @@ def mark(written: str, number: int) -> str:
     return word
 
 
-def _all_at_once(written: str, texts: Sequence[str], render: Render) -> list[Place] | None:
+def _all_at_once(written: str, texts: Sequence[str], render: Render) -> list[TextRange] | None:
     """With a mark in place of every text; None where the template rewrites what it is given."""
     marks = [mark(written, number) for number in range(len(texts))]
     try:
         pieces = re.split(f"({'|'.join(marks)})", render(marks))
     except Exception:  # the template looks into the texts
         return None
-    places: list[Place] = []
+    places: list[TextRange] = []
     position = 0
     for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
         number = marks.index(piece) if piece in marks else -1
@@ -110,12 +110,12 @@ def _all_at_once(written: str, texts: Sequence[str], render: Render) -> list[Pla
         if found is None:
             return None
         if number >= 0:
-            places.append(Place(number, position, position + len(found)))
+            places.append(TextRange(number, position, position + len(found)))
         position += len(found)
     return places if position == len(written) else None
 
 
-def _alone(written: str, texts: Sequence[str], number: int, render: Render) -> tuple[list[Place], str]:
+def _alone(written: str, texts: Sequence[str], number: int, render: Render) -> tuple[list[TextRange], str]:
     """With a mark in place of one text: its places, none where they are not known, and its fate."""
     text, word = texts[number], mark(written, number)
     try:
@@ -130,7 +130,7 @@ def _alone(written: str, texts: Sequence[str], number: int, render: Render) -> t
             return places, _fate(text, places, written)
     pieces = marked.split(word)
     if len(pieces) == 2 and written.startswith(pieces[0]) and written[len(pieces[0]) :].endswith(pieces[1]):
-        place = Place(number, len(pieces[0]), len(written) - len(pieces[1]))
+        place = TextRange(number, len(pieces[0]), len(written) - len(pieces[1]))
         fate = _fate(text, [place], written)
         return ([] if fate == MISSING else [place]), fate
     return [], _fate_of_difference(text, written, marked)
@@ -141,12 +141,12 @@ def _variants(text: str) -> Iterator[str]:
     yield from (text, text.strip(), text.rstrip(), text.lstrip())
 
 
-def _replaced(marked: str, word: str, number: int, size: int) -> list[Place]:
+def _replaced(marked: str, word: str, number: int, size: int) -> list[TextRange]:
     starts = [match.start() - count * (len(word) - size) for count, match in enumerate(re.finditer(word, marked))]
-    return [Place(number, start, start + size) for start in starts]
+    return [TextRange(number, start, start + size) for start in starts]
 
 
-def _fate(text: str, places: Sequence[Place], written: str) -> str:
+def _fate(text: str, places: Sequence[TextRange], written: str) -> str:
     """The best that became of a text at its places."""
     fates = [_became(text, written[place.start : place.end]) for place in places]
     return min(fates, key=_BEST_FIRST.index, default=MISSING)

@@ -19,7 +19,7 @@ _MOST_NUMBERS, _MOST_NUMBER_ROWS = 600, 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class Arrangement:
     """An arrangement.
 
     Attributes
@@ -45,7 +45,7 @@ class Plan:
     numbers: bool = False
 
 
-def plan(content: Mapping[str, Any]) -> Plan:
+def choose_arrangement(content: Mapping[str, Any]) -> Arrangement:
     """The arrangement for the content of a ViewSpec."""
     panels, quantities = content["panels"], content["quantities"]
     rows = max(len(quantity["rows"]) for quantity in quantities)
@@ -54,7 +54,7 @@ def plan(content: Mapping[str, Any]) -> Plan:
     return _several(panels, len(quantities), rows)
 
 
-def bands(panel: Mapping[str, Any], arranged: Plan) -> list[tuple[int, int]]:
+def bands(panel: Mapping[str, Any], arranged: Arrangement) -> list[tuple[int, int]]:
     """The (start, stop) columns of each line that a panel is wrapped into."""
     count: int = panel["columns"]
     if panel["tokens_per_column"] > 1 or arranged.mode != "lines":
@@ -65,7 +65,7 @@ def bands(panel: Mapping[str, Any], arranged: Plan) -> list[tuple[int, int]]:
     return [(start, min(start + each, count)) for start in range(0, count, each)]
 
 
-def pitch_of(panel: Mapping[str, Any], arranged: Plan) -> float:
+def pitch_of(panel: Mapping[str, Any], arranged: Arrangement) -> float:
     """Inches of a column; a pooled panel fills the page with whole pixels."""
     if panel["tokens_per_column"] == 1:
         return arranged.pitch
@@ -74,49 +74,51 @@ def pitch_of(panel: Mapping[str, Any], arranged: Plan) -> float:
     return max(1, pixels) / DPI
 
 
-def _one_quantity(panels: Sequence[Mapping[str, Any]], rows: int) -> Plan:
+def _one_quantity(panels: Sequence[Mapping[str, Any]], rows: int) -> Arrangement:
     total = sum(panel["columns"] for panel in panels)
     room = PAGE - ROW_LABELS - GAP * (len(panels) - 1)
     pooled = any(panel["tokens_per_column"] > 1 for panel in panels)
     numbers = total * rows <= _MOST_NUMBERS and rows <= _MOST_NUMBER_ROWS
     if numbers and total * _NUMBER_PITCH[0] <= room:
         pitch = min(_NUMBER_PITCH[1], room / total)
-        return Plan("side", _snap(pitch), 0.24, legends=_head_or_beside(pitch * total, len(panels)), numbers=True)
+        return Arrangement(
+            "side", _snap(pitch), 0.24, legends=_head_or_beside(pitch * total, len(panels)), numbers=True
+        )
     if not pooled and total * _PITCH[0] <= room:
         pitch = min(_PITCH[1], room / total)
         where = _head_or_beside(pitch * total, len(panels))
-        return Plan("side", _snap(pitch), _row(3.4, rows, least=0.045), legends=where)
-    draft = Plan("lines", _PITCH[0], 0)
+        return Arrangement("side", _snap(pitch), _row(3.4, rows, least=0.045), legends=where)
+    draft = Arrangement("lines", _PITCH[0], 0)
     lines = [stop - start for panel in panels for start, stop in bands(panel, draft)]
     unpooled = max((panel["columns"] for panel in panels if panel["tokens_per_column"] == 1), default=1)
     longest = min(max(lines), unpooled)
     pitch = min(0.2, (PAGE - ROW_LABELS) / longest)
     height = max(0.95, min(3.4 if pooled else 2.4, 18 / len(lines)))
-    return Plan("lines", _snap(pitch), _row(height, rows))
+    return Arrangement("lines", _snap(pitch), _row(height, rows))
 
 
-def _several(panels: Sequence[Mapping[str, Any]], quantities: int, rows: int) -> Plan:
+def _several(panels: Sequence[Mapping[str, Any]], quantities: int, rows: int) -> Arrangement:
     counts = [panel["columns"] for panel in panels]
     pooled = any(panel["tokens_per_column"] > 1 for panel in panels)
     slot = (PAGE - ROW_LABELS - GAP * (quantities - 1)) / quantities
     if not pooled and max(counts) * _PITCH[0] <= slot:
         pitch = min(0.24, slot / max(counts))
-        return Plan("columns", _snap(pitch), _row(2.9, rows, least=0.045), legends="column")
+        return Arrangement("columns", _snap(pitch), _row(2.9, rows, least=0.045), legends="column")
     gutter = legend.WIDTH * 0.86 + GAP / 2
     room = PAGE - ROW_LABELS - gutter - GAP * (len(panels) - 1)
     if not pooled and sum(counts) * _PITCH[0] <= room:
         pitch = min(_PITCH[1], room / sum(counts))
-        return Plan("side", _snap(pitch), _row(1.2, rows, least=0.02), gutter, "gutter")
-    draft = Plan("lines", _PITCH[0], 0, gutter)
+        return Arrangement("side", _snap(pitch), _row(1.2, rows, least=0.02), gutter, "gutter")
+    draft = Arrangement("lines", _PITCH[0], 0, gutter)
     lines = sum(len(bands(panel, draft)) for panel in panels)
     if lines == 1:
         longest = max(stop - start for panel in panels for start, stop in bands(panel, draft))
         pitch = min(0.2, (PAGE - ROW_LABELS - gutter) / max(longest, 1))
-        return Plan("lines", _snap(pitch), _row(1.05, rows), gutter, "gutter")
-    narrow = Plan("lines", _PITCH[0], 0, NAMES)
+        return Arrangement("lines", _snap(pitch), _row(1.05, rows), gutter, "gutter")
+    narrow = Arrangement("lines", _PITCH[0], 0, NAMES)
     longest = max(stop - start for panel in panels for start, stop in bands(panel, narrow))
     pitch = _PITCH[0] if pooled else min(0.2, (PAGE - ROW_LABELS - NAMES) / longest)
-    return Plan("lines", _snap(pitch), _row(max(0.45, min(0.9, 28 / (lines * quantities))), rows), NAMES, "key")
+    return Arrangement("lines", _snap(pitch), _row(max(0.45, min(0.9, 28 / (lines * quantities))), rows), NAMES, "key")
 
 
 def _columns_per_line(gutter: float) -> int:

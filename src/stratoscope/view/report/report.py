@@ -22,7 +22,7 @@ Cell: TypeAlias = "str | float | int | Excerpt | None"
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Rows of cells; numbers are set right.
 
     Attributes
@@ -56,11 +56,11 @@ class Section:
     title: str
     words: str = ""
     figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
 
 
 @dataclass(frozen=True)
-class Contents:
+class Report:
     """A report.
 
     Attributes
@@ -80,8 +80,8 @@ class Contents:
     title: str
     lead: Sequence[str]
     sections: Sequence[Section]
-    table: Table = field(default_factory=lambda: Table((), ()))
-    more: Mapping[str, Table] = field(default_factory=dict)
+    table: ReportTable = field(default_factory=lambda: ReportTable((), ()))
+    more: Mapping[str, ReportTable] = field(default_factory=dict)
 
     def figures(self) -> list[Figure]:
         """All figures, in order."""

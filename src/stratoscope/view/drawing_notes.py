@@ -13,11 +13,11 @@ from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec import Note
 
 if TYPE_CHECKING:
-    from stratoscope.view.grid import Strip, Tokens
+    from stratoscope.view.map_spec import Strip, TokenAxis
 
 
 def what_was_done(
-    panels: Sequence[Tokens],
+    panels: Sequence[TokenAxis],
     factors: Sequence[int],
     strips: Sequence[Strip],
     maps: Sequence[dict[str, Any]],
@@ -100,7 +100,7 @@ def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str
     return f"Colour limits: {'; '.join(rules)}{shared}{_CLIPPED}"
 
 
-def _differing_in_words(panels: Sequence[Tokens], strips: Sequence[Strip], *, first_token: bool) -> str:
+def _differing_in_words(panels: Sequence[TokenAxis], strips: Sequence[Strip], *, first_token: bool) -> str:
     """Over which cells of a difference its limits are fitted, where that is not all of them."""
     for strip in strips:
         known = counted = 0
@@ -127,7 +127,7 @@ def _first_in_words(maps: Sequence[dict[str, Any]], *, pooled: bool, included: b
     )
 
 
-def _pooling_in_words(panels: Sequence[Tokens], factors: Sequence[int], maps: Sequence[dict[str, Any]]) -> str:
+def _pooling_in_words(panels: Sequence[TokenAxis], factors: Sequence[int], maps: Sequence[dict[str, Any]]) -> str:
     each = sorted(set(factors) - {1})
     by = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
     shown, total = sum(len(one["spikes"]) for one in maps), sum(one["spikes_in_all"] for one in maps)

@@ -1,17 +1,17 @@
 """The pretended model and prompts behind a simulated trace: sizes, words, typical strengths, and what is planted where.
 
-Everything here is fixed for a whole simulation and follows from its `Shape` alone.
+Everything here is fixed for a whole simulation and follows from its `SimulationSize` alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS
-from stratoscope.trace.simulated_words import UNUSUAL, WORDS, code, twins
+from stratoscope.recorder.simulated.words import UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons
@@ -24,7 +24,7 @@ _STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "
 
 
 @dataclass(frozen=True)
-class Shape:
+class SimulationSize:
     """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt.
 
     `anomaly` says whether a head is routed oddly in one prompt.
@@ -46,7 +46,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Text:
+class SimulatedTokens:
     """The tokens of one prompt: token ids, the template it begins with, and whether it is the critical twin."""
 
     index: int
@@ -80,7 +80,7 @@ class SimulatedModel:
         Where in `neuron_order` the peaks of a word usually are.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: SimulationSize) -> None:
         self.shape = shape
         random = shape.random("model")
         size = (shape.layers, shape.d_ff)
@@ -137,15 +137,15 @@ class SimulatedModel:
             order[layer] = np.concatenate([mixed[~np.isin(mixed, kept)], kept])
         return order, np.array([shape.d_ff - len(kept) for kept in planted])
 
-    def text(self, index: int) -> Text:
+    def text(self, index: int) -> SimulatedTokens:
         """The words of a prompt."""
         critical, neutral, template = twins(self.shape.random("words", index // 2), int(self.lengths[index]))
         words = neutral if index % 2 else critical
         if self.anomaly and index == self.anomaly.prompt:
             words[self.anomaly.token] = code(UNUSUAL)
-        return Text(index, words, template, critical=index % 2 == 0)
+        return SimulatedTokens(index, words, template, critical=index % 2 == 0)
 
-    def names(self, text: Text) -> dict[str, str]:
+    def names(self, text: SimulatedTokens) -> dict[str, str]:
         """`prompt_id`, `prompt_class`, `pair` and `group` of a prompt."""
         pair = text.index // 2
         has_twin = 2 * pair + 1 < self.shape.prompts
@@ -163,41 +163,31 @@ class SimulatedModel:
     def _number(self, pair: int) -> str:
         return f"{pair + 1:0{len(str(-(-self.shape.prompts // 2)))}d}"
 
-    def planted(self, groups: tuple[str, ...]) -> list[dict[str, Any]]:
-        """What was planted in the recorded groups, with its size, as JSON."""
-        found: list[dict[str, Any]] = []
-        peaks, attention = {PEAKS, NEURONS} & {*groups}, {ATTENTION, ATTENTION_FULL} & {*groups}
-        if PROMPTS in groups or NEURONS in groups:
-            measure = "Cohen's d of prompt_mean between the classes, critical minus neutral"
-            found += [
-                _entry("selective_neuron", effect, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
-                for layer, neuron, effect in self.selective
-            ]
-        if peaks and self.peak:
+    def planted(self, kinds: Collection[str]) -> list[dict[str, Any]]:
+        """What was planted of these kinds, with its size, as JSON."""
+        return [entry for entry in self._everything_planted() if entry["kind"] in kinds]
+
+    def _everything_planted(self) -> Iterator[dict[str, Any]]:
+        measure = "Cohen's d of prompt_mean between the classes, critical minus neutral"
+        for layer, neuron, effect in self.selective:
+            yield _entry("selective_neuron", effect, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
+        if self.peak:
             measure = "share of the class's user tokens whose strongest peak it is; never a peak in the other class"
             layer, neuron = self.peak
-            found.append(_entry("class_peak", PEAK_SHARE, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0]))
-        if peaks or NORMS in groups:
-            measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
-            layer, neuron = self.sink
-            found.append(_entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron))
-        if attention:
-            found.append(_entry("attention_sink", SINK_MASS, "median of attn_first", token=0))
-        if attention and self.anomaly:
-            measure = "least share of the attention of every later token that goes to this token"
-            at = self.anomaly
-            found.append(
-                _entry(
-                    "routing_anomaly",
-                    ANOMALY_MASS,
-                    measure,
-                    prompt=self.identity(at.prompt),
-                    token=at.token,
-                    layer=at.layer,
-                    head=at.head,
-                )
-            )
-        return found
+            yield _entry("class_peak", PEAK_SHARE, measure, layer=layer, neuron=neuron, prompt_class=CLASSES[0])
+        measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
+        layer, neuron = self.sink
+        yield _entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron)
+        yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
+        if self.anomaly:
+            measure, at = "least share of the attention of every later token that goes to this token", self.anomaly
+            where: dict[str, Any] = {
+                "prompt": self.identity(at.prompt),
+                "token": at.token,
+                "layer": at.layer,
+                "head": at.head,
+            }
+            yield _entry("routing_anomaly", ANOMALY_MASS, measure, **where)
 
 
 def _entry(kind: str, effect: float, measure: str, *, prompt_class: str = "", **where: Any) -> dict[str, Any]:

@@ -68,5 +68,5 @@ def chosen(given: Any, known: Sequence[str], where: str) -> tuple[str, ...]:
     unknown = [part for part in wanted if part not in known]
     if unknown or not wanted:
         what = f"unknown {where} group {unknown[0]!r}" if unknown else f"no {where} group"
-        raise InputError(what, fix=f"Use some of {', '.join(known)}")
+        raise InputError(what, fix=f"Use some of {', '.join(known)}.")
     return tuple(name for name in known if name in wanted)

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.tables import Floats, check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError
+from stratoscope.trace.schema import UNKNOWN_ARRAYS
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Floats", "Quantity", "check_head", "describe", "over_heads", "table"]
+__all__ = ["DrawnQuantity", "Floats", "check_head", "describe", "over_heads", "table"]
 
 
 @dataclass(frozen=True)
-class Quantity:
+class DrawnQuantity:
     """What is drawn, in words, and how it behaves.
 
     Attributes
@@ -53,7 +54,7 @@ def default_quantity(dataset: xr.Dataset) -> str:
     raise InputError(
         "nothing in it has a value for each token and layer",
         where="trace",
-        fix="Record it: stratoscope capture MODEL --prompts FILE --record norms -o TRACE",
+        fix="Record it: `stratoscope capture MODEL --prompts FILE --record norms -o TRACE`.",
     )
 
 
@@ -66,6 +67,8 @@ def check_quantity(dataset: xr.Dataset, name: str) -> None:
     """Raise an `InputError` that says what there is instead, unless `name` can be drawn."""
     row = names.QUANTITIES.get(name) if isinstance(name, str) else None
     present = ", ".join(drawable_quantities(dataset)) or "nothing"
+    if name in (dataset.attrs.get(UNKNOWN_ARRAYS) or ()):
+        raise InputError(f"{name!r} is not read", where="quantity", fix="Install the newer Stratoscope that wrote it.")
     if row is None:
         raise InputError(f"no quantity called {name!r}", where="quantity", fix=f"This input has: {present}.")
     if name not in dataset:
@@ -81,7 +84,7 @@ def record(row: names.Quantity) -> str:
     if row.group not in names.RECORD_GROUPS:
         return ""
     groups = ",".join(dict.fromkeys([*defaults.RECORD, row.group]))
-    return f"Record it: stratoscope capture MODEL --prompts FILE --record {groups} -o TRACE"
+    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {groups} -o TRACE`."
 
 
 def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:
@@ -90,7 +93,9 @@ def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:
     return kind, tuple(int(number) for number in dataset[kind].values)
 
 
-def describe(dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: str | int = defaults.HEAD) -> Quantity:
+def describe(
+    dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: str | int = defaults.HEAD
+) -> DrawnQuantity:
     """The words for a quantity of which the rows at these positions are drawn."""
     row = names.QUANTITIES[name]
     kind, numbers = row_numbers(dataset, name)
@@ -99,9 +104,9 @@ def describe(dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: s
         label, said = "mean imported Activation_Norm", "mean over the rows of each token and layer"
     elif names.HEAD in row.dims:
         said = _said_of_heads(dataset.sizes[names.HEAD], head)
-    elif names.K in row.dims:
-        said = f"the strongest of {dataset.sizes[names.K]} recorded peaks (k = 0)"
-    return Quantity(
+    elif names.PEAK in row.dims:
+        said = f"the strongest of {dataset.sizes[names.PEAK]} recorded peaks"
+    return DrawnQuantity(
         name, label, row.unit, row.formula, said, row.signed, row.log, kind, tuple(numbers[index] for index in rows)
     )
 
@@ -113,4 +118,4 @@ def _said_of_heads(heads: int, head: str | int) -> str:
 
 
 def _is_drawable(row: names.Quantity) -> bool:
-    return has_cells(row) or (names.K in row.dims and row.unit != "index")
+    return has_cells(row) or (names.PEAK in row.dims and row.unit != "index")

@@ -18,8 +18,8 @@ from stratoscope.model.gguf_file import MAGIC
 
 _LOOK = 512  # bytes that tell what a file is
 _POINTER = b"version https://git-lfs.github.com/spec/"
-_LFS = "Run `git lfs pull` in its folder, or fetch it again with `hf download`"
-_AGAIN = "Fetch it again"
+_LFS = "Run `git lfs pull` in its folder, or fetch it again with `hf download`."
+_AGAIN = "Fetch it again."
 _BITS = {
     **{"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16},
     **{"U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I8": 8, "U8": 8},
@@ -54,7 +54,7 @@ def refuse_unreadable(path: Path, model: str) -> None:
         It is something else; the message says what, and the one step that helps.
     """
     if path.exists() and not path.is_file():
-        fix = "Put the file itself there"
+        fix = "Put the file itself there."
         raise ModelError("is no file but a folder, a pipe or a device", where=_named(path, model), fix=fix)
     try:
         with path.open("rb") as stream:
@@ -64,7 +64,7 @@ def refuse_unreadable(path: Path, model: str) -> None:
     except OSError as error:
         what = f"cannot be read: {error.strerror or first_line(error)}"
         raise ModelError(
-            what, where=_named(path, model), fix="Check that you may read it, and that its disk is there"
+            what, where=_named(path, model), fix="Check that you may read it, and that its disk is there."
         ) from None
     if problem := _not_itself(start):
         what, fix = problem
@@ -83,11 +83,11 @@ def _not_itself(start: bytes) -> tuple[str, str] | None:
     if start.startswith(_POINTER):
         return "is a Git LFS pointer, not the file that it stands for", _LFS
     if re.match(rb"[^\n]*/annex/objects/", start):
-        return "is a git-annex pointer, not the file that it stands for", "Run `git annex get` in its folder"
+        return "is a git-annex pointer, not the file that it stands for", "Run `git annex get` in its folder."
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return (
             "is a web page, not the file",
-            "Fetch it again, from its download link (on the hub: /resolve/, not /blob/)",
+            "Fetch it again, from its download link (on the hub: /resolve/, not /blob/).",
         )
     if not start.strip(b"\0"):
         return "begins with nothing but zeros, as an unfinished download does", _AGAIN
@@ -134,11 +134,11 @@ def refuse_broken_json(path: Path, model: str) -> None:
         raise ModelError(what, where=_named(path, model), fix=_AGAIN)
     if raw.startswith(BOM_UTF8):
         what = "begins with a byte-order mark, which transformers cannot read"
-        raise ModelError(what, where=_named(path, model), fix="Save it again as UTF-8 without a BOM")
+        raise ModelError(what, where=_named(path, model), fix="Save it again as UTF-8 without a BOM.")
     try:
         content = parsed_json(raw.decode("utf-8"))
     except UnicodeDecodeError:
-        raise ModelError("is not UTF-8 text", where=_named(path, model), fix="Save it again as UTF-8") from None
+        raise ModelError("is not UTF-8 text", where=_named(path, model), fix="Save it again as UTF-8.") from None
     except ValueError as error:
         raise ModelError(f"is not valid JSON: {first_line(error)}", where=_named(path, model), fix=_AGAIN) from None
     needs_object = path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
@@ -181,13 +181,13 @@ def refuse_unlike_index(index: Path, shards: Sequence[Path], model: str) -> None
         for name in stored:
             if name in found:
                 what = f"the weight {name} stands in {found[name].name} and in {shard.name}"
-                raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
+                raise ModelError(what, where=model, fix=f"{_AGAIN} Files of two versions are mixed.")
             found[name] = shard
     named = parsed_json(index.read_text("utf-8"))["weight_map"]
     lost = next((name for name in named if name not in found), None)
     if lost:
         what = f"{index.name} names the weight {lost}, which none of its files holds"
-        raise ModelError(what, where=model, fix=f"{_AGAIN}: files of two versions are mixed")
+        raise ModelError(what, where=model, fix=f"{_AGAIN} Files of two versions are mixed.")
 
 
 def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
@@ -207,7 +207,7 @@ def stored_tensors(path: Path, model: str) -> dict[str, StoredTensor]:
         length = int.from_bytes(start, "little")
         if other := _other_format(start):
             raise ModelError(
-                f"is {other}, not safetensors", where=_named(path, model), fix="Fetch it again, or give it its name"
+                f"is {other}, not safetensors", where=_named(path, model), fix="Fetch it again, or give it its name."
             )
         if 8 + length > size or length > _LONGEST_HEADER:
             what = f"has a damaged head: it announces {length:,} bytes of a file of {size:,}"
@@ -304,7 +304,7 @@ def _refuse_broken_pickle(path: Path, model: str) -> None:
     with path.open("rb") as stream:
         start = stream.read(9)
     if start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
-        fix = f"Rename it to {path.with_suffix('.safetensors').name.replace('pytorch_model', 'model')}"
+        fix = f"Rename it to {path.with_suffix('.safetensors').name.replace('pytorch_model', 'model')}."
         raise ModelError("is safetensors, not what torch.save writes", where=_named(path, model), fix=fix)
     if start.startswith(b"PK\x03\x04"):
         if not zipfile.is_zipfile(path):
@@ -312,7 +312,7 @@ def _refuse_broken_pickle(path: Path, model: str) -> None:
         with zipfile.ZipFile(path) as archive:
             if not any(name.endswith("data.pkl") for name in archive.namelist()):
                 what = "is a zip archive, but not one that torch.save wrote"
-                raise ModelError(what, where=_named(path, model), fix="Unpack it, and give the folder that it holds")
+                raise ModelError(what, where=_named(path, model), fix="Unpack it, and give the folder that it holds.")
         return
     if not start.startswith(b"\x80"):
         what = f"is {_other_format(start) or 'nothing that torch.save wrote'}"

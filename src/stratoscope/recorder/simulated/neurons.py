@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from stratoscope.trace.simulated_model import SimulatedModel, Text
-from stratoscope.trace.simulated_prompt import Peaks, Summaries
+from stratoscope.recorder.simulated.activity import Peaks, Summaries
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulatedTokens
 
 _BELOW = np.float32(0.999)  # what is no peak writes at most so much of the weakest peak
 
@@ -28,7 +29,7 @@ class Told:
     summaries: dict[str, np.ndarray]
 
 
-class Neurons:
+class SimulatedNeurons:
     """Draws a = the input of the down projection of one prompt.
 
     A neuron's activations at tokens where it is no peak stand about the mean that `Summaries` gives it, with the spread
@@ -42,7 +43,7 @@ class Neurons:
         The prompt and its peaks.
     """
 
-    def __init__(self, model: SimulatedModel, summaries: Summaries, text: Text, found: Peaks) -> None:
+    def __init__(self, model: SimulatedModel, summaries: Summaries, text: SimulatedTokens, found: Peaks) -> None:
         self._model, self._text, self._found = model, text, found
         self._scale, self._column_norm = summaries.scale, summaries.column_norm
         self._mean = summaries.everyday_mean(text, found)
@@ -73,6 +74,7 @@ class Neurons:
         peaks = np.square(self._found.write[:, number], dtype=np.float64).sum(axis=-1)
         self._share[:, number] = peaks / np.einsum("tn,tn->t", writes, writes, dtype=np.float64)
 
+    @cached_property
     def told(self) -> Told:
         """What follows from the activations of all layers, each of which was asked for before."""
         share = np.minimum(self._share, 1)

@@ -1,15 +1,22 @@
-"""How a token is written in a picture: every space, byte and control character visible, and nothing that can harm.
+"""Numbers, counts, lists, values and tokens as people read them: each is written one way, in all pictures and messages.
 
-A label is plain text. Draw it without mathtext (`parse_math=False`), or escape it with `html_label` for Plotly.
+`view/web/words.js` writes numbers in the same way. Token labels are plain text, in which every space, byte and control
+character is visible and nothing can harm: draw them without mathtext (`parse_math=False`), or escape them with
+`html_label`.
 """
 
 from __future__ import annotations
 
 import html
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
 
+_MIRRORED = {ord("<"): ">", ord(">"): "<"}
 EMPTY = "∅"
 WIDTH = 14  # characters of a label; longer ones lose their middle
 _RUN = 4  # so many equal blanks are counted instead of repeated
@@ -19,6 +26,117 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs")
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # they shape the visible characters beside them
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with about three digits (0.012, 3.45, 678, 9,012, 3.4e6), ties rounded away from zero.
+
+    Parameters
+    ----------
+    digits
+        Of a number below 10 ** digits; a larger one is rounded to a whole number, one from a million on to two digits.
+    """
+    if not math.isfinite(value):
+        return "not known" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    size, sign = abs(float(value)), "−" if value < 0 else ""
+    if size == 0:
+        return "0"
+    if size >= 1e6 or size < 1e-3:
+        mantissa, exponent = f"{_rounded(size, 2):.1e}".split("e")
+        return f"{sign}{mantissa.removesuffix('.0')}e{int(exponent)}".replace("e-", "e−")
+    text = f"{_rounded(size, digits) if size < 10**digits else _fixed(size, 0):,f}"
+    return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def percent(share: float) -> str:
+    """A share: 0 %, <0.1 %, 12.0 %, >99.9 %, 100 %. What is nearly nothing or all is not called so."""
+    if not math.isfinite(share):
+        return "not known" if math.isnan(share) else f"{number(share)} %"
+    size, bound = abs(100 * float(share)), ""
+    if 0 < size < 0.05:
+        size, bound = 0.1, "<"
+    elif 99.95 <= size < 100:
+        size, bound = 99.9, ">"
+    text = str(int(size)) if size in (0, 100) else f"{_fixed(size, 1):,f}"
+    return f"{bound}{text} %" if share >= 0 else f"{bound.translate(_MIRRORED)}−{text} %"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes: 1 byte, 512 bytes, 1.23 MB."""
+    if size < 999.5:
+        return counted(round(size), "byte")
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.5:
+            return f"{number(size)} {unit}"
+    return f"{number(size / 1000)} TB"
+
+
+def times(ratio: float) -> str:
+    """A ratio: ×1.4, ×7, ×63, ×1.2k, ×3.4e6."""
+    if ratio >= 1e6 or not math.isfinite(ratio):
+        return f"×{number(ratio)}"
+    if ratio >= 1000:
+        return f"×{number(ratio / 1000, 2)}k"
+    return f"×{_fixed(ratio, 0 if ratio >= 3 else 1)}"
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something: 0 prompts, 1 prompt, 1,234 prompts."""
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith(("ch", "s", "x")):
+        return f"{count:,} {noun}es"
+    return f"{count:,} {noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{count:,} {noun}s"
+
+
+def listed(items: Iterable[object], most: int = 8, *, joined: str = "and") -> str:
+    """Items in a sentence, of many the first: a, b and c; a, b and 7 more."""
+    texts = [str(item) for item in items]
+    if len(texts) > most:
+        texts = [*texts[:most], f"{len(texts) - most:,} more"]
+    return f" {joined} ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Numbers as ranges, as `--layers` reads them: 0-29, or 0-3, 22-31."""
+    runs: list[list[int]] = []
+    for item in sorted(set(numbers)):
+        if runs and item == runs[-1][1] + 1:
+            runs[-1][1] = item
+        else:
+            runs.append([item, item])
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+
+
+def capital(text: str) -> str:
+    """A text that begins a sentence or stands alone; one that begins with a symbol, such as cos(…), stays as it is."""
+    return text if "(" in text.split(" ")[0] else text[:1].upper() + text[1:]
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """The beginning of a text, with an ellipsis where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def quoted(value: Any, most: int = 40) -> str:
+    """A value of a file or an argument in a message: a text in quotes, anything else as JSON, shortened."""
+    if isinstance(value, str):
+        return repr(shortened(value, most))
+    return shortened(json.dumps(value, default=repr, ensure_ascii=False), most)
+
+
+def noted(identity: str, text: str) -> str:
+    """A note as it is printed: the number of its line in docs/pitfalls.md stands first."""
+    return f"[{identity}] {text}"
+
+
+def _rounded(size: float, digits: int) -> Decimal:
+    return Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal_from_float(size)
+
+
+def _fixed(size: float, decimals: int) -> Decimal:
+    return Decimal(size).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
 
 
 def readable(text: str, *, spelling: str = "text", width: int = WIDTH) -> str:

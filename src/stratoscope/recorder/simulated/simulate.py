@@ -1,13 +1,14 @@
 """A labelled synthetic trace of any shape, with structure planted at stated places; no model is needed.
 
-`simulated_model` says what is planted and where, `simulated_prompt` and `simulated_attention` how the numbers are made.
+`model` says what is planted and where, `activity` and `attention` how the numbers are made, and each record group which
+of them are its own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from math import prod
 from pathlib import Path
 
@@ -17,42 +18,39 @@ import xarray as xr
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import (
-    ATTENTION,
-    ATTENTION_FULL,
     DEPTH,
     EDGE,
     HEAD,
     LAYER,
     NEURON,
-    NEURONS,
     OF_SOME_MODELS,
-    PEAKS,
+    PEAK,
     PROMPT,
     PROMPT_TEXTS,
-    PROMPTS,
     QUANTITIES,
     RECORD_GROUPS,
     SIMULATED,
     SPANS,
     SUMMARIES,
     TOKEN,
-    K,
+    Quantity,
     edges,
     quantities_of,
 )
 from stratoscope.progress import Progress
-from stratoscope.trace.given import chosen, several, whole
+from stratoscope.recorder.groups import groups_of
+from stratoscope.recorder.groups.group import RecordGroup
+from stratoscope.recorder.simulated.activity import Summaries
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
+from stratoscope.recorder.simulated.prompt import SimulatedPrompt
+from stratoscope.recorder.simulated.words import WORDS
+from stratoscope.trace.arguments import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block
-from stratoscope.trace.simulated_attention import attention, first_and_weights, pairs
-from stratoscope.trace.simulated_model import Shape, SimulatedModel, Text
-from stratoscope.trace.simulated_neurons import Neurons
-from stratoscope.trace.simulated_prompt import Peaks, Summaries, norms, peaks
-from stratoscope.trace.simulated_words import WORDS
 
 Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
 
-_STREAMS = {"neurons": "float32", "attention": "float16"}  # what is streamed, and its dtype
+_MODEL_DTYPE = "float32"
 _STAGE = "simulating"
 _NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
 
@@ -116,7 +114,7 @@ def simulate(
     TraceError
         The trace cannot be written.
     """
-    groups = chosen(record, RECORD_GROUPS, "record")
+    groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
     shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)
     model = SimulatedModel(shape)
     attrs = _attributes(model, groups)
@@ -158,7 +156,7 @@ def _shape(
     top_k: int,
     seed: int,
     anomaly: bool,
-) -> Shape:
+) -> SimulationSize:
     given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
     counts = {name: whole(count, name) for name, count in given.items()}
     low, high = _fewest_and_most(tokens)
@@ -172,7 +170,7 @@ def _shape(
         f"Give at most {d_ff}, or a larger d_ff.",
     )
     _check(whole(seed, "seed") >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
-    return Shape(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
+    return SimulationSize(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
 
 
 def _fewest_and_most(tokens: int | Iterable[int]) -> tuple[int, int]:
@@ -189,7 +187,7 @@ def _check(holds: bool, what: str, where: str, fix: str) -> None:
 # --- what the trace says about itself -------------------------------------------------------------------------------
 
 
-def _attributes(model: SimulatedModel, groups: tuple[str, ...]) -> dict[str, object]:
+def _attributes(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, object]:
     shape = model.shape
     return root_attributes(
         SIMULATED,
@@ -200,32 +198,38 @@ def _attributes(model: SimulatedModel, groups: tuple[str, ...]) -> dict[str, obj
             "d_ff": shape.d_ff,
             "n_layers": shape.layers,
             "n_heads": shape.heads,
-            "dtype": "float32",
+            "dtype": _MODEL_DTYPE,
         },
         plan={
-            "record": list(groups),
+            "record": [group.name for group in groups],
             "top_k": shape.top_k,
             "seed": shape.seed,
             "prompts": shape.prompts,
             "tokens": list(shape.tokens),
             **({} if shape.anomaly else {"anomaly": False}),
         },
-        planted=model.planted(groups),
+        planted=model.planted({kind for group in groups for kind in group.planted}),
         notes=[note("L16", "warning", _NOTE)],
     )
 
 
-def _variables(groups: tuple[str, ...]) -> list[str]:
-    left_out = {*OF_SOME_MODELS, *_STREAMS}
-    return [quantity.name for quantity in quantities_of(groups) if quantity.name not in left_out]
+def _quantities(groups: Sequence[RecordGroup], *, streamed: bool) -> list[Quantity]:
+    """Those that a model without experts and learned sinks has."""
+    found = quantities_of([group.name for group in groups])
+    return [one for one in found if one.name not in OF_SOME_MODELS and one.streamed == streamed]
 
 
-def _streams(groups: tuple[str, ...]) -> dict[str, str]:
-    return {name: dtype for name, dtype in _STREAMS.items() if QUANTITIES[name].group in groups}
+def _variables(groups: Sequence[RecordGroup]) -> list[str]:
+    return [quantity.name for quantity in _quantities(groups, streamed=False)]
 
 
-def _sizes(shape: Shape) -> dict[str, int]:
-    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, K: shape.top_k, NEURON: shape.d_ff}
+def _streams(groups: Sequence[RecordGroup]) -> dict[str, str]:
+    dtypes = {one.name: one.dtype for one in _quantities(groups, streamed=True)}
+    return {name: _MODEL_DTYPE if dtype == "model" else dtype for name, dtype in dtypes.items()}
+
+
+def _sizes(shape: SimulationSize) -> dict[str, int]:
+    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
 
 
 # --- the prompts, one by one ----------------------------------------------------------------------------------------
@@ -240,28 +244,20 @@ def _counted(total: int, progress: Progress | None) -> Iterator[int]:
         progress(_STAGE, total, total)
 
 
-def _block_maker(model: SimulatedModel, groups: tuple[str, ...]) -> Callable[[int, Put], Block]:
-    summaries = Summaries(model) if {PROMPTS, NEURONS} & {*groups} else None
-    return partial(_block, model, groups, summaries)
+def _block_maker(model: SimulatedModel, groups: Sequence[RecordGroup]) -> Callable[[int, Put], Block]:
+    return partial(_block, model, groups, cache(partial(Summaries, model)))
 
 
-def _block(model: SimulatedModel, groups: tuple[str, ...], summaries: Summaries | None, index: int, put: Put) -> Block:
-    """One prompt; what is streamed of it is put where it belongs, a layer at a time."""
-    text = model.text(index)
-    values = norms(model, text)
-    found = peaks(model, text, values["mlp_out_norm"])
-    if summaries and NEURONS in groups:
-        found, of_prompt = _stream_neurons(model, summaries, text, found, put)
-    else:
-        of_prompt = summaries.of(text, found) if summaries else {}
-    if ATTENTION_FULL in groups:
-        _stream_attention(model, text, put)
-    values |= {"neuron_norm": found.neuron_norm, **of_prompt}
-    if PEAKS in groups:
-        values |= {"peak_neuron": found.neuron, "peak_value": found.value, "peak_write": found.write}
-        values |= {"peak_share": found.share, "peak_explained": found.explained}
-    if ATTENTION in groups:
-        values |= attention(model, text, values["attn_write_norm"])
+def _block(
+    model: SimulatedModel, groups: Sequence[RecordGroup], summaries: Callable[[], Summaries], index: int, put: Put
+) -> Block:
+    """One prompt; what is streamed of it is put where it belongs first, as all else is then as those rows say."""
+    prompt = SimulatedPrompt(model, index, summaries)
+    text = prompt.text
+    for group in groups:
+        for rows in group.simulated_rows(prompt):
+            put(*rows)
+    values = {name: value for group in groups for name, value in group.simulated(prompt).items()}
     length = len(text.words)
     arrays = {name: values[name].astype(QUANTITIES[name].dtype, copy=False) for name in _variables(groups)}
     arrays |= {
@@ -275,30 +271,10 @@ def _block(model: SimulatedModel, groups: tuple[str, ...], summaries: Summaries 
     return Block(arrays, {"text": [WORDS[word] for word in text.words], **texts})
 
 
-def _stream_neurons(
-    model: SimulatedModel, summaries: Summaries, text: Text, found: Peaks, put: Put
-) -> tuple[Peaks, dict[str, np.ndarray]]:
-    """The peaks and the prompt summaries, as the neurons that are put say them."""
-    neurons = Neurons(model, summaries, text, found)
-    for layer in range(model.shape.layers):
-        put("neurons", layer, 0, neurons.layer(layer))
-    told = neurons.told()
-    return told.peaks, told.summaries
-
-
-def _stream_attention(model: SimulatedModel, text: Text, put: Put) -> None:
-    first, weight = first_and_weights(model, text)
-    for layer in range(model.shape.layers):
-        row = 0
-        for run in pairs(first[:, layer], weight[:, layer]):
-            put("attention", layer, row, run)
-            row += len(run)
-
-
 # --- in memory ------------------------------------------------------------------------------------------------------
 
 
-def _refuse_large(model: SimulatedModel, groups: tuple[str, ...]) -> None:
+def _refuse_large(model: SimulatedModel, groups: Sequence[RecordGroup]) -> None:
     sizes = _all_sizes(model)
     dtypes = {name: QUANTITIES[name].dtype for name in _variables(groups)} | _streams(groups)
     needed = sum(
@@ -320,7 +296,7 @@ def _all_sizes(model: SimulatedModel) -> dict[str, int]:
 
 def _in_memory(
     model: SimulatedModel,
-    groups: tuple[str, ...],
+    groups: Sequence[RecordGroup],
     make: Callable[[int, Put], Block],
     attrs: dict[str, object],
     progress: Progress | None,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stratoscope.trace.simulated_model import ANOMALY_MASS, SimulatedModel, Text
+from stratoscope.recorder.simulated.model import ANOMALY_MASS, SimulatedModel, SimulatedTokens
 
 _ANOMALY_FIRST = 0.1  # mass that the odd head leaves for the first token
 _ANOMALY_WEIGHT = ANOMALY_MASS / (1 - _ANOMALY_FIRST - ANOMALY_MASS)  # of the unusual token, relative to all others
@@ -18,7 +18,7 @@ _CELLS_AT_ONCE = 2**16  # keeps long prompts within the processor's cache
 _PAIRS_AT_ONCE = 2**20  # times heads: keeps them small in memory
 
 
-def first_and_weights(model: SimulatedModel, text: Text) -> tuple[np.ndarray, np.ndarray]:
+def first_and_weights(model: SimulatedModel, text: SimulatedTokens) -> tuple[np.ndarray, np.ndarray]:
     """f and g of every layer and head, both of shape (token, layer, head); g of the first token is 0."""
     shape, length = model.shape, len(text.words)
     random = shape.random("attention", text.index)
@@ -64,7 +64,7 @@ def pairs(first: np.ndarray, weight: np.ndarray) -> Iterator[np.ndarray]:
         yield found.astype(np.float16)
 
 
-def attention(model: SimulatedModel, text: Text, attn_write_norm: np.ndarray) -> dict[str, np.ndarray]:
+def attention(model: SimulatedModel, text: SimulatedTokens, attn_write_norm: np.ndarray) -> dict[str, np.ndarray]:
     """Every `attn_*` quantity that a model without a learned sink has, float32, shape (token, layer, head)."""
     first, weight = first_and_weights(model, text)
     values = {"attn_first": first.astype(np.float32), "attn_value_norm": _value_norm(model, text, attn_write_norm)}
@@ -116,7 +116,7 @@ def _x_log_x(values: np.ndarray) -> np.ndarray:
     return values * np.log(np.where(values > 0, values, 1))
 
 
-def _value_norm(model: SimulatedModel, text: Text, attn_write_norm: np.ndarray) -> np.ndarray:
+def _value_norm(model: SimulatedModel, text: SimulatedTokens, attn_write_norm: np.ndarray) -> np.ndarray:
     """Heads that write at right angles, so that their squares add up to the square of the attention write."""
     shape = model.shape
     logits = shape.random("attention", shape.prompts + text.index).normal(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from stratoscope.trace.simulated_model import PEAK_SHARE, SINK_RATIO, SimulatedModel, Text
+from stratoscope.recorder.simulated.model import PEAK_SHARE, SINK_RATIO, SimulatedModel, SimulatedTokens
 
 _TAIL = 0.45  # |a_i|·‖W_:,i‖₂ is Pareto distributed: X = exp(0.45·E), E standard exponential
 _AFTER_SINK = 0.04  # a stream that large is hardly changed any more: ratios of the first token, times this
@@ -33,7 +33,7 @@ class Peaks:
     neuron_norm: np.ndarray
 
 
-def norms(model: SimulatedModel, text: Text) -> dict[str, np.ndarray]:
+def norms(model: SimulatedModel, text: SimulatedTokens) -> dict[str, np.ndarray]:
     """Norms, ratios and cosines of the writes, and `resid_norm`; float64, shape (token, layer or depth).
 
     ‖x + w‖² = ‖x‖² + ‖w‖² + 2·‖x‖·‖w‖·cos holds at every addition.
@@ -65,7 +65,7 @@ def norms(model: SimulatedModel, text: Text) -> dict[str, np.ndarray]:
     }
 
 
-def peaks(model: SimulatedModel, text: Text, mlp_out_norm: np.ndarray) -> Peaks:
+def peaks(model: SimulatedModel, text: SimulatedTokens, mlp_out_norm: np.ndarray) -> Peaks:
     """The strongest of d_ff independent Pareto variables per token and layer, scaled to the MLP's output.
 
     The others are never drawn: given the weakest peak, their energy is replaced by its expectation.
@@ -80,7 +80,7 @@ def peaks(model: SimulatedModel, text: Text, mlp_out_norm: np.ndarray) -> Peaks:
 
 
 def _peaks_of_run(
-    model: SimulatedModel, text: Text, run: slice, mlp_out_norm: np.ndarray, random: np.random.Generator
+    model: SimulatedModel, text: SimulatedTokens, run: slice, mlp_out_norm: np.ndarray, random: np.random.Generator
 ) -> Peaks:
     shape, length = model.shape, len(mlp_out_norm)
     neuron = _peak_neurons(model, text.words[run], random)
@@ -172,7 +172,7 @@ class Summaries:
         energy += (shape.d_ff - shape.top_k) * float(_mean_square_below(largest[-1:])[0])
         return np.asarray(model.mlp_ratio * start * to_middle / np.sqrt(energy) * np.exp(_TAIL * largest[-1]))
 
-    def of(self, text: Text, found: Peaks) -> dict[str, np.ndarray]:
+    def of(self, text: SimulatedTokens, found: Peaks) -> dict[str, np.ndarray]:
         """The three summaries of one prompt, shape (1, layer, neuron); NaN where it has no user token."""
         shape = self.model.shape
         size, count = (shape.layers, shape.d_ff), len(text.words) - 1
@@ -187,12 +187,14 @@ class Summaries:
         mean.clip(lowest, highest, out=mean)  # a mean may leave its range by a rounding error
         return {"prompt_mean": mean[None], "prompt_max": highest[None], "prompt_min": lowest[None]}
 
-    def everyday_mean(self, text: Text, found: Peaks) -> np.ndarray:
+    def everyday_mean(self, text: SimulatedTokens, found: Peaks) -> np.ndarray:
         """Mean of each neuron's activations in a prompt where it is no peak, float32, shape (layer, neuron)."""
         hits, _, _, _ = self._peaks_of_neurons(found)
         return self._unrecorded(text, found, len(text.words) - 1 - hits)[0]
 
-    def _unrecorded(self, text: Text, found: Peaks, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _unrecorded(
+        self, text: SimulatedTokens, found: Peaks, others: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean, maximum and minimum of each neuron over its `others` tokens; float32, as is everything of this size."""
         shape, size = self.model.shape, others.shape
         own, pair = shape.random("prompts", text.index), shape.random("pairs", text.index // 2)

@@ -15,7 +15,7 @@ from stratoscope.analysis.ranks import Ranks, ranks
 from stratoscope.analysis.units import Units
 
 Floats: TypeAlias = NDArray[np.float64]
-Table: TypeAlias = NDArray[np.floating]
+UnitTable: TypeAlias = NDArray[np.floating]
 _TILE = 2**22  # numbers
 
 
@@ -57,7 +57,7 @@ class Tested:
 NAMES = tuple(field.name for field in fields(Tested))
 
 
-def compare_columns(design: Design, units: Units, a: Table, b: Table) -> Tested:
+def compare_columns(design: Design, units: Units, a: UnitTable, b: UnitTable) -> Tested:
     """Test every column on some of the units.
 
     Parameters
@@ -90,7 +90,7 @@ def compare_columns(design: Design, units: Units, a: Table, b: Table) -> Tested:
     )
 
 
-def complete_pairs(a: Table, b: Table) -> tuple[Table, Table]:
+def complete_pairs(a: UnitTable, b: UnitTable) -> tuple[UnitTable, UnitTable]:
     """Pairs of which one side has no value have none: all that is said of a column is of the same pairs."""
     missing = ~(np.isfinite(a) & np.isfinite(b))
     if not missing.any():
@@ -98,7 +98,7 @@ def complete_pairs(a: Table, b: Table) -> tuple[Table, Table]:
     return np.where(missing, np.nan, a), np.where(missing, np.nan, b)
 
 
-def _ranked(a: Table, b: Table, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> list[Ranks]:
+def _ranked(a: UnitTable, b: UnitTable, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> list[Ranks]:
     """Ranks of some rows, some columns at a time: no second copy of both classes."""
     in_a = np.arange(len(rows_a) + len(rows_b)) < len(rows_a)
     step = max(16, _TILE // max(len(in_a), 1))

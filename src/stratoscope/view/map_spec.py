@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.view import pool, scale
+from stratoscope.view.drawing_notes import what_was_done
+from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import Note, Provenance, ViewSpec
-from stratoscope.view.values import Floats, Quantity
-from stratoscope.view.words import what_was_done
+from stratoscope.words import times
 
 Ints = NDArray[np.int64]
 _BADGE_FROM = 1.05  # a first token that hardly exceeds the limit needs no badge
@@ -21,7 +22,7 @@ NO_TOKENS: Ints = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenAxis:
     """The tokens of one panel, in reading order.
 
     Attributes
@@ -70,7 +71,7 @@ class Strip:
         `differences.can_differ`. Empty = all.
     """
 
-    quantity: Quantity
+    quantity: DrawnQuantity
     tables: Sequence[Floats]
     thin: Sequence[Ints] = ()
     limits: str = ""
@@ -83,7 +84,7 @@ def build(
     kind: str,
     title: str,
     subtitle: str,
-    panels: Sequence[Tokens],
+    panels: Sequence[TokenAxis],
     strips: Sequence[Strip],
     *,
     choice: names.Scale,
@@ -160,7 +161,7 @@ class _Pooled:
     counted: list[Floats]
 
 
-def _pooled(strip: Strip, panels: Sequence[Tokens], factors: Sequence[int], *, first_token: bool) -> _Pooled:
+def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *, first_token: bool) -> _Pooled:
     aside = [
         np.union1d(skipped, NO_TOKENS if first_token else panel.first)
         for panel, skipped in zip(panels, strip.thin or [NO_TOKENS] * len(panels), strict=True)
@@ -194,7 +195,7 @@ def _strip(
     strip: Strip,
     ready: _Pooled,
     alike: Sequence[_Pooled],
-    panels: Sequence[Tokens],
+    panels: Sequence[TokenAxis],
     factors: Sequence[int],
     choice: names.Scale,
 ) -> tuple[dict[str, Any], list[tuple[dict[str, Any], Floats]]]:
@@ -250,7 +251,7 @@ def _without(table: Floats, tokens: int, by: int, skipped: Ints) -> Floats:
 
 
 def _map(
-    table: Floats, full: Floats, limits: scale.Scale, panel: Tokens, by: int, thin: Ints, *, rings: bool
+    table: Floats, full: Floats, limits: scale.Scale, panel: TokenAxis, by: int, thin: Ints, *, rings: bool
 ) -> dict[str, Any]:
     """Marks of one map: badges on first tokens beyond the limits, spikes of a pooled one, hatched columns."""
     badges = []
@@ -271,7 +272,7 @@ def _map(
     }
 
 
-def _panel(panel: Tokens, by: int) -> dict[str, Any]:
+def _panel(panel: TokenAxis, by: int) -> dict[str, Any]:
     return {
         "title": panel.title,
         "detail": panel.detail,
@@ -283,10 +284,3 @@ def _panel(panel: Tokens, by: int) -> dict[str, Any]:
         "first": np.unique(panel.first // by).tolist(),
         "starts": [[place // by, name] for place, name in panel.starts],
     }
-
-
-def times(ratio: float) -> str:
-    """A ratio as a badge: ×1.4, ×7, ×63, ×1.2k."""
-    if ratio >= 1_000:
-        return f"×{ratio / 1_000:.2g}k" if ratio < 1_000_000 else f"×{ratio:.0e}".replace("e+0", "e")
-    return f"×{ratio:.0f}" if ratio >= 3 else f"×{ratio:.1f}"

@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Floats, Index, Look, Member, Picture, Prompts, layer_numbers, nothing
+from stratoscope.analysis.anomalies.finding import (
+    Evidence,
+    Floats,
+    Index,
+    Look,
+    Member,
+    NamedPrompts,
+    layer_numbers,
+    nothing,
+)
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 from stratoscope.analysis.known import medians
+from stratoscope.trace.prompts import Prompts
+from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,7 +42,7 @@ def massive_head(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
 def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part: str, whole: str) -> Look:
     if not {part, whole} <= set(dataset.data_vars):
         return nothing(detector, f"no {part} and {whole} recorded", part)
-    prompts, numbers = Prompts(dataset), layer_numbers(dataset)
+    prompts, numbers = NamedPrompts(dataset), layer_numbers(dataset)
     shares, others = _shares(dataset, part, whole), _shares(dataset, part, whole, later=True)
     with_reference = reference is not None and {part, whole} <= set(reference.data_vars)
     if reference is not None and with_reference:
@@ -47,12 +58,12 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
         there = float(typical[index[1:]] * values[index] / shares[index])
         return Member(detector, part, at, float(values[index]), there, expected)
 
-    def describe(index: Index) -> tuple[str, Picture]:
+    def describe(index: Index) -> tuple[str, Evidence]:
         token, layer = index[:2]
         kind, number = next(iter(_which(dataset, index).items()), ("the strongest neuron", -1))
         who = f"{kind} {number}" if number >= 0 else kind
         words = (
-            f"{who[0].upper() + who[1:]} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
+            f"{capital(who)} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
             f"{shares[index]:.2g} times the whole {names.QUANTITIES[whole].label} there; at other tokens "
             f"{typical[index[1:]]:.2g} times."
         )
@@ -66,7 +77,7 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
 
 def _values(dataset: xr.Dataset, name: str) -> Floats:
     """Norms; of ranked ones the strongest; NaN where there is nothing."""
-    array = dataset[name].isel({names.K: 0}) if names.K in dataset[name].dims else dataset[name]
+    array = dataset[name].isel({names.PEAK: 0}) if names.PEAK in dataset[name].dims else dataset[name]
     values = np.asarray(array.values, np.float64)
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
@@ -76,7 +87,7 @@ def _shares(dataset: xr.Dataset, part: str, whole: str, later: bool = False) -> 
     parts, of = _values(dataset, part), _values(dataset, whole)
     shares: Floats = parts / (of if parts.ndim == 2 else of[..., None])
     if later:
-        shares[Prompts(dataset).place == 0] = np.nan
+        shares[Prompts(dataset).first] = np.nan
     return shares
 
 

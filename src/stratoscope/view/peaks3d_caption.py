@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.spec import ViewSpec
+from stratoscope.words import counted, noted
 
 
 def caption(spec: ViewSpec) -> list[str]:
     """The caption, one line for each warning and one for the source."""
-    info = " ".join(f"{note.text} [{note.id}]" for note in spec.notes if note.severity == "info")
-    count = f"{spec.facts['shown']:,} of {spec.facts['total']:,} peaks."
-    warnings = [f"{note.text} [{note.id}]" for note in spec.notes if note.severity != "info"]
+    info = " ".join(noted(note.id, note.text) for note in spec.notes if note.severity == "info")
+    count = f"{spec.facts['shown']:,} of {counted(spec.facts['total'], 'peak')}."
+    warnings = [noted(note.id, note.text) for note in spec.notes if note.severity != "info"]
     tag = source_tag(spec.provenance)
     return [f"{count} {height(spec)} {scale(spec)} {info}", *warnings, f"{tag} {source(spec.provenance)}"]
 

@@ -1,0 +1,37 @@
+"""What the reducers of one observer share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from stratoscope.model.sites import ModelSites
+from stratoscope.recorder.reduce.arrivals import Arrivals
+from stratoscope.recorder.reduce.products import Products
+from stratoscope.recorder.reduce.scratch import Scratch
+from stratoscope.recorder.streams import Streams
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The model and its sites, what is recorded of it, and where results are put.
+
+    Attributes
+    ----------
+    model, sites, record, top_k
+        As the observer was given them.
+    scratch, products
+        Room for results, and lengths and products of pairs of rows.
+    streams, arrivals
+        Where the rows of streamed quantities go, and how tensors come from their device.
+    """
+
+    model: nn.Module
+    sites: ModelSites
+    record: frozenset[str]
+    top_k: int
+    scratch: Scratch
+    products: Products
+    streams: Streams
+    arrivals: Arrivals
