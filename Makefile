@@ -44,6 +44,7 @@ test: lint chromium zarrita
 	$(PYTEST) $(LIGHT:%=--ignore=%)
 
 torture: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m long
 	OMP_NUM_THREADS=1 $(BIN)/python tests/capture/kills.py 100
 	OMP_NUM_THREADS=1 $(BIN)/python tests/capture/kill_commands.py 100
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mutations.py 20000

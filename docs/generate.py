@@ -127,7 +127,39 @@ trace = stratoscope.open_trace("TRACE")
 stratoscope.portable(trace).to_netcdf("trace.nc")  # netCDF 3 of scipy; with netCDF4 or h5netcdf installed, netCDF 4
 stratoscope.portable(trace).to_zarr("plain.zarr", consolidated=False)
 table = stratoscope.portable(trace)["mlp_out_norm"].to_dataframe()
-```"""
+```
+
+## What a verb can be given
+
+A trace (its folder), CSV or Parquet files (one or a list, one prompt each, with `columns=` where their columns are called
+otherwise), or a Dataset: every verb takes all three, or says in one line what a CSV lacks for it. A Dataset may have been
+changed in memory; what no trace may hold is refused, with what to do.
+
+## Choosing prompts, tokens and layers
+
+Everything of a trace stands on flat axes: `token` runs over the tokens of all prompts, and `prompt` (an index) says of each
+whose it is. **`trace.isel(prompt=6)` therefore leaves the tokens of all prompts, and `trace.sel(prompt=6)`, which chooses
+tokens, leaves the values of all prompts.** To choose together what belongs together:
+
+```python
+one = stratoscope.prompt(trace, "fire-c")  # by id or index: tokens, pairs, rows and values of that prompt alone
+some = trace.isel(token=trace.prompt.isin([0, 3]).values)  # verbs leave out prompts whose tokens are all gone
+later = trace.isel(token=trace.position.values >= 4)  # a prompt whose first token is gone has none
+layers = trace.sel(layer=[3, 4])  # a list keeps the dimension
+frame = stratoscope.to_frame(trace, "mlp_out_norm")  # one row a cell, with ids, classes, text, position, layer
+frame[~frame["first"]].groupby(["prompt_class", "layer"])["mlp_out_norm"].median()
+```
+
+**What names a prompt**, here and on the command line: a text that is the id of one prompt; else a text that is a plain number
+(`"1"`, but not `"01"`, `"+1"` or `"-1"`), or a whole number of any type, is its index, counted from 0. A number is never taken for
+an id, `True` and `1.0` name nothing, and an id that several prompts have is refused with their indices. Of a Dataset that
+was cut, indices count the prompts that are left.
+
+**The first token of a prompt** is left out of statistics and colour limits. In a recording it is the token at position 0; a
+CSV may count from 1, and the first token in its file is the first of the prompt if its position is 0 or 1. A prompt whose
+first token was cut has none.
+
+**The answer position** is the token before the first generated one, else the prompt's last."""
 
 
 def _signature(name: str, thing: Any) -> str:

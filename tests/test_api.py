@@ -35,8 +35,10 @@ EXPORTED = [
     "peaks3d",
     "plan_capture",
     "portable",
+    "prompt",
     "save_result",
     "simulate",
+    "to_frame",
 ]
 VERBS = [name for name in EXPORTED if name not in ("Prompt", "StratoscopeError")]
 POSITIONAL = {  # what may be given without its name, in this order
@@ -58,8 +60,10 @@ POSITIONAL = {  # what may be given without its name, in this order
     "peaks3d": ["inputs", "out"],
     "plan_capture": ["model", "prompts", "out"],
     "portable": ["dataset"],
+    "prompt": ["trace", "choice"],
     "save_result": ["result", "out"],
     "simulate": ["out"],
+    "to_frame": ["trace", "quantity"],
 }
 SHARED = {  # option -> the one place where its default is stated
     "record": "RECORD",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ GROUND = {
     "progress",
     "disk",
     "replacing",
+    "version",
     "words",
 }  # everyone may use these; they use nobody
 MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
@@ -66,6 +68,26 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+def module(path: Path) -> str:
+    """Dotted name of a file."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_files(path: Path) -> set[str]:
+    """Dotted names of the files of the package that a file imports: late ones, and those for types alone, too."""
+    files = {module(one) for one in MODULES}
+    found = (item if item in files else item.rpartition(".")[0] for item in imports(path))
+    return set(found) & files - {module(path)}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter({module(path): imported_files(path) for path in MODULES}).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' ← '.join(error.args[1])}")
+
+
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -77,8 +99,8 @@ inside = [path for path in MODULES if len(path.relative_to(ROOT).parts) > 1]
 def test_no_import_points_against_the_flow(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     own = {imported.split(".")[1] for imported in imports(path) if imported.startswith("stratoscope.")}
-    public = {*stratoscope.__all__, "__version__"}
-    allowed = MAY_IMPORT[package] | GROUND | {package} | (public if package == "doors" else {"__version__"})
+    public = set(stratoscope.__all__)
+    allowed = MAY_IMPORT[package] | GROUND | {package} | (public if package == "doors" else set())
     assert own <= allowed, f"{name(path)} imports {sorted(own - allowed)}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from stratoscope.version import __version__ as __version__
 
 _HOME = {  # public name -> module that defines it
     "capture": "stratoscope.recorder.capture",
@@ -21,6 +21,8 @@ _HOME = {  # public name -> module that defines it
     "open_trace": "stratoscope.trace.reader",
     "info": "stratoscope.trace.info",
     "attention_matrix": "stratoscope.trace.pairs",
+    "prompt": "stratoscope.trace.one_prompt",
+    "to_frame": "stratoscope.trace.frame",
     "anomalies": "stratoscope.analysis.anomalies.anomalies",
     "contrast": "stratoscope.analysis.contrast.contrast",
     "diff": "stratoscope.analysis.diff.diff",
@@ -38,7 +40,7 @@ _HOME = {  # public name -> module that defines it
 
 __all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "contrast", "diff", "engagement",
            "export_csv", "heatmap", "import_csv", "info", "lint", "merge", "open_result", "open_trace", "patch_null",
-           "peaks3d", "plan_capture", "portable", "save_result", "simulate"]  # fmt: skip
+           "peaks3d", "plan_capture", "portable", "prompt", "save_result", "simulate", "to_frame"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
@@ -53,8 +55,10 @@ if TYPE_CHECKING:
     from stratoscope.recorder.simulated.simulate import simulate
     from stratoscope.trace.csv import import_csv
     from stratoscope.trace.csv_write import export_csv
+    from stratoscope.trace.frame import to_frame
     from stratoscope.trace.info import info
     from stratoscope.trace.merge import merge
+    from stratoscope.trace.one_prompt import prompt
     from stratoscope.trace.pairs import attention_matrix
     from stratoscope.trace.portable import portable
     from stratoscope.trace.reader import open_trace

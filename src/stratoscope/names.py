@@ -144,6 +144,7 @@ _TABLE = (  # one row, one line
     Quantity("router_weight", _TLC, "float32", "1", "router weight", "what the output of each chosen expert is multiplied by", NORMS, "1.1"),
     # residual -------------------------------------------------------------------------------------------------------
     Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, "1.0", log=True),
+    Quantity("resid_cos", _TL, "float32", "1", "cos(block input, block output)", "cosine of the residual stream before a block with that behind it; 1 = the block changed its length only", RESIDUAL, "2.0", signed=True),
     # peaks ----------------------------------------------------------------------------------------------------------
     Quantity("peak_neuron", _TLP, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none; of an expert its own neuron i, and times the router weight", PEAKS, "1.0"),
     Quantity("peak_expert", _TLP, "int32", "index", "expert of the peak neuron", "the expert that the neuron is of; −1 = a dense MLP or a shared expert", PEAKS, "1.1"),

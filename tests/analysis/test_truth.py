@@ -10,7 +10,7 @@ from truth_power import PLANTED, planted
 
 @pytest.mark.parametrize("kind", ["independent", "block-correlated", "unequal variance"])
 def test_false_discoveries_stay_below_q_between_equal_classes(kind: str) -> None:
-    rates = false_discoveries(kind, (20, 20), "subsample", 30)
+    rates = false_discoveries(kind, (20, 20), "subsample", 20)
     assert rates.holds, rates
     assert rates.power > 0.4, rates
     assert rates.oracle > rates.power
@@ -18,7 +18,7 @@ def test_false_discoveries_stay_below_q_between_equal_classes(kind: str) -> None
 
 @pytest.mark.parametrize("kind", ["skewed", "unequal variance"])
 def test_false_discoveries_stay_below_q_between_very_unequal_classes(kind: str) -> None:
-    rates = false_discoveries(kind, (8, 80), "subsample", 30)
+    rates = false_discoveries(kind, (8, 80), "subsample", 20)
     assert rates.holds, rates
 
 
@@ -41,7 +41,7 @@ def test_without_balancing_very_unequal_classes_do_discover_what_is_not_there() 
 def test_of_a_class_divided_at_random_five_percent_have_p_below_five_percent(kind: str, of_a: int, of_b: int) -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=(88, 3000)) + random.normal(size=(88, 1)) * 0.5  # neurons that vary together
-    null = null_splits(values, kind, of_a, of_b, "rank-sum" if of_b > 2 * of_a else "subsample", 60)
+    null = null_splits(values, kind, of_a, of_b, "rank-sum" if of_b > 2 * of_a else "subsample", 30)
     assert null.holds, null
 
 

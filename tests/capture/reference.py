@@ -120,6 +120,8 @@ def expected(model: Any, family: Family, ids: list[int], user: list[int], top_k:
     for layer, block in enumerate(blocks):
         for t in range(tokens):
             at, x = (t, layer), kept["x"][layer][t]
+            after = kept["x"][layer + 1][t]
+            found["resid_cos"][at] = x @ after / np.linalg.norm(x) / np.linalg.norm(after)
             attn = family.scale * kept["attn"][layer][t] if layer in kept["attn"] else None
             writes(found, "attn", at, attn, x)
             if layer not in kept["mlp"]:

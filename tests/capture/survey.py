@@ -128,7 +128,7 @@ def head_of(receipt: Any) -> str:
 
 def gate_of(receipt: Any) -> str:
     """Which forms of MLPs are proved, and the limits of the others and of norms in the blocks."""
-    forms = [f"proved: {', '.join(receipt['gates'])}"] if receipt["gates"] else []
+    forms = [f"proved: {' and '.join(receipt['gates'])}"] if receipt["gates"] else []
     return "; ".join([*forms, *filter(None, [_limits(receipt, "gate"), _limits(receipt, "norm")])]) or "no MLP"
 
 

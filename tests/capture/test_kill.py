@@ -11,11 +11,11 @@ from kills import CONFIGURATIONS, PHASES, kill_all, table
 
 from stratoscope.recorder import recording
 
-KILLS = 30
+KILLS = 15
 CHOSEN = ("every group", "sampled answers", "long prompts")  # `make torture` kills recordings of all of them
 
 
-def test_thirty_kills_lose_nothing_and_change_nothing(tmp_path: Path) -> None:
+def test_fifteen_kills_lose_nothing_and_change_nothing(tmp_path: Path) -> None:
     killers = kill_all(tmp_path, KILLS, configurations=[one for one in CONFIGURATIONS if one.name in CHOSEN])
     fell, resumed = sum((killer.fell for killer in killers), Counter[int]()), sum(killer.resumed for killer in killers)
     assert fell.total() == KILLS

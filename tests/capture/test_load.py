@@ -372,14 +372,17 @@ def test_a_hub_name_is_fetched_once_with_its_commit_recorded(hub: Hub, saved: Pa
     assert not any(stage == "fetching model.safetensors" for stage, _, _ in again["seen"])
 
 
-def test_a_fetched_model_opens_without_the_hub(hub: Hub, tmp_path: Path) -> None:
-    call = {"name": "some/tiny"}
+def test_a_fetched_model_opens_without_the_hub_and_another_names_the_way_round(hub: Hub, tmp_path: Path) -> None:
+    call, not_fetched = {"name": "some/tiny"}, {"name": "some/gated"}
     (first,) = ask_hub(hub.address, tmp_path, call)
     hub.asked.clear()
-    (unreachable,) = ask_hub("http://127.0.0.1:9", tmp_path, call)
-    (offline,) = ask_hub(hub.address, tmp_path, call, offline=True)
+    unreachable, *refused = ask_hub("http://127.0.0.1:9", tmp_path, call, not_fetched)
+    offline, *also_refused = ask_hub(hub.address, tmp_path, call, not_fetched, offline=True)
     assert first["identity"] == unreachable["identity"] == offline["identity"]
     assert hub.asked == []
+    for answer in (*refused, *also_refused):
+        assert answer["error"].startswith("some/gated: the hub cannot be reached")
+        assert "Give a local folder or a GGUF file, or check the name, the connection and HF_TOKEN" in answer["error"]
 
 
 def test_what_the_hub_refuses_is_said(hub: Hub, tmp_path: Path) -> None:
@@ -400,10 +403,3 @@ def test_what_the_hub_refuses_is_said(hub: Hub, tmp_path: Path) -> None:
     calls = [{"name": name, "revision": revision} for name, revision in expected]
     for answer, words in zip(ask_hub(hub.address, tmp_path, *calls), expected.values(), strict=True):
         assert answer["error"].startswith(words)
-
-
-@pytest.mark.parametrize("offline", [False, True])
-def test_a_hub_out_of_reach_names_the_way_round(offline: bool, tmp_path: Path) -> None:
-    (answer,) = ask_hub("http://127.0.0.1:9", tmp_path, {"name": "some/tiny"}, offline=offline)
-    assert answer["error"].startswith("some/tiny: the hub cannot be reached")
-    assert "Give a local folder or a GGUF file, or check the name, the connection and HF_TOKEN" in answer["error"]

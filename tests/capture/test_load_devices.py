@@ -130,7 +130,8 @@ def test_attention_of_layers_that_wait_on_disk_is_refused_by_name(saved: Path, t
 # --- several devices ------------------------------------------------------------------------------------------------
 
 
-OPERATORS = {"Llama": 12, "GPT2": 13}  # a layer, of norms and peaks without kernels; GPT-2's last linear map has a bias
+# a layer, of norms, residual and peaks without kernels; GPT-2's last linear map has a bias
+OPERATORS = {"Llama": 13, "GPT2": 14}
 VIEWS = 16
 
 
@@ -148,8 +149,5 @@ def test_a_device_is_never_waited_for_in_a_forward_and_records_what_a_cpu_does_w
     for family, most in OPERATORS.items():
         for dtype in ("float32", "bfloat16"):
             run = runs[f"{family} {dtype}, norms and peaks"]
-            assert run["operators"] <= 3 * most + 1, (
-                family,
-                dtype,
-            )  # 3 layers; once a forward, the last residual's norm
+            assert run["operators"] <= 3 * most, (family, dtype)  # 3 layers
             assert run["views"] <= 3 * VIEWS, (family, dtype)

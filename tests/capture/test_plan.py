@@ -71,7 +71,9 @@ def test_a_mixture_of_experts_is_planned(tmp_path: Path) -> None:
     assert estimate.total.disk_bytes == pytest.approx(bytes_of(trace), rel=0.15)
 
 
-@pytest.mark.parametrize("record", ["norms,residual", "norms,peaks,prompts,attention,neurons"])
+@pytest.mark.parametrize(
+    "record", [pytest.param("norms,residual", marks=pytest.mark.long), "norms,peaks,prompts,attention,neurons"]
+)
 def test_the_memory_that_is_planned_is_taken_in_a_fresh_process(tmp_path: Path, record: str) -> None:
     folder = tmp_path / "model"
     options = {

@@ -18,6 +18,7 @@ PROMPTS = [
     "Hi",
     "Ein Öl-Gemälde kostet 12345 €.",
 ]
+COMPARED = (0, 2)  # by number, value by value: the longest, and one that is nearly all padding
 TOP_K = 10
 
 
@@ -43,6 +44,8 @@ def test_every_quantity_equals_a_plain_forward(loaded: Any, trace: Any) -> None:
         tokens = np.flatnonzero(trace.prompt == number)
         ids = trace.token_id.values[tokens].tolist()
         assert ids == loaded.tokenizer(PROMPTS[number])["input_ids"]
+        if number not in COMPARED:
+            continue
         wanted = expected(loaded.model, FAMILIES["Llama"], ids, list(range(len(ids))), TOP_K)
         for name in trace.data_vars:
             dims = names.QUANTITIES[name].dims

@@ -21,7 +21,7 @@ KERNELS = Path("src", "stratoscope", "kernels", "kernels.so")
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout with little in it, and a library that somebody has compiled there."""
-    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py", "src/stratoscope/__init__.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py", "src/stratoscope/version.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / KERNELS.parent, tmp_path / KERNELS.parent, ignore=shutil.ignore_patterns("*.so", "__*"))

@@ -108,7 +108,9 @@ def test_a_stop_at_every_write_and_replace_loses_nothing(stops: Stops, monkeypat
             assert list(snapshot.rglob("*.partial")) == []
 
 
-@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
+@pytest.mark.parametrize(
+    "exchanges", [True, pytest.param(False, marks=pytest.mark.long)], ids=["exchange", "two renames"]
+)
 def test_the_old_trace_stays_until_the_new_one_is_complete(
     stops: Stops, monkeypatch: pytest.MonkeyPatch, exchanges: bool
 ) -> None:

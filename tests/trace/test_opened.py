@@ -115,3 +115,37 @@ def test_prompt_texts_that_xarray_dropped_are_empty_and_not_a_fault() -> None:
     chosen = opened(trace[["mlp_out_norm"]])
     assert chosen["prompt_class"].values.tolist() == [""] * 4
     assert chosen["prompt_id"].values.tolist() == ["0", "1", "2", "3"]
+
+
+def test_whatever_draws_a_csv_can_be_asked_of_every_verb_or_says_in_one_line_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    before, after = csv(tmp_path / "a" / "x.csv"), csv(tmp_path / "b" / "x.csv", "0,<s>,3,7,1.5\n1,▁Hi,3,9,4.5\n")
+    assert stratoscope.info(before)["tokens"] == 2
+    assert "L08" in {one["id"] for one in stratoscope.lint([before]).attrs["notes"]}
+    assert stratoscope.diff(before, after)["imported_norm_difference"].values.tolist() == [[0.0], [2.0]]
+    (written,) = stratoscope.export_csv(str(before), tmp_path / "out.csv")
+    assert written.read_text("utf-8") == before.read_text("utf-8")
+    for verb, what in ((stratoscope.contrast, "--class"), (stratoscope.anomalies, "as a CSV has none")):
+        with pytest.raises(InputError, match=what) as refused:
+            verb([before, csv(tmp_path / "y.csv")])
+        assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match="--record attention-full"):
+        stratoscope.attention_matrix(before, 0, layer=3, head=0)
+
+
+def test_columns_are_named_for_every_verb(tmp_path: Path) -> None:
+    file = csv(tmp_path / "p.csv")
+    file.write_text(file.read_text("utf-8").replace("Token_Pos", "pos"), "utf-8")
+    for verb in (stratoscope.info, stratoscope.lint, stratoscope.prompt, stratoscope.to_frame, stratoscope.anomalies):
+        more = {stratoscope.prompt: (0,), stratoscope.to_frame: ("imported_norm",)}.get(verb, ())
+        with pytest.raises(InputError, match="lacks the column Token_Pos"):
+            verb(file, *more)
+        if verb is not stratoscope.anomalies:
+            verb(file, *more, columns="Token_Pos=pos")
+
+
+def test_a_folder_of_csv_files_is_no_trace_and_the_files_are_to_be_named(tmp_path: Path) -> None:
+    csv(tmp_path / "x.csv")
+    with pytest.raises(InputError, match=r"folder of CSV files.*\*\.csv"):
+        opened(tmp_path)

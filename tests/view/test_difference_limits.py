@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from stratoscope.view.differences import can_differ
-from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.spec import ViewSpec
+from stratoscope.view.strips import Strip, TokenAxis
 
 LAYERS = tuple(range(10))
 

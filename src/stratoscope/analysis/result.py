@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope import __version__, names
+from stratoscope import names
 from stratoscope.analysis import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.replacing import refuse_absent
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.notes import Note, read_notes
+from stratoscope.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -179,7 +179,9 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     found = [name for name in dict.fromkeys(prompts.classes) if name]
     if dataset.attrs.get("source") == names.IMPORTED and len(found) == len(prompts):
         fix = "Give several files one class: stratoscope import FILE … --class CLASS … -o TRACE; then compare in TRACE."
-        raise InputError("each CSV file is a class of its own", where="class", fix=fix)
+        raise InputError(
+            "the class of a CSV file is its name, and single files are not compared", where="class", fix=fix
+        )
     if not found:
         what = "the prompts of this trace have no class, so there is nothing to compare"
         fix = "Give each prompt a class in the prompts file (or import --class), and make the trace again."

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from stratoscope import __version__, defaults, names
+from stratoscope import defaults, names
 from stratoscope.doors import cli_anomalies, cli_contrast, cli_diff, cli_lint, console, options
+from stratoscope.version import __version__
 
 app = typer.Typer(
     cls=console.Commands,

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model import sites as s
-from stratoscope.model.block_search import ATTENTION, MIXER, BlockSearch
+from stratoscope.model.block_calls import ATTENTION, MIXER
+from stratoscope.model.block_search import BlockSearch
 from stratoscope.model.calls import BlockCall, Tail, probe, same
 from stratoscope.model.experts import Routed, implementation_of, is_fused, why_not
 from stratoscope.model.gate import BlockMaps

@@ -70,7 +70,7 @@ class Gate:
     def __str__(self) -> str:
         up = "u" if self.clamp is None else f"clamp(u, ±{self.clamp:g})"
         up = f"({up} + {self.offset:g})" if self.offset else up
-        fused = "" if self.layout == SEPARATE else f", {self.layout}{'' if self.gate_first else ' with u first'}"
+        fused = "" if self.layout == SEPARATE else f" ({self.layout}{'' if self.gate_first else ', u first'})"
         return f"{self.activation}(g){'' if self.layout == ONE else f'·{up}{fused}'}"
 
 

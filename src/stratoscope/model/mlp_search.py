@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from stratoscope.model.block_calls import BlockCalls
 from stratoscope.model.calls import Call
 from stratoscope.model.experts import BY_TOKEN, ROW_ORDERS, Routed, implementation_of, mixed, why_not
 from stratoscope.model.sites import Experts
-
-if TYPE_CHECKING:
-    from stratoscope.model.block_search import BlockSearch
 
 _CHECKED_TOKENS = 16  # enough to tell one order of rows from another
 
@@ -42,35 +39,35 @@ class Mlp:
     gate: Call | None = None
 
 
-def find_dense(search: BlockSearch, last: Call) -> Mlp | None:
+def find_dense(block: BlockCalls, last: Call) -> Mlp | None:
     """The MLP that ends in this linear map; None where the map is not W a + bias."""
-    transposed = search.orientation(last) if search.is_map(last) else None
+    transposed = block.orientation(last) if block.is_map(last) else None
     return None if transposed is None else Mlp(last, last, transposed)
 
 
-def find_mixture(search: BlockSearch, output: Call) -> Mlp | None:
+def find_mixture(block: BlockCalls, output: Call) -> Mlp | None:
     """The mixture whose sum is the output of this call.
 
     The output is Σ w_e (W_e a + b_e) over the chosen experts e, plus that of a shared expert, which a gate may scale by
     its sigmoid.
     """
-    if len(search.routed) != 1:
+    if len(block.routed) != 1:
         return None
-    ((path, routed),) = search.routed.items()
-    experts = _describe(search, path, routed)
+    ((path, routed),) = block.routed.items()
+    experts = _describe(block, path, routed)
     if experts is None or output.y is None:
         return None
     y = output.y.reshape(routed.output.shape)
-    for shared, gate in [(None, None), *itertools.product(search.dense_maps(), [None, *search.gates()])]:
-        transposed = None if shared is None else search.orientation(shared)
+    for shared, gate in [(None, None), *itertools.product(block.dense_maps(), [None, *block.gates()])]:
+        transposed = None if shared is None else block.orientation(shared)
         if (shared is None or transposed is not None) and _adds_up(y, routed.output, shared, gate):
             return Mlp(output, shared, bool(transposed), experts, gate)
     return None
 
 
-def _describe(search: BlockSearch, path: str, routed: Routed) -> Experts | None:
+def _describe(block: BlockCalls, path: str, routed: Routed) -> Experts | None:
     """The experts module, if Σ w_e (W_e a + b_e) of what was seen is what it returned."""
-    module = search.model.get_submodule(path)
+    module = block.model.get_submodule(path)
     if why_not(module) is not None or int(routed.experts.max()) >= len(module.down_proj):  # type: ignore[arg-type]
         return None
     for order in ROW_ORDERS:
@@ -83,7 +80,7 @@ def _describe(search: BlockSearch, path: str, routed: Routed) -> Experts | None:
             order=order,
             implementation=implementation_of(module),
         )
-        weight, bias = experts.weight(search.model)
+        weight, bias = experts.weight(block.model)
         if weight.shape[1:] == (routed.output.shape[-1], experts.width) and _computes(routed, order, weight, bias):
             return experts
     return None

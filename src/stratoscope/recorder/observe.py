@@ -41,7 +41,7 @@ class Observer:
     model, sites
         The model and its proved sites.
     record
-        Record groups. Those that are always observed come with every one of them: they show whether a layer is finite.
+        Record groups. The residual's is observed with any but norms, which show as well whether a layer is finite.
     top_k
         Peaks per token and layer.
 
@@ -54,7 +54,7 @@ class Observer:
     """
 
     def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
-        groups = [group for name, group in GROUPS.items() if name in record or group.always]
+        groups = [group for group in GROUPS.values() if group.observed(record)]
         self._model, self._sites = model, sites
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
+from stratoscope.trace.attributes import software
 from stratoscope.trace.labels import note
 from stratoscope.trace.place import is_trace, recorded_at
 from stratoscope.trace.reader import open_trace
@@ -58,7 +58,7 @@ Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its an
 
 _PROBE_PROMPTS, _PROBE_TOKENS = 2, 64
 _WINDOW_BATCHES = 4
-_SOFTWARE = ("stratoscope", "torch", "transformers", "tokenizers", "numpy", "zarr")
+_SOFTWARE = ("torch", "transformers", "tokenizers", "numpy", "zarr")
 _POST_NORM_NOTE = {
     "id": "L20",
     "severity": "info",
@@ -313,7 +313,7 @@ class Recording:
             "plan": self.plan.to_json(),
             "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
             "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes, *self.batch_notes],
-            "software": {**{name: version(name) for name in _SOFTWARE}, "kernels": kernels.state()},
+            "software": {**software(*_SOFTWARE), "kernels": kernels.state()},
         }
 
     # --- batch by batch -----------------------------------------------------------------------------------------------

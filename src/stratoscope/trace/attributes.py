@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import date
+from importlib.metadata import version
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from stratoscope.errors import TraceError
+from stratoscope.version import __version__
 
 
 def to_json(value: Any) -> Any:
@@ -61,3 +63,8 @@ def differences(stored: Any, now: Any, where: str, verbs: tuple[str, str] = ("wa
 def _short(value: Any) -> str:
     text = "not given" if value is None else repr(value)
     return text if len(text) <= 60 else text[:40] + "…" + text[-19:]
+
+
+def software(*packages: str) -> dict[str, str]:
+    """Name → version, of Stratoscope and of these packages."""
+    return {"stratoscope": __version__, **{name: version(name) for name in packages}}

@@ -195,20 +195,20 @@ def _imported(prompts: Prompts, *, all_columns: bool) -> RowsOf:
                 yield from dataset[name][here].values
 
     def rows(prompt: int) -> PromptRows:
-        extra = _extra_columns(dataset, None if all_columns else prompt)
+        extra = _extra_columns(prompts, None if all_columns else prompt)
         return PromptRows((*CSV_COLUMNS, *extra), blocks(prompt, extra.values()), texts(prompt, extra.values()))
 
     return rows
 
 
-def _extra_columns(dataset: xr.Dataset, prompt: int | None) -> dict[str, str]:
+def _extra_columns(prompts: Prompts, prompt: int | None) -> dict[str, str]:
     """Further columns that the prompt's own file had, or any (None), and the variables that hold them."""
-    held: dict[str, str] = {}
+    dataset, held = prompts.dataset, dict[str, str]()
     while (variable := f"column_{len(held)}") in dataset.variables:
         held[str(dataset[variable].attrs["column"])] = variable
     if prompt is None:
         return held
-    identity = str(dataset["prompt_id"].values[prompt])
+    identity = prompts.ids[prompt]
     files = objects_in((dataset.attrs.get("plan") or {}).get("files"))
     own = next((entry.get("extra_columns") for entry in files if entry.get("prompt_id") == identity), None)
     named = own if isinstance(own, list) else list(held)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from stratoscope.names import PROMPT, PROMPT_TEXTS, QUANTITIES, is_streamed
+from stratoscope.trace.attributes import software
 from stratoscope.trace.schema import (
     AXIS_COORDS,
     COMPLETE,
@@ -37,7 +37,7 @@ def root_attributes(source: str, packages: Iterable[str] = ("numpy", "xarray"), 
         "source": source,
         "created": now,
         "finished": now,
-        "software": {name: version(name) for name in ("stratoscope", *packages)},
+        "software": software(*packages),
         "model": {},
         "tokenizer": {},
         "token_spelling": "text",

@@ -60,7 +60,7 @@ def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:
         facts["cut"] = _cut(dataset)
         prompts = Prompts(dataset)
         first = prompts.part(0, min(_SHOWN, len(prompts)))
-        rows = zip(first["prompt_id"].values, answers(first), opens.tolist(), strict=False)
+        rows = zip(Prompts(first).ids, answers(first), opens.tolist(), strict=False)
         facts["answers"] = [{"prompt": prompt, "answer": text, "opens_as_refusal": flag} for prompt, text, flag in rows]
     return facts or None
 

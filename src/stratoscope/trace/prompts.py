@@ -170,6 +170,8 @@ class Prompts:
     def part(self, first: int, stop: int) -> xr.Dataset:
         """The Dataset of these prompts alone, numbered from 0 again; values stay lazy, attributes are of the whole."""
         places = self.run(first, stop)
+        if ROW in self.dataset.sizes and ROW not in places:
+            raise InputError("the rows of different prompts are mixed", fix="Give a trace as `import` made it.")
         part = self.dataset.isel(places)
         before = {"prompt": first, "row_token": places[TOKEN].start}
         return part.assign(

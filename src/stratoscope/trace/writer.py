@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +21,7 @@ from stratoscope.disk import is_full
 from stratoscope.errors import TraceError
 from stratoscope.names import ROW
 from stratoscope.trace import place, resume, schema
-from stratoscope.trace.attributes import to_json
+from stratoscope.trace.attributes import software, to_json
 from stratoscope.trace.block import BlockPlan, Prepared, Totals
 from stratoscope.trace.checksums import by_place
 from stratoscope.trace.column import Column
@@ -396,7 +395,7 @@ def _now() -> str:
 
 
 def _software() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in ("stratoscope", "numpy", "zarr")}}
+    return {"python": platform.python_version(), **software("numpy", "zarr")}
 
 
 def _new_attributes(plan: BlockPlan) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from stratoscope.view import fonts, palette
+from stratoscope.view.figure import Picture, draw_boxes, draw_text
 from stratoscope.view.footer import footer
 from stratoscope.view.save import style
 from stratoscope.view.sheet import DPI, Box, Sheet, Text
@@ -21,8 +22,6 @@ from stratoscope.words import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from stratoscope.view.static import Picture
-
 WIDTH = 12.75 + 2 * 0.34
 MARGIN, _LEFT, _BETWEEN, _BELOW, _KEY = 0.34, 0.62, 0.62, 0.5, 0.2
 _TITLE, _SUBTITLE, _PANEL, _SMALL, _TICK = 13.0, 8.2, 8.6, 7.4, 7.0  # points
@@ -31,8 +30,6 @@ _PER_WIDTH = 4.6  # inches of a chart of width 1, at most
 
 def draw_chart(spec: ViewSpec, *, theme: str) -> Picture:
     """The figure of a spec of charts; its axes are the charts, from left to right."""
-    from stratoscope.view.static import Picture, draw_boxes, draw_text
-
     colours = palette.theme(theme)
     panels, height = spec.content["panels"], float(spec.content["height"])
     widths = _widths(panels)

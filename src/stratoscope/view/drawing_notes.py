@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stratoscope import names
 from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec import Note
-
-if TYPE_CHECKING:
-    from stratoscope.view.map_spec import Strip, TokenAxis
+from stratoscope.view.strips import Strip, TokenAxis
 
 
 def what_was_done(

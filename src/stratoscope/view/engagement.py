@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
-from stratoscope.view.map_spec import Strip, build
+from stratoscope.view.map_spec import build
 from stratoscope.view.spec import ViewSpec
+from stratoscope.view.strips import Strip
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
-from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity, Floats
 from stratoscope.view.spec import ViewSpec
+from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,72 +12,12 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.view import pool, scale
 from stratoscope.view.drawing_notes import what_was_done
-from stratoscope.view.quantities import DrawnQuantity, Floats
+from stratoscope.view.quantities import Floats
 from stratoscope.view.spec import Note, Provenance, ViewSpec
+from stratoscope.view.strips import NO_TOKENS, Ints, Strip, TokenAxis
 from stratoscope.words import times
 
-Ints = NDArray[np.int64]
 _BADGE_FROM = 1.05  # a first token that hardly exceeds the limit needs no badge
-NO_TOKENS: Ints = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class TokenAxis:
-    """The tokens of one panel, in reading order.
-
-    Attributes
-    ----------
-    labels
-        Readable labels, or none at all where tokens are pooled.
-    first
-        Places of the tokens that are the first of their prompt.
-    dim
-        Places of template and special tokens.
-    starts
-        Where each prompt begins and what it is called, when there are several; where a generated answer begins.
-    count
-        Number of tokens.
-    """
-
-    title: str
-    detail: str
-    labels: Sequence[str]
-    count: int
-    first: Ints = field(default_factory=lambda: NO_TOKENS)
-    dim: Ints = field(default_factory=lambda: NO_TOKENS)
-    starts: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One quantity in all panels.
-
-    Attributes
-    ----------
-    quantity
-        What it is.
-    tables
-        One array of shape (tokens, rows) for each panel.
-    thin
-        For each panel the places of tokens whose value rests on too little, drawn hatched.
-    limits
-        Strips of the same word here are compared, and have the same limits; "" = its own.
-    lowest
-        A lower limit that means something, such as the noise; None = as the values lie.
-    rings
-        Whether the outliers of a pooled map are ringed.
-    counted
-        For each panel the cells that count for the limits, for the clipped shares and in the histogram: of a difference
-        `differences.can_differ`. Empty = all.
-    """
-
-    quantity: DrawnQuantity
-    tables: Sequence[Floats]
-    thin: Sequence[Ints] = ()
-    limits: str = ""
-    lowest: float | None = None
-    rings: bool = True
-    counted: Sequence[NDArray[np.bool_]] = ()
 
 
 def build(

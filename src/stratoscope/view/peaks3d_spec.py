@@ -11,12 +11,13 @@ from stratoscope import defaults, names
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import number
-from stratoscope.view.panels import subtitle
+from stratoscope.trace.prompts import Prompts
+from stratoscope.view.panels import subtitle, token_labels
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
 from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, select
 from stratoscope.view.spec import Note, ViewSpec, notes_of, provenance_of
-from stratoscope.words import capital, number_ranges, readable_all, visible
+from stratoscope.words import capital, number_ranges, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,10 +49,11 @@ def peaks_spec(
         raise InputError(f"no scale called {scale!r}", where="scale", fix=f"Choose one of: {', '.join(names.SCALES)}.")
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     tokens = np.sort(np.concatenate([panel.tokens for panel in chosen.panels]))
-    prompts = _Prompts(dataset, [index for panel in chosen.panels for index in panel.prompts])
+    prompts = Prompts(dataset)
+    scenes = _Scenes(prompts, [index for panel in chosen.panels for index in panel.prompts])
     numbers = np.asarray(dataset["layer"].values)[choose_layers(dataset["layer"].values, layers)]
-    scene = prompts.scene[prompts.row_of(dataset["prompt"].values[tokens])]
-    first = _first_tokens(dataset, tokens)
+    scene = scenes.scene[scenes.row_of(prompts.of_token[tokens])]
+    first = prompts.first[tokens]
     points = choose_points(
         dataset,
         row.name,
@@ -63,7 +65,7 @@ def peaks_spec(
     )
     if not len(points.token):
         raise _nothing_left(points, threshold)
-    table, of_point = _token_table(dataset, tokens, scene, first, points, prompts)
+    table, of_point = _token_table(prompts, tokens, scene, first, points, scenes)
     facts: dict[str, Any] = {
         "quantity": {"name": row.name, "label": row.label, "unit": row.unit, "formula": row.formula},
         "shown": len(points.token),
@@ -77,11 +79,11 @@ def peaks_spec(
     }
     content = {
         "index": _index_name(dataset),
-        "scenes": [{key: visible(words) for key, words in scene.items()} for scene in prompts.scenes],
-        "choice": {"label": prompts.choice_label, "names": [visible(name) for name in prompts.choices]},
-        "prompts": [visible(name) for name in prompts.names],
+        "scenes": [{key: visible(words) for key, words in scene.items()} for scene in scenes.scenes],
+        "choice": {"label": scenes.choice_label, "names": [visible(name) for name in scenes.choices]},
+        "prompts": [visible(name) for name in scenes.names],
         "layers": numbers.tolist(),
-        "labels": _labels(dataset, table["token"]),
+        "labels": token_labels(prompts, table["token"]),
         "total": points.total,
         "levels": levels(points.height, points.layer, table["first"][of_point].astype(bool), _axis_title(row)),
         "style": _style(len(points.token)),
@@ -107,7 +109,7 @@ def peaks_spec(
     return ViewSpec("peaks3d", title, subtitle(dataset, chosen), content, buffers, notes, provenance_of(dataset), facts)
 
 
-class _Prompts:
+class _Scenes:
     """The chosen prompts: which scene each is drawn in, and what the reader can choose among.
 
     Attributes
@@ -122,10 +124,9 @@ class _Prompts:
         Classes, else prompts, that can be looked at alone, and which of the two they are.
     """
 
-    def __init__(self, dataset: xr.Dataset, prompts: list[int]) -> None:
+    def __init__(self, of: Prompts, prompts: list[int]) -> None:
         self._index = np.array(prompts)
-        ids, classes = (_texts(dataset, name, prompts) for name in ("prompt_id", "prompt_class"))
-        self.names = [identity or f"prompt {index}" for identity, index in zip(ids, prompts, strict=True)]
+        self.names, classes = [of.labels[index] for index in prompts], [of.classes[index] for index in prompts]
         by_class = len(set(classes)) > 1
         groups = [name or "no class" for name in classes] if by_class else self.names
         self.choice_label = "Class" if by_class else "Prompt"
@@ -154,12 +155,12 @@ class _Prompts:
 
 
 def _token_table(
-    dataset: xr.Dataset,
+    prompts: Prompts,
     tokens: NDArray[np.int64],
     scene: NDArray[np.int64],
     first: NDArray[np.bool_],
     points: Points,
-    prompts: _Prompts,
+    scenes: _Scenes,
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
     """Columns of the tokens that bear a drawn peak, and the row of each peak in them.
 
@@ -170,8 +171,7 @@ def _token_table(
         place[scene == one] = np.arange(np.count_nonzero(scene == one))
     bearing, of_point = np.unique(points.token, return_inverse=True)
     here = np.searchsorted(tokens, bearing)
-    row = prompts.row_of(dataset["prompt"].values[bearing])
-    texts = _token_texts(dataset, bearing)
+    row, texts = scenes.row_of(prompts.of_token[bearing]), prompts.words(bearing)
     rank = np.empty(len(bearing), np.int64)
     rank[sorted(range(len(texts)), key=lambda index: (texts[index].strip(" ▁Ġ").casefold(), texts[index], index))] = (
         np.arange(len(texts))
@@ -179,9 +179,9 @@ def _token_table(
     table = {
         "token": bearing,
         "place": place[here].astype("int32"),
-        "position": dataset["position"].values[bearing].astype("int32"),
+        "position": prompts.position[bearing].astype("int32"),
         "scene": scene[here].astype("int32"),
-        "choice": prompts.choice[row].astype("int32"),
+        "choice": scenes.choice[row].astype("int32"),
         "prompt": row.astype("int32"),
         "first": first[here].astype("uint8"),
         "rank": rank.astype("int32"),
@@ -223,13 +223,6 @@ def _style(points: int) -> dict[str, Any]:
     }
 
 
-def _first_tokens(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which tokens are the first of their prompt (an import may begin later), of shape (tokens,)."""
-    prompt = dataset["prompt"].values
-    begins = np.searchsorted(prompt, prompt[tokens])
-    return np.asarray((tokens == begins) & (dataset["position"].values[tokens] <= 1))
-
-
 def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
     there = [name for name in HEIGHTS if name in dataset]
     if not there:
@@ -258,20 +251,6 @@ def _index_name(dataset: xr.Dataset) -> str:
     """What the number of a peak is an index of."""
     axis = dataset.attrs.get("axis", "neuron")
     return "index" if axis == "unknown" else str(axis)
-
-
-def _labels(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> list[str]:
-    return readable_all(_token_texts(dataset, tokens), spelling=str(dataset.attrs.get("token_spelling", "text")))
-
-
-def _token_texts(dataset: xr.Dataset, tokens: NDArray[np.int64]) -> list[str]:
-    return [str(text) for text in dataset["text"].isel({names.TOKEN: tokens}).values]
-
-
-def _texts(dataset: xr.Dataset, name: str, prompts: list[int]) -> list[str]:
-    if name not in dataset.coords:
-        return [""] * len(prompts)
-    return [str(text) for text in dataset[name].values[prompts]]
 
 
 def _numbered(items: list[str]) -> tuple[list[str], NDArray[np.int64]]:

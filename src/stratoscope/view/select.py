@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.trace.arguments import is_whole, several
+from stratoscope.trace.arguments import several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
-from stratoscope.words import number_ranges
+from stratoscope.trace.prompts import PromptChoice, Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
 TextChoice: TypeAlias = "str | Sequence[str] | None"
 MOST_PANELS = 12
 __all__ = ["LayerChoice", "PromptChoice", "PromptPanel", "Selection", "TextChoice", "choose_layers", "select"]
@@ -80,14 +79,16 @@ def select(
     InputError
         Something asked for does not exist, or nothing is left.
     """
-    table = _Prompts(dataset)
-    among = table.of_class(_listed(prompt_class, "class", "['critical']"))
+    prompts = Prompts(dataset)
+    if not len(prompts) or not len(prompts.of_token):
+        raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
+    among = _of_class(prompts, _listed(prompt_class, "class", "['critical']"))
     if prompt is not None and all_prompts:
         raise InputError("one prompt or all of them, not both", where="prompt", fix="Leave out `all`, or the prompt.")
     if prompt is not None:
-        chosen = [table.find(one, among) for one in _listed(prompt, "prompt", "[0, 1]")]
+        chosen = prompts.find_all(prompt, among)
     else:
-        chosen = list(among) if all_prompts else table.typical(among)
+        chosen = list(among) if all_prompts else _typical(prompts, among)
     if len(chosen) > MOST_PANELS and not all_prompts:
         raise InputError(
             f"{len(chosen)} prompts are too many to show one by one",
@@ -96,110 +97,78 @@ def select(
         )
     wanted = _spans(_listed(span, "span", "['user']"))
     groups = [chosen] if all_prompts and len(chosen) > 1 else [[one] for one in chosen]
-    panels = tuple(panel for group in groups if len((panel := _panel(dataset, table, group, wanted)).tokens))
+    panels = tuple(panel for group in groups if len((panel := _panel(prompts, group, wanted)).tokens))
     if not panels:
         raise InputError(
             "no token of the chosen prompts is in that span",
             where="span",
-            fix=f"In these prompts: {listing(_spans_present(dataset, chosen))}.",
+            fix=f"In these prompts: {listing(_spans_present(prompts, chosen))}.",
         )
-    shown, total = sum(len(panel.prompts) for panel in panels), len(table.ids)
+    shown, total = sum(len(panel.prompts) for panel in panels), len(prompts)
     left_out = "" if shown == total else f"{shown} of {total} prompts shown"
     return Selection(panels, left_out)
 
 
-class _Prompts:
-    """The prompts of a trace: their texts, and where their tokens start and stop."""
-
-    def __init__(self, dataset: xr.Dataset) -> None:
-        of_token = np.asarray(dataset["prompt"].values)
-        count = dataset.sizes.get(names.PROMPT, int(of_token.max()) + 1 if of_token.size else 0)
-        if not count or not of_token.size:
-            raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
-        edges = np.searchsorted(of_token, np.arange(count + 1))
-        self.starts, self.stops = edges[:-1], edges[1:]
-        self.ids = self._texts(dataset, "prompt_id", count)
-        self.classes = self._texts(dataset, "prompt_class", count)
-        self.pairs = self._texts(dataset, "pair", count)
-        self.imported = dataset.attrs.get("source") == names.IMPORTED
-
-    @staticmethod
-    def _texts(dataset: xr.Dataset, name: str, count: int) -> list[str]:
-        return [str(text) for text in dataset[name].values] if name in dataset.coords else [""] * count
-
-    def of_class(self, wanted: Sequence[str]) -> list[int]:
-        for name in wanted:
-            if name not in self.classes:
-                known = sorted(set(self.classes) - {""})
-                raise InputError(
-                    f"no prompt of class {name!r}",
-                    where="class",
-                    fix=f"There are: {listing(known)}." if known else "The prompts of this trace have no class.",
-                )
-        return [index for index, name in enumerate(self.classes) if not wanted or name in wanted]
-
-    def find(self, wanted: str | int, among: Sequence[int]) -> int:
-        ids: dict[str, int] = {}
-        for index in among:
-            ids.setdefault(self.ids[index], index)
-        if isinstance(wanted, str) and wanted in ids:
-            return ids[wanted]
-        if is_whole(wanted) or (isinstance(wanted, str) and wanted.lstrip("-").isdecimal()):
-            if int(wanted) in among:
-                return int(wanted)
+def _of_class(prompts: Prompts, wanted: Sequence[str]) -> list[int]:
+    for name in wanted:
+        if name not in prompts.classes:
+            known = sorted(set(prompts.classes) - {""})
             raise InputError(
-                f"no prompt number {wanted}", where="prompt", fix=f"There are: {number_ranges(among)}, counted from 0."
+                f"no prompt of class {name!r}",
+                where="class",
+                fix=f"There are: {listing(known)}." if known else "The prompts of this trace have no class.",
             )
-        raise InputError(f"no prompt called {wanted!r}", where="prompt", fix=f"There are: {listing(list(ids))}.")
-
-    def typical(self, among: Sequence[int]) -> list[int]:
-        """The first minimal pair, one prompt of each of its classes; without pairs, the first prompt of each class.
-
-        Of an import, every file that was named; of too many, at least one of each class as far as there is room.
-        """
-        if self.imported:
-            first = self._first_of_each_class(among)
-            return sorted([*first, *(index for index in among if index not in first)][:MOST_PANELS])
-        for pair in dict.fromkeys(self.pairs[index] for index in among):
-            members = [index for index in among if self.pairs[index] == pair]
-            twins = self._first_of_each_class(members)
-            if pair and len(twins) > 1:
-                return twins
-        return self._first_of_each_class(among)[:MOST_PANELS]
-
-    def _first_of_each_class(self, among: Sequence[int]) -> list[int]:
-        first: dict[str, int] = {}
-        for index in among:
-            first.setdefault(self.classes[index], index)
-        return list(first.values())
+    return [index for index, name in enumerate(prompts.classes) if not wanted or name in wanted]
 
 
-def _panel(dataset: xr.Dataset, table: _Prompts, group: list[int], spans: list[int]) -> PromptPanel:
-    tokens = np.concatenate([np.arange(table.starts[index], table.stops[index]) for index in group])
+def _typical(prompts: Prompts, among: Sequence[int]) -> list[int]:
+    """The first minimal pair, one prompt of each of its classes; without pairs, the first prompt of each class.
+
+    Of an import, every file that was named; of too many, at least one of each class as far as there is room.
+    """
+    if prompts.dataset.attrs.get("source") == names.IMPORTED:
+        first = _first_of_each_class(prompts, among)
+        return sorted([*first, *(index for index in among if index not in first)][:MOST_PANELS])
+    for pair in dict.fromkeys(prompts.pairs[index] for index in among):
+        twins = _first_of_each_class(prompts, [index for index in among if prompts.pairs[index] == pair])
+        if pair and len(twins) > 1:
+            return twins
+    return _first_of_each_class(prompts, among)[:MOST_PANELS]
+
+
+def _first_of_each_class(prompts: Prompts, among: Sequence[int]) -> list[int]:
+    first: dict[str, int] = {}
+    for index in among:
+        first.setdefault(prompts.classes[index], index)
+    return list(first.values())
+
+
+def _panel(prompts: Prompts, group: list[int], spans: list[str]) -> PromptPanel:
+    tokens = np.concatenate([np.arange(prompts.starts[index], prompts.stops[index]) for index in group])
     if spans:
-        tokens = tokens[np.isin(np.asarray(dataset["span"].values)[tokens], spans)]
+        tokens = tokens[prompts.in_spans(spans)[tokens]]
     if len(group) > 1:
-        classes = [name for name in dict.fromkeys(table.classes[index] for index in group) if name]
+        classes = [name for name in dict.fromkeys(prompts.classes[index] for index in group) if name]
         return PromptPanel(f"{len(group)} prompts, end to end", listing(classes), tuple(group), tokens)
     (index,) = group
-    name, identity = table.classes[index], table.ids[index]
+    name, identity = prompts.classes[index], prompts.ids[index]
     if not name:
-        name, identity = identity or f"prompt {index}", ""
+        name, identity = prompts.labels[index], ""
     return PromptPanel(name, "" if identity == name else identity, (index,), tokens)
 
 
-def _listed(choice: PromptChoice | TextChoice, where: str, example: str) -> list[Any]:
+def _listed(choice: TextChoice, where: str, example: str) -> list[Any]:
     """One choice or several as a list."""
     return [] if choice is None else several(choice, where, example)
 
 
-def _spans(wanted: Sequence[str]) -> list[int]:
+def _spans(wanted: list[str]) -> list[str]:
     for name in wanted:
         if name not in names.SPANS:
             raise InputError(f"no span called {name!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
-    return [names.SPANS.index(name) for name in wanted]
+    return wanted
 
 
-def _spans_present(dataset: xr.Dataset, prompts: list[int]) -> list[str]:
-    spans = np.asarray(dataset["span"].values)[np.isin(np.asarray(dataset["prompt"].values), prompts)]
+def _spans_present(prompts: Prompts, chosen: list[int]) -> list[str]:
+    spans = prompts.spans[np.isin(prompts.of_token, chosen)]
     return [names.SPANS[index] if index >= 0 else "unknown" for index in np.unique(spans)]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import __version__, names
+from stratoscope import names
 from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import Note, notes_of
+from stratoscope.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr

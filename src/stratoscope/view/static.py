@@ -9,27 +9,20 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from stratoscope.view import fonts, palette, scale
+from stratoscope.view.chart_static import draw_chart
+from stratoscope.view.figure import Picture, draw_boxes, draw_text, font, place
 from stratoscope.view.layout import arrange
-from stratoscope.view.save import png_bytes, style
-from stratoscope.view.sheet import DPI, LABEL_PAD, Box, Map, Ring, Sheet, Text
+from stratoscope.view.save import style
+from stratoscope.view.sheet import DPI, LABEL_PAD, Map, Ring, Sheet, Text
 from stratoscope.view.spec import ViewSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _RING = 0.055  # inches across: 11 pixels of a bitmap
-
-
-class Picture(Figure):
-    """A figure that a notebook shows by itself."""
-
-    def _repr_png_(self) -> bytes:
-        return png_bytes(self)
 
 
 class ScaleNorm(Normalize):
@@ -53,8 +46,6 @@ class ScaleNorm(Normalize):
 def draw(spec: ViewSpec, *, theme: str) -> Picture:
     """The figure of a spec; its axes are the maps, in reading order."""
     if spec.kind == "chart":
-        from stratoscope.view.chart_static import draw_chart
-
         return draw_chart(spec, theme=theme)
     sheet = arrange(spec, theme)
     colours = palette.theme(theme)
@@ -75,7 +66,7 @@ def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palett
     one = spec.content["maps"][item.index]
     quantity = spec.content["quantities"][one["quantity"]]
     values = spec.buffers[one["values"]][item.start : item.stop]
-    axes = figure.add_axes(_place(sheet, item.x, item.y, item.width, item.height))
+    axes = figure.add_axes(place(sheet, item.x, item.y, item.width, item.height))
     axes.set_facecolor(theme.missing)
     axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
     for spine in axes.spines.values():
@@ -110,7 +101,7 @@ def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palett
     for axis, labels in ((axes.xaxis, item.columns), (axes.yaxis, item.rows)):
         axis.set_ticks([place for place, _ in labels], [fonts.drawn(label.text) for _, label in labels])
         for tick, (_, label) in zip(axis.get_ticklabels(), labels, strict=True):
-            tick.set(**_font(label), ha=label.ha, va=label.va)
+            tick.set(**font(label), ha=label.ha, va=label.va)
     return axes
 
 
@@ -127,50 +118,6 @@ def _colours(values: NDArray[Any], quantity: dict[str, Any]) -> dict[str, Any]:
         "norm": ScaleNorm(limits),
         "cmap": colours,
     }
-
-
-def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:
-    """Put a text at its place on the sheet."""
-    figure.text(
-        item.x / sheet.width,
-        1 - item.y / sheet.height,
-        fonts.drawn(item.text),
-        ha=item.ha,
-        va=item.va,
-        **_font(item),
-    )
-
-
-def _font(item: Text) -> dict[str, Any]:
-    return {
-        "size": item.size,
-        "color": item.colour,
-        "weight": "bold" if item.bold else "normal",
-        "rotation": 90 if item.rotated else 0,
-        "family": fonts.families(),
-        "parse_math": False,
-    }
-
-
-def draw_boxes(figure: Picture, sheet: Sheet) -> None:
-    """Draw every box of the sheet."""
-    for item in sheet.items:
-        if isinstance(item, Box):
-            left, bottom, width, height = _place(sheet, item.x, item.y, item.width, item.height)
-            figure.add_artist(
-                Rectangle(
-                    (left, bottom),
-                    width,
-                    height,
-                    facecolor=item.fill or "none",
-                    edgecolor=item.edge or "none",
-                    linewidth=0 if item.hatched or not item.edge else 0.6,
-                    hatch="//////" if item.hatched else None,
-                    antialiased=bool(item.edge),
-                    transform=figure.transFigure,
-                    zorder=1,
-                )
-            )
 
 
 def _rings(figure: Picture, sheet: Sheet) -> None:
@@ -191,8 +138,3 @@ def _rings(figure: Picture, sheet: Sheet) -> None:
                 zorder=2,
             )
         )
-
-
-def _place(sheet: Sheet, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-    """Left, bottom, width and height as fractions of the figure."""
-    return x / sheet.width, 1 - (y + height) / sheet.height, width / sheet.width, height / sheet.height

@@ -296,6 +296,7 @@ def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:
         "picture_rows": (("shown", "row"), numbers),
         "picture_mark": (("shown", "axis"), mark),
         "picture_columns": ("shown", np.array([len(one.labels) if one else 0 for one in pictures])),
+        "picture_first": ("shown", np.array([one.first if one else -1 for one in pictures])),
         "picture_labels": texts(("shown", "column"), labels),
         "picture_of": texts("shown", [one.quantity if one else "" for one in pictures]),
     }

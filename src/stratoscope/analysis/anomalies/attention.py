@@ -69,8 +69,8 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
             f"Head {head} of L{numbers[layer]} gives the first token {means[index]:.0%} of its attention in "
             f"{prompts.ids[prompt]}, in {_others(reference)} {_typical(means, of, index, reference):.0%}."
         )
-        column = min(_LEAST_QUERIES, len(values) - 1)
-        return words, Evidence(values, prompts.words(here), (column, layer), quantity, tuple(numbers.tolist()))
+        mark = (min(_LEAST_QUERIES, len(values) - 1), layer)
+        return words, prompts.evidence(prompt, values, mark, quantity, numbers)
 
     return Look(
         detector, "prompt × layer × head", scores, tell, describe, lambda index: _same_prompt(prompts, index),
@@ -117,8 +117,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
             f"{prompts.token(here.start + place)}: entropy {means[index]:.2f} of uniform, in {_others(reference)} "
             f"{_typical(means, of, index, reference):.2f}."
         )
-        mark = (place, layer)
-        return words, Evidence(values, prompts.words(here), mark, "attn_received_nosink", tuple(numbers.tolist()))
+        return words, prompts.evidence(prompt, values, (place, layer), "attn_received_nosink", numbers)
 
     def things(index: Index) -> tuple[Hashable, ...]:
         return (*_same_prompt(prompts, index), ("token", index[0], gathered_on(index)))

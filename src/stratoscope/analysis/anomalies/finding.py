@@ -37,6 +37,8 @@ class Evidence:
         (column, row), or (point,).
     quantity
         The quantity of a map; what a series shows, in words.
+    first
+        The column of the prompt's first token; −1 = there is none.
     """
 
     values: Floats
@@ -44,6 +46,7 @@ class Evidence:
     mark: tuple[int, ...]
     quantity: str
     rows: tuple[int, ...] = ()
+    first: int = -1
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,14 @@ class NamedPrompts(Prompts):
     def token(self, token: int) -> str:
         """A token in words: its text, as Python writes it, its position and its prompt."""
         return f"{self.text(token)!r} (token {self.position[token]} of {self.ids[int(self.of_token[token])]})"
+
+    def evidence(
+        self, prompt: int, values: Floats, mark: tuple[int, int], quantity: str, numbers: NDArray[np.int64]
+    ) -> Evidence:
+        """The map of a prompt, of [token of it, layer] values."""
+        own = self.tokens(prompt)
+        first = 0 if self.first[own].any() else -1
+        return Evidence(values, self.words(own), mark, quantity, tuple(numbers.tolist()), first)
 
     def at(self, prompt: int, position: int) -> int:
         """The token of a prompt at a position."""

@@ -103,9 +103,8 @@ def token_map(
     """The prompt of a cell, of [token, layer] values, with the cell marked."""
     token, layer = index
     prompt = int(prompts.of_token[token])
-    here = prompts.tokens(prompt)
     mark = (int(prompts.place[token]), layer)
-    return Evidence(values[here], prompts.words(here), mark, quantity, tuple(numbers.tolist()))
+    return prompts.evidence(prompt, values[prompts.tokens(prompt)], mark, quantity, numbers)
 
 
 def same_token(

@@ -120,7 +120,7 @@ def _add_listed(parts: Comparison, variables: dict[str, Any], coords: dict[str, 
     shape = (len(listed.g), 2, SHOWN)
     words = {name: np.full(shape, "", dtype=object) for name in ("before", "token", "after", "prompt_id")}
     values, position = np.full(shape, np.nan), np.full(shape, -1)
-    ids = parts.dataset["prompt_id"].values
+    ids = Prompts(parts.dataset).ids
     for number, (row, neuron) in enumerate(zip(listed.row.tolist(), listed.neuron.tolist(), strict=True)):
         sides = contexts(parts.dataset, parts.design.tested, of_neurons, int(parts.layers[row]), neuron)
         for side, places in enumerate(sides):
@@ -224,7 +224,7 @@ def _notes(parts: Comparison) -> list[Note]:
             notes += cautions.about_nothing(_would_find(design, parts.neurons.tested, parts.neurons.values))
     alone = len(design.units.prompts) - 2 * len(parts.twins)
     notes += cautions.about_twins(dataset, parts.aligned, alone)
-    if (np.asarray(dataset["span"].values)[parts.counted] < 0).all():
+    if (Prompts(dataset).spans[parts.counted] < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
     said = {note.id for note in notes}

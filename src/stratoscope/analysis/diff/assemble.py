@@ -13,7 +13,7 @@ from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff import cautions, claimed
 from stratoscope.analysis.diff.cells import PROFILE, Compared
 from stratoscope.analysis.diff.claims import may_be_residual
-from stratoscope.analysis.diff.diff import Comparison
+from stratoscope.analysis.diff.comparison import Comparison
 from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
 from stratoscope.analysis.diff.neurons import NeuronDifferences

@@ -16,6 +16,7 @@ from stratoscope.analysis.diff.floor import Noise, count_in, dtype_of, facts_of,
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.prompts import Columns, Pair
 from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.prompts import Prompts
 from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _about_sample(noise: Noise, of: dict[str, xr.Dataset]) -> list[Note]:
         text = f"Only {called} has a floor: the noise of {other}, another model as far as is known, was not measured."
         notes.append(Note("L32", INFO, text))
     longest = max((count_in(facts_of(side), "longest") for side in of.values()), default=0)
-    most = max(int(np.bincount(np.asarray(side["prompt"].values)).max(initial=0)) for side in noise.sides.values())
+    most = max(int(Prompts(side).lengths.max(initial=0)) for side in noise.sides.values())
     if 0 < longest < most // 2:
         text = f"The floor was measured on at most {longest:,} tokens of a prompt; the longest compared has {most:,}."
         notes.append(Note("L32", INFO, text))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratoscope import defaults, names
+from stratoscope.analysis.diff.comparison import Comparison
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
 from stratoscope.trace.arguments import several
@@ -18,42 +18,12 @@ from stratoscope.trace.arguments import several
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.analysis.diff.ancestry import Ancestry
-    from stratoscope.analysis.diff.cells import Compared, SharedLayers
     from stratoscope.analysis.diff.claims import Claim
-    from stratoscope.analysis.diff.conditions import Conditions
-    from stratoscope.analysis.diff.exact import Exact
-    from stratoscope.analysis.diff.floor import Noise
-    from stratoscope.analysis.diff.neurons import NeuronDifferences
-    from stratoscope.analysis.diff.prompts import Columns, Pair, Side
     from stratoscope.trace.csv_columns import Columns as CsvColumns
     from stratoscope.trace.opened import Inputs
-    from stratoscope.trace.prompts import Ints, PromptChoice
+    from stratoscope.trace.prompts import PromptChoice
 
 MOST_SHOWN, MOST_OF_EACH = 12, 4096  # prompts that are kept token by token, and their columns where nobody chose
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything that was compared."""
-
-    a: xr.Dataset
-    b: xr.Dataset
-    sides: tuple[Side, Side]
-    pairs: list[Pair]
-    columns: Columns
-    shown: Ints
-    noise: Noise
-    conditions: Conditions
-    compared: list[Compared]
-    exact: Exact
-    rows: SharedLayers
-    ancestry: Ancestry
-    neurons: NeuronDifferences | None
-    prompts_of_neurons: int
-    other_context: int
-    claims: list[Claim]
-    null: xr.Dataset | None
 
 
 def diff(

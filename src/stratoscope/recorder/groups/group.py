@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +27,6 @@ class RecordGroup:
     ----------
     name
         As `--record` has it.
-    always
-        Whether it is observed even if it is not recorded.
     needs_mlp
         Whether a model without MLPs has nothing of it.
     sees_experts, sees_attention
@@ -42,12 +40,16 @@ class RecordGroup:
     """
 
     name = ""
-    always = needs_mlp = sees_experts = sees_attention = False
+    needs_mlp = sees_experts = sees_attention = False
     pairs: tuple[str, ...] = ()
     quotients: tuple[str, ...] = ()
     planted: tuple[str, ...] = ()
 
     # --- recorded ---------------------------------------------------------------------------------------------------
+
+    def observed(self, record: Collection[str]) -> bool:
+        """Whether it is observed when these groups are recorded."""
+        return self.name in record
 
     def refusal(self, sites: ModelSites, record: tuple[str, ...], top_k: int) -> tuple[str, str] | None:
         """Why it cannot be recorded of a model, and what to do instead; None where it can."""

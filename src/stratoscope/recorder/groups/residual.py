@@ -1,13 +1,13 @@
-"""Group `residual`: how long the residual stream is before each block and behind the last."""
+"""Group `residual`: how long the residual stream is before each block and behind the last, and how blocks turn it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratoscope.names import RESIDUAL
+from stratoscope.names import NORMS, RESIDUAL
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class Residual(RecordGroup):
-    """Every block has it, and it shows in which one numbers stop to be finite: so it is always observed."""
+    """Every block has it."""
 
     name = RESIDUAL
-    always = True
     pairs = ("residual",)  # what leaves a block, and what entered it
+    quotients = ("resid_cos",)
+
+    def observed(self, record: Collection[str]) -> bool:
+        """Also where nothing else shows in which block numbers cease to be finite."""
+        return self.name in record or NORMS not in record
 
     def reducers(self, shared: Shared) -> list[Reducer]:
         """One, which measures the stream; `_recorded` says what of it is recorded."""
@@ -32,7 +36,8 @@ class Residual(RecordGroup):
         return [ResidualReducer(shared, *self.pairs, self._recorded)]
 
     def _recorded(self, stream: Stream) -> Quantities:
-        return {"resid_norm": stream.norm}
+        cosine = stream.product / (stream.norm[:-1] * stream.norm[1:])
+        return {"resid_norm": stream.norm, "resid_cos": cosine.clamp(-1, 1)}
 
     def replayed_stream(self, states: States) -> ByLayer:
         """From Hugging Face's own hidden states, where the model lists them."""
@@ -41,8 +46,15 @@ class Residual(RecordGroup):
         return residual(states)
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
-        """What the simulated writes add up to."""
-        return {"resid_norm": prompt.norms["resid_norm"]}
+        """What the simulated writes add up to; the MLP's turn is at a right angle to attention's."""
+        norms = prompt.norms
+        turns = [_cos_of_sum(norms[f"{write}_write_ratio"], norms[f"{write}_write_cos"]) for write in ("attn", "mlp")]
+        return {"resid_norm": norms["resid_norm"], "resid_cos": turns[0] * turns[1]}
+
+
+def _cos_of_sum(ratio: np.ndarray, cos: np.ndarray) -> np.ndarray:
+    """cos(x, x + w) of a write w that is `ratio` times as long as x."""
+    return np.asarray((1 + ratio * cos) / np.sqrt(1 + ratio**2 + 2 * ratio * cos))
 
 
 GROUP = Residual()

@@ -20,8 +20,16 @@ SMALLEST_REST = 1e-20  # of a row of attention beside the first token: below it,
 
 
 def residual(states: States) -> ByLayer:
-    """How long the residual stream is."""
-    return {"resid_norm": {depth: x.double().norm(dim=-1) for depth, x in enumerate(states)}}
+    """How long the residual stream is, and how each block turns it."""
+    found: ByLayer = {"resid_norm": {}, "resid_cos": {}}
+    before: Tensor | None = None
+    for depth, state in enumerate(states):
+        x = state.double()
+        found["resid_norm"][depth] = x.norm(dim=-1)
+        if before is not None:
+            found["resid_cos"][depth - 1] = (before * x).sum(-1) / (before.norm(dim=-1) * x.norm(dim=-1))
+        before = x
+    return found
 
 
 def write(name: str, what: Tensor, base: Tensor) -> Values:

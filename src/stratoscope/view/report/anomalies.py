@@ -12,12 +12,13 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
-from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.spec import ViewSpec
+from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import number, readable, readable_all
 
 if TYPE_CHECKING:
@@ -180,7 +181,9 @@ def _figure(result: xr.Dataset, place: int) -> Figure:
         quantity, described.label, described.unit, described.formula, said, described.signed, described.log, kind,
         tuple(rows.tolist()),
     )  # fmt: skip
-    tokens = TokenAxis(str(result["prompt_id"].values[place]), "", readable_all(labels), columns, first=np.array([0]))
+    first = here["picture_first"].values.reshape(1)
+    title = str(result["prompt_id"].values[place])
+    tokens = TokenAxis(title, "", readable_all(labels), columns, first=first[first >= 0])
     spec = build(
         "heatmap", words, "", [tokens], [Strip(of, [values[:, : len(rows)]])], choice="robust", first_token=False,
         notes=notes, provenance=provenance(result),

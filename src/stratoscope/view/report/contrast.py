@@ -9,6 +9,7 @@ import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.view.report import contrast_figures as figures
+from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
 from stratoscope.words import capital, number
 
@@ -38,26 +39,6 @@ def contents(result: xr.Dataset) -> Report:
 def _more(result: xr.Dataset) -> dict[str, ReportTable]:
     measured = _measured(result)
     return {} if measured is None else {"held_out.csv": measured}
-
-
-def headline(summary: dict[str, Any]) -> str:
-    """What was found among the neurons, or what would have been."""
-    pair = f"{summary['a']} and {summary['b']}"
-    found = summary.get("neurons")
-    if found is None:
-        return f"Layer profiles of {pair}; no neuron was tested"
-    if not found["discoveries"]:
-        nothing = f"No single neuron of {found['tested']:,} is found to differ between {pair}"
-        if found["family_wise"]:
-            few = f"{found['family_wise']:,} {'does' if found['family_wise'] == 1 else 'do'}"
-            return f"{nothing} by false discovery rate; {few} by the stricter family-wise rate of exchanged labels"
-        size = size_in_words(found["would_find"], "neuron")
-        if not size:
-            return f"{nothing}; one alone could not have been found, however large"
-        return f"{nothing}; {would_be_found(f'one with {size}')}"
-    count = f"{found['discoveries']:,} neuron{'s' if found['discoveries'] != 1 else ''}"
-    verb = "differ" if found["discoveries"] != 1 else "differs"
-    return f"{count} of {found['tested']:,} {verb} between {pair}"
 
 
 def _lead(summary: dict[str, Any], alpha: float) -> list[str]:

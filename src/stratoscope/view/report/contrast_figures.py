@@ -16,11 +16,13 @@ from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
 from stratoscope.view.differences import can_differ
-from stratoscope.view.map_spec import Strip, TokenAxis, build
+from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity
+from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
 from stratoscope.view.report.rings import ringed
+from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital, number, readable
 
 if TYPE_CHECKING:
@@ -350,8 +352,6 @@ def percent(level: float) -> str:
 
 
 def _headline(result: xr.Dataset) -> str:
-    from stratoscope.view.report.contrast import headline
-
     return headline(result.attrs["summary"])
 
 
