@@ -45,10 +45,15 @@ def model_of(
     Raises
     ------
     InputError
-        It is another one.
+        It is another one, or the trace is not of whole prompts that a model has seen.
     ModelError
         It cannot be loaded.
     """
+    if dataset.attrs.get("source") != names.REAL:
+        raise InputError("it was recorded of no model", where="trace", fix="Give a trace that `capture` recorded.")
+    if not Prompts(dataset).whole:
+        fix = "Give the whole trace, or one prompt of it (`stratoscope.prompt`)."
+        raise InputError("some of its tokens were cut, and a model runs over whole prompts", where="trace", fix=fix)
     if isinstance(model, nn.Module):
         loaded = given_model(model, tokenizer)
     else:

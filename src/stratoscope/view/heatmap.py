@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
+from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity, Floats
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.spec import ViewSpec
 from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital
@@ -151,7 +152,7 @@ def heatmap_spec(
 
 
 def heatmap_of_array(
-    values: Floats,
+    values: AnyFloats,
     out: str | os.PathLike[str] | None = None,
     *,
     title: str = "Activity by token and layer",

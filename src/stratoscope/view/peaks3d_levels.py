@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.trace.arrays import Floats
 
 QUANTILES = (0.01, 0.99)  # of the drawn peaks, between which the colours of the robust scale run
 FLOOR = 1  # percentile at which the logarithmic scale begins
@@ -18,8 +19,6 @@ _WORDS = {
     "per-layer": "Heights and colours are shares of the layer's highest peak: layers are not comparable.",
 }
 _LEAST = 1e-300  # stands for zero under a logarithm
-
-Floats = NDArray[np.float64]
 
 
 def levels(height: Floats, layer: NDArray[np.int64], first: NDArray[np.bool_], title: str) -> dict[str, dict[str, Any]]:

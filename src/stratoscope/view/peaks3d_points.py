@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.finite import without_number
+from stratoscope.trace.arrays import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,9 +24,6 @@ MAX_POINTS = 24_000
 ALWAYS = 1_000  # the highest peaks of all that are never left out
 BLOCK = 1 << 20  # peaks read at a time
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Block = tuple[Ints, Ints, Floats, Ints]  # place of the token, place of the layer, height, id
 Columns = tuple[Ints, Ints, Ints, Ints, Floats, Floats]  # token, layer, expert, neuron, value, write norm
 

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.tables import Floats, check_head, has_cells, over_heads, table
+from stratoscope.analysis.tables import check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError
+from stratoscope.trace.arrays import AnyFloats
 from stratoscope.trace.schema import UNKNOWN_ARRAYS
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DrawnQuantity", "Floats", "check_head", "describe", "over_heads", "table"]
+__all__ = ["AnyFloats", "DrawnQuantity", "check_head", "describe", "over_heads", "table"]
 
 
 @dataclass(frozen=True)

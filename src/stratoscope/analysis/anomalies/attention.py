@@ -21,12 +21,11 @@ from stratoscope.analysis.anomalies.finding import (
 )
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.known import medians, quantile
+from stratoscope.trace.arrays import Bools, Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 _LEAST_PROMPTS = 4  # of a distribution over prompts
 _LEAST_TOKENS = 6  # of a prompt: shorter ones say nothing about a head
 _LEAST_QUERIES = 4  # later tokens that must be able to see a token

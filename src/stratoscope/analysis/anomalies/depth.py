@@ -12,11 +12,11 @@ from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member, holding, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tokens import outside_sinks
 from stratoscope.analysis.known import medians
+from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats = NDArray[np.float64]
 _RATIOS = ("mlp_write_ratio", "attn_write_ratio")
 _ENDS = 2  # layers at either end, where ratios change too steeply for neighbours to predict them
 _LEAST_NOISE = 0.05  # in units of the logarithm: a layer 5 % off its neighbours is nothing to speak of

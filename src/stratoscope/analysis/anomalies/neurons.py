@@ -21,11 +21,11 @@ from stratoscope.analysis.anomalies.finding import (
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.known import medians
 from stratoscope.analysis.layers import by_layer
+from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats = NDArray[np.float64]
 _LEAST_PROMPTS = 6
 _DEAD = 0.02  # of what the median neuron of the layer reaches: weaker ones are rare, stronger ones not dead
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
     Evidence,
-    Floats,
     Index,
     Look,
     Member,
@@ -22,6 +21,7 @@ from stratoscope.analysis.anomalies.finding import (
 from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
 from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
+from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import capital
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Floats
 from stratoscope.analysis.anomalies.norms import SHAPE, WRITES, Norms, is_depth, writer_of
+from stratoscope.trace.arrays import Bools, Floats
 
 MASSIVE = np.log(6.0)  # over the typical norm: less is no finding
 _RAISED = np.log(3.0)  # less is not asked whether it is usual
@@ -41,7 +41,6 @@ _TOLD = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # in the words about 
 _SINKS = ("First tokens are massive", "Second sinks")  # listed in however few prompts
 
 LIKE_FIRST, RECURRING = 1, 2
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

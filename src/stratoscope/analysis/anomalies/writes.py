@@ -9,7 +9,6 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
     Evidence,
-    Floats,
     Index,
     Look,
     Member,
@@ -20,6 +19,7 @@ from stratoscope.analysis.anomalies.finding import (
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 from stratoscope.analysis.known import medians
+from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import capital
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from stratoscope.analysis.contrast.design import Design
 from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.permutation import Arrangements, products
 from stratoscope.analysis.units import Units
+from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 ARRANGEMENTS = 200  # random ones, where there are too many to take all
 COLUMNS = 2048  # neurons whose differences are held at a time
 

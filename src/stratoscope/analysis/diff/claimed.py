@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.weight_columns import norms_differ
+from stratoscope.trace.arrays import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
 AS_CLAIMED, OTHERWISE, NOT_AT_ALL = "changed as claimed", "changed otherwise", "not at all"
 GONE, NOT_SEEN = "gone from the peaks", "not seen"
 VERDICTS = (AS_CLAIMED, OTHERWISE, NOT_AT_ALL, GONE, NOT_SEEN)

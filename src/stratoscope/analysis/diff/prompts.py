@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from stratoscope.analysis.align import GAP, align
 from stratoscope.errors import InputError
+from stratoscope.trace.arrays import Ints
 from stratoscope.trace.numbers import listing
-from stratoscope.trace.prompts import Ints, PromptChoice, Prompts
+from stratoscope.trace.prompts import PromptChoice, Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
