@@ -12,6 +12,7 @@ from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import number
 from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.view.panels import subtitle, token_labels
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
@@ -40,7 +41,7 @@ def peaks_spec(
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
     threshold: float = defaults.THRESHOLD,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
 ) -> ViewSpec:
     """The picture of `peaks3d` as data; parameters and errors as there."""
@@ -231,6 +232,7 @@ def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
             where="trace",
             fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE`.",
         )
+    quantity = quantity and quantity_named(quantity, there)
     if quantity is not None and quantity not in there:
         raise InputError(
             f"no peaks of {quantity!r}", where="quantity", fix=f"What can be drawn upwards: {', '.join(there)}."

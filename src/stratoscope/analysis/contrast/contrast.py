@@ -13,6 +13,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.tables import has_cells
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
+from stratoscope.trace.quantity_names import quantity_named
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +40,7 @@ def contrast(
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     span: str = defaults.SPAN,
-    groups: bool = True,
+    groups: bool = defaults.GROUPS,
     unequal: names.Unequal = defaults.UNEQUAL,
     held_out: float = defaults.HELD_OUT,
     alpha: float = defaults.ALPHA,
@@ -192,7 +193,8 @@ def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple
     if quantity is None:
         usual = tuple(name for name in PROFILED if name in per_token)
         return usual or tuple(name for name in _OTHERWISE if name in per_token)[:1]
-    wanted = (quantity,) if isinstance(quantity, str) else tuple(dict.fromkeys(quantity))
+    asked = (quantity,) if isinstance(quantity, str) else quantity
+    wanted = tuple(dict.fromkeys(quantity_named(name, per_token) for name in asked))
     for name in wanted:
         if name not in per_token:
             there = ", ".join(per_token) or "nothing"
