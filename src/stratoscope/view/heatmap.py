@@ -36,7 +36,7 @@ def heatmap(
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> Any:
@@ -119,7 +119,7 @@ def heatmap_spec(
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable
@@ -163,7 +163,7 @@ def heatmap_of_array(
     first: Sequence[int] = (0,),
     source: str = "",
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> Any:

@@ -41,7 +41,7 @@ def peaks_spec(
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
     threshold: float = defaults.THRESHOLD,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
 ) -> ViewSpec:
     """The picture of `peaks3d` as data; parameters and errors as there."""

@@ -41,7 +41,7 @@ def contrast(
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     span: str = defaults.SPAN,
-    groups: bool = True,
+    groups: bool = defaults.GROUPS,
     unequal: names.Unequal = defaults.UNEQUAL,
     held_out: float = defaults.HELD_OUT,
     alpha: float = defaults.ALPHA,
