@@ -17,6 +17,7 @@ from stratoscope import capture
 from stratoscope.errors import StratoscopeError
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, SUMMARIES
 
+_FACTORS = {"norm ×": "input_scale", "logits ×": "logit_scale", "soft-cap": "soft_cap"}
 TEXTS = ["a text of some length", "another one"]
 _DENSE = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 _LISTED = {
@@ -107,12 +108,32 @@ def _row(finding: Finding) -> str:
     recorded = "all" if groups == list(SUMMARIES) else ", ".join(groups)
     experts = any(run["experts"] for run in trace.attrs["model"].get("mlps", []))
     notes = ["mixture of experts"] if experts else []
-    notes += list(receipt["limits"])
+    notes += [limit for limit in receipt["limits"] if "not proved" not in limit]
     notes += ["norms what it writes (L20)" for note in trace.attrs["notes"] if note["id"] == "L20"]
     if finding.attention not in ("yes", "none"):
         notes.append(f"attention: {_reason(finding.attention)}")
     replay = f"{receipt['additions']}, {receipt['residual_replay'].split(' in ')[0]}"
-    return f"| {finding.name} | {recorded} | {replay} | {'; '.join(notes)} |".replace("\n", " ")
+    cells = (finding.name, recorded, replay, head_of(receipt), gate_of(receipt), "; ".join(notes))
+    return f"| {' | '.join(cells)} |".replace("\n", " ")
+
+
+def head_of(receipt: Any) -> str:
+    """Whether the head is proved, and what more than a norm and a map is in it; or the limit."""
+    head = receipt["head"]
+    if head is None:
+        return _limits(receipt, "head")
+    more = [f"{name} {head[key]:.4g}" for name, key in _FACTORS.items() if head[key] not in (None, 1)]
+    return ", ".join(["proved" if head["logits"] == "bit-equal" else "proved within rounding", *more])
+
+
+def gate_of(receipt: Any) -> str:
+    """Which forms of MLPs are proved, and the limits of the others and of norms in the blocks."""
+    forms = [f"proved: {' and '.join(receipt['gates'])}"] if receipt["gates"] else []
+    return "; ".join([*forms, *filter(None, [_limits(receipt, "gate"), _limits(receipt, "norm")])]) or "no MLP"
+
+
+def _limits(receipt: Any, what: str) -> str:
+    return "; ".join(limit for limit in receipt["limits"] if f"{what} not proved" in limit)
 
 
 def _reason(error: str) -> str:
@@ -133,12 +154,14 @@ interface for experts. A block that does not add up is refused by name: nothing 
 Below is what `capture` gave for tiny random models of transformers {version}. For the first table every quantity
 is compared with a plain float64 computation (`tests/capture/test_parity.py`), unpadded within 2e-5 and padded on either
 side within 1e-3; the logits are bit-identical to the unobserved model's in all of them. "All" groups are norms,
-residual, peaks, prompts and attention.
+residual, peaks, prompts and attention. What **head** and **gate** prove is in
+[receipt.md](receipt.md#before-anything-is-recorded); what is not proved stands there with the reason, and stops no
+recording.
 
 ## Tested number by number
 
-| family | groups | the block's output | what to know |
-|---|---|---|---|
+| family | groups | the block's output | head | gate | what to know |
+|---|---|---|---|---|---|
 {listed}
 
 Mixtures of experts record the router's choice (`router_expert`, `router_weight`); a neuron is then (expert, i), what it
@@ -151,8 +174,8 @@ the implementations `grouped_mm` (transformers' default) and `batched_mm`, and `
 
 ### Recorded
 
-| model type | groups | the block's output | what to know |
-|---|---|---|---|
+| model type | groups | the block's output | head | gate | what to know |
+|---|---|---|---|---|---|
 {recorded}
 
 ### Refused by name

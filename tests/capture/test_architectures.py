@@ -12,6 +12,12 @@ from survey import page, survey_listed, survey_others
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 Survey = tuple[Any, Any, Any]
 
+UNPROVED = {
+    "head": {"megatron-bert", "modernbert-decoder", "roberta-prelayernorm", "xlm-roberta-xl"},  # not linear
+    "gate": {"bitnet"},  # norms its neurons
+    "norm": {"axk2"},  # gates the norm in front of its experts
+}
+
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
@@ -43,6 +49,18 @@ def test_models_nobody_named_are_recorded_or_refused_by_name(survey: Survey) -> 
         assert others[name].trace is None
         assert "block 0" in others[name].refused
     assert all(finding.trace is not None or finding.refused for finding in survey[1])
+
+
+def test_the_head_and_the_gate_of_every_recorded_model_are_proved_or_a_named_limit(survey: Survey) -> None:
+    unproved = {"head": set(), "gate": set(), "norm": set()}  # type: dict[str, set[str]]
+    for finding in (one for one in (*survey[0], *survey[1]) if one.trace is not None):
+        receipt, mlps = finding.trace.attrs["receipt"], "mlp_out_norm" in finding.trace
+        for what, names in unproved.items():
+            if any(f"{what} not proved: " in limit for limit in receipt["limits"]):
+                names.add(finding.name)
+        assert receipt["head"] or finding.name in unproved["head"], finding.name
+        assert receipt["gates"] or finding.name in unproved["gate"] or not mlps, finding.name
+    assert unproved == UNPROVED
 
 
 def test_the_page_on_architectures_says_what_recording_gave(survey: Survey) -> None:

@@ -188,8 +188,14 @@ def test_the_null_is_refused_for_another_model_other_claims_or_another_trace(
 ) -> None:
     model, before, after = patched
     claims = claims_of(model)
-    with pytest.raises(InputError, match="not the model that trace A was recorded of"):
+    with pytest.raises(InputError, match="not the model that the trace was recorded of"):
         patch_null(model, after, claims, draws=1, tokenizer=byte_tokenizer())
+    for cut, why in (
+        (before.isel(token=before["position"].values > 0), "runs over whole prompts"),
+        (before.assign_attrs(source="imported"), "recorded of no model"),
+    ):
+        with pytest.raises(InputError, match=why):
+            patch_null(model, cut, claims, draws=1, tokenizer=byte_tokenizer())
     null = patch_null(model, before, claims, draws=1, tokenizer=byte_tokenizer())
     with pytest.raises(InputError, match="for other claims"):
         diff(before, after, claims=claims[:2], null=null)

@@ -92,6 +92,7 @@ def test_each_cell_of_a_quantity_is_a_row_of_the_table_with_its_place_beside_it(
             assert (cell["token"], cell["position"]) == (texts[token], trace["position"].values[token])
             assert cell["prompt_id"] == ids[trace["prompt"].values[token]]
             assert cell["first"] == (cell["position"] == 0)
+            assert cell["answer"] == (token + 1 == len(texts) or trace["prompt"].values[token + 1] != cell["prompt"])
             assert cell["span"] == names.SPANS[trace["span"].values[token]]
         elif "prompt" in place:
             assert cell["prompt_id"] == ids[place["prompt"]]

@@ -7,14 +7,12 @@ of what was selected).
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stratoscope.analysis.moments import Moments
+from stratoscope.trace.arrays import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
 _MOST_STEPS = 50
 _HUGE = 300  # t, in roots of 2 df
 _SMALL_STEP = 1e-8  # of a noncentrality parameter, relative to the spread of its estimate: rounding

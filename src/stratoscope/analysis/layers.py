@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.trace.arrays import as_slice
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,10 +41,10 @@ def by_layer(
     array = dataset[name]
     width = array.sizes[names.NEURON]
     together = max(1, _BYTES // max(1, 4 * len(prompts) * width))
-    chosen = _as_slice(prompts)
+    chosen = as_slice(prompts)
     for start in range(0, len(layers), together):
         some = np.asarray(layers[start : start + together])
-        block = array.isel({names.PROMPT: chosen, names.LAYER: _as_slice(some)})
+        block = array.isel({names.PROMPT: chosen, names.LAYER: as_slice(some)})
         block = block.transpose(names.PROMPT, names.LAYER, names.NEURON)
         if len(some) == 1:  # a large one: nothing here keeps it while it is used
             yield int(some[0]), np.ascontiguousarray(block.values[:, 0], dtype=np.float32)
@@ -51,10 +52,3 @@ def by_layer(
         values = block.values
         for place, layer in enumerate(some.tolist()):
             yield layer, np.ascontiguousarray(values[:, place], dtype=np.float32)
-
-
-def _as_slice(places: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """A run of places as a slice, which a store reads without a copy."""
-    if len(places) and (np.diff(places) == 1).all():
-        return slice(int(places[0]), int(places[-1]) + 1)
-    return places

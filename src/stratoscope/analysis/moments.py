@@ -6,14 +6,13 @@ Formulas: Chan, Golub and LeVeque 1983 (merging); Welch 1947 with the degrees of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.kernels import kernel
+from stratoscope.trace.arrays import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
 _TILE = 2**17  # numbers that are turned into float64 at a time: they stay in the cache
 
 

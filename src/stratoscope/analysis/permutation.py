@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from stratoscope.trace.arrays import Floats
+
 MOST_EXACT = 2**12  # arrangements that are all taken
 _TILE = 2**22  # products, or values, that are held at a time
 _SAME = 1e-5  # statistics this close, relatively, are the same one: they come from float32 products

@@ -7,14 +7,13 @@ is tied and the classes are small, otherwise normal with corrections for ties an
 from __future__ import annotations
 
 from functools import cache
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.kernels import kernel
+from stratoscope.trace.arrays import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
 _MOST_PAIRS = 10_000  # of prompts: up to so many the distribution of U is counted, not approximated
 _STRIP = 2**17  # numbers that are sorted at a time
 _COLUMNS_AT_A_TIME = 16  # of the compiled loop

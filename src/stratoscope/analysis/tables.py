@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.finite import without_number
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import is_whole
+from stratoscope.trace.arrays import AnyFloats, as_slice
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
-
 
 def table(
-    dataset: xr.Dataset, name: str, tokens: NDArray[np.int64], rows: NDArray[np.int64], *, head: str | int = "mean"
-) -> Floats:
+    dataset: xr.Dataset,
+    name: str,
+    tokens: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    *,
+    head: str | int = defaults.HEAD,
+) -> AnyFloats:
     """Values of shape (tokens, rows): heads averaged (or their maximum, or one of them), of peaks the strongest.
 
     Parameters
@@ -33,10 +37,10 @@ def table(
     if name == "imported_norm":
         return _mean_of_rows(dataset, tokens, rows)
     dims = names.QUANTITIES[name].dims
-    array = dataset[name].isel({names.TOKEN: _as_slice(tokens), dims[1]: _as_slice(rows)})
+    array = dataset[name].isel({names.TOKEN: as_slice(tokens), dims[1]: as_slice(rows)})
     if names.PEAK in dims:
         array = array.isel({names.PEAK: 0})
-    values: Floats = array.transpose(*dims[: array.ndim]).values
+    values: AnyFloats = array.transpose(*dims[: array.ndim]).values
     return over_heads(values, head) if names.HEAD in dims else values
 
 
@@ -46,7 +50,7 @@ def has_cells(row: names.Quantity) -> bool:
     return (by_layer and row.unit != "index" and row.dims[2:] in ((), (names.HEAD,))) or row.dims == (names.ROW,)
 
 
-def over_heads(values: Floats, head: str | int) -> Floats:
+def over_heads(values: AnyFloats, head: str | int) -> AnyFloats:
     """One value for all heads, of shape (tokens, rows); NaN only where no head has one.
 
     Parameters
@@ -57,7 +61,7 @@ def over_heads(values: Floats, head: str | int) -> Floats:
         "mean", "max" or the number of one head.
     """
     if head not in ("mean", "max"):
-        one: Floats = values[:, :, check_head(head, values.shape[2])]
+        one: AnyFloats = values[:, :, check_head(head, values.shape[2])]
         return one
     known = ~np.isnan(values)
     count = known.sum(axis=2)
@@ -78,7 +82,7 @@ def check_head(head: str | int, heads: int) -> int:
     return number
 
 
-def _mean_of_rows(dataset: xr.Dataset, tokens: NDArray[np.int64], rows: NDArray[np.int64]) -> Floats:
+def _mean_of_rows(dataset: xr.Dataset, tokens: NDArray[np.int64], rows: NDArray[np.int64]) -> AnyFloats:
     """Mean of an import's values per (token, layer); NaN where the file has no row."""
     layers = dataset[names.LAYER].values[rows]
     row_token, row_layer = dataset["row_token"].values, dataset["row_layer"].values
@@ -90,13 +94,6 @@ def _mean_of_rows(dataset: xr.Dataset, tokens: NDArray[np.int64], rows: NDArray[
     size = len(tokens) * len(layers)
     count = np.bincount(cell, minlength=size)
     total = np.bincount(cell, dataset["imported_norm"].values[wanted], minlength=size)
-    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean: AnyFloats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     mean[without_number(mean)] *= np.inf  # drawn and told as what it is to arithmetic
     return mean.reshape(len(tokens), len(layers))
-
-
-def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """A run of indices as a slice, which a store reads without a copy."""
-    if len(index) and index[-1] - index[0] == len(index) - 1:
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index

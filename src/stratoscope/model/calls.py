@@ -43,7 +43,15 @@ class BlockCall:
     inner: tuple[Call, ...]
 
 
-def probe(model: nn.Module, blocks: str, input_ids: Tensor, receive: Callable[[int, BlockCall], None]) -> None:
+@dataclass(frozen=True)
+class Tail:
+    """What was called outside the blocks after the last one, in the order in which it ended, and the model's logits."""
+
+    calls: tuple[Call, ...]
+    logits: Tensor | None
+
+
+def probe(model: nn.Module, blocks: str, input_ids: Tensor, receive: Callable[[int, BlockCall], None]) -> Tail:
     """Run the model once and hand over each call of a block; only one block's copies are alive at a time.
 
     Parameters
@@ -56,28 +64,36 @@ def probe(model: nn.Module, blocks: str, input_ids: Tensor, receive: Callable[[i
         Called with the block's number and its calls when the block ends.
     """
     number = {f"{blocks}.{index}": index for index in range(len(model.get_submodule(blocks)))}  # type: ignore[arg-type]
-    inside = {path: module for path, module in model.named_modules() if path.startswith(f"{blocks}.")}
-    started: list[tuple[Tensor | None, Key]] = []
+    modules = {path: module for path, module in model.named_modules() if path}
+    outside = {path for path in modules if not path.startswith(f"{blocks}.")}
+    started: list[tuple[Tensor | None, Key] | None] = []
     ended: list[Call] = []
+    to_come = set(number.values())
 
     def before(path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if path in number:
             ended.clear()
-        started.append(_first_tensor([*enumerate(args), *kwargs.items()]))
+        kept = path not in outside or not to_come
+        started.append(_first_tensor([*enumerate(args), *kwargs.items()]) if kept else None)
 
     def after(path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        (x, x_key), (y, y_key) = started.pop(), _first_output(output)
+        begun = started.pop()
+        if begun is None:
+            return
+        (x, x_key), (y, y_key) = begun, _first_output(output)
         if x is not None and y is not None:
             x = x.to(y.device)  # what comes from another device is taken where the module computes
         call = Call(path, x, x_key, y, y_key)
         if path in number:
             receive(number[path], BlockCall(call, tuple(ended)))
             ended.clear()
+            to_come.discard(number[path])
         else:
             ended.append(call)
 
-    with torch.no_grad(), ModuleHooks(inside, before=before, after=after):
-        model(input_ids=input_ids, use_cache=False)
+    with torch.no_grad(), ModuleHooks(modules, before=before, after=after):
+        output = model(input_ids=input_ids, use_cache=False)
+    return Tail(tuple(ended), getattr(output, "logits", None))
 
 
 def _first_tensor(items: Iterable[tuple[Any, Any]]) -> tuple[Tensor | None, Key]:

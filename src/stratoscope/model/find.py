@@ -7,7 +7,9 @@ the module outputs for which x + A + M is the block's output in the model's own 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,12 @@ from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.block_calls import ATTENTION, MIXER
 from stratoscope.model.block_search import BlockSearch
-from stratoscope.model.calls import BlockCall, probe, same
+from stratoscope.model.calls import BlockCall, Tail, probe, same
 from stratoscope.model.experts import Routed, implementation_of, is_fused, why_not
+from stratoscope.model.gate import BlockMaps
+from stratoscope.model.gate_search import find_maps
+from stratoscope.model.head import Head, Unproved
+from stratoscope.model.head_search import find_head
 from stratoscope.model.hooks import ExpertsHooks
 from stratoscope.model.sites import LayerSites, ModelSites
 
@@ -47,12 +53,14 @@ def find_sites(model: nn.Module, input_ids: Tensor) -> ModelSites:
     blocks = _block_list(model)
     finder = _Finder(model, len(model.get_submodule(blocks)), tuple(input_ids.shape))  # type: ignore[arg-type]
     with ExpertsHooks(_fused_experts(model, blocks), finder.experts):
-        probe(model, blocks, input_ids, finder.block)
+        tail = probe(model, blocks, input_ids, finder.block)
     if len(finder.layers) != finder.n_layers:
         raise ModelError(
             f"only {len(finder.layers)} of its {finder.n_layers} blocks ran", where=_name(model), fix=_SUPPORTED
         )
-    return ModelSites(blocks, tuple(finder.layers), finder.d_model, tuple(finder.widths))
+    return ModelSites(
+        blocks, tuple(finder.layers), finder.d_model, tuple(finder.widths), finder.head(tail), tuple(finder.maps)
+    )
 
 
 def _fused_experts(model: nn.Module, blocks: str) -> dict[str, nn.Module]:
@@ -88,6 +96,7 @@ class _Finder:
         self.model, self.n_layers, self.ids_shape = model, n_layers, ids_shape
         self.layers: list[LayerSites] = []
         self.widths: list[int] = []
+        self.maps: list[BlockMaps] = []
         self.d_model = 0
         self._stream: Tensor | None = None  # the last block's output
         self._routed: dict[str, Routed] = {}
@@ -115,6 +124,23 @@ class _Finder:
             raise ModelError(_why_not(self.model, block), where=where, fix=_SUPPORTED)
         self.layers.append(sites)
         self.widths.append(_width(self.model, sites))
+        try:
+            self.maps.append(find_maps(self.model, block, sites, routed))
+        except Exception as error:  # what only some analyses need stops no recording
+            self.maps.append(BlockMaps(limits=(f"gate not proved: {_failed(error)}",)))
+
+    def head(self, tail: Tail) -> Head | Unproved:
+        """What makes logits of the last block's output."""
+        assert self._stream is not None
+        try:
+            with torch.no_grad():
+                return find_head(self.model, self._stream, tail)
+        except Exception as error:
+            return Unproved(_failed(error))
+
+
+def _failed(error: Exception) -> str:
+    return f"the proof failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
 
 
 def _width(model: nn.Module, sites: LayerSites) -> int:
@@ -159,9 +185,22 @@ def describe_replay(layers: Sequence[LayerSites]) -> str:
     return f"bit-equal in {exact}/{len(layers)} layers{rest}"
 
 
+def describe_maps(sites: ModelSites) -> dict[str, Any]:
+    """What is proved of the head, of the norms in the blocks, and of what makes neurons, for the receipt."""
+    norms = [norm for block in sites.maps for norm in block.norms]
+    return {
+        "head": None if isinstance(sites.head, Unproved) else sites.head.to_json(),
+        "block_norms": {"proved": len(norms), "largest_error": max((norm.error for norm in norms), default=0.0)},
+        "gates": dict(Counter(str(gate) for block in sites.maps for gate in block.gates)),
+    }
+
+
 def limits(sites: ModelSites) -> list[str]:
     """What of the quantities this model does not have, or has in a way of its own, in words."""
-    found = []
+    found = [f"head not proved: {sites.head.why}"] if isinstance(sites.head, Unproved) else []
+    for limit in dict.fromkeys(limit for block in sites.maps for limit in block.limits):
+        layers = [number for number, block in enumerate(sites.maps) if limit in block.limits]
+        found.append(f"{_blocks(layers)}: {limit}")
     for name in dict.fromkeys(layer.mixer for layer in sites.layers):
         layers = [number for number, layer in enumerate(sites.layers) if layer.mixer == name]
         if name and not ATTENTION.search(name):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.model.devices import compute_device, weights_at_hand
+from stratoscope.model.gate import BlockMaps
+from stratoscope.model.head import Head, Unproved
 
 BLOCK_IN = "block input"
 BLOCK_OUT = "block output"
@@ -172,13 +174,16 @@ class ModelSites:
     """All sites of a model, block by block, and its widths.
 
     `d_ff` is the longest list of neurons of a block: of a dense MLP its width, of a mixture those of all experts one
-    after the other, then those of the shared expert. It is 0 in a model without MLPs.
+    after the other, then those of the shared expert. It is 0 in a model without MLPs. `head` and, block by block,
+    `maps` are what is linear in the model once its norms' scales are taken as given.
     """
 
     blocks: str
     layers: tuple[LayerSites, ...]
     d_model: int
     widths: tuple[int, ...]
+    head: Head | Unproved
+    maps: tuple[BlockMaps, ...]
 
     def __iter__(self) -> Iterator[Site]:
         """Every site, block by block."""

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.names import EDGE, PROMPT, ROW, TOKEN
+from stratoscope.trace.arrays import Ints
 from stratoscope.trace.numbers import listing
 from stratoscope.trace.opened import Inputs, opened
-from stratoscope.trace.prompts import Ints, Prompts
+from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.trace.text import spelled
 
 if TYPE_CHECKING:
@@ -42,10 +44,11 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
     pandas.DataFrame
         The last column is the quantity; those before say of which cell: `prompt` (index), `prompt_id`, `prompt_class`,
         `pair`, `group`; of a token `position`, `token` (its text; bytes that are no character as `<0xE4>`), `token_id`
-        (−1 = not known), `span` and `first` (whether it is the first token of its prompt); and the number of each
-        further dimension, such as `layer`, `depth`, `head` or `neuron`. Of `attention` the token is the query, and
-        `key_position` and `key` are what it looks at; of an import each row of the file is a cell. Texts are
-        categories. NaN, and −1 of an index, stand for what is not defined or not recorded.
+        (−1 = not known), `span`, `first` (whether it is the first of its prompt) and `answer` (whether the model
+        answers from it); and the number of each further dimension, such as `layer`, `depth`, `head` or `neuron`. Of
+        `attention` the token is the query, and `key_position` and `key` are what it looks at; of an import each row of
+        the file is a cell. Texts are categories. NaN, and −1 of an index, stand for what is not defined or not
+        recorded.
 
     Raises
     ------
@@ -67,6 +70,7 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
 
     dataset = opened(trace, columns)
     there = [name for name in names.QUANTITIES if name in dataset]
+    quantity = quantity_named(quantity, there)
     if quantity not in there:
         raise InputError(f"no quantity {quantity!r} in it", where="quantity", fix=f"There are: {listing(there)}.")
     array = dataset[quantity]
@@ -114,6 +118,7 @@ def _of_tokens(prompts: Prompts, which: NDArray[np.integer]) -> Table:
         "token_id": prompts.dataset["token_id"].values[which],
         "span": spans.take(prompts.spans[which] % len(spans)),
         "first": prompts.first[which],
+        "answer": prompts.answer[prompts.of_token[which]] == which,
     }
 
 

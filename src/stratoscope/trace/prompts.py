@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stratoscope.errors import InputError
 from stratoscope.names import EDGE, IMPORTED, PROMPT, ROW, SPANS, TOKEN, edges
 from stratoscope.trace.arguments import is_whole, several
+from stratoscope.trace.arrays import Ints
 from stratoscope.trace.numbers import listing
 from stratoscope.words import number_ranges
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
-Ints: TypeAlias = NDArray[np.int64]
 GONE = -1  # stands for a token that is not there
 _ROWS = 2**20  # of a CSV, read together
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)  # "01" may be an id, and is never an index
@@ -47,7 +47,8 @@ class Prompts:
     dataset: xr.Dataset
 
     def __len__(self) -> int:
-        return int(self.dataset.sizes.get(PROMPT, int(self.of_token.max(initial=-1)) + 1))
+        there = self.dataset.sizes
+        return int(there[PROMPT] if PROMPT in there else self.of_token.max(initial=-1) + 1)
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -102,6 +103,11 @@ class Prompts:
         first: NDArray[np.bool_] = (self.place == 0) & (self.position <= most)
         return first
 
+    @property
+    def whole(self) -> bool:
+        """Whether no token of a recording lacks one before it; what was cut off behind the last cannot be known."""
+        return bool((self.position == self.place).all())
+
     @cached_property
     def spans(self) -> NDArray[np.int8]:
         """What part of the prompt each token is, as an index into `names.SPANS`; −1 = not known; [token]."""
@@ -130,7 +136,7 @@ class Prompts:
         prompts, which = np.unique(self.of_token[generated], return_index=True)
         begins = generated[which]
         there = self.place[begins] > 0
-        there[there] = (np.diff(self.position)[begins[there] - 1]) == 1
+        there[there] = np.diff(self.position)[begins[there] - 1] == 1
         answer[prompts] = np.where(there, begins - 1, GONE)
         return answer
 

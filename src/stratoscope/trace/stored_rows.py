@@ -16,6 +16,7 @@ from xarray.core import indexing
 from stratoscope.errors import TraceError
 from stratoscope.trace import shards
 from stratoscope.trace.array_document import ArrayDocument
+from stratoscope.trace.arrays import as_slice
 from stratoscope.trace.bounds import DAMAGED
 from stratoscope.trace.document import Document
 from stratoscope.trace.schema import COMPLETE, RECORDING_DIGEST
@@ -43,13 +44,13 @@ class StoredRows(BackendArray):
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         rows, layers, numbers = (_places(one, length) for one, length in zip(key, self.shape, strict=True))
         found = np.empty((len(rows), len(layers), len(numbers)), self.dtype)
-        across = (_as_slice(layers), _as_slice(numbers))
+        across = (as_slice(layers), as_slice(numbers))
         for shard, first, last in _runs(rows, self._shards.rows):
             stored = self._open(shard)
             within = rows[first:last] - shard * self._shards.rows
             for block, start, stop in _runs(within, self._shards.chunk_rows):
                 chunks = stored[block, across[0]]  # [layer, row, number]
-                part = chunks[:, _as_slice(within[start:stop] - block * self._shards.chunk_rows)][..., across[1]]
+                part = chunks[:, as_slice(within[start:stop] - block * self._shards.chunk_rows)][..., across[1]]
                 found[first + start : first + stop] = shards.as_numbers(part).swapaxes(0, 1)
         scalars = tuple(0 if isinstance(one, int | np.integer) else slice(None) for one in key)
         return np.asarray(found[scalars])
@@ -98,13 +99,6 @@ def _places(key: Any, length: int) -> np.ndarray:
         return np.arange(*key.indices(length))  # of a long array no more than what is asked for
     places = np.atleast_1d(np.asarray(key))
     return np.where(places < 0, places + length, places)
-
-
-def _as_slice(places: np.ndarray) -> slice | np.ndarray:
-    """A run of consecutive places as a slice, which needs no copy."""
-    if len(places) and places[-1] - places[0] == len(places) - 1 and (np.diff(places) == 1).all():
-        return slice(int(places[0]), int(places[-1]) + 1)
-    return places
 
 
 def _runs(places: np.ndarray, length: int) -> Iterator[tuple[int, int, int]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.view.quantities import Floats
+from stratoscope.trace.arrays import AnyFloats
 
 Mask = NDArray[np.bool_]
 
 
-def can_differ(difference: Floats, alike: Mask | None = None) -> Mask:
+def can_differ(difference: AnyFloats, alike: Mask | None = None) -> Mask:
     """The cells that count for the limits of a difference, of its shape (tokens, rows).
 
     Not those that are exactly zero: most of them are so by construction (the embedding of equal tokens, layers before

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
+from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity, Floats
+from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.spec import ViewSpec
 from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital
@@ -35,7 +36,7 @@ def heatmap(
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> Any:
@@ -118,7 +119,7 @@ def heatmap_spec(
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable
@@ -127,8 +128,7 @@ def heatmap_spec(
     from stratoscope.view.select import choose_layers, select
     from stratoscope.view.spec import notes_of, provenance_of
 
-    name = quantity or quantities.default_quantity(dataset)
-    quantities.check_quantity(dataset, name)
+    name = quantities.checked_quantity(dataset, quantity or quantities.default_quantity(dataset))
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     kind, numbers = quantities.row_numbers(dataset, name)
     rows = choose_layers(numbers, layers, kind=kind)
@@ -151,7 +151,7 @@ def heatmap_spec(
 
 
 def heatmap_of_array(
-    values: Floats,
+    values: AnyFloats,
     out: str | os.PathLike[str] | None = None,
     *,
     title: str = "Activity by token and layer",
@@ -163,7 +163,7 @@ def heatmap_of_array(
     first: Sequence[int] = (0,),
     source: str = "",
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> Any:

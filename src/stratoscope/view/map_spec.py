@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.trace.arrays import AnyFloats, Ints
 from stratoscope.view import pool, scale
 from stratoscope.view.drawing_notes import what_was_done
-from stratoscope.view.quantities import Floats
 from stratoscope.view.spec import Note, Provenance, ViewSpec
-from stratoscope.view.strips import NO_TOKENS, Ints, Strip, TokenAxis
+from stratoscope.view.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.words import times
 
 _BADGE_FROM = 1.05  # a first token that hardly exceeds the limit needs no badge
@@ -97,8 +97,8 @@ _FACTS = ("name", "unit", "formula", "said", "scale", "choice", "low", "high", "
 class _Pooled:
     """The tables of a strip, pooled, and the columns of them that count for the limits."""
 
-    tables: list[Floats]
-    counted: list[Floats]
+    tables: list[AnyFloats]
+    counted: list[AnyFloats]
 
 
 def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *, first_token: bool) -> _Pooled:
@@ -107,13 +107,13 @@ def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *
         for panel, skipped in zip(panels, strip.thin or [NO_TOKENS] * len(panels), strict=True)
     ]
 
-    def pooled(tables: Sequence[Floats]) -> list[Floats]:
+    def pooled(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
         return [
             pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
             for table, by, skipped in zip(tables, factors, aside, strict=True)
         ]
 
-    def without(tables: Sequence[Floats]) -> list[Floats]:
+    def without(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
         return [
             _without(table, panel.count, by, skipped)
             for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
@@ -127,7 +127,7 @@ def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *
     return _Pooled(tables, counted if _any_known(counted) else tables)  # else nothing but tokens left out elsewhere
 
 
-def _any_known(tables: Sequence[Floats]) -> bool:
+def _any_known(tables: Sequence[AnyFloats]) -> bool:
     return any(np.isfinite(one).any() for one in tables)
 
 
@@ -138,7 +138,7 @@ def _strip(
     panels: Sequence[TokenAxis],
     factors: Sequence[int],
     choice: names.Scale,
-) -> tuple[dict[str, Any], list[tuple[dict[str, Any], Floats]]]:
+) -> tuple[dict[str, Any], list[tuple[dict[str, Any], AnyFloats]]]:
     """One quantity and its maps; `alike`: all strips that share its limits."""
     quantity = strip.quantity
     base = {
@@ -179,19 +179,19 @@ def _strip(
     }, maps
 
 
-def _vary(tables: Sequence[Floats]) -> bool:
+def _vary(tables: Sequence[AnyFloats]) -> bool:
     """Whether there is more than one finite value, those that do not count for the limits included."""
     known = np.concatenate([table[np.isfinite(table)] for table in tables])
     return bool(known.size and known.min() < known.max())
 
 
-def _without(table: Floats, tokens: int, by: int, skipped: Ints) -> Floats:
+def _without(table: AnyFloats, tokens: int, by: int, skipped: Ints) -> AnyFloats:
     """The columns that count for the limits."""
     return table[~pool.only_of(by, tokens, skipped)]
 
 
 def _map(
-    table: Floats, full: Floats, limits: scale.Scale, panel: TokenAxis, by: int, thin: Ints, *, rings: bool
+    table: AnyFloats, full: AnyFloats, limits: scale.Scale, panel: TokenAxis, by: int, thin: Ints, *, rings: bool
 ) -> dict[str, Any]:
     """Marks of one map: badges on first tokens beyond the limits, spikes of a pooled one, hatched columns."""
     badges = []

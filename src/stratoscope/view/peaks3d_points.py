@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.finite import without_number
+from stratoscope.trace.arrays import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,9 +24,6 @@ MAX_POINTS = 24_000
 ALWAYS = 1_000  # the highest peaks of all that are never left out
 BLOCK = 1 << 20  # peaks read at a time
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Block = tuple[Ints, Ints, Floats, Ints]  # place of the token, place of the layer, height, id
 Columns = tuple[Ints, Ints, Ints, Ints, Floats, Floats]  # token, layer, expert, neuron, value, write norm
 
@@ -72,7 +70,7 @@ def choose_points(
     *,
     scene: Ints | None = None,
     first: Bools | None = None,
-    threshold: float = 0.0,
+    threshold: float = defaults.THRESHOLD,
 ) -> Points:
     """Choose the peaks to draw.
 
@@ -161,7 +159,7 @@ class Chooser:
         Peaks lower than this are counted, never chosen.
     """
 
-    def __init__(self, cell: Ints, layers: int, last: Bools, threshold: float = 0.0) -> None:
+    def __init__(self, cell: Ints, layers: int, last: Bools, threshold: float = defaults.THRESHOLD) -> None:
         cells = int(cell.max(initial=-1) + 1) * layers
         self.total = self.infinite = 0
         self._cell, self._layers, self._last, self._threshold = cell, layers, last, threshold

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
+from stratoscope.trace.arrays import AnyFloats
+
 MOST_UNPOOLED = 1_500  # tokens that are drawn one by one
 MOST_POOLED = 1_200  # columns of a pooled picture: two pixels each
 MOST_SPIKES = 200
@@ -19,7 +18,7 @@ def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED) -> int:
     return 1 if tokens <= most_unpooled else max(2, -(-tokens // MOST_POOLED))
 
 
-def pool(values: Floats, by: int, *, signed: bool) -> Floats:
+def pool(values: AnyFloats, by: int, *, signed: bool) -> AnyFloats:
     """The largest value (where signed, the value of largest size) of each run of `by` tokens.
 
     Parameters
@@ -40,11 +39,11 @@ def pool(values: Floats, by: int, *, signed: bool) -> Floats:
     if not signed:
         return high
     low = _reduce(np.minimum, np.fmin, values, starts)
-    strongest: Floats = np.where(-low > high, low, high)
+    strongest: AnyFloats = np.where(-low > high, low, high)
     return strongest
 
 
-def pool_without(values: Floats, by: int, left_out: NDArray[np.int64], *, signed: bool) -> Floats:
+def pool_without(values: AnyFloats, by: int, left_out: NDArray[np.int64], *, signed: bool) -> AnyFloats:
     """`pool` in which some tokens take no part, except in columns that have no other."""
     pooled = pool(values, by, signed=signed)
     if by == 1 or not len(left_out):
@@ -66,7 +65,7 @@ def only_of(by: int, tokens: int, left_out: NDArray[np.int64]) -> NDArray[np.boo
     return only
 
 
-def spikes(units: Floats) -> tuple[NDArray[np.int64], int]:
+def spikes(units: AnyFloats) -> tuple[NDArray[np.int64], int]:
     """Cells that stand out so far that a reader must not miss them.
 
     Parameters
@@ -91,9 +90,9 @@ def spikes(units: Floats) -> tuple[NDArray[np.int64], int]:
     return np.stack(np.unravel_index(np.sort(found), units.shape), axis=1), total
 
 
-def _reduce(quick: np.ufunc, careful: np.ufunc, values: Floats, starts: NDArray[np.int64]) -> Floats:
+def _reduce(quick: np.ufunc, careful: np.ufunc, values: AnyFloats, starts: NDArray[np.int64]) -> AnyFloats:
     """Reduce runs of tokens; the careful way, which passes over NaN, only where there is one."""
-    reduced: Floats = quick.reduceat(values, starts, axis=0)
+    reduced: AnyFloats = quick.reduceat(values, starts, axis=0)
     broken = np.flatnonzero(np.isnan(reduced).any(axis=1))
     ends = np.append(starts, len(values))
     for column in broken:

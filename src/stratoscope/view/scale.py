@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.trace.arrays import AnyFloats
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
 QUANTILES = (0.01, 0.99)  # robust limits never lie farther out …
 INNERMOST = (0.10, 0.90)  # … nor farther in
 FENCE = 1.5  # interquartile ranges beyond the quartiles (Tukey)
@@ -41,19 +40,19 @@ class Scale:
     """
 
     kind: str
-    low: Floats
-    high: Floats
+    low: AnyFloats
+    high: AnyFloats
     choice: names.Scale
     state: str = "ok"
     extremes: bool = False
 
-    def unit(self, values: Floats) -> Floats:
+    def unit(self, values: AnyFloats) -> AnyFloats:
         """Values of shape (tokens, rows) as 0..1 between the limits, beyond them less or more; NaN stays NaN."""
         low, high = forward(self.low, self.kind), forward(self.high, self.kind)
-        unit: Floats = (forward(np.asarray(values, float), self.kind) - low) / (high - low)
+        unit: AnyFloats = (forward(np.asarray(values, float), self.kind) - low) / (high - low)
         return unit
 
-    def strength(self, values: Floats) -> Floats:
+    def strength(self, values: AnyFloats) -> AnyFloats:
         """How strong values are: `unit`, or where the scale is diverging the distance from zero, 1 at the limits."""
         unit = self.unit(values)
         return np.abs(2 * unit - 1) if self.kind == "diverging" else unit
@@ -75,7 +74,7 @@ def natural(*, signed: bool, log: bool, choice: names.Scale) -> str:
     return choice if choice in ("linear", "log") else ("log" if log else "linear")
 
 
-def fit(tables: list[Floats], kind: str, choice: names.Scale, *, lowest: float | None = None) -> Scale:
+def fit(tables: list[AnyFloats], kind: str, choice: names.Scale, *, lowest: float | None = None) -> Scale:
     """Limits shared by all tables.
 
     Parameters
@@ -110,7 +109,7 @@ def fit(tables: list[Floats], kind: str, choice: names.Scale, *, lowest: float |
     return Scale(kind, np.array(least), np.array(most), choice, "ok" if extremes else state, extremes)
 
 
-def clipped(tables: list[Floats], scale: Scale) -> tuple[float, float]:
+def clipped(tables: list[AnyFloats], scale: Scale) -> tuple[float, float]:
     """Share of the finite values below the lower and above the upper limit."""
     below = above = count = 0
     for table in tables:
@@ -121,7 +120,7 @@ def clipped(tables: list[Floats], scale: Scale) -> tuple[float, float]:
     return below / max(count, 1), above / max(count, 1)
 
 
-def histogram(tables: list[Floats], scale: Scale) -> tuple[Floats, NDArray[np.int64]]:
+def histogram(tables: list[AnyFloats], scale: Scale) -> tuple[AnyFloats, NDArray[np.int64]]:
     """Counts over unit values, a little beyond the limits; what lies farther out is counted in the end bins.
 
     Returns
@@ -137,7 +136,7 @@ def histogram(tables: list[Floats], scale: Scale) -> tuple[Floats, NDArray[np.in
     return edges, counts
 
 
-def ratio_to_limit(values: Floats, scale: Scale) -> float:
+def ratio_to_limit(values: AnyFloats, scale: Scale) -> float:
     """How many times the upper limit the largest of these values is; NaN without a finite value."""
     sizes = np.abs(values) if scale.kind == "diverging" else np.asarray(values)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -146,21 +145,21 @@ def ratio_to_limit(values: Floats, scale: Scale) -> float:
     return float(ratios.max()) if ratios.size else float("nan")
 
 
-def forward(values: Floats, kind: str) -> Floats:
+def forward(values: AnyFloats, kind: str) -> AnyFloats:
     """Values on the axis along which colours are evenly spread; zero and less lie below every logarithmic limit."""
     if kind != "log":
         return values
     with np.errstate(divide="ignore"):
-        result: Floats = np.log10(np.maximum(values, 0))
+        result: AnyFloats = np.log10(np.maximum(values, 0))
     return result
 
 
-def backward(values: Floats, kind: str) -> Floats:
+def backward(values: AnyFloats, kind: str) -> AnyFloats:
     """Undo `forward`."""
     return 10.0**values if kind == "log" else values
 
 
-def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, str]:
+def _limits(values: AnyFloats, kind: str, *, robust: bool) -> tuple[float, float, str]:
     given, values = values, values[np.isfinite(values)]
     if not values.size:
         return (*_EMPTY[kind], "empty" if np.isnan(given).all() else "infinite")
@@ -185,14 +184,14 @@ def _limits(values: Floats, kind: str, *, robust: bool) -> tuple[float, float, s
     return float(low) - around, float(high) + around, "equal"
 
 
-def _centred(sizes: Floats, *, robust: bool) -> tuple[float, float, str]:
+def _centred(sizes: AnyFloats, *, robust: bool) -> tuple[float, float, str]:
     high = float(_fences(sizes, "linear")[1]) if robust else float(sizes.max())
     if high:
         return -high, high, "ok"
     return -float(sizes.max()), float(sizes.max()), _EXTREMES
 
 
-def _fences(values: Floats, kind: str) -> tuple[float, float]:
+def _fences(values: AnyFloats, kind: str) -> tuple[float, float]:
     """Robust limits of finite values; see `fit`."""
     shares = (QUANTILES[0], INNERMOST[0], 0.25, 0.75, INNERMOST[1], QUANTILES[1])
     first, tenth, lower, upper, ninetieth, last = np.quantile(forward(values, kind), shares)

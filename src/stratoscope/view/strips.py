@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.view.quantities import DrawnQuantity, Floats
+from stratoscope.trace.arrays import AnyFloats, Ints
+from stratoscope.view.quantities import DrawnQuantity
 
-Ints = NDArray[np.int64]
 NO_TOKENS: Ints = np.empty(0, np.int64)
 
 
@@ -65,7 +65,7 @@ class Strip:
     """
 
     quantity: DrawnQuantity
-    tables: Sequence[Floats]
+    tables: Sequence[AnyFloats]
     thin: Sequence[Ints] = ()
     limits: str = ""
     lowest: float | None = None

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.analysis.anomalies.tails import expected_beyond, expected_beyond_few, least_beyond
+from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = "tuple[int, ...]"
 PLACES = ("prompt", "position", "layer", "head", "neuron", "expert")
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Floats, NamedPrompts
+from stratoscope.analysis.anomalies.finding import NamedPrompts
 from stratoscope.analysis.known import medians
+from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
     import xarray as xr

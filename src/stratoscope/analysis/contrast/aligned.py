@@ -7,7 +7,7 @@ After it, the k-th equal token of every pair is one observation of how far the e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,12 @@ from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import smallest_p
 from stratoscope.analysis.tables import table
 from stratoscope.analysis.units import Units
+from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 MOST_PLACES = 24  # equal tokens after the first edit that are compared
 
 

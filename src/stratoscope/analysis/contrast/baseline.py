@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from stratoscope.trace.arrays import Floats
+
 SPLITS = 20  # into halves
 CONTROLS = 200  # random labellings
 BAND = 0.95  # of them drawn

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from stratoscope.analysis.contrast.design import Design
 from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.permutation import Arrangements, products
 from stratoscope.analysis.units import Units
+from stratoscope.trace.arrays import Floats
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 ARRANGEMENTS = 200  # random ones, where there are too many to take all
 COLUMNS = 2048  # neurons whose differences are held at a time
 
@@ -62,8 +63,8 @@ class Chance:
     def sentence(self) -> str:
         """What it says to a reader."""
         return (
-            f"By chance alone the largest |g| of {self.neurons:,} neurons in {self.units} is about {self.middle:.2f} "
-            f"(95 % of {len(self.largest):,} exchanges of labels: below {self.most:.2f})."
+            f"By chance alone the largest |g| of {self.neurons:,} neurons in {self.units} is about "
+            f"{number(self.middle)} (95 % of {len(self.largest):,} exchanges of labels: below {number(self.most)})."
         )
 
 

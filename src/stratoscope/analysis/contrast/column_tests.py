@@ -13,8 +13,8 @@ from stratoscope.analysis.contrast.design import RANK_SUM, Design
 from stratoscope.analysis.moments import Moments, paired, welch
 from stratoscope.analysis.ranks import Ranks, ranks
 from stratoscope.analysis.units import Units
+from stratoscope.trace.arrays import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
 UnitTable: TypeAlias = NDArray[np.floating]
 _TILE = 2**22  # numbers
 

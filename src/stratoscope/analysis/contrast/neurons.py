@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import LargestStatistic
 from stratoscope.progress import Progress
+from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 SHOWN = 20  # neurons listed
 SELECTED = "selected: likely too large; `--held-out 0.5` measures those that half of the units find"
 SELECTED_OF_FEW = "selected: likely too large; more prompts would measure them"

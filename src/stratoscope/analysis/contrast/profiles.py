@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,12 @@ from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import LargestStatistic, p_alone
 from stratoscope.analysis.tables import table
 from stratoscope.analysis.units import Units
+from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 _TOKENS = 2**16  # read at a time
 BAND = 0.95  # of the means drawn
 

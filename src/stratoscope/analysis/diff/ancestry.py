@@ -10,18 +10,18 @@ least half of them are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.diff.floor import weights_of
+from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 LEAST_PROMPTS = 8  # of fewer points a correlation hardly tells neurons apart
 LEAST_NEURONS = 16  # that vary over the prompts: of fewer, half could be found by chance
 LEAST_FOUND = 0.5  # share of neurons that must be found again: chance gives 1 / SAMPLED

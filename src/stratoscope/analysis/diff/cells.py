@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,14 @@ from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.prompts import Columns
 from stratoscope.analysis.tables import has_cells, table
 from stratoscope.errors import InputError
+from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.numbers import LayerChoice, choose_layers
+from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 _BYTES = 96 * 2**20  # of one side: rows are read together as long as they fit
 KEPT = ("a", "b", "difference", "ratio", "times_floor")
 PROFILE = ("size_median", "size_95", "size_mean", "size_largest", "times_median", "times_95", "times_largest",
@@ -87,7 +87,8 @@ def quantities_in_both(a: xr.Dataset, b: xr.Dataset, wanted: str | Sequence[str]
     """
     there = [name for name, row in names.QUANTITIES.items() if name in a and name in b and has_cells(row)]
     usual = sorted(there, key=lambda name: name != defaults.QUANTITY)  # that one first: it is what is drawn
-    asked = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted or usual))
+    given = [wanted] if isinstance(wanted, str) else wanted or usual
+    asked = list(dict.fromkeys(quantity_named(name, there) for name in given))
     for name in asked:
         if name not in there:
             fix = f"Both have: {', '.join(there) or 'nothing'}."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.diff.floor import Noise
     from stratoscope.analysis.diff.neurons import NeuronDifferences
     from stratoscope.analysis.diff.prompts import Columns, Pair, Side
-    from stratoscope.trace.prompts import Ints
+    from stratoscope.trace.arrays import Ints
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
 ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}  # of one operation
 _STORED = ROUNDING["float32"]  # of the numbers in a trace
 _DTYPE = "dtype"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,11 @@ from stratoscope.analysis.diff.weight_columns import ColumnNorms, compare_column
 from stratoscope.analysis.known import columnwise
 from stratoscope.analysis.layers import by_layer
 from stratoscope.progress import Progress
+from stratoscope.trace.arrays import Floats, Ints
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 MEAN = "prompt_mean"
 
 

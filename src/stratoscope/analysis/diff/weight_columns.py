@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.trace.arrays import Floats, Ints
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 SAME_NORM = 1e-5  # relative: more than sums of float32 peaks can make of the same column
 SAME_ROUNDED = 0.002  # relative: more than rounding to bfloat16 can change the norm of a column (half of 2⁻⁸)

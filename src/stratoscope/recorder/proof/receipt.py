@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.model.find import describe_replay
+from stratoscope.model.find import describe_maps, describe_replay
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.model.sites import ModelSites
@@ -86,6 +86,7 @@ def prove(
         "changed_implementations": changed,
         "residual_replay": describe_replay(sites.layers),
         "additions": " | ".join(dict.fromkeys(layer.order for layer in sites.layers)),
+        **describe_maps(sites),
         **({"attention_on_probe": observer.attention_checked} if observer.attention_checked else {}),
         "replays": [plain.to_json(), eager.to_json()],
         "limits": [
