@@ -43,7 +43,7 @@ def cli() -> str:
 
 def quantities() -> str:
     """Every quantity a trace may hold, grouped as `--record` groups them."""
-    parts = [NOTE, "# Quantities", _WORDS]
+    parts = [NOTE, "# Quantities", _WORDS, "## Names in other tools", _ELSEWHERE, "\n".join(_elsewhere())]
     for group, members in itertools.groupby(names.QUANTITIES.values(), key=lambda quantity: quantity.group):
         title = _TITLES.get(group, f"`--record {group}`")
         parts += [f"## {title}", _floors() if group == names.FLOOR else "\n".join(_table(members))]
@@ -91,6 +91,20 @@ def _table(members: Iterator[names.Quantity]) -> Iterator[str]:
     for quantity in members:
         formula = quantity.formula.replace("|", "\\|")
         yield f"| `{quantity.name}` | {', '.join(quantity.dims)} | {quantity.unit} | {formula} |"
+
+
+_ELSEWHERE = """Wherever a quantity is asked for (`--quantity`, `quantity=`) these names do as well, with the layer as L or as any
+number. **The number chooses no layer**: `blocks.3.mlp.hook_out` is `mlp_out_norm` of all layers, and `--layers 3` chooses one.
+Arrays carry them as the attribute `elsewhere`. They are names of a whole tensor, of which a norm is only the size."""
+
+
+def _elsewhere() -> Iterator[str]:
+    yield f"| name | {' | '.join(names.TOOLS)} |"
+    yield "|---|" + "---|" * len(names.TOOLS)
+    for quantity in names.QUANTITIES.values():
+        if quantity.elsewhere:
+            others = (f"`{quantity.elsewhere[tool]}`" if tool in quantity.elsewhere else "" for tool in names.TOOLS)
+            yield f"| `{quantity.name}` | {' | '.join(others)} |"
 
 
 def _floors() -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 import stratoscope
-from stratoscope import defaults, names
+from stratoscope import defaults
 from stratoscope.doors.cli import app
 from stratoscope.doors.options import tokens_text
 
@@ -82,6 +85,7 @@ SHARED = {  # option -> the one place where its default is stated
     "permutations": "PERMUTATIONS",
     "draws": "DRAWS",
 }
+OTHER_MEANING = {("cut", "axis"), ("medians", "axis"), ("_output", "scale")}  # functions with a parameter of that name
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
 AS_TEXT: dict[str, Callable[[Any], str]] = {"record": ",".join, "tokens": tokens_text}  # how a command line writes it
 COMMANDS = {  # command -> verb
@@ -138,12 +142,35 @@ def test_only_what_a_verb_acts_on_is_positional(name: str) -> None:
 def test_every_option_has_a_default_from_the_one_place(name: str) -> None:
     for key, parameter in options(name).items():
         assert parameter.default is not inspect.Parameter.empty, f"{name}({key}) must be given"
-        if key == "record" and name == "simulate":  # it costs nothing to simulate everything
-            assert parameter.default == names.SUMMARIES
+        if key == "record" and name == "simulate":
+            assert parameter.default == defaults.SIMULATED_RECORD
         elif key in SHARED:
             assert parameter.default == getattr(defaults, SHARED[key]), f"{name}({key})"
         if key in FLAGS:
             assert parameter.default is False, f"{name}({key})"
+
+
+def stated(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Function, parameter and default as written, of every default in a file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args]
+            pairs = [*zip(reversed(given), reversed(node.args.defaults), strict=False)]
+            pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            yield from ((node.name, key.arg, ast.unparse(value)) for key, value in pairs if value is not None)
+
+
+def test_no_signature_repeats_the_default_of_an_option() -> None:
+    """It is None, off, or a name of `defaults`, in the verbs, in the commands and in whatever they call."""
+    known = {key for name in VERBS for key in options(name)}
+    again = [
+        f"{path.name}: {function}({key}={value})"
+        for path in Path(stratoscope.__file__).parent.rglob("*.py")
+        for function, key, value in stated(path)
+        if key in known and (function, key) not in OTHER_MEANING
+        if re.fullmatch(r"True|-?\d[\d.]*|'.+'|\(.+\)", value) or (key == "first_token" and "defaults." not in value)
+    ]
+    assert not again, f"take the default from `defaults`: {again}"
 
 
 @pytest.mark.parametrize(("command", "name"), COMMANDS.items())

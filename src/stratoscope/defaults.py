@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, Axis, Scale, Statistic, Theme, Unequal, Verify
+from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES, Axis, Scale, Statistic, Theme, Unequal, Verify
 
 RECORD = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 10
@@ -23,11 +23,13 @@ QUANTITY = "mlp_out_norm"
 THEME: Theme = "light"
 SCALE: Scale = "robust"
 HEAD = "mean"
+FIRST_TOKEN = False  # whether first tokens take part in colour limits and statistics
 THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"
+GROUPS = True  # whether prompts of one group are one unit of a contrast
 UNEQUAL: Unequal = "subsample"
 HELD_OUT = 0.0  # of the units of a contrast: all are tested, none only measures how large discoveries are
 ALPHA = 0.05
@@ -37,6 +39,8 @@ COMMIT_SECONDS = 2.0  # a trace being recorded is committed about this often …
 COMMIT_SHARE = 0.005  # … but commits never take more than this share of the time …
 COMMIT_BYTES = 128 * 2**20  # … and no more than this much waits in memory
 
+SIMULATED_RECORD = SUMMARIES  # it costs nothing to simulate everything
+ANOMALY = True  # whether something odd is planted in a simulation
 SIMULATED_PROMPTS = 24  # twelve pairs of twins
 SIMULATED_TOKENS = (20, 32)  # of a prompt, fewest and most
 SIMULATED_LAYERS = 16

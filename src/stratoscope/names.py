@@ -6,7 +6,8 @@ pictures and the documentation know about it; `docs/format.md` and `docs/quantit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 # --- dimensions -----------------------------------------------------------------------------------------------------
@@ -108,6 +109,8 @@ class Quantity:
         Whether negative values have a meaning, so that pictures use a zero-centred diverging scale.
     log
         Whether its natural scale is logarithmic.
+    elsewhere
+        What other tools call the tensor that it is, or is the size of: tool → name, with L for the layer or depth.
     streamed
         Whether it is too large to be held: its rows go to disk as the layers give them.
     """
@@ -123,7 +126,24 @@ class Quantity:
     signed: bool = False
     log: bool = False
     streamed: bool = False
+    elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+
+TOOLS = ("TransformerLens", "interp-engine", "Hugging Face")
+
+
+def _called(*tools: str) -> dict[str, str]:
+    return {tool: name for tool, name in zip(TOOLS, tools, strict=True) if name}
+
+
+# block-level hook_mlp_out is behind a post-norm, mlp.hook_out in front of it: on Gemma 2 they differ by a factor of 15
+_NEURONS_ELSEWHERE = _called("blocks.L.mlp.hook_post", "mlp_act.L", "mlp.down_proj input")
+_OUT_ELSEWHERE = _called("blocks.L.mlp.hook_out", "mlp_out.L", "mlp output")
+_WRITE_ELSEWHERE = _called("blocks.L.hook_mlp_out", "mlp_out_post.L", "mlp output behind its post-norm")
+_RESID_ELSEWHERE = _called(
+    "blocks.L.hook_resid_pre", "resid_pre.L", "hidden_states[L]"
+)  # their last may be behind a norm
+_PATTERN_ELSEWHERE = _called("blocks.L.attn.hook_pattern", "attn_probs.L", "")
 
 _NORM = "L2 norm"
 _TL, _TLP, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, PEAK), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
@@ -132,9 +152,9 @@ _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
 # fmt: off
 _TABLE = (  # one row, one line
     # norms ----------------------------------------------------------------------------------------------------------
-    Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection; in a mixture of experts the neurons of the chosen and shared experts, unweighted", NORMS, "1.0", log=True),
-    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + b‖₂, the down_proj output", NORMS, "1.0", log=True),
-    Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, "1.0", log=True),
+    Quantity("neuron_norm", _TL, "float32", _NORM, "MLP neuron activity", "‖a‖₂, a = input of the down projection; in a mixture of experts the neurons of the chosen and shared experts, unweighted", NORMS, "1.0", log=True, elsewhere=_NEURONS_ELSEWHERE),
+    Quantity("mlp_out_norm", _TL, "float32", _NORM, "MLP output", "‖W a + b‖₂, the down_proj output", NORMS, "1.0", log=True, elsewhere=_OUT_ELSEWHERE),
+    Quantity("mlp_write_norm", _TL, "float32", _NORM, "MLP write", "‖what the MLP adds to the residual stream‖₂", NORMS, "1.0", log=True, elsewhere=_WRITE_ELSEWHERE),
     Quantity("attn_write_norm", _TL, "float32", _NORM, "attention write", "‖what attention adds to the residual stream‖₂", NORMS, "1.0", log=True),
     Quantity("mlp_write_ratio", _TL, "float32", "1", "MLP write / residual", "‖MLP write‖₂ / ‖residual it is added to‖₂", NORMS, "1.0", log=True),
     Quantity("attn_write_ratio", _TL, "float32", "1", "attention write / residual", "‖attention write‖₂ / ‖residual it is added to‖₂", NORMS, "1.0", log=True),
@@ -143,7 +163,7 @@ _TABLE = (  # one row, one line
     Quantity("router_expert", _TLC, "int32", "index", "chosen expert", "the experts the token is routed to; −1 in a block without experts", NORMS, "1.1"),
     Quantity("router_weight", _TLC, "float32", "1", "router weight", "what the output of each chosen expert is multiplied by", NORMS, "1.1"),
     # residual -------------------------------------------------------------------------------------------------------
-    Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, "1.0", log=True),
+    Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, "1.0", log=True, elsewhere=_RESID_ELSEWHERE),
     Quantity("resid_cos", _TL, "float32", "1", "cos(block input, block output)", "cosine of the residual stream before a block with that behind it; 1 = the block changed its length only", RESIDUAL, "2.0", signed=True),
     # peaks ----------------------------------------------------------------------------------------------------------
     Quantity("peak_neuron", _TLP, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none; of an expert its own neuron i, and times the router weight", PEAKS, "1.0"),
@@ -167,9 +187,9 @@ _TABLE = (  # one row, one line
     Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION, "1.0"),
     Quantity("attn_value_norm", _TLH, "float32", _NORM, "what the head moves", "‖W_O Σ_k A v‖₂ of this head, before any norm of the attention's output", ATTENTION, "1.0", log=True),
     # streamed -------------------------------------------------------------------------------------------------------
-    Quantity("neurons", _TLN, "model", "activation", "neuron activation", "a, input of the down projection, as the model computed it; NaN beyond the width of a narrower block", NEURONS, "1.2", signed=True, streamed=True),
+    Quantity("neurons", _TLN, "model", "activation", "neuron activation", "a, input of the down projection, as the model computed it; NaN beyond the width of a narrower block", NEURONS, "1.2", signed=True, streamed=True, elsewhere=_NEURONS_ELSEWHERE),
     Quantity("active_neurons", (TOKEN, LAYER, ACTIVE), "model", "activation", "activation of the chosen experts' neurons", "a of neuron i of the expert that is router_expert[…, s] at s·expert_width + i, then of the shared expert; of a dense block from 0", NEURONS, "1.2", signed=True, streamed=True),
-    Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL, "1.2", streamed=True),
+    Quantity("attention", (EDGE, LAYER, HEAD), "float16", "1", "attention weight", "A[q,k] for k ≤ q at q(q+1)/2 + k behind the pairs of earlier prompts; NaN where the mask hides k from q", ATTENTION_FULL, "1.2", streamed=True, elsewhere=_PATTERN_ELSEWHERE),
     # outcome --------------------------------------------------------------------------------------------------------
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, "1.1", signed=True),
     Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME, "1.1"),

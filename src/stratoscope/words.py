@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Any
+from typing import Any, SupportsFloat
 
 _MIRRORED = {ord("<"): ">", ord(">"): "<"}
 EMPTY = "∅"
@@ -28,7 +28,7 @@ _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs")
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # they shape the visible characters beside them
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: SupportsFloat, digits: int = 3) -> str:
     """A number with about three digits (0.012, 3.45, 678, 9,012, 3.4e6), ties rounded away from zero.
 
     Parameters
@@ -36,9 +36,10 @@ def number(value: float, digits: int = 3) -> str:
     digits
         Of a number below 10 ** digits; a larger one is rounded to a whole number, one from a million on to two digits.
     """
+    value = float(value)
     if not math.isfinite(value):
         return "not known" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    size, sign = abs(float(value)), "−" if value < 0 else ""
+    size, sign = abs(value), "−" if value < 0 else ""
     if size == 0:
         return "0"
     if size >= 1e6 or size < 1e-3:
@@ -48,11 +49,12 @@ def number(value: float, digits: int = 3) -> str:
     return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
 
 
-def percent(share: float) -> str:
+def percent(share: SupportsFloat) -> str:
     """A share: 0 %, <0.1 %, 12.0 %, >99.9 %, 100 %. What is nearly nothing or all is not called so."""
+    share = float(share)
     if not math.isfinite(share):
         return "not known" if math.isnan(share) else f"{number(share)} %"
-    size, bound = abs(100 * float(share)), ""
+    size, bound = abs(100 * share), ""
     if 0 < size < 0.05:
         size, bound = 0.1, "<"
     elif 99.95 <= size < 100:

@@ -24,6 +24,7 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.analysis.units import CLASSES, PAIRS, Units, choose_classes, make_units
 from stratoscope.errors import InputError
 from stratoscope.view.report import contents_of
+from stratoscope.words import number
 
 
 def simulated(prompts: int = 60, **options: Any) -> xr.Dataset:
@@ -205,7 +206,8 @@ def test_a_null_result_says_the_effect_that_8_of_10_such_studies_find(trace: xr.
     critical = stats.t.isf(0.05 / 640 / 2, 29)
     assert stats.nct.sf(critical, 29, would["d_z"] * np.sqrt(30)) == pytest.approx(0.8, abs=1e-6)
     assert would["g"] == pytest.approx(would["d_z"] * np.sqrt(2), rel=0.05)  # twins of noise do not go together
-    contents, size = contents_of(found), f"|d_z| ≥ {would['d_z']:.2f} (in the middle neuron |g| ≥ {would['g']:.2f})"
+    size = f"|d_z| ≥ {number(would['d_z'])} (in the middle neuron |g| ≥ {number(would['g'])})"
+    contents = contents_of(found)
     assert size in contents.title
     assert any(size in line for line in contents.lead)
     (volcano,) = (figure for figure in contents.figures() if figure.name == "volcano")

@@ -215,7 +215,7 @@ def test_nothing_is_left_behind_where_writing_fails(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"quantity": "mlp_out_norm"}, "peak_write, peak_value"),
+        ({"quantity": "mlp_out_norm"}, "peak_write and peak_value"),
         ({"scale": "cubic"}, "robust"),
         ({"layers": "77"}, "no layer 77"),
         ({"prompt": "nobody"}, "no prompt called"),

@@ -128,7 +128,7 @@ def test_a_quantity_that_cannot_be_drawn_is_answered_with_what_can(trace_of: Fac
     dataset = trace_of(quantities=("mlp_out_norm",))
     dataset["peak_neuron"] = (("token", "layer", "peak"), np.zeros((24, 6, 2), "int32"))
     with pytest.raises(InputError, match=words):
-        quantities.check_quantity(dataset, name)
+        quantities.checked_quantity(dataset, name)
 
 
 def test_an_input_with_nothing_to_draw_is_refused_with_a_command(trace_of: Factory) -> None:

@@ -22,6 +22,7 @@ from stratoscope.view.report import check_folder, contents_of, default_folder, s
 from stratoscope.view.report.page import page
 from stratoscope.view.report.report import Excerpt, ReportTable
 from stratoscope.view.report.save import write_table
+from stratoscope.words import number
 
 EVIL = '<script>alert(1)</script>"&$\u202e'
 
@@ -120,7 +121,7 @@ def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
     nothing.attrs = json.loads(json.dumps(result.attrs))
     nothing.attrs["summary"]["neurons"] |= {"discoveries": 0, "family_wise": 0}
     would = found["would_find"]
-    size = f"|d_z| ≥ {would['d_z']:.2f} (in the middle neuron |g| ≥ {would['g']:.2f})"
+    size = f"|d_z| ≥ {number(would['d_z'])} (in the middle neuron |g| ≥ {number(would['g'])})"
     assert contents_of(nothing).title == (
         f"No single neuron of {found['tested']:,} is found to differ between critical and neutral; one with {size} "
         "would have been found in 8 of 10 such studies"

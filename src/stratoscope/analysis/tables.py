@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.finite import without_number
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import is_whole
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def table(
-    dataset: xr.Dataset, name: str, tokens: NDArray[np.int64], rows: NDArray[np.int64], *, head: str | int = "mean"
+    dataset: xr.Dataset,
+    name: str,
+    tokens: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    *,
+    head: str | int = defaults.HEAD,
 ) -> AnyFloats:
     """Values of shape (tokens, rows): heads averaged (or their maximum, or one of them), of peaks the strongest.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.trace.prompts import Prompts
 
@@ -201,7 +201,7 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     return first, second
 
 
-def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = True) -> Units:
+def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = defaults.GROUPS) -> Units:
     """The units of a contrast.
 
     Prompts of a group are one unit (`groups`). Where every unit has a twin of the other class (by `pair`, or because

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stratoscope import defaults, names
+from stratoscope import defaults
 from stratoscope.doors import cli_anomalies, cli_contrast, cli_diff, cli_lint, console, options
 from stratoscope.version import __version__
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _TOKENS = options.tokens_text(defaults.SIMULATED_TOKENS)
-_RECORD, _EVERYTHING = ",".join(defaults.RECORD), ",".join(names.SUMMARIES)
+_RECORD, _EVERYTHING = ",".join(defaults.RECORD), ",".join(defaults.SIMULATED_RECORD)
 
 
 def _version(wanted: bool) -> None:
@@ -165,7 +165,7 @@ def simulate(
     heads: options.HeadCount = defaults.SIMULATED_HEADS,
     top_k: options.TopK = defaults.TOP_K,
     seed: options.Seed = defaults.SEED,
-    anomaly: options.Anomaly = True,
+    anomaly: options.Anomaly = defaults.ANOMALY,
     record: options.Record = _EVERYTHING,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -275,7 +275,7 @@ def heatmap(
     layers: options.Layers = None,
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
-    first_token: options.FirstToken = False,
+    first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -315,7 +315,7 @@ def engagement(
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
     head: options.Head = defaults.HEAD,
-    first_token: options.FirstToken = False,
+    first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -356,7 +356,7 @@ def peaks3d(
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
     threshold: options.Threshold = defaults.THRESHOLD,
-    first_token: options.FirstToken = False,
+    first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
     overwrite: options.Overwrite = False,
 ) -> None:

@@ -60,7 +60,7 @@ def contrast(
     quantity: Profiled = None,
     layers: options.Layers = None,
     span: OneSpan = defaults.SPAN,
-    groups: Groups = True,
+    groups: Groups = defaults.GROUPS,
     unequal: Unequal = defaults.UNEQUAL,
     held_out: HeldOut = defaults.HELD_OUT,
     alpha: Alpha = defaults.ALPHA,

@@ -27,7 +27,7 @@ def whole(given: Any, where: str, fix: str = "Give a number such as 10.") -> int
     return operator.index(given)
 
 
-def number(given: Any, where: str) -> float:
+def real_number(given: Any, where: str) -> float:
     """A number of any type; text and truths are refused.
 
     Raises

@@ -47,7 +47,8 @@ class Prompts:
     dataset: xr.Dataset
 
     def __len__(self) -> int:
-        return int(self.dataset.sizes.get(PROMPT, int(self.of_token.max(initial=-1)) + 1))
+        there = self.dataset.sizes
+        return int(there[PROMPT] if PROMPT in there else self.of_token.max(initial=-1) + 1)
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class Prompts:
         prompts, which = np.unique(self.of_token[generated], return_index=True)
         begins = generated[which]
         there = self.place[begins] > 0
-        there[there] = (np.diff(self.position)[begins[there] - 1]) == 1
+        there[there] = np.diff(self.position)[begins[there] - 1] == 1
         answer[prompts] = np.where(there, begins - 1, GONE)
         return answer
 

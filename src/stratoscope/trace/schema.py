@@ -191,6 +191,8 @@ def quantity_layout(name: str, source: str, dtype: str = "") -> Layout:
     """Layout of a row of `names.QUANTITIES`; of a streamed one `dtype` is a key of `shards.DTYPES`."""
     quantity = names.QUANTITIES[name]
     attrs = {"units": quantity.unit, "long_name": quantity.label, "formula": quantity.formula, "source": source}
+    if quantity.elsewhere:
+        attrs["elsewhere"] = "; ".join(f"{tool}: {other}" for tool, other in quantity.elsewhere.items())
     if not dtype:
         return Layout(name, quantity.dims, quantity.dtype, attrs)
     if quantity.dtype not in ("model", dtype) or dtype not in shards.DTYPES:

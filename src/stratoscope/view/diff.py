@@ -18,7 +18,7 @@ from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
 from stratoscope.view.spec import ViewSpec, public_name
 from stratoscope.view.strips import Strip, TokenAxis
-from stratoscope.words import capital, isolate, number, readable
+from stratoscope.words import capital, isolate, percent, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,13 +78,6 @@ def sides_in_words(summary: dict[str, list[str]]) -> list[str]:
     for model, dtype in zip(summary["models"], summary["dtypes"], strict=True):
         found.append(", ".join(part for part in (public_name(model), dtype) if part) or "unknown model")
     return found
-
-
-def percent(share: float) -> str:
-    """A share with about three digits; what is nearly all is not called all."""
-    if 0.99 < share < 1:
-        return f"{np.floor(1e4 * share) / 100:.2f} %"
-    return f"{number(100 * share)} %"
 
 
 def _sides(summary: dict[str, list[str]], prompt: str) -> str:
@@ -159,7 +152,7 @@ def _notes(here: xr.Dataset, quantity: str) -> list[Note]:
         times = here[f"{quantity}_times_floor"].values
         known = times[np.isfinite(times)]
         if known.size:
-            by_chance = f" (about {percent(chance)} would by chance)" if chance else ""
+            by_chance = f" ({percent(chance)} would by chance)" if chance else ""
             text = (
                 f"{percent(float((known > 1).mean()))} of the cells shown exceed the noise floor{by_chance}; at "
                 "first tokens none was measured."

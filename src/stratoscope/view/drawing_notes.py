@@ -12,6 +12,7 @@ from stratoscope import names
 from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec import Note
 from stratoscope.view.strips import Strip, TokenAxis
+from stratoscope.words import counted, number
 
 
 def what_was_done(
@@ -29,7 +30,7 @@ def what_was_done(
     notes = [Note("L05", "info", _limits_in_words(len(panels), choice, kinds={one["scale"] for one in quantities}))]
     for strip, one in zip(strips, quantities, strict=True):
         if strip.lowest is not None and one["state"] == "ok":
-            limits = f"from {strip.lowest:g}, fixed, to at least {2 * strip.lowest:g}"
+            limits = f"from {number(strip.lowest)}, fixed, to at least {number(2 * strip.lowest)}"
             notes.append(Note("L05", "info", f"{strip.quantity.label}: {limits}."))
     if any(one["extremes"] for one in quantities):
         notes.append(Note("L05", "info", "Where these quantiles fall together, the limits are the extremes."))
@@ -43,7 +44,7 @@ def what_was_done(
         notes.append(Note("L05", "info", "Some values are negative, so the scale is linear."))
     without = sum(one["without_logarithm"] for one in maps)
     if without:
-        cells = "1 cell of zero or less has" if without == 1 else f"{without:,} cells of zero or less have"
+        cells = f"{counted(without, 'cell')} of zero or less {'has' if without == 1 else 'have'}"
         notes.append(Note("L05", "info", f"{cells} no logarithm: drawn in the lowest colour."))
     if max(factors) > 1:
         notes.append(Note("L06", "info", _pooling_in_words(panels, factors, maps)))
@@ -56,7 +57,7 @@ def what_was_done(
             Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them, use the write ratios.")
         )
     if infinite := sum(one["infinite"] for one in maps):
-        cells = "1 cell is" if infinite == 1 else f"{infinite:,} cells are"
+        cells = f"{counted(infinite, 'cell')} {'is' if infinite == 1 else 'are'}"
         notes.append(
             Note("L05", "warning", f"{cells} infinite: drawn in the colours of the ends, left out of the limits.")
         )
@@ -132,7 +133,7 @@ def _pooling_in_words(panels: Sequence[TokenAxis], factors: Sequence[int], maps:
     spikes = ""
     if total:
         spikes = (
-            f" Rings: {shown:,} outliers."
+            f" Rings: {counted(shown, 'outlier')}."
             if shown == total
             else f" Rings: the {shown:,} largest of {total:,} outliers."
         )

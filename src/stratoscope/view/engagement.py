@@ -34,7 +34,7 @@ def engagement(
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
     head: str | int = defaults.HEAD,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> Any:
@@ -91,7 +91,7 @@ def engagement_spec(
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
     head: str | int = defaults.HEAD,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
 ) -> ViewSpec:
     """The ViewSpec of `engagement`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable

@@ -36,7 +36,7 @@ def heatmap(
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> Any:
@@ -119,7 +119,7 @@ def heatmap_spec(
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable
@@ -128,8 +128,7 @@ def heatmap_spec(
     from stratoscope.view.select import choose_layers, select
     from stratoscope.view.spec import notes_of, provenance_of
 
-    name = quantity or quantities.default_quantity(dataset)
-    quantities.check_quantity(dataset, name)
+    name = quantities.checked_quantity(dataset, quantity or quantities.default_quantity(dataset))
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     kind, numbers = quantities.row_numbers(dataset, name)
     rows = choose_layers(numbers, layers, kind=kind)
@@ -164,7 +163,7 @@ def heatmap_of_array(
     first: Sequence[int] = (0,),
     source: str = "",
     scale: names.Scale = defaults.SCALE,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> Any:

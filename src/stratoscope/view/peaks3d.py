@@ -27,7 +27,7 @@ def peaks3d(
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
     threshold: float = defaults.THRESHOLD,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
 ) -> go.Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.spec import ViewSpec
-from stratoscope.words import counted, noted
+from stratoscope.words import counted, noted, number
 
 
 def caption(spec: ViewSpec) -> list[str]:
@@ -26,7 +26,7 @@ def height(spec: ViewSpec) -> str:
     elif facts["shown"] < facts["total"]:
         words.append("Drawn: the highest of every token and layer, and the next highest of all.")
     if facts["threshold"] > 0:
-        words.append(f"Peaks below {facts['threshold']:g} are left out.")
+        words.append(f"Peaks below {number(facts['threshold'])} are left out.")
     return " ".join(words)
 
 

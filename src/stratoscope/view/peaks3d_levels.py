@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.trace.arrays import Floats
+from stratoscope.words import number
 
 QUANTILES = (0.01, 0.99)  # of the drawn peaks, between which the colours of the robust scale run
 FLOOR = 1  # percentile at which the logarithmic scale begins
@@ -93,7 +94,7 @@ def _log_ticks(low: float, high: float) -> list[list[Any]]:
     steps = (1, 2, 5) if high - low < 2.5 else (1, 3) if high - low < 5 else (1,)
     ticks: list[list[Any]] = []
     for power in range(int(np.floor(low)), int(np.ceil(high)) + 1):
-        ticks += [[float(np.log10(step)) + power, f"{float(f'{step}e{power}'):g}"] for step in steps]
+        ticks += [[float(np.log10(step)) + power, number(float(f"{step}e{power}"))] for step in steps]
     return [tick for tick in ticks if low <= tick[0] <= high]
 
 

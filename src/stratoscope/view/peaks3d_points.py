@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.finite import without_number
 from stratoscope.trace.arrays import Bools, Floats, Ints
 
@@ -70,7 +70,7 @@ def choose_points(
     *,
     scene: Ints | None = None,
     first: Bools | None = None,
-    threshold: float = 0.0,
+    threshold: float = defaults.THRESHOLD,
 ) -> Points:
     """Choose the peaks to draw.
 
@@ -159,7 +159,7 @@ class Chooser:
         Peaks lower than this are counted, never chosen.
     """
 
-    def __init__(self, cell: Ints, layers: int, last: Bools, threshold: float = 0.0) -> None:
+    def __init__(self, cell: Ints, layers: int, last: Bools, threshold: float = defaults.THRESHOLD) -> None:
         cells = int(cell.max(initial=-1) + 1) * layers
         self.total = self.infinite = 0
         self._cell, self._layers, self._last, self._threshold = cell, layers, last, threshold

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
-from stratoscope.trace.arguments import number
+from stratoscope.trace.arguments import real_number
 from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.view.panels import subtitle, token_labels
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
 from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, select
 from stratoscope.view.spec import Note, ViewSpec, notes_of, provenance_of
-from stratoscope.words import capital, number_ranges, visible
+from stratoscope.words import capital, counted, listed, number, number_ranges, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,13 +41,13 @@ def peaks_spec(
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
     threshold: float = defaults.THRESHOLD,
-    first_token: bool = False,
+    first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
 ) -> ViewSpec:
     """The picture of `peaks3d` as data; parameters and errors as there."""
-    row, threshold = names.QUANTITIES[_height_of(dataset, quantity)], number(threshold, "threshold")
+    row, threshold = names.QUANTITIES[_height_of(dataset, quantity)], real_number(threshold, "threshold")
     if scale not in names.SCALES:
-        raise InputError(f"no scale called {scale!r}", where="scale", fix=f"Choose one of: {', '.join(names.SCALES)}.")
+        raise InputError(f"no scale called {scale!r}", where="scale", fix=f"Choose one of: {listed(names.SCALES)}.")
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     tokens = np.sort(np.concatenate([panel.tokens for panel in chosen.panels]))
     prompts = Prompts(dataset)
@@ -192,7 +193,7 @@ def _token_table(
 def _left_out(points: Points) -> list[Note]:
     if not points.infinite:
         return []
-    peaks = "1 peak is" if points.infinite == 1 else f"{points.infinite:,} peaks are"
+    peaks = f"{counted(points.infinite, 'peak')} {'is' if points.infinite == 1 else 'are'}"
     return [Note("L05", "warning", f"{peaks} infinite and not drawn: they have no height.")]
 
 
@@ -231,16 +232,19 @@ def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
             where="trace",
             fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE`.",
         )
+    quantity = quantity and quantity_named(quantity, there)
     if quantity is not None and quantity not in there:
         raise InputError(
-            f"no peaks of {quantity!r}", where="quantity", fix=f"What can be drawn upwards: {', '.join(there)}."
+            f"no peaks of {quantity!r}", where="quantity", fix=f"What can be drawn upwards: {listed(there)}."
         )
     return quantity or there[0]
 
 
 def _nothing_left(points: Points, threshold: float) -> InputError:
     if points.total:
-        return InputError(f"no peak is as high as {threshold:g}", where="threshold", fix="Choose a lower threshold.")
+        return InputError(
+            f"no peak is as high as {number(threshold)}", where="threshold", fix="Choose a lower threshold."
+        )
     if points.infinite:
         what = f"{points.infinite:,} peaks are infinite, so they have no height, and there is no other"
         return InputError(what, where="trace", fix="Look at them in Python, or choose other prompts and layers.")

@@ -12,6 +12,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.tables import check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats
+from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.trace.schema import UNKNOWN_ARRAYS
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ def drawable_quantities(dataset: xr.Dataset) -> list[str]:
     return [name for name, row in names.QUANTITIES.items() if name in dataset and _is_drawable(row)]
 
 
-def check_quantity(dataset: xr.Dataset, name: str) -> None:
-    """Raise an `InputError` that says what there is instead, unless `name` can be drawn."""
+def checked_quantity(dataset: xr.Dataset, name: str) -> str:
+    """The quantity that a user names; an `InputError` that says what there is instead unless it can be drawn."""
+    name = quantity_named(name, drawable_quantities(dataset))
     row = names.QUANTITIES.get(name) if isinstance(name, str) else None
     present = ", ".join(drawable_quantities(dataset)) or "nothing"
     if name in (dataset.attrs.get(UNKNOWN_ARRAYS) or ()):
@@ -78,6 +80,7 @@ def check_quantity(dataset: xr.Dataset, name: str) -> None:
         raise InputError(
             f"{name} has no size for each token and layer", where="quantity", fix=f"This input has: {present}."
         )
+    return name
 
 
 def record(row: names.Quantity) -> str:

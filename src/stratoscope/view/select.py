@@ -14,6 +14,7 @@ from stratoscope.errors import InputError
 from stratoscope.trace.arguments import several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
 from stratoscope.trace.prompts import PromptChoice, Prompts
+from stratoscope.words import listed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -165,7 +166,7 @@ def _listed(choice: TextChoice, where: str, example: str) -> list[Any]:
 def _spans(wanted: list[str]) -> list[str]:
     for name in wanted:
         if name not in names.SPANS:
-            raise InputError(f"no span called {name!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
+            raise InputError(f"no span called {name!r}", where="span", fix=f"Choose from: {listed(names.SPANS)}.")
     return wanted
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
-from stratoscope.words import number_ranges
+from stratoscope.words import number, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -115,8 +115,8 @@ def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tu
         lambda: depth.layer_off_trend(dataset, other),
         lambda: depth.expert_takes_all(dataset, other),
     )
-    for number, detector in enumerate(detectors):
-        told("looking", number, len(detectors))
+    for done, detector in enumerate(detectors):
+        told("looking", done, len(detectors))
         looks.append(detector())
     told("looking", len(detectors), len(detectors))
     return looks, classes(norms, usual)
@@ -191,7 +191,8 @@ def _result(
     chance = Note(
         "L13",
         INFO,
-        f"Expected false findings where nothing is odd: {alpha:g} in all, {most_expected:.2g} of each detector.",
+        f"Expected false findings where nothing is odd: {number(alpha)} in all, "
+        f"{number(most_expected)} of each detector.",
     )
     sources = [dataset] if reference is None else [dataset, reference]
     detectors = list(dict.fromkeys(look.detector for look in looks))

@@ -22,6 +22,7 @@ from stratoscope.analysis.anomalies.finding import (
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.known import medians, quantile
 from stratoscope.trace.arrays import Bools, Floats
+from stratoscope.words import number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,8 +66,8 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
         here = prompts.tokens(prompt)
         values = np.asarray(dataset[quantity].values[here, :, head], np.float64)
         words = (
-            f"Head {head} of L{numbers[layer]} gives the first token {means[index]:.0%} of its attention in "
-            f"{prompts.ids[prompt]}, in {_others(reference)} {_typical(means, of, index, reference):.0%}."
+            f"Head {head} of L{numbers[layer]} gives the first token {percent(means[index])} of its attention in "
+            f"{prompts.ids[prompt]}, in {_others(reference)} {percent(_typical(means, of, index, reference))}."
         )
         mark = (min(_LEAST_QUERIES, len(values) - 1), layer)
         return words, prompts.evidence(prompt, values, mark, quantity, numbers)
@@ -113,8 +114,8 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
         place = gathered_on(index)
         words = (
             f"Head {head} of L{numbers[layer]} gathers its attention, most of all on "
-            f"{prompts.token(here.start + place)}: entropy {means[index]:.2f} of uniform, in {_others(reference)} "
-            f"{_typical(means, of, index, reference):.2f}."
+            f"{prompts.token(here.start + place)}: entropy {number(means[index])} of uniform, in {_others(reference)} "
+            f"{number(_typical(means, of, index, reference))}."
         )
         return words, prompts.evidence(prompt, values, (place, layer), "attn_received_nosink", numbers)
 
@@ -159,7 +160,7 @@ def broken_rows(dataset: xr.Dataset) -> Look:
 
     def describe(index: Index) -> tuple[str, None]:
         token, layer, head = index
-        return f"At {prompts.token(token)}, head {head} of L{numbers[layer]}: {what} {values[index]:.4g}.", None
+        return f"At {prompts.token(token)}, head {head} of L{numbers[layer]}: {what} {number(values[index], 4)}.", None
 
     return Look(
         detector, "query × layer × head", off, tell, describe, lambda index: (("rows", *index[1:]),), certain=True

@@ -13,6 +13,7 @@ from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member
 from stratoscope.analysis.anomalies.tokens import outside_sinks
 from stratoscope.analysis.known import medians
 from stratoscope.trace.arrays import Floats
+from stratoscope.words import number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +58,7 @@ def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         source = "its neighbours suggest" if reference is None else "the reference has"
         label = names.QUANTITIES[present[which]].label
         value, there = medians[index], expected_there[index]
-        words = f"The median {label} of L{numbers[layer]} is {value:.2g} where {source} {there:.2g}."
+        words = f"The median {label} of L{numbers[layer]} is {number(value)} where {source} {number(there)}."
         layers = tuple(f"L{number}" for number in numbers)
         return words, Evidence(medians[which], layers, (layer,), f"median {label}")
 
@@ -95,8 +96,8 @@ def expert_takes_all(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     def describe(index: Index) -> tuple[str, Evidence]:
         layer, expert = index
         words = (
-            f"Expert {expert} of L{numbers[layer]} gets {shares[index]:.0%} of the tokens; evenly, each would get "
-            f"{usual:.0%}."
+            f"Expert {expert} of L{numbers[layer]} gets {percent(shares[index])} of the tokens; evenly, each would get "
+            f"{percent(usual)}."
         )
         labels = tuple(str(number) for number in range(experts))
         what = f"share of the tokens of L{numbers[layer]}, by expert"

@@ -22,6 +22,7 @@ from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.known import medians
 from stratoscope.analysis.layers import by_layer
 from stratoscope.trace.arrays import Floats
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,8 +55,8 @@ def dead_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
     def describe(index: Index) -> tuple[str, Evidence]:
         layer, neuron = index
         words = (
-            f"Neuron {neuron} of L{numbers[layer]} is never above {largest[index]:.2g} in size at any of the "
-            f"user's tokens, nor a peak elsewhere; the median neuron of its layer reaches {usual[layer, 0]:.2g}."
+            f"Neuron {neuron} of L{numbers[layer]} is never above {number(largest[index])} in size at any of the "
+            f"user's tokens, nor a peak elsewhere; the median neuron of its layer reaches {number(usual[layer, 0])}."
         )
         series = np.fmax(
             np.abs(dataset["prompt_max"].values[:, layer, neuron]),
@@ -97,9 +98,9 @@ def always_on_neuron(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
         layer, neuron = index
         series = np.asarray(dataset["prompt_mean"].values[:, layer, neuron], np.float64)
         words = (
-            f"The mean activation of neuron {neuron} of L{numbers[layer]} is {np.nanmean(series):.2g} over the user's "
-            f"tokens of every prompt, {steadiness[index]:.0f} times its standard deviation over "
-            f"prompts; the median neuron of its layer: {typical[layer]:.2g}."
+            f"The mean activation of neuron {neuron} of L{numbers[layer]} is {number(np.nanmean(series))} over the "
+            f"user's tokens of every prompt, {number(steadiness[index])} times its standard deviation over "
+            f"prompts; the median neuron of its layer: {number(typical[layer])}."
         )
         return words, _over_prompts(series, prompts, f"mean activation of neuron {neuron} in L{numbers[layer]}")
 

@@ -23,7 +23,7 @@ from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
-from stratoscope.words import capital
+from stratoscope.words import capital, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,8 +68,8 @@ def _massive(
         what = capital(row.label)
         beside = "in the reference" if quantity in there else "of tokens there"
         words = (
-            f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {value:.3g}, {times:.0f} times the "
-            f"median {beside}."
+            f"{what} of {prompts.token(token)} in {letter}{numbers[layer]} is {number(value)}, "
+            f"{number(times)} times the median {beside}."
         )
         return words, token_map(prompts, norms.values[quantity], numbers, index, quantity)
 

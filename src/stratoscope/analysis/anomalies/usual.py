@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.anomalies.norms import SHAPE, WRITES, Norms, is_depth, writer_of
 from stratoscope.trace.arrays import Bools, Floats
+from stratoscope.words import number
 
 MASSIVE = np.log(6.0)  # over the typical norm: less is no finding
 _RAISED = np.log(3.0)  # less is not asked whether it is usual
@@ -148,7 +149,7 @@ def _class(norms: Norms, massive: dict[str, NDArray[np.int8]], words: str, named
     count = len(set(prompts.of_token[at].tolist()))
     size = f"{len(at)} token{'s' * (len(at) != 1)} in {count} prompt{'s' * (count != 1)}"
     said = f"{words}: {size}, {texts}{more}" if named else f"{words}: {size}"
-    return Class(f"{said}; up to {ratio:.0f} times the median ({'; '.join(where)}).", len(at), count, ratio)
+    return Class(f"{said}; up to {number(ratio)} times the median ({'; '.join(where)}).", len(at), count, ratio)
 
 
 def spans(rows: Sequence[int] | NDArray[np.integer], letter: str) -> str:

@@ -21,7 +21,7 @@ from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 from stratoscope.analysis.known import medians
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
-from stratoscope.words import capital
+from stratoscope.words import capital, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,12 +60,12 @@ def _part(dataset: xr.Dataset, reference: xr.Dataset | None, detector: str, part
 
     def describe(index: Index) -> tuple[str, Evidence]:
         token, layer = index[:2]
-        kind, number = next(iter(_which(dataset, index).items()), ("the strongest neuron", -1))
-        who = f"{kind} {number}" if number >= 0 else kind
+        kind, which = next(iter(_which(dataset, index).items()), ("the strongest neuron", -1))
+        who = f"{kind} {which}" if which >= 0 else kind
         words = (
-            f"{capital(who)} of L{numbers[layer]} writes {values[index]:.3g} at {prompts.token(token)}, "
-            f"{shares[index]:.2g} times the whole {names.QUANTITIES[whole].label} there; at other tokens "
-            f"{typical[index[1:]]:.2g} times."
+            f"{capital(who)} of L{numbers[layer]} writes {number(values[index])} at {prompts.token(token)}, "
+            f"{number(shares[index])} times the whole {names.QUANTITIES[whole].label} there; at other tokens "
+            f"{number(typical[index[1:]])} times."
         )
         shown = values if values.ndim == 2 else values[..., index[2]]
         return words, token_map(prompts, shown, numbers, (token, layer), part)

@@ -14,6 +14,7 @@ from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.units import Units
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +35,7 @@ def about_lengths(units: Units, counts: NDArray[np.int64]) -> list[Note]:
     spread = float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)) if min(len(a), len(b)) > 1 else 0.0
     if apart == 0 or abs(apart) <= MOST_IMBALANCE * spread:
         return []
-    words = f"{a.mean():.1f} tokens in {units.a}, {b.mean():.1f} in {units.b}"
+    words = f"{number(a.mean())} tokens in {units.a}, {number(b.mean())} in {units.b}"
     return [Note("L13", WARNING, f"The classes differ in length ({words}): a difference may be one of length.")]
 
 
@@ -135,7 +136,7 @@ def about_twins(dataset: xr.Dataset, aligned: Aligned | None, alone: int) -> lis
         notes.append(Note("L11", INFO, text))
     if dataset.attrs.get("source") != names.REAL:
         return notes
-    size = f"{aligned.before:.1g} of the value"
+    size = f"{number(aligned.before)} of the value"
     if aligned.before > _tolerance(dataset):
         text = (
             f"Before their first edit the twins of pair {aligned.where} differ by {size}, although they have seen the "

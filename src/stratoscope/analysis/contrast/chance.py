@@ -20,6 +20,7 @@ from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.permutation import Arrangements, products
 from stratoscope.analysis.units import Units
 from stratoscope.trace.arrays import Floats
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,8 +63,8 @@ class Chance:
     def sentence(self) -> str:
         """What it says to a reader."""
         return (
-            f"By chance alone the largest |g| of {self.neurons:,} neurons in {self.units} is about {self.middle:.2f} "
-            f"(95 % of {len(self.largest):,} exchanges of labels: below {self.most:.2f})."
+            f"By chance alone the largest |g| of {self.neurons:,} neurons in {self.units} is about "
+            f"{number(self.middle)} (95 % of {len(self.largest):,} exchanges of labels: below {number(self.most)})."
         )
 
 

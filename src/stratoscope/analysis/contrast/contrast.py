@@ -13,6 +13,8 @@ from stratoscope import defaults, names
 from stratoscope.analysis.tables import has_cells
 from stratoscope.errors import InputError
 from stratoscope.progress import Progress, silent
+from stratoscope.trace.quantity_names import quantity_named
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +41,7 @@ def contrast(
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     span: str = defaults.SPAN,
-    groups: bool = True,
+    groups: bool = defaults.GROUPS,
     unequal: names.Unequal = defaults.UNEQUAL,
     held_out: float = defaults.HELD_OUT,
     alpha: float = defaults.ALPHA,
@@ -192,7 +194,8 @@ def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple
     if quantity is None:
         usual = tuple(name for name in PROFILED if name in per_token)
         return usual or tuple(name for name in _OTHERWISE if name in per_token)[:1]
-    wanted = (quantity,) if isinstance(quantity, str) else tuple(dict.fromkeys(quantity))
+    asked = (quantity,) if isinstance(quantity, str) else quantity
+    wanted = tuple(dict.fromkeys(quantity_named(name, per_token) for name in asked))
     for name in wanted:
         if name not in per_token:
             there = ", ".join(per_token) or "nothing"
@@ -203,7 +206,9 @@ def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple
 def _check(held_out: float, alpha: float, permutations: int) -> None:
     for name, value, low, high in (("held_out", held_out, 0, 0.8), ("alpha", alpha, 1e-6, 0.5)):
         if not low <= value <= high:
-            raise InputError(f"{value} is out of range", where=name, fix=f"Give a number from {low:g} to {high:g}.")
+            raise InputError(
+                f"{value} is out of range", where=name, fix=f"Give a number from {number(low)} to {number(high)}."
+            )
     if permutations < 99:
         raise InputError(f"{permutations} are too few", where="permutations", fix="Give 99 or more.")
 

@@ -11,6 +11,7 @@ from stratoscope.analysis.permutation import Arrangements, label_permutations, s
 from stratoscope.analysis.units import PAIRS, Units
 from stratoscope.errors import InputError
 from stratoscope.names import Unequal
+from stratoscope.words import number
 
 MOST_RATIO = 2.0  # of class sizes for Welch's test: at 8 v. 80 it finds something in 76 % of null splits (L22)
 LEAST_HELD_OUT = 4  # units of each class: fewer give no interval worth the name
@@ -107,7 +108,7 @@ def refuse_too_few(units: Units, alpha: float) -> None:
     for said in units.left_out:
         has += f" ({said.rstrip('.')})"
     raise InputError(
-        f"{has} cannot differ significantly: the smallest p-value they could ever give is {least:.2g}",
+        f"{has} cannot differ significantly: the smallest p-value they could ever give is {number(least)}",
         where="contrast",
         fix=f"Record at least {more}; or look at single prompts with `stratoscope heatmap`.",
     )

@@ -15,6 +15,7 @@ import numpy as np
 from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM
 from stratoscope.analysis.effects import noncentrality_at
 from stratoscope.analysis.ranks import ranks
+from stratoscope.words import number
 
 POWER = 0.8
 _QUANTILES = 200  # of either class's variance
@@ -36,9 +37,9 @@ def size_in_words(would: Mapping[str, Any], what: str) -> str:
     if least is None or not np.isfinite(least):
         return ""
     if "d_z" not in would:
-        return f"|g| ≥ {least:.2f}"
-    in_g = f" (in the middle {what} |g| ≥ {would['g']:.2f})" if would["g"] is not None else ""
-    return f"|d_z| ≥ {least:.2f}{in_g}"
+        return f"|g| ≥ {number(least)}"
+    in_g = f" (in the middle {what} |g| ≥ {number(would['g'])})" if would["g"] is not None else ""
+    return f"|d_z| ≥ {number(least)}{in_g}"
 
 
 def smallest_effect(test: str, of_a: int, of_b: int, tests: int, alpha: float) -> float:

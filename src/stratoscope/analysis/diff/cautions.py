@@ -17,7 +17,7 @@ from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.prompts import Columns, Pair
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
-from stratoscope.words import number_ranges
+from stratoscope.words import number, number_ranges, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -173,10 +173,12 @@ def about_before(a: xr.Dataset, b: xr.Dataset, noise: Noise, compared: Sequence[
     relative = {name: size / noise.rounding**_MOST_RELATIVE for name, size in bare.items() if np.isfinite(size)}
     loosest = max(relative, key=lambda name: relative[name], default="")
     if found.beyond_noise:
-        how = f"{found.largest:.3g} times the floor ({found.where}), {found.above:,} of {found.cells:,} cells beyond it"
+        beyond = f"{found.above:,} of {found.cells:,} cells beyond it"
+        how = f"{number(found.largest)} times the floor ({found.where}), {beyond}"
         return [Note("L14", WARNING, _not_alike(how))]
     if loosest and relative[loosest] > 1:
-        how = f"{relative[loosest]:.3g} times the square root of the rounding error, relative to the value ({loosest})"
+        times = number(relative[loosest])
+        how = f"{times} times the square root of the rounding error, relative to the value ({loosest})"
         return [Note("L14", WARNING, _not_alike(how))]
     sizes = {found.where: found.largest, loosest: relative.get(loosest, np.nan)}
     worst = max((size for size in sizes.values() if np.isfinite(size)), default=np.nan)
@@ -186,11 +188,11 @@ def about_before(a: xr.Dataset, b: xr.Dataset, noise: Noise, compared: Sequence[
     if worst > 1:
         how = (
             f"differ by no more than noise does ({found.above:,} of {found.cells:,} cells beyond the floor, the "
-            f"farthest by {found.largest:.3g} times: {found.where})"
+            f"farthest by {number(found.largest)} times: {found.where})"
         )
     elif worst:
         where = next(name for name, size in sizes.items() if size == worst)
-        how = f"differ by at most {worst:.2g} of what noise allows ({where})"
+        how = f"differ by at most {number(worst)} of what noise allows ({where})"
     return [Note("L14", INFO, f"Same weights and dtype: tokens that have seen the same tokens {how}, as they must.")]
 
 
@@ -228,16 +230,16 @@ def about_neurons(known: Ancestry, neurons: NeuronDifferences | None, layers: An
         return [*notes, Note("L15", INFO, "Neurons are compared: both models have the same weights.")]
     if neurons.same.any():
         text = (
-            f"Neurons are compared where they are the same: at least {100 * LEAST_FOUND:.0f} % of a layer's neurons "
+            f"Neurons are compared where they are the same: at least {percent(LEAST_FOUND)} of a layer's neurons "
             "must correlate best, over prompts, with their namesakes; the layer with the fewest of those compared has "
-            f"{100 * float(neurons.found[neurons.same].min()):.0f} %."
+            f"{percent(float(neurons.found[neurons.same].min()))}."
         )
         notes.append(Note("L15", INFO, text))
     refused = np.asarray(layers)[~neurons.same].tolist()
     if refused:
         shares = neurons.found[~neurons.same]
         found = (
-            f"found again are at most {100 * np.nanmax(shares):.1f} %"
+            f"found again are at most {percent(np.nanmax(shares))}"
             if np.isfinite(shares).any()
             else "too few of them vary"
         )
@@ -272,7 +274,7 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool, *, repeat
     elif early["beyond_noise"]:
         text = (
             f"Before layer {first}, the first that is claimed, {beyond} changed beyond the floor, by up to "
-            f"{early['largest']:.3g} times ({early['where']}): {others}."
+            f"{number(early['largest'])} times ({early['where']}): {others}."
         )
         notes.append(Note("L14", WARNING, text))
     elif repeats and early["changed"]:

@@ -17,6 +17,7 @@ from stratoscope.analysis.tables import has_cells, table
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.numbers import LayerChoice, choose_layers
+from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def quantities_in_both(a: xr.Dataset, b: xr.Dataset, wanted: str | Sequence[str]
     """
     there = [name for name, row in names.QUANTITIES.items() if name in a and name in b and has_cells(row)]
     usual = sorted(there, key=lambda name: name != defaults.QUANTITY)  # that one first: it is what is drawn
-    asked = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted or usual))
+    given = [wanted] if isinstance(wanted, str) else wanted or usual
+    asked = list(dict.fromkeys(quantity_named(name, there) for name in given))
     for name in asked:
         if name not in there:
             fix = f"Both have: {', '.join(there) or 'nothing'}."

@@ -16,6 +16,7 @@ from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.weight_columns import norms_differ
 from stratoscope.trace.arrays import Floats
+from stratoscope.words import number
 
 AS_CLAIMED, OTHERWISE, NOT_AT_ALL = "changed as claimed", "changed otherwise", "not at all"
 GONE, NOT_SEEN = "gone from the peaks", "not seen"
@@ -70,14 +71,14 @@ def judge(
     place_of = {int(number): place for place, number in enumerate(rows.numbers)}
     first = min([claim.layer for claim in claims] + ([] if first_changed is None else [first_changed]))
     tolerance = neurons.columns.tolerance if neurons is not None else 0.0
-    for number, claim in enumerate(claims):
+    for row, claim in enumerate(claims):
         place = place_of.get(claim.layer)
         if neurons is not None and place is not None and neurons.same[place]:
             for name, array in values.items():
-                array[number] = _MEASURED[name](neurons)[place, claim.neuron]
-            if values["largest"][number] > 0:
-                rank[number] = 1 + int((neurons.largest[place] > values["largest"][number]).sum())
-        found = {name: float(one[number]) for name, one in values.items()} | {"most_b": np.nan}
+                array[row] = _MEASURED[name](neurons)[place, claim.neuron]
+            if values["largest"][row] > 0:
+                rank[row] = 1 + int((neurons.largest[place] > values["largest"][row]).sum())
+        found = {name: float(one[row]) for name, one in values.items()} | {"most_b": np.nan}
         if neurons is not None and place is not None:
             found["most_b"] = float(neurons.columns.most_b[place, claim.neuron])
         verdict, words = _verdict(claim, found, claim.layer > first, tolerance)
@@ -103,34 +104,36 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
     known = np.isfinite(before) and np.isfinite(after)
     if known and norms_differ(np.array(before), np.array(after), tolerance):
         factor = after / before
-        words = f"the norm of its column went from {before:.4g} to {after:.4g}"
+        words = f"the norm of its column went from {number(before, 4)} to {number(after, 4)}"
         if abs(factor - claim.ratio) <= SAME_FACTOR * claim.ratio:
             return AS_CLAIMED, words
-        return OTHERWISE, f"{words}: ×{factor:.3g}, claimed ×{claim.ratio:.3g}"
+        return OTHERWISE, f"{words}: ×{number(factor)}, claimed ×{number(claim.ratio)}"
     moved = np.isfinite(found["times"]) and found["times"] > 1
     if moved and not downstream:
-        words = f"its activation changed by up to {found['times']:.3g} × the floor, ×{found['ratio']:.3g} in all"
+        words = (
+            f"its activation changed by up to {number(found['times'])} × the floor, ×{number(found['ratio'])} in all"
+        )
         if abs(found["ratio"] - claim.ratio) <= AS_MUCH * claim.ratio and abs(claim.ratio - 1) > AS_MUCH:
             return AS_CLAIMED, words
         return OTHERWISE, words
     behind = "; its activation changed, as any behind the first change may" if moved else ""
     if known and behind:
-        return NOT_AT_ALL, f"the norm of its column is {before:.4g} in both{behind}"
+        return NOT_AT_ALL, f"the norm of its column is {number(before, 4)} in both{behind}"
     if known and np.isfinite(found["times"]):
-        return NOT_AT_ALL, f"neither the norm of its column ({before:.4g}) nor, beyond the floor, its activation"
+        return NOT_AT_ALL, f"neither the norm of its column ({number(before, 4)}) nor, beyond the floor, its activation"
     if known:
         return (
             NOT_AT_ALL,
-            f"the norm of its column is {before:.4g} in both; no floor says whether its activation changed",
+            f"the norm of its column is {number(before, 4)} in both; no floor says whether its activation changed",
         )
     if np.isfinite(before) and found["most_b"] < (1 - SAME_FACTOR) * claim.ratio * before:
         factor = found["most_b"] / before
-        words = f"its column's norm is {before:.4g} in A and at most {found['most_b']:.4g} in B"
-        return OTHERWISE, f"{words}: × at most {factor:.3g}, claimed ×{claim.ratio:.3g}"
+        words = f"its column's norm is {number(before, 4)} in A and at most {number(found['most_b'], 4)} in B"
+        return OTHERWISE, f"{words}: × at most {number(factor)}, claimed ×{number(claim.ratio)}"
     if np.isfinite(before):
-        words = f"its column's norm is {before:.4g} in A, and it is not among the peaks of B: it writes less"
+        words = f"its column's norm is {number(before, 4)} in A, and it is not among the peaks of B: it writes less"
         if found["most_b"] < (1 - tolerance) * before:
-            words += f", and its norm is at most {found['most_b']:.4g}, which fits the claim"
+            words += f", and its norm is at most {number(found['most_b'], 4)}, which fits the claim"
         return GONE, words + behind
     if behind:
         return NOT_SEEN, f"it is not among the peaks of both traces{behind}"

@@ -70,10 +70,10 @@ def diff(
     xarray.Dataset
         A Result of kind "diff". On (column, layer or depth), of the prompts kept: `<quantity>_a`, `_b`, `_difference`
         (B − A), `_ratio` (B / A) and `_times_floor`; coordinates on `column`: `prompt`, `position_a`, `position_b`
-        (−1 = gap), `equal`, `before` (no edit yet), `text`. On layer or depth, of all prompts: `<quantity>_size_median`
-        and other summaries of |B − A|. On (layer, neuron): `neuron_difference`, `neuron_largest`, `neuron_times_floor`,
-        `column_norm_a`, `column_norm_b`, `column_changed`. On `claim`: what was claimed, measured, and the verdict. On
-        `draw`: the null.
+        (−1 = gap), `equal`, `before` (no edit yet), `first` (the first token of either), `text`. On layer or depth, of
+        all prompts: `<quantity>_size_median` and other summaries of |B − A|. On (layer, neuron): `neuron_difference`,
+        `neuron_largest`, `neuron_times_floor`, `column_norm_a`, `column_norm_b`, `column_changed`. On `claim`: what was
+        claimed, measured, and the verdict. On `draw`: the null.
 
     Raises
     ------

@@ -166,9 +166,10 @@ def columns_of(pairs: list[Pair], a: Side, b: Side) -> Columns:
 def same_user_tokens(pairs: list[Pair], a: Side, b: Side) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Of each pair whether the user's tokens are the same, and whether everything up to their end is; bool [pair]."""
     same, context = np.zeros(len(pairs), bool), np.zeros(len(pairs), bool)
+    of_user = [side.in_spans(["user"]) for side in (a, b)]
     for number, pair in enumerate(pairs):
         keys = [side.of(prompt) for side, prompt in ((a, pair.a), (b, pair.b))]
-        user = [side.in_spans(["user"])[side.tokens(prompt)] for side, prompt in ((a, pair.a), (b, pair.b))]
+        user = [of_user[0][a.tokens(pair.a)], of_user[1][b.tokens(pair.b)]]
         same[number] = user[0].any() and np.array_equal(keys[0][user[0]], keys[1][user[1]])
         if same[number]:
             ends = [int(np.flatnonzero(one)[-1]) + 1 for one in user]

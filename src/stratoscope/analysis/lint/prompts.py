@@ -19,6 +19,7 @@ from stratoscope.analysis.units import make_units, with_values
 from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +40,7 @@ def short_prompts(dataset: xr.Dataset) -> str | None:
     thin = np.minimum(counts, _FEW_QUERIES).sum() / max(counts.sum(), 1)
     if thin <= _MOST_THIN:
         return None
-    return f"{thin:.0%} of the tokens can be seen by fewer than {_FEW_QUERIES} later ones: prompts are short."
+    return f"{percent(thin)} of the tokens can be seen by fewer than {_FEW_QUERIES} later ones: prompts are short."
 
 
 @check("L04", WARNING, "repeated words were merged, so a column is not one token at one place", EVERYTHING)
@@ -92,8 +93,8 @@ def too_few_prompts(dataset: xr.Dataset) -> str | None:
     if least <= 0.05:
         return None
     return (
-        f"{sizes[fewest]} prompts of {fewest}: no test between prompts can give p below {least:.2g}, and the tokens of "
-        "a prompt are no samples."
+        f"{sizes[fewest]} prompts of {fewest}: no test between prompts can give p below {number(least)}, and the "
+        "tokens of a prompt are no samples."
     )
 
 
@@ -111,7 +112,8 @@ def unequal_lengths(dataset: xr.Dataset) -> str | None:
     spread = float(np.sqrt((known[long].var(ddof=1) + known[short].var(ddof=1)) / 2))
     if apart <= MOST_IMBALANCE * spread:
         return None
-    return f"Prompts of {long} have {known[long].mean():.1f} tokens on average, of {short} {known[short].mean():.1f}."
+    average = {name: number(known[name].mean()) for name in (long, short)}
+    return f"Prompts of {long} have {average[long]} tokens on average, of {short} {average[short]}."
 
 
 @check("L17", WARNING, "special tokens that were added twice, or to some prompts only, look like content", EVERYTHING)
@@ -136,7 +138,7 @@ def unknown_spans(dataset: xr.Dataset) -> str | None:
     if "span" not in dataset.coords or not dataset.sizes.get(names.TOKEN):
         return None
     unknown = (Prompts(dataset).spans < 0).mean()
-    return f"Of {unknown:.0%} of the tokens it is not known what part of the prompt they are." if unknown else None
+    return f"Of {percent(unknown)} of the tokens it is not known what part of the prompt they are." if unknown else None
 
 
 @check("L19", INFO, "labels with invisible, reordering or broken characters read as something else", EVERYTHING)
@@ -158,7 +160,7 @@ def much_template(dataset: xr.Dataset) -> str | None:
     share = fixed.mean() if len(fixed) else 0.0
     if share <= _MOST_TEMPLATE:
         return None
-    return f"{share:.0%} of the tokens are system, template or special tokens: choose a span before averaging."
+    return f"{percent(share)} of the tokens are system, template or special tokens: choose a span before averaging."
 
 
 @check("L22", WARNING, "tests of classes of very unequal size discover what is not there", COMPARISONS)

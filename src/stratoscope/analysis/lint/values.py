@@ -13,6 +13,7 @@ from stratoscope.analysis.known import largest, medians, quantile
 from stratoscope.analysis.lint.check import LOOKED_AT, check, some_tokens
 from stratoscope.trace.notes import INFO, WARNING
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,7 +41,7 @@ def last_depth_is_normalised(dataset: xr.Dataset) -> str | None:
     spread = _variation(some_tokens(dataset, "resid_norm")[:, -2:])
     if not (spread[1] < _NORMALISED and spread[0] > _USUAL):
         return None
-    words = f"Over tokens the last depth varies by {spread[1]:.1%}, the one before by {spread[0]:.0%}"
+    words = f"Over tokens the last depth varies by {percent(spread[1])}, the one before by {percent(spread[0])}"
     return f"{words}: recorded after the final norm?"
 
 
@@ -54,11 +55,11 @@ def one_cell_owns_the_scale(dataset: xr.Dataset) -> str | None:
     first = Prompts(dataset).first[: len(values)]
     ratio = _times(largest(values[first]), quantile(values[~first], 0.99))
     if ratio > _OWNS:
-        return f"The largest first token is {ratio:,.3g} times the 99 % quantile of all other cells of {name}."
+        return f"The largest first token is {number(ratio)} times the 99 % quantile of all other cells of {name}."
     layers = np.sort(medians(values[~first]))
     layers = layers[np.isfinite(layers)]
     ratio = _times(largest(layers[-1:]), quantile(layers[:-1], 0.99))
-    return f"One layer's median of {name} is {ratio:,.3g} times those of all others." if ratio > _OWNS else None
+    return f"One layer's median of {name} is {number(ratio)} times those of all others." if ratio > _OWNS else None
 
 
 def _times(value: float, typical: float) -> float:
@@ -82,7 +83,7 @@ def norms_grow_with_depth(dataset: xr.Dataset) -> str | None:
     if not rising:
         return None
     rank = min(found[name] for name in rising)
-    return f"With depth grow {', '.join(rising)} (rank correlation at least {rank:.2f}): compare write ratios."
+    return f"With depth grow {', '.join(rising)} (rank correlation at least {number(rank)}): compare write ratios."
 
 
 @check(
@@ -99,7 +100,8 @@ def peaks_cover_little(dataset: xr.Dataset) -> str | None:
     if not share < _LITTLE:
         return None
     return (
-        f"The recorded peaks hold {share:.0%} of the neurons' energy in the median: what is not among them is not zero."
+        f"The recorded peaks hold {percent(share)} of the neurons' energy in the median: what is not among them is "
+        "not zero."
     )
 
 
@@ -141,7 +143,7 @@ def writes_are_flat(dataset: xr.Dataset) -> str | None:
             spread = _variation(some_tokens(dataset, name))
             spread = spread[np.isfinite(spread)]
             if len(spread) and (spread < _FLAT).mean() > 0.5:
-                flat.append(f"{name} ({np.median(spread):.1%})")
+                flat.append(f"{name} ({percent(np.median(spread))})")
     if not flat:
         return None
     beside = "look at mlp_out_norm" if "mlp_out_norm" in dataset else "record norms, and look at mlp_out_norm"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stratoscope import defaults
 from stratoscope.recorder.simulated.words import UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
@@ -38,7 +39,7 @@ class SimulationSize:
     heads: int
     top_k: int
     seed: int
-    anomaly: bool = True
+    anomaly: bool = defaults.ANOMALY
 
     def random(self, stream: str, index: int = 0) -> np.random.Generator:
         """A generator of its own for each purpose and prompt, so that no choice of groups changes another's values."""

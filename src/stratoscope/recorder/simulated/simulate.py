@@ -31,7 +31,6 @@ from stratoscope.names import (
     RECORD_GROUPS,
     SIMULATED,
     SPANS,
-    SUMMARIES,
     TOKEN,
     Quantity,
     edges,
@@ -66,8 +65,8 @@ def simulate(
     heads: int = defaults.SIMULATED_HEADS,
     top_k: int = defaults.TOP_K,
     seed: int = defaults.SEED,
-    anomaly: bool = True,
-    record: str | Iterable[str] = SUMMARIES,
+    anomaly: bool = defaults.ANOMALY,
+    record: str | Iterable[str] = defaults.SIMULATED_RECORD,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> xr.Dataset:

@@ -19,7 +19,7 @@ from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Se
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.spec import ViewSpec
 from stratoscope.view.strips import Strip, TokenAxis
-from stratoscope.words import number, readable, readable_all
+from stratoscope.words import counted, listed, number, readable, readable_all
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,13 +40,13 @@ def contents(result: xr.Dataset) -> Report:
     alike = summary["of_model"]
     title = "Nothing is far outside its own distribution"
     if count or alike:
-        title = f"{count} anomal{'y' if count == 1 else 'ies'}" if count else "No prompt stands out"
-        title += f"; {alike} oddit{'y' if alike == 1 else 'ies'} in all prompts alike" if alike else ""
+        title = counted(count, "anomaly") if count else "No prompt stands out"
+        title += f"; {counted(alike, 'oddity')} in all prompts alike" if alike else ""
     of_model = result["of_model"].values.astype(bool)
     words = [str(one) for one in result["words"].values]
     lead = [
         f"Looked for by {summary['detectors']} detectors; where nothing is odd they find "
-        f"{summary['expected_false_alarms']:g} together.",
+        f"{number(summary['expected_false_alarms'])} together.",
         *(said for said, model in zip(words, of_model, strict=True) if not model),
     ][: _LEADING + 1]
     lead += [said for said in [_found_from(result)] if said]
@@ -151,9 +151,9 @@ def _detectors(result: xr.Dataset) -> ReportTable:
 def _found_from(result: xr.Dataset) -> str:
     """What would have been found, of the quantities that most people look at."""
     least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
-    parts = [f"{names.QUANTITIES[name].label} from {least[name]:.0f}" for name in _TOLD if least.get(name, 0) > 0]
+    parts = [f"{names.QUANTITIES[name].label} from {number(least[name])}" for name in _TOLD if least.get(name, 0) > 0]
     return (
-        f"In nine of ten layers a single value would have been found, in times the layer's median: {', '.join(parts)}."
+        f"In nine of ten layers a single value would have been found, in times the layer's median: {listed(parts)}."
         if parts
         else ""
     )

@@ -11,7 +11,7 @@ from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.view.report import contrast_figures as figures
 from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
-from stratoscope.words import capital, number
+from stratoscope.words import capital, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,8 +63,7 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
 
 
 def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> list[str]:
-    share = 100 * found["share_p_below_alpha"]
-    by_chance = f"{share:.1f} % have p < {alpha:g}, where {100 * alpha:g} % would by chance."
+    by_chance = f"{percent(found['share_p_below_alpha'])} have p < {alpha:g}, where {100 * alpha:g} % would by chance."
     where = f" in {summary['units_tested']}" if summary["units_held_out"] else ""
     if found["discoveries"]:
         lines = [
@@ -81,7 +80,7 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
         lines.append(
             f"How large they are was measured in {summary['units_held_out']} that took no part in finding: of the "
             f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero; "
-            f"{found['listed'] * (1 - found['interval_level']) / 2:.2g} would by chance."
+            f"{number(found['listed'] * (1 - found['interval_level']) / 2)} would by chance."
         )
     elif found["listed"]:
         lines.append(f"Effects of the listed neurons are {found['estimates']}. Their intervals allow for the choice.")
@@ -93,8 +92,8 @@ def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
         f"The difference of means, found in half of the units and tried on the other half, tells the classes apart "
         f"beyond chance in {direction['beyond_chance']} of {direction['layers']} layers (family-wise p ≤ {alpha:g})"
     )
-    largest = f"the largest AUC is {direction['largest_auc']:.2f}"
-    needed = f"from {direction['needed_auc']:.2f} on it would be called more than chance"
+    largest = f"the largest AUC is {number(direction['largest_auc'])}"
+    needed = f"from {number(direction['needed_auc'])} on it would be called more than chance"
     return f"{line}; {largest}." if direction["beyond_chance"] else f"{line}; {largest}, {needed}."
 
 
@@ -117,13 +116,12 @@ def _would_find(would: dict[str, Any], what: str) -> str:
     """The smallest effect that would have been found, and what that is for pairs."""
     size = size_in_words(would, what)
     if not size:
-        return f"No effect on one {what}, however large, could reach p ≤ {would['p']:.1g} with so few."
+        return f"No effect on one {what}, however large, could reach p ≤ {number(would['p'], 1)} with so few."
     of_pairs = ""
     if "d_z" in would and would["g"] is not None:
-        likeness = f"{would['correlation'] + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
-        of_pairs = f"; twins correlate by {likeness} there"
+        of_pairs = f"; twins correlate by {number(round(would['correlation'], 2))} there"
     whole = " and a value in every unit" if would["units_vary"] else ""
-    return f"{would_be_found(f'One {what} with {size}{whole}')}, at p ≤ {would['p']:.1e}{of_pairs}."
+    return f"{would_be_found(f'One {what} with {size}{whole}')}, at p ≤ {number(would['p'])}{of_pairs}."
 
 
 def _neurons(result: xr.Dataset) -> Section | None:
@@ -141,7 +139,7 @@ def _neurons(result: xr.Dataset) -> Section | None:
 def _listed(result: xr.Dataset) -> ReportTable:
     summary = result.attrs["summary"]
     found = summary["neurons"]
-    level = figures.percent(found["interval_level"])
+    level = figures.level_text(found["interval_level"])
     columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
     with_context = "context_token" in result
     if with_context:

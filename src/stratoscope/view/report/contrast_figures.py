@@ -23,7 +23,7 @@ from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.strips import Strip, TokenAxis
-from stratoscope.words import capital, number, readable
+from stratoscope.words import capital, counted, number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,7 +69,7 @@ def volcano(result: xr.Dataset) -> Figure:
     if not len(found) and would is not None:
         reach = max(reach, 1.08 * would)
     panel = ChartPanel(
-        f"{summary['neurons']['tested']:,} neurons",
+        counted(summary["neurons"]["tested"], "neuron"),
         Axis(f"g ({summary['a']} − {summary['b']})", -reach, reach),
         Axis("−log₁₀ p", 0.0, 1.08 * max(float(evidence[known].max(initial=0.0)), 1.0)),
         marks,
@@ -78,7 +78,7 @@ def volcano(result: xr.Dataset) -> Figure:
     title = _headline(result)
     said = [Note("L06", INFO, "Grey: how many neurons lie there; the outermost are points.")]
     if hidden:
-        said.append(Note("L06", INFO, f"{hidden:,} further discoveries are only in the grey."))
+        said.append(Note("L06", INFO, f"{hidden:,} more of the discoveries are only in the grey."))
     if len(found):
         said.append(Note("L13", INFO, f"Dashed: the weakest discovery, q ≤ {alpha:g}."))
         if not summary["neurons"]["measured"]:
@@ -127,7 +127,7 @@ def strongest(result: xr.Dataset) -> Figure | None:
         if here.any():
             arrays = {"x": g[here], "y": at[here], "low": low[here], "high": high[here]}
             marks.append(mark("intervals", style, f"higher in {label}", **arrays))
-    level = percent(found["interval_level"])
+    level = level_text(found["interval_level"])
     axis = Axis(f"g with {level} interval ({summary['a']} − {summary['b']})")
     if found["discoveries"]:
         title = "The neurons found: how large"
@@ -345,7 +345,7 @@ def _difference_map(
     )  # fmt: skip
 
 
-def percent(level: float) -> str:
+def level_text(level: float) -> str:
     """A level of confidence with as many digits as tell it from certainty: 95 %, 99.998 %."""
     digits = max(0, int(np.ceil(-np.log10(max(1 - level, 1e-12)))) - 2)
     return f"{100 * level:.{digits}f} %"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
+from stratoscope.words import counted
 
 
 def headline(summary: dict[str, Any]) -> str:
@@ -22,6 +23,6 @@ def headline(summary: dict[str, Any]) -> str:
         if not size:
             return f"{nothing}; one alone could not have been found, however large"
         return f"{nothing}; {would_be_found(f'one with {size}')}"
-    count = f"{found['discoveries']:,} neuron{'s' if found['discoveries'] != 1 else ''}"
+    count = counted(found["discoveries"], "neuron")
     verb = "differ" if found["discoveries"] != 1 else "differs"
     return f"{count} of {found['tested']:,} {verb} between {pair}"

@@ -15,7 +15,7 @@ from stratoscope.view.chart import Axis, ChartPanel, Mark, mark
 from stratoscope.view.diff import sides_in_words
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
-from stratoscope.words import capital
+from stratoscope.words import capital, counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -155,7 +155,7 @@ def _chart(result: xr.Dataset, title: str, panels: list[ChartPanel], rows: int, 
     about = [note for note in notes_in(result) if note.severity == WARNING or note.id == "L14"]
     return chart.chart(
         title,
-        f"A: {a} · B: {b} · {summary['pairs']:,} prompts",
+        f"A: {a} · B: {b} · {counted(summary['pairs'], 'prompt')}",
         panels,
         height=float(np.clip(0.11 * rows, 1.6, 3.8)),
         notes=[*notes, *about],

@@ -9,8 +9,8 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
-from stratoscope.view.diff import percent, sides_in_words
-from stratoscope.words import capital, number, number_ranges
+from stratoscope.view.diff import sides_in_words
+from stratoscope.words import capital, counted, listed, number, number_ranges, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,9 +44,8 @@ def lead(result: xr.Dataset) -> list[str]:
     """The findings, each measured: what is proved comes first."""
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
-    told = (
-        f"A is {a}; B is {b}. {summary['pairs']:,} prompts, {summary['tokens']:,} equal tokens, first tokens left out."
-    )
+    count = f"{counted(summary['pairs'], 'prompt')}, {counted(summary['tokens'], 'equal token')}"
+    told = f"A is {a}; B is {b}. {count}, first tokens left out."
     if summary["identical"]:
         return [told, *_power_of_equality(summary)]
     lines = [*_lead_of_columns(result), *_lead_of_equality(summary), told, *_lead_of_floor(summary)]
@@ -104,7 +103,7 @@ def _all_or_percent(share: float) -> str:
 
 
 def _columns(count: int, which: str = "") -> str:
-    return f"{count:,} column{'s' if count != 1 else ''}{which} {'have' if count != 1 else 'has'} another norm"
+    return f"{counted(count, 'column')}{which} {'have' if count != 1 else 'has'} another norm"
 
 
 def _beyond_noise(summary: Facts) -> str:
@@ -171,19 +170,18 @@ def _lead_of_columns(result: xr.Dataset) -> list[str]:
     named: list[str] = []
     for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
         here = result.sel(layer=layer).isel(neuron=neuron)
-        if bool(here["column_changed"]) and len(named) < _NAMED:
+        if bool(here["column_changed"]):
             named.append(f"L{layer} n{neuron} {factor_of(here)}")
-    count = neurons["columns_changed"]
-    more = f" and {count - len(named):,} more" if count > len(named) else ""
+    named += [""] * ((count := neurons["columns_changed"]) - len(named))  # those that are not listed are counted
     return [
-        f"Proved: {_columns(count)}, in {_in_layers(neurons['columns_changed_in'])}: {', '.join(named)}{more}; of "
+        f"Proved: {_columns(count)}, in {_in_layers(neurons['columns_changed_in'])}: {listed(named, _NAMED)}; of "
         f"{neurons['columns_seen']:,} columns that could be seen."
     ]
 
 
 def _in_layers(counts: dict[str, int]) -> str:
     layers = [int(layer) for layer in counts]
-    return f"layer{'s' if len(layers) > 1 else ''} {number_ranges(layers)}"
+    return f"layer{'s'[: len(layers) > 1]} {number_ranges(layers)}"
 
 
 def factor_of(here: xr.Dataset) -> str:
@@ -210,9 +208,9 @@ def _lead_of_equality(summary: Facts) -> list[str]:
     if exact["first"] is None or not (exact["equal"] or exact["same_there"]):
         return []
     others = exact["other_there"]
-    words = f"In {_place(exact['first'])}, {_listed(others)} {'differ' if len(others) > 1 else 'differs'}"
+    words = f"In {_place(exact['first'])}, {listed(others, 4)} {'differ' if len(others) > 1 else 'differs'}"
     if exact["same_there"]:
-        words += f"; exactly equal there: {_listed(exact['same_there'])}"
+        words += f"; exactly equal there: {listed(exact['same_there'], 4)}"
     lines = [f"{words}."]
     own, of = (summary["neurons"].get(name, 0) for name in ("changed_themselves", "of_a_layer"))
     if own:
@@ -221,12 +219,6 @@ def _lead_of_equality(summary: Facts) -> list[str]:
             "nothing that was recorded of what the MLP reads is: its own weights changed."
         )
     return lines
-
-
-def _listed(quantities: list[str]) -> str:
-    shown = quantities[:4]
-    more = f" and {len(quantities) - len(shown)} more" if len(quantities) > len(shown) else ""
-    return f"{', '.join(shown)}{more}"
 
 
 def _lead_of_floor(summary: Facts) -> list[str]:
@@ -238,7 +230,7 @@ def _lead_of_floor(summary: Facts) -> list[str]:
     chance, kind = None if summary["repeats"] else one["share_above_by_chance"], one["row_kind"]
     lines = [
         f"{name} has the most cells beyond the noise floor: {percent(one['share_above_floor'])}"
-        + (f", where noise alone makes about {percent(chance)}" if chance else "")
+        + (f", where noise alone makes {percent(chance)}" if chance else "")
         + (f" (up to {percent(one['most_by_chance'])} in a layer)" if chance else "")
         + f"; its farthest, in {kind} {one['largest_at']}, is {number(one['largest_times_floor'])} times the floor. "
         f"In its median {kind}, the median cell differs by {number(one['median_times_floor'])} times "
@@ -246,8 +238,8 @@ def _lead_of_floor(summary: Facts) -> list[str]:
     ]
     if one["hidden"] is not None and not summary["repeats"]:
         lines.append(
-            f"What would not have been seen: a change of {name} by less than about {percent(one['hidden'])} of its "
-            "typical size is below the floor of the median layer."
+            f"What would not have been seen: a change of {name} by less than about "
+            f"{number(100 * one['hidden'])} % of its typical size is below the floor of the median layer."
         )
     return lines
 
@@ -256,13 +248,13 @@ def _lead_of_neurons(summary: Facts) -> list[str]:
     neurons = summary["neurons"]
     if neurons["refused"]:
         return []
-    words = f"{neurons['compared']:,} neurons were compared over {neurons['prompts']} prompts; "
+    words = f"{neurons['compared']:,} neurons were compared over {counted(neurons['prompts'], 'prompt')}; "
     words += f"the mean activation of {neurons['moved']:,} is another number"
     if neurons["above_floor"] is not None:
         words += f", of {neurons['above_floor']:,} beyond the floor in at least one prompt"
     lines = [f"{words}."]
     if neurons["columns_seen"] and not neurons["columns_changed"]:
-        unseen, least = neurons["compared"] - neurons["columns_seen"], percent(neurons["columns_tolerance"])
+        unseen, least = neurons["compared"] - neurons["columns_seen"], f"{number(100 * neurons['columns_tolerance'])} %"
         lines.append(
             f"No column has another norm: a change by more than {least} would have been seen in the "
             f"{neurons['columns_seen']:,} that are among the peaks of both, not in the {unseen:,} others."
@@ -275,7 +267,7 @@ def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
     if not claims:
         return []
     told = [f"{count} {verdict}" for verdict, count in claims["verdicts"].items() if count]
-    lines = [f"Of {claims['claims']} claimed neurons: {', '.join(told)}."]
+    lines = [f"Of {counted(claims['claims'], 'claimed neuron')}: {listed(told)}."]
     other, early = claims["elsewhere"], claims["causality"]
     if other:
         words = (

@@ -15,7 +15,7 @@ from stratoscope.view.footer import source, source_tag
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
 from stratoscope.view.sheet import DPI
 from stratoscope.view.spec import Provenance, public_name
-from stratoscope.words import number, readable
+from stratoscope.words import counted, listed, number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,7 +104,7 @@ def provenance(result: xr.Dataset) -> Provenance:
     return Provenance(
         uuid=str(first.get("uuid", "")),
         source=str(first.get("source", "")),
-        model=" and ".join(dict.fromkeys(public_name(str(one["model"])) for one in sources if one.get("model"))),
+        model=listed(dict.fromkeys(public_name(str(one["model"])) for one in sources if one.get("model"))),
         receipt=str(first.get("receipt", ""))[:400] if len(sources) == 1 else "",
     )
 
@@ -187,5 +187,5 @@ def _source(one: Mapping[str, Any]) -> _Source:
         receipt=str(one.get("receipt", "")),
         software="",
     )
-    counts = f"{one.get('prompts', 0):,} prompts, {one.get('tokens', 0):,} tokens"
+    counts = ", ".join(counted(one.get(f"{noun}s", 0), noun) for noun in ("prompt", "token"))
     return _Source(source_tag(found), source(found), counts)
