@@ -17,7 +17,7 @@ from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.prompts import Columns, Pair
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
-from stratoscope.words import number, number_ranges, percent
+from stratoscope.words import counted, number, number_ranges, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,14 +33,13 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
     how = " and ".join(f"{count} {words}" for count, words in counts if count)
     alone = [f"{count} of {side}" for side, count in (("A", a - len(pairs)), ("B", b - len(pairs))) if count]
     left = f"; {' and '.join(alone)} have no counterpart" if alone else ""
-    notes = [Note("L11", INFO, f"{_prompts(len(pairs))} matched, {how}{left}.")]
+    notes = [Note("L11", INFO, f"{counted(len(pairs), 'prompt')} matched, {how}{left}.")]
     edited = int((~columns.whole(len(pairs))).sum())
     if edited:
         text = (
-            f"{edited} of {_prompts(len(pairs))} have other tokens in the two traces. They are aligned on equal "
-            "tokens, the others are not compared; after the first edit equal tokens stand in another context, and a "
-            "difference there "
-            "is not the models' alone."
+            f"{edited} of {counted(len(pairs), 'prompt')} have other tokens in the two traces. They are aligned on "
+            "equal tokens, the others are not compared; after the first edit equal tokens stand in another context, and "
+            "a difference there is not the models' alone."
         )
         notes.append(Note("L11", WARNING, text))
     length = np.bincount(columns.pair, minlength=len(pairs))
@@ -222,7 +221,7 @@ def about_neurons(known: Ancestry, neurons: NeuronDifferences | None, layers: An
     notes = []
     if other_context:
         text = (
-            f"In {_prompts(other_context)} the user's tokens stand in another context, which is part of what "
+            f"In {counted(other_context, 'prompt')} the user's tokens stand in another context, which is part of what "
             "neurons differ by."
         )
         notes.append(Note("L11", WARNING, text))
@@ -308,7 +307,7 @@ def about_null(facts: dict[str, Any]) -> list[Note]:
     text = (
         f"Null: {facts['draws']} random patches of as many columns, in the same layers, of the same size, applied "
         f"in memory and undone; p = (r + 1) / {facts['draws'] + 1}, r of them changing at least as much, over "
-        f"{_prompts(facts['prompts'])}."
+        f"{counted(facts['prompts'], 'prompt')}."
     )
     return [Note("L14", INFO, text)]
 
@@ -316,7 +315,3 @@ def about_null(facts: dict[str, Any]) -> list[Note]:
 def _often(noise: Noise, measured: Sequence[str]) -> str:
     chances = [chance for quantity in measured if (chance := noise.chance(quantity))]
     return f"about one cell of noise in {round(1 / max(chances)):,}" if chances else "now and then a cell of noise"
-
-
-def _prompts(count: int) -> str:
-    return "1 prompt" if count == 1 else f"{count:,} prompts"
