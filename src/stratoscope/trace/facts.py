@@ -207,16 +207,14 @@ def _batching(batching: Mapping[str, Any]) -> Lines:
     together = {"none": "each prompt ran alone"}.get(batching["together"], f"beside prompts of {batching['together']}")
     lines = [capital(together)]
     tokens, others = batching["prompt_tokens"], batching["neighbour_tokens"]
-    within = batching.get("rounding_at_most")
+    within = batching.get("rounding_at_most") or 0.0
     for key, beside in (
         ("beside_longer", f"beside one of {others}"),
         ("beside_equal_length", "beside an equally long one"),
     ):
         if key in batching:
             found = batching[key]
-            times = (
-                f"at most {number(found or 0.0)} times what a last bit does (up to {number(within or 0.0)} is rounding)"
-            )
+            times = f"at most {number(found or 0.0)} times what a last bit does (up to {number(within)} is rounding)"
             change = "the model refused it" if found is None else f"what a block writes changes by {times}"
             lines.append(f"a prompt of {tokens} tokens {beside}: {change}")
     if batching.get("settings"):

@@ -38,8 +38,8 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
     if edited:
         text = (
             f"{edited} of {counted(len(pairs), 'prompt')} have other tokens in the two traces. They are aligned on "
-            "equal tokens, the others are not compared; after the first edit equal tokens stand in another context, and "
-            "a difference there is not the models' alone."
+            "equal tokens, the others are not compared; after the first edit equal tokens stand in another context, "
+            "and a difference there is not the models' alone."
         )
         notes.append(Note("L11", WARNING, text))
     length = np.bincount(columns.pair, minlength=len(pairs))
