@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TEXTS, byte_tokenizer, tiny
+from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny, tiny_model
+from tiny_any import tiny_of
 from torch import nn
 
 from stratoscope import capture
@@ -41,13 +42,14 @@ HEADS: dict[str, tuple[str, Any, Any]] = {
     "OLMo2": ("model.norm", lambda x, w, b: RMS[1](x, w, b), lambda y: y),
     "GPTNeoX": ("gpt_neox.final_layer_norm", layer_norm, lambda y: y),
     "Falcon": ("transformer.ln_f", layer_norm, lambda y: y),
+    "mpt": ("transformer.norm_f", layer_norm, lambda y: y),
 }
 
 
 @pytest.mark.parametrize("family", HEADS)
 def test_the_head_is_the_formula_that_a_person_would_write(family: str) -> None:
     path, formula, to_logits = HEADS[family]
-    model = tiny(family)
+    model = made(family)
     found = find_sites(model, IDS)
     head = found.head
     x, logits = run(model, found.layers[-1].block_out.module)
@@ -63,6 +65,10 @@ def test_the_head_is_the_formula_that_a_person_would_write(family: str) -> None:
     assert torch.allclose(frozen.double(), normed, atol=1e-5)
     assert (bias is not None) == (beta(norm) is not None)
     assert torch.equal(head.unembed(model, head.normed(model, x)), logits)
+
+
+def made(family: str) -> Any:
+    return tiny(family) if family in ALL_FAMILIES else tiny_of(family)
 
 
 def beta(norm: Any) -> Any:
@@ -107,13 +113,14 @@ GATES: dict[str, tuple[str, str, Any, Any]] = {
     "GPTNeoX": (ONE, "dense_h_to_4h", lambda m: (m.dense_h_to_4h.weight, None), nn.functional.gelu),
     "Falcon": (ONE, "dense_h_to_4h", lambda m: (m.dense_h_to_4h.weight, None), nn.functional.gelu),
     "OLMo2": (SEPARATE, "gate_proj", lambda m: (m.gate_proj.weight, m.up_proj.weight), nn.functional.silu),
+    "mpt": (ONE, "up_proj", lambda m: (m.up_proj.weight, None), nn.functional.gelu),
 }
 
 
 @pytest.mark.parametrize("family", GATES)
 def test_a_dense_mlps_neurons_are_made_of_its_maps(family: str) -> None:
     layout, name, weights, act = GATES[family]
-    model = tiny(family)
+    model = made(family)
     found = find_sites(model, IDS)
     for layer, block in zip(found.layers, found.maps, strict=True):
         (gate,) = block.gates
@@ -218,6 +225,12 @@ def test_a_head_that_does_more_is_a_limit_and_no_false_proof(lie: Any) -> None:
     (limit,) = limits(found)
     assert re.search(f"head not proved: .*{HEAD_LIARS[lie]}", limit)
     assert all(block.gates for block in found.maps)
+
+
+def test_a_projection_in_front_of_the_head_is_named() -> None:
+    model = tiny_model("OPTConfig", {**ALL_FAMILIES["OPT"].options, "word_embed_proj_dim": 16})
+    (limit,) = limits(find_sites(model, IDS))
+    assert limit.endswith("between the final norm and lm_head: model.decoder.project_out (Linear)")
 
 
 def permuted(mlp: Any) -> None:

@@ -35,6 +35,32 @@ def trace(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return capture(str(smollm2), [*PROMPTS], out, batch_size=3, device="cpu", top_k=TOP_K)
 
 
+def test_the_head_and_the_gates_of_a_real_model_are_its_weights(loaded: Any, trace: Any) -> None:
+    import torch
+
+    receipt, model = trace.attrs["receipt"], loaded.model
+    assert receipt["head"]["logits"] == "bit-equal"
+    assert receipt["gates"] == {"SiLUActivation(g)·u": 30}
+    assert receipt["block_norms"]["proved"] == 30
+    assert receipt["block_norms"]["largest_error"] < 1e-6
+    kept: dict[str, Any] = {}
+    mlp = model.model.layers[17].mlp
+    watched = {"x": model.model.norm, "read": mlp.gate_proj, "a": mlp.down_proj}
+    handles = [
+        module.register_forward_pre_hook(lambda _m, args, name=name: kept.__setitem__(name, args[0][0].double()))
+        for name, module in watched.items()
+    ]
+    with torch.no_grad():
+        logits = model(torch.tensor([loaded.tokenizer(PROMPTS[0])["input_ids"]])).logits[0]
+    for handle in handles:
+        handle.remove()
+    normed = kept["x"] / (kept["x"].square().mean(-1, keepdim=True) + 1e-5).sqrt() * model.model.norm.weight.double()
+    last = normed[-1] @ model.lm_head.weight.double().T
+    assert float((last - logits[-1]).abs().max()) < 1e-4
+    g, u = (kept["read"] @ part.weight.double().T for part in (mlp.gate_proj, mlp.up_proj))
+    assert float((torch.nn.functional.silu(g) * u - kept["a"]).abs().max()) < 1e-4
+
+
 def test_every_quantity_equals_a_plain_forward(loaded: Any, trace: Any) -> None:
     from reference import expected
     from tiny import FAMILIES
