@@ -6,9 +6,9 @@ pictures and the documentation know about it; `docs/format.md` and `docs/quantit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 # --- dimensions -----------------------------------------------------------------------------------------------------
 
@@ -128,6 +128,11 @@ class Quantity:
     streamed: bool = False
     elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    def formula_in(self, held: Container[Any]) -> str:
+        """The formula as it reads beside these quantities: nothing is said of experts where a model has none."""
+        has_experts = any(name in held for name in ("router_expert", "peak_expert"))
+        return self.formula if has_experts else self.formula.partition(_OF_EXPERTS)[0]
+
 
 TOOLS = ("TransformerLens", "interp-engine", "Hugging Face")
 
@@ -145,6 +150,8 @@ _RESID_ELSEWHERE = _called(
 )  # their last may be behind a norm
 _PATTERN_ELSEWHERE = _called("blocks.L.attn.hook_pattern", "attn_probs.L", "")
 
+
+_OF_EXPERTS = "; in a mixture of experts "
 _NORM = "L2 norm"
 _TL, _TLP, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, PEAK), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
 _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
@@ -166,14 +173,14 @@ _TABLE = (  # one row, one line
     Quantity("resid_norm", (TOKEN, DEPTH), "float32", _NORM, "residual stream", "‖x‖₂ before each block and after the last, before the final norm", RESIDUAL, "1.0", log=True, elsewhere=_RESID_ELSEWHERE),
     Quantity("resid_cos", _TL, "float32", "1", "cos(block input, block output)", "cosine of the residual stream before a block with that behind it; 1 = the block changed its length only", RESIDUAL, "2.0", signed=True),
     # peaks ----------------------------------------------------------------------------------------------------------
-    Quantity("peak_neuron", _TLP, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none; of an expert its own neuron i, and times the router weight", PEAKS, "1.0"),
+    Quantity("peak_neuron", _TLP, "int32", "index", "peak neuron", "the k neurons of largest |a_i|·‖W_:,i‖₂, strongest first; −1 = none; in a mixture of experts i counts within an expert, and the product is times the router weight", PEAKS, "1.0"),
     Quantity("peak_expert", _TLP, "int32", "index", "expert of the peak neuron", "the expert that the neuron is of; −1 = a dense MLP or a shared expert", PEAKS, "1.1"),
     Quantity("peak_value", _TLP, "float32", "activation", "peak activation", "a_i of those neurons, with its sign", PEAKS, "1.0", signed=True),
-    Quantity("peak_write", _TLP, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons, times the router weight or the shared expert's gate", PEAKS, "1.0", log=True),
+    Quantity("peak_write", _TLP, "float32", _NORM, "peak write", "|a_i|·‖W_:,i‖₂ of those neurons; in a mixture of experts times the router weight or the shared expert's gate", PEAKS, "1.0", log=True),
     Quantity("peak_share", _TL, "float32", "1", "share of the peaks", "Σ over the k peaks of (|a_i|‖W_:,i‖)² / the same sum over all neurons", PEAKS, "1.0"),
     Quantity("peak_explained", _TL, "float32", "1", "output explained by the peaks", "⟨W_S a_S, W a⟩ / ‖W a‖² over the k peaks S, without bias", PEAKS, "1.0", signed=True),
     # prompts --------------------------------------------------------------------------------------------------------
-    Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded; of an expert over those routed to it, NaN where none is", PROMPTS, "1.0", signed=True),
+    Quantity("prompt_mean", _PLN, "float32", "activation", "mean activation", "mean of a_i over the prompt's user tokens, first token excluded; in a mixture of experts over those routed to the expert, NaN where none is", PROMPTS, "1.0", signed=True),
     Quantity("prompt_max", _PLN, "float32", "activation", "largest activation", "maximum of a_i over the same tokens", PROMPTS, "1.0", signed=True),
     Quantity("prompt_min", _PLN, "float32", "activation", "smallest activation", "minimum of a_i over the same tokens", PROMPTS, "1.0", signed=True),
     # attention ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ import stratoscope
 from stratoscope import names
 from stratoscope.analysis.result import notes_in
 
+NO_FLOOR = "The traces differ; without a noise floor it is not known whether by more than noise"
+
 
 def simulated(**options: Any) -> xr.Dataset:
     shape: dict[str, Any] = {"prompts": 16, "tokens": 12, "layers": 4, "d_ff": 48, "heads": 2, "seed": 2}

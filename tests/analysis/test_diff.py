@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from diff_traces import longer, nudged, of_model, said, simulated, with_floor
+from diff_traces import NO_FLOOR, longer, nudged, of_model, said, simulated, with_floor
 
 import stratoscope
 from stratoscope import open_result, save_result
@@ -72,9 +72,9 @@ def test_without_a_floor_there_are_no_multiples_of_it_and_a_warning(base: xr.Dat
     result = diff(base, nudged(base, Q, (5, 2), 0.25))
     assert f"{Q}_times_floor" not in result
     assert f"{Q}_share_above" not in result
-    assert "no floor, no claim" in said(result, "L14", "warning")
-    assert "no floor says" in contents_of(result).title
-    assert contents_of(diff(base, nudged(base, Q, (5, 0), 0.25))).title == "The traces differ; no floor, no claim"
+    assert "nothing but noise" in said(result, "L14", "warning")
+    assert NO_FLOOR.partition("; ")[2] in contents_of(result).title
+    assert contents_of(diff(base, nudged(base, Q, (5, 0), 0.25))).title == NO_FLOOR
 
 
 def test_a_first_token_is_shown_but_counts_in_no_summary_and_has_no_multiple_of_the_floor(base: xr.Dataset) -> None:
@@ -143,7 +143,7 @@ def test_inserted_tokens_stay_gaps_and_equal_ones_are_compared_with_themselves(b
     assert np.isnan(result[f"{Q}_difference"].values[inserted]).all()
     assert not result[f"{Q}_difference"].values[~inserted].any()
     assert result["before"].values.tolist() == [True] * 3 + [False] * (result.sizes["column"] - 3)
-    assert "1 of 16 prompts have other tokens" in said(result, "L11", "warning")
+    assert "In 1 of 16 prompts the tokens differ" in said(result, "L11", "warning")
 
 
 def test_a_replaced_token_is_shown_on_both_sides_and_compared_on_none(base: xr.Dataset, first: str) -> None:
@@ -260,5 +260,5 @@ def test_imports_of_the_same_words_can_be_compared(tmp_path: Path) -> None:
         traces.append(stratoscope.import_csv([file], tmp_path / f"{name}.trace"))
     result = diff(*traces)
     assert np.unique(result["imported_norm_difference"]).tolist() == [0.5]
-    assert "no floor, no claim" in said(result, "L14", "warning")
+    assert "nothing but noise" in said(result, "L14", "warning")
     assert "Neurons are not compared" in said(result, "L15", "warning")

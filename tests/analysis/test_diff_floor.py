@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from diff_traces import longer, nudged, of_model, said, simulated, with_floor
+from diff_traces import NO_FLOOR, longer, nudged, of_model, said, simulated, with_floor
 
 from stratoscope import names
 from stratoscope.analysis.diff.claims import Claim
@@ -69,7 +69,7 @@ def test_between_two_dtypes_it_counts_and_the_comparison_with_itself_is_called_c
     one = measured(base)
     same = of_model(nudged(base, Q, (5, 0), 0.25), "before", "bfloat16")
     assert "The weights are the same, so the floor is made of the very change" in said(diff(one, same), "L32")
-    assert title(diff(one, same)).startswith("No more than float32 against bfloat16 makes by itself")
+    assert title(diff(one, same)).startswith("The traces differ no more than float32 and bfloat16 do by themselves")
 
 
 def test_a_floor_of_other_dtypes_than_those_compared_does_not_count(base: xr.Dataset) -> None:
@@ -110,17 +110,17 @@ def test_a_floor_of_nothing_but_another_dtype_is_none_within_one_dtype_and_says_
     result = diff(one, other)
     assert f"{Q}_times_floor" not in result
     words = said(result, "L14", "warning")
-    assert "that of A is of another dtype, which is not what differs here" in words
-    assert "neither trace" not in words
-    assert "neither trace has a noise floor" in said(diff(base, other), "L14", "warning")
+    assert "that of A is for another dtype, which does not differ here" in words
+    assert "Neither trace" not in words
+    assert "Neither trace has a noise floor" in said(diff(base, other), "L14", "warning")
 
 
 @pytest.mark.parametrize("nothing", [np.nan, np.inf, -1.0])
 def test_a_floor_that_is_no_size_is_no_floor(base: xr.Dataset, nothing: float) -> None:
     result = diff(with_floor(base, nothing), tuned(nudged(base, Q, (5, 0), 0.25)))
     assert f"{Q}_times_floor" not in result
-    assert "no floor, no claim" in said(result, "L14", "warning")
-    assert title(result) == "The traces differ; no floor, no claim"
+    assert "No noise floor fits" in said(result, "L14", "warning")
+    assert title(result) == NO_FLOOR
 
 
 def test_a_layer_without_a_floor_has_no_multiples_of_it_and_does_not_spoil_the_others(base: xr.Dataset) -> None:
@@ -183,12 +183,12 @@ def test_noise_is_not_the_headline_and_a_layer_beyond_it_is(base: xr.Dataset) ->
     first = measured(base)
     again = base.assign({Q: noise.astype("float32")})
     assert diff(first, again).attrs["summary"]["beyond"] is None
-    assert title(diff(first, again)) == "No more cells exceed the noise floor than noise alone would"
+    assert title(diff(first, again)) == "No more cells exceed the noise floor than noise alone would make"
     moved = tuned(nudged(again, Q, (slice(None), 3), 0.1))
     assert diff(first, moved).attrs["summary"]["beyond"] == 3
     assert title(diff(first, moved)).endswith("beyond the noise floor, from layer 3 on")
     lines = " ".join(lead(diff(first, again)))
-    assert f"What would not have been seen: a change of {Q} by less than about" in lines
+    assert f"Too small to be seen: a change of {Q} by less than about" in lines
     assert "where noise alone makes about 2.44 %" in lines
 
 
@@ -271,7 +271,7 @@ def test_where_equality_is_exact_nothing_is_put_down_to_noise(base: xr.Dataset) 
     alike, again = diff(floored, told(after)), diff(floored, told(after, threads=4))
     assert alike.attrs["summary"]["repeats"]
     assert not again.attrs["summary"]["repeats"]
-    contradictions = ("noise alone makes", "What would not have been seen", "by chance")
+    contradictions = ("noise alone makes", "Too small to be seen", "by chance")
     for words in contradictions[:2]:
         assert words in " ".join(lead(again))
         assert words not in " ".join(lead(alike))
@@ -416,7 +416,7 @@ def test_a_neuron_that_moved_before_anything_else_comes_before_those_that_moved_
     after["prompt_mean"].values[:, 2:] += 5.0
     result = diff(told(base), told(tuned(after)))
     assert (int(result["listed_layer"][0]), int(result["listed_neuron"][0])) == (1, 9)
-    assert "In layer 1 the mean activation of 1 of 48 neurons is another number" in " ".join(lead(result))
+    assert "In layer 1 the mean activation of 1 of 48 neurons differs" in " ".join(lead(result))
     after["attn_write_norm"].values[:, 1] += 0.01  # attention changed first: the neuron proves nothing
     other = diff(told(base), told(tuned(after)))
     assert int(other["listed_layer"][0]) > 1

@@ -305,7 +305,7 @@ def test_only_warnings_stand_in_a_warning() -> None:
     notes = [{"id": "L26", "severity": severity, "text": f"A {severity}."} for severity in ("info", "warning", "info")]
     found = lint(base().assign_attrs(notes=notes))
     (place,) = np.flatnonzero(found["id"].values == "L26")
-    assert found["text"].values[place] == "A warning. (2 more of less weight: `stratoscope info`.)"
+    assert found["text"].values[place] == "A warning. (2 less serious: see `stratoscope info`.)"
 
 
 def test_what_a_trace_calls_its_classes_cannot_write_to_the_terminal(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_a_revision_of_a_local_model_is_refused(saved: Path) -> None:
 
 def test_without_the_extra_the_command_that_installs_it_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "find_spec", lambda name: None if name == "transformers" else True)
-    assert "recording needs transformers. pip install 'stratoscope[capture]'" in refused(saved)
+    assert "recording needs transformers. Install it: `pip install 'stratoscope[capture]'`." in refused(saved)
 
 
 # --- GGUF -----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_the_result_goes_beside_trace_a_and_is_not_replaced_unasked(traces: tupl
     done = CliRunner().invoke(app, ["diff", *traces, "--quantity", "resid_norm", "--layers", "0-1", "--prompt", "0"])
     assert done.exit_code == 0, done.output
     assert (folder / "report.html").exists()
-    assert "no floor, no claim" in done.stdout
+    assert "Neither trace has a noise floor" in done.stdout
     again = CliRunner().invoke(app, ["diff", *traces])
     assert again.exit_code == 1
     assert "already exists" in again.stderr

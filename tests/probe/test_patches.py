@@ -280,4 +280,4 @@ def test_a_rerun_differs_in_nothing_and_one_in_other_batches_in_nothing_but_nois
     assert summary["exact"]["changed"] > 0
     assert summary["neurons"]["columns_changed"] == 0
     assert summary["beyond"] is None
-    assert contents_of(batches).title.endswith(("than noise alone would", "by no more than noise does"))
+    assert contents_of(batches).title.endswith(("than noise alone would make", "by no more than noise does"))

@@ -123,7 +123,7 @@ def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
     would = found["would_find"]
     size = f"|d_z| ≥ {number(would['d_z'])} (in the middle neuron |g| ≥ {number(would['g'])})"
     assert contents_of(nothing).title == (
-        f"No single neuron of {found['tested']:,} is found to differ between critical and neutral; one with {size} "
+        f"None of {found['tested']:,} neurons is found to differ between critical and neutral; one with {size} "
         "would have been found in 8 of 10 such studies"
     )
 

@@ -252,7 +252,7 @@ def export(
 def info(trace: options.Inputs, columns: options.CsvColumns = None, as_json: options.Json = False) -> None:
     """Say what is in a trace, or in CSV files.
 
-    And where it came from, and what was proved about it when it was recorded.
+    It also says where the trace came from, and what was proved about it when it was recorded.
     """
     from stratoscope.trace import info as module
 

@@ -101,7 +101,7 @@ def _quantities(dataset: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
     for quantity in names.QUANTITIES.values():
         if quantity.name in dataset:
             fact = {"name": quantity.name, "dims": quantity.dims, "unit": quantity.unit}
-            fact |= {"label": quantity.label, "formula": quantity.formula}
+            fact |= {"label": quantity.label, "formula": quantity.formula_in(dataset)}
             groups.setdefault(quantity.group, []).append(fact)
     return groups
 

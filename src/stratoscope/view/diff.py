@@ -115,8 +115,8 @@ def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> l
         return DrawnQuantity(quantity, label, unit, formula, said, signed, log, kind, numbers)
 
     strips = [
-        Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else row.formula, signed=row.signed, log=row.log),
-              [tables[side.lower()]], limits="sides", rings=False)
+        Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else row.formula_in(here), signed=row.signed,
+                 log=row.log), [tables[side.lower()]], limits="sides", rings=False)
         for side in ("A", "B")
     ]  # fmt: skip
     counted = [can_differ(tables["difference"], _alike(here))]

@@ -68,7 +68,7 @@ def peaks_spec(
         raise _nothing_left(points, threshold)
     table, of_point = _token_table(prompts, tokens, scene, first, points, scenes)
     facts: dict[str, Any] = {
-        "quantity": {"name": row.name, "label": row.label, "unit": row.unit, "formula": row.formula},
+        "quantity": {"name": row.name, "label": row.label, "unit": row.unit, "formula": row.formula_in(dataset)},
         "shown": len(points.token),
         "total": points.total,
         "tokens_per_cell": points.run,

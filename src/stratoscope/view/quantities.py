@@ -111,7 +111,15 @@ def describe(
     elif names.PEAK in row.dims:
         said = f"the strongest of {dataset.sizes[names.PEAK]} recorded peaks"
     return DrawnQuantity(
-        name, label, row.unit, row.formula, said, row.signed, row.log, kind, tuple(numbers[index] for index in rows)
+        name,
+        label,
+        row.unit,
+        row.formula_in(dataset),
+        said,
+        row.signed,
+        row.log,
+        kind,
+        tuple(numbers[index] for index in rows),
     )
 
 

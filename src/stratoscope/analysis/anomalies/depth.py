@@ -29,7 +29,7 @@ _MOST_EXPERTS = 10_000  # of a layer; more are the number of a stranger
 
 
 def layer_off_trend(dataset: xr.Dataset, reference: xr.Dataset | None) -> Look:
-    """A layer whose median write ratio is not what its neighbours, or the reference, have one expect."""
+    """A layer whose median write ratio is not what its neighbours, or the reference, suggest."""
     detector = "layer off the trend"
     present = [name for name in _RATIOS if name in dataset]
     reference = holding(reference, *present)
@@ -124,7 +124,7 @@ def _near(index: Index) -> tuple[Hashable, ...]:
 
 
 def _trend(medians: Floats) -> Floats:
-    """What neighbours have one expect of each layer; the worst one is set aside first, so that it misleads no other."""
+    """What its neighbours suggest for each layer; the worst one is set aside first, so that it misleads no other."""
     cleaned, expected = medians.copy(), _from_neighbours(medians)
     for _ in range(_MOST_ODD):
         off = _off(cleaned, expected)

@@ -127,7 +127,7 @@ def about_twins(dataset: xr.Dataset, aligned: Aligned | None, alone: int) -> lis
         return []
     notes = []
     if alone:
-        text = f"{alone} prompts are not aligned: of a unit without pairs the first prompt of either class is."
+        text = f"{alone} prompts are not aligned: in a unit without pairs only the first prompt of each class is."
         notes.append(Note("L11", INFO, text))
     if not np.isfinite(aligned.before):
         return notes

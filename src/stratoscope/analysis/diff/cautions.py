@@ -17,7 +17,7 @@ from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.diff.prompts import Columns, Pair
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
-from stratoscope.words import number, number_ranges, percent
+from stratoscope.words import counted, listed, number, number_ranges, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,15 +32,14 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
     counts = ((by_id, "by their id"), (len(pairs) - by_id, "by equal tokens"))
     how = " and ".join(f"{count} {words}" for count, words in counts if count)
     alone = [f"{count} of {side}" for side, count in (("A", a - len(pairs)), ("B", b - len(pairs))) if count]
-    left = f"; {' and '.join(alone)} have no counterpart" if alone else ""
-    notes = [Note("L11", INFO, f"{_prompts(len(pairs))} matched, {how}{left}.")]
+    left = f"; without a counterpart: {' and '.join(alone)}" if alone else ""
+    notes = [Note("L11", INFO, f"{counted(len(pairs), 'prompt')} matched, {how}{left}.")]
     edited = int((~columns.whole(len(pairs))).sum())
     if edited:
         text = (
-            f"{edited} of {_prompts(len(pairs))} have other tokens in the two traces. They are aligned on equal "
-            "tokens, the others are not compared; after the first edit equal tokens stand in another context, and a "
-            "difference there "
-            "is not the models' alone."
+            f"In {edited} of {counted(len(pairs), 'prompt')} the tokens differ between the two traces. Only equal "
+            "tokens are aligned and compared. After the first edit even these stand in another context, so a "
+            "difference there does not come from the models alone."
         )
         notes.append(Note("L11", WARNING, text))
     length = np.bincount(columns.pair, minlength=len(pairs))
@@ -48,7 +47,9 @@ def about_prompts(pairs: Sequence[Pair], columns: Columns, a: int, b: int) -> li
     strange = [pair.name for pair, of, all_ in zip(pairs, shared, length, strict=True) if pair.by_id and 2 * of < all_]
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-        text = f"Prompt {strange[0]}{more}: the same id, but less than half of the tokens. Is it the same prompt?"
+        text = (
+            f"Prompt {strange[0]}{more}: the id is the same, but fewer than half of the tokens. Is it the same prompt?"
+        )
         notes.append(Note("L11", WARNING, text))
     notes.append(Note("L05", INFO, "First tokens are left out of all summaries; no floor was measured at them."))
     return notes
@@ -61,15 +62,15 @@ def about_floor(noise: Noise, quantities: Sequence[str], *, repeats: bool) -> li
     """
     measured = [quantity for quantity in quantities if noise.measured(quantity)]
     if not measured:
-        return [Note("L14", WARNING, f"no floor, no claim: {_why_no_floor(noise)}")]
-    counted = {one: "" for side in noise.sides.values() for one in noise.counted(side) if one in floors_of(side)}
+        return [Note("L14", WARNING, _why_no_floor(noise))]
+    measured_under = {one: "" for side in noise.sides.values() for one in noise.counted(side) if one in floors_of(side)}
     of = {called: side for called, side in noise.sides.items() if floors_of(side) or called in noise.undivided()}
-    under = " or ".join(_UNDER[nuisance] for nuisance in counted) or "batch size, padding or dtype"
+    under = " or ".join(_UNDER[nuisance] for nuisance in measured_under) or "batch size, padding or dtype"
     text = (
-        f"Floor: the largest change of a layer under another {under}, measured on a few prompts of "
+        f"The noise floor is the largest change of a layer under another {under}, measured on a few prompts of "
         f"{' and '.join(of)}, or rounding where that is larger. "
         + (
-            "It is no limit of what is seen here: the two are equal to the last bit where nothing changed."
+            "It limits nothing here: the two are equal to the last bit where nothing changed."
             if repeats
             else f"It is a maximum over a sample, and {_often(noise, measured)} lies above it by chance."
         )
@@ -77,21 +78,27 @@ def about_floor(noise: Noise, quantities: Sequence[str], *, repeats: bool) -> li
     notes = [Note("L14", INFO, text)]
     without = [quantity for quantity in quantities if quantity not in measured]
     if without:
-        notes.append(Note("L14", WARNING, f"No floor, no claim: {', '.join(without)}."))
+        notes.append(
+            Note(
+                "L14",
+                WARNING,
+                f"No noise floor was measured for {listed(without)}: differences there may be nothing but noise.",
+            )
+        )
     return [*notes, *_about_dtype(noise), *_about_sample(noise, of)]
 
 
 def _why_no_floor(noise: Noise) -> str:
     others = {called: floors_of(side) for called, side in noise.sides.items() if floors_of(side)}
     left_out = [
-        f"that of {called} is of another {' or '.join(_UNDER[one] for one in of)}" for called, of in others.items()
+        f"that of {called} is for another {' or '.join(_UNDER[one] for one in of)}" for called, of in others.items()
     ]
     if left_out:
         return (
-            f"{' and '.join(left_out)}, which is not what differs here or could not be measured. Where each prompt ran "
-            "alone, neither its batch nor its padding makes noise."
+            f"No noise floor fits: {' and '.join(left_out)}, which does not differ here or could not be measured. "
+            "Where each prompt ran alone, neither its batch nor its padding makes noise."
         )
-    return "neither trace has a noise floor, so a difference may be nothing but noise. Record with --floor."
+    return "Neither trace has a noise floor, so a difference may be nothing but noise. Record with --floor."
 
 
 def _about_dtype(noise: Noise) -> list[Note]:
@@ -209,8 +216,8 @@ def about_models(a: xr.Dataset, b: xr.Dataset, layers: Sequence[int]) -> list[No
     if counts[0] == counts[1]:
         return []
     text = (
-        f"The models have {counts[0]} and {counts[1]} layers: compared are those of the same number "
-        f"({number_ranges(list(layers))}), which need not do the same."
+        f"The models have {counts[0]} and {counts[1]} layers. Those of the same number "
+        f"({number_ranges(list(layers))}) are compared, but need not do the same."
     )
     return [Note("L15", WARNING, text)]
 
@@ -222,7 +229,7 @@ def about_neurons(known: Ancestry, neurons: NeuronDifferences | None, layers: An
     notes = []
     if other_context:
         text = (
-            f"In {_prompts(other_context)} the user's tokens stand in another context, which is part of what "
+            f"In {counted(other_context, 'prompt')} the user's tokens stand in another context, which is part of what "
             "neurons differ by."
         )
         notes.append(Note("L11", WARNING, text))
@@ -239,7 +246,7 @@ def about_neurons(known: Ancestry, neurons: NeuronDifferences | None, layers: An
     if refused:
         shares = neurons.found[~neurons.same]
         found = (
-            f"found again are at most {percent(np.nanmax(shares))}"
+            f"at most {percent(np.nanmax(shares))} of them are found again"
             if np.isfinite(shares).any()
             else "too few of them vary"
         )
@@ -292,12 +299,12 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool, *, repeat
         text = f"Before layer {first}, the first that is claimed, {numbers} changed, {how}."
         notes.append(Note("L14", INFO, text))
     if residual:
-        text = "Claimed Neuron_IDs are read as neurons; all are small enough to be residual coordinates as well."
+        text = "Claimed Neuron_IDs are read as neurons; all are small enough to be residual coordinates instead."
         notes.append(Note("L15", INFO, text))
     if learned:
         text = (
-            "Norms of columns are read off recorded peaks, where a neuron is among them; one that is not is not "
-            "unchanged."
+            "Norms of columns are read off the recorded peaks. A neuron that is not among them may have changed as "
+            "well."
         )
         notes.append(Note("L08", INFO, text))
     return notes
@@ -306,9 +313,9 @@ def about_claims(early: dict[str, Any], residual: bool, learned: bool, *, repeat
 def about_null(facts: dict[str, Any]) -> list[Note]:
     """What the null is."""
     text = (
-        f"Null: {facts['draws']} random patches of as many columns, in the same layers, of the same size, applied "
-        f"in memory and undone; p = (r + 1) / {facts['draws'] + 1}, r of them changing at least as much, over "
-        f"{_prompts(facts['prompts'])}."
+        f"The claims are compared with {facts['draws']} random patches of as many columns, in the same layers, of the "
+        f"same size, applied in memory and undone: p = (r + 1) / {facts['draws'] + 1}, where r of them "
+        f"change at least as much, over {counted(facts['prompts'], 'prompt')}."
     )
     return [Note("L14", INFO, text)]
 
@@ -316,7 +323,3 @@ def about_null(facts: dict[str, Any]) -> list[Note]:
 def _often(noise: Noise, measured: Sequence[str]) -> str:
     chances = [chance for quantity in measured if (chance := noise.chance(quantity))]
     return f"about one cell of noise in {round(1 / max(chances)):,}" if chances else "now and then a cell of noise"
-
-
-def _prompts(count: int) -> str:
-    return "1 prompt" if count == 1 else f"{count:,} prompts"

@@ -40,7 +40,7 @@ def short_prompts(dataset: xr.Dataset) -> str | None:
     thin = np.minimum(counts, _FEW_QUERIES).sum() / max(counts.sum(), 1)
     if thin <= _MOST_THIN:
         return None
-    return f"{percent(thin)} of the tokens can be seen by fewer than {_FEW_QUERIES} later ones: prompts are short."
+    return f"{percent(thin)} of the tokens are seen by fewer than {_FEW_QUERIES} later ones, because prompts are short."
 
 
 @check("L04", WARNING, "repeated words were merged, so a column is not one token at one place", EVERYTHING)
@@ -128,7 +128,7 @@ def special_tokens(dataset: xr.Dataset) -> str | None:
         return f"{int(doubled.sum())} prompts begin with the same special token twice."
     with_template = len(set(prompts.of_token[prompts.in_spans(["template"])].tolist()))
     if 0 < with_template < len(prompts):
-        return f"{with_template} of {len(prompts)} prompts stand in a chat template, the others do not."
+        return f"{with_template} of {len(prompts)} prompts stand in a chat template, and the others do not."
     return None
 
 
@@ -138,7 +138,9 @@ def unknown_spans(dataset: xr.Dataset) -> str | None:
     if "span" not in dataset.coords or not dataset.sizes.get(names.TOKEN):
         return None
     unknown = (Prompts(dataset).spans < 0).mean()
-    return f"Of {percent(unknown)} of the tokens it is not known what part of the prompt they are." if unknown else None
+    if not unknown:
+        return None
+    return f"For {percent(unknown)} of the tokens it is not known to which part of the prompt they belong."
 
 
 @check("L19", INFO, "labels with invisible, reordering or broken characters read as something else", EVERYTHING)
@@ -170,7 +172,7 @@ def unequal_classes(dataset: xr.Dataset) -> str | None:
     if len(sizes) < 2 or max(sizes.values()) <= MOST_RATIO * min(sizes.values()):
         return None
     most, fewest = (pick(sizes, key=lambda name: sizes[name]) for pick in (max, min))
-    return f"{sizes[most]} prompts of {most}, {sizes[fewest]} of {fewest}: balance them, or compare by ranks."
+    return f"{most} has {sizes[most]} prompts and {fewest} has {sizes[fewest]}: balance them, or compare by ranks."
 
 
 @check("L23", INFO, "the strongest of very many neurons are noise when prompts are few", COMPARISONS)

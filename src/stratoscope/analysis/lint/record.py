@@ -21,7 +21,7 @@ def activations_without_writes(dataset: xr.Dataset) -> str | None:
     present = [name for name in _ACTIVATIONS if name in dataset]
     if not present or "peak_write" in dataset:
         return None
-    return f"{present[0]} is here without the norm of any neuron's write: how active it is, not what it does."
+    return f"{present[0]} is recorded without the norms of what neurons write: how active it is, not what it does."
 
 
 @check("L10", INFO, "neurons have signs, and a list of sizes has lost them", {"imported_norm"})
@@ -39,9 +39,9 @@ def stored_note(dataset: xr.Dataset, identity: str) -> Note | None:
     if not notes:
         return None
     severity = WARNING if any(note.severity == WARNING for note in notes) else INFO
-    told = " ".join(note.text for note in notes if note.severity == severity)
+    text = " ".join(note.text for note in notes if note.severity == severity)
     more = sum(note.severity != severity for note in notes)
-    return Note(identity, severity, told + (f" ({more} more of less weight: `stratoscope info`.)" if more else ""))
+    return Note(identity, severity, text + (f" ({more} less serious: see `stratoscope info`.)" if more else ""))
 
 
 # a picture has the notes of its trace anyway, so these checks concern no picture
@@ -101,4 +101,4 @@ def experts_without_router(dataset: xr.Dataset) -> str | None:
     neurons = any(name in dataset for name in ("neuron_norm", "peak_neuron", "prompt_mean"))
     if not (experts and neurons) or "router_expert" in dataset:
         return None
-    return "The model has experts, and which of them a token was sent to is not recorded: missing is not zero."
+    return "The model has experts, but it is not recorded to which of them each token was sent: missing is not zero."

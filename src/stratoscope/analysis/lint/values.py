@@ -59,7 +59,9 @@ def one_cell_owns_the_scale(dataset: xr.Dataset) -> str | None:
     layers = np.sort(medians(values[~first]))
     layers = layers[np.isfinite(layers)]
     ratio = _times(largest(layers[-1:]), quantile(layers[:-1], 0.99))
-    return f"One layer's median of {name} is {number(ratio)} times those of all others." if ratio > _OWNS else None
+    return (
+        f"The median {name} of one layer is {number(ratio)} times that of any other layer." if ratio > _OWNS else None
+    )
 
 
 def _times(value: float, typical: float) -> float:
@@ -83,7 +85,9 @@ def norms_grow_with_depth(dataset: xr.Dataset) -> str | None:
     if not rising:
         return None
     rank = min(found[name] for name in rising)
-    return f"With depth grow {', '.join(rising)} (rank correlation at least {number(rank)}): compare write ratios."
+    return (
+        f"These grow with depth: {', '.join(rising)} (rank correlation at least {number(rank)}). Compare write ratios."
+    )
 
 
 @check(
@@ -115,7 +119,7 @@ def nothing_recorded(dataset: xr.Dataset) -> str | None:
             continue
         if dataset[name].size and np.isnan(dataset[name].isel({names.TOKEN: slice(256)}).values).all():
             empty.append(str(name))
-    return f"No value at all in the first tokens of {', '.join(empty)}: missing, not zero." if empty else None
+    return f"The first tokens have no value at all of {', '.join(empty)}: missing is not zero." if empty else None
 
 
 @check("L05", WARNING, "an infinite value has no place on a scale, and no mean", ())
@@ -147,7 +151,7 @@ def writes_are_flat(dataset: xr.Dataset) -> str | None:
     if not flat:
         return None
     beside = "look at mlp_out_norm" if "mlp_out_norm" in dataset else "record norms, and look at mlp_out_norm"
-    return f"Hardly varies over tokens: {', '.join(flat)}, as after an output norm; {beside}."
+    return f"Nearly the same at all tokens: {', '.join(flat)}, as after an output norm; {beside}."
 
 
 def _variation(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -45,12 +45,12 @@ def contents(result: xr.Dataset) -> Report:
     of_model = result["of_model"].values.astype(bool)
     words = [str(one) for one in result["words"].values]
     lead = [
-        f"Looked for by {summary['detectors']} detectors; where nothing is odd they find "
-        f"{number(summary['expected_false_alarms'])} together.",
+        f"{summary['detectors']} detectors looked for anomalies; in a trace without any, all of them together would "
+        f"report {number(summary['expected_false_alarms'])} on average.",
         *(said for said, model in zip(words, of_model, strict=True) if not model),
     ][: _LEADING + 1]
     lead += [said for said in [_found_from(result)] if said]
-    lead += [f"Usual, no finding: {said}" for said in map(str, result["usual_words"].values)]
+    lead += [f"Usual, and so no finding: {said}" for said in map(str, result["usual_words"].values)]
     lead += [f"In all prompts alike: {said}" for said, model in zip(words, of_model, strict=True) if model][:_LEADING]
     figures = [
         _figure(result, place) for place in range(result.sizes.get("shown", 0)) if result["picture_of"].values[place]
@@ -152,11 +152,8 @@ def _found_from(result: xr.Dataset) -> str:
     """What would have been found, of the quantities that most people look at."""
     least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
     parts = [f"{names.QUANTITIES[name].label} from {number(least[name])}" for name in _TOLD if least.get(name, 0) > 0]
-    return (
-        f"In nine of ten layers a single value would have been found, in times the layer's median: {listed(parts)}."
-        if parts
-        else ""
-    )
+    limits = "In nine of ten layers a single value would be found from so many times the layer's median on"
+    return f"{limits}: {listed(parts)}." if parts else ""
 
 
 def _figure(result: xr.Dataset, place: int) -> Figure:
@@ -178,8 +175,8 @@ def _figure(result: xr.Dataset, place: int) -> Figure:
     kind = names.DEPTH if names.DEPTH in described.dims else names.LAYER
     said = f"head {head}" if head >= 0 else ""
     of = DrawnQuantity(
-        quantity, described.label, described.unit, described.formula, said, described.signed, described.log, kind,
-        tuple(rows.tolist()),
+        quantity, described.label, described.unit, described.formula_in(result), said, described.signed, described.log,
+        kind, tuple(rows.tolist()),
     )  # fmt: skip
     first = here["picture_first"].values.reshape(1)
     title = str(result["prompt_id"].values[place])

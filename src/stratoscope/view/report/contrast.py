@@ -53,7 +53,7 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
         where = "" if profiles["units"] == summary["units"] else f" in {profiles['units']}"
         line = (
             f"Over the layers {profiles['discoveries']} of {profiles['tested']} profile means differ{where} "
-            f"(q ≤ {alpha:g}), {profiles['family_wise']} against the whole family."
+            f"(q ≤ {alpha:g}); {profiles['family_wise']} have a family-wise p ≤ {alpha:g}."
         )
         something = profiles["discoveries"] or profiles["family_wise"]
         lines.append(line if something else f"{line} {_would_find(profiles['would_find'], 'mean')}")
@@ -63,15 +63,16 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
 
 
 def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> list[str]:
-    by_chance = f"{percent(found['share_p_below_alpha'])} have p < {alpha:g}, where {100 * alpha:g} % would by chance."
+    share = percent(found["share_p_below_alpha"])
+    by_chance = f"{share} have p < {alpha:g}, where chance alone gives {100 * alpha:g} %."
     where = f" in {summary['units_tested']}" if summary["units_held_out"] else ""
     if found["discoveries"]:
         lines = [
             f"{found['discoveries']:,} of {found['tested']:,} neurons have q ≤ {alpha:g}{where}, of which a share of "
-            f"{alpha:g} may be false; {found['family_wise']:,} hold against the whole family at once. {by_chance}"
+            f"{alpha:g} may be false; {found['family_wise']:,} have a family-wise p ≤ {alpha:g}. {by_chance}"
         ]
     else:
-        family = f", but {found['family_wise']:,} hold against the whole family" if found["family_wise"] else ""
+        family = f", but {found['family_wise']:,} have a family-wise p ≤ {alpha:g}" if found["family_wise"] else ""
         line = f"No neuron has q ≤ {alpha:g}{where}{family}. {by_chance}"
         lines = [f"{line} {_would_find(found['would_find'], 'neuron')}"]
         if found["chance"]["sentence"]:

@@ -336,7 +336,9 @@ def _difference_map(
     label = f"{row.label}: log₂ ratio" if row.log else f"{row.label}: difference"
     unit = "1 = doubled" if row.log else row.unit
     numbers = tuple(int(number) for number in result["row_number"].values)
-    described = DrawnQuantity(quantity, label, unit, row.formula, said, signed=True, row_kind=kind, rows=numbers)
+    described = DrawnQuantity(
+        quantity, label, unit, row.formula_in(result), said, signed=True, row_kind=kind, rows=numbers
+    )
     places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
     tokens = TokenAxis("", "", labels, len(labels), first=places.astype(np.int64))
     return build(

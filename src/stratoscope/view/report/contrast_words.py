@@ -15,10 +15,10 @@ def headline(summary: dict[str, Any]) -> str:
     if found is None:
         return f"Layer profiles of {pair}; no neuron was tested"
     if not found["discoveries"]:
-        nothing = f"No single neuron of {found['tested']:,} is found to differ between {pair}"
+        nothing = f"None of {found['tested']:,} neurons is found to differ between {pair}"
         if found["family_wise"]:
             few = f"{found['family_wise']:,} {'does' if found['family_wise'] == 1 else 'do'}"
-            return f"{nothing} by false discovery rate; {few} by the stricter family-wise rate of exchanged labels"
+            return f"{nothing} by false discovery rate; {few} by the stricter family-wise p of exchanged labels"
         size = size_in_words(found["would_find"], "neuron")
         if not size:
             return f"{nothing}; one alone could not have been found, however large"

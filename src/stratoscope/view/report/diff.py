@@ -12,7 +12,7 @@ from stratoscope.view.diff import diff_spec
 from stratoscope.view.report import diff_figures as figures
 from stratoscope.view.report.diff_words import factor_of, lead, title
 from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
-from stratoscope.words import capital, number
+from stratoscope.words import capital, counted, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,8 +68,8 @@ def _null(result: xr.Dataset) -> Section | None:
     if "null_kl" not in result:
         return None
     words = (
-        "Mean |change| of each layer over all tokens but first ones: B − A, and random patches that change as many "
-        "other columns of the same layers by as much."
+        "Mean |change| of each layer over all tokens except first tokens: B − A, and random patches that change as "
+        "many other columns of the same layers by as much."
     )
     return Section("Among random patches", words, figures.null(result), [_null_table(result)])
 
@@ -100,7 +100,7 @@ def _tokens(result: xr.Dataset) -> Section | None:
     others = len(parameters["quantity"]) - 1
     words = f"{quantity}; A and B share one scale."
     if others:
-        words += f" {others} more quantities are in result.zarr: --quantity chooses the one that is drawn."
+        words += f" result.zarr holds {counted(others, 'more quantity')}: --quantity chooses the one that is drawn."
     return Section("Token by token", words, drawn)
 
 

@@ -33,7 +33,7 @@ def title(summary: Facts) -> str:
     if _first_is_known(summary):
         return _from_layer(summary)
     if summary["edited"] and exact["numbers"] and not exact["changed"]:
-        return "Everything is exactly equal up to the first edit of each prompt; what differs stands behind it"
+        return "Everything is exactly equal up to the first edit of each prompt; what differs comes after it"
     proved = summary["neurons"].get("columns_changed")
     first = f"{_columns(proved)}; " if proved else ""
     found = _beyond_noise(summary)
@@ -44,11 +44,11 @@ def lead(result: xr.Dataset) -> list[str]:
     """The findings, each measured: what is proved comes first."""
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
-    count = f"{counted(summary['pairs'], 'prompt')}, {counted(summary['tokens'], 'equal token')}"
-    told = f"A is {a}; B is {b}. {count}, first tokens left out."
+    counts = f"{counted(summary['pairs'], 'prompt')}, {counted(summary['tokens'], 'equal token')}"
+    compared = f"A is {a}; B is {b}. {counts}; first tokens are left out."
     if summary["identical"]:
-        return [told, *_power_of_equality(summary)]
-    lines = [*_lead_of_columns(result), *_lead_of_equality(summary), told, *_lead_of_floor(summary)]
+        return [compared, *_power_of_equality(summary)]
+    lines = [*_lead_of_columns(result), *_lead_of_equality(summary), compared, *_lead_of_floor(summary)]
     return [*lines, *_lead_of_neurons(summary), *_lead_of_claims(summary), *_lead_of_null(summary)]
 
 
@@ -90,7 +90,7 @@ def _from_layer(summary: Facts) -> str:
     if summary["alike"] and not summary["same_weights"]:
         return words
     if not summary["floor"]:
-        return f"{words}; whether by more than noise no floor says"
+        return f"{words}; without a noise floor it is not known whether by more than noise"
     return f"{words}, by no more than noise does" if _within_noise(summary) else words
 
 
@@ -108,12 +108,14 @@ def _columns(count: int, which: str = "") -> str:
 
 def _beyond_noise(summary: Facts) -> str:
     if not summary["floor"]:
-        return "The traces differ; no floor, no claim"
+        return "The traces differ; without a noise floor it is not known whether by more than noise"
     if _within_noise(summary):
         if summary["dtypes"][0] != summary["dtypes"][1] and summary["floor_holds_dtype"]:
             a, b = summary["dtypes"]
-            return f"No more than {a} against {b} makes by itself, which is what the floor is made of"
-        return "No more cells exceed the noise floor than noise alone would"
+            return (
+                f"The traces differ no more than {a} and {b} do by themselves, which is what the noise floor measures"
+            )
+        return "No more cells exceed the noise floor than noise alone would make"
     farthest, first = _farthest(summary), summary["beyond"]
     if first is None:
         return (
@@ -215,8 +217,8 @@ def _lead_of_equality(summary: Facts) -> list[str]:
     own, of = (summary["neurons"].get(name, 0) for name in ("changed_themselves", "of_a_layer"))
     if own:
         lines.append(
-            f"In layer {exact['first']} the mean activation of {own:,} of {of:,} neurons is another number, although "
-            "nothing that was recorded of what the MLP reads is: its own weights changed."
+            f"In layer {exact['first']} the mean activation of {own:,} of {of:,} neurons differs, although "
+            "nothing that was recorded of the MLP's input does: its own weights changed."
         )
     return lines
 
@@ -238,8 +240,8 @@ def _lead_of_floor(summary: Facts) -> list[str]:
     ]
     if one["hidden"] is not None and not summary["repeats"]:
         lines.append(
-            f"What would not have been seen: a change of {name} by less than about "
-            f"{number(100 * one['hidden'])} % of its typical size is below the floor of the median layer."
+            f"Too small to be seen: a change of {name} by less than about {number(100 * one['hidden'])} % of its "
+            "typical size is below the floor of the median layer."
         )
     return lines
 
@@ -249,9 +251,9 @@ def _lead_of_neurons(summary: Facts) -> list[str]:
     if neurons["refused"]:
         return []
     words = f"{neurons['compared']:,} neurons were compared over {counted(neurons['prompts'], 'prompt')}; "
-    words += f"the mean activation of {neurons['moved']:,} is another number"
+    words += f"the mean activation of {neurons['moved']:,} differs"
     if neurons["above_floor"] is not None:
-        words += f", of {neurons['above_floor']:,} beyond the floor in at least one prompt"
+        words += f", that of {neurons['above_floor']:,} by more than the floor in at least one prompt"
     lines = [f"{words}."]
     if neurons["columns_seen"] and not neurons["columns_changed"]:
         unseen, least = neurons["compared"] - neurons["columns_seen"], f"{number(100 * neurons['columns_tolerance'])} %"
@@ -266,8 +268,8 @@ def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
     claims = summary.get("claims")
     if not claims:
         return []
-    told = [f"{count} {verdict}" for verdict, count in claims["verdicts"].items() if count]
-    lines = [f"Of {counted(claims['claims'], 'claimed neuron')}: {listed(told)}."]
+    verdicts = [f"{count} {verdict}" for verdict, count in claims["verdicts"].items() if count]
+    lines = [f"Of {counted(claims['claims'], 'claimed neuron')}: {listed(verdicts)}."]
     other, early = claims["elsewhere"], claims["causality"]
     if other:
         words = (
