@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from stratoscope.analysis.moments import Moments, paired, welch
 from stratoscope.analysis.multiplicity import q_values
 from stratoscope.analysis.permutation import (
     LargestStatistic,
-    as_t,
     label_permutations,
     p_alone,
     sign_flips,
@@ -270,6 +270,13 @@ def test_all_exchanges_of_few_labels_give_scipys_exact_p() -> None:
     )
     assert arrangements.exact
     np.testing.assert_allclose(p_alone(arrangements, np.concatenate([a, b])), expected.pvalue, rtol=1e-12)
+
+
+def as_t(statistic: Any, arrangements: Any) -> Any:
+    """Student's t (paired, or of two classes with pooled variance) of what the arrangements give."""
+    df = arrangements.weights.shape[1] - (1 if arrangements.pairs else 2)
+    r = np.clip(np.asarray(statistic, np.float64), -1, 1)
+    return r * np.sqrt(df / (1 - r**2))
 
 
 @pytest.mark.parametrize("pairs", [True, False])

@@ -59,11 +59,6 @@ def largest(values: NDArray[np.floating]) -> float:
     return float(known.max()) if known.size else float("nan")
 
 
-def smallest(values: NDArray[np.floating]) -> float:
-    """The smallest known value."""
-    return -largest(-np.asarray(values, np.float64))
-
-
 def _known(values: NDArray[np.floating]) -> NDArray[np.float64]:
     numbers: NDArray[np.float64] = np.asarray(values, np.float64)
     return numbers[np.isfinite(numbers)]

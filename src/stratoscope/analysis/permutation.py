@@ -107,16 +107,6 @@ def products(arrangements: Arrangements, values: NDArray[np.floating]) -> Iterat
         yield columns, weights @ some.astype(np.float32)
 
 
-def as_t(statistic: NDArray[np.floating], arrangements: Arrangements) -> Floats:
-    """Student's t (paired, or of two classes with pooled variance) of what `products` gives."""
-    units = arrangements.weights.shape[1]
-    df = units - (1 if arrangements.pairs else 2)
-    r = np.clip(np.asarray(statistic, np.float64), -1, 1)
-    with np.errstate(divide="ignore"):
-        t: Floats = r * np.sqrt(df / (1 - r**2))
-    return t
-
-
 class LargestStatistic:
     """The largest |statistic| of each arrangement, over as many blocks of columns as are added.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import ModelError
+from stratoscope.words import listed
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -151,9 +152,7 @@ def unread(names: Collection[str], weights: Collection[str]) -> tuple[Unused, ..
     left = [name for name in sorted(stored - {*weights}) if not _TRAINING.fullmatch(name)]
     if not left:
         return ()
-    more = len(left) - _MOST_NAMED
-    listed = [*left[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
-    some = listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+    some = listed(left, _MOST_NAMED)
     # most often the same weights once more, for another library: worth knowing, and no warning
     return (Unused(f"the weights in {some} were not read: those in {sorted(weights)[0]} were", differs=False),)
 

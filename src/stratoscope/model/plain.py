@@ -59,7 +59,7 @@ def _adapter(model: nn.Module) -> Iterator[tuple[str, str]]:
         if type(part).__module__.split(".")[0] == "peft":
             yield (
                 f"has an adapter that is not merged ({type(part).__name__}, {path or 'around it'})",
-                ("Give what model.merge_and_unload() returns"),
+                ("Give what model.merge_and_unload() returns."),
             )
 
 
@@ -73,7 +73,7 @@ def _packed(model: nn.Module) -> Iterator[tuple[str, str]]:
                 weight = f"{path}.{name}".lstrip(".")
                 yield (
                     f"the weight {weight} of a {type(part).__name__} is packed ({kind}), not float",
-                    ("Use the unquantised model, or a GGUF file"),
+                    ("Use the unquantised model, or a GGUF file."),
                 )
 
 
@@ -95,4 +95,4 @@ def _shared(model: nn.Module) -> Iterator[tuple[str, str]]:
         for number, layer in enumerate(layers):
             first = layers.index(layer)
             if first < number:
-                yield f"layers {first} and {number} of {path} are one module", "Give each layer a module of its own"
+                yield f"layers {first} and {number} of {path} are one module", "Give each layer a module of its own."

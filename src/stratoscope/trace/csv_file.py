@@ -24,6 +24,7 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.trace.bounds import LONGEST_TEXT
 from stratoscope.trace.csv_foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
+from stratoscope.trace.file_kinds import PACKED, PACKED_SUFFIXES, encoding_by_mark, packing_by_head
 from stratoscope.trace.pasted import literal
 
 if TYPE_CHECKING:
@@ -34,15 +35,9 @@ AS_CSV, _UNPACKED = "write it as CSV and give that", "unpack it yourself and giv
 LONGEST_LINE = 2**20  # characters of a line; a row of five columns has some dozen
 _HEAD = 512  # bytes that tell what a file is
 _ASCII = 40  # bytes of a header that are plain letters: every second one is zero in UTF-16 without a mark
-_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
-_ENDINGS_PACKED = (".gz", ".zip", ".bz2", ".xz")
+_ZIP = b"PK\x03\x04"
+_ENDINGS_PACKED = (".zip", *PACKED_SUFFIXES)
 _ENDINGS = (".csv", ".tsv", ".tab", ".txt")
-_ENCODINGS = {  # by byte order mark; the longer ones first
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers put into archives
 _ENCRYPTED = 0x1  # bit of a zip member's flags
@@ -104,10 +99,10 @@ def text_file(path: Path) -> TextFile:
     """
     head = first_bytes(path)
     refuse_foreign(path, head)
-    packing = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+    packing = "zip" if head.startswith(_ZIP) else packing_by_head(head)
     if packing:
         head = _head_of_packed(path, packing)
-        if any(head.startswith(magic) for magic in (*_PACKED, *FOREIGN, PARQUET)) or head[257:262] == b"ustar":
+        if any(head.startswith(magic) for magic in (_ZIP, *PACKED, *FOREIGN, PARQUET)) or head[257:262] == b"ustar":
             raise InputError(
                 "what is packed in it is no CSV text", where=str(path), fix="Unpack it, and give the CSV files in it."
             )
@@ -124,9 +119,8 @@ def _head_of_packed(path: Path, packing: str) -> bytes:
 
 
 def _encoding(head: bytes) -> str:
-    for mark, name in _ENCODINGS.items():
-        if head.startswith(mark):
-            return name
+    if marked := encoding_by_mark(head):
+        return marked
     for name, zeros, letters in (("utf-16-le", head[1:_ASCII:2], head[:_ASCII:2]),
                                  ("utf-16-be", head[:_ASCII:2], head[1:_ASCII:2])):  # fmt: skip
         if zeros and not any(zeros) and all(letters):
@@ -217,8 +211,7 @@ def _bytes_in_python(file: TextFile) -> tuple[str, str]:
     if file.packing == "zip":
         with zipfile.ZipFile(file.path) as archive:
             return "zipfile", f"zipfile.ZipFile(sys.argv[1]).read({literal(_member(file.path, archive).filename)})"
-    module = {"gzip": "gzip", "bzip2": "bz2", "xz": "lzma"}.get(file.packing, "")
-    return module, f'{module}{"." if module else ""}open(sys.argv[1],"rb").read()'
+    return file.packing, f'{file.packing}{"." if file.packing else ""}open(sys.argv[1],"rb").read()'
 
 
 # --- unpacking ------------------------------------------------------------------------------------------------------
@@ -230,8 +223,8 @@ def _open(path: Path, packing: str) -> io.BufferedReader:
     with _unpacking(path):
         openers: dict[str, Callable[[Path], Any]] = {
             "gzip": gzip.GzipFile,
-            "bzip2": bz2.BZ2File,
-            "xz": lzma.LZMAFile,
+            "bz2": bz2.BZ2File,
+            "lzma": lzma.LZMAFile,
             "zip": _only_member,
         }
         return io.BufferedReader(_Counted(path, openers[packing](path)), 2**20)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stratoscope.errors import InputError
+from stratoscope.trace.file_kinds import ARCHIVES, DOCUMENTS, OLD_OFFICE, PICKLES, ZSTD
 from stratoscope.trace.pasted import beside, python
 
 _CSV = 'to_csv(sys.argv[2],index=False,mode="x",encoding="utf-8")'  # "x": never over a file that is there
@@ -17,18 +18,15 @@ _UNPACK = "Unpack it, and give the CSV file in it."
 _EXPORT = "Export the table as CSV."
 
 FOREIGN = {  # first bytes -> what it is, and what to do where no line of Python is known
-    b"\xd0\xcf\x11\xe0": ("an old Excel file", ""),
+    OLD_OFFICE: ("an old Excel file", ""),
     b"ARROW1": ("a Feather (Arrow) file", ""),
     b"\x89HDF": ("an HDF5 file", _EXPORT),
-    b"\x93NUMPY": ("a NumPy array", _EXPORT),
-    b"SQLite format 3": ("an SQLite database", _EXPORT),
-    b"%PDF": ("a PDF", _EXPORT),
     b"\x89PNG": ("a picture", _EXPORT),
-    **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _PICKLE),
-    b"(\xb5/\xfd": ("packed with Zstandard, which is not read", "Unpack it with zstd -d, and give what comes out."),
+    **{magic: (what, _EXPORT) for magic, what in DOCUMENTS.items()},
+    **dict.fromkeys(PICKLES, _PICKLE),
+    **{magic: (f"{what}, which is not read", _UNPACK) for magic, what in ARCHIVES.items()},
+    ZSTD: ("packed with Zstandard, which is not read", "Unpack it with zstd -d, and give what comes out."),
     b"\x04\x22\x4d\x18": ("packed with LZ4, which is not read", _UNPACK),
-    b"7z\xbc\xaf\x27\x1c": ("a 7z archive, which is not read", _UNPACK),
-    b"Rar!": ("a RAR archive, which is not read", _UNPACK),
     b"\x1f\x9d": ("packed with compress, which is not read", _UNPACK),
     b"PK\x05\x06": ("an empty zip", "Give a CSV file."),
 }

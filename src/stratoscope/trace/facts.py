@@ -13,7 +13,7 @@ from stratoscope import names
 from stratoscope.errors import printable_line
 from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.part import part_of, planned_prompts
-from stratoscope.words import capital, noted, number_ranges, size_text
+from stratoscope.words import capital, noted, number, number_ranges, size_text
 
 _WIDTH = 100
 _NAME_WIDTH = 16
@@ -131,7 +131,7 @@ def _outcome(outcome: Mapping[str, Any]) -> Lines:
         )
     if outcome.get("openers"):
         odds = (
-            f"{printable_line(text)!r} " + ("not finite" if value is None else f"{value:.2f}")
+            f"{printable_line(text)!r} " + ("not finite" if value is None else number(value))
             for text, value in outcome["openers"].items()
         )
         lines += _line("openers", f"{', '.join(odds)} (log-odds in nats, median of the prompts)")
@@ -207,14 +207,14 @@ def _batching(batching: Mapping[str, Any]) -> Lines:
     together = {"none": "each prompt ran alone"}.get(batching["together"], f"beside prompts of {batching['together']}")
     lines = [capital(together)]
     tokens, others = batching["prompt_tokens"], batching["neighbour_tokens"]
-    within = batching.get("rounding_at_most")
+    within = batching.get("rounding_at_most") or 0.0
     for key, beside in (
         ("beside_longer", f"beside one of {others}"),
         ("beside_equal_length", "beside an equally long one"),
     ):
         if key in batching:
             found = batching[key]
-            times = f"at most {found or 0:.2g} times what a last bit does (up to {within:.3g} is rounding)"
+            times = f"at most {number(found or 0.0)} times what a last bit does (up to {number(within)} is rounding)"
             change = "the model refused it" if found is None else f"what a block writes changes by {times}"
             lines.append(f"a prompt of {tokens} tokens {beside}: {change}")
     if batching.get("settings"):
@@ -225,7 +225,7 @@ def _batching(batching: Mapping[str, Any]) -> Lines:
 def _noise_floor(floor: Mapping[str, Any]) -> Lines:
     lines = [f"measured on prompts {', '.join(floor['prompts'])} ({floor['tokens']:,} tokens), stored as floor_*"]
     for nuisance, changes in floor["largest_changes"].items():
-        shown = ", ".join(f"{name} {changes[name]:.2g}" for name in _FLOORS_SHOWN if changes.get(name) is not None)
+        shown = ", ".join(f"{name} {number(size)}" for name in _FLOORS_SHOWN if (size := changes.get(name)) is not None)
         lines.append(f"{nuisance}: {shown or 'nothing to compare'}")
     return lines
 
@@ -265,7 +265,7 @@ def _value(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:.4g}"
+            return number(value, 4)
         case dict():
             told = (f"{name[:_LONGEST_NAME].replace('_', ' ')}: {_value(value[name])}" for name in islice(value, _DEEP))
             return "; ".join(told) + (f"; … ({len(value):,} in all)" if len(value) > _DEEP else "")

@@ -7,6 +7,8 @@ from itertools import chain, zip_longest
 from math import floor, log10
 from typing import Any
 
+from stratoscope.words import counted
+
 Receipt = Mapping[str, Any]
 
 ON_DISK = "the trace on disk"  # how the replay of a finished trace begins
@@ -22,12 +24,12 @@ def receipt_line(receipt: Receipt) -> str:
     logits = "logits unchanged" if receipt["logits_bit_identical"] else next(differ, DIFFER)
     replay = receipt["replays"][-1]
     within = max(replay["largest_differences"].values(), default=None)
-    of = f" of {_count(len(replay['prompts']), 'prompt')}" if replay["replay"].startswith(ON_DISK) else ""
+    of = f" of {counted(len(replay['prompts']), 'prompt')}" if replay["replay"].startswith(ON_DISK) else ""
     median = " (median)" if replay["median"] else ""
     attention = " and ".join(replay["attention"])
     replayed = "not replayed" if within is None else f"{attention} replay{of} within {_no_less(within)}{median}"
     batches = receipt["batches"]  # a recording that was interrupted keeps the line of its beginning
-    checked = f"{_count(batches, 'batch')} checked" if batches else "recording not finished"
+    checked = f"{counted(batches, 'batch')} checked" if batches else "recording not finished"
     return f"{logits}; residual sum {receipt['residual_replay']}; {replayed}; {checked}"
 
 
@@ -35,11 +37,6 @@ def _no_less(number: float) -> str:
     """A number in one digit, rounded up, so that it is within what is said."""
     shown = f"{number:.1g}"
     return shown if float(shown) >= number else f"{number + 10.0 ** floor(log10(number)) / 2:.1g}"
-
-
-def _count(number: int, noun: str) -> str:
-    plural = "" if number == 1 else "es" if noun.endswith("ch") else "s"
-    return f"{number:,} {noun}{plural}"
 
 
 # --- several receipts as one ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
+from stratoscope.words import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +60,8 @@ def conditions(a: xr.Dataset, b: xr.Dataset) -> Conditions:
         if said[0].get(what) != said[1].get(what)
     }
     if known and not _same_prompts(a, b):
-        unlike["other prompts in the batches"] = (_count(a), _count(b))
+        of_a, of_b = (counted(side.sizes.get(names.PROMPT, 0), "prompt") for side in (a, b))
+        unlike["other prompts in the batches"] = (of_a, of_b)
     return Conditions(unlike, bool(known))
 
 
@@ -79,11 +81,6 @@ def _said(dataset: xr.Dataset) -> dict[str, str]:
 def _same_prompts(a: xr.Dataset, b: xr.Dataset) -> bool:
     """Whether both hold the same tokens of the same prompts, so that their batches were the same."""
     return all(np.array_equal(a[name].values, b[name].values) for name in ("prompt", "token_id"))
-
-
-def _count(dataset: xr.Dataset) -> str:
-    prompts = int(dataset.sizes.get(names.PROMPT, 0))
-    return f"{prompts:,} prompt{'' if prompts == 1 else 's'}"
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

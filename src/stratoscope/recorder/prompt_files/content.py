@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import codecs
 import gzip
 import lzma
 import zlib
@@ -17,15 +16,8 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.table import Python
 from stratoscope.trace.csv_file import check_unpacked
+from stratoscope.trace.file_kinds import PACKED_SUFFIXES, encoding_by_mark, packing_by_head
 
-_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}  # first bytes -> module of Python that unpacks
-_PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
-_MARKS = {  # byte order mark -> encoding; the longer ones first
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _PIECE = 2**20  # bytes that are unpacked at once
 HEAD = 300  # bytes that tell what a file is
 
@@ -50,7 +42,7 @@ class FileText:
 
 def inner_suffix(path: Path) -> str:
     """The ending of a name, in lower case, without that of what it is packed in: `.csv` of `a.csv.gz`."""
-    return (path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path).suffix.lower()
+    return (path.with_suffix("") if path.suffix.lower() in PACKED_SUFFIXES else path).suffix.lower()
 
 
 def first_bytes(path: Path) -> bytes:
@@ -73,11 +65,6 @@ def first_bytes(path: Path) -> bytes:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
 
 
-def packing_of(head: bytes) -> str:
-    """The module of Python that unpacks what begins so; "" for what is not packed."""
-    return next((module for magic, module in _PACKED.items() if head.startswith(magic)), "")
-
-
 def unpacked(path: Path, head: bytes) -> bytes:
     """All bytes of a file, unpacked.
 
@@ -88,8 +75,8 @@ def unpacked(path: Path, head: bytes) -> bytes:
     """
     most = defaults.PROMPTS_BYTES
     try:
-        with _open(path, packing_of(head)) as stream:
-            data = _read(path, stream, most + 1) if packing_of(head) else stream.read(most + 1)
+        with _open(path, packing_by_head(head)) as stream:
+            data = _read(path, stream, most + 1) if packing_by_head(head) else stream.read(most + 1)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = getattr(error, "strerror", None) or f"what is packed in it is damaged ({error})"
         raise InputError(f"cannot be read: {reason}", where=str(path), fix="Copy or download it again.") from None
@@ -133,8 +120,8 @@ def decoded(path: Path, data: bytes) -> FileText:
     InputError
         They are not text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
     """
-    packing = packing_of(first_bytes(path))
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8-sig")
+    packing = packing_by_head(first_bytes(path))
+    encoding = encoding_by_mark(data) or "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:

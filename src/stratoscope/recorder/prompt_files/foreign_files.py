@@ -11,8 +11,9 @@ from typing import NoReturn
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import inner_suffix, packing_of
+from stratoscope.recorder.prompt_files.content import inner_suffix
 from stratoscope.recorder.prompt_files.table import Python
+from stratoscope.trace.file_kinds import ARCHIVES, DOCUMENTS, OLD_OFFICE, PICKLES, ZSTD, packing_by_head
 from stratoscope.trace.pasted import can_be_pasted
 
 _UNPACK = 'open(sys.argv[2],"xb").write({}.read())'
@@ -43,19 +44,15 @@ _MARKUP = {
     ".htm": "HTML", ".xml": "XML",
 }  # fmt: skip
 _BINARY = {  # first bytes -> what it is, where no line can convert it
-    b"%PDF": "a PDF",
+    **DOCUMENTS,
+    **ARCHIVES,
     b"{\\rtf": "rich text (RTF)",
-    b"SQLite format 3\0": "an SQLite database",
-    b"\xd0\xcf\x11\xe0": "an old Office file (.xls, .doc)",
-    b"\x93NUMPY": "a NumPy array",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!": "a RAR archive",
+    OLD_OFFICE: "an old Office file (.xls, .doc)",
     **dict.fromkeys(
-        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        PICKLES,
         "a pickle, which can run any program when it is opened, and is therefore never read",
     ),
 }
-_ZSTD = b"\x28\xb5\x2f\xfd"
 _DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".bz2", ".xz")
 _MOST_SEEN = 10_000  # files and folders that are looked at in a folder
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json")
@@ -70,13 +67,13 @@ def refuse_foreign(path: Path, head: bytes, packing: str = "") -> None:
             fix = "Save its prompts as .txt, one a line, or .csv, from the program that it belongs to."
             raise InputError(f"is {what}", where=str(path), fix=fix)
     if packing:
-        if packing_of(head) or head[:4] in (b"PK\x03\x04", b"PAR1", _ZSTD):
+        if packing_by_head(head) or head[:4] in (b"PK\x03\x04", b"PAR1", ZSTD):
             write = _UNPACK.format(f"{packing}.open(sys.argv[1])")
             _refuse(path, "holds another packed file", _line(path, write, packing, Path(path.stem).suffix))
         return
     if head.startswith(b"PK\x03\x04"):
         _refuse_zip(path)
-    if head.startswith(_ZSTD):
+    if head.startswith(ZSTD):
         write = _UNPACK.format('pyarrow.input_stream(sys.argv[1],compression="zstd")')
         _refuse(path, "is packed with zstd", _line(path, write, "pyarrow", Path(path.stem).suffix))
     if head.startswith(b"ARROW1") or head[:4] == b"\xff\xff\xff\xff":

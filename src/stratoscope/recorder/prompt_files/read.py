@@ -12,7 +12,6 @@ from stratoscope.recorder.prompt_files.content import (
     FileText,
     decoded,
     first_bytes,
-    packing_of,
     refuse_too_many,
     unpacked,
 )
@@ -20,6 +19,7 @@ from stratoscope.recorder.prompt_files.foreign_files import refuse_folder, refus
 from stratoscope.recorder.prompt_files.json_rows import lines_of, read_json
 from stratoscope.recorder.prompt_files.parquet_rows import read_parquet
 from stratoscope.recorder.prompt_files.table import Python, Row, Table
+from stratoscope.trace.file_kinds import packing_by_head
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _CSV = (".csv", ".tsv")
@@ -48,11 +48,11 @@ def read_table(path: Path, column: str | None = None) -> Table:
     head = first_bytes(path)
     if head.startswith(b"PAR1"):
         return read_parquet(path, column)
-    if not packing_of(head):
+    if not packing_by_head(head):
         refuse_foreign(path, head)
     data = unpacked(path, head)
-    if packing_of(head):
-        refuse_foreign(path, data[:HEAD], packing_of(head))
+    if packing_by_head(head):
+        refuse_foreign(path, data[:HEAD], packing_by_head(head))
     file = decoded(path, data)
     _refuse_old_line_ends(file)
     _refuse_too_many(file)
@@ -135,4 +135,4 @@ def _copied(file: FileText, suffix: str) -> str:
 
 
 def _copy(file: FileText, suffix: str) -> str:
-    return commands.copy(file.path, suffix, packing_of(first_bytes(file.path)))
+    return commands.copy(file.path, suffix, packing_by_head(first_bytes(file.path)))
