@@ -146,7 +146,7 @@ def capture(
     answers = answers_of(generate, generation, seed, openers, refusal_patterns)
     asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), day)
     say = progress or silent
-    place.refuse_homeless(target)
+    place.refuse_without_parent(target)
     place.refuse_occupied(target, overwrite=overwrite, resume=resume)
     say("reading the prompts", 0, None)
     found = _prompts(prompts, column)
@@ -214,7 +214,7 @@ def plan_capture(
     asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), checked_day(date))
     say, start = progress or silent, time.perf_counter()
     target = Path(out).absolute()
-    place.refuse_homeless(target)
+    place.refuse_without_parent(target)
     say("reading the prompts", 0, None)
     found = _prompts(prompts, column)
     loaded = _loaded(model, tokenizer, dtype, device, device_map, revision, trust_remote_code, say)

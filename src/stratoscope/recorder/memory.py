@@ -14,7 +14,7 @@ SMALLEST = "smallest_batch"  # in the receipt: the fewest prompts that a batch h
 _LIMIT = "some batches"
 
 
-class Halves:
+class BatchSplitter:
     """Runs batches, halved as often as it takes until they fit.
 
     Parameters

@@ -27,7 +27,7 @@ from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.input.notes import notes_on
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
-from stratoscope.recorder.memory import Halves, must_fit
+from stratoscope.recorder.memory import BatchSplitter, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.parts import prompts_of
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
@@ -185,7 +185,7 @@ class Recording:
         self.sizes |= self._answering.sizes
         self._floors: dict[str, np.ndarray] = {}
         self._options = last_logits_only(self._model)
-        self._halves = Halves(batch_size)
+        self._splitter = BatchSplitter(batch_size)
 
     def run(
         self,
@@ -320,13 +320,13 @@ class Recording:
 
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
-        self._halves = Halves(self.plan.batch_size, writer.attrs.get("receipt"))
+        self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
             for window in self.all_windows(writer.committed_prompts):
                 block = self._window(window)
-                if self._halves.were_needed:
-                    writer.describe(receipt=self._halves.into(writer.attrs["receipt"]))
+                if self._splitter.were_needed:
+                    writer.describe(receipt=self._splitter.into(writer.attrs["receipt"]))
                 writer.append(block)
                 yield window
         writer.commit()
@@ -337,14 +337,14 @@ class Recording:
 
         Streamed rows go to `streams`, or wait in files of `folder` until it is known where they go.
         """
-        self._streams.lead_to(streams, folder)
+        self._streams.stream_into(streams, folder)
         with self._observer, self._watch:
             yield self._window
 
     def only(self, record: tuple[str, ...]) -> Recording:
         """The same recording of fewer groups: proved already, and telling nobody how far it is."""
         other = copy(self)
-        other._progress, other._halves = silent, Halves(self.plan.batch_size)
+        other._progress, other._splitter = silent, BatchSplitter(self.plan.batch_size)
         other.plan = replace(self.plan, record=record)
         other._observer = Observer(self._model, self._sites, record, self.plan.top_k)
         other._streams = other._observer.streams
@@ -352,7 +352,7 @@ class Recording:
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in (*record, names.OUTCOME)]
         return other
 
-    in_halves = property(lambda self: self._halves.were_needed, doc="Whether a batch was run in parts that fit.")
+    in_halves = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""
@@ -369,7 +369,7 @@ class Recording:
             verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
-            self._halves.into(self._receipt),
+            self._splitter.into(self._receipt),
             batches=sum(len(self.batches(window)) for window in self.all_windows()),
             tokens=writer.committed_tokens,
             observer=self._observer,
@@ -407,7 +407,7 @@ class Recording:
     ) -> Iterator[tuple[Sequence[int], list[Recorded]]]:
         """One batch, in parts where it does not fit into memory."""
         lengths, ids = [len(prompt.ids) for prompt in tokenised], [self.prompts[index].id for index in window]
-        return self._halves.run(
+        return self._splitter.run(
             chosen, lengths, ids, lambda part: list(self._per_prompt(part, window, tokenised)), self._forget
         )
 

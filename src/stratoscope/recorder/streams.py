@@ -125,7 +125,7 @@ class Streams:
 
     # --- where rows go ----------------------------------------------------------------------------------------------
 
-    def lead_to(self, targets: Mapping[str, Target], folder: Path) -> None:
+    def stream_into(self, targets: Mapping[str, Target], folder: Path) -> None:
         """Say where the rows of windows go, and a folder on the same disk for what has to wait."""
         self._targets, self._folder = targets, folder
 

@@ -125,7 +125,7 @@ def import_csv(
     from stratoscope.trace.from_dataset import write_dataset
     from stratoscope.trace.reader import open_trace
 
-    place.refuse_homeless(Path(out).absolute())
+    place.refuse_without_parent(Path(out).absolute())
     place.refuse_occupied(Path(out).resolve(), overwrite=overwrite)
     dataset = read_csv(files, columns=columns, classes=classes, axis=axis)
     write_dataset(dataset, Path(out), overwrite=overwrite)

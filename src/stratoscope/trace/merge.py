@@ -60,7 +60,7 @@ def merge(
         A part cannot be read, or the trace cannot be written.
     """
     target, say = Path(out).absolute(), progress or silent
-    place.refuse_homeless(target)
+    place.refuse_without_parent(target)
     place.refuse_occupied(target.resolve(), overwrite=overwrite)
     say("reading the parts", 0, None)
     given = [parts] if isinstance(parts, str | os.PathLike) else parts

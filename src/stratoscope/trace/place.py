@@ -20,8 +20,23 @@ from stratoscope.trace.bounds import MAX_DOCUMENT_BYTES, read_regular_file, refu
 from stratoscope.trace.schema import FORMAT, RECORDING, ROOT_DOCUMENT
 
 __all__ = [
-    "TRACE", "Lock", "begin", "is_begun", "is_trace", "is_unfinished", "making", "recorded_at", "recording", "recover",
-    "refuse_absent", "refuse_homeless", "refuse_inside", "refuse_occupied", "remove_trace", "take_place", "wait_there",
+    "TRACE",
+    "Lock",
+    "begin",
+    "is_begun",
+    "is_trace",
+    "is_unfinished",
+    "making",
+    "recorded_at",
+    "recording",
+    "recover",
+    "refuse_absent",
+    "refuse_inside",
+    "refuse_occupied",
+    "refuse_without_parent",
+    "remove_trace",
+    "take_place",
+    "wait_there",
 ]  # fmt: skip
 
 
@@ -117,7 +132,7 @@ def refuse_absent(target: Path) -> None:
         )
 
 
-def refuse_homeless(target: Path) -> None:
+def refuse_without_parent(target: Path) -> None:
     """Raise when the folder that `target` is to stand in does not exist: it is likelier misspelt than wanted."""
     if not target.parent.is_dir():
         raise TraceError("its folder does not exist", where=str(target), fix=f"Make {target.parent} first.")

@@ -109,7 +109,7 @@ class TraceWriter:
         self._commit_cost = 0.0
         self._usable = True
         self._pending: list[Prepared] = []
-        place.refuse_homeless(self.path)
+        place.refuse_without_parent(self.path)
         self._lock = place.Lock(self.path, place.TRACE)
         try:
             with _disk_errors(self.path):

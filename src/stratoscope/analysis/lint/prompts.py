@@ -24,7 +24,7 @@ from stratoscope.words import number, percent
 if TYPE_CHECKING:
     import xarray as xr
 
-_FEW_QUERIES, _MOST_THIN = 4, 0.25  # fewer later tokens rest on too little; such tokens may be a quarter of all
+_FEW_QUERIES, _MOST_RARELY_SEEN = 4, 0.25  # fewer later tokens rest on too little; such tokens may be a quarter of all
 _MOST_TEMPLATE = 0.3  # of the tokens: 30 of 56 in a short chat
 _MOST_CHANCE = 1.0  # |g| of noise that a reader would take for a large effect (Cohen: 0.8)
 _ALPHABETICAL = 8  # different tokens in order: by chance once in 8! = 40,320 prompts
@@ -37,10 +37,11 @@ def short_prompts(dataset: xr.Dataset) -> str | None:
     if not any(name in dataset for name in ("attn_received", "attn_received_nosink")):
         return None
     counts = Prompts(dataset).lengths
-    thin = np.minimum(counts, _FEW_QUERIES).sum() / max(counts.sum(), 1)
-    if thin <= _MOST_THIN:
+    rarely_seen = np.minimum(counts, _FEW_QUERIES).sum() / max(counts.sum(), 1)
+    if rarely_seen <= _MOST_RARELY_SEEN:
         return None
-    return f"{percent(thin)} of the tokens are seen by fewer than {_FEW_QUERIES} later ones, because prompts are short."
+    share = percent(rarely_seen)
+    return f"{share} of the tokens are seen by fewer than {_FEW_QUERIES} later ones, because prompts are short."
 
 
 @check("L04", WARNING, "repeated words were merged, so a column is not one token at one place", EVERYTHING)
