@@ -15,6 +15,7 @@ from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, 
 from stratoscope.trace.csv_escapes import COLUMN
 from stratoscope.trace.pasted import can_be_pasted
 from stratoscope.trace.schema import MAX_COLUMNS
+from stratoscope.words import quoted
 
 Columns: TypeAlias = "str | Mapping[str, str | int] | None"
 MOST_COLUMNS = len(CSV_COLUMNS) + MAX_COLUMNS  # of one file, besides the one that says that there are escapes
@@ -295,7 +296,7 @@ def _score(column: str, name: str, cell: str | None) -> float:
 
 def shown(text: str) -> str:
     """A value in a message."""
-    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+    return quoted(text, _SHOWN)
 
 
 def listed(columns: Sequence[str], most: int = 8) -> str:

@@ -13,6 +13,7 @@ from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import FileText, refuse_too_many
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
 from stratoscope.trace.csv_file import cells_of
+from stratoscope.words import quoted
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _LONG = 2**17  # characters of a cell beyond which Python's `csv` must be told to go on
@@ -175,12 +176,8 @@ def _wrong_width(file: FileText, separator: str, row: tuple[int, list[str]], lin
         fix += f" Or, if each line below the header is one prompt: `{line}`."
     if not known and '"' not in file.text:
         line = commands.lines_as_texts(file.path, file.opened, skip=lines[1] - 1)
-        fix += f" Or, if each line is one prompt, the first line ({_shortened(separator.join(header))}) too: `{line}`."
+        fix += f" Or, if each line is one prompt, the first line ({quoted(separator.join(header))}) too: `{line}`."
     return InputError(f"has {cells} cells, the header has {len(header)}", where=file.where(lines[0]), fix=fix)
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 def _separate(file: FileText, separator: str) -> str:
