@@ -25,6 +25,8 @@ _GENERAL: dict[str, Any] = {
     **dict.fromkeys(("n_shared_experts", "first_k_dense_replace", "n_group", "topk_group", "mamba_n_groups"), 1),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
     **dict.fromkeys(("head_dim", "qk_nope_head_dim", "v_head_dim", "d_kv", "sliding_window"), 8),
+    **dict.fromkeys(("linear_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 8),
+    **dict.fromkeys(("linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"), 4),
     **dict.fromkeys(("state_size", "mamba_d_state", "mamba_n_heads", "mamba_d_head"), 8),
     **{"vocab_size": VOCAB, "qk_rope_head_dim": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1},
 }
