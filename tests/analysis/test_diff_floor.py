@@ -405,7 +405,7 @@ def test_columns_of_another_norm_come_first_and_are_listed_first(base: xr.Datase
     listed = list(zip(result["listed_layer"].values.tolist(), result["listed_neuron"].values.tolist(), strict=True))
     assert listed[:3] == [(2, many), (2, few), (1, 7)]
     assert lead(result)[0].startswith("Proved: 2 columns have another norm, in layer 2: ")
-    assert f"L2 n{many} ×0.5, L2 n{few} ×1.001;" in lead(result)[0]
+    assert f"L2 n{many} ×0.5 and L2 n{few} ×1.001;" in lead(result)[0]
     assert result["column_changed"].values.sum() == 2
 
 
