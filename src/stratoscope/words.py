@@ -92,6 +92,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{count:,} {noun}s"
 
 
+def agreeing(count: int, one: str, many: str) -> str:
+    """The form of a verb that goes with so many: 1 differs, 2 differ."""
+    return one if count == 1 else many
+
+
 def listed(items: Iterable[object], most: int = 8, *, joined: str = "and") -> str:
     """Items in a sentence, of many the first: a, b and c; a, b and 7 more."""
     texts = [str(item) for item in items]

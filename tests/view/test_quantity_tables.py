@@ -120,6 +120,13 @@ def test_the_default_is_the_mlp_output_else_what_there_is(trace_of: Factory, imp
     ("name", "words"),
     [
         ("mlp_norm", "no quantity called 'mlp_norm'.*has: mlp_out_norm"),
+        ("attention", "no size for each token.*attention_matrix"),
+        ("blocks.3.attn.hook_pattern", "no size for each token.*attention_matrix"),
+        ("opener_log_odds", "no size for each token"),
+        ("MLP_OUT_NORM", "Did you mean mlp_out_norm"),
+        ("blocks.3.hook_resid_post", "resid_norm at depth 4"),
+        ("", "no quantity called ''"),
+        ("mlp_out_nor", "Install the newer Stratoscope"),
         ("attn_first", "not in this input.*--record norms,residual,peaks,prompts,attention"),
         ("peak_neuron", "no size for each token and layer"),
     ],
@@ -127,6 +134,7 @@ def test_the_default_is_the_mlp_output_else_what_there_is(trace_of: Factory, imp
 def test_a_quantity_that_cannot_be_drawn_is_answered_with_what_can(trace_of: Factory, name: str, words: str) -> None:
     dataset = trace_of(quantities=("mlp_out_norm",))
     dataset["peak_neuron"] = (("token", "layer", "peak"), np.zeros((24, 6, 2), "int32"))
+    dataset.attrs["unknown_arrays"] = ["mlp_out_nor"]
     with pytest.raises(InputError, match=words):
         quantities.checked_quantity(dataset, name)
 

@@ -300,6 +300,7 @@ def heatmap(
         theme=theme,
         overwrite=overwrite,
     )
+    console.remark_of_layer(quantity)
     console.tell_path(out)
 
 
@@ -382,6 +383,7 @@ def peaks3d(
         theme=theme,
         overwrite=overwrite,
     )
+    console.remark_of_layer(quantity)
     console.tell_path(out)
 
 

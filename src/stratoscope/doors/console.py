@@ -87,6 +87,14 @@ def remark(message: str) -> None:
     tell(f"note: {message}", err=True)
 
 
+def remark_of_layer(quantity: str | None) -> None:
+    """Say that the number in another tool's name chooses no layer."""
+    from stratoscope.trace.quantity_names import layer_in
+
+    if number := layer_in(quantity or ""):
+        remark(f"the {number} in {quantity} chooses no layer; --layers {number} does.")
+
+
 def tell(line: str, *, err: bool = False) -> None:
     """Print a line whose words may come from a file or a model."""
     typer.echo(_one_line(line), err=err)

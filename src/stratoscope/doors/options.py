@@ -195,7 +195,12 @@ Layers = Annotated[
 ]
 QuantityName = Annotated[
     str | None,
-    typer.Option("--quantity", metavar="NAME", help="A quantity of the trace (`info` lists them)."),
+    typer.Option(
+        "--quantity",
+        metavar="NAME",
+        help="A quantity of the trace (`info` lists them); a number in another tool's name chooses no layer, --layers "
+        "does.",
+    ),
 ]
 Span = Annotated[
     list[str] | None,

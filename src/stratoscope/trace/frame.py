@@ -15,7 +15,7 @@ from stratoscope.trace.arrays import Ints
 from stratoscope.trace.numbers import listing
 from stratoscope.trace.opened import Inputs, opened
 from stratoscope.trace.prompts import Prompts
-from stratoscope.trace.quantity_names import quantity_named
+from stratoscope.trace.quantity_names import check_known, quantity_named
 from stratoscope.trace.text import spelled
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
 
     dataset = opened(trace, columns)
     there = [name for name in names.QUANTITIES if name in dataset]
+    check_known(dataset, quantity)
     quantity = quantity_named(quantity, there)
     if quantity not in there:
         raise InputError(f"no quantity {quantity!r} in it", where="quantity", fix=f"There are: {listing(there)}.")

@@ -5,11 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from stratoscope.errors import InputError
 from stratoscope.names import QUANTITIES
+from stratoscope.trace.schema import UNKNOWN_ARRAYS
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.|$)|(?<=\[)\d+(?=\])")
+_BEHIND_BLOCK = re.compile(r"blocks\.(\d+|L)\.hook_resid_post|resid_post\.(\d+|L)", re.IGNORECASE)
+
+
+def check_known(dataset: xr.Dataset, choice: object) -> None:
+    """An `InputError` where a user names an array that a newer Stratoscope wrote and this one cannot read."""
+    if choice in (dataset.attrs.get(UNKNOWN_ARRAYS) or ()):
+        raise InputError(
+            f"{choice!r} is not read", where="quantity", fix="Install the newer Stratoscope that wrote it."
+        )
+
+
+def layer_in(choice: str) -> str:
+    """The number in another tool's name, which chooses no layer; "" where there is none."""
+    found = _LAYER.search(choice)
+    return found[0] if found else ""
 
 
 def quantity_named(choice: str, allowed: Iterable[str]) -> str:
@@ -45,8 +65,12 @@ def quantity_named(choice: str, allowed: Iterable[str]) -> str:
         raise InputError(f"{choice!r} may be {' and '.join(here)}", where="quantity", fix=one_of)
     if called:
         return (here or called)[0]
-    known = [other for name in allowed for other in (name, *QUANTITIES[name].elsewhere.values())]
-    near = get_close_matches(general, known, 3)
+    if behind := _BEHIND_BLOCK.fullmatch(choice):
+        depth = str(int(layer) + 1) if (layer := behind[1] or behind[2]).isdecimal() else "L + 1"
+        fix = f"It is resid_norm at depth {depth}, where depth 0 is before the first block."
+        raise InputError(f"no quantity called {choice!r}", where="quantity", fix=fix)
+    known = {other.lower(): other for name in allowed for other in (name, *QUANTITIES[name].elsewhere.values())}
+    near = [known[one] for one in get_close_matches(general.lower(), known, 3)]
     if not near:
         return choice
     raise InputError(

@@ -76,7 +76,7 @@ def sides_in_words(summary: dict[str, list[str]]) -> list[str]:
     """What A and B are: model and dtype."""
     found = []
     for model, dtype in zip(summary["models"], summary["dtypes"], strict=True):
-        found.append(", ".join(part for part in (public_name(model), dtype) if part) or "unknown model")
+        found.append(", ".join(part for part in (public_name(model), dtype) if part) or "an unknown model")
     return found
 
 

@@ -128,7 +128,7 @@ def heatmap_spec(
     from stratoscope.view.select import choose_layers, select
     from stratoscope.view.spec import notes_of, provenance_of
 
-    name = quantities.checked_quantity(dataset, quantity or quantities.default_quantity(dataset))
+    name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     kind, numbers = quantities.row_numbers(dataset, name)
     rows = choose_layers(numbers, layers, kind=kind)

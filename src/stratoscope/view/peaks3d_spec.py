@@ -232,12 +232,14 @@ def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:
             where="trace",
             fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,peaks -o TRACE`.",
         )
-    quantity = quantity and quantity_named(quantity, there)
-    if quantity is not None and quantity not in there:
+    if quantity is None:
+        return there[0]
+    quantity = quantity_named(quantity, there)
+    if quantity not in there:
         raise InputError(
             f"no peaks of {quantity!r}", where="quantity", fix=f"What can be drawn upwards: {listed(there)}."
         )
-    return quantity or there[0]
+    return quantity
 
 
 def _nothing_left(points: Points, threshold: float) -> InputError:

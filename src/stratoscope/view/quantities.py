@@ -12,8 +12,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.tables import check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats
-from stratoscope.trace.quantity_names import quantity_named
-from stratoscope.trace.schema import UNKNOWN_ARRAYS
+from stratoscope.trace.quantity_names import check_known, quantity_named
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,19 +66,19 @@ def drawable_quantities(dataset: xr.Dataset) -> list[str]:
 
 def checked_quantity(dataset: xr.Dataset, name: str) -> str:
     """The quantity that a user names; an `InputError` that says what there is instead unless it can be drawn."""
+    check_known(dataset, name)
     name = quantity_named(name, drawable_quantities(dataset))
     row = names.QUANTITIES.get(name) if isinstance(name, str) else None
     present = ", ".join(drawable_quantities(dataset)) or "nothing"
-    if name in (dataset.attrs.get(UNKNOWN_ARRAYS) or ()):
-        raise InputError(f"{name!r} is not read", where="quantity", fix="Install the newer Stratoscope that wrote it.")
     if row is None:
         raise InputError(f"no quantity called {name!r}", where="quantity", fix=f"This input has: {present}.")
+    if not _is_drawable(row):
+        fix = f"This input has: {present}."
+        if name == "attention":
+            fix = "Get the attention of a prompt, layer and head in Python: `stratoscope.attention_matrix`. " + fix
+        raise InputError(f"{name} has no size for each token and layer", where="quantity", fix=fix)
     if name not in dataset:
         raise InputError(f"{name} is not in this input", where="quantity", fix=f"It has: {present}. {record(row)}")
-    if not _is_drawable(row):
-        raise InputError(
-            f"{name} has no size for each token and layer", where="quantity", fix=f"This input has: {present}."
-        )
     return name
 
 

@@ -250,7 +250,7 @@ def _summary(parts: Comparison) -> dict[str, Any]:
         summary["neurons"] = {
             "tested": neurons.tested,
             "discoveries": listed.discoveries,
-            "family_wise": int((neurons.values["p_family"] <= design.alpha).sum()),
+            "family_wise": int((neurons.values["p_family"][np.isfinite(p)] <= design.alpha).sum()),
             "share_p_below_alpha": float(np.mean(p[np.isfinite(p)] < design.alpha)) if neurons.tested else 0.0,
             "would_find": _would_find(design, neurons.tested, neurons.values),
             "estimates": listed.estimates,
@@ -272,15 +272,16 @@ def _summary(parts: Comparison) -> dict[str, Any]:
         summary["direction"] = _direction(neurons.baseline, design)
     if profiles is not None:
         found = vars(profiles.found)
-        tested = int(np.isfinite(profiles.found.p).sum())
-        counts = np.minimum(profiles.found.count_a, profiles.found.count_b)[np.isfinite(profiles.found.p)]
+        known = np.isfinite(profiles.found.p)
+        tested = int(known.sum())
+        counts = np.minimum(profiles.found.count_a, profiles.found.count_b)[known]
         summary["profiles"] = {
             "quantities": list(profiles.quantities),
             "units": profiles.units.in_words(),
             "fewest_units": int(counts.min(initial=min(profiles.units.sizes))),
             "tested": tested,
             "discoveries": int((profiles.q <= design.alpha).sum()),
-            "family_wise": int((profiles.p_family <= design.alpha).sum()),
+            "family_wise": int((profiles.p_family[known] <= design.alpha).sum()),
             "would_find": _would_find(parts.of_tokens, tested, found),
             "band": BAND,
         }

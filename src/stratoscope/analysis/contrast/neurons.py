@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SHOWN = 20  # neurons listed
-SELECTED = "selected: likely too large; `--held-out 0.5` measures those that half of the units find"
-SELECTED_OF_FEW = "selected: likely too large; more prompts would measure them"
+SELECTED = "selected, so likely too large; `--held-out 0.5` measures those that half of the units find"
+SELECTED_OF_FEW = "selected, so likely too large; more prompts would measure them"
 MEASURED = "measured in units that took no part in finding them"
 
 

@@ -48,6 +48,8 @@ def ancestry(a: xr.Dataset, b: xr.Dataset, prompts: int) -> Ancestry:
     """Whether the neurons of two traces may be compared; `prompts`: how many have the same user tokens in both."""
     for one, called in ((a, "A"), (b, "B")):
         if "prompt_mean" not in one:
+            if one.attrs.get("source") == names.IMPORTED:
+                return Ancestry(f"{called} is imported, and holds only the neurons of its rows", False)
             return Ancestry(f"trace {called} holds no prompt_mean: record the group prompts", False)
     shapes = [_shape(one) for one in (a, b)]
     if shapes[0] != shapes[1]:

@@ -183,7 +183,8 @@ def _notes(parts: Comparison) -> list[Note]:
     a, b = parts.a, parts.b
     quantities = [one.quantity for one in parts.compared]
     notes = cautions.about_prompts(parts.pairs, parts.columns, *(len(side.ids) for side in parts.sides))
-    notes += cautions.about_floor(parts.noise, quantities, repeats=_repeats(parts))
+    if not (_identical(parts) and parts.noise.same_dtype):  # no difference needs no floor
+        notes += cautions.about_floor(parts.noise, quantities, repeats=_repeats(parts))
     notes += cautions.about_conditions(parts.noise, parts.conditions, parts.exact)
     notes += cautions.about_before(a, b, parts.noise, parts.compared)
     notes += cautions.about_models(a, b, parts.rows.numbers.tolist())
@@ -211,7 +212,7 @@ def _summary(parts: Comparison) -> dict[str, Any]:
         "known_weights": all(weights),
         "floor": any(parts.noise.measured(one.quantity) for one in parts.compared),
         "floor_holds_dtype": bool(parts.noise.with_dtype() or parts.noise.undivided()),
-        "identical": all(one.identical for one in parts.compared) and _neurons_identical(parts),
+        "identical": _identical(parts),
         "alike": parts.conditions.alike,
         "unlike": parts.conditions.unlike,
         "repeats": _repeats(parts),
@@ -281,9 +282,10 @@ def _of_neurons(parts: Comparison) -> dict[str, Any]:
     }
 
 
-def _neurons_identical(parts: Comparison) -> bool:
+def _identical(parts: Comparison) -> bool:
     neurons = parts.neurons
-    return neurons is None or not (np.nan_to_num(neurons.largest).any() or neurons.columns.changed.any())
+    same = neurons is None or not (np.nan_to_num(neurons.largest).any() or neurons.columns.changed.any())
+    return same and all(one.identical for one in parts.compared)
 
 
 def _number(values: Any, *, middle: bool = False) -> float | None:

@@ -11,7 +11,7 @@ from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.view.report import contrast_figures as figures
 from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
-from stratoscope.words import capital, number, percent
+from stratoscope.words import agreeing, capital, counted, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,29 +50,44 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
     if direction:
         lines.append(_lead_of_direction(direction, alpha))
     if profiles is not None:
-        where = "" if profiles["units"] == summary["units"] else f" in {profiles['units']}"
-        line = (
-            f"Over the layers {profiles['discoveries']} of {profiles['tested']} profile means differ{where} "
-            f"(q ≤ {alpha:g}); {profiles['family_wise']} have a family-wise p ≤ {alpha:g}."
-        )
-        something = profiles["discoveries"] or profiles["family_wise"]
-        lines.append(line if something else f"{line} {_would_find(profiles['would_find'], 'mean')}")
+        lines.append(_lead_of_profiles(summary, profiles, alpha))
     if aligned is not None and aligned["tested"]:
         lines.append(_lead_of_aligned(aligned, alpha))
     return lines
 
 
+def _lead_of_profiles(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> str:
+    if not found["tested"]:
+        return "Over the layers nothing was tested: no layer varies between the prompts of a class."
+    where = "" if found["units"] == summary["units"] else f" in {found['units']}"
+    line = (
+        f"Over the layers {found['discoveries']} of {counted(found['tested'], 'profile mean')} "
+        f"{agreeing(found['discoveries'], 'differs', 'differ')}{where} (q ≤ {alpha:g}); {_of_family(found, alpha)}."
+    )
+    something = found["discoveries"] or found["family_wise"]
+    return line if something else f"{line} {_would_find(found['would_find'], 'mean')}"
+
+
+def _of_family(found: dict[str, Any], alpha: float) -> str:
+    """How many are discoveries by the stricter measure."""
+    count = found["family_wise"]
+    return f"{count:,} {agreeing(count, 'has', 'have')} a family-wise p ≤ {alpha:g}"
+
+
 def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> list[str]:
+    if not found["tested"]:
+        return ["No neuron was tested: none varies between the prompts of a class."]
     share = percent(found["share_p_below_alpha"])
     by_chance = f"{share} have p < {alpha:g}, where chance alone gives {100 * alpha:g} %."
     where = f" in {summary['units_tested']}" if summary["units_held_out"] else ""
     if found["discoveries"]:
         lines = [
-            f"{found['discoveries']:,} of {found['tested']:,} neurons have q ≤ {alpha:g}{where}, of which a share of "
-            f"{alpha:g} may be false; {found['family_wise']:,} have a family-wise p ≤ {alpha:g}. {by_chance}"
+            f"{found['discoveries']:,} of {counted(found['tested'], 'neuron')} "
+            f"{agreeing(found['discoveries'], 'has', 'have')} q ≤ {alpha:g}{where}, of which a share of "
+            f"{alpha:g} may be false; {_of_family(found, alpha)}. {by_chance}"
         ]
     else:
-        family = f", but {found['family_wise']:,} have a family-wise p ≤ {alpha:g}" if found["family_wise"] else ""
+        family = f", but {_of_family(found, alpha)}" if found["family_wise"] else ""
         line = f"No neuron has q ≤ {alpha:g}{where}{family}. {by_chance}"
         lines = [f"{line} {_would_find(found['would_find'], 'neuron')}"]
         if found["chance"]["sentence"]:
@@ -80,7 +95,8 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
     if found["measured"]:
         lines.append(
             f"How large they are was measured in {summary['units_held_out']} that took no part in finding: of the "
-            f"{found['listed']} listed, {found['confirmed']} keep their sign with an interval without zero; "
+            f"{found['listed']} listed, {found['confirmed']} {agreeing(found['confirmed'], 'keeps its', 'keep their')} "
+            f"sign with an interval without zero; "
             f"{number(found['listed'] * (1 - found['interval_level']) / 2)} would by chance."
         )
     elif found["listed"]:
@@ -91,7 +107,8 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
 def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
     line = (
         f"The difference of means, found in half of the units and tried on the other half, tells the classes apart "
-        f"beyond chance in {direction['beyond_chance']} of {direction['layers']} layers (family-wise p ≤ {alpha:g})"
+        f"beyond chance in {direction['beyond_chance']} of {counted(direction['layers'], 'layer')} "
+        f"(family-wise p ≤ {alpha:g})"
     )
     largest = f"the largest AUC is {number(direction['largest_auc'])}"
     needed = f"from {number(direction['needed_auc'])} on it would be called more than chance"
@@ -100,8 +117,8 @@ def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
 
 def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
     line = (
-        f"On aligned tokens after the first edit {aligned['discoveries']} of {aligned['tested']} cells differ "
-        f"(q ≤ {alpha:g})."
+        f"On aligned tokens after the first edit {aligned['discoveries']} of {counted(aligned['tested'], 'cell')} "
+        f"{agreeing(aligned['discoveries'], 'differs', 'differ')} (q ≤ {alpha:g})."
     )
     if aligned["discoveries"] or None in (aligned["would_find_d_z"], aligned["would_find_d_z_fewest"]):
         return line

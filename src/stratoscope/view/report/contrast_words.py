@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.words import counted
+from stratoscope.words import agreeing, counted
 
 
 def headline(summary: dict[str, Any]) -> str:
@@ -14,15 +14,16 @@ def headline(summary: dict[str, Any]) -> str:
     found = summary.get("neurons")
     if found is None:
         return f"Layer profiles of {pair}; no neuron was tested"
+    if not found["tested"]:
+        return f"No neuron was tested between {pair}: none varies between the prompts of a class"
     if not found["discoveries"]:
         nothing = f"None of {found['tested']:,} neurons is found to differ between {pair}"
         if found["family_wise"]:
-            few = f"{found['family_wise']:,} {'does' if found['family_wise'] == 1 else 'do'}"
+            few = f"{found['family_wise']:,} {agreeing(found['family_wise'], 'does', 'do')}"
             return f"{nothing} by false discovery rate; {few} by the stricter family-wise p of exchanged labels"
         size = size_in_words(found["would_find"], "neuron")
         if not size:
             return f"{nothing}; one alone could not have been found, however large"
         return f"{nothing}; {would_be_found(f'one with {size}')}"
     count = counted(found["discoveries"], "neuron")
-    verb = "differ" if found["discoveries"] != 1 else "differs"
-    return f"{count} of {found['tested']:,} {verb} between {pair}"
+    return f"{count} of {found['tested']:,} {agreeing(found['discoveries'], 'differs', 'differ')} between {pair}"

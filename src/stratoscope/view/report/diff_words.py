@@ -45,7 +45,9 @@ def lead(result: xr.Dataset) -> list[str]:
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
     counts = f"{counted(summary['pairs'], 'prompt')}, {counted(summary['tokens'], 'equal token')}"
-    compared = f"A is {a}; B is {b}. {counts}; first tokens are left out."
+    unknown = not any((*summary["models"], *summary["dtypes"]))
+    sides = "The models of A and B are not known." if unknown else f"A is {a}; B is {b}."
+    compared = f"{sides} {counts}; first tokens are left out."
     if summary["identical"]:
         return [compared, *_power_of_equality(summary)]
     lines = [*_lead_of_columns(result), *_lead_of_equality(summary), compared, *_lead_of_floor(summary)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _CSS_DPI = 96  # a text of 8 points in a figure is as large as one of the page
+_ALL_WHERE_EMPTY = ("layers", "prompt", "quantity")  # parameters: nothing chosen is everything
 _LONGEST = 60  # characters of the words on either side of a token
 
 
@@ -170,12 +171,14 @@ def _around(text: str, *, last: bool) -> str:
 
 
 def _parameters(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _words(value)) for name, value in parameters.items()]
+    return [(name, _words(value, "all" if name in _ALL_WHERE_EMPTY else "none")) for name, value in parameters.items()]
 
 
-def _words(value: Any) -> str:
-    if value is None:
-        return ""
+def _words(value: Any, empty: str) -> str:
+    if value is None or value in ("", []):
+        return empty
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
