@@ -151,7 +151,7 @@ def test_all_units_are_tested_unless_some_are_held_out_and_p_is_scipys(
 
 
 def test_what_is_selected_and_measured_in_the_same_units_is_labelled_so(result: xr.Dataset, halved: xr.Dataset) -> None:
-    label = "selected: likely too large; `--held-out 0.5` measures those that half of the units find"
+    label = "selected, so likely too large; `--held-out 0.5` measures those that half of the units find"
     neurons = result.attrs["summary"]["neurons"]
     assert neurons["discoveries"] > 0
     assert neurons["estimates"] == label
@@ -348,7 +348,7 @@ def test_six_pairs_are_tested_whole_because_a_half_could_show_nothing() -> None:
     assert any("Nothing is held out" in note.text for note in notes_in(found))
     assert found.sizes["arrangement"] == 31  # half of the others: in its mirror an exchange is the same
     estimates = found.attrs["summary"]["neurons"]["estimates"]
-    assert estimates == "selected: likely too large; more prompts would measure them"
+    assert estimates == "selected, so likely too large; more prompts would measure them"
 
 
 def test_extremes_are_compared_only_between_pairs_of_equally_many_tokens(trace: xr.Dataset) -> None:
