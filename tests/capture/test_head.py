@@ -265,6 +265,73 @@ def test_a_permuted_activation_is_a_limit() -> None:
     assert [len(block.gates) for block in find_sites(model, IDS).maps] == [1, 0, 1]
 
 
+class Mixing(nn.Module):
+    """An activation that makes a number of several: of a token's neurons, or of a neuron's tokens."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+MIXING: dict[str, Any] = {
+    "softmax": lambda x: x.softmax(-1),
+    "normed": lambda x: nn.functional.silu(x / x.square().mean(-1, keepdim=True).sqrt()),
+    "less the mean over tokens": lambda x: nn.functional.silu(x - x.mean(-2, keepdim=True)),
+    "top 8": lambda x: torch.where(x >= x.topk(8, -1).values[..., -1:], x, 0),
+}
+
+
+@pytest.mark.parametrize("mixing", MIXING)
+def test_an_activation_that_mixes_neurons_or_tokens_is_a_limit(mixing: str) -> None:
+    for family in ("Llama", "GPT2", "Mixtral"):
+        if family == "Mixtral" and "tokens" in mixing:
+            continue  # its tokens are not beside each other
+        model = tiny(family)
+        blocks = model.transformer.h if family == "GPT2" else model.model.layers
+        owner = blocks[1].mlp.experts if family == "Mixtral" else blocks[1].mlp
+        setattr(owner, "act" if family == "GPT2" else "act_fn", Mixing(MIXING[mixing]).eval())
+        assert [len(block.gates) for block in find_sites(model, IDS).maps] == [1, 0, 1], family
+
+
+@pytest.mark.parametrize("cap", [30, 40])
+def test_a_cap_that_no_setting_names_is_a_limit_in_half_precision_too(cap: float) -> None:
+    model = tiny("Llama", torch.bfloat16)
+    forward = model.forward
+
+    def capped(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = cap * torch.tanh(output.logits / cap)
+        return output
+
+    model.forward = capped
+    assert isinstance(find_sites(model, IDS).head, Unproved)
+
+
+def test_maps_that_bend_at_later_tokens_are_limits() -> None:
+    model = tiny("Llama")
+    for module in (model.lm_head, model.model.layers[1].mlp.gate_proj):
+        module.register_forward_hook(lambda _m, _i, y: torch.cat([y[:, :8], y[:, 8:] + 0.3 * y[:, 8:] ** 2], 1))
+    found = find_sites(model, IDS)
+    assert isinstance(found.head, Unproved)
+    assert [len(block.gates) for block in found.maps] == [1, 0, 1]
+
+
+def test_what_is_0_on_the_probe_is_a_limit() -> None:
+    model = tiny("Gemma2")
+    with torch.no_grad():
+        model.model.layers[0].mlp.gate_proj.weight.zero_()
+        model.model.layers[1].mlp.down_proj.weight.zero_()
+    found = find_sites(model, IDS)
+    assert [len(block.gates) for block in found.maps] == [0, 1, 1]
+    assert limits(found) == [
+        "layer 0: gate not proved: its neurons are 0 on the probe prompt",
+        "layers 0, 1: norm not proved: what it is given is 0 on the probe prompt",
+    ]
+
+
 def test_permuted_neurons_of_experts_are_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("Mixtral")
     kind = type(model.model.layers[0].mlp.experts)
