@@ -39,8 +39,8 @@ def _hold_the_form_of_notes() -> None:
     make = stratoscope.trace.notes.Note.__init__
 
     def checked(self: Any, id: str, severity: str, text: str) -> None:
-        maker = sys._getframe(1)
-        ours = str(maker.f_globals["__name__"]).startswith("stratoscope.") and maker.f_code.co_name not in _READ_BACK
+        ours = str(sys._getframe(1).f_globals["__name__"]).startswith("stratoscope.")
+        ours = ours and not any(sys._getframe(up).f_code.co_name in _READ_BACK for up in (1, 2))
         assert not ours or is_sentence(text), f"a note is a sentence: {text!r}"
         make(self, id, severity, text)
 

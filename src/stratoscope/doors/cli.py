@@ -206,8 +206,8 @@ def import_(
 ) -> None:
     """Make a trace from CSV files.
 
-    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept. If they have
-    other names, use --columns.
+    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept. With
+    --columns they may have other names.
     """
     from stratoscope import import_csv
 
