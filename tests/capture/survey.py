@@ -133,7 +133,7 @@ def gate_of(receipt: Any) -> str:
 
 
 def _limits(receipt: Any, what: str) -> str:
-    return " ".join(limit for limit in receipt["limits"] if f"{what} not proved" in limit)
+    return " ".join(limit for limit in receipt["limits"] if f"{what} not proved" in limit.lower())
 
 
 def _reason(error: str) -> str:
