@@ -327,8 +327,8 @@ def test_what_is_0_on_the_probe_is_a_limit() -> None:
     found = find_sites(model, IDS)
     assert [len(block.gates) for block in found.maps] == [0, 1, 1]
     assert limits(found) == [
-        "layer 0: gate not proved: its neurons are 0 on the probe prompt",
-        "layers 0, 1: norm not proved: what it is given is 0 on the probe prompt",
+        "Layer 0: gate not proved: its neurons are 0 on the probe prompt.",
+        "Layers 0, 1: norm not proved: what it is given is 0 on the probe prompt.",
     ]
 
 
