@@ -48,7 +48,7 @@ def test_every_verb_works_on_one_prompt(trace: xr.Dataset, tmp_path: Path) -> No
     assert stratoscope.lint(one).attrs["kind"] == "lint"
     assert stratoscope.anomalies(one).attrs["kind"] == "anomalies"
     assert stratoscope.diff(one, trace).sizes["column"] == one.sizes["token"]
-    assert stratoscope.heatmap(one).get_title() is not None
+    assert stratoscope.heatmap(one).get_title() == stratoscope.heatmap(trace, prompt=2).get_title()
     assert stratoscope.export_csv(one, tmp_path / "one.csv") == [tmp_path / "one.csv"]
     with pytest.raises(InputError, match="class"):
         stratoscope.contrast(other)
@@ -85,7 +85,7 @@ def test_each_cell_of_a_quantity_is_a_row_of_the_table_with_its_place_beside_it(
         cell, at = table.iloc[row], np.unravel_index(row, array.shape)
         np.testing.assert_array_equal(cell[quantity], array.values[at])
         place = dict(zip(array.dims, (int(one) for one in at), strict=True))
-        for dim in {"layer", "depth", "head", "neuron", "peak", "k"} & place.keys():
+        for dim in {"layer", "depth", "head", "neuron", "peak"} & place.keys():
             assert cell[dim] == place[dim]
         if "token" in place:
             token = place["token"]

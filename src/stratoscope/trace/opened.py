@@ -124,10 +124,12 @@ def _without_cut_pairs(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset without its attention pairs, where tokens were cut and pairs were not; says so in a note."""
     if EDGE not in dataset.sizes or Prompts(dataset).bounds[EDGE][-1] == dataset.sizes[EDGE]:
         return dataset
-    return noted(dataset.drop_dims(EDGE), "Tokens of this Dataset were cut and its attention pairs were not: left out.")
+    return with_note(
+        dataset.drop_dims(EDGE), "Tokens of this Dataset were cut and its attention pairs were not: left out."
+    )
 
 
-def noted(dataset: xr.Dataset, text: str) -> xr.Dataset:
+def with_note(dataset: xr.Dataset, text: str) -> xr.Dataset:
     """The Dataset with one more note: what it is not the whole of."""
     notes = dataset.attrs.get("notes")
     return dataset.assign_attrs(notes=[*(notes if isinstance(notes, list) else []), note("L26", "info", text)])
@@ -141,4 +143,4 @@ def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
         return dataset
     renumbered = (np.cumsum(there) - 1).astype(prompts.of_token.dtype)[prompts.of_token]
     text = f"{int((~there).sum()):,} prompts have no token in this Dataset and are left out."
-    return noted(dataset.isel({PROMPT: there}).assign_coords(prompt=(TOKEN, renumbered)), text)
+    return with_note(dataset.isel({PROMPT: there}).assign_coords(prompt=(TOKEN, renumbered)), text)
