@@ -223,14 +223,14 @@ def test_a_head_that_does_more_is_a_limit_and_no_false_proof(lie: Any) -> None:
     found = find_sites(model, IDS)
     assert isinstance(found.head, Unproved)
     (limit,) = limits(found)
-    assert re.search(f"head not proved: .*{HEAD_LIARS[lie]}", limit)
+    assert re.search(f"Head not proved: .*{HEAD_LIARS[lie]}", limit)
     assert all(block.gates for block in found.maps)
 
 
 def test_a_projection_in_front_of_the_head_is_named() -> None:
     model = tiny_model("OPTConfig", {**ALL_FAMILIES["OPT"].options, "word_embed_proj_dim": 16})
     (limit,) = limits(find_sites(model, IDS))
-    assert limit.endswith("between the final norm and lm_head: model.decoder.project_out (Linear)")
+    assert limit.endswith("between the final norm and lm_head: model.decoder.project_out (Linear).")
 
 
 def permuted(mlp: Any) -> None:
@@ -255,7 +255,7 @@ def test_maps_that_are_not_linear_are_a_limit(lie: Any) -> None:
     found = find_sites(model, IDS)
     assert [len(block.gates) for block in found.maps] == [1, 0, 1]
     (limit,) = limits(found)
-    assert limit.startswith("layer 1: gate not proved: neurons are not act(g)·u")
+    assert limit.startswith("Layer 1: gate not proved: neurons are not act(g)·u")
 
 
 def test_a_permuted_activation_is_a_limit() -> None:
@@ -310,14 +310,14 @@ def test_experts_that_are_not_linear_in_up_are_a_limit(monkeypatch: pytest.Monke
     )
     found = find_sites(model, IDS)
     assert not any(block.gates for block in found.maps)
-    assert limits(found)[-1].startswith("layers 0, 1, 2: gate not proved: neurons of routed experts")
+    assert limits(found)[-1].startswith("Layers 0, 1, 2: gate not proved: neurons of routed experts")
 
 
 def test_a_proof_that_breaks_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("Llama")
     model.get_output_embeddings = lambda: 1 / 0
     found = find_sites(model, IDS)
-    assert limits(found) == ["head not proved: the proof failed (ZeroDivisionError: division by zero)"]
+    assert limits(found) == ["Head not proved: the proof failed (ZeroDivisionError: division by zero)."]
 
 
 # --- in the receipt ---------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_a_model_whose_head_is_not_proved_is_recorded(tmp_path: Path) -> None:
     curved_head(model)
     receipt = capture(model, TEXTS[:2], tmp_path / "t", record=(NORMS,), tokenizer=byte_tokenizer()).attrs["receipt"]
     assert receipt["head"] is None
-    assert [limit for limit in receipt["limits"] if limit.startswith("head not proved")]
+    assert [limit for limit in receipt["limits"] if limit.startswith("Head not proved")]
 
 
 def test_a_norm_is_told_from_its_neighbours() -> None:

@@ -18,6 +18,7 @@ from stratoscope.trace.legal import check_dataset
 from stratoscope.trace.place import is_trace, refuse_absent
 from stratoscope.trace.prompts import GONE, Prompts
 from stratoscope.trace.schema import TOKEN_COORDS
+from stratoscope.words import counted
 
 if TYPE_CHECKING:
     from stratoscope.trace.csv_columns import Columns
@@ -142,5 +143,5 @@ def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
     if there.all():
         return dataset
     renumbered = (np.cumsum(there) - 1).astype(prompts.of_token.dtype)[prompts.of_token]
-    text = f"{int((~there).sum()):,} prompts have no token in this Dataset and are left out."
+    text = f"Left out: {counted(int((~there).sum()), 'prompt')} without a token in this Dataset."
     return with_note(dataset.isel({PROMPT: there}).assign_coords(prompt=(TOKEN, renumbered)), text)
