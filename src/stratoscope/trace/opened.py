@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Inputs: TypeAlias = "PathLike | Sequence[PathLike] | xr.Dataset"
+PAIRS_LEFT_OUT = "Tokens of this Dataset were cut and its attention pairs were not: left out."
 _GIVE = "Give a trace, one or several CSV files, or a Dataset."
 
 
@@ -125,9 +126,7 @@ def _without_cut_pairs(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset without its attention pairs, where tokens were cut and pairs were not; says so in a note."""
     if EDGE not in dataset.sizes or Prompts(dataset).bounds[EDGE][-1] == dataset.sizes[EDGE]:
         return dataset
-    return with_note(
-        dataset.drop_dims(EDGE), "Tokens of this Dataset were cut and its attention pairs were not: left out."
-    )
+    return with_note(dataset.drop_dims(EDGE), PAIRS_LEFT_OUT)
 
 
 def with_note(dataset: xr.Dataset, text: str) -> xr.Dataset:

@@ -44,8 +44,6 @@ class PromptsGroup(RecordGroup):
 
     def replayed(self, block: ShownBlock) -> Values:
         """Over the prompts' own rows, as wide as the widest block."""
-        import torch
-
         from stratoscope.recorder.proof import formulas
 
         if block.mlp is None:
@@ -54,8 +52,7 @@ class PromptsGroup(RecordGroup):
             found = [formulas.summary(block.a[own]) for own in block.own_rows]
         else:
             found = [block.mixture.summary(own, block.sites.d_ff) for own in block.own_rows]
-        rows = {name: torch.stack([one[name] for one in found]) for name in found[0]}
-        return {name: formulas.widened(values, block.sites.d_ff) for name, values in rows.items()}
+        return formulas.together(found, block.sites.d_ff)
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
         """Summaries that the peaks are part of."""

@@ -6,7 +6,7 @@ tensors are on the CPU, and their first axis is the tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -83,6 +83,11 @@ def summary(a: Tensor) -> Values:
     """Mean, largest and smallest activation over tokens, [d_ff] each; NaN where there is no token."""
     a = a.double() if len(a) else a.new_full((1, a.shape[1]), torch.nan).double()
     return {"prompt_mean": a.mean(0), "prompt_max": a.amax(0), "prompt_min": a.amin(0)}
+
+
+def together(rows: Sequence[Values], width: int) -> Values:
+    """Values of each prompt, [number], as [prompt, width], NaN where they have no number."""
+    return {name: widened(torch.stack([row[name] for row in rows]), width) for name in rows[0]}
 
 
 def widened(rows: Tensor, width: int) -> Tensor:
