@@ -178,8 +178,10 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     """The two classes to compare: those asked for, else the two that there are."""
     prompts = Prompts(dataset)
     found = [name for name in dict.fromkeys(prompts.classes) if name]
-    if dataset.attrs.get("source") == names.IMPORTED and len(found) == len(prompts):
-        fix = "Give several files one class: stratoscope import FILE … --class CLASS … -o TRACE; then compare in TRACE."
+    if dataset.attrs.get("source") == names.IMPORTED and prompts.classes == prompts.ids:
+        fix = (
+            "Give several files one class, `stratoscope import FILE … --class CLASS … -o TRACE`, and compare in TRACE."
+        )
         raise InputError(
             "the class of a CSV file is its name, and single files are not compared", where="class", fix=fix
         )
@@ -202,7 +204,7 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     return first, second
 
 
-def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = defaults.GROUPS) -> Units:
+def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = defaults.AVERAGE_GROUPS) -> Units:
     """The units of a contrast.
 
     Prompts of a group are one unit (`groups`). Where every unit has a twin of the other class (by `pair`, or because

@@ -63,7 +63,7 @@ def contrast(
     quantity: Profiled = None,
     layers: options.Layers = None,
     span: OneSpan = defaults.SPAN,
-    groups: Groups = defaults.GROUPS,
+    groups: Groups = defaults.AVERAGE_GROUPS,
     unequal: Unequal = defaults.UNEQUAL,
     held_out: HeldOut = defaults.HELD_OUT,
     alpha: Alpha = defaults.ALPHA,
