@@ -152,7 +152,7 @@ class Stratoscope:
     def ready(self, batch: Batch) -> Iterator[Callable[[], object]]:
         """With its hooks on."""
         streams, lengths = self._observer.streams, batch.mask.sum(1).tolist()
-        streams.lead_to({name: Dropped() for name in streams.names}, Path())
+        streams.stream_into({name: Dropped() for name in streams.names}, Path())
         with self._observer, streams.window(lengths, answers=0):
             streams.batch(range(len(lengths)))
             yield lambda: self._observer.record(batch, **self._options)

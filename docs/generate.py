@@ -153,7 +153,8 @@ changed in memory; what no trace may hold is refused, with what to do.
 
 Everything of a trace stands on flat axes: `token` runs over the tokens of all prompts, and `prompt` (an index) says of each
 whose it is. **`trace.isel(prompt=6)` therefore leaves the tokens of all prompts, and `trace.sel(prompt=6)`, which chooses
-tokens, leaves the values of all prompts.** To choose together what belongs together:
+tokens, leaves the values of all prompts.** Prompts cannot be put in another order: `trace.sortby("prompt_id")` moves the values
+of prompts and not their tokens. To choose together what belongs together:
 
 ```python
 one = stratoscope.prompt(trace, "fire-c")  # by id or index: tokens, pairs, rows and values of that prompt alone

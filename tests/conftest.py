@@ -1,28 +1,59 @@
-"""For all tests: every error has the form of one, and a process that was started with Ctrl-C ignored hears it again."""
+"""For all tests: errors, notes and receipts are sentences; a process that was started with Ctrl-C ignored hears it."""
 
 from __future__ import annotations
 
 import re
 import signal
+import sys
 from typing import Any
 
 import stratoscope.errors
+import stratoscope.trace.notes
+import stratoscope.trace.receipt
+from sentences import is_sentence
+
+_READ_BACK = {"read_notes", "from_bytes"}  # what stands in a file was made elsewhere
 
 
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _hold_the_form_of_errors()
+    _hold_the_form_of_notes()
+    _hold_the_form_of_receipts()
 
 
 def _hold_the_form_of_errors() -> None:
     make = stratoscope.errors.StratoscopeError.__init__
 
     def checked(self: Any, what: str, *, where: str = "", fix: str = "") -> None:
-        assert not fix or fix.endswith((".", "?")), f"the next step ends with a full stop: {fix!r}"
-        assert not fix[:1].islower(), f"the next step begins with a capital: {fix!r}"
+        assert not fix or is_sentence(fix), f"the next step is no sentence: {fix!r}"
         assert not where.endswith("."), f"a place is no sentence: {where!r}"
         assert not re.fullmatch(r"[-+]?\d[\d.,]*", where), f"a place is no bare value: {where!r}"
         make(self, what, where=where, fix=fix)
 
     stratoscope.errors.StratoscopeError.__init__ = checked  # type: ignore[method-assign]
+
+
+def _hold_the_form_of_notes() -> None:
+    make = stratoscope.trace.notes.Note.__init__
+
+    def checked(self: Any, id: str, severity: str, text: str) -> None:
+        maker, caller = sys._getframe(1), sys._getframe(2)  # of a generator it is the second that has a name
+        ours = str(maker.f_globals["__name__"]).startswith("stratoscope.")
+        ours = ours and not {maker.f_code.co_name, caller.f_code.co_name} & _READ_BACK
+        assert not ours or is_sentence(text), f"a note is a sentence: {text!r}"
+        make(self, id, severity, text)
+
+    stratoscope.trace.notes.Note.__init__ = checked  # type: ignore[method-assign]
+
+
+def _hold_the_form_of_receipts() -> None:
+    line = stratoscope.trace.receipt.receipt_line
+
+    def checked(receipt: Any) -> str:
+        unlike = [limit for limit in receipt["limits"] if not is_sentence(limit)]
+        assert not unlike, f"a limit is a sentence: {unlike[0]!r}"
+        return line(receipt)
+
+    stratoscope.trace.receipt.receipt_line = checked

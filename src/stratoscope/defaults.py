@@ -29,7 +29,7 @@ AXIS: Axis = "unknown"
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"
-GROUPS = True  # whether prompts of one group are one unit of a contrast
+AVERAGE_GROUPS = True  # whether prompts of one group are one unit of a contrast
 UNEQUAL: Unequal = "subsample"
 HELD_OUT = 0.0  # of the units of a contrast: all are tested, none only measures how large discoveries are
 ALPHA = 0.05

@@ -541,7 +541,7 @@ def test_prompts_without_a_value_are_left_out_with_their_twin_and_named(trace: x
     for name in ("p", "mean_a", "p_family", "g", "largest_g"):
         np.testing.assert_allclose(found[name], expected[name], err_msg=name)
     assert found.attrs["summary"]["units"] == "29 pairs of critical and neutral"
-    assert any("1 prompts have no prompt_mean" in note.text for note in notes_in(found))
+    assert any("Left out: 1 prompt without prompt_mean" in note.text for note in notes_in(found))
 
 
 def test_warnings_are_about_the_prompts_that_are_compared(trace: xr.Dataset) -> None:

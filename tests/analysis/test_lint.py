@@ -14,6 +14,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import stratoscope
+from sentences import is_sentence
 from stratoscope import names
 from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.lint.lint import all_checks, applicable, lint
@@ -228,7 +229,7 @@ def test_every_line_is_checked_or_it_is_said_why_data_cannot_trigger_it() -> Non
 def test_every_check_is_explained_where_it_says() -> None:
     for one in all_checks():
         assert f'<a id="{one.page.split("#")[1]}"></a>' in PAGE
-        assert one.why
+        assert is_sentence(one.why)
         assert one.severity in ("info", "warning")
 
 

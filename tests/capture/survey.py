@@ -107,13 +107,13 @@ def _row(finding: Finding) -> str:
     groups = list(dict.fromkeys(QUANTITIES[name].group for name in trace.data_vars))
     recorded = "all" if groups == list(SUMMARIES) else ", ".join(groups)
     experts = any(run["experts"] for run in trace.attrs["model"].get("mlps", []))
-    notes = ["mixture of experts"] if experts else []
+    notes = ["Mixture of experts."] if experts else []
     notes += [limit for limit in receipt["limits"] if "not proved" not in limit]
-    notes += ["norms what it writes (L20)" for note in trace.attrs["notes"] if note["id"] == "L20"]
+    notes += ["Norms what it writes (L20)." for note in trace.attrs["notes"] if note["id"] == "L20"]
     if finding.attention not in ("yes", "none"):
-        notes.append(f"attention: {_reason(finding.attention)}")
+        notes.append(f"Attention: {_reason(finding.attention)}.")
     replay = f"{receipt['additions']}, {receipt['residual_replay'].split(' in ')[0]}"
-    cells = (finding.name, recorded, replay, head_of(receipt), gate_of(receipt), "; ".join(notes))
+    cells = (finding.name, recorded, replay, head_of(receipt), gate_of(receipt), " ".join(notes))
     return f"| {' | '.join(cells)} |".replace("\n", " ")
 
 
@@ -128,12 +128,12 @@ def head_of(receipt: Any) -> str:
 
 def gate_of(receipt: Any) -> str:
     """Which forms of MLPs are proved, and the limits of the others and of norms in the blocks."""
-    forms = [f"proved: {' and '.join(receipt['gates'])}"] if receipt["gates"] else []
-    return "; ".join([*forms, *filter(None, [_limits(receipt, "gate"), _limits(receipt, "norm")])]) or "no MLP"
+    forms = [f"proved: {' and '.join(receipt['gates'])}."] if receipt["gates"] else []
+    return " ".join([*forms, *filter(None, [_limits(receipt, "gate"), _limits(receipt, "norm")])]) or "no MLP"
 
 
 def _limits(receipt: Any, what: str) -> str:
-    return "; ".join(limit for limit in receipt["limits"] if f"{what} not proved" in limit)
+    return " ".join(limit for limit in receipt["limits"] if f"{what} not proved" in limit.lower())
 
 
 def _reason(error: str) -> str:

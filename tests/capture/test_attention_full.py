@@ -97,8 +97,14 @@ def test_summaries_are_those_of_the_weights_beside_them(tmp_path: Path) -> None:
 
 def test_a_matrix_that_is_not_there_is_named(tmp_path: Path) -> None:
     trace = run(tmp_path / "t", record=(ATTENTION_FULL,))
-    for place in (("nobody", 0, 0), (0, 7, 0), (0, 0, 9), (-1, 0, 0)):
-        with pytest.raises(InputError, match=r"there is no|no prompt called|no prompt number"):
+    said = {
+        ("nobody", 0, 0): "no prompt called 'nobody'",
+        (0, 7, 0): "there is no layer 7",
+        (0, 0, 9): "there is no head 9",
+        (-1, 0, 0): "no prompt number -1",
+    }
+    for place, words in said.items():
+        with pytest.raises(InputError, match=words):
             attention_matrix(trace, *place)
     with pytest.raises(InputError, match="--record attention-full"):
         attention_matrix(run(tmp_path / "u", record=(RESIDUAL,)), 0, 0, 0)

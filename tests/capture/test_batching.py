@@ -176,7 +176,7 @@ def test_a_prompt_has_the_values_that_it_has_alone(
     assert trace.attrs["plan"]["together"] == trace.attrs["receipt"]["batching"]["together"] == together
     (said,) = notes(trace)
     assert said.startswith(note)
-    assert "L27 info: This model" in info_text(info(tmp_path / "t"))
+    assert "[L27] info: This model" in info_text(info(tmp_path / "t"))
     alone = run(tmp_path / "alone", make(), side=side, record=record, batch_size=1)
     assert notes(alone) == [], "nothing was batched"
     for name in trace.data_vars:
@@ -215,7 +215,7 @@ def test_what_only_a_long_prompt_shows_is_an_error_with_its_cause(tmp_path: Path
     rotary.register_forward_hook(lambda _, args, out: tuple(one * 0.5 for one in out) if out[0].shape[1] > 70 else out)
     with pytest.raises(CaptureError, match="Alone, this model gives other values for this prompt") as error:
         run(tmp_path / "long", model, prompts=["word " * 14, "word " * 15], verify="full")
-    assert str(error.value).endswith("Record it again with --batch-size 1")
+    assert str(error.value).endswith("Record it again with --batch-size 1.")
     run(tmp_path / "alone", model, prompts=["word " * 14, "word " * 15], verify="full", batch_size=1)
 
 
@@ -250,7 +250,7 @@ def test_a_machine_that_computes_differently_each_time_is_not_taken_for_dependen
     model.model.layers[1].mlp.register_forward_pre_hook(lambda _, args: (args[0] * (1 + 1e-3 * torch.rand(())),))
     trace = run(tmp_path / "t", model)
     assert trace.attrs["plan"]["together"] == ANY_LENGTH
-    assert trace.attrs["receipt"]["limits"][0].startswith("logits differ by")
+    assert trace.attrs["receipt"]["limits"][0].startswith("Logits differ by")
 
 
 def test_a_model_that_begins_to_differ_each_time_is_batched_as_ever_and_that_is_a_limit() -> None:
@@ -263,7 +263,7 @@ def test_a_model_that_begins_to_differ_each_time_is_batched_as_ever_and_that_is_
     finding = found(model, "right")
     assert finding.together == ANY_LENGTH
     (limit,) = finding.limits
-    assert limit == "whether values depend on the batch was not found out: alone too, they are others each time"
+    assert limit == "Whether values depend on the batch was not found out: they differ each time, even alone."
 
 
 # --- the rest of a recording knows it ---------------------------------------------------------------------------------

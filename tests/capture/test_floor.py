@@ -122,7 +122,7 @@ def test_a_copy_that_does_not_fit_is_a_limit_and_the_rest_is_measured(
     monkeypatch.setattr(floor, "_free_bytes", lambda device: 10_000)
     trace = run(tmp_path / "t")
     (limit,) = trace.attrs["receipt"]["limits"]
-    assert limit.startswith("noise floor without bfloat16, against float32: a copy takes")
+    assert limit.startswith("Noise floor without bfloat16, against float32: a copy takes")
     assert len(trace.attrs["receipt"]["noise_floor"]["largest_changes"]) == 2
     assert trace.floor_batch_resid_norm.values.max() < 1e-3
     assert not [name for name in floors(trace) if name.startswith("floor_dtype_")]
@@ -131,7 +131,7 @@ def test_a_copy_that_does_not_fit_is_a_limit_and_the_rest_is_measured(
 def test_prompts_of_one_token_have_no_floor_rather_than_zero(tmp_path: Path) -> None:
     trace = run(tmp_path / "t", prompts=["a", "b"])
     assert not floors(trace)
-    assert trace.attrs["receipt"]["limits"][0].startswith("noise floor: nothing to compare beyond the first tokens for")
+    assert trace.attrs["receipt"]["limits"][0].startswith("Noise floor: nothing to compare beyond the first tokens for")
 
 
 def test_the_model_is_as_it_was(tmp_path: Path) -> None:

@@ -223,14 +223,14 @@ def test_a_head_that_does_more_is_a_limit_and_no_false_proof(lie: Any) -> None:
     found = find_sites(model, IDS)
     assert isinstance(found.head, Unproved)
     (limit,) = limits(found)
-    assert re.search(f"head not proved: .*{HEAD_LIARS[lie]}", limit)
+    assert re.search(f"Head not proved: .*{HEAD_LIARS[lie]}", limit)
     assert all(block.gates for block in found.maps)
 
 
 def test_a_projection_in_front_of_the_head_is_named() -> None:
     model = tiny_model("OPTConfig", {**ALL_FAMILIES["OPT"].options, "word_embed_proj_dim": 16})
     (limit,) = limits(find_sites(model, IDS))
-    assert limit.endswith("between the final norm and lm_head: model.decoder.project_out (Linear)")
+    assert limit.endswith("between the final norm and lm_head: model.decoder.project_out (Linear).")
 
 
 def permuted(mlp: Any) -> None:
@@ -255,7 +255,7 @@ def test_maps_that_are_not_linear_are_a_limit(lie: Any) -> None:
     found = find_sites(model, IDS)
     assert [len(block.gates) for block in found.maps] == [1, 0, 1]
     (limit,) = limits(found)
-    assert limit.startswith("layer 1: gate not proved: neurons are not act(g)·u")
+    assert limit.startswith("Layer 1: gate not proved: neurons are not act(g)·u")
 
 
 def test_a_permuted_activation_is_a_limit() -> None:
@@ -263,6 +263,73 @@ def test_a_permuted_activation_is_a_limit() -> None:
     model.model.layers[1].mlp.act_fn = nn.SiLU()  # one of its own
     permuted(model.model.layers[1].mlp)
     assert [len(block.gates) for block in find_sites(model, IDS).maps] == [1, 0, 1]
+
+
+class Mixing(nn.Module):
+    """An activation that makes a number of several: of a token's neurons, or of a neuron's tokens."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+MIXING: dict[str, Any] = {
+    "softmax": lambda x: x.softmax(-1),
+    "normed": lambda x: nn.functional.silu(x / x.square().mean(-1, keepdim=True).sqrt()),
+    "less the mean over tokens": lambda x: nn.functional.silu(x - x.mean(-2, keepdim=True)),
+    "top 8": lambda x: torch.where(x >= x.topk(8, -1).values[..., -1:], x, 0),
+}
+
+
+@pytest.mark.parametrize("mixing", MIXING)
+def test_an_activation_that_mixes_neurons_or_tokens_is_a_limit(mixing: str) -> None:
+    for family in ("Llama", "GPT2", "Mixtral"):
+        if family == "Mixtral" and "tokens" in mixing:
+            continue  # its tokens are not beside each other
+        model = tiny(family)
+        blocks = model.transformer.h if family == "GPT2" else model.model.layers
+        owner = blocks[1].mlp.experts if family == "Mixtral" else blocks[1].mlp
+        setattr(owner, "act" if family == "GPT2" else "act_fn", Mixing(MIXING[mixing]).eval())
+        assert [len(block.gates) for block in find_sites(model, IDS).maps] == [1, 0, 1], family
+
+
+@pytest.mark.parametrize("cap", [30, 40])
+def test_a_cap_that_no_setting_names_is_a_limit_in_half_precision_too(cap: float) -> None:
+    model = tiny("Llama", torch.bfloat16)
+    forward = model.forward
+
+    def capped(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = cap * torch.tanh(output.logits / cap)
+        return output
+
+    model.forward = capped
+    assert isinstance(find_sites(model, IDS).head, Unproved)
+
+
+def test_maps_that_bend_at_later_tokens_are_limits() -> None:
+    model = tiny("Llama")
+    for module in (model.lm_head, model.model.layers[1].mlp.gate_proj):
+        module.register_forward_hook(lambda _m, _i, y: torch.cat([y[:, :8], y[:, 8:] + 0.3 * y[:, 8:] ** 2], 1))
+    found = find_sites(model, IDS)
+    assert isinstance(found.head, Unproved)
+    assert [len(block.gates) for block in found.maps] == [1, 0, 1]
+
+
+def test_what_is_0_on_the_probe_is_a_limit() -> None:
+    model = tiny("Gemma2")
+    with torch.no_grad():
+        model.model.layers[0].mlp.gate_proj.weight.zero_()
+        model.model.layers[1].mlp.down_proj.weight.zero_()
+    found = find_sites(model, IDS)
+    assert [len(block.gates) for block in found.maps] == [0, 1, 1]
+    assert limits(found) == [
+        "Layer 0: gate not proved: its neurons are 0 on the probe prompt.",
+        "Layers 0, 1: norm not proved: what it is given is 0 on the probe prompt.",
+    ]
 
 
 def test_permuted_neurons_of_experts_are_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,14 +377,14 @@ def test_experts_that_are_not_linear_in_up_are_a_limit(monkeypatch: pytest.Monke
     )
     found = find_sites(model, IDS)
     assert not any(block.gates for block in found.maps)
-    assert limits(found)[-1].startswith("layers 0, 1, 2: gate not proved: neurons of routed experts")
+    assert limits(found)[-1].startswith("Layers 0, 1, 2: gate not proved: neurons of routed experts")
 
 
 def test_a_proof_that_breaks_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("Llama")
     model.get_output_embeddings = lambda: 1 / 0
     found = find_sites(model, IDS)
-    assert limits(found) == ["head not proved: the proof failed (ZeroDivisionError: division by zero)"]
+    assert limits(found) == ["Head not proved: the proof failed (ZeroDivisionError: division by zero)."]
 
 
 # --- in the receipt ---------------------------------------------------------------------------------------------------
@@ -343,7 +410,7 @@ def test_a_model_whose_head_is_not_proved_is_recorded(tmp_path: Path) -> None:
     curved_head(model)
     receipt = capture(model, TEXTS[:2], tmp_path / "t", record=(NORMS,), tokenizer=byte_tokenizer()).attrs["receipt"]
     assert receipt["head"] is None
-    assert [limit for limit in receipt["limits"] if limit.startswith("head not proved")]
+    assert [limit for limit in receipt["limits"] if limit.startswith("Head not proved")]
 
 
 def test_a_norm_is_told_from_its_neighbours() -> None:

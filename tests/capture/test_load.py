@@ -376,11 +376,11 @@ def test_a_fetched_model_opens_without_the_hub_and_another_names_the_way_round(h
     call, not_fetched = {"name": "some/tiny"}, {"name": "some/gated"}
     (first,) = ask_hub(hub.address, tmp_path, call)
     hub.asked.clear()
-    unreachable, *refused = ask_hub("http://127.0.0.1:9", tmp_path, call, not_fetched)
-    offline, *also_refused = ask_hub(hub.address, tmp_path, call, not_fetched, offline=True)
+    unreachable, refused = ask_hub("http://127.0.0.1:9", tmp_path, call, not_fetched)
+    offline, also_refused = ask_hub(hub.address, tmp_path, call, not_fetched, offline=True)
     assert first["identity"] == unreachable["identity"] == offline["identity"]
     assert hub.asked == []
-    for answer in (*refused, *also_refused):
+    for answer in (refused, also_refused):
         assert answer["error"].startswith("some/gated: the hub cannot be reached")
         assert "Give a local folder or a GGUF file, or check the name, the connection and HF_TOKEN" in answer["error"]
 

@@ -157,10 +157,10 @@ def test_an_empty_quantisation_is_none(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("mtp.layers.0.mlp.up_proj.weight", "one weight for predicting several tokens ahead is not used: mtp.layers.0"),
-        ("v_head.summary.weight", "one weight of a value head is not used: v_head"),
-        ("model.visual.patch_embed.weight", "one weight for pictures is not used"),
-        ("model.audio_tower.conv.weight", "one weight for sound is not used"),
+        ("mtp.layers.0.mlp.up_proj.weight", "One weight for predicting several tokens ahead is not used: mtp.layers.0"),
+        ("v_head.summary.weight", "One weight of a value head is not used: v_head"),
+        ("model.visual.patch_embed.weight", "One weight for pictures is not used"),
+        ("model.audio_tower.conv.weight", "One weight for sound is not used"),
     ],
 )
 def test_parts_that_the_language_model_does_not_need_are_named_as_a_limit(name: str, words: str, folder: Path) -> None:
@@ -175,7 +175,7 @@ def test_layers_for_several_tokens_ahead_are_named_where_the_config_says_that_th
     edit_weights(folder, lambda weights: {**weights, "model.layers.3.eh_proj.weight": torch.ones(3)})
     edit_config(folder, num_nextn_predict_layers=1)
     assert limits(folder) == (
-        "one weight for predicting several tokens ahead is not used: model.layers.3.eh_proj.weight",
+        "One weight for predicting several tokens ahead is not used: model.layers.3.eh_proj.weight.",
     )
     edit_config(folder, num_nextn_predict_layers=0)
     assert "holds weights of layer 3" in refused(folder)
@@ -214,7 +214,7 @@ def test_a_head_of_its_own_is_used_where_the_config_says_that_it_is_shared(folde
 def test_weights_that_the_config_rounds_are_named(folder: Path) -> None:
     edit_config(folder, dtype="bfloat16")
     assert limits(folder) == (
-        "weights stored as float32 were rounded to bfloat16, as config.json says: --dtype float32 keeps them",
+        "Weights stored as float32 were rounded to bfloat16, as config.json says: --dtype float32 keeps them.",
     )
     assert load_model(str(folder), device="cpu", dtype="float32").limits == ()
 
@@ -229,7 +229,7 @@ def test_a_torch_file_is_looked_into_as_a_safetensors_file_is(folder: Path) -> N
     edit_config(folder, dtype="bfloat16")
     as_torch(folder)
     assert limits(folder) == (
-        "weights stored as float32 were rounded to bfloat16, as config.json says: --dtype float32 keeps them",
+        "Weights stored as float32 were rounded to bfloat16, as config.json says: --dtype float32 keeps them.",
     )
     state = torch.load(folder / TORCH)
     body = {name: state[name] for name in state if name.startswith("model.")}
@@ -259,10 +259,10 @@ def test_torch_files_are_held_against_each_other_and_their_index(folder: Path) -
 
 def test_other_weights_in_the_folder_are_named(folder: Path) -> None:
     (folder / TORCH).write_bytes(b"not read")
-    assert limits(folder) == ("the weights in pytorch_model.bin were not read: those in model.safetensors were",)
+    assert limits(folder) == ("The weights in pytorch_model.bin were not read: those in model.safetensors were.",)
     (folder / TORCH).rename(folder / "model-00001-of-00002.safetensors")
     assert limits(folder) == (
-        "the weights in model-00001-of-00002.safetensors were not read: those in model.safetensors were",
+        "The weights in model-00001-of-00002.safetensors were not read: those in model.safetensors were.",
     )
 
 
@@ -290,8 +290,8 @@ def test_any_file_that_may_hold_weights_is_named_but_not_the_state_of_training(f
     for name in ("value_head.safetensors", "consolidated.00.pth", "steering.npz"):
         (folder / name).write_bytes(b"x")
     assert limits(folder) == (
-        "the weights in consolidated.00.pth, steering.npz and value_head.safetensors were not read: those in "
-        "model.safetensors were",
+        "The weights in consolidated.00.pth, steering.npz and value_head.safetensors were not read: those in "
+        "model.safetensors were.",
     )
 
 
@@ -434,7 +434,7 @@ def test_a_sentencepiece_tokenizer_asks_for_its_own_packages(folder: Path, monke
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer.model").write_bytes(b"\n\x0b\n\x04<unk>")
     monkeypatch.setattr(load_errors, "_is_installed", lambda module: module == "tiktoken")
-    words = "its tokenizer needs sentencepiece and protobuf. pip install sentencepiece protobuf"
+    words = "its tokenizer needs sentencepiece and protobuf. Install it: `pip install sentencepiece protobuf`."
     assert words in refused(folder)
 
 
@@ -550,7 +550,7 @@ class M(LlamaForCausalLM):
     ("code", "words"),
     [
         ("from transformers import NoSuchThing\n", "its own Python code (own.py) does not run with transformers"),
-        ("import nosuchpackage\n", "its own Python code needs nosuchpackage. pip install nosuchpackage"),
+        ("import nosuchpackage\n", "its own Python code needs nosuchpackage. Install it: `pip install nosuchpackage`."),
         (OWN_CONFIG + "    def __init__(self, **more):\n        self.absent.x\n", "its own Python code (own.py)"),
         (OWN_CONFIG + OWN_MODEL, "its own Python code (own.py) does not run with transformers"),
     ],
@@ -631,6 +631,6 @@ def test_a_folder_of_a_training_run_is_recorded_under_its_name(saved: Path, tmp_
 
 
 def test_a_terminals_codes_never_reach_a_message() -> None:
-    error = ModelError("has \x1b[1mbold\x1b[0m \x1b]0;title\x07words\x07 \u202e", where="a\x1b[2J", fix="Look\r")
-    assert str(error) == "a: has bold words\\x07 \\u202e. Look\\r"
+    error = ModelError("has \x1b[1mbold\x1b[0m \x1b]0;title\x07words\x07 \u202e", where="a\x1b[2J", fix="Look\r.")
+    assert str(error) == "a: has bold words\\x07 \\u202e. Look\\r."
     assert printable("é→中 שלום\n") == "é→中 שלום\n"

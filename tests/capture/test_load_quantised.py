@@ -92,8 +92,8 @@ def test_fp8_weights_become_the_floats_they_stand_for(tmp_path: Path, dtype: tor
     assert_runs_on(loaded.model, weights, dtype)
     assert loaded.identity["quantisation"] == "fp8, dequantised"
     assert loaded.limits == (
-        "weights stored as fp8, dequantised: its own 8-bit kernels would also round what goes into each layer, "
-        "which was not done here",
+        "Weights are stored as fp8, dequantised: the model's own 8-bit kernels would also round what goes into "
+        "each layer, which was not done here.",
     )
 
 

@@ -17,7 +17,7 @@ from stratoscope.names import ATTENTION, NORMS
 from stratoscope.recorder.proof.receipt import finished
 from stratoscope.recorder.proof.verify import Outcome, Standard
 
-EMBEDDED = "token ids that the model embedded equal the tokenizer's in every recorded forward"
+EMBEDDED = "Token ids that the model embedded equal the tokenizer's in every recorded forward."
 BEGUN = {"embedding_watched": True, "limits": [], "logits_bit_identical": True, "residual_replay": "bit-equal"}
 SAMPLE = [{"largest_differences": {}, "prompts": [], "median": False}] * 2
 
@@ -43,8 +43,8 @@ def test_what_a_full_verification_could_not_replay_is_a_limit() -> None:
     receipt = finished(begun, batches=1, tokens=9, observer=observer, verified=verified, recorded=recorded)
     assert receipt["replays"][-1]["replay"] == "the trace on disk: alone"
     assert receipt["limits"] == [
-        "not replayed (alone, eager attention): mlp_out_norm",
-        "not replayed (alone, eager attention): prompt b (no memory)",
+        "Not replayed (alone, eager attention): mlp_out_norm.",
+        "Not replayed (alone, eager attention): prompt b (no memory).",
     ]
 
 

@@ -219,7 +219,7 @@ def test_a_model_without_eager_attention_is_recorded_and_says_so(
     monkeypatch.setattr(type(model), "set_attn_implementation", refuse)
     receipt = run(tmp_path / "t", model=model).attrs["receipt"]
     assert receipt["limits"] == [
-        "not replayed (each prompt alone, eager attention): prompt p0003 and 1 more (has no eager attention)"
+        "Not replayed (each prompt alone, eager attention): prompt p0003 and 1 more (has no eager attention)."
     ]
     assert "not replayed" in receipt["receipt_line"]
 
@@ -249,7 +249,7 @@ def test_a_machine_that_computes_differently_each_time_is_reported(tmp_path: Pat
     receipt = run(tmp_path / "t", model=model).attrs["receipt"]
     assert receipt["logits_bit_identical"] is False
     assert 0 < receipt["unobserved_repeat_max_abs"] < 1.1e-3
-    assert receipt["limits"][0].startswith("logits differ by up to")
+    assert receipt["limits"][0].startswith("Logits differ by up to")
     assert "two unobserved ones by" in receipt["limits"][0]
     assert receipt["receipt_line"].startswith("logits differ by up to")
 

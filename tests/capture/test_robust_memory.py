@@ -69,7 +69,7 @@ def test_a_batch_that_does_not_fit_is_run_in_halves_and_the_receipt_says_so(tmp_
     assert trace.attrs["receipt"]["smallest_batch"] == 2
     limits = [limit for limit in trace.attrs["receipt"]["limits"] if "did not fit into memory" in limit]
     assert len(limits) == 1
-    assert "some batches of 4 prompts" in limits[0]
+    assert "Some batches of 4 prompts" in limits[0]
     assert "down to 2" in limits[0]
     assert "smallest_batch" not in whole.attrs["receipt"]
     assert hooks_of(model) == 0

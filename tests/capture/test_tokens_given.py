@@ -71,8 +71,8 @@ def test_a_model_that_does_not_call_its_embedding_is_recorded_and_says_so(tmp_pa
     model.get_input_embeddings = lambda: nn.Embedding(300, 2)
     receipt = run(model, tmp_path / "t").attrs["receipt"]
     assert receipt["limits"] == [
-        "the model does not call its input embedding: token ids are compared as they are handed to the model, "
-        "not as it embeds them"
+        "The model does not call its input embedding: token ids are compared as they are handed to the model, "
+        "not as it embeds them."
     ]
 
 
@@ -84,7 +84,7 @@ def test_a_model_without_an_input_embedding_is_recorded_and_says_so(tmp_path: Pa
 
     model.get_input_embeddings = nothing
     receipt = run(model, tmp_path / "t").attrs["receipt"]
-    assert receipt["limits"][0].startswith("the model has no input embedding")
+    assert receipt["limits"][0].startswith("The model has no input embedding")
 
 
 def test_an_embedding_that_is_skipped_later_is_found(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ RECEIPT: dict[str, Any] = {
     "unobserved_repeat_max_abs": 0.0,
     "residual_replay": "bit-equal in 3/3 layers",
     "replays": [{**REPLAY, "prompts": ["p0"], "tokens": 1, "largest_differences": {"resid_norm": 1e-6}}],
-    "limits": ["attention of layer 1 is not replayed"],
+    "limits": ["Attention of layer 1 is not replayed."],
     "checks": ["each site passed", "every norm finite"],
     "batches": 2,
     "tokens": 9,
@@ -186,7 +186,7 @@ def test_equal_receipts_are_added_up_and_nothing_else(tmp_path: Path, three: lis
 
 
 def test_of_receipts_that_differ_the_worst_is_kept_and_what_held_in_all(tmp_path: Path) -> None:
-    differ = "logits differ by up to 0.1"
+    differ = "Logits differ by up to 0.1."
     other = {
         **RECEIPT,
         "logits_bit_identical": False,
@@ -207,7 +207,9 @@ def test_of_receipts_that_differ_the_worst_is_kept_and_what_held_in_all(tmp_path
     assert receipt["replays"][0]["largest_differences"] == {"resid_norm": 1e-5, "peak_write": 1e-7}
     assert receipt["replays"][0]["tokens"] == 1  # the same prompt in all
     assert receipt["generation"] == {"tokens": 3, "logits_bit_identical": False}
-    assert receipt["receipt_line"].startswith(f"{differ}; residual sum bit-equal in 3/3 layers | within rounding; ")
+    assert receipt["receipt_line"].startswith(
+        "logits differ by up to 0.1; residual sum bit-equal in 3/3 layers | within rounding; "
+    )
 
 
 def test_parts_that_were_recorded_otherwise_are_merged_and_said(tmp_path: Path) -> None:

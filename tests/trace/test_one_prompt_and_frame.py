@@ -6,12 +6,13 @@ import doctest
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import stratoscope
 from stratoscope import names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, TraceError
 from stratoscope.trace import frame, one_prompt
 
 
@@ -37,7 +38,7 @@ def test_one_prompt_holds_its_own_values_of_every_kind_and_those_of_no_other(tra
         stratoscope.attention_matrix(one, 0, layer=1, head=1), stratoscope.attention_matrix(trace, 2, layer=1, head=1)
     )
     assert {entry.get("prompt", "critical-2") for entry in one.attrs["planted"]} == {"critical-2"}
-    assert one.attrs["notes"][-1]["text"] == "critical-2 alone, of 6 prompts."
+    assert one.attrs["notes"][-1]["text"] == "Only critical-2, of 6 prompts."
     assert one["position"].attrs == trace["position"].attrs
     assert stratoscope.prompt(one, 0).identical(one)
 
@@ -48,7 +49,7 @@ def test_every_verb_works_on_one_prompt(trace: xr.Dataset, tmp_path: Path) -> No
     assert stratoscope.lint(one).attrs["kind"] == "lint"
     assert stratoscope.anomalies(one).attrs["kind"] == "anomalies"
     assert stratoscope.diff(one, trace).sizes["column"] == one.sizes["token"]
-    assert stratoscope.heatmap(one).get_title() is not None
+    assert stratoscope.heatmap(one).get_title() == stratoscope.heatmap(trace, prompt=2).get_title()
     assert stratoscope.export_csv(one, tmp_path / "one.csv") == [tmp_path / "one.csv"]
     with pytest.raises(InputError, match="class"):
         stratoscope.contrast(other)
@@ -85,7 +86,7 @@ def test_each_cell_of_a_quantity_is_a_row_of_the_table_with_its_place_beside_it(
         cell, at = table.iloc[row], np.unravel_index(row, array.shape)
         np.testing.assert_array_equal(cell[quantity], array.values[at])
         place = dict(zip(array.dims, (int(one) for one in at), strict=True))
-        for dim in {"layer", "depth", "head", "neuron", "peak", "k"} & place.keys():
+        for dim in {"layer", "depth", "head", "neuron", "peak"} & place.keys():
             assert cell[dim] == place[dim]
         if "token" in place:
             token = place["token"]
@@ -118,3 +119,30 @@ def test_what_makes_no_table_is_refused_with_what_there_is(trace: xr.Dataset, mo
     monkeypatch.setattr(frame, "_MOST_CELLS", 10)
     with pytest.raises(InputError, match=r"stratoscope\.prompt"):
         stratoscope.to_frame(trace, "mlp_out_norm")
+
+
+def test_tokens_out_of_reading_order_are_refused_with_a_line_that_puts_them_in_order(trace: xr.Dataset) -> None:
+    backwards = trace.isel(token=slice(None, None, -1))
+    with pytest.raises(TraceError, match=r"dataset\.sortby\(\['prompt', 'position'\]\)"):
+        stratoscope.to_frame(backwards, "mlp_out_norm")
+    with pytest.raises(TraceError, match="not in reading order"):
+        stratoscope.lint(backwards.sortby("prompt"))
+    with pytest.raises(TraceError, match="choose no token twice"):
+        stratoscope.lint(trace.isel(token=[0, 0, 1]))
+    in_order = backwards.sortby(["prompt", "position"])
+    pd.testing.assert_frame_equal(
+        stratoscope.to_frame(in_order, "mlp_out_norm"), stratoscope.to_frame(trace, "mlp_out_norm")
+    )
+
+
+def test_info_counts_what_the_other_verbs_see_of_a_dataset_that_was_cut(trace: xr.Dataset) -> None:
+    assert stratoscope.info(trace.isel(token=trace.prompt.isin([0, 3]).values))["prompts"] == 2
+    with pytest.raises(TraceError):
+        stratoscope.info(trace.isel(prompt=2))
+
+
+def test_no_prompt_at_all_is_no_choice_and_no_number_is_one_but_an_index(trace: xr.Dataset) -> None:
+    for choice, words in (([], "no prompt is named"), (True, "True names no prompt"), ("-1", "no prompt called '-1'")):
+        with pytest.raises(InputError, match=words) as error:
+            stratoscope.heatmap(trace, prompt=choice)
+        assert "Did you mean" not in str(error.value)

@@ -36,7 +36,7 @@ def test_of_a_dataset_that_was_cut_the_prompts_without_a_token_are_left_out() ->
     cut = opened(dataset.isel(token=dataset["prompt"].values == last))
     assert cut["prompt_id"].values.tolist() == dataset["prompt_id"].values[[last]].tolist()
     assert set(cut["prompt"].values.tolist()) == {0}
-    assert f"{last} prompts have no token" in cut.attrs["notes"][-1]["text"]
+    assert f"Left out: {last} prompt without a token" in cut.attrs["notes"][-1]["text"]
 
 
 def test_csv_files_become_one_prompt_each(tmp_path: Path) -> None:

@@ -146,7 +146,12 @@ def test_arrays_say_what_they_are(tmp_path: Path) -> None:
     for name in VARIABLES:
         quantity = names.QUANTITIES[name]
         wanted = {"units": quantity.unit, "long_name": quantity.label, "formula": quantity.formula}
-        assert trace[name].attrs == {**wanted, "source": "simulated"}
+        for tool, other in quantity.elsewhere.items():
+            assert f"{tool}: {other}" in trace[name].attrs["elsewhere"]
+        assert {key: text for key, text in trace[name].attrs.items() if key != "elsewhere"} == {
+            **wanted,
+            "source": "simulated",
+        }
         assert trace[name].dims == quantity.dims
 
 

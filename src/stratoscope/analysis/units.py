@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -142,7 +143,7 @@ class Units:
         sides = np.zeros((2, len(self)), bool)
         sides[self.in_a[there].astype(int), self.unit[there]] = True
         kept: NDArray[np.bool_] = np.asarray(sides.all(axis=0) if self.design == PAIRS else sides.any(axis=0))
-        said = f"{int((~there).sum())} prompts have no {what} and are left out"
+        said = f"Left out: {counted(int((~there).sum()), 'prompt')} without {what}"
         also = int((~kept[self.unit] & there).sum())
         said += f", and {also} whose twin is among them." if also else "."
         inside = there & kept[self.unit]
@@ -177,8 +178,10 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     """The two classes to compare: those asked for, else the two that there are."""
     prompts = Prompts(dataset)
     found = [name for name in dict.fromkeys(prompts.classes) if name]
-    if dataset.attrs.get("source") == names.IMPORTED and len(found) == len(prompts):
-        fix = "Give several files one class: stratoscope import FILE … --class CLASS … -o TRACE; then compare in TRACE."
+    if dataset.attrs.get("source") == names.IMPORTED and prompts.classes == prompts.ids:
+        fix = (
+            "Give several files one class, `stratoscope import FILE … --class CLASS … -o TRACE`, and compare in TRACE."
+        )
         raise InputError(
             "the class of a CSV file is its name, and single files are not compared", where="class", fix=fix
         )
@@ -201,7 +204,7 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     return first, second
 
 
-def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = defaults.GROUPS) -> Units:
+def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = defaults.AVERAGE_GROUPS) -> Units:
     """The units of a contrast.
 
     Prompts of a group are one unit (`groups`). Where every unit has a twin of the other class (by `pair`, or because
@@ -228,7 +231,7 @@ def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = defaults.G
     left_out: tuple[str, ...] = ()
     if twins and len(single) <= len(chosen) / 4:  # a few without a twin do not make it another design
         if single:
-            left_out = (f"{len(single)} prompts without a twin of the other class are left out.",)
+            left_out = (f"Left out: {counted(len(single), 'prompt')} without a twin of the other class.",)
         chosen = [index for index in chosen if pairs[index] in twins]
         called = [_unit(group[index], f"pair {pairs[index]}", groups=groups) for index in chosen]
         return _units(a, b, PAIRS, chosen, called, [classes[index] == a for index in chosen], pairs, left_out)
@@ -242,7 +245,7 @@ def make_units(dataset: xr.Dataset, a: str, b: str, *, groups: bool = defaults.G
         called = [f"{_GROUP}{group[index]}" for index in chosen]
         return _units(a, b, PAIRS, chosen, called, in_a, [""] * len(pairs), left_out)
     if both:
-        left_out = (f"{len(both)} groups hold prompts of both classes, and their sides are taken for independent.",)
+        left_out = (f"Both classes have prompts in {counted(len(both), 'group')}; the sides count as independent.",)
     called = [f"{_unit(group[index], prompts.ids[index], groups=groups)} ({classes[index]})" for index in chosen]
     return _units(a, b, CLASSES, chosen, called, in_a, [""] * len(pairs), left_out)
 

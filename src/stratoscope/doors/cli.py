@@ -204,10 +204,10 @@ def import_(
     axis: options.NeuronAxis = defaults.AXIS,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Make a trace of CSV files.
+    """Make a trace from CSV files.
 
-    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept. --columns
-    maps other names.
+    Their columns are Token_Pos,Token,Layer,Neuron_ID,Activation_Norm in any order; further columns are kept. With
+    --columns they may have other names.
     """
     from stratoscope import import_csv
 
@@ -281,7 +281,7 @@ def heatmap(
 ) -> None:
     """Draw activity by token and layer.
 
-    Tokens stand in reading order, layer 0 at the bottom. Of many prompts the first pair is drawn, side by side.
+    Tokens stand in reading order, layer 0 at the bottom. Of many prompts, the first pair is drawn side by side.
     """
     from stratoscope import heatmap
 
@@ -322,7 +322,7 @@ def engagement(
 ) -> None:
     """Draw which layers engage with which tokens.
 
-    Beside them, how attention cascades, where the trace holds it (`capture --record norms,attention`).
+    Beside them it draws how attention cascades, where the trace holds attention (`capture --record norms,attention`).
     """
     from stratoscope import engagement
 
@@ -363,7 +363,7 @@ def peaks3d(
 ) -> None:
     """Draw the peaks as an interactive 3D page.
 
-    Token, layer and peak, in one file that works offline.
+    Its axes are token, layer and height of a peak. The page is one file that works offline.
     """
     from stratoscope import peaks3d
 

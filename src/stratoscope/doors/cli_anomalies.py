@@ -12,11 +12,11 @@ from stratoscope.doors import console, options
 
 Reference = Annotated[
     Path | None,
-    typer.Option(
-        "--reference", metavar="TRACE", help="Distributions of this trace count, not those of the trace itself."
-    ),
+    typer.Option("--reference", metavar="TRACE", help="Take what is usual from this trace, not from the input itself."),
 ]
-Alpha = Annotated[float, typer.Option("--alpha", metavar="NUMBER", help="False findings to expect in a trace.")]
+Alpha = Annotated[
+    float, typer.Option("--alpha", metavar="NUMBER", help="How many false findings to expect in a trace.")
+]
 
 
 def anomalies(
@@ -30,7 +30,7 @@ def anomalies(
 ) -> None:
     """Find what is far outside its own distribution.
 
-    Tokens, heads, neurons, layers and experts, ranked, with the number of false alarms to expect.
+    It ranks tokens, heads, neurons, layers and experts, and says how many false findings to expect.
     """
     from stratoscope.analysis.anomalies.anomalies import anomalies
     from stratoscope.view.report import check_folder, default_folder, save_result

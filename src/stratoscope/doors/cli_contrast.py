@@ -10,42 +10,45 @@ from stratoscope import defaults, names
 from stratoscope.doors import console, options
 
 ClassA = Annotated[
-    str | None, typer.Option("--a", metavar="CLASS", help="One class of prompts; without it the first of the two.")
+    str | None, typer.Option("--a", metavar="CLASS", help="One class of prompts; by default the first of the two.")
 ]
-ClassB = Annotated[str | None, typer.Option("--b", metavar="CLASS", help="The other; differences are a − b.")]
+ClassB = Annotated[str | None, typer.Option("--b", metavar="CLASS", help="The other class; differences are a − b.")]
 Statistic = Annotated[
     names.Statistic,
-    typer.Option("--statistic", help="What of each neuron; extremes need pairs of equally many tokens."),
+    typer.Option("--statistic", help="What is compared of each neuron; extremes need pairs of equally many tokens."),
 ]
 Profiled = Annotated[
     list[str] | None,
     typer.Option(
         "--quantity",
         metavar="NAME",
-        help="Compare its profile over the layers, the first also token by token; repeatable.",
+        help="Compare this quantity over the layers; the first one given also token by token; repeatable.",
     ),
 ]
 OneSpan = Annotated[
-    str, typer.Option("--span", metavar="SPAN", help=f"Which tokens profiles are of: {', '.join(names.SPANS)}.")
+    str, typer.Option("--span", metavar="SPAN", help=f"Which tokens the profiles are of: {', '.join(names.SPANS)}.")
 ]
 Groups = Annotated[
-    bool, typer.Option("--groups/--no-groups", help="Take the prompts of a group for one observation, or each for one.")
+    bool, typer.Option("--groups/--no-groups", help="Count the prompts of a group as one observation, or each as one.")
 ]
 Unequal = Annotated[
     names.Unequal,
-    typer.Option("--unequal", help="Classes of more than 2:1: compare as many of either, or all of them by ranks."),
+    typer.Option("--unequal", help="For classes of more than 2:1, compare equally many of both, or all by ranks."),
 ]
 HeldOut = Annotated[
     float,
     typer.Option(
         "--held-out",
         metavar="SHARE",
-        help="Of the prompts: they take no part in finding, and measure how large discoveries are. 0 tests all.",
+        help="Share of the prompts that only measure how large the discoveries are; 0 uses all prompts for the tests.",
     ),
 ]
-Alpha = Annotated[float, typer.Option("--alpha", metavar="LEVEL", help="Level of discoveries and intervals.")]
+Alpha = Annotated[float, typer.Option("--alpha", metavar="LEVEL", help="Level of the discoveries and the intervals.")]
 Permutations = Annotated[
-    int, typer.Option("--permutations", metavar="N", help="Random exchanges for family-wise p-values.")
+    int,
+    typer.Option(
+        "--permutations", metavar="N", help="How many random exchanges of labels make the family-wise p-values."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same halves and exchanges.")]
 
@@ -60,7 +63,7 @@ def contrast(
     quantity: Profiled = None,
     layers: options.Layers = None,
     span: OneSpan = defaults.SPAN,
-    groups: Groups = defaults.GROUPS,
+    groups: Groups = defaults.AVERAGE_GROUPS,
     unequal: Unequal = defaults.UNEQUAL,
     held_out: HeldOut = defaults.HELD_OUT,
     alpha: Alpha = defaults.ALPHA,
@@ -71,9 +74,9 @@ def contrast(
 ) -> None:
     """Say which differences between two classes of prompts are real.
 
-    Neuron by neuron, layer by layer and token by aligned token; one prompt or one pair is one observation. All are
-    tested, and what is not found is said with the effect that would have been. Writes a folder with a report, its
-    figures, a table and all numbers.
+    Classes are compared neuron by neuron, layer by layer and token by aligned token; each prompt or pair is one
+    observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
+    report, its figures, a table and all numbers.
     """
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.units import choose_classes

@@ -13,7 +13,7 @@ TraceA = Annotated[
     Path, typer.Argument(metavar="TRACE_A", help="A trace or a CSV file: the base model, or from before a patch.")
 ]
 TraceB = Annotated[
-    Path, typer.Argument(metavar="TRACE_B", help="The other, of the same prompts; differences are B − A.")
+    Path, typer.Argument(metavar="TRACE_B", help="The other one, of the same prompts; differences are B − A.")
 ]
 Kept = Annotated[
     list[str] | None,
@@ -25,7 +25,9 @@ Kept = Annotated[
 ]
 Quantities = Annotated[
     list[str] | None,
-    typer.Option("--quantity", metavar="NAME", help="Compare only this one, the first is drawn; repeatable."),
+    typer.Option(
+        "--quantity", metavar="NAME", help="Compare only this quantity; the first one given is drawn; repeatable."
+    ),
 ]
 Claims = Annotated[
     Path | None,
@@ -36,7 +38,7 @@ OfModel = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="The model of TRACE_A: places the change among random patches of the claimed size, made in memory only.",
+        help="The model of TRACE_A, to compare the change with random patches of the claimed size, in memory only.",
     ),
 ]
 
@@ -56,9 +58,9 @@ def diff(
 ) -> None:
     """Say what differs between two traces, and whether it is noise.
 
-    Of the same prompts: base and tuned, before and after a patch, one dtype and another. Prompts are aligned on equal
-    tokens; what is exactly equal is said first, then what is proved to have changed; noise is what `capture --floor`
-    measured under what was not the same in both. Writes a folder with a report, figures, a table and all numbers.
+    Both are of the same prompts: base and tuned, before and after a patch, one dtype and another. Prompts are aligned
+    on equal tokens. It says first what is exactly equal, then what is proved to have changed; noise is what `capture
+    --floor` measured. Writes a folder with a report, figures, a table and all numbers.
     """
     if model is not None and claims is None:
         raise typer.BadParameter("--model makes random patches of the size that --claims says: give both")

@@ -13,7 +13,7 @@ FOUND = 3  # exit status where something was found
 
 
 Strict = Annotated[
-    bool, typer.Option("--strict", help="End with status 3 for every finding, not only where one would be misled.")
+    bool, typer.Option("--strict", help="End with status 3 for every finding, not only for those that mislead.")
 ]
 
 
@@ -25,7 +25,7 @@ def lint(
 ) -> None:
     """Say in which known ways a trace can mislead.
 
-    Exit status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
+    It ends with status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
 
@@ -39,7 +39,7 @@ def lint(
     else:
         for one in findings:
             console.tell(noted(one["id"], f"{one['severity']}: {one['text']}"))
-            console.tell_text(f"     {one['why']}: {one['page']}")
-        console.tell(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something")
+            console.tell_text(f"     {one['why']} ({one['page']})")
+        console.tell(f"{len(findings)} of {result.attrs['summary']['checks']} checks found something.")
     if result.attrs["summary"]["findings" if strict else "warnings"]:
         raise typer.Exit(FOUND)

@@ -34,8 +34,8 @@ PromptsFile = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE",
-        help=".jsonl, .json, .csv, .tsv, .parquet with text or messages, optional id, class, pair, group; or .txt, one "
-        "prompt a line.",
+        help="A .jsonl, .json, .csv, .tsv or .parquet file with text or messages, optional id, class, pair, group; or "
+        ".txt, one prompt a line.",
     ),
 ]
 Column = Annotated[
@@ -43,8 +43,8 @@ Column = Annotated[
     typer.Option(
         "--column",
         metavar="NAME",
-        help="The column that holds the texts or messages, where it has another name; columns that are not used are "
-        "named.",
+        help="The column that holds the texts or messages, if it has another name. Columns that are not used are "
+        "listed.",
     ),
 ]
 
@@ -59,12 +59,12 @@ FigureOut = Annotated[
 PageOut = Annotated[Path, typer.Option("--out", "-o", metavar="HTML", help="The page to write; it works offline.")]
 ResultOut = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="DIR", help="The folder to make; without it one in <trace stem>.results/."),
+    typer.Option("--out", "-o", metavar="DIR", help="The folder to make; by default one in <trace stem>.results/."),
 ]
 CsvOut = Annotated[
     Path | None,
     typer.Option(
-        "--csv", metavar="FILE", help="The CSV file to write; of several prompts, <stem>-<prompt id>.csv each."
+        "--csv", metavar="FILE", help="The CSV file to write; for several prompts, one <stem>-<prompt id>.csv each."
     ),
 ]
 ParquetOut = Annotated[
@@ -72,39 +72,39 @@ ParquetOut = Annotated[
 ]
 DemoOut = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="DIR", help="The folder to write into; without it demo or demo-simulated."),
+    typer.Option("--out", "-o", metavar="DIR", help="The folder to write into; by default demo or demo-simulated."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 # --- how to record --------------------------------------------------------------------------------------------------
 
 Record = Annotated[
     str,
-    typer.Option("--record", metavar="GROUPS", help=f"What to record, of {', '.join(RECORD_GROUPS)}; commas between."),
+    typer.Option("--record", metavar="GROUPS", help=f"What to record, commas between: {', '.join(RECORD_GROUPS)}."),
 ]
-TopK = Annotated[int, typer.Option("--top-k", min=1, help="How many peak neurons per token and layer.")]
+TopK = Annotated[int, typer.Option("--top-k", min=1, help="How many peak neurons to keep per token and layer.")]
 Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="float64, float32, bfloat16 or float16; without it the checkpoint's own.")
+    str | None, typer.Option("--dtype", help="float64, float32, bfloat16 or float16; by default the checkpoint's own.")
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; without it the best there is.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or mps; by default the best there is.")]
 DeviceMap = Annotated[
     str | None,
     typer.Option(
         "--device-map",
         metavar="HOW|FILE",
-        help="Spread over several devices: auto, balanced, sequential, or a .json file of parts and devices.",
+        help="Spread the model over several devices: auto, balanced, sequential, or a .json file of parts and devices.",
     ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="The most prompts per forward pass.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
 Date = Annotated[
     str | None,
-    typer.Option("--date", metavar="YYYY-MM-DD", help="What a chat template is told that writes the date; else today."),
+    typer.Option("--date", metavar="YYYY-MM-DD", help="The date, if the chat template writes it; by default today."),
 ]
 Generate = Annotated[
     int,
-    typer.Option("--generate", metavar="N", min=0, help="Let the model answer, at most N tokens; recorded as well."),
+    typer.Option("--generate", metavar="N", min=0, help="Let the model answer with up to N tokens; record them too."),
 ]
 Generation = Annotated[
     str | None,
@@ -112,7 +112,7 @@ Generation = Annotated[
         "--generation",
         metavar="JSON|FILE",
         help='How it answers, in the words of transformers: {"do_sample": true, "temperature": 0.7}, or a file that '
-        "holds it. Without it, the likeliest token each time.",
+        "holds this; by default the likeliest token each time.",
     ),
 ]
 SamplingSeed = Annotated[int, typer.Option("--seed", min=0, help="The same seed samples the same answers.")]
@@ -121,7 +121,7 @@ Openers = Annotated[
     typer.Option(
         "--openers",
         metavar="TEXT|TEXT",
-        help=r"Record how likely the answer is to begin with each of these (\| is a bar); without it, with --generate: "
+        help=r"Record how likely the answer is to begin with each of these (\| is a bar); by default, with --generate: "
         f"{'|'.join(OPENERS)}.",
     ),
 ]
@@ -130,12 +130,12 @@ RefusalPatterns = Annotated[
     typer.Option(
         "--refusal-patterns",
         metavar="FILE",
-        help="How a refusal opens, one pattern a line, for other languages or rules; without it, in English.",
+        help="How refusals open, one pattern a line, for other languages or rules; by default English ones.",
     ),
 ]
 Verification = Annotated[
     Verify,
-    typer.Option("--verify", help="Replay a sample with eager attention, or also every prompt of the trace."),
+    typer.Option("--verify", help="Replay a sample with eager attention; full: also every prompt of the trace."),
 ]
 NoiseFloor = Annotated[
     bool,
@@ -157,22 +157,22 @@ TrustRemoteCode = Annotated[
 ]
 Plan = Annotated[
     bool,
-    typer.Option("--plan", help="Record nothing: say what it would take of disk, memory and time, group by group."),
+    typer.Option("--plan", help="Record nothing, but say how much disk, memory and time each group would take."),
 ]
-PlanJson = Annotated[bool, typer.Option("--json", help="What --plan says, as JSON, for a program.")]
+PlanJson = Annotated[bool, typer.Option("--json", help="Print what --plan says as JSON, for a program.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted recording.")]
 
 # --- what to simulate -----------------------------------------------------------------------------------------------
 
-Prompts = Annotated[int, typer.Option("--prompts", min=1, help="How many, as pairs of a critical and a neutral twin.")]
-Tokens = Annotated[str, typer.Option("--tokens", metavar="N|N-M", help="Tokens of a prompt, or fewest and most.")]
-LayerCount = Annotated[int, typer.Option("--layers", min=1, help="Layers of the pretended model.")]
+Prompts = Annotated[int, typer.Option("--prompts", min=1, help="How many, in pairs of a critical and a neutral twin.")]
+Tokens = Annotated[str, typer.Option("--tokens", metavar="N|N-M", help="How many per prompt, or a range.")]
+LayerCount = Annotated[int, typer.Option("--layers", min=1, help="Layers of the simulated model.")]
 ModelWidth = Annotated[int, typer.Option("--d-model", min=1, help="Width of its residual stream.")]
 NeuronCount = Annotated[int, typer.Option("--d-ff", min=1, help="Neurons of each of its MLPs.")]
 HeadCount = Annotated[int, typer.Option("--heads", min=1, help="Attention heads of each of its layers.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same trace.")]
 Anomaly = Annotated[bool, typer.Option("--anomaly/--no-anomaly", help="Route one head of one prompt oddly.")]
-Simulated = Annotated[bool, typer.Option("--simulated", help="Without a model and without torch, in seconds.")]
+Simulated = Annotated[bool, typer.Option("--simulated", help="Simulate the trace, in seconds, without torch.")]
 
 # --- what to look at ------------------------------------------------------------------------------------------------
 
@@ -184,22 +184,22 @@ PromptColumn = Annotated[
 ]
 PromptChoice = Annotated[
     list[str] | None,
-    typer.Option("--prompt", metavar="ID|INDEX", help="This prompt, by its id or its place (0 = first); repeatable."),
+    typer.Option("--prompt", metavar="ID|INDEX", help="Only this prompt, by id or place (0 = first); repeatable."),
 ]
 PromptClass = Annotated[
     list[str] | None, typer.Option("--class", metavar="NAME", help="Only prompts of this class; repeatable.")
 ]
 AllPrompts = Annotated[bool, typer.Option("--all", help="Every prompt, one after the other.")]
 Layers = Annotated[
-    str | None, typer.Option("--layers", metavar="22-31,0", help="These layers; ranges include both their ends.")
+    str | None, typer.Option("--layers", metavar="22-31,0", help="Only these layers; ranges include both ends.")
 ]
 QuantityName = Annotated[
     str | None,
     typer.Option(
         "--quantity",
         metavar="NAME",
-        help="A quantity of the trace (`info` lists them); a number in another tool's name chooses no layer, --layers "
-        "does.",
+        help="Which quantity of the trace to draw (`info` lists them). A number in another tool's name, such as "
+        "blocks.3.hook_mlp_out, chooses no layer: --layers does.",
     ),
 ]
 Span = Annotated[
@@ -215,21 +215,21 @@ FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Let the first token of a prompt take part in the colour limits.")
 ]
 ColourTheme = Annotated[Theme, typer.Option("--theme", help="Light for paper, dark for a talk.")]
-Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Heads averaged, their maximum, or one head.")]
+Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Mean or maximum over heads, or one head.")]
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
 
 Classes = Annotated[
     list[str] | None,
-    typer.Option("--class", metavar="NAME", help="Class of each file, in order; without it the file's stem."),
+    typer.Option("--class", metavar="NAME", help="Class of each file, in order; by default the file's stem."),
 ]
 CsvColumns = Annotated[
     str | None,
     typer.Option(
         "--columns",
         metavar="NAME=COLUMN,…",
-        help=r"Which column of CSV files is which: Token_Pos=pos,Token=tok; or by number, from 1, even with no header: "
-        r"Token_Pos=1,Token=2. \, is a comma of a name.",
+        help=r"Which column of a CSV file is which: Token_Pos=pos,Token=tok; or by number, from 1, with no header too: "
+        r"Token_Pos=1,Token=2. \, is a comma in a name.",
     ),
 ]
 NeuronAxis = Annotated[Axis, typer.Option("--axis", help="What Neuron_ID is an index of.")]

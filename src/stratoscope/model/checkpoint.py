@@ -154,7 +154,7 @@ def unread(names: Collection[str], weights: Collection[str]) -> tuple[Unused, ..
         return ()
     some = listed(left, _MOST_NAMED)
     # most often the same weights once more, for another library: worth knowing, and no warning
-    return (Unused(f"the weights in {some} were not read: those in {sorted(weights)[0]} were", differs=False),)
+    return (Unused(f"The weights in {some} were not read: those in {sorted(weights)[0]} were.", differs=False),)
 
 
 def refuse_other_kind(config: Mapping[str, Any], names: Collection[str], where: str) -> None:

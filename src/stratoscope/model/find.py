@@ -26,6 +26,7 @@ from stratoscope.model.head import Head, Unproved
 from stratoscope.model.head_search import find_head
 from stratoscope.model.hooks import ExpertsHooks
 from stratoscope.model.sites import LayerSites, ModelSites
+from stratoscope.words import capital
 
 _EXPERTS = re.compile("expert|moe(?!.*attention)", re.IGNORECASE)
 _SUPPORTED = (
@@ -196,7 +197,7 @@ def describe_maps(sites: ModelSites) -> dict[str, Any]:
 
 
 def limits(sites: ModelSites) -> list[str]:
-    """What of the quantities this model does not have, or has in a way of its own, in words."""
+    """What of the quantities this model does not have, or has in a way of its own, in sentences."""
     found = [f"head not proved: {sites.head.why}"] if isinstance(sites.head, Unproved) else []
     for limit in dict.fromkeys(limit for block in sites.maps for limit in block.limits):
         layers = [number for number, block in enumerate(sites.maps) if limit in block.limits]
@@ -210,7 +211,7 @@ def limits(sites: ModelSites) -> list[str]:
     for kind, words in ((s.ATTN_WRITE, "no attention, attn_* is missing"), (s.MLP_OUT, "no MLP, so no neurons")):
         if missing := sites.without(kind):
             found.append(f"{_blocks(missing)}: {words}")
-    return found
+    return [f"{capital(limit)}." for limit in found]
 
 
 def _blocks(numbers: Sequence[int]) -> str:

@@ -29,7 +29,7 @@ def given_model(model: nn.Module, tokenizer: Any) -> LoadedModel:
         Its weights are packed, it has an adapter that is not merged, or its layers share one module.
     """
     if tokenizer is None:
-        raise InputError("a model object needs its tokenizer", fix="Pass tokenizer=.")
+        raise InputError("a model object needs its tokenizer", fix="Give it as `tokenizer=`.")
     refuse_unless_plain(model, type(model).__name__)
     name = Path(getattr(model.config, "_name_or_path", "") or type(model).__name__).name
     files = ModelFiles(name=name, folder=Path(), weights=())

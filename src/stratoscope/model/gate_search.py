@@ -84,9 +84,14 @@ class _MapSearch:
 
     def _norm(self, x: Tensor | None, y: Tensor | None, limit: str) -> Norm | None:
         """The norm that makes y of x; None where they are the same, or there is none."""
-        if x is None or y is None or same(x.to(y.dtype), y):
+        if x is None or y is None:
             return None
-        made = (c for c in self.calls.values() if c.x is not None and same(c.y, y) and same(c.x, x.to(c.x.dtype)))
+        made = [c for c in self.calls.values() if c.x is not None and same(c.y, y) and same(c.x, x.to(c.x.dtype))]
+        if not x.any() and any(getattr(self.model.get_submodule(c.path), "weight", x).ndim == 1 for c in made):
+            self.limits.append("norm not proved: what it is given is 0 on the probe prompt")
+            return None
+        if same(x.to(y.dtype), y):
+            return None
         norm = next((norm for call in made if (norm := find_norm(self.model, call)) is not None), None)
         if norm is None:
             self.limits.append(limit)
@@ -100,6 +105,9 @@ class _MapSearch:
         given = self.calls[last].x
         assert given is not None
         a = rows(given)
+        if not a.any():
+            self.limits.append("gate not proved: its neurons are 0 on the probe prompt")
+            return None
         parts = [part for call in before for part in self._parts(call, a)]
         for name, g, activated in self._activated(before, parts, a):
             for gate in self._products(name, g, activated, parts, a):
@@ -167,6 +175,9 @@ class _MapSearch:
         if x is not None and isinstance(getattr(module, name, None), Tensor):
             maps, (token, choice) = form.stored(self.model, experts.module), _sample(routed.experts)
             x, a, ids = rows(x)[token], routed.neurons(experts.order)[token, choice], routed.experts[token, choice]
+            if not a.any():
+                self.limits.append("gate not proved: neurons of routed experts are 0 on the probe prompt")
+                return None
             found = _outputs(maps, ids.tolist(), x) if maps.weight.shape[-1] == x.shape[-1] else None
             if found is not None and _gives(function, *found, a):
                 gate = _form_of(function, form, found[0], function(found[0]))
@@ -195,11 +206,14 @@ def _by_neuron(function: Callable[[Tensor], Tensor], given: Tensor, made: Tensor
     """Whether a function makes each number of one neuron (of its g and u, if they have places) of one token alone."""
     random = torch.Generator().manual_seed(0)
     rows_, neurons = (torch.randperm(size, generator=random).to(given.device) for size in made.shape)
-    moved = given.clone()
+    kept = (torch.rand(made.shape, generator=random) < 0.5).to(given.device)
+    moved, mixed = given[rows_], given.clone()
     for place in places or (torch.arange(given.shape[1], device=given.device),):
-        moved[:, place] = given[:, place[neurons]]
-    error = (made[rows_][:, neurons].float() - function(moved[rows_]).float()).abs().max()
-    return bool(error <= 8 * unit_roundoff(made.dtype) * made.abs().max())
+        moved[:, place] = moved[:, place[neurons]]
+        # what a sum, a mean, or a maximum of a row or a column is made of, becomes another
+        mixed[:, place] = torch.where(kept, given[:, place], 2 * moved[:, place].abs())
+    errors = (made[rows_][:, neurons].float() - function(moved).float(), (made.float() - function(mixed).float())[kept])
+    return all(bool((error.abs() <= 8 * unit_roundoff(made.dtype) * made.abs().max()).all()) for error in errors)
 
 
 def _sample(experts: Tensor) -> tuple[Tensor, Tensor]:

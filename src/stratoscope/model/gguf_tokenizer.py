@@ -35,7 +35,7 @@ def _split(tokenizer: Any, rule: str | None) -> tuple[str, ...]:
         return ()
     if rule not in _SINGLE_DIGITS:
         named = f"the rule {rule!r}" if rule else "a rule that it does not name"
-        return (f"its tokenizer splits text by {named}, for which GPT-2's was used: token ids may differ from its own",)
+        return (f"The tokenizer splits text by {named}; GPT-2's was used instead: token ids may differ from its own.",)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -54,5 +54,5 @@ def _without_space(tokenizer: Any) -> tuple[str, ...]:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
     first = backend.encode("a", add_special_tokens=False).tokens[:1]
     if first and first[0].startswith(_SPACE):
-        return ("its tokenizer puts a space in front of a text, which the file says that its own does not",)
+        return ("The tokenizer puts a space in front of a text; the file says that the model's own does not.",)
     return ()

@@ -14,7 +14,6 @@ from stratoscope.model.calls import Call, Tail, same
 from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.head import ONE_PLUS, PLAIN, Head, Norm, Unproved, scaled
 
-_LINEAR_TOKENS = 8  # on which a map is computed anew
 _LARGEST_EPS = 0.01
 
 
@@ -88,7 +87,7 @@ def is_linear(weight: Tensor, bias: Tensor | None, call: Call) -> bool:
     """Whether what a call gave is W x + b of what it was given, within what rounding can do."""
     if call.x is None or call.y is None or weight.shape != (call.y.shape[-1], call.x.shape[-1]):
         return False
-    x, y = (rows(tensor)[:_LINEAR_TOKENS] for tensor in (call.x, call.y))
+    x, y = (rows(tensor) for tensor in (call.x, call.y))
     again = nn.functional.linear(x, weight, bias)
     return bool(((again - y).float().abs() <= linear_error(weight, x, y)).all())
 
@@ -125,10 +124,10 @@ def find_head(model: nn.Module, stream: Tensor, tail: Tail) -> Head | Unproved:
     norm, reader = (None, call) if call in readers else next(norms, (None, None))
     if reader is None:
         return Unproved(f"{named(model, readers[0].path)} reads what the last block gives, and is no norm")
-    known = _numbers(model)
+    known, caps = _numbers(model), _numbers(model, "cap")
     before, behind = (
         _scaling(reader.y if norm else reader.x, call.x, known),
-        _scaling(call.y, tail.logits, known, known),
+        _scaling(call.y, tail.logits, known, caps),
     )
     if before is None:
         between = [named(model, one.path) for one in tail.calls[: tail.calls.index(call)] if _is_matrix(model, one)]
@@ -180,20 +179,42 @@ def _scaling(
 ) -> tuple[float, float | None] | None:
     """The factor, and the soft-cap if there is one, that make one tensor the other within four roundings.
 
-    The formula with the least error on some tokens; a factor is a known number or 1 over one where it nearly is.
+    The formula with the least error; a factor is a known number or 1 over one where it nearly is, and always where
+    there is a soft-cap. What is no arithmetic must be bit-equal, and no error may grow with what is scaled.
     """
     if one is None or one.numel() != other.numel():
         return None
-    one, other = rows(one)[:_LINEAR_TOKENS].to(other.device), rows(other)[:_LINEAR_TOKENS]
+    one, other = rows(one).to(other.device), rows(other)
+    if same(one.to(other.dtype), other):
+        return 1.0, None
     largest = float(other.abs().max())
-    tried: list[tuple[float, float | None]] = [(1.0, None), (_factor(one, other, known), None)]
+    factor = _factor(one, other, known)
+    tried: list[tuple[float, float | None]] = [(factor, None)] if factor != 1 else []
     for cap in (cap for cap in caps if cap >= largest):
         uncapped = torch.atanh((other.float() / cap).clamp(-1 + 1e-6, 1 - 1e-6)) * cap
-        tried.append((_factor(one, uncapped, known), cap))
-    errors = [_worst(scaled(one, *formula), other) for formula in tried]
-    best = min(errors)
-    allowed = 4 * max(unit_roundoff(one.dtype), unit_roundoff(other.dtype))
-    return tried[errors.index(best)] if best <= allowed else None
+        factors = {1.0, _factor(one, uncapped, known)} & {1.0, *known, *(1 / number for number in known)}
+        tried += [(factor, cap) for factor in factors]
+    made = [scaled(one, *formula) for formula in tried]
+    errors = [_worst(expected, other) for expected in made]
+    best = errors.index(min(errors)) if tried else 0
+    roundoff = max(unit_roundoff(one.dtype), unit_roundoff(other.dtype))
+    proved = bool(tried) and errors[best] <= 4 * roundoff and not _systematic(one, made[best], other, roundoff)
+    return tried[best] if proved else None
+
+
+def _systematic(one: Tensor, expected: Tensor, other: Tensor, roundoff: float) -> bool:
+    """Whether the relative error grows with the numbers or their squares, beyond chance and half a rounding."""
+    values, order = one.float().flatten().sort()
+    first = order[torch.cat([values[:1] == values[:1], values[1:] != values[:-1]])]  # equal numbers have equal errors
+    size, made = expected.float().flatten()[first], other.float().flatten()[first]
+    error = (made - size)[size != 0] / size[size != 0]
+    for grown in (size[size != 0], size[size != 0].square()):
+        grown = grown - grown.mean()
+        covariance, chance = (error * grown).sum(), 5 * (error * grown).square().sum().sqrt()
+        at_most = covariance.abs() / grown.square().sum() * grown.abs().max()
+        if bool((covariance.abs() > chance) & (at_most > roundoff / 2)):
+            return True
+    return False
 
 
 def _factor(one: Tensor, other: Tensor, known: Sequence[float]) -> float:
@@ -204,7 +225,8 @@ def _factor(one: Tensor, other: Tensor, known: Sequence[float]) -> float:
     return nearest if abs(nearest - factor) <= 1e-3 * abs(factor) else factor
 
 
-def _numbers(model: Any) -> list[float]:
-    """The positive numbers that the model's configuration keeps."""
-    kept = model.config.get_text_config().to_dict().values()
+def _numbers(model: Any, setting: str = "") -> list[float]:
+    """The positive numbers that the model's configuration keeps, in settings of this name."""
+    settings = model.config.get_text_config().to_dict().items()
+    kept = [number for name, number in settings if setting in name.replace("capacity", "")]
     return [float(one) for one in kept if isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0]

@@ -174,9 +174,9 @@ def named_unused(unused: Collection[str], model: Any, files: ModelFiles) -> tupl
         raise ModelError(_lost_words(lost, config, files), where=files.name, fix=_other_config(files))
     return tuple(
         Unused(
-            f"{len(names)} weights {part} are not used: {names[0]}, …"
+            f"{len(names)} weights {part} are not used, such as {names[0]}."
             if len(names) > 1
-            else f"one weight {part} is not used: {names[0]}",
+            else f"One weight {part} is not used: {names[0]}.",
             differs=part == _KERNELS,  # they round, which the floats here do not
         )
         for part, names in named.items()

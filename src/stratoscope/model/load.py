@@ -258,7 +258,7 @@ def _load_weights(
         model = _moved(model, place, files.name)
     if not dtype and not words:
         unused = (*unused, *rounded(files, model))
-    limits = (f"weights stored as {words}: {limit}",) if limit else ()
+    limits = (f"Weights are stored as {words}: {limit}.",) if limit else ()
     return model, words or FLOAT, limits, unused
 
 

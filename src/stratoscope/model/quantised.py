@@ -12,7 +12,7 @@ from stratoscope.model.file_contents import stored_tensors
 from stratoscope.model.files import ModelFiles
 from stratoscope.model.gguf_file import GgufFile
 
-_ROUNDED = "its own 8-bit kernels would also round what goes into each layer, which was not done here"
+_ROUNDED = "the model's own 8-bit kernels would also round what goes into each layer, which was not done here"
 _UNPACKED = {  # methods that transformers unpacks into floats while loading, and what their own kernels do besides
     "fp8": _ROUNDED,
     "mxfp8": _ROUNDED,
@@ -122,7 +122,7 @@ def rounded(files: ModelFiles, model: Any) -> tuple[Unused, ...]:
     if stored not in _HELD_BY or now in _HELD_BY[stored]:
         return ()
     name = _NAMES[stored]
-    text = f"weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them"
+    text = f"Weights stored as {name} were rounded to {now}, as config.json says: --dtype {name} keeps them."
     return (Unused(text, differs=True),)
 
 

@@ -11,7 +11,7 @@ from stratoscope.errors import CaptureError, OutOfMemory, is_out_of_memory
 Result = TypeVar("Result")
 
 SMALLEST = "smallest_batch"  # in the receipt: the fewest prompts that a batch had to be cut down to
-_LIMIT = "some batches"
+_LIMIT = "Some batches"
 
 
 class BatchSplitter:
@@ -89,7 +89,7 @@ class BatchSplitter:
             return dict(receipt)
         words = (
             f"{_LIMIT} of {self._size} prompts did not fit into memory and were run in parts, down to "
-            f"{self._smallest}: their last bits may differ from those of whole batches"
+            f"{self._smallest}: their last bits may differ from those of whole batches."
         )
         others = [limit for limit in receipt["limits"] if not limit.startswith(_LIMIT)]
         return {**receipt, SMALLEST: self._smallest, "limits": [*others, words]}

@@ -52,7 +52,6 @@ from stratoscope.trace.place import is_trace, recorded_at
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.writer import TraceWriter
-from stratoscope.words import capital
 
 Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
 
@@ -131,9 +130,7 @@ class Recording:
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
-        self._notes = [
-            note("L25", "warning" if one.differs else "info", f"{capital(one.text)}.") for one in loaded.unused
-        ]
+        self._notes = [note("L25", "warning" if one.differs else "info", one.text) for one in loaded.unused]
         self._notes += [note("L26", "info", text) for text in remarks]
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
         dated = any(prompt.dated for prompt in encoded)

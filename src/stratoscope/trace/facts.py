@@ -204,8 +204,10 @@ def _replay(
 
 
 def _batching(batching: Mapping[str, Any]) -> Lines:
-    together = {"none": "each prompt ran alone"}.get(batching["together"], f"beside prompts of {batching['together']}")
-    lines = [capital(together)]
+    together = {"none": "each prompt ran alone"}.get(
+        batching["together"], f"prompts ran beside others of {batching['together']}"
+    )
+    lines = [f"{capital(together)}."]
     tokens, others = batching["prompt_tokens"], batching["neighbour_tokens"]
     within = batching.get("rounding_at_most") or 0.0
     for key, beside in (
@@ -216,10 +218,10 @@ def _batching(batching: Mapping[str, Any]) -> Lines:
             found = batching[key]
             times = f"at most {number(found or 0.0)} times what a last bit does (up to {number(within)} is rounding)"
             change = "the model refused it" if found is None else f"what a block writes changes by {times}"
-            lines.append(f"a prompt of {tokens} tokens {beside}: {change}")
+            lines.append(f"A prompt of {tokens} tokens {beside}: {change}.")
     if batching.get("settings"):
-        lines.append(f"what is written would depend on padding with {', '.join(batching['settings'])}")
-    return [*lines, *([f"found by a replay: {batching['found_by']}"] if batching.get("found_by") else [])]
+        lines.append(f"What is written would depend on padding with {', '.join(batching['settings'])}.")
+    return [*lines, *([f"Found by a replay: {batching['found_by']}."] if batching.get("found_by") else [])]
 
 
 def _noise_floor(floor: Mapping[str, Any]) -> Lines:

@@ -13,7 +13,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import EDGE, PROMPT, ROW, TOKEN
 from stratoscope.trace.arrays import Ints
 from stratoscope.trace.numbers import listing
-from stratoscope.trace.opened import Inputs, opened
+from stratoscope.trace.opened import PAIRS_LEFT_OUT, Inputs, opened
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import check_known, quantity_named
 from stratoscope.trace.text import spelled
@@ -73,6 +73,9 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
     check_known(dataset, quantity)
     quantity = quantity_named(quantity, there)
     if quantity not in there:
+        if any(note["text"] == PAIRS_LEFT_OUT for note in dataset.attrs.get("notes", [])):
+            fix = "Take whole prompts: stratoscope.prompt(trace, 0)."
+            raise InputError(f"no quantity {quantity!r} in it. {PAIRS_LEFT_OUT.rstrip('.')}", where="quantity", fix=fix)
         raise InputError(f"no quantity {quantity!r} in it", where="quantity", fix=f"There are: {listing(there)}.")
     array = dataset[quantity]
     if array.size > _MOST_CELLS:

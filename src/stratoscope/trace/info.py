@@ -14,7 +14,7 @@ from stratoscope.names import HEAD, LAYER, NEURON, PEAK, PROMPT, ROW, TOKEN
 from stratoscope.trace.attributes import to_json
 from stratoscope.trace.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.facts import facts_text
-from stratoscope.trace.opened import Inputs, dataset_of
+from stratoscope.trace.opened import Inputs, dataset_of, opened
 from stratoscope.trace.outcome import outcome
 from stratoscope.trace.schema import UNKNOWN_ARRAYS
 
@@ -51,6 +51,13 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         It cannot be opened.
     """
     dataset = dataset_of(trace, columns)
+    if (
+        dataset is trace
+        and "prompt" in dataset.variables
+        and dataset.sizes.get(TOKEN, 1)
+        and "kind" not in dataset.attrs
+    ):  # somebody may have cut it
+        dataset = opened(dataset)
     path = dataset.encoding.get("source")
     facts = {
         "path": path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ import xarray as xr
 
 from stratoscope.names import PROMPT, PROMPT_TEXTS, QUANTITIES, is_streamed
 from stratoscope.trace.attributes import software
+from stratoscope.trace.notes import Note
 from stratoscope.trace.schema import (
     AXIS_COORDS,
     COMPLETE,
@@ -50,7 +52,7 @@ def root_attributes(source: str, packages: Iterable[str] = ("numpy", "xarray"), 
 
 def note(identity: str, severity: str, text: str) -> dict[str, str]:
     """A note that every picture of the trace carries; `identity` is a line of the design's list, as L01."""
-    return {"id": identity, "severity": severity, "text": text}
+    return asdict(Note(identity, severity, text))
 
 
 def labelled(

@@ -39,6 +39,8 @@ def check_dataset(dataset: xr.Dataset) -> None:
     prompts = dataset.sizes.get(PROMPT)
     of_token = np.asarray(dataset["prompt"].values)
     check_prompts(of_token, prompts)
+    if dataset.attrs.get("source") != names.IMPORTED:  # a CSV counts as it likes
+        _check_positions(of_token, np.asarray(dataset["position"].values))
     if "span" in dataset.variables:
         _check_range("span", dataset["span"].values, -1, len(names.SPANS) - 1)
     if DEPTH in dataset.coords:
@@ -72,7 +74,19 @@ def check_prompts(of_token: NDArray[np.integer], prompts: int | None = None) -> 
         raise TraceError(
             f"its prompts are not contiguous: token {place:,} is of prompt {of_token[place]}, the one before it of "
             f"{of_token[place - 1]}",
-            fix="Keep the tokens of a prompt together: dataset.sortby('prompt').",
+            fix="Keep the tokens of a prompt together: dataset.sortby(['prompt', 'position']).",
+        )
+
+
+def _check_positions(of_token: NDArray[np.integer], position: NDArray[np.integer]) -> None:
+    """Raise a `TraceError` unless the tokens of each prompt stand in reading order, none twice."""
+    astray = np.flatnonzero((np.diff(of_token) == 0) & (np.diff(position.astype(np.int64)) <= 0))
+    if len(astray):
+        place = int(astray[0]) + 1
+        raise TraceError(
+            f"its tokens are not in reading order: in prompt {of_token[place]}, position {position[place]} comes after "
+            f"position {position[place - 1]}",
+            fix="Put them in order: dataset.sortby(['prompt', 'position']); and choose no token twice.",
         )
 
 
@@ -102,7 +116,7 @@ def _how_to_keep(dataset: xr.Dataset, there: tuple[Hashable, ...], wanted: tuple
         return f"Put them in order: dataset.transpose({', '.join(map(repr, first))}, ...)."
     missing = [dim for dim in wanted if dim not in there]
     if missing:
-        return f"Choose with a list, which keeps the dimension: dataset.isel({missing[0]}=[0])."
+        return f"Choose with a list, which keeps the dimension, such as dataset.isel({missing[0]}=[0])."
     return _MADE
 
 

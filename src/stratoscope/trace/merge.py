@@ -21,7 +21,6 @@ from stratoscope.trace.part import PLAN_FIELDS
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.receipt import merged_receipt, own_facts
 from stratoscope.trace.schema import WRITTEN
-from stratoscope.words import capital
 
 _OWN = (*WRITTEN, "resumed")  # attributes of one part that say nothing about the whole
 _KEPT = ("uuid", "created", "finished", "resumed", "software")  # … which `merged` keeps
@@ -95,7 +94,7 @@ def _attributes(found: Sequence[StoredPart]) -> dict[str, Any]:
     receipt, own = _receipts(found)
     receipt["limits"] = [*receipt["limits"], *unlike]
     notes = [one for some in attrs for one in some.get("notes") or ()]
-    notes += [note("L14", "warning", f"{capital(sentence)}.") for sentence in unlike]
+    notes += [note("L14", "warning", sentence) for sentence in unlike]
     origins = zip(found, attrs, own, strict=True)
     return {
         **{key: value for key, value in attrs[0].items() if key not in _OWN},
@@ -148,4 +147,6 @@ def _unlike(found: Sequence[StoredPart]) -> list[str]:
     if not words:
         return []
     with_what = "; ".join(words)
-    return [f"the parts of this trace were recorded with {with_what}: last bits may differ from those of one recording"]
+    return [
+        f"The parts of this trace were recorded with {with_what}: last bits may differ from those of one recording."
+    ]

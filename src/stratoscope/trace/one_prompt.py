@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.trace.attributes import objects_in
-from stratoscope.trace.opened import Inputs, noted, opened
+from stratoscope.trace.opened import Inputs, opened, with_note
 from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def prompt(trace: Inputs, choice: str | int, *, columns: Columns = None) -> xr.D
     if isinstance(plan := attrs.get("plan"), Mapping) and "files" in plan:
         attrs["plan"] = {**plan, "files": _about(plan["files"], "prompt_id", identity)}
     part.attrs = attrs
-    return part if len(prompts) == 1 else noted(part, f"{prompts.labels[index]} alone, of {len(prompts):,} prompts.")
+    if len(prompts) == 1:
+        return part
+    return with_note(part, f"Only {prompts.labels[index]}, of {len(prompts):,} prompts.")
 
 
 def _about(entries: Any, key: str, identity: str) -> list[Mapping[str, Any]]:

@@ -18,12 +18,14 @@ from stratoscope.trace.legal import check_dataset
 from stratoscope.trace.place import is_trace, refuse_absent
 from stratoscope.trace.prompts import GONE, Prompts
 from stratoscope.trace.schema import TOKEN_COORDS
+from stratoscope.words import counted
 
 if TYPE_CHECKING:
     from stratoscope.trace.csv_columns import Columns
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Inputs: TypeAlias = "PathLike | Sequence[PathLike] | xr.Dataset"
+PAIRS_LEFT_OUT = "Tokens of this Dataset were cut and its attention pairs were not: left out."
 _GIVE = "Give a trace, one or several CSV files, or a Dataset."
 
 
@@ -124,10 +126,10 @@ def _without_cut_pairs(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset without its attention pairs, where tokens were cut and pairs were not; says so in a note."""
     if EDGE not in dataset.sizes or Prompts(dataset).bounds[EDGE][-1] == dataset.sizes[EDGE]:
         return dataset
-    return noted(dataset.drop_dims(EDGE), "Tokens of this Dataset were cut and its attention pairs were not: left out.")
+    return with_note(dataset.drop_dims(EDGE), PAIRS_LEFT_OUT)
 
 
-def noted(dataset: xr.Dataset, text: str) -> xr.Dataset:
+def with_note(dataset: xr.Dataset, text: str) -> xr.Dataset:
     """The Dataset with one more note: what it is not the whole of."""
     notes = dataset.attrs.get("notes")
     return dataset.assign_attrs(notes=[*(notes if isinstance(notes, list) else []), note("L26", "info", text)])
@@ -140,5 +142,5 @@ def _without_empty_prompts(dataset: xr.Dataset) -> xr.Dataset:
     if there.all():
         return dataset
     renumbered = (np.cumsum(there) - 1).astype(prompts.of_token.dtype)[prompts.of_token]
-    text = f"{int((~there).sum()):,} prompts have no token in this Dataset and are left out."
-    return noted(dataset.isel({PROMPT: there}).assign_coords(prompt=(TOKEN, renumbered)), text)
+    text = f"Left out: {counted(int((~there).sum()), 'prompt')} without a token in this Dataset."
+    return with_note(dataset.isel({PROMPT: there}).assign_coords(prompt=(TOKEN, renumbered)), text)

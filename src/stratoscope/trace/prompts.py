@@ -6,7 +6,7 @@ The only code that knows where a prompt begins and ends, which token is its firs
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
 GONE = -1  # stands for a token that is not there
 _ROWS = 2**20  # of a CSV, read together
+_NEGATIVE = re.compile(r"-\d+", re.ASCII)  # counts from the end in Python; here it is only a text
+_PLAIN_ID = re.compile(r"[\w.:/-]+")  # others are shown in quotes, so that their ends are seen
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)  # "01" may be an id, and is never an index
 
 
@@ -246,8 +248,10 @@ class Prompts:
                 fix = f"Name one by its index: {listing(named)}."
                 raise InputError(f"{len(named)} prompts are called {choice!r}", where="prompt", fix=fix)
             if not _INDEX.fullmatch(choice):
-                near = get_close_matches(choice, ids := [self.ids[prompt] for prompt in known], 1)
+                ids = [self.ids[prompt] for prompt in known]
+                near = [] if _NEGATIVE.fullmatch(choice) else get_close_matches(choice, ids, 1)
                 fix = f"Did you mean {near[0]!r}? " if near else ""
+                ids = [one if _PLAIN_ID.fullmatch(one) else repr(one) for one in ids]
                 raise InputError(f"no prompt called {choice!r}", where="prompt", fix=f"{fix}There are: {listing(ids)}.")
         elif not is_whole(choice):
             raise InputError(f"{choice!r} names no prompt", where="prompt", fix="Give its id, or its index, as 0.")
@@ -260,4 +264,9 @@ class Prompts:
         """The indices of the prompts that a person names, one or several, in that order; all without a choice."""
         if choice is None:
             return list(range(len(self)) if among is None else among)
-        return [self.find(one, among) for one in several(choice, "prompt", "[0, 1]")]
+        if not isinstance(choice, Iterable):
+            return [self.find(choice, among)]
+        named = [self.find(one, among) for one in several(choice, "prompt", "[0, 1]")]
+        if not named:
+            raise InputError("no prompt is named", where="prompt", fix="Give its id or its index, or leave it out.")
+        return named

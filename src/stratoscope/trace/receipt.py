@@ -7,12 +7,12 @@ from itertools import chain, zip_longest
 from math import floor, log10
 from typing import Any
 
-from stratoscope.words import counted
+from stratoscope.words import capital, counted
 
 Receipt = Mapping[str, Any]
 
 ON_DISK = "the trace on disk"  # how the replay of a finished trace begins
-DIFFER = "logits differ"  # how the limit of an observation that changes them begins
+DIFFER = "Logits differ"  # how the limit of an observation that changes them begins
 
 _LINE = "receipt_line"
 _COUNTS = ("batches", "tokens")
@@ -20,8 +20,8 @@ _COUNTS = ("batches", "tokens")
 
 def receipt_line(receipt: Receipt) -> str:
     """The receipt in one line, for the footer of a picture."""
-    differ = (limit for limit in receipt["limits"] if limit.startswith(DIFFER))
-    logits = "logits unchanged" if receipt["logits_bit_identical"] else next(differ, DIFFER)
+    differ = (limit.removesuffix(".") for limit in receipt["limits"] if capital(limit).startswith(DIFFER))
+    logits = "logits unchanged" if receipt["logits_bit_identical"] else next(differ, DIFFER).replace("L", "l", 1)
     replay = receipt["replays"][-1]
     within = max(replay["largest_differences"].values(), default=None)
     of = f" of {counted(len(replay['prompts']), 'prompt')}" if replay["replay"].startswith(ON_DISK) else ""

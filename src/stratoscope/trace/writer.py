@@ -53,7 +53,7 @@ class TraceWriter:
     layers
         Block numbers of the `layer` axis.
     sizes
-        Lengths of the other fixed dimensions that the variables use: `head`, `k`, `neuron`, `opener` (and `depth`
+        Lengths of the other fixed dimensions that the variables use: `head`, `peak`, `neuron`, `opener` (and `depth`
         unless it is len(layers) + 1).
     variables
         Names of `names.QUANTITIES` and `schema.MAYBE_TOKEN_COORDS`; every block must hold them all.

@@ -12,7 +12,7 @@ from stratoscope import names
 from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec import Note
 from stratoscope.view.strips import Strip, TokenAxis
-from stratoscope.words import counted, number
+from stratoscope.words import capital, counted, number
 
 
 def what_was_done(
@@ -31,7 +31,7 @@ def what_was_done(
     for strip, one in zip(strips, quantities, strict=True):
         if strip.lowest is not None and one["state"] == "ok":
             limits = f"from {number(strip.lowest)}, fixed, to at least {number(2 * strip.lowest)}"
-            notes.append(Note("L05", "info", f"{strip.quantity.label}: {limits}."))
+            notes.append(Note("L05", "info", f"{capital(strip.quantity.label)}: {limits}."))
     if any(one["extremes"] for one in quantities):
         notes.append(Note("L05", "info", "Where these quantiles fall together, the limits are the extremes."))
     if differing := _differing_in_words(panels, strips, first_token=first_token):

@@ -51,7 +51,7 @@ HELD_OUT = "held_out_"  # how the names of what the held-out units say begin
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Contrasted:
     """Everything that was compared; None where the trace does not hold it."""
 
     dataset: xr.Dataset
@@ -69,7 +69,7 @@ class Comparison:
     twins: list[Twins]
 
 
-def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.Dataset:
+def result(parts: Contrasted, parameters: Mapping[str, Any]) -> xr.Dataset:
     """The Result of a contrast."""
     variables: dict[str, Any] = {}
     coords: dict[str, Any] = {names.LAYER: np.asarray(parts.dataset[names.LAYER].values)[parts.layers]}
@@ -86,7 +86,7 @@ def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.Dataset:
     )
 
 
-def _add_neurons(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_neurons(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.neurons is None:
         return
     design = parts.design
@@ -106,7 +106,7 @@ def _add_neurons(parts: Comparison, variables: dict[str, Any], coords: dict[str,
     variables["largest_g"] = ("arrangement", parts.neurons.chance.largest)
 
 
-def _add_listed(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_listed(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     listed = parts.listed
     if listed is None:
         return
@@ -139,7 +139,7 @@ def _write(words: dict[str, NDArray[Any]], at: tuple[int, int, int], place: Stro
     words["prompt_id"][at] = identity
 
 
-def _add_profiles(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_profiles(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     profiles = parts.profiles
     if profiles is None:
         return
@@ -166,7 +166,7 @@ def _add_profiles(parts: Comparison, variables: dict[str, Any], coords: dict[str
         variables[f"profile_{name}"] = ("cell", values)
 
 
-def _add_aligned(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_aligned(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     aligned = parts.aligned
     if aligned is None:
         return
@@ -177,7 +177,7 @@ def _add_aligned(parts: Comparison, variables: dict[str, Any], coords: dict[str,
     coords["row_number"] = ("row", _numbers(parts, aligned.quantity))
 
 
-def _add_first_pair(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_first_pair(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
     if parts.aligned is None or not parts.twins:
         return
     twins, quantity, dataset = parts.twins[0], parts.aligned.quantity, parts.dataset
@@ -205,13 +205,13 @@ def _confirmed(listed: Listed, neurons: NeuronTests) -> int:
     return int(np.where(sign > 0, listed.low > 0, listed.high < 0).sum())
 
 
-def _numbers(parts: Comparison, quantity: str) -> NDArray[np.int64]:
+def _numbers(parts: Contrasted, quantity: str) -> NDArray[np.int64]:
     if names.DEPTH in names.QUANTITIES[quantity].dims:
         return np.asarray(parts.dataset[names.DEPTH].values, np.int64)
     return np.asarray(parts.dataset[names.LAYER].values, np.int64)[parts.layers]
 
 
-def _notes(parts: Comparison) -> list[Note]:
+def _notes(parts: Contrasted) -> list[Note]:
     design, dataset = parts.design, parts.dataset
     notes = [*notes_of(dataset), *cautions.about_design(design, parts.asked, parts.held_out, parts.unequal)]
     notes += cautions.about_tokens(design.units, parts.of_tokens.units, compared=parts.profiles is not None)
@@ -233,7 +233,7 @@ def _notes(parts: Comparison) -> list[Note]:
     return [*notes, *(note for note in applicable(dataset, compared) if note.id not in said)]
 
 
-def _summary(parts: Comparison) -> dict[str, Any]:
+def _summary(parts: Contrasted) -> dict[str, Any]:
     design, neurons, listed, profiles = parts.design, parts.neurons, parts.listed, parts.profiles
     summary: dict[str, Any] = {
         "a": design.units.a,
@@ -304,7 +304,7 @@ def _summary(parts: Comparison) -> dict[str, Any]:
     return summary
 
 
-def _done_about_unequal(parts: Comparison) -> str:
+def _done_about_unequal(parts: Contrasted) -> str:
     """What was done about classes of unequal size; "" where nothing was."""
     if parts.design.test == RANK_SUM:
         return "rank-sum"

@@ -14,7 +14,7 @@ from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.units import Units
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
-from stratoscope.words import number
+from stratoscope.words import counted, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -105,7 +105,9 @@ def about_neurons(neurons: NeuronTests, listed: Listed, design: Design, untested
         family += f" Family-wise p is of the {whole:,} neurons with a value in every unit."
     notes = [Note("L13", INFO, family)]
     if untested:
-        notes.append(Note("L08", INFO, f"{untested:,} neurons had too few values for a test: left out, not zero."))
+        notes.append(
+            Note("L08", INFO, f"{counted(untested, 'neuron')} had too few values for a test: left out, not zero.")
+        )
     if neurons.chance:
         notes.append(Note(CHANCE, INFO, neurons.chance.sentence()))
     if len(listed.g):
@@ -127,12 +129,16 @@ def about_twins(dataset: xr.Dataset, aligned: Aligned | None, alone: int) -> lis
         return []
     notes = []
     if alone:
-        text = f"{alone} prompts are not aligned: in a unit without pairs only the first prompt of each class is."
+        text = (
+            f"Not aligned: {counted(alone, 'prompt')}. In a unit without pairs only the first of each class is aligned."
+        )
         notes.append(Note("L11", INFO, text))
     if not np.isfinite(aligned.before):
         return notes
     if aligned.unequal:
-        text = f"{aligned.unequal} pairs are of unequal length: aligned on equal tokens, the others are not compared."
+        text = (
+            f"In {counted(aligned.unequal, 'pair')} lengths differ: equal tokens are aligned, others are not compared."
+        )
         notes.append(Note("L11", INFO, text))
     if dataset.attrs.get("source") != names.REAL:
         return notes

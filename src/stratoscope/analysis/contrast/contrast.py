@@ -41,7 +41,7 @@ def contrast(
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     span: str = defaults.SPAN,
-    groups: bool = defaults.GROUPS,
+    groups: bool = defaults.AVERAGE_GROUPS,
     unequal: names.Unequal = defaults.UNEQUAL,
     held_out: float = defaults.HELD_OUT,
     alpha: float = defaults.ALPHA,
@@ -165,7 +165,7 @@ def contrast(
         twins = find_twins(dataset, design.units)
         rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
         aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
-    parts = assemble.Comparison(
+    parts = assemble.Contrasted(
         dataset, asked, held_out, unequal, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
     )
     found = assemble.result(

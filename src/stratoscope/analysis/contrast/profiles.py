@@ -149,7 +149,7 @@ def _half_width(values: Floats) -> Floats:
 
 def with_tokens(dataset: xr.Dataset, design: Design, counted: NDArray[np.bool_]) -> Design:
     """How profiles are tested: on all units of a design that have a counted token; none of them is held out."""
-    units = design.units.having(token_counts(dataset, design.units, counted) > 0, "token of the span")
+    units = design.units.having(token_counts(dataset, design.units, counted) > 0, "a token of the span")
     return Design(units, units, None, design.test, design.alpha)
 
 

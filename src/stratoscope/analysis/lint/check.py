@@ -36,7 +36,7 @@ class Check:
     severity
         "warning" where a reader would conclude something false, else "info"; a note that is found has its own.
     why
-        In one line, what is misread.
+        In a short sentence, what is misread.
     concerns
         Names of quantities, `EVERYTHING` or `COMPARISONS`: which pictures carry it.
     find

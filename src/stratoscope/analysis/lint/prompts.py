@@ -19,7 +19,7 @@ from stratoscope.analysis.units import make_units, with_values
 from stratoscope.trace.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING
 from stratoscope.trace.prompts import Prompts
-from stratoscope.words import number, percent
+from stratoscope.words import counted, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,7 +31,7 @@ _ALPHABETICAL = 8  # different tokens in order: by chance once in 8! = 40,320 pr
 _PICTURED = 1_500  # tokens that a picture shows one by one
 
 
-@check("L02", INFO, "a token that few others can see seems ignored or favoured by chance", {"attn_received"})
+@check("L02", INFO, "A token that few others can see seems ignored or favoured by chance.", {"attn_received"})
 def short_prompts(dataset: xr.Dataset) -> str | None:
     """Most prompts are so short that attention received rests on a handful of queries."""
     if not any(name in dataset for name in ("attn_received", "attn_received_nosink")):
@@ -44,7 +44,7 @@ def short_prompts(dataset: xr.Dataset) -> str | None:
     return f"{share} of the tokens are seen by fewer than {_FEW_QUERIES} later ones, because prompts are short."
 
 
-@check("L04", WARNING, "repeated words were merged, so a column is not one token at one place", EVERYTHING)
+@check("L04", WARNING, "Repeated words were merged, so a column is not one token at one place.", EVERYTHING)
 def grouped_by_text(dataset: xr.Dataset) -> str | None:
     """An import whose tokens were grouped or sorted by their text."""
     if dataset.attrs.get("source") != names.IMPORTED or "text" not in dataset.coords:
@@ -60,7 +60,7 @@ def grouped_by_text(dataset: xr.Dataset) -> str | None:
     return None
 
 
-@check("L06", INFO, "a picture with fewer columns than tokens must pool them", EVERYTHING)
+@check("L06", INFO, "A picture with fewer columns than tokens must pool them.", EVERYTHING)
 def more_tokens_than_columns(dataset: xr.Dataset) -> str | None:
     """Pictures of the whole trace are pooled."""
     tokens = dataset.sizes.get(names.TOKEN, 0)
@@ -69,7 +69,7 @@ def more_tokens_than_columns(dataset: xr.Dataset) -> str | None:
     return f"{tokens:,} tokens: a picture of all of them pools columns by their maximum and says the factor."
 
 
-@check("L11", INFO, "prompts of unequal length compared place by place give noise", COMPARISONS)
+@check("L11", INFO, "Prompts of unequal length compared place by place give noise.", COMPARISONS)
 def unequal_twins(dataset: xr.Dataset) -> str | None:
     """Pairs whose members have different numbers of tokens."""
     prompts = Prompts(dataset)
@@ -78,10 +78,10 @@ def unequal_twins(dataset: xr.Dataset) -> str | None:
         if pair:
             lengths.setdefault(pair, set()).add(count)
     unequal = sum(len(found) > 1 for found in lengths.values())
-    return f"{unequal} of {len(lengths)} pairs are of unequal length: compare aligned tokens only." if unequal else None
+    return f"In {unequal} of {len(lengths)} pairs lengths differ: compare aligned tokens only." if unequal else None
 
 
-@check("L12", WARNING, "tokens are counted as samples where only prompts are", COMPARISONS)
+@check("L12", WARNING, "Tokens are counted as samples where only prompts are.", COMPARISONS)
 def too_few_prompts(dataset: xr.Dataset) -> str | None:
     """A class of so few prompts that no test of prompts could find anything."""
     prompts = Prompts(dataset)
@@ -94,12 +94,12 @@ def too_few_prompts(dataset: xr.Dataset) -> str | None:
     if least <= 0.05:
         return None
     return (
-        f"{sizes[fewest]} prompts of {fewest}: no test between prompts can give p below {number(least)}, and the "
+        f"{counted(sizes[fewest], 'prompt')} of {fewest}: no test between prompts gives p below {number(least)}, and "
         "tokens of a prompt are no samples."
     )
 
 
-@check("L13", WARNING, "a difference between classes may be one of length", COMPARISONS)
+@check("L13", WARNING, "A difference between classes may be one of length.", COMPARISONS)
 def unequal_lengths(dataset: xr.Dataset) -> str | None:
     """Classes whose prompts differ in length."""
     prompts = Prompts(dataset)
@@ -117,7 +117,7 @@ def unequal_lengths(dataset: xr.Dataset) -> str | None:
     return f"Prompts of {long} have {average[long]} tokens on average, of {short} {average[short]}."
 
 
-@check("L17", WARNING, "special tokens that were added twice, or to some prompts only, look like content", EVERYTHING)
+@check("L17", WARNING, "Special tokens that were added twice, or to some prompts only, look like content.", EVERYTHING)
 def special_tokens(dataset: xr.Dataset) -> str | None:
     """A first token that is there twice, or a chat template around some prompts only."""
     if not {"span", "token_id"} <= set(dataset.coords):
@@ -126,14 +126,14 @@ def special_tokens(dataset: xr.Dataset) -> str | None:
     second = np.flatnonzero(prompts.first[:-1] & (prompts.place[1:] == 1)) + 1
     doubled = (ids[second] == ids[second - 1]) & prompts.in_spans(["special"])[second] & (ids[second] >= 0)
     if doubled.any():
-        return f"{int(doubled.sum())} prompts begin with the same special token twice."
+        return f"The same special token stands twice at the beginning of {counted(int(doubled.sum()), 'prompt')}."
     with_template = len(set(prompts.of_token[prompts.in_spans(["template"])].tolist()))
     if 0 < with_template < len(prompts):
-        return f"{with_template} of {len(prompts)} prompts stand in a chat template, and the others do not."
+        return f"A chat template is around {with_template} of {len(prompts)} prompts, and not around the others."
     return None
 
 
-@check("L17", INFO, "it is guessed which tokens are the user's", EVERYTHING)
+@check("L17", INFO, "It is guessed which tokens are the user's.", EVERYTHING)
 def unknown_spans(dataset: xr.Dataset) -> str | None:
     """Tokens of which nobody knows what part of the prompt they are."""
     if "span" not in dataset.coords or not dataset.sizes.get(names.TOKEN):
@@ -144,17 +144,19 @@ def unknown_spans(dataset: xr.Dataset) -> str | None:
     return f"For {percent(unknown)} of the tokens it is not known to which part of the prompt they belong."
 
 
-@check("L19", INFO, "labels with invisible, reordering or broken characters read as something else", EVERYTHING)
+@check("L19", INFO, "Labels with invisible, reordering or broken characters read as something else.", EVERYTHING)
 def strange_labels(dataset: xr.Dataset) -> str | None:
     """Tokens that hold control characters, right-to-left text or stray bytes."""
     if "text" not in dataset.coords:
         return None
     words = dataset["text"].isel({names.TOKEN: slice(LOOKED_AT)}).values
     count = sum(_is_strange(str(word)) for word in words)
-    return f"{count:,} tokens hold control, right-to-left or broken characters: shown escaped." if count else None
+    return (
+        f"Shown escaped: control, right-to-left or broken characters in {counted(count, 'token')}." if count else None
+    )
 
 
-@check("L21", INFO, "template and system tokens dominate averages", EVERYTHING)
+@check("L21", INFO, "Template and system tokens dominate averages.", EVERYTHING)
 def much_template(dataset: xr.Dataset) -> str | None:
     """A large part of the tokens are the template's."""
     if "span" not in dataset.coords:
@@ -166,17 +168,17 @@ def much_template(dataset: xr.Dataset) -> str | None:
     return f"{percent(share)} of the tokens are system, template or special tokens: choose a span before averaging."
 
 
-@check("L22", WARNING, "tests of classes of very unequal size discover what is not there", COMPARISONS)
+@check("L22", WARNING, "Tests of classes of very unequal size discover what is not there.", COMPARISONS)
 def unequal_classes(dataset: xr.Dataset) -> str | None:
     """Classes of more than two to one."""
     sizes = class_sizes(Prompts(dataset))
     if len(sizes) < 2 or max(sizes.values()) <= MOST_RATIO * min(sizes.values()):
         return None
     most, fewest = (pick(sizes, key=lambda name: sizes[name]) for pick in (max, min))
-    return f"{most} has {sizes[most]} prompts and {fewest} has {sizes[fewest]}: balance them, or compare by ranks."
+    return f"Classes {most} ({sizes[most]}) and {fewest} ({sizes[fewest]}) differ in size: balance them or use ranks."
 
 
-@check("L23", INFO, "the strongest of very many neurons are noise when prompts are few", COMPARISONS)
+@check("L23", INFO, "The strongest of very many neurons are noise when prompts are few.", COMPARISONS)
 def noise_looks_strong(dataset: xr.Dataset) -> str | None:
     """Noise alone would show a large effect somewhere: of the units that `contrast` would compare, as it says it."""
     sizes = class_sizes(Prompts(dataset))
@@ -195,7 +197,7 @@ def noise_looks_strong(dataset: xr.Dataset) -> str | None:
     return chance.sentence() if chance.middle > _MOST_CHANCE else None
 
 
-@check("L24", INFO, "a target of several tokens is not its first one", {"opener_log_odds"})
+@check("L24", INFO, "A target of several tokens is not its first one.", {"opener_log_odds"})
 def openers_of_several_tokens(dataset: xr.Dataset) -> str | None:
     """Openers whose log-odds are over several tokens."""
     openers = objects_in((dataset.attrs.get("plan") or {}).get("openers"))

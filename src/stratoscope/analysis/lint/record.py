@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 _ACTIVATIONS = ("neurons", "active_neurons", "prompt_mean", "imported_norm")
 
 
-@check("L09", INFO, "a neuron that is active is taken for one that does something", set(_ACTIVATIONS))
+@check("L09", INFO, "A neuron that is active is taken for one that does something.", set(_ACTIVATIONS))
 def activations_without_writes(dataset: xr.Dataset) -> str | None:
     """Activations are there, and nothing that says what they write."""
     present = [name for name in _ACTIVATIONS if name in dataset]
     if not present or "peak_write" in dataset:
         return None
-    return f"{present[0]} is recorded without the norms of what neurons write: how active it is, not what it does."
+    return f"The norms of what neurons write are missing: {present[0]} says how active a neuron is, not what it does."
 
 
-@check("L10", INFO, "neurons have signs, and a list of sizes has lost them", {"imported_norm"})
+@check("L10", INFO, "Neurons have signs, and a list of sizes has lost them.", {"imported_norm"})
 def signs_are_lost(dataset: xr.Dataset) -> str | None:
     """An import without a single negative value."""
     if "imported_norm" not in dataset or not dataset.sizes.get(names.ROW):
@@ -47,25 +47,25 @@ def stored_note(dataset: xr.Dataset, identity: str) -> Note | None:
 # a picture has the notes of its trace anyway, so these checks concern no picture
 
 
-@check("L25", WARNING, "the model that was recorded is not all that its files hold", ())
+@check("L25", WARNING, "The model that was recorded is not all that its files hold.", ())
 def weights_not_used(dataset: xr.Dataset) -> Note | None:
     """The recording left out something that the checkpoint holds."""
     return stored_note(dataset, "L25")
 
 
-@check("L26", WARNING, "what the model saw is not word for word what was written, or not all that was given", ())
+@check("L26", WARNING, "What the model saw is not word for word what was written, or not all that was given.", ())
 def prompt_not_as_written(dataset: xr.Dataset) -> Note | None:
     """A template or a tokenizer dropped, changed or added something."""
     return stored_note(dataset, "L26")
 
 
-@check("L27", INFO, "values may depend on what else was in the batch", ())
+@check("L27", INFO, "Values may depend on what else was in the batch.", ())
 def batches_matter(dataset: xr.Dataset) -> Note | None:
     """The model's values depend on padding or on other prompts, so it was batched accordingly."""
     return stored_note(dataset, "L27")
 
 
-@check("L14", INFO, "a difference between two runs is taken for more than noise", COMPARISONS)
+@check("L14", INFO, "A difference between two runs is taken for more than noise.", COMPARISONS)
 def no_floor(dataset: xr.Dataset) -> str | None:
     """A recording without a measured noise floor."""
     recorded = any(
@@ -80,7 +80,7 @@ def no_floor(dataset: xr.Dataset) -> str | None:
     )
 
 
-@check("L16", WARNING, "what was imported or simulated is taken for a recording", EVERYTHING)
+@check("L16", WARNING, "What was imported or simulated is taken for a recording.", EVERYTHING)
 def not_recorded(dataset: xr.Dataset) -> str | None:
     """Arrays that no recording made, in a trace that says it is one."""
     if dataset.attrs.get("source") != names.REAL:
@@ -93,7 +93,7 @@ def not_recorded(dataset: xr.Dataset) -> str | None:
     return f"Not recorded, although the trace is: {', '.join(others)}." if others else None
 
 
-@check("L18", WARNING, "experts bypass what is observed", {"neuron_norm", "peak_value", "peak_write", "prompt_mean"})
+@check("L18", WARNING, "Experts bypass what is observed.", {"neuron_norm", "peak_value", "peak_write", "prompt_mean"})
 def experts_without_router(dataset: xr.Dataset) -> str | None:
     """A model with experts of which no router was recorded."""
     mlps = objects_in((dataset.attrs.get("model") or {}).get("mlps"))

@@ -31,7 +31,7 @@ _LITTLE = 0.5  # share of the energy that the recorded peaks hold
 @check(
     "L03",
     WARNING,
-    "a residual stream recorded after the final norm has another scale at its last depth",
+    "A residual stream recorded after the final norm has another scale at its last depth.",
     {"resid_norm"},
 )
 def last_depth_is_normalised(dataset: xr.Dataset) -> str | None:
@@ -45,7 +45,7 @@ def last_depth_is_normalised(dataset: xr.Dataset) -> str | None:
     return f"{words}: recorded after the final norm?"
 
 
-@check("L05", INFO, "one token or one layer owns a linear colour scale", {*_RAW_NORMS, "imported_norm"})
+@check("L05", INFO, "One token or one layer owns a linear colour scale.", {*_RAW_NORMS, "imported_norm"})
 def one_cell_owns_the_scale(dataset: xr.Dataset) -> str | None:
     """First tokens, or one layer, are many times larger than everything else."""
     name = next((name for name in _RAW_NORMS if name in dataset), None)
@@ -69,7 +69,7 @@ def _times(value: float, typical: float) -> float:
     return value / typical if typical > 0 and np.isfinite(value) else 0.0
 
 
-@check("L07", INFO, "layers are ranked by norms that grow with depth anyway", _RAW_NORMS)
+@check("L07", INFO, "Layers are ranked by norms that grow with depth anyway.", _RAW_NORMS)
 def norms_grow_with_depth(dataset: xr.Dataset) -> str | None:
     """The median norm rises from layer to layer."""
     from scipy.stats import spearmanr
@@ -93,7 +93,7 @@ def norms_grow_with_depth(dataset: xr.Dataset) -> str | None:
 @check(
     "L08",
     INFO,
-    "a neuron that is not among the recorded peaks looks like zero",
+    "A neuron that is not among the recorded peaks looks like zero.",
     {"peak_value", "peak_write", "peak_share"},
 )
 def peaks_cover_little(dataset: xr.Dataset) -> str | None:
@@ -109,7 +109,7 @@ def peaks_cover_little(dataset: xr.Dataset) -> str | None:
     )
 
 
-@check("L08", WARNING, "an array without a single value looks recorded", ())
+@check("L08", WARNING, "An array without a single value looks recorded.", ())
 def nothing_recorded(dataset: xr.Dataset) -> str | None:
     """A quantity that holds no value at all."""
     empty = []
@@ -122,7 +122,7 @@ def nothing_recorded(dataset: xr.Dataset) -> str | None:
     return f"The first tokens have no value at all of {', '.join(empty)}: missing is not zero." if empty else None
 
 
-@check("L05", WARNING, "an infinite value has no place on a scale, and no mean", ())
+@check("L05", WARNING, "An infinite value has no place on a scale, and no mean.", ())
 def infinite_values(dataset: xr.Dataset) -> str | None:
     """A quantity that holds infinite values, or numbers too large to be computed with."""
     found: dict[str, int] = {}
@@ -136,7 +136,7 @@ def infinite_values(dataset: xr.Dataset) -> str | None:
 @check(
     "L20",
     WARNING,
-    "after an output norm every write has the same size, and the picture is flat by construction",
+    "After an output norm every write has the same size, and the picture is flat by construction.",
     _WRITES,
 )
 def writes_are_flat(dataset: xr.Dataset) -> str | None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import CaptureError
-from stratoscope.recorder.attention.given import WITHOUT
 from stratoscope.recorder.attention.rows import AttentionRows, Mask, float32_unit
 from stratoscope.recorder.reduce.scratch import Scratch
 
@@ -173,7 +172,7 @@ def positions_lost(layer: int, why: str) -> CaptureError:
     return CaptureError(
         f"the positions of the cached keys are not known: {why}",
         where=f"layer {layer}",
-        fix=f"Use the model's default cache. {WITHOUT}",
+        fix="Use the model's default cache, or record without the group attention.",
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _IN_WHOLE_LAYERS = ("attn_distance", "attn_value_norm")  # all others are undefined somewhere in every prompt
 
 
-class Attention(RecordGroup):
+class AttentionGroup(RecordGroup):
     """Of layers without attention it is NaN."""
 
     name = ATTENTION
@@ -47,4 +47,4 @@ class Attention(RecordGroup):
         return prompt.attention
 
 
-GROUP = Attention()
+GROUP = AttentionGroup()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
-class AttentionFull(RecordGroup):
+class AttentionFullGroup(RecordGroup):
     """Pair by pair (query, key ≤ query), streamed by attention's observer."""
 
     name = ATTENTION_FULL
@@ -38,4 +38,4 @@ class AttentionFull(RecordGroup):
                 row += len(run)
 
 
-GROUP = AttentionFull()
+GROUP = AttentionFullGroup()

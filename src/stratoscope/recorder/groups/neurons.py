@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
-class Neurons(RecordGroup):
+class NeuronsGroup(RecordGroup):
     """Of a model with experts those of each token's chosen experts: which they are, the group norms says."""
 
     name = NEURONS
@@ -57,4 +57,4 @@ class Neurons(RecordGroup):
             yield "neurons", layer, 0, prompt.neurons.layer(layer)
 
 
-GROUP = Neurons()
+GROUP = NeuronsGroup()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WRITES = ("attn", "mlp")
 
 
-class Norms(RecordGroup):
+class NormsGroup(RecordGroup):
     """Of every block without attention what is attention's is NaN, of one without an MLP what is the MLP's."""
 
     name = NORMS
@@ -65,4 +65,4 @@ class Norms(RecordGroup):
         return {**prompt.norms, "neuron_norm": prompt.peaks.neuron_norm}
 
 
-GROUP = Norms()
+GROUP = NormsGroup()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
-class Peaks(RecordGroup):
+class PeaksGroup(RecordGroup):
     """A block without an MLP has none: −1 and NaN."""
 
     name = PEAKS
@@ -68,4 +68,4 @@ class Peaks(RecordGroup):
         return {**found, "peak_share": peaks.share, "peak_explained": peaks.explained}
 
 
-GROUP = Peaks()
+GROUP = PeaksGroup()

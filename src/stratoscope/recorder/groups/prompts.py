@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
-class Prompts(RecordGroup):
+class PromptsGroup(RecordGroup):
     """A prompt without a word of its own has none; nor has an expert to which none was sent."""
 
     name = PROMPTS
@@ -52,11 +52,11 @@ class Prompts(RecordGroup):
             found = [formulas.summary(block.a[own]) for own in block.own_rows]
         else:
             found = [block.mixture.summary(own, block.sites.d_ff) for own in block.own_rows]
-        return {name: formulas.stacked([one[name] for one in found], block.sites.d_ff) for name in found[0]}
+        return formulas.together(found, block.sites.d_ff)
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
         """Summaries that the peaks are part of."""
         return prompt.summaries
 
 
-GROUP = Prompts()
+GROUP = PromptsGroup()

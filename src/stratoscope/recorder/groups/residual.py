@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
-class Residual(RecordGroup):
+class ResidualGroup(RecordGroup):
     """Every block has it."""
 
     name = RESIDUAL
@@ -57,4 +57,4 @@ def _cos_of_sum(ratio: np.ndarray, cos: np.ndarray) -> np.ndarray:
     return np.asarray((1 + ratio * cos) / np.sqrt(1 + ratio**2 + 2 * ratio * cos))
 
 
-GROUP = Residual()
+GROUP = ResidualGroup()

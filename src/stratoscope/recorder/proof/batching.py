@@ -43,7 +43,7 @@ WHY = {
     EQUAL_LENGTH: "This model's values change with padding: prompts were batched only with others of equal length.",
     NONE: "This model's values change with the prompts beside it: each prompt ran alone.",
 }
-_UNKNOWN = "whether values depend on the batch was not found out"
+_UNKNOWN = "Whether values depend on the batch was not found out"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def find_batching(
         "forwards": len(base.outputs) // probe.blocks,
     }
     if not base.finite:
-        return BatchingRule(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: they are not finite"])
+        return BatchingRule(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: they are not finite."])
     rounded = probe.passed(alone, base, nudged=True)
     judge = _Judge(base, rounded, probe.blocks, lenient=bool(sites.choices))
     facts["rounding_at_most"] = judge.beyond
@@ -155,7 +155,7 @@ def find_batching(
         return BatchingRule(ANY_LENGTH, facts=facts)
     again = judge.of(lambda: probe.passed(alone, base))
     if again.depends:
-        return BatchingRule(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: alone too, they are others each time"])
+        return BatchingRule(ANY_LENGTH, facts=facts, limits=[f"{_UNKNOWN}: they differ each time, even alone."])
     beside_equal = judge.of(lambda: probe.passed(make_batch([cut(longer, len(prompt.ids)), prompt]), base))
     facts[BESIDE_EQUAL] = beside_equal.largest
     together = NONE if beside_equal.depends else EQUAL_LENGTH

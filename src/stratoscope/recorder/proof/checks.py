@@ -93,7 +93,7 @@ class TokenWatch:
         self.limit, self.calls = "", 1
         embedding = input_embedding(model)
         if embedding is None:
-            self._without("the model has no input embedding")
+            self._without("The model has no input embedding")
         modules = {} if embedding is None else {"embedding": embedding}
         self._hooks = ModuleHooks(modules, before=self._before, after=None)
 
@@ -108,10 +108,10 @@ class TokenWatch:
         """Take the one forward since the last `take` as the rule; without a call, go on without watching."""
         self.calls = len(self._seen)
         if not self.calls and not self.limit:
-            self._without("the model does not call its input embedding")
+            self._without("The model does not call its input embedding")
 
     def _without(self, why: str) -> None:
-        self.limit = f"{why}: token ids are compared as they are handed to the model, not as it embeds them"
+        self.limit = f"{why}: token ids are compared as they are handed to the model, not as it embeds them."
 
     def take(self) -> list[Tensor]:
         """The ids of each call of the embedding since the last `take`."""

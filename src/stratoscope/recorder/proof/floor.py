@@ -112,7 +112,7 @@ def measure_floor(
         try:
             found, against = measure()
         except (StratoscopeError, RuntimeError, MemoryError) as error:
-            limits.append(f"noise floor without {words[nuisance]}: {' '.join(str(error).split())[:120]}")
+            limits.append(f"Noise floor without {words[nuisance]}: {' '.join(str(error).split())[:120].rstrip('.')}.")
             return None
         changes[nuisance] = _changes(found, against, lengths)
         return found
@@ -145,7 +145,7 @@ def _floor(changes: Mapping[str, Arrays], facts: dict[str, Any], limits: list[st
     }
     undefined = [name for name in arrays if np.isnan(arrays[name]).all()]
     if undefined:
-        limits = [*limits, f"noise floor: nothing to compare beyond the first tokens for {', '.join(undefined)}"]
+        limits = [*limits, f"Noise floor: nothing to compare beyond the first tokens for {', '.join(undefined)}."]
     return Floor({name: values for name, values in arrays.items() if name not in undefined}, facts, limits)
 
 

@@ -85,9 +85,14 @@ def summary(a: Tensor) -> Values:
     return {"prompt_mean": a.mean(0), "prompt_max": a.amax(0), "prompt_min": a.amin(0)}
 
 
-def stacked(rows: Sequence[Tensor], width: int) -> Tensor:
-    """Rows [number] as [row, width], NaN where they have no number."""
-    return torch.stack([pad(row, (0, width - len(row)), value=torch.nan) for row in rows])
+def together(rows: Sequence[Values], width: int) -> Values:
+    """Values of each prompt, [number], as [prompt, width], NaN where they have no number."""
+    return {name: widened(torch.stack([row[name] for row in rows]), width) for name in rows[0]}
+
+
+def widened(rows: Tensor, width: int) -> Tensor:
+    """Rows [row, number] as [row, width], NaN where they have no number."""
+    return pad(rows, (0, width - rows.shape[1]), value=torch.nan)
 
 
 def attention(weights: Tensor, seen: Tensor, *, learned_sink: bool) -> Values:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.model.devices import weights_at_hand
-from stratoscope.recorder.proof.formulas import Values, stacked
+from stratoscope.recorder.proof.formulas import Values, widened
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PlainMixture:
             whole = whole + (self._call.router[..., None].double() * self._bias.double()[self._call.experts]).sum(1)
         if self._shared_bias is not None:
             whole = whole + self._factor[:, -1:] * self._shared_bias.double()
-        weights = stacked([*self._call.router.double()], choices)
+        weights = widened(self._call.router.double(), choices)
         return {"neuron_norm": self._a.norm(dim=-1), "mlp_out_norm": whole.norm(dim=-1), "router_weight": weights}
 
     def peaks(self, expert: Tensor, neuron: Tensor) -> tuple[Values, Tensor]:

@@ -24,12 +24,12 @@ from stratoscope.trace.receipt import DIFFER, ON_DISK, receipt_line
 
 Receipt = dict[str, Any]
 
-_SITES = "each site passed exactly once in every forward"
-_TOKENS = "token ids that the model embedded equal the tokenizer's in every recorded forward"
-_FINITE = "every norm, peak and prompt summary finite in every batch"
-_ATTENTION_CHECK = "attention summaries finite wherever they are defined, in every batch"
-_ROW_SUMS = "attention weights that the model shows sum to 1 in every batch"
-_OUTPUTS = "attention weights times values are the model's own attention output, in sampled batches"
+_SITES = "Each site passed exactly once in every forward."
+_TOKENS = "Token ids that the model embedded equal the tokenizer's in every recorded forward."
+_FINITE = "Every norm, peak and prompt summary is finite in every batch."
+_ATTENTION_CHECK = "Attention summaries are finite wherever they are defined, in every batch."
+_ROW_SUMS = "The attention weights that the model shows sum to 1 in every batch."
+_OUTPUTS = "Attention weights times values are the model's own attention output, in sampled batches."
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def prove(
 
 def of_generation(receipt: Receipt, tokens: int, proof: LogitProof) -> Receipt:
     """The receipt with what was proved about generating `tokens` tokens of each prompt of the probe."""
-    limits = [f"while generating, {limit}" for limit in _limits(proof, ())]
+    limits = [f"While generating, {limit[0].lower()}{limit[1:]}" for limit in _limits(proof, ())]
     return {**receipt, "generation": {"tokens": tokens, **_of_logits(proof)}, "limits": [*receipt["limits"], *limits]}
 
 
@@ -180,4 +180,4 @@ def _limits(proof: LogitProof, changed: Sequence[str]) -> list[str]:
     size, changes = f"{proof.observed_max_abs:.2g}", proof.top1_changes
     other = f"an unobserved forward with the default ({', '.join(changed)})" if changed else "an unobserved forward"
     spread = "" if changed else f"; two unobserved ones by {proof.repeat_max_abs:.2g}"
-    return [f"{DIFFER} by up to {size} from {other} ({changes} likeliest tokens change){spread}"]
+    return [f"{DIFFER} by up to {size} from {other} ({changes} likeliest tokens change){spread}."]

@@ -95,7 +95,7 @@ class Replay:
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
         self._own = [torch.isin(self._valid, one) for one in own]
         self._kept: dict[str, Tensor] = {}
-        self._entered: list[Tensor] = []  # what went into each block
+        self._first: Tensor  # what went into the first block
         self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
 
     def run(self) -> Replayed:
@@ -108,11 +108,10 @@ class Replay:
         with _leaving_no_hooks(self._model), ModuleHooks(places, before=self._before, after=self._after):
             output = forward(self._model, self._batch, output_hidden_states=True, **self._options)
         states = (output.hidden_states or ())[: len(self._sites.layers)]
-        # Mamba's begin after the first block: then what went into each block has to do
-        listed = len(states) == len(self._sites.layers) and self._rows(states[0]).equal(self._entered[0])
-        for group in self._groups:
-            entered = map(self._rows, states) if listed else self._entered
-            self._found |= group.replayed_stream(chain(entered, [self._kept["block"]]))
+        # Mamba's begin after the first block: then what went into each block, and what left it, has to do
+        if len(states) == len(self._sites.layers) and self._rows(states[0]).equal(self._first):
+            for group in self._groups:
+                self._found |= group.replayed_stream(chain(map(self._rows, states), [self._kept["block"]]))
         return self._found
 
     def _rows(self, tensor: Tensor) -> Tensor:
@@ -149,8 +148,10 @@ class Replay:
 
     def _block(self, number: int) -> None:
         block = ShownBlock(self._model, self._sites, number, self._kept, self._recorded, self._own)
-        self._entered.append(block.x)
+        self._first = block.x if number == 0 else self._first
         for group in self._groups:
+            for name, by_depth in group.replayed_stream([block.x, self._kept["block"]]).items():
+                self._found[name] |= {number + depth: value for depth, value in by_depth.items()}
             for name, value in group.replayed(block).items():
                 self._found[name][number] = value
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stratoscope.model.sites import LayerSites, ModelSites
 from stratoscope.names import QUANTITIES, is_streamed
 from stratoscope.recorder.proof.differences import DIFFERENCE, relative_difference
-from stratoscope.recorder.proof.formulas import Values, stacked
+from stratoscope.recorder.proof.formulas import Values, widened
 from stratoscope.recorder.proof.formulas_experts import MixtureInput, PlainMixture
 from stratoscope.trace.shards import as_numbers
 
@@ -129,6 +129,6 @@ class ShownBlock:
         if name not in self._recorded or not is_streamed(name):
             return {}
         values = as_numbers(np.asarray(self._recorded[name][:, self._number]))
-        wanted = stacked([*wanted.float()], values.shape[1])
+        wanted = widened(wanted.float(), values.shape[1])
         difference = relative_difference(values[:, None], wanted.numpy()[:, None], QUANTITIES[name])
         return {DIFFERENCE + name: torch.from_numpy(difference[:, 0])}

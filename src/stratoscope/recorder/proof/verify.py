@@ -31,6 +31,7 @@ from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
 from stratoscope.recorder.proof.replay import Replay, eager_attention
 from stratoscope.trace.prompts import Prompts
+from stratoscope.words import capital
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -197,13 +198,13 @@ class Outcome:
     def limits(self, wanted: Iterable[str]) -> list[str]:
         """What could not be compared, in sentences."""
         missing = [name for name in wanted if name not in self.largest and not _is_index(name)]
-        said = [f"not replayed ({self.standard}): {', '.join(missing)}"] if missing and self.prompts else []
+        said = [f"Not replayed ({self.standard}): {', '.join(missing)}."] if missing and self.prompts else []
         if self.instead:
             said.append(self.instead)
         for why in dict.fromkeys(self.failed.values()):
             ids = [one for one, reason in self.failed.items() if reason == why]
             which = f"prompt {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
-            said.append(f"not replayed ({self.standard}): {which} ({why})")
+            said.append(f"Not replayed ({self.standard}): {which} ({why}).")
         return said
 
 
@@ -355,7 +356,7 @@ def _replay_each(
             fix="Only eager attention shows its weights, so it is not known whether that or what was observed is off. "
             f"Record without {' and '.join(name for name, group in GROUPS.items() if group.sees_attention)}.",
         )
-    outcome.take(own, f"{differs.where}: {differs.what}. {_ON_EAGER}, so that is what it was held against")
+    outcome.take(own, f"{capital(differs.where)}: {differs.what}. {_ON_EAGER}, so that is what it was held against.")
 
 
 _ON_BATCH = "Alone, this model gives other values for this prompt than beside others."

@@ -45,12 +45,12 @@ def contents(result: xr.Dataset) -> Report:
     of_model = result["of_model"].values.astype(bool)
     words = [str(one) for one in result["words"].values]
     lead = [
-        f"{summary['detectors']} detectors looked for anomalies; in a trace without any, all of them together would "
+        f"{summary['detectors']} detectors looked for anomalies. In a trace without any, all of them together would "
         f"report {number(summary['expected_false_alarms'])} on average.",
         *(said for said, model in zip(words, of_model, strict=True) if not model),
     ][: _LEADING + 1]
     lead += [said for said in [_found_from(result)] if said]
-    lead += [f"Usual, and so no finding: {said}" for said in map(str, result["usual_words"].values)]
+    lead += [f"Usual, so not a finding: {said}" for said in map(str, result["usual_words"].values)]
     lead += [f"In all prompts alike: {said}" for said, model in zip(words, of_model, strict=True) if model][:_LEADING]
     figures = [
         _figure(result, place) for place in range(result.sizes.get("shown", 0)) if result["picture_of"].values[place]
@@ -151,9 +151,11 @@ def _detectors(result: xr.Dataset) -> ReportTable:
 def _found_from(result: xr.Dataset) -> str:
     """What would have been found, of the quantities that most people look at."""
     least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
-    parts = [f"{names.QUANTITIES[name].label} from {number(least[name])}" for name in _TOLD if least.get(name, 0) > 0]
-    limits = "In nine of ten layers a single value would be found from so many times the layer's median on"
-    return f"{limits}: {listed(parts)}." if parts else ""
+    parts = [
+        f"{names.QUANTITIES[name].label} from {number(least[name])} times" for name in _TOLD if least.get(name, 0) > 0
+    ]
+    limits = "In nine of ten layers a single value would be found if it were large enough"
+    return f"{limits}: {listed(parts)} the layer's median." if parts else ""
 
 
 def _figure(result: xr.Dataset, place: int) -> Figure:
