@@ -175,7 +175,7 @@ def test_a_model_without_an_mlp_says_so(record: Callable[..., Any]) -> None:
 
 def test_which_mixers_are_not_attention_is_a_named_limit(record: Callable[..., Any]) -> None:
     _, trace = record("Jamba", (NORMS,))
-    assert any("layers 0, 2" in limit and "JambaMambaMixer" in limit for limit in trace.attrs["receipt"]["limits"])
+    assert any("Layers 0, 2" in limit and "JambaMambaMixer" in limit for limit in trace.attrs["receipt"]["limits"])
 
 
 def test_exported_and_drawn_peaks_name_their_expert(record: Callable[..., Any], tmp_path: Any) -> None:
