@@ -65,7 +65,7 @@ def test_attention_that_rests_on_few_queries_is_hatched_and_left_out_of_the_limi
     received[np.r_[8:12, 17:21]] = 1e6
     received[[11, 20]] = np.nan  # no other query sees the last token
     spec = engagement_spec(dataset)
-    thin = {one["panel"]: one["thin"] for one in spec.content["maps"] if one["quantity"] == 2}
+    thin = {one["panel"]: one["rarely_seen"] for one in spec.content["maps"] if one["quantity"] == 2}
     assert thin == {0: [8, 9, 10], 1: [5, 6, 7]}
     assert spec.content["quantities"][2]["high"] < 1e3
     sheet = arrange(spec, "light")

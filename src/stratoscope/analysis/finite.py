@@ -57,7 +57,7 @@ class Finite:
         """How many values of each quantity are left out, of those quantities in which one was met."""
         return {name: _count(self.given[name]) for name in self.given.data_vars if name in self.met}
 
-    def told(self, result: xr.Dataset, whose: str = "") -> xr.Dataset:
+    def with_note(self, result: xr.Dataset, whose: str = "") -> xr.Dataset:
         """A Result with a note on what was left out of it."""
         if not self.met:
             return result

@@ -44,11 +44,11 @@ class Arrangements:
         return len(self.weights)
 
 
-def smallest_p(of_a: int, of_b: int | None = None) -> float:
-    """The smallest two-sided p-value that so many units can ever give; `of_b` None: they are pairs."""
-    if of_b is None:
-        return float(min(1.0, 2.0 ** (1 - of_a))) if of_a else 1.0
-    return min(1.0, (2 if of_a == of_b else 1) / comb(of_a + of_b, of_a))
+def smallest_p(count_a: int, count_b: int | None = None) -> float:
+    """The smallest two-sided p-value that so many units can ever give; `count_b` None: they are pairs."""
+    if count_b is None:
+        return float(min(1.0, 2.0 ** (1 - count_a))) if count_a else 1.0
+    return min(1.0, (2 if count_a == count_b else 1) / comb(count_a + count_b, count_a))
 
 
 def sign_flips(pairs: int, count: int, seed: int) -> Arrangements:
@@ -64,9 +64,9 @@ def sign_flips(pairs: int, count: int, seed: int) -> Arrangements:
 
 def label_permutations(in_a: NDArray[np.bool_], count: int, seed: int) -> Arrangements:
     """Arrangements of units of two classes of unchanged sizes."""
-    units, of_a = len(in_a), int(in_a.sum())
-    if comb(units, of_a) <= MOST_EXACT:
-        chosen = np.array([*combinations(range(units), of_a)], dtype=np.int64).reshape(-1, of_a)
+    units, count_a = len(in_a), int(in_a.sum())
+    if comb(units, count_a) <= MOST_EXACT:
+        chosen = np.array([*combinations(range(units), count_a)], dtype=np.int64).reshape(-1, count_a)
         weights = np.zeros((len(chosen), units), np.float32)
         np.put_along_axis(weights, chosen, 1, axis=1)
         observed = int(np.flatnonzero((weights == in_a).all(axis=1))[0])

@@ -30,19 +30,19 @@ class Ranks:
         Two-sided p-value of the rank-sum test.
     """
 
-    def __init__(self, wins: Floats, ties: Floats, of_a: Floats, of_b: Floats) -> None:
-        self._wins, self._ties, self._of_a, self._of_b = wins, ties, of_a, of_b  # wins: twice U
+    def __init__(self, wins: Floats, ties: Floats, count_a: Floats, count_b: Floats) -> None:
+        self._wins, self._ties, self._count_a, self._count_b = wins, ties, count_a, count_b  # wins: twice U
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.auc: Floats = wins / 2 / (of_a * of_b)
+            self.auc: Floats = wins / 2 / (count_a * count_b)
 
     @property
     def p(self) -> Floats:
         """Two-sided p-values."""
         p = np.full(len(self._wins), np.nan)
-        for of_a, of_b in {*zip(self._of_a.tolist(), self._of_b.tolist(), strict=True)}:
-            if of_a and of_b:
-                here = (self._of_a == of_a) & (self._of_b == of_b)
-                p[here] = _rank_sum_p(self._wins[here] / 2, self._ties[here], int(of_a), int(of_b))
+        for count_a, count_b in {*zip(self._count_a.tolist(), self._count_b.tolist(), strict=True)}:
+            if count_a and count_b:
+                here = (self._count_a == count_a) & (self._count_b == count_b)
+                p[here] = _rank_sum_p(self._wins[here] / 2, self._ties[here], int(count_a), int(count_b))
         return p
 
 
@@ -81,43 +81,43 @@ def _strip(values: NDArray[np.floating], in_a: NDArray[np.bool_]) -> tuple[Float
     """Twice U, tie terms and counts of some columns, given as rows."""
     if values.dtype != np.float32 or np.isnan(values).any():
         found = [_column(column[known], in_a[known]) for column in values for known in [~np.isnan(column)]]
-        wins, ties, of_a, of_b = np.array(found).T
-        return wins, ties, of_a, of_b
+        wins, ties, count_a, count_b = np.array(found).T
+        return wins, ties, count_a, count_b
     bits = (values + np.float32(0)).view(np.uint32)  # −0 becomes 0
     bits ^= np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))  # integers that sort alike
     keys = bits.astype(np.uint64)  # number and class in one key: a plain sort is several times as fast as argsort
     keys <<= np.uint64(1)
     keys |= in_a
     keys.sort(axis=1)
-    of_a, of_b = float(in_a.sum()), float((~in_a).sum())
+    count_a, count_b = float(in_a.sum()), float((~in_a).sum())
     places = (keys & np.uint64(1)).astype(np.float64) @ np.arange(len(in_a), dtype=np.float64)
-    wins = 2 * places - of_a * (of_a - 1)
+    wins = 2 * places - count_a * (count_a - 1)
     ties = np.zeros(len(values))
     for row in np.flatnonzero(((keys[:, 1:] ^ keys[:, :-1]) <= 1).any(axis=1)):
         wins[row], ties[row], _, _ = _column(values[row], in_a)
-    return wins, ties, np.full(len(values), of_a), np.full(len(values), of_b)
+    return wins, ties, np.full(len(values), count_a), np.full(len(values), count_b)
 
 
 def _column(values: NDArray[np.floating], in_a: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     """Twice U, tie term and counts of one column."""
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
-    of_a = np.bincount(group[in_a], minlength=len(size)).astype(np.float64)
-    of_b = size - of_a
-    wins = of_a @ (2 * (np.cumsum(of_b) - of_b) + of_b)
-    return float(wins), float((size.astype(np.float64) ** 3 - size).sum()), of_a.sum(), of_b.sum()
+    count_a = np.bincount(group[in_a], minlength=len(size)).astype(np.float64)
+    count_b = size - count_a
+    wins = count_a @ (2 * (np.cumsum(count_b) - count_b) + count_b)
+    return float(wins), float((size.astype(np.float64) ** 3 - size).sum()), count_a.sum(), count_b.sum()
 
 
-def _rank_sum_p(u: Floats, ties: Floats, of_a: int, of_b: int) -> Floats:
+def _rank_sum_p(u: Floats, ties: Floats, count_a: int, count_b: int) -> Floats:
     from scipy.special import ndtr
 
-    pairs, total = of_a * of_b, of_a + of_b
+    pairs, total = count_a * count_b, count_a + count_b
     larger = np.maximum(u, pairs - u)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(pairs / 12 * (total + 1 - ties / (total * (total - 1))))
         p = np.where(spread > 0, 2 * ndtr(-(larger - pairs / 2 - 0.5) / spread), 1.0)
     exact = (ties == 0) & (pairs <= _MOST_PAIRS)
     if exact.any():
-        p[exact] = 2 * _tail_of_u(min(of_a, of_b), max(of_a, of_b))[np.rint(larger[exact]).astype(int)]
+        p[exact] = 2 * _tail_of_u(min(count_a, count_b), max(count_a, count_b))[np.rint(larger[exact]).astype(int)]
     return np.clip(p, 0.0, 1.0)
 
 

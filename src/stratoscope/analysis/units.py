@@ -59,7 +59,7 @@ class Units:
         return len(self.names)
 
     @property
-    def of_a(self) -> NDArray[np.bool_]:
+    def is_a(self) -> NDArray[np.bool_]:
         """Whether a unit is of class a; of pairs, all are."""
         is_a = np.zeros(len(self), bool)
         is_a[self.unit[self.in_a]] = True
@@ -157,7 +157,7 @@ class Units:
         """Two seeded parts, the second with `share` of the units; of classes, of each class."""
         second = np.zeros(len(self), bool)
         random = np.random.default_rng(seed)
-        strata = [np.ones(len(self), bool)] if self.design == PAIRS else [self.of_a, ~self.of_a]
+        strata = [np.ones(len(self), bool)] if self.design == PAIRS else [self.is_a, ~self.is_a]
         for stratum in strata:
             members = np.flatnonzero(stratum)
             second[random.permutation(members)[: round(share * len(members))]] = True
@@ -165,7 +165,7 @@ class Units:
 
     def balanced(self, seed: int) -> Units:
         """As many units of either class: a seeded choice of the larger one."""
-        is_a = self.of_a
+        is_a = self.is_a
         fewer = min(int(is_a.sum()), int((~is_a).sum()))
         keep = np.zeros(len(self), bool)
         random = np.random.default_rng(seed)

@@ -58,7 +58,7 @@ def _notes(estimate: Estimate) -> list[str]:
     if estimate.answers_at_most:
         found.append(f"Reckoned with answers of {estimate.answers_at_most} tokens each, the most that is asked for.")
     found += estimate.batching
-    if estimate.in_halves:
+    if estimate.was_split:
         found.append("The largest batch did not fit into memory: such batches are run in parts.")
     return found
 

@@ -20,12 +20,12 @@ _MOST_LABELS = 100_000  # transformers writes out a name for each
 _MANY = 128  # so few layers or experts are built in no time, whatever the weights are
 
 
-def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None:
+def refuse_impossible_config(config: Mapping[str, Any], files: ModelFiles) -> None:
     """Refuse a config.json with values that no model has, before anything is built by it.
 
     Parameters
     ----------
-    told
+    config
         What it says.
     files
         Those of the model.
@@ -36,8 +36,8 @@ def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None
         A value is of another kind than its name says, no number, or more than the weights can fill.
     """
     most = _filled(files)
-    inner = (told.get(name) for name in ("text_config", "rope_parameters", "rope_scaling"))
-    for part in (told, *(one for one in inner if isinstance(one, Mapping))):
+    inner = (config.get(name) for name in ("text_config", "rope_parameters", "rope_scaling"))
+    for part in (config, *(one for one in inner if isinstance(one, Mapping))):
         for name, what in _impossible(part, most):
             raise ModelError(
                 f"its config.json says {name}: {what}",
@@ -46,29 +46,29 @@ def refuse_impossible_config(told: Mapping[str, Any], files: ModelFiles) -> None
             )
 
 
-def _impossible(told: Mapping[str, Any], most: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+def _impossible(config: Mapping[str, Any], most: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     for name in _TEXTS:
-        if not isinstance(told.get(name, ""), (str, type(None))):
-            yield name, f"{_shown(told[name])} is no text"
+        if not isinstance(config.get(name, ""), (str, type(None))):
+            yield name, f"{_shown(config[name])} is no text"
     for name in _OBJECTS:
-        if not isinstance(told.get(name, {}), (Mapping, type(None))):
-            yield name, f"{_shown(told[name])} is no object"
+        if not isinstance(config.get(name, {}), (Mapping, type(None))):
+            yield name, f"{_shown(config[name])} is no object"
     for name in _LISTS:
-        values = told.get(name) or []
+        values = config.get(name) or []
         if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
             yield name, f"{_shown(values)} is no list of texts"
-    for name, value in told.items():
+    for name, value in config.items():
         if isinstance(value, float) and math.isnan(value):
             yield name, "NaN is no number"
     for name in _SIZES:
-        value = told.get(name)
+        value = config.get(name)
         if isinstance(value, (int, float, str)) and (type(value) is not int or value < 1):
             yield name, f"{_shown(value)} is no size"
-    labels = told.get("num_labels")
+    labels = config.get("num_labels")
     if isinstance(labels, int) and labels > _MOST_LABELS:
         yield "num_labels", f"{labels:,} is more than any model has"
     for name, limit in most.items():
-        value = told.get(name)
+        value = config.get(name)
         if isinstance(value, int) and value > limit:
             yield name, f"{value:,} is more than its weights fill"
 

@@ -225,13 +225,13 @@ def _weight_names(names: Collection[str], path_of: Callable[[str], Path], where:
     index = path_of(chosen)
     refuse_broken_json(index, where)
     try:
-        told = parsed_json(index.read_text("utf-8"))
-        shards = sorted(set(told["weight_map"].values()))
+        document = parsed_json(index.read_text("utf-8"))
+        shards = sorted(set(document["weight_map"].values()))
         if not shards or not all(isinstance(shard, str) for shard in shards):
             raise ValueError("it names no files")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise ModelError(f"{chosen} is damaged", where=where, fix="Fetch the model again.") from None
-    if not isinstance(told.get("metadata"), dict):
+    if not isinstance(document.get("metadata"), dict):
         what, fix = f"{chosen} holds no metadata, which transformers asks for", 'Add "metadata": {} to it.'
         raise ModelError(what, where=where, fix=fix)
     if any(Path(shard).name != shard for shard in shards):

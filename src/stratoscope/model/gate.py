@@ -13,7 +13,7 @@ from stratoscope.model.head import Norm
 ONE, SEPARATE, HALVES, INTERLEAVED = "one map", "separate", "halves", "interleaved"
 
 
-class Map(NamedTuple):
+class LinearMap(NamedTuple):
     """A linear map: its weight [(expert,) neuron, residual], and its bias [(expert,) neuron] or None."""
 
     weight: Tensor
@@ -51,21 +51,21 @@ class Gate:
     offset: float = 0.0
     clamp: float | None = None
 
-    def maps(self, model: nn.Module) -> tuple[Map, Map | None]:
+    def maps(self, model: nn.Module) -> tuple[LinearMap, LinearMap | None]:
         """The maps of g and of u (None where there is one map); those of all experts, if these are experts."""
         stored = self.stored(model, self.module)
         if self.layout in (ONE, SEPARATE):
             return stored, None if self.up is None else self.stored(model, self.up)
         weights = [part.mT for part in split(stored.weight.mT, self.layout, self.gate_first)]
         biases = (None, None) if stored.bias is None else split(stored.bias, self.layout, self.gate_first)
-        return Map(weights[0], biases[0]), Map(weights[1], biases[1])
+        return LinearMap(weights[0], biases[0]), LinearMap(weights[1], biases[1])
 
-    def stored(self, model: nn.Module, path: str) -> Map:
+    def stored(self, model: nn.Module, path: str) -> LinearMap:
         """The map that a module holds, fused ones whole."""
         module: Any = model.get_submodule(path)
         with weights_at_hand(module):
             weight, bias = getattr(module, self.weight).detach(), getattr(module, self.bias, None)
-        return Map(weight.mT if self.transposed else weight, None if bias is None else bias.detach())
+        return LinearMap(weight.mT if self.transposed else weight, None if bias is None else bias.detach())
 
     def __str__(self) -> str:
         up = "u" if self.clamp is None else f"clamp(u, ±{self.clamp:g})"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stratoscope.model.calls import BlockCall, Call, same
 from stratoscope.model.experts import Routed
-from stratoscope.model.gate import HALVES, INTERLEAVED, ONE, SEPARATE, BlockMaps, Gate, Map, split
+from stratoscope.model.gate import HALVES, INTERLEAVED, ONE, SEPARATE, BlockMaps, Gate, LinearMap, split
 from stratoscope.model.head import Norm
 from stratoscope.model.head_search import find_norm, is_linear, linear_error, named, rows, unit_roundoff
 from stratoscope.model.sites import Experts, LayerSites, Site
@@ -224,7 +224,7 @@ def _sample(experts: Tensor) -> tuple[Tensor, Tensor]:
     return places // experts.shape[1], places % experts.shape[1]
 
 
-def _outputs(maps: Map, experts: list[int], x: Tensor) -> tuple[Tensor, Tensor]:
+def _outputs(maps: LinearMap, experts: list[int], x: Tensor) -> tuple[Tensor, Tensor]:
     """W_e x + b_e of each row with its own expert, and what rounding may do to it."""
     pairs = [
         (maps.weight[e], None if maps.bias is None else maps.bias[e], row[None])

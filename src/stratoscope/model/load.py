@@ -165,10 +165,10 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
 
     if not files.gguf:
-        told = parsed_json((files.folder / CONFIG).read_text("utf-8-sig"))
-        refuse_impossible_config(told, files)
-        refuse_other_kind(told, {item.name for item in files.folder.iterdir()}, files.name)
-        _refuse_other_weights(told, files)
+        config = parsed_json((files.folder / CONFIG).read_text("utf-8-sig"))
+        refuse_impossible_config(config, files)
+        refuse_other_kind(config, {item.name for item in files.folder.iterdir()}, files.name)
+        _refuse_other_weights(config, files)
     file = files.gguf_file
     if file is not None:
         refuse_uneven_layers(file)
@@ -185,9 +185,9 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     return config
 
 
-def _refuse_other_weights(told: dict[str, Any], files: ModelFiles) -> None:
+def _refuse_other_weights(config: dict[str, Any], files: ModelFiles) -> None:
     """Refuse a config.json that sends transformers to other weights than those that are found and hashed."""
-    other = told.get("transformers_weights")
+    other = config.get("transformers_weights")
     if other is not None and {other} != {path.name for path in files.weights}:
         what = f"its config.json names other weights ({other}) than the usual ones"
         raise ModelError(what, where=files.name, fix="Take transformers_weights out of it, or rename the file.")

@@ -53,12 +53,12 @@ def unpack(config: Any, files: ModelFiles) -> tuple[str, str]:
         if not stored:
             del holder.quantization_config  # an empty one says nothing, and transformers fails on it
             continue
-        told = dict(stored if isinstance(stored, Mapping) else stored.to_dict())
-        method = _method(told)
+        settings = dict(stored if isinstance(stored, Mapping) else stored.to_dict())
+        method = _method(settings)
         if method not in _UNPACKED:
             what = f"its weights are quantised ({method or 'unknown method'}): {_KERNELS}"
             raise ModelError(what, where=files.name, fix=_FIX)
-        holder.quantization_config = {**told, "dequantize": True}
+        holder.quantization_config = {**settings, "dequantize": True}
         return f"{method}, dequantised", _UNPACKED[method]
     return "", ""
 
@@ -126,7 +126,7 @@ def rounded(files: ModelFiles, model: Any) -> tuple[Unused, ...]:
     return (Unused(text, differs=True),)
 
 
-def _method(told: Mapping[str, Any]) -> str:
-    if told.get("load_in_4bit") or told.get("load_in_8bit"):
+def _method(settings: Mapping[str, Any]) -> str:
+    if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
         return "bitsandbytes"
-    return str(getattr(told.get("quant_method", ""), "value", told.get("quant_method", "")))
+    return str(getattr(settings.get("quant_method", ""), "value", settings.get("quant_method", "")))

@@ -92,17 +92,17 @@ def patch_null(
     from stratoscope.probe.rerun import Rerun, model_of
     from stratoscope.trace.opened import opened
 
-    told = progress or silent
+    report = progress or silent
     dataset = opened(trace)
     claimed = read_claims(claims) if isinstance(claims, str | os.PathLike) else list(claims)
     check_claims(claimed, dataset, os.fspath(claims) if isinstance(claims, str | os.PathLike) else "claims")
     if draws < 1:
         raise InputError(f"{draws} random patches", where="draws", fix="Give 1 or more.")
-    loaded = model_of(dataset, model, tokenizer, told)
+    loaded = model_of(dataset, model, tokenizer, report)
     rerun = Rerun(loaded, dataset, quantities=_QUANTITIES, most_prompts=MOST_PROMPTS)
     counted = np.diff(rerun.starts) - 1
     patches, how = _patches(rerun, claimed, draws, seed)
-    sums, kl = _measure(rerun, patches, told)
+    sums, kl = _measure(rerun, patches, report)
     kl /= max(int(counted.sum()), 1)
     variables: dict[str, Any] = {"kl": ("draw", kl[1:]), "claimed_kl": ((), kl[0])}
     coords: dict[str, Any] = {
@@ -163,7 +163,9 @@ def _patches(rerun: Rerun, claims: Sequence[Claim], draws: int, seed: int) -> tu
     return patches, how
 
 
-def _measure(rerun: Rerun, patches: Sequence[Sequence[Scaled]], told: Progress) -> tuple[dict[str, _Sums], np.ndarray]:
+def _measure(
+    rerun: Rerun, patches: Sequence[Sequence[Scaled]], report: Progress
+) -> tuple[dict[str, _Sums], np.ndarray]:
     """Run every prompt without and with each patch, the first of which is the claimed one; KL is summed over tokens."""
     from stratoscope.probe.columns import scaled_columns
 
@@ -174,12 +176,12 @@ def _measure(rerun: Rerun, patches: Sequence[Sequence[Scaled]], told: Progress) 
             base, logits = rerun.record(observer, batch)
             rerun.compare(base, chosen)
             for draw, patch in enumerate(patches):
-                told("rerunning with patches", number * len(patches) + draw, len(batches) * len(patches))
+                report("rerunning with patches", number * len(patches) + draw, len(batches) * len(patches))
                 with scaled_columns(rerun.model, rerun.sites, patch):
                     found, patched = rerun.record(observer, batch)
                 kl[draw] += _kl(logits, patched, batch)
                 _add(rerun, sums, base, found, chosen, draw, len(patches) - 1)
-    told("rerunning with patches", len(batches) * len(patches), len(batches) * len(patches))
+    report("rerunning with patches", len(batches) * len(patches), len(batches) * len(patches))
     return sums, kl
 
 

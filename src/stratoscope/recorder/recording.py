@@ -349,7 +349,7 @@ class Recording:
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in (*record, names.OUTCOME)]
         return other
 
-    in_halves = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
+    was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""

@@ -167,9 +167,9 @@ def _receipt(receipt: Mapping[str, Any]) -> Lines:
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError):  # a stranger's trace may hold anything
             parts = [_value(receipt[name])]
         if parts:
-            told = _first(parts, _MANY_LINES)
-            lines += [f"  {name.replace('_', ' ')}", *(line for part in told for line in _wrapped(part, "  - "))]
-            lines += _left_out(len(parts) - len(told))
+            shown = _first(parts, _MANY_LINES)
+            lines += [f"  {name.replace('_', ' ')}", *(line for part in shown for line in _wrapped(part, "  - "))]
+            lines += _left_out(len(parts) - len(shown))
     return lines
 
 
@@ -233,23 +233,23 @@ def _noise_floor(floor: Mapping[str, Any]) -> Lines:
 
 
 def _planted(planted: list[Any]) -> Lines:
-    told = _first(planted, _MANY_LINES)
-    return [*(line for item in told for line in _wrapped(_value(item), "  - ")), *_left_out(len(planted) - len(told))]
+    shown = _first(planted, _MANY_LINES)
+    return [*(line for item in shown for line in _wrapped(_value(item), "  - ")), *_left_out(len(planted) - len(shown))]
 
 
 def _notes(notes: list[dict[str, Any]]) -> Lines:
-    told = _first(notes, _MANY_LINES)
-    lines = (noted(note["id"][:_LONGEST_NAME], f"{note['severity'][:_LONGEST_NAME]}: {note['text']}") for note in told)
-    return [*(part for line in lines for part in _wrapped(line, "  - ")), *_left_out(len(notes) - len(told))]
+    shown = _first(notes, _MANY_LINES)
+    lines = (noted(note["id"][:_LONGEST_NAME], f"{note['severity'][:_LONGEST_NAME]}: {note['text']}") for note in shown)
+    return [*(part for line in lines for part in _wrapped(line, "  - ")), *_left_out(len(notes) - len(shown))]
 
 
 def _mapping(mapping: Any) -> Lines:
     if not isinstance(mapping, dict):
         return _line("", _value(mapping))
-    told = {name[: _LONGEST_NAME + 1]: mapping[name] for name in _first(list(mapping), _MANY_LINES)}
-    width = max([_NAME_WIDTH, *(len(printable_line(name)) for name in told)])
-    lines = [line for name, value in told.items() for line in _line(name.replace("_", " "), _value(value), width)]
-    return [*lines, *_left_out(len(mapping) - len(told))]
+    shown = {name[: _LONGEST_NAME + 1]: mapping[name] for name in _first(list(mapping), _MANY_LINES)}
+    width = max([_NAME_WIDTH, *(len(printable_line(name)) for name in shown)])
+    lines = [line for name, value in shown.items() for line in _line(name.replace("_", " "), _value(value), width)]
+    return [*lines, *_left_out(len(mapping) - len(shown))]
 
 
 def _first(items: list[Any], most: int) -> list[Any]:
@@ -269,8 +269,10 @@ def _value(value: Any) -> str:
         case float():
             return number(value, 4)
         case dict():
-            told = (f"{name[:_LONGEST_NAME].replace('_', ' ')}: {_value(value[name])}" for name in islice(value, _DEEP))
-            return "; ".join(told) + (f"; … ({len(value):,} in all)" if len(value) > _DEEP else "")
+            shown = (
+                f"{name[:_LONGEST_NAME].replace('_', ' ')}: {_value(value[name])}" for name in islice(value, _DEEP)
+            )
+            return "; ".join(shown) + (f"; … ({len(value):,} in all)" if len(value) > _DEEP else "")
         case list() if any(isinstance(item, dict | list) for item in value[:_DEEP]):
             return " | ".join(map(_value, value[:_DEEP])) + (f" | … ({len(value):,} in all)" if value[_DEEP:] else "")
         case list() if len(value) > _LONG_LIST:

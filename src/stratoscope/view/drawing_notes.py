@@ -24,9 +24,9 @@ def what_was_done(
     choice: names.Scale,
     *,
     first_token: bool,
-    told: bool,
+    absence_said: bool,
 ) -> list[Note]:
-    """The notes that follow from the drawing itself; `told`: the data already say that absent is not zero (L08)."""
+    """The notes of the drawing itself; `absence_said`: the data already say that absent is not zero (L08)."""
     notes = [Note("L05", "info", _limits_in_words(len(panels), choice, kinds={one["scale"] for one in quantities}))]
     for strip, one in zip(strips, quantities, strict=True):
         if strip.lowest is not None and one["state"] == "ok":
@@ -48,7 +48,7 @@ def what_was_done(
         notes.append(Note("L05", "info", f"{cells} no logarithm: drawn in the lowest colour."))
     if max(factors) > 1:
         notes.append(Note("L06", "info", _pooling_in_words(panels, factors, maps)))
-    if any(len(tokens) for strip in strips for tokens in strip.thin):
+    if any(len(tokens) for strip in strips for tokens in strip.rarely_seen):
         notes.append(
             Note("L02", "info", "Hatched: fewer than 4 later tokens can attend here; left out of the colour limits.")
         )
@@ -63,11 +63,11 @@ def what_was_done(
         )
     if any(one["missing"] for one in maps):
         notes.append(Note("L08", "info", "Grey hatching: undefined or not recorded, which is not zero."))
-    if any(strip.quantity.name == "imported_norm" for strip in strips) and not told:
+    if any(strip.quantity.name == "imported_norm" for strip in strips) and not absence_said:
         notes.append(
             Note("L08", "info", "Means of the rows in the file: a neuron that is not in it is unknown, not zero.")
         )
-    if any("recorded peaks" in strip.quantity.said for strip in strips) and not told:
+    if any("recorded peaks" in strip.quantity.said for strip in strips) and not absence_said:
         notes.append(Note("L08", "info", "Only recorded peaks: a neuron that is not among them is not zero."))
     dim, tokens = sum(len(panel.dim) for panel in panels), sum(panel.count for panel in panels)
     if dim:

@@ -113,7 +113,7 @@ def engagement_spec(
         Strip(
             quantities.describe(dataset, name, rows, head=head),
             [quantities.table(dataset, name, panel.tokens, rows, head=head) for panel in chosen.panels],
-            [panel.thin for panel in panels] if name.startswith("attn_received") else [],
+            [panel.rarely_seen for panel in panels] if name.startswith("attn_received") else [],
         )
         for name in present
     ]

@@ -135,13 +135,13 @@ def heatmap_spec(
     described = quantities.describe(dataset, name, rows)
     panels = token_panels(dataset, chosen.panels)
     tables = [quantities.table(dataset, name, panel.tokens, rows) for panel in chosen.panels]
-    thin = [panel.thin for panel in panels] if name.startswith("attn_received") else []
+    rarely_seen = [panel.rarely_seen for panel in panels] if name.startswith("attn_received") else []
     return build(
         "heatmap",
         title_of(described),
         subtitle(dataset, chosen),
         [panel.tokens for panel in panels],
-        [Strip(described, tables, thin)],
+        [Strip(described, tables, rarely_seen)],
         choice=scale,
         first_token=first_token,
         notes=(*notes_of(dataset), *applicable(dataset, [name])),

@@ -241,7 +241,7 @@ class MapDrawing:
         """Hatching over values that rest on too little."""
         return [
             Box(x + (column - band[0]) * pitch, y, pitch, height, edge=self.theme.paper, hatched=True)
-            for column in one["thin"]
+            for column in one["rarely_seen"]
             if band[0] <= column < band[1]
         ]
 

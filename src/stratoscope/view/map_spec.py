@@ -66,8 +66,10 @@ def build(
             name = f"{index}/{place}"
             buffers[name] = values
             maps.append({"quantity": index, "panel": place, "values": name, **one})
-    told = any(note.id == "L08" for note in notes)
-    done = what_was_done(panels, factors, strips, maps, quantities, choice, first_token=first_token, told=told)
+    absence_said = any(note.id == "L08" for note in notes)
+    done = what_was_done(
+        panels, factors, strips, maps, quantities, choice, first_token=first_token, absence_said=absence_said
+    )
     return ViewSpec(
         kind,
         title,
@@ -104,7 +106,7 @@ class _Pooled:
 def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *, first_token: bool) -> _Pooled:
     aside = [
         np.union1d(skipped, NO_TOKENS if first_token else panel.first)
-        for panel, skipped in zip(panels, strip.thin or [NO_TOKENS] * len(panels), strict=True)
+        for panel, skipped in zip(panels, strip.rarely_seen or [NO_TOKENS] * len(panels), strict=True)
     ]
 
     def pooled(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
@@ -161,7 +163,7 @@ def _strip(
     maps = [
         (_map(table, full, limits, panel, by, skipped, rings=strip.rings), table)
         for table, full, panel, by, skipped in zip(
-            ready.tables, strip.tables, panels, factors, strip.thin or [NO_TOKENS] * len(panels), strict=True
+            ready.tables, strip.tables, panels, factors, strip.rarely_seen or [NO_TOKENS] * len(panels), strict=True
         )
     ]
     return base | {
@@ -191,7 +193,7 @@ def _without(table: AnyFloats, tokens: int, by: int, skipped: Ints) -> AnyFloats
 
 
 def _map(
-    table: AnyFloats, full: AnyFloats, limits: scale.Scale, panel: TokenAxis, by: int, thin: Ints, *, rings: bool
+    table: AnyFloats, full: AnyFloats, limits: scale.Scale, panel: TokenAxis, by: int, rarely_seen: Ints, *, rings: bool
 ) -> dict[str, Any]:
     """Marks of one map: badges on first tokens beyond the limits, spikes of a pooled one, hatched columns."""
     badges = []
@@ -205,7 +207,9 @@ def _map(
         "badges": badges,
         "spikes": cells.tolist(),
         "spikes_in_all": total,
-        "thin": [column for column in thin.tolist() if np.isfinite(table[column]).any()] if by == 1 else [],
+        "rarely_seen": [column for column in rarely_seen.tolist() if np.isfinite(table[column]).any()]
+        if by == 1
+        else [],
         "without_logarithm": int((table <= 0).sum()) if limits.kind == "log" else 0,
         "missing": bool(np.isnan(table).any()),
         "infinite": int(np.isinf(full).sum()),

@@ -33,7 +33,7 @@ class LabelledPanel:
     """The tokens of a panel, and the places of those that fewer than `LEAST_QUERIES` later tokens can attend to."""
 
     tokens: TokenAxis
-    thin: NDArray[np.int64]
+    rarely_seen: NDArray[np.int64]
 
 
 def token_panels(dataset: xr.Dataset, panels: Sequence[PromptPanel]) -> list[LabelledPanel]:

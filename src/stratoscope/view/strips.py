@@ -51,7 +51,7 @@ class Strip:
         What it is.
     tables
         One array of shape (tokens, rows) for each panel.
-    thin
+    rarely_seen
         For each panel the places of tokens whose value rests on too little, drawn hatched.
     limits
         Strips of the same word here are compared, and have the same limits; "" = its own.
@@ -66,7 +66,7 @@ class Strip:
 
     quantity: DrawnQuantity
     tables: Sequence[AnyFloats]
-    thin: Sequence[Ints] = ()
+    rarely_seen: Sequence[Ints] = ()
     limits: str = ""
     lowest: float | None = None
     rings: bool = True

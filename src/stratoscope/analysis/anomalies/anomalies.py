@@ -89,17 +89,17 @@ def anomalies(
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
     most_expected = alpha / max(uncertain, 1)
-    result = seen.told(_result(dataset, other, looks, merged(looks, most_expected), usual, alpha, most_expected))
-    return result if beside is None else beside.told(result, "the reference")
+    result = seen.with_note(_result(dataset, other, looks, merged(looks, most_expected), usual, alpha, most_expected))
+    return result if beside is None else beside.with_note(result, "the reference")
 
 
-def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tuple[list[Look], list[Class]]:
+def _looked(dataset: xr.Dataset, other: xr.Dataset | None, report: Progress) -> tuple[list[Look], list[Class]]:
     """What every detector looked at, and the usual massive tokens."""
     from stratoscope.analysis.anomalies import attention, depth, neurons, tokens, writes
     from stratoscope.analysis.anomalies.norms import norms_of
     from stratoscope.analysis.anomalies.usual import classes, usual_of
 
-    told("looking", 0, None)
+    report("looking", 0, None)
     beside = None if other is None else norms_of(other)
     norms = norms_of(dataset, beside)
     usual = usual_of(norms, beside)
@@ -116,9 +116,9 @@ def _looked(dataset: xr.Dataset, other: xr.Dataset | None, told: Progress) -> tu
         lambda: depth.expert_takes_all(dataset, other),
     )
     for done, detector in enumerate(detectors):
-        told("looking", done, len(detectors))
+        report("looking", done, len(detectors))
         looks.append(detector())
-    told("looking", len(detectors), len(detectors))
+    report("looking", len(detectors), len(detectors))
     return looks, classes(norms, usual)
 
 

@@ -33,10 +33,10 @@ def _finding(cells: list[tuple[Look, Index, float]]) -> Finding:
     for place, (look, index, _) in enumerate(cells):
         if look.describe and look.detector not in strongest:
             strongest[look.detector] = place, *look.describe(index)
-    told = list(strongest.values())[:_SENTENCES]
-    rest = [member for place, member in enumerate(members) if place not in {place for place, _, _ in told}]
-    words = [sentence for _, sentence, _ in told] + _others(members[0], rest)
-    return Finding(members, " ".join(words), cells[0][0].of_model, told[0][2])
+    described = list(strongest.values())[:_SENTENCES]
+    rest = [member for place, member in enumerate(members) if place not in {place for place, _, _ in described}]
+    words = [sentence for _, sentence, _ in described] + _others(members[0], rest)
+    return Finding(members, " ".join(words), cells[0][0].of_model, described[0][2])
 
 
 def _score(cell: tuple[Look, Index, float]) -> float:

@@ -37,7 +37,7 @@ _OTHERS, _SHARE = 2, 0.05  # other prompts in which something recurs: at least s
 _COMPARED = 512  # values that one is compared with, at most
 _FIRSTS = 3  # first tokens whose middle one is not moved by one of them
 _TEXTS = 5  # of a class that are named
-_TOLD = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # in the words about a class, where they were recorded
+SHOWN_NORMS = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # in the words about a class, where they were recorded
 
 _SINKS = ("First tokens are massive", "Second sinks")  # listed in however few prompts
 
@@ -121,8 +121,8 @@ def too_few_firsts(norms: Norms) -> bool:
 
 def classes(norms: Norms, usual: Usual) -> list[Class]:
     """The usual massive tokens, each kind once: first tokens, others that behave as those do, others that recur."""
-    told = [name for name in _TOLD if name in usual.kinds] or list(usual.kinds)
-    massive = {name: usual.kinds[name] * (norms.logs[name] > MASSIVE) for name in told}
+    shown = [name for name in SHOWN_NORMS if name in usual.kinds] or list(usual.kinds)
+    massive = {name: usual.kinds[name] * (norms.logs[name] > MASSIVE) for name in shown}
     like = _any(massive, LIKE_FIRST)
     recurring = _any(massive, RECURRING) & ~like & ~norms.first
     kinds = (

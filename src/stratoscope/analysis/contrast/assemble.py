@@ -317,16 +317,16 @@ def _would_find(design: Design, tests: int, found: Mapping[str, NDArray[np.float
     Of pairs g_av = d_z √(2 (1 − r)), r the correlation of twins of equal spread: its middle over what was tested.
     """
     effect = smallest_effect(design.test, *design.tested.sizes, tests, design.alpha)
-    told: dict[str, Any] = {"power": POWER, "tests": tests, "p": design.alpha / max(tests, 1), "g": effect}
+    power: dict[str, Any] = {"power": POWER, "tests": tests, "p": design.alpha / max(tests, 1), "g": effect}
     known = np.isfinite(found["p"])
-    told["units_vary"] = bool((found["count_a"][known] < design.tested.sizes[0]).any())
-    told["units_vary"] |= bool((found["count_b"][known] < design.tested.sizes[1]).any())
+    power["units_vary"] = bool((found["count_a"][known] < design.tested.sizes[0]).any())
+    power["units_vary"] |= bool((found["count_b"][known] < design.tested.sizes[1]).any())
     if design.paired:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.abs(found["g"] / found["d_z"] / correction(found["count_a"] - 1))
         middle = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else np.nan
-        told |= {"g": effect * middle, "d_z": effect, "correlation": 1 - middle**2 / 2}
-    return told
+        power |= {"g": effect * middle, "d_z": effect, "correlation": 1 - middle**2 / 2}
+    return power
 
 
 def _direction(baseline: Baseline, design: Design) -> dict[str, Any]:

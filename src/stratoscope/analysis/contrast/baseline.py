@@ -107,8 +107,8 @@ def _held_out_auc(
     orders
         Which unit stands at each place, [order, place]; the labels and the halves [split, place] belong to the places.
     """
-    of_a, of_b = halves & in_a, halves & ~in_a
-    weights = of_a / of_a.sum(axis=1, keepdims=True) - of_b / of_b.sum(axis=1, keepdims=True)
+    count_a, count_b = halves & in_a, halves & ~in_a
+    weights = count_a / count_a.sum(axis=1, keepdims=True) - count_b / count_b.sum(axis=1, keepdims=True)
     placed = np.empty((len(in_a), len(orders), len(halves)), np.float32)
     number = np.arange(len(orders))
     placed[orders.T, number] = weights.T[:, None]
@@ -128,23 +128,23 @@ def _wins(a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:
 
     Sorted twice, with ties in favour of either.
     """
-    of_a, of_b = a.shape[-1], b.shape[-1]
-    rank = np.arange(of_a + of_b, dtype=np.float64)
-    first = np.argsort(np.concatenate([a, b], axis=-1), axis=-1, kind="stable") < of_a
-    last = np.argsort(np.concatenate([b, a], axis=-1), axis=-1, kind="stable") >= of_b
-    found: Floats = ((first @ rank + last @ rank) / 2 - of_a * (of_a - 1) / 2) / (of_a * of_b)
+    count_a, count_b = a.shape[-1], b.shape[-1]
+    rank = np.arange(count_a + count_b, dtype=np.float64)
+    first = np.argsort(np.concatenate([a, b], axis=-1), axis=-1, kind="stable") < count_a
+    last = np.argsort(np.concatenate([b, a], axis=-1), axis=-1, kind="stable") >= count_b
+    found: Floats = ((first @ rank + last @ rank) / 2 - count_a * (count_a - 1) / 2) / (count_a * count_b)
     return found
 
 
-def _half(of_a: int, of_b: int, random: np.random.Generator, *, paired: bool) -> NDArray[np.bool_]:
+def _half(count_a: int, count_b: int, random: np.random.Generator, *, paired: bool) -> NDArray[np.bool_]:
     """Half of the pairs, or half of each class."""
-    one = random.permutation(of_a) < of_a // 2
-    return np.concatenate([one, one if paired else random.permutation(of_b) < of_b // 2])
+    one = random.permutation(count_a) < count_a // 2
+    return np.concatenate([one, one if paired else random.permutation(count_b) < count_b // 2])
 
 
-def _exchanged(of_a: int, of_b: int, random: np.random.Generator, *, paired: bool) -> NDArray[np.int64]:
+def _exchanged(count_a: int, count_b: int, random: np.random.Generator, *, paired: bool) -> NDArray[np.int64]:
     """Which unit stands at each place: the members of a pair exchanged or not, or all units mixed."""
     if not paired:
-        return random.permutation(of_a + of_b)
-    place, flip = np.arange(of_a), random.random(of_a) < 0.5
-    return np.concatenate([np.where(flip, place + of_a, place), np.where(flip, place, place + of_a)])
+        return random.permutation(count_a + count_b)
+    place, flip = np.arange(count_a), random.random(count_a) < 0.5
+    return np.concatenate([np.where(flip, place + count_a, place), np.where(flip, place, place + count_a)])

@@ -58,8 +58,8 @@ def about_design(design: Design, asked: Units, held_out: float, unequal: names.U
     notes = [Note("L12", INFO, f"Units: {units.in_words()}; the tokens of a prompt are no independent samples.")]
     notes += [Note("L12", WARNING, text) for text in units.left_out]
     if design.test == RANK_SUM:
-        of_a, of_b = units.sizes
-        text = f"Classes of {of_a} and {of_b}: compared by ranks, which also answer to a difference in spread."
+        count_a, count_b = units.sizes
+        text = f"Classes of {count_a} and {count_b}: compared by ranks, which also answer to a difference in spread."
         notes.append(Note("L22", INFO, text))
     elif asked.sizes != units.sizes:
         text = (

@@ -74,19 +74,29 @@ def compare_columns(design: Design, units: Units, a: UnitTable, b: UnitTable) ->
     rows_a, rows_b = design.rows(units)
     if design.paired:
         a, b = complete_pairs(a, b)
-    of_a, of_b = Moments(width).add(a, rows_a), Moments(width).add(b, rows_b)
+    moments_a, moments_b = Moments(width).add(a, rows_a), Moments(width).add(b, rows_b)
     if design.paired:
         differences = Moments(width).add(a, rows_a, minus=b)  # row i of both is one pair
-        found, g, d_z = paired(differences), effects.hedges_g_av(of_a, of_b), effects.d_z(differences)
+        found, g, d_z = paired(differences), effects.hedges_g_av(moments_a, moments_b), effects.d_z(differences)
     else:
-        found, g, d_z = welch(of_a, of_b), effects.hedges_g(of_a, of_b), nothing
+        found, g, d_z = welch(moments_a, moments_b), effects.hedges_g(moments_a, moments_b), nothing
     ranked = _ranked(a, b, rows_a, rows_b)
     auc = np.concatenate([one.auc for one in ranked]) if ranked else np.empty(0)
     t, df, p = found.t, found.df, found.p
     if design.test == RANK_SUM:
         t, df, p = nothing, nothing, np.concatenate([one.p for one in ranked]) if ranked else np.empty(0)
     return Tested(
-        of_a.mean, of_b.mean, of_a.mean - of_b.mean, t, df, p, g, d_z, auc, of_a.count.copy(), of_b.count.copy()
+        moments_a.mean,
+        moments_b.mean,
+        moments_a.mean - moments_b.mean,
+        t,
+        df,
+        p,
+        g,
+        d_z,
+        auc,
+        moments_a.count.copy(),
+        moments_b.count.copy(),
     )
 
 

@@ -127,7 +127,7 @@ def contrast(
     ):
         if given not in known:
             raise InputError(f"{given!r} is not known", where=where, fix=f"Use one of {', '.join(known)}.")
-    told = progress or silent
+    report = progress or silent
     first, second = choose_classes(dataset, a, b)
     asked = make_units(dataset, first, second, groups=groups)
     has_neurons = statistic in dataset
@@ -149,7 +149,7 @@ def contrast(
     listed: Listed | None = None
     if has_neurons:
         _check_statistic(dataset, statistic, design, counted)
-        options: dict[str, Any] = {"permutations": permutations, "seed": seed, "progress": told}
+        options: dict[str, Any] = {"permutations": permutations, "seed": seed, "progress": report}
         neurons = compare_neurons(dataset, statistic, design, chosen.tolist(), **options)
         listed = strongest(neurons, design)
     profiles: Profiles | None = None
@@ -157,11 +157,11 @@ def contrast(
     twins: list[Twins] = []
     of_tokens = with_tokens(dataset, design, counted)
     if quantities and testable(of_tokens.units, alpha):
-        told("comparing profiles", 0, None)
+        report("comparing profiles", 0, None)
         exchange = {"permutations": permutations, "seed": seed}
         profiles = compare_profiles(dataset, quantities, of_tokens, counted, chosen, **exchange)
     if quantities and design.paired and "imported_norm" not in quantities:
-        told("comparing aligned tokens", 0, None)
+        report("comparing aligned tokens", 0, None)
         twins = find_twins(dataset, design.units)
         rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
         aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
@@ -185,7 +185,7 @@ def contrast(
             "seed": seed,
         },
     )
-    return seen.told(found)
+    return seen.with_note(found)
 
 
 def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -47,8 +47,8 @@ class Design:
         """Sign flips of pairs, or exchanged labels of the units stacked as `average` gives them, a before b."""
         if self.paired:
             return sign_flips(len(units), count, seed)
-        of_a, of_b = units.sizes
-        return label_permutations(np.arange(of_a + of_b) < of_a, count, seed)
+        count_a, count_b = units.sizes
+        return label_permutations(np.arange(count_a + count_b) < count_a, count, seed)
 
     def rows(self, part: Units) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which rows of `units.average` are the units of a part, in a and in b."""
@@ -71,9 +71,9 @@ def make_design(units: Units, *, unequal: Unequal, held_out: float, alpha: float
     refuse_too_few(units, alpha)
     test = PAIRED_T
     if units.design != PAIRS:
-        of_a, of_b = units.sizes
+        count_a, count_b = units.sizes
         test = WELCH
-        if max(of_a, of_b) > MOST_RATIO * min(of_a, of_b):
+        if max(count_a, count_b) > MOST_RATIO * min(count_a, count_b):
             if unequal == "rank-sum":
                 test = RANK_SUM
             else:
@@ -115,5 +115,5 @@ def refuse_too_few(units: Units, alpha: float) -> None:
 
 
 def _attainable(units: Units) -> float:
-    of_a, of_b = units.sizes
-    return smallest_p(of_a) if units.design == PAIRS else smallest_p(of_a, of_b)
+    count_a, count_b = units.sizes
+    return smallest_p(count_a) if units.design == PAIRS else smallest_p(count_a, count_b)

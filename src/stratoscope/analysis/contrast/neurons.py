@@ -167,10 +167,10 @@ def intervals(
     values: dict[str, Floats], design: Design, row: NDArray[np.int64], neuron: NDArray[np.int64], level: float
 ) -> tuple[Floats, Floats]:
     """Intervals of g of some neurons."""
-    g, t, of_a, of_b = (values[name][row, neuron] for name in ("g", "t", "count_a", "count_b"))
+    g, t, count_a, count_b = (values[name][row, neuron] for name in ("g", "t", "count_a", "count_b"))
     if design.paired:
-        return effects.interval_of_g_av(g, t, of_a, level)
-    return effects.interval_of_g(g, of_a, of_b, level)
+        return effects.interval_of_g_av(g, t, count_a, level)
+    return effects.interval_of_g(g, count_a, count_b, level)
 
 
 def _largest(size: Floats) -> NDArray[np.int64]:

@@ -42,14 +42,14 @@ def size_in_words(would: Mapping[str, Any], what: str) -> str:
     return f"|d_z| ≥ {number(least)}{in_g}"
 
 
-def smallest_effect(test: str, of_a: int, of_b: int, tests: int, alpha: float) -> float:
+def smallest_effect(test: str, count_a: int, count_b: int, tests: int, alpha: float) -> float:
     """The smallest true effect that is found in 8 of 10 studies at p ≤ alpha / tests.
 
     Parameters
     ----------
     test
         "paired t", "Welch's t" or "rank sum".
-    of_a, of_b
+    count_a, count_b
         Units of either class; pairs have as many of both.
     tests
         In the family.
@@ -63,8 +63,8 @@ def smallest_effect(test: str, of_a: int, of_b: int, tests: int, alpha: float) -
     """
     level = alpha / max(tests, 1)
     if test == PAIRED_T:
-        return _of_pairs(of_a, level)
-    return _smallest((_power_of_ranks if test == RANK_SUM else _power_of_welch)(of_a, of_b, level))
+        return _of_pairs(count_a, level)
+    return _smallest((_power_of_ranks if test == RANK_SUM else _power_of_welch)(count_a, count_b, level))
 
 
 def _of_pairs(pairs: int, level: float) -> float:
@@ -76,24 +76,24 @@ def _of_pairs(pairs: int, level: float) -> float:
     return float(noncentrality_at(critical, pairs - 1, 1 - POWER) / np.sqrt(pairs))
 
 
-def _power_of_welch(of_a: int, of_b: int, level: float) -> Callable[[float], float]:
+def _power_of_welch(count_a: int, count_b: int, level: float) -> Callable[[float], float]:
     """Power against an effect, for normal values of equal variance; the other, wrong side is as good as never found."""
     from scipy.special import chdtri, ndtr, stdtrit
 
-    if min(of_a, of_b) < 2:
+    if min(count_a, count_b) < 2:
         return lambda _: 0.0
     upper = 1 - (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    a, b = (chdtri(count - 1, upper) / (count - 1) / count for count in (of_a, of_b))
+    a, b = (chdtri(count - 1, upper) / (count - 1) / count for count in (count_a, count_b))
     error = a[:, None] + b
-    df = error**2 / (a[:, None] ** 2 / (of_a - 1) + b**2 / (of_b - 1))
+    df = error**2 / (a[:, None] ** 2 / (count_a - 1) + b**2 / (count_b - 1))
     needed = stdtrit(df, 1 - level / 2) * np.sqrt(error)
-    true_error = np.sqrt(1 / of_a + 1 / of_b)
+    true_error = np.sqrt(1 / count_a + 1 / count_b)
     return lambda effect: float(ndtr((effect - needed) / true_error).mean())
 
 
-def _power_of_ranks(of_a: int, of_b: int, level: float) -> Callable[[float], float]:
-    in_a = np.arange(of_a + of_b) < of_a
-    noise = np.random.default_rng(0).normal(size=(of_a + of_b, _STUDIES)).astype(np.float32)
+def _power_of_ranks(count_a: int, count_b: int, level: float) -> Callable[[float], float]:
+    in_a = np.arange(count_a + count_b) < count_a
+    noise = np.random.default_rng(0).normal(size=(count_a + count_b, _STUDIES)).astype(np.float32)
     of_class = in_a[:, None].astype(np.float32)
     return lambda effect: float((ranks(noise + np.float32(effect) * of_class, in_a).p <= level).mean())
 

@@ -93,13 +93,13 @@ def diff(
     from stratoscope.analysis.finite import finite_trace
     from stratoscope.trace.opened import opened
 
-    told = progress or silent
+    report = progress or silent
     seen = [finite_trace(opened(one, columns)) for one in (trace_a, trace_b)]
     a, b = (one.dataset for one in seen)
     claimed, where = _claims(claims, a, b)
     if null is not None:
         check_null(null, a, claimed)
-    told("matching prompts", 0, None)
+    report("matching prompts", 0, None)
     side_a, side_b = sides(a, b)
     pairs = match(side_a, side_b)
     aligned = columns_of(pairs, side_a, side_b)
@@ -109,7 +109,7 @@ def diff(
     kept, compared = aligned.of(shown), []
     quantities = quantities_in_both(a, b, quantity)
     for number, name in enumerate(quantities):
-        told("comparing tokens", number, len(quantities))
+        report("comparing tokens", number, len(quantities))
         kind = names.DEPTH if names.DEPTH in names.QUANTITIES[name].dims else names.LAYER
         rows = rows_of(a, b, kind, layers)
         compared.append(compare_cells(a, b, name, rows, aligned, kept, noise))
@@ -126,7 +126,7 @@ def diff(
         chosen = [pairs[number] for number in np.flatnonzero(same)]
         prompts = np.array([pair.a for pair in chosen]), np.array([pair.b for pair in chosen])
         tokens = aligned.a[aligned.before], aligned.b[aligned.before]
-        neurons = compare_neurons(a, b, prompts, tokens, of_layers, known, noise, defaults.SEED, told)
+        neurons = compare_neurons(a, b, prompts, tokens, of_layers, known, noise, defaults.SEED, report)
     exact = exactness(compared, neurons if context.sum() == same.sum() else None, of_layers)
     parts = Comparison(a, b, (side_a, side_b), pairs, aligned, shown, noise, recorded, compared, exact, of_layers,
                   known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
@@ -141,7 +141,7 @@ def diff(
             "seed": defaults.SEED,
         },
     )
-    return seen[1].told(seen[0].told(result, "A"), "B")
+    return seen[1].with_note(seen[0].with_note(result, "A"), "B")
 
 
 def _claims(

@@ -49,7 +49,7 @@ class Estimate:
         Whether the model computes on an accelerator that keeps count of its memory; without, those bytes are 0.
     answers_at_most
         The most tokens of an answer: where answers are written, everything is what they take at most.
-    in_halves
+    was_split
         Whether the largest batch did not fit into memory and was run in parts.
     batching
         What is to be said about which prompts run together, in sentences.
@@ -67,7 +67,7 @@ class Estimate:
     card_memory_free: int
     has_card: bool
     answers_at_most: int
-    in_halves: bool
+    was_split: bool
     batching: tuple[str, ...] = ()
 
     @property

@@ -94,7 +94,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
         card_memory_free=card_free,
         has_card=bool(machine.cards(recording.devices)),
         answers_at_most=answers,
-        in_halves=trial.in_halves,
+        was_split=trial.was_split,
         batching=tuple(note["text"] for note in recording.batch_notes),
     )
 

@@ -72,7 +72,7 @@ class Trial:
         Index of each batch that was run to what was recorded of it with everything.
     batches : list
         Indices of the prompts of every batch of the recording.
-    in_halves : bool
+    was_split : bool
         Whether the largest batch did not fit and was run in parts.
     """
 
@@ -84,7 +84,7 @@ class Trial:
         self.blocks: dict[int, Block] = {}
         self.largest: dict[str, Run] = {}
         self.typical: dict[str, Run] = {}
-        self.in_halves = False
+        self.was_split = False
         self._run()
 
     @property
@@ -149,7 +149,7 @@ class Trial:
             most, cards = machine.most_memory_used(), machine.most_card_memory_used(devices)
         if name == EVERYTHING and block is not None:
             self.blocks[batch] = block
-            self.in_halves |= recording.in_halves
+            self.was_split |= recording.was_split
         return Run(seconds, most, None if before is None else max(0, most - before), cards)
 
 

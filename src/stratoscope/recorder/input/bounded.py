@@ -256,8 +256,8 @@ def _bounded_filter(environment: _Bounded, function: Callable[..., Any]) -> Call
             text = str(args[0])
             _refuse_beyond(len(text) + (text.count("\n") + 1) * max(each, max(map(len, given[1:]), default=0)))
         if name == "do_wordwrap":
-            told = sorted(len(one) for one in (*args, *kwargs.values()) if isinstance(one, str))
-            _refuse_beyond(told[-1] * told[-2] if len(told) > 1 else 0)
+            lengths = sorted(len(one) for one in (*args, *kwargs.values()) if isinstance(one, str))
+            _refuse_beyond(lengths[-1] * lengths[-2] if len(lengths) > 1 else 0)
         found = function(*args, **kwargs)
         return environment.steps(found) if isinstance(found, Iterator) else environment.weighed(found)
 

@@ -109,12 +109,12 @@ def _rendered(messages: Sequence[Message], template: Template, where: str) -> Re
         *_about_parts(found, messages),
         *(_about_additions(parts, template.tokenizer, template.waiting) if found.contents.all_known else ()),
     ]
-    told = template.told(found.written, found.taken)
-    if told is not None:
+    date_lines = template.date_lines(found.written, found.taken)
+    if date_lines is not None:
         day = template.day.isoformat()
         words = f"the chat template writes the date; it was told that today is {day} (--date tells another)"
-        remarks.append(Remark(INFO, words, tuple(map(quoted, told))))
-    return Rendered(parts, list(dict.fromkeys(remarks)), found.missing, told is not None)
+        remarks.append(Remark(INFO, words, tuple(map(quoted, date_lines))))
+    return Rendered(parts, list(dict.fromkeys(remarks)), found.missing, date_lines is not None)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Template:
         """Whether the time may stand in what it writes."""
         return _CLOCK in self.source
 
-    def told(self, written: str, messages: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    def date_lines(self, written: str, messages: Sequence[Mapping[str, Any]]) -> list[str] | None:
         """How the day stands in a prompt; None where the prompt is the same on other days."""
         another = replace(self, day=self.day + _OTHER_DAY)
         if not self.asks_for_time or another.render(messages) == written:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope import defaults
-from stratoscope.recorder.simulated.words import UNUSUAL, WORDS, code, twins
+from stratoscope.recorder.simulated.vocabulary import UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons

@@ -14,7 +14,7 @@ _BELOW = np.float32(0.999)  # what is no peak writes at most so much of the weak
 
 
 @dataclass(frozen=True)
-class Told:
+class Totals:
     """What the neurons of a prompt say of themselves.
 
     Attributes
@@ -75,11 +75,11 @@ class SimulatedNeurons:
         self._share[:, number] = peaks / np.einsum("tn,tn->t", writes, writes, dtype=np.float64)
 
     @cached_property
-    def told(self) -> Told:
+    def totals(self) -> Totals:
         """What follows from the activations of all layers, each of which was asked for before."""
         share = np.minimum(self._share, 1)
         rest = 1 - self._found.share
         beside = np.divide(self._found.explained / self._found.share - 1, rest, where=rest > 0, out=np.zeros_like(rest))
         peaks = replace(self._found, neuron_norm=self._norm, share=share, explained=share * (1 + (1 - share) * beside))
         names = ("prompt_mean", "prompt_max", "prompt_min")
-        return Told(peaks, {name: part[None] for name, part in zip(names, self._summaries, strict=True)})
+        return Totals(peaks, {name: part[None] for name, part in zip(names, self._summaries, strict=True)})

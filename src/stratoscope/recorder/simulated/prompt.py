@@ -54,14 +54,14 @@ class SimulatedPrompt:
     @property
     def peaks(self) -> Peaks:
         """The strongest neurons, and what they say of all others."""
-        return self._drawn_peaks if self._neurons is None else self._neurons.told.peaks
+        return self._drawn_peaks if self._neurons is None else self._neurons.totals.peaks
 
     @property
     def summaries(self) -> dict[str, np.ndarray]:
         """`prompt_mean`, `prompt_max`, `prompt_min`."""
         if self._neurons is None:
             return self._summaries().of(self.text, self._drawn_peaks)
-        return self._neurons.told.summaries
+        return self._neurons.totals.summaries
 
     @property
     def attention(self) -> dict[str, np.ndarray]:

@@ -42,7 +42,7 @@ from stratoscope.recorder.groups.group import RecordGroup
 from stratoscope.recorder.simulated.activity import Summaries
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
-from stratoscope.recorder.simulated.words import WORDS
+from stratoscope.recorder.simulated.vocabulary import WORDS
 from stratoscope.trace.arguments import chosen, several, whole
 from stratoscope.trace.labels import labelled, note, root_attributes
 from stratoscope.trace.schema import Block

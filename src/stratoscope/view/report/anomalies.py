@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope import names
+from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
 from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view import chart
@@ -29,7 +30,6 @@ _PLACES = ("prompt", "position", "token", "layer", "head", "neuron", "expert")
 _FINDINGS = ("number", "found by", "expected by chance", "what")
 _MEMBERS = ("finding", "found by", "quantity", *_PLACES, "value", "typical", "times", "expected by chance")
 _KINDS = ("in some prompts", "of the model, in all prompts", "usual")
-_TOLD = ("mlp_out_norm", "attn_write_norm", "resid_norm")  # of what would have been found
 _LEADING = 5  # findings in the first lines
 
 
@@ -152,7 +152,9 @@ def _found_from(result: xr.Dataset) -> str:
     """What would have been found, of the quantities that most people look at."""
     least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
     parts = [
-        f"{names.QUANTITIES[name].label} from {number(least[name])} times" for name in _TOLD if least.get(name, 0) > 0
+        f"{names.QUANTITIES[name].label} from {number(least[name])} times"
+        for name in SHOWN_NORMS
+        if least.get(name, 0) > 0
     ]
     limits = "In nine of ten layers a single value would be found if it were large enough"
     return f"{limits}: {listed(parts)} the layer's median." if parts else ""

@@ -162,10 +162,10 @@ def baseline(result: xr.Dataset) -> Figure | None:
     panel = ChartPanel("", Axis("AUC in the half that did not choose it"), chart.layer_axis(numbers), marks)
     title = "How well the difference of means tells the classes apart"
     summary = result.attrs["summary"]
-    of_a, of_b = summary["direction"]["units"]
+    from_a, from_b = summary["direction"]["units"]
     some = ""
-    if (of_a, of_b) != _sizes(result):
-        some = f"; a random {of_a}" + ("" if summary["design"] == "pairs" else f" and {of_b}") + " of them"
+    if (from_a, from_b) != _sizes(result):
+        some = f"; a random {from_a}" + ("" if summary["design"] == "pairs" else f" and {from_b}") + " of them"
     said = Note(
         "L12",
         INFO,
@@ -298,10 +298,10 @@ def first_pair(result: xr.Dataset) -> Figure | None:
     summary = result.attrs["summary"]
     late = np.flatnonzero(result["pair_before"].values)[:-_BEFORE]  # all equal, and long where there is a template
     result = result.isel(column=np.setdiff1d(np.arange(result.sizes["column"]), late))
-    of_a, of_b = result["pair_text_a"].values, result["pair_text_b"].values
+    from_a, from_b = result["pair_text_a"].values, result["pair_text_b"].values
     there_a, there_b = result["pair_position_a"].values >= 0, result["pair_position_b"].values >= 0
     labels = []
-    for one, other, has_a, has_b in zip(of_a, of_b, there_a, there_b, strict=True):
+    for one, other, has_a, has_b in zip(from_a, from_b, there_a, there_b, strict=True):
         shown = [readable(str(text), width=9) for text, has in ((one, has_a), (other, has_b)) if has]
         labels.append("→".join(dict.fromkeys(shown)))
     title = f"One pair, {summary['aligned']['first_pair']}: {summary['a']} − {summary['b']}, token by token"

@@ -65,7 +65,7 @@ def save_result(
     InputError
         It is no Result, or the folder cannot be written.
     """
-    told = progress or silent
+    report = progress or silent
     contents = contents_of(result)
     path = Path(out)
     check_folder(path, overwrite=overwrite)
@@ -74,18 +74,18 @@ def save_result(
         with Lock(path, RESULT):
             replacing.recover(path, RESULT)
             check_folder(path, overwrite=overwrite)
-            _make(path, result, contents, told)
+            _make(path, result, contents, report)
     except OSError as error:
         raise cannot_write(path, error) from None
     return path
 
 
-def _make(path: Path, result: xr.Dataset, contents: Report, told: Progress) -> None:
+def _make(path: Path, result: xr.Dataset, contents: Report, report: Progress) -> None:
     """Make the folder beside its place, and put it there once it is durable and has been opened."""
     new = replacing.making(path)
     try:
         replacing.begin(new)
-        _fill(new, result, contents, told)
+        _fill(new, result, contents, report)
         sync_tree(new)
         open_result(new).load()
         replacing.take_place(new, path, RESULT)
@@ -134,7 +134,7 @@ def _is_part(_: Path, path: Path) -> bool:
 RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, InputError)
 
 
-def _fill(folder: Path, result: xr.Dataset, contents: Report, told: Progress) -> None:
+def _fill(folder: Path, result: xr.Dataset, contents: Report, report: Progress) -> None:
     from stratoscope.view.palette import THEMES
     from stratoscope.view.report.page import page
     from stratoscope.view.save import picture_bytes
@@ -147,7 +147,7 @@ def _fill(folder: Path, result: xr.Dataset, contents: Report, told: Progress) ->
     pictures: dict[tuple[str, str], bytes] = {}
     figures = contents.figures()
     for number, figure in enumerate(figures):
-        told("drawing", number, len(figures))
+        report("drawing", number, len(figures))
         metadata = figure.spec.metadata_json()
         for theme in THEMES:
             drawn = draw(figure.spec, theme=theme)
@@ -155,7 +155,7 @@ def _fill(folder: Path, result: xr.Dataset, contents: Report, told: Progress) ->
             if theme == "light":
                 (folder / FIGURES / f"{figure.name}.svg").write_bytes(picture_bytes(drawn, ".svg", metadata))
         (folder / FIGURES / f"{figure.name}.png").write_bytes(pictures[figure.name, "light"])
-    told("drawing", len(figures), len(figures))
+    report("drawing", len(figures), len(figures))
     (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
 
 
