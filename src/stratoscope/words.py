@@ -42,7 +42,7 @@ def number(value: SupportsFloat, digits: int = 3) -> str:
     size, sign = abs(value), "−" if value < 0 else ""
     if size == 0:
         return "0"
-    if size >= 1e6 or size < 1e-3:
+    if size >= 999_999.5 or size < 9.95e-4:  # what is rounded to a million or to 0.001 is written like it
         mantissa, exponent = f"{_rounded(size, 2):.1e}".split("e")
         return f"{sign}{mantissa.removesuffix('.0')}e{int(exponent)}".replace("e-", "e−")
     text = f"{_rounded(size, digits) if size < 10**digits else _fixed(size, 0):,f}"
@@ -59,6 +59,8 @@ def percent(share: SupportsFloat) -> str:
         size, bound = 0.1, "<"
     elif 99.95 <= size < 100:
         size, bound = 99.9, ">"
+    elif size >= 1e6:
+        return f"{number(100 * share)} %"
     text = str(int(size)) if size in (0, 100) else f"{_fixed(size, 1):,f}"
     return f"{bound}{text} %" if share >= 0 else f"{bound.translate(_MIRRORED)}−{text} %"
 
@@ -66,7 +68,7 @@ def percent(share: SupportsFloat) -> str:
 def size_text(size: float) -> str:
     """A number of bytes: 1 byte, 512 bytes, 1.23 MB."""
     if size < 999.5:
-        return counted(round(size), "byte")
+        return counted(int(_fixed(size, 0)), "byte")
     for unit in ("kB", "MB", "GB"):
         size /= 1000
         if size < 999.5:
@@ -76,9 +78,11 @@ def size_text(size: float) -> str:
 
 def times(ratio: float) -> str:
     """A ratio: ×1.4, ×7, ×63, ×1.2k, ×3.4e6."""
-    if ratio >= 1e6 or not math.isfinite(ratio):
+    if ratio < 0.05 or not math.isfinite(ratio):
         return f"×{number(ratio)}"
-    if ratio >= 1000:
+    if ratio >= 999_500:
+        return f"×{number(max(ratio, 1e6))}"
+    if ratio >= 999.5:
         return f"×{number(ratio / 1000, 2)}k"
     return f"×{_fixed(ratio, 0 if ratio >= 3 else 1)}"
 

@@ -7,7 +7,7 @@ function number(value, digits = 3) {
   const [size, sign] = [Math.abs(value), value < 0 ? "−" : ""];
   if (size === Infinity) return `${sign}∞`;
   if (size === 0) return "0";
-  if (size >= 1e6 || size < 1e-3) {
+  if (size >= 999_999.5 || size < 9.95e-4) {
     const [mantissa, exponent] = size.toExponential(1).split("e");
     return `${sign}${mantissa.replace(".0", "")}e${Number(exponent)}`.replace("e-", "e−");
   }
@@ -21,6 +21,7 @@ function percent(share) {
   if (size === Infinity) return `${number(share)} %`;
   if (size > 0 && size < 0.05) [size, bound] = [0.1, "<"];
   else if (size >= 99.95 && size < 100) [size, bound] = [99.9, ">"];
+  else if (size >= 1e6) return `${number(100 * share)} %`;
   const text = size === 0 || size === 100 ? String(size) : grouped(size.toFixed(1));
   return share >= 0 ? `${bound}${text} %` : `${{ "<": ">", ">": "<", "": "" }[bound]}−${text} %`;
 }
@@ -37,8 +38,9 @@ function sizeText(size) {
 
 /** @param {number} ratio */
 function times(ratio) {
-  if (ratio >= 1e6 || !Number.isFinite(ratio)) return `×${number(ratio)}`;
-  if (ratio >= 1000) return `×${number(ratio / 1000, 2)}k`;
+  if (ratio < 0.05 || !Number.isFinite(ratio)) return `×${number(ratio)}`;
+  if (ratio >= 999_500) return `×${number(Math.max(ratio, 1e6))}`;
+  if (ratio >= 999.5) return `×${number(ratio / 1000, 2)}k`;
   return `×${ratio.toFixed(ratio >= 3 ? 0 : 1)}`;
 }
 
