@@ -16,7 +16,7 @@ from number_words import CASES
 from stratoscope import peaks3d
 from stratoscope.view import plotly3d
 from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import number as written_number
 
 pytestmark = pytest.mark.browser

@@ -21,7 +21,7 @@ from stratoscope.errors import StratoscopeError
 from stratoscope.trace.from_dataset import write_dataset
 from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 
 TOLD = (
     "Values that are infinite or too large to compute with (2 of prompt_mean): left out of every statistic, as if they "

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.view import scale
+from stratoscope.view.spec import scale
 
 finite = st.floats(-1e6, 1e6, width=32)
 tables = npst.arrays(

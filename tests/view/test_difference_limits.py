@@ -8,7 +8,7 @@ import pytest
 from stratoscope.view.differences import can_differ
 from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.view.strips import Strip, TokenAxis
 
 LAYERS = tuple(range(10))

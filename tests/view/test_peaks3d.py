@@ -19,7 +19,7 @@ from stratoscope.errors import InputError
 from stratoscope.view import page3d, peaks3d_caption, plotly3d, plotly3d_traces
 from stratoscope.view.peaks3d_levels import level, levels
 from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 
 PEAKS = ("peak_write", "peak_value", "peak_neuron")
 

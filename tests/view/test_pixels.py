@@ -14,11 +14,11 @@ from sheets import words
 from view_traces import Factory, make_trace
 
 from stratoscope import names
-from stratoscope.view import palette, scale
 from stratoscope.view.heatmap import heatmap, heatmap_of_array, heatmap_spec
 from stratoscope.view.layout import arrange
 from stratoscope.view.save import picture_bytes
 from stratoscope.view.sheet import DPI, Sheet
+from stratoscope.view.spec import palette, scale
 from stratoscope.view.static import draw
 
 

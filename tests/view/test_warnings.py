@@ -24,7 +24,7 @@ from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.layout import arrange
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.select import MOST_PANELS
-from stratoscope.view.spec import ViewSpec, provenance_of
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
 
 HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
 PEAKS = ("mlp_out_norm", "peak_neuron", "peak_value", "peak_write")

@@ -63,7 +63,7 @@ def make_result(
         "kind": kind,
         "sources": [_source(one) for one in sources],
         "parameters": to_json(parameters),
-        "notes": [vars(note) for note in dict.fromkeys(notes)],
+        "notes": [note.stored() for note in dict.fromkeys(notes)],
         "summary": to_json(summary or {}),
         "software": f"stratoscope {__version__}",
     }

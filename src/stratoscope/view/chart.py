@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stratoscope.view.spec import Note, Provenance, ViewSpec
+from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
 
 Style = Literal["a", "b", "plain", "accent", "muted"]  # the two sides of a comparison, everything else, what stands out
 A: Style = "a"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.view.scale import FENCE, INNERMOST, QUANTILES
-from stratoscope.view.spec import Note
+from stratoscope.view.spec.scale import FENCE, INNERMOST, QUANTILES
+from stratoscope.view.spec.viewspec import Note
 from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital, counted, number
 

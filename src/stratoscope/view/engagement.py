@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
 from stratoscope.view.map_spec import build
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.view.strips import Strip
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def engagement_spec(
     from stratoscope.view.heatmap import title_of
     from stratoscope.view.panels import subtitle, token_panels
     from stratoscope.view.select import choose_layers, select
-    from stratoscope.view.spec import notes_of, provenance_of
+    from stratoscope.view.spec.viewspec import notes_of, provenance_of
 
     present = [name for name in QUANTITIES if name in dataset]
     missing = [name for name in QUANTITIES if name not in dataset]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from stratoscope import names
 from stratoscope.view import fonts
-from stratoscope.view.palette import Theme
 from stratoscope.view.sheet import Box, Item, Text
-from stratoscope.view.spec import Provenance, ViewSpec
+from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 from stratoscope.words import isolate, noted
 
 _SIZE = 6.8  # points

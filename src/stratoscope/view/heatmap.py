@@ -12,7 +12,7 @@ from stratoscope import defaults, names
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.map_spec import build
 from stratoscope.view.quantities import DrawnQuantity
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital
 
@@ -126,7 +126,7 @@ def heatmap_spec(
     from stratoscope.view import quantities
     from stratoscope.view.panels import subtitle, token_panels
     from stratoscope.view.select import choose_layers, select
-    from stratoscope.view.spec import notes_of, provenance_of
+    from stratoscope.view.spec.viewspec import notes_of, provenance_of
 
     name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
@@ -193,7 +193,7 @@ def heatmap_of_array(
     from stratoscope.view.render import render
 
     def describe() -> ViewSpec:
-        from stratoscope.view.spec import Provenance
+        from stratoscope.view.spec.viewspec import Provenance
 
         numbers = tuple(range(values.shape[1])) if rows is None else tuple(rows)
         described = DrawnQuantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)

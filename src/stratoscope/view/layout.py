@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stratoscope.view import arrangement, fonts, legend, palette
+from stratoscope.view import arrangement, fonts, legend
 from stratoscope.view.footer import footer
 from stratoscope.view.map_drawing import MapDrawing, label_depth
 from stratoscope.view.sheet import DPI, Box, Item, Sheet, Text
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.viewspec import ViewSpec
 
 MARGIN = 0.34
 LEAST_WIDTH = 7.4

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.view import fonts, palette, scale
-from stratoscope.view.palette import Theme
+from stratoscope.view import fonts
 from stratoscope.view.sheet import Box, Item, Text
+from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec.palette import Theme
 from stratoscope.words import capital, number, percent
 
 WIDTH = 2.75

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.view import arrangement, fonts, palette, scale
-from stratoscope.view.palette import Theme
+from stratoscope.view import arrangement, fonts
 from stratoscope.view.sheet import LABEL_PAD, Box, Cell, Item, Map, Ring, Text
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import drawable
 
 ROW_SIZE, BADGE_SIZE, TICK_SIZE = 7.0, 6.6, 7.0  # points

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats, Ints
-from stratoscope.view import pool, scale
 from stratoscope.view.drawing_notes import what_was_done
-from stratoscope.view.spec import Note, Provenance, ViewSpec
+from stratoscope.view.spec import pool, scale
+from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
 from stratoscope.view.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.words import times
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.trace.prompts import Prompts
-from stratoscope.view import pool
 from stratoscope.view.select import PromptPanel, Selection
+from stratoscope.view.spec import pool
 from stratoscope.view.strips import TokenAxis
 from stratoscope.words import isolate, readable_all
 
@@ -44,7 +44,7 @@ def token_panels(dataset: xr.Dataset, panels: Sequence[PromptPanel]) -> list[Lab
 
 def subtitle(dataset: xr.Dataset, chosen: Selection) -> str:
     """Model, source where it is not a recording, what an imported index means, and what is not shown."""
-    from stratoscope.view.spec import provenance_of
+    from stratoscope.view.spec.viewspec import provenance_of
 
     provenance = provenance_of(dataset)
     parts = [

@@ -17,7 +17,7 @@ from stratoscope.view.panels import subtitle, token_labels
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
 from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, select
-from stratoscope.view.spec import Note, ViewSpec, notes_of, provenance_of
+from stratoscope.view.spec.viewspec import Note, ViewSpec, notes_of, provenance_of
 from stratoscope.words import capital, counted, listed, number, number_ranges, visible
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from stratoscope.view import palette
 from stratoscope.view.peaks3d_caption import caption
 from stratoscope.view.plotly3d_traces import (
     Columns,
@@ -20,7 +19,8 @@ from stratoscope.view.plotly3d_traces import (
     scene_name,
     stems_of,
 )
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import html_label
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif"

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from stratoscope.view.peaks3d_levels import level
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import html_label, number, times
 
 OUTLINE = [[0, "rgba(0,0,0,0)"], [0.3, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0.6)"]]  # of the high ones

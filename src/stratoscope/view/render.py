@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stratoscope import names
-from stratoscope.view import palette
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.viewspec import ViewSpec
 
 
 def render(

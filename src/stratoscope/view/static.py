@@ -11,13 +11,14 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import ListedColormap, Normalize
 from numpy.typing import NDArray
 
-from stratoscope.view import fonts, palette, scale
+from stratoscope.view import fonts
 from stratoscope.view.chart_static import draw_chart
 from stratoscope.view.figure import Picture, draw_boxes, draw_text, font, place
 from stratoscope.view.layout import arrange
 from stratoscope.view.save import style
 from stratoscope.view.sheet import DPI, LABEL_PAD, Map, Ring, Sheet, Text
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ from stratoscope.view.quantities import DrawnQuantity
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
 from stratoscope.view.report.rings import ringed
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import counted, listed, number, readable, readable_all
 

@@ -28,7 +28,7 @@ from stratoscope.words import capital, counted, number, readable
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.view.spec import ViewSpec
+    from stratoscope.view.spec.viewspec import ViewSpec
 
 _BINS = 240
 _MOST_POINTS = 400  # neurons drawn one by one over the density

@@ -20,7 +20,7 @@ from stratoscope.words import capital, counted
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.view.spec import ViewSpec
+    from stratoscope.view.spec.viewspec import ViewSpec
 
 _MAIN = ("mlp_out_norm", "mlp_write_ratio", "attn_write_ratio", "mlp_write_cos", "attn_entropy_nosink", "resid_norm",
          "imported_norm")  # fmt: skip

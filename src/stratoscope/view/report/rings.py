@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.viewspec import ViewSpec
 
 
 def ringed(spec: ViewSpec, cells: NDArray[np.integer]) -> ViewSpec:

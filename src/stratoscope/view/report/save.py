@@ -135,9 +135,9 @@ RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, 
 
 
 def _fill(folder: Path, result: xr.Dataset, contents: Report, report: Progress) -> None:
-    from stratoscope.view.palette import THEMES
     from stratoscope.view.report.page import page
     from stratoscope.view.save import picture_bytes
+    from stratoscope.view.spec.palette import THEMES
     from stratoscope.view.static import draw
 
     store_result(result, folder)

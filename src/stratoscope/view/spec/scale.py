@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats
+from stratoscope.view.spec.buffers import Numbers
 
 QUANTILES = (0.01, 0.99)  # robust limits never lie farther out …
 INNERMOST = (0.10, 0.90)  # … nor farther in
@@ -19,32 +21,36 @@ _BEYOND = 0.25  # the histogram goes on beyond the limits for so much of their d
 _WIDEN = 0.05  # limits around a single value
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Limits on a scale.
+Kind = Literal["linear", "log", "diverging"]
+State = Literal["ok", "equal", "zero", "below", "infinite", "empty"]
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """Between which values colours run.
 
     Attributes
     ----------
     kind
         "linear", "log" or "diverging" (linear about zero).
     low, high
-        Limits of shape () or, when every row has its own, (rows,), float64.
-    choice
-        The name of the scale that was asked for.
+        Of shape (1,) or, when every row has its own, (rows,), float64.
     state
         "ok", "equal" (one value only), "zero" (nothing but zeros), "below" (nothing above zero, on a logarithmic
         scale), "infinite" (no finite value, but infinite ones) or "empty" (no value). Where every row has its own, the
         first of these that is true of a row.
     extremes
         Whether robust limits, or those of a row, are the smallest and largest value, since the quantiles fall together.
+    by_row
+        Whether every row has its own.
     """
 
-    kind: str
-    low: AnyFloats
-    high: AnyFloats
-    choice: names.Scale
-    state: str = "ok"
+    kind: Kind
+    low: Numbers
+    high: Numbers
+    state: State = "ok"
     extremes: bool = False
+    by_row: bool = False
 
     def unit(self, values: AnyFloats) -> AnyFloats:
         """Values of shape (tokens, rows) as 0..1 between the limits, beyond them less or more; NaN stays NaN."""
@@ -58,13 +64,11 @@ class Scale:
         return np.abs(2 * unit - 1) if self.kind == "diverging" else unit
 
 
-def natural(*, signed: bool, log: bool, choice: names.Scale) -> str:
+def natural(*, signed: bool, log: bool, choice: names.Scale) -> Kind:
     """The kind of scale: zero-centred for signed quantities, else what was asked for, else the quantity's own.
 
     `robust` and `per-layer` say where the limits are, not what lies between them.
     """
-    if choice not in names.SCALES:
-        raise InputError(f"no scale called {choice!r}", where="scale", fix=f"Choose one of: {', '.join(names.SCALES)}.")
     if signed and choice == "log":
         raise InputError(
             "a quantity with negative values has no logarithmic scale", where="scale", fix="Use robust or linear."
@@ -74,7 +78,7 @@ def natural(*, signed: bool, log: bool, choice: names.Scale) -> str:
     return choice if choice in ("linear", "log") else ("log" if log else "linear")
 
 
-def fit(tables: list[AnyFloats], kind: str, choice: names.Scale, *, lowest: float | None = None) -> Scale:
+def fit(tables: list[AnyFloats], kind: Kind, choice: names.Scale, *, lowest: float | None = None) -> Limits:
     """Limits shared by all tables.
 
     Parameters
@@ -96,31 +100,33 @@ def fit(tables: list[AnyFloats], kind: str, choice: names.Scale, *, lowest: floa
     values = np.concatenate([np.asarray(table, np.float64) for table in tables])
     if lowest is not None and (values > 0).any():
         highest = _limits(values.ravel(), kind, robust=choice == "robust")[1]
-        return Scale(kind, np.array(lowest), np.array(max(highest, 2 * lowest)), choice)
-    if choice == "per-layer":
-        rows = [_limits(values[:, row], kind, robust=True) for row in range(values.shape[1])]
-        low, high = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-        states = {row[2] for row in rows}
-        plain = {"ok" if state == _EXTREMES else state for state in states}
-        state = next(state for state in _STATES if state in plain)
-        return Scale(kind, low, high, choice, state, _EXTREMES in states)
-    least, most, state = _limits(values.ravel(), kind, robust=choice == "robust")
-    extremes = state == _EXTREMES
-    return Scale(kind, np.array(least), np.array(most), choice, "ok" if extremes else state, extremes)
+        return Limits(kind, np.array([lowest]), np.array([max(highest, 2 * lowest)]))
+    by_row = choice == "per-layer"
+    each = [values[:, row] for row in range(values.shape[1])] if by_row else [values.ravel()]
+    fitted = [_limits(one, kind, robust=by_row or choice == "robust") for one in each]
+    states = {"ok" if state == _EXTREMES else state for _, _, state in fitted}
+    return Limits(
+        kind,
+        np.array([low for low, _, _ in fitted]),
+        np.array([high for _, high, _ in fitted]),
+        next(state for state in get_args(State) if state in states),
+        any(state == _EXTREMES for _, _, state in fitted),
+        by_row,
+    )
 
 
-def clipped(tables: list[AnyFloats], scale: Scale) -> tuple[float, float]:
+def clipped(tables: list[AnyFloats], limits: Limits) -> tuple[float, float]:
     """Share of the finite values below the lower and above the upper limit."""
     below = above = count = 0
     for table in tables:
         known = np.isfinite(table)
         count += int(known.sum())
-        below += int(((table < scale.low) & known).sum())
-        above += int(((table > scale.high) & known).sum())
+        below += int(((table < limits.low) & known).sum())
+        above += int(((table > limits.high) & known).sum())
     return below / max(count, 1), above / max(count, 1)
 
 
-def histogram(tables: list[AnyFloats], scale: Scale) -> tuple[AnyFloats, NDArray[np.int64]]:
+def histogram(tables: list[AnyFloats], limits: Limits) -> tuple[AnyFloats, NDArray[np.int64]]:
     """Counts over unit values, a little beyond the limits; what lies farther out is counted in the end bins.
 
     Returns
@@ -128,7 +134,7 @@ def histogram(tables: list[AnyFloats], scale: Scale) -> tuple[AnyFloats, NDArray
     edges, counts
         Unit values of shape (BINS + 1,), 0 and 1 being the limits, and the counts between them, of shape (BINS,).
     """
-    units = np.concatenate([scale.unit(table).ravel() for table in tables])
+    units = np.concatenate([limits.unit(table).ravel() for table in tables])
     units = units[~np.isnan(units)]
     first = max(min(units.min(initial=0.0), 0.0), -_BEYOND)
     last = min(max(units.max(initial=1.0), 1.0), 1 + _BEYOND)
@@ -136,11 +142,11 @@ def histogram(tables: list[AnyFloats], scale: Scale) -> tuple[AnyFloats, NDArray
     return edges, counts
 
 
-def ratio_to_limit(values: AnyFloats, scale: Scale) -> float:
+def ratio_to_limit(values: AnyFloats, limits: Limits) -> float:
     """How many times the upper limit the largest of these values is; NaN without a finite value."""
-    sizes = np.abs(values) if scale.kind == "diverging" else np.asarray(values)
+    sizes = np.abs(values) if limits.kind == "diverging" else np.asarray(values)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = sizes / scale.high
+        ratios = sizes / limits.high
     ratios = ratios[np.isfinite(ratios)]
     return float(ratios.max()) if ratios.size else float("nan")
 
@@ -159,7 +165,7 @@ def backward(values: AnyFloats, kind: str) -> AnyFloats:
     return 10.0**values if kind == "log" else values
 
 
-def _limits(values: AnyFloats, kind: str, *, robust: bool) -> tuple[float, float, str]:
+def _limits(values: AnyFloats, kind: Kind, *, robust: bool) -> tuple[float, float, State | Literal["extremes"]]:
     given, values = values, values[np.isfinite(values)]
     if not values.size:
         return (*_EMPTY[kind], "empty" if np.isnan(given).all() else "infinite")
@@ -184,7 +190,7 @@ def _limits(values: AnyFloats, kind: str, *, robust: bool) -> tuple[float, float
     return float(low) - around, float(high) + around, "equal"
 
 
-def _centred(sizes: AnyFloats, *, robust: bool) -> tuple[float, float, str]:
+def _centred(sizes: AnyFloats, *, robust: bool) -> tuple[float, float, State | Literal["extremes"]]:
     high = float(_fences(sizes, "linear")[1]) if robust else float(sizes.max())
     if high:
         return -high, high, "ok"
@@ -200,6 +206,5 @@ def _fences(values: AnyFloats, kind: str) -> tuple[float, float]:
     return float(backward(low, kind)), float(backward(high, kind))
 
 
-_EXTREMES = "extremes"  # as "ok", and `Scale.extremes`
-_STATES = ("ok", "equal", "zero", "below", "infinite", "empty")
+_EXTREMES: Literal["extremes"] = "extremes"  # as "ok", and `Limits.extremes`
 _EMPTY = {"linear": (0.0, 1.0), "log": (0.1, 1.0), "diverging": (-1.0, 1.0)}  # limits where there is nothing to limit

@@ -7,6 +7,7 @@ blindness and grey printing. `diverging` (blue, white, orange) is symmetric in l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -47,6 +48,8 @@ class Theme:
         Hairlines; the ground and the hatching of what was not recorded.
     accent
         The one colour for marks.
+    side_a, side_b
+        The two sides of a comparison: the ends of the diverging map.
     ring, ring_halo
         Rings around spikes, on any colour of a map.
     """
@@ -60,12 +63,16 @@ class Theme:
     missing: str
     missing_line: str
     accent: str
+    side_a: str
+    side_b: str
     ring: str = "#c42550"
     ring_halo: str = "#ffffff"
 
 
-LIGHT = Theme("light", "#ffffff", "#1b1f24", "#59616a", "#6b737c", "#c9ced4", "#eceef0", "#b4bac1", "#c42550")
-DARK = Theme("dark", "#14171b", "#eceff2", "#a9b1ba", "#868f99", "#4a525b", "#23282e", "#565e67", "#ff7f9c")
+LIGHT = Theme("light", "#ffffff", "#1b1f24", "#59616a", "#6b737c", "#c9ced4", "#eceef0", "#b4bac1", "#c42550",
+              "#b95f1b", "#2a68a8")  # fmt: skip
+DARK = Theme("dark", "#14171b", "#eceff2", "#a9b1ba", "#868f99", "#4a525b", "#23282e", "#565e67", "#ff7f9c",
+             "#eba565", "#86b5de")  # fmt: skip
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
@@ -93,11 +100,6 @@ def diverging() -> NDArray[np.float64]:
 def colour_map(*, signed: bool) -> NDArray[np.float64]:
     """The map for a quantity: `diverging` where negative values have a meaning, else `sequential`."""
     return diverging() if signed else sequential()
-
-
-def sides(name: str) -> tuple[str, str]:
-    """The colours of the lower and the upper side of a comparison, from the ends of the diverging map."""
-    return ("#2a68a8", "#b95f1b") if name == LIGHT.name else ("#86b5de", "#eba565")
 
 
 def hex_colours(rgb: ArrayLike) -> list[str]:
@@ -154,3 +156,23 @@ def _equal_steps(anchors: tuple[str, ...], steps: int = STEPS) -> NDArray[np.flo
     travelled = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     targets = np.linspace(0, travelled[-1], steps)
     return _from_oklab(np.stack([np.interp(targets, travelled, path[:, axis]) for axis in range(3)], axis=1))
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The colours of a picture.
+
+    Attributes
+    ----------
+    sequential, diverging
+        Colour maps, 256 steps of `#rrggbb`.
+    themes
+        Colours of a page on each ground.
+    """
+
+    sequential: tuple[str, ...]
+    diverging: tuple[str, ...]
+    themes: Mapping[str, Theme]
+
+
+COLOURS = Colours(tuple(hex_colours(sequential())), tuple(hex_colours(diverging())), THEMES)

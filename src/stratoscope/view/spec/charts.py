@@ -1,0 +1,177 @@
+"""Charts, as a ViewSpec holds them: lines with bands, points, intervals and densities on plain axes, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from stratoscope.view.spec.buffers import IndexTable, Numbers
+from stratoscope.view.spec.document import Json
+from stratoscope.view.spec.look import Look
+
+Style = Literal["a", "b", "plain", "accent", "muted"]  # the two sides of a comparison, everything else, what stands out
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis.
+
+    Attributes
+    ----------
+    label
+        What it shows, with the unit.
+    low, high
+        Its ends; None = where the marks end, with a little room.
+    ticks
+        (place, label) of each; none = round numbers.
+    log
+        Whether it is logarithmic.
+    """
+
+    label: str = ""
+    low: float | None = None
+    high: float | None = None
+    ticks: tuple[tuple[float, str], ...] = ()
+    log: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A line through the points (x, y)."""
+
+    x: Numbers
+    y: Numbers
+    style: Style
+    label: str = ""
+    kind: Literal["line"] = "line"
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A band from `low` to `high` along y."""
+
+    y: Numbers
+    low: Numbers
+    high: Numbers
+    style: Style
+    label: str = ""
+    kind: Literal["band"] = "band"
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points (x, y)."""
+
+    x: Numbers
+    y: Numbers
+    style: Style
+    label: str = ""
+    kind: Literal["points"] = "points"
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Points (x, y) with horizontal intervals from `low` to `high`."""
+
+    x: Numbers
+    y: Numbers
+    low: Numbers
+    high: Numbers
+    style: Style
+    label: str = ""
+    kind: Literal["intervals"] = "intervals"
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """Counts of shape (x, y) between edges, one more of each."""
+
+    counts: IndexTable
+    x_edges: Numbers
+    y_edges: Numbers
+    style: Style
+    label: str = ""
+    kind: Literal["density"] = "density"
+
+
+@dataclass(frozen=True)
+class Vertical:
+    """A line across the chart at x."""
+
+    x: float
+    style: Style
+    label: str = ""
+    kind: Literal["vertical"] = "vertical"
+
+
+@dataclass(frozen=True)
+class Horizontal:
+    """A line across the chart at y."""
+
+    y: float
+    style: Style
+    label: str = ""
+    kind: Literal["horizontal"] = "horizontal"
+
+
+@dataclass(frozen=True)
+class Span:
+    """The ground between the verticals `low` and `high`."""
+
+    low: float
+    high: float
+    style: Style
+    label: str = ""
+    kind: Literal["span"] = "span"
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A text at each point (x, y)."""
+
+    x: Numbers
+    y: Numbers
+    words: tuple[str, ...]
+    style: Style
+    label: str = ""
+    kind: Literal["words"] = "words"
+
+
+Mark: TypeAlias = Line | Band | Points | Intervals | Density | Vertical | Horizontal | Span | Words
+
+
+@dataclass(frozen=True)
+class ChartPanel:
+    """One chart.
+
+    Attributes
+    ----------
+    title
+        What stands above it.
+    x, y
+        Its axes.
+    marks
+        What is drawn, in this order.
+    width
+        Relative to its neighbours.
+    """
+
+    title: str
+    x: Axis
+    y: Axis
+    marks: tuple[Mark, ...]
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts side by side, `height` inches high."""
+
+    panels: tuple[ChartPanel, ...]
+    height: float
+    kind: Literal["charts"] = "charts"
+
+    def shown(self, look: Look) -> Mapping[str, Json]:
+        """How the numbers became this picture: charts have one look."""
+        return {}

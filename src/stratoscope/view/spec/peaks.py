@@ -1,0 +1,177 @@
+"""Peaks of tokens × layers in three dimensions, as a ViewSpec holds them: which, where, how high on every scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from stratoscope import names
+from stratoscope.view.spec.buffers import Flags, Indices, Numbers
+from stratoscope.view.spec.document import Json
+from stratoscope.view.spec.look import FirstTokens, Look
+from stratoscope.view.spec.maps import DrawnQuantity
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture in space: a prompt, or several end to end; and the words above it."""
+
+    title: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class Heights:
+    """How high each peak stands and in which colour, on one scale.
+
+    Attributes
+    ----------
+    place
+        Where each peak ends between floor (0) and ceiling (1), a little above 1 where it is beyond it, [peak].
+    colour
+        What is coloured, on the axis of the colour bar, [peak].
+    times
+        How many times the ceiling each peak is, where it is beyond it, else 0, [peak].
+    low, high
+        Ends of the colours.
+    floor, ceiling
+        The same on the axis of `colour`: where a peak of place 0 and of place 1 stands.
+    ticks
+        (place on that axis, label) of each; none = round numbers.
+    """
+
+    place: Numbers
+    colour: Numbers
+    times: Numbers
+    low: float
+    high: float
+    floor: float
+    ceiling: float
+    ticks: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class PeakScale:
+    """A scale of the heights.
+
+    Attributes
+    ----------
+    title
+        What its colour bar shows.
+    words
+        What it does.
+    heights
+        With first tokens in the limits and without.
+    """
+
+    title: str
+    words: str
+    heights: Mapping[FirstTokens, Heights]
+
+
+@dataclass(frozen=True)
+class PeakStyle:
+    """Numbers that every renderer draws by.
+
+    Attributes
+    ----------
+    smallest, largest
+        Pixels of the lowest and the highest peak.
+    top
+        Where the axis of heights ends, the ceiling being 1.
+    stems, stem_opacity
+        Of each scene at most so many stems, on the highest peaks.
+    token_labels, layer_labels
+        At most so many labels, of all scenes together.
+    """
+
+    smallest: float
+    largest: float
+    top: float
+    stems: int
+    stem_opacity: float
+    token_labels: int
+    layer_labels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """The highest peaks of tokens × layers.
+
+    Attributes
+    ----------
+    quantity
+        What is drawn upwards.
+    index
+        What the number of a peak is an index of: "neuron", "residual" or "index".
+    scenes
+        What is drawn side by side.
+    choice_label, choices
+        "Class" or "Prompt", and what the reader may choose among.
+    layers
+        Block numbers, ascending.
+    total
+        How many peaks these were chosen from.
+    tokens_per_cell
+        The highest of every so many tokens and layer is always among them.
+    threshold
+        Lower ones were left out.
+    scales
+        All scales.
+    style
+        Numbers to draw by.
+    token_scene, token_place, token_choice, token_rank
+        Scene of each token of the picture's table, its place in reading order in the scene, its choice, and its place
+        in the order of texts, [token].
+    token, layer, expert, neuron
+        Row in the table of tokens, block number, expert (−1 = none) and neuron of each peak, [peak].
+    value, write, height
+        Signed activation, write norm (NaN = none) and what is drawn upwards, [peak].
+    highest
+        1 where it is the highest of its token and layer, [peak].
+    """
+
+    quantity: DrawnQuantity
+    index: str
+    scenes: tuple[Scene, ...]
+    choice_label: str
+    choices: tuple[str, ...]
+    layers: tuple[int, ...]
+    total: int
+    tokens_per_cell: int
+    threshold: float
+    scales: Mapping[names.Scale, PeakScale]
+    style: PeakStyle
+    token_scene: Indices
+    token_place: Indices
+    token_choice: Indices
+    token_rank: Indices
+    token: Indices
+    layer: Indices
+    expert: Indices
+    neuron: Indices
+    value: Numbers
+    write: Numbers
+    height: Numbers
+    highest: Flags
+    kind: Literal["peaks"] = "peaks"
+
+    def heights(self, look: Look) -> Heights:
+        """How high the peaks stand as they are to be looked at."""
+        return self.scales[look.scale].heights[look.first]
+
+    def shown(self, look: Look) -> Mapping[str, Json]:
+        """How the numbers became this picture."""
+        return {
+            "quantity": {
+                "name": self.quantity.name,
+                "label": self.quantity.label,
+                "unit": self.quantity.unit,
+                "formula": self.quantity.formula,
+            },
+            "shown": len(self.token),
+            "total": self.total,
+            "tokens_per_cell": self.tokens_per_cell,
+            "threshold": self.threshold,
+        }

@@ -1,0 +1,37 @@
+"""Tables, as a ViewSpec and a report hold them: headings, and rows of cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A token in the words around it."""
+
+    before: str
+    token: str
+    after: str
+
+
+Cell: TypeAlias = str | float | int | Excerpt | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; numbers are set right.
+
+    Attributes
+    ----------
+    columns
+        Headings; as many cells in each row.
+    rows
+        The cells. None = nothing to say.
+    caption
+        What the rows are.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
