@@ -30,8 +30,8 @@ _HOME = {  # public name -> module that defines it
     "patch_null": "stratoscope.probe.null",
     "save_result": "stratoscope.view.report.save",
     "open_result": "stratoscope.analysis.result",
-    "heatmap": "stratoscope.view.heatmap",
-    "engagement": "stratoscope.view.engagement",
+    "heatmap": "stratoscope.view.maps.heatmap",
+    "engagement": "stratoscope.view.maps.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
     "portable": "stratoscope.trace.portable",
     "Prompt": "stratoscope.recorder.prompts",
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from stratoscope.trace.pairs import attention_matrix
     from stratoscope.trace.portable import portable
     from stratoscope.trace.reader import open_trace
-    from stratoscope.view.engagement import engagement
-    from stratoscope.view.heatmap import heatmap
+    from stratoscope.view.maps.engagement import engagement
+    from stratoscope.view.maps.heatmap import heatmap
     from stratoscope.view.peaks3d import peaks3d
     from stratoscope.view.report.save import save_result
 

@@ -13,9 +13,9 @@ import stratoscope
 from stratoscope import open_result, save_result
 from stratoscope.analysis.diff.diff import diff
 from stratoscope.errors import InputError
-from stratoscope.view.diff import diff_spec
-from stratoscope.view.layout import arrange
+from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import contents_of
+from stratoscope.view.sheet.layout import arrange
 
 Q = "mlp_out_norm"
 

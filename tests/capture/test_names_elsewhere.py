@@ -14,7 +14,7 @@ from stratoscope import diff, names, open_trace, to_frame
 from stratoscope.analysis.contrast.contrast import profiled
 from stratoscope.errors import InputError
 from stratoscope.trace.quantity_names import quantity_named
-from stratoscope.view.heatmap import heatmap_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
 
 RECORD = (names.NORMS, names.RESIDUAL, names.NEURONS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stratoscope.view.sheet import Map, Sheet, Text
+from stratoscope.view.sheet.items import Map, Sheet, Text
 
 TOLERANCE = 0.012  # inches: glyphs are never as tall as their line
 

@@ -11,11 +11,11 @@ from sheets import outside, overlapping
 from view_traces import make_trace
 
 from stratoscope import names, peaks3d
-from stratoscope.view.engagement import engagement_spec
-from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.panels import ANSWER
-from stratoscope.view.sheet import Box
+from stratoscope.view.maps.engagement import engagement_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.maps.panels import ANSWER
+from stratoscope.view.sheet.items import Box
+from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import palette
 
 GENERATED = names.SPANS.index("generated")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stratoscope.view.differences import can_differ
-from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity
+from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.differences import can_differ
+from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.view.strips import Strip, TokenAxis
 
 LAYERS = tuple(range(10))
 

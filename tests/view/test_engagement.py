@@ -8,9 +8,9 @@ from sheets import outside, overlapping, words
 from view_traces import Factory
 
 from stratoscope.errors import InputError
-from stratoscope.view.engagement import QUANTITIES, engagement, engagement_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.sheet import Box
+from stratoscope.view.maps.engagement import QUANTITIES, engagement, engagement_spec
+from stratoscope.view.sheet.items import Box
+from stratoscope.view.sheet.layout import arrange
 
 
 @pytest.mark.parametrize("length", [1, 13, 24, 56, 200])

@@ -14,8 +14,8 @@ from view_traces import Factory
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
-from stratoscope.view.heatmap import heatmap, heatmap_of_array, heatmap_spec
-from stratoscope.view.layout import arrange
+from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
+from stratoscope.view.sheet.layout import arrange
 
 
 def test_the_axes_hold_the_values_themselves(trace_of: Factory) -> None:
@@ -135,7 +135,7 @@ def test_an_array_is_drawn_without_a_trace() -> None:
 
 def test_drawing_an_array_loads_no_library_that_reads_traces() -> None:
     script = (
-        "import sys, numpy as np; from stratoscope.view.heatmap import heatmap_of_array;"
+        "import sys, numpy as np; from stratoscope.view.maps.heatmap import heatmap_of_array;"
         "heatmap_of_array(np.ones((30, 4)));"
         "print(sorted({'xarray', 'pandas', 'zarr', 'plotly', 'scipy'} & set(sys.modules)))"
     )
@@ -145,7 +145,7 @@ def test_drawing_an_array_loads_no_library_that_reads_traces() -> None:
 
 def test_pyplot_is_left_alone() -> None:
     script = (
-        "import sys, numpy as np; from stratoscope.view.heatmap import heatmap_of_array;"
+        "import sys, numpy as np; from stratoscope.view.maps.heatmap import heatmap_of_array;"
         "heatmap_of_array(np.ones((30, 4))); print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

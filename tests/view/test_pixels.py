@@ -14,12 +14,12 @@ from sheets import words
 from view_traces import Factory, make_trace
 
 from stratoscope import names
-from stratoscope.view.heatmap import heatmap, heatmap_of_array, heatmap_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.save import picture_bytes
-from stratoscope.view.sheet import DPI, Sheet
+from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
+from stratoscope.view.matplotlib.maps import draw
+from stratoscope.view.matplotlib.save import picture_bytes
+from stratoscope.view.sheet.items import DPI, Sheet
+from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import palette, scale
-from stratoscope.view.static import draw
 
 
 def pixels(figure: Figure) -> NDArray[np.int64]:

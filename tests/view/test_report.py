@@ -210,7 +210,7 @@ def test_a_drawing_that_fails_leaves_no_folder(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stratoscope.view.save.picture_bytes", fail)
+    monkeypatch.setattr("stratoscope.view.matplotlib.save.picture_bytes", fail)
     with pytest.raises(InputError, match="No space left"):
         save_result(result, tmp_path / "r")
     assert list(tmp_path.iterdir()) == []

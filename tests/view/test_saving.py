@@ -13,7 +13,7 @@ from PIL import Image
 from view_traces import Factory
 
 from stratoscope.errors import InputError
-from stratoscope.view.heatmap import heatmap, heatmap_spec
+from stratoscope.view.maps.heatmap import heatmap, heatmap_spec
 
 SUFFIXES = [".png", ".svg", ".pdf"]
 DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"

@@ -7,7 +7,7 @@ import pytest
 from view_traces import Factory
 
 from stratoscope.errors import InputError
-from stratoscope.view.select import MOST_PANELS, choose_layers, select
+from stratoscope.view.choose.selection import MOST_PANELS, choose_layers, select
 
 
 def shown(dataset, **choice) -> list[tuple[int, ...]]:  # type: ignore[no-untyped-def]

@@ -10,12 +10,11 @@ from sheets import column_labels, outside, overlapping, row_labels, words
 from view_traces import Factory, make_import, make_trace
 
 from stratoscope import names
-from stratoscope.view import fonts
-from stratoscope.view.engagement import QUANTITIES, engagement_spec
-from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.map_drawing import cell_number
-from stratoscope.view.sheet import Box, Ring
+from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.sheet.items import Box, Ring, fonts
+from stratoscope.view.sheet.layout import arrange
+from stratoscope.view.sheet.map_drawing import cell_number
 from stratoscope.view.spec import palette
 
 slow = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])

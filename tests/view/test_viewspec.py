@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from view_traces import Factory
 
-from stratoscope.view.heatmap import heatmap_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
 from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec, notes_of, provenance_of, public_name
 
 arrays = npst.arrays(st.sampled_from(["<f4", ">f8", "<i2", "u1"]), npst.array_shapes(max_dims=3, max_side=4))

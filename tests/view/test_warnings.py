@@ -18,12 +18,12 @@ from stratoscope.errors import InputError
 from stratoscope.replacing import cannot_write
 from stratoscope.trace.opened import opened
 from stratoscope.trace.output import check_place
-from stratoscope.view.engagement import QUANTITIES, engagement_spec
-from stratoscope.view.footer import said
-from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.layout import arrange
+from stratoscope.view.choose.selection import MOST_PANELS
+from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
 from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.select import MOST_PANELS
+from stratoscope.view.sheet.footer import said
+from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
 
 HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"

@@ -22,7 +22,7 @@ from stratoscope.recorder.prompts import read_prompts
 from stratoscope.replacing import write_whole
 from stratoscope.trace.facts import receipt_section
 from stratoscope.trace.place import is_trace
-from stratoscope.view.select import select
+from stratoscope.view.choose.selection import select
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.trace.opened import Inputs, PathLike, opened
-from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
+from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratoscope.view.footer import source, source_tag
+from stratoscope.view.sheet.footer import source, source_tag
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import counted, noted, number
 

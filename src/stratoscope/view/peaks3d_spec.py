@@ -13,10 +13,10 @@ from stratoscope.errors import InputError
 from stratoscope.trace.arguments import real_number
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
-from stratoscope.view.panels import subtitle, token_labels
+from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice, choose_layers, select
+from stratoscope.view.maps.panels import subtitle, token_labels
 from stratoscope.view.peaks3d_levels import levels
 from stratoscope.view.peaks3d_points import Points, choose_points
-from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice, choose_layers, select
 from stratoscope.view.spec.viewspec import Note, ViewSpec, notes_of, provenance_of
 from stratoscope.words import capital, counted, listed, number, number_ranges, visible
 

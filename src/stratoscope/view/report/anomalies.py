@@ -13,13 +13,13 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
-from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity
+from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
 from stratoscope.view.report.rings import ringed
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import counted, listed, number, readable, readable_all
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
-from stratoscope.view.differences import can_differ
-from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity
+from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.differences import can_differ
+from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
 from stratoscope.view.report.rings import ringed
-from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital, counted, number, readable
 
 if TYPE_CHECKING:

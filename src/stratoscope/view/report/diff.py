@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
-from stratoscope.view.diff import diff_spec
+from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import diff_figures as figures
 from stratoscope.view.report.diff_words import factor_of, lead, title
 from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section

@@ -12,7 +12,7 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, Mark, mark
-from stratoscope.view.diff import sides_in_words
+from stratoscope.view.maps.diff import sides_in_words
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
 from stratoscope.words import capital, counted

@@ -9,7 +9,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
-from stratoscope.view.diff import sides_in_words
+from stratoscope.view.maps.diff import sides_in_words
 from stratoscope.words import capital, counted, listed, number, number_ranges, percent
 
 if TYPE_CHECKING:

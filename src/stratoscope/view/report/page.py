@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from stratoscope.analysis.result import notes_in
 from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import INFO, KNOWN, Note
-from stratoscope.view import pages
-from stratoscope.view.footer import source, source_tag
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
-from stratoscope.view.sheet import DPI
+from stratoscope.view.sheet.footer import source, source_tag
+from stratoscope.view.sheet.items import DPI
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.viewspec import Provenance, public_name
+from stratoscope.view.web import pages
 from stratoscope.words import counted, listed, number, readable
 
 if TYPE_CHECKING:

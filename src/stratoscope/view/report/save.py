@@ -135,10 +135,10 @@ RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, 
 
 
 def _fill(folder: Path, result: xr.Dataset, contents: Report, report: Progress) -> None:
+    from stratoscope.view.matplotlib.maps import draw
+    from stratoscope.view.matplotlib.save import picture_bytes
     from stratoscope.view.report.page import page
-    from stratoscope.view.save import picture_bytes
     from stratoscope.view.spec.palette import THEMES
-    from stratoscope.view.static import draw
 
     store_result(result, folder)
     for name, table in {TABLE: contents.table, **contents.more}.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stratoscope.view import fonts
+from stratoscope.view.sheet.items import fonts
 
 DPI = 200  # of a bitmap; one inch in a sheet is so many pixels
 LABEL_PAD = 0.05  # inches between a map and its labels

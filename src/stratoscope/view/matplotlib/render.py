@@ -27,12 +27,12 @@ def render(
     matplotlib.axes.Axes or ndarray of them
         One for each map, in reading order.
     """
-    from stratoscope.view import save
+    from stratoscope.view.matplotlib import save
 
     palette.theme(theme)
     path = None if out is None else save.check(out, overwrite=overwrite, inputs=inputs)
     spec = describe()
-    from stratoscope.view.static import draw
+    from stratoscope.view.matplotlib.maps import draw
 
     figure = draw(spec, theme=theme)
     if path is not None:

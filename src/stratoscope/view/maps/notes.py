@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from stratoscope import names
+from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec.viewspec import Note
-from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital, counted, number
 
 

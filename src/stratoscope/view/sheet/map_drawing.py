@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.view import arrangement, fonts
-from stratoscope.view.sheet import LABEL_PAD, Box, Cell, Item, Map, Ring, Text
+from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, Item, Map, Ring, Text, arrangement, fonts
 from stratoscope.view.spec import palette, scale
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import ViewSpec

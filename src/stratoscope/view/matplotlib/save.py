@@ -61,7 +61,7 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
     """The bytes of a picture file."""
     import matplotlib as mpl
 
-    from stratoscope.view.sheet import DPI
+    from stratoscope.view.sheet.items import DPI
 
     options: dict[str, Any] = {
         ".png": {

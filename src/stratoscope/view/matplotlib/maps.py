@@ -11,12 +11,11 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import ListedColormap, Normalize
 from numpy.typing import NDArray
 
-from stratoscope.view import fonts
 from stratoscope.view.chart_static import draw_chart
-from stratoscope.view.figure import Picture, draw_boxes, draw_text, font, place
-from stratoscope.view.layout import arrange
-from stratoscope.view.save import style
-from stratoscope.view.sheet import DPI, LABEL_PAD, Map, Ring, Sheet, Text
+from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text, font, place
+from stratoscope.view.matplotlib.save import style
+from stratoscope.view.sheet.items import DPI, LABEL_PAD, Map, Ring, Sheet, Text, fonts
+from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import palette, scale
 from stratoscope.view.spec.viewspec import ViewSpec
 

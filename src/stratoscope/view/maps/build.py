@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats, Ints
-from stratoscope.view.drawing_notes import what_was_done
+from stratoscope.view.maps.notes import what_was_done
+from stratoscope.view.maps.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.view.spec import pool, scale
 from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
-from stratoscope.view.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.words import times
 
 _BADGE_FROM = 1.05  # a first token that hardly exceeds the limit needs no badge

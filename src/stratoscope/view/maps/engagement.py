@@ -6,16 +6,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
-from stratoscope.view.map_spec import build
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.strips import Strip
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.view.strips import Strip
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.trace.csv_columns import Columns
     from stratoscope.trace.opened import Inputs
-    from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
+    from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
 QUANTITIES = ("mlp_write_ratio", "attn_write_ratio", "attn_received_nosink", "attn_entropy_nosink", "attn_first")
 TITLE = "Which layers engage with which tokens"
@@ -61,7 +61,7 @@ def engagement(
     InputError
         Something asked for is not there, or `out` cannot be written.
     """
-    from stratoscope.view.render import render
+    from stratoscope.view.matplotlib.render import render
 
     def describe() -> ViewSpec:
         from stratoscope.trace.opened import opened
@@ -95,10 +95,10 @@ def engagement_spec(
 ) -> ViewSpec:
     """The ViewSpec of `engagement`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.view import quantities
-    from stratoscope.view.heatmap import title_of
-    from stratoscope.view.panels import subtitle, token_panels
-    from stratoscope.view.select import choose_layers, select
+    from stratoscope.view.choose import quantities
+    from stratoscope.view.choose.selection import choose_layers, select
+    from stratoscope.view.maps.heatmap import title_of
+    from stratoscope.view.maps.panels import subtitle, token_panels
     from stratoscope.view.spec.viewspec import notes_of, provenance_of
 
     present = [name for name in QUANTITIES if name in dataset]

@@ -10,10 +10,10 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.trace.arrays import AnyFloats
-from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity
+from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stratoscope.trace.csv_columns import Columns
     from stratoscope.trace.opened import Inputs
-    from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
+    from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
 
 def heatmap(
@@ -89,7 +89,7 @@ def heatmap(
     InputError
         Something asked for is not there, or `out` cannot be written.
     """
-    from stratoscope.view.render import render
+    from stratoscope.view.matplotlib.render import render
 
     def describe() -> ViewSpec:
         from stratoscope.trace.opened import opened
@@ -123,9 +123,9 @@ def heatmap_spec(
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`; the parameters are the same."""
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.view import quantities
-    from stratoscope.view.panels import subtitle, token_panels
-    from stratoscope.view.select import choose_layers, select
+    from stratoscope.view.choose import quantities
+    from stratoscope.view.choose.selection import choose_layers, select
+    from stratoscope.view.maps.panels import subtitle, token_panels
     from stratoscope.view.spec.viewspec import notes_of, provenance_of
 
     name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
@@ -190,7 +190,7 @@ def heatmap_of_array(
     -------
     matplotlib.axes.Axes or ndarray of them
     """
-    from stratoscope.view.render import render
+    from stratoscope.view.matplotlib.render import render
 
     def describe() -> ViewSpec:
         from stratoscope.view.spec.viewspec import Provenance

@@ -11,13 +11,13 @@ from stratoscope.analysis.align import GAP
 from stratoscope.analysis.result import notes_in
 from stratoscope.errors import InputError
 from stratoscope.trace.notes import INFO, WARNING, Note
-from stratoscope.view.differences import can_differ
-from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity
+from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.differences import can_differ
+from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.page import provenance
 from stratoscope.view.spec import pool
 from stratoscope.view.spec.viewspec import ViewSpec, public_name
-from stratoscope.view.strips import Strip, TokenAxis
 from stratoscope.words import capital, isolate, percent, readable
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.trace.prompts import Prompts
-from stratoscope.view.select import PromptPanel, Selection
+from stratoscope.view.choose.selection import PromptPanel, Selection
+from stratoscope.view.maps.strips import TokenAxis
 from stratoscope.view.spec import pool
-from stratoscope.view.strips import TokenAxis
 from stratoscope.words import isolate, readable_all
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.trace.arrays import AnyFloats, Ints
-from stratoscope.view.quantities import DrawnQuantity
+from stratoscope.view.choose.quantities import DrawnQuantity
 
 NO_TOKENS: Ints = np.empty(0, np.int64)
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.view import fonts
-from stratoscope.view.sheet import Box, Item, Text
+from stratoscope.view.sheet.items import Box, Item, Text, fonts
 from stratoscope.view.spec import palette, scale
 from stratoscope.view.spec.palette import Theme
 from stratoscope.words import capital, number, percent

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from stratoscope import names
-from stratoscope.view import fonts
-from stratoscope.view.sheet import Box, Item, Text
+from stratoscope.view.sheet.items import Box, Item, Text, fonts
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 from stratoscope.words import isolate, noted

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stratoscope.view import arrangement, fonts, legend
-from stratoscope.view.footer import footer
-from stratoscope.view.map_drawing import MapDrawing, label_depth
-from stratoscope.view.sheet import DPI, Box, Item, Sheet, Text
+from stratoscope.view.sheet.footer import footer
+from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text, arrangement, fonts, legend
+from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.viewspec import ViewSpec
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stratoscope.view import legend
-from stratoscope.view.sheet import DPI
+from stratoscope.view.sheet.items import DPI, legend
 
 PAGE = 12.75  # inches of a picture between its margins, at most: a slide, or a double column
 GAP = 0.32  # between maps

@@ -7,9 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from stratoscope.view import fonts
-from stratoscope.view.save import png_bytes
-from stratoscope.view.sheet import Box, Sheet, Text
+from stratoscope.view.matplotlib.save import png_bytes
+from stratoscope.view.sheet.items import Box, Sheet, Text, fonts
 
 
 class Picture(Figure):
