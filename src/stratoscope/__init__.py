@@ -32,7 +32,7 @@ _HOME = {  # public name -> module that defines it
     "open_result": "stratoscope.analysis.result",
     "heatmap": "stratoscope.view.maps.heatmap",
     "engagement": "stratoscope.view.maps.engagement",
-    "peaks3d": "stratoscope.view.peaks3d",
+    "peaks3d": "stratoscope.view.peaks3d.peaks3d",
     "portable": "stratoscope.trace.portable",
     "Prompt": "stratoscope.recorder.prompts",
     "StratoscopeError": "stratoscope.errors",
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.reader import open_trace
     from stratoscope.view.maps.engagement import engagement
     from stratoscope.view.maps.heatmap import heatmap
-    from stratoscope.view.peaks3d import peaks3d
+    from stratoscope.view.peaks3d.peaks3d import peaks3d
     from stratoscope.view.report.save import save_result
 
 
