@@ -19,8 +19,10 @@ from stratoscope import names
 from stratoscope.analysis.result import notes_in
 from stratoscope.errors import StratoscopeError
 from stratoscope.trace.from_dataset import write_dataset
+from stratoscope.view.choose.selection import Selection
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.peaks3d_spec import peaks_spec
+from stratoscope.view.peaks3d.build import peaks_spec
+from stratoscope.view.peaks3d.caption import peaks_in
 from stratoscope.view.spec.viewspec import ViewSpec
 
 TOLD = (
@@ -119,13 +121,13 @@ def test_a_mean_over_heads_of_which_one_is_infinite_is_not_the_mean_of_the_other
 def test_infinite_peaks_are_counted_and_have_no_height(usual: xr.Dataset) -> None:
     usual = usual.copy(deep=True)
     usual["peak_write"][1, 0, 0] = np.inf
-    spec = peaks_spec(usual, all_prompts=True)
-    assert np.isfinite(spec.buffers["peak_height"]).all()
-    assert spec.content["total"] == usual["peak_write"].size - 1
+    spec = peaks_spec(usual, Selection(all_prompts=True))
+    assert np.isfinite(peaks_in(spec).height).all()
+    assert peaks_in(spec).total == usual["peak_write"].size - 1
     assert "1 peak is infinite and not drawn" in told(spec)
     usual["peak_write"][:] = np.inf
     with pytest.raises(StratoscopeError, match="36 peaks are infinite"):
-        peaks_spec(usual, all_prompts=True)
+        peaks_spec(usual, Selection(all_prompts=True))
 
 
 @pytest.mark.parametrize("lazily", [False, True])

@@ -21,7 +21,7 @@ from stratoscope.trace.output import check_place
 from stratoscope.view.choose.selection import MOST_PANELS
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.peaks3d_spec import peaks_spec
+from stratoscope.view.peaks3d.build import peaks_spec
 from stratoscope.view.sheet.footer import said
 from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of

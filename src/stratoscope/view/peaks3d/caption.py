@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stratoscope.trace.notes import INFO
-from stratoscope.view.sheet.footer import source, source_tag
+from stratoscope.view.sheet.footer import shown, source, source_tag
 from stratoscope.view.spec.peaks import Peaks
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import counted, noted, number
@@ -37,6 +37,4 @@ def chosen(spec: ViewSpec) -> str:
         words.append("Drawn: the highest of every token and layer, and the next highest of all.")
     if peaks.threshold > 0:
         words.append(f"Peaks below {number(peaks.threshold)} are left out.")
-    if spec.selected.left_out:
-        words.append(f"Of the trace: {spec.selected.left_out}.")
-    return " ".join(words)
+    return " ".join(part for part in (*words, shown(spec)) if part)

@@ -64,7 +64,7 @@ def frame(spec: ViewSpec) -> go.Figure:
         result.update_layout({scene_name(place): _scene(spec, place)})
         result.add_annotation(_scene_title(scene, domain(place, len(peaks.scenes))))
     result.update_layout(
-        template=template(spec.look.theme, spec.colours),
+        template=template(spec.look.theme, spec.colours).to_plotly_json(),  # what it does not say is Plotly's own
         coloraxis={"cmin": heights.low, "cmax": heights.high},
         showlegend=False,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},

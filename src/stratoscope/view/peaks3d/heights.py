@@ -10,7 +10,7 @@ from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats, Bools, Floats, Ints
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.peaks import Heights, PeakScale
-from stratoscope.view.spec.scale import FENCE, INNERMOST, QUANTILES, fit
+from stratoscope.view.spec.scale import INNERMOST, fit
 from stratoscope.words import number
 
 FLOOR = 1  # percentile at which the logarithmic scale begins
@@ -18,13 +18,10 @@ ROOF = 1.04  # where a peak just above the ceiling is drawn, as a share of the h
 RISE = 0.06  # … and how much higher one of 10,000 times the ceiling is
 _LEAST = 1e-300  # stands for zero under a logarithm
 _SHARES = tuple((share / 4, f"{share * 25} %") for share in range(5))
-_WITHIN = " and ".join(
-    f"{100 * near:g}–{100 * far:g} %" for near, far in ((QUANTILES[0], INNERMOST[0]), (INNERMOST[1], QUANTILES[1]))
-)
 _WORDS: dict[names.Scale, str] = {
     "robust": (
-        f"Heights are linear; colours run between {FENCE:g} interquartile ranges beyond the quartiles of the drawn "
-        f"peaks, kept within their {_WITHIN} quantiles."
+        f"Heights are linear; colours clip at most about {100 * INNERMOST[0]:g} % of the drawn peaks at either end "
+        "(Tukey's fences)."
     ),
     "linear": "Heights and colours are linear.",
     "log": "Heights and colours are logarithmic, from the 1 % quantile of the drawn peaks.",
