@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from stratoscope import defaults
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
 from stratoscope.trace import place
 from stratoscope.trace.csv_columns import Columns, wanted_columns
@@ -148,8 +148,7 @@ def _one_for_each(paths: Sequence[Path], classes: str | Iterable[str] | None) ->
 
 
 def _check_axis(axis: str) -> None:
-    if axis not in AXES:
-        raise InputError(f"{axis!r} is not an axis", where="axis", fix=f"Choose one of {', '.join(AXES)}.")
+    refuse_unknown(axis, AXES, "axis")
 
 
 def _arrays(tables: Sequence[CsvPrompt]) -> dict[str, np.ndarray]:

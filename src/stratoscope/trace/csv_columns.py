@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TypeAlias
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
 from stratoscope.trace.csv_escapes import COLUMN
 from stratoscope.trace.pasted import can_be_pasted
@@ -169,7 +169,7 @@ def _asked_for(wanted: Wanted, names: Sequence[str], where: str) -> dict[str, in
         if len(same) != 1:
             what = "there is no column" if not same else f"{len(same)} columns are called"
             what += f" {shown(source)}"
-            fix = f"It has {listed(names)}. Numbers count the columns from 1: {target}=1."
+            fix = f"{choices(source, names, there='It has')} Numbers count the columns from 1: {target}=1."
             raise InputError(what, where=where, fix=fix)
         places[target] = same[0]
     taken = list(places.values())

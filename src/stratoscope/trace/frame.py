@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.names import EDGE, PROMPT, ROW, TOKEN
 from stratoscope.trace.arrays import Ints
-from stratoscope.trace.numbers import listing
 from stratoscope.trace.opened import PAIRS_LEFT_OUT, Inputs, opened
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import check_known, quantity_named
@@ -76,7 +75,7 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
         if any(note["text"] == PAIRS_LEFT_OUT for note in dataset.attrs.get("notes", [])):
             fix = "Take whole prompts: stratoscope.prompt(trace, 0)."
             raise InputError(f"no quantity {quantity!r} in it. {PAIRS_LEFT_OUT.rstrip('.')}", where="quantity", fix=fix)
-        raise InputError(f"no quantity {quantity!r} in it", where="quantity", fix=f"There are: {listing(there)}.")
+        raise InputError(f"no quantity {quantity!r} in it", where="quantity", fix=choices(quantity, there))
     array = dataset[quantity]
     if array.size > _MOST_CELLS:
         fix = "Take one prompt (stratoscope.prompt), or some layers: trace.isel(layer=[3])."
