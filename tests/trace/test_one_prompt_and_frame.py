@@ -13,7 +13,7 @@ import xarray as xr
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
-from stratoscope.trace import frame, one_prompt
+from stratoscope.trace.export import frame, one_prompt
 
 
 @pytest.fixture(scope="module")

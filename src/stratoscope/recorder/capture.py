@@ -27,10 +27,10 @@ from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers, answers_of, checked_day
-from stratoscope.trace import place
 from stratoscope.trace.arguments import chosen, whole
-from stratoscope.trace.reader import open_trace
-from stratoscope.trace.resume import planned, refuse_complete, refuse_other_plan
+from stratoscope.trace.format import place
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write.resume import planned, refuse_complete, refuse_other_plan
 
 
 def capture(

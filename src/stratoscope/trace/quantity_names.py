@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope.errors import InputError, did_you_mean
 from stratoscope.names import QUANTITIES
-from stratoscope.trace.schema import UNKNOWN_ARRAYS
+from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
 
 if TYPE_CHECKING:
     import xarray as xr

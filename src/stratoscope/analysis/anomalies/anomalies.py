@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.anomalies.finding import Finding, Look, Member, NamedPrompts
     from stratoscope.analysis.anomalies.usual import Class
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
 
 _SHOWN = 8  # findings with a picture

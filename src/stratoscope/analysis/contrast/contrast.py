@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.design import Design
     from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
     from stratoscope.analysis.contrast.profiles import Profiles
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
 
 KIND = "contrast"

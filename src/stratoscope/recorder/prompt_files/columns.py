@@ -31,7 +31,7 @@ from stratoscope.recorder.prompt_files.table import (
     listed,
     without_point,
 )
-from stratoscope.trace.pasted import can_be_pasted
+from stratoscope.trace.csv.pasted import can_be_pasted
 
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
