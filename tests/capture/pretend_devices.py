@@ -24,7 +24,7 @@ from stratoscope.recorder.attention import rows
 from stratoscope.recorder.input.batches import Batch, make_batch
 from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer, forward
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof.checks import TokenWatch
 from stratoscope.recorder.reduce import scratch
 from stratoscope.trace.format.shards import as_numbers

@@ -27,7 +27,7 @@ from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH, NONE, Batching
 from stratoscope.recorder.observe import forward
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof import together
 from stratoscope.recorder.proof.batching import BatchingRule, find_batching, probe_prompts
 from stratoscope.recorder.proof.replay import eager_attention

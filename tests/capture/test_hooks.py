@@ -21,7 +21,7 @@ from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer, forward
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.reduce.topk import largest
 
 FAMILIES = ["Llama", "Mistral", "Qwen2", "Gemma2", "GPT2", "GPTNeoX"]

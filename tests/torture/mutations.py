@@ -227,7 +227,7 @@ def read_csv(path: Path) -> object:
 
 
 def read_prompts(path: Path) -> object:
-    from stratoscope.recorder.prompts import read_prompts
+    from stratoscope.recorder.prompts.prompt import read_prompts
 
     return read_prompts(path)
 

@@ -28,8 +28,8 @@ from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streame
 from stratoscope.recorder.groups import GROUPS, groups_of
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
-from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
 from stratoscope.recorder.proof.replay import Replay, eager_attention
+from stratoscope.recorder.reference.differences import Replayed, by_layer, differences
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import capital
 

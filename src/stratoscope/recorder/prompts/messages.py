@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.fields import in_words, read_text
+from stratoscope.recorder.prompts.fields import in_words, read_text
 
 ROLES = ("system", "user", "assistant")
 WORDS = ("content", "value", "text", "message", "utterance")  # names under which others keep what is said

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import FileText, refuse_too_many
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
+from stratoscope.recorder.prompts.files import commands
+from stratoscope.recorder.prompts.files.content import FileText, refuse_too_many
+from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
 from stratoscope.trace.csv.file import cells_of
 from stratoscope.words import quoted
 

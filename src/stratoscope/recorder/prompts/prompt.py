@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import InputError, choices
-from stratoscope.recorder.fields import in_words, read_label, read_text
-from stratoscope.recorder.messages import Message, read_messages
-from stratoscope.recorder.prompt_files.columns import known_rows, like_messages, rows_of_column
-from stratoscope.recorder.prompt_files.read import read_table
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, is_missing, without_point
+from stratoscope.recorder.prompts.fields import in_words, read_label, read_text
+from stratoscope.recorder.prompts.files.columns import known_rows, like_messages, rows_of_column
+from stratoscope.recorder.prompts.files.read import read_table
+from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, is_missing, without_point
+from stratoscope.recorder.prompts.messages import Message, read_messages
 
 GIVEN_AS_A_LIST = 'Prompts themselves are given as a list: ["Hello there", …].'
 _WORDS_FOR_MISSING = ("nan", "null", "none", "<na>", "n/a", "#n/a")

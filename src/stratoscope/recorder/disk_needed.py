@@ -11,7 +11,7 @@ import numpy as np
 
 from stratoscope.errors import TraceError
 from stratoscope.names import PROMPT, QUANTITIES, REAL
-from stratoscope.recorder.streams import Shape, rows_of
+from stratoscope.recorder.reduce.streams import Shape, rows_of
 from stratoscope.trace.format.schema import quantity_layout
 from stratoscope.words import size_text
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from stratoscope.model.sites import LayerSites, ModelSites
 from stratoscope.names import QUANTITIES, is_streamed
-from stratoscope.recorder.proof.differences import DIFFERENCE, relative_difference
-from stratoscope.recorder.proof.formulas import Values, widened
-from stratoscope.recorder.proof.formulas_experts import MixtureInput, PlainMixture
+from stratoscope.recorder.reference.differences import DIFFERENCE, relative_difference
+from stratoscope.recorder.reference.experts import MixtureInput, PlainMixture
+from stratoscope.recorder.reference.formulas import Values, widened
 from stratoscope.trace.format.shards import as_numbers
 
 

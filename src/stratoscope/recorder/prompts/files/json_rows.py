@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.messages import WORDS
-from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import FileText
-from stratoscope.recorder.prompt_files.label_columns import names_label
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
+from stratoscope.recorder.prompts.files import commands
+from stratoscope.recorder.prompts.files.content import FileText
+from stratoscope.recorder.prompts.files.label_columns import names_label
+from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
+from stratoscope.recorder.prompts.messages import WORDS
 
 SPEAKERS = ("role", "from", "speaker", "author")
 _MOST_DIGITS = 4_000  # of a whole number; Python itself reads 4,300

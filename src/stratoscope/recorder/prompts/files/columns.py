@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from stratoscope.errors import InputError, choices, nearest
-from stratoscope.recorder.prompt_files.commands import converting, literal
-from stratoscope.recorder.prompt_files.json_rows import SPEAKERS, are_rows, parse_cell, parse_json, turn_keys
-from stratoscope.recorder.prompt_files.label_columns import (
+from stratoscope.recorder.prompts.files.commands import converting, literal
+from stratoscope.recorder.prompts.files.json_rows import SPEAKERS, are_rows, parse_cell, parse_json, turn_keys
+from stratoscope.recorder.prompts.files.label_columns import (
     is_label,
     label_columns,
     label_mistake,
@@ -19,8 +19,8 @@ from stratoscope.recorder.prompt_files.label_columns import (
     unusable_labels,
     usable_labels,
 )
-from stratoscope.recorder.prompt_files.shapes import classes_of_columns, conversations, shape_of, turns, without
-from stratoscope.recorder.prompt_files.table import (
+from stratoscope.recorder.prompts.files.shapes import classes_of_columns, conversations, shape_of, turns, without
+from stratoscope.recorder.prompts.files.table import (
     CONTENTS,
     LABELS,
     PROMPT_COLUMNS,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.content import inner_suffix
-from stratoscope.recorder.prompt_files.table import Python
+from stratoscope.recorder.prompts.files import commands
+from stratoscope.recorder.prompts.files.content import inner_suffix
+from stratoscope.recorder.prompts.files.table import Python
 from stratoscope.trace.csv.file_kinds import ARCHIVES, DOCUMENTS, OLD_OFFICE, PICKLES, ZSTD, packing_by_head
 from stratoscope.trace.csv.pasted import can_be_pasted
 

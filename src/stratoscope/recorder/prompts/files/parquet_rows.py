@@ -9,8 +9,8 @@ from typing import Any
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompt_files.content import refuse_too_large
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Python, Row, Table
+from stratoscope.recorder.prompts.files.content import refuse_too_large
+from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, Python, Row, Table
 from stratoscope.trace.csv.file import AS_CSV, check_unpacked
 
 _BATCH = 256  # rows that are unpacked at once

@@ -13,8 +13,8 @@ from typing import IO, Any, cast
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompt_files import commands
-from stratoscope.recorder.prompt_files.table import Python
+from stratoscope.recorder.prompts.files import commands
+from stratoscope.recorder.prompts.files.table import Python
 from stratoscope.trace.csv.file import check_unpacked
 from stratoscope.trace.csv.file_kinds import PACKED_SUFFIXES, encoding_by_mark, packing_by_head
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from stratoscope.recorder.prompt_files.table import LABELS, Table, is_missing
+from stratoscope.recorder.prompts.files.table import LABELS, Table, is_missing
 
 _OTHER_NAMES = {  # letters of a name, the surest first
     "id": ("id", "promptid", "questionid", "itemid", "exampleid", "uid", "uuid"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from stratoscope.recorder.prompt_files.table import Python, Table
+from stratoscope.recorder.prompts.files.table import Python, Table
 from stratoscope.trace.csv import pasted
 from stratoscope.trace.csv.pasted import beside, literal, python
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.model.devices import weights_at_hand
-from stratoscope.recorder.proof.formulas import Values, widened
+from stratoscope.recorder.reference.formulas import Values, widened
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stratoscope.recorder.prompt_files.commands import converting, literal
-from stratoscope.recorder.prompt_files.json_rows import parse_cell, turn_keys
-from stratoscope.recorder.prompt_files.label_columns import (
+from stratoscope.recorder.prompts.files.commands import converting, literal
+from stratoscope.recorder.prompts.files.json_rows import parse_cell, turn_keys
+from stratoscope.recorder.prompts.files.label_columns import (
     is_label,
     label_columns,
     renamed_labels,
     unusable_labels,
     usable_labels,
 )
-from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_text, listed
+from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_text, listed
 
 _SYSTEM = ("system", "system_prompt", "system_message")
 _CONTEXT = ("input", "context")
