@@ -17,7 +17,7 @@ from pretended import Watch, device, pretend_devices, put
 from tiny import TEXTS, byte_tokenizer, tiny
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stratoscope.model.find import find_sites
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS, RESIDUAL
 from stratoscope.recorder.answers.generate import Generator
 from stratoscope.recorder.attention import rows

@@ -14,9 +14,9 @@ from tiny import TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture
 from stratoscope.errors import CaptureError, ModelError
-from stratoscope.model.find import find_sites
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.prove import prove_unchanged
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.tokens import encode

@@ -233,7 +233,7 @@ def read_prompts(path: Path) -> object:
 
 
 def read_model(path: Path) -> object:
-    from stratoscope.model.files import find_files
+    from stratoscope.model.files.model_files import find_files
 
     return find_files(str(path)).gguf_file
 

@@ -16,9 +16,9 @@ import torch
 from stratoscope import defaults, kernels, names
 from stratoscope.errors import InputError
 from stratoscope.model.devices import input_device
-from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.positions import short_until
+from stratoscope.model.search.find import find_sites, limits
 from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.answers.settings import NO_ANSWERS, Answers

@@ -20,9 +20,9 @@ import xarray as xr
 from torch import nn
 
 from stratoscope.errors import CaptureError
-from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
+from stratoscope.model.search.block import ROUNDING
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.groups import GROUPS, groups_of

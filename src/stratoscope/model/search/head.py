@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratoscope.model.calls import Call, Tail, same
 from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.head import ONE_PLUS, PLAIN, Head, Norm, Unproved, scaled
+from stratoscope.model.search.calls import Call, Tail, same
 
 _LARGEST_EPS = 0.01
 

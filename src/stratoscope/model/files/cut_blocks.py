@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import ModelError
-from stratoscope.model.file_contents import stored_tensors
-from stratoscope.model.files import ModelFiles
+from stratoscope.model.files.contents import stored_tensors
+from stratoscope.model.files.model_files import ModelFiles
 
 _SCALE = "_scale_inv"  # the grid of scales of an 8-bit weight is stored under the weight's name with this
 

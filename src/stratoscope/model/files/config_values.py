@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.file_contents import stored_tensors
-from stratoscope.model.files import ModelFiles
+from stratoscope.model.files.contents import stored_tensors
+from stratoscope.model.files.model_files import ModelFiles
 
 _TEXTS = ("model_type", "transformers_weights", "dtype", "torch_dtype", "hidden_act")
 _OBJECTS = ("text_config", "quantization_config", "rope_parameters", "rope_scaling", "auto_map")

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model import sites as s
-from stratoscope.model.block_calls import ATTENTION, MIXER
-from stratoscope.model.block_search import BlockSearch
-from stratoscope.model.calls import BlockCall, Tail, probe, same
 from stratoscope.model.experts import Routed, implementation_of, is_fused, why_not
 from stratoscope.model.gate import BlockMaps
-from stratoscope.model.gate_search import find_maps
 from stratoscope.model.head import Head, Unproved
-from stratoscope.model.head_search import find_head
 from stratoscope.model.hooks import ExpertsHooks
+from stratoscope.model.search.block import BlockSearch
+from stratoscope.model.search.block_calls import ATTENTION, MIXER
+from stratoscope.model.search.calls import BlockCall, Tail, probe, same
+from stratoscope.model.search.gate import find_maps
+from stratoscope.model.search.head import find_head
 from stratoscope.model.sites import LayerSites, ModelSites
 from stratoscope.words import capital
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stratoscope.model.gguf_file import GgufFile
+from stratoscope.model.gguf.file import GgufFile
 
 _SPACE = "\u2581"
 _AS_GPT2 = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "gigachat", "a.x-4.0", "mellum", "roberta-bpe"}

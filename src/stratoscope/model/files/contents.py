@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import ModelError, first_line
-from stratoscope.model.gguf_file import MAGIC
+from stratoscope.model.gguf.file import MAGIC
 
 _LOOK = 512  # bytes that tell what a file is
 _POINTER = b"version https://git-lfs.github.com/spec/"

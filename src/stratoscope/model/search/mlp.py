@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stratoscope.model.block_calls import BlockCalls
-from stratoscope.model.calls import Call
 from stratoscope.model.experts import BY_TOKEN, ROW_ORDERS, Routed, implementation_of, mixed, why_not
+from stratoscope.model.search.block_calls import BlockCalls
+from stratoscope.model.search.calls import Call
 from stratoscope.model.sites import Experts
 
 _CHECKED_TOKENS = 16  # enough to tell one order of rows from another

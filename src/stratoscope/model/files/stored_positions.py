@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.file_contents import stored_numbers, stored_tensors
-from stratoscope.model.files import ModelFiles
+from stratoscope.model.files.contents import stored_numbers, stored_tensors
+from stratoscope.model.files.model_files import ModelFiles
 
 if TYPE_CHECKING:
     from torch import Tensor

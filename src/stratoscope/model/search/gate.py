@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratoscope.model.calls import BlockCall, Call, same
 from stratoscope.model.experts import Routed
 from stratoscope.model.gate import HALVES, INTERLEAVED, ONE, SEPARATE, BlockMaps, Gate, LinearMap, split
 from stratoscope.model.head import Norm
-from stratoscope.model.head_search import find_norm, is_linear, linear_error, named, rows, unit_roundoff
+from stratoscope.model.search.calls import BlockCall, Call, same
+from stratoscope.model.search.head import find_norm, is_linear, linear_error, named, rows, unit_roundoff
 from stratoscope.model.sites import Experts, LayerSites, Site
 
 _EXPERT_ROWS = 8  # neurons of routed experts that are computed anew, each of another expert while there are any

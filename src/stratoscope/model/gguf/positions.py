@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.errors import ModelError
-from stratoscope.model.gguf_file import GgufFile
+from stratoscope.model.gguf.file import GgufFile
 
 _FIX = "Give the model's own folder, from which this file was made."
 _DEFAULT_BASE = 10_000.0  # llama.cpp's where the file says none

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from stratoscope.model import sites as s
-from stratoscope.model.block_calls import BlockCalls
-from stratoscope.model.calls import Call, same
-from stratoscope.model.mlp_search import Mlp, find_dense, find_mixture
+from stratoscope.model.search.block_calls import BlockCalls
+from stratoscope.model.search.calls import Call, same
+from stratoscope.model.search.mlp import Mlp, find_dense, find_mixture
 from stratoscope.model.sites import LayerSites, Site, replay
 
 ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24, torch.float64: 2.0**-53}

@@ -14,7 +14,7 @@ from typing import Any
 
 from stratoscope.disk import is_full
 from stratoscope.errors import ModelError, first_line
-from stratoscope.model.checkpoint import (
+from stratoscope.model.files.checkpoint import (
     ADAPTERS,
     CONFIG,
     WEIGHTS,
@@ -25,16 +25,16 @@ from stratoscope.model.checkpoint import (
     refuse_adapter,
     unread,
 )
-from stratoscope.model.file_contents import (
+from stratoscope.model.files.contents import (
     parsed_json,
     refuse_broken_json,
     refuse_broken_weights,
     refuse_unlike_index,
     refuse_unreadable,
 )
-from stratoscope.model.gguf_file import MAGIC, GgufFile, read_gguf
-from stratoscope.model.gguf_settings import refuse_other_gguf
-from stratoscope.model.gguf_values import refuse_impossible
+from stratoscope.model.gguf.file import MAGIC, GgufFile, read_gguf
+from stratoscope.model.gguf.settings import refuse_other_gguf
+from stratoscope.model.gguf.values import refuse_impossible
 from stratoscope.progress import Progress, silent
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # configuration and tokenizer

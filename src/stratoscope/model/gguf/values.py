@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.gguf_file import Counted, GgufFile
+from stratoscope.model.gguf.file import Counted, GgufFile
 
 MAY_BE_LISTS = ("attention.head_count_kv", "attention.sliding_window_pattern", "rope.dimension_sections")
 _EACH_LAYER = (  # as llama.cpp reads them: one number, or one for each layer

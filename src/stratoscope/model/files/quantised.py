@@ -7,10 +7,10 @@ from math import prod
 from typing import Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.checkpoint import Unused
-from stratoscope.model.file_contents import stored_tensors
-from stratoscope.model.files import ModelFiles
-from stratoscope.model.gguf_file import GgufFile
+from stratoscope.model.files.checkpoint import Unused
+from stratoscope.model.files.contents import stored_tensors
+from stratoscope.model.files.model_files import ModelFiles
+from stratoscope.model.gguf.file import GgufFile
 
 _ROUNDED = "the model's own 8-bit kernels would also round what goes into each layer, which was not done here"
 _UNPACKED = {  # methods that transformers unpacks into floats while loading, and what their own kernels do besides

@@ -11,11 +11,11 @@ from math import prod
 from typing import Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.checkpoint import Unused
-from stratoscope.model.file_contents import stored_tensors
-from stratoscope.model.files import ModelFiles
-from stratoscope.model.gguf_file import GgufFile
-from stratoscope.model.gguf_positions import POSITION_TENSORS
+from stratoscope.model.files.checkpoint import Unused
+from stratoscope.model.files.contents import stored_tensors
+from stratoscope.model.files.model_files import ModelFiles
+from stratoscope.model.gguf.file import GgufFile
+from stratoscope.model.gguf.positions import POSITION_TENSORS
 
 _HARMLESS = re.compile(  # computed anew from the configuration: positions, counters
     r"(^|\.)(rotary_emb|rotary_pos_emb)\.(inv_freq|cos_cached|sin_cached)$"

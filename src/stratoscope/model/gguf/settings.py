@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratoscope.errors import ModelError
-from stratoscope.model.gguf_file import GgufFile
-from stratoscope.model.gguf_values import MAY_BE_LISTS
+from stratoscope.model.gguf.file import GgufFile
+from stratoscope.model.gguf.values import MAY_BE_LISTS
 
 _FIX = "Give the model's own folder, from which this file was made."
 _ANY = object()  # whatever the value, nothing is lost where the configuration has no place for it

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratoscope.model.calls import BlockCall, Call
 from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.experts import Routed
+from stratoscope.model.search.calls import BlockCall, Call
 
 # what classes of modules that move information between tokens are called, once the model's own name is taken off
 MIXER = re.compile("attention|attn|mixer|mamba|shortconv|deltanet|recurrent|rwkv|retention", re.IGNORECASE)
