@@ -43,7 +43,8 @@ def checked_quantity(dataset: xr.Dataset, name: str) -> str:
     row = names.QUANTITIES.get(name) if isinstance(name, str) else None
     present = ", ".join(drawable_quantities(dataset)) or "nothing"
     if row is None:
-        raise InputError(f"no quantity called {name!r}", where="quantity", fix=f"This input has: {present}.")
+        fix = choices(name, drawable_quantities(dataset), there="This input has")
+        raise InputError(f"no quantity called {name!r}", where="quantity", fix=fix)
     if not _is_drawable(row):
         fix = f"This input has: {present}."
         if name == "attention":
