@@ -51,17 +51,17 @@ if TYPE_CHECKING:
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
-    from stratoscope.recorder.prompts import Prompt
-    from stratoscope.recorder.simulated.simulate import simulate
-    from stratoscope.trace.csv import import_csv
-    from stratoscope.trace.csv_write import export_csv
-    from stratoscope.trace.frame import to_frame
-    from stratoscope.trace.info import info
-    from stratoscope.trace.merge import merge
-    from stratoscope.trace.one_prompt import prompt
-    from stratoscope.trace.pairs import attention_matrix
-    from stratoscope.trace.portable import portable
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.recorder.prompts.prompt import Prompt
+    from stratoscope.recorder.simulate import simulate
+    from stratoscope.trace.csv.read import import_csv
+    from stratoscope.trace.export.csv import export_csv
+    from stratoscope.trace.export.frame import to_frame
+    from stratoscope.trace.export.one_prompt import prompt
+    from stratoscope.trace.export.pairs import attention_matrix
+    from stratoscope.trace.export.portable import portable
+    from stratoscope.trace.info.facts import info
+    from stratoscope.trace.read.reader import open_trace
+    from stratoscope.trace.write.merge import merge
     from stratoscope.view.maps.engagement import engagement
     from stratoscope.view.maps.heatmap import heatmap
     from stratoscope.view.peaks3d import peaks3d

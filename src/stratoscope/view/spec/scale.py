@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.spec.buffers import Numbers
 

@@ -6,13 +6,20 @@ from pathlib import Path
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompt_files import commands, csv_rows, json_rows
-from stratoscope.recorder.prompt_files.content import HEAD, FileText, decoded, first_bytes, refuse_too_many, unpacked
-from stratoscope.recorder.prompt_files.foreign_files import refuse_folder, refuse_foreign
-from stratoscope.recorder.prompt_files.json_rows import lines_of, read_json
-from stratoscope.recorder.prompt_files.parquet_rows import read_parquet
-from stratoscope.recorder.prompt_files.table import Python, Row, Table
-from stratoscope.trace.file_kinds import packing_by_head
+from stratoscope.recorder.prompts.files import commands, csv_rows, json_rows
+from stratoscope.recorder.prompts.files.content import (
+    HEAD,
+    FileText,
+    decoded,
+    first_bytes,
+    refuse_too_many,
+    unpacked,
+)
+from stratoscope.recorder.prompts.files.foreign_files import refuse_folder, refuse_foreign
+from stratoscope.recorder.prompts.files.json_rows import lines_of, read_json
+from stratoscope.recorder.prompts.files.parquet_rows import read_parquet
+from stratoscope.recorder.prompts.files.table import Python, Row, Table
+from stratoscope.trace.csv.file_kinds import packing_by_head
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _CSV = (".csv", ".tsv")
