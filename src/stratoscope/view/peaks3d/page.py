@@ -14,9 +14,9 @@ from plotly.offline import get_plotlyjs
 from stratoscope import names
 from stratoscope.errors import InputError, ascii_json
 from stratoscope.replacing import write_whole
+from stratoscope.trace.export.output import check_place
 from stratoscope.trace.notes import INFO
 from stratoscope.trace.opened import Inputs
-from stratoscope.trace.output import check_place
 from stratoscope.view.peaks3d import caption
 from stratoscope.view.peaks3d.figure import frame, template
 from stratoscope.view.sheet.footer import source, source_tag
