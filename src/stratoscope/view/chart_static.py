@@ -13,8 +13,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text
 from stratoscope.view.matplotlib.save import style
+from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import footer
-from stratoscope.view.sheet.items import DPI, Box, Sheet, Text, fonts
+from stratoscope.view.sheet.items import DPI, Box, Sheet, Text
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import number

@@ -15,20 +15,20 @@ from stratoscope.analysis.result import notes_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
-from stratoscope.view.choose.quantities import DrawnQuantity
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import can_differ
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
-from stratoscope.view.report.rings import ringed
+from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.words import capital, counted, number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.view.spec.viewspec import ViewSpec
+    from stratoscope.view.spec.tokens import unknown_tokens
+from stratoscope.view.spec.viewspec import ViewSpec
 
 _BINS = 240
 _MOST_POINTS = 400  # neurons drawn one by one over the density
@@ -286,8 +286,8 @@ def aligned(result: xr.Dataset) -> Figure | None:
         summary["aligned"]["quantity"],
         f"mean over {of['noun']}",
         notes,
+        ringed=differs,
     )
-    spec = ringed(spec, differs)
     return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
 
 
@@ -330,6 +330,7 @@ def _difference_map(
     notes: list[Note],
     first: Any = None,
     alike: Any = None,
+    ringed: Any = None,
 ) -> ViewSpec:
     row = names.QUANTITIES[quantity]
     kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
@@ -340,10 +341,10 @@ def _difference_map(
         quantity, label, unit, row.formula_in(result), said, signed=True, row_kind=kind, rows=numbers
     )
     places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
-    tokens = TokenAxis("", "", labels, len(labels), first=places.astype(np.int64))
+    tokens = TokenAxis("", "", unknown_tokens(len(labels), places, labels))
     return build(
-        "heatmap", title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)])],
-        choice="robust", first_token=False, notes=[*notes, *_warnings(result)], provenance=provenance(result),
+        title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)], ringed=ringed)],
+        notes=[*notes, *_warnings(result)], provenance=provenance(result),
     )  # fmt: skip
 
 
