@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser
 from playwright.sync_api import Error as PageError
 
-from stratoscope.view.web import pages
 from stratoscope.view.spec.file import MAGIC, to_bytes
-from viewspecs import changed, joined, parts, small_spec
+from stratoscope.view.web import pages
+from viewspecs import changed, chart_spec, joined, parts
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +30,7 @@ READ = """([text, shift]) => {
   moved.set(bytes, shift);
   return plain(readViewBytes(moved.subarray(shift, shift + bytes.length)));
 }"""
-DATA = to_bytes(small_spec())
+DATA = to_bytes(chart_spec())
 DOCUMENT, BODY = parts(DATA)
 
 
@@ -51,7 +51,7 @@ def test_arrays_arrive_with_their_type_and_all_their_axes(read: Callable[..., An
     assert (points["x"], points["y"]) == (["Float64Array"], ["Float32Array"])
     assert density["counts"] == [["Int32Array", "0", "1", "2"], ["Int32Array", "3", "4", "5"]]
     assert words["words"] == ["né <s>"]
-    assert view["tokens"]["first"] == ["Uint8Array", "1", "0"]
+    assert view["tokens"]["first"] == ["Uint8Array", "1", "0", "0"]
     assert view["parameters"] == {"n": [1, None]}
 
 
@@ -90,9 +90,6 @@ def test_other_bytes_are_refused_in_one_line(read: Callable[..., Any], cause: st
 
 
 def test_what_nests_too_deep_for_a_function_that_calls_itself_is_read(read: Callable[..., Any]) -> None:
+    nested = b"[" * 50_000 + b'{"z":{"$buffer":0}}' + b"]" * 50_000
     with pytest.raises(PageError, match="z is no buffer"):
-        depth = 50_000
-        text = (
-            b'{"view_version":"2.0","buffers":[],"view":' + b"[" * depth + b'{"z":{"$buffer":0}}' + b"]" * depth + b"}"
-        )
-        read(joined(text, b""))
+        read(joined(b'{"view_version":"2.0","buffers":[],"view":' + nested + b"}", b""))
