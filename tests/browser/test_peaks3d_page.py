@@ -192,7 +192,7 @@ def test_every_state_shows_what_the_figure_of_that_look_has(
         assert shown["z"] == peaks.z.tolist()
         assert shown["colour"] == shown["outline"] == peaks.marker.color.tolist() == peaks.marker.line.color.tolist()
         assert shown["symbol"] == peaks.marker.symbol.tolist()
-        assert shown["size"] == pytest.approx(peaks.marker.size.tolist(), rel=1e-5)
+        assert shown["size"] == pytest.approx(peaks.marker.size.tolist())
         assert shown["told"] == [list(told) for told in peaks.customdata]
         assert shown["limits"] == [peaks.marker.line.cmin, peaks.marker.line.cmax]
         assert shown["stems"] == np.nan_to_num(stems.z).tolist()

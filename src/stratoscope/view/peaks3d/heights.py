@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats, Bools, Floats, Ints
@@ -59,7 +60,7 @@ def scales_of(height: AnyFloats, layer: Ints, first: Bools, title: str) -> dict[
 def _on_each_scale(height: AnyFloats, level: AnyFloats, layer: Ints, counted: Bools) -> dict[names.Scale, Heights]:
     """Heights on all scales, whose limits are those of the counted peaks; `level` is the logarithm of `height`."""
     top = float(height[counted].max()) or 1.0
-    linear = _placed(height, height.astype(np.float64) / top, 0.0, top)
+    linear = _placed(height, _shares(height, top), 0.0, top)
     robust = fit([height[counted, np.newaxis]], "linear", "robust")
     return {
         "robust": replace(linear, low=float(robust.low[0]), high=float(robust.high[0])),
@@ -88,15 +89,22 @@ def _logarithmic(height: AnyFloats, level: AnyFloats, counted: Bools) -> Heights
     low, high = float(np.log10(np.percentile(positive, FLOOR))), float(np.log10(positive.max()))
     if high - low < 0.1:
         low = high - 1
-    return _placed(level, height / positive.max(), low, high, _log_ticks(low, high))
+    return _placed(level, _shares(height, positive.max()), low, high, _log_ticks(low, high))
 
 
 def _by_layer(height: AnyFloats, layer: Ints, counted: Bools) -> Heights:
     found, place = np.unique(layer, return_inverse=True)
     tops = np.zeros(len(found))
     np.maximum.at(tops, place[counted], height[counted])
-    share: Floats = height / np.where(tops > 0, tops, 1.0)[place]
-    return _placed(share.astype(np.float32), share, 0.0, 1.0, _SHARES)
+    share = _shares(height, np.where(tops > 0, tops, 1.0)[place])
+    level = np.minimum(share, 2).astype(np.float32)  # a ratio may be larger than float32 can be
+    return _placed(level, share, 0.0, 1.0, _SHARES)
+
+
+def _shares(height: AnyFloats, top: ArrayLike) -> Floats:
+    """Heights as multiples of others; infinite where these are next to nothing."""
+    with np.errstate(over="ignore"):
+        return np.divide(height, top, dtype=np.float64)
 
 
 def _log_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MAX_POINTS = 24_000
 ALWAYS = 1_000  # the highest peaks of all that are never left out
 BLOCK = 1 << 20  # peaks read at a time
-_COLUMNS = ("peak_expert", "peak_neuron", "peak_value", "peak_write")
+_FLOATS = ("peak_value", "peak_write")
+_COLUMNS = ("peak_expert", "peak_neuron", *_FLOATS)
 _NONE: NDArray[Any] = np.empty(0, np.float32)  # a column that is not there
 
 Block = tuple[Ints, Ints, Floats, Ints]  # place of the token, place of the layer, height, id
@@ -258,7 +259,10 @@ def _peaks_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
     count, k = dataset.sizes[names.LAYER], dataset.sizes[names.PEAK]
     token, layer, rank = np.unravel_index(chosen, (dataset.sizes[names.TOKEN], count, k))
     stored = {name: dataset[name] for name in _COLUMNS if name in dataset}
-    found = {name: np.empty(len(chosen), _kept(array.dtype)) for name, array in stored.items()}
+    found = {  # float32 stays float32
+        name: np.empty(len(chosen), np.result_type(array.dtype, np.float32) if name in _FLOATS else np.int64)
+        for name, array in stored.items()
+    }
     for begin, end in _spans(token, BLOCK // (count * k)):
         here, there, at = token[begin:end], layer[begin:end], rank[begin:end]
         for name, array in stored.items():
@@ -266,11 +270,6 @@ def _peaks_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
     number = dataset["layer"].values[layer].astype(np.int64)
     expert, neuron = found.get("peak_expert", _NONE), found.get("peak_neuron", np.full(len(chosen), -1))
     return token, number, expert, neuron, found.get("peak_value", _NONE), found.get("peak_write", _NONE)
-
-
-def _kept(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type of a column: float32 stays what it is."""
-    return np.dtype(np.int64) if dtype.kind in "iu" else np.result_type(dtype, np.float32)
 
 
 def _rows_at(dataset: xr.Dataset, chosen: Ints) -> Columns:

@@ -89,7 +89,7 @@ def fill_peaks(trace: go.Scatter3d, spec: ViewSpec, drawn: Drawn) -> None:
     """A marker for each peak, with what its card says."""
     peaks, tokens, heights = peaks_in(spec), spec.tokens, heights_of(spec)
     ratios = dict(zip(heights.beyond.tolist(), heights.times.tolist(), strict=True))
-    share = np.clip((drawn.z - heights.floor) / (heights.ceiling - heights.floor), 0, 1)
+    share = np.clip((drawn.z.astype(np.float64) - heights.floor) / (heights.ceiling - heights.floor), 0, 1)
     trace.x, trace.y, trace.z = drawn.x, drawn.y, drawn.z
     trace.marker.color = trace.marker.line.color = drawn.z
     trace.marker.size = peaks.style.smallest + (peaks.style.largest - peaks.style.smallest) * np.sqrt(share)
