@@ -57,16 +57,15 @@ def map_spec() -> ViewSpec:
 
 def peak_spec() -> ViewSpec:
     """Two peaks of three tokens."""
-    heights = Heights(
-        np.array([0.5, 1.1], "<f4"), np.array([0.5, 1], "<f4"), np.array([0, 7], "<f4"), 0.0, 1.0, 0.0, 1.0
-    )
+    heights = Heights(np.array([0.5, 1.1], "<f4"), indices([1]), np.array([7], "<f4"), 0.0, 1.0, 0.0, 1.0)
     scale = PeakScale("write", "robust", dict.fromkeys(get_args(FirstTokens), heights))
     two = indices([0, 2])
     content = Peaks(
         QUANTITY, "neuron", (Scene("one", ""),), "Class", ("critical",), (3, 7), 2, 1, 0.0, {"robust": scale},
-        PeakStyle(2.0, 9.0, 1.1, 500, 0.5, 40, 20), indices([0, 0, 0]), indices([0, 1, 2]), indices([0, 0, 0]),
-        indices([0, 1, 2]), two, indices([3, 7]), indices([-1, -1]), two, np.ones(2, "<f4"), np.ones(2, "<f4"),
-        np.ones(2, "<f4"), np.ones(2, "|u1"),
+        PeakStyle(2.0, 9.0, 1.1, 500, 0.5, 40, 20),
+        token_scene=indices([0, 0, 0]), token_place=indices([0, 1, 2]), token_choice=indices([0, 0, 0]),
+        token_rank=indices([0, 1, 2]), token=two, layer=indices([3, 7]), neuron=two, expert=indices([]),
+        value=np.ones(2, "<f4"), height=np.ones(2, "<f4"), write=np.ones(2, "<f4"), highest=np.ones(2, "|u1"),
     )  # fmt: skip
     return ViewSpec("title", "subtitle", content, Look("robust"), TOKENS)
 

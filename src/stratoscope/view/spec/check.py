@@ -155,7 +155,8 @@ def _check_peaks(peaks: Peaks, tokens: int, scale: names.Scale) -> None:
     _within(peaks.token_scene, 0, len(peaks.scenes), "content.token_scene")
     _within(peaks.token_choice, 0, len(peaks.choices), "content.token_choice")
     count = len(peaks.token)
-    _same_lengths(peaks, ("layer", "expert", "neuron", "value", "write", "height", "highest"), count, "content")
+    _same_lengths(peaks, ("layer", "neuron", "value", "height", "highest"), count, "content")
+    _same_lengths(peaks, [name for name in ("expert", "write") if len(getattr(peaks, name))], count, "content")
     _within(peaks.token, 0, tokens, "content.token")
     _within(peaks.highest, 0, 2, "content.highest")
     _need(bool(np.isin(peaks.layer, peaks.layers).all()), "content.layer", "has what is not in content.layers")
@@ -167,7 +168,9 @@ def _check_peaks(peaks: Peaks, tokens: int, scale: names.Scale) -> None:
 
 
 def _check_heights(heights: Heights, count: int, at: str) -> None:
-    _same_lengths(heights, ("place", "colour", "times"), count, at)
+    _same_lengths(heights, ("place",), count, at)
+    _same_lengths(heights, ("times",), len(heights.beyond), at)
+    _within(heights.beyond, 0, count, f"{at}.beyond")
     _need(heights.low <= heights.high and heights.floor <= heights.ceiling, at, "does not run upwards")
 
 
