@@ -86,7 +86,7 @@ def _placed(
 def _logarithmic(height: AnyFloats, level: AnyFloats, counted: Bools) -> Heights:
     positive = height[counted & (height > _LEAST)].astype(np.float64)
     positive = positive if len(positive) else np.ones(1)
-    low, high = float(np.log10(np.percentile(positive, FLOOR))), float(np.log10(positive.max()))
+    low, high = np.log10([np.percentile(positive, FLOOR), positive.max()]).astype(level.dtype).tolist()
     if high - low < 0.1:
         low = high - 1
     return _placed(level, _shares(height, positive.max()), low, high, _log_ticks(low, high))
