@@ -7,7 +7,6 @@ from typing import Literal
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError
-from stratoscope.words import listed
 
 FirstTokens = Literal["with_first", "without_first"]  # whether they take part in the limits: keys of a ViewSpec
 
@@ -38,7 +37,7 @@ class Look:
     def __post_init__(self) -> None:
         for what, value, known in (("scale", self.scale, names.SCALES), ("theme", self.theme, names.THEMES)):
             if value not in known:
-                raise InputError(f"no {what} called {value!r}", where=what, fix=f"Choose one of: {listed(known)}.")
+                raise InputError(f"no {what} called {value!r}", where=what, fix=f"Choose one of: {', '.join(known)}.")
 
     @property
     def first(self) -> FirstTokens:
