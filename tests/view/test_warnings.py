@@ -17,8 +17,8 @@ from drawn_maps import colouring, high, low, maps_of, sheet_of
 from stratoscope import engagement, heatmap, names, peaks3d
 from stratoscope.errors import InputError
 from stratoscope.replacing import cannot_write
+from stratoscope.trace.export.output import check_place
 from stratoscope.trace.opened import opened
-from stratoscope.trace.output import check_place
 from stratoscope.view.choose.selection import MOST_PANELS
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
