@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from view_traces import Factory
 
+from stratoscope.view.maps.heatmap import heatmap_spec
 from stratoscope.view.spec.document import Packing, Unpacking
 from stratoscope.view.spec.file import from_bytes, to_bytes
-from stratoscope.view.spec.viewspec import ViewSpec, notes_of, provenance_of, public_name
+from stratoscope.view.spec.viewspec import Note, ViewSpec, notes_of, provenance_of, public_name
 from viewspecs import any_of, chart_spec, map_spec, parts, peak_spec
 
 SPECS = {"maps": map_spec(), "charts": chart_spec(), "peaks": peak_spec()}
@@ -62,8 +63,8 @@ def test_what_no_reader_takes_is_not_written() -> None:
         to_bytes(replace(SPECS["charts"], parameters={"x": float("nan")}))
 
 
-def test_equal_input_gives_equal_bytes() -> None:
-    assert to_bytes(map_spec()) == to_bytes(map_spec())
+def test_equal_input_gives_equal_bytes(trace_of: Factory) -> None:
+    assert to_bytes(heatmap_spec(trace_of())) == to_bytes(heatmap_spec(trace_of()))
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,8 @@ def test_a_simulation_says_so_even_if_its_notes_do_not(trace_of: Factory) -> Non
     (note,) = notes_of(trace_of(source="simulated"))
     assert (note.id, note.severity) == ("L16", "warning")
     assert not notes_of(trace_of(source="real"))
+
+
+def test_notes_of_the_data_reach_the_picture(trace_of: Factory) -> None:
+    note = {"id": "L20", "severity": "warning", "text": "flat by construction"}
+    assert Note(**note) in heatmap_spec(trace_of(notes=[note])).notes

@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from stratoscope.errors import InputError
 from stratoscope.view.spec.check import check
 from stratoscope.view.spec.document import Packing, Unfit, Unpacking
 from stratoscope.view.spec.file import MAGIC, from_bytes, to_bytes
+from stratoscope.view.spec.schema import json_schema
 from stratoscope.view.spec.viewspec import ViewSpec
 from viewspecs import changed, chart_spec, joined, map_spec, parts, peak_spec
 
 DATA = to_bytes(chart_spec())
 DOCUMENT, BODY = parts(DATA)
+SCHEMA = Draft202012Validator(json_schema())
 BYTES = {"charts": DATA, "maps": to_bytes(map_spec()), "peaks": to_bytes(peak_spec())}
 
 
@@ -129,47 +132,67 @@ def _set(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
 PANEL = ("content", "panels", 0)
 
 
-@pytest.mark.parametrize(
-    ("cause", "change"),
-    [
-        ("it may not have 'a.b\\n'", _set(1, "a.b\n")),
-        ("it may not have '\\ud800'", _set(1, "\ud800")),
-        (f"it may not have '{'x' * 40}…'", _set(1, "x" * 10**5)),
-        ("it lacks 'look'", lambda document: document["view"].pop("look")),
-        ("look lacks 'scale'", _set({"theme": "light", "first_token": True}, "look")),
-        ("look.scale is none of 'linear', 'log', 'robust', 'per-layer'", _set("x", "look", "scale")),
-        ("look.scale is none of 'linear', 'log', 'robust', 'per-layer'", _set(["log"], "look", "scale")),
-        ("look.first_token is not true or false", _set(1, "look", "first_token")),
-        ("title is not a text", _set(None, "title")),
-        ("notes is not a list", _set("L05", "notes")),
-        ("notes[0].first_token is none of true or false, null", _set(0, "notes", 0, "first_token")),
-        ("selected.layers[1] is not a whole number", _set([1, True], "selected", "layers")),
-        ("selected.layers[0] is not a whole number", _set([1.0], "selected", "layers")),
-        ("content.kind is none of 'maps', 'charts', 'peaks'", _set("heatmap", "content", "kind")),
-        ("content.kind is none of 'maps', 'charts', 'peaks'", _set({}, "content", "kind")),
-        ("content lacks 'advice'", _set("maps", "content", "kind")),
-        ("content.height is not a number", _set("3", "content", "height")),
-        ("content.height is not a number", _set(10**400, "content", "height")),
-        ("content.panels[0].y.ticks[0] has 3 items instead of 2", _set([1, "one", 2], *PANEL, "y", "ticks", 0)),
-        ("content.panels[0].x.low is none of a number, null", _set("0", *PANEL, "x", "low")),
-        ("content.panels[0].marks[0].x is no buffer", _set(0, *PANEL, "marks", 0, "x")),
-        ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": 99}, *PANEL, "marks", 0, "x")),
-        ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": -1}, *PANEL, "marks", 0, "x")),
-        ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": False}, *PANEL, "marks", 0, "x")),
-        ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": 0, "x": 0}, *PANEL, "marks", 0, "x")),
-        (
-            "content.panels[0].marks[0].x is <i4 along 2 axes instead of <f4 or <f8 along 1",
-            _set(DOCUMENT["view"]["content"]["panels"][0]["marks"][2]["counts"], *PANEL, "marks", 0, "x"),
-        ),
-        ("parameters may not have '$buffer'", _set({"$buffer": 0}, "parameters", "n")),
-        (
-            "content.panels[0].marks[0].kind is none of 'line', 'band', 'points', 'intervals', 'density', 'vertical', 'horizontal', 'span', 'words'",
-            _set([], *PANEL, "marks", 0, "kind"),
-        ),
-    ],
-)
+NOT_OF_ITS_TYPE = [
+    ("it may not have 'a.b\\n'", _set(1, "a.b\n")),
+    ("it may not have '\\ud800'", _set(1, "\ud800")),
+    (f"it may not have '{'x' * 40}…'", _set(1, "x" * 10**5)),
+    ("it lacks 'look'", lambda document: document["view"].pop("look")),
+    ("look lacks 'scale'", _set({"theme": "light", "first_token": True}, "look")),
+    ("look.scale is none of 'linear', 'log', 'robust', 'per-layer'", _set("x", "look", "scale")),
+    ("look.scale is none of 'linear', 'log', 'robust', 'per-layer'", _set(["log"], "look", "scale")),
+    ("look.first_token is not true or false", _set(1, "look", "first_token")),
+    ("title is not a text", _set(None, "title")),
+    ("notes is not a list", _set("L05", "notes")),
+    ("notes[0].first_token is none of true or false, null", _set(0, "notes", 0, "first_token")),
+    ("selected.layers[1] is not a whole number", _set([1, True], "selected", "layers")),
+    ("content.kind is none of 'maps', 'charts', 'peaks'", _set("heatmap", "content", "kind")),
+    ("content.kind is none of 'maps', 'charts', 'peaks'", _set({}, "content", "kind")),
+    ("content lacks 'advice'", _set("maps", "content", "kind")),
+    ("content.height is not a number", _set("3", "content", "height")),
+    ("content.panels[0].y.ticks[0] has 3 items instead of 2", _set([1, "one", 2], *PANEL, "y", "ticks", 0)),
+    ("content.panels[0].x.low is none of a number, null", _set("0", *PANEL, "x", "low")),
+    ("content.panels[0].marks[0].x is no buffer", _set(0, *PANEL, "marks", 0, "x")),
+    ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": -1}, *PANEL, "marks", 0, "x")),
+    ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": False}, *PANEL, "marks", 0, "x")),
+    ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": 0, "x": 0}, *PANEL, "marks", 0, "x")),
+    (
+        "content.panels[0].marks[0].kind is none of 'line', 'band', 'points', 'intervals', 'density', 'vertical', 'horizontal', 'span', 'words'",
+        _set([], *PANEL, "marks", 0, "kind"),
+    ),
+]
+BEYOND_A_SCHEMA = [
+    ("selected.layers[0] is not a whole number", _set([1.0], "selected", "layers")),
+    ("content.height is not a number", _set(10**400, "content", "height")),
+    ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": 99}, *PANEL, "marks", 0, "x")),
+    (
+        "content.panels[0].marks[0].x is <i4 along 2 axes instead of <f4 or <f8 along 1",
+        _set(DOCUMENT["view"]["content"]["panels"][0]["marks"][2]["counts"], *PANEL, "marks", 0, "x"),
+    ),
+    ("parameters may not have '$buffer'", _set({"$buffer": 0}, "parameters", "n")),
+]
+
+
+@pytest.mark.parametrize(("cause", "change"), NOT_OF_ITS_TYPE + BEYOND_A_SCHEMA)
 def test_what_is_not_of_its_type_is_refused_at_its_place(cause: str, change: Callable[..., object]) -> None:
     assert refused(changed(change)) == cause
+
+
+@pytest.mark.parametrize(
+    "change", [change for _, change in NOT_OF_ITS_TYPE], ids=[cause for cause, _ in NOT_OF_ITS_TYPE]
+)
+def test_the_schema_refuses_it_too(change: Callable[..., object]) -> None:
+    document, _ = parts(DATA)
+    change(document)
+    assert not SCHEMA.is_valid(document)
+
+
+@pytest.mark.parametrize("content", BYTES)
+def test_the_schema_takes_what_is_written(content: str) -> None:
+    SCHEMA.validate(parts(BYTES[content])[0])
+
+
+def test_the_schema_is_one() -> None:
+    SCHEMA.check_schema(SCHEMA.schema)
 
 
 QUANTITY = ("content", "quantities", 0)

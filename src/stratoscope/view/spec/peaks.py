@@ -15,7 +15,13 @@ from stratoscope.view.spec.maps import DrawnQuantity
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture in space: a prompt, or several end to end; and the words above it."""
+    """One picture in space: a prompt, or several end to end; and the words above it.
+
+    Attributes
+    ----------
+    title, detail
+        What stands above it.
+    """
 
     title: str
     detail: str
