@@ -2,6 +2,7 @@
 // orders and places it. `view/peaks3d/traces.py` draws the same picture for notebooks.
 "use strict";
 
+/** @typedef {spec.ViewSpec & { content: spec.Peaks }} PeaksView */
 /**
  * @typedef {Object} State
  * @property {"position" | "text" | "activity"} sort
@@ -59,12 +60,20 @@ function ordered(view, state, peaks) {
   return tokens;
 }
 
-/** How high the peaks stand on the chosen scale. */
+/**
+ * How high the peaks stand on the chosen scale.
+ * @param {PeaksView} view
+ * @param {State} state
+ */
 function heightsOf(view, state) {
   return view.content.scales[state.scale].heights[state.firstToken ? "with_first" : "without_first"];
 }
 
-/** The places, among the notes of a view, of those that hold for what is looked at; as `ViewSpec.notes_now`. */
+/**
+ * The places, among the notes of a view, of those that hold for what is looked at; as `ViewSpec.notes_now`.
+ * @param {spec.ViewSpec} view
+ * @param {{ scale: string, firstToken: boolean }} state
+ */
 function notesNow(view, { scale, firstToken }) {
   const holds = ({ scales, first_token }) =>
     (!scales.length || scales.includes(scale)) && (first_token ?? firstToken) === firstToken;

@@ -3,7 +3,7 @@
 
 const LISTED = 10; // rows of the list of highest peaks
 
-const view = readView(text("stratoscope-view"));
+const view = /** @type {PeaksView} */ (readView(text("stratoscope-view")));
 const page = JSON.parse(text("stratoscope-page")); // what Plotly needs: empty figure, templates, configuration
 const controls = /** @type {any} */ (document.getElementById("controls")).elements;
 const plot = /** @type {any} */ (document.getElementById("plot"));
