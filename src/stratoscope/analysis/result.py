@@ -12,7 +12,7 @@ from stratoscope.analysis import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.replacing import refuse_absent
 from stratoscope.trace.attributes import to_json
-from stratoscope.trace.notes import Note, read_notes
+from stratoscope.trace.notes import WARNING, Note, read_notes
 from stratoscope.version import __version__
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ def texts(dims: str | Sequence[str], values: Any) -> xr.Variable:
 def notes_in(result: xr.Dataset) -> tuple[Note, ...]:
     """The notes of a Result."""
     return read_notes(result.attrs.get("notes"))
+
+
+def warnings_in(result: xr.Dataset) -> list[Note]:
+    """Those notes of a Result that stand on every picture of it."""
+    return [note for note in notes_in(result) if note.severity == WARNING]
 
 
 def is_result(dataset: xr.Dataset, kind: str | None = None) -> bool:

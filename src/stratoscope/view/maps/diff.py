@@ -15,9 +15,8 @@ from stratoscope.view.choose.quantities import DrawnQuantity
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import can_differ
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.report.page import provenance
 from stratoscope.view.spec import pool
-from stratoscope.view.spec.viewspec import ViewSpec, public_name
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name
 from stratoscope.words import capital, isolate, percent, readable
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
         choice="robust",
         first_token=False,
         notes=[*_notes(here, quantity), *(note for note in notes_in(result) if note.severity == WARNING)],
-        provenance=provenance(result),
+        provenance=provenance_of_result(result),
     )
 
 

@@ -11,12 +11,13 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import ListedColormap, Normalize
 from numpy.typing import NDArray
 
-from stratoscope.view.chart_static import draw_chart
+from stratoscope.view.matplotlib.charts import draw_charts
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text, font, place
 from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet.items import DPI, LABEL_PAD, Map, Ring, Sheet, Text, fonts
 from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec.charts import Charts
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class ScaleNorm(Normalize):
 
 def draw(spec: ViewSpec, *, theme: str) -> Picture:
     """The figure of a spec; its axes are the maps, in reading order."""
-    if spec.kind == "chart":
-        return draw_chart(spec, theme=theme)
+    if isinstance(spec.content, Charts):
+        return draw_charts(spec, spec.content, theme=theme)
     sheet = arrange(spec, theme)
     colours = palette.theme(theme)
     with mpl.rc_context(style()):

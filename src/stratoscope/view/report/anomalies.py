@@ -9,17 +9,17 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
-from stratoscope.analysis.result import notes_in
-from stratoscope.trace.notes import WARNING
-from stratoscope.view import chart
-from stratoscope.view.chart import Axis, ChartPanel, mark
+from stratoscope.analysis.result import warnings_in
 from stratoscope.view.choose.quantities import DrawnQuantity
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.report.page import provenance
-from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
+from stratoscope.view.report.charts import charts, joined
+from stratoscope.view.report.report import Figure, Report, Section
 from stratoscope.view.report.rings import ringed
-from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.view.spec.buffers import Numbers
+from stratoscope.view.spec.charts import Axis, ChartPanel, Points
+from stratoscope.view.spec.tables import Cell, Table
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
 from stratoscope.words import counted, listed, number, readable, readable_all
 
 if TYPE_CHECKING:
@@ -71,27 +71,26 @@ def contents(result: xr.Dataset) -> Report:
     return Report(title, lead, sections, _everything(result))
 
 
-def _findings(result: xr.Dataset, which: Sequence[int]) -> ReportTable:
-    rows: list[list[Cell]] = [
-        [
+def _findings(result: xr.Dataset, which: Sequence[int]) -> Table:
+    rows = (
+        (
             place + 1,
             str(result["found_by"].values[place]),
             float(result["expected_false_alarms"][place]),
             str(result["words"].values[place]),
-        ]
+        )
         for place in which
-    ]
-    return ReportTable(_FINDINGS, rows, "Least expected first.")
-
-
-def _members(result: xr.Dataset, which: Sequence[int]) -> ReportTable:
-    rows = [_member(result, place) for place in np.flatnonzero(np.isin(result["of_finding"].values, which)).tolist()]
-    return ReportTable(
-        _MEMBERS, rows, "Every value that belongs to them; of one with very many, the strongest hundred."
     )
+    return Table(_FINDINGS, tuple(rows), "Least expected first.")
 
 
-def _member(result: xr.Dataset, place: int) -> list[Cell]:
+def _members(result: xr.Dataset, which: Sequence[int]) -> Table:
+    rows = (_member(result, place) for place in np.flatnonzero(np.isin(result["of_finding"].values, which)).tolist())
+    caption = "Every value that belongs to them; of one with very many, the strongest hundred."
+    return Table(_MEMBERS, tuple(rows), caption)
+
+
+def _member(result: xr.Dataset, place: int) -> tuple[Cell, ...]:
     value, typical = float(result["member_value"][place]), float(result["member_typical"][place])
     row: list[Cell] = [int(result["of_finding"][place]) + 1]
     row += [str(result[f"member_{name}"].values[place]) for name in ("found_by", "quantity", "prompt_id")]
@@ -102,50 +101,46 @@ def _member(result: xr.Dataset, place: int) -> list[Cell]:
         else:
             row.append(None if found < 0 else int(found))
     times = value / typical if typical else None
-    return [*row, value, typical, times, float(result["member_expected_false_alarms"][place])]
+    return (*row, value, typical, times, float(result["member_expected_false_alarms"][place]))
 
 
-def _usual(result: xr.Dataset) -> ReportTable:
-    rows: list[list[Cell]] = [
-        [
+def _usual(result: xr.Dataset) -> Table:
+    rows = (
+        (
             str(result["usual_words"].values[place]),
             int(result["usual_tokens"][place]),
             int(result["usual_prompts"][place]),
             float(result["usual_ratio"][place]),
-        ]
+        )
         for place in range(result.sizes["usual"])
-    ]
-    return ReportTable(("what", "tokens", "prompts", "largest, times the median"), rows)
+    )
+    return Table(("what", "tokens", "prompts", "largest, times the median"), tuple(rows))
 
 
-def _everything(result: xr.Dataset) -> ReportTable:
+def _everything(result: xr.Dataset) -> Table:
     """Every member of every finding, a row each, and the usual massive tokens, a row a kind."""
-    columns = ("kind", *_MEMBERS, "tokens", "prompts", "what")
     of, of_model = result["of_finding"].values, result["of_model"].values
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for place in range(result.sizes["member"]):
         kind, words = _KINDS[int(of_model[of[place]])], str(result["words"].values[of[place]])
-        rows.append(
-            [kind, *_member(result, place), None, None, words if place == 0 or of[place] != of[place - 1] else ""]
-        )
-    for said, tokens, prompts, ratio in _usual(result).rows:
-        blank: list[Cell] = [None] * len(_MEMBERS)
-        blank[_MEMBERS.index("times")] = ratio
-        rows.append([_KINDS[2], *blank, tokens, prompts, said])
-    return ReportTable(columns, rows)
+        said = words if place == 0 or of[place] != of[place - 1] else ""
+        rows.append((kind, *_member(result, place), None, None, said))
+    for what, tokens, prompts, ratio in _usual(result).rows:
+        blank = (ratio if name == "times" else None for name in _MEMBERS)
+        rows.append((_KINDS[2], *blank, tokens, prompts, what))
+    return Table(("kind", *_MEMBERS, "tokens", "prompts", "what"), tuple(rows))
 
 
-def _detectors(result: xr.Dataset) -> ReportTable:
-    rows: list[list[Cell]] = []
+def _detectors(result: xr.Dataset) -> Table:
+    rows: list[tuple[Cell, ...]] = []
     for place, name in enumerate(map(str, result["detector"].values)):
         of, what = str(result["of"].values[place]), str(result["what"].values[place])
         least = float(result["found_from"][place])
         looked, why = int(result["looked_at"][place]), str(result["why_not"].values[place])
-        rows.append([name, of, looked, what, least if np.isfinite(least) else None, why])
+        rows.append((name, of, looked, what, least if np.isfinite(least) else None, why))
     columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
-    return ReportTable(
-        columns, rows, "Found from: in nine of ten layers a single value of that size would have been found."
-    )
+    caption = "Found from: in nine of ten layers a single value of that size would have been found."
+    return Table(columns, tuple(rows), caption)
 
 
 def _found_from(result: xr.Dataset) -> str:
@@ -169,7 +164,6 @@ def _figure(result: xr.Dataset, place: int) -> Figure:
     rows = here["picture_rows"].values
     rows = rows[rows >= 0]
     name = f"finding-{place + 1}"
-    notes = [note for note in notes_in(result) if note.severity == WARNING]
     quantity = str(here["picture_of"].values)
     head = int(result["head"][place])
     column, row = (int(one) for one in here["picture_mark"].values)
@@ -187,19 +181,17 @@ def _figure(result: xr.Dataset, place: int) -> Figure:
     tokens = TokenAxis(title, "", readable_all(labels), columns, first=first[first >= 0])
     spec = build(
         "heatmap", words, "", [tokens], [Strip(of, [values[:, : len(rows)]])], choice="robust", first_token=False,
-        notes=notes, provenance=provenance(result),
+        notes=warnings_in(result), provenance=provenance_of_result(result),
     )  # fmt: skip
     return Figure(name, words, ringed(spec, np.array([[column, row]])))
 
 
-def _series(result: xr.Dataset, words: str, values: np.ndarray, labels: list[str], marked: int, what: str) -> ViewSpec:
+def _series(result: xr.Dataset, words: str, values: Numbers, labels: list[str], marked: int, what: str) -> ViewSpec:
     """Values over prompts, layers or experts, with the one that is meant."""
     at = np.arange(len(values), dtype=float)
     step = max(1, len(values) // _TICKS)
     ticks = tuple((float(place), labels[place]) for place in sorted({*range(0, len(values), step), marked}))
-    marks = [mark("line", chart.MUTED, x=values, y=at), mark("points", chart.MUTED, x=values, y=at)]
-    marks.append(mark("points", chart.ACCENT, number(float(values[marked])), x=values[[marked]], y=at[[marked]]))
+    meant = Points(values[[marked]], at[[marked]], "accent", number(float(values[marked])))
+    marks = (*joined(values, at, "muted"), meant)
     panel = ChartPanel("", Axis(what), Axis("", -0.6, len(values) - 0.4, ticks), marks, width=1.6)
-    warnings = [note for note in notes_in(result) if note.severity == WARNING]
-    height = float(np.clip(0.12 * len(values), 1.6, 4.0))
-    return chart.chart(words, "", [panel], height=height, notes=warnings, provenance=provenance(result))
+    return charts(result, words, "", [panel], height=float(np.clip(0.12 * len(values), 1.6, 4.0)))

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.view.report import contrast_figures as figures
-from stratoscope.view.report.contrast_words import headline
-from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
+from stratoscope.view.report import contrast_charts as charts
+from stratoscope.view.report import contrast_figures as maps
+from stratoscope.view.report.contrast_words import headline, level_text
+from stratoscope.view.report.report import Report, Section
+from stratoscope.view.spec.tables import Cell, Excerpt, Table
 from stratoscope.words import agreeing, capital, counted, number, percent
 
 if TYPE_CHECKING:
@@ -32,13 +34,8 @@ def contents(result: xr.Dataset) -> Report:
         lead=_lead(summary, result.attrs["parameters"]["alpha"]),
         sections=[section for make in (_neurons, _profiles, _aligned) if (section := make(result)) is not None],
         table=_discoveries(result),
-        more=_more(result),
+        more={"held_out.csv": measured} if (measured := _measured(result)) is not None else {},
     )
-
-
-def _more(result: xr.Dataset) -> dict[str, ReportTable]:
-    measured = _measured(result)
-    return {} if measured is None else {"held_out.csv": measured}
 
 
 def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
@@ -145,7 +142,7 @@ def _would_find(would: dict[str, Any], what: str) -> str:
 def _neurons(result: xr.Dataset) -> Section | None:
     if "g" not in result:
         return None
-    drawn = [figures.volcano(result), figures.strongest(result), figures.baseline(result)]
+    drawn = [charts.volcano(result), charts.strongest(result), charts.baseline(result)]
     words = (
         "g is the difference of the classes' means in standard deviations (Hedges; of pairs g_av). A neuron is an "
         "index of the input of the MLP's last linear map. table.csv and the columns AUC, q and family p are of "
@@ -154,15 +151,15 @@ def _neurons(result: xr.Dataset) -> Section | None:
     return Section("Neurons", words, [one for one in drawn if one is not None], [_listed(result)])
 
 
-def _listed(result: xr.Dataset) -> ReportTable:
+def _listed(result: xr.Dataset) -> Table:
     summary = result.attrs["summary"]
     found = summary["neurons"]
-    level = figures.level_text(found["interval_level"])
+    level = level_text(found["interval_level"])
     columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
     with_context = "context_token" in result
     if with_context:
         columns += [f"strongest in {summary['a']}", f"strongest in {summary['b']}"]
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for place in range(result.sizes["listed"]):
         layer, neuron = int(result["listed_layer"][place]), int(result["listed_neuron"][place])
         here = result.sel(layer=layer).isel(neuron=neuron)
@@ -171,9 +168,9 @@ def _listed(result: xr.Dataset) -> ReportTable:
         row += [float(here[name]) for name in ("auc", "q", "p_family")]
         if with_context:
             row += [_excerpt(result, place, side) for side in (0, 1)]
-        rows.append(row)
+        rows.append(tuple(row))
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
-    return ReportTable(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
+    return Table(tuple(columns), tuple(rows), f"{what}. Effects (g) are {found['estimates']}.")
 
 
 def _excerpt(result: xr.Dataset, place: int, side: int) -> Cell:
@@ -186,12 +183,11 @@ def _profiles(result: xr.Dataset) -> Section | None:
         return None
     units = result.attrs["summary"]["profiles"]["units"]
     words = f"The mean over each prompt's own tokens, then over {units}. Bands: 95 % intervals of each mean."
-    drawn: list[Figure] = figures.profiles(result)
-    return Section("Over the depth of the model", words, drawn)
+    return Section("Over the depth of the model", words, charts.profiles(result))
 
 
 def _aligned(result: xr.Dataset) -> Section | None:
-    drawn = [one for one in (figures.aligned(result), figures.first_pair(result)) if one is not None]
+    drawn = [one for one in (maps.aligned(result), maps.first_pair(result)) if one is not None]
     if not drawn:
         return None
     words = (
@@ -201,19 +197,19 @@ def _aligned(result: xr.Dataset) -> Section | None:
     return Section("Token by aligned token", words, drawn)
 
 
-def _discoveries(result: xr.Dataset) -> ReportTable:
+def _discoveries(result: xr.Dataset) -> Table:
     """Every discovery, else the listed neurons; all columns are of the tested units."""
     if "g" not in result:
-        return ReportTable((), ())
+        return Table((), ())
     rows, neurons = _found(result)
     measured = result.attrs["summary"]["neurons"]["measured"]
     estimates = "see held_out.csv" if measured else result.attrs["summary"]["neurons"]["estimates"]
     names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "t", "df", "p", "q", "p_family", "g", "d_z", "auc")
     table = _of_neurons(result, rows, neurons, names, "")
-    return ReportTable((*table.columns, "estimate"), [[*row, estimates] for row in table.rows])
+    return Table((*table.columns, "estimate"), tuple((*row, estimates) for row in table.rows))
 
 
-def _measured(result: xr.Dataset) -> ReportTable | None:
+def _measured(result: xr.Dataset) -> Table | None:
     """The same neurons in the held-out units; None where nothing was held out."""
     if "held_out_g" not in result:
         return None
@@ -231,10 +227,10 @@ def _found(result: xr.Dataset) -> tuple[Any, Any]:
     return rows[order], neurons[order]
 
 
-def _of_neurons(result: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str], prefix: str) -> ReportTable:
+def _of_neurons(result: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str], prefix: str) -> Table:
     columns = [result["layer"].values[rows], neurons]
     for name in names:
         values = result[prefix + name].values[rows, neurons]
         columns.append(values.astype(np.int64) if name.startswith("count") else values)
     cells = zip(*(column.tolist() for column in columns), strict=True)
-    return ReportTable(("layer", "neuron", *names), [list(row) for row in cells])
+    return Table(("layer", "neuron", *names), tuple(cells))

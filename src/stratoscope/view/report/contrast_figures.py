@@ -1,257 +1,28 @@
-"""The figures of a contrast, as ViewSpecs."""
+"""The maps of a contrast: twins token by aligned token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
-from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.result import notes_in
-from stratoscope.trace.notes import INFO, WARNING, Note
-from stratoscope.view import chart
-from stratoscope.view.chart import Axis, ChartPanel, mark
+from stratoscope.analysis.contrast.power import would_be_found
+from stratoscope.analysis.result import warnings_in
+from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.choose.quantities import DrawnQuantity
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import can_differ
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.report.contrast_words import headline
-from stratoscope.view.report.page import provenance
 from stratoscope.view.report.report import Figure
 from stratoscope.view.report.rings import ringed
-from stratoscope.words import capital, counted, number, readable
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
+from stratoscope.words import number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.view.spec.viewspec import ViewSpec
-
-_BINS = 240
-_MOST_POINTS = 400  # neurons drawn one by one over the density
-_LABELLED = 6
 _BEFORE = 3  # equal tokens that are shown before the first edit
-_LEAST_P = 1e-300
-
-
-def volcano(result: xr.Dataset) -> Figure:
-    """Effect against evidence, of every neuron."""
-    summary, alpha = result.attrs["summary"], result.attrs["parameters"]["alpha"]
-    g, p, q = (result[name].values.ravel().astype(np.float64) for name in ("g", "p", "q"))
-    known = np.isfinite(g) & np.isfinite(p)
-    evidence = -np.log10(np.maximum(p, _LEAST_P))
-    counts, x_edges, y_edges = np.histogram2d(g[known], evidence[known], bins=_BINS)
-    discovered = known & (q <= alpha)
-    order = np.argsort(np.where(known, evidence, -1))[::-1]
-    shown = order[: min(_MOST_POINTS, int(known.sum()))]
-    found, others = shown[discovered[shown]], shown[~discovered[shown]][:100]
-    marks = [mark("density", chart.MUTED, x=[0], counts=counts, x_edges=x_edges, y_edges=y_edges)]
-    if len(found):
-        threshold = evidence[discovered].min()
-        marks.append(mark("horizontal", chart.MUTED, y=[threshold]))
-    marks.append(mark("points", chart.PLAIN, x=g[others], y=evidence[others]))
-    for side, style, label in ((1, chart.A, summary["a"]), (-1, chart.B, summary["b"])):
-        here = found[np.sign(g[found]) == side]
-        if len(here):
-            marks.append(mark("points", style, f"higher in {label}", x=g[here], y=evidence[here]))
-    named = _apart(found if len(found) else others, g, evidence)
-    layer, neuron = np.unravel_index(named, result["g"].shape)
-    words = [f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
-    marks.append(mark("words", chart.PLAIN, words=words, x=g[named], y=evidence[named]))
-    would = summary["neurons"]["would_find"]["g"]
-    if not len(found) and would is not None:
-        marks.append(mark("vertical", chart.MUTED, x=[-would, would]))
-    hidden = int(discovered.sum()) - len(found)
-    reach = 1.08 * float(np.abs(g[known]).max(initial=0.1))
-    if not len(found) and would is not None:
-        reach = max(reach, 1.08 * would)
-    panel = ChartPanel(
-        counted(summary["neurons"]["tested"], "neuron"),
-        Axis(f"g ({summary['a']} − {summary['b']})", -reach, reach),
-        Axis("−log₁₀ p", 0.0, 1.08 * max(float(evidence[known].max(initial=0.0)), 1.0)),
-        marks,
-        width=2.0,
-    )
-    title = _headline(result)
-    said = [Note("L06", INFO, "Grey: how many neurons lie there; the outermost are points.")]
-    if hidden:
-        said.append(Note("L06", INFO, f"{hidden:,} more of the discoveries are only in the grey."))
-    if len(found):
-        said.append(Note("L13", INFO, f"Dashed: the weakest discovery, q ≤ {alpha:g}."))
-        if not summary["neurons"]["measured"]:
-            said.append(Note("L23", INFO, f"Effects (g) of discoveries are {summary['neurons']['estimates']}."))
-    else:
-        if would is not None:
-            of_pairs = " for the middle neuron" if summary["design"] == "pairs" else ""
-            said.append(Note("L31", INFO, f"Dashed: {would_be_found(f'|g| ≥ {number(would)}{of_pairs}')}."))
-        said += _by_chance(summary)
-    drawn = _chart(result, title, [panel], 4.2, said, units=_tested(summary))
-    return Figure("volcano", f"{title}. Each neuron's effect against its evidence, {_tested(summary)}.", drawn)
-
-
-def _apart(places: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Those whose names can be read: none too near one before it."""
-    if not len(places):
-        return places
-    near_x, near_y = (0.13 * np.ptp(one[np.isfinite(one)]) for one in (x, y / 4))
-    kept: list[int] = []
-    for place in places.tolist():
-        if all(abs(x[place] - x[one]) > near_x or abs(y[place] - y[one]) > near_y for one in kept):
-            kept.append(place)
-        if len(kept) == _LABELLED:
-            break
-    return np.array(kept, np.int64)
-
-
-def strongest(result: xr.Dataset) -> Figure | None:
-    """The listed neurons with their intervals, and what chance would give."""
-    count = result.sizes.get("listed", 0)
-    if not count:
-        return None
-    summary = result.attrs["summary"]
-    found = summary["neurons"]
-    at = np.arange(count)[::-1].astype(float)
-    g, low, high = (result[f"listed_{name}"].values for name in ("g", "low", "high"))
-    layers, neurons = result["listed_layer"].values, result["listed_neuron"].values
-    ticks = tuple((place, f"L{layer} n{neuron}") for place, layer, neuron in zip(at, layers, neurons, strict=True))
-    marks = [mark("vertical", chart.MUTED, x=[0.0])]
-    ranking = not found["discoveries"] and not found["measured"]
-    if ranking and found["chance"]["sentence"]:
-        chance = found["chance"]["largest_g"]
-        marks.insert(0, mark("span", chart.MUTED, "as large by chance", low=[-chance], high=[chance]))
-    for side, style, label in ((1, chart.A, summary["a"]), (-1, chart.B, summary["b"])):
-        here = np.sign(g) == side
-        if here.any():
-            arrays = {"x": g[here], "y": at[here], "low": low[here], "high": high[here]}
-            marks.append(mark("intervals", style, f"higher in {label}", **arrays))
-    level = level_text(found["interval_level"])
-    axis = Axis(f"g with {level} interval ({summary['a']} − {summary['b']})")
-    if found["discoveries"]:
-        title = "The neurons found: how large"
-    elif found["measured"]:
-        title = "The neurons of largest |g| in the tested units, measured in the others"
-    else:
-        title = "The largest |g|: a ranking without a discovery"
-    chosen = found["discoveries"] or not found["measured"]  # by what is shown, so that the intervals allow for it
-    panel = ChartPanel("", axis, Axis("", -0.7, count - 0.3, ticks), marks, width=1.8)
-    units = f"{summary['units_held_out']}, held out" if found["measured"] else _tested(summary)
-    said = [Note("L23", INFO, f"Effects (g) are {found['estimates']}."), *(_by_chance(summary) if ranking else ())]
-    caption = f"{title}, {units}. Effects (g) are {found['estimates']}" + (
-        "; intervals allow for the choice." if chosen else "."
-    )
-    drawn = _chart(result, title, [panel], max(1.2, 0.19 * count), said, units=units)
-    return Figure("strongest", caption, drawn)
-
-
-def baseline(result: xr.Dataset) -> Figure | None:
-    """How well a direction tells the classes apart in units it has not seen."""
-    auc, low, high = (result[f"baseline_{name}"].values for name in ("auc", "low", "high"))
-    if not np.isfinite(auc).any():
-        return None
-    numbers = result["layer"].values.tolist()
-    at = np.arange(len(numbers), dtype=float)
-    marks = [
-        mark("band", chart.MUTED, "random labels, 95 %", y=at, low=low, high=high),
-        mark("vertical", chart.MUTED, x=[0.5]),
-        mark("line", chart.ACCENT, "the classes", x=auc, y=at),
-        mark("points", chart.ACCENT, x=auc, y=at),
-    ]
-    panel = ChartPanel("", Axis("AUC in the half that did not choose it"), chart.layer_axis(numbers), marks)
-    title = "How well the difference of means tells the classes apart"
-    summary = result.attrs["summary"]
-    from_a, from_b = summary["direction"]["units"]
-    some = ""
-    if (from_a, from_b) != _sizes(result):
-        some = f"; a random {from_a}" + ("" if summary["design"] == "pairs" else f" and {from_b}") + " of them"
-    said = Note(
-        "L12",
-        INFO,
-        f"Direction: the difference of means in one half, tried on the other; mean of {SPLITS} splits. Band: the same "
-        f"splits and mean under {CONTROLS} random labellings"
-        + (", members of a pair exchanged." if summary["design"] == "pairs" else "."),
-    )
-    caption = (
-        "Area under the ROC curve of the difference of means found in one half of the units and tried on the other, "
-        f"mean of {SPLITS} splits; the band is the same under {CONTROLS} random labellings."
-    )
-    drawn = _chart(result, title, [panel], _height(len(numbers)), [said], units=summary["units"] + some, test="")
-    return Figure("baseline", caption, drawn)
-
-
-def profiles(result: xr.Dataset) -> list[Figure]:
-    """The classes over the layers, a panel for each quantity."""
-    summary = result.attrs["summary"]
-    alpha = result.attrs["parameters"]["alpha"]
-    of = result["cell_quantity"].values
-    by_rows: dict[str, list[ChartPanel]] = {names.LAYER: [], names.DEPTH: []}
-    heights: dict[str, int] = {}
-    for quantity in summary["profiles"]["quantities"]:
-        here = result.isel(cell=np.flatnonzero(of == quantity))
-        row = names.QUANTITIES[quantity]
-        kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
-        numbers = here["cell_row"].values.tolist()
-        at = np.arange(len(numbers), dtype=float)
-        draw = _profile_of_pairs if summary["design"] == "pairs" else _profile_of_classes
-        marks, middle, axis = draw(here, row, summary, at)
-        differs = here["profile_q"].values <= alpha
-        if differs.any():
-            marks.append(mark("points", chart.ACCENT, f"q ≤ {alpha:g}", x=middle[differs], y=at[differs]))
-        by_rows[kind].append(ChartPanel(capital(row.label), axis, chart.layer_axis(numbers, kind), marks))
-        heights[kind] = len(numbers)
-    drawn = []
-    for kind, panels in by_rows.items():
-        if panels:
-            title = f"{summary['a']} and {summary['b']} over the {kind}s"
-            note = Note(
-                "L05",
-                INFO,
-                "Means over the tokens of the span, first tokens left out; geometric where the scale is logarithmic.",
-            )
-            of = summary["profiles"]
-            said = [note]
-            if of["fewest_units"] < min(_sizes(result, "profile_")):
-                said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
-            if not (of["discoveries"] or of["family_wise"]) and (size := size_in_words(of["would_find"], "mean")):
-                text = f"No mean has q ≤ {alpha:g}; {would_be_found(f'one with {size}')}."
-                said.append(Note("L31", INFO, text))
-            title = capital(title)
-            spec = _chart(result, title, panels, _height(heights[kind]), said, units=of["units"])
-            name = "profiles" if kind == names.LAYER else "profiles-depth"
-            paired = "Mean differences within pairs" if summary["design"] == "pairs" else "Means of both classes"
-            drawn.append(Figure(name, f"{paired} with 95 % intervals, {kind} by {kind}; {of['units']}.", spec))
-    return drawn
-
-
-def _profile_of_pairs(here: xr.Dataset, row: names.Quantity, summary: dict[str, Any], at: Any) -> Any:
-    """The mean difference within pairs: the classes themselves would look the same."""
-    mean, band = here["profile_difference"].values, here["profile_band"].values
-    marks = [
-        mark("vertical", chart.MUTED, x=[0.0]),
-        mark("band", chart.PLAIN, y=at, low=mean - band, high=mean + band),
-        mark("line", chart.PLAIN, x=mean, y=at),
-    ]
-    what = "log₂ ratio" if row.log else "difference"
-    return marks, mean, Axis(f"{what}, {summary['a']} − {summary['b']}")
-
-
-def _doubled(powers: Any) -> Any:
-    """Two to the power of each; what reaches farther than ticks of a chart can be numbers, 3e150, ends there."""
-    return np.exp2(np.clip(powers, -500, 500))
-
-
-def _profile_of_classes(here: xr.Dataset, row: names.Quantity, summary: dict[str, Any], at: Any) -> Any:
-    marks = []
-    scale: Callable[[Any], Any] = _doubled if row.log else np.asarray
-    for side, style in (("a", chart.A), ("b", chart.B)):
-        mean, band = here[f"profile_mean_{side}"].values, here[f"profile_band_{side}"].values
-        marks.append(mark("band", style, y=at, low=scale(mean - band), high=scale(mean + band)))
-        marks.append(mark("line", style, summary[side], x=scale(mean), y=at))
-    middle = scale((here["profile_mean_a"].values + here["profile_mean_b"].values) / 2)
-    unit = "" if row.unit == "1" else f" ({row.unit})"
-    return marks, middle, Axis(f"{row.name}{unit}", log=row.log)
 
 
 def aligned(result: xr.Dataset) -> Figure | None:
@@ -343,65 +114,6 @@ def _difference_map(
     tokens = TokenAxis("", "", labels, len(labels), first=places.astype(np.int64))
     return build(
         "heatmap", title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)])],
-        choice="robust", first_token=False, notes=[*notes, *_warnings(result)], provenance=provenance(result),
+        choice="robust", first_token=False, notes=[*notes, *warnings_in(result)],
+        provenance=provenance_of_result(result),
     )  # fmt: skip
-
-
-def level_text(level: float) -> str:
-    """A level of confidence with as many digits as tell it from certainty: 95 %, 99.998 %."""
-    digits = max(0, int(np.ceil(-np.log10(max(1 - level, 1e-12)))) - 2)
-    return f"{100 * level:.{digits}f} %"
-
-
-def _headline(result: xr.Dataset) -> str:
-    return headline(result.attrs["summary"])
-
-
-def _tested(summary: dict[str, Any]) -> str:
-    """The units that neurons were tested in; those held out are named."""
-    held_out = f" (tested; {summary['units_held_out']} held out)" if summary["units_held_out"] else ""
-    return f"{summary['units_tested']}{held_out}"
-
-
-def _by_chance(summary: dict[str, Any]) -> list[Note]:
-    """The chance number, which is of the tested units, for figures of them."""
-    sentence = summary["neurons"]["chance"]["sentence"]
-    return [Note("L23", INFO, sentence)] if sentence else []
-
-
-def _sizes(result: xr.Dataset, prefix: str = "") -> tuple[int, int]:
-    """The most units of either class behind any value."""
-    return tuple(int(np.nanmax(result[f"{prefix}count_{side}"].values)) for side in ("a", "b"))  # type: ignore[return-value]
-
-
-def _chart(
-    result: xr.Dataset,
-    title: str,
-    panels: list[ChartPanel],
-    height: float,
-    notes: list[Note],
-    *,
-    units: str,
-    test: str | None = None,
-) -> ViewSpec:
-    """A chart of those units, which its subtitle names with their test."""
-    summary = result.attrs["summary"]
-    how = summary["test"] if test is None else test
-    one = Note("L12", INFO, "The tokens of a prompt are no independent samples: prompts, pairs or groups are counted.")
-    return chart.chart(
-        title,
-        f"{units} · {how}" if how else units,
-        panels,
-        height=height,
-        notes=[*notes, one, *_warnings(result)],
-        provenance=provenance(result),
-        facts={"parameters": result.attrs["parameters"], "summary": summary},
-    )
-
-
-def _warnings(result: xr.Dataset) -> list[Note]:
-    return [note for note in notes_in(result) if note.severity == WARNING]
-
-
-def _height(rows: int) -> float:
-    return float(np.clip(0.11 * rows, 1.6, 3.8))

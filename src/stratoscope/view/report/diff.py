@@ -9,9 +9,10 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
 from stratoscope.view.maps.diff import diff_spec
-from stratoscope.view.report import diff_figures as figures
+from stratoscope.view.report import diff_charts as charts
 from stratoscope.view.report.diff_words import factor_of, lead, title
-from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
+from stratoscope.view.report.report import Figure, Report, Section
+from stratoscope.view.spec.tables import Cell, Table
 from stratoscope.words import capital, counted, number
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _claims(result: xr.Dataset) -> Section | None:
     if "claim_layer" not in result:
         return None
     of = result.attrs["summary"]["claims"]["neurons_of_a_layer"]
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for place in range(result.sizes["claim"]):
         here = result.isel(claim=place)
         value = {
@@ -46,7 +47,7 @@ def _claims(result: xr.Dataset) -> Section | None:
             for name in ("old", "new", "norm_a", "norm_b", "difference", "times_floor")
         }
         rank, known = int(here["claim_rank"]), np.isfinite(value["norm_a"] + value["norm_b"])
-        rows.append([
+        rows.append((
             f"L{int(here['claim_layer'])} n{int(here['claim_neuron'])}",
             f"{number(value['old'])} → {number(value['new'])}",
             f"{number(value['norm_a'])} → {number(value['norm_b'])}" if known else None,
@@ -55,13 +56,13 @@ def _claims(result: xr.Dataset) -> Section | None:
             f"{rank:,} of {of:,}" if rank > 0 else None,
             str(here["claim_verdict"].item()),
             str(here["claim_why"].item()),
-        ])  # fmt: skip
+        ))  # fmt: skip
     columns = ("neuron", "claimed", "column in A → B", "activation B − A", "× floor", "rank", "verdict", "why")
     words = (
         "A patch of a column of the MLP's last linear map changes what a neuron writes, not its activation: the "
         "norm of the column is read off recorded peaks. Neurons of later layers change with everything before them."
     )
-    return Section("What the patch claims", words, (), [ReportTable(columns, rows, "In the order of the file.")])
+    return Section("What the patch claims", words, (), [Table(columns, tuple(rows), "In the order of the file.")])
 
 
 def _null(result: xr.Dataset) -> Section | None:
@@ -71,19 +72,19 @@ def _null(result: xr.Dataset) -> Section | None:
         "Mean |change| of each layer over all tokens except first tokens: B − A, and random patches that change as "
         "many other columns of the same layers by as much."
     )
-    return Section("Among random patches", words, figures.null(result), [_null_table(result)])
+    return Section("Among random patches", words, charts.null(result), [_null_table(result)])
 
 
-def _null_table(result: xr.Dataset) -> ReportTable:
+def _null_table(result: xr.Dataset) -> Table:
     null = result.attrs["summary"]["null"]
-    rows: list[list[Cell]] = [
-        [name, one["real"], one["null_median"], f"{one['larger_or_equal'] + 1} of {null['draws'] + 1}", one["p"],
-         one["explained_by_claims"]]
+    rows = (
+        (name, one["real"], one["null_median"], f"{one['larger_or_equal'] + 1} of {null['draws'] + 1}", one["p"],
+         one["explained_by_claims"])
         for name, one in null["quantities"].items()
-    ]  # fmt: skip
+    )  # fmt: skip
     columns = ("quantity", "mean |B − A|", "random, median", "rank", "p", "explained by the claims")
     caption = "Mean over layers. Explained: 1 − Σ |B − A − claimed in memory| / Σ |B − A|."
-    return ReportTable(columns, rows, caption)
+    return Table(columns, tuple(rows), caption)
 
 
 def _tokens(result: xr.Dataset) -> Section | None:
@@ -105,7 +106,7 @@ def _tokens(result: xr.Dataset) -> Section | None:
 
 
 def _profiles(result: xr.Dataset) -> Section | None:
-    drawn = figures.profiles(result)
+    drawn = charts.profiles(result)
     words = "Over all prompts, first tokens left out: the median cell, and the one that 95 % lie below."
     return Section("Over the depth of the model", words, drawn) if drawn else None
 
@@ -117,11 +118,11 @@ def _neurons(result: xr.Dataset) -> Section | None:
     wanted = ["neuron_difference", "neuron_largest"] + ["neuron_times_floor"] * with_floor
     columns = ["neuron"] + ["column in A", "column in B", "B / A"] * with_norms
     columns += ["activation, mean B − A", "largest |B − A|"] + ["× floor"] * with_floor
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
         here = result.sel(layer=layer).isel(neuron=neuron)
         norms = _norms(here) if with_norms else []
-        rows.append([f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)])
+        rows.append((f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)))
     proved = result.attrs["summary"]["neurons"].get("columns_changed")
     by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
     caption = (
@@ -132,7 +133,7 @@ def _neurons(result: xr.Dataset) -> Section | None:
         "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
         "change; the largest is over prompts."
     )
-    return Section("Neurons", words, figures.neurons(result), [ReportTable(columns, rows, caption)])
+    return Section("Neurons", words, charts.neurons(result), [Table(tuple(columns), tuple(rows), caption)])
 
 
 def _norms(here: xr.Dataset) -> list[Cell]:
@@ -146,9 +147,9 @@ def _norms(here: xr.Dataset) -> list[Cell]:
     return [*cells, factor_of(here) if bool(here["column_changed"]) else None]
 
 
-def _layers(result: xr.Dataset) -> ReportTable:
+def _layers(result: xr.Dataset) -> Table:
     """Every quantity and layer, of all prompts."""
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for quantity in result.attrs["parameters"]["quantity"]:
         kind = names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER
         for place, row in enumerate(result[kind].values.tolist()):
@@ -156,5 +157,5 @@ def _layers(result: xr.Dataset) -> ReportTable:
                 float(result[f"{quantity}_{name}"].values[place]) if f"{quantity}_{name}" in result else None
                 for name in PROFILE
             ]
-            rows.append([quantity, kind, row, *values])
-    return ReportTable(("quantity", "rows", "row", *PROFILE), rows)
+            rows.append((quantity, kind, row, *values))
+    return Table(("quantity", "rows", "row", *PROFILE), tuple(rows))

@@ -18,7 +18,8 @@ from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
 from stratoscope.trace.place import refuse_inside
 from stratoscope.trace.schema import ROOT_DOCUMENT
-from stratoscope.view.report.report import Excerpt, Report, ReportTable
+from stratoscope.view.report.report import Report
+from stratoscope.view.spec.tables import Cell, Excerpt, Table
 from stratoscope.words import visible
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _fill(folder: Path, result: xr.Dataset, contents: Report, report: Progress) 
     (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
 
 
-def write_table(table: ReportTable, path: Path) -> None:
+def write_table(table: Table, path: Path) -> None:
     """A table as CSV: control characters are made visible, and no text is a formula (docs/decisions/0022)."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -167,7 +168,7 @@ def write_table(table: ReportTable, path: Path) -> None:
         writer.writerows([_plain(cell) for cell in row] for row in table.rows)
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: Cell) -> Cell:
     if isinstance(cell, Excerpt):
         return _text(f"{cell.before}[{cell.token}]{cell.after}")
     if isinstance(cell, str):
