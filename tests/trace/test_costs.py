@@ -22,7 +22,7 @@ from stratoscope.trace.notes import LONGEST_NOTE, MOST_NOTES, notes_of
 from stratoscope.trace.reader import open_trace
 from stratoscope.trace.schema import MAX_COLUMNS
 from stratoscope.trace.text import decode_texts, encode_texts
-from stratoscope.view.sheet.items import fonts
+from stratoscope.view.sheet import fonts
 
 HEADER = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm"
 

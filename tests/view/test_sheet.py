@@ -12,7 +12,8 @@ from view_traces import Factory, make_import, make_trace
 from stratoscope import names
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.sheet.items import Box, Ring, fonts
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.items import Box, Ring
 from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.sheet.map_drawing import cell_number
 from stratoscope.view.spec import palette

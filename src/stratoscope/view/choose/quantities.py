@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,40 +10,13 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.tables import check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError
-from stratoscope.trace.arrays import AnyFloats
 from stratoscope.trace.quantity_names import check_known, quantity_named
+from stratoscope.view.spec.maps import DrawnQuantity
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["AnyFloats", "DrawnQuantity", "check_head", "describe", "over_heads", "table"]
-
-
-@dataclass(frozen=True)
-class DrawnQuantity:
-    """What is drawn, in words, and how it behaves.
-
-    Attributes
-    ----------
-    name, label, unit, formula
-        As in `names.QUANTITIES`.
-    said
-        What was done to the stored array, such as "mean over 9 heads"; "" = nothing.
-    signed, log
-        Whether negative values have a meaning; whether its natural scale is logarithmic.
-    row_kind, rows
-        "layer" or "depth", and the numbers of the rows, ascending.
-    """
-
-    name: str
-    label: str
-    unit: str
-    formula: str
-    said: str = ""
-    signed: bool = False
-    log: bool = False
-    row_kind: str = names.LAYER
-    rows: tuple[int, ...] = ()
+__all__ = ["check_head", "over_heads", "table"]
 
 
 def default_quantity(dataset: xr.Dataset) -> str:

@@ -14,14 +14,15 @@ from stratoscope.errors import InputError
 from stratoscope.trace.arguments import several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
 from stratoscope.trace.prompts import PromptChoice, Prompts
-from stratoscope.words import listed
+from stratoscope.view.spec.selected import Selected
+from stratoscope.words import counted, listed, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TextChoice: TypeAlias = "str | Sequence[str] | None"
 MOST_PANELS = 12
-__all__ = ["LayerChoice", "PromptChoice", "PromptPanel", "Selection", "TextChoice", "choose_layers", "select"]
+__all__ = ["Chosen", "LayerChoice", "PromptChoice", "PromptPanel", "Selection", "TextChoice"]
 
 
 @dataclass(frozen=True)
@@ -45,69 +46,124 @@ class PromptPanel:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The panels of a picture, and what there is besides them ("" = all is shown)."""
+class Chosen:
+    """What a selection is in a trace.
+
+    Attributes
+    ----------
+    panels
+        The prompts to show.
+    left_out
+        What there is besides them; "" = all is shown.
+    selection
+        What was asked for.
+    """
 
     panels: tuple[PromptPanel, ...]
     left_out: str
+    selection: Selection
+
+    def selected(self, dataset: xr.Dataset, layers: Sequence[int], of_layers: int, kind: str = names.LAYER) -> Selected:
+        """What the picture says it shows.
+
+        Parameters
+        ----------
+        layers
+            The numbers of its rows.
+        of_layers
+            How many there are.
+        kind
+            "layer" or "depth".
+        """
+        prompts = Prompts(dataset)
+        shown = [index for panel in self.panels for index in panel.prompts]
+        spans = tuple(_listed(self.selection.span, "span", ""))
+        tokens, there = sum(len(panel.tokens) for panel in self.panels), int(prompts.lengths[shown].sum())
+        parts = [
+            self.left_out,
+            f"{len(layers)} of {counted(of_layers, kind)} ({number_ranges(layers)})" if len(layers) < of_layers else "",
+            f"{tokens:,} of {counted(there, 'token')} (span {listed(spans)})" if spans else "",
+        ]
+        return Selected(
+            tuple(prompts.labels[index] for index in shown),
+            tuple(_listed(self.selection.prompt_class, "class", "")),
+            tuple(layers),
+            spans,
+            "; ".join(part for part in parts if part),
+        )
 
 
-def select(
-    dataset: xr.Dataset,
-    *,
-    prompt: PromptChoice = None,
-    prompt_class: TextChoice = None,
-    all_prompts: bool = False,
-    span: TextChoice = None,
-) -> Selection:
-    """Choose prompts: those asked for, else the first pair, else the first prompt of each class.
+@dataclass(frozen=True)
+class Selection:
+    """What of a trace a picture is to show.
 
-    Parameters
+    Attributes
     ----------
-    dataset
-        A trace.
     prompt
-        Ids or indices, in the order to be shown.
+        Ids or indices, in the order to be shown; None = the first pair, else the first prompt of each class.
     prompt_class
         Only prompts of these classes.
     all_prompts
         Every prompt (of those classes), end to end in one panel.
+    layers
+        "22-31,0" or numbers; of the residual stream depths.
     span
         Only tokens of these parts of a prompt: names of `names.SPANS`.
-
-    Raises
-    ------
-    InputError
-        Something asked for does not exist, or nothing is left.
     """
-    prompts = Prompts(dataset)
-    if not len(prompts) or not len(prompts.of_token):
-        raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
-    among = _of_class(prompts, _listed(prompt_class, "class", "['critical']"))
-    if prompt is not None and all_prompts:
-        raise InputError("one prompt or all of them, not both", where="prompt", fix="Leave out `all`, or the prompt.")
-    if prompt is not None:
-        chosen = prompts.find_all(prompt, among)
-    else:
-        chosen = list(among) if all_prompts else _typical(prompts, among)
-    if len(chosen) > MOST_PANELS and not all_prompts:
-        raise InputError(
-            f"{len(chosen)} prompts are too many to show one by one",
-            where="prompt",
-            fix=f"Choose at most {MOST_PANELS}, or show all end to end (`--all`).",
-        )
-    wanted = _spans(_listed(span, "span", "['user']"))
-    groups = [chosen] if all_prompts and len(chosen) > 1 else [[one] for one in chosen]
-    panels = tuple(panel for group in groups if len((panel := _panel(prompts, group, wanted)).tokens))
-    if not panels:
-        raise InputError(
-            "no token of the chosen prompts is in that span",
-            where="span",
-            fix=f"In these prompts: {listing(_spans_present(prompts, chosen))}.",
-        )
-    shown, total = sum(len(panel.prompts) for panel in panels), len(prompts)
-    left_out = "" if shown == total else f"{shown} of {total} prompts shown"
-    return Selection(panels, left_out)
+
+    prompt: PromptChoice = None
+    prompt_class: TextChoice = None
+    all_prompts: bool = False
+    layers: LayerChoice = None
+    span: TextChoice = None
+
+    def of(self, dataset: xr.Dataset) -> Chosen:
+        """The prompts and tokens that it names in a trace.
+
+        Raises
+        ------
+        InputError
+            Something asked for does not exist, or nothing is left.
+        """
+        prompts = Prompts(dataset)
+        if not len(prompts) or not len(prompts.of_token):
+            raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
+        chosen = self._prompts(prompts)
+        wanted = _spans(_listed(self.span, "span", "['user']"))
+        groups = [chosen] if self.all_prompts and len(chosen) > 1 else [[one] for one in chosen]
+        panels = tuple(panel for group in groups if len((panel := _panel(prompts, group, wanted)).tokens))
+        if not panels:
+            raise InputError(
+                "no token of the chosen prompts is in that span",
+                where="span",
+                fix=f"In these prompts: {listing(_spans_present(prompts, chosen))}.",
+            )
+        shown, total = sum(len(panel.prompts) for panel in panels), len(prompts)
+        return Chosen(panels, "" if shown == total else f"{shown} of {total} prompts shown", self)
+
+    def rows(self, numbers: Sequence[int], kind: str = names.LAYER) -> NDArray[np.int64]:
+        """Places, among the numbers of all layers (or depths), of those to be shown."""
+        return choose_layers(numbers, self.layers, kind=kind)
+
+    def _prompts(self, prompts: Prompts) -> list[int]:
+        among = _of_class(prompts, _listed(self.prompt_class, "class", "['critical']"))
+        if self.prompt is not None and self.all_prompts:
+            fix = "Leave out `all`, or the prompt."
+            raise InputError("one prompt or all of them, not both", where="prompt", fix=fix)
+        if self.prompt is not None:
+            chosen = prompts.find_all(self.prompt, among)
+        else:
+            chosen = list(among) if self.all_prompts else _typical(prompts, among)
+        if len(chosen) > MOST_PANELS and not self.all_prompts:
+            raise InputError(
+                f"{len(chosen)} prompts are too many to show one by one",
+                where="prompt",
+                fix=f"Choose at most {MOST_PANELS}, or show all end to end (`--all`).",
+            )
+        return chosen
+
+
+EVERYTHING = Selection()
 
 
 def _of_class(prompts: Prompts, wanted: Sequence[str]) -> list[int]:

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TypeVar, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.trace.arrays import AnyFloats, Ints
+from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.maps.notes import what_was_done
 from stratoscope.view.maps.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.view.spec import pool, scale
+from stratoscope.view.spec.buffers import indices
+from stratoscope.view.spec.look import FirstTokens, Look
+from stratoscope.view.spec.maps import Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.selected import Selected
+from stratoscope.view.spec.tokens import joined
 from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
 from stratoscope.words import times
 
 _BADGE_FROM = 1.05  # a first token that hardly exceeds the limit needs no badge
+Value = TypeVar("Value")
+ByFirst = Mapping[FirstTokens, Value]
 
 
 def build(
-    kind: str,
     title: str,
     subtitle: str,
     panels: Sequence[TokenAxis],
     strips: Sequence[Strip],
     *,
-    choice: names.Scale,
-    first_token: bool,
+    look: Look | None = None,
+    selected: Selected | None = None,
     notes: Sequence[Note] = (),
     provenance: Provenance | None = None,
-    left_out: str = "",
     missing: Sequence[str] = (),
     advice: str = "",
     most_unpooled: int = pool.MOST_UNPOOLED,
@@ -40,59 +45,48 @@ def build(
 
     Parameters
     ----------
-    kind
-        "heatmap" or "engagement".
-    choice
-        The colour scale.
-    first_token
-        Whether first tokens take part in the limits.
-    notes, left_out
-        What the data bring along; what the selection left out.
+    notes
+        What the data bring along.
     missing, advice
         Labels of what the input does not have, and how to get it.
     most_unpooled
         Panels of more tokens are pooled.
     """
+    look = look or Look()
     factors = [pool.factor(panel.count, most_unpooled) for panel in panels]
-    buffers: dict[str, NDArray[Any]] = {}
-    maps: list[dict[str, Any]] = []
-    quantities: list[dict[str, Any]] = []
-    ready = [_pooled(strip, panels, factors, first_token=first_token) for strip in strips]
+    first_tokens = any(len(panel.first) for panel in panels)
+    ready = [_by_first(partial(_pooled, strip, panels, factors), differ=first_tokens) for strip in strips]
+    quantities, maps = [], []
     for index, (strip, mine) in enumerate(zip(strips, ready, strict=True)):
         alike = [one for other, one in zip(strips, ready, strict=True) if strip.limits and other.limits == strip.limits]
-        described, drawn = _strip(strip, mine, alike or [mine], panels, factors, choice)
-        quantities.append(described)
-        for place, (one, values) in enumerate(drawn):
-            name = f"{index}/{place}"
-            buffers[name] = values
-            maps.append({"quantity": index, "panel": place, "values": name, **one})
-    absence_said = any(note.id == "L08" for note in notes)
-    done = what_was_done(
-        panels, factors, strips, maps, quantities, choice, first_token=first_token, absence_said=absence_said
+        quantity = _quantity(strip, mine, alike or [mine], look.scale)
+        quantities.append(quantity)
+        maps += [_map(index, place, strip, quantity, mine, panels, factors) for place in range(len(panels))]
+    starts = np.cumsum([0, *(panel.count for panel in panels)]).tolist()
+    content = Maps(
+        tuple(quantities),
+        tuple(_panel(panel, start, by) for panel, start, by in zip(panels, starts[:-1], factors, strict=True)),
+        tuple(maps),
+        tuple(missing),
+        advice,
     )
+    done = what_was_done(content, panels, strips, absence_said=any(note.id == "L08" for note in notes))
     return ViewSpec(
-        kind,
         title,
         subtitle,
-        content={
-            "quantities": quantities,
-            "panels": [_panel(panel, by) for panel, by in zip(panels, factors, strict=True)],
-            "maps": maps,
-            "missing": {"labels": list(missing), "advice": advice},
-        },
-        buffers=buffers,
-        notes=(*done, *notes),
-        provenance=provenance or Provenance(),
-        facts={
-            "quantities": [{key: one[key] for key in _FACTS} for one in quantities],
-            "tokens_per_column": factors,
-            "first_token_in_limits": first_token,
-            "left_out": left_out,
-        },
+        content,
+        look,
+        joined([panel.tokens for panel in panels]),
+        selected or Selected(),
+        (*done, *notes),
+        provenance or Provenance(),
     )
 
 
-_FACTS = ("name", "unit", "formula", "said", "scale", "choice", "low", "high", "clipped", "state")
+def _by_first(compute: Callable[[FirstTokens], Value], *, differ: bool) -> ByFirst[Value]:
+    """What is computed with first tokens in the limits and without; once, where there are none."""
+    without = compute("without_first")
+    return {"without_first": without, "with_first": compute("with_first") if differ else without}
 
 
 @dataclass(frozen=True)
@@ -103,9 +97,9 @@ class _Pooled:
     counted: list[AnyFloats]
 
 
-def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *, first_token: bool) -> _Pooled:
+def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], first: FirstTokens) -> _Pooled:
     aside = [
-        np.union1d(skipped, NO_TOKENS if first_token else panel.first)
+        np.union1d(skipped, NO_TOKENS if first == "with_first" else panel.first)
         for panel, skipped in zip(panels, strip.rarely_seen or [NO_TOKENS] * len(panels), strict=True)
     ]
 
@@ -117,7 +111,7 @@ def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *
 
     def without(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
         return [
-            _without(table, panel.count, by, skipped)
+            table[~pool.only_of(by, panel.count, skipped)]
             for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
         ]
 
@@ -133,52 +127,42 @@ def _any_known(tables: Sequence[AnyFloats]) -> bool:
     return any(np.isfinite(one).any() for one in tables)
 
 
-def _strip(
-    strip: Strip,
-    ready: _Pooled,
-    alike: Sequence[_Pooled],
-    panels: Sequence[TokenAxis],
-    factors: Sequence[int],
-    choice: names.Scale,
-) -> tuple[dict[str, Any], list[tuple[dict[str, Any], AnyFloats]]]:
-    """One quantity and its maps; `alike`: all strips that share its limits."""
+def _quantity(
+    strip: Strip, mine: ByFirst[_Pooled], alike: Sequence[ByFirst[_Pooled]], chosen: names.Scale
+) -> MapQuantity:
+    """One quantity on all its scales; `alike`: strips that share its limits; `chosen`: a scale it must have."""
     quantity = strip.quantity
-    base = {
-        "name": quantity.name,
-        "label": quantity.label,
-        "unit": quantity.unit,
-        "formula": quantity.formula,
-        "said": quantity.said,
-        "signed": quantity.signed,
-        "row_kind": quantity.row_kind,
-        "rows": list(quantity.rows),
-        "choice": choice,
-    }
-    kind = scale.natural(signed=quantity.signed, log=quantity.log, choice=choice)
     negative = not quantity.signed and any((table < 0).any() for table in strip.tables)
-    if negative and choice != "log":  # no logarithm; only an import can hold them
-        kind = "linear"
-    limits = scale.fit([table for one in alike for table in one.counted], kind, choice, lowest=strip.lowest)
-    edges, counts = scale.histogram(ready.counted, limits)
-    maps = [
-        (_map(table, full, limits, panel, by, skipped, rings=strip.rings), table)
-        for table, full, panel, by, skipped in zip(
-            ready.tables, strip.tables, panels, factors, strip.rarely_seen or [NO_TOKENS] * len(panels), strict=True
-        )
-    ]
-    return base | {
-        "scale": kind,
-        "negative": negative,
-        "difference": bool(strip.counted),
-        "low": limits.low.tolist(),
-        "high": limits.high.tolist(),
-        "clipped": [round(share, 6) for share in scale.clipped(ready.counted, limits)],
-        "state": limits.state,
-        "extremes": limits.extremes,
-        "exceptions": limits.state in ("zero", "equal") and _vary(strip.tables),
-        "edges": edges.tolist(),
-        "counts": counts.tolist(),
-    }, maps
+    vary = _vary(strip.tables)
+    scales: dict[names.Scale, ByFirst[Colouring]] = {}
+    for choice in names.SCALES:
+        if quantity.signed and choice == "log" and choice != chosen:
+            continue
+        kind = scale.natural(signed=quantity.signed, log=quantity.log, choice=choice)
+        if negative and choice != "log":  # no logarithm; only an import can hold them
+            kind = "linear"
+
+        colouring = partial(_colouring, strip, mine, alike, kind, choice, vary)
+        scales[choice] = _by_first(colouring, differ=mine["with_first"] is not mine["without_first"])
+    return MapQuantity(quantity, bool(strip.counted), negative, scales)
+
+
+def _colouring(
+    strip: Strip,
+    mine: ByFirst[_Pooled],
+    alike: Sequence[ByFirst[_Pooled]],
+    kind: scale.Kind,
+    choice: names.Scale,
+    vary: bool,
+    first: FirstTokens,
+) -> Colouring:
+    """The colours of one quantity on one scale."""
+    limits = scale.fit([table for one in alike for table in one[first].counted], kind, choice, lowest=strip.lowest)
+    own = mine[first].counted
+    edges, counts = scale.histogram(own, limits)
+    below, above = scale.clipped(own, limits)
+    exceptions = vary and limits.state in ("zero", "equal")
+    return Colouring(limits, (round(below, 6), round(above, 6)), edges, indices(counts), exceptions)
 
 
 def _vary(tables: Sequence[AnyFloats]) -> bool:
@@ -187,44 +171,62 @@ def _vary(tables: Sequence[AnyFloats]) -> bool:
     return bool(known.size and known.min() < known.max())
 
 
-def _without(table: AnyFloats, tokens: int, by: int, skipped: Ints) -> AnyFloats:
-    """The columns that count for the limits."""
-    return table[~pool.only_of(by, tokens, skipped)]
-
-
 def _map(
-    table: AnyFloats, full: AnyFloats, limits: scale.Scale, panel: TokenAxis, by: int, rarely_seen: Ints, *, rings: bool
-) -> dict[str, Any]:
-    """Marks of one map: badges on first tokens beyond the limits, spikes of a pooled one, hatched columns."""
+    index: int,
+    place: int,
+    strip: Strip,
+    quantity: MapQuantity,
+    ready: ByFirst[_Pooled],
+    panels: Sequence[TokenAxis],
+    factors: Sequence[int],
+) -> Map:
+    """The cells and the marks of one quantity in one panel."""
+    panel, by, full = panels[place], factors[place], strip.tables[place]
+    cells: dict[FirstTokens, AnyFloats] = {first: ready[first].tables[place] for first in get_args(FirstTokens)}
+    if by == 1:  # nothing is pooled: the same cells
+        cells["with_first"] = cells["without_first"]
+    table = cells["without_first"]
+    rarely_seen = strip.rarely_seen[place] if strip.rarely_seen and by == 1 else NO_TOKENS
+    marks = {
+        choice: {first: _marks(one.limits, cells[first], full, panel, by, strip) for first, one in by_first.items()}
+        for choice, by_first in quantity.scales.items()
+    }
+    return Map(
+        index,
+        place,
+        cells,
+        marks,
+        tuple(column for column in rarely_seen.tolist() if np.isfinite(table[column]).any()),
+        bool(np.isnan(table).any()),
+        int(np.isinf(full).sum()),
+    )
+
+
+def _marks(
+    limits: scale.Limits, table: AnyFloats, full: AnyFloats, panel: TokenAxis, by: int, strip: Strip
+) -> MapMarks:
+    """Badges on first tokens beyond the limits, and rings around the spikes of a pooled map."""
     badges = []
     if by == 1:
         for column in panel.first.tolist():
             ratio = scale.ratio_to_limit(full[column], limits)
             if ratio >= _BADGE_FROM and len(panel.first) < panel.count:
-                badges.append([column, times(ratio)])
-    cells, total = pool.spikes(limits.strength(table)) if by > 1 and rings else (np.empty((0, 2), np.int64), 0)
-    return {
-        "badges": badges,
-        "spikes": cells.tolist(),
-        "spikes_in_all": total,
-        "rarely_seen": [column for column in rarely_seen.tolist() if np.isfinite(table[column]).any()]
-        if by == 1
-        else [],
-        "without_logarithm": int((table <= 0).sum()) if limits.kind == "log" else 0,
-        "missing": bool(np.isnan(table).any()),
-        "infinite": int(np.isinf(full).sum()),
-    }
+                badges.append((column, times(ratio)))
+    cells, total = (np.empty((0, 2), np.int64), 0) if strip.ringed is None else (strip.ringed, len(strip.ringed))
+    if strip.ringed is None and by > 1 and strip.rings:
+        cells, total = pool.spikes(limits.strength(table))
+    without_logarithm = int((table <= 0).sum()) if limits.kind == "log" else 0
+    return MapMarks(tuple(badges), indices(cells).reshape(-1, 2), total, without_logarithm)
 
 
-def _panel(panel: TokenAxis, by: int) -> dict[str, Any]:
-    return {
-        "title": panel.title,
-        "detail": panel.detail,
-        "tokens": panel.count,
-        "tokens_per_column": by,
-        "columns": -(-panel.count // by),
-        "labels": list(panel.labels) if by == 1 else [],
-        "dim": panel.dim.tolist() if by == 1 else [],
-        "first": np.unique(panel.first // by).tolist(),
-        "starts": [[place // by, name] for place, name in panel.starts],
-    }
+def _panel(panel: TokenAxis, start: int, by: int) -> MapPanel:
+    return MapPanel(
+        panel.title,
+        panel.detail,
+        start,
+        start + panel.count,
+        by,
+        tuple(np.unique(panel.first // by).tolist()),
+        tuple(panel.dim.tolist()) if by == 1 else (),
+        tuple((place // by, name) for place, name in panel.starts),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +12,11 @@ from stratoscope.analysis.align import GAP
 from stratoscope.analysis.result import notes_in
 from stratoscope.errors import InputError
 from stratoscope.trace.notes import INFO, WARNING, Note
-from stratoscope.view.choose.quantities import DrawnQuantity
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import can_differ
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.spec import pool
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name
 from stratoscope.words import capital, isolate, percent, readable
 
@@ -59,13 +60,10 @@ def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
     if known.size and not known.any():
         title = f"No difference in {row.label}, token by aligned token"
     return build(
-        "heatmap",
         title,
         _sides(summary, prompt),
-        [_tokens(here)],
+        [_tokens(here, prompt)],
         _strips(here, quantity, tables),
-        choice="robust",
-        first_token=False,
         notes=[*_notes(here, quantity), *(note for note in notes_in(result) if note.severity == WARNING)],
         provenance=provenance_of_result(result),
     )
@@ -84,22 +82,18 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
     return " · ".join(isolate(part) for part in (f"Prompt {prompt}", f"A: {a}", f"B: {b}"))
 
 
-def _tokens(here: xr.Dataset) -> TokenAxis:
+def _tokens(here: xr.Dataset, prompt: str) -> TokenAxis:
     there = [here[f"position_{side}"].values != GAP for side in ("a", "b")]
     labels = []
     for one, other, in_a, in_b in zip(here["text_a"].values, here["text_b"].values, *there, strict=True):
         shown = [readable(str(text), width=_WIDTH) for text, has in ((one, in_a), (other, in_b)) if has]
         sign = "" if in_a and in_b else ONLY_A if in_a else ONLY_B
         labels.append(sign + "→".join(dict.fromkeys(shown)))
-    count = here.sizes["column"]
-    return TokenAxis(
-        "",
-        "",
-        labels if count <= pool.MOST_UNPOOLED else (),
-        count,
-        first=np.flatnonzero(here["first"].values).astype(np.int64),
-        dim=np.flatnonzero(here["template"].values).astype(np.int64),
-    )
+    first = here["first"].values
+    position = np.where(there[0], here["position_a"].values, here["position_b"].values).astype(np.int32)
+    unknown = unknown_tokens(len(labels), np.flatnonzero(first), labels)
+    tokens = replace(unknown, prompts=(ShownPrompt(prompt),), prompt=np.zeros_like(position), position=position)
+    return TokenAxis("", "", tokens, dim=np.flatnonzero(here["template"].values).astype(np.int64))
 
 
 def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> list[Strip]:

@@ -6,8 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
+from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.maps.build import build
-from stratoscope.view.maps.strips import Strip
+from stratoscope.view.maps.heatmap import strip, title_of
+from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -63,71 +65,45 @@ def engagement(
     """
     from stratoscope.view.matplotlib.render import render
 
-    def describe() -> ViewSpec:
+    selection = Selection(prompt, prompt_class, all_prompts, layers, span)
+
+    def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
-        return engagement_spec(
-            opened(inputs, columns),
-            prompt=prompt,
-            prompt_class=prompt_class,
-            all_prompts=all_prompts,
-            layers=layers,
-            span=span,
-            scale=scale,
-            head=head,
-            first_token=first_token,
-        )
+        return engagement_spec(opened(inputs, columns), selection, look, head=head)
 
-    return render(describe, out, theme=theme, overwrite=overwrite, inputs=inputs, always_array=True)
+    look = Look(scale, first_token, theme)
+    return render(describe, out, look, overwrite=overwrite, inputs=inputs, always_array=True)
 
 
 def engagement_spec(
-    dataset: xr.Dataset,
-    *,
-    prompt: PromptChoice = None,
-    prompt_class: TextChoice = None,
-    all_prompts: bool = False,
-    layers: LayerChoice = None,
-    span: TextChoice = None,
-    scale: names.Scale = defaults.SCALE,
-    head: str | int = defaults.HEAD,
-    first_token: bool = defaults.FIRST_TOKEN,
+    dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, head: str | int = defaults.HEAD
 ) -> ViewSpec:
-    """The ViewSpec of `engagement`; the parameters are the same."""
+    """The ViewSpec of `engagement`."""
     from stratoscope.analysis.lint.lint import applicable
     from stratoscope.view.choose import quantities
-    from stratoscope.view.choose.selection import choose_layers, select
-    from stratoscope.view.maps.heatmap import title_of
-    from stratoscope.view.maps.panels import subtitle, token_panels
+    from stratoscope.view.choose.tokens import subtitle
+    from stratoscope.view.maps.panels import token_panels
     from stratoscope.view.spec.viewspec import notes_of, provenance_of
 
     present = [name for name in QUANTITIES if name in dataset]
     missing = [name for name in QUANTITIES if name not in dataset]
     if not present:
         present = [quantities.default_quantity(dataset)]
-    chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
+    chosen = selection.of(dataset)
     kind, numbers = quantities.row_numbers(dataset, present[0])
-    rows = choose_layers(numbers, layers, kind=kind)
+    rows = selection.rows(numbers, kind)
     panels = token_panels(dataset, chosen.panels)
-    strips = [
-        Strip(
-            quantities.describe(dataset, name, rows, head=head),
-            [quantities.table(dataset, name, panel.tokens, rows, head=head) for panel in chosen.panels],
-            [panel.rarely_seen for panel in panels] if name.startswith("attn_received") else [],
-        )
-        for name in present
-    ]
+    described = [quantities.describe(dataset, name, rows, head=head) for name in present]
     return build(
-        "engagement",
-        TITLE if len(missing) < len(QUANTITIES) else title_of(strips[0].quantity),
+        TITLE if len(missing) < len(QUANTITIES) else title_of(described[0]),
         subtitle(dataset, chosen),
-        [panel.tokens for panel in panels],
-        strips,
-        choice=scale,
-        first_token=first_token,
+        panels,
+        [strip(dataset, one, rows, chosen.panels, panels, head=head) for one in described],
+        look=look,
+        selected=chosen.selected(dataset, described[0].rows, len(numbers), kind),
         notes=(*notes_of(dataset), *applicable(dataset, present)),
         provenance=provenance_of(dataset),
-        left_out=chosen.left_out,
         missing=[names.QUANTITIES[name].label for name in missing],
         advice=_advice(missing),
         most_unpooled=MOST_UNPOOLED,

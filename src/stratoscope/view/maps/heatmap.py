@@ -6,14 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stratoscope import defaults, names
-from stratoscope.trace.arrays import AnyFloats
-from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.trace.arrays import AnyFloats, Ints
+from stratoscope.view.choose.selection import EVERYTHING, PromptPanel, Selection
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.view.spec.look import PLAIN, Look
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tokens import unknown_tokens
+from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 from stratoscope.words import capital
 
 if TYPE_CHECKING:
@@ -91,63 +92,59 @@ def heatmap(
     """
     from stratoscope.view.matplotlib.render import render
 
-    def describe() -> ViewSpec:
+    selection = Selection(prompt, prompt_class, all_prompts, layers, span)
+
+    def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
-        return heatmap_spec(
-            opened(inputs, columns),
-            quantity=quantity,
-            prompt=prompt,
-            prompt_class=prompt_class,
-            all_prompts=all_prompts,
-            layers=layers,
-            span=span,
-            scale=scale,
-            first_token=first_token,
-        )
+        return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity)
 
-    return render(describe, out, theme=theme, overwrite=overwrite, inputs=inputs)
+    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite, inputs=inputs)
 
 
 def heatmap_spec(
-    dataset: xr.Dataset,
-    *,
-    quantity: str | None = None,
-    prompt: PromptChoice = None,
-    prompt_class: TextChoice = None,
-    all_prompts: bool = False,
-    layers: LayerChoice = None,
-    span: TextChoice = None,
-    scale: names.Scale = defaults.SCALE,
-    first_token: bool = defaults.FIRST_TOKEN,
+    dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, quantity: str | None = None
 ) -> ViewSpec:
-    """The ViewSpec of `heatmap`; the parameters are the same."""
+    """The ViewSpec of `heatmap`."""
     from stratoscope.analysis.lint.lint import applicable
     from stratoscope.view.choose import quantities
-    from stratoscope.view.choose.selection import choose_layers, select
-    from stratoscope.view.maps.panels import subtitle, token_panels
+    from stratoscope.view.choose.tokens import subtitle
+    from stratoscope.view.maps.panels import token_panels
     from stratoscope.view.spec.viewspec import notes_of, provenance_of
 
     name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
-    chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
+    chosen = selection.of(dataset)
     kind, numbers = quantities.row_numbers(dataset, name)
-    rows = choose_layers(numbers, layers, kind=kind)
+    rows = selection.rows(numbers, kind)
     described = quantities.describe(dataset, name, rows)
     panels = token_panels(dataset, chosen.panels)
-    tables = [quantities.table(dataset, name, panel.tokens, rows) for panel in chosen.panels]
-    rarely_seen = [panel.rarely_seen for panel in panels] if name.startswith("attn_received") else []
     return build(
-        "heatmap",
         title_of(described),
         subtitle(dataset, chosen),
-        [panel.tokens for panel in panels],
-        [Strip(described, tables, rarely_seen)],
-        choice=scale,
-        first_token=first_token,
+        panels,
+        [strip(dataset, described, rows, chosen.panels, panels)],
+        look=look,
+        selected=chosen.selected(dataset, described.rows, len(numbers), kind),
         notes=(*notes_of(dataset), *applicable(dataset, [name])),
         provenance=provenance_of(dataset),
-        left_out=chosen.left_out,
     )
+
+
+def strip(
+    dataset: xr.Dataset,
+    quantity: DrawnQuantity,
+    rows: Ints,
+    prompts: Sequence[PromptPanel],
+    panels: Sequence[TokenAxis],
+    *,
+    head: str | int = defaults.HEAD,
+) -> Strip:
+    """A quantity of a trace in all panels; what attention is received from too few tokens is hatched."""
+    from stratoscope.view.choose.quantities import table
+
+    tables = [table(dataset, quantity.name, panel.tokens, rows, head=head) for panel in prompts]
+    received = quantity.name.startswith("attn_received")
+    return Strip(quantity, tables, [panel.rarely_seen for panel in panels] if received else [])
 
 
 def heatmap_of_array(
@@ -192,25 +189,15 @@ def heatmap_of_array(
     """
     from stratoscope.view.matplotlib.render import render
 
-    def describe() -> ViewSpec:
-        from stratoscope.view.spec.viewspec import Provenance
-
+    def describe(look: Look) -> ViewSpec:
         numbers = tuple(range(values.shape[1])) if rows is None else tuple(rows)
         described = DrawnQuantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
-        places = np.asarray(first, np.int64)
-        tokens = TokenAxis("", "", labels, len(values), first=places[places < len(values)])
-        return build(
-            "heatmap",
-            title,
-            "",
-            [tokens],
-            [Strip(described, [values])],
-            choice=scale,
-            first_token=first_token,
-            provenance=Provenance(source=source),
-        )
+        places = [place for place in first if place < len(values)]
+        tokens = TokenAxis("", "", unknown_tokens(len(values), places, labels))
+        strips = [Strip(described, [values])]
+        return build(title, "", [tokens], strips, look=look, provenance=Provenance(source=source))
 
-    return render(describe, out, theme=theme, overwrite=overwrite)
+    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite)
 
 
 def title_of(quantity: DrawnQuantity) -> str:

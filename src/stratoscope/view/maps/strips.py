@@ -9,36 +9,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.trace.arrays import AnyFloats, Ints
-from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tokens import ShownTokens
 
 NO_TOKENS: Ints = np.empty(0, np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenAxis:
     """The tokens of one panel, in reading order.
 
     Attributes
     ----------
-    labels
-        Readable labels, or none at all where tokens are pooled.
-    first
-        Places of the tokens that are the first of their prompt.
+    title, detail
+        What stands above it.
+    tokens
+        Its part of the picture's table of tokens.
     dim
         Places of template and special tokens.
     starts
         Where each prompt begins and what it is called, when there are several; where a generated answer begins.
-    count
-        Number of tokens.
+    rarely_seen
+        Places of tokens that few later ones can attend to.
     """
 
     title: str
     detail: str
-    labels: Sequence[str]
-    count: int
-    first: Ints = field(default_factory=lambda: NO_TOKENS)
+    tokens: ShownTokens
     dim: Ints = field(default_factory=lambda: NO_TOKENS)
     starts: tuple[tuple[int, str], ...] = ()
+    rarely_seen: Ints = field(default_factory=lambda: NO_TOKENS)
+
+    @property
+    def count(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens.position)
+
+    @property
+    def first(self) -> Ints:
+        """Places of the tokens that are the first of their prompt."""
+        return np.flatnonzero(self.tokens.first)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,8 @@ class Strip:
         A lower limit that means something, such as the noise; None = as the values lie.
     rings
         Whether the outliers of a pooled map are ringed.
+    ringed
+        Cells to be ringed in place of outliers, (column, row) each, in the only panel.
     counted
         For each panel the cells that count for the limits, for the clipped shares and in the histogram: of a difference
         `differences.can_differ`. Empty = all.
@@ -70,4 +82,5 @@ class Strip:
     limits: str = ""
     lowest: float | None = None
     rings: bool = True
+    ringed: NDArray[np.integer] | None = None
     counted: Sequence[NDArray[np.bool_]] = ()

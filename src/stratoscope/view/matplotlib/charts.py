@@ -48,9 +48,9 @@ _NARROWEST = 7.4  # inches that a title and a footer have at least
 _DASHES = (0, (4, 3))
 
 
-def draw_charts(spec: ViewSpec, charts: Charts, *, theme: str) -> Picture:
-    """The figure of a spec with charts as its content; its axes are the charts, from left to right."""
-    colours = spec.colours.themes[theme]
+def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
+    """The figure of a spec whose content is charts; its axes are the charts, from left to right."""
+    colours = spec.colours.themes[spec.look.theme]
     panels, widths = charts.panels, _widths(charts.panels)
     right = max(MARGIN + _LEFT + sum(widths) + _BETWEEN * (len(widths) - 1), _NARROWEST)
     items: list[Item] = []

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stratoscope.view.matplotlib.save import png_bytes
-from stratoscope.view.sheet.items import Box, Sheet, Text, fonts
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.items import Box, Sheet, Text
 
 
 class Picture(Figure):

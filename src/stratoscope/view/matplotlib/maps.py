@@ -11,13 +11,17 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import ListedColormap, Normalize
 from numpy.typing import NDArray
 
+from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.matplotlib.charts import draw_charts
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text, font, place
 from stratoscope.view.matplotlib.save import style
-from stratoscope.view.sheet.items import DPI, LABEL_PAD, Map, Ring, Sheet, Text, fonts
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.items import DPI, LABEL_PAD, CellMap, Ring, Sheet, Text
 from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import palette, scale
 from stratoscope.view.spec.charts import Charts
+from stratoscope.view.spec.look import Look
+from stratoscope.view.spec.maps import Maps
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -29,8 +33,8 @@ _RING = 0.055  # inches across: 11 pixels of a bitmap
 class ScaleNorm(Normalize):
     """Limits of a ViewSpec as a matplotlib norm; values beyond them take the end colours, NaN none."""
 
-    def __init__(self, limits: scale.Scale) -> None:
-        super().__init__(float(limits.low), float(limits.high), clip=True)
+    def __init__(self, limits: scale.Limits) -> None:
+        super().__init__(limits.low.item(), limits.high.item(), clip=True)
         self.limits = limits
 
     def __call__(self, value: Any, clip: bool | None = None) -> Any:
@@ -44,18 +48,20 @@ class ScaleNorm(Normalize):
         return scale.backward(low + np.asarray(value) * (high - low), self.limits.kind)
 
 
-def draw(spec: ViewSpec, *, theme: str) -> Picture:
-    """The figure of a spec; its axes are the maps, in reading order."""
+def draw(spec: ViewSpec) -> Picture:
+    """The figure of a spec of maps or charts; its axes are these, in reading order."""
     if isinstance(spec.content, Charts):
-        return draw_charts(spec, spec.content, theme=theme)
-    sheet = arrange(spec, theme)
-    colours = palette.theme(theme)
+        return draw_charts(spec, spec.content)
+    if not isinstance(spec.content, Maps):
+        raise TypeError(f"a picture of {spec.content.kind} is not drawn here")
+    sheet = arrange(spec, spec.content)
+    colours = spec.colours.themes[spec.look.theme]
     with mpl.rc_context(style()):
         figure = Picture(figsize=(sheet.width, sheet.height), dpi=DPI / 2, facecolor=colours.paper)
         FigureCanvasAgg(figure)
         for item in sheet.items:
-            if isinstance(item, Map):
-                _map(figure, sheet, item, spec, colours)
+            if isinstance(item, CellMap):
+                _map(figure, sheet, item, spec.content, spec.look, colours)
             elif isinstance(item, Text):
                 draw_text(figure, sheet, item)
         draw_boxes(figure, sheet)
@@ -63,18 +69,22 @@ def draw(spec: ViewSpec, *, theme: str) -> Picture:
     return figure
 
 
-def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palette.Theme) -> Axes:
-    one = spec.content["maps"][item.index]
-    quantity = spec.content["quantities"][one["quantity"]]
-    values = spec.buffers[one["values"]][item.start : item.stop]
+def _map(figure: Picture, sheet: Sheet, item: CellMap, content: Maps, look: Look, theme: palette.Theme) -> Axes:
+    one = content.maps[item.index]
+    quantity = content.quantities[one.quantity]
+    values = one.cells[look.first][item.start : item.stop]
     axes = figure.add_axes(place(sheet, item.x, item.y, item.width, item.height))
     axes.set_facecolor(theme.missing)
     axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     rows = values.shape[1]
+    shown, norm = _shown(values, quantity.colouring(look).limits)
+    table = ListedColormap(palette.colour_map(signed=quantity.quantity.signed), name="stratoscope")
     axes.imshow(
-        **_colours(values, quantity),
+        shown.T,
+        norm=norm,
+        cmap=table.with_extremes(bad=(0, 0, 0, 0)),
         origin="lower",
         aspect="auto",
         interpolation="none",
@@ -106,19 +116,12 @@ def _map(figure: Picture, sheet: Sheet, item: Map, spec: ViewSpec, theme: palett
     return axes
 
 
-def _colours(values: NDArray[Any], quantity: dict[str, Any]) -> dict[str, Any]:
-    """Data, norm and colour map of an image; with limits for each row the data are positions between them."""
-    limits = scale.Scale(quantity["scale"], np.array(quantity["low"]), np.array(quantity["high"]), quantity["choice"])
-    table = ListedColormap(palette.colour_map(signed=quantity["signed"]), name="stratoscope")
-    colours = table.with_extremes(bad=(0, 0, 0, 0))
-    if limits.low.ndim:
-        return {"X": limits.unit(values).clip(0, 1).T, "norm": Normalize(0, 1), "cmap": colours}
-    low, high = float(limits.low), float(limits.high)  # in the place of infinity, which matplotlib takes for missing
-    return {
-        "X": np.nan_to_num(values, nan=np.nan, posinf=high, neginf=low).T,
-        "norm": ScaleNorm(limits),
-        "cmap": colours,
-    }
+def _shown(values: AnyFloats, limits: scale.Limits) -> tuple[AnyFloats, Normalize]:
+    """Data and norm of an image; with limits for each row the data are positions between them."""
+    if limits.by_row:
+        return limits.unit(values).clip(0, 1), Normalize(0, 1)
+    low, high = limits.low.item(), limits.high.item()  # in the place of infinity, which matplotlib takes for missing
+    return np.nan_to_num(values, nan=np.nan, posinf=high, neginf=low), ScaleNorm(limits)
 
 
 def _rings(figure: Picture, sheet: Sheet) -> None:

@@ -6,16 +6,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from stratoscope import names
-from stratoscope.view.spec import palette
+from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec
 
 
 def render(
-    describe: Callable[[], ViewSpec],
+    describe: Callable[[Look], ViewSpec],
     out: str | os.PathLike[str] | None,
+    look: Look,
     *,
-    theme: names.Theme,
     overwrite: bool,
     inputs: Any = (),
     always_array: bool = False,
@@ -29,12 +28,11 @@ def render(
     """
     from stratoscope.view.matplotlib import save
 
-    palette.theme(theme)
     path = None if out is None else save.check(out, overwrite=overwrite, inputs=inputs)
-    spec = describe()
+    spec = describe(look)
     from stratoscope.view.matplotlib.maps import draw
 
-    figure = draw(spec, theme=theme)
+    figure = draw(spec)
     if path is not None:
         save.write(figure, path, spec.metadata_json(), overwrite=overwrite)
     if len(figure.axes) == 1 and not always_array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,15 +11,15 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
 from stratoscope.analysis.result import warnings_in
-from stratoscope.view.choose.quantities import DrawnQuantity
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.charts import charts, joined
 from stratoscope.view.report.report import Figure, Report, Section
-from stratoscope.view.report.rings import ringed
 from stratoscope.view.spec.buffers import Numbers
 from stratoscope.view.spec.charts import Axis, ChartPanel, Points
+from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tables import Cell, Table
+from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
 from stratoscope.words import counted, listed, number, readable, readable_all
 
@@ -177,13 +178,15 @@ def _figure(result: xr.Dataset, place: int) -> Figure:
         kind, tuple(rows.tolist()),
     )  # fmt: skip
     first = here["picture_first"].values.reshape(1)
-    title = str(result["prompt_id"].values[place])
-    tokens = TokenAxis(title, "", readable_all(labels), columns, first=first[first >= 0])
+    prompt = str(result["prompt_id"].values[place])
+    shown = unknown_tokens(columns, first[first >= 0], readable_all(labels))
+    tokens = replace(shown, prompts=(ShownPrompt(prompt),), prompt=np.zeros(columns, np.int32))
+    strip = Strip(of, [values[:, : len(rows)]], ringed=np.array([[column, row]]))
     spec = build(
-        "heatmap", words, "", [tokens], [Strip(of, [values[:, : len(rows)]])], choice="robust", first_token=False,
-        notes=warnings_in(result), provenance=provenance_of_result(result),
+        words, "", [TokenAxis(prompt, "", tokens)], [strip], notes=warnings_in(result),
+        provenance=provenance_of_result(result),
     )  # fmt: skip
-    return Figure(name, words, ringed(spec, np.array([[column, row]])))
+    return Figure(name, words, spec)
 
 
 def _series(result: xr.Dataset, words: str, values: Numbers, labels: list[str], marked: int, what: str) -> ViewSpec:

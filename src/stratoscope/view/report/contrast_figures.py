@@ -10,12 +10,12 @@ from stratoscope import names
 from stratoscope.analysis.contrast.power import would_be_found
 from stratoscope.analysis.result import warnings_in
 from stratoscope.trace.notes import INFO, Note
-from stratoscope.view.choose.quantities import DrawnQuantity
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import can_differ
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.report import Figure
-from stratoscope.view.report.rings import ringed
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tokens import unknown_tokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
 from stratoscope.words import number, readable
 
@@ -57,8 +57,8 @@ def aligned(result: xr.Dataset) -> Figure | None:
         summary["aligned"]["quantity"],
         f"mean over {of['noun']}",
         notes,
+        ringed=differs,
     )
-    spec = ringed(spec, differs)
     return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
 
 
@@ -101,6 +101,7 @@ def _difference_map(
     notes: list[Note],
     first: Any = None,
     alike: Any = None,
+    ringed: Any = None,
 ) -> ViewSpec:
     row = names.QUANTITIES[quantity]
     kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
@@ -111,9 +112,8 @@ def _difference_map(
         quantity, label, unit, row.formula_in(result), said, signed=True, row_kind=kind, rows=numbers
     )
     places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
-    tokens = TokenAxis("", "", labels, len(labels), first=places.astype(np.int64))
+    tokens = TokenAxis("", "", unknown_tokens(len(labels), places, labels))
     return build(
-        "heatmap", title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)])],
-        choice="robust", first_token=False, notes=[*notes, *warnings_in(result)],
-        provenance=provenance_of_result(result),
+        title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)], ringed=ringed)],
+        notes=[*notes, *warnings_in(result)], provenance=provenance_of_result(result),
     )  # fmt: skip

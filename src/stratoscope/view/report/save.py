@@ -6,11 +6,12 @@ import csv
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope import replacing
+from stratoscope import names, replacing
 from stratoscope.analysis.result import STORE, STORED, is_result, is_result_folder, open_result, store_result
 from stratoscope.disk import sync_tree
 from stratoscope.errors import InputError, first_line
@@ -139,7 +140,6 @@ def _fill(folder: Path, result: xr.Dataset, contents: Report, report: Progress) 
     from stratoscope.view.matplotlib.maps import draw
     from stratoscope.view.matplotlib.save import picture_bytes
     from stratoscope.view.report.page import page
-    from stratoscope.view.spec.palette import THEMES
 
     store_result(result, folder)
     for name, table in {TABLE: contents.table, **contents.more}.items():
@@ -149,9 +149,9 @@ def _fill(folder: Path, result: xr.Dataset, contents: Report, report: Progress) 
     figures = contents.figures()
     for number, figure in enumerate(figures):
         report("drawing", number, len(figures))
-        metadata = figure.spec.metadata_json()
-        for theme in THEMES:
-            drawn = draw(figure.spec, theme=theme)
+        for theme in names.THEMES:
+            spec = replace(figure.spec, look=replace(figure.spec.look, theme=theme))
+            drawn, metadata = draw(spec), spec.metadata_json()
             pictures[figure.name, theme] = picture_bytes(drawn, ".png", metadata)
             if theme == "light":
                 (folder / FIGURES / f"{figure.name}.svg").write_bytes(picture_bytes(drawn, ".svg", metadata))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from stratoscope.view.sheet.items import DPI, legend
+from stratoscope.view.sheet import legend
+from stratoscope.view.sheet.items import DPI
+from stratoscope.view.spec.maps import MapPanel, Maps
 
 PAGE = 12.75  # inches of a picture between its margins, at most: a slide, or a double column
 GAP = 0.32  # between maps
@@ -44,19 +45,19 @@ class Arrangement:
     numbers: bool = False
 
 
-def choose_arrangement(content: Mapping[str, Any]) -> Arrangement:
+def choose_arrangement(content: Maps) -> Arrangement:
     """The arrangement for the content of a ViewSpec."""
-    panels, quantities = content["panels"], content["quantities"]
-    rows = max(len(quantity["rows"]) for quantity in quantities)
+    panels, quantities = content.panels, content.quantities
+    rows = max(len(one.quantity.rows) for one in quantities)
     if len(quantities) == 1:
         return _one_quantity(panels, rows)
     return _several(panels, len(quantities), rows)
 
 
-def bands(panel: Mapping[str, Any], arranged: Arrangement) -> list[tuple[int, int]]:
+def bands(panel: MapPanel, arranged: Arrangement) -> list[tuple[int, int]]:
     """The (start, stop) columns of each line that a panel is wrapped into."""
-    count: int = panel["columns"]
-    if panel["tokens_per_column"] > 1 or arranged.mode != "lines":
+    count = panel.columns
+    if panel.tokens_per_column > 1 or arranged.mode != "lines":
         return [(0, count)]
     longest = _columns_per_line(arranged.gutter)
     lines = -(-count // longest)
@@ -64,19 +65,19 @@ def bands(panel: Mapping[str, Any], arranged: Arrangement) -> list[tuple[int, in
     return [(start, min(start + each, count)) for start in range(0, count, each)]
 
 
-def pitch_of(panel: Mapping[str, Any], arranged: Arrangement) -> float:
+def pitch_of(panel: MapPanel, arranged: Arrangement) -> float:
     """Inches of a column; a pooled panel fills the page with whole pixels."""
-    if panel["tokens_per_column"] == 1:
+    if panel.tokens_per_column == 1:
         return arranged.pitch
     room = int((PAGE - ROW_LABELS - arranged.gutter) * DPI)
-    pixels: int = room // panel["columns"]
+    pixels = room // panel.columns
     return max(1, pixels) / DPI
 
 
-def _one_quantity(panels: Sequence[Mapping[str, Any]], rows: int) -> Arrangement:
-    total = sum(panel["columns"] for panel in panels)
+def _one_quantity(panels: Sequence[MapPanel], rows: int) -> Arrangement:
+    total = sum(panel.columns for panel in panels)
     room = PAGE - ROW_LABELS - GAP * (len(panels) - 1)
-    pooled = any(panel["tokens_per_column"] > 1 for panel in panels)
+    pooled = any(panel.tokens_per_column > 1 for panel in panels)
     numbers = total * rows <= _MOST_NUMBERS and rows <= _MOST_NUMBER_ROWS
     if numbers and total * _NUMBER_PITCH[0] <= room:
         pitch = min(_NUMBER_PITCH[1], room / total)
@@ -89,16 +90,16 @@ def _one_quantity(panels: Sequence[Mapping[str, Any]], rows: int) -> Arrangement
         return Arrangement("side", _snap(pitch), _row(3.4, rows, least=0.045), legends=where)
     draft = Arrangement("lines", _PITCH[0], 0)
     lines = [stop - start for panel in panels for start, stop in bands(panel, draft)]
-    unpooled = max((panel["columns"] for panel in panels if panel["tokens_per_column"] == 1), default=1)
+    unpooled = max((panel.columns for panel in panels if panel.tokens_per_column == 1), default=1)
     longest = min(max(lines), unpooled)
     pitch = min(0.2, (PAGE - ROW_LABELS) / longest)
     height = max(0.95, min(3.4 if pooled else 2.4, 18 / len(lines)))
     return Arrangement("lines", _snap(pitch), _row(height, rows))
 
 
-def _several(panels: Sequence[Mapping[str, Any]], quantities: int, rows: int) -> Arrangement:
-    counts = [panel["columns"] for panel in panels]
-    pooled = any(panel["tokens_per_column"] > 1 for panel in panels)
+def _several(panels: Sequence[MapPanel], quantities: int, rows: int) -> Arrangement:
+    counts = [panel.columns for panel in panels]
+    pooled = any(panel.tokens_per_column > 1 for panel in panels)
     slot = (PAGE - ROW_LABELS - GAP * (quantities - 1)) / quantities
     if not pooled and max(counts) * _PITCH[0] <= slot:
         pitch = min(0.24, slot / max(counts))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stratoscope import names
-from stratoscope.view.sheet.items import Box, Item, Text, fonts
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 from stratoscope.words import isolate, noted
@@ -25,7 +26,7 @@ def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tu
     for line in fonts.wrap(said(spec), _SIZE, width):
         items.append(Text(x, cursor, line, _SIZE, theme.muted))
         cursor += _LEADING
-    for note in spec.notes:
+    for note in spec.notes_now():
         if note.severity != "info":
             for line in fonts.wrap(noted(note.id, note.text), _SIZE, width, bold=True):
                 items.append(Text(x, cursor, line, _SIZE, theme.ink, bold=True))
@@ -42,12 +43,14 @@ def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tu
 
 
 def said(spec: ViewSpec) -> str:
-    """The notes that explain the picture, as one paragraph; warnings stand apart."""
+    """What is shown, and the notes that explain the picture, as one paragraph; warnings stand apart."""
     grouped: dict[str, list[str]] = {}
-    for note in spec.notes:
+    for note in spec.notes_now():
         if note.severity == "info":
             grouped.setdefault(note.id, []).append(note.text)
-    return " ".join(noted(identity, " ".join(texts)) for identity, texts in grouped.items())
+    notes = [noted(identity, " ".join(texts)) for identity, texts in grouped.items()]
+    shown = f"Shown: {spec.selected.left_out.removesuffix(' shown')}." if spec.selected.left_out else ""
+    return " ".join(part for part in (shown, *notes) if part)
 
 
 def source(provenance: Provenance) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stratoscope.view.sheet.items import fonts
+from stratoscope.view.sheet import fonts
 
 DPI = 200  # of a bitmap; one inch in a sheet is so many pixels
 LABEL_PAD = 0.05  # inches between a map and its labels
@@ -80,7 +80,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Map:
+class CellMap:
     """A rectangle of cells with its labels.
 
     Attributes
@@ -111,7 +111,7 @@ class Map:
     lines: bool = False
 
 
-Item: TypeAlias = Text | Box | Ring | Map
+Item: TypeAlias = Text | Box | Ring | CellMap
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,6 @@ class Sheet:
         labels = [label for item in self.maps() for _, label in (*item.columns, *item.rows)]
         return [*loose, *labels]
 
-    def maps(self) -> list[Map]:
+    def maps(self) -> list[CellMap]:
         """Every map, in drawing order."""
-        return [item for item in self.items if isinstance(item, Map)]
+        return [item for item in self.items if isinstance(item, CellMap)]

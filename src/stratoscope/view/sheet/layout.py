@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from stratoscope.view.sheet import arrangement, fonts, legend
 from stratoscope.view.sheet.footer import footer
-from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text, arrangement, fonts, legend
-from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth
-from stratoscope.view.spec import palette
+from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text
+from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
+from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.words import capital
 
 MARGIN = 0.34
 LEAST_WIDTH = 7.4
@@ -18,29 +17,19 @@ _TITLE, _SUBTITLE, _PANEL, _DETAIL = 13.0, 8.2, 8.6, 7.2  # points
 _BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
 
 
-def arrange(spec: ViewSpec, theme: str) -> Sheet:
-    """Put everything in its place.
-
-    Parameters
-    ----------
-    spec
-        A ViewSpec of kind "heatmap" or "engagement".
-    theme
-        "light" or "dark".
-    """
-    return _Layout(spec, palette.theme(theme)).sheet()
+def arrange(spec: ViewSpec, content: Maps) -> Sheet:
+    """Put everything of a picture of maps in its place; `content` is its content."""
+    return _Layout(spec, content).sheet()
 
 
 class _Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
-    def __init__(self, spec: ViewSpec, theme: palette.Theme) -> None:
-        self.spec, self.theme = spec, theme
-        self.content = spec.content
-        self.panels: list[dict[str, Any]] = spec.content["panels"]
-        self.quantities: list[dict[str, Any]] = spec.content["quantities"]
-        self.arrangement = arrangement.choose_arrangement(spec.content)
-        self.maps = MapDrawing(spec, theme, self.arrangement)
+    def __init__(self, spec: ViewSpec, content: Maps) -> None:
+        self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
+        self.panels, self.quantities = content.panels, content.quantities
+        self.arrangement = arrangement.choose_arrangement(content)
+        self.maps = MapDrawing(spec, content, self.arrangement)
         self.left = MARGIN + arrangement.ROW_LABELS
         self.right = self._right()
         self.items: list[Item] = []
@@ -85,10 +74,10 @@ class _Layout:
             else max(self._widths()[0], legend.WIDTH * 0.84)
         )
 
-    def _title_width(self, panel: Mapping[str, Any]) -> float:
+    def _title_width(self, panel: MapPanel) -> float:
         room = 2.4
-        title = fonts.width(fonts.fit(panel["title"], _PANEL, room, bold=True), _PANEL, bold=True) + 0.1
-        detail = fonts.fit(panel["detail"], _DETAIL, max(room - title, 0.5))
+        title = fonts.width(fonts.fit(panel.title, _PANEL, room, bold=True), _PANEL, bold=True) + 0.1
+        detail = fonts.fit(panel.detail, _DETAIL, max(room - title, 0.5))
         return min(title + (fonts.width(detail, _DETAIL) if detail else 0), room)
 
     # --- header -----------------------------------------------------------------------------------------------------
@@ -109,7 +98,7 @@ class _Layout:
             self.items.append(Text(MARGIN, y, line, _DETAIL, self.theme.muted))
             y += fonts.height(_DETAIL) + 0.02
         if self.arrangement.legends == "head":
-            drawn = legend.draw(self.quantities[0], legend_left, MARGIN + 0.03, self.theme)
+            drawn = self._legend(self.quantities[0], legend_left, MARGIN + 0.03)
             self.items += drawn.items
             y = max(y, MARGIN + 0.03 + drawn.height)
         return self._key(y + 0.16) if self.arrangement.legends == "key" else y + 0.16
@@ -123,14 +112,20 @@ class _Layout:
     def _legends(self, lefts: list[float], y: float, width: float) -> float:
         """Legends beside each other, their histograms on one line; returns their bottom."""
         pairs = list(zip(self.quantities, lefts, strict=True))
-        height = max(legend.draw(one, x, y, self.theme, width=width).height for one, x in pairs)
+        height = max(self._legend(one, x, y, width).height for one, x in pairs)
         for one, x in pairs:
-            self.items += legend.draw(one, x, y, self.theme, width=width, height=height).items
+            self.items += self._legend(one, x, y, width, height).items
         return y + height
+
+    def _legend(
+        self, quantity: MapQuantity, x: float, y: float, width: float = legend.WIDTH, height: float = 0.0
+    ) -> legend.Legend:
+        colouring = quantity.colouring(self.spec.look)
+        return legend.draw(quantity, colouring, x, y, self.theme, width=width, height=height)
 
     def _reading(self) -> str:
         """How to read the maps, in one line."""
-        if self.quantities[0]["row_kind"] == "depth":
+        if self.quantities[0].quantity.row_kind == "depth":
             return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
         return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
 
@@ -141,14 +136,14 @@ class _Layout:
         lefts = [self.left + sum(self._slots()[:index]) + arrangement.GAP * index for index in range(len(self.panels))]
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
-            top = y + max(self.maps.above(index, place, (0, one["columns"])) for place, one in enumerate(self.panels))
+            top = y + max(self.maps.above(index, place, (0, one.columns)) for place, one in enumerate(self.panels))
             for place, x in enumerate(lefts):
                 self._map(index, place, x, top, row_labels=place == 0, token_labels=last)
             bottom = top + self._height(quantity)
             if self.arrangement.legends in ("gutter", "beside"):
                 bottom = max(bottom, self._legend_beside(index, lefts[-1] + self._widths()[-1], top))
             y = bottom + _STRIP_GAP
-        return y - _STRIP_GAP + max(self._depth(panel, (0, panel["columns"])) for panel in self.panels)
+        return y - _STRIP_GAP + max(self._depth(panel, (0, panel.columns)) for panel in self.panels)
 
     def _columns(self, y: float) -> float:
         width = self._column_width()
@@ -156,10 +151,10 @@ class _Layout:
         y = self._legends(lefts, y, min(width, legend.WIDTH)) + _PANEL_GAP
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
-            top = y + max(self.maps.above(index, place, (0, panel["columns"])) for index in range(len(lefts)))
+            top = y + max(self.maps.above(index, place, (0, panel.columns)) for index in range(len(lefts)))
             for index, x in enumerate(lefts):
                 self._map(index, place, x, top, row_labels=index == 0, token_labels=True)
-            depth = self._depth(panel, (0, panel["columns"]))
+            depth = self._depth(panel, (0, panel.columns))
             y = top + max(map(self._height, self.quantities)) + depth + _PANEL_GAP
         return y - _PANEL_GAP
 
@@ -207,26 +202,26 @@ class _Layout:
             place,
             _whole(x),
             _whole(y),
-            band or (0, self.panels[place]["columns"]),
+            band or (0, self.panels[place].columns),
             row_labels=row_labels,
             token_labels=token_labels,
         )
 
-    def _height(self, quantity: Mapping[str, Any]) -> float:
-        return self.arrangement.row * len(quantity["rows"])
+    def _height(self, quantity: MapQuantity) -> float:
+        return self.arrangement.row * len(quantity.quantity.rows)
 
-    def _depth(self, panel: Mapping[str, Any], band: tuple[int, int]) -> float:
-        return label_depth(panel, band, arrangement.pitch_of(panel, self.arrangement))
+    def _depth(self, panel: MapPanel, band: tuple[int, int]) -> float:
+        return label_depth(labels_of(self.spec, panel), band, arrangement.pitch_of(panel, self.arrangement))
 
     def _legend_beside(self, index: int, end: float, y: float) -> float:
         left = end + arrangement.GAP / 2 if self.arrangement.legends == "gutter" else end + arrangement.GAP
         width = min(legend.WIDTH, self.right - left)
-        drawn = legend.draw(self.quantities[index], left, y - 0.02, self.theme, width=width)
+        drawn = self._legend(self.quantities[index], left, y - 0.02, width)
         self.items += drawn.items
         return y + drawn.height
 
-    def _name_beside(self, quantity: Mapping[str, Any], end: float, y: float) -> None:
-        for line in fonts.wrap(legend.heading(quantity), 7.0, arrangement.NAMES - 0.12):
+    def _name_beside(self, quantity: MapQuantity, end: float, y: float) -> None:
+        for line in fonts.wrap(capital(quantity.quantity.label), 7.0, arrangement.NAMES - 0.12):
             self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
             y += fonts.height(7.0)
 
@@ -239,20 +234,20 @@ class _Layout:
             x += slot + arrangement.GAP
         return bottom
 
-    def _panel_title(self, panel: Mapping[str, Any], x: float, y: float, room: float) -> float:
-        if not panel["title"]:
+    def _panel_title(self, panel: MapPanel, x: float, y: float, room: float) -> float:
+        if not panel.title:
             return y
-        title = fonts.fit(panel["title"], _PANEL, room, bold=True)
+        title = fonts.fit(panel.title, _PANEL, room, bold=True)
         self.items.append(Text(x, y + 0.145, title, _PANEL, self.theme.ink, va="bottom", bold=True))
         used = fonts.width(title, _PANEL, bold=True) + 0.1
-        if panel["detail"] and room - used > 0.5:
-            detail = fonts.fit(panel["detail"], _DETAIL, room - used)
+        if panel.detail and room - used > 0.5:
+            detail = fonts.fit(panel.detail, _DETAIL, room - used)
             self.items.append(Text(x + used, y + 0.14, detail, _DETAIL, self.theme.muted, va="bottom"))
         return y + 0.18
 
     def _missing(self, y: float) -> float:
         """An empty panel that says what is not there, and how to get it."""
-        labels, advice = self.content["missing"]["labels"], self.content["missing"]["advice"]
+        labels, advice = self.content.missing, self.content.advice
         if not labels:
             return y
         width = self.right - self.left

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from stratoscope.view.sheet.items import Box, Item, Text, fonts
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec.maps import Colouring, DrawnQuantity, MapQuantity
 from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.scale import Kind, Limits
 from stratoscope.words import capital, number, percent
 
 WIDTH = 2.75
@@ -31,9 +32,16 @@ class Legend:
 
 
 def draw(
-    quantity: Mapping[str, Any], x: float, y: float, theme: Theme, *, width: float = WIDTH, height: float = 0.0
+    quantity: MapQuantity,
+    colouring: Colouring,
+    x: float,
+    y: float,
+    theme: Theme,
+    *,
+    width: float = WIDTH,
+    height: float = 0.0,
 ) -> Legend:
-    """The legend of a quantity of a ViewSpec with its top left corner at (x, y).
+    """The legend of a quantity in these colours with its top left corner at (x, y).
 
     Parameters
     ----------
@@ -42,62 +50,54 @@ def draw(
     """
     items: list[Item] = []
     cursor = y
-    for line in fonts.wrap(heading(quantity), _NAME, width, bold=True):
+    for line in fonts.wrap(capital(quantity.quantity.label), _NAME, width, bold=True):
         items.append(Text(x, cursor, line, _NAME, theme.ink, bold=True))
         cursor += _LEADING + 0.012
-    for line in fonts.wrap(_explanation(quantity), _SMALL, width):
+    for line in fonts.wrap(_explanation(quantity.quantity, colouring.limits), _SMALL, width):
         items.append(Text(x, cursor, line, _SMALL, theme.muted))
         cursor += _LEADING
     cursor = max(cursor + _GAP, y + height - _FIGURES)
-    if quantity["state"] in _STATES:
-        items.append(Text(x, cursor, _state(quantity), _NAME, theme.ink))
+    if colouring.limits.state != "ok":
+        items.append(Text(x, cursor, _state(quantity, colouring), _NAME, theme.ink))
         return Legend(tuple(items), cursor + _LEADING - y)
-    items += _bars(quantity, x, cursor, width, theme)
+    items += _bars(quantity, colouring, x, cursor, width, theme)
     cursor += _BARS + _STRIP + _GAP
-    items += _axis(quantity, x, cursor, width, theme)
+    items += _axis(colouring, x, cursor, width, theme)
     cursor += _LEADING
-    items += _shares(quantity, x, cursor, width, theme)
+    items += _shares(colouring, x, cursor, width, theme)
     return Legend(tuple(items), cursor + _LEADING - y)
 
 
-def heading(quantity: Mapping[str, Any]) -> str:
-    """A quantity's label with a capital, unless it begins with a symbol."""
-    return capital(str(quantity["label"]))
-
-
-_STATES = ("zero", "equal", "below", "infinite", "empty")
-
-
-def _state(quantity: Mapping[str, Any]) -> str:
-    which = "Every cell that sets the limits" if quantity["exceptions"] else "Every cell"
-    if quantity["state"] == "below":
+def _state(quantity: MapQuantity, colouring: Colouring) -> str:
+    limits = colouring.limits
+    which = "Every cell that sets the limits" if colouring.exceptions else "Every cell"
+    if limits.state == "below":
         return "Nothing above zero: there is no logarithm"
-    if quantity["state"] == "equal" and isinstance(quantity["low"], list):
+    if limits.state == "equal" and limits.by_row:
         return f"{which} is like the others of its layer"
-    if quantity["state"] == "zero" and quantity["exceptions"]:
+    if limits.state == "zero" and colouring.exceptions:
         return f"{which} is 0"
-    if quantity["state"] == "zero":
-        return "All zero: no difference" if quantity.get("difference") else "All zero"
-    if quantity["state"] == "infinite":
+    if limits.state == "zero":
+        return "All zero: no difference" if quantity.difference else "All zero"
+    if limits.state == "infinite":
         return "Every value is infinite"
-    if quantity["state"] == "empty":
+    if limits.state == "empty":
         return "Nothing recorded here"
-    middle = (np.mean(quantity["low"]) + np.mean(quantity["high"])) / 2
-    return f"{which} is {number(float(middle))}"
+    return f"{which} is {number(float(limits.low[0] + limits.high[0]) / 2)}"
 
 
-def _explanation(quantity: Mapping[str, Any]) -> str:
+def _explanation(quantity: DrawnQuantity, limits: Limits) -> str:
     """Unit, scale, formula, and what was done to the stored values."""
-    unit = "" if quantity["unit"] in ("1", "as imported") else quantity["unit"]
-    kind = {"log": "log scale", "diverging": "zero-centred", "linear": "linear scale"}[quantity["scale"]]
-    formula = "" if quantity["name"] == "imported_norm" else quantity["formula"]
-    return " · ".join(part for part in (unit, kind, quantity["said"], formula) if part)
+    unit = "" if quantity.unit in ("1", "as imported") else quantity.unit
+    kind = {"log": "log scale", "diverging": "zero-centred", "linear": "linear scale"}[limits.kind]
+    formula = "" if quantity.name == "imported_norm" else quantity.formula
+    return " · ".join(part for part in (unit, kind, quantity.said, formula) if part)
 
 
-def _bars(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
+def _bars(quantity: MapQuantity, colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
     """The histogram in the colours of the map, the colours in a strip beneath, the limits through both."""
-    colours = palette.colour_map(signed=quantity["signed"])
-    edges, counts = np.array(quantity["edges"]), np.array(quantity["counts"])
+    colours = palette.colour_map(signed=quantity.quantity.signed)
+    edges, counts = colouring.edges, colouring.counts
     left = x + (edges[:-1] - edges[0]) / (edges[-1] - edges[0]) * width
     step = width / len(counts)
     middle = ((edges[:-1] + edges[1:]) / 2).clip(0, 1)
@@ -111,39 +111,41 @@ def _bars(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: 
             )
         items.append(Box(float(start), y + _BARS, x + width - float(start), _STRIP, fill=fill))  # no seams
     for unit in (0.0, 1.0):
-        at = _place(unit, quantity, x, width)
+        at = _place(unit, colouring, x, width)
         items.append(Box(at - 0.005, y, 0.01, _BARS + _STRIP + 0.02, fill=theme.accent))
     return items
 
 
-def _axis(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
+def _axis(colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
     """The limits in figures, and round numbers between them where there is room."""
-    if isinstance(quantity["low"], list):
+    limits = colouring.limits
+    inner: list[tuple[float, str]] = []
+    if limits.by_row:
         ends = [(0.0, "layer's lower limit"), (1.0, "upper limit")]
-        inner: list[tuple[float, str]] = []
     else:
-        ends = [(0.0, number(quantity["low"])), (1.0, number(quantity["high"]))]
-        inner = [(unit, number(value)) for unit, value in _round_numbers(quantity)]
+        low, high = limits.low.item(), limits.high.item()
+        ends = [(0.0, number(low)), (1.0, number(high))]
+        inner = [(unit, number(value)) for unit, value in _round_numbers(low, high, limits.kind)]
     placed: list[Text] = []
     for unit, text in (*ends, *inner):
         half = fonts.width(text, _SMALL) / 2
-        at = min(max(_place(unit, quantity, x, width), x + half), x + width - half)
+        at = min(max(_place(unit, colouring, x, width), x + half), x + width - half)
         label = Text(at, y, text, _SMALL, theme.ink if (unit, text) in ends else theme.muted, ha="center")
         if all(_apart(label, other) for other in placed):
             placed.append(label)
     return list(placed)
 
 
-def _shares(quantity: Mapping[str, Any], x: float, y: float, width: float, theme: Theme) -> list[Item]:
-    below, above = (percent(share) for share in quantity["clipped"])
+def _shares(colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
+    below, above = (percent(share) for share in colouring.clipped)
     return [
         Text(x, y, f"◂ {below} below", _SMALL, theme.muted),
         Text(x + width, y, f"{above} above ▸", _SMALL, theme.muted, ha="right"),
     ]
 
 
-def _place(unit: float, quantity: Mapping[str, Any], x: float, width: float) -> float:
-    first, last = quantity["edges"][0], quantity["edges"][-1]
+def _place(unit: float, colouring: Colouring, x: float, width: float) -> float:
+    first, last = colouring.edges[0], colouring.edges[-1]
     return float(x + (unit - first) / (last - first) * width)
 
 
@@ -153,9 +155,8 @@ def _apart(one: Text, other: Text) -> bool:
     return left > other_right + _BETWEEN or right < other_left - _BETWEEN
 
 
-def _round_numbers(quantity: Mapping[str, Any]) -> list[tuple[float, float]]:
+def _round_numbers(low: float, high: float, kind: Kind) -> list[tuple[float, float]]:
     """(unit, value) of round numbers between the limits, the roundest first."""
-    low, high, kind = quantity["low"], quantity["high"], quantity["scale"]
     if kind == "diverging":
         return [(0.5, 0.0)]
     if kind == "log":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, Item, Map, Ring, Text, arrangement, fonts
-from stratoscope.view.spec import palette, scale
-from stratoscope.view.spec.palette import Theme
+from stratoscope.view.sheet import arrangement, fonts
+from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.maps import DrawnQuantity, Map, MapMarks, MapPanel, Maps
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import drawable
 
@@ -36,31 +36,40 @@ def lie_flat(labels: Sequence[str], pitch: float) -> bool:
     return all(fonts.width(label, label_size(pitch)) <= pitch - 0.05 for label in labels)
 
 
-def label_depth(panel: Mapping[str, Any], band: tuple[int, int], pitch: float) -> float:
-    """Inches that the labels under a band take."""
-    if panel["tokens_per_column"] > 1 or not panel["labels"]:
+def label_depth(labels: Sequence[str], band: tuple[int, int], pitch: float) -> float:
+    """Inches that the labels under a band take; `labels` as `labels_of` gives them."""
+    if not labels:
         return LABEL_PAD + fonts.height(TICK_SIZE)
-    labels = [shown_label(label) for label in panel["labels"][band[0] : band[1]]]
+    labels = [shown_label(label) for label in labels[band[0] : band[1]]]
     size = label_size(pitch)
     if lie_flat(labels, pitch):
         return LABEL_PAD + fonts.height(size)
     return LABEL_PAD + max(fonts.width(label, size) for label in labels)
 
 
+def labels_of(spec: ViewSpec, panel: MapPanel) -> Sequence[str]:
+    """The labels of a panel's columns; none where tokens are pooled, or nothing is written."""
+    return spec.tokens.text[panel.start : panel.stop] if panel.tokens_per_column == 1 else ()
+
+
 class MapDrawing:
     """Draws the maps of one spec."""
 
-    def __init__(self, spec: ViewSpec, theme: Theme, arranged: arrangement.Arrangement) -> None:
-        self.spec, self.theme, self.arrangement = spec, theme, arranged
-        maps = spec.content["maps"]
-        self.index = {(one["quantity"], one["panel"]): place for place, one in enumerate(maps)}
+    def __init__(self, spec: ViewSpec, content: Maps, arranged: arrangement.Arrangement) -> None:
+        self.spec, self.content, self.arrangement = spec, content, arranged
+        self.theme = spec.colours.themes[spec.look.theme]
+        self.index = {(one.quantity, one.panel): place for place, one in enumerate(content.maps)}
+
+    def marks(self, one: Map) -> MapMarks:
+        """The marks of a map as it is looked at."""
+        return one.marks[self.spec.look.scale][self.spec.look.first]
 
     def above(self, quantity: int, place: int, band: tuple[int, int]) -> float:
         """Inches that marks need above a band."""
-        panel, one = self.spec.content["panels"][place], self.spec.content["maps"][self.index[quantity, place]]
-        if any(band[0] <= column < band[1] for column, _ in (*one["badges"], *panel["starts"])):
+        panel, one = self.content.panels[place], self.content.maps[self.index[quantity, place]]
+        if any(band[0] <= column < band[1] for column, _ in (*self.marks(one).badges, *panel.starts)):
             return _BADGES
-        return _BARS_ONLY if any(band[0] <= column < band[1] for column in panel["first"]) else 0.0
+        return _BARS_ONLY if any(band[0] <= column < band[1] for column in panel.first) else 0.0
 
     def draw(
         self,
@@ -75,11 +84,12 @@ class MapDrawing:
     ) -> list[Item]:
         """The items of one band of one map with the top left corner of its cells at (x, y)."""
         index = self.index[quantity, place]
-        panel, described = self.spec.content["panels"][place], self.spec.content["quantities"][quantity]
-        one = self.spec.content["maps"][index]
+        panel, described = self.content.panels[place], self.content.quantities[quantity].quantity
+        one = self.content.maps[index]
+        marks = self.marks(one)
         pitch = arrangement.pitch_of(panel, self.arrangement)
-        width, height = pitch * (band[1] - band[0]), self.arrangement.row * len(described["rows"])
-        whole = Map(
+        width, height = pitch * (band[1] - band[0]), self.arrangement.row * len(described.rows)
+        whole = CellMap(
             x,
             y,
             width,
@@ -88,7 +98,7 @@ class MapDrawing:
             *band,
             columns=self._token_labels(panel, band, x, y + height, pitch) if token_labels else (),
             rows=self._row_labels(described, x, y) if row_labels else (),
-            cells=self._numbers(described, one, band) if self.arrangement.numbers else (),
+            cells=self._numbers(one, band) if self.arrangement.numbers else (),
             cell_size=min(6.6, 30 * pitch * 0.62),
             lines=pitch >= 0.2 and self.arrangement.row >= 0.2,
         )
@@ -96,20 +106,20 @@ class MapDrawing:
             whole,
             *self._gaps(described, x, y, width),
             *self._separators(panel, band, x, y, pitch, height),
-            *self._thin(one, band, x, y, pitch, height),
-            *self._rings(one, band, x, y, pitch, len(described["rows"])),
-            *self._first_marks(panel, one, band, x, y, pitch),
+            *self._hatching(one, band, x, y, pitch, height),
+            *self._rings(marks, band, x, y, pitch, len(described.rows)),
+            *self._first_marks(panel, marks, band, x, y, pitch),
         ]
 
     # --- labels -----------------------------------------------------------------------------------------------------
 
     def _token_labels(
-        self, panel: Mapping[str, Any], band: tuple[int, int], x: float, y: float, pitch: float
+        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float
     ) -> tuple[tuple[int, Text], ...]:
-        if panel["tokens_per_column"] > 1 or not panel["labels"]:
+        labels = [shown_label(label) for label in labels_of(self.spec, panel)[band[0] : band[1]]]
+        if not labels:
             return self._ticks(panel, band, x, y, pitch)
-        labels = [shown_label(label) for label in panel["labels"][band[0] : band[1]]]
-        flat, size, dim = lie_flat(labels, pitch), label_size(pitch), set(panel["dim"])
+        flat, size, dim = lie_flat(labels, pitch), label_size(pitch), set(panel.dim)
         return tuple(
             (
                 column,
@@ -127,10 +137,10 @@ class MapDrawing:
         )
 
     def _ticks(
-        self, panel: Mapping[str, Any], band: tuple[int, int], x: float, y: float, pitch: float
+        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float
     ) -> tuple[tuple[int, Text], ...]:
         """Round token numbers under a map without token labels; the first and the last are always there."""
-        by, last = panel["tokens_per_column"], panel["tokens"] - 1
+        by, last = panel.tokens_per_column, panel.tokens - 1
         step = _nice(last * 0.9 / max(pitch * (band[1] - band[0]), 0.1))
         numbers = [0, *(n for n in range(step, last, step) if (last - n) / by * pitch > 0.9), last]
         texts = [
@@ -149,10 +159,10 @@ class MapDrawing:
             placed.append((column, Text(at, y + LABEL_PAD, text, TICK_SIZE, self.theme.muted, ha=ha)))
         return tuple(placed)
 
-    def _row_labels(self, quantity: Mapping[str, Any], x: float, y: float) -> tuple[tuple[int, Text], ...]:
+    def _row_labels(self, quantity: DrawnQuantity, x: float, y: float) -> tuple[tuple[int, Text], ...]:
         """`L12`, sampled; the first and the last row always have theirs."""
-        numbers, row = quantity["rows"], self.arrangement.row
-        letter = "D" if quantity["row_kind"] == "depth" else "L"
+        numbers, row = quantity.rows, self.arrangement.row
+        letter = "D" if quantity.row_kind == "depth" else "L"
         count = len(numbers)
         step = next((step for step in _STEPS if step * row >= _ROW_STEP), count)
         chosen = [place for place in range(0, count, step) if place == 0 or (count - 1 - place) * row >= _ROW_STEP]
@@ -174,12 +184,11 @@ class MapDrawing:
             for place in sorted(set(chosen))
         )
 
-    def _numbers(self, quantity: Mapping[str, Any], one: Mapping[str, Any], band: tuple[int, int]) -> tuple[Cell, ...]:
-        values = self.spec.buffers[one["values"]][band[0] : band[1]]
-        limits = scale.Scale(
-            quantity["scale"], np.array(quantity["low"]), np.array(quantity["high"]), quantity["choice"]
-        )
-        colours = palette.colour_map(signed=quantity["signed"])
+    def _numbers(self, one: Map, band: tuple[int, int]) -> tuple[Cell, ...]:
+        values = one.cells[self.spec.look.first][band[0] : band[1]]
+        quantity = self.content.quantities[one.quantity]
+        limits = quantity.colouring(self.spec.look).limits
+        colours = palette.colour_map(signed=quantity.quantity.signed)
         units = limits.unit(values).clip(0, 1)
         return tuple(
             Cell(
@@ -194,13 +203,13 @@ class MapDrawing:
     # --- marks ------------------------------------------------------------------------------------------------------
 
     def _first_marks(
-        self, panel: Mapping[str, Any], one: Mapping[str, Any], band: tuple[int, int], x: float, y: float, pitch: float
+        self, panel: MapPanel, marks: MapMarks, band: tuple[int, int], x: float, y: float, pitch: float
     ) -> list[Item]:
         """A bar over each first token, its badge if it lies beyond the limits, and the names of the prompts."""
         items: list[Item] = []
-        badges = dict(one["badges"])
-        names_of = {column: fonts.fit(name, BADGE_SIZE, 2.0) for column, name in panel["starts"]}
-        marked = [column for column in panel["first"] if band[0] <= column < band[1]]
+        badges = dict(marks.badges)
+        names_of = {column: fonts.fit(name, BADGE_SIZE, 2.0) for column, name in panel.starts}
+        marked = [column for column in panel.first if band[0] <= column < band[1]]
         for column in marked if len(marked) * _BAR <= (band[1] - band[0]) * pitch else ():  # else one solid line
             left = x + (column - band[0]) * pitch
             items.append(Box(left, y - _BAR - 0.012, max(pitch - 0.01, 0.012), _BAR, fill=self.theme.accent))
@@ -221,9 +230,7 @@ class MapDrawing:
                     left, room = left + wide + 0.05, room - wide - 0.05
         return items
 
-    def _rings(
-        self, one: Mapping[str, Any], band: tuple[int, int], x: float, y: float, pitch: float, rows: int
-    ) -> list[Item]:
+    def _rings(self, marks: MapMarks, band: tuple[int, int], x: float, y: float, pitch: float, rows: int) -> list[Item]:
         return [
             Ring(
                 x + (column - band[0] + 0.5) * pitch,
@@ -231,35 +238,33 @@ class MapDrawing:
                 self.theme.ring,
                 self.theme.ring_halo,
             )
-            for column, row in one["spikes"]
+            for column, row in marks.rings.tolist()
             if band[0] <= column < band[1]
         ]
 
-    def _thin(
-        self, one: Mapping[str, Any], band: tuple[int, int], x: float, y: float, pitch: float, height: float
-    ) -> list[Item]:
+    def _hatching(self, one: Map, band: tuple[int, int], x: float, y: float, pitch: float, height: float) -> list[Item]:
         """Hatching over values that rest on too little."""
         return [
             Box(x + (column - band[0]) * pitch, y, pitch, height, edge=self.theme.paper, hatched=True)
-            for column in one["rarely_seen"]
+            for column in one.rarely_seen
             if band[0] <= column < band[1]
         ]
 
     def _separators(
-        self, panel: Mapping[str, Any], band: tuple[int, int], x: float, y: float, pitch: float, height: float
+        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float, height: float
     ) -> list[Item]:
         """A line of paper where the next prompt begins; pooled prompts have only the bars above."""
-        if panel["tokens_per_column"] > 1:
+        if panel.tokens_per_column > 1:
             return []
         return [
             Box(x + (column - band[0]) * pitch - 0.012, y, 0.024, height, fill=self.theme.paper)
-            for column, _ in panel["starts"]
+            for column, _ in panel.starts
             if band[0] < column < band[1]
         ]
 
-    def _gaps(self, quantity: Mapping[str, Any], x: float, y: float, width: float) -> list[Item]:
+    def _gaps(self, quantity: DrawnQuantity, x: float, y: float, width: float) -> list[Item]:
         """A line of paper between rows whose layers are not neighbours."""
-        rows = quantity["rows"]
+        rows = quantity.rows
         return [
             Box(x, y + (len(rows) - place) * self.arrangement.row - 0.01, width, 0.02, fill=self.theme.paper)
             for place in range(1, len(rows))

@@ -44,3 +44,6 @@ class Look:
     def first(self) -> FirstTokens:
         """The key of limits that are fitted so."""
         return "with_first" if self.first_token else "without_first"
+
+
+PLAIN = Look()

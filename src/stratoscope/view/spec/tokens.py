@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope.view.spec.buffers import Flags, Indices, indices
 
@@ -51,3 +53,23 @@ class ShownTokens:
     span: Indices = field(default_factory=lambda: indices([]))
     first: Flags = field(default_factory=lambda: np.empty(0, np.uint8))
     text: tuple[str, ...] = ()
+
+
+def joined(parts: Sequence[ShownTokens]) -> ShownTokens:
+    """One table of several that share their prompts."""
+    return ShownTokens(
+        parts[0].prompts,
+        np.concatenate([one.prompt for one in parts]),
+        np.concatenate([one.position for one in parts]),
+        np.concatenate([one.span for one in parts]),
+        np.concatenate([one.first for one in parts]),
+        tuple(text for one in parts for text in one.text),
+    )
+
+
+def unknown_tokens(count: int, first: Sequence[int] | NDArray[np.int64] = (), text: Sequence[str] = ()) -> ShownTokens:
+    """Tokens of which no more is known than these, in reading order."""
+    is_first = np.zeros(count, np.uint8)
+    is_first[np.asarray(first, int)] = 1
+    nothing = np.full(count, -1, np.int32)
+    return ShownTokens((), nothing, np.arange(count, dtype=np.int32), nothing, is_first, tuple(text))
