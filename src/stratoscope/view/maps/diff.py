@@ -9,16 +9,16 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.align import GAP
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.result import warnings_in
 from stratoscope.errors import InputError
-from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.build import build
-from stratoscope.view.maps.differences import can_differ
+from stratoscope.view.maps.differences import can_differ, written
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name
-from stratoscope.words import capital, isolate, percent, readable
+from stratoscope.words import capital, isolate, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,7 +64,7 @@ def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
         _sides(summary, prompt),
         [_tokens(here, prompt)],
         _strips(here, quantity, tables),
-        notes=[*_notes(here, quantity), *(note for note in notes_in(result) if note.severity == WARNING)],
+        notes=[*_notes(here, quantity), *warnings_in(result)],
         provenance=provenance_of_result(result),
     )
 
@@ -84,11 +84,9 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
 
 def _tokens(here: xr.Dataset, prompt: str) -> TokenAxis:
     there = [here[f"position_{side}"].values != GAP for side in ("a", "b")]
-    labels = []
-    for one, other, in_a, in_b in zip(here["text_a"].values, here["text_b"].values, *there, strict=True):
-        shown = [readable(str(text), width=_WIDTH) for text, has in ((one, in_a), (other, in_b)) if has]
-        sign = "" if in_a and in_b else ONLY_A if in_a else ONLY_B
-        labels.append(sign + "→".join(dict.fromkeys(shown)))
+    signs = ("" if in_a and in_b else ONLY_A if in_a else ONLY_B for in_a, in_b in zip(*there, strict=True))
+    texts = written(here["text_a"].values, here["text_b"].values, *there, width=_WIDTH)
+    labels = [sign + text for sign, text in zip(signs, texts, strict=True)]
     first = here["first"].values
     position = np.where(there[0], here["position_a"].values, here["position_b"].values).astype(np.int32)
     unknown = unknown_tokens(len(labels), np.flatnonzero(first), labels)

@@ -9,9 +9,9 @@ import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.view.report import contrast_charts as charts
-from stratoscope.view.report import contrast_figures as maps
+from stratoscope.view.report import contrast_maps as maps
 from stratoscope.view.report.contrast_words import headline, level_text
-from stratoscope.view.report.report import Report, Section
+from stratoscope.view.report.report import Facts, Report, Section
 from stratoscope.view.spec.tables import Cell, Excerpt, Table
 from stratoscope.words import agreeing, capital, counted, number, percent
 
@@ -38,7 +38,7 @@ def contents(result: xr.Dataset) -> Report:
     )
 
 
-def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
+def _lead(summary: Facts, alpha: float) -> list[str]:
     lines = [f"Compared: {summary['units']}, by {_TESTS[summary['test']]}."]
     found = summary.get("neurons")
     if found is not None:
@@ -53,7 +53,7 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
     return lines
 
 
-def _lead_of_profiles(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> str:
+def _lead_of_profiles(summary: Facts, found: Facts, alpha: float) -> str:
     if not found["tested"]:
         return "Over the layers nothing was tested: no layer varies between the prompts of a class."
     where = "" if found["units"] == summary["units"] else f" in {found['units']}"
@@ -65,13 +65,13 @@ def _lead_of_profiles(summary: dict[str, Any], found: dict[str, Any], alpha: flo
     return line if something else f"{line} {_would_find(found['would_find'], 'mean')}"
 
 
-def _of_family(found: dict[str, Any], alpha: float) -> str:
+def _of_family(found: Facts, alpha: float) -> str:
     """How many are discoveries by the stricter measure."""
     count = found["family_wise"]
     return f"{count:,} {agreeing(count, 'has', 'have')} a family-wise p ≤ {alpha:g}"
 
 
-def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> list[str]:
+def _lead_of_neurons(summary: Facts, found: Facts, alpha: float) -> list[str]:
     if not found["tested"]:
         return ["No neuron was tested: none varies between the prompts of a class."]
     share = percent(found["share_p_below_alpha"])
@@ -101,7 +101,7 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
     return lines
 
 
-def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
+def _lead_of_direction(direction: Facts, alpha: float) -> str:
     line = (
         f"The difference of means, found in half of the units and tried on the other half, tells the classes apart "
         f"beyond chance in {direction['beyond_chance']} of {counted(direction['layers'], 'layer')} "
@@ -112,7 +112,7 @@ def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
     return f"{line}; {largest}." if direction["beyond_chance"] else f"{line}; {largest}, {needed}."
 
 
-def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
+def _lead_of_aligned(aligned: Facts, alpha: float) -> str:
     line = (
         f"On aligned tokens after the first edit {aligned['discoveries']} of {counted(aligned['tested'], 'cell')} "
         f"{agreeing(aligned['discoveries'], 'differs', 'differ')} (q ≤ {alpha:g})."
@@ -127,7 +127,7 @@ def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
     return f"{line} {would_be_found(f'One cell with {both}')}."
 
 
-def _would_find(would: dict[str, Any], what: str) -> str:
+def _would_find(would: Facts, what: str) -> str:
     """The smallest effect that would have been found, and what that is for pairs."""
     size = size_in_words(would, what)
     if not size:

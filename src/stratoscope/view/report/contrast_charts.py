@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis
 from stratoscope.view.report.contrast_words import headline, level_text
-from stratoscope.view.report.report import Figure
+from stratoscope.view.report.report import Facts, Figure
 from stratoscope.view.spec.buffers import Numbers, indices
 from stratoscope.view.spec.charts import (
     Axis,
@@ -251,7 +251,7 @@ def _tested(result: xr.Dataset) -> str:
     return f"{summary['units_tested']}{held_out}"
 
 
-def _by_chance(found: Any) -> list[Note]:
+def _by_chance(found: Facts) -> list[Note]:
     """The chance number, which is of the tested units, for figures of them."""
     sentence = found["chance"]["sentence"]
     return [Note("L23", INFO, sentence)] if sentence else []

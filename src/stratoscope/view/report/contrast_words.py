@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
+from stratoscope.view.report.report import Facts
 from stratoscope.words import agreeing, counted
 
 
-def headline(summary: dict[str, Any]) -> str:
+def headline(summary: Facts) -> str:
     """What was found among the neurons, or what would have been."""
     pair = f"{summary['a']} and {summary['b']}"
     found = summary.get("neurons")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from stratoscope.view.spec.tables import Table
 from stratoscope.view.spec.viewspec import ViewSpec
+
+Facts: TypeAlias = Mapping[str, Any]  # the summary of a Result, or a part of it, as JSON gives it
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.align import GAP
 from stratoscope.analysis.contrast.power import would_be_found
 from stratoscope.analysis.result import warnings_in
+from stratoscope.trace.arrays import AnyFloats
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.build import build
-from stratoscope.view.maps.differences import can_differ
+from stratoscope.view.maps.differences import can_differ, written
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.report import Figure
 from stratoscope.view.spec.maps import DrawnQuantity
-from stratoscope.view.spec.tokens import unknown_tokens
+from stratoscope.view.spec.tokens import ShownTokens, unknown_tokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
-from stratoscope.words import number, readable
+from stratoscope.words import number
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_WIDTH = 9  # characters of a token's label
 _BEFORE = 3  # equal tokens that are shown before the first edit
 
 
@@ -50,14 +54,7 @@ def aligned(result: xr.Dataset) -> Figure | None:
         notes.append(Note("L31", INFO, f"{would_be_found(f'One cell with {size}')}."))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
     spec = _difference_map(
-        result,
-        title,
-        values,
-        labels,
-        summary["aligned"]["quantity"],
-        f"mean over {of['noun']}",
-        notes,
-        ringed=differs,
+        result, title, unknown_tokens(last, text=labels), values, notes, said=f"mean over {of['noun']}", ringed=differs
     )
     return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
 
@@ -69,12 +66,8 @@ def first_pair(result: xr.Dataset) -> Figure | None:
     summary = result.attrs["summary"]
     late = np.flatnonzero(result["pair_before"].values)[:-_BEFORE]  # all equal, and long where there is a template
     result = result.isel(column=np.setdiff1d(np.arange(result.sizes["column"]), late))
-    from_a, from_b = result["pair_text_a"].values, result["pair_text_b"].values
-    there_a, there_b = result["pair_position_a"].values >= 0, result["pair_position_b"].values >= 0
-    labels = []
-    for one, other, has_a, has_b in zip(from_a, from_b, there_a, there_b, strict=True):
-        shown = [readable(str(text), width=9) for text, has in ((one, has_a), (other, has_b)) if has]
-        labels.append("→".join(dict.fromkeys(shown)))
+    texts, positions = ([result[f"pair_{what}_{side}"].values for side in "ab"] for what in ("text", "position"))
+    labels = written(*texts, *(position != GAP for position in positions), width=_WIDTH)
     title = f"One pair, {summary['aligned']['first_pair']}: {summary['a']} − {summary['b']}, token by token"
     left_out = f"; the first {len(late)} tokens are the same in both and left out" if len(late) else ""
     note = Note(
@@ -82,38 +75,29 @@ def first_pair(result: xr.Dataset) -> Figure | None:
         INFO,
         "Hatched: tokens that are not equal in both prompts (written a→b); they are not compared" + left_out + ".",
     )
-    values = result["pair_difference"].values
-    quantity = summary["aligned"]["quantity"]
-    spec = _difference_map(
-        result, title, values, labels, quantity, "", [note], first=result["pair_first"].values,
-        alike=result["pair_before"].values,
-    )  # fmt: skip
+    tokens = unknown_tokens(len(labels), np.flatnonzero(result["pair_first"].values), labels)
+    values, alike = result["pair_difference"].values, result["pair_before"].values
+    spec = _difference_map(result, title, tokens, values, [note], alike=alike)
     return Figure("first-pair", f"{title}. A single pair is an example and no evidence.", spec)
 
 
 def _difference_map(
-    result: xr.Dataset,
-    title: str,
-    values: Any,
-    labels: list[str],
-    quantity: str,
-    said: str,
-    notes: list[Note],
-    first: Any = None,
-    alike: Any = None,
-    ringed: Any = None,
-) -> ViewSpec:
-    row = names.QUANTITIES[quantity]
-    kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
-    label = f"{row.label}: log₂ ratio" if row.log else f"{row.label}: difference"
-    unit = "1 = doubled" if row.log else row.unit
-    numbers = tuple(int(number) for number in result["row_number"].values)
-    described = DrawnQuantity(
-        quantity, label, unit, row.formula_in(result), said, signed=True, row_kind=kind, rows=numbers
+    result: xr.Dataset, title: str, tokens: ShownTokens, values: AnyFloats, notes: list[Note], *, said: str = "",
+    alike: NDArray[np.bool_] | None = None, ringed: NDArray[np.integer] | None = None,
+) -> ViewSpec:  # fmt: skip
+    """Differences of the quantity that twins are compared by, of shape (tokens, rows)."""
+    row = names.QUANTITIES[result.attrs["summary"]["aligned"]["quantity"]]
+    drawn = DrawnQuantity(
+        row.name,
+        f"{row.label}: log₂ ratio" if row.log else f"{row.label}: difference",
+        "1 = doubled" if row.log else row.unit,
+        row.formula_in(result),
+        said,
+        signed=True,
+        row_kind=names.DEPTH if names.DEPTH in row.dims else names.LAYER,
+        rows=tuple(result["row_number"].values.tolist()),
     )
-    places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
-    tokens = TokenAxis("", "", unknown_tokens(len(labels), places, labels))
-    return build(
-        title, "", [tokens], [Strip(described, [values], counted=[can_differ(values, alike)], ringed=ringed)],
-        notes=[*notes, *warnings_in(result)], provenance=provenance_of_result(result),
-    )  # fmt: skip
+    strip = Strip(drawn, [values], counted=[can_differ(values, alike)], ringed=ringed)
+    notes = [*notes, *warnings_in(result)]
+    axis = TokenAxis("", "", tokens)
+    return build(title, "", [axis], [strip], notes=notes, provenance=provenance_of_result(result))
