@@ -40,12 +40,11 @@ MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}
 WITHOUT_TORCH = {
     "recorder/__init__.py",
-    "recorder/fields.py",
-    "recorder/messages.py",
-    "recorder/prompts.py",
-    "recorder/prompt_files",
+    "recorder/prompts",
+    "recorder/prompts/files",
+    "recorder/simulate.py",
     "recorder/plan.py",
-    "recorder/settings.py",
+    "recorder/answers/settings.py",
     "recorder/parts.py",
     "recorder/groups",
     "recorder/simulated",

@@ -16,9 +16,9 @@ from stratoscope import capture, open_trace
 from stratoscope.errors import CaptureError, InputError, StratoscopeError, TraceError
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder import recording
-from stratoscope.recorder.estimate.disk import uncompressed_bytes
+from stratoscope.recorder.disk_needed import uncompressed_bytes
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 
 MANY = [f"{text} {number}" for number in range(6) for text in TEXTS]
 
@@ -160,7 +160,7 @@ def test_input_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
         out,
         prompts=[Prompt("a", text="x"), Prompt("a", text="y")],
     )
-    refused(InputError, "unknown record group 'norm'", out, record=("norm",))
+    refused(InputError, "no record group called 'norm'", out, record=("norm",))
     refused(InputError, "no record group", out, record=())
     refused(InputError, "the top-k is 0", out, top_k=0)
     refused(InputError, "the top-k is 73, but at a token 72 neurons are active", out, top_k=73)

@@ -14,9 +14,9 @@ from tiny import byte_tokenizer, tiny  # noqa: E402
 
 from stratoscope import Prompt, capture  # noqa: E402
 from stratoscope.errors import InputError  # noqa: E402
+from stratoscope.recorder.answers.settings import answers_of  # noqa: E402
 from stratoscope.recorder.arguments import dtype_name, file_or_list  # noqa: E402
 from stratoscope.recorder.parts import checked_part  # noqa: E402
-from stratoscope.recorder.settings import answers_of  # noqa: E402
 
 TEXTS = ["Hello there", "Bye now"]
 
@@ -55,7 +55,7 @@ def test_one_record_group_is_one_text_and_numbers_may_be_of_numpy(tmp_path: Path
 @pytest.mark.parametrize("record", ["norm", ["norm"], "mlp_out_norm"])
 def test_an_unknown_record_group_is_named_whole(tmp_path: Path, record: Any) -> None:
     named = record if isinstance(record, str) else record[0]
-    with pytest.raises(InputError, match=f"unknown record group '{named}'"):
+    with pytest.raises(InputError, match=f"no record group called '{named}'"):
         run(tmp_path / "t", record=record)
 
 

@@ -20,7 +20,7 @@ from tiny import FAMILIES, byte_tokenizer, tiny, tiny_model
 from stratoscope import capture, names, open_trace, plan_capture
 from stratoscope.doors.estimate import duration_text
 from stratoscope.errors import TraceError
-from stratoscope.recorder.estimate import disk
+from stratoscope.recorder import disk_needed as disk
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
 
 PROMPTS = [f"prompt {number}: " + "the fox. " * (1 + number % 7) for number in range(40)]
@@ -128,7 +128,7 @@ def test_a_capture_that_would_fill_the_disk_does_not_start(tmp_path: Path, monke
 
 def test_a_recording_that_goes_on_needs_room_only_for_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stratoscope.recorder.recording import Recording
-    from stratoscope.trace.writer import TraceWriter
+    from stratoscope.trace.write.writer import TraceWriter
 
     options: dict[str, Any] = {"record": (names.NEURONS,), "prompts": PROMPTS, "batch_size": 1}
     window = Recording._window

@@ -16,8 +16,8 @@ from view_traces import make_import, make_trace
 from stratoscope import engagement, heatmap, names, peaks3d
 from stratoscope.errors import InputError
 from stratoscope.replacing import cannot_write
+from stratoscope.trace.export.output import check_place
 from stratoscope.trace.opened import opened
-from stratoscope.trace.output import check_place
 from stratoscope.view.choose.selection import MOST_PANELS
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec

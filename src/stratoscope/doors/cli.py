@@ -81,9 +81,9 @@ def capture(
         raise typer.BadParameter("--json says what --plan finds: give both")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what --overwrite removes: give one of them")
+    from stratoscope.recorder.answers.settings import answers_of, checked_day, parse_settings
     from stratoscope.recorder.parts import checked_part
-    from stratoscope.recorder.prompts import read_prompts
-    from stratoscope.recorder.settings import answers_of, checked_day, parse_settings
+    from stratoscope.recorder.prompts.prompt import read_prompts
 
     groups, chosen = options.parse_groups(record), options.parse_openers(openers)
     only = checked_part(options.parse_part(part))
@@ -254,7 +254,7 @@ def info(trace: options.Inputs, columns: options.CsvColumns = None, as_json: opt
 
     It also says where the trace came from, and what was proved about it when it was recorded.
     """
-    from stratoscope.trace import info as module
+    from stratoscope.trace.info import facts as module
 
     facts = module.info(trace, columns=columns)
     if as_json:

@@ -12,13 +12,13 @@ import numpy as np
 from stratoscope import defaults
 from stratoscope.names import QUANTITIES, REAL
 from stratoscope.progress import Progress
+from stratoscope.recorder.disk_needed import streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.estimate import machine
-from stratoscope.recorder.estimate.disk import streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
 from stratoscope.recorder.estimate.trial import EVERYTHING, MODEL, Trial
 from stratoscope.recorder.estimate.written import quantities_sample, tokens_sample
 from stratoscope.recorder.recording import Recording
-from stratoscope.trace.schema import quantity_layout
+from stratoscope.trace.format.schema import quantity_layout
 
 _TOKENS = "tokens and texts"
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.model.find import describe_maps, describe_replay
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.prove import LogitProof, prove_unchanged
+from stratoscope.model.search.find import describe_maps, describe_replay
 from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.groups import group_of
 from stratoscope.recorder.input.batches import Batch
@@ -20,7 +20,7 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.proof.verify import Outcome, verify_sample
-from stratoscope.trace.receipt import DIFFER, ON_DISK, receipt_line
+from stratoscope.trace.format.receipt import DIFFER, ON_DISK, receipt_line
 
 Receipt = dict[str, Any]
 

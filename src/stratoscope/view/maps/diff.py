@@ -10,7 +10,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.align import GAP
 from stratoscope.analysis.result import warnings_in
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import can_differ, written
@@ -49,7 +49,7 @@ def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
         raise InputError(
             f"no {quantity} of prompt {prompt!r} in this result",
             where="prompt",
-            fix=f"It has: {', '.join(dict.fromkeys(kept))}.",
+            fix=choices(prompt, [*dict.fromkeys(kept)], there="It has"),
         )
     here = result.isel(column=np.flatnonzero(np.array(kept) == prompt))
     summary = result.attrs["summary"]

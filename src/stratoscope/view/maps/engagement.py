@@ -15,7 +15,7 @@ from stratoscope.view.spec.viewspec import ViewSpec
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 

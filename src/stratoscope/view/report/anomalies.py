@@ -47,7 +47,7 @@ def contents(result: xr.Dataset) -> Report:
     words = [str(one) for one in result["words"].values]
     lead = [
         f"{summary['detectors']} detectors looked for anomalies. In a trace without any, all of them together would "
-        f"report {number(summary['expected_false_alarms'])} on average.",
+        f"report {number(summary['expected_false_findings'])} on average.",
         *(said for said, model in zip(words, of_model, strict=True) if not model),
     ][: _LEADING + 1]
     lead += [said for said in [_found_from(result)] if said]
@@ -77,7 +77,7 @@ def _findings(result: xr.Dataset, which: Sequence[int]) -> Table:
         (
             place + 1,
             str(result["found_by"].values[place]),
-            float(result["expected_false_alarms"][place]),
+            float(result["expected_false_findings"][place]),
             str(result["words"].values[place]),
         )
         for place in which
@@ -102,7 +102,7 @@ def _member(result: xr.Dataset, place: int) -> tuple[Cell, ...]:
         else:
             row.append(None if found < 0 else int(found))
     times = value / typical if typical else None
-    return (*row, value, typical, times, float(result["member_expected_false_alarms"][place]))
+    return (*row, value, typical, times, float(result["member_expected_false_findings"][place]))
 
 
 def _usual(result: xr.Dataset) -> Table:

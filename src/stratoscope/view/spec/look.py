@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stratoscope import defaults, names
-from stratoscope.errors import InputError
-from stratoscope.words import listed
+from stratoscope.errors import refuse_unknown
 
 FirstTokens = Literal["with_first", "without_first"]  # whether they take part in the limits: keys of a ViewSpec
 
@@ -36,9 +35,8 @@ class Look:
     theme: names.Theme = defaults.THEME
 
     def __post_init__(self) -> None:
-        for what, value, known in (("scale", self.scale, names.SCALES), ("theme", self.theme, names.THEMES)):
-            if value not in known:
-                raise InputError(f"no {what} called {value!r}", where=what, fix=f"Choose one of: {listed(known)}.")
+        refuse_unknown(self.scale, names.SCALES, "scale")
+        refuse_unknown(self.theme, names.THEMES, "theme")
 
     @property
     def first(self) -> FirstTokens:

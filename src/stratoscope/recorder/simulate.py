@@ -1,0 +1,324 @@
+"""A labelled synthetic trace of any shape, with structure planted at stated places; no model is needed.
+
+`model` says what is planted and where, `activity` and `attention` how the numbers are made, and each record group which
+of them are its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from stratoscope import defaults
+from stratoscope.errors import InputError
+from stratoscope.names import (
+    DEPTH,
+    EDGE,
+    HEAD,
+    LAYER,
+    NEURON,
+    OF_SOME_MODELS,
+    PEAK,
+    PROMPT,
+    PROMPT_TEXTS,
+    QUANTITIES,
+    RECORD_GROUPS,
+    SIMULATED,
+    SPANS,
+    TOKEN,
+    Quantity,
+    edges,
+    quantities_of,
+)
+from stratoscope.progress import Progress
+from stratoscope.recorder.groups import groups_of
+from stratoscope.recorder.groups.group import RecordGroup
+from stratoscope.recorder.simulated.activity import Summaries
+from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
+from stratoscope.recorder.simulated.prompt import SimulatedPrompt
+from stratoscope.recorder.simulated.vocabulary import WORDS
+from stratoscope.trace.arguments import chosen, several, whole
+from stratoscope.trace.format.schema import Block
+from stratoscope.trace.labels import labelled, note, root_attributes
+
+Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
+
+_MODEL_DTYPE = "float32"
+_STAGE = "simulating"
+_NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
+
+
+def simulate(
+    out: str | os.PathLike[str] | None = None,
+    *,
+    prompts: int = defaults.SIMULATED_PROMPTS,
+    tokens: int | tuple[int, int] = defaults.SIMULATED_TOKENS,
+    layers: int = defaults.SIMULATED_LAYERS,
+    d_model: int = defaults.SIMULATED_D_MODEL,
+    d_ff: int = defaults.SIMULATED_D_FF,
+    heads: int = defaults.SIMULATED_HEADS,
+    top_k: int = defaults.TOP_K,
+    seed: int = defaults.SEED,
+    anomaly: bool = defaults.ANOMALY,
+    record: str | Iterable[str] = defaults.SIMULATED_RECORD,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Make a synthetic trace with known structure.
+
+    Prompts come as pairs of a critical and a neutral twin. Planted are class-selective neurons (Cohen's d of
+    `prompt_mean`), a neuron that is often the strongest peak of critical tokens, a sink at the first token, and one
+    head that sends its attention to one unusual token; `attrs["planted"]` lists where, and how strongly.
+
+    Parameters
+    ----------
+    out
+        The trace to write, prompt by prompt: memory does not grow with their number. Without it the Dataset stays in
+        memory, which is for small shapes.
+    prompts
+        How many; the last of an odd number has no twin.
+    tokens
+        Tokens of a prompt: one number, or the fewest and the most. The first one is special, the rest are the user's.
+    layers, d_model, d_ff, heads
+        Sizes of the pretended model.
+    top_k
+        Peaks per token and layer.
+    seed
+        The same seed and sizes give the same arrays, byte for byte, whatever `record` is; only with "neurons" are
+        `neuron_norm`, `peak_share`, `peak_explained` and the prompt summaries those of the neurons that are drawn.
+    anomaly
+        Whether one head of one prompt is routed oddly; nothing else depends on it.
+    record
+        Groups of `names.RECORD_GROUPS`.
+    overwrite
+        Replace a trace that is already there.
+    progress
+        Called with the stage, prompts done, and prompts in all.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `open_trace` gives it, every array with `source` "simulated".
+
+    Raises
+    ------
+    InputError
+        An argument is out of range, or the shape is too large for memory.
+    TraceError
+        The trace cannot be written.
+    """
+    groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
+    shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)
+    model = SimulatedModel(shape)
+    attrs = _attributes(model, groups)
+    make = _block_maker(model, groups)
+    if out is None:
+        _refuse_large(model, groups)
+        return _in_memory(model, groups, make, attrs, progress)
+    from stratoscope.trace.read.reader import open_trace
+    from stratoscope.trace.write.writer import TraceWriter
+
+    with TraceWriter(
+        Path(out),
+        attrs=attrs,
+        layers=range(shape.layers),
+        sizes=_sizes(shape),
+        variables=_variables(groups),
+        streams=_streams(groups),
+        overwrite=overwrite,
+        at_once=True,
+    ) as writer:
+
+        def put(name: str, layer: int, row: int, rows: np.ndarray) -> None:
+            stream = writer.stream(name)
+            stream.write(layer, stream.next_row + row, rows)
+
+        for index in _counted(prompts, progress):
+            writer.append(make(index, put))
+        writer.finish()
+    return open_trace(Path(out))
+
+
+def _shape(
+    prompts: int,
+    tokens: int | tuple[int, int],
+    layers: int,
+    d_model: int,
+    d_ff: int,
+    heads: int,
+    top_k: int,
+    seed: int,
+    anomaly: bool,
+) -> SimulationSize:
+    given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
+    counts = {name: whole(count, name) for name, count in given.items()}
+    low, high = _fewest_and_most(tokens)
+    for name, count in {**counts, "tokens": low}.items():
+        _check(count >= 1, f"{count} is too few", name, "Give 1 or more.")
+    _check(low <= high, f"the fewest ({low}) are more than the most ({high})", "tokens", "Swap them.")
+    _check(
+        counts["top_k"] <= counts["d_ff"],
+        f"{top_k} peaks of {d_ff} neurons",
+        "top_k",
+        f"Give at most {d_ff}, or a larger d_ff.",
+    )
+    _check(whole(seed, "seed") >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
+    return SimulationSize(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
+
+
+def _fewest_and_most(tokens: int | Iterable[int]) -> tuple[int, int]:
+    counts = [whole(count, "tokens") for count in several(tokens, "tokens", "24, or (20, 32)")]
+    _check(len(counts) in (1, 2), f"{tokens!r} are not two numbers", "tokens", "Give 24, or (20, 32).")
+    return counts[0], counts[-1]
+
+
+def _check(holds: bool, what: str, where: str, fix: str) -> None:
+    if not holds:
+        raise InputError(what, where=where, fix=fix)
+
+
+# --- what the trace says about itself -------------------------------------------------------------------------------
+
+
+def _attributes(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, object]:
+    shape = model.shape
+    return root_attributes(
+        SIMULATED,
+        model={
+            "name": "simulated",
+            "architecture": "simulated",
+            "d_model": shape.d_model,
+            "d_ff": shape.d_ff,
+            "n_layers": shape.layers,
+            "n_heads": shape.heads,
+            "dtype": _MODEL_DTYPE,
+        },
+        plan={
+            "record": [group.name for group in groups],
+            "top_k": shape.top_k,
+            "seed": shape.seed,
+            "prompts": shape.prompts,
+            "tokens": list(shape.tokens),
+            **({} if shape.anomaly else {"anomaly": False}),
+        },
+        planted=model.planted({kind for group in groups for kind in group.planted}),
+        notes=[note("L16", "warning", _NOTE)],
+    )
+
+
+def _quantities(groups: Sequence[RecordGroup], *, streamed: bool) -> list[Quantity]:
+    """Those that a model without experts and learned sinks has."""
+    found = quantities_of([group.name for group in groups])
+    return [one for one in found if one.name not in OF_SOME_MODELS and one.streamed == streamed]
+
+
+def _variables(groups: Sequence[RecordGroup]) -> list[str]:
+    return [quantity.name for quantity in _quantities(groups, streamed=False)]
+
+
+def _streams(groups: Sequence[RecordGroup]) -> dict[str, str]:
+    dtypes = {one.name: one.dtype for one in _quantities(groups, streamed=True)}
+    return {name: _MODEL_DTYPE if dtype == "model" else dtype for name, dtype in dtypes.items()}
+
+
+def _sizes(shape: SimulationSize) -> dict[str, int]:
+    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
+
+
+# --- the prompts, one by one ----------------------------------------------------------------------------------------
+
+
+def _counted(total: int, progress: Progress | None) -> Iterator[int]:
+    for index in range(total):
+        if progress:
+            progress(_STAGE, index, total)
+        yield index
+    if progress:
+        progress(_STAGE, total, total)
+
+
+def _block_maker(model: SimulatedModel, groups: Sequence[RecordGroup]) -> Callable[[int, Put], Block]:
+    return partial(_block, model, groups, cache(partial(Summaries, model)))
+
+
+def _block(
+    model: SimulatedModel, groups: Sequence[RecordGroup], summaries: Callable[[], Summaries], index: int, put: Put
+) -> Block:
+    """One prompt; what is streamed of it is put where it belongs first, as all else is then as those rows say."""
+    prompt = SimulatedPrompt(model, index, summaries)
+    text = prompt.text
+    for group in groups:
+        for rows in group.simulated_rows(prompt):
+            put(*rows)
+    values = {name: value for group in groups for name, value in group.simulated(prompt).items()}
+    length = len(text.words)
+    arrays = {name: values[name].astype(QUANTITIES[name].dtype, copy=False) for name in _variables(groups)}
+    arrays |= {
+        "prompt": np.zeros(length, np.int32),
+        "position": np.arange(length, dtype=np.int32),
+        "token_id": text.words.astype(np.int32),
+        "span": np.full(length, SPANS.index("user"), np.int8),
+    }
+    arrays["span"][0] = SPANS.index("special")
+    texts = {name: [value] for name, value in model.names(text).items()}
+    return Block(arrays, {"text": [WORDS[word] for word in text.words], **texts})
+
+
+# --- in memory ------------------------------------------------------------------------------------------------------
+
+
+def _refuse_large(model: SimulatedModel, groups: Sequence[RecordGroup]) -> None:
+    sizes = _all_sizes(model)
+    dtypes = {name: QUANTITIES[name].dtype for name in _variables(groups)} | _streams(groups)
+    needed = sum(
+        prod(sizes[dim] for dim in QUANTITIES[name].dims) * np.dtype(dtype).itemsize for name, dtype in dtypes.items()
+    )
+    _check(
+        needed <= defaults.IN_MEMORY_BYTES,
+        f"this shape takes {needed / 2**30:.1f} GiB, too much to keep in memory",
+        "out",
+        "Name a trace to write it to, or ask for fewer prompts or groups.",
+    )
+
+
+def _all_sizes(model: SimulatedModel) -> dict[str, int]:
+    lengths = model.lengths.tolist()
+    growing = {TOKEN: sum(lengths), PROMPT: model.shape.prompts, EDGE: sum(map(edges, lengths))}
+    return {**_sizes(model.shape), **growing}
+
+
+def _in_memory(
+    model: SimulatedModel,
+    groups: Sequence[RecordGroup],
+    make: Callable[[int, Put], Block],
+    attrs: dict[str, object],
+    progress: Progress | None,
+) -> xr.Dataset:
+    shape, sizes = model.shape, _all_sizes(model)
+    streamed = {
+        name: np.empty([sizes[dim] for dim in QUANTITIES[name].dims], dtype) for name, dtype in _streams(groups).items()
+    }
+    before = {TOKEN: 0, EDGE: 0}  # rows of earlier prompts
+
+    def put(name: str, layer: int, row: int, rows: np.ndarray) -> None:
+        first = before[QUANTITIES[name].dims[0]] + row
+        streamed[name][first : first + len(rows), layer] = rows
+
+    blocks = []
+    for index in _counted(shape.prompts, progress):
+        blocks.append(make(index, put))
+        length = int(model.lengths[index])
+        before = {TOKEN: before[TOKEN] + length, EDGE: before[EDGE] + edges(length)}
+    arrays = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
+    arrays["prompt"] = np.repeat(np.arange(len(blocks)), model.lengths)
+    arrays[LAYER] = np.arange(shape.layers)
+    if any(DEPTH in QUANTITIES[name].dims for name in arrays if name in QUANTITIES):
+        arrays[DEPTH] = np.arange(shape.layers + 1)
+    texts = {name: [text for block in blocks for text in block.texts[name]] for name in ("text", *PROMPT_TEXTS)}
+    return labelled(arrays | streamed, texts, attrs)
