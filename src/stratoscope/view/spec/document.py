@@ -46,7 +46,7 @@ class Packing:
             case np.ndarray():
                 return {REFERENCE: self._place(value)}
             case Mapping():
-                return {str(key): self.pack(item) for key, item in value.items()}
+                return {str(key): self.pack(value[key]) for key in sorted(value)}  # equal specs give equal bytes
             case list() | tuple():
                 return [self.pack(item) for item in value]
         if is_dataclass(value):
