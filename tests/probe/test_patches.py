@@ -99,18 +99,18 @@ def patched(record: Record) -> tuple[Any, Any, Any]:
 def test_a_patch_changes_nothing_before_its_layer_and_its_claims_are_confirmed(patched: tuple[Any, Any, Any]) -> None:
     model, before, after = patched
     result = diff(before, after, claims=claims_of(model))
-    assert float(result["mlp_out_norm_size_largest"][0]) == 0
-    assert float(result["resid_norm_size_largest"][LAYER]) == 0
-    assert float(result["mlp_out_norm_times_largest"][LAYER]) > 1
-    assert result["claim_verdict"].values.tolist() == ["changed as claimed"] * 3
-    np.testing.assert_allclose(result["claim_norm_b"] / result["claim_norm_a"], FACTOR, rtol=1e-4)
+    assert float(result["profiles/mlp_out_norm/size_largest"][0]) == 0
+    assert float(result["profiles/resid_norm/size_largest"][LAYER]) == 0
+    assert float(result["profiles/mlp_out_norm/times_largest"][LAYER]) > 1
+    assert result["claims/verdict"].values.tolist() == ["changed as claimed"] * 3
+    np.testing.assert_allclose(result["claims/norm_b"] / result["claims/norm_a"], FACTOR, rtol=1e-4)
     facts = result.attrs["summary"]["claims"]
     assert facts["elsewhere"]["columns_changed"] == 0
     assert facts["elsewhere"]["share_of_column_change"] == pytest.approx(1, rel=1e-4)
     causality = facts["causality"]
     assert (causality["first_claimed_layer"], causality["changed"], causality["largest"]) == (LAYER, 0, 0.0)
     assert causality["numbers"] > causality["cells"] > 0  # first tokens are numbers, and have no floor
-    assert result["neurons_same"].all()
+    assert result["neurons/same"].all()
 
 
 def test_a_wrong_claim_is_not_confirmed(patched: tuple[Any, Any, Any]) -> None:
@@ -118,7 +118,7 @@ def test_a_wrong_claim_is_not_confirmed(patched: tuple[Any, Any, Any]) -> None:
     norms = column_norms(model, sites_of(model), LAYER).tolist()
     wrong = [Claim(LAYER, 3, norms[3], 2 * norms[3]), Claim(LAYER, 5, norms[5], 3 * norms[5])]
     result = diff(before, after, claims=wrong)
-    assert result["claim_verdict"].values.tolist() == ["changed otherwise", "not at all"]
+    assert result["claims/verdict"].values.tolist() == ["changed otherwise", "not at all"]
     assert result.attrs["summary"]["claims"]["elsewhere"]["columns_changed"] == 2
 
 
@@ -130,11 +130,13 @@ def test_the_claimed_patch_in_memory_reproduces_what_the_recording_changed(
     assert max(null.attrs["summary"]["rerun"].values()) < 1e-5
     for name in QUANTITIES:
         wanted = after[name].values.astype(float) - before[name].values
-        np.testing.assert_allclose(null[f"claimed_{name}"], wanted, atol=2e-5 * np.abs(before[name].values).max())
+        np.testing.assert_allclose(
+            null[f"change/{name}/claimed"], wanted, atol=2e-5 * np.abs(before[name].values).max()
+        )
     result = diff(before, after, claims=claims_of(model), null=null)
     for name, facts in result.attrs["summary"]["null"]["quantities"].items():
         assert facts["explained_by_claims"] > 0.99, name
-    assert float(result["null_rank_resid_norm"][LAYER]) == 1  # nothing changes before its block, in no patch
+    assert float(result["null/resid_norm/rank"][LAYER]) == 1  # nothing changes before its block, in no patch
     assert any("random patches" in line for line in contents_of(result).lead)
     assert {figure.name for figure in contents_of(result).figures()} >= {"null", "null-depths"}
 
@@ -221,7 +223,7 @@ def test_one_model_in_two_precisions_stays_near_the_floor(record: Record) -> Non
         assert facts["share_above_floor"] < 0.05, name
         assert facts["largest_times_floor"] < 5, name
         assert 0 < facts["share_above_by_chance"] < 0.05
-    assert result["neurons_same"].all()  # the hashes differ: it was measured
+    assert result["neurons/same"].all()  # the hashes differ: it was measured
     assert result.attrs["summary"]["neurons"]["columns_changed"] == 0
 
 
@@ -262,7 +264,7 @@ def test_the_layer_of_a_patch_is_the_headline_and_its_columns_are_proved_first(p
     result = diff(before, after)
     contents = contents_of(result)
     assert contents.title.startswith(f"Layer 0 is exactly equal; layer {LAYER} is the first that changed")
-    listed = list(zip(result["listed_layer"].values[:3], result["listed_neuron"].values[:3], strict=True))
+    listed = list(zip(result["listed/layer"].values[:3], result["listed/neuron"].values[:3], strict=True))
     assert sorted(listed) == [(LAYER, neuron) for neuron in NEURONS]
     assert contents.lead[0].startswith("Proved: 3 columns have another norm, in layer 1: ")
     assert contents.sections[0].title == "Neurons"

@@ -199,9 +199,11 @@ def _checked_tables(store: Path, root: dict[str, Any]) -> dict[str, dict[str, Ar
     """The arrays of each table, by their names in it."""
     consolidated = root.get("consolidated_metadata")
     found = consolidated.get("metadata") if isinstance(consolidated, dict) else None
-    if not isinstance(found, dict) or len(found) > MAX_ARRAYS:
+    if not isinstance(found, dict):
         raise TraceError("its zarr.json lacks the consolidated metadata", where=str(store), fix=DAMAGED)
     groups = sorted(path for path, raw in found.items() if isinstance(raw, dict) and raw.get("node_type") == "group")
+    if len(groups) > MAX_TABLES or len(found) > MAX_ARRAYS:
+        raise TraceError("it holds more tables or arrays than any result has", where=str(store), fix=DAMAGED)
     for path in groups:
         _check_group(store, path, found[path], groups)
     tables: dict[str, dict[str, ArrayDocument]] = {path: {} for path in groups}
@@ -220,7 +222,7 @@ def _checked_tables(store: Path, root: dict[str, Any]) -> dict[str, dict[str, Ar
 def _check_group(store: Path, path: str, raw: dict[str, Any], groups: list[str]) -> None:
     """Raise unless a group is a table as results have them, in a real folder."""
     *above, name = path.split("/")
-    sound = raw.get("zarr_format") == 3 and raw.get("attributes") == {} and len(groups) <= MAX_TABLES
+    sound = raw.get("zarr_format") == 3 and raw.get("attributes") == {}
     if not sound or not _NAME.fullmatch(name) or len(above) >= DEEPEST or (above and "/".join(above) not in groups):
         raise TraceError(f"it holds a table that no result has: {path[:80]!r}", where=str(store), fix=DAMAGED)
     folder = store / path
