@@ -14,7 +14,7 @@ import polars as pl
 from _timing import interleaved, parser, report
 
 from stratoscope.names import CSV_COLUMNS
-from stratoscope.trace.csv import read_csv
+from stratoscope.trace.csv.read import read_csv
 
 TOKENS, LAYERS, TOP_K, NEURONS = 4667, 30, 10, 1536
 GOAL = 2.0

@@ -17,8 +17,8 @@ import numpy as np
 from _timing import interleaved, parser, report
 
 from stratoscope.names import REAL
-from stratoscope.trace.schema import Block
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format.schema import Block
+from stratoscope.trace.write.writer import TraceWriter
 
 LAYERS, NEURONS, TOKENS = 30, 1536, 256
 GOAL = 1 / 0.6  # ours over raw: 0.6 of its speed

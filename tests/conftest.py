@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import stratoscope.errors
+import stratoscope.trace.format.receipt
 import stratoscope.trace.notes
-import stratoscope.trace.receipt
 from sentences import is_sentence
 
 _READ_BACK = {"read_notes", "from_bytes"}  # what stands in a file was made elsewhere
@@ -49,11 +49,11 @@ def _hold_the_form_of_notes() -> None:
 
 
 def _hold_the_form_of_receipts() -> None:
-    line = stratoscope.trace.receipt.receipt_line
+    line = stratoscope.trace.format.receipt.receipt_line
 
     def checked(receipt: Any) -> str:
         unlike = [limit for limit in receipt["limits"] if not is_sentence(limit)]
         assert not unlike, f"a limit is a sentence: {unlike[0]!r}"
         return line(receipt)
 
-    stratoscope.trace.receipt.receipt_line = checked
+    stratoscope.trace.format.receipt.receipt_line = checked

@@ -82,6 +82,7 @@ SHARED = {  # option -> the one place where its default is stated
     "unequal": "UNEQUAL",
     "held_out": "HELD_OUT",
     "alpha": "ALPHA",
+    "false_findings": "FALSE_FINDINGS",
     "permutations": "PERMUTATIONS",
     "draws": "DRAWS",
 }

@@ -22,7 +22,7 @@ from stratoscope import disk, replacing
 from stratoscope.analysis.result import make_result, store_result
 from stratoscope.errors import InputError, StratoscopeError, TraceError
 from stratoscope.replacing import new_files, write_whole
-from stratoscope.trace.reader import open_trace, read_back
+from stratoscope.trace.read.reader import open_trace, read_back
 from stratoscope.view.report import save_result
 
 SMALL = {"prompts": 4, "layers": 2, "d_model": 8, "d_ff": 16, "heads": 1, "tokens": 6, "top_k": 2}
@@ -141,7 +141,7 @@ def test_a_trace_that_its_reader_refuses_does_not_take_the_place_of_another(
     def refuse(folder: Path) -> None:
         raise TraceError("has a chunk that cannot be unpacked", where=str(folder))
 
-    monkeypatch.setattr("stratoscope.trace.writer.read_back", refuse)
+    monkeypatch.setattr("stratoscope.trace.write.writer.read_back", refuse)
     with pytest.raises(TraceError, match=r"could not be opened again, so it is not put there: has a chunk"):
         stratoscope.simulate(here / "t.trace", **SMALL, seed=1, overwrite=True)
     assert everything(here) == before
@@ -149,7 +149,7 @@ def test_a_trace_that_its_reader_refuses_does_not_take_the_place_of_another(
 
 def test_attributes_that_no_reader_takes_are_refused_before_any_work(here: Path) -> None:
     trace = stratoscope.import_csv(here / "given.csv").assign_attrs(notes=[{"id": 3}])
-    from stratoscope.trace.from_dataset import write_dataset
+    from stratoscope.trace.write.from_dataset import write_dataset
 
     before = everything(here)
     with pytest.raises(TraceError, match="its attribute 'notes' is not what it must be"):
@@ -288,7 +288,7 @@ def test_what_is_left_of_a_removal_on_a_full_disk_can_be_removed(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The mark cannot be written then; whichever entry the removal stops at, what is left is known to be ours."""
-    from stratoscope.trace.place import TRACE
+    from stratoscope.trace.format.place import TRACE
     from stratoscope.view.report.save import RESULT
 
     source, kind_of = (shared / "t.trace", TRACE) if kind == "trace" else (shared / "r", RESULT)
@@ -407,7 +407,7 @@ def test_every_file_of_an_export_is_whole_before_the_first_takes_its_place(
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(disk, "step", full)
-    monkeypatch.setattr("stratoscope.trace.csv_write.step", full)
+    monkeypatch.setattr("stratoscope.trace.export.csv.step", full)
     with pytest.raises(InputError, match="No space left"):
         stratoscope.export_csv(here / "t.trace", here / "e.csv", overwrite=True)
     assert {path.name: path.read_bytes() for path in here.glob("*e*-*")} == before

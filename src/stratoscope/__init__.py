@@ -15,14 +15,14 @@ _HOME = {  # public name -> module that defines it
     "capture": "stratoscope.recorder.capture",
     "plan_capture": "stratoscope.recorder.capture",
     "simulate": "stratoscope.recorder.simulated.simulate",
-    "import_csv": "stratoscope.trace.csv",
-    "export_csv": "stratoscope.trace.csv_write",
-    "merge": "stratoscope.trace.merge",
-    "open_trace": "stratoscope.trace.reader",
-    "info": "stratoscope.trace.info",
-    "attention_matrix": "stratoscope.trace.pairs",
-    "prompt": "stratoscope.trace.one_prompt",
-    "to_frame": "stratoscope.trace.frame",
+    "import_csv": "stratoscope.trace.csv.read",
+    "export_csv": "stratoscope.trace.export.csv",
+    "merge": "stratoscope.trace.write.merge",
+    "open_trace": "stratoscope.trace.read.reader",
+    "info": "stratoscope.trace.info.facts",
+    "attention_matrix": "stratoscope.trace.export.pairs",
+    "prompt": "stratoscope.trace.export.one_prompt",
+    "to_frame": "stratoscope.trace.export.frame",
     "anomalies": "stratoscope.analysis.anomalies.anomalies",
     "contrast": "stratoscope.analysis.contrast.contrast",
     "diff": "stratoscope.analysis.diff.diff",
@@ -33,7 +33,7 @@ _HOME = {  # public name -> module that defines it
     "heatmap": "stratoscope.view.heatmap",
     "engagement": "stratoscope.view.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
-    "portable": "stratoscope.trace.portable",
+    "portable": "stratoscope.trace.export.portable",
     "Prompt": "stratoscope.recorder.prompts",
     "StratoscopeError": "stratoscope.errors",
 }
@@ -53,15 +53,15 @@ if TYPE_CHECKING:
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts import Prompt
     from stratoscope.recorder.simulated.simulate import simulate
-    from stratoscope.trace.csv import import_csv
-    from stratoscope.trace.csv_write import export_csv
-    from stratoscope.trace.frame import to_frame
-    from stratoscope.trace.info import info
-    from stratoscope.trace.merge import merge
-    from stratoscope.trace.one_prompt import prompt
-    from stratoscope.trace.pairs import attention_matrix
-    from stratoscope.trace.portable import portable
-    from stratoscope.trace.reader import open_trace
+    from stratoscope.trace.csv.read import import_csv
+    from stratoscope.trace.export.csv import export_csv
+    from stratoscope.trace.export.frame import to_frame
+    from stratoscope.trace.export.one_prompt import prompt
+    from stratoscope.trace.export.pairs import attention_matrix
+    from stratoscope.trace.export.portable import portable
+    from stratoscope.trace.info.facts import info
+    from stratoscope.trace.read.reader import open_trace
+    from stratoscope.trace.write.merge import merge
     from stratoscope.view.engagement import engagement
     from stratoscope.view.heatmap import heatmap
     from stratoscope.view.peaks3d import peaks3d

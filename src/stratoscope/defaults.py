@@ -32,7 +32,8 @@ SPAN = "user"
 AVERAGE_GROUPS = True  # whether prompts of one group are one unit of a contrast
 UNEQUAL: Unequal = "subsample"
 HELD_OUT = 0.0  # of the units of a contrast: all are tested, none only measures how large discoveries are
-ALPHA = 0.05
+ALPHA = 0.05  # share of false discoveries of a contrast, and of intervals that miss
+FALSE_FINDINGS = 0.05  # to expect of `anomalies` in a trace where nothing is odd: a number, no share
 PERMUTATIONS = 1000
 
 COMMIT_SECONDS = 2.0  # a trace being recorded is committed about this often …

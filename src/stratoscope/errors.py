@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Any
 
 _ESCAPES = re.compile(  # colours and titles of a terminal
@@ -37,6 +39,49 @@ class StratoscopeError(Exception):
 
 class InputError(StratoscopeError):
     """A file or an argument that a person gave cannot be used."""
+
+
+def nearest(given: object, known: Iterable[str], most: int = 1, likeness: float = 0.6) -> list[str]:
+    """Which of the known names a mistyped one is most like, whatever its capitals; none of a number."""
+    from difflib import get_close_matches
+
+    text = str(given)[:_LONGEST_NAME].lower()
+    if not re.search(r"[^\W\d_]", text):
+        return []
+    names = {name.lower(): name for name in reversed([*islice(known, _MOST_NAMES)])}
+    return [names[one] for one in get_close_matches(text, names, most, likeness)]
+
+
+def did_you_mean(given: object, known: Iterable[str], most: int = 1) -> str:
+    """The question that comes before all there is, with a blank behind it; "" where nothing is like what was given."""
+    near = nearest(given, known, most)
+    return f"Did you mean {' or '.join(map(_shown, near))}? " if near else ""
+
+
+def choices(given: object, known: Collection[str], *, there: str = "There are", most: int = 12) -> str:
+    """What to do about a name that there is not: the nearest that there is, and all there are, of many the first."""
+    more = f", … ({len(known):,} in all)" if len(known) > most else ""
+    return f"{did_you_mean(given, known)}{there}: {', '.join(map(_shown, islice(known, most))) or 'none'}{more}."
+
+
+def _shown(name: str) -> str:
+    """A name in quotes where its ends are not seen without."""
+    return name if re.fullmatch(r"[\w.:/-]+", name) else repr(name)
+
+
+_LONGEST_NAME, _MOST_NAMES = 100, 20_000  # that are compared: a thesis, or a million prompts, would take too long
+
+
+def refuse_unknown(given: object, known: Collection[str], kind: str, where: str = "") -> None:
+    """Raise where something that a person names is none of its kind, with the nearest that there is.
+
+    Raises
+    ------
+    InputError
+        It is none of the known names.
+    """
+    if given not in [*known]:
+        raise InputError(f"no {kind} called {given!r}", where=where or kind, fix=choices(given, known))
 
 
 class TraceError(StratoscopeError):

@@ -109,7 +109,7 @@ def test_a_detector_finds_what_it_is_for_at_its_place(trace: xr.Dataset, detecto
         member=[place for place, by in enumerate(result["members/found_by"].values) if by == detector]
     )
     assert mine.sizes["member"] >= 1
-    assert float(mine["expected_false_alarms"][0]) < 0.01
+    assert float(mine["expected_false_findings"][0]) < 0.01
     differs = [name for name in trace.data_vars if not np.array_equal(trace[name], changed[name], equal_nan=True)]
     at = np.argwhere(trace[differs[0]].values != changed[differs[0]].values)
     assert int(mine["layer"][0]) in at[:, 1]

@@ -19,8 +19,8 @@ import zarr
 import stratoscope
 from stratoscope.analysis.result import is_result_folder, make_result, open_result, store_result, texts
 from stratoscope.errors import InputError, StratoscopeError
-from stratoscope.trace import checksums, strict_json
-from stratoscope.trace.document import MAX_DOCUMENT_BYTES
+from stratoscope.trace.format import checksums, strict_json
+from stratoscope.trace.format.document import MAX_DOCUMENT_BYTES
 from stratoscope.trace.notes import Note
 from stratoscope.view.report import check_folder, save_result
 

@@ -46,7 +46,7 @@ CELLS = (  # what may be massive at one token in one layer
 TIMES = (10, 30, 100, 300)  # the median of the layer
 MUST = 30  # from which a cell must be found
 ALREADY = 6  # times the median: such a cell is massive already
-OF_ALPHA = defaults.ALPHA / 2  # half of the looks at a whole trace are those at norms
+HALF = defaults.FALSE_FINDINGS / 2  # half of the looks at a whole trace are those at norms
 PROMPTS = (3, 8, 16, 60)  # of a trace of real text
 Plant = Callable[[xr.Dataset, np.random.Generator], None]
 Cell = tuple[int, ...]  # token, layer or depth (, head)
@@ -343,7 +343,7 @@ def real_recall(trace: xr.Dataset, seeds: int, quantity: str, times: float) -> t
     for _, part, random in _draws(_without_heads(trace, quantity), seeds):
         cell = unseen(part, quantity, random)
         plant_cell(part, quantity, cell, times)
-        found += is_found(anomalies(part, alpha=OF_ALPHA), part, quantity, cell)
+        found += is_found(anomalies(part, false_findings=HALF), part, quantity, cell)
     return found, seeds
 
 
@@ -361,7 +361,7 @@ def real_many(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
                 cell = unseen(part, quantity, random, last if "last tokens" in what else None, rows)
                 plant_cell(changed, quantity, cell, MUST)
                 cells.append((quantity, cell))
-            result = anomalies(changed, alpha=OF_ALPHA)
+            result = anomalies(changed, false_findings=HALF)
             counts[what][0] += sum(is_found(result, part, quantity, cell) for quantity, cell in cells)
             counts[what][1] += count
     return {what: (found, planted) for what, (found, planted) in counts.items()}

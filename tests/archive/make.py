@@ -18,9 +18,9 @@ sys.path.insert(0, str(HERE.parent / "trace"))
 from small_traces import ATTRS, as_dataset, merged, prompt_block  # noqa: E402
 
 from stratoscope import names  # noqa: E402
-from stratoscope.trace.from_dataset import write_dataset  # noqa: E402
-from stratoscope.trace.schema import FORMAT_VERSION  # noqa: E402
-from stratoscope.trace.shards import LOGICAL_DTYPE  # noqa: E402
+from stratoscope.trace.format.schema import FORMAT_VERSION  # noqa: E402
+from stratoscope.trace.format.shards import LOGICAL_DTYPE  # noqa: E402
+from stratoscope.trace.write.from_dataset import write_dataset  # noqa: E402
 
 _STREAMED = {"neurons": (5, 3, 6), "active_neurons": (5, 3, 4), "attention": (6 + 3, 3, 2)}
 

@@ -12,11 +12,11 @@ import xarray as xr
 
 from stratoscope import contrast, diff, export_csv, names, peaks3d, portable
 from stratoscope.errors import InputError, TraceError
-from stratoscope.trace.from_dataset import write_dataset
-from stratoscope.trace.info import info, info_text
-from stratoscope.trace.reader import open_trace
-from stratoscope.trace.schema import FORMAT_VERSION, known_layout, major
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format.schema import FORMAT_VERSION, known_layout, major
+from stratoscope.trace.info.facts import info, info_text
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write.from_dataset import write_dataset
+from stratoscope.trace.write.writer import TraceWriter
 
 HERE = Path(__file__).parent
 ARCHIVED = sorted(HERE.glob("v*"))

@@ -34,9 +34,10 @@ from stratoscope import disk, open_result, open_trace
 from stratoscope.errors import StratoscopeError
 from stratoscope.recorder import recording
 from stratoscope.replacing import MARK
-from stratoscope.trace import csv_write, row_stream
-from stratoscope.trace.schema import COMPLETE
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.export import csv as csv_write
+from stratoscope.trace.format.schema import COMPLETE
+from stratoscope.trace.write import row_stream
+from stratoscope.trace.write.writer import TraceWriter
 
 State = dict[str, bytes]  # the files of an output and what is in them
 SIGNALS = (signal.SIGKILL,) * 8 + (signal.SIGINT, signal.SIGTERM)

@@ -31,9 +31,9 @@ from stratoscope import capture, disk, names, open_trace
 from stratoscope.errors import StratoscopeError
 from stratoscope.recorder import recording
 from stratoscope.recorder.input import grouping
-from stratoscope.trace import row_stream
-from stratoscope.trace.schema import COMPLETE
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format.schema import COMPLETE
+from stratoscope.trace.write import row_stream
+from stratoscope.trace.write.writer import TraceWriter
 
 PHASES = (
     "loading and proving",

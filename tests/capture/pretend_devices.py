@@ -27,7 +27,7 @@ from stratoscope.recorder.observe import Observer, forward
 from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof.checks import TokenWatch
 from stratoscope.recorder.reduce import scratch
-from stratoscope.trace.shards import as_numbers
+from stratoscope.trace.format.shards import as_numbers
 
 TOP_K = 5
 GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, NEURONS, ATTENTION, ATTENTION_FULL)

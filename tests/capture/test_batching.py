@@ -31,7 +31,7 @@ from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.proof import together
 from stratoscope.recorder.proof.batching import BatchingRule, find_batching, probe_prompts
 from stratoscope.recorder.proof.replay import eager_attention
-from stratoscope.trace.info import info, info_text
+from stratoscope.trace.info.facts import info, info_text
 
 GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 # of different lengths, with some of equal length among them

@@ -160,7 +160,7 @@ def test_input_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
         out,
         prompts=[Prompt("a", text="x"), Prompt("a", text="y")],
     )
-    refused(InputError, "unknown record group 'norm'", out, record=("norm",))
+    refused(InputError, "no record group called 'norm'", out, record=("norm",))
     refused(InputError, "no record group", out, record=())
     refused(InputError, "the top-k is 0", out, top_k=0)
     refused(InputError, "the top-k is 73, but at a token 72 neurons are active", out, top_k=73)

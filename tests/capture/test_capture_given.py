@@ -55,7 +55,7 @@ def test_one_record_group_is_one_text_and_numbers_may_be_of_numpy(tmp_path: Path
 @pytest.mark.parametrize("record", ["norm", ["norm"], "mlp_out_norm"])
 def test_an_unknown_record_group_is_named_whole(tmp_path: Path, record: Any) -> None:
     named = record if isinstance(record, str) else record[0]
-    with pytest.raises(InputError, match=f"unknown record group '{named}'"):
+    with pytest.raises(InputError, match=f"no record group called '{named}'"):
         run(tmp_path / "t", record=record)
 
 

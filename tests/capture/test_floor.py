@@ -17,7 +17,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, SUMMARIES, floor_name
 from stratoscope.recorder.proof import floor
 from stratoscope.recorder.proof.floor import sample
-from stratoscope.trace.from_dataset import write_dataset
+from stratoscope.trace.write.from_dataset import write_dataset
 
 GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TEXT = "Tell me how a clock works, please"

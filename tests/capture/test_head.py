@@ -19,7 +19,7 @@ from stratoscope.model.gate import HALVES, INTERLEAVED, ONE, SEPARATE
 from stratoscope.model.head import Unproved
 from stratoscope.model.head_search import find_norm
 from stratoscope.names import NORMS
-from stratoscope.trace.receipt import merged_receipt
+from stratoscope.trace.format.receipt import merged_receipt
 
 IDS = torch.arange(5, 25)[None]
 

@@ -23,8 +23,8 @@ from stratoscope.recorder.prompts import Prompt
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers
 from stratoscope.trace import outcome
-from stratoscope.trace.from_dataset import write_dataset
-from stratoscope.trace.info import info, info_text
+from stratoscope.trace.info.facts import info, info_text
+from stratoscope.trace.write.from_dataset import write_dataset
 
 OPENERS = ("No", "N", "Yes", "é")
 

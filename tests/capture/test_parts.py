@@ -29,7 +29,7 @@ from stratoscope.names import NEURONS, NORMS, RECORD_GROUPS, RESIDUAL
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.parts import divided, prompts_of
 from stratoscope.recorder.plan import CapturePlan
-from stratoscope.trace.info import info_text
+from stratoscope.trace.info.facts import info_text
 
 MANY = [f"{text} {'and more ' * (number % 4)}" for number in range(8) for text in TEXTS]  # five windows of eight
 SAMPLED = {"generate": 3, "generation": {"do_sample": True, "temperature": 1.5}, "seed": 3}

@@ -128,7 +128,7 @@ def test_a_capture_that_would_fill_the_disk_does_not_start(tmp_path: Path, monke
 
 def test_a_recording_that_goes_on_needs_room_only_for_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stratoscope.recorder.recording import Recording
-    from stratoscope.trace.writer import TraceWriter
+    from stratoscope.trace.write.writer import TraceWriter
 
     options: dict[str, Any] = {"record": (names.NEURONS,), "prompts": PROMPTS, "batch_size": 1}
     window = Recording._window

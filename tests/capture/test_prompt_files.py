@@ -234,7 +234,7 @@ def test_a_conversation_that_cannot_be_read_never_becomes_a_text(cell: str, colu
 @pytest.mark.parametrize(
     ("rows", "column", "words"),
     [
-        ([{"prompt": "a"}], "promt", "has no column 'promt'. Did you mean 'prompt'?"),
+        ([{"prompt": "a"}], "promt", "has no column 'promt'. Did you mean prompt?"),
         ([{"prompt": "a"}, {"other": "b"}], "prompt", ":2: prompt is empty"),
         ([{"prompt": "a"}, {"prompt": None}], "prompt", ":2: prompt is empty"),
         ([{"prompt": "a"}, {"prompt": 3}], "prompt", ":2: prompt is 3, not a text"),
@@ -255,7 +255,7 @@ def test_a_column_that_does_not_hold_prompts_is_refused_with_its_line(
 
 def test_a_text_file_has_no_columns(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a\n")
-    assert "There are 'text'" in advice(tmp_path / "p.txt", column="prompt")
+    assert "There are: text" in advice(tmp_path / "p.txt", column="prompt")
 
 
 # --- what is refused, and what then succeeds ------------------------------------------------------------------------

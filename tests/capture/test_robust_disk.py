@@ -23,8 +23,8 @@ from stratoscope import disk, names, open_trace
 from stratoscope.doors.cli import app
 from stratoscope.errors import TraceError
 from stratoscope.recorder import recording
-from stratoscope.trace import row_stream
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.write import row_stream
+from stratoscope.trace.write.writer import TraceWriter
 
 PROMPTS = [f"prompt number {number}" for number in range(8)]
 SMALL: dict[str, Any] = {"prompts": PROMPTS, "batch_size": 1, "record": (names.NORMS, names.NEURONS)}

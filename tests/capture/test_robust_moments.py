@@ -15,8 +15,8 @@ from test_capture import run
 
 from stratoscope import disk, names, open_trace
 from stratoscope.recorder import recording
-from stratoscope.trace import row_stream
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.write import row_stream
+from stratoscope.trace.write.writer import TraceWriter
 
 PROMPTS = ["one", "and two", "three"]
 STREAMED = [group for group in (names.NEURONS, names.ATTENTION_FULL) if group in names.RECORD_GROUPS]

@@ -83,7 +83,7 @@ def test_the_trace_that_is_overwritten_stays_until_the_new_one_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("stratoscope.recorder.recording._WINDOW_BATCHES", 1)
-    monkeypatch.setattr("stratoscope.trace.writer.TraceWriter._is_time", lambda _: True)
+    monkeypatch.setattr("stratoscope.trace.write.writer.TraceWriter._is_time", lambda _: True)
     model, out = tiny("Llama"), tmp_path / "t"
     run(out, model, top_k=3)
     before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}

@@ -24,7 +24,7 @@ from stratoscope.recorder.input.remarks import Remark, notes
 from stratoscope.recorder.input.template import end_of_answer, switches
 from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
 from stratoscope.recorder.prompts import Prompt, given_prompts
-from stratoscope.trace.info import info, info_text
+from stratoscope.trace.info.facts import info, info_text
 
 DAY = date(2026, 3, 5)
 SYSTEM = {"role": "system", "content": "Be kind to <all>"}

@@ -22,9 +22,9 @@ import stratoscope
 from stratoscope import names
 from stratoscope.analysis.result import open_result, store_result
 from stratoscope.doors.cli import app
-from stratoscope.trace import block
-from stratoscope.trace.reader import open_trace
-from stratoscope.trace.store import StagingStore
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write import block
+from stratoscope.trace.write.store import StagingStore
 from stratoscope.view.pages import web_file
 
 MARKER = (

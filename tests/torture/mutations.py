@@ -106,7 +106,7 @@ def prompt_files(folder: Path) -> list[Path]:
 def traces(folder: Path) -> list[Path]:
     from odd_traces import Odd
 
-    from stratoscope.trace.from_dataset import write_dataset
+    from stratoscope.trace.write.from_dataset import write_dataset
 
     small: dict[str, Any] = {
         "prompts": 4,
@@ -221,7 +221,7 @@ def read_result(path: Path) -> object:
 
 
 def read_csv(path: Path) -> object:
-    from stratoscope.trace.csv import read_csv
+    from stratoscope.trace.csv.read import read_csv
 
     return read_csv(path)
 

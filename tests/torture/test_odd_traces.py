@@ -18,7 +18,7 @@ import stratoscope
 from stratoscope import names
 from stratoscope.analysis.result import notes_in
 from stratoscope.errors import StratoscopeError
-from stratoscope.trace.from_dataset import write_dataset
+from stratoscope.trace.write.from_dataset import write_dataset
 from stratoscope.view.heatmap import heatmap_spec
 from stratoscope.view.peaks3d_spec import peaks_spec
 from stratoscope.view.spec import ViewSpec

@@ -27,7 +27,7 @@ from odd_traces import Odd, some
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import StratoscopeError
-from stratoscope.trace.from_dataset import write_dataset
+from stratoscope.trace.write.from_dataset import write_dataset
 
 Verb = Callable[[xr.Dataset, Odd, Path, random.Random], Any]
 
@@ -134,7 +134,7 @@ def lint(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> No
 
 
 def info(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> None:
-    from stratoscope.trace.info import info_text
+    from stratoscope.trace.info.facts import info_text
 
     info_text(stratoscope.info(dataset))
 

@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from stratoscope import names
-from stratoscope.trace import checksums, strict_json
-from stratoscope.trace.array_document import chunk_index
-from stratoscope.trace.schema import Block
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format import checksums, strict_json
+from stratoscope.trace.format.array_document import chunk_index
+from stratoscope.trace.format.schema import Block
+from stratoscope.trace.write.writer import TraceWriter
 
 LAYERS = (0, 1, 2)
 SIZES = {"peak": 2, "head": 2, "neuron": 6, "opener": 2, "choice": 2}

@@ -17,10 +17,10 @@ from test_streamed_arrays import record as record_streams
 
 from stratoscope import open_trace
 from stratoscope.errors import TraceError
-from stratoscope.trace import strict_json
-from stratoscope.trace.schema import Block, Layout
-from stratoscope.trace.shards import Shards
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format import strict_json
+from stratoscope.trace.format.schema import Block, Layout
+from stratoscope.trace.format.shards import Shards
+from stratoscope.trace.write.writer import TraceWriter
 
 SHARDS = Shards(4, 2, LAYERS, WIDTH, 4)
 
@@ -30,7 +30,7 @@ def small_chunks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trace whose arrays along tokens have three chunks of equal size, and whose neurons have three shards."""
     path = tmp_path_factory.mktemp("small chunks") / "t"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stratoscope.trace.schema._CHUNK_TOKENS", 4)
+        patch.setattr("stratoscope.trace.format.schema._CHUNK_TOKENS", 4)
         patch.setattr(Layout, "shards", lambda *_: SHARDS)
         record_streams(path, "float32")
     return path
@@ -67,7 +67,7 @@ def test_a_whole_chunk_of_another_array_or_place_is_refused(trace: Path, source:
 def test_a_chunk_of_the_same_array_of_another_trace_is_refused(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratoscope.trace.schema._CHUNK_TOKENS", 4)
+    monkeypatch.setattr("stratoscope.trace.format.schema._CHUNK_TOKENS", 4)
     record(tmp_path / "other", 2, attrs={**ATTRS, "plan": {}})
     shutil.copy(tmp_path / "other" / "resid_norm" / "c.0.0", trace / "resid_norm" / "c.1.0")
     refused(trace, "resid_norm", "not the chunk that was written here")
@@ -326,9 +326,9 @@ def test_a_recording_whose_further_prompts_add_nothing_to_a_column_is_finished(
 
 
 def several_chunks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("stratoscope.trace.schema._CHUNK_TOKENS", 4)
-    patch.setattr("stratoscope.trace.schema._CHUNK_WIDE_PROMPTS", 2)
-    patch.setattr("stratoscope.trace.schema._CHUNK_BYTES", 200)  # two layers of (prompt, layer, neuron)
+    patch.setattr("stratoscope.trace.format.schema._CHUNK_TOKENS", 4)
+    patch.setattr("stratoscope.trace.format.schema._CHUNK_WIDE_PROMPTS", 2)
+    patch.setattr("stratoscope.trace.format.schema._CHUNK_BYTES", 200)  # two layers of (prompt, layer, neuron)
 
 
 def check_whole(path: Path, blocks: list[Block]) -> None:

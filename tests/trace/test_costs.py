@@ -14,14 +14,14 @@ import pytest
 from small_traces import edit, record
 
 from stratoscope.errors import InputError, StratoscopeError, TraceError
-from stratoscope.trace import bounds
-from stratoscope.trace.csv import import_csv, read_csv
-from stratoscope.trace.csv_file import LONGEST_LINE
-from stratoscope.trace.info import info, info_text
+from stratoscope.trace.csv.file import LONGEST_LINE
+from stratoscope.trace.csv.read import import_csv, read_csv
+from stratoscope.trace.format import bounds
+from stratoscope.trace.format.schema import MAX_COLUMNS
+from stratoscope.trace.format.text import decode_texts, encode_texts
+from stratoscope.trace.info.facts import info, info_text
 from stratoscope.trace.notes import LONGEST_NOTE, MOST_NOTES, notes_of
-from stratoscope.trace.reader import open_trace
-from stratoscope.trace.schema import MAX_COLUMNS
-from stratoscope.trace.text import decode_texts, encode_texts
+from stratoscope.trace.read.reader import open_trace
 from stratoscope.view import fonts
 
 HEADER = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm"

@@ -19,7 +19,7 @@ from small_traces import ATTRS, as_dataset, merged, prompt_block, writer
 
 from stratoscope import disk
 from stratoscope.errors import TraceError
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.read.reader import open_trace
 
 PROMPTS = 3
 VARIABLES = ("mlp_out_norm",)

@@ -7,7 +7,7 @@ import pytest
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.trace.csv import read_csv
+from stratoscope.trace.csv.read import read_csv
 
 HEADER = ",".join(names.CSV_COLUMNS)
 GOOD = "0,<s>,22,5,0.5"

@@ -10,8 +10,8 @@ import pytest
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
-from stratoscope.trace.csv import read_csv
-from stratoscope.trace.csv_write import export_csv
+from stratoscope.trace.csv.read import read_csv
+from stratoscope.trace.export.csv import export_csv
 from stratoscope.trace.labels import labelled, root_attributes
 
 PEAK_COLUMNS = [*CSV_COLUMNS, "Peak_Value", "Write_Norm"]
@@ -170,7 +170,7 @@ def test_a_plan_that_is_not_what_it_must_be_does_not_stop_an_export(tmp_path, fi
 
 
 def test_a_failure_half_way_leaves_no_file_at_all(tmp_path, monkeypatch):
-    from stratoscope.trace import csv_write
+    from stratoscope.trace.export import csv as csv_write
 
     cells = csv_write._cells
     calls = iter(range(100))
@@ -221,7 +221,6 @@ def test_parquet_without_pyarrow_names_the_extra_to_install(tmp_path, monkeypatc
 
 
 def test_csv_needs_neither_pyarrow_nor_polars_nor_torch():
-    code = (
-        "import sys\nfor name in ('pyarrow', 'polars', 'torch'): sys.modules[name] = None\nimport stratoscope.trace.csv"
-    )
+    code = "import sys\nfor name in ('pyarrow', 'polars', 'torch'): sys.modules[name] = None\n"
+    code += "import stratoscope.trace.csv.read"
     subprocess.run([sys.executable, "-c", code], check=True)

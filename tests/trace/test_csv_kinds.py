@@ -22,9 +22,9 @@ import pytest
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS
-from stratoscope.trace import csv_table
-from stratoscope.trace.csv import import_csv, read_csv
-from stratoscope.trace.csv_write import export_csv
+from stratoscope.trace.csv import table as csv_table
+from stratoscope.trace.csv.read import import_csv, read_csv
+from stratoscope.trace.export.csv import export_csv
 
 HEADER = ",".join(CSV_COLUMNS)
 ROWS = ["0,<s>,22,394,12.75", "1,▁Hi,22,5,0.5", "1,▁Hi,23,6,3"]

@@ -9,13 +9,13 @@ import pytest
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.trace import csv_table
-from stratoscope.trace.csv import read_csv
-from stratoscope.trace.csv_columns import Wanted
-from stratoscope.trace.csv_file import text_file
-from stratoscope.trace.csv_header import read_header
-from stratoscope.trace.csv_rows import read_rows
-from stratoscope.trace.info import info, info_text
+from stratoscope.trace.csv import table as csv_table
+from stratoscope.trace.csv.columns import Wanted
+from stratoscope.trace.csv.file import text_file
+from stratoscope.trace.csv.header import read_header
+from stratoscope.trace.csv.read import read_csv
+from stratoscope.trace.csv.rows import read_rows
+from stratoscope.trace.info.facts import info, info_text
 
 HEADER = ",".join(names.CSV_COLUMNS)
 AWKWARD = [

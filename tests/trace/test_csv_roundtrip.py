@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_COLUMNS, CSV_TOKEN, CSV_VALUE
-from stratoscope.trace.csv import import_csv, read_csv
-from stratoscope.trace.csv_write import export_csv
+from stratoscope.trace.csv.read import import_csv, read_csv
+from stratoscope.trace.export.csv import export_csv
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
     [
@@ -195,7 +195,7 @@ def test_a_token_that_commands_nothing_is_written_as_it_is(tmp_path, text):
 
 
 def test_rows_longer_than_a_block_keep_their_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("stratoscope.trace.csv_write._BLOCK_ROWS", 7)
+    monkeypatch.setattr("stratoscope.trace.export.csv._BLOCK_ROWS", 7)
     rng = np.random.default_rng(0)
     records = [
         dict(zip(CSV_COLUMNS, (position, f"t{position}", int(rng.integers(9)), n, float(rng.random())), strict=True))

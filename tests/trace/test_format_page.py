@@ -12,8 +12,8 @@ from small_traces import record
 from test_streamed_arrays import record as record_streams
 
 from stratoscope import names, open_trace
-from stratoscope.trace import array_document, bounds, document, schema
-from stratoscope.trace.shards import DTYPES, as_numbers
+from stratoscope.trace.format import array_document, bounds, document, schema
+from stratoscope.trace.format.shards import DTYPES, as_numbers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| `")]

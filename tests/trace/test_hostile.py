@@ -22,10 +22,10 @@ from small_traces import edit, record, renew_checksums
 
 from stratoscope import heatmap
 from stratoscope.errors import InputError, TraceError
-from stratoscope.trace import document as documents
-from stratoscope.trace.from_dataset import write_dataset
-from stratoscope.trace.info import info, info_text
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.format import document as documents
+from stratoscope.trace.info.facts import info, info_text
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write.from_dataset import write_dataset
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -281,7 +281,7 @@ def test_reading_a_bomb_takes_no_memory(trace: Path) -> None:
     chunk(trace).write_bytes(numcodecs.Blosc(cname="zstd", clevel=1).encode(np.zeros(200_000_000, np.uint8)))
     program = f"""
         import resource
-        from stratoscope.trace.reader import open_trace
+        from stratoscope.trace.read.reader import open_trace
         from stratoscope.errors import TraceError
         open_trace({str(trace)!r})["position"].load()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,9 +13,9 @@ from small_traces import ATTRS, expected, prompt_block, record, writer
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.trace.from_dataset import write_dataset
-from stratoscope.trace.info import info, info_text
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.info.facts import info, info_text
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write.from_dataset import write_dataset
 from stratoscope.words import number_ranges, size_text
 
 

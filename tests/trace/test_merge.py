@@ -16,13 +16,13 @@ from small_traces import ATTRS, SIZES, VARIABLES, edit, prompt_block, record
 
 from stratoscope import disk, info, merge, open_trace
 from stratoscope.errors import InputError, StratoscopeError, TraceError
-from stratoscope.trace import from_dataset, row_stream
-from stratoscope.trace import writer as writer_module
-from stratoscope.trace.info import info_text
-from stratoscope.trace.part import part_of, planned_prompts
-from stratoscope.trace.receipt import merged_receipt
-from stratoscope.trace.schema import Block
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format.part import part_of, planned_prompts
+from stratoscope.trace.format.receipt import merged_receipt
+from stratoscope.trace.format.schema import Block
+from stratoscope.trace.info.facts import info_text
+from stratoscope.trace.write import from_dataset, row_stream
+from stratoscope.trace.write import writer as writer_module
+from stratoscope.trace.write.writer import TraceWriter
 
 BOUNDS = (0, 4, 5, 10)  # of three parts
 REPLAY = {"replay": "each prompt alone", "tolerance": 0.005, "median": False, "attention": ["sdpa"]}
@@ -422,7 +422,7 @@ def test_memory_does_not_grow_with_the_trace(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(from_dataset, "_PART_BYTES", 2**20)
     monkeypatch.setattr(from_dataset, "_STREAMED_BYTES", 2**22)
     monkeypatch.setattr("stratoscope.defaults.COMMIT_BYTES", 2**20)
-    monkeypatch.setattr("stratoscope.trace.schema._CHUNK_BYTES", 2**16)
+    monkeypatch.setattr("stratoscope.trace.format.schema._CHUNK_BYTES", 2**16)
     peaks = [_peak(tmp_path / str(prompts), prompts) for prompts in (20, 80)]
     assert peaks[1] < 1.25 * peaks[0]
     assert peaks[1] < 8 * 2**20

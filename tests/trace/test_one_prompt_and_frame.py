@@ -13,7 +13,7 @@ import xarray as xr
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
-from stratoscope.trace import frame, one_prompt
+from stratoscope.trace.export import frame, one_prompt
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_table_of_a_csv_gives_its_rows_back(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_table_is_refused_with_what_there_is(trace: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"no quantity 'norm' in it\. There are: neuron_norm"):
+    with pytest.raises(InputError, match=r"no quantity 'norm' in it\. .*There are: neuron_norm"):
         stratoscope.to_frame(trace, "norm")
     monkeypatch.setattr(frame, "_MOST_CELLS", 10)
     with pytest.raises(InputError, match=r"stratoscope\.prompt"):

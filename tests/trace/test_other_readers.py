@@ -17,9 +17,9 @@ from small_traces import ATTRS, LENGTHS, prompt_block
 
 from stratoscope import names, open_trace
 from stratoscope.names import edges
-from stratoscope.trace import schema
-from stratoscope.trace.shards import LOGICAL_DTYPE, as_numbers
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format import schema
+from stratoscope.trace.format.shards import LOGICAL_DTYPE, as_numbers
+from stratoscope.trace.write.writer import TraceWriter
 
 ZARRITA = Path(sys.prefix) / "node" / "node_modules" / "zarrita" / "dist" / "src" / "index.js"
 SIZES = {**LENGTHS, "active": 4}
@@ -71,11 +71,11 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trace of shards of which the last is not full, and of chunks of which there are several."""
     path = tmp_path_factory.mktemp("every group") / "t"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stratoscope.trace.schema._SHARD_TOKENS", 4)
-        patch.setattr("stratoscope.trace.schema._INNER_TOKENS", 2)
-        patch.setattr("stratoscope.trace.schema._SHARD_EDGES", 8)
-        patch.setattr("stratoscope.trace.schema._INNER_EDGES", 4)
-        patch.setattr("stratoscope.trace.schema._CHUNK_TOKENS", 4)
+        patch.setattr("stratoscope.trace.format.schema._SHARD_TOKENS", 4)
+        patch.setattr("stratoscope.trace.format.schema._INNER_TOKENS", 2)
+        patch.setattr("stratoscope.trace.format.schema._SHARD_EDGES", 8)
+        patch.setattr("stratoscope.trace.format.schema._INNER_EDGES", 4)
+        patch.setattr("stratoscope.trace.format.schema._CHUNK_TOKENS", 4)
         record(path)
     return path
 

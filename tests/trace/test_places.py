@@ -14,8 +14,8 @@ from small_traces import ATTRS, VARIABLES, expected, prompt_block, record, write
 
 from stratoscope import disk
 from stratoscope.errors import TraceError
-from stratoscope.trace import place
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.format import place
+from stratoscope.trace.read.reader import open_trace
 
 
 def test_two_writers_of_one_trace_are_refused(tmp_path: Path) -> None:

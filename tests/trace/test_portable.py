@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import stratoscope
-from stratoscope.trace.csv import read_csv
+from stratoscope.trace.csv.read import read_csv
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 

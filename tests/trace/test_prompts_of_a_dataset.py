@@ -139,7 +139,7 @@ def test_a_text_is_an_id_and_else_a_plain_index_and_a_number_is_always_an_index(
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ("fire-n", "no prompt called 'fire-n'. Did you mean 'fire-c'"),
+        ("fire-n", "no prompt called 'fire-n'. Did you mean fire-c"),
         ("twin", "2 prompts are called 'twin'. Name one by its index: 3, 4"),
         ("02", "no prompt called '02'"), ("+1", "no prompt called"), ("-1", "no prompt called"),
         ("²", "no prompt called"),

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from small_traces import expected, prompt_block, record, writer
 
 from stratoscope.errors import TraceError
-from stratoscope.trace import safe_store
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.read import safe_store
+from stratoscope.trace.read.reader import open_trace
 
 PROMPTS = 30
 
@@ -26,8 +26,8 @@ PROMPTS = 30
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Many small chunks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stratoscope.trace.schema._CHUNK_TOKENS", 4)
-        patch.setattr("stratoscope.trace.schema._CHUNK_TEXT", 16)
+        patch.setattr("stratoscope.trace.format.schema._CHUNK_TOKENS", 4)
+        patch.setattr("stratoscope.trace.format.schema._CHUNK_TEXT", 16)
         yield record(tmp_path_factory.mktemp("trace") / "t", PROMPTS)
 
 

@@ -11,7 +11,7 @@ from stratoscope import names
 from stratoscope.errors import InputError, TraceError
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.simulate import simulate
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.read.reader import open_trace
 
 SMALL = {"prompts": 6, "tokens": (3, 9), "layers": 5, "d_ff": 64, "heads": 3, "top_k": 4}
 

@@ -11,7 +11,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.simulated.attention import first_and_weights, matrix
 from stratoscope.recorder.simulated.model import EFFECTS, SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.simulate import simulate
-from stratoscope.trace.reader import open_trace
+from stratoscope.trace.read.reader import open_trace
 
 SIZES = {"tokens": (1, 14), "layers": 5, "d_ff": 96, "heads": 3, "top_k": 4}
 DRAWN = {"neuron_norm", "peak_share", "peak_explained", "prompt_mean", "prompt_max", "prompt_min"}  # from the neurons

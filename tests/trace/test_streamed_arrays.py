@@ -15,10 +15,10 @@ from small_traces import ATTRS, SIZES, VARIABLES, edit, prompt_block
 
 from stratoscope import open_trace
 from stratoscope.errors import TraceError
-from stratoscope.trace.info import info, info_text
-from stratoscope.trace.schema import Layout
-from stratoscope.trace.shards import Shards
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format.schema import Layout
+from stratoscope.trace.format.shards import Shards
+from stratoscope.trace.info.facts import info, info_text
+from stratoscope.trace.write.writer import TraceWriter
 
 DOCS = Path(__file__).parents[2] / "docs" / "format.md"
 PROMPTS, LAYERS, WIDTH = 6, 3, 6

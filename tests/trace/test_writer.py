@@ -25,9 +25,9 @@ from small_traces import (
 
 from stratoscope import defaults, disk, names
 from stratoscope.errors import TraceError
-from stratoscope.trace.from_dataset import write_dataset
-from stratoscope.trace.reader import open_trace
-from stratoscope.trace.schema import Block
+from stratoscope.trace.format.schema import Block
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write.from_dataset import write_dataset
 
 texts = st.binary(max_size=6).map(lambda raw: raw.decode("utf-8", "surrogateescape")) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=4
@@ -56,9 +56,9 @@ def test_blocks_and_commits_leave_no_trace_in_the_values(data: st.DataObject, tm
 
 
 def test_chunks_that_grow_over_many_commits_keep_every_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratoscope.trace.schema._CHUNK_TOKENS", 4)
-    monkeypatch.setattr("stratoscope.trace.schema._CHUNK_WIDE_PROMPTS", 2)
-    monkeypatch.setattr("stratoscope.trace.schema._CHUNK_TEXT", 16)
+    monkeypatch.setattr("stratoscope.trace.format.schema._CHUNK_TOKENS", 4)
+    monkeypatch.setattr("stratoscope.trace.format.schema._CHUNK_WIDE_PROMPTS", 2)
+    monkeypatch.setattr("stratoscope.trace.format.schema._CHUNK_TEXT", 16)
     with writer(tmp_path / "t") as recording:
         for index in range(12):
             recording.append(prompt_block(index))
@@ -156,7 +156,7 @@ def test_arrays_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_a_dataset_comes_back_from_disk_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratoscope.trace.from_dataset._PART_BYTES", 200)
+    monkeypatch.setattr("stratoscope.trace.write.from_dataset._PART_BYTES", 200)
     dataset = expected(7).assign_attrs(ATTRS)
     write_dataset(dataset, tmp_path / "t")
     again = open_trace(tmp_path / "t")
@@ -166,7 +166,7 @@ def test_a_dataset_comes_back_from_disk_as_it_was(tmp_path: Path, monkeypatch: p
 
 
 def test_rows_of_an_import_come_back_with_their_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratoscope.trace.from_dataset._PART_BYTES", 200)
+    monkeypatch.setattr("stratoscope.trace.write.from_dataset._PART_BYTES", 200)
     dataset = imported_dataset()
     write_dataset(dataset, tmp_path / "t")
     again = open_trace(tmp_path / "t")
@@ -313,7 +313,7 @@ def test_commits_come_by_themselves_and_take_a_small_share_of_the_time(
     with writer(tmp_path / "t", commit_seconds=defaults.COMMIT_SECONDS) as recording:
         recording.append(prompt_block(0))
         recording.commit()
-        monkeypatch.setattr("stratoscope.trace.writer.time", SimpleNamespace(monotonic=lambda: now))
+        monkeypatch.setattr("stratoscope.trace.write.writer.time", SimpleNamespace(monotonic=lambda: now))
         monkeypatch.setattr(disk, "step", slow_disk)
         recording.commit()
         start, spent = now, 0.0

@@ -16,8 +16,8 @@ from view_traces import make_import, make_trace
 from stratoscope import engagement, heatmap, names, peaks3d
 from stratoscope.errors import InputError
 from stratoscope.replacing import cannot_write
+from stratoscope.trace.export.output import check_place
 from stratoscope.trace.opened import opened
-from stratoscope.trace.output import check_place
 from stratoscope.view.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.footer import said
 from stratoscope.view.heatmap import heatmap_spec

@@ -13,7 +13,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {  # of each verb: parameters whose optio
     "contrast": ("a", "b", "statistic", "quantity", "layers", "span", "unequal", "held_out", "alpha", "permutations",
                  "seed"),
     "diff": ("prompt", "quantity", "layers"),
-    "anomalies": ("alpha",),
+    "anomalies": ("false_findings",),
 }  # fmt: skip
 KINDS = tuple(_OPTIONS)
 _DEFAULTS: dict[str, Any] = {
@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, Any] = {
     "unequal": defaults.UNEQUAL,
     "held_out": defaults.HELD_OUT,
     "alpha": defaults.ALPHA,
+    "false_findings": defaults.FALSE_FINDINGS,
     "permutations": defaults.PERMUTATIONS,
     "seed": defaults.SEED,
 }

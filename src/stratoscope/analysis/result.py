@@ -11,7 +11,7 @@ from stratoscope import names
 from stratoscope.analysis import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.replacing import refuse_absent
-from stratoscope.trace.attributes import to_json
+from stratoscope.trace.format.attributes import to_json
 from stratoscope.trace.notes import Note, read_notes
 from stratoscope.version import __version__
 

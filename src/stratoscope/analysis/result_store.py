@@ -20,9 +20,9 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from stratoscope.errors import InputError, TraceError
-from stratoscope.trace.array_document import ArrayDocument, check_array
-from stratoscope.trace.bounds import DAMAGED, MAX_TEXT_BYTES
-from stratoscope.trace.document import (
+from stratoscope.trace.format.array_document import ArrayDocument, check_array
+from stratoscope.trace.format.bounds import DAMAGED, MAX_TEXT_BYTES
+from stratoscope.trace.format.document import (
     Document,
     check_digest,
     check_files,
@@ -31,11 +31,11 @@ from stratoscope.trace.document import (
     read_checksums,
     read_root,
 )
-from stratoscope.trace.reader import StoredArray
-from stratoscope.trace.safe_store import SafeStore
-from stratoscope.trace.schema import COMPLETE, FORMAT_VERSION, Layout, Sizes
-from stratoscope.trace.store import StagingStore
-from stratoscope.trace.text import decode_texts, encode_texts
+from stratoscope.trace.format.schema import COMPLETE, FORMAT_VERSION, Layout, Sizes
+from stratoscope.trace.format.text import decode_texts, encode_texts
+from stratoscope.trace.read.reader import StoredArray
+from stratoscope.trace.read.safe_store import SafeStore
+from stratoscope.trace.write.store import StagingStore
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.finite import without_number
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, did_you_mean
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import AnyFloats, as_slice
 
@@ -78,7 +78,8 @@ def check_head(head: str | int, heads: int) -> int:
     """The number of one head, or an `InputError`."""
     number = int(head) if is_whole(head) or (isinstance(head, str) and head.isdecimal()) else -1
     if not 0 <= number < heads:
-        raise InputError(f"no head {head}", where="head", fix=f'Choose "mean", "max" or 0 to {heads - 1}.')
+        near = did_you_mean(head, ("mean", "max"))
+        raise InputError(f"no head {head}", where="head", fix=f'{near}Choose "mean", "max" or 0 to {heads - 1}.')
     return number
 
 

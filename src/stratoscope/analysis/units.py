@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices, refuse_unknown
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import counted
 
@@ -192,7 +192,7 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     there = f"There are: {', '.join(found)}."
     for wanted in (a, b):
         if wanted is not None and wanted not in found:
-            raise InputError(f"no prompt of class {wanted!r}", where="--a, --b", fix=there)
+            raise InputError(f"no prompt of class {wanted!r}", where="--a, --b", fix=choices(wanted, found))
     others = [name for name in found if name not in (a, b)]
     missing = (a is None) + (b is None)
     if missing > len(others) or (missing and len(others) > missing):
@@ -297,8 +297,7 @@ def counted_tokens(dataset: xr.Dataset, span: str) -> NDArray[np.bool_]:
 
     Where no token is known to be of that span, those of which nothing is known count.
     """
-    if span not in names.SPANS:
-        raise InputError(f"no span called {span!r}", where="span", fix=f"Choose from: {', '.join(names.SPANS)}.")
+    refuse_unknown(span, names.SPANS, "span")
     prompts = Prompts(dataset)
     spans, inside = prompts.spans, prompts.in_spans([span])
     counted: NDArray[np.bool_] = (inside if inside.any() else spans < 0) & ~prompts.first

@@ -254,7 +254,7 @@ def info(trace: options.Inputs, columns: options.CsvColumns = None, as_json: opt
 
     It also says where the trace came from, and what was proved about it when it was recorded.
     """
-    from stratoscope.trace import info as module
+    from stratoscope.trace.info import facts as module
 
     facts = module.info(trace, columns=columns)
     if as_json:

@@ -14,8 +14,8 @@ Reference = Annotated[
     Path | None,
     typer.Option("--reference", metavar="TRACE", help="Take what is usual from this trace, not from the input itself."),
 ]
-Alpha = Annotated[
-    float, typer.Option("--alpha", metavar="NUMBER", help="How many false findings to expect in a trace.")
+FalseFindings = Annotated[
+    float, typer.Option("--false-findings", metavar="NUMBER", help="How many false findings to expect in a trace.")
 ]
 
 
@@ -24,7 +24,7 @@ def anomalies(
     out: options.ResultOut = None,
     columns: options.CsvColumns = None,
     reference: Reference = None,
-    alpha: Alpha = defaults.ALPHA,
+    false_findings: FalseFindings = defaults.FALSE_FINDINGS,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -38,6 +38,6 @@ def anomalies(
     folder = out or default_folder(trace[0], "anomalies", reference.name if reference else "")
     check_folder(folder, overwrite=overwrite)
     with console.progress() as show:
-        result = anomalies(trace, columns=columns, reference=reference, alpha=alpha, progress=show)
+        result = anomalies(trace, columns=columns, reference=reference, false_findings=false_findings, progress=show)
         save_result(result, folder, overwrite=overwrite, progress=show)
     console.tell_result(result, folder, as_json=as_json)

@@ -174,7 +174,7 @@ def resumable(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from stratoscope.trace.place import is_begun, recorded_at
+        from stratoscope.trace.format.place import is_begun, recorded_at
 
         begun = recorded_at(out.absolute())
         if not is_begun(begun):

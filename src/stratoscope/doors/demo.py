@@ -20,8 +20,8 @@ from stratoscope.progress import Progress
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import read_prompts
 from stratoscope.replacing import write_whole
-from stratoscope.trace.facts import receipt_section
-from stratoscope.trace.place import is_trace
+from stratoscope.trace.format.place import is_trace
+from stratoscope.trace.info.text import receipt_section
 from stratoscope.view.select import select
 
 if TYPE_CHECKING:

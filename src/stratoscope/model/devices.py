@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, did_you_mean
 
 MAPS = ("auto", "balanced", "sequential")  # ways in which accelerate spreads a model
 DISK = "disk"
@@ -68,8 +68,8 @@ def read_device_map(given: DeviceMap) -> str | dict[str, str | int]:
 
 def _read(path: Path) -> Any:
     if path.suffix.lower() != ".json":
-        ways = ", ".join(MAPS)
-        raise InputError(f"unknown device map {str(path)!r}", fix=f"Use {ways}, or a .json file of parts and devices.")
+        fix = f"{did_you_mean(path, MAPS)}Use {', '.join(MAPS)}, or a .json file of parts and devices."
+        raise InputError(f"unknown device map {str(path)!r}", fix=fix)
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory
+from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory, refuse_unknown
 from stratoscope.model.checkpoint import Unused
 from stratoscope.model.files import ModelFiles, find_files, weights_sha256
 from stratoscope.model.load_errors import load_error, tokenizer_error
@@ -98,8 +98,8 @@ def load_model(
     if device is not None and device_map is not None:
         raise InputError("a device map says which devices", fix="Give the device or the device map, not both.")
     place = one_device(device) if device_map is None else read_device_map(device_map)
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}", fix=f"Use one of {', '.join(DTYPES)}.")
+    if dtype is not None:
+        refuse_unknown(dtype, DTYPES, "dtype")
     files = find_files(name, revision=revision, trust_remote_code=trust_remote_code, progress=progress)
     with _quiet(), torch.no_grad():
         config = _load_config(files, trust_remote_code)

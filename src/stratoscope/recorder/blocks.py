@@ -9,7 +9,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.prompts import Prompt
-from stratoscope.trace.schema import Block
+from stratoscope.trace.format.schema import Block
 
 
 def to_block(

@@ -14,7 +14,7 @@ import xarray as xr
 from torch import nn
 
 from stratoscope import defaults, names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.model.devices import DeviceMap
 from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
@@ -27,10 +27,10 @@ from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts import Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.settings import Answers, answers_of, checked_day
-from stratoscope.trace import place
 from stratoscope.trace.arguments import chosen, whole
-from stratoscope.trace.reader import open_trace
-from stratoscope.trace.resume import planned, refuse_complete, refuse_other_plan
+from stratoscope.trace.format import place
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write.resume import planned, refuse_complete, refuse_other_plan
 
 
 def capture(
@@ -136,8 +136,7 @@ def capture(
         The input cannot be used, the model's sites cannot be found, what would be recorded is not what happened, or
         the trace cannot be written.
     """
-    if verify not in names.VERIFY:
-        raise InputError(f"there is no verification {verify!r}", fix=f"Use one of {', '.join(names.VERIFY)}.")
+    refuse_unknown(verify, names.VERIFY, "verification")
     if resume and overwrite:
         raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two.")
     target = Path(out).absolute()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.recorder.fields import in_words, read_label, read_text
 from stratoscope.recorder.messages import Message, read_messages
 from stratoscope.recorder.prompt_files.columns import known_rows, like_messages, rows_of_column
@@ -169,9 +169,7 @@ def _named(ids: list[str]) -> str:
 
 def _check_key(key: str, where: str) -> None:
     if key not in (*CONTENTS, *LABELS):
-        raise InputError(
-            f"unknown key {key!r}", where=where, fix=f"Use text or messages, and optionally {', '.join(LABELS)}."
-        )
+        raise InputError(f"unknown key {key!r}", where=where, fix=choices(key, (*CONTENTS, *LABELS)))
 
 
 def _prompt(record: dict[str, Any], default_id: str, where: str) -> Prompt:

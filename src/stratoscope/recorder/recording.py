@@ -46,12 +46,12 @@ from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.streams import Target
-from stratoscope.trace.attributes import software
+from stratoscope.trace.format.attributes import software
+from stratoscope.trace.format.place import is_trace, recorded_at
+from stratoscope.trace.format.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.labels import note
-from stratoscope.trace.place import is_trace, recorded_at
-from stratoscope.trace.reader import open_trace
-from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, Block
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.read.reader import open_trace
+from stratoscope.trace.write.writer import TraceWriter
 
 Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope import defaults
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.recorder.answers.refusals import checked_patterns
 from stratoscope.trace.arguments import whole
 
@@ -171,7 +171,7 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"{name} {_REFUSED[name]}", where="generation settings", fix=f"Leave {name} out.")
         if name not in KNOWN:
             raise InputError(
-                f"unknown setting {name!r}", where="generation settings", fix=f"There are {', '.join(KNOWN)}."
+                f"unknown setting {name!r}", where="generation settings", fix=choices(name, KNOWN, most=len(KNOWN))
             )
         value = value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers and arrays
         is_whole = isinstance(value, int) and not isinstance(value, bool)

@@ -19,7 +19,7 @@ import numpy as np
 from stratoscope.errors import CaptureError, TraceError
 from stratoscope.names import EDGE, QUANTITIES, edges
 from stratoscope.recorder.input.batches import Batch
-from stratoscope.trace import shards
+from stratoscope.trace.format import shards
 
 _PIECE_BYTES, _PIECE_ROWS = 2**22, 2**14
 

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 
 
 def is_whole(given: Any) -> bool:
@@ -67,6 +67,6 @@ def chosen(given: Any, known: Sequence[str], where: str) -> tuple[str, ...]:
     wanted = [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
     unknown = [part for part in wanted if part not in known]
     if unknown or not wanted:
-        what = f"unknown {where} group {unknown[0]!r}" if unknown else f"no {where} group"
-        raise InputError(what, fix=f"Use some of {', '.join(known)}.")
+        what = f"no {where} group called {unknown[0]!r}" if unknown else f"no {where} group"
+        raise InputError(what, where=where, fix=choices(unknown[0] if unknown else "", known))
     return tuple(name for name in known if name in wanted)

@@ -12,9 +12,8 @@ import numpy as np
 import xarray as xr
 
 from stratoscope.names import PROMPT, PROMPT_TEXTS, QUANTITIES, is_streamed
-from stratoscope.trace.attributes import software
-from stratoscope.trace.notes import Note
-from stratoscope.trace.schema import (
+from stratoscope.trace.format.attributes import software
+from stratoscope.trace.format.schema import (
     AXIS_COORDS,
     COMPLETE,
     FORMAT,
@@ -26,6 +25,7 @@ from stratoscope.trace.schema import (
     quantity_layout,
     text_dimension,
 )
+from stratoscope.trace.notes import Note
 
 
 def root_attributes(source: str, packages: Iterable[str] = ("numpy", "xarray"), **more: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
-from stratoscope.trace.part import part_of, planned_prompts
-from stratoscope.trace.schema import COMPLETE
+from stratoscope.trace.format.part import part_of, planned_prompts
+from stratoscope.trace.format.schema import COMPLETE
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,15 +13,15 @@ import xarray as xr
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.names import EDGE, PROMPT, TOKEN
+from stratoscope.trace.format.legal import check_dataset
+from stratoscope.trace.format.place import is_trace, refuse_absent
+from stratoscope.trace.format.schema import TOKEN_COORDS
 from stratoscope.trace.labels import note, object_array
-from stratoscope.trace.legal import check_dataset
-from stratoscope.trace.place import is_trace, refuse_absent
 from stratoscope.trace.prompts import GONE, Prompts
-from stratoscope.trace.schema import TOKEN_COORDS
 from stratoscope.words import counted
 
 if TYPE_CHECKING:
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Inputs: TypeAlias = "PathLike | Sequence[PathLike] | xr.Dataset"
@@ -75,10 +75,10 @@ def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
         if not is_trace(folders[0]) and any(folders[0].glob("*.csv")):
             fix = f"Name the files: {folders[0] / '*.csv'}."
             raise InputError("is a folder of CSV files, not a trace", where=str(folders[0]), fix=fix)
-        from stratoscope.trace.reader import open_trace  # CSV files need no Zarr
+        from stratoscope.trace.read.reader import open_trace  # CSV files need no Zarr
 
         return open_trace(folders[0])
-    from stratoscope.trace.csv import read_csv
+    from stratoscope.trace.csv.read import read_csv
 
     return read_csv(paths, columns=columns)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.names import EDGE, IMPORTED, PROMPT, ROW, SPANS, TOKEN, edges
 from stratoscope.trace.arguments import is_whole, several
 from stratoscope.trace.arrays import Ints
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
 GONE = -1  # stands for a token that is not there
 _ROWS = 2**20  # of a CSV, read together
-_NEGATIVE = re.compile(r"-\d+", re.ASCII)  # counts from the end in Python; here it is only a text
-_PLAIN_ID = re.compile(r"[\w.:/-]+")  # others are shown in quotes, so that their ends are seen
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)  # "01" may be an id, and is never an index
 
 
@@ -249,10 +246,7 @@ class Prompts:
                 raise InputError(f"{len(named)} prompts are called {choice!r}", where="prompt", fix=fix)
             if not _INDEX.fullmatch(choice):
                 ids = [self.ids[prompt] for prompt in known]
-                near = [] if _NEGATIVE.fullmatch(choice) else get_close_matches(choice, ids, 1)
-                fix = f"Did you mean {near[0]!r}? " if near else ""
-                ids = [one if _PLAIN_ID.fullmatch(one) else repr(one) for one in ids]
-                raise InputError(f"no prompt called {choice!r}", where="prompt", fix=f"{fix}There are: {listing(ids)}.")
+                raise InputError(f"no prompt called {choice!r}", where="prompt", fix=choices(choice, ids, most=8))
         elif not is_whole(choice):
             raise InputError(f"{choice!r} names no prompt", where="prompt", fix="Give its id, or its index, as 0.")
         if (index := int(choice)) in known:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, did_you_mean
 from stratoscope.names import QUANTITIES
-from stratoscope.trace.schema import UNKNOWN_ARRAYS
+from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,12 +68,8 @@ def quantity_named(choice: str, allowed: Iterable[str]) -> str:
         depth = str(int(layer) + 1) if (layer := behind[1] or behind[2]).isdecimal() else "L + 1"
         fix = f"It is resid_norm at depth {depth}, where depth 0 is before the first block."
         raise InputError(f"no quantity called {choice!r}", where="quantity", fix=fix)
-    known = {other.lower(): other for name in allowed for other in (name, *QUANTITIES[name].elsewhere.values())}
-    near = [known[one] for one in get_close_matches(general.lower(), known, 3)]
-    if not near:
+    known = [other for name in allowed for other in (name, *QUANTITIES[name].elsewhere.values())]
+    if not (near := did_you_mean(general, known, 3)):
         return choice
-    raise InputError(
-        f"no quantity called {choice!r}",
-        where="quantity",
-        fix=f"Did you mean {' or '.join(near)}? This input has: {', '.join(allowed)}.",
-    )
+    fix = f"{near}This input has: {', '.join(allowed)}."
+    raise InputError(f"no quantity called {choice!r}", where="quantity", fix=fix)

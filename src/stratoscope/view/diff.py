@@ -10,7 +10,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.align import GAP
 from stratoscope.analysis.result import notes_in, table_in
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import pool
 from stratoscope.view.differences import can_differ
@@ -51,7 +51,7 @@ def diff_spec(result: xr.DataTree, prompt: str, quantity: str) -> ViewSpec:
         raise InputError(
             f"no {quantity} of prompt {prompt!r} in this result",
             where="prompt",
-            fix=f"It has: {', '.join(dict.fromkeys(kept))}.",
+            fix=choices(prompt, [*dict.fromkeys(kept)], there="It has"),
         )
     here = np.flatnonzero(np.array(kept) == prompt)
     tokens, cells = (one.isel(column=here) for one in (tokens, table_in(result, f"tokens/{quantity}")))

@@ -13,7 +13,7 @@ from stratoscope.view.strips import Strip
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 

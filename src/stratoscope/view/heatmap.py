@@ -19,7 +19,7 @@ from stratoscope.words import capital
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
     from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 

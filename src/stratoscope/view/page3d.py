@@ -15,8 +15,8 @@ from plotly.offline import get_plotlyjs
 from stratoscope import names
 from stratoscope.errors import InputError, ascii_json
 from stratoscope.replacing import write_whole
+from stratoscope.trace.export.output import check_place
 from stratoscope.trace.notes import INFO
-from stratoscope.trace.output import check_place
 from stratoscope.view import pages, palette, peaks3d_caption, plotly3d
 from stratoscope.view.footer import source, source_tag
 from stratoscope.view.spec import ViewSpec

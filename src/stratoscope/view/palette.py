@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stratoscope.errors import InputError
+from stratoscope.errors import refuse_unknown
 
 SEQUENTIAL = ("#0a1a40", "#14376b", "#2f5583", "#567187", "#818a82", "#aca270", "#d6bd58", "#f5d95c", "#fff09a")
 DIVERGING = ("#174d90", "#3a7aba", "#86b5de", "#cce0f0", "#f7f7f5", "#f6d9bd", "#eba565", "#c9681e", "#7d3a08")
@@ -71,8 +71,7 @@ THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 def theme(name: str) -> Theme:
     """The theme called `name`: "light" or "dark"."""
-    if name not in THEMES:
-        raise InputError(f"no theme called {name!r}", where="theme", fix=f"Choose one of: {', '.join(THEMES)}.")
+    refuse_unknown(name, THEMES, "theme")
     return THEMES[name]
 
 

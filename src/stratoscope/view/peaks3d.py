@@ -11,7 +11,7 @@ from stratoscope.view.select import LayerChoice, PromptChoice, TextChoice
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
 
 
 def peaks3d(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.lint.lint import applicable
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.trace.arguments import real_number
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
@@ -46,8 +46,7 @@ def peaks_spec(
 ) -> ViewSpec:
     """The picture of `peaks3d` as data; parameters and errors as there."""
     row, threshold = names.QUANTITIES[_height_of(dataset, quantity)], real_number(threshold, "threshold")
-    if scale not in names.SCALES:
-        raise InputError(f"no scale called {scale!r}", where="scale", fix=f"Choose one of: {listed(names.SCALES)}.")
+    refuse_unknown(scale, names.SCALES, "scale")
     chosen = select(dataset, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     tokens = np.sort(np.concatenate([panel.tokens for panel in chosen.panels]))
     prompts = Prompts(dataset)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.tables import check_head, has_cells, over_heads, table
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.trace.quantity_names import check_known, quantity_named
 
@@ -71,7 +71,8 @@ def checked_quantity(dataset: xr.Dataset, name: str) -> str:
     row = names.QUANTITIES.get(name) if isinstance(name, str) else None
     present = ", ".join(drawable_quantities(dataset)) or "nothing"
     if row is None:
-        raise InputError(f"no quantity called {name!r}", where="quantity", fix=f"This input has: {present}.")
+        fix = choices(name, drawable_quantities(dataset), there="This input has")
+        raise InputError(f"no quantity called {name!r}", where="quantity", fix=fix)
     if not _is_drawable(row):
         fix = f"This input has: {present}."
         if name == "attention":

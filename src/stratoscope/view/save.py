@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError
 from stratoscope.replacing import write_whole
-from stratoscope.trace.output import check_place
+from stratoscope.trace.export.output import check_place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

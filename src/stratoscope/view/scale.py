@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.trace.arrays import AnyFloats
 
 QUANTILES = (0.01, 0.99)  # robust limits never lie farther out …
@@ -63,8 +63,7 @@ def natural(*, signed: bool, log: bool, choice: names.Scale) -> str:
 
     `robust` and `per-layer` say where the limits are, not what lies between them.
     """
-    if choice not in names.SCALES:
-        raise InputError(f"no scale called {choice!r}", where="scale", fix=f"Choose one of: {', '.join(names.SCALES)}.")
+    refuse_unknown(choice, names.SCALES, "scale")
     if signed and choice == "log":
         raise InputError(
             "a quantity with negative values has no logarithmic scale", where="scale", fix="Use robust or linear."

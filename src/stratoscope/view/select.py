@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices, refuse_unknown
 from stratoscope.trace.arguments import several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
 from stratoscope.trace.prompts import PromptChoice, Prompts
-from stratoscope.words import listed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -114,11 +113,8 @@ def _of_class(prompts: Prompts, wanted: Sequence[str]) -> list[int]:
     for name in wanted:
         if name not in prompts.classes:
             known = sorted(set(prompts.classes) - {""})
-            raise InputError(
-                f"no prompt of class {name!r}",
-                where="class",
-                fix=f"There are: {listing(known)}." if known else "The prompts of this trace have no class.",
-            )
+            fix = choices(name, known) if known else "The prompts of this trace have no class."
+            raise InputError(f"no prompt of class {name!r}", where="class", fix=fix)
     return [index for index, name in enumerate(prompts.classes) if not wanted or name in wanted]
 
 
@@ -165,8 +161,7 @@ def _listed(choice: TextChoice, where: str, example: str) -> list[Any]:
 
 def _spans(wanted: list[str]) -> list[str]:
     for name in wanted:
-        if name not in names.SPANS:
-            raise InputError(f"no span called {name!r}", where="span", fix=f"Choose from: {listed(names.SPANS)}.")
+        refuse_unknown(name, names.SPANS, "span")
     return wanted
 
 

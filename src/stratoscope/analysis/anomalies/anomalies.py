@@ -1,4 +1,4 @@
-"""`anomalies`: what lies far outside its own distribution, ranked, with the number of false alarms to expect."""
+"""`anomalies`: what lies far outside its own distribution, ranked, with the number of false findings to expect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.anomalies.finding import Finding, Look, Member, NamedPrompts
     from stratoscope.analysis.anomalies.usual import Class
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
 
 _SHOWN = 8  # findings with a picture
@@ -30,16 +30,16 @@ def anomalies(
     *,
     columns: Columns = None,
     reference: Inputs | None = None,
-    alpha: float = defaults.ALPHA,
+    false_findings: float = defaults.FALSE_FINDINGS,
     progress: Progress | None = None,
 ) -> xr.DataTree:
     """Find tokens, heads, neurons, layers and experts far outside their own distribution.
 
     Each detector turns what it looks at into scores (distance from the median in robust standard deviations, on a
     scale on which values add up), extrapolates the tail from the body of its scores, and calls a finding what is
-    stranger than it should be once in 1/`alpha` traces, all detectors together. Usual massive tokens (first tokens,
-    second sinks, what recurs from prompt to prompt) are set aside first and listed once. What is far out of one token,
-    prompt, layer or pair of twins is one finding, with its members. docs/anomalies.md lists the detectors.
+    stranger than it should be once in 1/`false_findings` traces, all detectors together. Usual massive tokens (first
+    tokens, second sinks, what recurs from prompt to prompt) are set aside first and listed once. What is far out of one
+    token, prompt, layer or pair of twins is one finding, with its members. docs/anomalies.md lists the detectors.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def anomalies(
         Which column of CSV files is which, as in `import_csv`.
     reference
         A trace of the same layers, heads and neurons whose distributions count instead; usual is what it shows.
-    alpha
+    false_findings
         Expected number of false findings in a trace, shared out evenly among the detectors.
     progress
         Is told what is being done.
@@ -59,7 +59,7 @@ def anomalies(
     xarray.DataTree
         A Result of kind "anomalies", a node a table (docs/results.md lists all variables). `findings`, least expected
         first: `found_by`, `quantity`, the place (`prompt`, `position`, `layer`, …; −1 = does not apply), `value`,
-        `typical`, `expected_false_alarms`, `also` (how many more members), `of_model` (1 = holds in all prompts
+        `typical`, `expected_false_findings`, `also` (how many more members), `of_model` (1 = holds in all prompts
         alike), `words`. `members`: the same of each value that belongs to a `finding`. `usual`: massive tokens that
         are no finding. `detectors`: what each looked at, how much of it, or why not, and `found_from`: how many times
         the median of its layer a value is found from, in nine of ten layers.
@@ -78,8 +78,10 @@ def anomalies(
     other = None if beside is None else _of_its_layers(beside.dataset, "reference")
     if other is not None:
         _refuse_other_shape(dataset, other)
-    if not 0 < alpha <= 1:
-        raise InputError(f"{alpha} is out of range", where="alpha", fix="Give a number above 0, at most 1.")
+    if not 0 < false_findings <= 1:
+        raise InputError(
+            f"{false_findings} is out of range", where="false_findings", fix="Give a number above 0, at most 1."
+        )
     looks, usual = _looked(dataset, other, progress or silent)
     if not any(look.units for look in looks):
         raise InputError(
@@ -88,8 +90,10 @@ def anomalies(
             fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE`.",
         )
     uncertain = sum(look.units > 0 and not look.certain for look in looks)
-    most_expected = alpha / max(uncertain, 1)
-    result = seen.with_note(_result(dataset, other, looks, merged(looks, most_expected), usual, alpha, most_expected))
+    most_expected = false_findings / max(uncertain, 1)
+    result = seen.with_note(
+        _result(dataset, other, looks, merged(looks, most_expected), usual, false_findings, most_expected)
+    )
     return result if beside is None else beside.with_note(result, "the reference")
 
 
@@ -161,7 +165,7 @@ def _result(
     looks: Sequence[Look],
     found: Sequence[Finding],
     usual: Sequence[Class],
-    alpha: float,
+    false_findings: float,
     most_expected: float,
 ) -> xr.DataTree:
     from stratoscope.analysis.anomalies.finding import NamedPrompts
@@ -201,7 +205,7 @@ def _result(
     chance = Note(
         "L13",
         INFO,
-        f"Expected false findings where nothing is odd: {number(alpha)} in all, "
+        f"Expected false findings where nothing is odd: {number(false_findings)} in all, "
         f"{number(most_expected)} of each detector.",
     )
     sources = [dataset] if reference is None else [dataset, reference]
@@ -210,13 +214,13 @@ def _result(
         "anomalies",
         tables,
         sources=sources,
-        parameters={"alpha": alpha, "reference": reference is not None},
+        parameters={"false_findings": false_findings, "reference": reference is not None},
         notes=[*notes_of(dataset), chance, *applicable(dataset)],
         summary={
             "findings": sum(not one.of_model for one in found),
             "of_model": sum(one.of_model for one in found),
             "listed": len(listed),
-            "expected_false_alarms": alpha,
+            "expected_false_findings": false_findings,
             "detectors": len({look.detector for look in looks if look.units}),
             "by_detector": {
                 name: sum(any(member.detector == name for member in one.members) for one in found) for name in detectors
@@ -236,7 +240,7 @@ def _columns(dim: str, members: Sequence[Member], prompts: NamedPrompts) -> dict
         **{name: np.array([one.place.get(name, -1) for one in members], np.int64) for name in PLACES},
         "value": np.array([one.value for one in members], np.float64),
         "typical": np.array([one.typical for one in members], np.float64),
-        "expected_false_alarms": np.array([one.expected for one in members], np.float64),
+        "expected_false_findings": np.array([one.expected for one in members], np.float64),
         "found_by": [one.detector for one in members],
         "quantity": [one.quantity for one in members],
         "prompt_id": [_prompt_id(one, prompts) for one in members],
@@ -266,7 +270,7 @@ def _as_json(finding: Finding, prompts: NamedPrompts) -> dict[str, Any]:
             **({"token": _token(one, prompts)} if "position" in one.place else {}),
             "value": one.value,
             "typical": one.typical,
-            "expected_false_alarms": one.expected,
+            "expected_false_findings": one.expected,
         }
         for one in finding.members[:_MEMBERS]
     ]

@@ -130,7 +130,7 @@ class Look:
     among
         Scores whose tail counts; None = that of `scores`.
     certain
-        Whether a unit beyond is wrong by definition: no false alarm is expected, and scores above 0 are beyond.
+        Whether a unit beyond is wrong by definition: no false finding is expected, and scores above 0 are beyond.
     few
         Whether there are too few units to tell their tail from themselves.
     of_model

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.tables import has_cells
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.progress import Progress, silent
 from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.words import number
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.design import Design
     from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
     from stratoscope.analysis.contrast.profiles import Profiles
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
 
 KIND = "contrast"
@@ -121,12 +121,8 @@ def contrast(
     seen = finite_trace(opened(trace, columns))
     dataset = seen.dataset
     _check(held_out, alpha, permutations)
-    for where, given, known in (
-        ("statistic", statistic, get_args(names.Statistic)),
-        ("unequal", unequal, names.UNEQUAL),
-    ):
-        if given not in known:
-            raise InputError(f"{given!r} is not known", where=where, fix=f"Use one of {', '.join(known)}.")
+    refuse_unknown(statistic, get_args(names.Statistic), "statistic")
+    refuse_unknown(unequal, names.UNEQUAL, "way with unequal classes", "unequal")
     report = progress or silent
     first, second = choose_classes(dataset, a, b)
     asked = make_units(dataset, first, second, groups=groups)

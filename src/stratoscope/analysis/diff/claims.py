@@ -14,9 +14,9 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.trace.attributes import count_in
-from stratoscope.trace.csv_file import encoding_error, text_file
-from stratoscope.trace.csv_header import SEPARATORS, records
+from stratoscope.trace.csv.file import encoding_error, text_file
+from stratoscope.trace.csv.header import SEPARATORS, records
+from stratoscope.trace.format.attributes import count_in
 from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.analysis.diff.claims import Claim
-    from stratoscope.trace.csv_columns import Columns as CsvColumns
+    from stratoscope.trace.csv.columns import Columns as CsvColumns
     from stratoscope.trace.opened import Inputs
     from stratoscope.trace.prompts import PromptChoice
 

@@ -11,7 +11,7 @@ from stratoscope.trace.notes import WARNING, Note, notes_of
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.trace.csv_columns import Columns
+    from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
 
 

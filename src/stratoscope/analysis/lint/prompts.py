@@ -16,7 +16,7 @@ from stratoscope.analysis.finite import finite_trace
 from stratoscope.analysis.lint.check import COMPARISONS, EVERYTHING, LOOKED_AT, check, class_sizes
 from stratoscope.analysis.permutation import smallest_p
 from stratoscope.analysis.units import make_units, with_values
-from stratoscope.trace.attributes import objects_in
+from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import counted, number, percent

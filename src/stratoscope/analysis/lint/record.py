@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope import names
 from stratoscope.analysis.lint.check import COMPARISONS, EVERYTHING, check
-from stratoscope.trace.attributes import objects_in
+from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 
 if TYPE_CHECKING:

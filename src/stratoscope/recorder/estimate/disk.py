@@ -12,7 +12,7 @@ import numpy as np
 from stratoscope.errors import TraceError
 from stratoscope.names import PROMPT, QUANTITIES, REAL
 from stratoscope.recorder.streams import Shape, rows_of
-from stratoscope.trace.schema import quantity_layout
+from stratoscope.trace.format.schema import quantity_layout
 from stratoscope.words import size_text
 
 LEAST_COMPRESSED = 0.6  # of floating-point quantities, compression leaves at least this share: 0.7 to 0.9 were seen

@@ -18,7 +18,7 @@ from stratoscope.recorder.estimate.estimate import Cost, Estimate
 from stratoscope.recorder.estimate.trial import EVERYTHING, MODEL, Trial
 from stratoscope.recorder.estimate.written import quantities_sample, tokens_sample
 from stratoscope.recorder.recording import Recording
-from stratoscope.trace.schema import quantity_layout
+from stratoscope.trace.format.schema import quantity_layout
 
 _TOKENS = "tokens and texts"
 

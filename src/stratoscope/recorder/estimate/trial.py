@@ -22,7 +22,7 @@ from stratoscope.progress import Progress
 from stratoscope.recorder.estimate import machine
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.streams import Shape
-from stratoscope.trace.schema import Block
+from stratoscope.trace.format.schema import Block
 
 MODEL, EVERYTHING = "the model alone", "everything"
 

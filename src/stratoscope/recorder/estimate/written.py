@@ -9,8 +9,8 @@ from pathlib import Path
 from stratoscope.names import PROMPT, QUANTITIES, REAL, is_streamed
 from stratoscope.recorder.blocks import to_block
 from stratoscope.recorder.recording import Recording
-from stratoscope.trace.schema import MAYBE_TOKEN_COORDS, ROOT_DOCUMENT, Block, known_layout
-from stratoscope.trace.writer import TraceWriter
+from stratoscope.trace.format.schema import MAYBE_TOKEN_COORDS, ROOT_DOCUMENT, Block, known_layout
+from stratoscope.trace.write.writer import TraceWriter
 
 _TOKENS = 2**17  # of prompts that are written without being run: the columns of tokens shrink the more, the longer
 

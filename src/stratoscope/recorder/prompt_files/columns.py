@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, choices, nearest
 from stratoscope.recorder.prompt_files.commands import converting, literal
 from stratoscope.recorder.prompt_files.json_rows import SPEAKERS, are_rows, parse_cell, parse_json, turn_keys
 from stratoscope.recorder.prompt_files.label_columns import (
@@ -32,7 +31,7 @@ from stratoscope.recorder.prompt_files.table import (
     listed,
     without_point,
 )
-from stratoscope.trace.pasted import can_be_pasted
+from stratoscope.trace.csv.pasted import can_be_pasted
 
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
@@ -87,11 +86,8 @@ def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
         There is no such column, or it does not hold prompts: says what to do.
     """
     if column not in table.columns:
-        near = difflib.get_close_matches(column, table.columns, 1)
-        fix = f"Did you mean {near[0]!r}? " if near else ""
-        raise InputError(
-            f"has no column {column!r}", where=_place(table), fix=f"{fix}There are {listed(table.columns, 20)}."
-        )
+        fix = choices(column, table.columns, most=20)
+        raise InputError(f"has no column {column!r}", where=_place(table), fix=fix)
     if column != "text" and (shape := conversations(table, column) or turns(table, column)):
         raise InputError(
             f"{column} holds {shape.name}", where=shape.where or _where(table, column), fix=shape.advice(table)
@@ -200,7 +196,7 @@ def _unknown(table: Table, unknown: list[str]) -> InputError:
             where=where,
             fix=fix + shape.advice(table),
         )
-    pairs = ((name, difflib.get_close_matches(name.lower(), _KNOWN, 1, 0.8)) for name in unknown)
+    pairs = ((name, nearest(name, _KNOWN, 1, 0.8)) for name in unknown)
     fix = "".join(f"Did you mean {near[0]!r} by {name!r}? " for name, near in pairs if near)
     return InputError(what, where=where, fix=fix + _column_advice(table))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stratoscope.recorder.prompt_files.table import Python, Table
-from stratoscope.trace import pasted
-from stratoscope.trace.pasted import beside, literal, python
+from stratoscope.trace.csv import pasted
+from stratoscope.trace.csv.pasted import beside, literal, python
 
 __all__ = ["beside", "converting", "copy", "lines_as_texts", "literal", "python", "recode", "rewrite", "whole_as_text"]
 

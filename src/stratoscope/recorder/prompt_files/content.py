@@ -15,8 +15,8 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.table import Python
-from stratoscope.trace.csv_file import check_unpacked
-from stratoscope.trace.file_kinds import PACKED_SUFFIXES, encoding_by_mark, packing_by_head
+from stratoscope.trace.csv.file import check_unpacked
+from stratoscope.trace.csv.file_kinds import PACKED_SUFFIXES, encoding_by_mark, packing_by_head
 
 _PIECE = 2**20  # bytes that are unpacked at once
 HEAD = 300  # bytes that tell what a file is

@@ -12,7 +12,7 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import FileText, refuse_too_many
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
-from stratoscope.trace.csv_file import cells_of
+from stratoscope.trace.csv.file import cells_of
 from stratoscope.words import quoted
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}

@@ -13,8 +13,8 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files import commands
 from stratoscope.recorder.prompt_files.content import inner_suffix
 from stratoscope.recorder.prompt_files.table import Python
-from stratoscope.trace.file_kinds import ARCHIVES, DOCUMENTS, OLD_OFFICE, PICKLES, ZSTD, packing_by_head
-from stratoscope.trace.pasted import can_be_pasted
+from stratoscope.trace.csv.file_kinds import ARCHIVES, DOCUMENTS, OLD_OFFICE, PICKLES, ZSTD, packing_by_head
+from stratoscope.trace.csv.pasted import can_be_pasted
 
 _UNPACK = 'open(sys.argv[2],"xb").write({}.read())'
 _XLSX = (

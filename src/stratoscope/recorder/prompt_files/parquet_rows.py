@@ -11,7 +11,7 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompt_files.content import refuse_too_large
 from stratoscope.recorder.prompt_files.table import CONTENTS, LABELS, Python, Row, Table
-from stratoscope.trace.csv_file import AS_CSV, check_unpacked
+from stratoscope.trace.csv.file import AS_CSV, check_unpacked
 
 _BATCH = 256  # rows that are unpacked at once
 _SAMPLE = 64 * 2**20  # bytes of rows that tell what an unknown table holds

@@ -19,7 +19,7 @@ from stratoscope.recorder.prompt_files.foreign_files import refuse_folder, refus
 from stratoscope.recorder.prompt_files.json_rows import lines_of, read_json
 from stratoscope.recorder.prompt_files.parquet_rows import read_parquet
 from stratoscope.recorder.prompt_files.table import Python, Row, Table
-from stratoscope.trace.file_kinds import packing_by_head
+from stratoscope.trace.csv.file_kinds import packing_by_head
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _CSV = (".csv", ".tsv")

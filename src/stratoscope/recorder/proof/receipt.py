@@ -20,7 +20,7 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.proof.verify import Outcome, verify_sample
-from stratoscope.trace.receipt import DIFFER, ON_DISK, receipt_line
+from stratoscope.trace.format.receipt import DIFFER, ON_DISK, receipt_line
 
 Receipt = dict[str, Any]
 

@@ -14,7 +14,7 @@ from stratoscope.names import QUANTITIES, is_streamed
 from stratoscope.recorder.proof.differences import DIFFERENCE, relative_difference
 from stratoscope.recorder.proof.formulas import Values, widened
 from stratoscope.recorder.proof.formulas_experts import MixtureInput, PlainMixture
-from stratoscope.trace.shards import as_numbers
+from stratoscope.trace.format.shards import as_numbers
 
 
 class ShownBlock:

@@ -44,8 +44,8 @@ from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 from stratoscope.recorder.simulated.vocabulary import WORDS
 from stratoscope.trace.arguments import chosen, several, whole
+from stratoscope.trace.format.schema import Block
 from stratoscope.trace.labels import labelled, note, root_attributes
-from stratoscope.trace.schema import Block
 
 Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
 
@@ -121,8 +121,8 @@ def simulate(
     if out is None:
         _refuse_large(model, groups)
         return _in_memory(model, groups, make, attrs, progress)
-    from stratoscope.trace.reader import open_trace
-    from stratoscope.trace.writer import TraceWriter
+    from stratoscope.trace.read.reader import open_trace
+    from stratoscope.trace.write.writer import TraceWriter
 
     with TraceWriter(
         Path(out),

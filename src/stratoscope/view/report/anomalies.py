@@ -47,7 +47,7 @@ def contents(result: xr.DataTree) -> Report:
     words = [str(one) for one in findings["words"].values]
     lead = [
         f"{summary['detectors']} detectors looked for anomalies. In a trace without any, all of them together would "
-        f"report {number(summary['expected_false_alarms'])} on average.",
+        f"report {number(summary['expected_false_findings'])} on average.",
         *(said for said, model in zip(words, of_model, strict=True) if not model),
     ][: _LEADING + 1]
     lead += [said for said in [_found_from(result)] if said]
@@ -77,7 +77,7 @@ def _findings(result: xr.DataTree, which: Sequence[int]) -> ReportTable:
         [
             place + 1,
             str(table["found_by"].values[place]),
-            float(table["expected_false_alarms"][place]),
+            float(table["expected_false_findings"][place]),
             str(table["words"].values[place]),
         ]
         for place in which
@@ -104,7 +104,7 @@ def _member(members: xr.Dataset, place: int) -> list[Cell]:
         else:
             row.append(None if found < 0 else int(found))
     times = value / typical if typical else None
-    return [*row, value, typical, times, float(members["expected_false_alarms"][place])]
+    return [*row, value, typical, times, float(members["expected_false_findings"][place])]
 
 
 def _usual(usual: xr.Dataset) -> ReportTable:

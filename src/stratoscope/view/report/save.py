@@ -16,8 +16,8 @@ from stratoscope.disk import sync_tree
 from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
-from stratoscope.trace.place import refuse_inside
-from stratoscope.trace.schema import ROOT_DOCUMENT
+from stratoscope.trace.format.place import refuse_inside
+from stratoscope.trace.format.schema import ROOT_DOCUMENT
 from stratoscope.view.report.report import Excerpt, Report, ReportTable
 from stratoscope.words import visible
 

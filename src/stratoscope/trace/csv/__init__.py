@@ -1,0 +1,1 @@
+"""CSV and Parquet files as people have them, as a Dataset."""
