@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
     stratoscope.simulate(folder / "t.trace", **SMALL)
     (folder / "r").mkdir()
-    store_result(make_result("contrast", {}, {}, sources=[], parameters={}, notes=[]), folder / "r")
+    store_result(make_result("contrast", {}, sources=[], parameters={}, notes=[]), folder / "r")
     for name in ("report.html", "table.csv"):
         (folder / "r" / name).write_text("the old one")
     return folder

@@ -128,7 +128,7 @@ def test_only_the_layers_asked_for_are_compared(base: xr.Dataset) -> None:
 def test_models_of_another_depth_are_compared_by_the_number_of_their_layers_with_a_warning(base: xr.Dataset) -> None:
     shallow = base.isel(layer=slice(1, 3), depth=slice(1, 4))
     result = diff(base, shallow)
-    assert result["neurons/layer"].values.tolist() == [1, 2]
+    assert result[f"tokens/{Q}/layer"].values.tolist() == [1, 2]
     assert not result[f"tokens/{Q}/difference"].fillna(0).any()
     assert "4 and 2 layers" in said(result, "L15", "warning")
 

@@ -45,7 +45,7 @@ def measured(trace: xr.Dataset, dtypes: tuple[str, str] = ("float32", "bfloat16"
 
 
 def times_at(result: xr.Dataset) -> float:
-    return float(result[f"{Q}_times_floor"][CELL])
+    return float(result[f"tokens/{Q}/times_floor"][CELL])
 
 
 def title(result: xr.Dataset) -> str:
@@ -108,7 +108,7 @@ def test_of_two_float32_recordings_made_alike_the_rounding_of_bfloat16_hides_not
 def test_a_floor_of_nothing_but_another_dtype_is_none_within_one_dtype_and_says_why(base: xr.Dataset) -> None:
     one, other = with_floor(base, 1.0, ["dtype"]), tuned(nudged(base, Q, (5, 0), 0.25))
     result = diff(one, other)
-    assert f"{Q}_times_floor" not in result
+    assert "times_floor" not in result[f"tokens/{Q}"]
     words = said(result, "L14", "warning")
     assert "that of A is for another dtype, which does not differ here" in words
     assert "Neither trace" not in words
@@ -118,7 +118,7 @@ def test_a_floor_of_nothing_but_another_dtype_is_none_within_one_dtype_and_says_
 @pytest.mark.parametrize("nothing", [np.nan, np.inf, -1.0])
 def test_a_floor_that_is_no_size_is_no_floor(base: xr.Dataset, nothing: float) -> None:
     result = diff(with_floor(base, nothing), tuned(nudged(base, Q, (5, 0), 0.25)))
-    assert f"{Q}_times_floor" not in result
+    assert "times_floor" not in result[f"tokens/{Q}"]
     assert "No noise floor fits" in said(result, "L14", "warning")
     assert title(result) == NO_FLOOR
 
@@ -128,7 +128,7 @@ def test_a_layer_without_a_floor_has_no_multiples_of_it_and_does_not_spoil_the_o
     for nuisance in names.NUISANCES:
         floored[names.floor_name(Q, nuisance)].values[1] = np.nan
     result = diff(floored, tuned(nudged(base, Q, CELL, 0.25)))
-    assert np.isnan(result[f"{Q}_times_floor"][:, 1]).all()
+    assert np.isnan(result[f"tokens/{Q}/times_floor"][:, 1]).all()
     assert times_at(result) == pytest.approx(25, rel=1e-4)
 
 

@@ -158,16 +158,16 @@ def test_random_patches_change_as_much_in_other_columns_of_the_same_layers(patch
         assert len(set(neurons.tolist())) == len(NEURONS)
         np.testing.assert_allclose((factors - 1) * norms[neurons], (FACTOR - 1) * norms[list(NEURONS)], rtol=1e-5)
     again = patch_null(model, before, claims_of(model), draws=20, tokenizer=byte_tokenizer())
-    np.testing.assert_array_equal(null["sum_resid_norm"], again["sum_resid_norm"])
-    assert (null["kl"] > 0).all()
-    assert float(null["sum_resid_norm"][:, :, : LAYER + 1].max()) == 0
+    np.testing.assert_array_equal(null["change/resid_norm/random"], again["change/resid_norm/random"])
+    assert (null["kl/random"] > 0).all()
+    assert float(null["change/resid_norm/random"][:, :, : LAYER + 1].max()) == 0
 
 
 def test_a_huge_patch_ranks_first_and_no_patch_ranks_last(record: Record) -> None:
     model = tiny("Llama")
     before = record(model, "a")
     nothing = patch_null(model, before, claims_of(model, 1.0), draws=5, tokenizer=byte_tokenizer())
-    assert float(nothing["claimed_kl"]) == pytest.approx(0, abs=1e-6)
+    assert float(nothing["kl/claimed"]) == pytest.approx(0, abs=1e-6)
     small = claims_of(model, 1.001)
     null = patch_null(model, before, small, draws=5, tokenizer=byte_tokenizer())
     with scaled_columns(model, sites_of(model), patch(50.0)):
@@ -237,23 +237,23 @@ def test_an_inserted_system_prompt_is_a_gap_and_the_rest_is_compared_with_itself
 
     model = tiny("Llama")
     result = diff(*(record(model, name, texts=prompts(system=one)) for name, one in (("a", False), ("b", True))))
-    assert (result["position_a"].values == -1).sum() == len("system:Be brief.\n<s>") - 2  # <s> is one token
-    assert not (result["position_b"].values == -1).any()
-    assert "Tell me how a clock works" in "".join(result["text"].values[result["equal"].values].tolist())
-    first = result["position_a"].values == 0
-    assert result["position_b"].values[first].tolist() == [0]  # the sink is compared with the sink
-    assert not result["resid_norm_difference"].values[first].any()
+    assert (result["tokens/position_a"].values == -1).sum() == len("system:Be brief.\n<s>") - 2  # <s> is one token
+    assert not (result["tokens/position_b"].values == -1).any()
+    assert "Tell me how a clock works" in "".join(result["tokens/text"].values[result["tokens/equal"].values].tolist())
+    first = result["tokens/position_a"].values == 0
+    assert result["tokens/position_b"].values[first].tolist() == [0]  # the sink is compared with the sink
+    assert not result["tokens/resid_norm/difference"].values[first].any()
 
 
 def test_what_a_model_has_seen_before_an_edit_it_treats_alike(record: Record) -> None:
     model = tiny("Llama")
     traces = (record(model, "a", texts=["The river is deep."]), record(model, "b", texts=["The river was deep."]))
     result = diff(*traces)
-    early = result["before"].values
+    early = result["tokens/before"].values
     assert early.sum() == len("The river ")
-    assert np.nan_to_num(result["resid_norm_times_floor"].values[early]).max() < 1
+    assert np.nan_to_num(result["tokens/resid_norm/times_floor"].values[early]).max() < 1
     assert any("as they must" in note.text for note in notes_in(result) if note.id == "L14")
-    assert result["resid_norm_difference"].values[-3:].any()
+    assert result["tokens/resid_norm/difference"].values[-3:].any()
 
 
 # --- nothing but a nuisance changed -----------------------------------------------------------------------------------
