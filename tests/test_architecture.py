@@ -37,7 +37,7 @@ MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
     "view": {"analysis", "trace"},
     "doors": {"analysis", "model", "probe", "recorder", "trace", "view"},
 }
-FOLDERS = {  # package -> its folders -> folders beside them that they may import; single files are only kept out of circles
+FOLDERS = {  # package -> its folders -> folders beside them that they import; files only may not close a circle
     "trace": {
         "format": set(),
         "read": {"format"},
@@ -104,9 +104,12 @@ def imported_files(path: Path) -> set[str]:
     return set(found) & files - {module(path)}
 
 
+GRAPH = {module(path): imported_files(path) for path in MODULES}
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     try:
-        TopologicalSorter({module(path): imported_files(path) for path in MODULES}).prepare()
+        TopologicalSorter(GRAPH).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' ← '.join(error.args[1])}")
 
@@ -119,11 +122,9 @@ def packages() -> list[str]:
 def neighbours(package: str) -> dict[str, set[str]]:
     """What stands in a package, folders and files, and what of it each imports."""
     found: dict[str, set[str]] = {}
-    for path in MODULES:
-        if module(path).startswith(f"{package}."):
-            own, *_ = module(path).removeprefix(f"{package}.").split(".")
-            others = {item.removeprefix(f"{package}.") for item in imported_files(path) if item.startswith(f"{package}.")}
-            found.setdefault(own, set()).update({other.split(".")[0] for other in others} - {own})
+    inside = {one: one.removeprefix(f"{package}.").split(".")[0] for one in GRAPH if one.startswith(f"{package}.")}
+    for one, own in inside.items():
+        found.setdefault(own, set()).update({inside[other] for other in GRAPH[one] & inside.keys()} - {own})
     return found
 
 
