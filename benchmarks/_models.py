@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from stratoscope.doors.demo import find_model
 from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 
 
 def smollm2(path: str | None = None) -> LoadedModel:

@@ -43,7 +43,7 @@ from capture_overhead import GROUPS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stratoscope import __version__
-from stratoscope.model.find import find_sites
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import SPANS
 from stratoscope.recorder.input.batches import Batch, make_batch
 from stratoscope.recorder.observe import Observer, forward, last_logits_only

@@ -14,7 +14,7 @@ from stratoscope.version import __version__ as __version__
 _HOME = {  # public name -> module that defines it
     "capture": "stratoscope.recorder.capture",
     "plan_capture": "stratoscope.recorder.capture",
-    "simulate": "stratoscope.recorder.simulated.simulate",
+    "simulate": "stratoscope.recorder.simulate",
     "import_csv": "stratoscope.trace.csv.read",
     "export_csv": "stratoscope.trace.export.csv",
     "merge": "stratoscope.trace.write.merge",
@@ -34,7 +34,7 @@ _HOME = {  # public name -> module that defines it
     "engagement": "stratoscope.view.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
     "portable": "stratoscope.trace.export.portable",
-    "Prompt": "stratoscope.recorder.prompts",
+    "Prompt": "stratoscope.recorder.prompts.prompt",
     "StratoscopeError": "stratoscope.errors",
 }
 
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
-    from stratoscope.recorder.prompts import Prompt
-    from stratoscope.recorder.simulated.simulate import simulate
+    from stratoscope.recorder.prompts.prompt import Prompt
+    from stratoscope.recorder.simulate import simulate
     from stratoscope.trace.csv.read import import_csv
     from stratoscope.trace.export.csv import export_csv
     from stratoscope.trace.export.frame import to_frame

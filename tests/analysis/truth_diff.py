@@ -45,8 +45,8 @@ class Lab:
     def __init__(self, folder: Path, model: Path | None = None) -> None:
         import torch
 
-        from stratoscope.model.find import find_sites
         from stratoscope.model.load import load_model
+        from stratoscope.model.search.find import find_sites
 
         loaded = load_model(str(model or installed()), dtype="float32", device="cpu")
         self.model, self.tokenizer, self.folder = loaded.model, loaded.tokenizer, folder

@@ -17,14 +17,14 @@ from pretended import Watch, device, pretend_devices, put
 from tiny import TEXTS, byte_tokenizer, tiny
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stratoscope.model.find import find_sites
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import ATTENTION, ATTENTION_FULL, NEURONS, NORMS, PEAKS, PROMPTS, RESIDUAL
 from stratoscope.recorder.answers.generate import Generator
 from stratoscope.recorder.attention import rows
 from stratoscope.recorder.input.batches import Batch, make_batch
 from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer, forward
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof.checks import TokenWatch
 from stratoscope.recorder.reduce import scratch
 from stratoscope.trace.format.shards import as_numbers

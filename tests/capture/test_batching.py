@@ -22,12 +22,12 @@ from tiny_any import tiny_of
 import stratoscope
 from stratoscope import capture, merge, plan_capture
 from stratoscope.errors import CaptureError
-from stratoscope.model.find import find_sites
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH, NONE, Batching
 from stratoscope.recorder.observe import forward
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof import together
 from stratoscope.recorder.proof.batching import BatchingRule, find_batching, probe_prompts
 from stratoscope.recorder.proof.replay import eager_attention

@@ -16,9 +16,9 @@ from stratoscope import capture, open_trace
 from stratoscope.errors import CaptureError, InputError, StratoscopeError, TraceError
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder import recording
-from stratoscope.recorder.estimate.disk import uncompressed_bytes
+from stratoscope.recorder.disk_needed import uncompressed_bytes
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 
 MANY = [f"{text} {number}" for number in range(6) for text in TEXTS]
 

@@ -14,9 +14,9 @@ from tiny import byte_tokenizer, tiny  # noqa: E402
 
 from stratoscope import Prompt, capture  # noqa: E402
 from stratoscope.errors import InputError  # noqa: E402
+from stratoscope.recorder.answers.settings import answers_of  # noqa: E402
 from stratoscope.recorder.arguments import dtype_name, file_or_list  # noqa: E402
 from stratoscope.recorder.parts import checked_part  # noqa: E402
-from stratoscope.recorder.settings import answers_of  # noqa: E402
 
 TEXTS = ["Hello there", "Bye now"]
 

@@ -21,7 +21,7 @@ from stratoscope.names import SPANS
 from stratoscope.recorder.input import chat, template
 from stratoscope.recorder.input.remarks import notes as notes_of
 from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 
 GENERATION = "{% if add_generation_prompt %}"
 TEMPLATES = {

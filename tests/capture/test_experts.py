@@ -15,7 +15,7 @@ from tiny import _COMMON, ALL_FAMILIES, byte_tokenizer, tiny, tiny_model
 from stratoscope import capture, export_csv, heatmap, peaks3d
 from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.experts import BY_EXPERT, BY_TOKEN, EXPERT_BY_EXPERT
-from stratoscope.model.find import find_sites
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import NORMS, PEAKS, PROMPTS
 from stratoscope.recorder.observe import Observer
 

@@ -14,12 +14,12 @@ from tiny import ALL_FAMILIES, CONTEXT, TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture, names
 from stratoscope.errors import CaptureError, InputError, ModelError, TraceError
-from stratoscope.model.find import find_sites
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, RESIDUAL
+from stratoscope.recorder.answers.settings import checked_settings, parse_settings
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import Observer
-from stratoscope.recorder.prompts import Prompt
-from stratoscope.recorder.settings import checked_settings, parse_settings
+from stratoscope.recorder.prompts.prompt import Prompt
 
 GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 5

@@ -13,11 +13,11 @@ from tiny_any import tiny_of
 from torch import nn
 
 from stratoscope import capture
-from stratoscope.model.calls import Call
-from stratoscope.model.find import find_sites, limits
 from stratoscope.model.gate import HALVES, INTERLEAVED, ONE, SEPARATE
 from stratoscope.model.head import Unproved
-from stratoscope.model.head_search import find_norm
+from stratoscope.model.search.calls import Call
+from stratoscope.model.search.find import find_sites, limits
+from stratoscope.model.search.head import find_norm
 from stratoscope.names import NORMS
 from stratoscope.trace.format.receipt import merged_receipt
 

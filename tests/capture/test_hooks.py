@@ -14,14 +14,14 @@ from tiny import TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture
 from stratoscope.errors import CaptureError, ModelError
-from stratoscope.model.find import find_sites
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.prove import prove_unchanged
+from stratoscope.model.search.find import find_sites
 from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.observe import Observer, forward
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.reduce.topk import largest
 
 FAMILIES = ["Llama", "Mistral", "Qwen2", "Gemma2", "GPT2", "GPTNeoX"]

@@ -20,7 +20,7 @@ from tiny import byte_tokenizer, tiny, tiny_model
 from stratoscope import capture
 from stratoscope.errors import ModelError, printable
 from stratoscope.model import load_errors
-from stratoscope.model.checkpoint import identifying_name
+from stratoscope.model.files.checkpoint import identifying_name
 from stratoscope.model.load import load_model
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 269060552\n"

@@ -15,8 +15,8 @@ from tiny import TEXTS, byte_tokenizer, tiny_model
 
 from stratoscope import capture
 from stratoscope.errors import ModelError
-from stratoscope.model import gguf_file
-from stratoscope.model.gguf_file import read_gguf
+from stratoscope.model.gguf import file as gguf_file
+from stratoscope.model.gguf.file import read_gguf
 from stratoscope.model.load import load_model
 
 CONTEXT = 96

@@ -17,9 +17,9 @@ from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny
 from stratoscope import open_trace
 from stratoscope.errors import CaptureError, InputError, TraceError
 from stratoscope.names import NEURONS, NORMS, PEAKS, RESIDUAL
-from stratoscope.recorder import streams
+from stratoscope.recorder.reduce import streams
 from stratoscope.recorder.reduce.neurons import stored
-from stratoscope.recorder.streams import Shape, Spool
+from stratoscope.recorder.reduce.streams import Shape, Spool
 
 MANY = [f"{text} {'and more ' * number}" for number in range(4) for text in TEXTS]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -19,9 +19,9 @@ from stratoscope.errors import InputError
 from stratoscope.model.from_object import given_model
 from stratoscope.recorder.answers.outcome import _log_odds
 from stratoscope.recorder.answers.refusals import _words, checked_patterns, opening
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.answers.settings import Answers
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.recording import Recording
-from stratoscope.recorder.settings import Answers
 from stratoscope.trace import outcome
 from stratoscope.trace.info.facts import info, info_text
 from stratoscope.trace.write.from_dataset import write_dataset

@@ -20,7 +20,7 @@ from tiny import FAMILIES, byte_tokenizer, tiny, tiny_model
 from stratoscope import capture, names, open_trace, plan_capture
 from stratoscope.doors.estimate import duration_text
 from stratoscope.errors import TraceError
-from stratoscope.recorder.estimate import disk
+from stratoscope.recorder import disk_needed as disk
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
 
 PROMPTS = [f"prompt {number}: " + "the fox. " * (1 + number % 7) for number in range(40)]

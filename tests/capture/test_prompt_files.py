@@ -27,10 +27,10 @@ import pytest
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
+from stratoscope.recorder.answers.settings import parse_settings
 from stratoscope.recorder.plan import prompts_sha256
-from stratoscope.recorder.prompt_files import foreign_files
-from stratoscope.recorder.prompts import Prompt, PromptList, read_prompts
-from stratoscope.recorder.settings import parse_settings
+from stratoscope.recorder.prompts.files import foreign_files
+from stratoscope.recorder.prompts.prompt import Prompt, PromptList, read_prompts
 
 HI = {"role": "user", "content": "hi"}
 HO = {"role": "assistant", "content": "ho"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompts import Prompt, given_prompts, read_prompts
+from stratoscope.recorder.prompts.prompt import Prompt, given_prompts, read_prompts
 
 NAMES = ("id", "class", "pair", "group", "text")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

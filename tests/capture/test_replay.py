@@ -19,9 +19,9 @@ from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.proof import together
 from stratoscope.recorder.proof.batching import BatchingRule
-from stratoscope.recorder.proof.differences import relative_difference
 from stratoscope.recorder.proof.replay import attention_implementation, eager_attention
 from stratoscope.recorder.recording import Recording
+from stratoscope.recorder.reference.differences import relative_difference
 
 WITHOUT_ATTENTION = tuple(group for group in SUMMARIES if group != ATTENTION)
 OWN_ATTENTION = {"Falcon", "Falcon sequential", "BLOOM", "GPT-J"}  # computed in their own code

@@ -15,7 +15,7 @@ from torch import nn
 from stratoscope import capture
 from stratoscope.errors import CaptureError, InputError, ModelError, StratoscopeError
 from stratoscope.names import NORMS, PEAKS, PROMPTS, QUANTITIES, SUMMARIES
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 
 
 def run(out: Path, texts: Any = TEXTS, *, model: Any = None, tokenizer: Any = None, **options: Any) -> Any:

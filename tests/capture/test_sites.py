@@ -10,7 +10,7 @@ import torch
 from tiny import _COMMON, _OPT, ALL_FAMILIES, FAMILIES, VOCAB, tiny, tiny_model
 
 from stratoscope.errors import CaptureError, ModelError
-from stratoscope.model.find import describe_replay, find_sites
+from stratoscope.model.search.find import describe_replay, find_sites
 from stratoscope.model.sites import BIT_EQUAL
 
 IDS = torch.arange(5, 17)[None]

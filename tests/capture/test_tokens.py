@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from stratoscope.errors import InputError, ModelError
 from stratoscope.names import SPANS
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof.floor import _CUTS, _shortened
 
 ODD = "Hi é漢字 👩‍👩‍👧\r\n\t  x\u200f שלום \x00<|im_start|>\u0301\n"

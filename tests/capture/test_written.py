@@ -23,7 +23,7 @@ from stratoscope.errors import InputError, TraceError
 from stratoscope.recorder.input.remarks import Remark, notes
 from stratoscope.recorder.input.template import end_of_answer, switches
 from stratoscope.recorder.input.tokens import TokenisedPrompt, encode
-from stratoscope.recorder.prompts import Prompt, given_prompts
+from stratoscope.recorder.prompts.prompt import Prompt, given_prompts
 from stratoscope.trace.info.facts import info, info_text
 
 DAY = date(2026, 3, 5)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import stratoscope
 from stratoscope import names
 from stratoscope.doors.cli import app
-from stratoscope.recorder.prompts import read_prompts
+from stratoscope.recorder.prompts.prompt import read_prompts
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

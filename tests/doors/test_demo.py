@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import stratoscope
 from stratoscope.doors import demo as module
 from stratoscope.doors.cli import app
-from stratoscope.recorder.prompts import read_prompts
+from stratoscope.recorder.prompts.prompt import read_prompts
 
 Refuse = Callable[..., str]
 FILES = {"heatmap.png", "engagement.png", "peaks3d.html", "critical.csv", "neutral.csv"}

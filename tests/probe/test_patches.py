@@ -16,7 +16,7 @@ from stratoscope.analysis.diff.claims import Claim  # noqa: E402
 from stratoscope.analysis.diff.diff import diff  # noqa: E402
 from stratoscope.analysis.result import notes_in  # noqa: E402
 from stratoscope.errors import InputError, ModelError  # noqa: E402
-from stratoscope.model.find import find_sites  # noqa: E402
+from stratoscope.model.search.find import find_sites  # noqa: E402
 from stratoscope.probe.columns import Scaled, column_norms, columns, scaled_columns  # noqa: E402
 from stratoscope.probe.null import patch_null  # noqa: E402
 from stratoscope.view.report import contents_of  # noqa: E402

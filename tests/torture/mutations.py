@@ -227,13 +227,13 @@ def read_csv(path: Path) -> object:
 
 
 def read_prompts(path: Path) -> object:
-    from stratoscope.recorder.prompts import read_prompts
+    from stratoscope.recorder.prompts.prompt import read_prompts
 
     return read_prompts(path)
 
 
 def read_model(path: Path) -> object:
-    from stratoscope.model.files import find_files
+    from stratoscope.model.files.model_files import find_files
 
     return find_files(str(path)).gguf_file
 

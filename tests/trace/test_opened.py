@@ -46,7 +46,7 @@ def test_csv_files_become_one_prompt_each(tmp_path: Path) -> None:
 
 
 def test_a_trace_is_opened_from_its_path(tmp_path: Path) -> None:
-    from stratoscope.recorder.simulated.simulate import simulate
+    from stratoscope.recorder.simulate import simulate
 
     simulate(tmp_path / "t.zarr", prompts=2, layers=2, d_model=16, d_ff=32, heads=2, top_k=2)
     for given in (tmp_path / "t.zarr", str(tmp_path / "t.zarr"), [tmp_path / "t.zarr"]):

@@ -9,8 +9,8 @@ import pytest
 
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
+from stratoscope.recorder.simulate import simulate
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
-from stratoscope.recorder.simulated.simulate import simulate
 from stratoscope.trace.read.reader import open_trace
 
 SMALL = {"prompts": 6, "tokens": (3, 9), "layers": 5, "d_ff": 64, "heads": 3, "top_k": 4}
@@ -288,7 +288,7 @@ def test_an_interrupted_simulation_leaves_no_trace(tmp_path):
 def test_tens_of_thousands_of_tokens_are_simulated_within_500_mb(tmp_path, prompts):
     code = (  # not ru_maxrss, which a child inherits from the process that started it
         "import re, sys\n"
-        "from stratoscope.recorder.simulated.simulate import simulate\n"
+        "from stratoscope.recorder.simulate import simulate\n"
         "simulate(sys.argv[1], prompts=int(sys.argv[2]), tokens=40, layers=32, record=('norms', 'residual', 'peaks'))\n"
         "print(int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]) // 1024)"
     )

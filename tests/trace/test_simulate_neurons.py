@@ -8,9 +8,9 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.recorder.simulate import simulate
 from stratoscope.recorder.simulated.attention import first_and_weights, matrix
 from stratoscope.recorder.simulated.model import EFFECTS, SimulatedModel, SimulationSize
-from stratoscope.recorder.simulated.simulate import simulate
 from stratoscope.trace.read.reader import open_trace
 
 SIZES = {"tokens": (1, 14), "layers": 5, "d_ff": 96, "heads": 3, "top_k": 4}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stratoscope import names
-from stratoscope.recorder.simulated.simulate import simulate
+from stratoscope.recorder.simulate import simulate
 
 PROMPTS, LAYERS, NEURONS = 600, 10, 128
 

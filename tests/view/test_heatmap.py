@@ -183,7 +183,7 @@ def test_a_wrong_choice_is_answered_in_one_line(trace_of: Factory, wrong, words_
 
 
 def test_a_simulated_trace_from_disk_is_drawn_and_named_as_one(tmp_path: Path) -> None:
-    from stratoscope.recorder.simulated.simulate import simulate
+    from stratoscope.recorder.simulate import simulate
 
     simulate(tmp_path / "t.zarr", prompts=4, layers=4, d_model=16, d_ff=32, heads=2, top_k=2)
     for quantity in ("mlp_out_norm", "resid_norm", "peak_value", "attn_received_nosink"):

@@ -81,9 +81,9 @@ def capture(
         raise typer.BadParameter("--json says what --plan finds: give both")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what --overwrite removes: give one of them")
+    from stratoscope.recorder.answers.settings import answers_of, checked_day, parse_settings
     from stratoscope.recorder.parts import checked_part
-    from stratoscope.recorder.prompts import read_prompts
-    from stratoscope.recorder.settings import answers_of, checked_day, parse_settings
+    from stratoscope.recorder.prompts.prompt import read_prompts
 
     groups, chosen = options.parse_groups(record), options.parse_openers(openers)
     only = checked_part(options.parse_part(part))

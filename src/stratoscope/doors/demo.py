@@ -18,7 +18,7 @@ from stratoscope import names
 from stratoscope.errors import InputError, TraceError
 from stratoscope.progress import Progress
 from stratoscope.recorder.plan import prompts_sha256
-from stratoscope.recorder.prompts import read_prompts
+from stratoscope.recorder.prompts.prompt import read_prompts
 from stratoscope.replacing import write_whole
 from stratoscope.trace.format.place import is_trace
 from stratoscope.trace.info.text import receipt_section

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stratoscope.errors import InputError
 from stratoscope.model.devices import weights_at_hand
-from stratoscope.model.files import ModelFiles
+from stratoscope.model.files.model_files import ModelFiles
 from stratoscope.model.identity import model_identity, tokenizer_identity
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.plain import refuse_unless_plain

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from stratoscope.model.devices import devices_of
-from stratoscope.model.files import ModelFiles
+from stratoscope.model.files.model_files import ModelFiles
 
 FLOAT = "none"  # the quantisation of a model that has none
 

@@ -10,14 +10,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory, refuse_unknown
-from stratoscope.model.checkpoint import Unused
-from stratoscope.model.files import ModelFiles, find_files, weights_sha256
+from stratoscope.model.files.checkpoint import Unused
+from stratoscope.model.files.model_files import ModelFiles, find_files, weights_sha256
 from stratoscope.model.load_errors import load_error, tokenizer_error
 from stratoscope.progress import Progress, silent
 
 if TYPE_CHECKING:  # this module must be importable without torch, to say how to install it
     from stratoscope.model.devices import DeviceMap
-    from stratoscope.model.leftover import Keys
+    from stratoscope.model.files.leftover import Keys
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _INSTALL = "Install it: `pip install 'stratoscope[capture]'`."
@@ -158,11 +158,11 @@ def _load_config(files: ModelFiles, trust_remote_code: bool) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    from stratoscope.model.checkpoint import CONFIG, refuse_other_kind
-    from stratoscope.model.config_values import refuse_impossible_config
-    from stratoscope.model.file_contents import parsed_json
-    from stratoscope.model.gguf_positions import apply_positions
-    from stratoscope.model.gguf_settings import apply_settings, refuse_uneven_layers
+    from stratoscope.model.files.checkpoint import CONFIG, refuse_other_kind
+    from stratoscope.model.files.config_values import refuse_impossible_config
+    from stratoscope.model.files.contents import parsed_json
+    from stratoscope.model.gguf.positions import apply_positions
+    from stratoscope.model.gguf.settings import apply_settings, refuse_uneven_layers
 
     if not files.gguf:
         config = parsed_json((files.folder / CONFIG).read_text("utf-8-sig"))
@@ -197,7 +197,7 @@ def _load_tokenizer(files: ModelFiles, trust_remote_code: bool) -> tuple[Any, tu
     """The tokenizer, and what limits a GGUF file's brings."""
     from transformers import AutoTokenizer
 
-    from stratoscope.model.gguf_tokenizer import split_as_the_file_says
+    from stratoscope.model.gguf.tokenizer import split_as_the_file_says
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, **_options(files, trust_remote_code))
@@ -217,12 +217,12 @@ def _load_weights(
     """The model where it belongs, how its weights were stored, what limits that brings, and what was not used."""
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    from stratoscope.model.cut_blocks import unpacked_rightly
     from stratoscope.model.devices import Spread
+    from stratoscope.model.files.cut_blocks import unpacked_rightly
+    from stratoscope.model.files.leftover import Keys, every_key, placed_tensors, refuse_unlike
+    from stratoscope.model.files.quantised import block_of, gguf_words, refuse_packed, rounded, unpack
     from stratoscope.model.identity import FLOAT
-    from stratoscope.model.leftover import Keys, every_key, placed_tensors, refuse_unlike
     from stratoscope.model.plain import refuse_unless_plain
-    from stratoscope.model.quantised import block_of, gguf_words, refuse_packed, rounded, unpack
 
     options = _options(files, trust_remote_code)
     words, limit = "", ""
@@ -266,9 +266,9 @@ def _used_or_named(
     model: Any, files: ModelFiles, keys: Keys, missing: set[str], placed: set[str]
 ) -> tuple[Unused, ...]:
     """Check that all that the files hold is in the model, and nothing else; gives what need not be."""
-    from stratoscope.model.gguf_positions import prove_positions
-    from stratoscope.model.leftover import named_unused, refuse_lost, refuse_twice, refuse_unlike, unused_of_gguf
-    from stratoscope.model.stored_positions import refuse_other_positions
+    from stratoscope.model.files.leftover import named_unused, refuse_lost, refuse_twice, refuse_unlike, unused_of_gguf
+    from stratoscope.model.files.stored_positions import refuse_other_positions
+    from stratoscope.model.gguf.positions import prove_positions
 
     unused = keys.unused
     if files.gguf_file:

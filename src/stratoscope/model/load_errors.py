@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 
 from stratoscope.errors import ModelError, first_line, is_out_of_memory
-from stratoscope.model.file_contents import open_torch_file
-from stratoscope.model.files import ModelFiles
+from stratoscope.model.files.contents import open_torch_file
+from stratoscope.model.files.model_files import ModelFiles
 
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 _NEWER = "Update transformers if the model is new; else fetch it again."

@@ -16,9 +16,9 @@ from stratoscope import defaults, names
 from stratoscope.analysis.diff.floor import dtype_of, weights_of
 from stratoscope.errors import InputError
 from stratoscope.model.devices import input_device
-from stratoscope.model.find import find_sites
 from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
+from stratoscope.model.search.find import find_sites
 from stratoscope.progress import Progress
 from stratoscope.recorder.input.batches import Batch, make_batch
 from stratoscope.recorder.input.grouping import batching_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope.errors import InputError
-from stratoscope.recorder.prompts import GIVEN_AS_A_LIST, Prompt
+from stratoscope.recorder.prompts.prompt import GIVEN_AS_A_LIST, Prompt
 
 
 def file_or_list(prompts: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.recorder.input.tokens import TokenisedPrompt
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.trace.format.schema import Block
 
 

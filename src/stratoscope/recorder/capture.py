@@ -19,14 +19,14 @@ from stratoscope.model.devices import DeviceMap
 from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.progress import Progress, silent
+from stratoscope.recorder.answers.settings import Answers, answers_of, checked_day
 from stratoscope.recorder.arguments import dtype_name, file_or_list
 from stratoscope.recorder.estimate.estimate import Estimate
 from stratoscope.recorder.estimate.reckon import estimate
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
-from stratoscope.recorder.prompts import Prompt, PromptList, given_prompts, read_prompts
+from stratoscope.recorder.prompts.prompt import Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.recording import Recording
-from stratoscope.recorder.settings import Answers, answers_of, checked_day
 from stratoscope.trace.arguments import chosen, whole
 from stratoscope.trace.format import place
 from stratoscope.trace.read.reader import open_trace

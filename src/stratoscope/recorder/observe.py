@@ -28,7 +28,7 @@ from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
 from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
 from stratoscope.recorder.reduce.shared import Shared
-from stratoscope.recorder.streams import Streams
+from stratoscope.recorder.reduce.streams import Streams
 
 _OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
 

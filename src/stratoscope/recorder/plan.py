@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from stratoscope.recorder.input.grouping import ANY_LENGTH, Batching, Together
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True)

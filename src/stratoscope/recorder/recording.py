@@ -16,13 +16,14 @@ import torch
 from stratoscope import defaults, kernels, names
 from stratoscope.errors import InputError
 from stratoscope.model.devices import input_device
-from stratoscope.model.find import find_sites, limits
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.positions import short_until
+from stratoscope.model.search.find import find_sites, limits
 from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
+from stratoscope.recorder.answers.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
-from stratoscope.recorder.estimate.disk import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
+from stratoscope.recorder.disk_needed import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.input.notes import notes_on
@@ -31,7 +32,7 @@ from stratoscope.recorder.memory import BatchSplitter, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.parts import prompts_of
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof import receipt as receipts
 from stratoscope.recorder.proof.checks import (
     TokenWatch,
@@ -44,8 +45,7 @@ from stratoscope.recorder.proof.checks import (
 from stratoscope.recorder.proof.floor import measure_floor, sample
 from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
-from stratoscope.recorder.settings import NO_ANSWERS, Answers
-from stratoscope.recorder.streams import Target
+from stratoscope.recorder.reduce.streams import Target
 from stratoscope.trace.format.attributes import software
 from stratoscope.trace.format.place import is_trace, recorded_at
 from stratoscope.trace.format.schema import MAYBE_TOKEN_COORDS, Block

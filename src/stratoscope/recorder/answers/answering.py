@@ -15,16 +15,16 @@ from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.load import LoadedModel
 from stratoscope.recorder.answers.generate import Generator, can_generate
 from stratoscope.recorder.answers.outcome import opener_log_odds, refusals, tokenised_openers
+from stratoscope.recorder.answers.settings import Answers
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH
 from stratoscope.recorder.input.remarks import Remark
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof import receipt as receipts
 from stratoscope.recorder.proof.batching import BatchingRule
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
-from stratoscope.recorder.settings import Answers
 
 MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
 

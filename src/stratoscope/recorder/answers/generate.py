@@ -23,13 +23,13 @@ from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.names import PROMPT, QUANTITIES
 from stratoscope.recorder.answers.sampling import OwnStreams, seeded
+from stratoscope.recorder.answers.settings import chooses_tokens
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 from stratoscope.recorder.input.template import end_of_answer
 from stratoscope.recorder.input.tokens import TokenisedPrompt, continued
 from stratoscope.recorder.observe import Observer, memory_guard
 from stratoscope.recorder.proof.checks import TokenWatch, check_embedded
-from stratoscope.recorder.settings import chooses_tokens
 
 _PROOF_TOKENS = 3  # prefill, decode steps and the forward of the last token
 # what is not asked for does nothing: neither transformers' defaults nor the model's own settings change the answer

@@ -11,7 +11,7 @@ from torch import Tensor
 from stratoscope.recorder.attention.rows import AttentionRows, Mask
 from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.scratch import Scratch
-from stratoscope.recorder.streams import Streams
+from stratoscope.recorder.reduce.streams import Streams
 
 PAIRS = "attention"  # the quantity
 

@@ -12,8 +12,8 @@ import numpy as np
 from stratoscope import defaults
 from stratoscope.names import QUANTITIES, REAL
 from stratoscope.progress import Progress
+from stratoscope.recorder.disk_needed import streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.estimate import machine
-from stratoscope.recorder.estimate.disk import streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
 from stratoscope.recorder.estimate.trial import EVERYTHING, MODEL, Trial
 from stratoscope.recorder.estimate.written import quantities_sample, tokens_sample

@@ -21,7 +21,7 @@ from stratoscope import defaults
 from stratoscope.progress import Progress
 from stratoscope.recorder.estimate import machine
 from stratoscope.recorder.recording import Recording
-from stratoscope.recorder.streams import Shape
+from stratoscope.recorder.reduce.streams import Shape
 from stratoscope.trace.format.schema import Block
 
 MODEL, EVERYTHING = "the model alone", "everything"

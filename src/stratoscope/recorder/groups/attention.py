@@ -11,8 +11,8 @@ from stratoscope.names import ATTENTION
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
-    from stratoscope.recorder.proof.formulas import Values
-    from stratoscope.recorder.proof.shown import ShownBlock
+    from stratoscope.recorder.reference.formulas import Values
+    from stratoscope.recorder.reference.shown import ShownBlock
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 _IN_WHOLE_LAYERS = ("attn_distance", "attn_value_norm")  # all others are undefined somewhere in every prompt
@@ -32,7 +32,7 @@ class AttentionGroup(RecordGroup):
 
     def replayed(self, block: ShownBlock) -> Values:
         """From the weights that eager attention shows."""
-        from stratoscope.recorder.proof import formulas
+        from stratoscope.recorder.reference import formulas
 
         if block.attention is None:
             return {}

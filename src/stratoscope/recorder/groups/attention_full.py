@@ -11,8 +11,8 @@ from stratoscope.names import ATTENTION_FULL
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
-    from stratoscope.recorder.proof.formulas import Values
-    from stratoscope.recorder.proof.shown import ShownBlock
+    from stratoscope.recorder.reference.formulas import Values
+    from stratoscope.recorder.reference.shown import ShownBlock
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
@@ -25,7 +25,7 @@ class AttentionFullGroup(RecordGroup):
 
     def replayed(self, block: ShownBlock) -> Values:
         """The weights that eager attention shows, compared while the layer is there."""
-        from stratoscope.recorder.proof import formulas
+        from stratoscope.recorder.reference import formulas
 
         return {} if block.attention is None else block.compared("attention", formulas.pairs(*block.attention))
 

@@ -11,10 +11,10 @@ from stratoscope.names import quantities_of
 
 if TYPE_CHECKING:
     from stratoscope.model.sites import ModelSites
-    from stratoscope.recorder.proof.formulas import ByLayer, States, Values
-    from stratoscope.recorder.proof.shown import ShownBlock
     from stratoscope.recorder.reduce.scratch import Reducer
     from stratoscope.recorder.reduce.shared import Shared
+    from stratoscope.recorder.reference.formulas import ByLayer, States, Values
+    from stratoscope.recorder.reference.shown import ShownBlock
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 

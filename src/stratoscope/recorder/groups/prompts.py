@@ -12,10 +12,10 @@ from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
     from stratoscope.model.sites import ModelSites
-    from stratoscope.recorder.proof.formulas import Values
-    from stratoscope.recorder.proof.shown import ShownBlock
     from stratoscope.recorder.reduce.scratch import Reducer
     from stratoscope.recorder.reduce.shared import Shared
+    from stratoscope.recorder.reference.formulas import Values
+    from stratoscope.recorder.reference.shown import ShownBlock
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
@@ -44,7 +44,7 @@ class PromptsGroup(RecordGroup):
 
     def replayed(self, block: ShownBlock) -> Values:
         """Over the prompts' own rows, as wide as the widest block."""
-        from stratoscope.recorder.proof import formulas
+        from stratoscope.recorder.reference import formulas
 
         if block.mlp is None:
             return {}

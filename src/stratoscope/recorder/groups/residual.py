@@ -11,10 +11,10 @@ from stratoscope.names import NORMS, RESIDUAL
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
-    from stratoscope.recorder.proof.formulas import ByLayer, States
     from stratoscope.recorder.reduce.residual import Quantities, Stream
     from stratoscope.recorder.reduce.scratch import Reducer
     from stratoscope.recorder.reduce.shared import Shared
+    from stratoscope.recorder.reference.formulas import ByLayer, States
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
@@ -41,7 +41,7 @@ class ResidualGroup(RecordGroup):
 
     def replayed_stream(self, states: States) -> ByLayer:
         """From Hugging Face's own hidden states, where the model lists them."""
-        from stratoscope.recorder.proof.formulas import residual
+        from stratoscope.recorder.reference.formulas import residual
 
         return residual(states)
 

@@ -15,7 +15,7 @@ from stratoscope.recorder.input import message_texts
 from stratoscope.recorder.input.bounded import TooCostly
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 from stratoscope.recorder.input.template import Template
-from stratoscope.recorder.messages import Message, texts_of
+from stratoscope.recorder.prompts.messages import Message, texts_of
 
 SPAN = {name: index for index, name in enumerate(SPANS)}
 UNKNOWN = -1

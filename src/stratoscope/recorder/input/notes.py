@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from stratoscope.recorder.input.remarks import INFO, Remark, notes
 from stratoscope.recorder.input.template import switches
 from stratoscope.recorder.input.tokens import TokenisedPrompt
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.prompt import Prompt
 
 _SWITCHES = "the chat template has settings that are left at its own defaults"
 _NO_BOS = Remark(

@@ -16,8 +16,8 @@ from stratoscope.recorder.input.chat import SPAN, Rendered, Segment, render_chat
 from stratoscope.recorder.input.losses import Covered, losses, uncovered
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark
 from stratoscope.recorder.input.spelling import literals
-from stratoscope.recorder.messages import Message, texts_of
-from stratoscope.recorder.prompts import Prompt
+from stratoscope.recorder.prompts.messages import Message, texts_of
+from stratoscope.recorder.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

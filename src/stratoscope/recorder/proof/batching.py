@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import StratoscopeError, is_out_of_memory
-from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.hooks import BlockHooks
+from stratoscope.model.search.block import ROUNDING
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import SPANS
 from stratoscope.recorder.input.batches import Batch

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stratoscope.model.find import describe_maps, describe_replay
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.prove import LogitProof, prove_unchanged
+from stratoscope.model.search.find import describe_maps, describe_replay
 from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.groups import group_of
 from stratoscope.recorder.input.batches import Batch

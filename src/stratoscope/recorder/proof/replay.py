@@ -25,8 +25,8 @@ from stratoscope.names import QUANTITIES
 from stratoscope.recorder.groups import groups_of
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward
-from stratoscope.recorder.proof.differences import Replayed
-from stratoscope.recorder.proof.shown import ShownBlock
+from stratoscope.recorder.reference.differences import Replayed
+from stratoscope.recorder.reference.shown import ShownBlock
 
 
 @contextmanager

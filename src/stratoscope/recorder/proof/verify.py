@@ -20,16 +20,16 @@ import xarray as xr
 from torch import nn
 
 from stratoscope.errors import CaptureError
-from stratoscope.model.block_search import ROUNDING
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
+from stratoscope.model.search.block import ROUNDING
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.groups import GROUPS, groups_of
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
-from stratoscope.recorder.proof.differences import Replayed, by_layer, differences
 from stratoscope.recorder.proof.replay import Replay, eager_attention
+from stratoscope.recorder.reference.differences import Replayed, by_layer, differences
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import capital
 

@@ -10,7 +10,7 @@ from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Scratch
-from stratoscope.recorder.streams import Streams
+from stratoscope.recorder.reduce.streams import Streams
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""GGUF files: their settings, tensors and tokenizer, each applied, proved or refused."""

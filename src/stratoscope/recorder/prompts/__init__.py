@@ -1,0 +1,1 @@
+"""Prompts as people write them: their texts, messages and labels, and the files that hold them."""
