@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import stratoscope
+from stratoscope.errors import InputError
 from stratoscope.trace.csv.read import read_csv
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
