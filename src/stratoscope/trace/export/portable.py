@@ -34,8 +34,8 @@ def portable(dataset: Inputs | xr.DataTree) -> xr.Dataset | xr.DataTree:
     Returns
     -------
     xarray.Dataset or xarray.DataTree
-        The same (of a Result its tree), with every nested attribute as JSON text (`json.loads` reads it), and with bytes of a token that are
-        no UTF-8 spelled `<0xE4>`, as `export_csv` does.
+        The same (of a Result its tree), with every nested attribute as JSON text (`json.loads` reads it), and with
+        bytes of a token that are no UTF-8 spelled `<0xE4>`, as `export_csv` does.
 
     Raises
     ------
