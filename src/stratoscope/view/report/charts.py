@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def charts(
-    result: xr.Dataset,
+    result: xr.DataTree,
     title: str,
     subtitle: str,
     panels: Iterable[ChartPanel],

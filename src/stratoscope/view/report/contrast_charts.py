@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
+from stratoscope.analysis.result import table_in
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis
 from stratoscope.view.report.contrast_words import headline, level_text
@@ -45,10 +47,11 @@ _SIDES: tuple[tuple[Style, int], ...] = (("a", 1), ("b", -1))  # and the sign of
 _PROMPTS_COUNT = "The tokens of a prompt are no independent samples: prompts, pairs or groups are counted."
 
 
-def volcano(result: xr.Dataset) -> Figure:
+def volcano(result: xr.DataTree) -> Figure:
     """Effect against evidence, of every neuron."""
     summary, alpha = result.attrs["summary"], result.attrs["parameters"]["alpha"]
-    g, p, q = (result[name].values.ravel() for name in ("g", "p", "q"))
+    neurons = table_in(result, "neurons")
+    g, p, q = (neurons[name].values.ravel() for name in ("g", "p", "q"))
     known = np.isfinite(g) & np.isfinite(p)
     evidence = -np.log10(np.maximum(p, _LEAST_P))
     discovered = known & (q <= alpha)
@@ -67,8 +70,8 @@ def volcano(result: xr.Dataset) -> Figure:
         if len(here):
             marks.append(Points(g[here], evidence[here], side, f"higher in {summary[side]}"))
     named = _apart(found if len(found) else others, g, evidence)
-    layer, neuron = np.unravel_index(named, result["g"].shape)
-    words = (f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True))
+    layer, neuron = np.unravel_index(named, neurons["g"].shape)
+    words = (f"L{neurons['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True))
     marks.append(Words(g[named], evidence[named], tuple(words), "plain"))
     if would is not None:
         marks += [Vertical(-would, "muted"), Vertical(would, "muted")]
@@ -112,16 +115,16 @@ def _apart(places: NDArray[np.int64], x: Numbers, y: Numbers) -> NDArray[np.int6
     return np.array(kept, np.int64)
 
 
-def strongest(result: xr.Dataset) -> Figure | None:
+def strongest(result: xr.DataTree) -> Figure | None:
     """The listed neurons with their intervals, and what chance would give."""
-    count = result.sizes.get("listed", 0)
+    listed = table_in(result, "listed")
+    count = listed.sizes["listed"]
     if not count:
         return None
     summary = result.attrs["summary"]
     found = summary["neurons"]
     at = np.arange(count)[::-1].astype(float)
-    g, low, high = (result[f"listed_{name}"].values for name in ("g", "low", "high"))
-    layers, neurons = result["listed_layer"].values, result["listed_neuron"].values
+    layers, neurons, g, low, high = (listed[name].values for name in ("layer", "neuron", "g", "low", "high"))
     ticks = tuple((place, f"L{layer} n{neuron}") for place, layer, neuron in zip(at, layers, neurons, strict=True))
     marks: list[Mark] = [Vertical(0.0, "muted")]
     ranking = not found["discoveries"] and not found["measured"]
@@ -150,12 +153,13 @@ def strongest(result: xr.Dataset) -> Figure | None:
     return Figure("strongest", caption, drawn)
 
 
-def baseline(result: xr.Dataset) -> Figure | None:
+def baseline(result: xr.DataTree) -> Figure | None:
     """How well a direction tells the classes apart in units it has not seen."""
-    auc, low, high = (result[f"baseline_{name}"].values for name in ("auc", "low", "high"))
+    direction = table_in(result, "direction")
+    auc, low, high = (direction[name].values for name in ("auc", "low", "high"))
     if not np.isfinite(auc).any():
         return None
-    numbers = result["layer"].values.tolist()
+    numbers = direction["layer"].values.tolist()
     at = np.arange(len(numbers), dtype=float)
     marks = (
         Band(at, low, high, "muted", "random labels, 95 %"),
@@ -167,7 +171,7 @@ def baseline(result: xr.Dataset) -> Figure | None:
     summary = result.attrs["summary"]
     from_a, from_b = summary["direction"]["units"]
     some = ""
-    if (from_a, from_b) != _sizes(result):
+    if (from_a, from_b) != _sizes([table_in(result, "neurons")]):
         some = f"; a random {from_a}" + ("" if summary["design"] == "pairs" else f" and {from_b}") + " of them"
     said = Note(
         "L12",
@@ -184,58 +188,58 @@ def baseline(result: xr.Dataset) -> Figure | None:
     return Figure("baseline", caption, drawn)
 
 
-def profiles(result: xr.Dataset) -> list[Figure]:
+def profiles(result: xr.DataTree) -> list[Figure]:
     """The classes over the layers, a panel for each quantity."""
     quantities = result.attrs["summary"]["profiles"]["quantities"]
     drawn = [_profiles_over(result, kind, quantities) for kind in (names.LAYER, names.DEPTH)]
     return [figure for figure in drawn if figure is not None]
 
 
-def _profiles_over(result: xr.Dataset, kind: str, quantities: list[str]) -> Figure | None:
+def _profiles_over(result: xr.DataTree, kind: str, quantities: list[str]) -> Figure | None:
     """The profiles of those quantities that have layers, or depths."""
     summary, alpha = result.attrs["summary"], result.attrs["parameters"]["alpha"]
-    of_kind = [name for name in quantities if (names.DEPTH in names.QUANTITIES[name].dims) == (kind == names.DEPTH)]
+    tables = {name: table_in(result, f"profiles/{name}") for name in quantities}
+    of_kind = [name for name in quantities if names.QUANTITIES[name].row_kind == kind]
     if not of_kind:
         return None
-    cells = [result.isel(cell=np.flatnonzero(result["cell_quantity"].values == name)) for name in of_kind]
-    panels = [_profile(here, name, kind) for here, name in zip(cells, of_kind, strict=True)]
+    panels = [_profile(result, tables[name], names.QUANTITIES[name]) for name in of_kind]
     of = summary["profiles"]
     means = "Means over the tokens of the span, first tokens left out; geometric where the scale is logarithmic."
     said = [Note("L05", INFO, means)]
-    if of["fewest_units"] < min(_sizes(result, "profile_")):
+    if of["fewest_units"] < min(_sizes(list(tables.values()))):
         said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
     if not (of["discoveries"] or of["family_wise"]) and (size := size_in_words(of["would_find"], "mean")):
         said.append(Note("L31", INFO, f"No mean has q ≤ {alpha:g}; {would_be_found(f'one with {size}')}."))
     title = capital(f"{summary['a']} and {summary['b']} over the {kind}s")
-    drawn = _charts(result, title, panels, height_of(cells[-1].sizes["cell"]), said, units=of["units"])
+    drawn = _charts(result, title, panels, height_of(tables[of_kind[-1]].sizes[kind]), said, units=of["units"])
     paired = "Mean differences within pairs" if summary["design"] == "pairs" else "Means of both classes"
     caption = f"{paired} with 95 % intervals, {kind} by {kind}; {of['units']}."
     return Figure("profiles" if kind == names.LAYER else "profiles-depth", caption, drawn)
 
 
-def _profile(here: xr.Dataset, quantity: str, kind: str) -> ChartPanel:
+def _profile(result: xr.DataTree, table: xr.Dataset, row: names.Quantity) -> ChartPanel:
     """One quantity; of pairs the mean difference within them, since the classes themselves would look the same."""
-    summary, alpha, row = here.attrs["summary"], here.attrs["parameters"]["alpha"], names.QUANTITIES[quantity]
+    summary, alpha = result.attrs["summary"], result.attrs["parameters"]["alpha"]
+    at = np.arange(table.sizes[row.row_kind], dtype=float)
     marks: list[Mark]
     if summary["design"] == "pairs":
-        middle, band = here["profile_difference"].values, here["profile_band"].values
-        at = np.arange(len(middle), dtype=float)
+        middle, band = table["difference"].values, table["band"].values
         marks = [Vertical(0.0, "muted"), Band(at, middle - band, middle + band, "plain"), Line(middle, at, "plain")]
         axis = Axis(f"{'log₂ ratio' if row.log else 'difference'}, {summary['a']} − {summary['b']}")
     else:
         marks = []
-        at = np.arange(here.sizes["cell"], dtype=float)
         for side, _ in _SIDES:
-            mean, band = here[f"profile_mean_{side}"].values, here[f"profile_band_{side}"].values
+            mean, band = table[f"mean_{side}"].values, table[f"band_{side}"].values
             low, centre, high = (_doubled(one) if row.log else one for one in (mean - band, mean, mean + band))
             marks += [Band(at, low, high, side), Line(centre, at, side, summary[side])]
-        middle = (here["profile_mean_a"].values + here["profile_mean_b"].values) / 2
+        middle = (table["mean_a"].values + table["mean_b"].values) / 2
         middle = _doubled(middle) if row.log else middle
         axis = Axis(f"{row.name}{in_unit(row)}", log=row.log)
-    differs = here["profile_q"].values <= alpha
+    differs = table["q"].values <= alpha
     if differs.any():
         marks.append(Points(middle[differs], at[differs], "accent", f"q ≤ {alpha:g}"))
-    return ChartPanel(capital(row.label), axis, layer_axis(here["cell_row"].values.tolist(), kind), tuple(marks))
+    layers = layer_axis(table[row.row_kind].values.tolist(), row.row_kind)
+    return ChartPanel(capital(row.label), axis, layers, tuple(marks))
 
 
 def _doubled(powers: Numbers) -> Numbers:
@@ -244,7 +248,7 @@ def _doubled(powers: Numbers) -> Numbers:
     return doubled
 
 
-def _tested(result: xr.Dataset) -> str:
+def _tested(result: xr.DataTree) -> str:
     """The units that neurons were tested in; those held out are named."""
     summary = result.attrs["summary"]
     held_out = f" (tested; {summary['units_held_out']} held out)" if summary["units_held_out"] else ""
@@ -257,14 +261,14 @@ def _by_chance(found: Facts) -> list[Note]:
     return [Note("L23", INFO, sentence)] if sentence else []
 
 
-def _sizes(result: xr.Dataset, prefix: str = "") -> tuple[int, int]:
+def _sizes(tables: Sequence[xr.Dataset]) -> tuple[int, int]:
     """The most units of either class behind any value."""
-    a, b = (int(np.nanmax(result[f"{prefix}count_{side}"].values)) for side, _ in _SIDES)
+    a, b = (max(int(np.nanmax(one[f"count_{side}"].values)) for one in tables) for side, _ in _SIDES)
     return a, b
 
 
 def _charts(
-    result: xr.Dataset, title: str, panels: list[ChartPanel], height: float, notes: list[Note], *, units: str,
+    result: xr.DataTree, title: str, panels: list[ChartPanel], height: float, notes: list[Note], *, units: str,
     test: str | None = None,
 ) -> ViewSpec:  # fmt: skip
     """Charts of those units, which their subtitle names with their test."""

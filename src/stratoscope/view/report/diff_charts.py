@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.diff import sides_in_words
 from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis
@@ -28,49 +29,54 @@ _DECADES = 4  # of a logarithmic axis, at most, below its largest value
 _TIMES_FLOOR = "|B − A|, times the floor"
 
 
-def profiles(result: xr.Dataset) -> list[Figure]:
+def profiles(result: xr.DataTree) -> list[Figure]:
     """The median and the 95 % quantile of every main quantity over the layers, in floors where there is one."""
     there = result.attrs["parameters"]["quantity"]
     chosen = [name for name in _MAIN if name in there] or there[:4]
     figures = []
     for kind in (names.LAYER, names.DEPTH):
-        drawn = (_profile(result, name, kind) for name in chosen if _has_rows(name, kind))
-        panels = [panel for panel in drawn if panel is not None]
+        tables = {name: table_in(result, f"profiles/{name}") for name in _with_rows(chosen, kind)}
+        panels = [panel for name, table in tables.items() if (panel := _profile(table, name)) is not None]
         if panels:
             note = Note("L05", INFO, "Cells that are exactly equal stand at the left edge.")
-            spec = _charts(result, f"How far B is from A over the {kind}s", panels, result.sizes[kind], [note])
+            rows = next(iter(tables.values())).sizes[kind]
+            spec = _charts(result, f"How far B is from A over the {kind}s", panels, rows, [note])
             figures.append(Figure(f"{kind}s", f"Differences of all prompts, {kind} by {kind}.", spec))
     return figures
 
 
-def _has_rows(quantity: str, kind: str) -> bool:
-    return (names.DEPTH in names.QUANTITIES[quantity].dims) == (kind == names.DEPTH)
+def _with_rows(quantities: Iterable[str], kind: str) -> list[str]:
+    return [name for name in quantities if names.QUANTITIES[name].row_kind == kind]
 
 
-def _profile(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel | None:
-    with_floor = f"{quantity}_times_median" in result
+def _profile(table: xr.Dataset, quantity: str) -> ChartPanel | None:
+    with_floor = "times_median" in table
     what = ("times_median", "times_95") if with_floor else ("size_median", "size_95")
-    if f"{quantity}_{what[0]}" not in result:
+    if what[0] not in table:
         return None
     row = names.QUANTITIES[quantity]
-    middle, high = (result[f"{quantity}_{name}"].values for name in what)
+    middle, high = (table[name].values for name in what)
     axis, low = _log_axis(_TIMES_FLOOR if with_floor else f"|B − A| ({row.unit})", middle, high, floor=with_floor)
     at = np.arange(len(middle), dtype=float)
     marks: list[Mark] = [Vertical(1.0, "muted")] if with_floor else []
     marks.append(Line(np.maximum(high, low), at, "muted", "95 % lie below"))
     marks += joined(np.maximum(middle, low), at, "accent", "median")
-    return ChartPanel(capital(row.label), axis, layer_axis(result[kind].values.tolist(), kind), tuple(marks))
+    return ChartPanel(capital(row.label), axis, _layers(table, row), tuple(marks))
 
 
-def neurons(result: xr.Dataset) -> list[Figure]:
+def _layers(table: xr.Dataset, row: names.Quantity) -> Axis:
+    return layer_axis(table[row.row_kind].values.tolist(), row.row_kind)
+
+
+def neurons(result: xr.DataTree) -> list[Figure]:
     """How many columns are proved to have changed, and how many neurons of each layer exceed the floor."""
-    if "neuron_times_floor" not in result:
+    changes = table_in(result, "neurons")
+    if "times_floor" not in changes:
         return []
-    times = result["neuron_times_floor"].values
-    layers = layer_axis(result[names.LAYER].values.tolist())
+    times = changes["times_floor"].values
+    layers = layer_axis(changes[names.LAYER].values.tolist())
     panels = []
-    if "column_changed" in result and result["column_changed"].values.any():
-        changed = result["column_changed"].values
+    if "column_changed" in changes and (changed := changes["column_changed"].values).any():
         panels.append(_counts("Columns proved to have another norm", "columns", changed, layers))
     panels.append(_counts("Activation beyond the floor in a prompt", "neurons", times > 1, layers))
     most = np.where(np.isfinite(times), times, -1).max(axis=1, initial=-1)
@@ -90,24 +96,24 @@ def _counts(title: str, what: str, which: NDArray[np.bool_], layers: Axis) -> Ch
     return ChartPanel(title, axis, layers, joined(count, np.arange(len(which), dtype=float), "accent"))
 
 
-def null(result: xr.Dataset) -> list[Figure]:
+def null(result: xr.DataTree) -> list[Figure]:
     """The real change of each layer among those of random patches."""
     figures = []
     measured = result.attrs["summary"]["null"]["quantities"]
     for kind, file in ((names.LAYER, "null"), (names.DEPTH, "null-depths")):
-        wanted = [name for name in _AMONG_PATCHES if name in measured and _has_rows(name, kind)]
-        if wanted:
+        wanted = (name for name in _with_rows(_AMONG_PATCHES, kind) if name in measured)
+        tables = {name: table_in(result, f"null/{name}") for name in wanted}
+        if tables:
             title = f"The change among random patches of the same size, {kind} by {kind}"
             note = Note("L05", INFO, f"A {kind} in which nothing changed stands at the left edge.")
-            panels = [_null_panel(result, name, kind) for name in wanted]
-            figures.append(Figure(file, f"{title}.", _charts(result, title, panels, result.sizes[kind], [note])))
+            panels = [_null_panel(table, names.QUANTITIES[name]) for name, table in tables.items()]
+            rows = next(iter(tables.values())).sizes[kind]
+            figures.append(Figure(file, f"{title}.", _charts(result, title, panels, rows, [note])))
     return figures
 
 
-def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel:
-    row = names.QUANTITIES[quantity]
-    draws = result[f"null_{quantity}"].values
-    real = result[f"null_real_{quantity}"].values
+def _null_panel(table: xr.Dataset, row: names.Quantity) -> ChartPanel:
+    draws, real = table["random"].values, table["real"].values
     axis, low = _log_axis(f"mean |change|{in_unit(row)}", draws, real)
     least, middle, most, real_shown = (
         np.maximum(one, low) for one in (draws.min(axis=0), np.median(draws, axis=0), draws.max(axis=0), real)
@@ -118,8 +124,7 @@ def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel:
         Line(middle, at, "plain", "their median"),
         *joined(real_shown, at, "accent", "B − A"),
     )
-    numbers = result[kind].values.tolist()[: len(real)]
-    return ChartPanel(capital(row.label), axis, layer_axis(numbers, kind), marks)
+    return ChartPanel(capital(row.label), axis, _layers(table, row), marks)
 
 
 def _log_axis(label: str, *values: NDArray[np.floating], floor: bool = False) -> tuple[Axis, float]:
@@ -132,7 +137,7 @@ def _log_axis(label: str, *values: NDArray[np.floating], floor: bool = False) ->
     return Axis(label, low, high * 1.3, log=True), low
 
 
-def _charts(result: xr.Dataset, title: str, panels: list[ChartPanel], rows: int, notes: list[Note]) -> ViewSpec:
+def _charts(result: xr.DataTree, title: str, panels: list[ChartPanel], rows: int, notes: list[Note]) -> ViewSpec:
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
     noise = [note for note in notes_in(result) if note.severity == INFO and note.id == "L14"]

@@ -46,7 +46,7 @@ class _Source:
     counts: str
 
 
-def page(result: xr.Dataset, contents: Report, pictures: Mapping[tuple[str, str], bytes]) -> str:
+def page(result: xr.DataTree, contents: Report, pictures: Mapping[tuple[str, str], bytes]) -> str:
     """The page.
 
     Parameters
@@ -129,7 +129,7 @@ def _words(value: Json, empty: str) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _sources(result: xr.Dataset) -> list[_Source]:
+def _sources(result: xr.DataTree) -> list[_Source]:
     found = []
     for one in result.attrs["sources"]:
         provenance = Provenance(

@@ -130,7 +130,7 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
     )
 
 
-def provenance_of_result(result: xr.Dataset) -> Provenance:
+def provenance_of_result(result: xr.DataTree) -> Provenance:
     """The provenance of a picture of a Result: its first trace, and the models of all."""
     sources = result.attrs["sources"]
     first = sources[0] if sources else {}
