@@ -39,6 +39,15 @@ def portable(dataset: Inputs) -> xr.Dataset:
         It is none of these, or a dimension is left as one number.
     TraceError
         It cannot be opened.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> _ = stratoscope.portable(trace).to_netcdf("small.nc")
+    >>> import xarray
+    >>> dict(xarray.open_dataset("small.nc").sizes)
+    {'token': 52, 'depth': 4, 'layer': 3, 'peak': 10, 'head': 8, 'prompt': 2, 'neuron': 1024}
     """
     dataset = dataset_of(dataset)
     scalars = [str(dim) for dim in dataset.dims if dim in dataset.variables and not dataset.variables[dim].dims]
