@@ -59,5 +59,5 @@ def noisy(trace: xr.Dataset, share: float, seed: int = 0) -> xr.Dataset:
     return trace.assign(prompt_mean=(trace["prompt_mean"].dims, (mean + share * noise).astype("float32")))
 
 
-def said(result: xr.Dataset, line: str, severity: str = "") -> str:
+def said(result: xr.DataTree, line: str, severity: str = "") -> str:
     return " ".join(note.text for note in notes_in(result) if note.id == line and severity in ("", note.severity))

@@ -144,5 +144,5 @@ def test_a_statistic_leaves_infinite_values_out_and_counts_them(lazily: bool, tm
     told = [note.text for note in notes_in(found) if "infinite" in note.text]
     assert told == [TOLD]
     assert not [note for note in notes_in(without) if "infinite" in note.text]
-    (line,) = [str(text) for text in stratoscope.lint(infinite)["text"].values if "infinite" in str(text)]
+    (line,) = [str(text) for text in stratoscope.lint(infinite)["findings/text"].values if "infinite" in str(text)]
     assert "2 of prompt_mean" in line

@@ -28,11 +28,12 @@ def lint(
     It ends with status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
+    from stratoscope.analysis.result import table_in
 
     result = lint(trace, columns=columns)
+    table = table_in(result, "findings")
     findings = [
-        {name: str(result[name].values[place]) for name in ("id", "check", "severity", "text", "why", "page")}
-        for place in range(result.sizes["finding"])
+        {str(name): str(of.values[place]) for name, of in table.items()} for place in range(table.sizes["finding"])
     ]
     if as_json:
         console.tell_json({**result.attrs["summary"], "found": findings})

@@ -93,7 +93,7 @@ def record(row: names.Quantity) -> str:
 
 def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:
     """Whether a quantity has layers or depths, and their numbers."""
-    kind = names.DEPTH if names.DEPTH in names.QUANTITIES[name].dims else names.LAYER
+    kind = names.QUANTITIES[name].row_kind
     return kind, tuple(int(number) for number in dataset[kind].values)
 
 

@@ -48,7 +48,7 @@ def contrast(
     permutations: int = defaults.PERMUTATIONS,
     seed: int = defaults.SEED,
     progress: Progress | None = None,
-) -> xr.Dataset:
+) -> xr.DataTree:
     """Compare two classes of prompts, neuron by neuron, layer by layer and token by aligned token.
 
     One prompt, or one pair, is one observation; prompts of a group are averaged first. Pairs are compared by a paired
@@ -94,14 +94,14 @@ def contrast(
 
     Returns
     -------
-    xarray.Dataset
-        A Result of kind "contrast". On (layer, neuron), of the tested units: `mean_a`, `mean_b`, `difference`, `t`,
-        `df`, `p`, `q`, `p_family`, `g` (of pairs g_av), `d_z`, `auc`, `count_a`, `count_b`; with `held_out` the same of
-        those as `held_out_mean_a`, …. On `listed`: the strongest neurons, their interval and the words around their
-        strongest tokens. On `cell`: the profiles. On (place, row): pairs on the k-th equal token after the first edit;
-        on (column, row): the first pair, token by token. On `layer`: `baseline_auc`, how well the difference of means
-        of one half tells the other half apart, and the band of random labels. `attrs["summary"]` says of which units
-        each is, and what would have been found.
+    xarray.DataTree
+        A Result of kind "contrast", a node a table (docs/results.md lists all variables). `neurons`: every neuron in
+        the tested units, its `difference`, `t`, `p`, `q`, `g` (of pairs g_av), …; with `held_out` the same of those in
+        `held_out`. `listed`: the strongest neurons and their intervals; `contexts`: the words around their strongest
+        tokens. `profiles/<quantity>`: over the layers. `aligned/<quantity>`: pairs on the k-th equal token after the
+        first edit. `tokens`, `tokens/<quantity>`: the first pair, token by token. `direction`: how well the difference
+        of means of one half tells the other half apart, and the band of random labels. `attrs["summary"]` says of
+        which units each is, and what would have been found.
 
     Raises
     ------

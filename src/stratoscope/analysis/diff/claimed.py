@@ -31,7 +31,7 @@ class Claimed:
 
     Attributes
     ----------
-    difference, largest, times, ratio, norm_a, norm_b
+    difference, largest, times_floor, ratio, norm_a, norm_b
         As in `NeuronDifferences`.
     rank
         Of its largest |B − A| among all neurons of its layer, 1 = largest; −1 where it did not change at all.
@@ -45,7 +45,7 @@ class Claimed:
 
     difference: Floats
     largest: Floats
-    times: Floats
+    times_floor: Floats
     ratio: Floats
     norm_a: Floats
     norm_b: Floats
@@ -91,7 +91,7 @@ def judge(
 _MEASURED: dict[str, Callable[[NeuronDifferences], Floats]] = {
     "difference": lambda neurons: neurons.difference,
     "largest": lambda neurons: neurons.largest,
-    "times": lambda neurons: neurons.times,
+    "times_floor": lambda neurons: neurons.times,
     "ratio": lambda neurons: neurons.ratio,
     "norm_a": lambda neurons: neurons.columns.a,
     "norm_b": lambda neurons: neurons.columns.b,
@@ -108,18 +108,17 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
         if abs(factor - claim.ratio) <= SAME_FACTOR * claim.ratio:
             return AS_CLAIMED, words
         return OTHERWISE, f"{words}: ×{number(factor)}, claimed ×{number(claim.ratio)}"
-    moved = np.isfinite(found["times"]) and found["times"] > 1
+    moved = np.isfinite(found["times_floor"]) and found["times_floor"] > 1
     if moved and not downstream:
-        words = (
-            f"its activation changed by up to {number(found['times'])} × the floor, ×{number(found['ratio'])} in all"
-        )
+        times, ratio = number(found["times_floor"]), number(found["ratio"])
+        words = f"its activation changed by up to {times} × the floor, ×{ratio} in all"
         if abs(found["ratio"] - claim.ratio) <= AS_MUCH * claim.ratio and abs(claim.ratio - 1) > AS_MUCH:
             return AS_CLAIMED, words
         return OTHERWISE, words
     behind = "; its activation changed, as any behind the first change may" if moved else ""
     if known and behind:
         return NOT_AT_ALL, f"the norm of its column is {number(before, 4)} in both{behind}"
-    if known and np.isfinite(found["times"]):
+    if known and np.isfinite(found["times_floor"]):
         return NOT_AT_ALL, f"neither the norm of its column ({number(before, 4)}) nor, beyond the floor, its activation"
     if known:
         return (
@@ -137,7 +136,7 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
         return GONE, words + behind
     if behind:
         return NOT_SEEN, f"it is not among the peaks of both traces{behind}"
-    if np.isfinite(found["times"]):
+    if np.isfinite(found["times_floor"]):
         return NOT_SEEN, "its activation did not change beyond the floor, and it is not among the peaks of both traces"
     if not np.isfinite(found["largest"]):
         return NOT_SEEN, "nothing of this neuron can be compared"

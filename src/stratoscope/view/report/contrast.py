@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
+from stratoscope.analysis.result import table_in
 from stratoscope.view.report import contrast_figures as figures
 from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
@@ -21,10 +22,10 @@ _TESTS = {
     "Welch's t": "Welch's t test",
     "rank sum": "a rank-sum test",
 }
-_SIDES = ("context_before", "context_token", "context_after")
+_SIDES = ("before", "token", "after")
 
 
-def contents(result: xr.Dataset) -> Report:
+def contents(result: xr.DataTree) -> Report:
     """What the report of a contrast holds."""
     summary = result.attrs["summary"]
     return Report(
@@ -36,7 +37,7 @@ def contents(result: xr.Dataset) -> Report:
     )
 
 
-def _more(result: xr.Dataset) -> dict[str, ReportTable]:
+def _more(result: xr.DataTree) -> dict[str, ReportTable]:
     measured = _measured(result)
     return {} if measured is None else {"held_out.csv": measured}
 
@@ -142,8 +143,8 @@ def _would_find(would: dict[str, Any], what: str) -> str:
     return f"{would_be_found(f'One {what} with {size}{whole}')}, at p ≤ {number(would['p'])}{of_pairs}."
 
 
-def _neurons(result: xr.Dataset) -> Section | None:
-    if "g" not in result:
+def _neurons(result: xr.DataTree) -> Section | None:
+    if "neurons" not in result:
         return None
     drawn = [figures.volcano(result), figures.strongest(result), figures.baseline(result)]
     words = (
@@ -154,35 +155,36 @@ def _neurons(result: xr.Dataset) -> Section | None:
     return Section("Neurons", words, [one for one in drawn if one is not None], [_listed(result)])
 
 
-def _listed(result: xr.Dataset) -> ReportTable:
+def _listed(result: xr.DataTree) -> ReportTable:
     summary = result.attrs["summary"]
     found = summary["neurons"]
     level = figures.level_text(found["interval_level"])
     columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
-    with_context = "context_token" in result
+    neurons, listed = table_in(result, "neurons"), table_in(result, "listed")
+    with_context = "contexts" in result
     if with_context:
         columns += [f"strongest in {summary['a']}", f"strongest in {summary['b']}"]
     rows: list[list[Cell]] = []
-    for place in range(result.sizes["listed"]):
-        layer, neuron = int(result["listed_layer"][place]), int(result["listed_neuron"][place])
-        here = result.sel(layer=layer).isel(neuron=neuron)
-        g, low, high = (float(result[f"listed_{name}"][place]) for name in ("g", "low", "high"))
+    for place in range(listed.sizes["listed"]):
+        layer, neuron = int(listed["layer"][place]), int(listed["neuron"][place])
+        here = neurons.sel(layer=layer).isel(neuron=neuron)
+        g, low, high = (float(listed[name][place]) for name in ("g", "low", "high"))
         row: list[Cell] = [f"L{layer} n{neuron}", g, f"{number(low)} … {number(high)}" if low <= high else "not known"]
         row += [float(here[name]) for name in ("auc", "q", "p_family")]
         if with_context:
-            row += [_excerpt(result, place, side) for side in (0, 1)]
+            contexts = table_in(result, "contexts").isel(listed=place, rank=0)
+            row += [_excerpt(contexts.isel(side=side)) for side in (0, 1)]
         rows.append(row)
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
     return ReportTable(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
 
 
-def _excerpt(result: xr.Dataset, place: int, side: int) -> Cell:
-    texts = [str(result[name].values[place, side, 0]) for name in _SIDES]
-    return Excerpt(*texts) if np.isfinite(result["context_value"].values[place, side, 0]) else None
+def _excerpt(context: xr.Dataset) -> Cell:
+    return Excerpt(*(str(context[name].item()) for name in _SIDES)) if np.isfinite(context["value"].item()) else None
 
 
-def _profiles(result: xr.Dataset) -> Section | None:
-    if "profile_difference" not in result:
+def _profiles(result: xr.DataTree) -> Section | None:
+    if "profiles" not in result:
         return None
     units = result.attrs["summary"]["profiles"]["units"]
     words = f"The mean over each prompt's own tokens, then over {units}. Bands: 95 % intervals of each mean."
@@ -190,7 +192,7 @@ def _profiles(result: xr.Dataset) -> Section | None:
     return Section("Over the depth of the model", words, drawn)
 
 
-def _aligned(result: xr.Dataset) -> Section | None:
+def _aligned(result: xr.DataTree) -> Section | None:
     drawn = [one for one in (figures.aligned(result), figures.first_pair(result)) if one is not None]
     if not drawn:
         return None
@@ -201,40 +203,41 @@ def _aligned(result: xr.Dataset) -> Section | None:
     return Section("Token by aligned token", words, drawn)
 
 
-def _discoveries(result: xr.Dataset) -> ReportTable:
+def _discoveries(result: xr.DataTree) -> ReportTable:
     """Every discovery, else the listed neurons; all columns are of the tested units."""
-    if "g" not in result:
+    if "neurons" not in result:
         return ReportTable((), ())
     rows, neurons = _found(result)
     measured = result.attrs["summary"]["neurons"]["measured"]
     estimates = "see held_out.csv" if measured else result.attrs["summary"]["neurons"]["estimates"]
     names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "t", "df", "p", "q", "p_family", "g", "d_z", "auc")
-    table = _of_neurons(result, rows, neurons, names, "")
+    table = _of_neurons(table_in(result, "neurons"), rows, neurons, names)
     return ReportTable((*table.columns, "estimate"), [[*row, estimates] for row in table.rows])
 
 
-def _measured(result: xr.Dataset) -> ReportTable | None:
+def _measured(result: xr.DataTree) -> ReportTable | None:
     """The same neurons in the held-out units; None where nothing was held out."""
-    if "held_out_g" not in result:
+    if "held_out" not in result:
         return None
     names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "g", "d_z", "auc")
-    return _of_neurons(result, *_found(result), names, "held_out_")
+    return _of_neurons(table_in(result, "held_out"), *_found(result), names)
 
 
-def _found(result: xr.Dataset) -> tuple[Any, Any]:
+def _found(result: xr.DataTree) -> tuple[Any, Any]:
     """Rows and neurons of every discovery, else of the listed ones, by p."""
-    rows, neurons = np.nonzero(result["q"].values <= result.attrs["parameters"]["alpha"])
+    table, listed = table_in(result, "neurons"), table_in(result, "listed")
+    rows, neurons = np.nonzero(table["q"].values <= result.attrs["parameters"]["alpha"])
     if not len(rows):
-        rows = np.searchsorted(result["layer"].values, result["listed_layer"].values)
-        neurons = result["listed_neuron"].values
-    order = np.argsort(result["p"].values[rows, neurons], kind="stable")
+        rows = np.searchsorted(table["layer"].values, listed["layer"].values)
+        neurons = listed["neuron"].values
+    order = np.argsort(table["p"].values[rows, neurons], kind="stable")
     return rows[order], neurons[order]
 
 
-def _of_neurons(result: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str], prefix: str) -> ReportTable:
-    columns = [result["layer"].values[rows], neurons]
+def _of_neurons(table: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str]) -> ReportTable:
+    columns = [table["layer"].values[rows], neurons]
     for name in names:
-        values = result[prefix + name].values[rows, neurons]
+        values = table[name].values[rows, neurons]
         columns.append(values.astype(np.int64) if name.startswith("count") else values)
     cells = zip(*(column.tolist() for column in columns), strict=True)
     return ReportTable(("layer", "neuron", *names), [list(row) for row in cells])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
@@ -37,10 +37,11 @@ _BEFORE = 3  # equal tokens that are shown before the first edit
 _LEAST_P = 1e-300
 
 
-def volcano(result: xr.Dataset) -> Figure:
+def volcano(result: xr.DataTree) -> Figure:
     """Effect against evidence, of every neuron."""
     summary, alpha = result.attrs["summary"], result.attrs["parameters"]["alpha"]
-    g, p, q = (result[name].values.ravel().astype(np.float64) for name in ("g", "p", "q"))
+    neurons = table_in(result, "neurons")
+    g, p, q = (neurons[name].values.ravel().astype(np.float64) for name in ("g", "p", "q"))
     known = np.isfinite(g) & np.isfinite(p)
     evidence = -np.log10(np.maximum(p, _LEAST_P))
     counts, x_edges, y_edges = np.histogram2d(g[known], evidence[known], bins=_BINS)
@@ -58,8 +59,8 @@ def volcano(result: xr.Dataset) -> Figure:
         if len(here):
             marks.append(mark("points", style, f"higher in {label}", x=g[here], y=evidence[here]))
     named = _apart(found if len(found) else others, g, evidence)
-    layer, neuron = np.unravel_index(named, result["g"].shape)
-    words = [f"L{result['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
+    layer, neuron = np.unravel_index(named, neurons["g"].shape)
+    words = [f"L{neurons['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True)]
     marks.append(mark("words", chart.PLAIN, words=words, x=g[named], y=evidence[named]))
     would = summary["neurons"]["would_find"]["g"]
     if not len(found) and would is not None:
@@ -106,16 +107,16 @@ def _apart(places: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.floa
     return np.array(kept, np.int64)
 
 
-def strongest(result: xr.Dataset) -> Figure | None:
+def strongest(result: xr.DataTree) -> Figure | None:
     """The listed neurons with their intervals, and what chance would give."""
-    count = result.sizes.get("listed", 0)
+    listed = table_in(result, "listed")
+    count = listed.sizes["listed"]
     if not count:
         return None
     summary = result.attrs["summary"]
     found = summary["neurons"]
     at = np.arange(count)[::-1].astype(float)
-    g, low, high = (result[f"listed_{name}"].values for name in ("g", "low", "high"))
-    layers, neurons = result["listed_layer"].values, result["listed_neuron"].values
+    layers, neurons, g, low, high = (listed[name].values for name in ("layer", "neuron", "g", "low", "high"))
     ticks = tuple((place, f"L{layer} n{neuron}") for place, layer, neuron in zip(at, layers, neurons, strict=True))
     marks = [mark("vertical", chart.MUTED, x=[0.0])]
     ranking = not found["discoveries"] and not found["measured"]
@@ -146,12 +147,13 @@ def strongest(result: xr.Dataset) -> Figure | None:
     return Figure("strongest", caption, drawn)
 
 
-def baseline(result: xr.Dataset) -> Figure | None:
+def baseline(result: xr.DataTree) -> Figure | None:
     """How well a direction tells the classes apart in units it has not seen."""
-    auc, low, high = (result[f"baseline_{name}"].values for name in ("auc", "low", "high"))
+    direction = table_in(result, "direction")
+    auc, low, high = (direction[name].values for name in ("auc", "low", "high"))
     if not np.isfinite(auc).any():
         return None
-    numbers = result["layer"].values.tolist()
+    numbers = direction["layer"].values.tolist()
     at = np.arange(len(numbers), dtype=float)
     marks = [
         mark("band", chart.MUTED, "random labels, 95 %", y=at, low=low, high=high),
@@ -164,7 +166,7 @@ def baseline(result: xr.Dataset) -> Figure | None:
     summary = result.attrs["summary"]
     from_a, from_b = summary["direction"]["units"]
     some = ""
-    if (from_a, from_b) != _sizes(result):
+    if (from_a, from_b) != _sizes([table_in(result, "neurons")]):
         some = f"; a random {from_a}" + ("" if summary["design"] == "pairs" else f" and {from_b}") + " of them"
     said = Note(
         "L12",
@@ -181,22 +183,21 @@ def baseline(result: xr.Dataset) -> Figure | None:
     return Figure("baseline", caption, drawn)
 
 
-def profiles(result: xr.Dataset) -> list[Figure]:
+def profiles(result: xr.DataTree) -> list[Figure]:
     """The classes over the layers, a panel for each quantity."""
     summary = result.attrs["summary"]
     alpha = result.attrs["parameters"]["alpha"]
-    of = result["cell_quantity"].values
+    tables = {quantity: table_in(result, f"profiles/{quantity}") for quantity in summary["profiles"]["quantities"]}
     by_rows: dict[str, list[ChartPanel]] = {names.LAYER: [], names.DEPTH: []}
     heights: dict[str, int] = {}
-    for quantity in summary["profiles"]["quantities"]:
-        here = result.isel(cell=np.flatnonzero(of == quantity))
+    for quantity, here in tables.items():
         row = names.QUANTITIES[quantity]
-        kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
-        numbers = here["cell_row"].values.tolist()
+        kind = row.row_kind
+        numbers = here[kind].values.tolist()
         at = np.arange(len(numbers), dtype=float)
         draw = _profile_of_pairs if summary["design"] == "pairs" else _profile_of_classes
         marks, middle, axis = draw(here, row, summary, at)
-        differs = here["profile_q"].values <= alpha
+        differs = here["q"].values <= alpha
         if differs.any():
             marks.append(mark("points", chart.ACCENT, f"q ≤ {alpha:g}", x=middle[differs], y=at[differs]))
         by_rows[kind].append(ChartPanel(capital(row.label), axis, chart.layer_axis(numbers, kind), marks))
@@ -212,7 +213,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
             )
             of = summary["profiles"]
             said = [note]
-            if of["fewest_units"] < min(_sizes(result, "profile_")):
+            if of["fewest_units"] < min(_sizes(list(tables.values()))):
                 said.append(Note("L12", INFO, f"The fewest units behind a mean: {of['fewest_units']}."))
             if not (of["discoveries"] or of["family_wise"]) and (size := size_in_words(of["would_find"], "mean")):
                 text = f"No mean has q ≤ {alpha:g}; {would_be_found(f'one with {size}')}."
@@ -227,7 +228,7 @@ def profiles(result: xr.Dataset) -> list[Figure]:
 
 def _profile_of_pairs(here: xr.Dataset, row: names.Quantity, summary: dict[str, Any], at: Any) -> Any:
     """The mean difference within pairs: the classes themselves would look the same."""
-    mean, band = here["profile_difference"].values, here["profile_band"].values
+    mean, band = here["difference"].values, here["band"].values
     marks = [
         mark("vertical", chart.MUTED, x=[0.0]),
         mark("band", chart.PLAIN, y=at, low=mean - band, high=mean + band),
@@ -246,26 +247,30 @@ def _profile_of_classes(here: xr.Dataset, row: names.Quantity, summary: dict[str
     marks = []
     scale: Callable[[Any], Any] = _doubled if row.log else np.asarray
     for side, style in (("a", chart.A), ("b", chart.B)):
-        mean, band = here[f"profile_mean_{side}"].values, here[f"profile_band_{side}"].values
+        mean, band = here[f"mean_{side}"].values, here[f"band_{side}"].values
         marks.append(mark("band", style, y=at, low=scale(mean - band), high=scale(mean + band)))
         marks.append(mark("line", style, summary[side], x=scale(mean), y=at))
-    middle = scale((here["profile_mean_a"].values + here["profile_mean_b"].values) / 2)
+    middle = scale((here["mean_a"].values + here["mean_b"].values) / 2)
     unit = "" if row.unit == "1" else f" ({row.unit})"
     return marks, middle, Axis(f"{row.name}{unit}", log=row.log)
 
 
-def aligned(result: xr.Dataset) -> Figure | None:
+def aligned(result: xr.DataTree) -> Figure | None:
     """Mean difference of twins on the k-th equal token after the first edit."""
-    if "aligned_difference" not in result or not np.isfinite(result["aligned_difference"].values).any():
+    if "aligned" not in result:
         return None
     summary = result.attrs["summary"]
-    reached = np.isfinite(result["aligned_difference"].values).any(axis=0)
+    quantity = summary["aligned"]["quantity"]
+    cells = table_in(result, f"aligned/{quantity}")
+    reached = np.isfinite(cells["difference"].values).any(axis=0)
+    if not reached.any():
+        return None
     last = int(np.flatnonzero(reached)[-1]) + 1
-    values = result["aligned_difference"].values.T[:last]
-    units = result["aligned_units"].values[:last]
+    values = cells["difference"].values.T[:last]
+    units = cells["units"].values[:last]
     labels = [f"+{place + 1}" for place in range(last)]
     alpha = result.attrs["parameters"]["alpha"]
-    differs = np.argwhere(result["aligned_q"].values.T[:last] <= alpha)
+    differs = np.argwhere(cells["q"].values.T[:last] <= alpha)
     note = Note("L13", INFO, f"Rings: cells with q ≤ {alpha:g}." if len(differs) else f"No cell has q ≤ {alpha:g}.")
     reach = Note(
         "L12",
@@ -278,32 +283,28 @@ def aligned(result: xr.Dataset) -> Figure | None:
         size = f"|d_z| ≥ {number(of['would_find_d_z'])} in {of['most_units']} {of['noun']}"
         notes.append(Note("L31", INFO, f"{would_be_found(f'One cell with {size}')}."))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
-    spec = _difference_map(
-        result,
-        title,
-        values,
-        labels,
-        summary["aligned"]["quantity"],
-        f"mean over {of['noun']}",
-        notes,
-    )
+    numbers = cells[names.QUANTITIES[quantity].row_kind].values
+    spec = _difference_map(result, title, values, labels, quantity, numbers, f"mean over {of['noun']}", notes)
     spec = ringed(spec, differs)
     return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
 
 
-def first_pair(result: xr.Dataset) -> Figure | None:
+def first_pair(result: xr.DataTree) -> Figure | None:
     """The first pair token by token."""
-    if "pair_difference" not in result:
+    if "tokens" not in result:
         return None
     summary = result.attrs["summary"]
-    late = np.flatnonzero(result["pair_before"].values)[:-_BEFORE]  # all equal, and long where there is a template
-    result = result.isel(column=np.setdiff1d(np.arange(result.sizes["column"]), late))
-    from_a, from_b = result["pair_text_a"].values, result["pair_text_b"].values
-    there_a, there_b = result["pair_position_a"].values >= 0, result["pair_position_b"].values >= 0
+    quantity = summary["aligned"]["quantity"]
+    tokens = table_in(result, "tokens")
+    late = np.flatnonzero(tokens["before"].values)[:-_BEFORE]  # all equal, and long where there is a template
+    shown = np.setdiff1d(np.arange(tokens.sizes["column"]), late)
+    tokens, cells = (one.isel(column=shown) for one in (tokens, table_in(result, f"tokens/{quantity}")))
+    from_a, from_b = tokens["text_a"].values, tokens["text_b"].values
+    there_a, there_b = tokens["position_a"].values >= 0, tokens["position_b"].values >= 0
     labels = []
     for one, other, has_a, has_b in zip(from_a, from_b, there_a, there_b, strict=True):
-        shown = [readable(str(text), width=9) for text, has in ((one, has_a), (other, has_b)) if has]
-        labels.append("→".join(dict.fromkeys(shown)))
+        words = [readable(str(text), width=9) for text, has in ((one, has_a), (other, has_b)) if has]
+        labels.append("→".join(dict.fromkeys(words)))
     title = f"One pair, {summary['aligned']['first_pair']}: {summary['a']} − {summary['b']}, token by token"
     left_out = f"; the first {len(late)} tokens are the same in both and left out" if len(late) else ""
     note = Note(
@@ -311,34 +312,33 @@ def first_pair(result: xr.Dataset) -> Figure | None:
         INFO,
         "Hatched: tokens that are not equal in both prompts (written a→b); they are not compared" + left_out + ".",
     )
-    values = result["pair_difference"].values
-    quantity = summary["aligned"]["quantity"]
+    numbers = cells[names.QUANTITIES[quantity].row_kind].values
     spec = _difference_map(
-        result, title, values, labels, quantity, "", [note], first=result["pair_first"].values,
-        alike=result["pair_before"].values,
+        result, title, cells["difference"].values, labels, quantity, numbers, "", [note],
+        first=tokens["first"].values, alike=tokens["before"].values,
     )  # fmt: skip
     return Figure("first-pair", f"{title}. A single pair is an example and no evidence.", spec)
 
 
 def _difference_map(
-    result: xr.Dataset,
+    result: xr.DataTree,
     title: str,
     values: Any,
     labels: list[str],
     quantity: str,
+    numbers: NDArray[np.int64],
     said: str,
     notes: list[Note],
     first: Any = None,
     alike: Any = None,
 ) -> ViewSpec:
     row = names.QUANTITIES[quantity]
-    kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
     label = f"{row.label}: log₂ ratio" if row.log else f"{row.label}: difference"
     unit = "1 = doubled" if row.log else row.unit
-    numbers = tuple(int(number) for number in result["row_number"].values)
     described = DrawnQuantity(
-        quantity, label, unit, row.formula_in(result), said, signed=True, row_kind=kind, rows=numbers
-    )
+        quantity, label, unit, row.formula_in(result), said, signed=True, row_kind=row.row_kind,
+        rows=tuple(numbers.tolist()),
+    )  # fmt: skip
     places = np.flatnonzero(first) if first is not None else np.empty(0, np.int64)
     tokens = TokenAxis("", "", labels, len(labels), first=places.astype(np.int64))
     return build(
@@ -353,7 +353,7 @@ def level_text(level: float) -> str:
     return f"{100 * level:.{digits}f} %"
 
 
-def _headline(result: xr.Dataset) -> str:
+def _headline(result: xr.DataTree) -> str:
     return headline(result.attrs["summary"])
 
 
@@ -369,13 +369,14 @@ def _by_chance(summary: dict[str, Any]) -> list[Note]:
     return [Note("L23", INFO, sentence)] if sentence else []
 
 
-def _sizes(result: xr.Dataset, prefix: str = "") -> tuple[int, int]:
+def _sizes(tables: Sequence[xr.Dataset]) -> tuple[int, int]:
     """The most units of either class behind any value."""
-    return tuple(int(np.nanmax(result[f"{prefix}count_{side}"].values)) for side in ("a", "b"))  # type: ignore[return-value]
+    most_a, most_b = (max(int(np.nanmax(one[f"count_{side}"].values)) for one in tables) for side in ("a", "b"))
+    return most_a, most_b
 
 
 def _chart(
-    result: xr.Dataset,
+    result: xr.DataTree,
     title: str,
     panels: list[ChartPanel],
     height: float,
@@ -399,7 +400,7 @@ def _chart(
     )
 
 
-def _warnings(result: xr.Dataset) -> list[Note]:
+def _warnings(result: xr.DataTree) -> list[Note]:
     return [note for note in notes_in(result) if note.severity == WARNING]
 
 

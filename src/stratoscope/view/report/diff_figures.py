@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, Mark, mark
@@ -27,29 +27,32 @@ _MAIN = ("mlp_out_norm", "mlp_write_ratio", "attn_write_ratio", "mlp_write_cos",
 _DECADES = 4  # of a logarithmic axis, at most, below its largest value
 
 
-def profiles(result: xr.Dataset) -> list[Figure]:
+def profiles(result: xr.DataTree) -> list[Figure]:
     """The median and the 95 % quantile of every main quantity over the layers, in floors where there is one."""
     there = result.attrs["parameters"]["quantity"]
     chosen = [name for name in _MAIN if name in there] or there[:4]
     figures = []
     for kind in (names.LAYER, names.DEPTH):
-        of_kind = [name for name in chosen if (names.DEPTH in names.QUANTITIES[name].dims) == (kind == names.DEPTH)]
-        panels = [panel for name in of_kind if (panel := _profile(result, name, kind)) is not None]
+        of_kind = [name for name in chosen if names.QUANTITIES[name].row_kind == kind]
+        panels = [
+            panel for name in of_kind if (panel := _profile(table_in(result, f"profiles/{name}"), name)) is not None
+        ]
         if panels:
             note = Note("L05", INFO, "Cells that are exactly equal stand at the left edge.")
-            spec = _chart(result, f"How far B is from A over the {kind}s", panels, result.sizes[kind], [note])
+            rows = table_in(result, f"profiles/{of_kind[0]}").sizes[kind]
+            spec = _chart(result, f"How far B is from A over the {kind}s", panels, rows, [note])
             name = "layers" if kind == names.LAYER else "depths"
             figures.append(Figure(name, f"Differences of all prompts, {kind} by {kind}.", spec))
     return figures
 
 
-def _profile(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel | None:
-    with_floor = f"{quantity}_times_median" in result
+def _profile(profile: xr.Dataset, quantity: str) -> ChartPanel | None:
+    with_floor = "times_median" in profile
     what = ("times_median", "times_95") if with_floor else ("size_median", "size_95")
-    if f"{quantity}_{what[0]}" not in result:
+    if what[0] not in profile:
         return None
     row = names.QUANTITIES[quantity]
-    middle, high = (result[f"{quantity}_{name}"].values.astype(np.float64) for name in what)
+    middle, high = (profile[name].values.astype(np.float64) for name in what)
     low, top = _ends(np.concatenate([middle, high]), around=1.0 if with_floor else None)
     at = np.arange(len(middle), dtype=float)
     middle, high = np.maximum(middle, low), np.maximum(high, low)
@@ -61,22 +64,23 @@ def _profile(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel | None:
     ]
     label = "|B − A|, times the floor" if with_floor else f"|B − A| ({row.unit})"
     title = capital(row.label)
-    numbers = result[kind].values.tolist()
-    return ChartPanel(title, Axis(label, low, top, log=True), chart.layer_axis(numbers, kind), marks)
+    numbers = profile[row.row_kind].values.tolist()
+    return ChartPanel(title, Axis(label, low, top, log=True), chart.layer_axis(numbers, row.row_kind), marks)
 
 
-def neurons(result: xr.Dataset) -> list[Figure]:
+def neurons(result: xr.DataTree) -> list[Figure]:
     """How many columns are proved to have changed, and how many neurons of each layer exceed the floor."""
-    if "neuron_times_floor" not in result:
+    changes = table_in(result, "neurons")
+    if "times_floor" not in changes:
         return []
-    at = np.arange(result.sizes[names.LAYER], dtype=float)
-    axis = chart.layer_axis(result[names.LAYER].values.tolist())
+    at = np.arange(changes.sizes[names.LAYER], dtype=float)
+    axis = chart.layer_axis(changes[names.LAYER].values.tolist())
     panels = []
-    if "column_changed" in result and result["column_changed"].values.any():
-        panels.append(_counts("Columns proved to have another norm", "columns", result["column_changed"].values, axis))
-    above = result["neuron_times_floor"].values > 1
+    if "column_changed" in changes and changes["column_changed"].values.any():
+        panels.append(_counts("Columns proved to have another norm", "columns", changes["column_changed"].values, axis))
+    above = changes["times_floor"].values > 1
     panels.append(_counts("Activation beyond the floor in a prompt", "neurons", above, axis))
-    largest = result["neuron_times_floor"].values.astype(np.float64)
+    largest = changes["times_floor"].values.astype(np.float64)
     most = np.where(
         np.isfinite(largest).any(axis=1), np.nanmax(np.where(np.isfinite(largest), largest, -1), axis=1), np.nan
     )
@@ -106,25 +110,26 @@ def _counts(title: str, what: str, which: NDArray[np.bool_], axis: Axis) -> Char
     return ChartPanel(title, Axis(what, 0.0, 1.08 * max(float(count.max(initial=0.0)), 1.0)), axis, marks)
 
 
-def null(result: xr.Dataset) -> list[Figure]:
+def null(result: xr.DataTree) -> list[Figure]:
     """The real change of each layer among those of random patches."""
     figures = []
     measured = result.attrs["summary"]["null"]["quantities"]
     for kind, wanted in ((names.LAYER, ("mlp_out_norm", "mlp_write_ratio", "attn_write_ratio", "mlp_write_cos")),
                          (names.DEPTH, ("resid_norm",))):  # fmt: skip
-        panels = [_null_panel(result, name, kind) for name in wanted if name in measured]
+        tables = {name: table_in(result, f"null/{name}") for name in wanted if name in measured}
+        panels = [_null_panel(of, name) for name, of in tables.items()]
         if panels:
             title = f"The change among random patches of the same size, {kind} by {kind}"
             note = Note("L05", INFO, f"A {kind} in which nothing changed stands at the left edge.")
-            spec = _chart(result, title, panels, result.sizes[kind], [note])
+            rows = next(iter(tables.values())).sizes[kind]
+            spec = _chart(result, title, panels, rows, [note])
             name = "null" if kind == names.LAYER else "null-depths"
             figures.append(Figure(name, f"{title}.", spec))
     return figures
 
 
-def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel:
-    draws = result[f"null_{quantity}"].values
-    real = result[f"null_real_{quantity}"].values
+def _null_panel(of: xr.Dataset, quantity: str) -> ChartPanel:
+    draws, real = of["random"].values, of["real"].values
     at = np.arange(len(real), dtype=float)
     low, high = _ends(np.concatenate([draws.ravel(), real]), around=None)
     marks = [
@@ -136,9 +141,8 @@ def _null_panel(result: xr.Dataset, quantity: str, kind: str) -> ChartPanel:
     ]  # fmt: skip
     row = names.QUANTITIES[quantity]
     unit = "" if row.unit == "1" else f" ({row.unit})"
-    numbers = result[kind].values.tolist()[: len(real)]
-    title = capital(row.label)
-    return ChartPanel(title, Axis(f"mean |change|{unit}", low, high, log=True), chart.layer_axis(numbers, kind), marks)
+    title, axis = capital(row.label), chart.layer_axis(of[row.row_kind].values.tolist(), row.row_kind)
+    return ChartPanel(title, Axis(f"mean |change|{unit}", low, high, log=True), axis, marks)
 
 
 def _ends(values: NDArray[np.float64], around: float | None) -> tuple[float, float]:
@@ -149,7 +153,7 @@ def _ends(values: NDArray[np.float64], around: float | None) -> tuple[float, flo
     return min(low, around or low) / 1.3, high * 1.3
 
 
-def _chart(result: xr.Dataset, title: str, panels: list[ChartPanel], rows: int, notes: list[Note]) -> ViewSpec:
+def _chart(result: xr.DataTree, title: str, panels: list[ChartPanel], rows: int, notes: list[Note]) -> ViewSpec:
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
     about = [note for note in notes_in(result) if note.severity == WARNING or note.id == "L14"]

@@ -9,6 +9,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
+from stratoscope.analysis.result import table_in
 from stratoscope.view.diff import sides_in_words
 from stratoscope.words import capital, counted, listed, number, number_ranges, percent
 
@@ -40,7 +41,7 @@ def title(summary: Facts) -> str:
     return first + (found[0].lower() + found[1:] if first and found.startswith(("The ", "No ")) else found)
 
 
-def lead(result: xr.Dataset) -> list[str]:
+def lead(result: xr.DataTree) -> list[str]:
     """The findings, each measured: what is proved comes first."""
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
@@ -166,14 +167,15 @@ def _power_of_equality(summary: Facts) -> list[str]:
     ]
 
 
-def _lead_of_columns(result: xr.Dataset) -> list[str]:
+def _lead_of_columns(result: xr.DataTree) -> list[str]:
     """What is proved to have changed."""
     neurons = result.attrs["summary"]["neurons"]
     if neurons["refused"] or not neurons["columns_changed"]:
         return []
+    changes, listed_ones = table_in(result, "neurons"), table_in(result, "listed")
     named: list[str] = []
-    for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
-        here = result.sel(layer=layer).isel(neuron=neuron)
+    for layer, neuron in zip(listed_ones["layer"].values, listed_ones["neuron"].values, strict=True):
+        here = changes.sel(layer=layer).isel(neuron=neuron)
         if bool(here["column_changed"]):
             named.append(f"L{layer} n{neuron} {factor_of(here)}")
     named += [""] * ((count := neurons["columns_changed"]) - len(named))  # those that are not listed are counted

@@ -72,7 +72,7 @@ class _Source:
     counts: str
 
 
-def page(result: xr.Dataset, contents: Report, pictures: Mapping[tuple[str, str], bytes]) -> str:
+def page(result: xr.DataTree, contents: Report, pictures: Mapping[tuple[str, str], bytes]) -> str:
     """The page.
 
     Parameters
@@ -98,7 +98,7 @@ def page(result: xr.Dataset, contents: Report, pictures: Mapping[tuple[str, str]
     )
 
 
-def provenance(result: xr.Dataset) -> Provenance:
+def provenance(result: xr.DataTree) -> Provenance:
     """Provenance of a figure of a Result: of its first trace, and the others named."""
     sources = result.attrs["sources"]
     first = sources[0] if sources else {}

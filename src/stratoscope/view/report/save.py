@@ -36,7 +36,7 @@ _CONTENTS = {  # kind of a Result -> module that says what its report holds
 
 
 def save_result(
-    result: xr.Dataset,
+    result: xr.DataTree,
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -80,7 +80,7 @@ def save_result(
     return path
 
 
-def _make(path: Path, result: xr.Dataset, contents: Report, report: Progress) -> None:
+def _make(path: Path, result: xr.DataTree, contents: Report, report: Progress) -> None:
     """Make the folder beside its place, and put it there once it is durable and has been opened."""
     new = replacing.making(path)
     try:
@@ -93,7 +93,7 @@ def _make(path: Path, result: xr.Dataset, contents: Report, report: Progress) ->
         replacing.remove(new, RESULT)
 
 
-def contents_of(result: xr.Dataset) -> Report:
+def contents_of(result: xr.DataTree) -> Report:
     """What the report of a Result holds."""
     kind = str(result.attrs.get("kind"))
     if not is_result(result) or kind not in _CONTENTS:
@@ -134,7 +134,7 @@ def _is_part(_: Path, path: Path) -> bool:
 RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, InputError)
 
 
-def _fill(folder: Path, result: xr.Dataset, contents: Report, report: Progress) -> None:
+def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress) -> None:
     from stratoscope.view.palette import THEMES
     from stratoscope.view.report.page import page
     from stratoscope.view.save import picture_bytes
