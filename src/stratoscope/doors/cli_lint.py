@@ -28,7 +28,7 @@ def lint(
     It ends with status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
-    from stratoscope.analysis.result import table_in
+    from stratoscope.analysis.results.result import table_in
 
     result = lint(trace, columns=columns)
     table = table_in(result, "findings")
