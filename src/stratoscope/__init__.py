@@ -29,7 +29,7 @@ _HOME = {  # public name -> module that defines it
     "lint": "stratoscope.analysis.lint.lint",
     "patch_null": "stratoscope.probe.null",
     "save_result": "stratoscope.view.report.save",
-    "open_result": "stratoscope.analysis.result",
+    "open_result": "stratoscope.analysis.results.result",
     "heatmap": "stratoscope.view.heatmap",
     "engagement": "stratoscope.view.engagement",
     "peaks3d": "stratoscope.view.peaks3d",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.diff.diff import diff
     from stratoscope.analysis.lint.lint import lint
-    from stratoscope.analysis.result import open_result
+    from stratoscope.analysis.results.result import open_result
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture

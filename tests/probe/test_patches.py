@@ -15,7 +15,7 @@ from tiny import byte_tokenizer, tiny  # noqa: E402
 from result_tables import documented, made  # noqa: E402
 from stratoscope.analysis.diff.claims import Claim  # noqa: E402
 from stratoscope.analysis.diff.diff import diff  # noqa: E402
-from stratoscope.analysis.result import notes_in  # noqa: E402
+from stratoscope.analysis.results.result import notes_in  # noqa: E402
 from stratoscope.errors import InputError, ModelError  # noqa: E402
 from stratoscope.model.search.find import find_sites  # noqa: E402
 from stratoscope.probe.columns import Scaled, column_norms, columns, scaled_columns  # noqa: E402

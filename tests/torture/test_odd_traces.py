@@ -16,7 +16,7 @@ from verbs import VERBS, Verb, ask, silence
 
 import stratoscope
 from stratoscope import names
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import StratoscopeError
 from stratoscope.trace.write.from_dataset import write_dataset
 from stratoscope.view.heatmap import heatmap_spec

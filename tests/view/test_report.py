@@ -16,7 +16,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.analysis.contrast.contrast import contrast
-from stratoscope.analysis.result import make_result, open_result, texts
+from stratoscope.analysis.results.result import make_result, open_result, texts
 from stratoscope.errors import InputError
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.page import page
@@ -223,7 +223,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
         open_result(tmp_path)
     newer = make_result("contrast", {}, sources=[], parameters={}, notes=[])
     newer.attrs["format_version"] = "3.0"
-    from stratoscope.analysis.result import store_result
+    from stratoscope.analysis.results.result import store_result
 
     store_result(newer, tmp_path)
     with pytest.raises(InputError, match="version"):
@@ -233,7 +233,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
 def test_a_result_of_an_older_version_is_refused_with_the_command_that_makes_it_again(
     tmp_path: Path, result: xr.DataTree
 ) -> None:
-    from stratoscope.analysis.result import store_result
+    from stratoscope.analysis.results.result import store_result
 
     older = result.copy()
     given = {**result.attrs["parameters"], "a": "it's; $(x)", "layers": [3, 0], "groups": False, "held_out": 0.25}

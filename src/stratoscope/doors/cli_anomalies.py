@@ -33,7 +33,7 @@ def anomalies(
     It ranks tokens, heads, neurons, layers and experts, and says how many false findings to expect.
     """
     from stratoscope.analysis.anomalies.anomalies import anomalies, findings_in
-    from stratoscope.analysis.result import rows_in
+    from stratoscope.analysis.results.result import rows_in
     from stratoscope.view.report import check_folder, default_folder, save_result
 
     folder = out or default_folder(trace[0], "anomalies", reference.name if reference else "")

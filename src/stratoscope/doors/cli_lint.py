@@ -28,7 +28,7 @@ def lint(
     It ends with status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
-    from stratoscope.analysis.result import rows_in
+    from stratoscope.analysis.results.result import rows_in
 
     result = lint(trace, columns=columns)
     findings = rows_in(result, "findings")

@@ -70,7 +70,7 @@ def anomalies(
         The reference is of another shape, or there is nothing to look at.
     """
     from stratoscope.analysis.anomalies.duplicates import merged
-    from stratoscope.analysis.finite import finite_trace
+    from stratoscope.analysis.values.finite import finite_trace
     from stratoscope.trace.opened import opened
 
     seen, beside = finite_trace(opened(trace, columns)), None if reference is None else finite_trace(opened(reference))
@@ -170,7 +170,7 @@ def _result(
 ) -> xr.DataTree:
     from stratoscope.analysis.anomalies.finding import NamedPrompts
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.analysis.result import make_result, table_of
+    from stratoscope.analysis.results.result import make_result, table_of
     from stratoscope.trace.notes import INFO, Note, notes_of
 
     listed = found[:_LISTED]
@@ -232,7 +232,7 @@ def _result(
 def _columns(dim: str, members: Sequence[Member], prompts: NamedPrompts) -> dict[str, Any]:
     """Columns of findings (their first members) or of members."""
     from stratoscope.analysis.anomalies.finding import PLACES
-    from stratoscope.analysis.result import table_of
+    from stratoscope.analysis.results.result import table_of
 
     return table_of(dim, {
         **{name: np.array([one.place.get(name, -1) for one in members], np.int64) for name in PLACES},
@@ -260,7 +260,7 @@ def _token(member: Member, prompts: NamedPrompts) -> str:
 def findings_in(result: xr.DataTree) -> list[dict[str, Any]]:
     """The findings of a Result with their members, for a program."""
     from stratoscope.analysis.anomalies.finding import PLACES
-    from stratoscope.analysis.result import rows_in
+    from stratoscope.analysis.results.result import rows_in
 
     found = [
         {"words": one["words"], "of_model": bool(one["of_model"]), "also": one["also"], "members": []}
@@ -277,7 +277,7 @@ def findings_in(result: xr.DataTree) -> list[dict[str, Any]]:
 
 def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:
     """Maps and series of the first findings, side by side, NaN where one is smaller than another."""
-    from stratoscope.analysis.result import table_of
+    from stratoscope.analysis.results.result import table_of
 
     pictures = [one.picture for one in shown]
     columns = max(len(one.labels) for one in pictures if one)

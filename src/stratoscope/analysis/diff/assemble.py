@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff import cautions, claimed
 from stratoscope.analysis.diff.cells import PROFILE, Compared
 from stratoscope.analysis.diff.claims import may_be_residual
@@ -18,7 +17,8 @@ from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.lint.lint import applicable
-from stratoscope.analysis.result import LONGEST_NAME, make_result, table_of
+from stratoscope.analysis.results.result import LONGEST_NAME, make_result, table_of
+from stratoscope.analysis.values.align import GAP
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import Note, notes_of
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
-from stratoscope.analysis.result import notes_in, table_in
+from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.result import notes_in, table_in
+from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark

@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
-from stratoscope.analysis.result import table_in
+from stratoscope.analysis.results.result import table_in
 from stratoscope.view.diff import diff_spec
 from stratoscope.view.report import diff_figures as figures
 from stratoscope.view.report.diff_words import factor_of, lead, title

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.result import notes_in, table_in
+from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, Mark, mark

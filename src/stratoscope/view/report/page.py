@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import INFO, KNOWN, Note
 from stratoscope.view import pages, palette
