@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import stratoscope
 from stratoscope import disk, replacing
-from stratoscope.analysis.result import make_result, store_result
+from stratoscope.analysis.results.result import make_result, store_result
 from stratoscope.errors import InputError, StratoscopeError, TraceError
 from stratoscope.replacing import new_files, write_whole
 from stratoscope.trace.read.reader import open_trace, read_back

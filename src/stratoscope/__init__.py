@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.diff.diff import diff
     from stratoscope.analysis.lint.lint import lint
-    from stratoscope.analysis.result import open_result
+    from stratoscope.analysis.results.result import open_result
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture

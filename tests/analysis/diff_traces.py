@@ -10,7 +10,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope import names
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 
 NO_FLOOR = "The traces differ; without a noise floor it is not known whether by more than noise"
 

@@ -14,14 +14,15 @@ from statsmodels.stats.multitest import multipletests
 
 import stratoscope
 from stratoscope import defaults, names
-from stratoscope.analysis.contrast import cautions, design
+from stratoscope.analysis.classes import design
+from stratoscope.analysis.classes.chance import LargestByChance
+from stratoscope.analysis.classes.units import CLASSES, PAIRS, Units, choose_classes, make_units
+from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.baseline import _wins, linear_baseline
-from stratoscope.analysis.contrast.chance import LargestByChance
 from stratoscope.analysis.contrast.contrast import contrast
-from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.lint.lint import lint
-from stratoscope.analysis.result import notes_in
-from stratoscope.analysis.units import CLASSES, PAIRS, Units, choose_classes, make_units
+from stratoscope.analysis.results.result import notes_in
+from stratoscope.analysis.values.layers import by_layer
 from stratoscope.errors import InputError
 from stratoscope.view.report import contents_of
 from stratoscope.words import number
@@ -234,7 +235,7 @@ def test_the_largest_g_of_chance_is_that_of_arrangements_computed_one_by_one(tra
     few = contrast(trace.isel(layer=slice(0, 2)), groups=False, permutations=99)
     units = make_units(trace, "critical", "neutral", groups=False)
     a, b = (side[:, :2].reshape(30, -1) for side in units.average(trace["prompt_mean"].values.astype(float)))
-    from stratoscope.analysis.permutation import sign_flips
+    from stratoscope.analysis.statistics.permutation import sign_flips
 
     for weights, found in zip(sign_flips(30, 200, 0).weights[1:6], few["chance/largest_g"].values[:5], strict=True):
         one, other = (np.where(weights[:, None] > 0, *sides) for sides in ((a, b), (b, a)))
@@ -587,7 +588,7 @@ def test_the_band_of_random_labels_is_made_as_its_line_is(paired: bool) -> None:
 
 
 def test_layers_are_read_one_by_one_whatever_is_chosen(trace: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratoscope.analysis.layers._BYTES", 1)
+    monkeypatch.setattr("stratoscope.analysis.values.layers._BYTES", 1)
     prompts = np.array([0, 3, 4, 50])
     for layer, values in by_layer(trace, "prompt_mean", prompts, [1, 2, 9]):
         np.testing.assert_array_equal(values, trace["prompt_mean"].values[prompts, layer])

@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 import stratoscope
-from stratoscope.analysis.result import is_result_folder, make_result, open_result, store_result, texts
+from stratoscope.analysis.results.result import is_result_folder, make_result, open_result, store_result, texts
 from stratoscope.errors import InputError, StratoscopeError
 from stratoscope.trace.format import checksums, strict_json
 from stratoscope.trace.format.document import MAX_DOCUMENT_BYTES
@@ -344,7 +344,7 @@ def test_a_result_that_says_too_much_of_itself_is_refused_with_the_true_cause_be
 def test_texts_are_decoded_once_and_nobody_changes_those_of_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratoscope.analysis import result_store
+    from stratoscope.analysis.results import store as result_store
 
     decoded: list[int] = []
     decode = result_store.decode_texts

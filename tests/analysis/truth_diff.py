@@ -29,7 +29,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.analysis.diff.diff import diff
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view.report import contents_of
 

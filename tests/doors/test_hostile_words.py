@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import stratoscope
 from stratoscope import names
-from stratoscope.analysis.result import open_result, store_result
+from stratoscope.analysis.results.result import open_result, store_result
 from stratoscope.doors.cli import app
 from stratoscope.trace.read.reader import open_trace
 from stratoscope.trace.write import block

@@ -17,7 +17,7 @@ from verbs import VERBS, Verb, ask, silence
 import stratoscope
 from drawn_maps import colouring, maps_of
 from stratoscope import names
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import StratoscopeError
 from stratoscope.trace.write.from_dataset import write_dataset
 from stratoscope.view.choose.selection import Selection

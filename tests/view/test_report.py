@@ -225,7 +225,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
         open_result(tmp_path)
     newer = make_result("contrast", {}, sources=[], parameters={}, notes=[])
     newer.attrs["format_version"] = "3.0"
-    from stratoscope.analysis.result import store_result
+    from stratoscope.analysis.results.result import store_result
 
     store_result(newer, tmp_path)
     with pytest.raises(InputError, match="version"):
@@ -235,7 +235,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
 def test_a_result_of_an_older_version_is_refused_with_the_command_that_makes_it_again(
     tmp_path: Path, result: xr.DataTree
 ) -> None:
-    from stratoscope.analysis.result import store_result
+    from stratoscope.analysis.results.result import store_result
 
     older = result.copy()
     given = {**result.attrs["parameters"], "a": "it's; $(x)", "layers": [3, 0], "groups": False, "held_out": 0.25}

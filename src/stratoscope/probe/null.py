@@ -89,7 +89,7 @@ def patch_null(
         It cannot be loaded, or a claimed layer has no dense MLP.
     """
     from stratoscope.analysis.diff.claims import check_claims, read_claims
-    from stratoscope.analysis.result import make_result, table_of
+    from stratoscope.analysis.results.result import make_result, table_of
     from stratoscope.probe.rerun import Rerun, model_of
     from stratoscope.trace.opened import opened
 

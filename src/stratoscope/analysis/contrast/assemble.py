@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.align import GAP
+from stratoscope.analysis.classes.design import RANK_SUM, Design
+from stratoscope.analysis.classes.units import Units, counted_tokens
 from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
 from stratoscope.analysis.contrast.column_tests import NAMES
 from stratoscope.analysis.contrast.context import SHOWN, StrongToken, contexts, source_of_context
-from stratoscope.analysis.contrast.design import RANK_SUM, Design
 from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 from stratoscope.analysis.contrast.power import POWER, smallest_effect
 from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
-from stratoscope.analysis.effects import correction
 from stratoscope.analysis.lint.lint import applicable
-from stratoscope.analysis.result import make_result, table_of
-from stratoscope.analysis.units import Units, counted_tokens
+from stratoscope.analysis.results.result import make_result, table_of
+from stratoscope.analysis.statistics.effects import correction
+from stratoscope.analysis.values.align import GAP
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import INFO, Note, notes_of
 from stratoscope.trace.prompts import Prompts

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.tables import has_cells
+from stratoscope.analysis.values.tables import has_cells
 from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.progress import Progress, silent
 from stratoscope.trace.quantity_names import quantity_named
@@ -19,8 +19,8 @@ from stratoscope.words import number
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.analysis.classes.design import Design
     from stratoscope.analysis.contrast.aligned import Aligned, Twins
-    from stratoscope.analysis.contrast.design import Design
     from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
     from stratoscope.analysis.contrast.profiles import Profiles
     from stratoscope.trace.csv.columns import Columns
@@ -108,13 +108,13 @@ def contrast(
     InputError
         There are no such classes, too few prompts for any p-value to reach `alpha`, or nothing to compare.
     """
+    from stratoscope.analysis.classes.design import make_design, testable
+    from stratoscope.analysis.classes.units import choose_classes, counted_tokens, make_units, with_values
     from stratoscope.analysis.contrast import assemble
     from stratoscope.analysis.contrast.aligned import compare_aligned, find_twins
-    from stratoscope.analysis.contrast.design import make_design, testable
     from stratoscope.analysis.contrast.neurons import compare_neurons, strongest
     from stratoscope.analysis.contrast.profiles import compare_profiles, with_tokens
-    from stratoscope.analysis.finite import finite_trace
-    from stratoscope.analysis.units import choose_classes, counted_tokens, make_units, with_values
+    from stratoscope.analysis.values.finite import finite_trace
     from stratoscope.trace.numbers import choose_layers
     from stratoscope.trace.opened import opened
 

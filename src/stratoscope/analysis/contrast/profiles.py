@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.classes.design import Design
+from stratoscope.analysis.classes.units import Units
 from stratoscope.analysis.contrast.column_tests import Tested, compare_columns, complete_pairs
-from stratoscope.analysis.contrast.design import Design
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.permutation import LargestStatistic, p_alone
-from stratoscope.analysis.tables import table
-from stratoscope.analysis.units import Units
+from stratoscope.analysis.statistics.multiplicity import q_values
+from stratoscope.analysis.statistics.permutation import LargestStatistic, p_alone
+from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 

@@ -90,7 +90,7 @@ def diff(
     from stratoscope.analysis.diff.matched_null import check_null
     from stratoscope.analysis.diff.neurons import compare_neurons
     from stratoscope.analysis.diff.prompts import choose_pairs, columns_of, match, same_user_tokens, sides
-    from stratoscope.analysis.finite import finite_trace
+    from stratoscope.analysis.values.finite import finite_trace
     from stratoscope.trace.opened import opened
 
     report = progress or silent

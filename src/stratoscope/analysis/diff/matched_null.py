@@ -12,9 +12,9 @@ from stratoscope import names
 from stratoscope.analysis.diff.cells import rows_of
 from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.diff.prompts import Columns, Pair
-from stratoscope.analysis.known import columnwise
-from stratoscope.analysis.result import is_result, table_in, table_of
-from stratoscope.analysis.tables import table
+from stratoscope.analysis.results.result import is_result, table_in, table_of
+from stratoscope.analysis.statistics.known import columnwise
+from stratoscope.analysis.values.tables import table
 from stratoscope.errors import InputError
 
 if TYPE_CHECKING:

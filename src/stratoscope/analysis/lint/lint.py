@@ -37,7 +37,7 @@ def lint(trace: Inputs, *, columns: Columns = None) -> xr.DataTree:
     InputError, TraceError
         It cannot be opened, or is damaged.
     """
-    from stratoscope.analysis.result import make_result, table_of
+    from stratoscope.analysis.results.result import make_result, table_of
     from stratoscope.trace.opened import opened
 
     dataset = opened(trace, columns)

@@ -43,6 +43,15 @@ def portable(dataset: Inputs | xr.DataTree) -> xr.Dataset | xr.DataTree:
         It is none of these, or a dimension is left as one number.
     TraceError
         It cannot be opened.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> _ = stratoscope.portable(trace).to_netcdf("small.nc")
+    >>> import xarray
+    >>> dict(xarray.open_dataset("small.nc").sizes)
+    {'token': 52, 'depth': 4, 'layer': 3, 'peak': 10, 'head': 8, 'prompt': 2, 'neuron': 1024}
     """
     if isinstance(dataset, xr.DataTree):
         return xr.DataTree.from_dict({path: _portable(table) for path, table in dataset.to_dict().items()})

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.tables import check_head, has_cells, over_heads, table
+from stratoscope.analysis.values.tables import check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError, choices
 from stratoscope.trace.quantity_names import check_known, quantity_named
 from stratoscope.view.spec.maps import DrawnQuantity

@@ -77,6 +77,14 @@ def peaks3d(
     ------
     InputError
         There are no peaks in the input, what was asked for is not there, or `out` exists or is no .html file.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> figure = stratoscope.peaks3d(trace, "peaks.html")  # of Plotly
+    >>> figure.layout.title.text
+    'Peak write by token and layer'
     """
     from stratoscope.view.peaks3d import page
     from stratoscope.view.peaks3d.build import peaks_spec

@@ -49,7 +49,7 @@ def _claims(result: xr.DataTree) -> Section | None:
         rows.append((
             f"L{int(here['layer'])} n{int(here['neuron'])}",
             f"{number(value['old'])} → {number(value['new'])}",
-            f"{number(value['norm_a'])} → {number(value['norm_b'])}" if known else None,
+            f"{number(before)} → {number(after)}" if known else None,
             value["difference"],
             value["times_floor"],
             f"{rank:,} of {of:,}" if rank > 0 else None,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import INFO, KNOWN
 from stratoscope.view.report.report import Report

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
-from stratoscope.analysis import again
+from stratoscope.analysis.results import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.replacing import refuse_absent
 from stratoscope.trace.format.attributes import to_json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from stratoscope.analysis.result_store import StoredResult
+    from stratoscope.analysis.results.store import StoredResult
 
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
@@ -93,6 +93,12 @@ def table_in(result: xr.DataTree, path: str) -> xr.Dataset:
     return node.to_dataset()
 
 
+def rows_in(result: xr.DataTree, path: str) -> list[dict[str, Any]]:
+    """The rows of a table whose variables have one dimension."""
+    columns = {str(name): of.values.tolist() for name, of in table_in(result, path).variables.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def texts(dims: str | Sequence[str], values: Any) -> xr.Variable:
     """A variable of texts, stray bytes of tokens included, for `make_result`."""
     import numpy as np
@@ -121,7 +127,7 @@ def is_result(given: xr.Dataset | xr.DataTree, kind: str | None = None) -> bool:
 
 def store_result(result: xr.DataTree, folder: Path) -> None:
     """Write `result.zarr` into a folder that exists."""
-    from stratoscope.analysis import result_store
+    from stratoscope.analysis.results import store as result_store
 
     result_store.write(result, folder / STORE)
 
@@ -180,7 +186,7 @@ def is_result_folder(path: Path) -> bool:
 
 def _read(folder: Path) -> StoredResult:
     """What the Result in a folder says of itself, whatever its version."""
-    from stratoscope.analysis.result_store import StoredResult
+    from stratoscope.analysis.results.store import StoredResult
 
     store = folder / STORE
     if not store.is_dir():
