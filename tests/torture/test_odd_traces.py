@@ -15,6 +15,7 @@ from odd_traces import Odd, odd
 from verbs import VERBS, Verb, ask, silence
 
 import stratoscope
+from drawn_maps import colouring, maps_of
 from stratoscope import names
 from stratoscope.analysis.result import notes_in
 from stratoscope.errors import StratoscopeError
@@ -103,16 +104,16 @@ def test_infinite_cells_are_called_infinite_and_not_missing(usual: xr.Dataset) -
     some["mlp_out_norm"][1:3, 0] = [np.inf, -np.inf]
     every["mlp_out_norm"][:] = np.inf
     assert "2 cells are infinite" in told(heatmap_spec(some))
-    assert heatmap_spec(some).content["quantities"][0]["state"] == "ok"
+    assert colouring(heatmap_spec(some)).limits.state == "ok"
     assert "18 cells are infinite" in told(heatmap_spec(every))
-    assert heatmap_spec(every).content["quantities"][0]["state"] == "infinite"
+    assert colouring(heatmap_spec(every)).limits.state == "infinite"
     assert "infinite" not in told(heatmap_spec(usual))
 
 
 def test_a_mean_over_heads_of_which_one_is_infinite_is_not_the_mean_of_the_others(usual: xr.Dataset) -> None:
     usual = usual.copy(deep=True)
     usual["attn_first"][2, 1, 0] = np.inf
-    table = heatmap_spec(usual, quantity="attn_first").buffers["0/0"]
+    table = maps_of(heatmap_spec(usual, quantity="attn_first")).maps[0].cells["without_first"]
     assert np.isposinf(table).sum() == 1
 
 
