@@ -29,6 +29,17 @@ class StratoscopeError(Exception):
         The file, line, prompt, layer or option concerned.
     fix
         What to do next.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> try:
+    ...     stratoscope.prompt(stratoscope.simulate(prompts=2, layers=2), "critical-7")
+    ... except stratoscope.StratoscopeError as error:
+    ...     print(error.what)
+    ...     print(error.fix)
+    no prompt called 'critical-7'
+    Did you mean critical-1? There are: critical-1, neutral-1.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:

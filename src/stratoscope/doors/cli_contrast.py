@@ -78,8 +78,8 @@ def contrast(
     observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
     report, its figures, a table and all numbers.
     """
+    from stratoscope.analysis.classes.units import choose_classes
     from stratoscope.analysis.contrast.contrast import contrast
-    from stratoscope.analysis.units import choose_classes
     from stratoscope.trace.opened import opened
     from stratoscope.view.report import check_folder, default_folder, save_result
 

@@ -28,12 +28,10 @@ def lint(
     It ends with status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
+    from stratoscope.analysis.results.result import rows_in
 
     result = lint(trace, columns=columns)
-    findings = [
-        {name: str(result[name].values[place]) for name in ("id", "check", "severity", "text", "why", "page")}
-        for place in range(result.sizes["finding"])
-    ]
+    findings = rows_in(result, "findings")
     if as_json:
         console.tell_json({**result.attrs["summary"], "found": findings})
     else:

@@ -135,6 +135,16 @@ def capture(
     InputError, ModelError, CaptureError, TraceError
         The input cannot be used, the model's sites cannot be found, what would be recorded is not what happened, or
         the trace cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> prompts = ["The fire is out.", "The song is out."]
+    >>> trace = stratoscope.capture("MODEL", prompts, "run.trace")  # a folder, a GGUF file, or a name of the Hub
+    >>> trace["mlp_write_ratio"].dims
+    ('token', 'layer')
+    >>> trace.attrs["receipt"]["logits_bit_identical"]
+    True
     """
     refuse_unknown(verify, names.VERIFY, "verification")
     if resume and overwrite:
@@ -208,6 +218,13 @@ def plan_capture(
     ------
     InputError, ModelError, CaptureError, TraceError
         `capture` would refuse this as well.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> estimate = stratoscope.plan_capture("MODEL", ["The fire is out.", "The song is out."], "run.trace")
+    >>> estimate.fits, estimate.prompts, list(estimate.groups)
+    (True, 2, ['norms', 'residual', 'peaks', 'prompts'])
     """
     answers = answers_of(generate, generation, seed, openers, refusal_patterns)
     asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), checked_day(date))

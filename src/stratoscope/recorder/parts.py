@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import is_whole
+from stratoscope.words import counted
 
 
 def checked_part(part: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -52,7 +53,7 @@ def prompts_of(part: tuple[int, int] | None, windows: Sequence[range], lengths: 
             f"{of} parts are asked for, and these prompts make {len(windows)} at most: whole runs of up to "
             f"{max(map(len, windows))} prompts that are batched together",
             where=f"--part {number}/{of}",
-            fix=f"Use {len(windows)} parts or fewer, or a smaller --batch-size for all of them.",
+            fix=f"Use {counted(len(windows), 'part')} or fewer, or a smaller --batch-size for all of them.",
         )
     chosen = divided([sum(lengths[window.start : window.stop]) for window in windows], of)[number - 1]
     return range(windows[chosen.start].start, windows[chosen.stop - 1].stop)

@@ -112,6 +112,15 @@ def simulate(
         An argument is out of range, or the shape is too large for memory.
     TraceError
         The trace cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=4, layers=3, d_ff=512)
+    >>> trace["prompt_id"].values.tolist()
+    ['critical-1', 'neutral-1', 'critical-2', 'neutral-2']
+    >>> trace["mlp_out_norm"].dims, trace["mlp_out_norm"].attrs["source"]
+    (('token', 'layer'), 'simulated')
     """
     groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
     shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)

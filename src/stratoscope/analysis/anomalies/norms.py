@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import NamedPrompts
-from stratoscope.analysis.known import medians
+from stratoscope.analysis.statistics.known import medians
 from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:

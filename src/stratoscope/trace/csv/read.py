@@ -119,6 +119,15 @@ def import_csv(
         A file or an argument cannot be used.
     TraceError
         The trace cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> with open("cat.csv", "w") as file:
+    ...     _ = file.write("Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\\n0,The,5,17,0.5\\n1, cat,5,3,2.25\\n")
+    >>> trace = stratoscope.import_csv("cat.csv", axis="neuron")
+    >>> trace["imported_norm"].values.tolist(), trace["text"].values.tolist(), trace["layer"].values.tolist()
+    ([0.5, 2.25], ['The', ' cat'], [5])
     """
     if out is None:
         return read_csv(files, columns=columns, classes=classes, axis=axis)

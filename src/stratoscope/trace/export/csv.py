@@ -94,6 +94,16 @@ def export_csv(
     ------
     InputError
         No such prompt, nothing to export, a file is already there or cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=4, layers=3)
+    >>> files = stratoscope.export_csv(trace, "fire.csv", prompt="critical-1")
+    >>> with open("fire.csv") as file:
+    ...     print(file.readline() + file.readline(), end="")
+    Token_Pos,Token,Layer,Neuron_ID,Activation_Norm,Peak_Value,Write_Norm
+    0,<s>,0,147,0.22649476,-0.22649476,0.22041081
     """
     dataset = opened(trace, columns)
     prompts = Prompts(dataset)

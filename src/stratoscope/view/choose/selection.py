@@ -80,7 +80,7 @@ class Chosen:
         spans = tuple(_listed(self.selection.span, "span", ""))
         tokens, there = sum(len(panel.tokens) for panel in self.panels), int(prompts.lengths[shown].sum())
         parts = [
-            self.left_out,
+            self.left_out.removesuffix(" shown"),
             f"{len(layers)} of {counted(of_layers, kind)} ({number_ranges(layers)})" if len(layers) < of_layers else "",
             f"{tokens:,} of {counted(there, 'token')} (span {listed(spans)})" if spans else "",
         ]

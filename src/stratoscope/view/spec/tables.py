@@ -35,3 +35,11 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold nothing but numbers."""
+        return tuple(
+            all(isinstance(row[place], int | float) or row[place] is None for row in self.rows)
+            for place in range(len(self.columns))
+        )

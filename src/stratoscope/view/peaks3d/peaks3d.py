@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.trace.opened import Inputs, PathLike, opened
-from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
+from stratoscope.view.choose.selection import LayerChoice, PromptChoice, Selection, TextChoice
+from stratoscope.view.spec.look import Look
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -56,8 +57,8 @@ def peaks3d(
     span
         Only tokens of these parts of a prompt (`names.SPANS`).
     scale
-        "robust": linear heights, colours between the 1 % and 99 % quantiles of what is drawn. "linear", "log": heights
-        and colours. "per-layer": both as a share of the highest peak of the layer.
+        "robust": linear heights, and colours that clip the farthest of the drawn peaks at either end, by the rule of
+        `heatmap`. "linear", "log": heights and colours. "per-layer": both as a share of the highest peak of the layer.
     threshold
         Peaks lower than this are left out before the 24,000 are chosen.
     first_token
@@ -76,25 +77,23 @@ def peaks3d(
     ------
     InputError
         There are no peaks in the input, what was asked for is not there, or `out` exists or is no .html file.
-    """
-    from stratoscope.view import page3d, plotly3d
-    from stratoscope.view.peaks3d_spec import peaks_spec
 
-    target = None if out is None else page3d.check(out, overwrite=overwrite, inputs=inputs)
-    spec = peaks_spec(
-        opened(inputs, columns),
-        quantity=quantity,
-        prompt=prompt,
-        prompt_class=prompt_class,
-        all_prompts=all_prompts,
-        layers=layers,
-        span=span,
-        scale=scale,
-        threshold=threshold,
-        first_token=first_token,
-        theme=theme,
-    )
-    figure = plotly3d.figure(spec)
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> figure = stratoscope.peaks3d(trace, "peaks.html")  # of Plotly
+    >>> figure.layout.title.text
+    'Peak write by token and layer'
+    """
+    from stratoscope.view.peaks3d import page
+    from stratoscope.view.peaks3d.build import peaks_spec
+    from stratoscope.view.peaks3d.figure import figure
+
+    selection, look = Selection(prompt, prompt_class, all_prompts, layers, span), Look(scale, first_token, theme)
+    target = None if out is None else page.check(out, overwrite=overwrite, inputs=inputs)
+    spec = peaks_spec(opened(inputs, columns), selection, look, quantity=quantity, threshold=threshold)
+    result = figure(spec)
     if target is not None:
-        page3d.write(spec, target, overwrite=overwrite)
-    return figure
+        page.write(spec, target, overwrite=overwrite)
+    return result

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.analysis.permutation import Arrangements, label_permutations, sign_flips, smallest_p
-from stratoscope.analysis.units import PAIRS, Units
+from stratoscope.analysis.classes.units import PAIRS, Units
+from stratoscope.analysis.statistics.permutation import Arrangements, label_permutations, sign_flips, smallest_p
 from stratoscope.errors import InputError
 from stratoscope.names import Unequal
 from stratoscope.words import number
 
 MOST_RATIO = 2.0  # of class sizes for Welch's test: at 8 v. 80 it finds something in 76 % of null splits (L22)
+MOST_IMBALANCE = 0.25  # of mean token counts, in standard deviations: beyond it a regression adjustment is not enough
+#                        (Rubin 2001, on covariates of matched groups)
 LEAST_HELD_OUT = 4  # units of each class: fewer give no interval worth the name
 PAIRED_T, WELCH, RANK_SUM = "paired t", "Welch's t", "rank sum"
 
@@ -117,3 +119,10 @@ def refuse_too_few(units: Units, alpha: float) -> None:
 def _attainable(units: Units) -> float:
     count_a, count_b = units.sizes
     return smallest_p(count_a) if units.design == PAIRS else smallest_p(count_a, count_b)
+
+
+def alike_in_length(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
+    """Whether two classes of these token counts are so alike in length that a difference is hardly one of length."""
+    apart = abs(float(a.mean() - b.mean()))
+    spread = float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)) if min(len(a), len(b)) > 1 else 0.0
+    return apart == 0 or apart <= MOST_IMBALANCE * spread

@@ -1,4 +1,4 @@
-"""What every analysis returns: a labelled Dataset that says what it is, what it was made of, how, and what to beware of."""  # noqa: E501
+"""What every analysis returns: a tree of tables that says what it is, what it was made of, how, and what to beware of."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
-from stratoscope.analysis import again
+from stratoscope.analysis.results import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.replacing import refuse_absent
 from stratoscope.trace.format.attributes import to_json
-from stratoscope.trace.notes import Note, read_notes
+from stratoscope.trace.notes import WARNING, Note, read_notes
 from stratoscope.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
-    from stratoscope.analysis.result_store import StoredResult
+    from stratoscope.analysis.results.store import StoredResult
 
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
@@ -30,22 +31,22 @@ _VERSION = re.compile(r"\d{1,4}\.\d{1,4}", re.ASCII)
 
 def make_result(
     kind: str,
-    variables: Mapping[str, Any],
-    coords: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
     *,
     sources: Sequence[xr.Dataset],
     parameters: Mapping[str, Any],
     notes: Sequence[Note],
     summary: Mapping[str, Any] | None = None,
-) -> xr.Dataset:
+) -> xr.DataTree:
     """A Result.
 
     Parameters
     ----------
     kind
         The verb: "contrast", "diff", "anomalies", "lint".
-    variables, coords
-        As of `xarray.Dataset`; texts as `texts` gives them.
+    tables
+        The variables of each by its path, as of `xarray.Dataset`; texts as `texts` gives them. What depends on a
+        quantity is `<table>/<quantity>`.
     sources
         The traces it was made of.
     parameters
@@ -67,7 +68,35 @@ def make_result(
         "summary": to_json(summary or {}),
         "software": f"stratoscope {__version__}",
     }
-    return xr.Dataset(dict(variables), dict(coords), attrs)
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs=attrs), **{path: xr.Dataset(of) for path, of in tables.items()}}
+    )
+
+
+def table_of(dims: str | Sequence[str], columns: Mapping[str, NDArray[Any] | Sequence[str]]) -> dict[str, Any]:
+    """Variables of the same dimensions: an array holds numbers, a list texts."""
+    import numpy as np
+
+    return {
+        name: (dims, values) if isinstance(values, np.ndarray) and values.dtype.kind != "O" else texts(dims, values)
+        for name, values in columns.items()
+    }
+
+
+def table_in(result: xr.DataTree, path: str) -> xr.Dataset:
+    """A table of a Result; KeyError where it has none."""
+    import xarray as xr
+
+    node = result[path]
+    if not isinstance(node, xr.DataTree):
+        raise KeyError(path)
+    return node.to_dataset()
+
+
+def rows_in(result: xr.DataTree, path: str) -> list[dict[str, Any]]:
+    """The rows of a table whose variables have one dimension."""
+    columns = {str(name): of.values.tolist() for name, of in table_in(result, path).variables.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def texts(dims: str | Sequence[str], values: Any) -> xr.Variable:
@@ -81,24 +110,29 @@ def texts(dims: str | Sequence[str], values: Any) -> xr.Variable:
     return xr.Variable((dims,) if isinstance(dims, str) else tuple(dims), array, fastpath=True)
 
 
-def notes_in(result: xr.Dataset) -> tuple[Note, ...]:
+def notes_in(result: xr.DataTree) -> tuple[Note, ...]:
     """The notes of a Result."""
     return read_notes(result.attrs.get("notes"))
 
 
-def is_result(dataset: xr.Dataset, kind: str | None = None) -> bool:
-    """Whether a Dataset is a Result (of that kind)."""
-    return dataset.attrs.get("format") == FORMAT and kind in (None, dataset.attrs.get("kind"))
+def warnings_in(result: xr.DataTree) -> list[Note]:
+    """Those notes of a Result that stand on every picture of it."""
+    return [note for note in notes_in(result) if note.severity == WARNING]
 
 
-def store_result(result: xr.Dataset, folder: Path) -> None:
+def is_result(given: xr.Dataset | xr.DataTree, kind: str | None = None) -> bool:
+    """Whether something is a Result (of that kind)."""
+    return given.attrs.get("format") == FORMAT and kind in (None, given.attrs.get("kind"))
+
+
+def store_result(result: xr.DataTree, folder: Path) -> None:
     """Write `result.zarr` into a folder that exists."""
-    from stratoscope.analysis import result_store
+    from stratoscope.analysis.results import store as result_store
 
     result_store.write(result, folder / STORE)
 
 
-def open_result(path: str | Path) -> xr.Dataset:
+def open_result(path: str | Path) -> xr.DataTree:
     """Open the Result that a verb wrote.
 
     Parameters
@@ -108,8 +142,8 @@ def open_result(path: str | Path) -> xr.Dataset:
 
     Returns
     -------
-    xarray.Dataset
-        Lazy; `attrs` hold `kind`, `format_version`, `sources`, `parameters`, `notes`, `summary`.
+    xarray.DataTree
+        Lazy, a node a table; `attrs` hold `kind`, `format_version`, `sources`, `parameters`, `notes`, `summary`.
 
     Raises
     ------
@@ -132,9 +166,9 @@ def open_result(path: str | Path) -> xr.Dataset:
             fix=f"Make it again: `{remake}`.",
         )
     try:
-        dataset = found.open()
-        dataset.encoding[STORED] = str(folder)
-        return dataset
+        result = found.open()
+        result.encoding[STORED] = str(folder)
+        return result
     except (StratoscopeError, OSError, ValueError) as error:
         raise _unreadable(folder, error) from error
 
@@ -152,7 +186,7 @@ def is_result_folder(path: Path) -> bool:
 
 def _read(folder: Path) -> StoredResult:
     """What the Result in a folder says of itself, whatever its version."""
-    from stratoscope.analysis.result_store import StoredResult
+    from stratoscope.analysis.results.store import StoredResult
 
     store = folder / STORE
     if not store.is_dir():

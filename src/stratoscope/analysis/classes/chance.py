@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults
-from stratoscope.analysis import effects
-from stratoscope.analysis.contrast.design import Design
-from stratoscope.analysis.layers import by_layer
-from stratoscope.analysis.permutation import Arrangements, products
-from stratoscope.analysis.units import Units
+from stratoscope.analysis.classes.design import Design
+from stratoscope.analysis.classes.units import Units
+from stratoscope.analysis.statistics import effects
+from stratoscope.analysis.statistics.permutation import Arrangements, products
+from stratoscope.analysis.values.layers import by_layer
 from stratoscope.trace.arrays import Floats
 from stratoscope.words import number
 

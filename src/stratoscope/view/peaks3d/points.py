@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.finite import without_number
-from stratoscope.trace.arrays import Bools, Floats, Ints
+from stratoscope.trace.arrays import AnyFloats, Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 MAX_POINTS = 24_000
 ALWAYS = 1_000  # the highest peaks of all that are never left out
 BLOCK = 1 << 20  # peaks read at a time
+_FLOATS = ("peak_value", "peak_write")
+_COLUMNS = ("peak_expert", "peak_neuron", *_FLOATS)
+_NONE: NDArray[Any] = np.empty(0, np.float32)  # a column that is not there
 
 Block = tuple[Ints, Ints, Floats, Ints]  # place of the token, place of the layer, height, id
-Columns = tuple[Ints, Ints, Ints, Ints, Floats, Floats]  # token, layer, expert, neuron, value, write norm
+Columns = tuple[Ints, Ints, Ints, Ints, AnyFloats, AnyFloats]  # token, layer, expert, neuron, value, write norm
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class Points:
     token, layer, neuron
         Index on the dataset's `token` dimension, block number and neuron of each peak, of shape (points,).
     expert
-        The expert whose neuron it is, −1 where there are none, of shape (points,).
+        The expert whose neuron it is, of shape (points,); empty where there are none.
     value, write
-        Signed activation and write norm (of an import: the number as given, and NaN), of shape (points,).
+        Signed activation (of an import: the number as given) and write norm, as recorded, of shape (points,); empty
+        where they are not known.
     height
-        What is drawn upwards: the size of the chosen quantity, of shape (points,).
+        What is drawn upwards: the size of the chosen quantity, of shape (points,), and that array itself if it can be.
     total
         How many peaks they were chosen from.
     infinite
@@ -54,9 +58,9 @@ class Points:
     layer: Ints
     expert: Ints
     neuron: Ints
-    value: Floats
-    write: Floats
-    height: Floats
+    value: AnyFloats
+    write: AnyFloats
+    height: AnyFloats
     total: int
     infinite: int
     run: int
@@ -101,19 +105,14 @@ def choose_points(
     for block in (_row_blocks if rows else _peak_blocks)(dataset, quantity, tokens, wanted):
         chooser.add(*block)
     token, layer, expert, neuron, value, write = (_rows_at if rows else _peaks_at)(dataset, chooser.chosen())
-    height = np.abs(write if quantity == "peak_write" else value)
-    order = np.lexsort((-height, layer, token))
+    drawn = write if quantity == "peak_write" else value
+    order = np.lexsort((-np.abs(drawn), layer, token))
+    expert = expert[order] if len(expert) else expert
+    value, write = (column[order] if len(column) else column for column in (value, write))
+    drawn = write if quantity == "peak_write" else value
+    height = np.abs(drawn) if (drawn < 0).any() else drawn
     return Points(
-        token[order],
-        layer[order],
-        expert[order],
-        neuron[order],
-        value[order],
-        write[order],
-        height[order],
-        chooser.total,
-        chooser.infinite,
-        run,
+        token[order], layer[order], expert, neuron[order], value, write, height, chooser.total, chooser.infinite, run
     )
 
 
@@ -259,16 +258,18 @@ def _spans(tokens: Ints, length: int) -> Iterator[tuple[int, int]]:
 def _peaks_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
     count, k = dataset.sizes[names.LAYER], dataset.sizes[names.PEAK]
     token, layer, rank = np.unravel_index(chosen, (dataset.sizes[names.TOKEN], count, k))
-    stored = [name for name in ("peak_expert", "peak_neuron", "peak_value", "peak_write") if name in dataset]
-    found = {name: np.full(len(chosen), np.nan) for name in stored}
+    stored = {name: dataset[name] for name in _COLUMNS if name in dataset}
+    found = {  # float32 stays float32
+        name: np.empty(len(chosen), np.result_type(array.dtype, np.float32) if name in _FLOATS else np.int64)
+        for name, array in stored.items()
+    }
     for begin, end in _spans(token, BLOCK // (count * k)):
         here, there, at = token[begin:end], layer[begin:end], rank[begin:end]
-        for name, values in found.items():
-            values[begin:end] = dataset[name][here[0] : here[-1] + 1].values[here - here[0], there, at]
+        for name, array in stored.items():
+            found[name][begin:end] = array[here[0] : here[-1] + 1].values[here - here[0], there, at]
     number = dataset["layer"].values[layer].astype(np.int64)
-    none, unknown = np.full(len(chosen), -1.0), np.full(len(chosen), np.nan)
-    expert, neuron = (found.get(name, none).astype(np.int64) for name in ("peak_expert", "peak_neuron"))
-    return token, number, expert, neuron, found.get("peak_value", unknown), found.get("peak_write", unknown)
+    expert, neuron = found.get("peak_expert", _NONE), found.get("peak_neuron", np.full(len(chosen), -1))
+    return token, number, expert, neuron, found.get("peak_value", _NONE), found.get("peak_write", _NONE)
 
 
 def _rows_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
@@ -276,4 +277,4 @@ def _rows_at(dataset: xr.Dataset, chosen: Ints) -> Columns:
         dataset[name].values[chosen].astype(np.int64) for name in ("row_token", "row_layer", "row_neuron")
     )
     value = dataset["imported_norm"].values[chosen].astype(np.float64)
-    return token, layer, np.full(len(chosen), -1), neuron, value, np.full(len(chosen), np.nan)
+    return token, layer, _NONE, neuron, value, _NONE

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stratoscope.analysis.moments import Moments
+from stratoscope.analysis.statistics.moments import Moments
 from stratoscope.trace.arrays import Floats
 
 _MOST_STEPS = 50

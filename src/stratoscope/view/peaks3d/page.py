@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plotly.offline import get_plotlyjs
 
@@ -17,24 +16,27 @@ from stratoscope.errors import InputError, ascii_json
 from stratoscope.replacing import write_whole
 from stratoscope.trace.export.output import check_place
 from stratoscope.trace.notes import INFO
-from stratoscope.view import peaks3d_caption, plotly3d
+from stratoscope.trace.opened import Inputs
+from stratoscope.view.peaks3d import caption
+from stratoscope.view.peaks3d.figure import frame, template
 from stratoscope.view.sheet.footer import source, source_tag
-from stratoscope.view.spec import palette
+from stratoscope.view.spec.document import Json
+from stratoscope.view.spec.file import to_bytes
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.view.web import pages
 
-CONFIG = {
+CONFIG: dict[str, Json] = {
     "displaylogo": False,
     "displayModeBar": True,
     "modeBarButtons": [["zoom3d", "pan3d", "orbitRotation", "tableRotation"]],
     "plotlyServerURL": "",
     "responsive": False,  # the page lays out anew itself
 }
-_SCRIPTS = ("words.js", "peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")
+_SCRIPTS = ("words.js", "view.js", "peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")
 _SCALES = {"robust": "robust", "linear": "linear", "log": "log", "per-layer": "per layer"}
 
 
-def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = ()) -> Path:
+def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Inputs = ()) -> Path:
     """The path of a page that may be written, or an `InputError`; called before any work is done."""
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
@@ -59,30 +61,30 @@ class _Option:
 
 def page(spec: ViewSpec) -> str:
     """The page of a spec; equal specs give equal pages."""
-    content = spec.content
-    layers = content["layers"]
+    peaks = caption.peaks_in(spec)
+    notes = list(enumerate(spec.notes))
     return pages.render(
         "peaks3d.html",
         title=spec.title,
         subtitle=spec.subtitle,
-        theme=content["state"]["theme"],
+        theme=spec.look.theme,
         css=pages.own(pages.web_file("peaks3d.css")),
-        from_layers=_layers(layers, layers[0]),
-        to_layers=_layers(layers, layers[-1]),
-        choice_label=content["choice"]["label"],
-        choices=_choices(content["choice"]["names"]),
-        scales=[_Option(one, _SCALES[one], one == content["state"]["scale"]) for one in names.SCALES],
-        first_token=content["state"]["first_token"],
-        index=content["index"],
-        value="value" if spec.facts["quantity"]["name"] == "imported_norm" else "activation",
-        height=peaks3d_caption.height(spec),
-        info=[note for note in spec.notes if note.severity == INFO],
-        warnings=[note for note in spec.notes if note.severity != INFO],
+        from_layers=_layers(peaks.layers, peaks.layers[0]),
+        to_layers=_layers(peaks.layers, peaks.layers[-1]),
+        choice_label=peaks.choice_label,
+        choices=_choices(peaks.choices),
+        scales=[_Option(one, _SCALES[one], one == spec.look.scale) for one in names.SCALES],
+        first_token=spec.look.first_token,
+        index=peaks.index,
+        value="value" if peaks.quantity.name == "imported_norm" else "activation",
+        height=caption.chosen(spec),
+        info=[(place, note) for place, note in notes if note.severity == INFO],
+        warnings=[(place, note) for place, note in notes if note.severity != INFO],
         tag=source_tag(spec.provenance),
         source=source(spec.provenance),
         provenance=pages.inert(spec.metadata_json()),
-        page=pages.inert(ascii_json(_frame(spec), separators=(",", ":"), sort_keys=True)),
-        view=base64.b64encode(spec.to_bytes()).decode("ascii"),
+        page=pages.inert(ascii_json(_for_plotly(spec), separators=(",", ":"), sort_keys=True)),
+        view=base64.b64encode(to_bytes(spec)).decode("ascii"),
         plotly=pages.own(get_plotlyjs()),
         scripts=pages.own("\n".join(map(pages.web_file, _SCRIPTS))),
     )
@@ -99,14 +101,10 @@ def _choices(found: Sequence[str]) -> list[_Option]:
     return [_Option(-1, "all", is_chosen=True), *(_Option(place, name) for place, name in enumerate(found))]
 
 
-def _frame(spec: ViewSpec) -> dict[str, Any]:
+def _for_plotly(spec: ViewSpec) -> dict[str, Json]:
     """What the page's script hands to Plotly."""
     return {
-        "figure": json.loads(plotly3d.frame(spec).to_json()),
-        "templates": {name: plotly3d.template(name) for name in palette.THEMES},
-        "colours": {
-            name: {key: getattr(theme, key) for key in ("paper", "ink", "muted", "line", "accent")}
-            for name, theme in palette.THEMES.items()
-        },
+        "figure": json.loads(frame(spec).to_json()),
+        "templates": {name: template(name, spec.colours).to_plotly_json() for name in spec.colours.themes},
         "config": CONFIG,
     }

@@ -1,4 +1,4 @@
-"""A Result on disk: written as a trace is, and read by the same safe reader, which accepts nothing else.
+"""A Result on disk: written as a trace is, a group a table, and read by the same safe reader, which takes nothing else.
 
 Texts are bytes and ends (docs/decisions/0002): `<name>_bytes`, and `<name>_end` in the dimensions of the texts.
 """
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 ATTRIBUTE = "stratoscope"  # the one attribute of a Result on disk; all others are inside it
-MAX_ARRAYS = 2000
+MAX_ARRAYS, MAX_TABLES = 4000, 500
+DEEPEST = 2  # <table>/<quantity>
 MAX_TEXTS, MOST_BYTES_OF_TEXTS = 2**22, 2**26  # of one variable: its texts are read together
 
-_COORDINATES = "coordinates"  # names of the coordinates, as CF has it
 _CHUNK_BYTES = 4 * 2**20
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _STATE = {"state": COMPLETE}  # as a trace says it: what is there will not change
@@ -74,7 +74,7 @@ class ResultLayout(Layout):
         return tuple(reversed(chunks))
 
 
-def write(result: xr.Dataset, store: Path) -> None:
+def write(result: xr.DataTree, store: Path) -> None:
     """Write a Result into a folder that is not there yet.
 
     Raises
@@ -85,19 +85,24 @@ def write(result: xr.Dataset, store: Path) -> None:
     said = _said(result)
     store.mkdir()
     staging = StagingStore(store, keep_empty=True)  # what a Result says nothing of is in it all the same
-    for name, variable in result.variables.items():
-        for layout, values in _arrays(str(name), variable):
-            sizes = dict(zip(layout.dims, values.shape, strict=True))
-            array = staging.create(layout, sizes, values.shape[0])
-            if values.size:
-                array[...] = values
+    for node in sorted(result.descendants, key=lambda node: node.path):  # Zarr wants the members of a group together
+        path = node.path.removeprefix("/")
+        (store / path).mkdir()
+        zarr.create_group(staging, path=path)
+        for name, variable in node.to_dataset(inherit=False).variables.items():
+            for layout, values in _arrays(path, str(name), variable):
+                sizes = dict(zip(layout.dims, values.shape, strict=True))
+                array = staging.create(layout, sizes, values.shape[0])
+                if values.size:
+                    array[...] = values
     staging.stage_documents()
     staging.publish()
-    attrs = {ATTRIBUTE: said, _COORDINATES: " ".join(sorted(map(str, result.coords))), **_STATE}
-    staging.write_root(attrs, lambda file: check_digest(read_root(store, "result", _NO_RESULT, file), store))
+    staging.write_root(
+        {ATTRIBUTE: said, **_STATE}, lambda file: check_digest(read_root(store, "result", _NO_RESULT, file), store)
+    )
 
 
-def _said(result: xr.Dataset) -> str:
+def _said(result: xr.DataTree) -> str:
     """The attributes of a Result as the one text that they are on disk."""
     text = json.dumps(result.attrs, ensure_ascii=True, sort_keys=True)
     size = len(json.dumps(text)) - 2  # as it stands in the root document
@@ -109,16 +114,17 @@ def _said(result: xr.Dataset) -> str:
     return text
 
 
-def _arrays(name: str, variable: xr.Variable) -> list[tuple[ResultLayout, np.ndarray]]:
-    """What a variable is on disk."""
+def _arrays(table: str, name: str, variable: xr.Variable) -> list[tuple[ResultLayout, np.ndarray]]:
+    """What a variable of a table is on disk."""
     dims, attrs = tuple(map(str, variable.dims)), {key: str(value) for key, value in variable.attrs.items()}
     if variable.dtype.kind in "biuf":
-        return [(ResultLayout(name, dims, variable.dtype.name, attrs), variable.values)]
+        return [(ResultLayout(f"{table}/{name}", dims, variable.dtype.name, attrs), variable.values)]
     data, ends = encode_texts([str(text) for text in variable.values.ravel()], name)
     about = {**attrs, "long_name": f"where each text of {name} ends in {name}_bytes, in C order"}
+    of_bytes = {"long_name": f"UTF-8 bytes of {name}"}
     return [
-        (ResultLayout(f"{name}_bytes", (f"{name}_byte",), "uint8", {"long_name": f"UTF-8 bytes of {name}"}), data),
-        (ResultLayout(f"{name}_end", dims, "int64", about), ends.reshape(variable.shape)),
+        (ResultLayout(f"{table}/{name}_bytes", (f"{name}_byte",), "uint8", of_bytes), data),
+        (ResultLayout(f"{table}/{name}_end", dims, "int64", about), ends.reshape(variable.shape)),
     ]
 
 
@@ -151,7 +157,7 @@ class StoredResult:
             raise TraceError("it does not say what it is", where=str(store), fix=_NO_RESULT)
         return cls(store, attrs, root)
 
-    def open(self) -> xr.Dataset:
+    def open(self) -> xr.DataTree:
         """The Result, lazy; its arrays are checked, and chunks when they are read."""
         import xarray as xr
 
@@ -159,19 +165,17 @@ class StoredResult:
         if wrong:
             raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(self.store), fix=DAMAGED)
         check_digest(self.root, self.store)
-        arrays = _checked_arrays(self.store, self.root)
+        tables = _checked_tables(self.store, self.root)
+        arrays = {f"{path}/{name}": array for path, table in tables.items() for name, array in table.items()}
         found = read_checksums(self.store, self.root["attributes"], arrays, complete=True)
-        document = Document(self.store, _STATE, arrays, checksums=found)
+        document = Document(self.store, _STATE, arrays, checksums=found, groups=tuple(tables))
         check_files(document)
-        group = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
-        variables = {name: _variable(group, document, name) for name in _names(document)}
-        said = self.root["attributes"].get(_COORDINATES, "")
-        coords = set(said.split()) if isinstance(said, str) else set()
-        return xr.Dataset(
-            {name: variable for name, variable in variables.items() if name not in coords},
-            {name: variable for name, variable in variables.items() if name in coords},
-            self.attrs,
-        )
+        root = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
+        opened = {
+            path: xr.Dataset({name: _variable(root, path, table, name) for name in _names(table)})
+            for path, table in tables.items()
+        }
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=self.attrs), **opened})
 
 
 def _is_list_of(item: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -191,27 +195,50 @@ _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _checked_arrays(store: Path, root: dict[str, Any]) -> dict[str, ArrayDocument]:
+def _checked_tables(store: Path, root: dict[str, Any]) -> dict[str, dict[str, ArrayDocument]]:
+    """The arrays of each table, by their names in it."""
     consolidated = root.get("consolidated_metadata")
     found = consolidated.get("metadata") if isinstance(consolidated, dict) else None
-    if not isinstance(found, dict) or len(found) > MAX_ARRAYS:
+    if not isinstance(found, dict):
         raise TraceError("its zarr.json lacks the consolidated metadata", where=str(store), fix=DAMAGED)
-    arrays = {name: _checked_array(store, name, raw) for name, raw in found.items()}
-    check_lengths(store, arrays)
-    for name in filter(None, map(_text_name, arrays)):
-        _check_texts(store, name, arrays)
-    return arrays
+    groups = sorted(path for path, raw in found.items() if isinstance(raw, dict) and raw.get("node_type") == "group")
+    if len(groups) > MAX_TABLES or len(found) > MAX_ARRAYS:
+        raise TraceError("it holds more tables or arrays than any result has", where=str(store), fix=DAMAGED)
+    for path in groups:
+        _check_group(store, path, found[path], groups)
+    tables: dict[str, dict[str, ArrayDocument]] = {path: {} for path in groups}
+    for place in sorted(found.keys() - set(groups)):
+        path, _, name = place.rpartition("/")
+        if path not in tables:
+            raise TraceError(f"its array {place[:80]!r} is in no table", where=str(store), fix=DAMAGED)
+        tables[path][name] = _checked_array(store, path, name, found[place])
+    for arrays in tables.values():
+        check_lengths(store, arrays)
+        for name in filter(None, map(_text_name, arrays)):
+            _check_texts(store, name, arrays)
+    return tables
 
 
-def _checked_array(store: Path, name: str, raw: Any) -> ArrayDocument:
+def _check_group(store: Path, path: str, raw: dict[str, Any], groups: list[str]) -> None:
+    """Raise unless a group is a table as results have them, in a real folder."""
+    *above, name = path.split("/")
+    sound = raw.get("zarr_format") == 3 and raw.get("attributes") == {}
+    if not sound or not _NAME.fullmatch(name) or len(above) >= DEEPEST or (above and "/".join(above) not in groups):
+        raise TraceError(f"it holds a table that no result has: {path[:80]!r}", where=str(store), fix=DAMAGED)
+    folder = store / path
+    if folder.is_symlink() or not folder.is_dir():
+        raise TraceError("is missing or no folder", where=str(folder), fix=DAMAGED)
+
+
+def _checked_array(store: Path, table: str, name: str, raw: Any) -> ArrayDocument:
     dims, dtype = (raw.get("dimension_names"), raw.get("data_type")) if isinstance(raw, dict) else (None, None)
     sound = isinstance(dims, list) and all(isinstance(dim, str) and _NAME.fullmatch(dim) for dim in dims)
     if not _NAME.fullmatch(name) or not sound or not dims or len(set(dims)) != len(dims) or dtype not in _DTYPES:
         raise TraceError(f"it holds an array that no result has: {name[:80]!r}", where=str(store), fix=DAMAGED)
     try:
-        return check_array(raw, ResultLayout(name, tuple(dims), dtype, {}), FORMAT_VERSION)
+        return check_array(raw, ResultLayout(f"{table}/{name}", tuple(dims), dtype, {}), FORMAT_VERSION)
     except TraceError as error:
-        raise TraceError(f"array '{name}' has a {error.what}", where=str(store), fix=DAMAGED) from None
+        raise TraceError(f"array '{table}/{name}' has a {error.what}", where=str(store), fix=DAMAGED) from None
 
 
 def _text_name(array: str) -> str:
@@ -233,20 +260,20 @@ def _check_texts(store: Path, name: str, arrays: Mapping[str, ArrayDocument]) ->
         raise TraceError(f"the texts '{name[:80]}' are not what they must be", where=str(store), fix=DAMAGED)
 
 
-def _names(document: Document) -> list[str]:
+def _names(arrays: Mapping[str, ArrayDocument]) -> list[str]:
     """Names in memory: of texts their own, of the rest that on disk."""
-    texts = [name for name in map(_text_name, document.arrays) if name]
+    texts = [name for name in map(_text_name, arrays) if name]
     parts = {f"{name}_{part}" for name in texts for part in ("bytes", "end")}
-    return [*texts, *(name for name in document.arrays if name not in parts)]
+    return [*texts, *(name for name in arrays if name not in parts)]
 
 
-def _variable(group: zarr.Group, document: Document, name: str) -> xr.Variable:
+def _variable(root: zarr.Group, path: str, arrays: Mapping[str, ArrayDocument], name: str) -> xr.Variable:
     import xarray as xr
 
-    array = document.arrays.get(name) or document.arrays[f"{name}_end"]
-    is_text = name not in document.arrays
+    array = arrays.get(name) or arrays[f"{name}_end"]
+    is_text = name not in arrays
     attrs = {key: text for key, text in array.attrs.items() if not (is_text and key == "long_name")}
-    stored = ResultTexts(group, name) if is_text else StoredArray(group, name)
+    stored = (ResultTexts if is_text else StoredArray)(root, f"{path}/{name}")
     # fastpath: pandas must not look at the texts, since with pyarrow it fails on stray bytes
     return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(stored), attrs, fastpath=True)
 

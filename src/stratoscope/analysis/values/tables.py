@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.finite import without_number
+from stratoscope.analysis.values.finite import without_number
 from stratoscope.errors import InputError, did_you_mean
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import AnyFloats, as_slice

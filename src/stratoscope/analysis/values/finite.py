@@ -57,12 +57,14 @@ class Finite:
         """How many values of each quantity are left out, of those quantities in which one was met."""
         return {name: _count(self.given[name]) for name in self.given.data_vars if name in self.met}
 
-    def with_note(self, result: xr.Dataset, whose: str = "") -> xr.Dataset:
+    def with_note(self, result: xr.DataTree, whose: str = "") -> xr.DataTree:
         """A Result with a note on what was left out of it."""
         if not self.met:
             return result
         said = infinite_note(self.counts(), "left out of every statistic, as if they were missing", whose)
-        return result.assign_attrs(notes=[*result.attrs["notes"], vars(said)])
+        noted = result.copy()
+        noted.attrs = {**result.attrs, "notes": [*result.attrs["notes"], vars(said)]}
+        return noted
 
 
 def infinite_note(counts: Mapping[str, int], what: str, whose: str = "") -> Note:
