@@ -29,7 +29,7 @@ _HOME = {  # public name -> module that defines it
     "lint": "stratoscope.analysis.lint.lint",
     "patch_null": "stratoscope.probe.null",
     "save_result": "stratoscope.view.report.save",
-    "open_result": "stratoscope.analysis.result",
+    "open_result": "stratoscope.analysis.results.result",
     "heatmap": "stratoscope.view.maps.heatmap",
     "engagement": "stratoscope.view.maps.engagement",
     "peaks3d": "stratoscope.view.peaks3d.peaks3d",

@@ -16,9 +16,16 @@ from statsmodels.stats.multitest import multipletests
 
 from stratoscope import kernels
 from stratoscope.analysis.contrast.power import smallest_effect
-from stratoscope.analysis.moments import Moments, paired, welch
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.permutation import LargestStatistic, label_permutations, p_alone, sign_flips, smallest_p
+from stratoscope.analysis.statistics import effects, ranks
+from stratoscope.analysis.statistics.moments import Moments, paired, welch
+from stratoscope.analysis.statistics.multiplicity import q_values
+from stratoscope.analysis.statistics.permutation import (
+    LargestStatistic,
+    label_permutations,
+    p_alone,
+    sign_flips,
+    smallest_p,
+)
 
 
 def values(rows: int, width: int = 40, *, seed: int = 0, decimals: int | None = None) -> np.ndarray:

@@ -80,8 +80,8 @@ def test_what_is_known_of_each_prompt_is_what_a_slow_count_finds_however_the_tok
 
 def test_a_prompt_whose_first_token_is_gone_has_none_in_the_checks_and_in_every_picture() -> None:
     from drawn_maps import maps_of
+    from stratoscope.analysis.classes.units import counted_tokens
     from stratoscope.analysis.lint.check import some_tokens
-    from stratoscope.analysis.units import counted_tokens
     from stratoscope.view.choose.selection import Selection
     from stratoscope.view.maps.heatmap import heatmap_spec
     from stratoscope.view.peaks3d.build import peaks_spec

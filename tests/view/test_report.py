@@ -16,7 +16,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.analysis.contrast.contrast import contrast
-from stratoscope.analysis.result import make_result, open_result, table_in, texts
+from stratoscope.analysis.results.result import make_result, open_result, table_in, texts
 from stratoscope.errors import InputError
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.page import page

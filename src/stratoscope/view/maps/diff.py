@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.align import GAP
-from stratoscope.analysis.result import table_in, warnings_in
+from stratoscope.analysis.results.result import table_in, warnings_in
+from stratoscope.analysis.values.align import GAP
 from stratoscope.errors import InputError, choices
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.build import build

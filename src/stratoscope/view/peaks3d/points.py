@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.finite import without_number
+from stratoscope.analysis.values.finite import without_number
 from stratoscope.trace.arrays import AnyFloats, Bools, Floats, Ints
 
 if TYPE_CHECKING:

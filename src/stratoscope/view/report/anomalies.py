@@ -10,7 +10,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
-from stratoscope.analysis.result import table_in, warnings_in
+from stratoscope.analysis.results.result import table_in, warnings_in
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.charts import charts, joined

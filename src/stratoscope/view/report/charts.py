@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.result import warnings_in
+from stratoscope.analysis.results.result import warnings_in
 from stratoscope.trace.notes import Note
 from stratoscope.view.spec.buffers import Numbers
 from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Line, Points, Style

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.result import table_in
+from stratoscope.analysis.results.result import table_in
 from stratoscope.view.report import contrast_charts as charts
 from stratoscope.view.report import contrast_maps as maps
 from stratoscope.view.report.contrast_words import headline, level_text

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.result import table_in
+from stratoscope.analysis.results.result import table_in
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis
 from stratoscope.view.report.contrast_words import headline, level_text

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.align import GAP
 from stratoscope.analysis.contrast.power import would_be_found
-from stratoscope.analysis.result import table_in, warnings_in
+from stratoscope.analysis.results.result import table_in, warnings_in
+from stratoscope.analysis.values.align import GAP
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import can_differ, written

@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
-from stratoscope.analysis.result import table_in
+from stratoscope.analysis.results.result import table_in
 from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import diff_charts as charts
 from stratoscope.view.report.diff_words import factor_of, lead, title
@@ -44,8 +44,9 @@ def _claims(result: xr.DataTree) -> Section | None:
     rows: list[tuple[Cell, ...]] = []
     for place in range(claims.sizes["claim"]):
         here = claims.isel(claim=place)
-        value = {name: float(here[name]) for name in ("old", "new", "norm_a", "norm_b", "difference", "times_floor")}
-        rank, known = int(here["rank"]), np.isfinite(value["norm_a"] + value["norm_b"])
+        value = {name: float(here[name]) for name in ("old", "new", "difference", "times_floor")}
+        before, after = (float(here[f"column_norm_{side}"]) for side in ("a", "b"))
+        rank, known = int(here["rank"]), np.isfinite(before + after)
         rows.append((
             f"L{int(here['layer'])} n{int(here['neuron'])}",
             f"{number(value['old'])} → {number(value['new'])}",

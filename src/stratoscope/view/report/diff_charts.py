@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.result import notes_in, table_in
+from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.diff import sides_in_words
 from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis

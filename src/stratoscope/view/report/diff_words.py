@@ -9,7 +9,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
-from stratoscope.analysis.result import table_in
+from stratoscope.analysis.results.result import table_in
 from stratoscope.view.maps.diff import sides_in_words
 from stratoscope.view.report.report import Facts
 from stratoscope.words import capital, counted, listed, number, number_ranges, percent

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names, replacing
-from stratoscope.analysis.result import STORE, STORED, is_result, is_result_folder, open_result, store_result
+from stratoscope.analysis.results.result import STORE, STORED, is_result, is_result_folder, open_result, store_result
 from stratoscope.disk import sync_tree
 from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
