@@ -23,7 +23,7 @@ function readView(base64) {
 }
 
 /**
- * The ViewSpec in bytes: its JSON with typed arrays in place of the references to buffers; of two axes, an array of rows.
+ * The ViewSpec in bytes: its JSON with typed arrays in place of the references to buffers, of two axes an array of rows.
  * They are views of the bytes, which are copied only where they begin at a place at which no number may.
  * @param {ArrayBuffer | Uint8Array<ArrayBuffer>} data
  * @returns {spec.ViewSpec}
@@ -32,7 +32,8 @@ function readViewBytes(data) {
   let bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
   if (bytes.byteOffset % VIEW_ALIGNED) bytes = bytes.slice();
   const start = VIEW_HEADER.length + 8;
-  if (String.fromCharCode(...bytes.subarray(0, VIEW_HEADER.length)) !== VIEW_HEADER) throw noView("it does not begin as one");
+  const header = String.fromCharCode(...bytes.subarray(0, VIEW_HEADER.length));
+  if (header !== VIEW_HEADER) throw noView("it does not begin as one");
   if (bytes.length < start) throw noView("it is cut off");
   const body = start + Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(VIEW_HEADER.length, true));
   if (body > bytes.length) throw noView("it is cut off");
@@ -44,7 +45,9 @@ function readViewBytes(data) {
     throw noView("its JSON cannot be read");
   }
   const { view_version, view, buffers } = document ?? {};
-  if (view_version !== VIEW_VERSION) throw noView(`it is of version ${view_version}, and here ${VIEW_VERSION} is known`);
+  if (view_version !== VIEW_VERSION) {
+    throw noView(`it is of version ${view_version}, and here ${VIEW_VERSION} is known`);
+  }
   if (!Array.isArray(buffers) || typeof view !== "object" || view === null) throw noView("it does not say what it is");
   putIn(view, viewArrays(buffers, bytes, body));
   return view;
@@ -78,7 +81,8 @@ function viewArrays(index, bytes, offset) {
     if (sizes.length === 1) return flat;
     return Array.from({ length: rows }, (_, row) => flat.subarray(row * columns, (row + 1) * columns));
   });
-  if (offset !== bytes.length) throw noView(offset < bytes.length ? "something follows its last buffer" : "it is cut off");
+  if (offset > bytes.length) throw noView("it is cut off");
+  if (offset < bytes.length) throw noView("something follows its last buffer");
   return arrays;
 }
 
