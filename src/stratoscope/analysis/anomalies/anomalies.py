@@ -73,8 +73,9 @@ def anomalies(
     --------
     >>> import stratoscope
     >>> result = stratoscope.anomalies(stratoscope.simulate(prompts=8, layers=4))
-    >>> print(*result["findings"]["words"].values)
-    Head 4 of L2 gathers its attention, most of all on '◆' (token 8 of critical-1): entropy 0.257 of uniform, in the other prompts 0.909.
+    >>> for words in result["findings"]["words"].values:
+    ...     print(words.split(":")[0])
+    Head 4 of L2 gathers its attention, most of all on '◆' (token 8 of critical-1)
     """
     from stratoscope.analysis.anomalies.duplicates import merged
     from stratoscope.analysis.values.finite import finite_trace
