@@ -16,7 +16,7 @@ from truth_anomalies import PLANTS, SMALL, clean, false_findings, is_found, plan
 
 import stratoscope
 from stratoscope import names
-from stratoscope.analysis.anomalies.anomalies import anomalies
+from stratoscope.analysis.anomalies.anomalies import anomalies, findings_in
 from stratoscope.analysis.anomalies.depth import expert_takes_all
 from stratoscope.analysis.anomalies.norms import norms_of
 from stratoscope.analysis.anomalies.tails import LEAST_UNITS, expected_beyond, standardised
@@ -231,7 +231,12 @@ def test_twins_and_the_quantities_of_one_token_are_one_finding_with_members(trac
     }
     assert told == {(name, prompt) for name in ("mlp_out_norm", "resid_norm") for prompt in (0, 1)}
     assert "the same at 1 other token" in text_of(result)
-    assert len(result.attrs["summary"]["found"][0]["members"]) == 4
+    (one,) = findings_in(result)
+    assert len(one["members"]) == 4
+    assert [member["value"] for member in one["members"]] == result["members/value"].values.tolist()
+    assert {member["prompt"] for member in one["members"]} == set(trace["prompt_id"].values[:2])
+    assert all(set(member) >= {"token", "position", "layer", "value"} for member in one["members"])
+    assert not any({"head", "expert", "finding", "prompt_id"} & set(member) for member in one["members"])
 
 
 def test_cells_of_one_token_are_one_finding(trace: xr.Dataset) -> None:
@@ -421,7 +426,6 @@ def test_every_finding_has_its_picture_and_every_member_a_row(trace: xr.Dataset,
     assert len(rows) == result["members"].sizes["member"] + len(usual)
     assert [row["what"] for row in rows if row["kind"] == "usual"] == usual
     assert {row["quantity"] for row in rows} >= {"resid_norm", "attn_first", "prompt_max"}
-    assert result.attrs["summary"]["usual"][0]["words"] == usual[0]
 
 
 def test_a_run_of_layers_is_looked_at_and_layers_that_are_no_neighbours_are_refused_in_words() -> None:

@@ -36,7 +36,7 @@ def tuned(trace: xr.Dataset) -> xr.Dataset:
 def test_neurons_of_a_lightly_tuned_copy_are_compared(base: xr.Dataset) -> None:
     result = diff(base, tuned(noisy(base, 0.05)))
     assert result["neurons/same"].all()
-    assert (result["neurons/found"] > 0.9).all()
+    assert (result["neurons/found_again"] > 0.9).all()
     assert np.isfinite(result["neurons/largest"]).all()
 
 
@@ -44,7 +44,7 @@ def test_renumbered_neurons_are_refused(base: xr.Dataset) -> None:
     order = np.random.default_rng(1).permutation(base.sizes["neuron"])
     turned = tuned(base.assign(prompt_mean=base["prompt_mean"].isel(neuron=order)))
     result = diff(base, turned)
-    assert (result["neurons/found"] < 0.2).all()
+    assert (result["neurons/found_again"] < 0.2).all()
     assert "largest" not in result["neurons"]
     assert "not the same in both models" in said(result, "L15", "warning")
 
@@ -69,7 +69,7 @@ def test_equal_weights_need_no_measurement_and_few_prompts_allow_none(base: xr.D
     few = base.isel(prompt=slice(0, 3), token=np.flatnonzero(base["prompt"].values < 3))
     same = diff(few, few)
     assert same["neurons/same"].all()
-    assert np.isnan(same["neurons/found"]).all()
+    assert np.isnan(same["neurons/found_again"]).all()
     words = said(diff(few, tuned(few)), "L15", "warning")
     assert "3 prompts with the same user tokens" in words
     assert "it takes 8" in words
@@ -77,7 +77,7 @@ def test_equal_weights_need_no_measurement_and_few_prompts_allow_none(base: xr.D
 
 def test_simulated_weights_prove_nothing(base: xr.Dataset) -> None:
     plain = [one.assign_attrs(source="simulated") for one in (base, base)]
-    assert np.isfinite(diff(*plain)["neurons/found"]).all()
+    assert np.isfinite(diff(*plain)["neurons/found_again"]).all()
 
 
 def test_models_of_another_width_are_refused(base: xr.Dataset) -> None:
@@ -197,7 +197,7 @@ def test_a_claim_is_judged_by_the_norm_of_its_column_and_its_activation(base: xr
     claims = [Claim(2, neuron, 10.0, 20.0) for neuron in (*seen, hidden)]
     result = diff(base, after, claims=claims)
     assert verdicts(result) == [AS_CLAIMED, OTHERWISE, NOT_AT_ALL, OTHERWISE, GONE, NOT_SEEN]
-    assert float(result["claims/norm_b"][0] / result["claims/norm_a"][0]) == pytest.approx(2, rel=1e-4)
+    assert float(result["claims/column_norm_b"][0] / result["claims/column_norm_a"][0]) == pytest.approx(2, rel=1e-4)
     assert int(result["claims/rank"][3]) == 1
     assert int(result["claims/rank"][2]) == -1
     facts = result.attrs["summary"]["claims"]

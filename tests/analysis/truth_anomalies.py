@@ -26,7 +26,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope import defaults, names
-from stratoscope.analysis.anomalies.anomalies import anomalies
+from stratoscope.analysis.anomalies.anomalies import anomalies, findings_in
 
 SEEDS, REAL_SEEDS = 200, 24
 SHAPE: dict[str, Any] = {"prompts": 24, "tokens": (20, 32), "layers": 16, "d_ff": 256, "heads": 8}
@@ -328,7 +328,7 @@ def real_clean(trace: xr.Dataset, seeds: int) -> tuple[int, int, set[str]]:
     for _, part, _ in _draws(trace, seeds):
         result = anomalies(part)
         found += result.attrs["summary"]["findings"] > 0
-        for one in result.attrs["summary"]["found"]:
+        for one in findings_in(result):
             if one["of_model"]:
                 member = one["members"][0]
                 of_model.add(f"{one['members'][0]['found_by']} L{member['layer']}")

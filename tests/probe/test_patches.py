@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from tiny import byte_tokenizer, tiny  # noqa: E402
 
+from result_tables import documented, made  # noqa: E402
 from stratoscope.analysis.diff.claims import Claim  # noqa: E402
 from stratoscope.analysis.diff.diff import diff  # noqa: E402
 from stratoscope.analysis.results.result import notes_in  # noqa: E402
@@ -103,7 +104,7 @@ def test_a_patch_changes_nothing_before_its_layer_and_its_claims_are_confirmed(p
     assert float(result["profiles/resid_norm/size_largest"][LAYER]) == 0
     assert float(result["profiles/mlp_out_norm/times_largest"][LAYER]) > 1
     assert result["claims/verdict"].values.tolist() == ["changed as claimed"] * 3
-    np.testing.assert_allclose(result["claims/norm_b"] / result["claims/norm_a"], FACTOR, rtol=1e-4)
+    np.testing.assert_allclose(result["claims/column_norm_b"] / result["claims/column_norm_a"], FACTOR, rtol=1e-4)
     facts = result.attrs["summary"]["claims"]
     assert facts["elsewhere"]["columns_changed"] == 0
     assert facts["elsewhere"]["share_of_column_change"] == pytest.approx(1, rel=1e-4)
@@ -138,6 +139,10 @@ def test_the_claimed_patch_in_memory_reproduces_what_the_recording_changed(
         assert facts["explained_by_claims"] > 0.99, name
     assert float(result["null/resid_norm/rank"][LAYER]) == 1  # nothing changes before its block, in no patch
     assert any("random patches" in line for line in contents_of(result).lead)
+    assert made([null]) == documented("patch-null")
+    assert {one for one in made([result]) if one[0].startswith("null")} == {
+        one for one in documented("diff") if one[0].startswith("null")
+    }
     assert {figure.name for figure in contents_of(result).figures()} >= {"null", "null-depths"}
 
 

@@ -42,7 +42,7 @@ def test_every_verb_works_on_one_prompt(trace: xr.Dataset, tmp_path: Path) -> No
     assert stratoscope.info(one)["prompts"] == 1
     assert stratoscope.lint(one).attrs["kind"] == "lint"
     assert stratoscope.anomalies(one).attrs["kind"] == "anomalies"
-    assert stratoscope.diff(one, trace).sizes["column"] == one.sizes["token"]
+    assert stratoscope.diff(one, trace)["tokens"].sizes["column"] == one.sizes["token"]
     assert stratoscope.heatmap(one).get_title() == stratoscope.heatmap(trace, prompt=2).get_title()
     assert stratoscope.export_csv(one, tmp_path / "one.csv") == [tmp_path / "one.csv"]
     with pytest.raises(InputError, match="class"):

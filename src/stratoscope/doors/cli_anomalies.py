@@ -32,7 +32,8 @@ def anomalies(
 
     It ranks tokens, heads, neurons, layers and experts, and says how many false findings to expect.
     """
-    from stratoscope.analysis.anomalies.anomalies import anomalies
+    from stratoscope.analysis.anomalies.anomalies import anomalies, findings_in
+    from stratoscope.analysis.results.result import rows_in
     from stratoscope.view.report import check_folder, default_folder, save_result
 
     folder = out or default_folder(trace[0], "anomalies", reference.name if reference else "")
@@ -40,4 +41,6 @@ def anomalies(
     with console.progress() as show:
         result = anomalies(trace, columns=columns, reference=reference, false_findings=false_findings, progress=show)
         save_result(result, folder, overwrite=overwrite, progress=show)
+    if as_json:
+        result.attrs["summary"] |= {"found": findings_in(result), "usual": rows_in(result, "usual")}
     console.tell_result(result, folder, as_json=as_json)

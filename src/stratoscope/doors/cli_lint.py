@@ -28,13 +28,10 @@ def lint(
     It ends with status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
     from stratoscope.analysis.lint.lint import lint
-    from stratoscope.analysis.results.result import table_in
+    from stratoscope.analysis.results.result import rows_in
 
     result = lint(trace, columns=columns)
-    table = table_in(result, "findings")
-    findings = [
-        {str(name): str(of.values[place]) for name, of in table.items()} for place in range(table.sizes["finding"])
-    ]
+    findings = rows_in(result, "findings")
     if as_json:
         console.tell_json({**result.attrs["summary"], "found": findings})
     else:

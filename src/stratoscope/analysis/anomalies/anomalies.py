@@ -233,8 +233,6 @@ def _result(
             "by_detector": {
                 name: sum(any(member.detector == name for member in one.members) for one in found) for name in detectors
             },
-            "found": [_as_json(one, prompts) for one in listed],
-            "usual": [vars(one) for one in usual],
         },
     )
 
@@ -267,27 +265,22 @@ def _token(member: Member, prompts: NamedPrompts) -> str:
     return prompts.text(prompts.at(member.place["prompt"], member.place["position"]))
 
 
-def _as_json(finding: Finding, prompts: NamedPrompts) -> dict[str, Any]:
-    """A finding for a program."""
-    members = [
-        {
-            "found_by": one.detector,
-            "quantity": one.quantity,
-            **{name: place for name, place in one.place.items() if name != "prompt"},
-            **({"prompt": _prompt_id(one, prompts)} if "prompt" in one.place else {}),
-            **({"token": _token(one, prompts)} if "position" in one.place else {}),
-            "value": one.value,
-            "typical": one.typical,
-            "expected_false_findings": one.expected,
-        }
-        for one in finding.members[:_MEMBERS]
+def findings_in(result: xr.DataTree) -> list[dict[str, Any]]:
+    """The findings of a Result with their members, for a program."""
+    from stratoscope.analysis.anomalies.finding import PLACES
+    from stratoscope.analysis.results.result import rows_in
+
+    found = [
+        {"words": one["words"], "of_model": bool(one["of_model"]), "also": one["also"], "members": []}
+        for one in rows_in(result, "findings")
     ]
-    return {
-        "words": finding.words,
-        "of_model": finding.of_model,
-        "also": len(finding.members) - 1,
-        "members": members,
-    }
+    for row in rows_in(result, "members"):
+        absent = {name for name in PLACES if row[name] < 0} | ({"token"} if row["position"] < 0 else set())
+        if "prompt" not in absent:
+            row["prompt"] = row["prompt_id"]
+        number = row.pop("finding")
+        found[number]["members"].append({name: row[name] for name in row if name not in {*absent, "prompt_id"}})
+    return found
 
 
 def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.DataTree:
 
 
 def _add_prompts(parts: Comparison, tables: dict[str, Mapping[str, Any]]) -> None:
-    tables["prompts"] = table_of("pair", {
+    tables["prompts"] = table_of("prompt", {
         "prompt_id": [pair.name for pair in parts.pairs],
         "prompt_a": np.array([pair.a for pair in parts.pairs]),
         "prompt_b": np.array([pair.b for pair in parts.pairs]),
@@ -125,7 +125,7 @@ def _add_neurons(parts: Comparison, tables: dict[str, Mapping[str, Any]]) -> Non
         words = "whether the norms prove that the column is another one"
         changed = parts.neurons.columns.changed
         of["column_changed"] = ((names.LAYER, names.NEURON), changed, {"long_name": words})
-    of["found"] = (names.LAYER, parts.neurons.found)
+    of["found_again"] = (names.LAYER, parts.neurons.found)
     of["same"] = (names.LAYER, parts.neurons.same)
     tables["neurons"] = of
 
@@ -166,7 +166,7 @@ def _add_claims(parts: Comparison, tables: dict[str, Mapping[str, Any]], summary
     claimed_of = {
         name: np.array([getattr(claim, name) for claim in parts.claims], dtype=dtype) for name, dtype in given.items()
     }
-    measured = ("difference", "largest", "times_floor", "ratio", "norm_a", "norm_b", "rank", "verdict", "why")
+    measured = (*claimed.MEASURED, "rank", "verdict", "why")
     tables["claims"] = table_of("claim", claimed_of | {name: getattr(judged, name) for name in measured})
     early = claimed.causality(parts.claims, parts.compared, parts.noise)
     summary["claims"] = {
@@ -176,7 +176,7 @@ def _add_claims(parts: Comparison, tables: dict[str, Mapping[str, Any]], summary
         "elsewhere": claimed.elsewhere(parts.claims, parts.neurons, parts.rows),
         "causality": early,
     }
-    learned = bool(np.isfinite(judged.norm_a).any())
+    learned = bool(np.isfinite(judged.column_norm_a).any())
     return cautions.about_claims(early, may_be_residual(parts.claims, parts.a), learned, repeats=_repeats(parts))
 
 

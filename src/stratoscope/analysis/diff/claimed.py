@@ -31,7 +31,7 @@ class Claimed:
 
     Attributes
     ----------
-    difference, largest, times_floor, ratio, norm_a, norm_b
+    difference, largest, times_floor, ratio, column_norm_a, column_norm_b
         As in `NeuronDifferences`.
     rank
         Of its largest |B − A| among all neurons of its layer, 1 = largest; −1 where it did not change at all.
@@ -47,8 +47,8 @@ class Claimed:
     largest: Floats
     times_floor: Floats
     ratio: Floats
-    norm_a: Floats
-    norm_b: Floats
+    column_norm_a: Floats
+    column_norm_b: Floats
     rank: NDArray[np.int64]
     neurons: int
     verdict: list[str]
@@ -66,7 +66,7 @@ def judge(
         The first layer in which anything differs, None where it is not known: activations behind it prove no claim.
     """
     count = len(claims)
-    values = {name: np.full(count, np.nan) for name in _MEASURED}
+    values = {name: np.full(count, np.nan) for name in MEASURED}
     rank, verdicts, why = np.full(count, -1, np.int64), [], []
     place_of = {int(number): place for place, number in enumerate(rows.numbers)}
     first = min([claim.layer for claim in claims] + ([] if first_changed is None else [first_changed]))
@@ -75,7 +75,7 @@ def judge(
         place = place_of.get(claim.layer)
         if neurons is not None and place is not None and neurons.same[place]:
             for name, array in values.items():
-                array[row] = _MEASURED[name](neurons)[place, claim.neuron]
+                array[row] = MEASURED[name](neurons)[place, claim.neuron]
             if values["largest"][row] > 0:
                 rank[row] = 1 + int((neurons.largest[place] > values["largest"][row]).sum())
         found = {name: float(one[row]) for name, one in values.items()} | {"most_b": np.nan}
@@ -88,19 +88,19 @@ def judge(
                    verdict=verdicts, why=why)  # fmt: skip
 
 
-_MEASURED: dict[str, Callable[[NeuronDifferences], Floats]] = {
+MEASURED: dict[str, Callable[[NeuronDifferences], Floats]] = {
     "difference": lambda neurons: neurons.difference,
     "largest": lambda neurons: neurons.largest,
     "times_floor": lambda neurons: neurons.times,
     "ratio": lambda neurons: neurons.ratio,
-    "norm_a": lambda neurons: neurons.columns.a,
-    "norm_b": lambda neurons: neurons.columns.b,
+    "column_norm_a": lambda neurons: neurons.columns.a,
+    "column_norm_b": lambda neurons: neurons.columns.b,
 }
 
 
 def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, tolerance: float) -> tuple[str, str]:
     """The column's norm speaks first: nothing before the neuron can change it."""
-    before, after = found["norm_a"], found["norm_b"]
+    before, after = found["column_norm_a"], found["column_norm_b"]
     known = np.isfinite(before) and np.isfinite(after)
     if known and norms_differ(np.array(before), np.array(after), tolerance):
         factor = after / before

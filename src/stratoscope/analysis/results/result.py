@@ -93,6 +93,12 @@ def table_in(result: xr.DataTree, path: str) -> xr.Dataset:
     return node.to_dataset()
 
 
+def rows_in(result: xr.DataTree, path: str) -> list[dict[str, Any]]:
+    """The rows of a table whose variables have one dimension."""
+    columns = {str(name): of.values.tolist() for name, of in table_in(result, path).variables.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def texts(dims: str | Sequence[str], values: Any) -> xr.Variable:
     """A variable of texts, stray bytes of tokens included, for `make_result`."""
     import numpy as np

@@ -43,12 +43,13 @@ def _claims(result: xr.DataTree) -> Section | None:
     rows: list[list[Cell]] = []
     for place in range(claims.sizes["claim"]):
         here = claims.isel(claim=place)
-        value = {name: float(here[name]) for name in ("old", "new", "norm_a", "norm_b", "difference", "times_floor")}
-        rank, known = int(here["rank"]), np.isfinite(value["norm_a"] + value["norm_b"])
+        value = {name: float(here[name]) for name in ("old", "new", "difference", "times_floor")}
+        before, after = (float(here[f"column_norm_{side}"]) for side in ("a", "b"))
+        rank, known = int(here["rank"]), np.isfinite(before + after)
         rows.append([
             f"L{int(here['layer'])} n{int(here['neuron'])}",
             f"{number(value['old'])} → {number(value['new'])}",
-            f"{number(value['norm_a'])} → {number(value['norm_b'])}" if known else None,
+            f"{number(before)} → {number(after)}" if known else None,
             value["difference"],
             value["times_floor"],
             f"{rank:,} of {of:,}" if rank > 0 else None,
