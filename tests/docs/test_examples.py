@@ -9,7 +9,6 @@ import pytest
 
 import stratoscope
 
-LATER = {"anomalies", "contrast", "diff", "lint", "open_result", "patch_null", "save_result"}
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
@@ -24,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [one for one in stratoscope.__all__ if one not in LATER])
+@pytest.mark.parametrize("name", stratoscope.__all__)
 def test_the_example_of_a_public_name_prints_what_it_says(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

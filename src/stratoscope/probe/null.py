@@ -87,6 +87,16 @@ def patch_null(
         It is not the model of the trace, or a claim is about a neuron that is not there.
     ModelError
         It cannot be loaded, or a claimed layer has no dense MLP.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> with open("claims.csv", "w") as file:
+    ...     _ = file.write("Layer,Neuron_ID,Old_Norm,New_Norm\\n1,17,1.0,1.5\\n")
+    >>> trace = stratoscope.capture("MODEL", ["The fire is out.", "The song is out."], "before.trace")
+    >>> null = stratoscope.patch_null("MODEL", trace, "claims.csv", draws=4)
+    >>> dict(null["kl"].sizes), sorted(null["change"].children)[:3]
+    ({'draw': 4}, ['attn_write_cos', 'attn_write_norm', 'attn_write_ratio'])
     """
     from stratoscope.analysis.diff.claims import check_claims, read_claims
     from stratoscope.analysis.results.result import make_result, table_of

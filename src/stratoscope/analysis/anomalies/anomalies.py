@@ -68,6 +68,14 @@ def anomalies(
     ------
     InputError
         The reference is of another shape, or there is nothing to look at.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> result = stratoscope.anomalies(stratoscope.simulate(prompts=8, layers=4))
+    >>> for words in result["findings"]["words"].values:
+    ...     print(words.split(":")[0])
+    Head 4 of L2 gathers its attention, most of all on '◆' (token 8 of critical-1)
     """
     from stratoscope.analysis.anomalies.duplicates import merged
     from stratoscope.analysis.values.finite import finite_trace

@@ -107,6 +107,17 @@ def contrast(
     ------
     InputError
         There are no such classes, too few prompts for any p-value to reach `alpha`, or nothing to compare.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=32, layers=3, d_ff=256)
+    >>> result = stratoscope.contrast(trace)
+    >>> int((result["neurons"]["q"] <= 0.05).sum()), result["neurons"]["q"].size
+    (1, 768)
+    >>> listed = result["listed"]  # the strongest; this one was planted by the simulation
+    >>> int(listed["layer"][0]), int(listed["neuron"][0]), round(float(listed["g"][0]), 1)
+    (1, 208, 11.9)
     """
     from stratoscope.analysis.classes.design import make_design, testable
     from stratoscope.analysis.classes.units import choose_classes, counted_tokens, make_units, with_values

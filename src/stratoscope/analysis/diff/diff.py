@@ -80,6 +80,16 @@ def diff(
     InputError
         The traces have no prompt or no layer in common, or a claim cannot be read or is about a neuron that is not
         there.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> before = stratoscope.simulate(prompts=4, layers=3)
+    >>> after = before.copy(deep=True)
+    >>> after["mlp_out_norm"][:, 2] *= 1.5  # as if the last block wrote half as much again
+    >>> result = stratoscope.diff(before, after)
+    >>> result["tokens/mlp_out_norm"]["ratio"].median("column").values
+    array([1. , 1. , 1.5], dtype=float32)
     """
     from stratoscope.analysis.diff import assemble
     from stratoscope.analysis.diff.ancestry import ancestry

@@ -36,6 +36,16 @@ def lint(trace: Inputs, *, columns: Columns = None) -> xr.DataTree:
     ------
     InputError, TraceError
         It cannot be opened, or is damaged.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> result = stratoscope.lint(stratoscope.simulate(prompts=4, layers=3))
+    >>> findings = result["findings"]
+    >>> for line, text in zip(findings["id"].values[:2], findings["text"].values):
+    ...     print(line, text)
+    L12 2 prompts of critical: no test between prompts gives p below 0.5, and tokens of a prompt are no samples.
+    L05 The largest first token is 25.4 times the 99 % quantile of all other cells of mlp_out_norm.
     """
     from stratoscope.analysis.results.result import make_result, table_of
     from stratoscope.trace.opened import opened

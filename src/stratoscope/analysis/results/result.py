@@ -144,6 +144,15 @@ def open_result(path: str | Path) -> xr.DataTree:
     ------
     InputError
         It is no result, damaged, or of another version; of an older one it says the command that makes it again.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=4, layers=4)
+    >>> folder = stratoscope.save_result(stratoscope.anomalies(trace), "findings")
+    >>> result = stratoscope.open_result(folder)
+    >>> result.attrs["kind"], list(result.children)
+    ('anomalies', ['detectors', 'findings', 'members', 'usual'])
     """
     folder = Path(path)
     folder = folder.parent if folder.name == STORE else folder

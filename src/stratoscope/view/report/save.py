@@ -64,6 +64,14 @@ def save_result(
     ------
     InputError
         It is no Result, or the folder cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> result = stratoscope.anomalies(stratoscope.simulate(prompts=4, layers=4))
+    >>> folder = stratoscope.save_result(result, "findings")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['figures', 'report.html', 'result.zarr', 'table.csv']
     """
     report = progress or silent
     contents = contents_of(result)
