@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stratoscope import names
 from stratoscope.analysis.results import again
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.results.store import StoredResult
 
+Row: TypeAlias = "dict[str, Any]"  # of a table: each variable's value, text or number
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
 LONGEST_NAME = 200  # characters of a model's name that a result takes over
@@ -93,7 +94,7 @@ def table_in(result: xr.DataTree, path: str) -> xr.Dataset:
     return node.to_dataset()
 
 
-def rows_in(result: xr.DataTree, path: str) -> list[dict[str, Any]]:
+def rows_in(result: xr.DataTree, path: str) -> list[Row]:
     """The rows of a table whose variables have one dimension."""
     columns = {str(name): of.values.tolist() for name, of in table_in(result, path).variables.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

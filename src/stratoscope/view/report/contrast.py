@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.results.result import table_in
+from stratoscope.analysis.results.result import rows_in, table_in
 from stratoscope.view.report import contrast_charts as charts
 from stratoscope.view.report import contrast_maps as maps
 from stratoscope.view.report.contrast_words import headline, level_text
@@ -157,23 +157,22 @@ def _listed(result: xr.DataTree) -> Table:
     found = summary["neurons"]
     level = level_text(found["interval_level"])
     columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
-    neurons, listed = table_in(result, "neurons"), table_in(result, "listed")
+    neurons = table_in(result, "neurons")
     with_context = "contexts" in result
     if with_context:
         columns += [f"strongest in {summary['a']}", f"strongest in {summary['b']}"]
-    rows: list[tuple[Cell, ...]] = []
-    for place in range(listed.sizes["listed"]):
-        layer, neuron = int(listed["layer"][place]), int(listed["neuron"][place])
+    rows: list[list[Cell]] = []
+    for place, one in enumerate(rows_in(result, "listed")):
+        layer, neuron, g, low, high = (one[name] for name in ("layer", "neuron", "g", "low", "high"))
         here = neurons.sel(layer=layer).isel(neuron=neuron)
-        g, low, high = (float(listed[name][place]) for name in ("g", "low", "high"))
         row: list[Cell] = [f"L{layer} n{neuron}", g, f"{number(low)} … {number(high)}" if low <= high else "not known"]
         row += [float(here[name]) for name in ("auc", "q", "p_family")]
         if with_context:
             contexts = table_in(result, "contexts").isel(listed=place, rank=0)
             row += [_excerpt(contexts.isel(side=side)) for side in (0, 1)]
-        rows.append(tuple(row))
+        rows.append(row)
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
-    return Table(tuple(columns), tuple(rows), f"{what}. Effects (g) are {found['estimates']}.")
+    return Table(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
 
 
 def _excerpt(context: xr.Dataset) -> Cell:

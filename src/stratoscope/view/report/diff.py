@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
-from stratoscope.analysis.results.result import table_in
+from stratoscope.analysis.results.result import rows_in, table_in
 from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import diff_charts as charts
 from stratoscope.view.report.diff_words import factor_of, lead, title
@@ -40,29 +40,25 @@ def _claims(result: xr.DataTree) -> Section | None:
     if "claims" not in result:
         return None
     of = result.attrs["summary"]["claims"]["neurons_of_a_layer"]
-    claims = table_in(result, "claims")
-    rows: list[tuple[Cell, ...]] = []
-    for place in range(claims.sizes["claim"]):
-        here = claims.isel(claim=place)
-        value = {name: float(here[name]) for name in ("old", "new", "difference", "times_floor")}
-        before, after = (float(here[f"column_norm_{side}"]) for side in ("a", "b"))
-        rank, known = int(here["rank"]), np.isfinite(before + after)
-        rows.append((
-            f"L{int(here['layer'])} n{int(here['neuron'])}",
-            f"{number(value['old'])} → {number(value['new'])}",
-            f"{number(before)} → {number(after)}" if known else None,
-            value["difference"],
-            value["times_floor"],
-            f"{rank:,} of {of:,}" if rank > 0 else None,
-            str(here["verdict"].item()),
-            str(here["why"].item()),
-        ))  # fmt: skip
+    rows: list[list[Cell]] = []
+    for one in rows_in(result, "claims"):
+        before, after = one["column_norm_a"], one["column_norm_b"]
+        rows.append([
+            f"L{one['layer']} n{one['neuron']}",
+            f"{number(one['old'])} → {number(one['new'])}",
+            f"{number(before)} → {number(after)}" if np.isfinite(before + after) else None,
+            one["difference"],
+            one["times_floor"],
+            f"{one['rank']:,} of {of:,}" if one["rank"] > 0 else None,
+            one["verdict"],
+            one["why"],
+        ])  # fmt: skip
     columns = ("neuron", "claimed", "column in A → B", "activation B − A", "× floor", "rank", "verdict", "why")
     words = (
         "A patch of a column of the MLP's last linear map changes what a neuron writes, not its activation: the "
         "norm of the column is read off recorded peaks. Neurons of later layers change with everything before them."
     )
-    return Section("What the patch claims", words, (), [Table(columns, tuple(rows), "In the order of the file.")])
+    return Section("What the patch claims", words, (), [Table(columns, rows, "In the order of the file.")])
 
 
 def _null(result: xr.DataTree) -> Section | None:
@@ -134,7 +130,7 @@ def _neurons(result: xr.DataTree) -> Section | None:
         "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
         "change; the largest is over prompts."
     )
-    return Section("Neurons", words, charts.neurons(result), [Table(tuple(columns), tuple(rows), caption)])
+    return Section("Neurons", words, charts.neurons(result), [Table(columns, rows, caption)])
 
 
 def _norms(here: xr.Dataset) -> list[Cell]:
@@ -156,4 +152,4 @@ def _layers(result: xr.DataTree) -> Table:
         for place, row in enumerate(profile[kind].values.tolist()):
             values = [float(profile[name].values[place]) if name in profile else None for name in PROFILE]
             rows.append((quantity, kind, row, *values))
-    return Table(("quantity", "rows", "row", *PROFILE), tuple(rows))
+    return Table(("quantity", "rows", "row", *PROFILE), rows)
