@@ -33,8 +33,8 @@ def small() -> xr.DataTree:
     return make_result(
         "anomalies",
         {"of": {"value": (("row", "layer"), np.arange(6.0).reshape(3, 2)), "none": ("nothing", np.empty(0)),
-                **table_of(("x", "y"), {"words": np.array(WORDS, dtype=object)}), "found": ("row", np.array([True, False, True])),
-                "layer": np.array([3, 7])},
+                **table_of(("x", "y"), {"words": np.array(WORDS, dtype=object)}),
+                "found": ("row", np.array([True, False, True])), "layer": np.array([3, 7])},
          "of/mlp_out_norm": {"value": (("row", "depth"), np.arange(9.0).reshape(3, 3))},
          "other": {"layer": np.array([5]), "value": ("layer", np.array([0.5]))}},
         sources=[trace],
@@ -343,7 +343,7 @@ def test_a_result_that_says_too_much_of_itself_is_refused_with_the_true_cause_be
 
 def test_an_array_that_no_table_would_hold_is_refused_and_not_left_out(tmp_path: Path) -> None:
     result = small()
-    result["mine"] = xr.DataArray([1.0], dims="row")
+    result["mine"] = xr.DataArray([1.0], dims="alone")
     with pytest.raises(InputError, match="in no table"):
         store_result(result, tmp_path)
     assert not list(tmp_path.iterdir())
