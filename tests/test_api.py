@@ -49,7 +49,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "contrast": ["trace"],
     "diff": ["trace_a", "trace_b"],
     "engagement": ["inputs", "out"],
-    "export_csv": ["trace", "file"],
+    "export_csv": ["trace", "out"],
     "heatmap": ["inputs", "out"],
     "import_csv": ["files", "out"],
     "info": ["trace"],

@@ -112,6 +112,16 @@ def test_ctrl_c_before_anything_was_recorded_promises_no_resume(
     assert "--resume" not in result.stderr
 
 
+def test_resuming_where_nothing_was_recorded_says_that_it_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Callable[[BaseException], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failing(CaptureError("stops here"))
+    said, error = CliRunner().invoke(app, [*CAPTURE, "--resume"]).stderr.splitlines()
+    assert said == "note: nothing was recorded in run.trace before, so it begins anew, with what is asked now."
+    assert error == "error: stops here"
+
+
 def _stratoscope(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "stratoscope", *(str(one) for one in arguments)]
 

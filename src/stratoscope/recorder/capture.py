@@ -88,7 +88,8 @@ def capture(asked: CaptureArguments) -> xr.Dataset:
         its own; `merge` makes one trace of them, with the values of one recording.
     resume, overwrite
         Go on with an interrupted recording, or replace a trace. The former trace stays until the new one is complete;
-        an interrupted recording that was to replace it waits beside it, and `resume` goes on with it.
+        an interrupted recording that was to replace it waits beside it, and `resume` goes on with it: with the same
+        plan, or not at all. Where nothing was committed, there is no plan to keep, and it begins as is asked now.
     tokenizer
         Tokenizer of a model object.
     progress
@@ -122,6 +123,8 @@ def capture(asked: CaptureArguments) -> xr.Dataset:
     place.refuse_without_parent(target)
     place.refuse_occupied(target, overwrite=asked.overwrite, resume=asked.resume)
     prompts = asked.read_prompts()
+    if asked.resume and not place.is_trace(begun) and asked.progress:
+        asked.progress("nothing was committed: beginning anew, as asked now", 0, None)
     if asked.resume:
         known = {**settings.planned, "prompts_sha256": prompts_sha256(prompts)}
         refuse_other_plan(begun, known)

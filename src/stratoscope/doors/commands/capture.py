@@ -158,6 +158,7 @@ def capture(
     if as_json and not plan:
         raise UsageError("it says what --plan finds", where="--json", fix="Give both.")
     from stratoscope.recorder.arguments import CaptureArguments
+    from stratoscope.trace.format import place
 
     asked["openers"] = parse_openers(openers)
     checked = CaptureArguments(**asked)
@@ -174,6 +175,8 @@ def capture(
             cost = stratoscope.plan_capture(**of_plan, progress=show)
         estimate.show(cost, as_json=as_json)
         return
+    if resume and not place.is_trace(place.recorded_at(out.absolute())):
+        console.remark(f"nothing was recorded in {out} before, so it begins anew, with what is asked now.")
     with failures.resumable(out), progress() as show:
         trace = stratoscope.capture(**asked, progress=show)
     console.warn_of(trace.attrs["notes"])

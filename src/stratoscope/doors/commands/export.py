@@ -20,11 +20,9 @@ CsvOut = Annotated[
 ParquetOut = Annotated[
     Path | None, typer.Option("--parquet", metavar="FILE", help="The Parquet file to write (needs the parquet extra).")
 ]
-PromptColumn = Annotated[
+OneFile = Annotated[
     bool,
-    typer.Option(
-        "--prompt-column", help="Write all prompts to one file, with the id of each in a last column, Prompt."
-    ),
+    typer.Option("--one-file", help="Write all prompts to one file, with the id of each in a last column, Prompt."),
 ]
 
 
@@ -34,7 +32,7 @@ def export(
     parquet: ParquetOut = None,
     columns: options.CsvColumns = None,
     prompt: options.PromptChoice = None,
-    prompt_column: PromptColumn = False,
+    one_file: OneFile = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write a trace as CSV or Parquet.
@@ -42,8 +40,8 @@ def export(
     A captured or simulated trace gives one row for each of its peaks; an imported one gives back its rows.
     """
     asked = options.given(locals(), "csv", "parquet")
-    file = csv or parquet
-    if file is None or (csv and parquet):
+    out = csv or parquet
+    if out is None or (csv and parquet):
         raise UsageError("give one of both", where="--csv, --parquet", fix="Write --csv FILE or --parquet FILE.")
-    for written in stratoscope.export_csv(**asked, file=file, parquet=parquet is not None):
+    for written in stratoscope.export_csv(**asked, out=out, parquet=parquet is not None):
         console.tell_path(written)

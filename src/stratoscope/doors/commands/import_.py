@@ -17,9 +17,11 @@ CsvFiles = Annotated[
         metavar="FILE", help="CSV files (also .gz, .bz2, .xz, .zip) or Parquet files; one file = one prompt."
     ),
 ]
-Classes = Annotated[
+PromptClass = Annotated[
     list[str] | None,
-    typer.Option("--class", metavar="NAME", help="Class of each file, in order; by default the file's stem."),
+    typer.Option(
+        "--class", metavar="NAME", help="Class of each file, in order, given once for each; by default the file's stem."
+    ),
 ]
 NeuronAxis = Annotated[names.Axis, typer.Option("--axis", help="What Neuron_ID is an index of.")]
 
@@ -28,7 +30,7 @@ def import_(
     files: CsvFiles,
     out: options.TraceOut,
     columns: options.CsvColumns = None,
-    classes: Classes = None,
+    prompt_class: PromptClass = None,
     axis: NeuronAxis = defaults.AXIS,
     overwrite: options.Overwrite = False,
 ) -> None:
