@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 import stratoscope
-from stratoscope.analysis.results.result import is_result_folder, make_result, open_result, store_result, texts
+from stratoscope.analysis.results.result import is_result_folder, make_result, open_result, store_result, table_of
 from stratoscope.errors import InputError, StratoscopeError
 from stratoscope.trace.format import checksums, strict_json
 from stratoscope.trace.format.document import MAX_DOCUMENT_BYTES
@@ -33,8 +33,8 @@ def small() -> xr.DataTree:
     return make_result(
         "anomalies",
         {"of": {"value": (("row", "layer"), np.arange(6.0).reshape(3, 2)), "none": ("nothing", np.empty(0)),
-                "words": texts(("x", "y"), WORDS), "found": ("row", np.array([True, False, True])),
-                "layer": np.array([3, 7])},
+                **table_of(("x", "y"), {"words": np.array(WORDS, dtype=object)}),
+                "found": ("row", np.array([True, False, True])), "layer": np.array([3, 7])},
          "of/mlp_out_norm": {"value": (("row", "depth"), np.arange(9.0).reshape(3, 3))},
          "other": {"layer": np.array([5]), "value": ("layer", np.array([0.5]))}},
         sources=[trace],
@@ -339,6 +339,18 @@ def test_a_result_that_says_too_much_of_itself_is_refused_with_the_true_cause_be
     result.attrs["summary"] = {"families": ["a" * 100] * 9000}
     store_result(result, tmp_path)
     assert open_result(tmp_path).attrs["summary"] == result.attrs["summary"]
+
+
+def test_an_array_that_no_table_would_hold_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    result = small()
+    result["mine"] = xr.DataArray([1.0], dims="alone")
+    with pytest.raises(InputError, match="in no table"):
+        store_result(result, tmp_path)
+    assert not list(tmp_path.iterdir())
+    del result["mine"]
+    result["of/mine"] = xr.DataArray([1.0, 2.0, 3.0], dims="row")
+    store_result(result, tmp_path)
+    assert open_result(tmp_path)["of/mine"].values.tolist() == [1.0, 2.0, 3.0]
 
 
 def test_texts_are_decoded_once_and_nobody_changes_those_of_another(

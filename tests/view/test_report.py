@@ -16,7 +16,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.analysis.contrast.contrast import contrast
-from stratoscope.analysis.results.result import make_result, open_result, texts
+from stratoscope.analysis.results.result import make_result, open_result, table_of
 from stratoscope.errors import InputError
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.page import page
@@ -96,8 +96,8 @@ def test_what_a_stranger_wrote_is_text_and_never_markup(result: xr.DataTree) -> 
     evil.attrs = json.loads(json.dumps(result.attrs).replace("critical", "EVIL"))
     evil.attrs = json.loads(json.dumps(evil.attrs).replace("EVIL", json.dumps(EVIL)[1:-1]))
     contexts = evil["contexts"].to_dataset()
-    for name in ("before", "token", "after", "prompt_id"):
-        contexts[name] = texts(contexts[name].dims, np.full(contexts[name].shape, EVIL, dtype=object))
+    words = np.full(contexts["token"].shape, EVIL, dtype=object)
+    contexts.update(table_of(contexts["token"].dims, dict.fromkeys(("before", "token", "after", "prompt_id"), words)))
     contexts["value"][:] = 1.0
     evil["contexts"] = xr.DataTree(contexts)
     contents = contents_of(evil)

@@ -114,7 +114,7 @@ def _of_class(prompts: Prompts, wanted: Sequence[str]) -> list[int]:
         if name not in prompts.classes:
             known = sorted(set(prompts.classes) - {""})
             fix = choices(name, known) if known else "The prompts of this trace have no class."
-            raise InputError(f"no prompt of class {name!r}", where="class", fix=fix)
+            raise InputError(f"no prompt of class {name!r}", where="prompt_class", fix=fix)
     return [index for index, name in enumerate(prompts.classes) if not wanted or name in wanted]
 
 

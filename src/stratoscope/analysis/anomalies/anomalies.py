@@ -249,13 +249,9 @@ def _columns(dim: str, members: Sequence[Member], prompts: NamedPrompts) -> dict
         "expected_false_findings": np.array([one.expected for one in members], np.float64),
         "found_by": [one.detector for one in members],
         "quantity": [one.quantity for one in members],
-        "prompt_id": [_prompt_id(one, prompts) for one in members],
+        "prompt_id": [prompts.ids[one.place["prompt"]] if "prompt" in one.place else "" for one in members],
         "token": [_token(one, prompts) for one in members],
     })  # fmt: skip
-
-
-def _prompt_id(member: Member, prompts: NamedPrompts) -> str:
-    return prompts.ids[member.place["prompt"]] if "prompt" in member.place else ""
 
 
 def _token(member: Member, prompts: NamedPrompts) -> str:

@@ -16,7 +16,7 @@ from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
 from stratoscope.analysis.contrast.column_tests import NAMES
-from stratoscope.analysis.contrast.context import SHOWN, StrongToken, contexts, source_of_context
+from stratoscope.analysis.contrast.context import SHOWN, contexts, source_of_context
 from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 from stratoscope.analysis.contrast.power import POWER, smallest_effect
 from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
@@ -104,59 +104,33 @@ def _add_listed(parts: Contrasted, tables: dict[str, Mapping[str, Any]]) -> None
     listed = parts.listed
     if listed is None:
         return
+    found = {name: getattr(listed, name) for name in ("g", "low", "high")}
     layers = _numbers(parts, names.LAYER)[listed.row]
-    found = {
-        "layer": layers,
-        "neuron": listed.neuron.astype(np.int64),
-        "g": listed.g,
-        "low": listed.low,
-        "high": listed.high,
-    }
-    tables["listed"] = table_of("listed", found)
+    tables["listed"] = table_of("listed", {"layer": layers, "neuron": listed.neuron.astype(np.int64), **found})
     if not source_of_context(parts.dataset):
         return
     of_neurons = counted_tokens(parts.dataset, defaults.SPAN)  # over which neurons were averaged, whatever is asked
+    blank = {"before": "", "token": "", "after": "", "prompt_id": "", "value": np.nan, "position": -1}
     shape = (len(listed.g), 2, SHOWN)
-    words = {name: np.full(shape, "", dtype=object) for name in ("before", "token", "after", "prompt_id")}
-    values, position = np.full(shape, np.nan), np.full(shape, -1)
+    of = {name: np.full(shape, none, dtype=object if none == "" else None) for name, none in blank.items()}
     ids = Prompts(parts.dataset).ids
     for number, (row, neuron) in enumerate(zip(listed.row.tolist(), listed.neuron.tolist(), strict=True)):
         sides = contexts(parts.dataset, parts.design.tested, of_neurons, int(parts.layers[row]), neuron)
         for side, places in enumerate(sides):
             for rank, place in enumerate(places):
-                at = (number, side, rank)
-                _write(words, at, place, str(ids[place.prompt]))
-                values[at], position[at] = place.value, place.position
-    tables["contexts"] = table_of(("listed", "side", "rank"), {**words, "value": values, "position": position})
-
-
-def _write(words: dict[str, NDArray[Any]], at: tuple[int, int, int], place: StrongToken, identity: str) -> None:
-    words["before"][at], words["token"][at], words["after"][at] = place.before, place.token, place.after
-    words["prompt_id"][at] = identity
+                for name, value in {**vars(place), "prompt_id": str(ids[place.prompt])}.items():
+                    if name in of:
+                        of[name][number, side, rank] = value
+    tables["contexts"] = table_of(("listed", "side", "rank"), of)
 
 
 def _add_profiles(parts: Contrasted, tables: dict[str, Mapping[str, Any]]) -> None:
     profiles = parts.profiles
     if profiles is None:
         return
-    found = profiles.found
-    cells = {
-        "mean_a": found.mean_a,
-        "mean_b": found.mean_b,
-        "band_a": profiles.band_a,
-        "band_b": profiles.band_b,
-        "band": profiles.band,
-        "difference": found.difference,
-        "g": found.g,
-        "auc": found.auc,
-        "t": found.t,
-        "p": found.p,
-        "p_exchange": profiles.p_exchange,
-        "p_family": profiles.p_family,
-        "q": profiles.q,
-        "count_a": found.count_a,
-        "count_b": found.count_b,
-    }
+    of_found = ("mean_a", "mean_b", "difference", "g", "auc", "t", "p", "count_a", "count_b")
+    cells = {name: getattr(profiles.found, name) for name in of_found}
+    cells |= {name: getattr(profiles, name) for name in ("band_a", "band_b", "band", "p_exchange", "p_family", "q")}
     for number, quantity in enumerate(profiles.quantities):
         here, kind = profiles.of == number, names.QUANTITIES[quantity].row_kind
         own = {name: values[here] for name, values in cells.items()}

@@ -45,7 +45,7 @@ def make_result(
     kind
         The verb: "contrast", "diff", "anomalies", "lint".
     tables
-        The variables of each by its path, as of `xarray.Dataset`; texts as `texts` gives them. What depends on a
+        The variables of each by its path, as of `xarray.Dataset`; texts as `table_of` gives them. What depends on a
         quantity is `<table>/<quantity>`.
     sources
         The traces it was made of.
@@ -73,14 +73,19 @@ def make_result(
     )
 
 
-def table_of(dims: str | Sequence[str], columns: Mapping[str, NDArray[Any] | Sequence[str]]) -> dict[str, Any]:
-    """Variables of the same dimensions: an array holds numbers, a list texts."""
+def table_of(dims: str | Sequence[str], columns: Mapping[str, NDArray[Any] | Sequence[str]]) -> dict[str, xr.Variable]:
+    """Variables of the same dimensions: an array holds numbers, a list or an array of objects texts."""
     import numpy as np
+    import xarray as xr
 
-    return {
-        name: (dims, values) if isinstance(values, np.ndarray) and values.dtype.kind != "O" else texts(dims, values)
-        for name, values in columns.items()
-    }
+    found = {}
+    for name, values in columns.items():
+        if not isinstance(values, np.ndarray):
+            texts, values = values, np.empty(len(values), dtype=object)
+            values[...] = texts
+        # fastpath: pandas must not look at texts, since with pyarrow it fails on stray bytes of tokens
+        found[name] = xr.Variable((dims,) if isinstance(dims, str) else tuple(dims), values, fastpath=True)
+    return found
 
 
 def table_in(result: xr.DataTree, path: str) -> xr.Dataset:
@@ -97,17 +102,6 @@ def rows_in(result: xr.DataTree, path: str) -> list[dict[str, Any]]:
     """The rows of a table whose variables have one dimension."""
     columns = {str(name): of.values.tolist() for name, of in table_in(result, path).variables.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def texts(dims: str | Sequence[str], values: Any) -> xr.Variable:
-    """A variable of texts, stray bytes of tokens included, for `make_result`."""
-    import numpy as np
-    import xarray as xr
-
-    array = np.empty(np.shape(values), dtype=object)
-    array[...] = values
-    # fastpath: pandas must not look at the texts, since with pyarrow it fails on stray bytes
-    return xr.Variable((dims,) if isinstance(dims, str) else tuple(dims), array, fastpath=True)
 
 
 def notes_in(result: xr.DataTree) -> tuple[Note, ...]:

@@ -80,8 +80,10 @@ def write(result: xr.DataTree, store: Path) -> None:
     Raises
     ------
     InputError
-        It says more of itself than a reader takes; nothing is written then.
+        It says more of itself than a reader takes, or an array is in no table; nothing is written then.
     """
+    if result.variables:
+        raise InputError("an array of this result is in no table", fix="Put it into one: result['table/name'] = array.")
     said = _said(result)
     store.mkdir()
     staging = StagingStore(store, keep_empty=True)  # what a Result says nothing of is in it all the same
@@ -150,9 +152,7 @@ class StoredResult:
         root = read_root(store, kind="result", fix=_NO_RESULT)
         held = root.get("attributes")
         text = held.get(ATTRIBUTE) if isinstance(held, dict) else None
-        if not isinstance(text, str):
-            raise TraceError("it does not say what it is", where=str(store), fix=_NO_RESULT)
-        attrs = parse_json(text, store)
+        attrs = parse_json(text, store) if isinstance(text, str) else None
         if not isinstance(attrs, dict):
             raise TraceError("it does not say what it is", where=str(store), fix=_NO_RESULT)
         return cls(store, attrs, root)
@@ -171,10 +171,7 @@ class StoredResult:
         document = Document(self.store, _STATE, arrays, checksums=found, groups=tuple(tables))
         check_files(document)
         root = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
-        opened = {
-            path: xr.Dataset({name: _variable(root, path, table, name) for name in _names(table)})
-            for path, table in tables.items()
-        }
+        opened = {path: xr.Dataset(_variables(root, path, table)) for path, table in tables.items()}
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=self.attrs), **opened})
 
 
@@ -214,7 +211,7 @@ def _checked_tables(store: Path, root: dict[str, Any]) -> dict[str, dict[str, Ar
         tables[path][name] = _checked_array(store, path, name, found[place])
     for arrays in tables.values():
         check_lengths(store, arrays)
-        for name in filter(None, map(_text_name, arrays)):
+        for name in [array.removesuffix("_bytes") for array in arrays if array.endswith("_bytes")]:
             _check_texts(store, name, arrays)
     return tables
 
@@ -241,11 +238,6 @@ def _checked_array(store: Path, table: str, name: str, raw: Any) -> ArrayDocumen
         raise TraceError(f"array '{table}/{name}' has a {error.what}", where=str(store), fix=DAMAGED) from None
 
 
-def _text_name(array: str) -> str:
-    """The texts whose bytes an array holds, "" where it holds none."""
-    return array.removesuffix("_bytes") if array.endswith("_bytes") else ""
-
-
 def _check_texts(store: Path, name: str, arrays: Mapping[str, ArrayDocument]) -> None:
     data, ends = arrays[f"{name}_bytes"], arrays.get(f"{name}_end")
     sound = (
@@ -260,22 +252,23 @@ def _check_texts(store: Path, name: str, arrays: Mapping[str, ArrayDocument]) ->
         raise TraceError(f"the texts '{name[:80]}' are not what they must be", where=str(store), fix=DAMAGED)
 
 
-def _names(arrays: Mapping[str, ArrayDocument]) -> list[str]:
-    """Names in memory: of texts their own, of the rest that on disk."""
-    texts = [name for name in map(_text_name, arrays) if name]
-    parts = {f"{name}_{part}" for name in texts for part in ("bytes", "end")}
-    return [*texts, *(name for name in arrays if name not in parts)]
-
-
-def _variable(root: zarr.Group, path: str, arrays: Mapping[str, ArrayDocument], name: str) -> xr.Variable:
+def _variables(root: zarr.Group, path: str, arrays: Mapping[str, ArrayDocument]) -> dict[str, xr.Variable]:
+    """The variables of a table, lazy."""
     import xarray as xr
 
-    array = arrays.get(name) or arrays[f"{name}_end"]
-    is_text = name not in arrays
-    attrs = {key: text for key, text in array.attrs.items() if not (is_text and key == "long_name")}
-    stored = (ResultTexts if is_text else StoredArray)(root, f"{path}/{name}")
-    # fastpath: pandas must not look at the texts, since with pyarrow it fails on stray bytes
-    return xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(stored), attrs, fastpath=True)
+    found = {}
+    for stored, array in arrays.items():
+        name = stored.removesuffix("_end")
+        if f"{name}_bytes" in arrays:
+            data: BackendArray = ResultTexts(root, f"{path}/{name}")
+            attrs = {key: text for key, text in array.attrs.items() if key != "long_name"}
+        elif not stored.endswith("_bytes"):
+            name, data, attrs = stored, StoredArray(root, f"{path}/{stored}"), array.attrs
+        else:
+            continue
+        # fastpath: pandas must not look at the texts, since with pyarrow it fails on stray bytes
+        found[name] = xr.Variable(array.layout.dims, indexing.LazilyIndexedArray(data), attrs, fastpath=True)
+    return found
 
 
 class ResultTexts(BackendArray):

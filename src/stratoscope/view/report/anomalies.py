@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
-from stratoscope.analysis.results.result import notes_in, table_in
+from stratoscope.analysis.results.result import notes_in, rows_in, table_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view import chart
 from stratoscope.view.chart import Axis, ChartPanel, mark
@@ -42,119 +42,89 @@ def contents(result: xr.DataTree) -> Report:
     if count or alike:
         title = counted(count, "anomaly") if count else "No prompt stands out"
         title += f"; {counted(alike, 'oddity')} in all prompts alike" if alike else ""
-    findings, usual = table_in(result, "findings"), table_in(result, "usual")
-    of_model = findings["of_model"].values.astype(bool)
-    words = [str(one) for one in findings["words"].values]
+    findings = [(number, one) for number, one in enumerate(rows_in(result, "findings"), start=1)]
+    of_some, of_all = ([(number, one) for number, one in findings if one["of_model"] == kind] for kind in (0, 1))
     lead = [
         f"{summary['detectors']} detectors looked for anomalies. In a trace without any, all of them together would "
         f"report {number(summary['expected_false_findings'])} on average.",
-        *(said for said, model in zip(words, of_model, strict=True) if not model),
+        *(str(one["words"]) for _, one in of_some),
     ][: _LEADING + 1]
     lead += [said for said in [_found_from(result)] if said]
-    lead += [f"Usual, so not a finding: {said}" for said in map(str, usual["words"].values)]
-    lead += [f"In all prompts alike: {said}" for said, model in zip(words, of_model, strict=True) if model][:_LEADING]
+    usual = _usual(result)
+    lead += [f"Usual, so not a finding: {said}" for said, *_ in usual.rows]
+    lead += [f"In all prompts alike: {one['words']}" for _, one in of_all[:_LEADING]]
     drawn = table_in(result, "pictures")["quantity"].values if "pictures" in result else ()
     figures = [_figure(result, place) for place, quantity in enumerate(drawn) if quantity]
-    found, of_all = np.flatnonzero(~of_model).tolist(), np.flatnonzero(of_model).tolist()
     sections = []
-    if found:
-        sections.append(Section("Findings", "", (), [_findings(result, found), _members(result, found)]))
+    if of_some:
+        sections.append(Section("Findings", "", (), _findings(result, of_some)))
     if of_all:
         said = "What holds in every prompt alike. Only a --reference can say whether the model is always so."
-        sections.append(Section("Of the model", said, (), [_findings(result, of_all), _members(result, of_all)]))
-    if usual.sizes["usual"]:
+        sections.append(Section("Of the model", said, (), _findings(result, of_all)))
+    if usual.rows:
         said = "Massive tokens that are no findings: a model has one large residual for its attention sinks."
-        sections.append(Section("Usual", said, (), [_usual(usual)]))
+        sections.append(Section("Usual", said, (), [usual]))
     if figures:
         sections.append(Section("Seen", "Where the strongest findings are; a ring or a point marks each.", figures))
-    sections.append(Section("What was looked at", "", (), [_detectors(table_in(result, "detectors"))]))
+    sections.append(Section("What was looked at", "", (), [_detectors(result)]))
     return Report(title, lead, sections, _everything(result))
 
 
-def _findings(result: xr.DataTree, which: Sequence[int]) -> ReportTable:
-    table = table_in(result, "findings")
-    rows: list[list[Cell]] = [
-        [
-            place + 1,
-            str(table["found_by"].values[place]),
-            float(table["expected_false_findings"][place]),
-            str(table["words"].values[place]),
-        ]
-        for place in which
-    ]
-    return ReportTable(_FINDINGS, rows, "Least expected first.")
+def _findings(result: xr.DataTree, numbered: Sequence[tuple[int, dict[str, Any]]]) -> list[ReportTable]:
+    """Findings by number, and their members."""
+    rows = [[number, one["found_by"], one["expected_false_findings"], one["words"]] for number, one in numbered]
+    numbers = {number for number, _ in numbered}
+    members = [row for row in map(_member, rows_in(result, "members")) if row[0] in numbers]
+    said = "Every value that belongs to them; of one with very many, the strongest hundred."
+    return [ReportTable(_FINDINGS, rows, "Least expected first."), ReportTable(_MEMBERS, members, said)]
 
 
-def _members(result: xr.DataTree, which: Sequence[int]) -> ReportTable:
-    table = table_in(result, "members")
-    rows = [_member(table, place) for place in np.flatnonzero(np.isin(table["finding"].values, which)).tolist()]
-    return ReportTable(
-        _MEMBERS, rows, "Every value that belongs to them; of one with very many, the strongest hundred."
-    )
-
-
-def _member(members: xr.Dataset, place: int) -> list[Cell]:
-    value, typical = float(members["value"][place]), float(members["typical"][place])
-    row: list[Cell] = [int(members["finding"][place]) + 1]
-    row += [str(members[name].values[place]) for name in ("found_by", "quantity", "prompt_id")]
+def _member(one: dict[str, Any]) -> list[Cell]:
+    row: list[Cell] = [one["finding"] + 1, one["found_by"], one["quantity"], one["prompt_id"]]
     for name in _PLACES[1:]:
-        found = members[name].values[place]
         if name == "token":
-            row.append(readable(str(found)) if int(members["position"][place]) >= 0 else "")
+            row.append(readable(one["token"]) if one["position"] >= 0 else "")
         else:
-            row.append(None if found < 0 else int(found))
-    times = value / typical if typical else None
-    return [*row, value, typical, times, float(members["expected_false_findings"][place])]
+            row.append(None if one[name] < 0 else one[name])
+    times = one["value"] / one["typical"] if one["typical"] else None
+    return [*row, one["value"], one["typical"], times, one["expected_false_findings"]]
 
 
-def _usual(usual: xr.Dataset) -> ReportTable:
-    rows: list[list[Cell]] = [
-        [
-            str(usual["words"].values[place]),
-            int(usual["tokens"][place]),
-            int(usual["prompts"][place]),
-            float(usual["ratio"][place]),
-        ]
-        for place in range(usual.sizes["usual"])
-    ]
+def _usual(result: xr.DataTree) -> ReportTable:
+    rows = [[str(one["words"]), one["tokens"], one["prompts"], one["ratio"]] for one in rows_in(result, "usual")]
     return ReportTable(("what", "tokens", "prompts", "largest, times the median"), rows)
 
 
 def _everything(result: xr.DataTree) -> ReportTable:
     """Every member of every finding, a row each, and the usual massive tokens, a row a kind."""
     columns = ("kind", *_MEMBERS, "tokens", "prompts", "what")
-    members, findings = table_in(result, "members"), table_in(result, "findings")
-    of, of_model = members["finding"].values, findings["of_model"].values
+    findings, before = rows_in(result, "findings"), -1
     rows: list[list[Cell]] = []
-    for place in range(members.sizes["member"]):
-        kind, words = _KINDS[int(of_model[of[place]])], str(findings["words"].values[of[place]])
-        rows.append(
-            [kind, *_member(members, place), None, None, words if place == 0 or of[place] != of[place - 1] else ""]
-        )
-    for said, tokens, prompts, ratio in _usual(table_in(result, "usual")).rows:
+    for member in rows_in(result, "members"):
+        of = findings[member["finding"]]
+        words = of["words"] if member["finding"] != before else ""
+        rows.append([_KINDS[of["of_model"]], *_member(member), None, None, words])
+        before = member["finding"]
+    for said, tokens, prompts, ratio in _usual(result).rows:
         blank: list[Cell] = [None] * len(_MEMBERS)
         blank[_MEMBERS.index("times")] = ratio
         rows.append([_KINDS[2], *blank, tokens, prompts, said])
     return ReportTable(columns, rows)
 
 
-def _detectors(detectors: xr.Dataset) -> ReportTable:
-    rows: list[list[Cell]] = []
-    for place, name in enumerate(map(str, detectors["name"].values)):
-        of, what = str(detectors["quantity"].values[place]), str(detectors["what"].values[place])
-        least = float(detectors["found_from"][place])
-        looked, why = int(detectors["looked_at"][place]), str(detectors["why_not"].values[place])
-        rows.append([name, of, looked, what, least if np.isfinite(least) else None, why])
+def _detectors(result: xr.DataTree) -> ReportTable:
     columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
-    return ReportTable(
-        columns, rows, "Found from: in nine of ten layers a single value of that size would have been found."
-    )
+    rows = [
+        [one[name] for name in ("name", "quantity", "looked_at", "what", "found_from", "why_not")]
+        for one in rows_in(result, "detectors")
+    ]
+    said = "Found from: in nine of ten layers a single value of that size would have been found."
+    return ReportTable(columns, rows, said)
 
 
 def _found_from(result: xr.DataTree) -> str:
     """What would have been found, of the quantities that most people look at."""
-    of = table_in(result, "detectors")
-    least = dict(zip(map(str, of["quantity"].values), of["found_from"].values.tolist(), strict=True))
+    least = {one["quantity"]: one["found_from"] for one in rows_in(result, "detectors")}
     parts = [
         f"{names.QUANTITIES[name].label} from {number(least[name])} times"
         for name in SHOWN_NORMS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.results.result import table_in
+from stratoscope.analysis.results.result import rows_in, table_in
 from stratoscope.view.report import contrast_figures as figures
 from stratoscope.view.report.contrast_words import headline
 from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
@@ -160,15 +160,14 @@ def _listed(result: xr.DataTree) -> ReportTable:
     found = summary["neurons"]
     level = figures.level_text(found["interval_level"])
     columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
-    neurons, listed = table_in(result, "neurons"), table_in(result, "listed")
+    neurons = table_in(result, "neurons")
     with_context = "contexts" in result
     if with_context:
         columns += [f"strongest in {summary['a']}", f"strongest in {summary['b']}"]
     rows: list[list[Cell]] = []
-    for place in range(listed.sizes["listed"]):
-        layer, neuron = int(listed["layer"][place]), int(listed["neuron"][place])
+    for place, one in enumerate(rows_in(result, "listed")):
+        layer, neuron, g, low, high = (one[name] for name in ("layer", "neuron", "g", "low", "high"))
         here = neurons.sel(layer=layer).isel(neuron=neuron)
-        g, low, high = (float(listed[name][place]) for name in ("g", "low", "high"))
         row: list[Cell] = [f"L{layer} n{neuron}", g, f"{number(low)} … {number(high)}" if low <= high else "not known"]
         row += [float(here[name]) for name in ("auc", "q", "p_family")]
         if with_context:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
-from stratoscope.analysis.results.result import table_in
+from stratoscope.analysis.results.result import rows_in, table_in
 from stratoscope.view.diff import diff_spec
 from stratoscope.view.report import diff_figures as figures
 from stratoscope.view.report.diff_words import factor_of, lead, title
@@ -39,22 +39,18 @@ def _claims(result: xr.DataTree) -> Section | None:
     if "claims" not in result:
         return None
     of = result.attrs["summary"]["claims"]["neurons_of_a_layer"]
-    claims = table_in(result, "claims")
     rows: list[list[Cell]] = []
-    for place in range(claims.sizes["claim"]):
-        here = claims.isel(claim=place)
-        value = {name: float(here[name]) for name in ("old", "new", "difference", "times_floor")}
-        before, after = (float(here[f"column_norm_{side}"]) for side in ("a", "b"))
-        rank, known = int(here["rank"]), np.isfinite(before + after)
+    for one in rows_in(result, "claims"):
+        before, after = one["column_norm_a"], one["column_norm_b"]
         rows.append([
-            f"L{int(here['layer'])} n{int(here['neuron'])}",
-            f"{number(value['old'])} → {number(value['new'])}",
-            f"{number(before)} → {number(after)}" if known else None,
-            value["difference"],
-            value["times_floor"],
-            f"{rank:,} of {of:,}" if rank > 0 else None,
-            str(here["verdict"].item()),
-            str(here["why"].item()),
+            f"L{one['layer']} n{one['neuron']}",
+            f"{number(one['old'])} → {number(one['new'])}",
+            f"{number(before)} → {number(after)}" if np.isfinite(before + after) else None,
+            one["difference"],
+            one["times_floor"],
+            f"{one['rank']:,} of {of:,}" if one["rank"] > 0 else None,
+            one["verdict"],
+            one["why"],
         ])  # fmt: skip
     columns = ("neuron", "claimed", "column in A → B", "activation B − A", "× floor", "rank", "verdict", "why")
     words = (

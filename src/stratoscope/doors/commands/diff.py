@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from stratoscope.doors import console, options
+import stratoscope
+from stratoscope.doors import options, results
+from stratoscope.errors import UsageError
+from stratoscope.progress import Progress
 
 TraceA = Annotated[
     Path, typer.Argument(metavar="TRACE_A", help="A trace or a CSV file: the base model, or from before a patch.")
@@ -62,30 +65,19 @@ def diff(
     on equal tokens. It says first what is exactly equal, then what is proved to have changed; noise is what `capture
     --floor` measured. Writes a folder with a report, figures, a table and all numbers.
     """
+    asked = options.given(locals(), "trace_a", "trace_b", "out", "columns", "model", "as_json", "overwrite")
     if model is not None and claims is None:
-        raise typer.BadParameter("--model makes random patches of the size that --claims says: give both")
-    from stratoscope.analysis.diff.diff import diff
+        raise UsageError("it makes random patches of the size that --claims says", where="--model", fix="Give both.")
     from stratoscope.trace.opened import opened
-    from stratoscope.view.report import check_folder, default_folder, save_result
+    from stratoscope.view.report import default_folder
 
     folder = out or default_folder(trace_a, "diff", trace_b.name.removesuffix(".trace"))
-    check_folder(folder, overwrite=overwrite)
     before, after = opened(trace_a, columns), opened(trace_b, columns)
-    with console.progress() as show:
+
+    def compare(show: Progress) -> Any:
         null = None
         if model is not None and claims is not None:
-            from stratoscope.probe.null import patch_null
+            null = stratoscope.patch_null(model, before, claims, progress=show)
+        return stratoscope.diff(before, after, **asked, null=null, progress=show)
 
-            null = patch_null(model, before, claims, progress=show)
-        result = diff(
-            before,
-            after,
-            prompt=prompt or None,
-            quantity=quantity or None,
-            layers=layers,
-            claims=claims,
-            null=null,
-            progress=show,
-        )
-        save_result(result, folder, overwrite=overwrite, progress=show)
-    console.tell_result(result, folder, as_json=as_json)
+    results.tell(results.saved(compare, folder, overwrite=overwrite), folder, as_json=as_json)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+import stratoscope
 from stratoscope import defaults, names
-from stratoscope.doors import console, options
+from stratoscope.doors import options, results
 
 ClassA = Annotated[
     str | None, typer.Option("--a", metavar="CLASS", help="One class of prompts; by default the first of the two.")
@@ -78,31 +79,17 @@ def contrast(
     observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
     report, its figures, a table and all numbers.
     """
+    asked = options.given(locals(), "trace", "out", "columns", "a", "b", "as_json", "overwrite")
     from stratoscope.analysis.classes.units import choose_classes
-    from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.trace.opened import opened
-    from stratoscope.view.report import check_folder, default_folder, save_result
+    from stratoscope.view.report import default_folder
 
     dataset = opened(trace, columns)
     first, second = choose_classes(dataset, a, b)
     folder = out or default_folder(trace[0], "contrast", first, second)
-    check_folder(folder, overwrite=overwrite)
-    with console.progress() as show:
-        result = contrast(
-            dataset,
-            a=first,
-            b=second,
-            statistic=statistic,
-            quantity=quantity or None,
-            layers=layers,
-            span=span,
-            groups=groups,
-            unequal=unequal,
-            held_out=held_out,
-            alpha=alpha,
-            permutations=permutations,
-            seed=seed,
-            progress=show,
-        )
-        save_result(result, folder, overwrite=overwrite, progress=show)
-    console.tell_result(result, folder, as_json=as_json)
+    found = results.saved(
+        lambda show: stratoscope.contrast(dataset, a=first, b=second, **asked, progress=show),
+        folder,
+        overwrite=overwrite,
+    )
+    results.tell(found, folder, as_json=as_json)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+import stratoscope
 from stratoscope.doors import console, options
 from stratoscope.words import noted
 
 FOUND = 3  # exit status where something was found
-
 
 Strict = Annotated[
     bool, typer.Option("--strict", help="End with status 3 for every finding, not only for those that mislead.")
@@ -27,10 +27,9 @@ def lint(
 
     It ends with status 3 where a reader would conclude something false; docs/pitfalls.md explains every line.
     """
-    from stratoscope.analysis.lint.lint import lint
+    result = stratoscope.lint(**options.given(locals(), "strict", "as_json"))
     from stratoscope.analysis.results.result import rows_in
 
-    result = lint(trace, columns=columns)
     findings = rows_in(result, "findings")
     if as_json:
         console.tell_json({**result.attrs["summary"], "found": findings})

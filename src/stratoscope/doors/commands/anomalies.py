@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options
+from stratoscope.doors import options, results
 
 Reference = Annotated[
     Path | None,
@@ -32,15 +33,14 @@ def anomalies(
 
     It ranks tokens, heads, neurons, layers and experts, and says how many false findings to expect.
     """
-    from stratoscope.analysis.anomalies.anomalies import anomalies, findings_in
-    from stratoscope.analysis.results.result import rows_in
-    from stratoscope.view.report import check_folder, default_folder, save_result
+    asked = options.given(locals(), "out", "as_json", "overwrite")
+    from stratoscope.view.report import default_folder
 
     folder = out or default_folder(trace[0], "anomalies", reference.name if reference else "")
-    check_folder(folder, overwrite=overwrite)
-    with console.progress() as show:
-        result = anomalies(trace, columns=columns, reference=reference, false_findings=false_findings, progress=show)
-        save_result(result, folder, overwrite=overwrite, progress=show)
+    found = results.saved(lambda show: stratoscope.anomalies(**asked, progress=show), folder, overwrite=overwrite)
     if as_json:
-        result.attrs["summary"] |= {"found": findings_in(result), "usual": rows_in(result, "usual")}
-    console.tell_result(result, folder, as_json=as_json)
+        from stratoscope.analysis.anomalies.anomalies import findings_in
+        from stratoscope.analysis.results.result import rows_in
+
+        found.attrs["summary"] |= {"found": findings_in(found), "usual": rows_in(found, "usual")}
+    results.tell(found, folder, as_json=as_json)
