@@ -23,10 +23,10 @@ from _timing import interval, parser, rounds
 from scipy.stats import mannwhitneyu, ttest_ind
 
 from stratoscope import kernels
-from stratoscope.analysis.effects import hedges_g
-from stratoscope.analysis.moments import Moments, welch
-from stratoscope.analysis.permutation import LargestStatistic, label_permutations
-from stratoscope.analysis.ranks import ranks
+from stratoscope.analysis.statistics.effects import hedges_g
+from stratoscope.analysis.statistics.moments import Moments, welch
+from stratoscope.analysis.statistics.permutation import LargestStatistic, label_permutations
+from stratoscope.analysis.statistics.ranks import ranks
 
 PROMPTS, NEURONS, FULL, RANKED = 2_000, 4_608, 460_000, 460
 EXCHANGES = 999
@@ -43,8 +43,8 @@ GOALS = {  # (ours, theirs): how many times as fast ours should be
 @contextmanager
 def without_kernels() -> Iterator[None]:
     with (
-        patch("stratoscope.analysis.moments.kernel", lambda _: None),
-        patch("stratoscope.analysis.ranks.kernel", lambda _: None),
+        patch("stratoscope.analysis.statistics.moments.kernel", lambda _: None),
+        patch("stratoscope.analysis.statistics.ranks.kernel", lambda _: None),
     ):
         yield
 

@@ -12,7 +12,7 @@ import stratoscope.trace.format.receipt
 import stratoscope.trace.notes
 from sentences import is_sentence
 
-_READ_BACK = {"read_notes", "from_bytes"}  # what stands in a file was made elsewhere
+_READ_BACK = {"read_notes", "_dataclass"}  # what stands in a file was made elsewhere
 
 
 def pytest_configure() -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors.cli import app
-from stratoscope.doors.options import tokens_text
+from stratoscope.doors.cli import command as command_called
 
 EXPORTED = [
     "Prompt",
@@ -51,7 +49,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "contrast": ["trace"],
     "diff": ["trace_a", "trace_b"],
     "engagement": ["inputs", "out"],
-    "export_csv": ["trace", "file"],
+    "export_csv": ["trace", "out"],
     "heatmap": ["inputs", "out"],
     "import_csv": ["files", "out"],
     "info": ["trace"],
@@ -88,7 +86,10 @@ SHARED = {  # option -> the one place where its default is stated
 }
 OTHER_MEANING = {("cut", "axis"), ("medians", "axis"), ("_output", "scale")}  # functions with a parameter of that name
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
-AS_TEXT: dict[str, Callable[[Any], str]] = {"record": ",".join, "tokens": tokens_text}  # how a command line writes it
+AS_TEXT: dict[str, Callable[[Any], str]] = {
+    "record": ",".join,
+    "tokens": "{0[0]}-{0[1]}".format,
+}  # how a command line writes it
 COMMANDS = {  # command -> verb
     "anomalies": "anomalies",
     "capture": "capture",
@@ -176,7 +177,7 @@ def test_no_signature_repeats_the_default_of_an_option() -> None:
 
 @pytest.mark.parametrize(("command", "name"), COMMANDS.items())
 def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: str) -> None:
-    given = {one.name: one for one in typer.main.get_group(app).commands[command].params}
+    given = {one.name: one for one in command_called(command).params}
     wanted = inspect.signature(verb(name)).parameters
     in_python_only = {"progress", "tokenizer", "null"}
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()

@@ -37,6 +37,40 @@ MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
     "view": {"analysis", "trace"},
     "doors": {"analysis", "model", "probe", "recorder", "trace", "view"},
 }
+FOLDERS = {  # package -> its folders -> folders beside them that they import; files only may not close a circle
+    "trace": {
+        "format": set(),
+        "read": {"format"},
+        "write": {"format", "read"},
+        "csv": {"format", "read", "write"},
+        "export": {"csv", "format"},
+        "info": {"csv", "format"},
+    },
+    "model": {"gguf": set(), "files": {"gguf"}, "search": set()},
+    "recorder": {
+        "prompts": set(),
+        "input": {"prompts"},
+        "reduce": {"input"},
+        "attention": {"reduce"},
+        "reference": set(),
+        "simulated": set(),
+        "groups": {"reduce", "reference", "simulated"},
+        "proof": {"groups", "input", "reference"},
+        "answers": {"input", "prompts", "proof"},
+        "estimate": {"reduce"},
+    },
+    "analysis": {
+        "statistics": set(),
+        "values": set(),
+        "results": set(),
+        "classes": {"statistics", "values"},
+        "lint": {"classes", "results", "statistics", "values"},
+        "anomalies": {"lint", "results", "statistics", "values"},
+        "contrast": {"classes", "lint", "results", "statistics", "values"},
+        "diff": {"lint", "results", "statistics", "values"},
+    },
+}
+NOT_YET = {"stratoscope.view"}  # whose folders still import each other
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}
 WITHOUT_TORCH = {
     "recorder/__init__.py",
@@ -80,11 +114,52 @@ def imported_files(path: Path) -> set[str]:
     return set(found) & files - {module(path)}
 
 
+GRAPH = {module(path): imported_files(path) for path in MODULES}
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     try:
-        TopologicalSorter({module(path): imported_files(path) for path in MODULES}).prepare()
+        TopologicalSorter(GRAPH).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' ← '.join(error.args[1])}")
+
+
+def packages() -> list[str]:
+    """Dotted names of the package and of every folder in it."""
+    return sorted(module(path) for path in MODULES if path.name == "__init__.py")
+
+
+def neighbours(package: str) -> dict[str, set[str]]:
+    """What stands in a package, folders and files, and what of it each imports."""
+    found: dict[str, set[str]] = {}
+    inside = {one: one.removeprefix(f"{package}.").split(".")[0] for one in GRAPH if one.startswith(f"{package}.")}
+    for one, own in inside.items():
+        found.setdefault(own, set()).update({inside[other] for other in GRAPH[one] & inside.keys()} - {own})
+    return found
+
+
+@pytest.mark.parametrize("package", [one for one in packages() if one not in NOT_YET])
+def test_no_folders_import_each_other_in_a_circle(package: str) -> None:
+    try:
+        TopologicalSorter(neighbours(package)).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports in {package}: {' ← '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_folders_import_only_those_that_they_stand_on(package: str) -> None:
+    found = neighbours(f"stratoscope.{package}")
+    folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert folders == set(FOLDERS[package])
+    used = {folder: found[folder] & folders for folder in folders}
+    assert used == FOLDERS[package]
+
+
+@pytest.mark.parametrize("package", packages())
+def test_a_folder_says_in_a_line_what_it_is_for(package: str) -> None:
+    path = ROOT.joinpath(*package.split(".")[1:], "__init__.py")
+    said = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0]
+    assert said.endswith("."), f"{name(path)}: {said!r}"
 
 
 def name(path: Path) -> str:
@@ -151,7 +226,8 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
 def test_a_command_prints_only_through_the_console_and_a_page_is_made_only_by_a_template() -> None:
     source = Path(__file__).parents[1] / "src" / "stratoscope"
     files = {path: path.read_text("utf-8") for path in source.rglob("*.py")}
-    printing = [path.name for path, text in files.items() if re.search(r"\b(typer\.echo|print)\(", text)]
+    prints = re.compile(r"^(?! *(?:>>>|\.\.\.) ).*\b(?:typer\.echo|print)\(", re.MULTILINE)  # but for examples
+    printing = [path.name for path, text in files.items() if prints.search(text)]
     assert set(printing) <= {"console.py", "commands.py", "estimate.py"}  # lines of Python to paste; a table of sizes
     markup = [path.name for path, text in files.items() if re.search(r"\bMarkup\b|\|\s*safe\b", text)]
     assert markup == ["pages.py"]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import stratoscope
 from stratoscope import disk, replacing
-from stratoscope.analysis.result import make_result, store_result
+from stratoscope.analysis.results.result import make_result, store_result
 from stratoscope.errors import InputError, StratoscopeError, TraceError
 from stratoscope.replacing import new_files, write_whole
 from stratoscope.trace.read.reader import open_trace, read_back
@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
     stratoscope.simulate(folder / "t.trace", **SMALL)
     (folder / "r").mkdir()
-    store_result(make_result("contrast", {}, {}, sources=[], parameters={}, notes=[]), folder / "r")
+    store_result(make_result("contrast", {}, sources=[], parameters={}, notes=[]), folder / "r")
     for name in ("report.html", "table.csv"):
         (folder / "r" / name).write_text("the old one")
     return folder
@@ -232,7 +232,8 @@ def test_a_result_is_the_old_or_the_new_one_at_every_moment(
         monkeypatch.setattr(disk, "_renameat2", None)
     work, found = tmp_path / "work", []
     shutil.copytree(shared / "r", work / "r")
-    new = stratoscope.open_result(work / "r").load().assign_attrs(summary={"of": "the new one"})
+    new = stratoscope.open_result(work / "r").load()
+    new.attrs["summary"] = {"of": "the new one"}
     monkeypatch.setattr(
         "stratoscope.view.report.save._fill",
         lambda folder, *_: shutil.copytree(tmp_path / "new", folder, dirs_exist_ok=True),

@@ -29,10 +29,10 @@ _HOME = {  # public name -> module that defines it
     "lint": "stratoscope.analysis.lint.lint",
     "patch_null": "stratoscope.probe.null",
     "save_result": "stratoscope.view.report.save",
-    "open_result": "stratoscope.analysis.result",
+    "open_result": "stratoscope.analysis.results.result",
     "heatmap": "stratoscope.view.maps.heatmap",
     "engagement": "stratoscope.view.maps.engagement",
-    "peaks3d": "stratoscope.view.peaks3d",
+    "peaks3d": "stratoscope.view.peaks3d.peaks3d",
     "portable": "stratoscope.trace.export.portable",
     "Prompt": "stratoscope.recorder.prompts.prompt",
     "StratoscopeError": "stratoscope.errors",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.diff.diff import diff
     from stratoscope.analysis.lint.lint import lint
-    from stratoscope.analysis.result import open_result
+    from stratoscope.analysis.results.result import open_result
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.write.merge import merge
     from stratoscope.view.maps.engagement import engagement
     from stratoscope.view.maps.heatmap import heatmap
-    from stratoscope.view.peaks3d import peaks3d
+    from stratoscope.view.peaks3d.peaks3d import peaks3d
     from stratoscope.view.report.save import save_result
 
 

@@ -29,7 +29,20 @@ class StratoscopeError(Exception):
         The file, line, prompt, layer or option concerned.
     fix
         What to do next.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> try:
+    ...     stratoscope.prompt(stratoscope.simulate(prompts=2, layers=2), "critical-7")
+    ... except stratoscope.StratoscopeError as error:
+    ...     print(error.what)
+    ...     print(error.fix)
+    no prompt called 'critical-7'
+    Did you mean critical-1? There are: critical-1, neutral-1.
     """
+
+    status = 1  # of a command that ends with it
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         where = printable_line(where)  # a file may be called so, and what is wrong is one line
@@ -58,7 +71,7 @@ def did_you_mean(given: object, known: Iterable[str], most: int = 1) -> str:
     return f"Did you mean {' or '.join(map(_shown, near))}? " if near else ""
 
 
-def choices(given: object, known: Collection[str], *, there: str = "There are", most: int = 12) -> str:
+def choices(given: object, known: Collection[str], *, there: str = "There are", most: int = 14) -> str:
     """What to do about a name that there is not: the nearest that there is, and all there are, of many the first."""
     more = f", … ({len(known):,} in all)" if len(known) > most else ""
     return f"{did_you_mean(given, known)}{there}: {', '.join(map(_shown, islice(known, most))) or 'none'}{more}."
@@ -81,7 +94,13 @@ def refuse_unknown(given: object, known: Collection[str], kind: str, where: str 
         It is none of the known names.
     """
     if given not in [*known]:
-        raise InputError(f"no {kind} called {given!r}", where=where or kind, fix=choices(given, known))
+        raise UsageError(f"no {kind} called {given!r}", where=where or kind, fix=choices(given, known))
+
+
+class UsageError(InputError):
+    """An argument that cannot be right, whatever it is asked of."""
+
+    status = 2
 
 
 class TraceError(StratoscopeError):

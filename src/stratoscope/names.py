@@ -131,6 +131,11 @@ class Quantity:
     elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)
     of_later_tokens: bool = False
 
+    @property
+    def row_kind(self) -> str:
+        """What the rows of its pictures and profiles are: layers or depths."""
+        return DEPTH if DEPTH in self.dims else LAYER
+
     def formula_in(self, held: Container[Any]) -> str:
         """The formula as it reads beside these quantities: nothing is said of experts where a model has none."""
         has_experts = any(name in held for name in ("router_expert", "peak_expert"))

@@ -10,7 +10,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope import names
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 
 NO_FLOOR = "The traces differ; without a noise floor it is not known whether by more than noise"
 
@@ -59,5 +59,5 @@ def noisy(trace: xr.Dataset, share: float, seed: int = 0) -> xr.Dataset:
     return trace.assign(prompt_mean=(trace["prompt_mean"].dims, (mean + share * noise).astype("float32")))
 
 
-def said(result: xr.Dataset, line: str, severity: str = "") -> str:
+def said(result: xr.DataTree, line: str, severity: str = "") -> str:
     return " ".join(note.text for note in notes_in(result) if note.id == line and severity in ("", note.severity))

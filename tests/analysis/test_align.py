@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratoscope.analysis.align import GAP, align
+from stratoscope.analysis.values.align import GAP, align
 
 PROMPTS = st.lists(st.integers(0, 4), max_size=20)
 

@@ -16,12 +16,13 @@ from truth_anomalies import PLANTS, SMALL, clean, false_findings, is_found, plan
 
 import stratoscope
 from stratoscope import names
-from stratoscope.analysis.anomalies.anomalies import anomalies
+from stratoscope.analysis.anomalies.anomalies import anomalies, findings_in
 from stratoscope.analysis.anomalies.depth import expert_takes_all
 from stratoscope.analysis.anomalies.norms import norms_of
 from stratoscope.analysis.anomalies.tails import LEAST_UNITS, expected_beyond, standardised
 from stratoscope.errors import InputError
 from stratoscope.view.report import contents_of, save_result
+from stratoscope.view.spec.maps import Maps
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +36,13 @@ def planted(trace: xr.Dataset, detector: str, seed: int = 5) -> xr.Dataset:
     return changed
 
 
-def found_by(result: xr.Dataset) -> set[str]:
+def found_by(result: xr.DataTree) -> set[str]:
     """Detectors that found a member of any finding."""
-    return set(map(str, result["member_found_by"].values))
+    return set(map(str, result["members/found_by"].values))
 
 
-def text_of(result: xr.Dataset) -> str:
-    return " ".join(map(str, result["words"].values))
+def text_of(result: xr.DataTree) -> str:
+    return " ".join(map(str, result["findings/words"].values))
 
 
 def ordinary(trace: xr.Dataset, position: int) -> np.ndarray:
@@ -105,17 +106,19 @@ def test_a_clean_trace_has_no_findings(trace: xr.Dataset) -> None:
 def test_a_detector_finds_what_it_is_for_at_its_place(trace: xr.Dataset, detector: str) -> None:
     changed = planted(trace, detector)
     result = anomalies(changed)
-    mine = result.isel(member=[place for place, by in enumerate(result["member_found_by"].values) if by == detector])
+    mine = result["members"].dataset.isel(
+        member=[place for place, by in enumerate(result["members/found_by"].values) if by == detector]
+    )
     assert mine.sizes["member"] >= 1
-    assert float(mine["member_expected_false_findings"][0]) < 0.01
+    assert float(mine["expected_false_findings"][0]) < 0.01
     differs = [name for name in trace.data_vars if not np.array_equal(trace[name], changed[name], equal_nan=True)]
     at = np.argwhere(trace[differs[0]].values != changed[differs[0]].values)
-    assert int(mine["member_layer"][0]) in at[:, 1]
+    assert int(mine["layer"][0]) in at[:, 1]
     for name in ("head", "neuron"):
         if name in trace[differs[0]].dims:
-            assert int(mine[f"member_{name}"][0]) in at[:, 2]
-    if int(mine["member_prompt"][0]) >= 0:
-        assert int(mine["member_prompt"][0]) in trace["prompt"].values[at[:, 0]]
+            assert int(mine[name][0]) in at[:, 2]
+    if int(mine["prompt"][0]) >= 0:
+        assert int(mine["prompt"][0]) in trace["prompt"].values[at[:, 0]]
 
 
 def test_few_clean_traces_have_a_finding() -> None:
@@ -132,11 +135,11 @@ def test_the_routing_anomaly_that_simulate_plants_is_found_by_default() -> None:
     (planted_one,) = (one for one in trace.attrs["planted"] if one["kind"] == "routing_anomaly")
     result = anomalies(trace)
     assert result.attrs["summary"]["findings"] == 1
-    place = [str(by) for by in result["member_found_by"].values].index("unusual route")
-    assert int(result["member_layer"][place]) == planted_one["layer"]
-    assert int(result["member_head"][place]) == planted_one["head"]
-    assert int(result["member_position"][place]) == planted_one["token"]
-    assert str(result["member_prompt_id"].values[place]) == planted_one["prompt"]
+    place = [str(by) for by in result["members/found_by"].values].index("unusual route")
+    assert int(result["members/layer"][place]) == planted_one["layer"]
+    assert int(result["members/head"][place]) == planted_one["head"]
+    assert int(result["members/position"][place]) == planted_one["token"]
+    assert str(result["members/prompt_id"].values[place]) == planted_one["prompt"]
     assert "◆" in text_of(result)
 
 
@@ -150,13 +153,13 @@ def test_second_sinks_do_not_mask_one_cell_and_are_listed_once(trace: xr.Dataset
     result = anomalies(changed)
     assert result.attrs["summary"]["findings"] == 1
     assert is_found(result, changed, "mlp_out_norm", at)
-    kinds = [str(words).split(":")[0] for words in result["usual_words"].values]
+    kinds = [str(words).split(":")[0] for words in result["usual/words"].values]
     assert kinds == ["First tokens are massive", "Second sinks, which behave as first tokens do"]
-    assert result["usual_tokens"].values.tolist() == [
+    assert result["usual/tokens"].values.tolist() == [
         16,
         8,
     ]  # every first token, and what `clean` put into half of them
-    assert result["usual_prompts"].values.tolist() == [16, 8]
+    assert result["usual/prompts"].values.tolist() == [16, 8]
 
 
 def test_eight_cells_at_once_do_not_mask_one_another(trace: xr.Dataset) -> None:
@@ -185,7 +188,7 @@ def test_one_prompt_alone_with_a_massive_token_of_its_own_kind_is_a_finding(trac
         plant_cell(changed, "resid_norm", (token, layer + 1), 40)
     result = anomalies(changed)
     assert result.attrs["summary"]["findings"] == 1
-    assert result.sizes["member"] == 8
+    assert result["members"].sizes["member"] == 8
 
 
 def test_what_recurs_in_enough_other_prompts_is_usual_and_in_one_other_is_not(trace: xr.Dataset) -> None:
@@ -197,7 +200,7 @@ def test_what_recurs_in_enough_other_prompts_is_usual_and_in_one_other_is_not(tr
                 plant_cell(changed, "resid_norm", (int(token), layer), 40)
         result = anomalies(changed)
         assert (result.attrs["summary"]["findings"] > 0) == odd
-        assert any("prompt after prompt" in str(words) for words in result["usual_words"].values) == (not odd)
+        assert any("prompt after prompt" in str(words) for words in result["usual/words"].values) == (not odd)
 
 
 def test_few_prompts_are_enough(trace: xr.Dataset) -> None:
@@ -225,19 +228,24 @@ def test_twins_and_the_quantities_of_one_token_are_one_finding_with_members(trac
     assert result.attrs["summary"]["findings"] == 1
     told = {
         (str(quantity), int(prompt))
-        for quantity, prompt in zip(result["member_quantity"].values, result["member_prompt"].values, strict=True)
+        for quantity, prompt in zip(result["members/quantity"].values, result["members/prompt"].values, strict=True)
     }
     assert told == {(name, prompt) for name in ("mlp_out_norm", "resid_norm") for prompt in (0, 1)}
     assert "the same at 1 other token" in text_of(result)
-    assert len(result.attrs["summary"]["found"][0]["members"]) == 4
+    (one,) = findings_in(result)
+    assert len(one["members"]) == 4
+    assert [member["value"] for member in one["members"]] == result["members/value"].values.tolist()
+    assert {member["prompt"] for member in one["members"]} == set(trace["prompt_id"].values[:2])
+    assert all(set(member) >= {"token", "position", "layer", "value"} for member in one["members"])
+    assert not any({"head", "expert", "finding", "prompt_id"} & set(member) for member in one["members"])
 
 
 def test_cells_of_one_token_are_one_finding(trace: xr.Dataset) -> None:
     changed = trace.copy(deep=True)
     changed["mlp_out_norm"].values[25, 2:8] *= 80
     result = anomalies(changed)
-    assert result.sizes["finding"] == 1
-    assert set(zip(result["member_quantity"].values, result["member_layer"].values, strict=True)) == {
+    assert result["findings"].sizes["finding"] == 1
+    assert set(zip(result["members/quantity"].values, result["members/layer"].values, strict=True)) == {
         ("mlp_out_norm", layer) for layer in range(2, 8)
     }
 
@@ -268,11 +276,17 @@ def test_weights_whose_rows_do_not_sum_to_one_are_found(trace: xr.Dataset) -> No
     weights[200, 3, 1] += 0.2
     broken = anomalies(trace.assign(attention=(("edge", "layer", "head"), weights)))
     assert found_by(broken) == {"broken attention rows"}
-    assert (int(broken["layer"][0]), int(broken["head"][0])) == (3, 1)
+    assert (int(broken["findings/layer"][0]), int(broken["findings/head"][0])) == (3, 1)
 
 
 def test_what_is_said_to_be_found_is_found(trace: xr.Dataset) -> None:
-    least = dict(zip(map(str, anomalies(trace)["of"].values), anomalies(trace)["found_from"].values, strict=True))
+    least = dict(
+        zip(
+            map(str, anomalies(trace)["detectors/quantity"].values),
+            anomalies(trace)["detectors/found_from"].values,
+            strict=True,
+        )
+    )
     assert 6 <= least["mlp_out_norm"] < 40
     found = 0
     for seed in range(10):
@@ -325,7 +339,7 @@ def test_with_a_reference_what_it_shows_is_usual_and_what_recurs_only_here_is_on
     assert anomalies(massive(here), reference=massive(other)).attrs["summary"]["findings"] == 0
     only_here = anomalies(massive(here), reference=other)
     assert only_here.attrs["summary"]["findings"] == 1
-    assert int(only_here["also"][0]) == len(ordinary(here, 5)) * 4 - 1
+    assert int(only_here["findings/also"][0]) == len(ordinary(here, 5)) * 4 - 1
 
 
 def test_what_is_dead_in_the_reference_too_is_no_news(trace: xr.Dataset) -> None:
@@ -357,7 +371,9 @@ def test_a_reference_of_another_shape_is_refused(trace: xr.Dataset) -> None:
 
 def test_what_was_not_recorded_is_said_not_to_have_been_looked_at(trace: xr.Dataset) -> None:
     result = anomalies(trace[["mlp_out_norm"]].assign_coords(trace.coords))
-    why = dict(zip(map(str, result["detector"].values), map(str, result["why_not"].values), strict=True))
+    why = dict(
+        zip(map(str, result["detectors/name"].values), map(str, result["detectors/why_not"].values), strict=True)
+    )
     assert why["moved sink"] == "no attention recorded"
     assert why["expert that takes all"] == "no router recorded"
     assert result.attrs["summary"]["detectors"] == 1
@@ -395,23 +411,22 @@ def test_every_finding_has_its_picture_and_every_member_a_row(trace: xr.Dataset,
     changed = planted(planted(planted(trace, "massive residual"), "dead neuron"), "moved sink")
     result = anomalies(changed)
     contents = contents_of(result)
-    assert len(contents.figures()) == result.sizes["finding"] >= 3
-    for figure, words in zip(contents.figures(), result["words"].values, strict=True):
+    assert len(contents.figures()) == result["findings"].sizes["finding"] >= 3
+    for figure, words in zip(contents.figures(), result["findings/words"].values, strict=True):
         assert figure.caption == str(words)
-        if figure.spec.kind == "heatmap":
-            assert len(figure.spec.content["maps"][0]["spikes"]) == 1
+        if isinstance(figure.spec.content, Maps):
+            assert len(figure.spec.content.maps[0].marks["robust"]["without_first"].rings) == 1
     folder = save_result(result, tmp_path / "anomalies")
     page = (folder / "report.html").read_text("utf-8")
     assert all(name in page for name in PLANTS)
-    usual = [str(words) for words in result["usual_words"].values]
+    usual = [str(words) for words in result["usual/words"].values]
     assert usual
     assert all(words in html.unescape(page) for words in usual)
     with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == result.sizes["member"] + len(usual)
+    assert len(rows) == result["members"].sizes["member"] + len(usual)
     assert [row["what"] for row in rows if row["kind"] == "usual"] == usual
     assert {row["quantity"] for row in rows} >= {"resid_norm", "attn_first", "prompt_max"}
-    assert result.attrs["summary"]["usual"][0]["words"] == usual[0]
 
 
 def test_a_run_of_layers_is_looked_at_and_layers_that_are_no_neighbours_are_refused_in_words() -> None:

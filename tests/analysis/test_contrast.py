@@ -14,14 +14,15 @@ from statsmodels.stats.multitest import multipletests
 
 import stratoscope
 from stratoscope import defaults, names
-from stratoscope.analysis.contrast import cautions, design
+from stratoscope.analysis.classes import design
+from stratoscope.analysis.classes.chance import LargestByChance
+from stratoscope.analysis.classes.units import CLASSES, PAIRS, Units, choose_classes, make_units
+from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.baseline import _wins, linear_baseline
-from stratoscope.analysis.contrast.chance import LargestByChance
 from stratoscope.analysis.contrast.contrast import contrast
-from stratoscope.analysis.layers import by_layer
 from stratoscope.analysis.lint.lint import lint
-from stratoscope.analysis.result import notes_in
-from stratoscope.analysis.units import CLASSES, PAIRS, Units, choose_classes, make_units
+from stratoscope.analysis.results.result import notes_in
+from stratoscope.analysis.values.layers import by_layer
 from stratoscope.errors import InputError
 from stratoscope.view.report import contents_of
 from stratoscope.words import number
@@ -38,12 +39,12 @@ def trace() -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def result(trace: xr.Dataset) -> xr.Dataset:
+def result(trace: xr.Dataset) -> xr.DataTree:
     return contrast(trace, groups=False)
 
 
 @pytest.fixture(scope="module")
-def halved(trace: xr.Dataset) -> xr.Dataset:
+def halved(trace: xr.Dataset) -> xr.DataTree:
     return contrast(trace, groups=False, held_out=0.5)
 
 
@@ -53,7 +54,7 @@ def relabelled(trace: xr.Dataset, **columns: list[str]) -> xr.Dataset:
     return trace.assign_coords(changed)
 
 
-def severities(result: xr.Dataset, line: str) -> set[str]:
+def severities(result: xr.DataTree, line: str) -> set[str]:
     return {note.severity for note in notes_in(result) if note.id == line}
 
 
@@ -125,7 +126,7 @@ def test_every_planted_neuron_is_discovered_and_nothing_else(trace: xr.Dataset) 
     large = [one for one in trace.attrs["planted"] if one["kind"] in kinds and abs(one["effect"]) not in (1.0, 1.5)]
     planted = {(one["layer"], one["neuron"]) for one in large}
     assert len(planted) == 3
-    layers, neurons = np.nonzero(result["q"].values <= 0.05)
+    layers, neurons = np.nonzero(result["neurons/q"].values <= 0.05)
     found = {*zip(layers.tolist(), neurons.tolist(), strict=True)}
     assert planted <= found
     smaller = {(one["layer"], one["neuron"]) for one in trace.attrs["planted"] if one["kind"] in kinds}
@@ -137,20 +138,22 @@ def halves_of(trace: xr.Dataset) -> tuple[Units, Units]:
 
 
 def test_all_units_are_tested_unless_some_are_held_out_and_p_is_scipys(
-    trace: xr.Dataset, result: xr.Dataset, halved: xr.Dataset
+    trace: xr.Dataset, result: xr.DataTree, halved: xr.DataTree
 ) -> None:
     everything = make_units(trace, "critical", "neutral", groups=False)
     assert defaults.HELD_OUT == 0
     for found, tested in ((result, everything), (halved, halves_of(trace)[0])):
         a, b = tested.average(trace["prompt_mean"].values[tested.prompts])
         expected = stats.ttest_rel(a.astype(float), b.astype(float))
-        np.testing.assert_allclose(found["p"], expected.pvalue, rtol=1e-6)
-        np.testing.assert_allclose(found["t"], expected.statistic, rtol=1e-5)
+        np.testing.assert_allclose(found["neurons/p"], expected.pvalue, rtol=1e-6)
+        np.testing.assert_allclose(found["neurons/t"], expected.statistic, rtol=1e-5)
         q = multipletests(expected.pvalue.ravel(), method="fdr_bh")[1]
         assert found.attrs["summary"]["neurons"]["discoveries"] == (q <= 0.05).sum()
 
 
-def test_what_is_selected_and_measured_in_the_same_units_is_labelled_so(result: xr.Dataset, halved: xr.Dataset) -> None:
+def test_what_is_selected_and_measured_in_the_same_units_is_labelled_so(
+    result: xr.DataTree, halved: xr.DataTree
+) -> None:
     label = "selected, so likely too large; `--held-out 0.5` measures those that half of the units find"
     neurons = result.attrs["summary"]["neurons"]
     assert neurons["discoveries"] > 0
@@ -167,19 +170,19 @@ def test_what_is_selected_and_measured_in_the_same_units_is_labelled_so(result: 
 
 
 def test_the_effect_of_a_discovery_is_measured_on_units_that_did_not_choose_it(
-    trace: xr.Dataset, halved: xr.Dataset
+    trace: xr.Dataset, halved: xr.DataTree
 ) -> None:
     _, held_out = halves_of(trace)
-    row, neuron = int(halved["listed_layer"][0]), int(halved["listed_neuron"][0])
+    row, neuron = int(halved["listed/layer"][0]), int(halved["listed/neuron"][0])
     a, b = held_out.average(trace["prompt_mean"].values[held_out.prompts, row, neuron].astype(float))
     average = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
     expected = (a - b).mean() / average * (1 - 3 / (4 * (len(a) - 1) - 1))
-    assert float(halved["listed_g"][0]) == pytest.approx(expected, rel=1e-5)
+    assert float(halved["listed/g"][0]) == pytest.approx(expected, rel=1e-5)
     assert halved.attrs["summary"]["neurons"]["measured"]
-    beyond = (halved["listed_low"] > 0) | (halved["listed_high"] < 0)
-    same = np.sign(halved["listed_g"]) == [
-        np.sign(halved["g"].sel(layer=layer)[neuron])
-        for layer, neuron in zip(halved["listed_layer"].values, halved["listed_neuron"].values, strict=True)
+    beyond = (halved["listed/low"] > 0) | (halved["listed/high"] < 0)
+    same = np.sign(halved["listed/g"]) == [
+        np.sign(halved["neurons/g"].sel(layer=layer)[neuron])
+        for layer, neuron in zip(halved["listed/layer"].values, halved["listed/neuron"].values, strict=True)
     ]
     assert halved.attrs["summary"]["neurons"]["confirmed"] == int((beyond & same).sum())
 
@@ -194,7 +197,7 @@ def test_a_ranking_without_discoveries_says_what_chance_gives(trace: xr.Dataset)
     neurons = found.attrs["summary"]["neurons"]
     assert not neurons["discoveries"]
     assert severities(found, "L23") == {"info"}
-    largest = float(np.abs(found["listed_g"]).max())
+    largest = float(np.abs(found["listed/g"]).max())
     assert neurons["chance"]["largest_g"] * 0.7 < largest < neurons["chance"]["largest_g_95"] * 1.3
     assert any(neurons["chance"]["sentence"] in line for line in contents_of(found).lead)
 
@@ -232,22 +235,21 @@ def test_the_largest_g_of_chance_is_that_of_arrangements_computed_one_by_one(tra
     few = contrast(trace.isel(layer=slice(0, 2)), groups=False, permutations=99)
     units = make_units(trace, "critical", "neutral", groups=False)
     a, b = (side[:, :2].reshape(30, -1) for side in units.average(trace["prompt_mean"].values.astype(float)))
-    from stratoscope.analysis.permutation import sign_flips
+    from stratoscope.analysis.statistics.permutation import sign_flips
 
-    for weights, found in zip(sign_flips(30, 200, 0).weights[1:6], few["largest_g"].values[:5], strict=True):
+    for weights, found in zip(sign_flips(30, 200, 0).weights[1:6], few["chance/largest_g"].values[:5], strict=True):
         one, other = (np.where(weights[:, None] > 0, *sides) for sides in ((a, b), (b, a)))
         average = np.sqrt((one.var(axis=0, ddof=1) + other.var(axis=0, ddof=1)) / 2)
         expected = np.abs((one - other).mean(axis=0) / average).max() * (1 - 3 / (4 * 29 - 1))
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_profiles_are_means_over_the_users_tokens_without_the_first(trace: xr.Dataset, result: xr.Dataset) -> None:
-    cell = int(np.flatnonzero((result["cell_quantity"] == "attn_entropy_nosink") & (result["cell_row"] == 4))[0])
+def test_profiles_are_means_over_the_users_tokens_without_the_first(trace: xr.Dataset, result: xr.DataTree) -> None:
     values = trace["attn_entropy_nosink"].values[:, 4].mean(axis=1)
     prompt, position = trace["prompt"].values, trace["position"].values
     means = np.array([np.nanmean(values[(prompt == index) & (position > 0)]) for index in range(60)])
     expected = means[::2].mean() - means[1::2].mean()
-    assert float(result["profile_difference"][cell]) == pytest.approx(expected, rel=1e-5)
+    assert float(result["profiles/attn_entropy_nosink/difference"].sel(layer=4)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_quantity_with_a_logarithmic_scale_is_compared_by_ratios(trace: xr.Dataset) -> None:
@@ -256,19 +258,21 @@ def test_a_quantity_with_a_logarithmic_scale_is_compared_by_ratios(trace: xr.Dat
     doubled["mlp_write_ratio"][critical] = trace["mlp_write_ratio"].values[~critical][: critical.sum()] * 2
     doubled["mlp_write_ratio"][~critical] = trace["mlp_write_ratio"].values[~critical]
     found = contrast(doubled, groups=False, quantity="mlp_write_ratio")
-    np.testing.assert_allclose(found["profile_difference"], 1.0, rtol=1e-5)
-    np.testing.assert_allclose(found["pair_difference"].values[1:][found["pair_equal"].values[1:]], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(found["profiles/mlp_write_ratio/difference"], 1.0, rtol=1e-5)
+    of_pair, equal = found["tokens/mlp_write_ratio/difference"].values, found["tokens/equal"].values
+    np.testing.assert_allclose(of_pair[1:][equal[1:]], 1.0, rtol=1e-5)
 
 
-def test_a_direction_is_tried_on_units_it_has_not_seen(trace: xr.Dataset, result: xr.Dataset) -> None:
+def test_a_direction_is_tried_on_units_it_has_not_seen(trace: xr.Dataset, result: xr.DataTree) -> None:
     shifted = trace.copy(deep=True)
     spread = trace["prompt_mean"].values[:, 4].std(axis=0)
     shifted["prompt_mean"][::2, 4] = trace["prompt_mean"].values[::2, 4] + 0.5 * spread
     found = contrast(shifted, groups=False)
-    assert float(found["baseline_auc"].sel(layer=4)) > 0.9
-    others = result.drop_sel(layer=sorted({one["layer"] for one in trace.attrs["planted"] if "layer" in one}))
-    assert abs(float(others["baseline_auc"].mean()) - 0.5) < 0.1
-    assert ((others["baseline_low"] < 0.45) & (others["baseline_high"] > 0.55)).all()
+    assert float(found["direction/auc"].sel(layer=4)) > 0.9
+    planted = sorted({one["layer"] for one in trace.attrs["planted"] if "layer" in one})
+    others = result["direction"].dataset.drop_sel(layer=planted)
+    assert abs(float(others["auc"].mean()) - 0.5) < 0.1
+    assert ((others["low"] < 0.45) & (others["high"] > 0.55)).all()
 
 
 def test_the_order_of_the_prompts_does_not_matter(trace: xr.Dataset) -> None:
@@ -279,7 +283,9 @@ def test_the_order_of_the_prompts_does_not_matter(trace: xr.Dataset) -> None:
     place = np.argsort(prompts)
     mixed = mixed.assign_coords(prompt=("token", place[trace["prompt"].values[tokens]].astype("int32")))
     one, other = (contrast(each, groups=False, held_out=0.0) for each in (trace, mixed))
-    for name in ("p", "g", "auc", "profile_p", "aligned_p"):
+    profiles = [f"profiles/{quantity}/p" for quantity in one["profiles"]]
+    (aligned,) = (f"aligned/{quantity}/p" for quantity in one["aligned"])
+    for name in ("neurons/p", "neurons/g", "neurons/auc", *profiles, aligned):
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4, err_msg=name)
 
 
@@ -346,7 +352,7 @@ def test_six_pairs_are_tested_whole_because_a_half_could_show_nothing() -> None:
     assert found.attrs["summary"]["neurons"]["arrangements"] == 64
     assert not found.attrs["summary"]["neurons"]["measured"]
     assert any("Nothing is held out" in note.text for note in notes_in(found))
-    assert found.sizes["arrangement"] == 31  # half of the others: in its mirror an exchange is the same
+    assert found["chance"].sizes["arrangement"] == 31  # half of the others: in its mirror an exchange is the same
     estimates = found.attrs["summary"]["neurons"]["estimates"]
     assert estimates == "selected, so likely too large; more prompts would measure them"
 
@@ -380,18 +386,20 @@ def test_a_trace_without_anything_to_compare_names_what_to_record(trace: xr.Data
 
 def test_a_trace_without_neurons_or_without_norms_is_compared_as_far_as_it_goes(trace: xr.Dataset) -> None:
     without = contrast(trace.drop_vars(["prompt_mean", "prompt_max", "prompt_min"]), groups=False)
-    assert "g" not in without
-    assert "profile_p" in without
+    assert "neurons" not in without
+    assert "profiles" in without
     only = contrast(trace.drop_vars(set(trace.data_vars) - {"prompt_mean"}), groups=False)
-    assert "profile_p" not in only
-    assert "g" in only
+    assert "profiles" not in only
+    assert "neurons" in only
 
 
 def test_tokens_of_which_nothing_is_known_count_where_no_token_is_of_the_span(trace: xr.Dataset) -> None:
     spans = np.where(trace["position"].values == 0, names.SPANS.index("special"), -1)
     unknown = trace.assign_coords(span=("token", spans))
     found = contrast(unknown, groups=False)
-    np.testing.assert_allclose(found["profile_p"], contrast(trace, groups=False)["profile_p"])
+    known = contrast(trace, groups=False)
+    for quantity, table in known["profiles"].children.items():
+        np.testing.assert_allclose(found[f"profiles/{quantity}/p"], table["p"])
     assert "L17" in {note.id for note in notes_in(found)}
     with pytest.raises(InputError, match="There are: special, user"):
         contrast(trace, groups=False, span="answer")
@@ -433,7 +441,7 @@ def test_twins_that_differ_before_their_first_edit_are_warned_of(trace: xr.Datas
 # --- what a number stands on ------------------------------------------------------------------------------------------
 
 
-def chance_said(result: xr.Dataset) -> str:
+def chance_said(result: xr.DataTree) -> str:
     return str(result.attrs["summary"]["neurons"]["chance"]["sentence"])
 
 
@@ -449,7 +457,7 @@ def test_lint_and_contrast_say_one_chance_number_of_the_same_units(units: str) -
     trace = relabelled(few, **labels)
     found = contrast(trace)
     findings = lint(trace)
-    (said,) = (str(text) for text in findings["text"].values[findings["id"].values == "L23"])
+    (said,) = (str(text) for text in findings["findings/text"].values[findings["findings/id"].values == "L23"])
     assert said == chance_said(found)
     assert f"1,200 neurons in {units} of critical" in said
     figures = {figure.name: figure.spec for figure in contents_of(found).figures()}
@@ -538,7 +546,7 @@ def test_prompts_without_a_value_are_left_out_with_their_twin_and_named(trace: x
     place = np.searchsorted(others, trace["prompt"].values[tokens]).astype("int32")
     without = trace.isel(prompt=others, token=tokens).assign_coords(prompt=("token", place))
     expected = contrast(without, groups=False)
-    for name in ("p", "mean_a", "p_family", "g", "largest_g"):
+    for name in ("neurons/p", "neurons/mean_a", "neurons/p_family", "neurons/g", "chance/largest_g"):
         np.testing.assert_allclose(found[name], expected[name], err_msg=name)
     assert found.attrs["summary"]["units"] == "29 pairs of critical and neutral"
     assert any("Left out: 1 prompt without prompt_mean" in note.text for note in notes_in(found))
@@ -580,7 +588,7 @@ def test_the_band_of_random_labels_is_made_as_its_line_is(paired: bool) -> None:
 
 
 def test_layers_are_read_one_by_one_whatever_is_chosen(trace: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratoscope.analysis.layers._BYTES", 1)
+    monkeypatch.setattr("stratoscope.analysis.values.layers._BYTES", 1)
     prompts = np.array([0, 3, 4, 50])
     for layer, values in by_layer(trace, "prompt_mean", prompts, [1, 2, 9]):
         np.testing.assert_array_equal(values, trace["prompt_mean"].values[prompts, layer])
@@ -599,5 +607,5 @@ def test_a_contrast_of_a_trace_on_disk_is_that_of_its_dataset(tmp_path: Path) ->
     stratoscope.simulate(path, prompts=20, layers=3, d_ff=64, heads=2, tokens=12)
     stored = contrast(path, groups=False)
     memory = contrast(simulated(20, layers=3, heads=2, tokens=12, seed=0), groups=False)
-    np.testing.assert_allclose(stored["p"], memory["p"])
+    np.testing.assert_allclose(stored["neurons/p"], memory["neurons/p"])
     assert json.dumps(stored.attrs)

@@ -16,6 +16,7 @@ from stratoscope.errors import InputError
 from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import contents_of
 from stratoscope.view.sheet.layout import arrange
+from stratoscope.view.spec.maps import Maps
 
 Q = "mlp_out_norm"
 
@@ -40,20 +41,20 @@ def test_identical_traces_say_that_there_is_no_difference(base: xr.Dataset, firs
     assert "A difference in the last bit of any of the" in " ".join(contents_of(result).lead)
     spec = diff_spec(result, first, Q)
     assert spec.title.startswith("No difference")
-    drawn = [text.text for text in arrange(spec, "light").texts()]
+    drawn = [text.text for text in arrange(spec, spec.content).texts()]
     assert drawn.count("All zero: no difference") == 2  # of B − A and of times the floor
-    assert not np.nan_to_num(result[f"{Q}_times_floor"]).any()
+    assert not np.nan_to_num(result[f"tokens/{Q}/times_floor"]).any()
 
 
 def test_difference_ratio_and_times_floor_are_of_b_against_a(base: xr.Dataset) -> None:
     result = diff(with_floor(base), nudged(base, Q, (5, 2), 0.25))
     before = float(base[Q][5, 2])
     cell = {"column": 5, "layer": 2}
-    assert float(result[f"{Q}_difference"][cell]) == pytest.approx(0.25, rel=1e-5)
-    assert float(result[f"{Q}_ratio"][cell]) == pytest.approx((before + 0.25) / before, rel=1e-5)
-    assert float(result[f"{Q}_times_floor"][cell]) == pytest.approx(25, rel=1e-4)
-    assert int((result[f"{Q}_times_floor"] > 1).sum()) == 1
-    assert float(result[f"{Q}_times_largest"][2]) == pytest.approx(25, rel=1e-4)
+    assert float(result[f"tokens/{Q}/difference"][cell]) == pytest.approx(0.25, rel=1e-5)
+    assert float(result[f"tokens/{Q}/ratio"][cell]) == pytest.approx((before + 0.25) / before, rel=1e-5)
+    assert float(result[f"tokens/{Q}/times_floor"][cell]) == pytest.approx(25, rel=1e-4)
+    assert int((result[f"tokens/{Q}/times_floor"] > 1).sum()) == 1
+    assert float(result[f"profiles/{Q}/times_largest"][2]) == pytest.approx(25, rel=1e-4)
     assert result.attrs["summary"]["quantities"]["resid_norm"]["identical"]
     assert not result.attrs["summary"]["identical"]
 
@@ -63,15 +64,17 @@ def test_the_floor_is_the_larger_of_both_traces_and_never_below_the_rounding_of_
 ) -> None:
     other = nudged(base, Q, (5, 2), 0.25)
     result = diff(with_floor(base, 0.01), with_floor(other, 0.05))
-    assert float(result[f"{Q}_times_floor"][5, 2]) == pytest.approx(5, rel=1e-4)
+    assert float(result[f"tokens/{Q}/times_floor"][5, 2]) == pytest.approx(5, rel=1e-4)
     rounded = diff(with_floor(of_model(base, dtype="float32"), 1e-9), of_model(other, dtype="bfloat16"))
-    assert float(rounded[f"{Q}_times_floor"][5, 2]) == pytest.approx(0.25 / (float(other[Q][5, 2]) * 2**-8), rel=1e-4)
+    assert float(rounded[f"tokens/{Q}/times_floor"][5, 2]) == pytest.approx(
+        0.25 / (float(other[Q][5, 2]) * 2**-8), rel=1e-4
+    )
 
 
 def test_without_a_floor_there_are_no_multiples_of_it_and_a_warning(base: xr.Dataset) -> None:
     result = diff(base, nudged(base, Q, (5, 2), 0.25))
-    assert f"{Q}_times_floor" not in result
-    assert f"{Q}_share_above" not in result
+    assert "times_floor" not in result[f"tokens/{Q}"]
+    assert "share_above" not in result[f"profiles/{Q}"]
     assert "nothing but noise" in said(result, "L14", "warning")
     assert NO_FLOOR.partition("; ")[2] in contents_of(result).title
     assert contents_of(diff(base, nudged(base, Q, (5, 0), 0.25))).title == NO_FLOOR
@@ -79,9 +82,9 @@ def test_without_a_floor_there_are_no_multiples_of_it_and_a_warning(base: xr.Dat
 
 def test_a_first_token_is_shown_but_counts_in_no_summary_and_has_no_multiple_of_the_floor(base: xr.Dataset) -> None:
     result = diff(with_floor(base), nudged(base, Q, (0, 1), 9.0))
-    assert float(result[f"{Q}_difference"][0, 1]) == pytest.approx(9, rel=1e-4)
-    assert np.isnan(result[f"{Q}_times_floor"][0]).all()
-    assert float(result[f"{Q}_size_largest"].max()) == 0
+    assert float(result[f"tokens/{Q}/difference"][0, 1]) == pytest.approx(9, rel=1e-4)
+    assert np.isnan(result[f"tokens/{Q}/times_floor"][0]).all()
+    assert float(result[f"profiles/{Q}/size_largest"].max()) == 0
 
 
 def test_an_undefined_cell_stays_undefined_and_never_becomes_zero(base: xr.Dataset) -> None:
@@ -89,7 +92,7 @@ def test_an_undefined_cell_stays_undefined_and_never_becomes_zero(base: xr.Datas
     holed[Q].values[5, 2] = np.nan
     result = diff(with_floor(base), holed)
     for kind in ("difference", "ratio", "times_floor"):
-        assert np.isnan(result[f"{Q}_{kind}"][5, 2]), kind
+        assert np.isnan(result[f"tokens/{Q}/{kind}"][5, 2]), kind
     assert not result.attrs["summary"]["identical"]
 
 
@@ -99,11 +102,11 @@ def test_summaries_are_of_all_prompts_and_do_not_depend_on_which_are_kept(base: 
     whole, one = diff(with_floor(base), other), diff(with_floor(base), other, prompt=3, quantity=Q)
     later = base["position"].values > 0
     size = np.abs(other[Q].values.astype(float) - base[Q].values)[later]
-    np.testing.assert_allclose(whole[f"{Q}_size_median"], np.median(size, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(whole[f"{Q}_size_95"], np.quantile(size, 0.95, axis=0), rtol=1e-6)
-    np.testing.assert_array_equal(one[f"{Q}_times_95"], whole[f"{Q}_times_95"])
-    assert set(one["prompt"].values) == {str(base["prompt_id"].values[3])}
-    assert "resid_norm_a" not in one
+    np.testing.assert_allclose(whole[f"profiles/{Q}/size_median"], np.median(size, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(whole[f"profiles/{Q}/size_95"], np.quantile(size, 0.95, axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(one[f"profiles/{Q}/times_95"], whole[f"profiles/{Q}/times_95"])
+    assert set(one["tokens/prompt_id"].values) == {str(base["prompt_id"].values[3])}
+    assert "resid_norm" not in one["tokens"]
 
 
 def test_rows_read_a_few_at_a_time_give_what_one_reading_gives(
@@ -117,8 +120,8 @@ def test_rows_read_a_few_at_a_time_give_what_one_reading_gives(
 
 def test_only_the_layers_asked_for_are_compared(base: xr.Dataset) -> None:
     result = diff(base, base, layers="1-2")
-    assert result["layer"].values.tolist() == [1, 2]
-    assert result["depth"].values.tolist() == [1, 2]
+    assert result["neurons/layer"].values.tolist() == result[f"tokens/{Q}/layer"].values.tolist() == [1, 2]
+    assert result["tokens/resid_norm/depth"].values.tolist() == [1, 2]
     with pytest.raises(InputError, match="no layer 9"):
         diff(base, base, layers="9")
 
@@ -126,8 +129,8 @@ def test_only_the_layers_asked_for_are_compared(base: xr.Dataset) -> None:
 def test_models_of_another_depth_are_compared_by_the_number_of_their_layers_with_a_warning(base: xr.Dataset) -> None:
     shallow = base.isel(layer=slice(1, 3), depth=slice(1, 4))
     result = diff(base, shallow)
-    assert result["layer"].values.tolist() == [1, 2]
-    assert not result[f"{Q}_difference"].fillna(0).any()
+    assert result[f"tokens/{Q}/layer"].values.tolist() == [1, 2]
+    assert not result[f"tokens/{Q}/difference"].fillna(0).any()
     assert "4 and 2 layers" in said(result, "L15", "warning")
 
 
@@ -136,13 +139,13 @@ def test_models_of_another_depth_are_compared_by_the_number_of_their_layers_with
 
 def test_inserted_tokens_stay_gaps_and_equal_ones_are_compared_with_themselves(base: xr.Dataset, first: str) -> None:
     result = diff(with_floor(base), longer(base), prompt=first)
-    inserted = result["position_a"].values == -1
+    inserted = result["tokens/position_a"].values == -1
     assert np.flatnonzero(inserted).tolist() == [3, 4]
-    assert np.isnan(result[f"{Q}_a"].values[inserted]).all()
-    assert np.isfinite(result[f"{Q}_b"].values[inserted]).all()
-    assert np.isnan(result[f"{Q}_difference"].values[inserted]).all()
-    assert not result[f"{Q}_difference"].values[~inserted].any()
-    assert result["before"].values.tolist() == [True] * 3 + [False] * (result.sizes["column"] - 3)
+    assert np.isnan(result[f"tokens/{Q}/a"].values[inserted]).all()
+    assert np.isfinite(result[f"tokens/{Q}/b"].values[inserted]).all()
+    assert np.isnan(result[f"tokens/{Q}/difference"].values[inserted]).all()
+    assert not result[f"tokens/{Q}/difference"].values[~inserted].any()
+    assert result["tokens/before"].values.tolist() == [True] * 3 + [False] * (result["tokens"].sizes["column"] - 3)
     assert "In 1 of 16 prompts the tokens differ" in said(result, "L11", "warning")
 
 
@@ -150,9 +153,9 @@ def test_a_replaced_token_is_shown_on_both_sides_and_compared_on_none(base: xr.D
     ids = base["token_id"].values.copy()
     ids[4] = 9000
     result = diff(base, base.assign_coords(token_id=("token", ids)), prompt=first)
-    assert np.isfinite(result[f"{Q}_a"][4]).all()
-    assert np.isfinite(result[f"{Q}_b"][4]).all()
-    assert np.isnan(result[f"{Q}_difference"][4]).all()
+    assert np.isfinite(result[f"tokens/{Q}/a"][4]).all()
+    assert np.isfinite(result[f"tokens/{Q}/b"][4]).all()
+    assert np.isnan(result[f"tokens/{Q}/difference"][4]).all()
 
 
 def test_prompts_are_matched_by_id_whatever_their_order_else_by_equal_tokens(base: xr.Dataset) -> None:
@@ -166,7 +169,7 @@ def test_prompts_are_matched_by_id_whatever_their_order_else_by_equal_tokens(bas
     assert diff(base, turned).attrs["summary"]["identical"]
     unnamed = turned.assign_coords(prompt_id=("prompt", np.array([""] * count, dtype=object)))
     result = diff(base, unnamed)
-    assert not result["pair_by_id"].any()
+    assert not result["prompts/by_id"].any()
     assert "by equal tokens" in said(result, "L11")
     assert result.attrs["summary"]["identical"]
 
@@ -175,7 +178,7 @@ def test_ids_of_another_tokenizer_are_not_taken_for_the_same_tokens(base: xr.Dat
     a = base.assign_attrs(tokenizer={"sha256": "a"})
     ids = base["token_id"].values[::-1].copy()
     b = base.assign_coords(token_id=("token", ids)).assign_attrs(tokenizer={"sha256": "b"})
-    assert diff(a, b)["equal"].all()
+    assert diff(a, b)["tokens/equal"].all()
     with pytest.raises(InputError, match="cannot be told apart"):
         diff(a, b.drop_vars("text"))
 
@@ -218,22 +221,24 @@ def test_a_and_b_share_their_limits_and_their_difference_is_centred_on_zero(base
     other = base.copy(deep=True)
     other[Q].values[...] *= 3
     spec = diff_spec(diff(with_floor(base), other), first, Q)
-    a, b, difference, times = spec.content["quantities"]
-    assert (a["low"], a["high"]) == (b["low"], b["high"])
-    assert a["clipped"] != b["clipped"]  # each its own share
-    assert difference["low"] == -difference["high"]
-    assert (times["scale"], times["low"]) == ("log", 1.0)
+    assert isinstance(spec.content, Maps)
+    a, b, difference, times = (one.colouring(spec.look) for one in spec.content.quantities)
+    assert (a.limits.low, a.limits.high) == (b.limits.low, b.limits.high)
+    assert a.clipped != b.clipped  # each its own share
+    assert difference.limits.low == -difference.limits.high
+    assert (times.limits.kind, times.limits.low) == ("log", 1.0)
     assert any(note.text == "Times the floor: from 1, fixed, to at least 2." for note in spec.notes)
     same = diff_spec(diff(with_floor(base), base), first, Q)
     assert not any(note.text.startswith("Times the floor") for note in same.notes)  # all zero: no limits
-    assert len(spec.content["panels"]) == 1
+    assert len(spec.content.panels) == 1
 
 
 def test_tokens_that_only_one_side_has_are_marked_and_hatched(base: xr.Dataset, first: str) -> None:
     spec = diff_spec(diff(base, longer(base), prompt=first), first, Q)
-    labels = spec.content["panels"][0]["labels"]
+    assert isinstance(spec.content, Maps)
+    labels = spec.tokens.text
     assert [label[0] == "+" for label in labels[2:6]] == [False, True, True, False]
-    assert [one["missing"] for one in spec.content["maps"]] == [True, False, True]
+    assert [one.missing for one in spec.content.maps] == [True, False, True]
     assert any("Hatched" in note.text for note in spec.notes)
 
 
@@ -259,6 +264,6 @@ def test_imports_of_the_same_words_can_be_compared(tmp_path: Path) -> None:
         file.write_text(head + "".join(f"{t},w{t},{layer},0,{value}\n" for t in range(3) for layer in (0, 1)))
         traces.append(stratoscope.import_csv([file], tmp_path / f"{name}.trace"))
     result = diff(*traces)
-    assert np.unique(result["imported_norm_difference"]).tolist() == [0.5]
+    assert np.unique(result["tokens/imported_norm/difference"]).tolist() == [0.5]
     assert "nothing but noise" in said(result, "L14", "warning")
     assert "Neurons are not compared" in said(result, "L15", "warning")

@@ -45,7 +45,7 @@ def measured(trace: xr.Dataset, dtypes: tuple[str, str] = ("float32", "bfloat16"
 
 
 def times_at(result: xr.Dataset) -> float:
-    return float(result[f"{Q}_times_floor"][CELL])
+    return float(result[f"tokens/{Q}/times_floor"][CELL])
 
 
 def title(result: xr.Dataset) -> str:
@@ -108,7 +108,7 @@ def test_of_two_float32_recordings_made_alike_the_rounding_of_bfloat16_hides_not
 def test_a_floor_of_nothing_but_another_dtype_is_none_within_one_dtype_and_says_why(base: xr.Dataset) -> None:
     one, other = with_floor(base, 1.0, ["dtype"]), tuned(nudged(base, Q, (5, 0), 0.25))
     result = diff(one, other)
-    assert f"{Q}_times_floor" not in result
+    assert "times_floor" not in result[f"tokens/{Q}"]
     words = said(result, "L14", "warning")
     assert "that of A is for another dtype, which does not differ here" in words
     assert "Neither trace" not in words
@@ -118,7 +118,7 @@ def test_a_floor_of_nothing_but_another_dtype_is_none_within_one_dtype_and_says_
 @pytest.mark.parametrize("nothing", [np.nan, np.inf, -1.0])
 def test_a_floor_that_is_no_size_is_no_floor(base: xr.Dataset, nothing: float) -> None:
     result = diff(with_floor(base, nothing), tuned(nudged(base, Q, (5, 0), 0.25)))
-    assert f"{Q}_times_floor" not in result
+    assert "times_floor" not in result[f"tokens/{Q}"]
     assert "No noise floor fits" in said(result, "L14", "warning")
     assert title(result) == NO_FLOOR
 
@@ -128,7 +128,7 @@ def test_a_layer_without_a_floor_has_no_multiples_of_it_and_does_not_spoil_the_o
     for nuisance in names.NUISANCES:
         floored[names.floor_name(Q, nuisance)].values[1] = np.nan
     result = diff(floored, tuned(nudged(base, Q, CELL, 0.25)))
-    assert np.isnan(result[f"{Q}_times_floor"][:, 1]).all()
+    assert np.isnan(result[f"tokens/{Q}/times_floor"][:, 1]).all()
     assert times_at(result) == pytest.approx(25, rel=1e-4)
 
 
@@ -402,11 +402,11 @@ def test_columns_of_another_norm_come_first_and_are_listed_first(base: xr.Datase
     after = scaled(scaled(base, 2, few, 1.001), 2, many, 0.5)
     after["prompt_mean"].values[:, 1, 7] += 5.0  # moves far more
     result = diff(with_floor(base), tuned(after))
-    listed = list(zip(result["listed_layer"].values.tolist(), result["listed_neuron"].values.tolist(), strict=True))
+    listed = list(zip(result["listed/layer"].values.tolist(), result["listed/neuron"].values.tolist(), strict=True))
     assert listed[:3] == [(2, many), (2, few), (1, 7)]
     assert lead(result)[0].startswith("Proved: 2 columns have another norm, in layer 2: ")
     assert f"L2 n{many} ×0.5 and L2 n{few} ×1.001;" in lead(result)[0]
-    assert result["column_changed"].values.sum() == 2
+    assert result["neurons/column_changed"].values.sum() == 2
 
 
 def test_a_neuron_that_moved_before_anything_else_comes_before_those_that_moved_more(base: xr.Dataset) -> None:
@@ -415,19 +415,19 @@ def test_a_neuron_that_moved_before_anything_else_comes_before_those_that_moved_
     after["neuron_norm"].values[:, 1] += 0.01
     after["prompt_mean"].values[:, 2:] += 5.0
     result = diff(told(base), told(tuned(after)))
-    assert (int(result["listed_layer"][0]), int(result["listed_neuron"][0])) == (1, 9)
+    assert (int(result["listed/layer"][0]), int(result["listed/neuron"][0])) == (1, 9)
     assert "In layer 1 the mean activation of 1 of 48 neurons differs" in " ".join(lead(result))
     after["attn_write_norm"].values[:, 1] += 0.01  # attention changed first: the neuron proves nothing
     other = diff(told(base), told(tuned(after)))
-    assert int(other["listed_layer"][0]) > 1
+    assert int(other["listed/layer"][0]) > 1
     assert other.attrs["summary"]["neurons"]["changed_themselves"] == 0
 
 
 def test_norms_within_the_rounding_of_another_dtype_prove_nothing_between_dtypes(base: xr.Dataset) -> None:
     norms = column_norms(base, np.arange(4), base.sizes["neuron"])[2]
     neuron = int(np.flatnonzero(np.isfinite(norms))[0])
-    assert diff(base, tuned(scaled(base, 2, neuron, 1.001)))["column_changed"].values.sum() == 1
-    assert diff(base, tuned(scaled(base, 2, neuron, 1.001), "bfloat16"))["column_changed"].values.sum() == 0
+    assert diff(base, tuned(scaled(base, 2, neuron, 1.001)))["neurons/column_changed"].values.sum() == 1
+    assert diff(base, tuned(scaled(base, 2, neuron, 1.001), "bfloat16"))["neurons/column_changed"].values.sum() == 0
 
 
 def peaks_of(writes: np.ndarray, activations: np.ndarray, norms: np.ndarray, k: int) -> dict[str, np.ndarray]:
@@ -454,13 +454,13 @@ def test_a_column_gone_from_the_peaks_is_bounded_where_activations_are_the_same_
     other[2, :5] *= 0.05
     other[2, 5:8] *= 30
     result = diff(trace(norms), tuned(trace(other)))
-    changed = result["column_changed"].values
+    changed = result["neurons/column_changed"].values
     assert np.argwhere(changed).tolist() == [[2, neuron] for neuron in range(8)]
-    most = result["column_most_b"].values
+    most = result["neurons/column_most_b"].values
     assert np.isfinite(most[2, :5]).any()
     assert (np.isnan(most) | (most >= other - 1e-5)).all()
     moved = tuned(nudged(trace(other), "prompt_mean", (slice(None), 2), 0.1))  # what moved bounds nothing
-    assert not diff(trace(norms), moved)["column_changed"].values[2, :5].any()
+    assert not diff(trace(norms), moved)["neurons/column_changed"].values[2, :5].any()
 
 
 def test_a_claim_is_held_against_what_a_column_can_be_at_most(base: xr.Dataset) -> None:
@@ -475,9 +475,9 @@ def test_a_claim_is_held_against_what_a_column_can_be_at_most(base: xr.Dataset) 
         for of in (norms, other)
     )  # fmt: skip
     result = diff(one, tuned(two), claims=[Claim(2, 0, 1.0, 0.05), Claim(2, 1, 1.0, 0.9)])
-    assert result["claim_verdict"].values.tolist() == ["gone from the peaks", "changed otherwise"]
-    assert "which fits the claim" in str(result["claim_why"].values[0])
-    assert "× at most" in str(result["claim_why"].values[1])
+    assert result["claims/verdict"].values.tolist() == ["gone from the peaks", "changed otherwise"]
+    assert "which fits the claim" in str(result["claims/why"].values[0])
+    assert "× at most" in str(result["claims/why"].values[1])
     assert title(result) == "0 of 2 claimed neurons changed as claimed, 1 gone from the peaks"
     unclaimed = diff(one, tuned(two), claims=[Claim(2, 0, 1.0, 0.05)])
     assert title(unclaimed).endswith("; 1 column that nobody claimed has another norm")

@@ -35,17 +35,17 @@ def tuned(trace: xr.Dataset) -> xr.Dataset:
 
 def test_neurons_of_a_lightly_tuned_copy_are_compared(base: xr.Dataset) -> None:
     result = diff(base, tuned(noisy(base, 0.05)))
-    assert result["neurons_same"].all()
-    assert (result["neurons_found"] > 0.9).all()
-    assert np.isfinite(result["neuron_largest"]).all()
+    assert result["neurons/same"].all()
+    assert (result["neurons/found_again"] > 0.9).all()
+    assert np.isfinite(result["neurons/largest"]).all()
 
 
 def test_renumbered_neurons_are_refused(base: xr.Dataset) -> None:
     order = np.random.default_rng(1).permutation(base.sizes["neuron"])
     turned = tuned(base.assign(prompt_mean=base["prompt_mean"].isel(neuron=order)))
     result = diff(base, turned)
-    assert (result["neurons_found"] < 0.2).all()
-    assert "neuron_largest" not in result
+    assert (result["neurons/found_again"] < 0.2).all()
+    assert "largest" not in result["neurons"]
     assert "not the same in both models" in said(result, "L15", "warning")
 
 
@@ -54,22 +54,22 @@ def test_one_renumbered_layer_is_left_out_and_the_others_are_compared(base: xr.D
     mean = base["prompt_mean"].values.copy()
     mean[:, 2] = mean[:, 2][:, order]
     result = diff(base, tuned(base.assign(prompt_mean=(base["prompt_mean"].dims, mean))))
-    assert result["neurons_same"].values.tolist() == [True, True, False, True]
-    assert np.isnan(result["neuron_largest"][2]).all()
+    assert result["neurons/same"].values.tolist() == [True, True, False, True]
+    assert np.isnan(result["neurons/largest"][2]).all()
     assert "in layers 2" in said(result, "L15", "warning")
 
 
 def test_neurons_of_an_unrelated_model_are_refused(base: xr.Dataset) -> None:
     values = np.random.default_rng(3).normal(size=base["prompt_mean"].shape).astype("float32")
     result = diff(base, tuned(base.assign(prompt_mean=(base["prompt_mean"].dims, values))))
-    assert not result["neurons_same"].any()
+    assert not result["neurons/same"].any()
 
 
 def test_equal_weights_need_no_measurement_and_few_prompts_allow_none(base: xr.Dataset) -> None:
     few = base.isel(prompt=slice(0, 3), token=np.flatnonzero(base["prompt"].values < 3))
     same = diff(few, few)
-    assert same["neurons_same"].all()
-    assert np.isnan(same["neurons_found"]).all()
+    assert same["neurons/same"].all()
+    assert np.isnan(same["neurons/found_again"]).all()
     words = said(diff(few, tuned(few)), "L15", "warning")
     assert "3 prompts with the same user tokens" in words
     assert "it takes 8" in words
@@ -77,7 +77,7 @@ def test_equal_weights_need_no_measurement_and_few_prompts_allow_none(base: xr.D
 
 def test_simulated_weights_prove_nothing(base: xr.Dataset) -> None:
     plain = [one.assign_attrs(source="simulated") for one in (base, base)]
-    assert np.isfinite(diff(*plain)["neurons_found"]).all()
+    assert np.isfinite(diff(*plain)["neurons/found_again"]).all()
 
 
 def test_models_of_another_width_are_refused(base: xr.Dataset) -> None:
@@ -88,11 +88,11 @@ def test_models_of_another_width_are_refused(base: xr.Dataset) -> None:
 def test_mean_largest_and_times_floor_of_a_neuron_are_over_prompts(base: xr.Dataset) -> None:
     after = tuned(nudged(base, "prompt_mean", (slice(None, None, 2), 1, 7), 0.04))
     result = diff(base, after)
-    assert float(result["neuron_difference"][1, 7]) == pytest.approx(0.02, rel=1e-3)
-    assert float(result["neuron_largest"][1, 7]) == pytest.approx(0.04, rel=1e-3)
-    assert float(result["neuron_times_floor"][1, 7]) == pytest.approx(4, rel=1e-3)
+    assert float(result["neurons/difference"][1, 7]) == pytest.approx(0.02, rel=1e-3)
+    assert float(result["neurons/largest"][1, 7]) == pytest.approx(0.04, rel=1e-3)
+    assert float(result["neurons/times_floor"][1, 7]) == pytest.approx(4, rel=1e-3)
     assert result.attrs["summary"]["neurons"]["above_floor"] == 1
-    assert (int(result["listed_layer"][0]), int(result["listed_neuron"][0])) == (1, 7)
+    assert (int(result["listed/layer"][0]), int(result["listed/neuron"][0])) == (1, 7)
 
 
 def test_norms_of_columns_are_read_off_the_peaks_and_unknown_elsewhere(base: xr.Dataset) -> None:
@@ -184,7 +184,7 @@ def without_peaks(trace: xr.Dataset, layer: int, neuron: int) -> xr.Dataset:
 
 
 def verdicts(result: xr.Dataset) -> list[str]:
-    return [str(one) for one in result["claim_verdict"].values]
+    return [str(one) for one in result["claims/verdict"].values]
 
 
 def test_a_claim_is_judged_by_the_norm_of_its_column_and_its_activation(base: xr.Dataset) -> None:
@@ -197,9 +197,9 @@ def test_a_claim_is_judged_by_the_norm_of_its_column_and_its_activation(base: xr
     claims = [Claim(2, neuron, 10.0, 20.0) for neuron in (*seen, hidden)]
     result = diff(base, after, claims=claims)
     assert verdicts(result) == [AS_CLAIMED, OTHERWISE, NOT_AT_ALL, OTHERWISE, GONE, NOT_SEEN]
-    assert float(result["claim_norm_b"][0] / result["claim_norm_a"][0]) == pytest.approx(2, rel=1e-4)
-    assert int(result["claim_rank"][3]) == 1
-    assert int(result["claim_rank"][2]) == -1
+    assert float(result["claims/column_norm_b"][0] / result["claims/column_norm_a"][0]) == pytest.approx(2, rel=1e-4)
+    assert int(result["claims/rank"][3]) == 1
+    assert int(result["claims/rank"][2]) == -1
     facts = result.attrs["summary"]["claims"]
     assert facts["elsewhere"]["columns_changed"] == 0
     assert facts["elsewhere"]["above_floor"] == 0
@@ -223,7 +223,7 @@ def test_without_a_floor_an_activation_proves_no_claim(base: xr.Dataset) -> None
     result = diff(bare, tuned(nudged(bare, "prompt_mean", (slice(None), 2, hidden), 5.0)),
                   claims=[Claim(2, hidden, 1.0, 2.0)])  # fmt: skip
     assert verdicts(result) == [NOT_SEEN]
-    assert "no floor" in str(result["claim_why"].values[0])
+    assert "no floor" in str(result["claims/why"].values[0])
 
 
 def test_a_change_before_the_first_claimed_layer_is_a_contradiction(base: xr.Dataset) -> None:
@@ -243,7 +243,7 @@ def test_claims_about_neurons_that_cannot_be_compared_are_not_seen(base: xr.Data
     turned: Any = tuned(base.assign(prompt_mean=base["prompt_mean"].isel(neuron=order)))
     result = diff(base, turned, claims=[Claim(2, 3, 1.0, 2.0)])
     assert verdicts(result) == [NOT_SEEN]
-    assert np.isnan(result["claim_largest"]).all()
+    assert np.isnan(result["claims/largest"]).all()
 
 
 def test_the_rank_among_random_patches_counts_those_at_least_as_large() -> None:

@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 import stratoscope
-from stratoscope.analysis.result import is_result_folder, make_result, open_result, store_result, texts
+from stratoscope.analysis.results.result import is_result_folder, make_result, open_result, store_result, table_of
 from stratoscope.errors import InputError, StratoscopeError
 from stratoscope.trace.format import checksums, strict_json
 from stratoscope.trace.format.document import MAX_DOCUMENT_BYTES
@@ -28,13 +28,15 @@ Change = Callable[[dict[str, Any]], object]
 WORDS = [["", "a\0"], ["\udce4", "é\n"]]
 
 
-def small() -> xr.Dataset:
+def small() -> xr.DataTree:
     trace = stratoscope.simulate(prompts=2, layers=2, d_ff=16, heads=1, tokens=4)
     return make_result(
         "anomalies",
-        {"value": (("row", "layer"), np.arange(6.0).reshape(3, 2)), "none": ("nothing", np.empty(0)),
-         "words": texts(("x", "y"), WORDS), "found": ("row", np.array([True, False, True]))},
-        {"layer": ("layer", np.array([3, 7]))},
+        {"of": {"value": (("row", "layer"), np.arange(6.0).reshape(3, 2)), "none": ("nothing", np.empty(0)),
+                **table_of(("x", "y"), {"words": np.array(WORDS, dtype=object)}),
+                "found": ("row", np.array([True, False, True])), "layer": np.array([3, 7])},
+         "of/mlp_out_norm": {"value": (("row", "depth"), np.arange(9.0).reshape(3, 3))},
+         "other": {"layer": np.array([5]), "value": ("layer", np.array([0.5]))}},
         sources=[trace],
         parameters={"alpha": 1.0},
         notes=[Note("L05", "info", "a note")],
@@ -62,13 +64,19 @@ def edit(folder: Path, change: Change) -> None:
     root.write_text(json.dumps(strict_json.sealed(content) if sealed else content))
 
 
-def array(content: dict[str, Any], name: str = "value") -> dict[str, Any]:
+def array(content: dict[str, Any], name: str = "of/value") -> dict[str, Any]:
     return content["consolidated_metadata"]["metadata"][name]  # type: ignore[no-any-return]
 
 
 def rename(content: dict[str, Any], old: str, new: str) -> None:
     arrays = content["consolidated_metadata"]["metadata"]
     arrays[new] = arrays.pop(old)
+
+
+def grouped(*paths: str, **changes: Any) -> Change:
+    """Add groups."""
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {}} | changes
+    return lambda content: content["consolidated_metadata"]["metadata"].update(dict.fromkeys(paths, group))
 
 
 def said(**changes: Any) -> Change:
@@ -84,16 +92,31 @@ def said(**changes: Any) -> Change:
 def test_a_result_comes_back_as_it_was_and_plain_xarray_opens_it(folder: Path) -> None:
     result, stored = small(), open_result(folder).load()
     assert stored.attrs == {**result.attrs, "sources": stored.attrs["sources"]}
-    assert stored["words"].values.tolist() == WORDS
-    assert stored["words"][1, 0].item() == "\udce4"
-    np.testing.assert_array_equal(stored["value"], result["value"])
-    assert stored["found"].dtype == bool
-    assert list(stored.coords) == ["layer"]
-    plain = xr.open_zarr(folder / "result.zarr", chunks=None).load()
-    assert list(plain.coords) == ["layer"]
-    data, ends = plain["words_bytes"].values.tobytes(), plain["words_end"].values.ravel()
+    assert stored.groups == ("/", "/of", "/other", "/of/mlp_out_norm")
+    assert stored["of/words"].values.tolist() == WORDS
+    assert stored["of/words"][1, 0].item() == "\udce4"
+    for name in ("of/value", "of/layer", "of/mlp_out_norm/value", "other/value", "other/layer"):
+        np.testing.assert_array_equal(stored[name], result[name])
+    assert stored["of/found"].dtype == bool
+    assert [list(stored[table].coords) for table in ("of", "of/mlp_out_norm", "other")] == [
+        ["layer"],
+        ["layer"],
+        ["layer"],
+    ]
+    plain = xr.open_datatree(folder / "result.zarr", engine="zarr", chunks=None).load()
+    np.testing.assert_array_equal(plain["of/mlp_out_norm/value"], result["of/mlp_out_norm/value"])
+    assert list(plain["other"].coords) == ["layer"]
+    data, ends = plain["of/words_bytes"].values.tobytes(), plain["of/words_end"].values.ravel()
     found = [data[start:end].decode("utf-8", "surrogateescape") for start, end in zip([0, *ends], ends, strict=False)]
     assert found == [word for row in WORDS for word in row]
+
+
+def test_plain_zarr_opens_a_table_by_itself(folder: Path) -> None:
+    store = folder / "result.zarr"
+    assert zarr.open_group(store, mode="r")["of/mlp_out_norm/value"].shape == (3, 3)
+    alone = zarr.open_group(store / "of", mode="r", use_consolidated=False)
+    assert sorted(alone.group_keys()) == ["mlp_out_norm"]
+    assert xr.open_zarr(store / "other", chunks=None, consolidated=False)["value"].values.tolist() == [0.5]
 
 
 PICKLE = {"name": "numcodecs.pickle", "configuration": {}}
@@ -123,17 +146,40 @@ WRONG: dict[str, Change] = {
     "no consolidated metadata": lambda c: c.pop("consolidated_metadata"),
     "metadata that are a list": lambda c: c["consolidated_metadata"].update(metadata=[]),
     "thousands of arrays": lambda c: [
-        c["consolidated_metadata"]["metadata"].update({f"a{number}": array(c)}) for number in range(2001)
+        c["consolidated_metadata"]["metadata"].update({f"of/a{number}": array(c)}) for number in range(4001)
     ],
-    "an array outside": lambda c: rename(c, "value", "../secret"),
-    "an array in a folder": lambda c: rename(c, "value", "a/value"),
-    "an array without a name": lambda c: rename(c, "value", ""),
+    "an array outside": lambda c: rename(c, "of/value", "../secret"),
+    "an array outside its table": lambda c: rename(c, "of/value", "of/../../secret"),
+    "an array in no table": lambda c: rename(c, "of/value", "value"),
+    "an array in a table that is not there": lambda c: rename(c, "of/value", "a/value"),
+    "an array without a name": lambda c: rename(c, "of/value", "of/"),
+    "an array with no name at all": lambda c: rename(c, "of/value", ""),
+    "an array inside an array": lambda c: rename(c, "of/layer", "of/value/layer"),
+    "a table outside": grouped(".."),
+    "a table whose name is a path": grouped("/tmp"),
+    "a table without a name": grouped(""),
+    "a table with a long name": grouped("a" * 101),
+    "a table with a name that no folder has": grouped("a\0b"),
+    "a table that is not on disk": grouped("absent"),
+    "a table inside one that is not there": grouped("absent/inner"),
+    "tables too deep": grouped("of/mlp_out_norm/deeper"),
+    "tables a hundred deep": grouped(*("/".join("a" * depth) for depth in range(1, 100))),
+    "hundreds of tables": grouped(*(f"t{number}" for number in range(501))),
+    "a table with attributes of its own": lambda c: array(c, "of").update(attributes={"a": 1}),
+    "a table of zarr v2": lambda c: array(c, "of").update(zarr_format=2),
+    "a table that is an array": lambda c: array(c, "of").update(node_type="array"),
+    "a table that is nothing known": lambda c: array(c, "of").update(node_type=["group"]),
+    "a table and a text of one name": lambda c: [
+        rename(c, "of/words_bytes", "of/mlp_out_norm_bytes"),
+        rename(c, "of/words_end", "of/mlp_out_norm_end"),
+    ],
+    "another number of rows inside than above": lambda c: array(c, "of/mlp_out_norm/value").update(shape=[2, 3]),
     "an object type": lambda c: array(c).update(data_type="object"),
     "a type of variable length": lambda c: array(c).update(data_type="string"),
     "a type of fixed length": lambda c: array(c).update(
         data_type={"name": "fixed_length_utf32", "configuration": {"length_bytes": 40}}
     ),
-    "no metadata": lambda c: c["consolidated_metadata"]["metadata"].update(value=7),
+    "no metadata": lambda c: c["consolidated_metadata"]["metadata"].update({"of/value": 7}),
     "no dimensions": lambda c: array(c).update(dimension_names=None),
     "one dimension twice": lambda c: array(c).update(dimension_names=["row", "row"]),
     "dimensions of numbers": lambda c: array(c).update(dimension_names=[1, 2]),
@@ -150,10 +196,10 @@ WRONG: dict[str, Change] = {
     "gzip": lambda c: array(c)["codecs"].insert(1, {"name": "gzip", "configuration": {"level": 1}}),
     "shards": lambda c: array(c).update(codecs=[{"name": "sharding_indexed", "configuration": {}}]),
     "an unknown compressor": lambda c: array(c)["codecs"][1]["configuration"].update(cname="evil"),
-    "half a text": lambda c: c["consolidated_metadata"]["metadata"].pop("words_end"),
-    "a text and an array of one name": lambda c: c["consolidated_metadata"]["metadata"].update(words=array(c)),
-    "ends that are no numbers": lambda c: rename(c, "found", "words_end"),
-    "a gigabyte of text": lambda c: array(c, "words_bytes").update(shape=[2**30]),
+    "half a text": lambda c: c["consolidated_metadata"]["metadata"].pop("of/words_end"),
+    "a text and an array of one name": lambda c: c["consolidated_metadata"]["metadata"].update({"of/words": array(c)}),
+    "ends that are no numbers": lambda c: rename(c, "of/found", "of/words_end"),
+    "a gigabyte of text": lambda c: array(c, "of/words_bytes").update(shape=[2**30]),
 }
 
 
@@ -189,11 +235,11 @@ def test_a_store_of_zarr_v2_is_no_result(tmp_path: Path) -> None:
         open_result(tmp_path)
 
 
-def chunk(folder: Path, name: str = "value") -> Path:
+def chunk(folder: Path, name: str = "of/value") -> Path:
     return next((folder / "result.zarr" / name).glob("c.*"))
 
 
-def refused_in_reading(folder: Path, words: str, name: str = "value") -> None:
+def refused_in_reading(folder: Path, words: str, name: str = "of/value") -> None:
     result = open_result(folder)
     with pytest.raises(StratoscopeError, match=words):
         result[name].load()
@@ -224,10 +270,11 @@ def test_a_chunk_that_would_inflate_is_refused_unopened(folder: Path) -> None:
     refused_in_reading(folder, "unpack to|more than")
 
 
-@pytest.mark.parametrize("what", ["store", "chunk", "array", "root"])
+@pytest.mark.parametrize("what", ["store", "chunk", "array", "root", "table", "inner table"])
 def test_a_link_is_never_followed(folder: Path, what: str) -> None:
     store = folder / "result.zarr"
-    target = {"store": store, "chunk": chunk(folder), "array": store / "value", "root": store / "zarr.json"}[what]
+    target = {"store": store, "chunk": chunk(folder), "array": store / "of" / "value", "root": store / "zarr.json",
+              "table": store / "of", "inner table": store / "of" / "mlp_out_norm"}[what]  # fmt: skip
     outside = folder.parent / "outside"
     target.rename(outside)
     target.symlink_to(outside)
@@ -235,7 +282,7 @@ def test_a_link_is_never_followed(folder: Path, what: str) -> None:
         open_result(folder)
 
 
-@pytest.mark.parametrize("place", ["zarr.json", "value/c.0.0"])
+@pytest.mark.parametrize("place", ["zarr.json", "of/value/c.0.0"])
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
 @pytest.mark.timeout(20)
 def test_a_pipe_a_socket_or_a_folder_is_refused_and_does_not_block(
@@ -256,11 +303,11 @@ def test_a_pipe_a_socket_or_a_folder_is_refused_and_does_not_block(
 
 @pytest.mark.parametrize("ends", [[-1, 2, 3, 4], [3, 2, 1, 4], [0, 1, 2, 10**15]])
 def test_texts_that_end_outside_their_bytes_are_an_error(folder: Path, ends: list[int]) -> None:
-    stored = zarr.open_array(folder / "result.zarr" / "words_end", mode="r+")
+    stored = zarr.open_array(folder / "result.zarr" / "of" / "words_end", mode="r+")
     stored[...] = np.array(ends).reshape(2, 2)
-    sums = {(0, 0): checksums.of_chunk(chunk(folder, "words_end").read_bytes())}
-    edit(folder, lambda c: c["attributes"]["checksums"].update(words_end=checksums.to_text(sums, (1, 1))))
-    refused_in_reading(folder, "end outside", "words")
+    sums = {(0, 0): checksums.of_chunk(chunk(folder, "of/words_end").read_bytes())}
+    edit(folder, lambda c: c["attributes"]["checksums"].update({"of/words_end": checksums.to_text(sums, (1, 1))}))
+    refused_in_reading(folder, "end outside", "of/words")
 
 
 def test_a_report_of_a_result_that_lacks_its_numbers_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -277,8 +324,8 @@ def test_a_result_that_was_edited_or_whose_chunks_were_mixed_up_is_refused(folde
     with pytest.raises(InputError, match="digest does not fit"):
         open_result(folder)
     root.write_text(before)
-    shutil.copyfile(chunk(folder, "layer"), chunk(folder, "words_bytes"))
-    refused_in_reading(folder, "not the chunk that was written here|instead of", "words")
+    shutil.copyfile(chunk(folder, "of/layer"), chunk(folder, "of/words_bytes"))
+    refused_in_reading(folder, "not the chunk that was written here|instead of", "of/words")
 
 
 def test_a_result_that_says_too_much_of_itself_is_refused_with_the_true_cause_before_anything_is_written(
@@ -294,10 +341,22 @@ def test_a_result_that_says_too_much_of_itself_is_refused_with_the_true_cause_be
     assert open_result(tmp_path).attrs["summary"] == result.attrs["summary"]
 
 
+def test_an_array_that_no_table_would_hold_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    result = small()
+    result["mine"] = xr.DataArray([1.0], dims="alone")
+    with pytest.raises(InputError, match="in no table"):
+        store_result(result, tmp_path)
+    assert not list(tmp_path.iterdir())
+    del result["mine"]
+    result["of/mine"] = xr.DataArray([1.0, 2.0, 3.0], dims="row")
+    store_result(result, tmp_path)
+    assert open_result(tmp_path)["of/mine"].values.tolist() == [1.0, 2.0, 3.0]
+
+
 def test_texts_are_decoded_once_and_nobody_changes_those_of_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratoscope.analysis import result_store
+    from stratoscope.analysis.results import store as result_store
 
     decoded: list[int] = []
     decode = result_store.decode_texts
@@ -307,7 +366,7 @@ def test_texts_are_decoded_once_and_nobody_changes_those_of_another(
         return decode(data, ends, start)
 
     monkeypatch.setattr(result_store, "decode_texts", counted)
-    words = open_result(folder)["words"]
+    words = open_result(folder)["of/words"]
     assert [[words[row, column].item() for column in range(2)] for row in range(2)] == WORDS
     assert words[:, 1].values.tolist() == [row[1] for row in WORDS]
     words[0].values[...] = "changed"

@@ -250,9 +250,9 @@ def test_a_template_around_some_prompts_only_is_found() -> None:
 
 def test_a_lint_lists_warnings_first_and_keeps_the_notes_of_the_trace() -> None:
     result = lint(flat(base(prompts=4)))
-    severities = result["severity"].values.tolist()
+    severities = result["findings/severity"].values.tolist()
     assert severities == sorted(severities, key=lambda one: one != "warning")
-    assert {"writes_are_flat", "too_few_prompts"} <= set(result["check"].values.tolist())
+    assert {"writes_are_flat", "too_few_prompts"} <= set(result["findings/check"].values.tolist())
     assert result.attrs["kind"] == "lint"
     assert any(note["id"] == "L16" for note in lint(stratoscope.simulate(prompts=2)).attrs["notes"])
 
@@ -287,7 +287,7 @@ def test_the_command_tells_and_ends_with_status_3_only_where_something_is_wrong(
 def test_a_note_of_the_recording_is_as_grave_in_a_lint_as_it_was(tmp_path: Path) -> None:
     for severity in ("info", "warning"):
         found = lint(noted("L26", severity))
-        assert found["severity"].values[found["id"].values.tolist().index("L26")] == severity
+        assert found["findings/severity"].values[found["findings/id"].values.tolist().index("L26")] == severity
 
 
 def test_strict_ends_with_status_3_for_what_is_only_worth_knowing(tmp_path: Path) -> None:
@@ -305,8 +305,8 @@ def test_a_lint_of_a_hardly_begun_trace_does_not_fail() -> None:
 def test_only_warnings_stand_in_a_warning() -> None:
     notes = [{"id": "L26", "severity": severity, "text": f"A {severity}."} for severity in ("info", "warning", "info")]
     found = lint(base().assign_attrs(notes=notes))
-    (place,) = np.flatnonzero(found["id"].values == "L26")
-    assert found["text"].values[place] == "A warning. (2 less serious: see `stratoscope info`.)"
+    (place,) = np.flatnonzero(found["findings/id"].values == "L26")
+    assert found["findings/text"].values[place] == "A warning. (2 less serious: see `stratoscope info`.)"
 
 
 def test_what_a_trace_calls_its_classes_cannot_write_to_the_terminal(tmp_path: Path) -> None:

@@ -15,11 +15,17 @@ from scipy import integrate, stats
 from statsmodels.stats.multitest import multipletests
 
 from stratoscope import kernels
-from stratoscope.analysis import effects, ranks
 from stratoscope.analysis.contrast.power import smallest_effect
-from stratoscope.analysis.moments import Moments, paired, welch
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.permutation import LargestStatistic, label_permutations, p_alone, sign_flips, smallest_p
+from stratoscope.analysis.statistics import effects, ranks
+from stratoscope.analysis.statistics.moments import Moments, paired, welch
+from stratoscope.analysis.statistics.multiplicity import q_values
+from stratoscope.analysis.statistics.permutation import (
+    LargestStatistic,
+    label_permutations,
+    p_alone,
+    sign_flips,
+    smallest_p,
+)
 
 
 def values(rows: int, width: int = 40, *, seed: int = 0, decimals: int | None = None) -> np.ndarray:
@@ -33,7 +39,7 @@ def values(rows: int, width: int = 40, *, seed: int = 0, decimals: int | None = 
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With the compiled loops where they are installed, and without."""
     if request.param == "numpy":
-        for module in ("stratoscope.analysis.moments", "stratoscope.analysis.ranks"):
+        for module in ("stratoscope.analysis.statistics.moments", "stratoscope.analysis.statistics.ranks"):
             monkeypatch.setattr(f"{module}.kernel", lambda _: None)
     elif kernels.kernel("ranks_f32") is None:
         pytest.skip("kernels are not compiled here")

@@ -24,8 +24,8 @@ def test_false_discoveries_stay_below_q_between_very_unequal_classes(kind: str) 
 
 def test_without_balancing_very_unequal_classes_do_discover_what_is_not_there() -> None:
     """The failure that balancing is there for: the same code, Welch's test on all prompts."""
-    from stratoscope.analysis.moments import Moments, welch
-    from stratoscope.analysis.multiplicity import q_values
+    from stratoscope.analysis.statistics.moments import Moments, welch
+    from stratoscope.analysis.statistics.multiplicity import q_values
 
     found = 0
     for seed in range(10):

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from stratoscope import defaults
+from stratoscope.analysis.classes.design import Design, make_design
+from stratoscope.analysis.classes.units import CLASSES, PAIRS, Units
 from stratoscope.analysis.contrast.column_tests import compare_columns
-from stratoscope.analysis.contrast.design import Design, make_design
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.units import CLASSES, PAIRS, Units
+from stratoscope.analysis.statistics.multiplicity import q_values
 from stratoscope.names import Unequal
 
 SEEDS = 200

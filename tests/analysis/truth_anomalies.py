@@ -26,7 +26,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope import defaults, names
-from stratoscope.analysis.anomalies.anomalies import anomalies
+from stratoscope.analysis.anomalies.anomalies import anomalies, findings_in
 
 SEEDS, REAL_SEEDS = 200, 24
 SHAPE: dict[str, Any] = {"prompts": 24, "tokens": (20, 32), "layers": 16, "d_ff": 256, "heads": 8}
@@ -208,7 +208,7 @@ def plant_cell(trace: xr.Dataset, quantity: str, cell: Cell, times: float) -> No
     values[cell] = times * np.nanmedian(values, axis=0)[cell[1:]]
 
 
-def is_found(result: xr.Dataset, trace: xr.Dataset, quantity: str, cell: Cell) -> bool:
+def is_found(result: xr.DataTree, trace: xr.Dataset, quantity: str, cell: Cell) -> bool:
     """Whether a cell is a member of a finding."""
     row = trace[trace[quantity].dims[1]].values[cell[1]]
     wanted = {
@@ -218,7 +218,7 @@ def is_found(result: xr.Dataset, trace: xr.Dataset, quantity: str, cell: Cell) -
         "layer": int(row),
         **({"head": cell[2]} if len(cell) > 2 else {}),
     }
-    same = [result[f"member_{name}"].values == value for name, value in wanted.items()]
+    same = [result[f"members/{name}"].values == value for name, value in wanted.items()]
     return bool(np.all(same, axis=0).any())
 
 
@@ -328,7 +328,7 @@ def real_clean(trace: xr.Dataset, seeds: int) -> tuple[int, int, set[str]]:
     for _, part, _ in _draws(trace, seeds):
         result = anomalies(part)
         found += result.attrs["summary"]["findings"] > 0
-        for one in result.attrs["summary"]["found"]:
+        for one in findings_in(result):
             if one["of_model"]:
                 member = one["members"][0]
                 of_model.add(f"{one['members'][0]['found_by']} L{member['layer']}")
@@ -381,8 +381,8 @@ def real_heads(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
             prompt = int(random.integers(part.sizes["prompt"]))
             changed[quantity].values[part["prompt"].values == prompt, layer, head] *= factor
             result = anomalies(changed)
-            found = (result["member_found_by"].values == detector) & (result["member_prompt"].values == prompt)
-            same = (result["member_layer"].values == layer) & (result["member_head"].values == head)
+            found = (result["members/found_by"].values == detector) & (result["members/prompt"].values == prompt)
+            same = (result["members/layer"].values == layer) & (result["members/head"].values == head)
             counts[detector][0] += bool((found & same).any())
             counts[detector][1] += 1
     return {what: (found, planted) for what, (found, planted) in counts.items()}

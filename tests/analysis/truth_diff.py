@@ -29,7 +29,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.analysis.diff.diff import diff
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 from stratoscope.trace.notes import WARNING
 from stratoscope.view.report import contents_of
 
@@ -189,11 +189,11 @@ def scalings(lab: Lab, seeds: int, tell: Callable[[str], None] = print) -> bool:
                     with lab.columns(layer, neurons, factor):
                         result = diff(lab.base, lab.record())
                     right += result.attrs["summary"]["exact"]["first"] == layer
-                    found = {tuple(one) for one in np.argwhere(result["column_changed"].values).tolist()}
+                    found = {tuple(one) for one in np.argwhere(result["neurons/column_changed"].values).tolist()}
                     true = {(layer, neuron) for neuron in neurons}
                     wrong += len(found - true)
                     shares[kind].append(len(found & true) / count)
-                    listed = zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True)
+                    listed = zip(result["listed/layer"].values, result["listed/neuron"].values, strict=True)
                     holds &= {(int(one), int(other)) for one, other in list(listed)[: len(found)]} == found
             means = {kind: float(np.mean(some)) for kind, some in shares.items()}
             holds &= right == 2 * seeds and not wrong and means["visible"] >= 0.95

@@ -23,15 +23,15 @@ import numpy as np
 from truth import design_of, recorded_means, units_of
 
 from stratoscope import defaults
+from stratoscope.analysis.classes.chance import LargestByChance
+from stratoscope.analysis.classes.design import make_design
+from stratoscope.analysis.classes.units import CLASSES, PAIRS
 from stratoscope.analysis.contrast.baseline import linear_baseline
-from stratoscope.analysis.contrast.chance import LargestByChance
 from stratoscope.analysis.contrast.column_tests import compare_columns
-from stratoscope.analysis.contrast.design import make_design
 from stratoscope.analysis.contrast.neurons import intervals
 from stratoscope.analysis.contrast.power import POWER, smallest_effect
-from stratoscope.analysis.effects import selected_level
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.units import CLASSES, PAIRS
+from stratoscope.analysis.statistics.effects import selected_level
+from stratoscope.analysis.statistics.multiplicity import q_values
 from stratoscope.names import Unequal
 
 NEURONS, PLANTED = 46_080, 20

@@ -86,7 +86,7 @@ def test_an_older_trace_goes_through_the_verbs_as_one_of_today(tmp_path: Path) -
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][3]["peak"] == 2
     found = diff(older, HERE / f"v{FORMAT_VERSION}" / "trace", quantity="mlp_out_norm")
-    assert found.sizes["column"] == today.sizes["token"]
+    assert found["tokens"].sizes["column"] == today.sizes["token"]
 
 
 def test_a_quantity_says_the_version_that_introduced_it() -> None:

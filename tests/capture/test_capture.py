@@ -162,9 +162,9 @@ def test_input_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
     )
     refused(InputError, "no record group called 'norm'", out, record=("norm",))
     refused(InputError, "no record group", out, record=())
-    refused(InputError, "the top-k is 0", out, top_k=0)
+    refused(InputError, "top_k: 0 is too small", out, top_k=0)
     refused(InputError, "the top-k is 73, but at a token 72 neurons are active", out, top_k=73)
-    refused(InputError, "the batch size is 0", out, batch_size=0)
+    refused(InputError, "batch_size: 0 is too small", out, batch_size=0)
     refused(InputError, "a model object has its own dtype", out, dtype="float32")
     refused(InputError, "the model is in training mode", out, model=tiny("Llama").train())
     with pytest.raises(InputError, match="needs its tokenizer"):
@@ -279,7 +279,7 @@ def test_resuming_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.
     other.chat_template = "{{ messages[0]['content'] }}"
     with pytest.raises(TraceError, match=r"tokenizer\.chat_template"):
         run(tmp_path / "t", resume=True, tokenizer=other)
-    with pytest.raises(InputError, match="resume keeps what overwrite would replace"):
+    with pytest.raises(InputError, match="resume: it keeps what overwrite would replace"):
         run(tmp_path / "t", resume=True, overwrite=True)
     other = tiny("Llama")
     other.model.layers[0].mlp.up_proj.weight.data[0, 0] += 1

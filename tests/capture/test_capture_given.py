@@ -93,7 +93,7 @@ def test_openers_in_one_text_are_refused_with_the_list_to_write() -> None:
         answers_of(1, None, 0, "Sure|No")
 
 
-@pytest.mark.parametrize("part", ["1/2", (1.0, 2), (True, 2), (1, 2, 3)])
+@pytest.mark.parametrize("part", ["1-2", "1/2/3", "two/3", (1.0, 2), (True, 2), (1, 2, 3)])
 def test_a_part_is_two_whole_numbers(part: Any) -> None:
     with pytest.raises(InputError):
         checked_part(part)

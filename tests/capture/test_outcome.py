@@ -175,7 +175,7 @@ def test_refusal_patterns_of_a_file_are_used_and_stored(tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("# whatever it is\nnever said\n", "utf-8")
     trace = run(tmp_path / "t", generate=1, refusal_patterns=tmp_path / "all.txt")
     assert trace.attrs["plan"]["refusal_patterns"] == ["never said"]
-    with pytest.raises(InputError, match="patterns without generation"):
+    with pytest.raises(InputError, match=r"refusal_patterns: .* none is generated"):
         run(tmp_path / "0", generate=0, refusal_patterns=["no"])
 
 

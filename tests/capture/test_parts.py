@@ -168,10 +168,10 @@ def test_going_on_with_another_part_is_refused_before_the_model_is_loaded(tmp_pa
         ((0, 5), "there is no part 0 of 5"),
         ((6, 5), "there is no part 6 of 5"),
         ((1, 0), "there is no part 1 of 0"),
-        ("2/5", "the part is '2/5'"),
-        ((1, 2, 3), "the part is"),
-        ((1.0, 2), "the part is"),
-        (3, "the part is 3"),
+        ("2-5", "part: '2-5' is no part"),
+        ((1, 2, 3), r"part: \(1, 2, 3\) is no part"),
+        ((1.0, 2), r"part: \(1.0, 2\) is no part"),
+        (3, "part: 3 is no part"),
     ],
 )
 def test_a_part_that_cannot_be_is_refused_before_the_model_is_loaded(tmp_path: Path, part: Any, words: str) -> None:

@@ -210,7 +210,7 @@ def test_a_named_column_is_the_prompt_and_the_others_are_told(tmp_path: Path) ->
     assert contents(found) == ["One", [HI, HO]]
     assert [prompt.id for prompt in found] == ["a", "b"]
     assert found.remarks == (
-        "The prompts are the column 'prompt' of p.jsonl; not used: 'answer', 'messages', 'score'.",
+        "The prompts are the column 'prompt' of p.jsonl; not used: 'answer', 'messages' and 'score'.",
     )
 
 
@@ -557,7 +557,7 @@ def test_keys_of_an_object_become_ids_and_uneven_classes_have_no_pairs(folder: P
 
 def test_a_column_of_names_or_speakers_is_never_offered_as_the_prompt(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("Name,pair_id,role,A,B\nx,1,user,a b,c\n")
-    assert "one of 'A', 'B'." in advice(tmp_path / "p.csv")
+    assert "one of 'A' or 'B'." in advice(tmp_path / "p.csv")
     (tmp_path / "p.json").write_text(json.dumps([{"title": "t", "paragraphs": [{"qas": [{"question": "q"}]}]}]))
     assert "inside 'paragraphs'" in advice(tmp_path / "p.json")
 
@@ -569,7 +569,7 @@ def test_labels_under_other_names_are_said(tmp_path: Path) -> None:
 
 def test_columns_that_a_line_does_not_use_are_named(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps([{**one, "history": [["a", "b"]]} for one in ALPACA]))
-    assert "as one text, without 'output', 'history': `python -c" in advice(tmp_path / "p.json")
+    assert "as one text, without 'output' and 'history': `python -c" in advice(tmp_path / "p.json")
 
 
 def test_a_line_of_text_that_begins_like_json_is_text(tmp_path: Path) -> None:

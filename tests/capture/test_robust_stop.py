@@ -18,7 +18,7 @@ from tiny import TEXTS, byte_tokenizer, tiny
 
 from signals import heed_signals
 from stratoscope import capture, info, open_trace
-from stratoscope.doors.console import INTERRUPTED, resumable
+from stratoscope.doors.failures import INTERRUPTED, resumable
 from stratoscope.errors import TraceError
 from stratoscope.names import NORMS, PEAKS, SUMMARIES
 

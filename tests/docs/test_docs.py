@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import stratoscope
 from stratoscope import names
-from stratoscope.doors.cli import app
+from stratoscope.doors import cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
-COMMANDS: dict[str, Any] = dict(typer.main.get_group(app).commands)
+COMMANDS: dict[str, Any] = {name: cli.command(name) for name in cli.COMMANDS}
 
 
 def _generator() -> types.ModuleType:

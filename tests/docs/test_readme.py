@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 from tiny import byte_tokenizer, tiny
 from typer.testing import CliRunner
 
 import stratoscope
 from stratoscope import names
-from stratoscope.doors.cli import app
+from stratoscope.doors.cli import app, command
 from stratoscope.recorder.prompts.prompt import read_prompts
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +59,7 @@ def test_every_command_of_the_readme_runs_in_order(folder: Path, monkeypatch: py
 
 @pytest.mark.parametrize("line", [line for line in LINES if line not in RUNNABLE], ids=lambda line: line[1])
 def test_commands_that_need_a_large_model_are_at_least_understood(line: list[str]) -> None:
-    context = typer.main.get_group(app).commands[line[1]].make_context(line[1], line[2:])
+    context = command(line[1]).make_context(line[1], line[2:])
     assert context.params["out"]
 
 

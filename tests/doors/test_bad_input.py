@@ -123,19 +123,27 @@ def test_a_model_that_is_not_there(refuse: Refuse, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "word"),
+    ("option", "value", "code", "next_step"),
     [
-        ("--prompt", "nobody", "nobody"),
-        ("--prompt", "99", "99"),
-        ("--class", "nobody", "nobody"),
-        ("--layers", "99", "99"),
-        ("--layers", "2-x", "2-x"),
-        ("--quantity", "loudness", "loudness"),
-        ("--span", "middle", "middle"),
+        ("--prompt", "nobody", 1, "There are: "),
+        ("--prompt", "99", 1, "There are: 0-3"),
+        ("--class", "neutra", 1, "Did you mean neutral? There are: critical, neutral."),
+        ("--layers", "99", 1, "There are: 0-2."),
+        ("--layers", "2-x", 2, "22-31,0"),
+        ("--quantity", "mlp_out_nrom", 1, "Did you mean mlp_out_norm "),
+        ("--span", "usr", 2, "Did you mean user? There are: system, template, user"),
+        ("--scale", "rbust", 2, "Did you mean robust? There are: linear, log, robust, per-layer."),
+        ("--theme", "drak", 2, "Did you mean dark? There are: light, dark."),
+        ("--prompts", "0", 2, "Did you mean --prompt? See `stratoscope heatmap --help`."),
     ],
 )
-def test_asking_for_what_is_not_there(refuse: Refuse, trace: Path, option: str, value: str, word: str) -> None:
-    assert word in refuse("heatmap", trace, "-o", "out.png", option, value)
+def test_asking_for_what_is_not_there(
+    refuse: Refuse, trace: Path, option: str, value: str, code: int, next_step: str
+) -> None:
+    message = refuse("heatmap", trace, "-o", "out.png", option, value, code=code)
+    assert message.startswith(f"error: {option}: ") or "no option called" in message
+    assert value in message or option in message
+    assert next_step in message
 
 
 def test_a_head_that_is_not_there(refuse: Refuse, trace: Path) -> None:

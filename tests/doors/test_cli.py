@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import inspect
 import json
+import re
 import shlex
+import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 import stratoscope
-from stratoscope import names
-from stratoscope.doors import options
+from stratoscope.doors import cli, commands, options
 from stratoscope.doors.cli import app
+from stratoscope.doors.commands.capture import parse_openers
 from stratoscope.recorder.answers.refusals import ENGLISH
 
 
@@ -29,7 +31,7 @@ def test_without_arguments_the_help_is_shown() -> None:
     result = run()
     assert result.exit_code == 0
     assert result.stdout == run("--help").stdout
-    assert all(f"  {name} " in result.stdout for name in typer.main.get_group(app).commands)
+    assert all(f"  {name} " in result.stdout for name in cli.COMMANDS)
 
 
 def test_no_line_of_help_is_cut_short() -> None:
@@ -69,7 +71,7 @@ def test_a_mistake_in_usage_exits_with_2_and_writes_nothing(
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "Usage: " in result.stderr
+    assert re.fullmatch(r"error: .+: .+\. \S.*[.?]\n", result.stderr), "what, where, what to do next, in one line"
     assert not list(tmp_path.iterdir())
 
 
@@ -129,97 +131,126 @@ def test_the_option_that_a_refused_csv_is_told_can_be_pasted(
     assert Path(out).exists()
 
 
-@pytest.mark.parametrize("command", ["capture", "simulate", "heatmap", "engagement", "peaks3d"])
+VERBS = {"import": "import_csv", "export": "export_csv"}  # of the commands that are not called as their verb
+TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will do, and what the verb gets
+    "record": ("peaks, norms", "peaks, norms"),
+    "part": ("2/5", "2/5"),
+    "date": ("2026-01-02", "2026-01-02"),
+    "generation": ('{"do_sample": true}', '{"do_sample": true}'),
+    "openers": ("No|Yes, of course", ("No", "Yes, of course")),
+    "refusal_patterns": (str(ENGLISH), ENGLISH),
+    "column": ("text", "text"),
+    "a": ("neutral", "neutral"),
+    "b": ("critical", "critical"),
+}
+OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude each other
+    "capture": {"plan", "as_json", "overwrite"},
+    "export": {"csv", "parquet"},  # the file, and what kind it is
+    "contrast": {"out", "as_json", "overwrite"},
+    "diff": {"out", "as_json", "overwrite", "model"},  # `patch_null` makes `null` of the model
+    "anomalies": {"out", "as_json", "overwrite"},
+    "info": {"as_json"},
+    "lint": {"as_json", "strict"},
+}
+
+
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "demo"])
 def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Each option is given a value that is not its default, and the verb must receive exactly that."""
     monkeypatch.chdir(tmp_path)
     Path("p.txt").write_text("Hello\n")
     received: dict[str, Any] = {}
-    signature = inspect.signature(getattr(stratoscope, command))
+    signature = inspect.signature(getattr(stratoscope, VERBS.get(command, command)))
 
-    def record(*args: Any, **kwargs: Any) -> SimpleNamespace:
+    def record(*args: Any, **kwargs: Any) -> None:
         received.update(signature.bind(*args, **kwargs).arguments)
-        return SimpleNamespace(attrs={"notes": []})
+        raise typer.Exit
 
-    monkeypatch.setitem(vars(stratoscope), command, record)
-    arguments, expected = _other_values(command)
-    result = run(command, *arguments)
+    def opened(_: Any, columns: Any = None) -> Any:
+        received["columns"] = columns
+        return stratoscope.simulate(prompts=2, tokens=4, layers=1, record="norms")
+
+    monkeypatch.setitem(vars(stratoscope), VERBS.get(command, command), record)
+    monkeypatch.setitem(vars(stratoscope), "patch_null", lambda *given, **_: given[0])
+    monkeypatch.setattr(sys.modules["stratoscope.trace.opened"], "opened", opened)
+    alone = OF_THE_COMMAND.get(command, set())
+    params = [one for one in cli.command(command).params if one.name not in {*alone, "help"}]
+    typed, expected = ["--csv", "out.csv"] if command == "export" else [], {}
+    typed += ["--model", "m"] if command == "diff" else []
+    for one in params:
+        words, value = _other_value(one)
+        typed, expected = [*typed, *words], {**expected, one.name: value}
+    result = run(command, *typed)
     assert result.exit_code == 0, result.output
+    for name in {"trace_a", "trace_b"} & set(received) | ({"trace"} if command == "contrast" else set()):
+        expected[name] = received[name]  # opened before
+    if command == "capture":
+        assert [one.text for one in received["prompts"]] == ["Hello"]
+        expected |= {"prompts": received["prompts"], "column": received["column"]}  # read before
     assert {key: received[key] for key in expected} == expected
-    left = {one.name for one in typer.main.get_group(app).commands[command].params} - set(expected)
-    assert left <= {"help", "plan", "as_json", "model", "prompts", "out", "inputs", "overwrite", "column"}
+    assert command != "diff" or received["null"] == "m"
 
 
-def _other_values(command: str) -> tuple[list[str], dict[str, Any]]:
-    view = [
-        "x",
-        "-o",
-        "y",
-        "--prompt",
-        "a",
-        "--prompt",
-        "1",
-        "--class",
-        "c",
-        "--all",
-        "--layers",
-        "1-2",
-        "--span",
-        "user",
+def _other_value(param: Any) -> tuple[list[str], Any]:
+    """What is typed to give an option, or an argument, another value than its default; and that value."""
+    flag, kind = max(param.opts, key=len), param.type_descriptor.annotation
+    if param.name == "prompts" and kind is Path:
+        return [flag, "p.txt"], Path("p.txt")
+    if param.param_type_name == "argument":
+        return ["x"], "x" if kind is str else Path("x") if kind is Path else [Path("x")]
+    if param.name in TYPED:
+        return [flag, TYPED[param.name][0]], TYPED[param.name][1]
+    if kind is bool:
+        return [param.secondary_opts[0] if param.default else flag], not param.default
+    if choices := param.type_descriptor.choices:
+        other = next(choice for choice in choices if choice != param.default)
+        return [flag, other], other
+    if param.multiple:
+        return [flag, "a", flag, "1"], ["a", "1"]
+    value = {int: 3, float: 0.25, Path: Path("x")}.get(kind, "7")
+    return [flag, str(value)], value
+
+
+def test_openers_on_the_command_line_are_read_as_they_are_written() -> None:
+    assert parse_openers("No|I can, but") == ("No", "I can, but")
+    assert parse_openers(r"<\|end\|>|No") == ("<|end|>", "No")
+    assert (parse_openers(None), parse_openers("")) == (None, ())
+
+
+def test_each_file_of_commands_defines_one_command() -> None:
+    folder = Path(commands.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == {
+        module.__name__.split(".")[-1] for module in FILES
+    }
+    for name, module in zip(cli.COMMANDS, FILES, strict=True):
+        takes_options = re.compile("|".join([r"options\.[A-Z]", *_options_of(module)]))
+        made = [
+            node.name
+            for node in ast.parse(inspect.getsource(module)).body
+            if isinstance(node, ast.FunctionDef) and takes_options.search(ast.unparse(node.args))
+        ]
+        assert made == [cli.command(name).callback.__name__], module.__name__
+
+
+def test_no_option_is_stated_twice_or_shared_by_nobody() -> None:
+    stated = [
+        (made.param_decls, made.help, name)
+        for module in (options, *FILES)
+        for name, made in _options_of(module).items()
     ]
-    view += ["--scale", "linear", "--first-token", "--theme", "dark", "--overwrite", "--columns", "Token=t"]
-    seen: dict[str, Any] = {"prompt": ["a", "1"], "prompt_class": ["c"], "all_prompts": True, "layers": "1-2"}
-    seen["columns"] = "Token=t"
-    seen |= {"span": ["user"], "scale": "linear", "first_token": True, "theme": "dark", "overwrite": True}
-    record = ["--record", "peaks, norms", "--top-k", "3"]
-    recorded: dict[str, Any] = {"record": ("peaks", "norms"), "top_k": 3}
-    model = ["--dtype", "bfloat16", "--device", "cuda:1", "--device-map", "auto", "--batch-size", "2", "--chat"]
-    model += ["--revision", "r"]
-    loaded = {"dtype": "bfloat16", "device": "cuda:1", "device_map": "auto", "batch_size": 2, "chat": True}
-    loaded["revision"] = "r"
-    settings = '{"do_sample": true}'
-    answers = ["--generate", "7", "--generation", settings, "--seed", "4", "--openers", "No|Yes, of course"]
-    answers += ["--refusal-patterns", str(ENGLISH)]
-    answered = {"generate": 7, "generation": {"do_sample": True}, "seed": 4, "openers": ("No", "Yes, of course")}
-    answered["refusal_patterns"] = ENGLISH
-    answers += ["--date", "2026-01-02"]
-    answered["date"] = "2026-01-02"
-    proof = ["--verify", "full", "--floor", "--part", "2/5"]
-    proved = {"verify": "full", "floor": True, "part": (2, 5)}
-    shape = ["--prompts", "3", "--tokens", "7", "--layers", "2", "--d-model", "8", "--d-ff", "9", "--heads", "1"]
-    shaped = {"prompts": 3, "tokens": 7, "layers": 2, "d_model": 8, "d_ff": 9, "heads": 1, "seed": 5}
-    return {
-        "heatmap": ([*view, "--quantity", "q"], seen | {"quantity": "q"}),
-        "engagement": ([*view, "--head", "4"], seen | {"head": 4}),
-        "peaks3d": ([*view, "--quantity", "q", "--threshold", "0.5"], seen | {"quantity": "q", "threshold": 0.5}),
-        "capture": (
-            [
-                "m",
-                "--prompts",
-                "p.txt",
-                "-o",
-                "y",
-                *record,
-                *model,
-                *answers,
-                *proof,
-                "--trust-remote-code",
-                "--resume",
-            ],
-            recorded | loaded | answered | proved | {"trust_remote_code": True, "resume": True},
-        ),
-        "simulate": (
-            ["-o", "y", *record, *shape, "--seed", "5", "--no-anomaly", "--overwrite"],
-            recorded | shaped | {"anomaly": False, "overwrite": True},
-        ),
-    }[command]
+    assert len({(str(flags), words) for flags, words, _ in stated}) == len(stated)
+    sources = {module: inspect.getsource(module) for module in FILES}
+    for module in FILES:
+        assert [own for own in _options_of(module) if f": {own}" not in sources[module]] == []
+    for name in _options_of(options):
+        used = [module.__name__ for module in FILES if re.search(rf"options\.{name}\b", sources[module])]
+        assert len(used) > 1, f"{name} belongs into {used}"
 
 
-def test_lists_on_the_command_line_are_read_as_they_are_written() -> None:
-    assert options.parse_groups("peaks,norms,peaks") == (names.PEAKS, names.NORMS)
-    assert options.parse_tokens("24") == 24
-    assert options.parse_tokens(options.tokens_text((20, 32))) == (20, 32)
-    assert options.parse_openers("No|I can, but") == ("No", "I can, but")
-    assert options.parse_openers(r"<\|end\|>|No") == ("<|end|>", "No")
-    assert (options.parse_openers(None), options.parse_openers("")) == (None, ())
-    assert (options.parse_head("max"), options.parse_head("3")) == ("max", 3)
+FILES = [sys.modules[cli.command(name).callback.__module__] for name in cli.COMMANDS]
+
+
+def _options_of(module: Any) -> dict[str, Any]:
+    """Name and what typer is told, of the options and arguments that a file states."""
+    kept = {name: get_args(value) for name, value in vars(module).items() if get_origin(value) is Annotated}
+    return {name: parts[1] for name, parts in kept.items() if hasattr(parts[1], "param_decls")}

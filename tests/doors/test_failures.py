@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 import stratoscope
 from signals import heed_signals
-from stratoscope.doors import console
+from stratoscope.doors import failures
+from stratoscope.doors import progress as progressing
 from stratoscope.doors.cli import app
 from stratoscope.errors import CaptureError
 
@@ -111,6 +112,16 @@ def test_ctrl_c_before_anything_was_recorded_promises_no_resume(
     assert "--resume" not in result.stderr
 
 
+def test_resuming_where_nothing_was_recorded_says_that_it_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Callable[[BaseException], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failing(CaptureError("stops here"))
+    said, error = CliRunner().invoke(app, [*CAPTURE, "--resume"]).stderr.splitlines()
+    assert said == "note: nothing was recorded in run.trace before, so it begins anew, with what is asked now."
+    assert error == "error: stops here"
+
+
 def _stratoscope(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "stratoscope", *(str(one) for one in arguments)]
 
@@ -170,7 +181,7 @@ def test_ctrl_c_in_a_real_process_is_one_line(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == console.INTERRUPTED, stderr
+    assert process.returncode == failures.INTERRUPTED, stderr
     assert stderr.splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in stderr
     if out.exists():
@@ -186,7 +197,7 @@ def test_a_closed_pipe_is_no_error(trace: Path) -> None:
 
 
 def test_progress_is_silent_where_nobody_waits(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.progress() as show:
+    with progressing.progress() as show:
         show("recording", 1, 2)
         show("recording", 2, 2)
     assert capsys.readouterr() == ("", "")
@@ -196,8 +207,8 @@ def test_progress_tells_now_and_then_where_stderr_is_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([0.0, 2.0, 2.5, 3.0, 9.0, 9.1])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
-    with console.progress() as show:
+    monkeypatch.setattr(progressing.time, "monotonic", lambda: next(clock))
+    with progressing.progress() as show:
         show("loading the model", 0, None)
         show("recording", 0, 9)
         show("recording", 1, 9)
@@ -210,5 +221,5 @@ def test_progress_tells_now_and_then_where_stderr_is_a_file(
 
 def test_a_failure_cannot_smuggle_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
-        console.fail("a\x1b[2J\u2028b\n  c")
+        failures.fail("a\x1b[2J\u2028b\n  c")
     assert capsys.readouterr().err == "error: a\\u2028b c\n"

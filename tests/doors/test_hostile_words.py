@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import stratoscope
 from stratoscope import names
-from stratoscope.analysis.result import open_result, store_result
+from stratoscope.analysis.results.result import open_result, store_result
 from stratoscope.doors.cli import app
 from stratoscope.trace.read.reader import open_trace
 from stratoscope.trace.write import block
@@ -285,6 +285,7 @@ def test_a_stored_result_gives_back_every_text_as_it_was(folder: Path) -> None:
     store_result(result, folder / "kept")
     stored = open_result(folder / "kept").load()
     assert stored.attrs == result.attrs
-    assert any(MARKER in one for one in stored["text"].values)
-    for name in result.variables:
-        np.testing.assert_array_equal(stored[name], result[name], err_msg=str(name))
+    assert any(MARKER in one for one in stored["tokens/text"].values)
+    for path, table in result.to_dict().items():
+        for name in table.variables:
+            np.testing.assert_array_equal(stored[path][name], table[name], err_msg=f"{path}/{name}")

@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 
 from tiny import byte_tokenizer, tiny  # noqa: E402
 
+from result_tables import documented, made  # noqa: E402
 from stratoscope.analysis.diff.claims import Claim  # noqa: E402
 from stratoscope.analysis.diff.diff import diff  # noqa: E402
-from stratoscope.analysis.result import notes_in  # noqa: E402
+from stratoscope.analysis.results.result import notes_in  # noqa: E402
 from stratoscope.errors import InputError, ModelError  # noqa: E402
 from stratoscope.model.search.find import find_sites  # noqa: E402
 from stratoscope.probe.columns import Scaled, column_norms, columns, scaled_columns  # noqa: E402
@@ -99,18 +100,18 @@ def patched(record: Record) -> tuple[Any, Any, Any]:
 def test_a_patch_changes_nothing_before_its_layer_and_its_claims_are_confirmed(patched: tuple[Any, Any, Any]) -> None:
     model, before, after = patched
     result = diff(before, after, claims=claims_of(model))
-    assert float(result["mlp_out_norm_size_largest"][0]) == 0
-    assert float(result["resid_norm_size_largest"][LAYER]) == 0
-    assert float(result["mlp_out_norm_times_largest"][LAYER]) > 1
-    assert result["claim_verdict"].values.tolist() == ["changed as claimed"] * 3
-    np.testing.assert_allclose(result["claim_norm_b"] / result["claim_norm_a"], FACTOR, rtol=1e-4)
+    assert float(result["profiles/mlp_out_norm/size_largest"][0]) == 0
+    assert float(result["profiles/resid_norm/size_largest"][LAYER]) == 0
+    assert float(result["profiles/mlp_out_norm/times_largest"][LAYER]) > 1
+    assert result["claims/verdict"].values.tolist() == ["changed as claimed"] * 3
+    np.testing.assert_allclose(result["claims/column_norm_b"] / result["claims/column_norm_a"], FACTOR, rtol=1e-4)
     facts = result.attrs["summary"]["claims"]
     assert facts["elsewhere"]["columns_changed"] == 0
     assert facts["elsewhere"]["share_of_column_change"] == pytest.approx(1, rel=1e-4)
     causality = facts["causality"]
     assert (causality["first_claimed_layer"], causality["changed"], causality["largest"]) == (LAYER, 0, 0.0)
     assert causality["numbers"] > causality["cells"] > 0  # first tokens are numbers, and have no floor
-    assert result["neurons_same"].all()
+    assert result["neurons/same"].all()
 
 
 def test_a_wrong_claim_is_not_confirmed(patched: tuple[Any, Any, Any]) -> None:
@@ -118,7 +119,7 @@ def test_a_wrong_claim_is_not_confirmed(patched: tuple[Any, Any, Any]) -> None:
     norms = column_norms(model, sites_of(model), LAYER).tolist()
     wrong = [Claim(LAYER, 3, norms[3], 2 * norms[3]), Claim(LAYER, 5, norms[5], 3 * norms[5])]
     result = diff(before, after, claims=wrong)
-    assert result["claim_verdict"].values.tolist() == ["changed otherwise", "not at all"]
+    assert result["claims/verdict"].values.tolist() == ["changed otherwise", "not at all"]
     assert result.attrs["summary"]["claims"]["elsewhere"]["columns_changed"] == 2
 
 
@@ -130,12 +131,18 @@ def test_the_claimed_patch_in_memory_reproduces_what_the_recording_changed(
     assert max(null.attrs["summary"]["rerun"].values()) < 1e-5
     for name in QUANTITIES:
         wanted = after[name].values.astype(float) - before[name].values
-        np.testing.assert_allclose(null[f"claimed_{name}"], wanted, atol=2e-5 * np.abs(before[name].values).max())
+        np.testing.assert_allclose(
+            null[f"change/{name}/claimed"], wanted, atol=2e-5 * np.abs(before[name].values).max()
+        )
     result = diff(before, after, claims=claims_of(model), null=null)
     for name, facts in result.attrs["summary"]["null"]["quantities"].items():
         assert facts["explained_by_claims"] > 0.99, name
-    assert float(result["null_rank_resid_norm"][LAYER]) == 1  # nothing changes before its block, in no patch
+    assert float(result["null/resid_norm/rank"][LAYER]) == 1  # nothing changes before its block, in no patch
     assert any("random patches" in line for line in contents_of(result).lead)
+    assert made([null]) == documented("patch-null")
+    assert {one for one in made([result]) if one[0].startswith("null")} == {
+        one for one in documented("diff") if one[0].startswith("null")
+    }
     assert {figure.name for figure in contents_of(result).figures()} >= {"null", "null-depths"}
 
 
@@ -156,16 +163,16 @@ def test_random_patches_change_as_much_in_other_columns_of_the_same_layers(patch
         assert len(set(neurons.tolist())) == len(NEURONS)
         np.testing.assert_allclose((factors - 1) * norms[neurons], (FACTOR - 1) * norms[list(NEURONS)], rtol=1e-5)
     again = patch_null(model, before, claims_of(model), draws=20, tokenizer=byte_tokenizer())
-    np.testing.assert_array_equal(null["sum_resid_norm"], again["sum_resid_norm"])
-    assert (null["kl"] > 0).all()
-    assert float(null["sum_resid_norm"][:, :, : LAYER + 1].max()) == 0
+    np.testing.assert_array_equal(null["change/resid_norm/random"], again["change/resid_norm/random"])
+    assert (null["kl/random"] > 0).all()
+    assert float(null["change/resid_norm/random"][:, :, : LAYER + 1].max()) == 0
 
 
 def test_a_huge_patch_ranks_first_and_no_patch_ranks_last(record: Record) -> None:
     model = tiny("Llama")
     before = record(model, "a")
     nothing = patch_null(model, before, claims_of(model, 1.0), draws=5, tokenizer=byte_tokenizer())
-    assert float(nothing["claimed_kl"]) == pytest.approx(0, abs=1e-6)
+    assert float(nothing["kl/claimed"]) == pytest.approx(0, abs=1e-6)
     small = claims_of(model, 1.001)
     null = patch_null(model, before, small, draws=5, tokenizer=byte_tokenizer())
     with scaled_columns(model, sites_of(model), patch(50.0)):
@@ -221,7 +228,7 @@ def test_one_model_in_two_precisions_stays_near_the_floor(record: Record) -> Non
         assert facts["share_above_floor"] < 0.05, name
         assert facts["largest_times_floor"] < 5, name
         assert 0 < facts["share_above_by_chance"] < 0.05
-    assert result["neurons_same"].all()  # the hashes differ: it was measured
+    assert result["neurons/same"].all()  # the hashes differ: it was measured
     assert result.attrs["summary"]["neurons"]["columns_changed"] == 0
 
 
@@ -235,23 +242,23 @@ def test_an_inserted_system_prompt_is_a_gap_and_the_rest_is_compared_with_itself
 
     model = tiny("Llama")
     result = diff(*(record(model, name, texts=prompts(system=one)) for name, one in (("a", False), ("b", True))))
-    assert (result["position_a"].values == -1).sum() == len("system:Be brief.\n<s>") - 2  # <s> is one token
-    assert not (result["position_b"].values == -1).any()
-    assert "Tell me how a clock works" in "".join(result["text"].values[result["equal"].values].tolist())
-    first = result["position_a"].values == 0
-    assert result["position_b"].values[first].tolist() == [0]  # the sink is compared with the sink
-    assert not result["resid_norm_difference"].values[first].any()
+    assert (result["tokens/position_a"].values == -1).sum() == len("system:Be brief.\n<s>") - 2  # <s> is one token
+    assert not (result["tokens/position_b"].values == -1).any()
+    assert "Tell me how a clock works" in "".join(result["tokens/text"].values[result["tokens/equal"].values].tolist())
+    first = result["tokens/position_a"].values == 0
+    assert result["tokens/position_b"].values[first].tolist() == [0]  # the sink is compared with the sink
+    assert not result["tokens/resid_norm/difference"].values[first].any()
 
 
 def test_what_a_model_has_seen_before_an_edit_it_treats_alike(record: Record) -> None:
     model = tiny("Llama")
     traces = (record(model, "a", texts=["The river is deep."]), record(model, "b", texts=["The river was deep."]))
     result = diff(*traces)
-    early = result["before"].values
+    early = result["tokens/before"].values
     assert early.sum() == len("The river ")
-    assert np.nan_to_num(result["resid_norm_times_floor"].values[early]).max() < 1
+    assert np.nan_to_num(result["tokens/resid_norm/times_floor"].values[early]).max() < 1
     assert any("as they must" in note.text for note in notes_in(result) if note.id == "L14")
-    assert result["resid_norm_difference"].values[-3:].any()
+    assert result["tokens/resid_norm/difference"].values[-3:].any()
 
 
 # --- nothing but a nuisance changed -----------------------------------------------------------------------------------
@@ -262,7 +269,7 @@ def test_the_layer_of_a_patch_is_the_headline_and_its_columns_are_proved_first(p
     result = diff(before, after)
     contents = contents_of(result)
     assert contents.title.startswith(f"Layer 0 is exactly equal; layer {LAYER} is the first that changed")
-    listed = list(zip(result["listed_layer"].values[:3], result["listed_neuron"].values[:3], strict=True))
+    listed = list(zip(result["listed/layer"].values[:3], result["listed/neuron"].values[:3], strict=True))
     assert sorted(listed) == [(LAYER, neuron) for neuron in NEURONS]
     assert contents.lead[0].startswith("Proved: 3 columns have another norm, in layer 1: ")
     assert contents.sections[0].title == "Neurons"

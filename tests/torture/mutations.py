@@ -125,7 +125,7 @@ def traces(folder: Path) -> list[Path]:
 
 
 def results(folder: Path) -> list[Path]:
-    from stratoscope.analysis.result import store_result
+    from stratoscope.analysis.results.result import store_result
 
     shape: dict[str, Any] = {"prompts": 12, "tokens": 4, "layers": 2, "d_model": 8, "d_ff": 12, "heads": 2, "top_k": 2}
     trace = stratoscope.simulate(**shape)

@@ -17,11 +17,13 @@ from verbs import VERBS, Verb, ask, silence
 import stratoscope
 from drawn_maps import colouring, maps_of
 from stratoscope import names
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import StratoscopeError
 from stratoscope.trace.write.from_dataset import write_dataset
+from stratoscope.view.choose.selection import Selection
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.peaks3d_spec import peaks_spec
+from stratoscope.view.peaks3d.build import peaks_spec
+from stratoscope.view.peaks3d.caption import peaks_in
 from stratoscope.view.spec.viewspec import ViewSpec
 
 TOLD = (
@@ -120,13 +122,13 @@ def test_a_mean_over_heads_of_which_one_is_infinite_is_not_the_mean_of_the_other
 def test_infinite_peaks_are_counted_and_have_no_height(usual: xr.Dataset) -> None:
     usual = usual.copy(deep=True)
     usual["peak_write"][1, 0, 0] = np.inf
-    spec = peaks_spec(usual, all_prompts=True)
-    assert np.isfinite(spec.buffers["peak_height"]).all()
-    assert spec.content["total"] == usual["peak_write"].size - 1
+    spec = peaks_spec(usual, Selection(all_prompts=True))
+    assert np.isfinite(peaks_in(spec).height).all()
+    assert peaks_in(spec).total == usual["peak_write"].size - 1
     assert "1 peak is infinite and not drawn" in told(spec)
     usual["peak_write"][:] = np.inf
     with pytest.raises(StratoscopeError, match="36 peaks are infinite"):
-        peaks_spec(usual, all_prompts=True)
+        peaks_spec(usual, Selection(all_prompts=True))
 
 
 @pytest.mark.parametrize("lazily", [False, True])
@@ -145,5 +147,5 @@ def test_a_statistic_leaves_infinite_values_out_and_counts_them(lazily: bool, tm
     told = [note.text for note in notes_in(found) if "infinite" in note.text]
     assert told == [TOLD]
     assert not [note for note in notes_in(without) if "infinite" in note.text]
-    (line,) = [str(text) for text in stratoscope.lint(infinite)["text"].values if "infinite" in str(text)]
+    (line,) = [str(text) for text in stratoscope.lint(infinite)["findings/text"].values if "infinite" in str(text)]
     assert "2 of prompt_mean" in line

@@ -158,7 +158,7 @@ VERBS: tuple[Verb, ...] = (
 )  # fmt: skip
 
 
-def _saved(result: xr.Dataset, folder: Path, chance: random.Random) -> None:
+def _saved(result: xr.DataTree, folder: Path, chance: random.Random) -> None:
     """The report, one time in four; what it says and draws, always."""
     from stratoscope.view.report.save import contents_of
 

@@ -97,7 +97,7 @@ def test_each_of_several_prompts_gets_its_own_file(tmp_path):
 def test_several_prompts_in_one_file_are_told_apart_by_a_last_column(tmp_path, parquet):
     ids = ("a,b", "=two")
     (file,) = export_csv(
-        trace(ids=ids), tmp_path / ("all.parquet" if parquet else "all.csv"), prompt_column=True, parquet=parquet
+        trace(ids=ids), tmp_path / ("all.parquet" if parquet else "all.csv"), one_file=True, parquet=parquet
     )
     table = pandas.read_parquet(file) if parquet else pandas.read_csv(file, keep_default_na=False)
     assert list(table) == [*PEAK_COLUMNS, "Prompt"]
@@ -112,10 +112,10 @@ def test_further_columns_of_some_files_are_empty_for_the_other_prompts(tmp_path)
     for name, more in (("one", ("Note", "x")), ("two", ("Prompt", "y"))):
         (tmp_path / f"{name}.csv").write_text(f"{','.join(CSV_COLUMNS)},{more[0]}\n0,a,0,0,1,{more[1]}\n")
     imported = read_csv(tmp_path / "one.csv")
-    (file,) = export_csv(imported, tmp_path / "all.csv", prompt_column=True)
+    (file,) = export_csv(imported, tmp_path / "all.csv", one_file=True)
     assert rows(file)[1][-2:] == ["x", "one"]
     with pytest.raises(InputError, match="a column Prompt of its own"):
-        export_csv(read_csv([tmp_path / "one.csv", tmp_path / "two.csv"]), tmp_path / "both.csv", prompt_column=True)
+        export_csv(read_csv([tmp_path / "one.csv", tmp_path / "two.csv"]), tmp_path / "both.csv", one_file=True)
     assert not (tmp_path / "both.csv").exists()
 
 

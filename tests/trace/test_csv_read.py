@@ -116,7 +116,7 @@ def test_a_repeated_token_text_stays_two_tokens(tmp_path):
 def test_files_become_prompts_in_their_order_with_classes_or_stems(tmp_path):
     files = [write(tmp_path / f"{stem}.csv", [(0, stem, 3, 1, 1.0)]) for stem in ("neutral", "critical")]
     assert read_csv(files)["prompt_class"].values.tolist() == ["neutral", "critical"]
-    named = read_csv(files, classes=["b", "a"])
+    named = read_csv(files, prompt_class=["b", "a"])
     assert named["prompt_class"].values.tolist() == ["b", "a"]
     assert named["prompt"].values.tolist() == [0, 1]
     assert named["text"].values.tolist() == ["neutral", "critical"]
@@ -219,7 +219,7 @@ def test_an_import_says_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"classes": ["a", "b", "c"]}, {"classes": []}, {"classes": "ab"}, {"axis": "depth"}]
+    "arguments", [{"prompt_class": ["a", "b", "c"]}, {"prompt_class": []}, {"prompt_class": "ab"}, {"axis": "depth"}]
 )
 def test_arguments_that_do_not_fit_are_refused(tmp_path, arguments):
     file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0)])
@@ -229,8 +229,8 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path, arguments):
 
 def test_one_text_is_the_class_of_one_file_and_several_may_come_one_by_one(tmp_path):
     file = write(tmp_path / "p.csv", [(0, "a", 0, 0, 1.0)])
-    assert read_csv(file, classes="critical")["prompt_class"].values.tolist() == ["critical"]
-    assert read_csv((file for _ in "ab"), classes=iter("ab"))["prompt_class"].values.tolist() == ["a", "b"]
+    assert read_csv(file, prompt_class="critical")["prompt_class"].values.tolist() == ["critical"]
+    assert read_csv((file for _ in "ab"), prompt_class=iter("ab"))["prompt_class"].values.tolist() == ["a", "b"]
 
 
 def test_no_file_at_all_is_refused():

@@ -135,9 +135,11 @@ def test_import_of_an_export_is_the_same_dataset(several):
         sources = [Path(folder) / f"p{number}.csv" for number in range(len(several))]
         for source, (columns, records) in zip(sources, several, strict=True):
             write(source, columns, records)
-        dataset = read_csv(sources, classes=["c"] * len(sources))
+        dataset = read_csv(sources, prompt_class=["c"] * len(sources))
         targets = export_csv(dataset, Path(folder) / "out.csv")
-        assert_same(dataset, read_csv(targets, classes=["c"] * len(sources)).assign_coords(prompt_id=dataset.prompt_id))
+        assert_same(
+            dataset, read_csv(targets, prompt_class=["c"] * len(sources)).assign_coords(prompt_id=dataset.prompt_id)
+        )
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])

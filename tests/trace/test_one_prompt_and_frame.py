@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import xarray as xr
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
-from stratoscope.trace.export import frame, one_prompt
+from stratoscope.trace.export import frame
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +20,6 @@ def trace() -> xr.Dataset:
     return stratoscope.simulate(
         prompts=6, tokens=(5, 9), layers=3, d_model=8, d_ff=24, heads=2, top_k=2, record=names.RECORD_GROUPS
     )
-
-
-@pytest.mark.parametrize("module", [frame, one_prompt])
-def test_the_examples_of_the_documentation_run(module) -> None:  # type: ignore[no-untyped-def]
-    assert doctest.testmod(module).failed == 0
 
 
 def test_one_prompt_holds_its_own_values_of_every_kind_and_those_of_no_other(trace: xr.Dataset) -> None:
@@ -48,7 +42,7 @@ def test_every_verb_works_on_one_prompt(trace: xr.Dataset, tmp_path: Path) -> No
     assert stratoscope.info(one)["prompts"] == 1
     assert stratoscope.lint(one).attrs["kind"] == "lint"
     assert stratoscope.anomalies(one).attrs["kind"] == "anomalies"
-    assert stratoscope.diff(one, trace).sizes["column"] == one.sizes["token"]
+    assert stratoscope.diff(one, trace)["tokens"].sizes["column"] == one.sizes["token"]
     assert stratoscope.heatmap(one).get_title() == stratoscope.heatmap(trace, prompt=2).get_title()
     assert stratoscope.export_csv(one, tmp_path / "one.csv") == [tmp_path / "one.csv"]
     with pytest.raises(InputError, match="class"):

@@ -123,7 +123,7 @@ def test_whatever_draws_a_csv_can_be_asked_of_every_verb_or_says_in_one_line_wha
     before, after = csv(tmp_path / "a" / "x.csv"), csv(tmp_path / "b" / "x.csv", "0,<s>,3,7,1.5\n1,▁Hi,3,9,4.5\n")
     assert stratoscope.info(before)["tokens"] == 2
     assert "L08" in {one["id"] for one in stratoscope.lint([before]).attrs["notes"]}
-    assert stratoscope.diff(before, after)["imported_norm_difference"].values.tolist() == [[0.0], [2.0]]
+    assert stratoscope.diff(before, after)["tokens/imported_norm/difference"].values.tolist() == [[0.0], [2.0]]
     (written,) = stratoscope.export_csv(str(before), tmp_path / "out.csv")
     assert written.read_text("utf-8") == before.read_text("utf-8")
     for verb, what in ((stratoscope.contrast, "--class"), (stratoscope.anomalies, "as a CSV has none")):

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import stratoscope
+from stratoscope.errors import InputError
 from stratoscope.trace.csv.read import read_csv
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
@@ -64,10 +65,13 @@ def test_a_piece_of_a_character_is_spelled_and_the_trace_itself_is_left_as_it_is
 def test_results_and_imports_can_be_written_too(trace, tmp_path):
     opened = stratoscope.open_trace(trace)
     (tmp_path / "p.csv").write_text("Token_Pos,Token,Layer,Neuron_ID,Activation_Norm,note\n0,a,1,2,0.1,x\n")
-    results = {
-        "diff": stratoscope.diff(opened, opened, layers=[0]),
-        "import": read_csv(tmp_path / "p.csv"),
-    }
-    for name, result in results.items():
-        stratoscope.portable(result).to_netcdf(tmp_path / f"{name}.nc")
-        assert_same(stratoscope.portable(result), xr.open_dataset(tmp_path / f"{name}.nc"))
+    imported = stratoscope.portable(read_csv(tmp_path / "p.csv"))
+    imported.to_netcdf(tmp_path / "import.nc")
+    assert_same(imported, xr.open_dataset(tmp_path / "import.nc"))
+    result = stratoscope.portable(stratoscope.diff(opened, opened, layers=[0]))
+    result.to_zarr(tmp_path / "diff.zarr", consolidated=False)
+    found = xr.open_datatree(tmp_path / "diff.zarr", engine="zarr", consolidated=False)
+    for path, table in result.to_dict().items():
+        assert_same(table, found[path].to_dataset())
+    with pytest.raises(InputError, match="a result, not a trace"):
+        stratoscope.heatmap(result)

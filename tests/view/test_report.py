@@ -16,12 +16,14 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.analysis.contrast.contrast import contrast
-from stratoscope.analysis.result import make_result, open_result, texts
+from stratoscope.analysis.results.result import make_result, open_result, table_in, table_of
 from stratoscope.errors import InputError
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.page import page
-from stratoscope.view.report.report import Excerpt, ReportTable
 from stratoscope.view.report.save import write_table
+from stratoscope.view.spec.charts import Charts, Density, Points
+from stratoscope.view.spec.file import from_bytes, to_bytes
+from stratoscope.view.spec.tables import Excerpt, Table
 from stratoscope.words import number
 
 EVIL = '<script>alert(1)</script>"&$\u202e'
@@ -33,12 +35,12 @@ def simulated(prompts: int = 40, **options: Any) -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def result() -> xr.Dataset:
+def result() -> xr.DataTree:
     return contrast(simulated(), groups=False)
 
 
 @pytest.fixture(scope="module")
-def folder(result: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(result: xr.DataTree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_result(result, tmp_path_factory.mktemp("report") / "contrast")
 
 
@@ -58,7 +60,7 @@ class Elements(HTMLParser):
         self.words.append(data)
 
 
-def test_a_folder_holds_the_page_the_figures_the_table_and_every_number(folder: Path, result: xr.Dataset) -> None:
+def test_a_folder_holds_the_page_the_figures_the_table_and_every_number(folder: Path, result: xr.DataTree) -> None:
     assert {path.name for path in folder.iterdir()} == {"report.html", "figures", "table.csv", "result.zarr"}
     figures = contents_of(result).figures()
     assert {path.name for path in (folder / "figures").iterdir()} == {
@@ -66,9 +68,7 @@ def test_a_folder_holds_the_page_the_figures_the_table_and_every_number(folder: 
     }
     stored = open_result(folder)
     assert stored.attrs == result.attrs
-    for name in result.variables:
-        if result[name].dtype.kind in "fib":
-            np.testing.assert_array_equal(stored[name], result[name], err_msg=str(name))
+    xr.testing.assert_equal(stored, result)
 
 
 def test_the_page_asks_nothing_of_any_network_and_runs_nothing(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_page_asks_nothing_of_any_network_and_runs_nothing(folder: Path) -> 
     ]
 
 
-def test_every_warning_is_on_the_page_and_on_the_figures_it_concerns(folder: Path, result: xr.Dataset) -> None:
+def test_every_warning_is_on_the_page_and_on_the_figures_it_concerns(folder: Path, result: xr.DataTree) -> None:
     words = " ".join(Elements((folder / "report.html").read_text("utf-8")).words)
     for note in result.attrs["notes"]:
         assert note["text"] in words
@@ -93,13 +93,15 @@ def test_every_warning_is_on_the_page_and_on_the_figures_it_concerns(folder: Pat
         assert "Simulated data" in figure.spec.metadata_json()
 
 
-def test_what_a_stranger_wrote_is_text_and_never_markup(result: xr.Dataset) -> None:
+def test_what_a_stranger_wrote_is_text_and_never_markup(result: xr.DataTree) -> None:
     evil = result.copy(deep=True)
     evil.attrs = json.loads(json.dumps(result.attrs).replace("critical", "EVIL"))
     evil.attrs = json.loads(json.dumps(evil.attrs).replace("EVIL", json.dumps(EVIL)[1:-1]))
-    for name in ("context_before", "context_token", "context_after", "context_prompt_id"):
-        evil[name] = texts(evil[name].dims, np.full(evil[name].shape, EVIL, dtype=object))
-    evil["context_value"][:] = 1.0
+    contexts = evil["contexts"].to_dataset()
+    words = np.full(contexts["token"].shape, EVIL, dtype=object)
+    contexts.update(table_of(contexts["token"].dims, dict.fromkeys(("before", "token", "after", "prompt_id"), words)))
+    contexts["value"][:] = 1.0
+    evil["contexts"] = xr.DataTree(contexts)
     contents = contents_of(evil)
     pictures = {(figure.name, theme): bytes(40) for figure in contents.figures() for theme in ("light", "dark")}
     text = page(evil, contents, pictures)
@@ -111,7 +113,7 @@ def test_what_a_stranger_wrote_is_text_and_never_markup(result: xr.Dataset) -> N
     assert "\u202e" not in re.sub(r"<script.*?</script>", "", text, flags=re.S).split("<mark>")[1]
 
 
-def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
+def test_the_title_says_whether_there_is_a_finding(result: xr.DataTree) -> None:
     found = result.attrs["summary"]["neurons"]
     assert (
         contents_of(result).title
@@ -128,19 +130,19 @@ def test_the_title_says_whether_there_is_a_finding(result: xr.Dataset) -> None:
     )
 
 
-def test_the_table_lists_every_discovery_with_its_numbers(folder: Path, result: xr.Dataset) -> None:
+def test_the_table_lists_every_discovery_with_its_numbers(folder: Path, result: xr.DataTree) -> None:
     with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == result.attrs["summary"]["neurons"]["discoveries"]
     for row in rows:
-        here = result.sel(layer=int(row["layer"])).isel(neuron=int(row["neuron"]))
+        here = result["neurons"].dataset.sel(layer=int(row["layer"])).isel(neuron=int(row["neuron"]))
         assert float(row["q"]) == pytest.approx(float(here["q"]))
         assert float(row["g"]) == pytest.approx(float(here["g"]))
 
 
 def test_a_table_cell_keeps_tokens_that_look_like_nothing(tmp_path: Path) -> None:
     write_table(
-        ReportTable(("a", "b", "c"), [["null", None, float("nan")], [Excerpt("x", "\udce4", "y"), 1, 0.5]]),
+        Table(("a", "b", "c"), (("null", None, float("nan")), (Excerpt("x", "\udce4", "y"), 1, 0.5))),
         tmp_path / "t",
     )
     assert (tmp_path / "t").read_text("utf-8") == "a,b,c\nnull,,\nx[⟨E4⟩]y,1,0.5\n"
@@ -161,13 +163,13 @@ def test_no_table_cell_commands_a_terminal_or_a_spreadsheet(tmp_path: Path) -> N
         "\x9b",
         Excerpt("=", "a", ""),
     ]
-    write_table(ReportTable(("x",), [[cell] for cell in cells]), tmp_path / "t")
+    write_table(Table(("x",), tuple((cell,) for cell in cells)), tmp_path / "t")
     with (tmp_path / "t").open(encoding="utf-8", newline="") as file:
         found = [row[0] for row in csv.reader(file)][1:]
     assert found == ["'=1+1", "'-ing", "'@x", "'＝A1", "' +x", "-1.5", "␛[2J", "␍", "␀", "U+202Eabc", "U+009B", "'=[a]"]
 
 
-def test_a_result_that_is_there_is_replaced_only_when_asked(result: xr.Dataset, tmp_path: Path) -> None:
+def test_a_result_that_is_there_is_replaced_only_when_asked(result: xr.DataTree, tmp_path: Path) -> None:
     out = tmp_path / "r"
     save_result(result, out)
     (out / "table.csv").write_text("the former one")
@@ -184,7 +186,7 @@ def test_a_result_that_is_there_is_replaced_only_when_asked(result: xr.Dataset, 
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "trace"])
-def test_nothing_but_a_result_is_ever_replaced(result: xr.Dataset, tmp_path: Path, what: str) -> None:
+def test_nothing_but_a_result_is_ever_replaced(result: xr.DataTree, tmp_path: Path, what: str) -> None:
     out = tmp_path / "r"
     if what == "file":
         out.write_text("x")
@@ -197,7 +199,7 @@ def test_nothing_but_a_result_is_ever_replaced(result: xr.Dataset, tmp_path: Pat
     assert out.exists()
 
 
-def test_a_result_is_never_written_into_a_trace(result: xr.Dataset, tmp_path: Path) -> None:
+def test_a_result_is_never_written_into_a_trace(result: xr.DataTree, tmp_path: Path) -> None:
     trace = tmp_path / "t.trace"
     stratoscope.simulate(trace, prompts=2, layers=2, d_ff=16, tokens=6, heads=1)
     with pytest.raises(InputError, match="inside a trace"):
@@ -205,7 +207,7 @@ def test_a_result_is_never_written_into_a_trace(result: xr.Dataset, tmp_path: Pa
 
 
 def test_a_drawing_that_fails_leaves_no_folder(
-    result: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: xr.DataTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -221,9 +223,9 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
         save_result(simulated(4), tmp_path / "r")
     with pytest.raises(InputError, match="no result here"):
         open_result(tmp_path)
-    newer = make_result("contrast", {}, {}, sources=[], parameters={}, notes=[])
+    newer = make_result("contrast", {}, sources=[], parameters={}, notes=[])
     newer.attrs["format_version"] = "3.0"
-    from stratoscope.analysis.result import store_result
+    from stratoscope.analysis.results.result import store_result
 
     store_result(newer, tmp_path)
     with pytest.raises(InputError, match="version"):
@@ -231,9 +233,9 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_result_of_an_older_version_is_refused_with_the_command_that_makes_it_again(
-    tmp_path: Path, result: xr.Dataset
+    tmp_path: Path, result: xr.DataTree
 ) -> None:
-    from stratoscope.analysis.result import store_result
+    from stratoscope.analysis.results.result import store_result
 
     older = result.copy()
     given = {**result.attrs["parameters"], "a": "it's; $(x)", "layers": [3, 0], "groups": False, "held_out": 0.25}
@@ -267,10 +269,25 @@ def test_classes_without_pairs_are_drawn_as_two_profiles(tmp_path: Path) -> None
     names = {figure.name for figure in contents_of(found).figures()}
     assert names == {"volcano", "strongest", "baseline", "profiles"}
     (profiles,) = (figure for figure in contents_of(found).figures() if figure.name == "profiles")
-    labels = {mark["label"] for panel in profiles.spec.content["panels"] for mark in panel["marks"]}
+    assert isinstance(profiles.spec.content, Charts)
+    labels = {mark.label for panel in profiles.spec.content.panels for mark in panel.marks}
     assert {"critical", "neutral"} <= labels
 
 
-def test_equal_results_give_equal_pages(result: xr.Dataset, folder: Path, tmp_path: Path) -> None:
+def test_equal_results_give_equal_pages(result: xr.DataTree, folder: Path, tmp_path: Path) -> None:
     again = save_result(result, tmp_path / "contrast")
     assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_a_chart_is_whole_as_bytes_and_keeps_the_precision_of_its_numbers(result: xr.Dataset) -> None:
+    for figure in contents_of(result).figures():
+        assert to_bytes(from_bytes(to_bytes(figure.spec))) == to_bytes(figure.spec)
+    volcano = contents_of(result).figures()[0].spec.content
+    assert isinstance(volcano, Charts)
+    density, points = (
+        next(mark for mark in volcano.panels[0].marks if isinstance(mark, one)) for one in (Density, Points)
+    )
+    assert isinstance(density, Density)
+    assert density.counts.sum() == result.attrs["summary"]["neurons"]["tested"]
+    assert isinstance(points, Points)
+    assert (density.counts.dtype, points.x.dtype) == (np.int32, table_in(result, "neurons")["g"].dtype)

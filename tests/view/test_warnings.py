@@ -22,7 +22,7 @@ from stratoscope.trace.opened import opened
 from stratoscope.view.choose.selection import MOST_PANELS
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.peaks3d_spec import peaks_spec
+from stratoscope.view.peaks3d.build import peaks_spec
 from stratoscope.view.sheet.footer import said
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of

@@ -116,7 +116,6 @@ def find_model() -> Path:
 def _capture(trace: Path, *, resume: bool, progress: Progress) -> None:
     model, prompts_beside = find_model(), trace.with_name("prompts.jsonl")
     trace.parent.mkdir(parents=True, exist_ok=True)
-    progress("loading libraries", 0, None)
     with as_file(PROMPTS) as prompts:
         stratoscope.capture(
             str(model),

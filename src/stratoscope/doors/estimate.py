@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from stratoscope.doors import console
+from stratoscope.doors import console, failures
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
 from stratoscope.words import size_text
 
@@ -18,7 +18,7 @@ def show(estimate: Estimate, *, as_json: bool) -> None:
     else:
         _print_table(estimate)
     if not estimate.fits:
-        console.fail(" ".join(["this recording does not fit here.", *estimate.advice]))
+        failures.fail(" ".join(["this recording does not fit here.", *estimate.advice]))
 
 
 def _print_table(estimate: Estimate) -> None:

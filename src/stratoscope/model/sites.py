@@ -34,6 +34,11 @@ ONE_WRITE = "x + write"  # a block of a mixer alone, or of an MLP alone
 BIT_EQUAL, WITHIN_ROUNDING = "bit-equal", "within rounding"
 
 
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """How much rounding to this dtype may change a number, relative to it: half the distance from 1 to the next."""
+    return torch.finfo(dtype).eps / 2
+
+
 @dataclass(frozen=True)
 class Site:
     """A place in a model.

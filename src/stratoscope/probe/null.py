@@ -47,7 +47,7 @@ def patch_null(
     seed: int = defaults.SEED,
     tokenizer: Any = None,
     progress: Progress | None = None,
-) -> xr.Dataset:
+) -> xr.DataTree:
     """Measure what random patches do that touch as many columns, in the same layers, by as much as a claimed one.
 
     For every claim a random other neuron of the same layer is taken, and the norm of its column of the MLP's last
@@ -74,11 +74,12 @@ def patch_null(
 
     Returns
     -------
-    xarray.Dataset
-        A Result of kind "patch-null", for `diff(…, null=…)`. `sum_<quantity>` [draw, run, layer or depth]: Σ |Δ| over
-        the tokens of a prompt but the first, Δ against the unpatched rerun; `run_tokens`: how many. `kl` [draw]: mean
-        over the same tokens of KL(unpatched ‖ patched) of the next token, in nats. `claimed_<quantity>` [step, layer or
-        depth] and `claimed_kl`: the claimed patch itself.
+    xarray.DataTree
+        A Result of kind "patch-null", for `diff(…, null=…)`. In `change/<quantity>`, `random` [draw, run, layer or
+        depth]: Σ |Δ| over the tokens of a prompt but the first, Δ against the unpatched rerun; `claimed` [step, layer
+        or depth]: Δ of the claimed patch itself. In `kl`, `random` [draw] and `claimed`: mean over the same tokens of
+        KL(unpatched ‖ patched) of the next token, in nats. `prompts` says which prompt each run is of, and how many
+        `tokens` were counted; `tokens`, which token each step is.
 
     Raises
     ------
@@ -86,9 +87,19 @@ def patch_null(
         It is not the model of the trace, or a claim is about a neuron that is not there.
     ModelError
         It cannot be loaded, or a claimed layer has no dense MLP.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> with open("claims.csv", "w") as file:
+    ...     _ = file.write("Layer,Neuron_ID,Old_Norm,New_Norm\\n1,17,1.0,1.5\\n")
+    >>> trace = stratoscope.capture("MODEL", ["The fire is out.", "The song is out."], "before.trace")
+    >>> null = stratoscope.patch_null("MODEL", trace, "claims.csv", draws=4)
+    >>> dict(null["kl"].sizes), sorted(null["change"].children)[:3]
+    ({'draw': 4}, ['attn_write_cos', 'attn_write_norm', 'attn_write_ratio'])
     """
     from stratoscope.analysis.diff.claims import check_claims, read_claims
-    from stratoscope.analysis.result import make_result
+    from stratoscope.analysis.results.result import make_result, table_of
     from stratoscope.probe.rerun import Rerun, model_of
     from stratoscope.trace.opened import opened
 
@@ -104,23 +115,24 @@ def patch_null(
     patches, how = _patches(rerun, claimed, draws, seed)
     sums, kl = _measure(rerun, patches, report)
     kl /= max(int(counted.sum()), 1)
-    variables: dict[str, Any] = {"kl": ("draw", kl[1:]), "claimed_kl": ((), kl[0])}
-    coords: dict[str, Any] = {
-        "run_prompt": ("run", np.array(rerun.prompts)),
-        "run_tokens": ("run", counted),
-        "run_token": ("step", rerun.places),
-        names.LAYER: np.asarray(dataset[names.LAYER].values),
-        names.DEPTH: np.arange(dataset.sizes[names.LAYER] + 1),
+    tables: dict[str, dict[str, Any]] = {
+        "kl": {"random": ("draw", kl[1:]), "claimed": ((), kl[0])},
+        "prompts": table_of("run", {"prompt": np.array(rerun.prompts), "tokens": counted}),
+        "tokens": table_of("step", {"token": rerun.places}),
     }
+    layers = np.asarray(dataset[names.LAYER].values)
+    numbers = {names.LAYER: layers, names.DEPTH: np.arange(len(layers) + 1)}
     for name, found in sums.items():
-        row = names.QUANTITIES[name].dims[1]
-        variables[f"sum_{name}"] = (("draw", "run", row), found.draws)
-        variables[f"claimed_{name}"] = (("step", row), found.claimed)
+        row = names.QUANTITIES[name].row_kind
+        tables[f"change/{name}"] = {
+            row: numbers[row],
+            "random": (("draw", "run", row), found.draws),
+            "claimed": (("step", row), found.claimed),
+        }
     drawn = [[[one.layer, one.neuron, one.factor] for one in patch] for patch in patches[1:]]
     return make_result(
         KIND,
-        variables,
-        coords,
+        tables,
         sources=[dataset],
         parameters={"claims": [[one.layer, one.neuron, one.old, one.new] for one in claimed], "draws": draws,
                     "seed": seed},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,21 +19,13 @@ from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel, load_model
 from stratoscope.model.search.find import find_sites
 from stratoscope.progress import Progress
-from stratoscope.recorder.input.batches import Batch, make_batch
+from stratoscope.recorder.input.batches import Batch, GivenTokens, make_batch
 from stratoscope.recorder.input.grouping import batching_of
 from stratoscope.recorder.observe import Observer
 from stratoscope.trace.prompts import Prompts
 
 _PROBE_TOKENS = 64  # on which the sites are found
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class GivenTokens:
-    """The tokens that a prompt was given, without what was generated: ids, and the span of each."""
-
-    ids: np.ndarray
-    spans: np.ndarray
 
 
 def model_of(

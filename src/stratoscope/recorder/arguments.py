@@ -1,16 +1,154 @@
-"""Arguments of `capture` as people give them in Python."""
+"""The arguments of `capture` and `plan_capture`, stated and checked once. No torch."""
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from datetime import date as Day
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from stratoscope.errors import InputError
-from stratoscope.recorder.prompts.prompt import GIVEN_AS_A_LIST, Prompt
+from stratoscope import defaults, names
+from stratoscope.errors import InputError, UsageError, refuse_unknown
+from stratoscope.progress import Progress
+from stratoscope.recorder.answers.settings import Answers, answers_of, checked_day
+from stratoscope.recorder.parts import checked_part
+from stratoscope.recorder.prompts.prompt import GIVEN_AS_A_LIST, Prompt, PromptList, given_prompts, read_prompts
+from stratoscope.trace.arguments import at_least, chosen
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stratoscope.model.devices import DeviceMap
+
+P = ParamSpec("P")
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class RecordingSettings:
+    """What is recorded and how, checked: what a `Recording` is made with.
+
+    Attributes
+    ----------
+    record, top_k, batch_size, chat, part
+        As those of `capture`.
+    answers
+        What is generated and measured of answers.
+    day
+        What a chat template is told; None = today.
+    """
+
+    record: tuple[str, ...]
+    top_k: int
+    batch_size: int
+    chat: bool
+    answers: Answers
+    part: tuple[int, int] | None
+    day: Day | None
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """What the plan of the trace will hold of it, known before the model is loaded, which may take long."""
+        known: dict[str, Any] = {
+            name: getattr(self, name) for name in ("record", "top_k", "batch_size", "chat", "part")
+        }
+        answers = self.answers
+        return known | {"generate": answers.new_tokens or None, "seed": answers.seed if answers.new_tokens else None}
+
+
+@dataclass(frozen=True)
+class PlanArguments:
+    """The arguments of `plan_capture`, all of which `capture` has; its docstring says what they are."""
+
+    model: str | Path | nn.Module
+    prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]]
+    out: str | Path
+    _: KW_ONLY
+    column: str | None = None
+    record: str | Iterable[str] = defaults.RECORD
+    top_k: int = defaults.TOP_K
+    dtype: str | None = None
+    device: str | None = None
+    device_map: DeviceMap | None = None
+    batch_size: int = defaults.BATCH_SIZE
+    chat: bool = False
+    date: str | None = None
+    generate: int = defaults.GENERATE
+    generation: str | Path | Mapping[str, Any] | None = None
+    seed: int = defaults.SEED
+    openers: Sequence[str] | None = None
+    refusal_patterns: str | Path | Sequence[str] | None = None
+    part: str | tuple[int, int] | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    tokenizer: Any = None
+    progress: Progress | None = None
+
+    def settings(self) -> RecordingSettings:
+        """What decides the recording, checked before anything is read."""
+        return RecordingSettings(
+            record=chosen(self.record, names.RECORD_GROUPS, "record"),
+            top_k=at_least(1, self.top_k, "top_k"),
+            batch_size=at_least(1, self.batch_size, "batch_size"),
+            chat=self.chat,
+            answers=answers_of(self.generate, self.generation, self.seed, self.openers, self.refusal_patterns),
+            part=checked_part(self.part),
+            day=checked_day(self.date),
+        )
+
+    def read_prompts(self) -> PromptList:
+        """The prompts, of a file or as they were given."""
+        if self.progress:
+            self.progress("reading the prompts", 0, None)
+        prompts = file_or_list(self.prompts)
+        if isinstance(prompts, str | Path):
+            return read_prompts(prompts, column=self.column)
+        if self.column is not None:
+            raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out.")
+        return given_prompts(prompts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureArguments(PlanArguments):
+    """The arguments of `capture`."""
+
+    verify: names.Verify = defaults.VERIFY
+    floor: bool = False
+    resume: bool = False
+    overwrite: bool = False
+
+    def settings(self) -> RecordingSettings:
+        """What decides the recording, checked before anything is read."""
+        refuse_unknown(self.verify, names.VERIFY, "verification", where="verify")
+        if self.resume and self.overwrite:
+            raise UsageError("it keeps what overwrite would replace", where="resume", fix="Ask for one of the two.")
+        return super().settings()
+
+
+def taking(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P, R]]:
+    """Make a verb of one object a function of that object's arguments, which its signature shows."""
+
+    def decorate(verb: Callable[[A], R]) -> Callable[P, R]:
+        @wraps(verb)
+        def called(*given: P.args, **named: P.kwargs) -> R:
+            try:
+                asked = arguments(*given, **named)
+            except TypeError as error:  # an argument is missing or unknown
+                raise TypeError(str(error).replace(arguments.__qualname__ + ".__init__", verb.__name__)) from None
+            return verb(asked)
+
+        result = inspect.signature(verb).return_annotation
+        called.__signature__ = inspect.signature(arguments).replace(return_annotation=result)  # type: ignore[attr-defined]
+        return called
+
+    return decorate
 
 
 def file_or_list(prompts: Any) -> Any:

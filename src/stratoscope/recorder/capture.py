@@ -1,67 +1,36 @@
-"""The verbs `capture` and `plan_capture`: a model and prompts become a trace, and what that would take."""
+"""The verbs `capture` and `plan_capture`: a model and prompts become a trace, and what that would take.
+
+What is asked is checked, and the prompts are read, before torch is imported: mistakes show at once.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date as Day
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
-from torch import nn
 
-from stratoscope import defaults, names
-from stratoscope.errors import InputError, refuse_unknown
-from stratoscope.model.devices import DeviceMap
-from stratoscope.model.from_object import given_model
-from stratoscope.model.load import LoadedModel, load_model
-from stratoscope.progress import Progress, silent
-from stratoscope.recorder.answers.settings import Answers, answers_of, checked_day
-from stratoscope.recorder.arguments import dtype_name, file_or_list
+from stratoscope.errors import InputError
+from stratoscope.progress import silent
+from stratoscope.recorder.answers.settings import checked_day
+from stratoscope.recorder.arguments import CaptureArguments, PlanArguments, RecordingSettings, dtype_name, taking
 from stratoscope.recorder.estimate.estimate import Estimate
-from stratoscope.recorder.estimate.reckon import estimate
-from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.plan import prompts_sha256
-from stratoscope.recorder.prompts.prompt import Prompt, PromptList, given_prompts, read_prompts
-from stratoscope.recorder.recording import Recording
-from stratoscope.trace.arguments import chosen, whole
+from stratoscope.recorder.prompts.prompt import PromptList
 from stratoscope.trace.format import place
 from stratoscope.trace.read.reader import open_trace
 from stratoscope.trace.write.resume import planned, refuse_complete, refuse_other_plan
 
+if TYPE_CHECKING:
+    from stratoscope.model.load import LoadedModel
+    from stratoscope.recorder.recording import Recording
 
-def capture(
-    model: str | Path | nn.Module,
-    prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]],
-    out: str | Path,
-    *,
-    column: str | None = None,
-    record: str | Iterable[str] = defaults.RECORD,
-    top_k: int = defaults.TOP_K,
-    dtype: str | None = None,
-    device: str | None = None,
-    device_map: DeviceMap | None = None,
-    batch_size: int = defaults.BATCH_SIZE,
-    chat: bool = False,
-    date: str | None = None,
-    generate: int = defaults.GENERATE,
-    generation: Mapping[str, Any] | None = None,
-    seed: int = defaults.SEED,
-    openers: Sequence[str] | None = None,
-    refusal_patterns: str | Path | Sequence[str] | None = None,
-    verify: names.Verify = defaults.VERIFY,
-    floor: bool = False,
-    part: tuple[int, int] | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    resume: bool = False,
-    overwrite: bool = False,
-    tokenizer: Any = None,
-    progress: Progress | None = None,
-) -> xr.Dataset:
+
+@taking(CaptureArguments)
+def capture(asked: CaptureArguments) -> xr.Dataset:
     """Record what a model does with every token of every prompt.
 
     Before anything is recorded, the places that are observed are found and proved: adding the recorded writes gives
@@ -119,7 +88,8 @@ def capture(
         its own; `merge` makes one trace of them, with the values of one recording.
     resume, overwrite
         Go on with an interrupted recording, or replace a trace. The former trace stays until the new one is complete;
-        an interrupted recording that was to replace it waits beside it, and `resume` goes on with it.
+        an interrupted recording that was to replace it waits beside it, and `resume` goes on with it: with the same
+        plan, or not at all. Where nothing was committed, there is no plan to keep, and it begins as is asked now.
     tokenizer
         Tokenizer of a model object.
     progress
@@ -135,56 +105,39 @@ def capture(
     InputError, ModelError, CaptureError, TraceError
         The input cannot be used, the model's sites cannot be found, what would be recorded is not what happened, or
         the trace cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> prompts = ["The fire is out.", "The song is out."]
+    >>> trace = stratoscope.capture("MODEL", prompts, "run.trace")  # a folder, a GGUF file, or a name of the Hub
+    >>> trace["mlp_write_ratio"].dims
+    ('token', 'layer')
+    >>> trace.attrs["receipt"]["logits_bit_identical"]
+    True
     """
-    refuse_unknown(verify, names.VERIFY, "verification")
-    if resume and overwrite:
-        raise InputError("resume keeps what overwrite would replace", fix="Ask for one of the two.")
-    target = Path(out).absolute()
+    settings, target = asked.settings(), Path(asked.out).absolute()
     begun = place.recorded_at(target)
-    day = checked_day(date) or (checked_day(planned(begun, "date")) if resume else None)
-    answers = answers_of(generate, generation, seed, openers, refusal_patterns)
-    asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), day)
-    say = progress or silent
+    if asked.resume and asked.date is None:
+        settings = replace(settings, day=checked_day(planned(begun, "date")))
     place.refuse_without_parent(target)
-    place.refuse_occupied(target, overwrite=overwrite, resume=resume)
-    say("reading the prompts", 0, None)
-    found = _prompts(prompts, column)
-    if resume:  # what is known before the model is loaded, which may take long
-        known: dict[str, Any] = {"record": asked.record, "top_k": top_k, "batch_size": batch_size, "chat": chat}
-        known |= {"generate": generate or None, "seed": seed if generate else None, "part": asked.part}
-        refuse_other_plan(begun, {**known, "prompts_sha256": prompts_sha256(found)})
-        if verify == "full":
+    place.refuse_occupied(target, overwrite=asked.overwrite, resume=asked.resume)
+    prompts = asked.read_prompts()
+    if asked.resume and not place.is_trace(begun) and asked.progress:
+        asked.progress("nothing was committed: beginning anew, as asked now", 0, None)
+    if asked.resume:
+        known = {**settings.planned, "prompts_sha256": prompts_sha256(prompts)}
+        refuse_other_plan(begun, known)
+        if asked.verify == "full":
             refuse_complete(begun)
-    loaded = _loaded(model, tokenizer, dtype, device, device_map, revision, trust_remote_code, say)
-    asked.recording(loaded, found, say).run(Path(out), resume=resume, overwrite=overwrite, verify=verify, floor=floor)
-    return open_trace(out)
+    _recording(asked, settings, prompts).run(
+        Path(asked.out), resume=asked.resume, overwrite=asked.overwrite, verify=asked.verify, floor=asked.floor
+    )
+    return open_trace(asked.out)
 
 
-def plan_capture(
-    model: str | Path | nn.Module,
-    prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]],
-    out: str | Path,
-    *,
-    column: str | None = None,
-    record: str | Iterable[str] = defaults.RECORD,
-    top_k: int = defaults.TOP_K,
-    dtype: str | None = None,
-    device: str | None = None,
-    device_map: DeviceMap | None = None,
-    batch_size: int = defaults.BATCH_SIZE,
-    chat: bool = False,
-    date: str | None = None,
-    generate: int = defaults.GENERATE,
-    generation: Mapping[str, Any] | None = None,
-    seed: int = defaults.SEED,
-    openers: Sequence[str] | None = None,
-    refusal_patterns: str | Path | Sequence[str] | None = None,
-    part: tuple[int, int] | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    tokenizer: Any = None,
-    progress: Progress | None = None,
-) -> Estimate:
+@taking(PlanArguments)
+def plan_capture(asked: PlanArguments) -> Estimate:
     """Say what `capture` would take of disk, memory and time, by recording its largest batch and a typical one.
 
     Nothing is left of what is recorded for it. A replay of everything (`verify="full"`) and a noise floor would come
@@ -193,10 +146,8 @@ def plan_capture(
     Parameters
     ----------
     model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, date, generate, generation
-    seed, refusal_patterns
+    seed, openers, refusal_patterns, part, revision, trust_remote_code, tokenizer, progress
         As those of `capture`; nothing is written to `out`, but its disk is measured.
-    openers, part, revision, trust_remote_code, tokenizer, progress
-        As those of `capture`.
 
     Returns
     -------
@@ -208,81 +159,44 @@ def plan_capture(
     ------
     InputError, ModelError, CaptureError, TraceError
         `capture` would refuse this as well.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> estimate = stratoscope.plan_capture("MODEL", ["The fire is out.", "The song is out."], "run.trace")
+    >>> estimate.fits, estimate.prompts, list(estimate.groups)
+    (True, 2, ['norms', 'residual', 'peaks', 'prompts'])
     """
-    answers = answers_of(generate, generation, seed, openers, refusal_patterns)
-    asked = _Asked.of(record, top_k, batch_size, chat, answers, checked_part(part), checked_day(date))
-    say, start = progress or silent, time.perf_counter()
-    target = Path(out).absolute()
+    settings, target, start = asked.settings(), Path(asked.out).absolute(), time.perf_counter()
     place.refuse_without_parent(target)
-    say("reading the prompts", 0, None)
-    found = _prompts(prompts, column)
-    loaded = _loaded(model, tokenizer, dtype, device, device_map, revision, trust_remote_code, say)
-    recording = asked.recording(loaded, found, say)
-    return estimate(recording, target, time.perf_counter() - start, say)
+    recording = _recording(asked, settings, asked.read_prompts())
+    from stratoscope.recorder.estimate.reckon import estimate
+
+    return estimate(recording, target, time.perf_counter() - start, asked.progress or silent)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What is asked of a recording, checked."""
+def _recording(asked: PlanArguments, settings: RecordingSettings, prompts: PromptList) -> Recording:
+    loaded, progress = _loaded(asked), asked.progress or silent
+    from stratoscope.recorder.recording import Recording
 
-    record: tuple[str, ...]
-    top_k: int
-    batch_size: int
-    chat: bool
-    answers: Answers
-    part: tuple[int, int] | None
-    day: Day | None
-
-    @classmethod
-    def of(
-        cls,
-        record: str | Iterable[str],
-        top_k: int,
-        batch_size: int,
-        chat: bool,
-        answers: Answers,
-        part: tuple[int, int] | None,
-        day: Day | None,
-    ) -> _Asked:
-        groups = chosen(record, names.RECORD_GROUPS, "record")
-        top_k, batch_size = whole(top_k, "top_k"), whole(batch_size, "batch_size")
-        for name, value in (("top-k", top_k), ("batch size", batch_size)):
-            if value < 1:
-                raise InputError(f"the {name} is {value}", fix="Use 1 or more.")
-        return cls(groups, top_k, batch_size, chat, answers, part, day)
-
-    def recording(self, loaded: LoadedModel, prompts: PromptList, progress: Progress) -> Recording:
-        return Recording(loaded, prompts, **vars(self), remarks=prompts.remarks, progress=progress)
+    return Recording(loaded, prompts, **vars(settings), remarks=prompts.remarks, progress=progress)
 
 
-def _loaded(
-    model: str | Path | nn.Module,
-    tokenizer: Any,
-    dtype: str | None,
-    device: str | None,
-    device_map: DeviceMap | None,
-    revision: str | None,
-    trust_remote_code: bool,
-    progress: Progress,
-) -> LoadedModel:
+def _loaded(asked: PlanArguments) -> LoadedModel:
     options: dict[str, Any] = {
-        "dtype": dtype_name(dtype),
-        "device": device,
-        "device_map": device_map,
-        "revision": revision,
+        "dtype": dtype_name(asked.dtype),
+        "device": asked.device,
+        "device_map": asked.device_map,
+        "revision": asked.revision,
     }
-    if not isinstance(model, nn.Module):
-        return load_model(os.fspath(model), **options, trust_remote_code=trust_remote_code, progress=progress)
+    if isinstance(asked.model, str | os.PathLike):
+        from stratoscope.model.load import load_model
+
+        remote, progress = asked.trust_remote_code, asked.progress or silent
+        return load_model(os.fspath(asked.model), **options, trust_remote_code=remote, progress=progress)
     for name, value in options.items():
         if value is not None:
             raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out.")
-    return given_model(model, tokenizer)
+    from stratoscope.model.from_object import given_model
 
-
-def _prompts(prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]], column: str | None) -> PromptList:
-    prompts = file_or_list(prompts)
-    if isinstance(prompts, (str, Path)):
-        return read_prompts(prompts, column=column)
-    if column is not None:
-        raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out.")
-    return given_prompts(prompts)
+    return given_model(asked.model, asked.tokenizer)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from stratoscope.errors import InputError
-from stratoscope.trace.arguments import is_whole
+from stratoscope.errors import InputError, UsageError
+from stratoscope.trace.arguments import is_whole, whole_numbers
+from stratoscope.words import counted
 
 
-def checked_part(part: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The argument `part` of `capture`, checked.
+def checked_part(part: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    """The argument `part` of `capture`, (2, 5) or "2/5", checked.
 
     Raises
     ------
@@ -19,11 +20,13 @@ def checked_part(part: tuple[int, int] | None) -> tuple[int, int] | None:
     """
     if part is None:
         return None
-    if not isinstance(part, tuple | list) or len(part) != 2 or not all(map(is_whole, part)):
-        raise InputError(f"the part is {part!r}", fix="Use two numbers: (2, 5) is the second of five.")
-    number, of = map(int, part)
+    pair = whole_numbers(part, "/") if isinstance(part, str) else part
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(is_whole, pair)):
+        raise UsageError(f"{part!r} is no part", where="part", fix="Write 2/5, in Python (2, 5): the second of five.")
+    number, of = map(int, pair)
     if not 1 <= number <= of:
-        raise InputError(f"there is no part {number} of {of}", fix=f"Parts are counted from 1 to {max(1, of)}.")
+        fix = f"Parts are counted from 1 to {max(1, of)}."
+        raise UsageError(f"there is no part {number} of {of}", where="part", fix=fix)
     return number, of
 
 
@@ -52,7 +55,7 @@ def prompts_of(part: tuple[int, int] | None, windows: Sequence[range], lengths: 
             f"{of} parts are asked for, and these prompts make {len(windows)} at most: whole runs of up to "
             f"{max(map(len, windows))} prompts that are batched together",
             where=f"--part {number}/{of}",
-            fix=f"Use {len(windows)} parts or fewer, or a smaller --batch-size for all of them.",
+            fix=f"Use {counted(len(windows), 'part')} or fewer, or a smaller --batch-size for all of them.",
         )
     chosen = divided([sum(lengths[window.start : window.stop]) for window in windows], of)[number - 1]
     return range(windows[chosen.start].start, windows[chosen.stop - 1].stop)

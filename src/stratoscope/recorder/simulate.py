@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from stratoscope import defaults
-from stratoscope.errors import InputError
+from stratoscope.errors import UsageError
 from stratoscope.names import (
     DEPTH,
     EDGE,
@@ -43,7 +43,7 @@ from stratoscope.recorder.simulated.activity import Summaries
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 from stratoscope.recorder.simulated.vocabulary import WORDS
-from stratoscope.trace.arguments import chosen, several, whole
+from stratoscope.trace.arguments import at_least, chosen, several, whole_numbers
 from stratoscope.trace.format.schema import Block
 from stratoscope.trace.labels import labelled, note, root_attributes
 
@@ -58,7 +58,7 @@ def simulate(
     out: str | os.PathLike[str] | None = None,
     *,
     prompts: int = defaults.SIMULATED_PROMPTS,
-    tokens: int | tuple[int, int] = defaults.SIMULATED_TOKENS,
+    tokens: int | str | tuple[int, int] = defaults.SIMULATED_TOKENS,
     layers: int = defaults.SIMULATED_LAYERS,
     d_model: int = defaults.SIMULATED_D_MODEL,
     d_ff: int = defaults.SIMULATED_D_FF,
@@ -84,7 +84,8 @@ def simulate(
     prompts
         How many; the last of an odd number has no twin.
     tokens
-        Tokens of a prompt: one number, or the fewest and the most. The first one is special, the rest are the user's.
+        Tokens of a prompt: one number, or the fewest and the most, as (20, 32) or "20-32". The first one is special,
+        the rest are the user's.
     layers, d_model, d_ff, heads
         Sizes of the pretended model.
     top_k
@@ -112,6 +113,15 @@ def simulate(
         An argument is out of range, or the shape is too large for memory.
     TraceError
         The trace cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=4, layers=3, d_ff=512)
+    >>> trace["prompt_id"].values.tolist()
+    ['critical-1', 'neutral-1', 'critical-2', 'neutral-2']
+    >>> trace["mlp_out_norm"].dims, trace["mlp_out_norm"].attrs["source"]
+    (('token', 'layer'), 'simulated')
     """
     groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
     shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)
@@ -147,7 +157,7 @@ def simulate(
 
 def _shape(
     prompts: int,
-    tokens: int | tuple[int, int],
+    tokens: int | str | tuple[int, int],
     layers: int,
     d_model: int,
     d_ff: int,
@@ -157,10 +167,8 @@ def _shape(
     anomaly: bool,
 ) -> SimulationSize:
     given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
-    counts = {name: whole(count, name) for name, count in given.items()}
+    counts = {name: at_least(1, count, name) for name, count in given.items()}
     low, high = _fewest_and_most(tokens)
-    for name, count in {**counts, "tokens": low}.items():
-        _check(count >= 1, f"{count} is too few", name, "Give 1 or more.")
     _check(low <= high, f"the fewest ({low}) are more than the most ({high})", "tokens", "Swap them.")
     _check(
         counts["top_k"] <= counts["d_ff"],
@@ -168,19 +176,20 @@ def _shape(
         "top_k",
         f"Give at most {d_ff}, or a larger d_ff.",
     )
-    _check(whole(seed, "seed") >= 0, f"{seed} is negative", "seed", "Give 0 or more.")
-    return SimulationSize(tokens=(low, high), seed=whole(seed, "seed"), anomaly=anomaly, **counts)
+    return SimulationSize(tokens=(low, high), seed=at_least(0, seed, "seed"), anomaly=anomaly, **counts)
 
 
-def _fewest_and_most(tokens: int | Iterable[int]) -> tuple[int, int]:
-    counts = [whole(count, "tokens") for count in several(tokens, "tokens", "24, or (20, 32)")]
-    _check(len(counts) in (1, 2), f"{tokens!r} are not two numbers", "tokens", "Give 24, or (20, 32).")
+def _fewest_and_most(tokens: int | str | Iterable[int]) -> tuple[int, int]:
+    given = whole_numbers(tokens, "-") if isinstance(tokens, str) else several(tokens, "tokens", "24, or (20, 32)")
+    counts = [at_least(1, count, "tokens") for count in given]
+    fix = "Write 24, or 20-32, in Python (20, 32)."
+    _check(len(counts) in (1, 2), f"{tokens!r} is no number of tokens", "tokens", fix)
     return counts[0], counts[-1]
 
 
 def _check(holds: bool, what: str, where: str, fix: str) -> None:
     if not holds:
-        raise InputError(what, where=where, fix=fix)
+        raise UsageError(what, where=where, fix=fix)
 
 
 # --- what the trace says about itself -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stratoscope.errors import InputError, choices
+from stratoscope.errors import UsageError, choices
 
 
 def is_whole(given: Any) -> bool:
@@ -23,8 +23,27 @@ def whole(given: Any, where: str, fix: str = "Give a number such as 10.") -> int
         It is none.
     """
     if not is_whole(given):
-        raise InputError(f"{given!r} is not a whole number", where=where, fix=fix)
+        raise UsageError(f"{given!r} is not a whole number", where=where, fix=fix)
     return operator.index(given)
+
+
+def at_least(least: int, given: Any, where: str) -> int:
+    """A whole number that is not too small.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    if (number := whole(given, where)) < least:
+        raise UsageError(f"{number} is too small", where=where, fix=f"Give {least} or more.")
+    return number
+
+
+def whole_numbers(text: str, between: str) -> tuple[int, ...]:
+    """Whole numbers as they stand on a command line, 2/5 or 20-32; empty where they are something else."""
+    parts = text.split(between)
+    return tuple(map(int, parts)) if all(part.isascii() and part.isdigit() for part in parts) else ()
 
 
 def real_number(given: Any, where: str) -> float:
@@ -36,7 +55,7 @@ def real_number(given: Any, where: str) -> float:
         It is none.
     """
     if isinstance(given, bool | str) or not hasattr(given, "__float__"):
-        raise InputError(f"{given!r} is not a number", where=where, fix="Give a number such as 0.5.")
+        raise UsageError(f"{given!r} is not a number", where=where, fix="Give a number such as 0.5.")
     return float(given)
 
 
@@ -51,7 +70,7 @@ def several(given: Any, where: str, example: str) -> list[Any]:
     if isinstance(given, str) or is_whole(given):
         return [given]
     if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
-        raise InputError(f"{given!r} is neither one nor a list", where=where, fix=f"Give one such as {example}.")
+        raise UsageError(f"{given!r} is neither one nor a list", where=where, fix=f"Give one such as {example}.")
     return list(given)
 
 
@@ -68,5 +87,5 @@ def chosen(given: Any, known: Sequence[str], where: str) -> tuple[str, ...]:
     unknown = [part for part in wanted if part not in known]
     if unknown or not wanted:
         what = f"no {where} group called {unknown[0]!r}" if unknown else f"no {where} group"
-        raise InputError(what, where=where, fix=choices(unknown[0] if unknown else "", known))
+        raise UsageError(what, where=where, fix=choices(unknown[0] if unknown else "", known))
     return tuple(name for name in known if name in wanted)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, UsageError
 from stratoscope.trace.arguments import whole
 from stratoscope.words import number_ranges
 
@@ -49,7 +49,7 @@ def _parse_numbers(layers: LayerChoice, available: list[int], kind: str) -> set[
     for part in layers.split(","):
         first, dash, last = (piece.strip().removeprefix("L") for piece in part.partition("-"))
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise InputError(f"cannot read {layers!r}", where=where, fix=fix)
+            raise UsageError(f"cannot read {layers!r}", where=where, fix=fix)
         ends = (int(first), int(last) if dash else int(first))
         if ends[1] - ends[0] > 100_000:
             raise InputError(f"no {kind} {ends[1]}", where=where, fix=f"There are: {number_ranges(available)}.")

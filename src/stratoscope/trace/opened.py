@@ -58,10 +58,12 @@ def opened(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
 
 
 def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
-    """The same as it is, whatever it holds: a recording that has just begun, or a Result."""
+    """The same as it is, whatever it holds: a recording that has just begun, too."""
     if isinstance(inputs, xr.Dataset):
         _refuse_columns(columns)
         return inputs
+    if isinstance(inputs, xr.DataTree):
+        raise InputError("this is a result, not a trace", fix="Give the trace that it was made of.")
     paths = _paths(inputs)
     folders = [path for path in paths if path.is_dir()]
     if folders and len(paths) > 1:

@@ -32,7 +32,7 @@ def anomalies(
     reference: Inputs | None = None,
     false_findings: float = defaults.FALSE_FINDINGS,
     progress: Progress | None = None,
-) -> xr.Dataset:
+) -> xr.DataTree:
     """Find tokens, heads, neurons, layers and experts far outside their own distribution.
 
     Each detector turns what it looks at into scores (distance from the median in robust standard deviations, on a
@@ -56,21 +56,29 @@ def anomalies(
 
     Returns
     -------
-    xarray.Dataset
-        A Result of kind "anomalies". On `finding`, least expected first: `found_by`, `quantity`, `prompt_id`, `prompt`,
-        `position`, `token`, `layer`, `head`, `neuron`, `expert` (−1 = does not apply), `value`, `typical`,
-        `expected_false_findings`, `also` (how many more members), `of_model` (1 = holds in all prompts alike), `words`.
-        On `member`: `of_finding`, and the same of each value as `member_…`. On `usual`: `usual_words`, `usual_tokens`,
-        `usual_prompts`, `usual_ratio`. On `detector`: what each looked at, how much of it, or why not, and
-        `found_from`: how many times the median of its layer a value is found from, in nine of ten layers.
+    xarray.DataTree
+        A Result of kind "anomalies", a node a table (docs/results.md lists all variables). `findings`, least expected
+        first: `found_by`, `quantity`, the place (`prompt`, `position`, `layer`, …; −1 = does not apply), `value`,
+        `typical`, `expected_false_findings`, `also` (how many more members), `of_model` (1 = holds in all prompts
+        alike), `words`. `members`: the same of each value that belongs to a `finding`. `usual`: massive tokens that
+        are no finding. `detectors`: what each looked at, how much of it, or why not, and `found_from`: how many times
+        the median of its layer a value is found from, in nine of ten layers.
 
     Raises
     ------
     InputError
         The reference is of another shape, or there is nothing to look at.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> result = stratoscope.anomalies(stratoscope.simulate(prompts=8, layers=4))
+    >>> for words in result["findings"]["words"].values:
+    ...     print(words.split(":")[0])
+    Head 4 of L2 gathers its attention, most of all on '◆' (token 8 of critical-1)
     """
     from stratoscope.analysis.anomalies.duplicates import merged
-    from stratoscope.analysis.finite import finite_trace
+    from stratoscope.analysis.values.finite import finite_trace
     from stratoscope.trace.opened import opened
 
     seen, beside = finite_trace(opened(trace, columns)), None if reference is None else finite_trace(opened(reference))
@@ -167,31 +175,41 @@ def _result(
     usual: Sequence[Class],
     false_findings: float,
     most_expected: float,
-) -> xr.Dataset:
+) -> xr.DataTree:
     from stratoscope.analysis.anomalies.finding import NamedPrompts
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.analysis.result import make_result, texts
+    from stratoscope.analysis.results.result import make_result, table_of
     from stratoscope.trace.notes import INFO, Note, notes_of
 
     listed = found[:_LISTED]
     prompts = NamedPrompts(dataset)
     members = [(number, member) for number, one in enumerate(listed) for member in one.members[:_MEMBERS]]
-    variables = _columns("finding", "", [one.first for one in listed], prompts)
-    variables["also"] = ("finding", np.array([len(one.members) - 1 for one in listed], np.int64))
-    variables["of_model"] = ("finding", np.array([one.of_model for one in listed], np.int8))
-    variables["words"] = texts("finding", [one.words for one in listed])
-    variables |= _columns("member", "member_", [member for _, member in members], prompts)
-    variables["of_finding"] = ("member", np.array([number for number, _ in members], np.int64))
-    variables["usual_words"] = texts("usual", [one.words for one in usual])
-    variables["usual_tokens"] = ("usual", np.array([one.tokens for one in usual], np.int64))
-    variables["usual_prompts"] = ("usual", np.array([one.prompts for one in usual], np.int64))
-    variables["usual_ratio"] = ("usual", np.array([one.ratio for one in usual], np.float64))
-    variables["looked_at"] = ("detector", np.array([look.units for look in looks], np.int64))
-    variables["found_from"] = ("detector", np.array([look.found_from(most_expected) for look in looks], np.float64))
-    variables["of"] = texts("detector", [look.quantity for look in looks])
-    variables["what"] = texts("detector", [look.what for look in looks])
-    variables["why_not"] = texts("detector", [look.why for look in looks])
-    variables |= _pictures(listed[:_SHOWN])
+    tables: dict[str, dict[str, Any]] = {
+        "findings": _columns("finding", [one.first for one in listed], prompts) | table_of("finding", {
+            "also": np.array([len(one.members) - 1 for one in listed], np.int64),
+            "of_model": np.array([one.of_model for one in listed], np.int8),
+            "words": [one.words for one in listed],
+        }),
+        "members": _columns("member", [member for _, member in members], prompts) | table_of("member", {
+            "finding": np.array([number for number, _ in members], np.int64),
+        }),
+        "usual": table_of("usual", {
+            "words": [one.words for one in usual],
+            "tokens": np.array([one.tokens for one in usual], np.int64),
+            "prompts": np.array([one.prompts for one in usual], np.int64),
+            "ratio": np.array([one.ratio for one in usual], np.float64),
+        }),
+        "detectors": table_of("detector", {
+            "name": [look.detector for look in looks],
+            "quantity": [look.quantity for look in looks],
+            "looked_at": np.array([look.units for look in looks], np.int64),
+            "what": [look.what for look in looks],
+            "found_from": np.array([look.found_from(most_expected) for look in looks], np.float64),
+            "why_not": [look.why for look in looks],
+        }),
+    }  # fmt: skip
+    if any(one.picture for one in listed[:_SHOWN]):
+        tables["pictures"] = _pictures(listed[:_SHOWN])
     chance = Note(
         "L13",
         INFO,
@@ -202,8 +220,7 @@ def _result(
     detectors = list(dict.fromkeys(look.detector for look in looks))
     return make_result(
         "anomalies",
-        variables,
-        {"detector": texts("detector", [look.detector for look in looks])},
+        tables,
         sources=sources,
         parameters={"false_findings": false_findings, "reference": reference is not None},
         notes=[*notes_of(dataset), chance, *applicable(dataset)],
@@ -216,35 +233,25 @@ def _result(
             "by_detector": {
                 name: sum(any(member.detector == name for member in one.members) for one in found) for name in detectors
             },
-            "found": [_as_json(one, prompts) for one in listed],
-            "usual": [vars(one) for one in usual],
         },
     )
 
 
-def _columns(dim: str, prefix: str, members: Sequence[Member], prompts: NamedPrompts) -> dict[str, Any]:
+def _columns(dim: str, members: Sequence[Member], prompts: NamedPrompts) -> dict[str, Any]:
     """Columns of findings (their first members) or of members."""
     from stratoscope.analysis.anomalies.finding import PLACES
-    from stratoscope.analysis.result import texts
+    from stratoscope.analysis.results.result import table_of
 
-    columns: dict[str, Any] = {
-        f"{prefix}{name}": (dim, np.array([one.place.get(name, -1) for one in members], np.int64)) for name in PLACES
-    }
-    for name, values in (
-        ("value", [one.value for one in members]),
-        ("typical", [one.typical for one in members]),
-        ("expected_false_findings", [one.expected for one in members]),
-    ):
-        columns[f"{prefix}{name}"] = (dim, np.array(values, np.float64))
-    columns[f"{prefix}found_by"] = texts(dim, [one.detector for one in members])
-    columns[f"{prefix}quantity"] = texts(dim, [one.quantity for one in members])
-    columns[f"{prefix}prompt_id"] = texts(dim, [_prompt_id(one, prompts) for one in members])
-    columns[f"{prefix}token"] = texts(dim, [_token(one, prompts) for one in members])
-    return columns
-
-
-def _prompt_id(member: Member, prompts: NamedPrompts) -> str:
-    return prompts.ids[member.place["prompt"]] if "prompt" in member.place else ""
+    return table_of(dim, {
+        **{name: np.array([one.place.get(name, -1) for one in members], np.int64) for name in PLACES},
+        "value": np.array([one.value for one in members], np.float64),
+        "typical": np.array([one.typical for one in members], np.float64),
+        "expected_false_findings": np.array([one.expected for one in members], np.float64),
+        "found_by": [one.detector for one in members],
+        "quantity": [one.quantity for one in members],
+        "prompt_id": [prompts.ids[one.place["prompt"]] if "prompt" in one.place else "" for one in members],
+        "token": [_token(one, prompts) for one in members],
+    })  # fmt: skip
 
 
 def _token(member: Member, prompts: NamedPrompts) -> str:
@@ -254,36 +261,29 @@ def _token(member: Member, prompts: NamedPrompts) -> str:
     return prompts.text(prompts.at(member.place["prompt"], member.place["position"]))
 
 
-def _as_json(finding: Finding, prompts: NamedPrompts) -> dict[str, Any]:
-    """A finding for a program."""
-    members = [
-        {
-            "found_by": one.detector,
-            "quantity": one.quantity,
-            **{name: place for name, place in one.place.items() if name != "prompt"},
-            **({"prompt": _prompt_id(one, prompts)} if "prompt" in one.place else {}),
-            **({"token": _token(one, prompts)} if "position" in one.place else {}),
-            "value": one.value,
-            "typical": one.typical,
-            "expected_false_findings": one.expected,
-        }
-        for one in finding.members[:_MEMBERS]
+def findings_in(result: xr.DataTree) -> list[dict[str, Any]]:
+    """The findings of a Result with their members, for a program."""
+    from stratoscope.analysis.anomalies.finding import PLACES
+    from stratoscope.analysis.results.result import rows_in
+
+    found = [
+        {"words": one["words"], "of_model": bool(one["of_model"]), "also": one["also"], "members": []}
+        for one in rows_in(result, "findings")
     ]
-    return {
-        "words": finding.words,
-        "of_model": finding.of_model,
-        "also": len(finding.members) - 1,
-        "members": members,
-    }
+    for row in rows_in(result, "members"):
+        absent = {name for name in PLACES if row[name] < 0} | ({"token"} if row["position"] < 0 else set())
+        if "prompt" not in absent:
+            row["prompt"] = row["prompt_id"]
+        number = row.pop("finding")
+        found[number]["members"].append({name: row[name] for name in row if name not in {*absent, "prompt_id"}})
+    return found
 
 
 def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:
     """Maps and series of the first findings, side by side, NaN where one is smaller than another."""
-    from stratoscope.analysis.result import texts
+    from stratoscope.analysis.results.result import table_of
 
     pictures = [one.picture for one in shown]
-    if not any(pictures):
-        return {}
     columns = max(len(one.labels) for one in pictures if one)
     rows = max(len(one.rows) or 1 for one in pictures if one)
     values = np.full((len(shown), columns, rows), np.nan)
@@ -297,11 +297,13 @@ def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:
             mark[place, : len(one.mark)] = one.mark
             labels[place, : len(one.labels)] = one.labels
     return {
-        "picture_values": (("shown", "column", "row"), values),
-        "picture_rows": (("shown", "row"), numbers),
-        "picture_mark": (("shown", "axis"), mark),
-        "picture_columns": ("shown", np.array([len(one.labels) if one else 0 for one in pictures])),
-        "picture_first": ("shown", np.array([one.first if one else -1 for one in pictures])),
-        "picture_labels": texts(("shown", "column"), labels),
-        "picture_of": texts("shown", [one.quantity if one else "" for one in pictures]),
-    }
+        **table_of("finding", {
+            "quantity": [one.quantity if one else "" for one in pictures],
+            "columns": np.array([len(one.labels) if one else 0 for one in pictures]),
+            "first": np.array([one.first if one else -1 for one in pictures]),
+        }),
+        **table_of(("finding", "column", "row"), {"values": values}),
+        **table_of(("finding", "column"), {"labels": labels}),
+        **table_of(("finding", "row"), {"rows": numbers}),
+        **table_of(("finding", "axis"), {"mark": mark}),
+    }  # fmt: skip

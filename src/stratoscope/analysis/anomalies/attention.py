@@ -20,7 +20,7 @@ from stratoscope.analysis.anomalies.finding import (
     nothing,
 )
 from stratoscope.analysis.anomalies.tails import standardised
-from stratoscope.analysis.known import medians, quantile
+from stratoscope.analysis.statistics.known import medians, quantile
 from stratoscope.trace.arrays import Bools, Floats
 from stratoscope.words import number, percent
 

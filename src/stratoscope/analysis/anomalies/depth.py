@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member, holding, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tokens import outside_sinks
-from stratoscope.analysis.known import medians
+from stratoscope.analysis.statistics.known import medians
 from stratoscope.trace.arrays import Floats
 from stratoscope.words import number, percent
 

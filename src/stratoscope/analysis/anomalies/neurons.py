@@ -19,8 +19,8 @@ from stratoscope.analysis.anomalies.finding import (
     nothing,
 )
 from stratoscope.analysis.anomalies.tails import standardised
-from stratoscope.analysis.known import medians
-from stratoscope.analysis.layers import by_layer
+from stratoscope.analysis.statistics.known import medians
+from stratoscope.analysis.values.layers import by_layer
 from stratoscope.trace.arrays import Floats
 from stratoscope.words import number
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import NamedPrompts
-from stratoscope.analysis.known import medians
+from stratoscope.analysis.statistics.known import medians
 from stratoscope.trace.arrays import Floats
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Norms:
         for name in SHAPE:
             if name in self.logs:
                 above = np.nan_to_num(np.maximum(self.logs[name], 0.0))
-                before = _REACH if is_depth(name) else _REACH + 1
+                before = _REACH if names.QUANTITIES[name].row_kind == names.DEPTH else _REACH + 1
                 padded[name] = np.pad(above, ((0, 0), (before, _REACH + 1)))
         return padded
 
@@ -81,14 +81,9 @@ class Norms:
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.prompts.first[tokens]), 0))
 
 
-def is_depth(quantity: str) -> bool:
-    """Whether a quantity has depths, not layers."""
-    return names.DEPTH in names.QUANTITIES[quantity].dims
-
-
 def writer_of(quantity: str, row: int) -> int:
     """The layer that writes a row; −1 = the embedding."""
-    return row - 1 if is_depth(quantity) else row
+    return row - 1 if names.QUANTITIES[quantity].row_kind == names.DEPTH else row
 
 
 def norms_of(dataset: xr.Dataset, beside: Norms | None = None) -> Norms:

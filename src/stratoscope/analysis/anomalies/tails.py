@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.analysis.known import sorted_quantile
+from stratoscope.analysis.statistics.known import sorted_quantile
 
 LEAST_UNITS = 16  # fewer say nothing about their own tail
 _SHARES = (0.1, 0.02, 0.004)  # of the units that make a tail …

@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member, NamedPrompts, layer_numbers, nothing
-from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms, is_depth
+from stratoscope.analysis.anomalies.finding import (
+    Evidence,
+    Index,
+    Look,
+    Member,
+    NamedPrompts,
+    layer_numbers,
+    nothing,
+)
+from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms
 from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts
 from stratoscope.trace.arrays import Floats
@@ -56,7 +64,7 @@ def _massive(
         token, layer = index
         value = float(norms.values[quantity][index])
         times = value / float(norms.typical[quantity][layer])
-        letter = "D" if is_depth(quantity) else "L"
+        letter = "D" if names.QUANTITIES[quantity].row_kind == names.DEPTH else "L"
         what = capital(row.label)
         beside = "in the reference" if quantity in there else "of tokens there"
         words = (

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.norms import SHAPE, WRITES, Norms, is_depth, writer_of
+from stratoscope.analysis.anomalies.norms import SHAPE, WRITES, Norms, writer_of
 from stratoscope.trace.arrays import Bools, Floats
 from stratoscope.words import number
 
@@ -144,7 +144,7 @@ def _class(norms: Norms, massive: dict[str, NDArray[np.int8]], words: str, named
         cells = kinds[tokens] > 0
         if cells.any():
             ratio = max(ratio, float(np.exp(norms.logs[name][tokens][cells].max())))
-            letter = "D" if is_depth(name) else "L"
+            letter = "D" if names.QUANTITIES[name].row_kind == names.DEPTH else "L"
             where.append(f"{names.QUANTITIES[name].label} {spans(np.flatnonzero(cells.any(axis=0)), letter)}")
     count = len(set(prompts.of_token[at].tolist()))
     size = f"{len(at)} token{'s' * (len(at) != 1)} in {count} prompt{'s' * (count != 1)}"
@@ -236,5 +236,5 @@ def _alike(name: str, one: Floats, other: Floats) -> Bools:
     """Which rows of two tables look alike, by their cosine, [row of one, row of the other]; never where one is zero."""
     length, others = np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1)
     cosines = (one @ other.T) / np.maximum(length[:, None] * others, np.finfo(float).tiny)
-    found: Bools = cosines >= (_ALIKE_RESIDUAL if is_depth(name) else _ALIKE)
+    found: Bools = cosines >= (_ALIKE_RESIDUAL if names.QUANTITIES[name].row_kind == names.DEPTH else _ALIKE)
     return found

@@ -10,7 +10,7 @@ from stratoscope import names
 from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member, NamedPrompts, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
-from stratoscope.analysis.known import medians
+from stratoscope.analysis.statistics.known import medians
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import capital, number

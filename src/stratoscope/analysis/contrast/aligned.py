@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.analysis.align import GAP, Alignment, align, token_keys
+from stratoscope.analysis.classes.units import Units
 from stratoscope.analysis.contrast.profiles import on_scale
-from stratoscope.analysis.moments import Moments, paired
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.permutation import smallest_p
-from stratoscope.analysis.tables import table
-from stratoscope.analysis.units import Units
+from stratoscope.analysis.statistics.moments import Moments, paired
+from stratoscope.analysis.statistics.multiplicity import q_values
+from stratoscope.analysis.statistics.permutation import smallest_p
+from stratoscope.analysis.values.align import GAP, Alignment, align, token_keys
+from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.align import GAP
+from stratoscope.analysis.classes.design import RANK_SUM, Design
+from stratoscope.analysis.classes.units import Units, counted_tokens
 from stratoscope.analysis.contrast import cautions
 from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
 from stratoscope.analysis.contrast.column_tests import NAMES
-from stratoscope.analysis.contrast.context import SHOWN, StrongToken, contexts, source_of_context
-from stratoscope.analysis.contrast.design import RANK_SUM, Design
+from stratoscope.analysis.contrast.context import SHOWN, contexts, source_of_context
 from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 from stratoscope.analysis.contrast.power import POWER, smallest_effect
 from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
-from stratoscope.analysis.effects import correction
 from stratoscope.analysis.lint.lint import applicable
-from stratoscope.analysis.result import make_result, texts
-from stratoscope.analysis.units import Units, counted_tokens
+from stratoscope.analysis.results.result import make_result, table_of
+from stratoscope.analysis.statistics.effects import correction
+from stratoscope.analysis.values.align import GAP
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import INFO, Note, notes_of
 from stratoscope.trace.prompts import Prompts
@@ -47,7 +47,6 @@ _WORDS = {
     "count_a": "units of class a that have a value",
     "count_b": "units of class b that have a value",
 }
-HELD_OUT = "held_out_"  # how the names of what the held-out units say begin
 
 
 @dataclass(frozen=True)
@@ -69,134 +68,114 @@ class Contrasted:
     twins: list[Twins]
 
 
-def result(parts: Contrasted, parameters: Mapping[str, Any]) -> xr.Dataset:
+def result(parts: Contrasted, parameters: Mapping[str, Any]) -> xr.DataTree:
     """The Result of a contrast."""
-    variables: dict[str, Any] = {}
-    coords: dict[str, Any] = {names.LAYER: np.asarray(parts.dataset[names.LAYER].values)[parts.layers]}
+    tables: dict[str, Mapping[str, Any]] = {}
     for add in (_add_neurons, _add_listed, _add_profiles, _add_aligned, _add_first_pair):
-        add(parts, variables, coords)
-    return make_result(
-        "contrast",
-        variables,
-        coords,
-        sources=[parts.dataset],
-        parameters=parameters,
-        notes=_notes(parts),
-        summary=_summary(parts),
-    )
+        add(parts, tables)
+    return make_result("contrast", tables, sources=[parts.dataset], parameters=parameters, notes=_notes(parts),
+                       summary=_summary(parts))  # fmt: skip
 
 
-def _add_neurons(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_neurons(parts: Contrasted, tables: dict[str, Mapping[str, Any]]) -> None:
     if parts.neurons is None:
         return
-    design = parts.design
-    for prefix, values_of, units in (
-        ("", parts.neurons.values, design.tested),
-        (HELD_OUT, parts.neurons.held_out, design.held_out),
+    design, layers = parts.design, {names.LAYER: _numbers(parts, names.LAYER)}
+    for table, values_of, units in (
+        ("neurons", parts.neurons.values, design.tested),
+        ("held_out", parts.neurons.held_out, design.held_out),
     ):
+        if units is None:
+            continue
+        of: dict[str, Any] = dict(layers)
         for name, values in values_of.items():
-            attrs = {"long_name": _WORDS[name], "units_compared": "" if units is None else units.in_words()}
+            attrs = {"long_name": _WORDS[name], "units_compared": units.in_words()}
             with np.errstate(over="ignore"):  # beyond float32 it is infinite, and is told as such
-                kept = values.astype(_KEPT[name])
-            variables[prefix + name] = ((names.LAYER, names.NEURON), kept, attrs)
-    of = parts.neurons.baseline
-    low, high = of.band
-    for name, values in (("auc", of.auc), ("low", low), ("high", high), ("p_family", of.p_family)):
-        variables[f"baseline_{name}"] = (names.LAYER, values)
-    variables["largest_g"] = ("arrangement", parts.neurons.chance.largest)
+                of[name] = ((names.LAYER, names.NEURON), values.astype(_KEPT[name]), attrs)
+        tables[table] = of
+    of_layers = parts.neurons.baseline
+    low, high = of_layers.band
+    found = {"auc": of_layers.auc, "low": low, "high": high, "p_family": of_layers.p_family}
+    tables["direction"] = layers | table_of(names.LAYER, found)
+    tables["chance"] = table_of("arrangement", {"largest_g": parts.neurons.chance.largest})
 
 
-def _add_listed(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_listed(parts: Contrasted, tables: dict[str, Mapping[str, Any]]) -> None:
     listed = parts.listed
     if listed is None:
         return
-    coords["listed_layer"] = ("listed", coords[names.LAYER][listed.row])
-    coords["listed_neuron"] = ("listed", listed.neuron.astype(np.int64))
-    for name, values in (("listed_g", listed.g), ("listed_low", listed.low), ("listed_high", listed.high)):
-        variables[name] = ("listed", values)
+    found = {name: getattr(listed, name) for name in ("g", "low", "high")}
+    layers = _numbers(parts, names.LAYER)[listed.row]
+    tables["listed"] = table_of("listed", {"layer": layers, "neuron": listed.neuron.astype(np.int64), **found})
     if not source_of_context(parts.dataset):
         return
     of_neurons = counted_tokens(parts.dataset, defaults.SPAN)  # over which neurons were averaged, whatever is asked
+    blank = {"before": "", "token": "", "after": "", "prompt_id": "", "value": np.nan, "position": -1}
     shape = (len(listed.g), 2, SHOWN)
-    words = {name: np.full(shape, "", dtype=object) for name in ("before", "token", "after", "prompt_id")}
-    values, position = np.full(shape, np.nan), np.full(shape, -1)
+    of = {name: np.full(shape, none, dtype=object if none == "" else None) for name, none in blank.items()}
     ids = Prompts(parts.dataset).ids
     for number, (row, neuron) in enumerate(zip(listed.row.tolist(), listed.neuron.tolist(), strict=True)):
         sides = contexts(parts.dataset, parts.design.tested, of_neurons, int(parts.layers[row]), neuron)
         for side, places in enumerate(sides):
             for rank, place in enumerate(places):
-                at = (number, side, rank)
-                _write(words, at, place, str(ids[place.prompt]))
-                values[at], position[at] = place.value, place.position
-    dims = ("listed", "side", "rank")
-    for name, found in words.items():
-        variables[f"context_{name}"] = texts(dims, found)
-    variables["context_value"], variables["context_position"] = (dims, values), (dims, position)
+                for name, value in {**vars(place), "prompt_id": str(ids[place.prompt])}.items():
+                    if name in of:
+                        of[name][number, side, rank] = value
+    tables["contexts"] = table_of(("listed", "side", "rank"), of)
 
 
-def _write(words: dict[str, NDArray[Any]], at: tuple[int, int, int], place: StrongToken, identity: str) -> None:
-    words["before"][at], words["token"][at], words["after"][at] = place.before, place.token, place.after
-    words["prompt_id"][at] = identity
-
-
-def _add_profiles(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_profiles(parts: Contrasted, tables: dict[str, Mapping[str, Any]]) -> None:
     profiles = parts.profiles
     if profiles is None:
         return
-    found = profiles.found
-    coords["cell_row"] = ("cell", profiles.rows)
-    coords["cell_quantity"] = texts("cell", [profiles.quantities[index] for index in profiles.of])
-    for name, values in {
-        "mean_a": found.mean_a,
-        "mean_b": found.mean_b,
-        "band_a": profiles.band_a,
-        "band_b": profiles.band_b,
-        "band": profiles.band,
-        "difference": found.difference,
-        "g": found.g,
-        "auc": found.auc,
-        "t": found.t,
-        "p": found.p,
-        "p_exchange": profiles.p_exchange,
-        "p_family": profiles.p_family,
-        "q": profiles.q,
-        "count_a": found.count_a,
-        "count_b": found.count_b,
-    }.items():
-        variables[f"profile_{name}"] = ("cell", values)
+    of_found = ("mean_a", "mean_b", "difference", "g", "auc", "t", "p", "count_a", "count_b")
+    cells = {name: getattr(profiles.found, name) for name in of_found}
+    cells |= {name: getattr(profiles, name) for name in ("band_a", "band_b", "band", "p_exchange", "p_family", "q")}
+    for number, quantity in enumerate(profiles.quantities):
+        here, kind = profiles.of == number, names.QUANTITIES[quantity].row_kind
+        own = {name: values[here] for name, values in cells.items()}
+        tables[f"profiles/{quantity}"] = table_of(kind, {kind: profiles.rows[here], **own})
 
 
-def _add_aligned(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_aligned(parts: Contrasted, tables: dict[str, Mapping[str, Any]]) -> None:
     aligned = parts.aligned
     if aligned is None:
         return
-    coords["place"] = np.arange(1, len(aligned.units) + 1)
-    for name in ("difference", "t", "p", "q"):
-        variables[f"aligned_{name}"] = (("row", "place"), getattr(aligned, name))
-    variables["aligned_units"] = ("place", aligned.units)
-    coords["row_number"] = ("row", _numbers(parts, aligned.quantity))
+    kind = names.QUANTITIES[aligned.quantity].row_kind
+    tables[f"aligned/{aligned.quantity}"] = {
+        kind: _numbers(parts, kind),
+        "place": np.arange(1, len(aligned.units) + 1),
+        "units": ("place", aligned.units),
+        **table_of((kind, "place"), {name: getattr(aligned, name) for name in ("difference", "t", "p", "q")}),
+    }
 
 
-def _add_first_pair(parts: Contrasted, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_first_pair(parts: Contrasted, tables: dict[str, Mapping[str, Any]]) -> None:
     if parts.aligned is None or not parts.twins:
         return
     twins, quantity, dataset = parts.twins[0], parts.aligned.quantity, parts.dataset
-    rows = parts.layers if names.LAYER in names.QUANTITIES[quantity].dims else np.arange(dataset.sizes[names.DEPTH])
+    kind = names.QUANTITIES[quantity].row_kind
+    rows = parts.layers if kind == names.LAYER else np.arange(dataset.sizes[names.DEPTH])
     a, b = twin_tables(dataset, quantity, twins, rows)
-    variables["pair_a"], variables["pair_b"] = (("column", "row"), a), (("column", "row"), b)
     difference = on_scale(a, quantity) - on_scale(b, quantity)
     difference[~twins.columns.equal] = np.nan
-    variables["pair_difference"] = (("column", "row"), difference)
-    coords["pair_before"] = ("column", np.arange(len(difference)) < twins.columns.before)
-    coords["pair_equal"] = ("column", twins.columns.equal)
-    prompts, first = Prompts(dataset), np.zeros(len(difference), bool)
+    tables[f"tokens/{quantity}"] = {
+        kind: _numbers(parts, kind),
+        **table_of(("column", kind), {"a": a, "b": b, "difference": difference}),
+    }
+    of: dict[str, Any] = {
+        "before": np.arange(len(difference)) < twins.columns.before,
+        "equal": twins.columns.equal,
+        "first": np.zeros(len(difference), bool),
+    }
+    prompts = Prompts(dataset)
     for side, start, places in (("a", twins.tokens_a, twins.columns.a), ("b", twins.tokens_b, twins.columns.b)):
         there = places != GAP
         tokens = np.where(there, start + places, 0)
-        first |= there & prompts.first[tokens]
-        coords[f"pair_position_{side}"] = ("column", np.where(there, prompts.position[tokens], GAP))
-        coords[f"pair_text_{side}"] = texts("column", np.where(there, object_array(prompts.words(tokens)), ""))
-    coords["pair_first"] = ("column", first)
+        of["first"] |= there & prompts.first[tokens]
+        of[f"position_{side}"] = np.where(there, prompts.position[tokens], GAP)
+        of[f"text_{side}"] = np.where(there, object_array(prompts.words(tokens)), "").tolist()
+    tables["tokens"] = table_of("column", of)
 
 
 def _confirmed(listed: Listed, neurons: NeuronTests) -> int:
@@ -205,10 +184,10 @@ def _confirmed(listed: Listed, neurons: NeuronTests) -> int:
     return int(np.where(sign > 0, listed.low > 0, listed.high < 0).sum())
 
 
-def _numbers(parts: Contrasted, quantity: str) -> NDArray[np.int64]:
-    if names.DEPTH in names.QUANTITIES[quantity].dims:
-        return np.asarray(parts.dataset[names.DEPTH].values, np.int64)
-    return np.asarray(parts.dataset[names.LAYER].values, np.int64)[parts.layers]
+def _numbers(parts: Contrasted, kind: str) -> NDArray[np.int64]:
+    """The numbers of the layers, or depths, that were compared."""
+    numbers = np.asarray(parts.dataset[kind].values, np.int64)
+    return numbers if kind == names.DEPTH else numbers[parts.layers]
 
 
 def _notes(parts: Contrasted) -> list[Note]:

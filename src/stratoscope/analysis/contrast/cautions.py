@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM, Design
+from stratoscope.analysis.classes.design import PAIRED_T, RANK_SUM, Design, alike_in_length
+from stratoscope.analysis.classes.units import Units
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
-from stratoscope.analysis.units import Units
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import counted, number
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.aligned import Aligned
     from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 
-MOST_IMBALANCE = 0.25  # of mean token counts, in standard deviations: beyond it a regression adjustment is not enough
-#                        (Rubin 2001, on covariates of matched groups)
 CHANCE = "L23"
 _AS_BEFORE = 1e-3  # relative: how far twins may differ before their first edit, padding and batches allowed for
 
@@ -31,9 +29,7 @@ _AS_BEFORE = 1e-3  # relative: how far twins may differ before their first edit,
 def about_lengths(units: Units, counts: NDArray[np.int64]) -> list[Note]:
     """Warn where the classes differ in how many tokens their prompts have."""
     a, b = counts[units.in_a], counts[~units.in_a]
-    apart = float(a.mean() - b.mean())
-    spread = float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)) if min(len(a), len(b)) > 1 else 0.0
-    if apart == 0 or abs(apart) <= MOST_IMBALANCE * spread:
+    if alike_in_length(a, b):
         return []
     words = f"{number(a.mean())} tokens in {units.a}, {number(b.mean())} in {units.b}"
     return [Note("L13", WARNING, f"The classes differ in length ({words}): a difference may be one of length.")]

@@ -8,11 +8,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.analysis import effects
-from stratoscope.analysis.contrast.design import RANK_SUM, Design
-from stratoscope.analysis.moments import Moments, paired, welch
-from stratoscope.analysis.ranks import Ranks, ranks
-from stratoscope.analysis.units import Units
+from stratoscope.analysis.classes.design import RANK_SUM, Design
+from stratoscope.analysis.classes.units import Units
+from stratoscope.analysis.statistics import effects
+from stratoscope.analysis.statistics.moments import Moments, paired, welch
+from stratoscope.analysis.statistics.ranks import Ranks, ranks
 from stratoscope.trace.arrays import Floats
 
 UnitTable: TypeAlias = NDArray[np.floating]

@@ -14,7 +14,7 @@ from stratoscope.trace.prompts import Prompts
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.analysis.units import Units
+    from stratoscope.analysis.classes.units import Units
 
 SHOWN = 2  # places for each neuron and class
 _AROUND = 8  # tokens before and after

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.tables import has_cells
+from stratoscope.analysis.values.tables import has_cells
 from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.progress import Progress, silent
 from stratoscope.trace.quantity_names import quantity_named
@@ -19,8 +19,8 @@ from stratoscope.words import number
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.analysis.classes.design import Design
     from stratoscope.analysis.contrast.aligned import Aligned, Twins
-    from stratoscope.analysis.contrast.design import Design
     from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
     from stratoscope.analysis.contrast.profiles import Profiles
     from stratoscope.trace.csv.columns import Columns
@@ -48,7 +48,7 @@ def contrast(
     permutations: int = defaults.PERMUTATIONS,
     seed: int = defaults.SEED,
     progress: Progress | None = None,
-) -> xr.Dataset:
+) -> xr.DataTree:
     """Compare two classes of prompts, neuron by neuron, layer by layer and token by aligned token.
 
     One prompt, or one pair, is one observation; prompts of a group are averaged first. Pairs are compared by a paired
@@ -94,27 +94,38 @@ def contrast(
 
     Returns
     -------
-    xarray.Dataset
-        A Result of kind "contrast". On (layer, neuron), of the tested units: `mean_a`, `mean_b`, `difference`, `t`,
-        `df`, `p`, `q`, `p_family`, `g` (of pairs g_av), `d_z`, `auc`, `count_a`, `count_b`; with `held_out` the same of
-        those as `held_out_mean_a`, …. On `listed`: the strongest neurons, their interval and the words around their
-        strongest tokens. On `cell`: the profiles. On (place, row): pairs on the k-th equal token after the first edit;
-        on (column, row): the first pair, token by token. On `layer`: `baseline_auc`, how well the difference of means
-        of one half tells the other half apart, and the band of random labels. `attrs["summary"]` says of which units
-        each is, and what would have been found.
+    xarray.DataTree
+        A Result of kind "contrast", a node a table (docs/results.md lists all variables). `neurons`: every neuron in
+        the tested units, its `difference`, `t`, `p`, `q`, `g` (of pairs g_av), …; with `held_out` the same of those in
+        `held_out`. `listed`: the strongest neurons and their intervals; `contexts`: the words around their strongest
+        tokens. `profiles/<quantity>`: over the layers. `aligned/<quantity>`: pairs on the k-th equal token after the
+        first edit. `tokens`, `tokens/<quantity>`: the first pair, token by token. `direction`: how well the difference
+        of means of one half tells the other half apart, and the band of random labels. `attrs["summary"]` says of
+        which units each is, and what would have been found.
 
     Raises
     ------
     InputError
         There are no such classes, too few prompts for any p-value to reach `alpha`, or nothing to compare.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=32, layers=3, d_ff=256)
+    >>> result = stratoscope.contrast(trace)
+    >>> int((result["neurons"]["q"] <= 0.05).sum()), result["neurons"]["q"].size
+    (1, 768)
+    >>> listed = result["listed"]  # the strongest; this one was planted by the simulation
+    >>> int(listed["layer"][0]), int(listed["neuron"][0]), round(float(listed["g"][0]), 1)
+    (1, 208, 11.9)
     """
+    from stratoscope.analysis.classes.design import make_design, testable
+    from stratoscope.analysis.classes.units import choose_classes, counted_tokens, make_units, with_values
     from stratoscope.analysis.contrast import assemble
     from stratoscope.analysis.contrast.aligned import compare_aligned, find_twins
-    from stratoscope.analysis.contrast.design import make_design, testable
     from stratoscope.analysis.contrast.neurons import compare_neurons, strongest
     from stratoscope.analysis.contrast.profiles import compare_profiles, with_tokens
-    from stratoscope.analysis.finite import finite_trace
-    from stratoscope.analysis.units import choose_classes, counted_tokens, make_units, with_values
+    from stratoscope.analysis.values.finite import finite_trace
     from stratoscope.trace.numbers import choose_layers
     from stratoscope.trace.opened import opened
 

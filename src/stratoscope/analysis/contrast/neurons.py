@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults
-from stratoscope.analysis import effects
+from stratoscope.analysis.classes.chance import COLUMNS, Chance, LargestByChance
+from stratoscope.analysis.classes.design import Design, can_be_held_out
 from stratoscope.analysis.contrast.baseline import Baseline, linear_baseline
-from stratoscope.analysis.contrast.chance import COLUMNS, Chance, LargestByChance
 from stratoscope.analysis.contrast.column_tests import NAMES, compare_columns
-from stratoscope.analysis.contrast.design import Design, can_be_held_out
-from stratoscope.analysis.layers import by_layer
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.permutation import LargestStatistic
+from stratoscope.analysis.statistics import effects
+from stratoscope.analysis.statistics.multiplicity import q_values
+from stratoscope.analysis.statistics.permutation import LargestStatistic
+from stratoscope.analysis.values.layers import by_layer
 from stratoscope.progress import Progress
 from stratoscope.trace.arrays import Floats
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from stratoscope.analysis.contrast.design import PAIRED_T, RANK_SUM
-from stratoscope.analysis.effects import noncentrality_at
-from stratoscope.analysis.ranks import ranks
+from stratoscope.analysis.classes.design import PAIRED_T, RANK_SUM
+from stratoscope.analysis.statistics.effects import noncentrality_at
+from stratoscope.analysis.statistics.ranks import ranks
 from stratoscope.words import number
 
 POWER = 0.8

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.classes.design import Design
+from stratoscope.analysis.classes.units import Units
 from stratoscope.analysis.contrast.column_tests import Tested, compare_columns, complete_pairs
-from stratoscope.analysis.contrast.design import Design
-from stratoscope.analysis.multiplicity import q_values
-from stratoscope.analysis.permutation import LargestStatistic, p_alone
-from stratoscope.analysis.tables import table
-from stratoscope.analysis.units import Units
+from stratoscope.analysis.statistics.multiplicity import q_values
+from stratoscope.analysis.statistics.permutation import LargestStatistic, p_alone
+from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
 
@@ -82,7 +82,7 @@ def prompt_profiles(
     of_token, place = of.of_token, np.full(len(of), -1)
     place[prompts] = np.arange(len(prompts))
     tokens = np.flatnonzero(counted & (place[of_token] >= 0))
-    rows = np.arange(dataset.sizes[names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER])
+    rows = np.arange(dataset.sizes[names.QUANTITIES[quantity].row_kind])
     total, count = np.zeros((len(prompts), len(rows))), np.zeros((len(prompts), len(rows)))
     for start in range(0, len(tokens), _TOKENS):
         some = tokens[start : start + _TOKENS]
@@ -110,7 +110,7 @@ def compare_profiles(
     columns, rows, of = [], [], []
     for index, quantity in enumerate(quantities):
         found = prompt_profiles(dataset, quantity, units.prompts, counted)
-        kind = names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER
+        kind = names.QUANTITIES[quantity].row_kind
         numbers = np.asarray(dataset[kind].values, np.int64)
         chosen = layers if kind == names.LAYER else np.arange(len(numbers))
         columns.append(found[:, chosen])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff import cautions, claimed
 from stratoscope.analysis.diff.cells import PROFILE, Compared
 from stratoscope.analysis.diff.claims import may_be_residual
@@ -18,7 +17,8 @@ from stratoscope.analysis.diff.floor import Noise, dtype_of, weights_of
 from stratoscope.analysis.diff.matched_null import in_null
 from stratoscope.analysis.diff.neurons import NeuronDifferences
 from stratoscope.analysis.lint.lint import applicable
-from stratoscope.analysis.result import LONGEST_NAME, make_result, texts
+from stratoscope.analysis.results.result import LONGEST_NAME, make_result, table_of
+from stratoscope.analysis.values.align import GAP
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import Note, notes_of
 
@@ -45,9 +45,9 @@ _WORDS = {
     "floor_relative": "the floor over the median of |A|: smaller changes are below it",
 }
 _NEURONS: dict[str, tuple[str, Callable[[NeuronDifferences], Any]]] = {
-    "neuron_difference": ("mean over prompts of B − A of the mean activation", lambda one: one.difference),
-    "neuron_largest": ("largest |B − A| over prompts", lambda one: one.largest),
-    "neuron_times_floor": ("largest over prompts of |B − A| in floors", lambda one: one.times),
+    "difference": ("mean over prompts of B − A of the mean activation", lambda one: one.difference),
+    "largest": ("largest |B − A| over prompts", lambda one: one.largest),
+    "times_floor": ("largest over prompts of |B − A| in floors", lambda one: one.times),
     "column_norm_a": ("norm of the neuron's column in A, read off its peaks", lambda one: one.columns.a),
     "column_norm_b": ("norm of the neuron's column in B, read off its peaks", lambda one: one.columns.b),
     "column_most_a": ("what the norm is at most in A, if a peak of B only", lambda one: one.columns.most_a),
@@ -55,79 +55,82 @@ _NEURONS: dict[str, tuple[str, Callable[[NeuronDifferences], Any]]] = {
 }
 
 
-def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.Dataset:
+def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.DataTree:
     """The Result of a diff."""
-    variables: dict[str, Any] = {}
-    coords: dict[str, Any] = {names.LAYER: parts.rows.numbers}
-    for add in (_add_columns, _add_cells, _add_neurons, _add_listed):
-        add(parts, variables, coords)
+    tables: dict[str, Mapping[str, Any]] = {}
+    for add in (_add_prompts, _add_tokens, _add_quantities, _add_neurons, _add_listed):
+        add(parts, tables)
     summary = _summary(parts)
     notes = _notes(parts)
     if parts.claims:
-        notes += _add_claims(parts, variables, summary)
+        notes += _add_claims(parts, tables, summary)
     if parts.null is not None:
         found, summary["null"] = in_null(parts.null, parts.a, parts.b, parts.pairs, parts.columns)
-        variables |= found
+        tables |= found
         notes += cautions.about_null(summary["null"])
-    return make_result("diff", variables, coords, sources=[parts.a, parts.b], parameters=parameters, notes=notes,
-                       summary=summary)  # fmt: skip
+    return make_result("diff", tables, sources=[parts.a, parts.b], parameters=parameters, notes=notes, summary=summary)
 
 
-def _add_columns(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_prompts(parts: Comparison, tables: dict[str, Mapping[str, Any]]) -> None:
+    tables["prompts"] = table_of("prompt", {
+        "prompt_id": [pair.name for pair in parts.pairs],
+        "prompt_a": np.array([pair.a for pair in parts.pairs]),
+        "prompt_b": np.array([pair.b for pair in parts.pairs]),
+        "by_id": np.array([pair.by_id for pair in parts.pairs]),
+    })  # fmt: skip
+
+
+def _add_tokens(parts: Comparison, tables: dict[str, Mapping[str, Any]]) -> None:
     columns, kept = parts.columns, parts.columns.of(parts.shown)
-    name = [pair.name for pair in parts.pairs]
     sides = list(zip(parts.sides, (columns.a[kept], columns.b[kept]), strict=True))
     of_a, of_b = (np.where(at == GAP, "", object_array(side.words(np.maximum(at, 0)))).tolist() for side, at in sides)
     position = [np.where(at == GAP, GAP, side.position[at]) for side, at in sides]
-    coords |= {
-        "prompt": texts("column", [name[number] for number in columns.pair[kept]]),
-        "position_a": ("column", position[0]),
-        "position_b": ("column", position[1]),
-        "first": ("column", columns.first[kept]),
-        "equal": ("column", columns.equal[kept]),
-        "before": ("column", columns.before[kept]),
-        "text": texts("column", [one or other for one, other in zip(of_a, of_b, strict=True)]),
-        "text_a": texts("column", of_a),
-        "text_b": texts("column", of_b),
-    }
-    coords["pair"] = texts("pair", name)
     of_template = [(at != GAP) & side.in_spans(names.TEMPLATE_SPANS)[at] for side, at in sides]
-    coords["template"] = ("column", of_template[0] | of_template[1])
-    variables["pair_by_id"] = ("pair", np.array([pair.by_id for pair in parts.pairs]))
-    for side in ("a", "b"):
-        variables[f"pair_prompt_{side}"] = ("pair", np.array([getattr(pair, side) for pair in parts.pairs]))
+    tables["tokens"] = table_of("column", {
+        "prompt_id": [parts.pairs[number].name for number in columns.pair[kept]],
+        "position_a": position[0],
+        "position_b": position[1],
+        "first": columns.first[kept],
+        "equal": columns.equal[kept],
+        "before": columns.before[kept],
+        "template": of_template[0] | of_template[1],
+        "text": [one or other for one, other in zip(of_a, of_b, strict=True)],
+        "text_a": of_a,
+        "text_b": of_b,
+    })  # fmt: skip
 
 
-def _add_cells(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_quantities(parts: Comparison, tables: dict[str, Mapping[str, Any]]) -> None:
     for one in parts.compared:
-        coords[one.rows.kind] = one.rows.numbers
-        row = names.QUANTITIES[one.quantity]
-        for kind, values in one.cells.items():
-            unit = "1" if kind in ("ratio", "times_floor") else row.unit
-            attrs = {"units": unit, "long_name": _WORDS.get(kind, row.label)}
-            variables[f"{one.quantity}_{kind}"] = (("column", one.rows.kind), values, attrs)
-        for kind in PROFILE:
-            if np.isfinite(one.profile[kind]).any():
-                attrs = {"long_name": _WORDS[kind]}
-                variables[f"{one.quantity}_{kind}"] = (one.rows.kind, one.profile[kind], attrs)
+        row, kind = names.QUANTITIES[one.quantity], one.rows.kind
+        cells: dict[str, Any] = {kind: one.rows.numbers}
+        for name, values in one.cells.items():
+            unit = "1" if name in ("ratio", "times_floor") else row.unit
+            cells[name] = (("column", kind), values, {"units": unit, "long_name": _WORDS.get(name, row.label)})
+        tables[f"tokens/{one.quantity}"] = cells
+        known = [name for name in PROFILE if np.isfinite(one.profile[name]).any()]
+        profile = {name: (kind, one.profile[name], {"long_name": _WORDS[name]}) for name in known}
+        tables[f"profiles/{one.quantity}"] = {kind: one.rows.numbers, **profile}
 
 
-def _add_neurons(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_neurons(parts: Comparison, tables: dict[str, Mapping[str, Any]]) -> None:
     if parts.neurons is None:
         return
+    of: dict[str, Any] = {names.LAYER: parts.rows.numbers}
     for name, (words, values_of) in _NEURONS.items():
         values = values_of(parts.neurons)
         if np.isfinite(values).any():
-            variables[name] = ((names.LAYER, names.NEURON), values.astype(np.float32), {"long_name": words})
-    if "column_norm_a" in variables or "column_norm_b" in variables:
+            of[name] = ((names.LAYER, names.NEURON), values.astype(np.float32), {"long_name": words})
+    if "column_norm_a" in of or "column_norm_b" in of:
         words = "whether the norms prove that the column is another one"
         changed = parts.neurons.columns.changed
-        variables["column_changed"] = ((names.LAYER, names.NEURON), changed, {"long_name": words})
-    variables["neurons_found"] = (names.LAYER, parts.neurons.found)
-    variables["neurons_same"] = (names.LAYER, parts.neurons.same)
+        of["column_changed"] = ((names.LAYER, names.NEURON), changed, {"long_name": words})
+    of["found_again"] = (names.LAYER, parts.neurons.found)
+    of["same"] = (names.LAYER, parts.neurons.same)
+    tables["neurons"] = of
 
 
-def _add_listed(parts: Comparison, variables: dict[str, Any], coords: dict[str, Any]) -> None:
+def _add_listed(parts: Comparison, tables: dict[str, Mapping[str, Any]]) -> None:
     """The neurons that are proved to have changed, by how much; then those that moved most, by floors, else by size."""
     neurons = parts.neurons
     if neurons is None or not np.isfinite(neurons.largest).any():
@@ -139,8 +142,8 @@ def _add_listed(parts: Comparison, variables: dict[str, Any], coords: dict[str, 
     order = np.lexsort((-moved, ~own, -proof, ~proved))[:LISTED]
     order = order[proved[order] | (moved[order] > 0)]
     rows, columns = np.unravel_index(order, neurons.largest.shape)
-    coords["listed_layer"] = ("listed", parts.rows.numbers[rows])
-    coords["listed_neuron"] = ("listed", columns.astype(np.int64))
+    found = {"layer": parts.rows.numbers[rows], "neuron": columns.astype(np.int64)}
+    tables["listed"] = table_of("listed", found)
 
 
 def _changed_themselves(parts: Comparison) -> NDArray[np.bool_]:
@@ -156,17 +159,15 @@ def _changed_themselves(parts: Comparison) -> NDArray[np.bool_]:
     return mine
 
 
-def _add_claims(parts: Comparison, variables: dict[str, Any], summary: dict[str, Any]) -> list[Note]:
+def _add_claims(parts: Comparison, tables: dict[str, Mapping[str, Any]], summary: dict[str, Any]) -> list[Note]:
     first = parts.exact.first if parts.conditions.alike else None
     judged = claimed.judge(parts.claims, parts.neurons, parts.rows, first)
     given = {"layer": np.int64, "neuron": np.int64, "old": np.float64, "new": np.float64, "line": np.int64}
-    for name, dtype in given.items():
-        values = np.array([getattr(claim, name) for claim in parts.claims], dtype=dtype)
-        variables[f"claim_{name}"] = ("claim", values)
-    for name in ("difference", "largest", "times", "ratio", "norm_a", "norm_b", "rank"):
-        called = "times_floor" if name == "times" else name
-        variables[f"claim_{called}"] = ("claim", getattr(judged, name))
-    variables["claim_verdict"], variables["claim_why"] = texts("claim", judged.verdict), texts("claim", judged.why)
+    claimed_of = {
+        name: np.array([getattr(claim, name) for claim in parts.claims], dtype=dtype) for name, dtype in given.items()
+    }
+    measured = (*claimed.MEASURED, "rank", "verdict", "why")
+    tables["claims"] = table_of("claim", claimed_of | {name: getattr(judged, name) for name in measured})
     early = claimed.causality(parts.claims, parts.compared, parts.noise)
     summary["claims"] = {
         "claims": len(parts.claims),
@@ -175,7 +176,7 @@ def _add_claims(parts: Comparison, variables: dict[str, Any], summary: dict[str,
         "elsewhere": claimed.elsewhere(parts.claims, parts.neurons, parts.rows),
         "causality": early,
     }
-    learned = bool(np.isfinite(judged.norm_a).any())
+    learned = bool(np.isfinite(judged.column_norm_a).any())
     return cautions.about_claims(early, may_be_residual(parts.claims, parts.a), learned, repeats=_repeats(parts))
 
 

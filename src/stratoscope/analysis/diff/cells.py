@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.align import GAP
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.prompts import Columns
-from stratoscope.analysis.tables import has_cells, table
+from stratoscope.analysis.values.align import GAP
+from stratoscope.analysis.values.tables import has_cells, table
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.numbers import LayerChoice, choose_layers

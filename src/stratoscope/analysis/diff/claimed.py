@@ -31,7 +31,7 @@ class Claimed:
 
     Attributes
     ----------
-    difference, largest, times, ratio, norm_a, norm_b
+    difference, largest, times_floor, ratio, column_norm_a, column_norm_b
         As in `NeuronDifferences`.
     rank
         Of its largest |B − A| among all neurons of its layer, 1 = largest; −1 where it did not change at all.
@@ -45,10 +45,10 @@ class Claimed:
 
     difference: Floats
     largest: Floats
-    times: Floats
+    times_floor: Floats
     ratio: Floats
-    norm_a: Floats
-    norm_b: Floats
+    column_norm_a: Floats
+    column_norm_b: Floats
     rank: NDArray[np.int64]
     neurons: int
     verdict: list[str]
@@ -66,7 +66,7 @@ def judge(
         The first layer in which anything differs, None where it is not known: activations behind it prove no claim.
     """
     count = len(claims)
-    values = {name: np.full(count, np.nan) for name in _MEASURED}
+    values = {name: np.full(count, np.nan) for name in MEASURED}
     rank, verdicts, why = np.full(count, -1, np.int64), [], []
     place_of = {int(number): place for place, number in enumerate(rows.numbers)}
     first = min([claim.layer for claim in claims] + ([] if first_changed is None else [first_changed]))
@@ -75,7 +75,7 @@ def judge(
         place = place_of.get(claim.layer)
         if neurons is not None and place is not None and neurons.same[place]:
             for name, array in values.items():
-                array[row] = _MEASURED[name](neurons)[place, claim.neuron]
+                array[row] = MEASURED[name](neurons)[place, claim.neuron]
             if values["largest"][row] > 0:
                 rank[row] = 1 + int((neurons.largest[place] > values["largest"][row]).sum())
         found = {name: float(one[row]) for name, one in values.items()} | {"most_b": np.nan}
@@ -88,19 +88,19 @@ def judge(
                    verdict=verdicts, why=why)  # fmt: skip
 
 
-_MEASURED: dict[str, Callable[[NeuronDifferences], Floats]] = {
+MEASURED: dict[str, Callable[[NeuronDifferences], Floats]] = {
     "difference": lambda neurons: neurons.difference,
     "largest": lambda neurons: neurons.largest,
-    "times": lambda neurons: neurons.times,
+    "times_floor": lambda neurons: neurons.times,
     "ratio": lambda neurons: neurons.ratio,
-    "norm_a": lambda neurons: neurons.columns.a,
-    "norm_b": lambda neurons: neurons.columns.b,
+    "column_norm_a": lambda neurons: neurons.columns.a,
+    "column_norm_b": lambda neurons: neurons.columns.b,
 }
 
 
 def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, tolerance: float) -> tuple[str, str]:
     """The column's norm speaks first: nothing before the neuron can change it."""
-    before, after = found["norm_a"], found["norm_b"]
+    before, after = found["column_norm_a"], found["column_norm_b"]
     known = np.isfinite(before) and np.isfinite(after)
     if known and norms_differ(np.array(before), np.array(after), tolerance):
         factor = after / before
@@ -108,18 +108,17 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
         if abs(factor - claim.ratio) <= SAME_FACTOR * claim.ratio:
             return AS_CLAIMED, words
         return OTHERWISE, f"{words}: ×{number(factor)}, claimed ×{number(claim.ratio)}"
-    moved = np.isfinite(found["times"]) and found["times"] > 1
+    moved = np.isfinite(found["times_floor"]) and found["times_floor"] > 1
     if moved and not downstream:
-        words = (
-            f"its activation changed by up to {number(found['times'])} × the floor, ×{number(found['ratio'])} in all"
-        )
+        times, ratio = number(found["times_floor"]), number(found["ratio"])
+        words = f"its activation changed by up to {times} × the floor, ×{ratio} in all"
         if abs(found["ratio"] - claim.ratio) <= AS_MUCH * claim.ratio and abs(claim.ratio - 1) > AS_MUCH:
             return AS_CLAIMED, words
         return OTHERWISE, words
     behind = "; its activation changed, as any behind the first change may" if moved else ""
     if known and behind:
         return NOT_AT_ALL, f"the norm of its column is {number(before, 4)} in both{behind}"
-    if known and np.isfinite(found["times"]):
+    if known and np.isfinite(found["times_floor"]):
         return NOT_AT_ALL, f"neither the norm of its column ({number(before, 4)}) nor, beyond the floor, its activation"
     if known:
         return (
@@ -137,7 +136,7 @@ def _verdict(claim: Claim, found: Mapping[str, float], downstream: bool, toleran
         return GONE, words + behind
     if behind:
         return NOT_SEEN, f"it is not among the peaks of both traces{behind}"
-    if np.isfinite(found["times"]):
+    if np.isfinite(found["times_floor"]):
         return NOT_SEEN, "its activation did not change beyond the floor, and it is not among the peaks of both traces"
     if not np.isfinite(found["largest"]):
         return NOT_SEEN, "nothing of this neuron can be compared"

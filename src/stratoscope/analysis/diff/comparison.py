@@ -39,4 +39,4 @@ class Comparison:
     prompts_of_neurons: int
     other_context: int
     claims: list[Claim]
-    null: xr.Dataset | None
+    null: xr.DataTree | None

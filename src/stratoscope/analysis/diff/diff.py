@@ -35,9 +35,9 @@ def diff(
     quantity: str | Sequence[str] | None = None,
     layers: str | int | Sequence[int] | None = None,
     claims: str | os.PathLike[str] | Sequence[Claim] | None = None,
-    null: xr.Dataset | None = None,
+    null: xr.DataTree | None = None,
     progress: Progress | None = None,
-) -> xr.Dataset:
+) -> xr.DataTree:
     """Compare two traces of the same prompts: B − A.
 
     Prompts are matched by id, else by equal tokens, and aligned on equal tokens; gaps stay gaps. Where numbers are
@@ -67,19 +67,29 @@ def diff(
 
     Returns
     -------
-    xarray.Dataset
-        A Result of kind "diff". On (column, layer or depth), of the prompts kept: `<quantity>_a`, `_b`, `_difference`
-        (B − A), `_ratio` (B / A) and `_times_floor`; coordinates on `column`: `prompt`, `position_a`, `position_b`
-        (−1 = gap), `equal`, `before` (no edit yet), `first` (the first token of either), `text`. On layer or depth, of
-        all prompts: `<quantity>_size_median` and other summaries of |B − A|. On (layer, neuron): `neuron_difference`,
-        `neuron_largest`, `neuron_times_floor`, `column_norm_a`, `column_norm_b`, `column_changed`. On `claim`: what was
-        claimed, measured, and the verdict. On `draw`: the null.
+    xarray.DataTree
+        A Result of kind "diff", a node a table (docs/results.md lists all variables). `tokens/<quantity>`, of the
+        prompts kept: `a`, `b`, `difference` (B − A), `ratio` (B / A) and `times_floor`, of the columns that `tokens`
+        describes. `profiles/<quantity>`, of all prompts: `size_median` and other summaries of |B − A| over the layers.
+        `neurons`: `difference`, `largest`, `times_floor`, `column_norm_a`, `column_norm_b`, `column_changed`; `listed`:
+        those that changed most. `claims`: what was claimed, measured, and the verdict. `null`, `null/<quantity>`: the
+        change among random patches.
 
     Raises
     ------
     InputError
         The traces have no prompt or no layer in common, or a claim cannot be read or is about a neuron that is not
         there.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> before = stratoscope.simulate(prompts=4, layers=3)
+    >>> after = before.copy(deep=True)
+    >>> after["mlp_out_norm"][:, 2] *= 1.5  # as if the last block wrote half as much again
+    >>> result = stratoscope.diff(before, after)
+    >>> result["tokens/mlp_out_norm"]["ratio"].median("column").values
+    array([1. , 1. , 1.5], dtype=float32)
     """
     from stratoscope.analysis.diff import assemble
     from stratoscope.analysis.diff.ancestry import ancestry
@@ -90,7 +100,7 @@ def diff(
     from stratoscope.analysis.diff.matched_null import check_null
     from stratoscope.analysis.diff.neurons import compare_neurons
     from stratoscope.analysis.diff.prompts import choose_pairs, columns_of, match, same_user_tokens, sides
-    from stratoscope.analysis.finite import finite_trace
+    from stratoscope.analysis.values.finite import finite_trace
     from stratoscope.trace.opened import opened
 
     report = progress or silent
@@ -110,7 +120,7 @@ def diff(
     quantities = quantities_in_both(a, b, quantity)
     for number, name in enumerate(quantities):
         report("comparing tokens", number, len(quantities))
-        kind = names.DEPTH if names.DEPTH in names.QUANTITIES[name].dims else names.LAYER
+        kind = names.QUANTITIES[name].row_kind
         rows = rows_of(a, b, kind, layers)
         compared.append(compare_cells(a, b, name, rows, aligned, kept, noise))
     same, context = same_user_tokens(pairs, side_a, side_b)

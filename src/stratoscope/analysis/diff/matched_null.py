@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stratoscope import names
 from stratoscope.analysis.diff.cells import rows_of
 from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.diff.prompts import Columns, Pair
-from stratoscope.analysis.known import columnwise
-from stratoscope.analysis.result import is_result
-from stratoscope.analysis.tables import table
+from stratoscope.analysis.results.result import is_result, table_in, table_of
+from stratoscope.analysis.statistics.known import columnwise
+from stratoscope.analysis.values.tables import table
 from stratoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 KIND = "patch-null"
 
 
-def check_null(null: xr.Dataset, a: xr.Dataset, claims: Sequence[Claim]) -> None:
+def check_null(null: xr.DataTree, a: xr.Dataset, claims: Sequence[Claim]) -> None:
     """Raise `InputError` unless `null` was measured on trace A and for these claims."""
     if not is_result(null, KIND):
         raise InputError("this is not what patch_null gives", where="null", fix="Give what patch_null returned.")
@@ -34,41 +35,43 @@ def check_null(null: xr.Dataset, a: xr.Dataset, claims: Sequence[Claim]) -> None
 
 
 def in_null(
-    null: xr.Dataset, a: xr.Dataset, b: xr.Dataset, pairs: list[Pair], columns: Columns
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables and facts: mean |B − A| of each layer among the same of the random patches.
+    null: xr.DataTree, a: xr.Dataset, b: xr.Dataset, pairs: list[Pair], columns: Columns
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Any]]:
+    """Tables and facts: mean |B − A| of each layer among the same of the random patches.
 
     Only prompts whose tokens are all the same in both traces count, first tokens left out.
     """
     whole = columns.whole(len(pairs))
     place = {pair.a: number for number, pair in enumerate(pairs)}
-    runs = null["run_prompt"].values.tolist()
-    used = [run for run, prompt in enumerate(runs) if prompt in place and whole[place[prompt]]]
+    run = table_in(null, "prompts")
+    runs = run["prompt"].values.tolist()
+    used = [number for number, prompt in enumerate(runs) if prompt in place and whole[place[prompt]]]
     if not used:
         raise InputError(
             "no prompt that the null was measured on has the same tokens in both traces",
             where="null",
             fix="Record both over the same prompts.",
         )
-    prompts = [place[runs[run]] for run in used]
+    prompts = [place[runs[number]] for number in used]
     counted = columns.of(np.array(prompts)) & columns.compared
-    tokens = float(null["run_tokens"].values[used].sum())
-    variables: dict[str, Any] = {}
-    facts: dict[str, Any] = {"draws": int(null.sizes["draw"]), "prompts": len(used), "quantities": {}}
+    tokens = float(run["tokens"].values[used].sum())
+    kl = table_in(null, "kl")
+    tables: dict[str, Mapping[str, Any]] = {"null": table_of("draw", {"kl": kl["random"].values})}
+    facts: dict[str, Any] = {"draws": int(kl.sizes["draw"]), "prompts": len(used), "quantities": {}}
     for quantity in null.attrs["summary"]["quantities"]:
-        kind = str(null[f"sum_{quantity}"].dims[2])
-        rows = rows_of(a, b, kind, null[kind].values.tolist())
+        change, kind = table_in(null, f"change/{quantity}"), names.QUANTITIES[quantity].row_kind
+        rows = rows_of(a, b, kind, change[kind].values.tolist())
         real = _on(b, quantity, columns.b[counted], rows.b) - _on(a, quantity, columns.a[counted], rows.a)
         mean_real = columnwise(np.nanmean, np.abs(real))
-        draws = null[f"sum_{quantity}"].values[:, used].sum(axis=1) / tokens
+        draws = change["random"].values[:, used].sum(axis=1) / tokens
         ranks = rank(draws, mean_real)
-        variables |= {
-            f"null_{quantity}": (("draw", kind), draws),
-            f"null_real_{quantity}": (kind, mean_real),
-            f"null_rank_{quantity}": (kind, ranks),
+        tables[f"null/{quantity}"] = {
+            kind: rows.numbers,
+            "random": (("draw", kind), draws),
+            **table_of(kind, {"real": mean_real, "rank": ranks}),
         }
-        claimed = null[f"claimed_{quantity}"].values
-        where = np.searchsorted(null["run_token"].values, columns.a[counted])
+        claimed = change["claimed"].values
+        where = np.searchsorted(table_in(null, "tokens")["token"].values, columns.a[counted])
         left = float(np.nansum(np.abs(real - claimed[where])))
         total = float(np.nansum(np.abs(real)))
         facts["quantities"][quantity] = {
@@ -78,14 +81,13 @@ def in_null(
             "p": float(rank(draws.mean(axis=1)[:, None], mean_real.mean(keepdims=True))[0]),
             "explained_by_claims": 1 - left / total if total > 0 else None,
         }
-    kl, of_claims = null["kl"].values, float(null["claimed_kl"])
-    variables["null_kl"] = ("draw", kl)
+    random, of_claims = kl["random"].values, float(kl["claimed"])
     facts["kl"] = {
         "claimed": of_claims,
-        "null_median": float(np.median(kl)),
-        "p": float(rank(kl[:, None], np.array([of_claims]))[0]),
+        "null_median": float(np.median(random)),
+        "p": float(rank(random[:, None], np.array([of_claims]))[0]),
     }
-    return variables, facts
+    return tables, facts
 
 
 def rank(draws: NDArray[np.floating[Any]], real: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ from stratoscope.analysis.diff.ancestry import LEAST_FOUND, Ancestry, share_foun
 from stratoscope.analysis.diff.cells import SharedLayers
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.weight_columns import ColumnNorms, compare_columns
-from stratoscope.analysis.known import columnwise
-from stratoscope.analysis.layers import by_layer
+from stratoscope.analysis.statistics.known import columnwise
+from stratoscope.analysis.values.layers import by_layer
 from stratoscope.progress import Progress
 from stratoscope.trace.arrays import Floats, Ints
 

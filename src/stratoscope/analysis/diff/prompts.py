@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.analysis.align import GAP, align
+from stratoscope.analysis.values.align import GAP, align
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Ints
 from stratoscope.trace.numbers import listing

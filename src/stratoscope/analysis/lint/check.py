@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.finite import finite
+from stratoscope.analysis.values.finite import finite
 from stratoscope.trace.notes import Note
 from stratoscope.trace.prompts import Prompts
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope import defaults, names
-from stratoscope.analysis.contrast.cautions import MOST_IMBALANCE
-from stratoscope.analysis.contrast.chance import chance_in
-from stratoscope.analysis.contrast.design import MOST_RATIO, make_design, testable
-from stratoscope.analysis.finite import finite_trace
+from stratoscope.analysis.classes.chance import chance_in
+from stratoscope.analysis.classes.design import MOST_RATIO, alike_in_length, make_design, testable
+from stratoscope.analysis.classes.units import make_units, with_values
 from stratoscope.analysis.lint.check import COMPARISONS, EVERYTHING, LOOKED_AT, check, class_sizes
-from stratoscope.analysis.permutation import smallest_p
-from stratoscope.analysis.units import make_units, with_values
+from stratoscope.analysis.statistics.permutation import smallest_p
+from stratoscope.analysis.values.finite import finite_trace
 from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.notes import INFO, WARNING
 from stratoscope.trace.prompts import Prompts
@@ -109,9 +108,7 @@ def unequal_lengths(dataset: xr.Dataset) -> str | None:
     if len(known) < 2:
         return None
     short, long = (pick(known, key=lambda name: known[name].mean()) for pick in (min, max))
-    apart = known[long].mean() - known[short].mean()
-    spread = float(np.sqrt((known[long].var(ddof=1) + known[short].var(ddof=1)) / 2))
-    if apart <= MOST_IMBALANCE * spread:
+    if alike_in_length(known[long], known[short]):
         return None
     average = {name: number(known[name].mean()) for name in (long, short)}
     return f"Prompts of {long} have {average[long]} tokens on average, of {short} {average[short]}."

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.finite import finite, infinite_note, without_number
-from stratoscope.analysis.known import largest, medians, quantile
 from stratoscope.analysis.lint.check import LOOKED_AT, check, some_tokens
+from stratoscope.analysis.statistics.known import largest, medians, quantile
+from stratoscope.analysis.values.finite import finite, infinite_note, without_number
 from stratoscope.trace.notes import INFO, WARNING
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import number, percent

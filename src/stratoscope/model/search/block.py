@@ -5,16 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.search.block_calls import BlockCalls
 from stratoscope.model.search.calls import Call, same
 from stratoscope.model.search.mlp import Mlp, find_dense, find_mixture
-from stratoscope.model.sites import LayerSites, Site, replay
-
-ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+from stratoscope.model.sites import LayerSites, Site, replay, unit_roundoff
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class BlockSearch(BlockCalls):
         """Equality, or |error| <= u (|x_mid| + |x_out|) elementwise: what two roundings can do."""
         if exact:
             return same(again, self.out)
-        limit = ROUNDING[self.out.dtype] * (middle.double().abs() + self.out.double().abs())
+        limit = unit_roundoff(self.out.dtype) * (middle.double().abs() + self.out.double().abs())
         return bool(((again.double() - self.out.double()).abs() <= limit).all())
 
     def _inner(self, write: Call) -> Mlp | None:

@@ -14,8 +14,8 @@ from stratoscope.model.experts import Routed
 from stratoscope.model.gate import HALVES, INTERLEAVED, ONE, SEPARATE, BlockMaps, Gate, LinearMap, split
 from stratoscope.model.head import Norm
 from stratoscope.model.search.calls import BlockCall, Call, same
-from stratoscope.model.search.head import find_norm, is_linear, linear_error, named, rows, unit_roundoff
-from stratoscope.model.sites import Experts, LayerSites, Site
+from stratoscope.model.search.head import find_norm, is_linear, linear_error, named, rows
+from stratoscope.model.sites import Experts, LayerSites, Site, unit_roundoff
 
 _EXPERT_ROWS = 8  # neurons of routed experts that are computed anew, each of another expert while there are any
 _MUCH = 1000.0  # beyond every clamp

@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.head import ONE_PLUS, PLAIN, Head, Norm, Unproved, scaled
 from stratoscope.model.search.calls import Call, Tail, same
+from stratoscope.model.sites import unit_roundoff
 
 _LARGEST_EPS = 0.01
-
-
-def unit_roundoff(dtype: torch.dtype) -> float:
-    """How much rounding to this dtype may change a number, relative to it."""
-    return torch.finfo(dtype).eps / 2
 
 
 def rows(tensor: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope import defaults
-from stratoscope.errors import InputError, choices
+from stratoscope.errors import InputError, UsageError, choices
 from stratoscope.recorder.answers.refusals import checked_patterns
-from stratoscope.trace.arguments import whole
+from stratoscope.trace.arguments import at_least
 
 # settings that choose the next token or say when to stop: they change nothing about which forwards are run
 KNOWN = (
@@ -96,18 +96,15 @@ def answers_of(
     InputError
         A number is negative, or settings are given for an answer that is not generated, or cannot be recorded.
     """
-    generate, seed = whole(generate, "generate"), whole(seed, "seed")
+    generate, seed = at_least(0, generate, "generate"), at_least(0, seed, "seed")
     if isinstance(generation, str | os.PathLike):
         generation = parse_settings(os.fspath(generation))
-    for name, value in (("number of tokens to generate", generate), ("seed", seed)):
-        if value < 0:
-            raise InputError(f"the {name} is {value}", fix="Use 0 or more.")
-    if refusal_patterns is not None and not generate:
-        raise InputError("refusal patterns without generation", fix="Say how many tokens: generate, --generate N.")
-    if generation and not generate:
-        raise InputError("generation settings without generation", fix="Say how many tokens: generate, --generate N.")
+    for name, value in (("refusal_patterns", refusal_patterns), ("generation", generation)):
+        if value and not generate:
+            fix = "Say how many tokens: generate, --generate N."
+            raise UsageError("it says something of answers, and none is generated", where=name, fix=fix)
     if isinstance(openers, str):
-        raise InputError("openers are one text, not several", fix=f"Use {openers.split('|')}.")
+        raise UsageError("openers are one text, not several", fix=f"Use {openers.split('|')}.")
     chosen = (defaults.OPENERS if generate else ()) if openers is None else tuple(openers)
     patterns = checked_patterns(*([] if refusal_patterns is None else [refusal_patterns])) if generate else ()
     return Answers(generate, checked_settings(generation or {}), seed, chosen, patterns)
@@ -189,4 +186,4 @@ def checked_day(text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except (ValueError, TypeError):
-        raise InputError(f"there is no day {text!r}", fix="Write YYYY-MM-DD, as 2026-01-31.") from None
+        raise UsageError(f"there is no day {text!r}", where="date", fix="Write YYYY-MM-DD, as 2026-01-31.") from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import CaptureError
+from stratoscope.model.sites import unit_roundoff
 from stratoscope.recorder.attention.rows import AttentionRows, Mask, float32_unit
 from stratoscope.recorder.reduce.scratch import Scratch
 
@@ -80,7 +81,7 @@ class AttentionChecks:
 
     def row_sums(self, layer: int, sums: Tensor, mask: Mask, dtype: torch.dtype, learned_sink: bool) -> None:
         """Sums [B, H, Q] of rows over the keys that the mask shows."""
-        limit = 2 * (unit(dtype) + mask.keys.shape[1] * _UNIT)
+        limit = 2 * (unit_roundoff(dtype) + mask.keys.shape[1] * _UNIT)
         error = sums - 1
         error = (error.clamp(min=0) if learned_sink else error.abs()).where(mask.queries[:, None], 0)
         self._keep(self._sums, layer, error, error / limit)
@@ -103,7 +104,7 @@ class AttentionChecks:
             weights = weights.reshape(batch * groups, -1, keys)
             expected = torch.bmm(weights, values).view(batch, rows.heads, 1, width)
             size = torch.bmm(weights, values.abs()).view(batch, rows.heads, 1, width)
-            rounding = max(4 * unit(value.dtype), 4 * float32_unit(value.device)) + keys * _UNIT
+            rounding = max(4 * unit_roundoff(value.dtype), 4 * float32_unit(value.device)) + keys * _UNIT
             error = (output[:, :, query : query + 1].float() - expected).abs()
             bound = (rounding + relative) * size + torch.finfo(torch.float32).tiny
             real = mask.queries[:, None, query : query + 1, None]
@@ -185,11 +186,6 @@ def _asked(kept: Mapping[K, Tensor]) -> dict[K, Any]:
     for keys in together.values():
         found |= zip(keys, torch.stack([kept[key] for key in keys]).tolist(), strict=True)
     return {key: found[key] for key in kept}
-
-
-def unit(dtype: torch.dtype) -> float:
-    """Unit roundoff of a dtype: half the distance from 1 to the next number."""
-    return torch.finfo(dtype).eps / 2
 
 
 def _sample(queries: np.ndarray) -> list[int]:

@@ -28,6 +28,14 @@ class PromptTokens(Protocol):
 
 
 @dataclass(frozen=True)
+class GivenTokens:
+    """Ids and spans of a prompt, and nothing else: as a trace holds them, or of a prompt that nobody wrote."""
+
+    ids: np.ndarray
+    spans: np.ndarray
+
+
+@dataclass(frozen=True)
 class Batch:
     """Prompts as one padded rectangle.
 

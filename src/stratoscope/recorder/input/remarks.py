@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from stratoscope.words import listed
+
 WARNING, INFO = "warning", "info"
 
 _IDS = 5  # prompts that a note names
-_EXAMPLES = 8
 _LONGEST = 60  # characters of an example
 
 
@@ -47,7 +48,7 @@ def notes(remarks: Sequence[Iterable[Remark]], ids: Sequence[str]) -> list[dict[
     ordered = sorted(prompts, key=lambda key: (key[1] != WARNING, key[0]))
     return [
         {"id": key[0], "severity": key[1]}
-        | {"text": f"{_which(list(prompts[key]), len(ids))} {key[2]}{_listed(list(examples[key]))}."}
+        | {"text": f"{_which(list(prompts[key]), len(ids))} {key[2]}{_examples(examples[key])}."}
         for key in ordered
     ]
 
@@ -59,11 +60,8 @@ def _which(some: list[str], all_: int) -> str:
     return f"In {len(some):,} of {all_:,} prompts ({', '.join(some[:_IDS])}{more})"
 
 
-def _listed(examples: list[str]) -> str:
-    if not examples:
-        return ""
-    more = [f"… ({len(examples):,} in all)"] if len(examples) > _EXAMPLES else []
-    return f": {', '.join([*examples[:_EXAMPLES], *more])}"
+def _examples(some: Iterable[str]) -> str:
+    return f": {words}" if (words := listed(some)) else ""
 
 
 def quoted(text: str) -> str:

@@ -32,6 +32,16 @@ class Prompt:
     messages
         Conversation as `{"role": ..., "content": ...}`, roles `system`, `user`, `assistant`; a content is a text, or
         the texts of its parts.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> twins = [
+    ...     stratoscope.Prompt("fire-c", prompt_class="critical", pair="fire", text="How do I start a fire?"),
+    ...     stratoscope.Prompt("fire-n", prompt_class="neutral", pair="fire", text="How do I start a song?"),
+    ... ]
+    >>> [one.id for one in twins if one.pair == "fire"]
+    ['fire-c', 'fire-n']
     """
 
     id: str

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from stratoscope.errors import StratoscopeError, is_out_of_memory
 from stratoscope.model.hooks import BlockHooks
-from stratoscope.model.search.block import ROUNDING
-from stratoscope.model.sites import ModelSites
+from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.names import SPANS
-from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.batches import Batch, GivenTokens
 from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH, NONE, Together
 from stratoscope.recorder.input.tokens import cut
 
@@ -44,14 +43,6 @@ WHY = {
     NONE: "This model's values change with the prompts beside it: each prompt ran alone.",
 }
 _UNKNOWN = "Whether values depend on the batch was not found out"
-
-
-@dataclass(frozen=True)
-class ProbePrompt:
-    """Tokens of a prompt that nobody wrote."""
-
-    ids: np.ndarray
-    spans: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,7 @@ def narrower(finding: BatchingRule, error: StratoscopeError, *, padded: bool) ->
     return replace(finding, together=together, why=WHY[together], facts=facts)
 
 
-def probe_prompts(tokenizer: Any, known: int | None, most: int | None) -> tuple[ProbePrompt, ProbePrompt]:
+def probe_prompts(tokenizer: Any, known: int | None, most: int | None) -> tuple[GivenTokens, GivenTokens]:
     """A prompt and a longer one: plain words, as many tokens of them as there may be.
 
     Parameters
@@ -106,15 +97,15 @@ def probe_prompts(tokenizer: Any, known: int | None, most: int | None) -> tuple[
         ids = np.array(tokenizer(text)["input_ids"], np.int32)
         ids = ids[ids < known] if known is not None else ids
         ids = np.resize(ids, max(1, tokens))  # over and over, where words are few tokens
-        prompts.append(ProbePrompt(ids, np.full(len(ids), SPANS.index("user"), np.int8)))
+        prompts.append(GivenTokens(ids, np.full(len(ids), SPANS.index("user"), np.int8)))
     return prompts[0], prompts[1]
 
 
 def find_batching(
     model: nn.Module,
     sites: ModelSites,
-    prompts: tuple[ProbePrompt, ProbePrompt],
-    make_batch: Callable[[Sequence[ProbePrompt]], Batch],
+    prompts: tuple[GivenTokens, GivenTokens],
+    make_batch: Callable[[Sequence[GivenTokens]], Batch],
     run: Callable[[Batch], None],
 ) -> BatchingRule:
     """Run a prompt alone and beside others, and say beside which it gives the same.
@@ -207,7 +198,7 @@ class _Probe:
                 return None
             wanted = held.inputs[len(found.inputs) - 1]
             if nudged:
-                step = 2 * ROUNDING[wanted.dtype] * signs.choice([-1.0, 1.0], size=tuple(wanted.shape))
+                step = 2 * unit_roundoff(wanted.dtype) * signs.choice([-1.0, 1.0], size=tuple(wanted.shape))
                 wanted = (wanted.double() * (1 + torch.from_numpy(step))).to(wanted.dtype)
             given = tensor.clone()
             given[rows] = wanted.to(tensor.device)
@@ -245,7 +236,7 @@ class _Judge:
         tipped = 0
         for behind_block, measured in self._differences(rounded):
             if not behind_block:  # nothing was computed yet
-                self._rounding.append(np.full_like(measured, 2 * ROUNDING[alone.inputs[0].dtype]))
+                self._rounding.append(np.full_like(measured, 2 * unit_roundoff(alone.inputs[0].dtype)))
                 continue
             typical = float(np.median(measured))
             self._rounding.append(np.maximum(measured, typical))

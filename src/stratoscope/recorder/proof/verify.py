@@ -22,11 +22,10 @@ from torch import nn
 from stratoscope.errors import CaptureError
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
-from stratoscope.model.search.block import ROUNDING
-from stratoscope.model.sites import ModelSites
+from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
 from stratoscope.recorder.groups import GROUPS, groups_of
-from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
+from stratoscope.recorder.input.batches import Batch, GivenTokens, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.replay import Replay, eager_attention
 from stratoscope.recorder.reference.differences import Replayed, by_layer, differences
@@ -66,14 +65,6 @@ class DependsOnBatch(CaptureError):
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Ids and spans of a prompt's tokens, as a trace holds them."""
-
-    ids: np.ndarray
-    spans: np.ndarray
-
-
-@dataclass(frozen=True)
 class Standard:
     """What a replay must satisfy.
 
@@ -105,7 +96,7 @@ class Standard:
 def plain_standard(model: nn.Module) -> Standard:
     """For the same forward once more: what is summed differently, and W a that the model rounds to its dtype."""
     dtype = next(model.parameters()).dtype
-    return Standard(_SAME_BATCH, attention_implementation(model), 4 * ROUNDING[dtype] + 1e-4)
+    return Standard(_SAME_BATCH, attention_implementation(model), 4 * unit_roundoff(dtype) + 1e-4)
 
 
 def eager_standard(model: nn.Module, sites: ModelSites) -> Standard:
@@ -297,7 +288,7 @@ def verify_trace(
     for number in range(len(ids)):
         progress("verifying", number, len(ids))
         part = stored(number)
-        prompt = Stored(part["token_id"].values, part["span"].values)
+        prompt = GivenTokens(part["token_id"].values, part["span"].values)
         # what is streamed is too large to be read at once
         recorded: dict[str, Any] = {name: part[name] if is_streamed(name) else part[name].values for name in names}
         try:

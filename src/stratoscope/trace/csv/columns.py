@@ -15,7 +15,7 @@ from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, 
 from stratoscope.trace.csv.escapes import COLUMN
 from stratoscope.trace.csv.pasted import can_be_pasted
 from stratoscope.trace.format.schema import MAX_COLUMNS
-from stratoscope.words import quoted
+from stratoscope.words import listed, quoted
 
 Columns: TypeAlias = "str | Mapping[str, str | int] | None"
 MOST_COLUMNS = len(CSV_COLUMNS) + MAX_COLUMNS  # of one file, besides the one that says that there are escapes
@@ -231,13 +231,14 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
         [column for column in CSV_COLUMNS if column not in dict(given)], names, row, {place for _, place in given}
     )
     absent = [column for column in CSV_COLUMNS if column not in chosen]
+    held = listed(map(shown, names))
     if len(absent) == len(CSV_COLUMNS) <= len(row) and is_row(numbered(), row):
-        return f"It has {listed(names)}. {IN_ORDER}"
+        return f"It has {held}. {IN_ORDER}"
     if len(absent) > 2:
         example = as_option(dict.fromkeys(absent, "COLUMN"))
-        return f"It has {listed(names)}. Say which column is which, by name or by number from 1: `{example}`."
+        return f"It has {held}. Say which column is which, by name or by number from 1: `{example}`."
     if len(names) < len(CSV_COLUMNS):
-        return f"It has {listed(names)}, but every row needs all of {', '.join(CSV_COLUMNS)}."
+        return f"It has {held}, but every row needs all of {', '.join(CSV_COLUMNS)}."
     sources = {
         column: names[chosen[column]] if column in chosen else "COLUMN"
         for column in CSV_COLUMNS
@@ -247,7 +248,7 @@ def _suggestion(wanted: Wanted, names: Sequence[str], row: Sequence[str]) -> str
         sources = {column: str(chosen[column] + 1) for column in CSV_COLUMNS}
     option = as_option(sources)
     if absent:
-        return f"It has {listed(names)}. If one of them is {' or '.join(absent)}, put its name for COLUMN: `{option}`."
+        return f"It has {held}. If one of them is {' or '.join(absent)}, put its name for COLUMN: `{option}`."
     return f"If these are they, add `{option}` {IN_PYTHON}"
 
 
@@ -297,9 +298,3 @@ def _score(column: str, name: str, cell: str | None) -> float:
 def shown(text: str) -> str:
     """A value in a message."""
     return quoted(text, _SHOWN)
-
-
-def listed(columns: Sequence[str], most: int = 8) -> str:
-    """The first few columns in a message."""
-    names = ", ".join(shown(column) for column in columns[:most])
-    return names + (f" and {len(columns) - most} more" if len(columns) > most else "")

@@ -65,7 +65,7 @@ class TextFile:
 
     def open_bytes(self) -> io.BufferedReader:
         """Its bytes, unpacked."""
-        return _open(self.path, self.packing)
+        return open_unpacked(self.path, self.packing)
 
 
 def cells_of(lines: Iterable[str], separator: str) -> _csv.Reader:
@@ -111,7 +111,7 @@ def text_file(path: Path) -> TextFile:
 
 def _head_of_packed(path: Path, packing: str) -> bytes:
     """The beginning of what is packed, where all of it can be unpacked and is not too large."""
-    with _open(path, packing) as stream:
+    with open_unpacked(path, packing) as stream:
         head = stream.read(_HEAD)
         while stream.read(2**20):
             pass
@@ -217,7 +217,14 @@ def _bytes_in_python(file: TextFile) -> tuple[str, str]:
 # --- unpacking ------------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path, packing: str) -> io.BufferedReader:
+def open_unpacked(path: Path, packing: str) -> io.BufferedReader:
+    """The bytes of a file, out of what it is packed in ("" = nothing): no more than so small a file may hold.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or unpacks to too much, also while it is read.
+    """
     if not packing:
         return path.open("rb")
     with _unpacking(path):

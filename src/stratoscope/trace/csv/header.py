@@ -21,13 +21,13 @@ from stratoscope.trace.csv.columns import (
     is_number,
     is_row,
     known_names,
-    listed,
     numbered,
     refuse_wide,
     shown,
 )
 from stratoscope.trace.csv.file import TextFile, cells_of, encoding_error, lines_of
 from stratoscope.trace.format.bounds import LONGEST_TEXT
+from stratoscope.words import listed
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _EXCEL_SEPARATOR = re.compile(r'\ufeff*sep=([^"\r\n])\s*', re.IGNORECASE)
@@ -221,7 +221,7 @@ def _numbered_columns(wanted: Wanted, cells: Sequence[str], where: str) -> tuple
             + "`."
         )
     if not wanted.are_places:
-        what = f"there is no header: the first line looks like a row ({listed(cells, 5)})"
+        what = f"there is no header: the first line looks like a row ({listed(map(shown, cells), 5)})"
         raise InputError(what, where=where, fix=fix)
     missing = [column for column in CSV_COLUMNS if column not in wanted.sources]
     if missing:
@@ -258,5 +258,5 @@ def _unique(five: dict[int, str], names: Sequence[str], where: str) -> tuple[str
 def _refuse_twice(columns: Sequence[str], where: str) -> None:
     twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
-        what = f"the header names {listed(twice)} more than once"
+        what = f"the header names {listed(map(shown, twice))} more than once"
         raise InputError(what, where=where, fix="Give every column its own name.")

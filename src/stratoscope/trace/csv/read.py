@@ -12,13 +12,14 @@ import pandas as pd
 import xarray as xr
 
 from stratoscope import defaults
-from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
 from stratoscope.trace.csv.columns import Columns, wanted_columns
 from stratoscope.trace.csv.file import file_identity, stem
 from stratoscope.trace.csv.table import CsvPrompt, read_table
 from stratoscope.trace.format import place
 from stratoscope.trace.labels import labelled, note, object_array, root_attributes, unique
+from stratoscope.words import counted
 
 _SPECIAL = re.compile(
     r"</?s>|<\|.*\|>|<｜.*｜>|<(pad|unk|bos|eos|mask|start_of_turn|end_of_turn)>|\[(CLS|SEP|PAD|MASK|UNK|/?INST)\]",
@@ -30,7 +31,7 @@ def read_csv(
     files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     columns: Columns = None,
-    classes: Sequence[str] | None = None,
+    prompt_class: str | Sequence[str] | None = None,
     axis: Axis = defaults.AXIS,
 ) -> xr.Dataset:
     """Read CSV files of `Token_Pos,Token,Layer,Neuron_ID,Activation_Norm` into memory.
@@ -43,7 +44,7 @@ def read_csv(
     columns
         Which column of the files is which, where they are called otherwise: {"Token_Pos": "pos", "Token": "tok"}, or
         the same as text, "Token_Pos=pos,Token=tok". Numbers count the columns from 1, also of files without a header.
-    classes
+    prompt_class
         One class name per file; without it the file's stem.
     axis
         What `Neuron_ID` is an index of: "neuron" (the MLP's activations), "residual" (its output) or "unknown".
@@ -58,10 +59,10 @@ def read_csv(
     Raises
     ------
     InputError
-        A file cannot be used (says file, line, column, value), or `columns`, `classes` or `axis` do not fit.
+        A file cannot be used (says file, line, column, value), or `columns`, `prompt_class` or `axis` do not fit.
     """
     paths = [Path(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
-    classes = _one_for_each(paths, classes)
+    classes = _one_for_each(paths, prompt_class)
     _check_axis(axis)
     wanted = wanted_columns(columns)
     tables = [read_table(path, wanted) for path in paths]
@@ -93,7 +94,7 @@ def import_csv(
     out: str | os.PathLike[str] | None = None,
     *,
     columns: Columns = None,
-    classes: Sequence[str] | None = None,
+    prompt_class: str | Sequence[str] | None = None,
     axis: Axis = defaults.AXIS,
     overwrite: bool = False,
 ) -> xr.Dataset:
@@ -101,7 +102,7 @@ def import_csv(
 
     Parameters
     ----------
-    files, columns, classes, axis
+    files, columns, prompt_class, axis
         As in `read_csv`.
     out
         The trace to write; without it the Dataset stays in memory.
@@ -119,15 +120,24 @@ def import_csv(
         A file or an argument cannot be used.
     TraceError
         The trace cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> with open("cat.csv", "w") as file:
+    ...     _ = file.write("Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\\n0,The,5,17,0.5\\n1, cat,5,3,2.25\\n")
+    >>> trace = stratoscope.import_csv("cat.csv", axis="neuron")
+    >>> trace["imported_norm"].values.tolist(), trace["text"].values.tolist(), trace["layer"].values.tolist()
+    ([0.5, 2.25], ['The', ' cat'], [5])
     """
     if out is None:
-        return read_csv(files, columns=columns, classes=classes, axis=axis)
+        return read_csv(files, columns=columns, prompt_class=prompt_class, axis=axis)
     from stratoscope.trace.read.reader import open_trace
     from stratoscope.trace.write.from_dataset import write_dataset
 
     place.refuse_without_parent(Path(out).absolute())
     place.refuse_occupied(Path(out).resolve(), overwrite=overwrite)
-    dataset = read_csv(files, columns=columns, classes=classes, axis=axis)
+    dataset = read_csv(files, columns=columns, prompt_class=prompt_class, axis=axis)
     write_dataset(dataset, Path(out), overwrite=overwrite)
     return open_trace(Path(out))
 
@@ -140,9 +150,11 @@ def _one_for_each(paths: Sequence[Path], classes: str | Iterable[str] | None) ->
         return None
     given = [classes] if isinstance(classes, str) else [str(name) for name in classes]
     if len(given) != len(paths):
-        number = "one text" if isinstance(classes, str) else f"{len(given)}"
-        raise InputError(
-            f"{number} for {len(paths)} files", where="classes", fix="Give one class for each file, in the same order."
+        number = "one text" if isinstance(classes, str) else counted(len(given), "class")
+        raise UsageError(
+            f"{number} for {counted(len(paths), 'file')}",
+            where="prompt_class",
+            fix="Give one class for each file, in the same order.",
         )
     return given
 

@@ -54,11 +54,11 @@ Write = Callable[[Path, PromptRows], None]
 
 def export_csv(
     trace: Inputs,
-    file: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     columns: Columns = None,
     prompt: PromptChoice = None,
-    prompt_column: bool = False,
+    one_file: bool = False,
     parquet: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -73,11 +73,11 @@ def export_csv(
         `Expert` (−1: a dense or shared MLP); peaks that were not recorded have no row.
     columns
         Which column of CSV files is which, as in `import_csv`.
-    file
+    out
         The file to write; of several prompts, `<stem>-<prompt id>.csv` each.
     prompt
         Only this prompt, or these: ids or indices; of a Dataset that was cut, among the prompts that are left.
-    prompt_column
+    one_file
         All prompts in one file, with the id of each in a last column, `Prompt`; columns that only some of the files of
         an import had are empty elsewhere. `import_csv` takes one prompt a file, so this one is for other tools.
     parquet
@@ -94,16 +94,26 @@ def export_csv(
     ------
     InputError
         No such prompt, nothing to export, a file is already there or cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=4, layers=3)
+    >>> files = stratoscope.export_csv(trace, "fire.csv", prompt="critical-1")
+    >>> with open("fire.csv") as file:
+    ...     print(file.readline() + file.readline(), end="")
+    Token_Pos,Token,Layer,Neuron_ID,Activation_Norm,Peak_Value,Write_Norm
+    0,<s>,0,147,0.22649476,-0.22649476,0.22041081
     """
     dataset = opened(trace, columns)
     prompts = Prompts(dataset)
     ids, chosen = prompts.ids, prompts.find_all(prompt)
-    _check_ending(Path(file), ".parquet" if parquet else ".csv")
-    rows_of = _contents(prompts, together=prompt_column)
-    if prompt_column:
-        targets, contents = [Path(file)], iter([_together(rows_of, {index: ids[index] for index in chosen})])
+    _check_ending(Path(out), ".parquet" if parquet else ".csv")
+    rows_of = _contents(prompts, together=one_file)
+    if one_file:
+        targets, contents = [Path(out)], iter([_together(rows_of, {index: ids[index] for index in chosen})])
     else:
-        targets, contents = _targets(Path(file), [ids[index] for index in chosen]), map(rows_of, chosen)
+        targets, contents = _targets(Path(out), [ids[index] for index in chosen]), map(rows_of, chosen)
     _check_targets(targets, dataset, overwrite=overwrite)
     _write_all(targets, contents, _parquet_writer() if parquet else _write_csv, overwrite)
     return targets
@@ -161,7 +171,7 @@ def _together(rows_of: RowsOf, ids: Mapping[int, str]) -> PromptRows:
     parts = {index: rows_of(index) for index in ids}
     columns = next(iter(parts.values())).columns
     if CSV_PROMPT in columns:
-        fix = "Export the prompts to a file each: leave --prompt-column out."
+        fix = "Export the prompts to a file each: leave --one-file out."
         raise InputError(f"the trace has a column {CSV_PROMPT} of its own", fix=fix)
     blocks = (
         (*block, object_array([ids[index]] * len(block[0]))) for index, part in parts.items() for block in part.blocks

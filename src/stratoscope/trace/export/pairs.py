@@ -38,6 +38,17 @@ def attention_matrix(trace: Inputs, prompt: str | int, layer: int, head: int) ->
     ------
     InputError
         The trace holds no full attention, or has no such prompt, layer or head.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3, heads=2, record="attention-full")
+    >>> weights = stratoscope.attention_matrix(trace, "critical-1", layer=1, head=0)
+    >>> weights[:4, :4].round(2)
+    array([[1.  ,  nan,  nan,  nan],
+           [0.38, 0.62,  nan,  nan],
+           [0.36, 0.25, 0.39,  nan],
+           [0.27, 0.09, 0.14, 0.5 ]], dtype=float32)
     """
     given, trace = trace, opened(trace)
     if _QUANTITY not in trace and isinstance(given, xr.Dataset) and _QUANTITY in given:

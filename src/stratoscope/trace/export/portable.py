@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,11 @@ from stratoscope.trace.opened import Inputs, dataset_of
 _PLAIN = (str, int, float)
 
 
-def portable(dataset: Inputs) -> xr.Dataset:
+@overload
+def portable(dataset: xr.DataTree) -> xr.DataTree: ...
+@overload
+def portable(dataset: Inputs) -> xr.Dataset: ...
+def portable(dataset: Inputs | xr.DataTree) -> xr.Dataset | xr.DataTree:
     """Make a Dataset that `to_netcdf`, `to_zarr` and `to_dataframe` of xarray can write.
 
     What a trace says about itself is nested, and a token may be a piece of a character: neither has a place in a netCDF
@@ -29,9 +33,9 @@ def portable(dataset: Inputs) -> xr.Dataset:
 
     Returns
     -------
-    xarray.Dataset
-        The same, with every nested attribute as JSON text (`json.loads` reads it), and with bytes of a token that are
-        no UTF-8 spelled `<0xE4>`, as `export_csv` does.
+    xarray.Dataset or xarray.DataTree
+        The same (of a Result its tree), with every nested attribute as JSON text (`json.loads` reads it), and with
+        bytes of a token that are no UTF-8 spelled `<0xE4>`, as `export_csv` does.
 
     Raises
     ------
@@ -39,8 +43,22 @@ def portable(dataset: Inputs) -> xr.Dataset:
         It is none of these, or a dimension is left as one number.
     TraceError
         It cannot be opened.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> _ = stratoscope.portable(trace).to_netcdf("small.nc")
+    >>> import xarray
+    >>> dict(xarray.open_dataset("small.nc").sizes)
+    {'token': 52, 'depth': 4, 'layer': 3, 'peak': 10, 'head': 8, 'prompt': 2, 'neuron': 1024}
     """
-    dataset = dataset_of(dataset)
+    if isinstance(dataset, xr.DataTree):
+        return xr.DataTree.from_dict({path: _portable(table) for path, table in dataset.to_dict().items()})
+    return _portable(dataset_of(dataset))
+
+
+def _portable(dataset: xr.Dataset) -> xr.Dataset:
     scalars = [str(dim) for dim in dataset.dims if dim in dataset.variables and not dataset.variables[dim].dims]
     if scalars:
         fix = "Choose with a list, which keeps the dimension: dataset.isel(token=[5])."

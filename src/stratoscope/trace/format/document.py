@@ -51,6 +51,8 @@ class Document:
         Arrays that only a newer minor version knows.
     checksums
         Of all chunks of each array that is not streamed and that will not change, end to end; none in versions 1.x.
+    groups
+        Paths of the groups inside it, whose arrays are called `<group>/<name>`; a trace has none.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Document:
     arrays: dict[str, ArrayDocument]
     unknown: tuple[str, ...] = ()
     checksums: dict[str, bytes] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
     def length(self, name: str) -> int:
         """Committed length of an array's first dimension, 0 where there is none."""
@@ -69,7 +72,8 @@ class Document:
 
     def to_bytes(self) -> bytes:
         """The document for Zarr: the arrays as they were checked, nothing else."""
-        metadata = {name: array.raw for name, array in self.arrays.items()}
+        inside = {name: {"zarr_format": 3, "node_type": "group", "attributes": {}} for name in self.groups}
+        metadata = dict(sorted({**inside, **{name: array.raw for name, array in self.arrays.items()}}.items()))
         consolidated = {"kind": "inline", "must_understand": False, "metadata": metadata}
         document = {"zarr_format": 3, "node_type": "group", "attributes": {}, "consolidated_metadata": consolidated}
         return json.dumps(document).encode()

@@ -49,6 +49,15 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
     ------
     InputError, TraceError
         It cannot be opened.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> facts = stratoscope.info(stratoscope.simulate(prompts=4, layers=3))
+    >>> facts["source"], facts["classes"], facts["layers"]
+    ('simulated', {'critical': 2, 'neutral': 2}, [0, 1, 2])
+    >>> [quantity["name"] for quantity in facts["quantities"]["residual"]]
+    ['resid_norm', 'resid_cos']
     """
     dataset = dataset_of(trace, columns)
     if (

@@ -63,6 +63,16 @@ def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
     TraceError
         When it is no trace, damaged, of a future version, or holds anything the format does not allow. Chunks are
         checked when they are read.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> _ = stratoscope.simulate("small.trace", prompts=4, layers=3)
+    >>> trace = stratoscope.open_trace("small.trace")
+    >>> round(trace["mlp_out_norm"].sel(layer=2).mean().item(), 2)  # only what is used is read
+    2.93
+    >>> trace["prompt_class"].values.tolist()
+    ['critical', 'neutral', 'critical', 'neutral']
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"a {type(path).__name__} is no path", fix="Give the path of a trace.")

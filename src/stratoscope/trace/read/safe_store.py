@@ -52,7 +52,7 @@ class SafeStore(LocalStore):
         prototype = prototype or default_buffer_prototype()
         if key == ROOT_DOCUMENT:
             return prototype.buffer.from_bytes(self._root_document)
-        name, _, file_name = key.partition("/")
+        name, _, file_name = key.rpartition("/")
         place = chunk_index(file_name)
         if name not in self._arrays or place is None:
             return None

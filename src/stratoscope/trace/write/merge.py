@@ -57,6 +57,16 @@ def merge(
         A part is missing, given twice, not complete, or of another recording.
     TraceError
         A part cannot be read, or the trace cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> prompts = [f"{number} and one are {number + 1}." for number in range(16)]
+    >>> for number in (1, 2):  # each may run on a machine of its own
+    ...     _ = stratoscope.capture("MODEL", prompts, f"part{number}.trace", part=(number, 2), batch_size=1)
+    >>> trace = stratoscope.merge(["part1.trace", "part2.trace"], "whole.trace")
+    >>> trace.sizes["prompt"], len(trace.attrs["merged"])
+    (16, 2)
     """
     target, say = Path(out).absolute(), progress or silent
     place.refuse_without_parent(target)

@@ -178,7 +178,7 @@ class StagingStore(LocalStore):
 
 def _chunk_place(key: str) -> tuple[str, Place]:
     """Array and place in its grid of a chunk that this store named."""
-    name, _, file_name = key.partition("/")
+    name, _, file_name = key.rpartition("/")
     return name, tuple(int(part) for part in file_name.split(".")[1:])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.tables import check_head, has_cells, over_heads, table
+from stratoscope.analysis.values.tables import check_head, has_cells, over_heads, table
 from stratoscope.errors import InputError, choices
 from stratoscope.trace.quantity_names import check_known, quantity_named
 from stratoscope.view.spec.maps import DrawnQuantity
@@ -65,7 +65,7 @@ def record(row: names.Quantity) -> str:
 
 def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:
     """Whether a quantity has layers or depths, and their numbers."""
-    kind = names.DEPTH if names.DEPTH in names.QUANTITIES[name].dims else names.LAYER
+    kind = names.QUANTITIES[name].row_kind
     return kind, tuple(int(number) for number in dataset[kind].values)
 
 

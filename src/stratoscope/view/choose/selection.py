@@ -80,7 +80,7 @@ class Chosen:
         spans = tuple(_listed(self.selection.span, "span", ""))
         tokens, there = sum(len(panel.tokens) for panel in self.panels), int(prompts.lengths[shown].sum())
         parts = [
-            self.left_out,
+            self.left_out.removesuffix(" shown"),
             f"{len(layers)} of {counted(of_layers, kind)} ({number_ranges(layers)})" if len(layers) < of_layers else "",
             f"{tokens:,} of {counted(there, 'token')} (span {listed(spans)})" if spans else "",
         ]
@@ -171,7 +171,7 @@ def _of_class(prompts: Prompts, wanted: Sequence[str]) -> list[int]:
         if name not in prompts.classes:
             known = sorted(set(prompts.classes) - {""})
             fix = choices(name, known) if known else "The prompts of this trace have no class."
-            raise InputError(f"no prompt of class {name!r}", where="class", fix=fix)
+            raise InputError(f"no prompt of class {name!r}", where="prompt_class", fix=fix)
     return [index for index, name in enumerate(prompts.classes) if not wanted or name in wanted]
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.align import GAP
-from stratoscope.analysis.result import notes_in
+from stratoscope.analysis.results.result import table_in, warnings_in
+from stratoscope.analysis.values.align import GAP
 from stratoscope.errors import InputError, choices
-from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.build import build
-from stratoscope.view.maps.differences import can_differ
+from stratoscope.view.maps.differences import can_differ, written
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.report.page import provenance
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
-from stratoscope.view.spec.viewspec import ViewSpec, public_name
-from stratoscope.words import capital, isolate, percent, readable
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name
+from stratoscope.words import capital, isolate, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +28,7 @@ _WIDTH = 12  # characters of a token's label
 ONLY_A, ONLY_B = "−", "+"  # before a token that only one prompt has
 
 
-def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
+def diff_spec(result: xr.DataTree, prompt: str, quantity: str) -> ViewSpec:
     """The picture of one prompt.
 
     Parameters
@@ -45,28 +45,30 @@ def diff_spec(result: xr.Dataset, prompt: str, quantity: str) -> ViewSpec:
     InputError
         It has no such prompt or quantity.
     """
-    kept = [str(one) for one in result["prompt"].values]
-    if prompt not in kept or f"{quantity}_a" not in result:
+    tokens = table_in(result, "tokens")
+    kept = [str(one) for one in tokens["prompt_id"].values]
+    if prompt not in kept or quantity not in result["tokens"]:
         raise InputError(
             f"no {quantity} of prompt {prompt!r} in this result",
             where="prompt",
             fix=choices(prompt, [*dict.fromkeys(kept)], there="It has"),
         )
-    here = result.isel(column=np.flatnonzero(np.array(kept) == prompt))
+    here = np.flatnonzero(np.array(kept) == prompt)
+    tokens, cells = (one.isel(column=here) for one in (tokens, table_in(result, f"tokens/{quantity}")))
     summary = result.attrs["summary"]
     row = names.QUANTITIES[quantity]
-    tables = {kind: np.asarray(here[f"{quantity}_{kind}"].values) for kind in ("a", "b", "difference")}
-    known = tables["difference"][np.isfinite(tables["difference"])]
+    difference = cells["difference"].values
+    known = difference[np.isfinite(difference)]
     title = f"{capital(row.label)}: B − A, token by aligned token"
     if known.size and not known.any():
         title = f"No difference in {row.label}, token by aligned token"
     return build(
         title,
         _sides(summary, prompt),
-        [_tokens(here, prompt)],
-        _strips(here, quantity, tables),
-        notes=[*_notes(here, quantity), *(note for note in notes_in(result) if note.severity == WARNING)],
-        provenance=provenance(result),
+        [_tokens(tokens, prompt)],
+        _strips(cells, row, _alike(tokens, summary), row.formula_in(result)),
+        notes=[*_notes(tokens, cells, summary, quantity), *warnings_in(result)],
+        provenance=provenance_of_result(result),
     )
 
 
@@ -85,11 +87,9 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
 
 def _tokens(here: xr.Dataset, prompt: str) -> TokenAxis:
     there = [here[f"position_{side}"].values != GAP for side in ("a", "b")]
-    labels = []
-    for one, other, in_a, in_b in zip(here["text_a"].values, here["text_b"].values, *there, strict=True):
-        shown = [readable(str(text), width=_WIDTH) for text, has in ((one, in_a), (other, in_b)) if has]
-        sign = "" if in_a and in_b else ONLY_A if in_a else ONLY_B
-        labels.append(sign + "→".join(dict.fromkeys(shown)))
+    signs = ("" if in_a and in_b else ONLY_A if in_a else ONLY_B for in_a, in_b in zip(*there, strict=True))
+    texts = written(here["text_a"].values, here["text_b"].values, *there, width=_WIDTH)
+    labels = [sign + text for sign, text in zip(signs, texts, strict=True)]
     first = here["first"].values
     position = np.where(there[0], here["position_a"].values, here["position_b"].values).astype(np.int32)
     unknown = unknown_tokens(len(labels), np.flatnonzero(first), labels)
@@ -97,27 +97,26 @@ def _tokens(here: xr.Dataset, prompt: str) -> TokenAxis:
     return TokenAxis("", "", tokens, dim=np.flatnonzero(here["template"].values).astype(np.int64))
 
 
-def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> list[Strip]:
-    row = names.QUANTITIES[quantity]
-    kind = names.DEPTH if names.DEPTH in row.dims else names.LAYER
-    numbers = tuple(int(number) for number in here[kind].values)
+def _strips(cells: xr.Dataset, row: names.Quantity, alike: np.ndarray | None, formula: str) -> list[Strip]:
+    numbers = tuple(int(number) for number in cells[row.row_kind].values)
     said = "mean over heads" if names.HEAD in row.dims else ""
 
     def of(
         label: str, unit: str, formula: str, *, said: str = said, signed: bool = False, log: bool = False
     ) -> DrawnQuantity:
-        return DrawnQuantity(quantity, label, unit, formula, said, signed, log, kind, numbers)
+        return DrawnQuantity(row.name, label, unit, formula, said, signed, log, row.row_kind, numbers)
 
     strips = [
-        Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else row.formula_in(here), signed=row.signed,
-                 log=row.log), [tables[side.lower()]], limits="sides", rings=False)
+        Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else formula, signed=row.signed, log=row.log),
+              [cells[side.lower()].values], limits="sides", rings=False)
         for side in ("A", "B")
     ]  # fmt: skip
-    counted = [can_differ(tables["difference"], _alike(here))]
-    strips.append(Strip(of("B − A", row.unit, "", signed=True), [tables["difference"]], counted=counted))
-    if f"{quantity}_times_floor" in here:
+    difference = cells["difference"].values
+    counted = [can_differ(difference, alike)]
+    strips.append(Strip(of("B − A", row.unit, "", signed=True), [difference], counted=counted))
+    if "times_floor" in cells:
         formula = "|B − A| / noise floor of the layer; lowest colour: within it"
-        times = np.asarray(here[f"{quantity}_times_floor"].values)
+        times = cells["times_floor"].values
         described = of("Times the floor", "1", formula, said="", log=True)
         differs = bool(np.nan_to_num(times).any())
         shown = np.where(times == 0, np.finfo(np.float32).tiny, times) if differs else times
@@ -125,25 +124,23 @@ def _strips(here: xr.Dataset, quantity: str, tables: dict[str, np.ndarray]) -> l
     return strips
 
 
-def _alike(here: xr.Dataset) -> np.ndarray | None:
+def _alike(tokens: xr.Dataset, summary: Mapping[str, Any]) -> np.ndarray | None:
     """Tokens that one model, run twice, must treat alike; None of two models."""
-    summary = here.attrs["summary"]
     same = summary["same_weights"] and summary["dtypes"][0] == summary["dtypes"][1]
-    return np.asarray(here["before"].values, bool) if same else None
+    return np.asarray(tokens["before"].values, bool) if same else None
 
 
-def _notes(here: xr.Dataset, quantity: str) -> list[Note]:
+def _notes(tokens: xr.Dataset, cells: xr.Dataset, summary: Mapping[str, Any], quantity: str) -> list[Note]:
     notes = []
-    summary = here.attrs["summary"]
     chance = None if summary["repeats"] else summary["quantities"][quantity]["share_above_by_chance"]
-    if not here["equal"].values.all():
+    if not tokens["equal"].values.all():
         text = (
             f"Hatched: tokens without an equal one on the other side ({ONLY_A} only in A, {ONLY_B} only in B, a→b "
             "replaced); they are not compared, and after the first of them equal tokens stand in another context."
         )
         notes.append(Note("L11", INFO, text))
-    if f"{quantity}_times_floor" in here:
-        times = here[f"{quantity}_times_floor"].values
+    if "times_floor" in cells:
+        times = cells["times_floor"].values
         known = times[np.isfinite(times)]
         if known.size:
             by_chance = f" ({percent(chance)} would by chance)" if chance else ""

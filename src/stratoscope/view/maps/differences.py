@@ -1,11 +1,14 @@
-"""Which cells of a difference can differ at all: the limits of its colours are fitted on those (L30)."""
+"""What differences between aligned tokens share: which cells can differ at all (L30), and how tokens are written."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.trace.arrays import AnyFloats
+from stratoscope.words import readable
 
 Mask = NDArray[np.bool_]
 
@@ -26,3 +29,12 @@ def can_differ(difference: AnyFloats, alike: Mask | None = None) -> Mask:
     if alike is not None and not alike.all():
         counts &= ~alike[:, None]
     return counts
+
+
+def written(a: Iterable[str], b: Iterable[str], in_a: Mask, in_b: Mask, *, width: int) -> list[str]:
+    """Labels of aligned tokens: what both sides have, a→b where they differ, the only one where one has none."""
+    labels = []
+    for one, other, has_a, has_b in zip(a, b, in_a, in_b, strict=True):
+        shown = [readable(str(text), width=width) for text, has in ((one, has_a), (other, has_b)) if has]
+        labels.append("→".join(dict.fromkeys(shown)))
+    return labels

@@ -62,6 +62,14 @@ def engagement(
     ------
     InputError
         Something asked for is not there, or `out` cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> axes = stratoscope.engagement(trace, "engagement.png", prompt="critical-1")
+    >>> len(axes)  # maps, one below the other
+    5
     """
     from stratoscope.view.matplotlib.render import render
 

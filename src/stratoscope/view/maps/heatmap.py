@@ -89,6 +89,15 @@ def heatmap(
     ------
     InputError
         Something asked for is not there, or `out` cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> axes = stratoscope.heatmap(trace, quantity="mlp_write_ratio")
+    >>> axes.shape  # of matplotlib, one for each prompt
+    (2,)
+    >>> axes[0].figure.savefig("map.pdf")
     """
     from stratoscope.view.matplotlib.render import render
 

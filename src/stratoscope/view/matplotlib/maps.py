@@ -12,7 +12,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from numpy.typing import NDArray
 
 from stratoscope.trace.arrays import AnyFloats
-from stratoscope.view.chart_static import draw_chart
+from stratoscope.view.matplotlib.charts import draw_charts
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text, font, place
 from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
@@ -51,7 +51,7 @@ class ScaleNorm(Normalize):
 def draw(spec: ViewSpec) -> Picture:
     """The figure of a spec of maps or charts; its axes are these, in reading order."""
     if isinstance(spec.content, Charts):
-        return draw_chart(spec, spec.content)
+        return draw_charts(spec, spec.content)
     if not isinstance(spec.content, Maps):
         raise TypeError(f"a picture of {spec.content.kind} is not drawn here")
     sheet = arrange(spec, spec.content)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
-from stratoscope.analysis.result import notes_in
-from stratoscope.trace.notes import WARNING
-from stratoscope.view import chart
-from stratoscope.view.chart import Axis, ChartPanel, mark
-from stratoscope.view.choose.quantities import DrawnQuantity
+from stratoscope.analysis.results.result import Row, rows_in, table_in, warnings_in
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.report.page import provenance
-from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
-from stratoscope.view.report.rings import ringed
-from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.view.report.charts import charts, joined
+from stratoscope.view.report.report import Figure, Report, Section
+from stratoscope.view.spec.buffers import Numbers
+from stratoscope.view.spec.charts import Axis, ChartPanel, Points
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tables import Cell, Table
+from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
 from stratoscope.words import counted, listed, number, readable, readable_all
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _KINDS = ("in some prompts", "of the model, in all prompts", "usual")
 _LEADING = 5  # findings in the first lines
 
 
-def contents(result: xr.Dataset) -> Report:
+def contents(result: xr.DataTree) -> Report:
     """What the report of anomalies holds."""
     summary = result.attrs["summary"]
     count = summary["findings"]
@@ -42,115 +43,89 @@ def contents(result: xr.Dataset) -> Report:
     if count or alike:
         title = counted(count, "anomaly") if count else "No prompt stands out"
         title += f"; {counted(alike, 'oddity')} in all prompts alike" if alike else ""
-    of_model = result["of_model"].values.astype(bool)
-    words = [str(one) for one in result["words"].values]
+    findings = [(number, one) for number, one in enumerate(rows_in(result, "findings"), start=1)]
+    of_some, of_all = ([(number, one) for number, one in findings if one["of_model"] == kind] for kind in (0, 1))
     lead = [
         f"{summary['detectors']} detectors looked for anomalies. In a trace without any, all of them together would "
         f"report {number(summary['expected_false_findings'])} on average.",
-        *(said for said, model in zip(words, of_model, strict=True) if not model),
+        *(str(one["words"]) for _, one in of_some),
     ][: _LEADING + 1]
     lead += [said for said in [_found_from(result)] if said]
-    lead += [f"Usual, so not a finding: {said}" for said in map(str, result["usual_words"].values)]
-    lead += [f"In all prompts alike: {said}" for said, model in zip(words, of_model, strict=True) if model][:_LEADING]
-    figures = [
-        _figure(result, place) for place in range(result.sizes.get("shown", 0)) if result["picture_of"].values[place]
-    ]
-    found, of_all = np.flatnonzero(~of_model).tolist(), np.flatnonzero(of_model).tolist()
+    usual = _usual(result)
+    lead += [f"Usual, so not a finding: {said}" for said, *_ in usual.rows]
+    lead += [f"In all prompts alike: {one['words']}" for _, one in of_all[:_LEADING]]
+    drawn = table_in(result, "pictures")["quantity"].values if "pictures" in result else ()
+    figures = [_figure(result, place) for place, quantity in enumerate(drawn) if quantity]
     sections = []
-    if found:
-        sections.append(Section("Findings", "", (), [_findings(result, found), _members(result, found)]))
+    if of_some:
+        sections.append(Section("Findings", "", (), _findings(result, of_some)))
     if of_all:
         said = "What holds in every prompt alike. Only a --reference can say whether the model is always so."
-        sections.append(Section("Of the model", said, (), [_findings(result, of_all), _members(result, of_all)]))
-    if result.sizes["usual"]:
+        sections.append(Section("Of the model", said, (), _findings(result, of_all)))
+    if usual.rows:
         said = "Massive tokens that are no findings: a model has one large residual for its attention sinks."
-        sections.append(Section("Usual", said, (), [_usual(result)]))
+        sections.append(Section("Usual", said, (), [usual]))
     if figures:
         sections.append(Section("Seen", "Where the strongest findings are; a ring or a point marks each.", figures))
     sections.append(Section("What was looked at", "", (), [_detectors(result)]))
     return Report(title, lead, sections, _everything(result))
 
 
-def _findings(result: xr.Dataset, which: Sequence[int]) -> ReportTable:
-    rows: list[list[Cell]] = [
-        [
-            place + 1,
-            str(result["found_by"].values[place]),
-            float(result["expected_false_findings"][place]),
-            str(result["words"].values[place]),
-        ]
-        for place in which
-    ]
-    return ReportTable(_FINDINGS, rows, "Least expected first.")
+def _findings(result: xr.DataTree, numbered: Sequence[tuple[int, Row]]) -> list[Table]:
+    """Findings by number, and their members."""
+    rows = [[number, one["found_by"], one["expected_false_findings"], one["words"]] for number, one in numbered]
+    numbers = {number for number, _ in numbered}
+    members = [row for row in map(_member, rows_in(result, "members")) if row[0] in numbers]
+    said = "Every value that belongs to them; of one with very many, the strongest hundred."
+    return [Table(_FINDINGS, rows, "Least expected first."), Table(_MEMBERS, members, said)]
 
 
-def _members(result: xr.Dataset, which: Sequence[int]) -> ReportTable:
-    rows = [_member(result, place) for place in np.flatnonzero(np.isin(result["of_finding"].values, which)).tolist()]
-    return ReportTable(
-        _MEMBERS, rows, "Every value that belongs to them; of one with very many, the strongest hundred."
-    )
-
-
-def _member(result: xr.Dataset, place: int) -> list[Cell]:
-    value, typical = float(result["member_value"][place]), float(result["member_typical"][place])
-    row: list[Cell] = [int(result["of_finding"][place]) + 1]
-    row += [str(result[f"member_{name}"].values[place]) for name in ("found_by", "quantity", "prompt_id")]
+def _member(one: Row) -> list[Cell]:
+    row: list[Cell] = [one["finding"] + 1, one["found_by"], one["quantity"], one["prompt_id"]]
     for name in _PLACES[1:]:
-        found = result[f"member_{name}"].values[place]
         if name == "token":
-            row.append(readable(str(found)) if int(result["member_position"][place]) >= 0 else "")
+            row.append(readable(one["token"]) if one["position"] >= 0 else "")
         else:
-            row.append(None if found < 0 else int(found))
-    times = value / typical if typical else None
-    return [*row, value, typical, times, float(result["member_expected_false_findings"][place])]
+            row.append(None if one[name] < 0 else one[name])
+    times = one["value"] / one["typical"] if one["typical"] else None
+    return [*row, one["value"], one["typical"], times, one["expected_false_findings"]]
 
 
-def _usual(result: xr.Dataset) -> ReportTable:
-    rows: list[list[Cell]] = [
-        [
-            str(result["usual_words"].values[place]),
-            int(result["usual_tokens"][place]),
-            int(result["usual_prompts"][place]),
-            float(result["usual_ratio"][place]),
-        ]
-        for place in range(result.sizes["usual"])
-    ]
-    return ReportTable(("what", "tokens", "prompts", "largest, times the median"), rows)
+def _usual(result: xr.DataTree) -> Table:
+    rows = [[str(one["words"]), one["tokens"], one["prompts"], one["ratio"]] for one in rows_in(result, "usual")]
+    return Table(("what", "tokens", "prompts", "largest, times the median"), rows)
 
 
-def _everything(result: xr.Dataset) -> ReportTable:
+def _everything(result: xr.DataTree) -> Table:
     """Every member of every finding, a row each, and the usual massive tokens, a row a kind."""
     columns = ("kind", *_MEMBERS, "tokens", "prompts", "what")
-    of, of_model = result["of_finding"].values, result["of_model"].values
+    findings, before = rows_in(result, "findings"), -1
     rows: list[list[Cell]] = []
-    for place in range(result.sizes["member"]):
-        kind, words = _KINDS[int(of_model[of[place]])], str(result["words"].values[of[place]])
-        rows.append(
-            [kind, *_member(result, place), None, None, words if place == 0 or of[place] != of[place - 1] else ""]
-        )
+    for member in rows_in(result, "members"):
+        of = findings[member["finding"]]
+        words = of["words"] if member["finding"] != before else ""
+        rows.append([_KINDS[of["of_model"]], *_member(member), None, None, words])
+        before = member["finding"]
     for said, tokens, prompts, ratio in _usual(result).rows:
         blank: list[Cell] = [None] * len(_MEMBERS)
         blank[_MEMBERS.index("times")] = ratio
         rows.append([_KINDS[2], *blank, tokens, prompts, said])
-    return ReportTable(columns, rows)
+    return Table(columns, rows)
 
 
-def _detectors(result: xr.Dataset) -> ReportTable:
-    rows: list[list[Cell]] = []
-    for place, name in enumerate(map(str, result["detector"].values)):
-        of, what = str(result["of"].values[place]), str(result["what"].values[place])
-        least = float(result["found_from"][place])
-        looked, why = int(result["looked_at"][place]), str(result["why_not"].values[place])
-        rows.append([name, of, looked, what, least if np.isfinite(least) else None, why])
+def _detectors(result: xr.DataTree) -> Table:
     columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
-    return ReportTable(
-        columns, rows, "Found from: in nine of ten layers a single value of that size would have been found."
-    )
+    rows = [
+        [one[name] for name in ("name", "quantity", "looked_at", "what", "found_from", "why_not")]
+        for one in rows_in(result, "detectors")
+    ]
+    said = "Found from: in nine of ten layers a single value of that size would have been found."
+    return Table(columns, rows, said)
 
 
-def _found_from(result: xr.Dataset) -> str:
+def _found_from(result: xr.DataTree) -> str:
     """What would have been found, of the quantities that most people look at."""
-    least = dict(zip(map(str, result["of"].values), result["found_from"].values.tolist(), strict=True))
+    least = {one["quantity"]: one["found_from"] for one in rows_in(result, "detectors")}
     parts = [
         f"{names.QUANTITIES[name].label} from {number(least[name])} times"
         for name in SHOWN_NORMS
@@ -160,46 +135,44 @@ def _found_from(result: xr.Dataset) -> str:
     return f"{limits}: {listed(parts)} the layer's median." if parts else ""
 
 
-def _figure(result: xr.Dataset, place: int) -> Figure:
-    here = result.isel(shown=place)
-    words = str(result["words"].values[place])
-    columns = int(here["picture_columns"])
-    values = here["picture_values"].values[:columns]
-    labels = [str(label) for label in here["picture_labels"].values[:columns]]
-    rows = here["picture_rows"].values
+def _figure(result: xr.DataTree, place: int) -> Figure:
+    picture, finding = (table_in(result, name).isel(finding=place) for name in ("pictures", "findings"))
+    words = str(finding["words"].item())
+    columns = int(picture["columns"])
+    values = picture["values"].values[:columns]
+    labels = [str(label) for label in picture["labels"].values[:columns]]
+    rows = picture["rows"].values
     rows = rows[rows >= 0]
     name = f"finding-{place + 1}"
-    notes = [note for note in notes_in(result) if note.severity == WARNING]
-    quantity = str(here["picture_of"].values)
-    head = int(result["head"][place])
-    column, row = (int(one) for one in here["picture_mark"].values)
+    quantity = str(picture["quantity"].item())
+    head = int(finding["head"])
+    column, row = (int(one) for one in picture["mark"].values)
     if not len(rows):
         return Figure(name, words, _series(result, words, values[:, 0], labels, column, quantity))
     described = names.QUANTITIES[quantity]
-    kind = names.DEPTH if names.DEPTH in described.dims else names.LAYER
     said = f"head {head}" if head >= 0 else ""
     of = DrawnQuantity(
         quantity, described.label, described.unit, described.formula_in(result), said, described.signed, described.log,
-        kind, tuple(rows.tolist()),
+        described.row_kind, tuple(rows.tolist()),
     )  # fmt: skip
-    first = here["picture_first"].values.reshape(1)
-    title = str(result["prompt_id"].values[place])
-    tokens = TokenAxis(title, "", readable_all(labels), columns, first=first[first >= 0])
+    first = picture["first"].values.reshape(1)
+    prompt = str(finding["prompt_id"].item())
+    shown = unknown_tokens(columns, first[first >= 0], readable_all(labels))
+    tokens = replace(shown, prompts=(ShownPrompt(prompt),), prompt=np.zeros(columns, np.int32))
+    strip = Strip(of, [values[:, : len(rows)]], ringed=np.array([[column, row]]))
     spec = build(
-        "heatmap", words, "", [tokens], [Strip(of, [values[:, : len(rows)]])], choice="robust", first_token=False,
-        notes=notes, provenance=provenance(result),
+        words, "", [TokenAxis(prompt, "", tokens)], [strip], notes=warnings_in(result),
+        provenance=provenance_of_result(result),
     )  # fmt: skip
-    return Figure(name, words, ringed(spec, np.array([[column, row]])))
+    return Figure(name, words, spec)
 
 
-def _series(result: xr.Dataset, words: str, values: np.ndarray, labels: list[str], marked: int, what: str) -> ViewSpec:
+def _series(result: xr.DataTree, words: str, values: Numbers, labels: list[str], marked: int, what: str) -> ViewSpec:
     """Values over prompts, layers or experts, with the one that is meant."""
     at = np.arange(len(values), dtype=float)
     step = max(1, len(values) // _TICKS)
     ticks = tuple((float(place), labels[place]) for place in sorted({*range(0, len(values), step), marked}))
-    marks = [mark("line", chart.MUTED, x=values, y=at), mark("points", chart.MUTED, x=values, y=at)]
-    marks.append(mark("points", chart.ACCENT, number(float(values[marked])), x=values[[marked]], y=at[[marked]]))
+    meant = Points(values[[marked]], at[[marked]], "accent", number(float(values[marked])))
+    marks = (*joined(values, at, "muted"), meant)
     panel = ChartPanel("", Axis(what), Axis("", -0.6, len(values) - 0.4, ticks), marks, width=1.6)
-    warnings = [note for note in notes_in(result) if note.severity == WARNING]
-    height = float(np.clip(0.12 * len(values), 1.6, 4.0))
-    return chart.chart(words, "", [panel], height=height, notes=warnings, provenance=provenance(result))
+    return charts(result, words, "", [panel], height=float(np.clip(0.12 * len(values), 1.6, 4.0)))

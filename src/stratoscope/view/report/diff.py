@@ -8,10 +8,12 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
+from stratoscope.analysis.results.result import rows_in, table_in
 from stratoscope.view.maps.diff import diff_spec
-from stratoscope.view.report import diff_figures as figures
+from stratoscope.view.report import diff_charts as charts
 from stratoscope.view.report.diff_words import factor_of, lead, title
-from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
+from stratoscope.view.report.report import Figure, Report, Section
+from stratoscope.view.spec.tables import Cell, Table
 from stratoscope.words import capital, counted, number
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 _PICTURES = 3  # prompts drawn where nobody chose
 
 
-def contents(result: xr.Dataset) -> Report:
+def contents(result: xr.DataTree) -> Report:
     """What the report of a diff holds."""
     summary = result.attrs["summary"]
     proved = bool(summary["neurons"].get("columns_changed"))
@@ -34,64 +36,59 @@ def contents(result: xr.Dataset) -> Report:
     )
 
 
-def _claims(result: xr.Dataset) -> Section | None:
-    if "claim_layer" not in result:
+def _claims(result: xr.DataTree) -> Section | None:
+    if "claims" not in result:
         return None
     of = result.attrs["summary"]["claims"]["neurons_of_a_layer"]
     rows: list[list[Cell]] = []
-    for place in range(result.sizes["claim"]):
-        here = result.isel(claim=place)
-        value = {
-            name: float(here[f"claim_{name}"])
-            for name in ("old", "new", "norm_a", "norm_b", "difference", "times_floor")
-        }
-        rank, known = int(here["claim_rank"]), np.isfinite(value["norm_a"] + value["norm_b"])
+    for one in rows_in(result, "claims"):
+        before, after = one["column_norm_a"], one["column_norm_b"]
         rows.append([
-            f"L{int(here['claim_layer'])} n{int(here['claim_neuron'])}",
-            f"{number(value['old'])} → {number(value['new'])}",
-            f"{number(value['norm_a'])} → {number(value['norm_b'])}" if known else None,
-            value["difference"],
-            value["times_floor"],
-            f"{rank:,} of {of:,}" if rank > 0 else None,
-            str(here["claim_verdict"].item()),
-            str(here["claim_why"].item()),
+            f"L{one['layer']} n{one['neuron']}",
+            f"{number(one['old'])} → {number(one['new'])}",
+            f"{number(before)} → {number(after)}" if np.isfinite(before + after) else None,
+            one["difference"],
+            one["times_floor"],
+            f"{one['rank']:,} of {of:,}" if one["rank"] > 0 else None,
+            one["verdict"],
+            one["why"],
         ])  # fmt: skip
     columns = ("neuron", "claimed", "column in A → B", "activation B − A", "× floor", "rank", "verdict", "why")
     words = (
         "A patch of a column of the MLP's last linear map changes what a neuron writes, not its activation: the "
         "norm of the column is read off recorded peaks. Neurons of later layers change with everything before them."
     )
-    return Section("What the patch claims", words, (), [ReportTable(columns, rows, "In the order of the file.")])
+    return Section("What the patch claims", words, (), [Table(columns, rows, "In the order of the file.")])
 
 
-def _null(result: xr.Dataset) -> Section | None:
-    if "null_kl" not in result:
+def _null(result: xr.DataTree) -> Section | None:
+    if "null" not in result:
         return None
     words = (
         "Mean |change| of each layer over all tokens except first tokens: B − A, and random patches that change as "
         "many other columns of the same layers by as much."
     )
-    return Section("Among random patches", words, figures.null(result), [_null_table(result)])
+    return Section("Among random patches", words, charts.null(result), [_null_table(result)])
 
 
-def _null_table(result: xr.Dataset) -> ReportTable:
+def _null_table(result: xr.DataTree) -> Table:
     null = result.attrs["summary"]["null"]
-    rows: list[list[Cell]] = [
-        [name, one["real"], one["null_median"], f"{one['larger_or_equal'] + 1} of {null['draws'] + 1}", one["p"],
-         one["explained_by_claims"]]
+    rows = (
+        (name, one["real"], one["null_median"], f"{one['larger_or_equal'] + 1} of {null['draws'] + 1}", one["p"],
+         one["explained_by_claims"])
         for name, one in null["quantities"].items()
-    ]  # fmt: skip
+    )  # fmt: skip
     columns = ("quantity", "mean |B − A|", "random, median", "rank", "p", "explained by the claims")
     caption = "Mean over layers. Explained: 1 − Σ |B − A − claimed in memory| / Σ |B − A|."
-    return ReportTable(columns, rows, caption)
+    return Table(columns, tuple(rows), caption)
 
 
-def _tokens(result: xr.Dataset) -> Section | None:
+def _tokens(result: xr.DataTree) -> Section | None:
     parameters = result.attrs["parameters"]
     if not parameters["quantity"]:
         return None
     quantity = parameters["quantity"][0]
-    kept = list(dict.fromkeys(str(one) for one in result["prompt"].values))
+    kept = list(dict.fromkeys(str(one) for one in table_in(result, "tokens")["prompt_id"].values))
     shown = kept if parameters["prompt"] else kept[:_PICTURES]
     drawn = []
     for place, prompt in enumerate(shown, start=1):
@@ -104,24 +101,25 @@ def _tokens(result: xr.Dataset) -> Section | None:
     return Section("Token by token", words, drawn)
 
 
-def _profiles(result: xr.Dataset) -> Section | None:
-    drawn = figures.profiles(result)
+def _profiles(result: xr.DataTree) -> Section | None:
+    drawn = charts.profiles(result)
     words = "Over all prompts, first tokens left out: the median cell, and the one that 95 % lie below."
     return Section("Over the depth of the model", words, drawn) if drawn else None
 
 
-def _neurons(result: xr.Dataset) -> Section | None:
-    if "neuron_largest" not in result or not result.sizes.get("listed", 0):
+def _neurons(result: xr.DataTree) -> Section | None:
+    if "listed" not in result or not table_in(result, "listed").sizes["listed"]:
         return None
-    with_floor, with_norms = "neuron_times_floor" in result, "column_changed" in result
-    wanted = ["neuron_difference", "neuron_largest"] + ["neuron_times_floor"] * with_floor
+    changes, listed = table_in(result, "neurons"), table_in(result, "listed")
+    with_floor, with_norms = "times_floor" in changes, "column_changed" in changes
+    wanted = ["difference", "largest"] + ["times_floor"] * with_floor
     columns = ["neuron"] + ["column in A", "column in B", "B / A"] * with_norms
     columns += ["activation, mean B − A", "largest |B − A|"] + ["× floor"] * with_floor
-    rows: list[list[Cell]] = []
-    for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
-        here = result.sel(layer=layer).isel(neuron=neuron)
+    rows: list[tuple[Cell, ...]] = []
+    for layer, neuron in zip(listed["layer"].values, listed["neuron"].values, strict=True):
+        here = changes.sel(layer=layer).isel(neuron=neuron)
         norms = _norms(here) if with_norms else []
-        rows.append([f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)])
+        rows.append((f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)))
     proved = result.attrs["summary"]["neurons"].get("columns_changed")
     by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
     caption = (
@@ -132,7 +130,7 @@ def _neurons(result: xr.Dataset) -> Section | None:
         "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
         "change; the largest is over prompts."
     )
-    return Section("Neurons", words, figures.neurons(result), [ReportTable(columns, rows, caption)])
+    return Section("Neurons", words, charts.neurons(result), [Table(columns, rows, caption)])
 
 
 def _norms(here: xr.Dataset) -> list[Cell]:
@@ -146,15 +144,12 @@ def _norms(here: xr.Dataset) -> list[Cell]:
     return [*cells, factor_of(here) if bool(here["column_changed"]) else None]
 
 
-def _layers(result: xr.Dataset) -> ReportTable:
+def _layers(result: xr.DataTree) -> Table:
     """Every quantity and layer, of all prompts."""
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for quantity in result.attrs["parameters"]["quantity"]:
-        kind = names.DEPTH if names.DEPTH in names.QUANTITIES[quantity].dims else names.LAYER
-        for place, row in enumerate(result[kind].values.tolist()):
-            values = [
-                float(result[f"{quantity}_{name}"].values[place]) if f"{quantity}_{name}" in result else None
-                for name in PROFILE
-            ]
-            rows.append([quantity, kind, row, *values])
-    return ReportTable(("quantity", "rows", "row", *PROFILE), rows)
+        kind, profile = names.QUANTITIES[quantity].row_kind, table_in(result, f"profiles/{quantity}")
+        for place, row in enumerate(profile[kind].values.tolist()):
+            values = [float(profile[name].values[place]) if name in profile else None for name in PROFILE]
+            rows.append((quantity, kind, row, *values))
+    return Table(("quantity", "rows", "row", *PROFILE), rows)

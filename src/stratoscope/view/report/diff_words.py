@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
+from stratoscope.analysis.results.result import table_in
 from stratoscope.view.maps.diff import sides_in_words
+from stratoscope.view.report.report import Facts
 from stratoscope.words import capital, counted, listed, number, number_ranges, percent
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Facts = dict[str, Any]
 _NAMED = 5  # changed columns that are named in a sentence
 
 
@@ -40,7 +41,7 @@ def title(summary: Facts) -> str:
     return first + (found[0].lower() + found[1:] if first and found.startswith(("The ", "No ")) else found)
 
 
-def lead(result: xr.Dataset) -> list[str]:
+def lead(result: xr.DataTree) -> list[str]:
     """The findings, each measured: what is proved comes first."""
     summary = result.attrs["summary"]
     a, b = sides_in_words(summary)
@@ -129,11 +130,11 @@ def _beyond_noise(summary: Facts) -> str:
     return f"{capital(label)}: {share} of the cells differ beyond the noise floor, from {_place(first)} on"
 
 
-def _measured(summary: Facts) -> dict[str, dict[str, Any]]:
+def _measured(summary: Facts) -> dict[str, Facts]:
     return {name: one for name, one in summary["quantities"].items() if one["share_above_floor"] is not None}
 
 
-def _most_above(summary: Facts) -> tuple[str, dict[str, Any]]:
+def _most_above(summary: Facts) -> tuple[str, Facts]:
     """The quantity with the most cells above the floor; the one that is drawn where it exceeds chance too."""
     known = _measured(summary)
     usual = known.get(defaults.QUANTITY)
@@ -143,7 +144,7 @@ def _most_above(summary: Facts) -> tuple[str, dict[str, Any]]:
     return name, known[name]
 
 
-def _farthest(summary: Facts) -> dict[str, Any]:
+def _farthest(summary: Facts) -> Facts:
     return max(_measured(summary).values(), key=lambda one: one["largest_times_floor"] or 0.0)
 
 
@@ -166,14 +167,15 @@ def _power_of_equality(summary: Facts) -> list[str]:
     ]
 
 
-def _lead_of_columns(result: xr.Dataset) -> list[str]:
+def _lead_of_columns(result: xr.DataTree) -> list[str]:
     """What is proved to have changed."""
     neurons = result.attrs["summary"]["neurons"]
     if neurons["refused"] or not neurons["columns_changed"]:
         return []
+    changes, listed_ones = table_in(result, "neurons"), table_in(result, "listed")
     named: list[str] = []
-    for layer, neuron in zip(result["listed_layer"].values, result["listed_neuron"].values, strict=True):
-        here = result.sel(layer=layer).isel(neuron=neuron)
+    for layer, neuron in zip(listed_ones["layer"].values, listed_ones["neuron"].values, strict=True):
+        here = changes.sel(layer=layer).isel(neuron=neuron)
         if bool(here["column_changed"]):
             named.append(f"L{layer} n{neuron} {factor_of(here)}")
     named += [""] * ((count := neurons["columns_changed"]) - len(named))  # those that are not listed are counted
@@ -266,7 +268,7 @@ def _lead_of_neurons(summary: Facts) -> list[str]:
     return lines
 
 
-def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
+def _lead_of_claims(summary: Facts) -> list[str]:
     claims = summary.get("claims")
     if not claims:
         return []
@@ -298,7 +300,7 @@ def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _lead_of_null(summary: dict[str, Any]) -> list[str]:
+def _lead_of_null(summary: Facts) -> list[str]:
     null = summary.get("null")
     if not null:
         return []

@@ -49,8 +49,12 @@ def said(spec: ViewSpec) -> str:
         if note.severity == "info":
             grouped.setdefault(note.id, []).append(note.text)
     notes = [noted(identity, " ".join(texts)) for identity, texts in grouped.items()]
-    shown = f"Shown: {spec.selected.left_out.removesuffix(' shown')}." if spec.selected.left_out else ""
-    return " ".join(part for part in (shown, *notes) if part)
+    return " ".join(part for part in (shown(spec), *notes) if part)
+
+
+def shown(spec: ViewSpec) -> str:
+    """How much of the trace is shown, where that is not all."""
+    return f"Shown: {spec.selected.left_out}." if spec.selected.left_out else ""
 
 
 def source(provenance: Provenance) -> str:

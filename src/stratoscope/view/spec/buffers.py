@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DTYPES = ("<f4", "<f8", "<i4", "|u1")  # each is a typed array of JavaScript; nothing else is ever written or read
+MOST_AXES = 2
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,15 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A line through the points (x, y)."""
+    """A line through the points (x, y).
+
+    Attributes
+    ----------
+    x, y
+        Places, one of each for every point; NaN = a gap.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     x: Numbers
     y: Numbers
@@ -49,7 +57,17 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A band from `low` to `high` along y."""
+    """A band from `low` to `high` along y.
+
+    Attributes
+    ----------
+    y
+        Places along the axis, one for every point.
+    low, high
+        Its ends there, on the axis of x.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     y: Numbers
     low: Numbers
@@ -61,7 +79,15 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points (x, y)."""
+    """Points (x, y).
+
+    Attributes
+    ----------
+    x, y
+        Places, one of each for every point.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     x: Numbers
     y: Numbers
@@ -72,7 +98,17 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Points (x, y) with horizontal intervals from `low` to `high`."""
+    """Points (x, y) with horizontal intervals from `low` to `high`.
+
+    Attributes
+    ----------
+    x, y
+        Places, one of each for every point.
+    low, high
+        Ends of the intervals, on the axis of x.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     x: Numbers
     y: Numbers
@@ -85,7 +121,17 @@ class Intervals:
 
 @dataclass(frozen=True, eq=False)
 class Density:
-    """Counts of shape (x, y) between edges, one more of each."""
+    """Counts of shape (x, y) between edges, one more of each.
+
+    Attributes
+    ----------
+    counts
+        How many lie in each field, of shape (x, y).
+    x_edges, y_edges
+        Edges of the fields, one more than there are fields.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     counts: IndexTable
     x_edges: Numbers
@@ -97,7 +143,15 @@ class Density:
 
 @dataclass(frozen=True)
 class Vertical:
-    """A line across the chart at x."""
+    """A line across the chart at x.
+
+    Attributes
+    ----------
+    x
+        Its place.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     x: float
     style: Style
@@ -107,7 +161,15 @@ class Vertical:
 
 @dataclass(frozen=True)
 class Horizontal:
-    """A line across the chart at y."""
+    """A line across the chart at y.
+
+    Attributes
+    ----------
+    y
+        Its place.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     y: float
     style: Style
@@ -117,7 +179,15 @@ class Horizontal:
 
 @dataclass(frozen=True)
 class Span:
-    """The ground between the verticals `low` and `high`."""
+    """The ground between the verticals `low` and `high`.
+
+    Attributes
+    ----------
+    low, high
+        Its ends on the axis of x.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     low: float
     high: float
@@ -128,7 +198,17 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """A text at each point (x, y)."""
+    """A text at each point (x, y).
+
+    Attributes
+    ----------
+    x, y
+        Places, one of each for every point.
+    words
+        The texts.
+    style, label
+        Its colour, and its words in the legend; "" = none.
+    """
 
     x: Numbers
     y: Numbers
@@ -166,7 +246,15 @@ class ChartPanel:
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts side by side, `height` inches high."""
+    """Charts side by side, `height` inches high.
+
+    Attributes
+    ----------
+    panels
+        The charts, from left to right.
+    height
+        Inches.
+    """
 
     panels: tuple[ChartPanel, ...]
     height: float

@@ -20,7 +20,7 @@ class DrawnQuantity:
     Attributes
     ----------
     name, label, unit, formula
-        As in `names.QUANTITIES`.
+        As the table of quantities has them.
     said
         What was done to the stored array, such as "mean over 9 heads"; "" = nothing.
     signed, log

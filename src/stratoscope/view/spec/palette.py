@@ -42,6 +42,8 @@ class Theme:
 
     Attributes
     ----------
+    name
+        What it is called.
     paper, ink, muted, faint
         Ground, text, less important text, dimmed labels; every text reads at 4.5:1 or better.
     line, missing, missing_line

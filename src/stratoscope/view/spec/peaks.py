@@ -15,7 +15,13 @@ from stratoscope.view.spec.maps import DrawnQuantity
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture in space: a prompt, or several end to end; and the words above it."""
+    """One picture in space: a prompt, or several end to end; and the words above it.
+
+    Attributes
+    ----------
+    title, detail
+        What stands above it.
+    """
 
     title: str
     detail: str
@@ -28,26 +34,27 @@ class Heights:
     Attributes
     ----------
     place
-        Where each peak ends between floor (0) and ceiling (1), a little above 1 where it is beyond it, [peak].
-    colour
-        What is coloured, on the axis of the colour bar, [peak].
+        Where each peak ends on the axis of heights, which is also what is coloured: from `floor` to `ceiling`, a little
+        above that where it is beyond it, [peak].
+    beyond
+        Peaks that are beyond the ceiling, ascending.
     times
-        How many times the ceiling each peak is, where it is beyond it, else 0, [peak].
+        How many times the ceiling each of them is.
+    floor, ceiling
+        Ends of the axis.
     low, high
         Ends of the colours.
-    floor, ceiling
-        The same on the axis of `colour`: where a peak of place 0 and of place 1 stands.
     ticks
-        (place on that axis, label) of each; none = round numbers.
+        (place, label) of each; none = round numbers.
     """
 
     place: Numbers
-    colour: Numbers
+    beyond: Indices
     times: Numbers
-    low: float
-    high: float
     floor: float
     ceiling: float
+    low: float
+    high: float
     ticks: tuple[tuple[float, str], ...] = ()
 
 
@@ -58,7 +65,7 @@ class PeakScale:
     Attributes
     ----------
     title
-        What its colour bar shows.
+        What its axis and its colour bar show.
     words
         What it does.
     heights
@@ -124,10 +131,15 @@ class Peaks:
     token_scene, token_place, token_choice, token_rank
         Scene of each token of the picture's table, its place in reading order in the scene, its choice, and its place
         in the order of texts, [token].
-    token, layer, expert, neuron
-        Row in the table of tokens, block number, expert (−1 = none) and neuron of each peak, [peak].
-    value, write, height
-        Signed activation, write norm (NaN = none) and what is drawn upwards, [peak].
+    token, layer, neuron
+        Row in the table of tokens, block number and neuron of each peak: in order of token, layer and height, the
+        highest first, [peak].
+    expert
+        Whose neuron it is, [peak]; empty where there are no experts.
+    value, height
+        Signed activation and what is drawn upwards, [peak].
+    write
+        Write norm, [peak]; empty where it is not known.
     highest
         1 where it is the highest of its token and layer, [peak].
     """
@@ -149,11 +161,11 @@ class Peaks:
     token_rank: Indices
     token: Indices
     layer: Indices
-    expert: Indices
     neuron: Indices
+    expert: Indices
     value: Numbers
-    write: Numbers
     height: Numbers
+    write: Numbers
     highest: Flags
     kind: Literal["peaks"] = "peaks"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,6 +33,14 @@ class Table:
         What the rows are.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
     caption: str = ""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold nothing but numbers."""
+        return tuple(
+            all(isinstance(row[place], int | float) or row[place] is None for row in self.rows)
+            for place in range(len(self.columns))
+        )

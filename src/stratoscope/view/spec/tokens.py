@@ -40,7 +40,7 @@ class ShownTokens:
     position
         Position in the prompt, −1 where there is none, of shape (tokens,).
     span
-        Index into `names.SPANS`, −1 = unknown, of shape (tokens,).
+        Index into system, template, user, answer, special, generated; −1 = unknown; of shape (tokens,).
     first
         1 where it is the first token of its prompt, of shape (tokens,).
     text

@@ -18,11 +18,21 @@ from stratoscope.view.spec.palette import COLOURS, Colours
 from stratoscope.view.spec.peaks import Peaks
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens
+from stratoscope.words import listed
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Content", "Note", "Provenance", "ViewSpec", "notes_of", "provenance_of", "public_name"]
+__all__ = [
+    "Content",
+    "Note",
+    "Provenance",
+    "ViewSpec",
+    "notes_of",
+    "provenance_of",
+    "provenance_of_result",
+    "public_name",
+]
 
 SPEC_VERSION = "2.0"
 _LONGEST_LINE = 400  # characters of a receipt in a footer
@@ -117,6 +127,18 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
         source=str(attrs.get("source", "")),
         model="" if attrs.get("source") == names.SIMULATED else public_name(str(model.get("name", ""))),
         receipt=_one_line(receipt.get("receipt_line", "")),
+    )
+
+
+def provenance_of_result(result: xr.DataTree) -> Provenance:
+    """The provenance of a picture of a Result: its first trace, and the models of all."""
+    sources = result.attrs["sources"]
+    first = sources[0] if sources else {}
+    return Provenance(
+        uuid=str(first.get("uuid", "")),
+        source=str(first.get("source", "")),
+        model=listed(dict.fromkeys(public_name(str(one["model"])) for one in sources if one.get("model"))),
+        receipt=str(first.get("receipt", ""))[:_LONGEST_LINE] if len(sources) == 1 else "",
     )
 
 

@@ -15,7 +15,6 @@ from stratoscope.recorder.prompts.files.label_columns import (
     label_columns,
     label_mistake,
     renamed_labels,
-    shown,
     unusable_labels,
     usable_labels,
 )
@@ -28,10 +27,10 @@ from stratoscope.recorder.prompts.files.table import (
     Table,
     is_missing,
     is_text,
-    listed,
     without_point,
 )
 from stratoscope.trace.csv.pasted import can_be_pasted
+from stratoscope.words import listed, quoted
 
 _KNOWN = (*CONTENTS, *LABELS)
 _MESSAGES = ("role", "content")
@@ -100,7 +99,7 @@ def rows_of_column(table: Table, column: str) -> tuple[list[Row], str]:
     rows = [Row(row.where, _chosen(table, row, column)) for row in table.rows]
     ignored = [name for name in table.columns if name not in (column, *LABELS)]
     said = f"The prompts are the column {column!r} of {table.path.name}"
-    return rows, f"{said}; not used: {listed(ignored, 30)}." if ignored else ""
+    return rows, f"{said}; not used: {listed(map(repr, ignored), 30)}." if ignored else ""
 
 
 def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
@@ -120,7 +119,7 @@ def _chosen(table: Table, row: Row, column: str) -> dict[str, Any]:
         cell, _ = parse_cell(value)
         return {**labels, "messages": cell} if turn_keys(cell) == _MESSAGES else {**labels, "text": value}
     if isinstance(value, dict) or (isinstance(value, list) and not turn_keys(value)):
-        what = f"{column} is {shown(value)}, not a text or a list of messages"
+        what = f"{column} is {quoted(value)}, not a text or a list of messages"
         raise InputError(what, where=row.where, fix=_other_column(table, column))
     _check_types(table, column, value, row.where)
     return {**labels, "messages": value}
@@ -139,7 +138,7 @@ def _check_types(table: Table, name: str, value: Any, where: str) -> None:
         if odd := next((one for one in _leaves(value) if not isinstance(one, str | int | float | None)), None):
             raise InputError(f"{name} holds {type(odd).__name__}, not text", where=where, fix="Write it as text.")
         return
-    raise InputError(f"{name} is {shown(value)}, not a text", where=where, fix=_as_text(table, name, value))
+    raise InputError(f"{name} is {quoted(value)}, not a text", where=where, fix=_as_text(table, name, value))
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -180,7 +179,7 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def _unknown(table: Table, unknown: list[str]) -> InputError:
-    what = f"unknown key{'s' if len(unknown) > 1 else ''} {listed(unknown)}"
+    what = f"unknown key{'s' if len(unknown) > 1 else ''} {listed(map(repr, unknown))}"
     where = _where(table, unknown[0])
     if len(unknown) > _MOST_NAMES:
         fix = f"A prompt has {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}: keep those alone."
@@ -213,7 +212,7 @@ def _column_advice(table: Table) -> str:
         return f"No column holds texts or messages. Use {', '.join(CONTENTS)}, and optionally {', '.join(LABELS)}."
     if sure or len(held) == 1:
         return _column_fix(table, (sure or held)[0], held)
-    named = f"--column NAME, one of {listed(held)}"
+    named = f"--column NAME, one of {listed(map(repr, held), joined='or')}"
     if classes := classes_of_columns(table, held):
         return f"To use one column alone: {named}. If each column is a class, {classes}"
     return f"Name the column that holds the prompts: {named}."
@@ -231,7 +230,7 @@ def _columns_of_prompts(table: Table, but: str = "") -> list[str]:
 def _column_fix(table: Table, column: str, held: list[str]) -> str:
     """How to use a column: by its name, or, where a row has nothing there, by the line that leaves such rows out."""
     others = [name for name in held if name != column]
-    other = f" (there are texts in {listed(others)} too)" if others else ""
+    other = f" (there are texts in {listed(map(repr, others))} too)" if others else ""
     labels = {label: label for label in LABELS if label != column and label in table.columns}
     whole = _prompts_in(table, column) == len(table.rows) and usable_labels(table, but=column) == labels
     if whole and can_be_pasted(column):
@@ -293,7 +292,9 @@ def _leave_out(table: Table, column: str) -> str:
 def _other_column(table: Table, column: str) -> str:
     table = table.part()
     if held := _columns_of_prompts(table, but=column):
-        return f"Name a column that holds texts or messages: --column NAME, one of {listed(held)}."
+        return (
+            f"Name a column that holds texts or messages: --column NAME, one of {listed(map(repr, held), joined='or')}."
+        )
     return _inside(table) or "Write the prompt as a text, or as a list of messages."
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
 
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompts.files import commands
 from stratoscope.recorder.prompts.files.table import Python
-from stratoscope.trace.csv.file import check_unpacked
+from stratoscope.trace.csv.file import open_unpacked
 from stratoscope.trace.csv.file_kinds import PACKED_SUFFIXES, encoding_by_mark, packing_by_head
 
-_PIECE = 2**20  # bytes that are unpacked at once
 HEAD = 300  # bytes that tell what a file is
 
 
@@ -75,23 +68,13 @@ def unpacked(path: Path, head: bytes) -> bytes:
     """
     most = defaults.PROMPTS_BYTES
     try:
-        with _open(path, packing_by_head(head)) as stream:
-            data = _read(path, stream, most + 1) if packing_by_head(head) else stream.read(most + 1)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or f"what is packed in it is damaged ({error})"
-        raise InputError(f"cannot be read: {reason}", where=str(path), fix="Copy or download it again.") from None
+        with open_unpacked(path, packing_by_head(head)) as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
     if len(data) > most:
         refuse_too_large(path)
     return data
-
-
-def _read(path: Path, stream: IO[bytes], most: int) -> bytes:
-    """What comes out of a packed file, up to that many bytes, and no more than so small a file may unpack to."""
-    data = bytearray()
-    while piece := stream.read(min(_PIECE, most - len(data))):
-        data += piece
-        check_unpacked(path, len(data))
-    return bytes(data)
 
 
 def refuse_too_large(path: Path) -> None:
@@ -145,11 +128,6 @@ def _utf_16_without_mark(data: bytes) -> str:
         if many > 0.7 * half > 2 and few < 0.1 * half and len(data) % 2 == 0:
             return encoding
     return ""
-
-
-def _open(path: Path, packing: str) -> IO[bytes]:
-    openers: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "bz2": bz2.open, "lzma": lzma.open}
-    return cast(IO[bytes], openers.get(packing, open)(path, "rb"))
 
 
 def _opened(packing: str, encoding: str) -> Python:

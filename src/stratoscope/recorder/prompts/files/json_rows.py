@@ -13,8 +13,9 @@ from stratoscope.errors import InputError
 from stratoscope.recorder.prompts.files import commands
 from stratoscope.recorder.prompts.files.content import FileText
 from stratoscope.recorder.prompts.files.label_columns import names_label
-from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table, listed
+from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Python, Row, Table
 from stratoscope.recorder.prompts.messages import WORDS
+from stratoscope.words import listed
 
 SPEAKERS = ("role", "from", "speaker", "author")
 _MOST_DIGITS = 4_000  # of a whole number; Python itself reads 4,300
@@ -313,7 +314,7 @@ def _object_table(file: FileText, document: Any) -> Table:
     if len(document) > 1:
         write = f'json.dump(json.load({file.opened.expression})[{commands.literal(key)}],open(sys.argv[2],"x"))'
         line = commands.rewrite(file.path, write, file.opened.imports, ".json")
-        others = listed([other for other in document if other != key])
+        others = listed(repr(other) for other in document if other != key)
         raise InputError(
             f"is an object with a list {key!r} and with {others}",
             where=str(file.path),

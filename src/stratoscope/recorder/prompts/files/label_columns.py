@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from typing import Any
 
 from stratoscope.recorder.prompts.files.table import LABELS, Table, is_missing
+from stratoscope.words import quoted
 
 _OTHER_NAMES = {  # letters of a name, the surest first
     "id": ("id", "promptid", "questionid", "itemid", "exampleid", "uid", "uuid"),
@@ -59,7 +59,7 @@ def label_mistake(table: Table, label: str, *, but: str | None = None) -> tuple[
     count = Counter(str(value) for _, value, _ in rows)
     for where, value, _ in rows:
         if not is_label(value):
-            return where, f"its {column} is {shown(value)}, not a text or a whole number"
+            return where, f"its {column} is {quoted(value)}, not a text or a whole number"
         times = count[str(value)]
         if label == "id" and times > 1:
             return where, f"the {column} {str(value)!r} stands {times} times"
@@ -90,9 +90,3 @@ def is_label(value: Any) -> bool:
     """Whether this is a text or a whole number, also as tables write one where another is missing: 1.0."""
     whole = isinstance(value, float) and value.is_integer()
     return (isinstance(value, str | int) and not isinstance(value, bool)) or whole
-
-
-def shown(value: Any) -> str:
-    """A value that is no text, shortened, as JSON or else as Python writes it."""
-    text = json.dumps(value, default=repr, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -16,7 +16,8 @@ from stratoscope.recorder.prompts.files.label_columns import (
     unusable_labels,
     usable_labels,
 )
-from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_text, listed
+from stratoscope.recorder.prompts.files.table import CONTENTS, LABELS, PROMPT_COLUMNS, Table, is_text
+from stratoscope.words import listed
 
 _SYSTEM = ("system", "system_prompt", "system_message")
 _CONTEXT = ("input", "context")
@@ -48,7 +49,7 @@ class TableShape:
             return self.words
         used = {*self.used, *LABELS, *label_columns(table).values()}
         unused = [name for name in table.columns if name not in used]
-        columns = f", without {listed(unused)}" if unused else ""
+        columns = f", without {listed(map(repr, unused))}" if unused else ""
         return f"{self.words}{renamed_labels(table)}{columns}{unusable_labels(table)}: `{self.line}`."
 
 
@@ -75,7 +76,7 @@ def conversations(table: Table, column: str) -> TableShape | None:
     )
     name = f"conversations of {speaker} and {words}"
     if (speaker, words) == ("role", "content"):
-        name = f"conversations with the roles {listed(sorted(named - {*_ROLES.values()}))}"
+        name = f"conversations with the roles {listed(map(repr, sorted(named - {*_ROLES.values()})))}"
     if not kept:
         others = ", ".join(sorted(named - roles.keys()))
         of = f" (of {others})" if others else ", each with a text and nothing else"
@@ -251,8 +252,9 @@ def classes_of_columns(table: Table, columns: list[str]) -> str:
     left = without(table, len(table.rows) - len(together), "nothing in one of them")
     taken = {*classes, *names}
     unused = [name for name in table.columns if name not in taken]
-    columns_left = f", without {listed(unused)}" if unused else ""
-    return f"write {listed(classes)} as classes, and each row as a {kind}{named}{left}{columns_left}: `{line}`."
+    columns_left = f", without {listed(map(repr, unused))}" if unused else ""
+    named_classes = listed(map(repr, classes))
+    return f"write {named_classes} as classes, and each row as a {kind}{named}{left}{columns_left}: `{line}`."
 
 
 def _are_names(values: list[object], only: type = object) -> bool:

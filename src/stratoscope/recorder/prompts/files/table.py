@@ -93,9 +93,3 @@ def without_point(value: Any) -> Any:
 def is_text(value: Any) -> bool:
     """Whether this is a text that is not empty."""
     return isinstance(value, str) and value != ""
-
-
-def listed(names: list[str], most: int = 8) -> str:
-    """Names in quotes, with commas; of many only the first."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more

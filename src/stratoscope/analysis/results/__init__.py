@@ -1,0 +1,1 @@
+"""What every verb returns: a tree of tables, how it is stored, read again and made again."""

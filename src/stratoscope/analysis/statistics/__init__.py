@@ -1,0 +1,1 @@
+"""Kernels on plain arrays: ranks, moments, permutations, effect sizes, many tests at once."""

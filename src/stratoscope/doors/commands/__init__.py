@@ -1,0 +1,1 @@
+"""One file a command: its own options and what it does; `cli.COMMANDS` lists them."""

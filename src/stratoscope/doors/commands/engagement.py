@@ -1,0 +1,36 @@
+"""The command `engagement`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import stratoscope
+from stratoscope import defaults
+from stratoscope.doors import console, options
+
+Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Mean or maximum over heads, or one head.")]
+
+
+def engagement(
+    inputs: options.Inputs,
+    out: options.FigureOut,
+    columns: options.CsvColumns = None,
+    prompt: options.PromptChoice = None,
+    prompt_class: options.PromptClass = None,
+    all_prompts: options.AllPrompts = False,
+    layers: options.Layers = None,
+    span: options.Span = None,
+    scale: options.ColourScale = defaults.SCALE,
+    head: Head = defaults.HEAD,
+    first_token: options.FirstToken = defaults.FIRST_TOKEN,
+    theme: options.ColourTheme = defaults.THEME,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Draw which layers engage with which tokens.
+
+    Beside them it draws how attention cascades, where the trace holds attention (`capture --record norms,attention`).
+    """
+    stratoscope.engagement(**options.given(locals()))
+    console.tell_path(out)

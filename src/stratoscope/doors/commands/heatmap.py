@@ -1,0 +1,31 @@
+"""The command `heatmap`."""
+
+from __future__ import annotations
+
+import stratoscope
+from stratoscope import defaults
+from stratoscope.doors import console, options
+
+
+def heatmap(
+    inputs: options.Inputs,
+    out: options.FigureOut,
+    columns: options.CsvColumns = None,
+    quantity: options.QuantityName = None,
+    prompt: options.PromptChoice = None,
+    prompt_class: options.PromptClass = None,
+    all_prompts: options.AllPrompts = False,
+    layers: options.Layers = None,
+    span: options.Span = None,
+    scale: options.ColourScale = defaults.SCALE,
+    first_token: options.FirstToken = defaults.FIRST_TOKEN,
+    theme: options.ColourTheme = defaults.THEME,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Draw activity by token and layer.
+
+    Tokens stand in reading order, layer 0 at the bottom. Of many prompts, the first pair is drawn side by side.
+    """
+    stratoscope.heatmap(**options.given(locals()))
+    console.remark_of_layer(quantity)
+    console.tell_path(out)

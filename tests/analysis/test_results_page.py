@@ -1,0 +1,45 @@
+"""docs/results.md names every table and variable of a result with its dimensions, and none that no result has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import xarray as xr
+from diff_traces import longer, of_model, simulated, with_floor
+from truth_anomalies import SMALL, clean, plant_cell, unseen
+
+import stratoscope
+from result_tables import documented, made
+from stratoscope.analysis.diff.claims import Claim
+
+
+def contrasts() -> Iterator[xr.DataTree]:
+    yield stratoscope.contrast(simulated(prompts=20, d_ff=24), groups=False, held_out=0.4, permutations=99)
+
+
+def diffs() -> Iterator[xr.DataTree]:
+    base = with_floor(of_model(simulated(), "one"))
+    other = of_model(longer(base), "two")
+    other["peak_neuron"].values[:, 2] = np.arange(base.sizes["peak"])  # other neurons than in the first
+    yield stratoscope.diff(base, other, claims=[Claim(2, 7, 1.0, 2.0)])
+
+
+def anomalies() -> Iterator[xr.DataTree]:
+    trace = clean(0, SMALL)
+    plant_cell(trace, "mlp_out_norm", unseen(trace, "mlp_out_norm", np.random.default_rng(0)), 60)
+    yield stratoscope.anomalies(trace)
+
+
+def lints() -> Iterator[xr.DataTree]:
+    yield stratoscope.lint(simulated(prompts=2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "results"), [("contrast", contrasts), ("diff", diffs), ("anomalies", anomalies), ("lint", lints)]
+)
+def test_the_page_has_every_variable_of_every_table_and_no_other(kind: str, results) -> None:
+    found = made(results())
+    assert found <= documented(kind)
+    assert {one for one in documented(kind) - found if not one[0].startswith("null")} == set()
