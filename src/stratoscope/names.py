@@ -113,6 +113,8 @@ class Quantity:
         What other tools call the tensor that it is, or is the size of: tool → name, with L for the layer or depth.
     streamed
         Whether it is too large to be held: its rows go to disk as the layers give them.
+    of_later_tokens
+        Whether it is a mean over later tokens, of which the last tokens of a prompt have few.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Quantity:
     log: bool = False
     streamed: bool = False
     elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)
+    of_later_tokens: bool = False
 
     @property
     def row_kind(self) -> str:
@@ -189,8 +192,8 @@ _TABLE = (  # one row, one line
     Quantity("prompt_max", _PLN, "float32", "activation", "largest activation", "maximum of a_i over the same tokens", PROMPTS, "1.0", signed=True),
     Quantity("prompt_min", _PLN, "float32", "activation", "smallest activation", "minimum of a_i over the same tokens", PROMPTS, "1.0", signed=True),
     # attention ------------------------------------------------------------------------------------------------------
-    Quantity("attn_received", _TLH, "float32", "1", "attention received", "Σ_q≠t A[q,t] / Σ_q≠t r_q/(n_q−1), over queries q that see t; n_q = tokens q sees, r_q = Σ_k≠q A[q,k]; 1 = uniform", ATTENTION, "1.0", log=True),
-    Quantity("attn_received_nosink", _TLH, "float32", "1", "attention received, first token removed", "attn_received with the first token removed and rows renormalised", ATTENTION, "1.0", log=True),
+    Quantity("attn_received", _TLH, "float32", "1", "attention received", "Σ_q≠t A[q,t] / Σ_q≠t r_q/(n_q−1), over queries q that see t; n_q = tokens q sees, r_q = Σ_k≠q A[q,k]; 1 = uniform", ATTENTION, "1.0", log=True, of_later_tokens=True),
+    Quantity("attn_received_nosink", _TLH, "float32", "1", "attention received, first token removed", "attn_received with the first token removed and rows renormalised", ATTENTION, "1.0", log=True, of_later_tokens=True),
     Quantity("attn_entropy", _TLH, "float32", "1", "attention entropy", "−Σ_k A log A / log n_q, n_q = tokens q sees (a learned sink counts as one more)", ATTENTION, "1.0"),
     Quantity("attn_entropy_nosink", _TLH, "float32", "1", "attention entropy, first token removed", "attn_entropy with the first token removed and rows renormalised", ATTENTION, "1.0"),
     Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token; NaN where it is out of the window", ATTENTION, "1.0"),

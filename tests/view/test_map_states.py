@@ -96,12 +96,12 @@ def test_limits_histogram_and_shares_of_every_state_are_those_of_the_values_them
         cells, counts = pooled(values, by, np.zeros_like(first) if look.first_token else first)
         np.testing.assert_allclose(one.cells[look.first], cells)
         kind = scale.natural(signed=False, log=True, choice=look.scale)
-        limits = scale.fit([cells[counts]], kind, look.scale)
+        limits = scale.Distribution([cells[counts]]).fit(kind, look.scale)
         found = colouring(in_state(spec, look))
         np.testing.assert_allclose(found.limits.low, limits.low)
         np.testing.assert_allclose(found.limits.high, limits.high)
-        np.testing.assert_allclose(found.clipped, scale.clipped([cells[counts]], limits), atol=1e-6)
-        np.testing.assert_array_equal(found.counts, scale.histogram([cells[counts]], limits)[1])
+        np.testing.assert_allclose(found.clipped, scale.Distribution([cells[counts]]).clipped(limits), atol=1e-6)
+        np.testing.assert_array_equal(found.counts, scale.Distribution([cells[counts]]).histogram(limits)[1])
         beyond = cells[first].max(axis=1) / limits.high.max() if by == 1 else np.array([])
         badged = [column for column, _ in one.marks[look.scale][look.first].badges]
         if look.scale != "per-layer":

@@ -36,7 +36,7 @@ def test_each_column_is_the_largest_of_its_tokens(table: np.ndarray, by: int, si
 @given(tables, st.integers(2, 70), st.booleans(), st.data())
 def test_left_out_tokens_never_show_unless_they_are_alone(table, by: int, signed: bool, data: st.DataObject) -> None:  # type: ignore[no-untyped-def]
     out = np.array(sorted(data.draw(st.sets(st.integers(0, len(table) - 1)))), np.int64)
-    pooled = pool.pool_without(table, by, out, signed=signed)
+    pooled = pool.without(pool.pool(table, by, signed=signed), table, by, out, signed=signed)
     only = pool.only_of(by, len(table), out)
     for column, start in enumerate(range(0, len(table), by)):
         tokens = np.arange(start, min(start + by, len(table)))
@@ -49,7 +49,10 @@ def test_left_out_tokens_never_show_unless_they_are_alone(table, by: int, signed
 def test_pooling_does_not_change_what_it_is_given() -> None:
     table = np.arange(12.0).reshape(6, 2)
     before = table.copy()
-    pool.pool_without(table, 2, np.array([0, 3]), signed=True)
+    pooled = pool.pool(table, 2, signed=True)
+    kept = pooled.copy()
+    pool.without(pooled, table, 2, np.array([0, 3]), signed=True)
+    np.testing.assert_array_equal(pooled, kept)
     np.testing.assert_array_equal(table, before)
 
 

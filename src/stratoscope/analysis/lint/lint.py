@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stratoscope.analysis.lint.check import CHECKS, COMPARISONS, EVERYTHING, Check
+from stratoscope.analysis.lint.remembered import notes_found
 from stratoscope.trace.notes import WARNING, Note, notes_of
 
 if TYPE_CHECKING:
@@ -84,8 +85,10 @@ def applicable(dataset: xr.Dataset, quantities: Iterable[str] = (), *, comparing
         Whether prompts or classes are set against each other.
     """
     about = {*EVERYTHING, *quantities, *(COMPARISONS if comparing else ())}
-    notes = (one.note(dataset) for one in all_checks() if one.severity == WARNING and one.concerns & about)
-    return tuple(note for note in notes if note is not None)
+    found = notes_found(dataset)
+    asked = [one for one in all_checks() if one.severity == WARNING and one.concerns & about]
+    found.update({one.name: one.note(dataset) for one in asked if one.name not in found})
+    return tuple(note for one in asked if (note := found[one.name]) is not None)
 
 
 def all_checks() -> list[Check]:

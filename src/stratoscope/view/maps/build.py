@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ from stratoscope.view.spec import pool, scale
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.scale import Distribution, Kind
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import joined
 from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
@@ -55,7 +56,7 @@ def build(
     look = look or Look()
     factors = [pool.factor(panel.count, most_unpooled) for panel in panels]
     first_tokens = any(len(panel.first) for panel in panels)
-    ready = [_by_first(partial(_pooled, strip, panels, factors), differ=first_tokens) for strip in strips]
+    ready = [_pooled(strip, panels, factors, differ=first_tokens) for strip in strips]
     quantities, maps = [], []
     for index, (strip, mine) in enumerate(zip(strips, ready, strict=True)):
         alike = [one for other, one in zip(strips, ready, strict=True) if strip.limits and other.limits == strip.limits]
@@ -96,31 +97,46 @@ class _Pooled:
     tables: list[AnyFloats]
     counted: list[AnyFloats]
 
+    @cached_property
+    def distribution(self) -> Distribution:
+        """The values that count."""
+        return Distribution(self.counted)
 
-def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], first: FirstTokens) -> _Pooled:
-    aside = [
-        np.union1d(skipped, NO_TOKENS if first == "with_first" else panel.first)
-        for panel, skipped in zip(panels, strip.rarely_seen or [NO_TOKENS] * len(panels), strict=True)
-    ]
 
-    def pooled(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
-        return [
-            pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
-            for table, by, skipped in zip(tables, factors, aside, strict=True)
-        ]
-
-    def without(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
-        return [
-            table[~pool.only_of(by, panel.count, skipped)]
-            for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
-        ]
-
-    tables = pooled(strip.tables)
+def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *, differ: bool) -> ByFirst[_Pooled]:
     only = [np.where(mask, table, np.nan) for mask, table in zip(strip.counted, strip.tables, strict=False)]
-    counted = without(pooled(only)) if only else []
-    if not _any_known(counted):
-        counted = without(tables)
-    return _Pooled(tables, counted if _any_known(counted) else tables)  # else nothing but tokens left out elsewhere
+    signed = strip.quantity.signed
+    whole, whole_only = (
+        [(table, pool.pool(table, by, signed=signed)) for table, by in zip(tables, factors, strict=False)]
+        for tables in (strip.tables, only)
+    )
+
+    def of(first: FirstTokens) -> _Pooled:
+        aside = [
+            np.union1d(
+                panel.rarely_seen if strip.rarely_seen else NO_TOKENS,
+                panel.first if first == "without_first" else NO_TOKENS,
+            )
+            for panel in panels
+        ]
+
+        def kept(pairs: Sequence[tuple[AnyFloats, AnyFloats]]) -> list[AnyFloats]:
+            return [
+                pool.without(pooled, table, by, skipped, signed=signed)
+                for (table, pooled), by, skipped in zip(pairs, factors, aside, strict=True)
+            ]
+
+        def counted(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
+            return [
+                table[~pool.only_of(by, panel.count, skipped)]
+                for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
+            ]
+
+        tables = kept(whole)
+        counting = (counted(kept(whole_only)) if only else [], counted(tables))
+        return _Pooled(tables, next((one for one in counting if _any_known(one)), tables))  # else only those elsewhere
+
+    return _by_first(of, differ=differ)
 
 
 def _any_known(tables: Sequence[AnyFloats]) -> bool:
@@ -132,43 +148,31 @@ def _quantity(
 ) -> MapQuantity:
     """One quantity on all its scales; `alike`: strips that share its limits; `chosen`: a scale it must have."""
     quantity = strip.quantity
-    negative = not quantity.signed and any((table < 0).any() for table in strip.tables)
-    vary = _vary(strip.tables)
+    differ = mine["with_first"] is not mine["without_first"]
+
+    def limiting(first: FirstTokens) -> Distribution:
+        if len(alike) == 1:
+            return mine[first].distribution
+        return Distribution([table for one in alike for table in one[first].counted])
+
+    limits_of = _by_first(limiting, differ=differ)
     scales: dict[names.Scale, ByFirst[Colouring]] = {}
     for choice in names.SCALES:
         if quantity.signed and choice == "log" and choice != chosen:
             continue
         kind = scale.natural(signed=quantity.signed, log=quantity.log, choice=choice)
-        if negative and choice != "log":  # no logarithm; only an import can hold them
+        if strip.negative and choice != "log":  # no logarithm; only an import can hold them
             kind = "linear"
 
-        colouring = partial(_colouring, strip, mine, alike, kind, choice, vary)
-        scales[choice] = _by_first(colouring, differ=mine["with_first"] is not mine["without_first"])
-    return MapQuantity(quantity, bool(strip.counted), negative, scales)
+        def colouring(first: FirstTokens, kind: Kind = kind, choice: names.Scale = choice) -> Colouring:
+            limits, own = limits_of[first].fit(kind, choice, lowest=strip.lowest), mine[first].distribution
+            edges, counts = own.histogram(limits)
+            below, above = own.clipped(limits)
+            exceptions = limits.state in ("zero", "equal") and strip.varies
+            return Colouring(limits, (round(below, 6), round(above, 6)), edges, indices(counts), exceptions)
 
-
-def _colouring(
-    strip: Strip,
-    mine: ByFirst[_Pooled],
-    alike: Sequence[ByFirst[_Pooled]],
-    kind: scale.Kind,
-    choice: names.Scale,
-    vary: bool,
-    first: FirstTokens,
-) -> Colouring:
-    """The colours of one quantity on one scale."""
-    limits = scale.fit([table for one in alike for table in one[first].counted], kind, choice, lowest=strip.lowest)
-    own = mine[first].counted
-    edges, counts = scale.histogram(own, limits)
-    below, above = scale.clipped(own, limits)
-    exceptions = vary and limits.state in ("zero", "equal")
-    return Colouring(limits, (round(below, 6), round(above, 6)), edges, indices(counts), exceptions)
-
-
-def _vary(tables: Sequence[AnyFloats]) -> bool:
-    """Whether there is more than one finite value, those that do not count for the limits included."""
-    known = np.concatenate([table[np.isfinite(table)] for table in tables])
-    return bool(known.size and known.min() < known.max())
+        scales[choice] = _by_first(colouring, differ=differ)
+    return MapQuantity(quantity, bool(strip.counted), strip.negative, scales)
 
 
 def _map(
@@ -186,7 +190,7 @@ def _map(
     if by == 1:  # nothing is pooled: the same cells
         cells["with_first"] = cells["without_first"]
     table = cells["without_first"]
-    rarely_seen = strip.rarely_seen[place] if strip.rarely_seen and by == 1 else NO_TOKENS
+    rarely_seen = panel.rarely_seen if strip.rarely_seen and by == 1 else NO_TOKENS
     marks = {
         choice: {first: _marks(one.limits, cells[first], full, panel, by, strip) for first, one in by_first.items()}
         for choice, by_first in quantity.scales.items()
@@ -198,7 +202,7 @@ def _map(
         marks,
         tuple(column for column in rarely_seen.tolist() if np.isfinite(table[column]).any()),
         bool(np.isnan(table).any()),
-        int(np.isinf(full).sum()),
+        strip.infinite(place),
     )
 
 
@@ -206,17 +210,19 @@ def _marks(
     limits: scale.Limits, table: AnyFloats, full: AnyFloats, panel: TokenAxis, by: int, strip: Strip
 ) -> MapMarks:
     """Badges on first tokens beyond the limits, and rings around the spikes of a pooled map."""
-    badges = []
-    if by == 1:
-        for column in panel.first.tolist():
-            ratio = scale.ratio_to_limit(full[column], limits)
-            if ratio >= _BADGE_FROM and len(panel.first) < panel.count:
-                badges.append((column, times(ratio)))
+    badges: tuple[tuple[int, str], ...] = ()
+    if by == 1 and len(panel.first) < panel.count:
+        ratios = scale.ratio_to_limit(full[panel.first], limits)
+        badges = tuple(
+            (column, times(ratio))
+            for column, ratio in zip(panel.first.tolist(), ratios.tolist(), strict=True)
+            if ratio >= _BADGE_FROM
+        )
     cells, total = (np.empty((0, 2), np.int64), 0) if strip.ringed is None else (strip.ringed, len(strip.ringed))
     if strip.ringed is None and by > 1 and strip.rings:
         cells, total = pool.spikes(limits.strength(table))
     without_logarithm = int((table <= 0).sum()) if limits.kind == "log" else 0
-    return MapMarks(tuple(badges), indices(cells).reshape(-1, 2), total, without_logarithm)
+    return MapMarks(badges, indices(cells).reshape(-1, 2), total, without_logarithm)
 
 
 def _panel(panel: TokenAxis, start: int, by: int) -> MapPanel:

@@ -107,7 +107,7 @@ def engagement_spec(
         TITLE if len(missing) < len(QUANTITIES) else title_of(described[0]),
         subtitle(dataset, chosen),
         panels,
-        [strip(dataset, one, rows, chosen.panels, panels, head=head) for one in described],
+        [strip(dataset, one, rows, chosen.panels, head=head) for one in described],
         look=look,
         selected=chosen.selected(dataset, described[0].rows, len(numbers), kind),
         notes=(*notes_of(dataset), *applicable(dataset, present)),

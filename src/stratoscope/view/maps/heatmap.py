@@ -131,7 +131,7 @@ def heatmap_spec(
         title_of(described),
         subtitle(dataset, chosen),
         panels,
-        [strip(dataset, described, rows, chosen.panels, panels)],
+        [strip(dataset, described, rows, chosen.panels)],
         look=look,
         selected=chosen.selected(dataset, described.rows, len(numbers), kind),
         notes=(*notes_of(dataset), *applicable(dataset, [name])),
@@ -143,17 +143,15 @@ def strip(
     dataset: xr.Dataset,
     quantity: DrawnQuantity,
     rows: Ints,
-    prompts: Sequence[PromptPanel],
-    panels: Sequence[TokenAxis],
+    panels: Sequence[PromptPanel],
     *,
     head: str | int = defaults.HEAD,
 ) -> Strip:
     """A quantity of a trace in all panels; what attention is received from too few tokens is hatched."""
     from stratoscope.view.choose.quantities import table
 
-    tables = [table(dataset, quantity.name, panel.tokens, rows, head=head) for panel in prompts]
-    received = quantity.name.startswith("attn_received")
-    return Strip(quantity, tables, [panel.rarely_seen for panel in panels] if received else [])
+    tables = [table(dataset, quantity.name, panel.tokens, rows, head=head) for panel in panels]
+    return Strip(quantity, tables, rarely_seen=names.QUANTITIES[quantity.name].of_later_tokens)
 
 
 def heatmap_of_array(

@@ -91,7 +91,7 @@ def _notes(
         notes.append(Note("L05", "info", f"{cells} no logarithm: drawn in the lowest colour."))
     if pooled:
         notes.append(Note("L06", "info", _pooling_in_words(content, marks)))
-    if any(len(tokens) for strip in strips for tokens in strip.rarely_seen):
+    if any(strip.rarely_seen for strip in strips) and any(len(panel.rarely_seen) for panel in panels):
         notes.append(
             Note("L02", "info", "Hatched: fewer than 4 later tokens can attend here; left out of the colour limits.")
         )

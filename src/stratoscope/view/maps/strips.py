@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class Strip:
     tables
         One array of shape (tokens, rows) for each panel.
     rarely_seen
-        For each panel the places of tokens whose value rests on too little, drawn hatched.
+        Whether its values rest on the later tokens: those of tokens that few can attend to are drawn hatched.
     limits
         Strips of the same word here are compared, and have the same limits; "" = its own.
     lowest
@@ -78,9 +79,29 @@ class Strip:
 
     quantity: DrawnQuantity
     tables: Sequence[AnyFloats]
-    rarely_seen: Sequence[Ints] = ()
+    rarely_seen: bool = False
     limits: str = ""
     lowest: float | None = None
     rings: bool = True
     ringed: NDArray[np.integer] | None = None
     counted: Sequence[NDArray[np.bool_]] = ()
+
+    @cached_property
+    def _extremes(self) -> list[tuple[float, float]]:
+        """The smallest and the largest value of each table."""
+        return [(float(np.fmin.reduce(one, axis=None)), float(np.fmax.reduce(one, axis=None))) for one in self.tables]
+
+    @property
+    def negative(self) -> bool:
+        """Whether it has negative values, though its scale is not a signed one."""
+        return not self.quantity.signed and any(low < 0 for low, _ in self._extremes)
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is more than one finite value, those that do not count for the limits included."""
+        known = np.concatenate([table[np.isfinite(table)] for table in self.tables])
+        return bool(known.size and known.min() < known.max())
+
+    def infinite(self, panel: int) -> int:
+        """How many of its values in a panel are infinite."""
+        return int(np.isinf(self.tables[panel]).sum()) if np.isinf(self._extremes[panel]).any() else 0

@@ -34,18 +34,16 @@ def pool(values: AnyFloats, by: int, *, signed: bool) -> AnyFloats:
     """
     if by == 1:
         return values
-    starts = np.arange(0, len(values), by)
-    high = _reduce(np.maximum, np.fmax, values, starts)
+    high = _reduce(np.maximum, np.fmax, values, by)
     if not signed:
         return high
-    low = _reduce(np.minimum, np.fmin, values, starts)
+    low = _reduce(np.minimum, np.fmin, values, by)
     strongest: AnyFloats = np.where(-low > high, low, high)
     return strongest
 
 
-def pool_without(values: AnyFloats, by: int, left_out: NDArray[np.int64], *, signed: bool) -> AnyFloats:
-    """`pool` in which some tokens take no part, except in columns that have no other."""
-    pooled = pool(values, by, signed=signed)
+def without(pooled: AnyFloats, values: AnyFloats, by: int, left_out: NDArray[np.int64], *, signed: bool) -> AnyFloats:
+    """`pooled`, the columns of `values`, with some tokens taking no part, except in columns that have no other."""
     if by == 1 or not len(left_out):
         return pooled
     pooled = pooled.copy()
@@ -90,11 +88,12 @@ def spikes(units: AnyFloats) -> tuple[NDArray[np.int64], int]:
     return np.stack(np.unravel_index(np.sort(found), units.shape), axis=1), total
 
 
-def _reduce(quick: np.ufunc, careful: np.ufunc, values: AnyFloats, starts: NDArray[np.int64]) -> AnyFloats:
+def _reduce(quick: np.ufunc, careful: np.ufunc, values: AnyFloats, by: int) -> AnyFloats:
     """Reduce runs of tokens; the careful way, which passes over NaN, only where there is one."""
-    reduced: AnyFloats = quick.reduceat(values, starts, axis=0)
-    broken = np.flatnonzero(np.isnan(reduced).any(axis=1))
-    ends = np.append(starts, len(values))
-    for column in broken:
-        reduced[column] = careful.reduce(values[ends[column] : ends[column + 1]], axis=0)
+    whole = len(values) // by * by
+    reduced: AnyFloats = quick.reduce(values[:whole].reshape(-1, by, values.shape[1]), axis=1)
+    if whole < len(values):
+        reduced = np.concatenate([reduced, quick.reduce(values[whole:], axis=0)[None]])
+    for column in np.flatnonzero(np.isnan(reduced).any(axis=1)):
+        reduced[column] = careful.reduce(values[column * by : (column + 1) * by], axis=0)
     return reduced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -78,77 +79,86 @@ def natural(*, signed: bool, log: bool, choice: names.Scale) -> Kind:
     return choice if choice in ("linear", "log") else ("log" if log else "linear")
 
 
-def fit(tables: list[AnyFloats], kind: Kind, choice: names.Scale, *, lowest: float | None = None) -> Limits:
-    """Limits shared by all tables.
+class Distribution:
+    """The values that count for limits, sorted: all that limits, shares and histograms of any scale are made of.
 
     Parameters
     ----------
     tables
-        What counts for the limits, each of shape (tokens, rows); NaN and infinities are ignored.
-    kind
-        "linear", "log" or "diverging".
-    choice
-        "robust" and "per-layer" (the same for each row by itself) put the limits at Tukey's fences, 1.5 interquartile
-        ranges beyond the quartiles, but no farther out than the 1 % and 99 % quantiles and no farther in than the 10 %
-        and 90 % ones. All are taken along the scale, of |value| where it is diverging. So neither a token nor a whole
-        layer owns the scale, and no more than about a tenth is clipped at either end. "linear" and "log" take the
-        extremes.
-    lowest
-        A lower limit that means something, such as 1 where values are multiples of the noise; the upper one is then at
-        least twice as large.
+        Of shape (tokens, rows) each; NaN is ignored.
     """
-    values = np.concatenate([np.asarray(table, np.float64) for table in tables])
-    if lowest is not None and (values > 0).any():
-        highest = _limits(values.ravel(), kind, robust=choice == "robust")[1]
-        return Limits(kind, np.array([lowest]), np.array([max(highest, 2 * lowest)]))
-    by_row = choice == "per-layer"
-    each = [values[:, row] for row in range(values.shape[1])] if by_row else [values.ravel()]
-    fitted = [_limits(one, kind, robust=by_row or choice == "robust") for one in each]
-    states = {"ok" if state == _EXTREMES else state for _, _, state in fitted}
-    return Limits(
-        kind,
-        np.array([low for low, _, _ in fitted]),
-        np.array([high for _, high, _ in fitted]),
-        next(state for state in get_args(State) if state in states),
-        any(state == _EXTREMES for _, _, state in fitted),
-        by_row,
-    )
+
+    def __init__(self, tables: Sequence[AnyFloats]) -> None:
+        self.by_row = np.ascontiguousarray(np.concatenate(tables, dtype=np.float64).T)
+        self.by_row.sort(axis=1)  # NaN last
+        self.whole = np.sort(self.by_row, axis=None)[None]
+
+    def fit(self, kind: Kind, choice: names.Scale, *, lowest: float | None = None) -> Limits:
+        """Limits shared by all tables; infinities are ignored.
+
+        Parameters
+        ----------
+        kind
+            "linear", "log" or "diverging".
+        choice
+            "robust" and "per-layer" (the same for each row by itself) put the limits at Tukey's fences, 1.5
+            interquartile ranges beyond the quartiles, but no farther out than the 1 % and 99 % quantiles and no farther
+            in than the 10 % and 90 % ones. All are taken along the scale, of |value| where it is diverging. So neither
+            a token nor a whole layer owns the scale, and no more than about a tenth is clipped at either end. "linear"
+            and "log" take the extremes.
+        lowest
+            A lower limit that means something, such as 1 where values are multiples of the noise; the upper one is then
+            at least twice as large.
+        """
+        by_row = choice == "per-layer"
+        if lowest is not None and (self.whole > 0).any():
+            highest = _limits(self.whole, kind, robust=choice == "robust").high
+            return Limits(kind, np.array([lowest]), np.maximum(highest, 2 * lowest))
+        fitted = _limits(self._rows(by_row), kind, robust=by_row or choice == "robust")
+        state = next(state for state in get_args(State) if state in fitted.states)
+        return Limits(kind, fitted.low, fitted.high, state, bool(fitted.extremes.any()), by_row)
+
+    def clipped(self, limits: Limits) -> tuple[float, float]:
+        """Share of the finite values below the lower and above the upper limit."""
+        rows = self._rows(limits.by_row)
+        known = np.isfinite(rows)
+        count = max(int(known.sum()), 1)
+        below, above = (rows < limits.low[:, None]) & known, (rows > limits.high[:, None]) & known
+        return int(below.sum()) / count, int(above.sum()) / count
+
+    def histogram(self, limits: Limits) -> tuple[AnyFloats, NDArray[np.int64]]:
+        """Counts over unit values, a little beyond the limits; what lies farther out is counted in the end bins.
+
+        Returns
+        -------
+        edges, counts
+            Unit values of shape (BINS + 1,), 0 and 1 being the limits, and the counts between them, of shape (BINS,).
+        """
+        units = limits.unit(self._rows(limits.by_row).T)
+        units = np.sort(units, axis=None) if limits.by_row else units[:, 0]  # sorted as the values are
+        units = units[~np.isnan(units)]
+        first = max(min(units[:1].min(initial=0.0), 0.0), -_BEYOND)
+        last = min(max(units[-1:].max(initial=1.0), 1.0), 1 + _BEYOND)
+        edges = np.linspace(first, last, BINS + 1)
+        return edges, np.diff(np.searchsorted(units, edges[1:-1]), prepend=0, append=len(units))
+
+    def _rows(self, by_row: bool) -> NDArray[np.float64]:
+        return self.by_row if by_row else self.whole
 
 
-def clipped(tables: list[AnyFloats], limits: Limits) -> tuple[float, float]:
-    """Share of the finite values below the lower and above the upper limit."""
-    below = above = count = 0
-    for table in tables:
-        known = np.isfinite(table)
-        count += int(known.sum())
-        below += int(((table < limits.low) & known).sum())
-        above += int(((table > limits.high) & known).sum())
-    return below / max(count, 1), above / max(count, 1)
+def ratio_to_limit(values: AnyFloats, limits: Limits) -> NDArray[np.float64]:
+    """How many times the upper limit the largest value of each token is; NaN without a finite value.
 
-
-def histogram(tables: list[AnyFloats], limits: Limits) -> tuple[AnyFloats, NDArray[np.int64]]:
-    """Counts over unit values, a little beyond the limits; what lies farther out is counted in the end bins.
-
-    Returns
-    -------
-    edges, counts
-        Unit values of shape (BINS + 1,), 0 and 1 being the limits, and the counts between them, of shape (BINS,).
+    Parameters
+    ----------
+    values
+        Shape (tokens, rows).
     """
-    units = np.concatenate([limits.unit(table).ravel() for table in tables])
-    units = units[~np.isnan(units)]
-    first = max(min(units.min(initial=0.0), 0.0), -_BEYOND)
-    last = min(max(units.max(initial=1.0), 1.0), 1 + _BEYOND)
-    counts, edges = np.histogram(units.clip(first, last), bins=BINS, range=(first, last))
-    return edges, counts
-
-
-def ratio_to_limit(values: AnyFloats, limits: Limits) -> float:
-    """How many times the upper limit the largest of these values is; NaN without a finite value."""
     sizes = np.abs(values) if limits.kind == "diverging" else np.asarray(values)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = sizes / limits.high
-    ratios = ratios[np.isfinite(ratios)]
-    return float(ratios.max()) if ratios.size else float("nan")
+    largest = np.where(np.isfinite(ratios), ratios, -np.inf).max(axis=1, initial=-np.inf)
+    return np.where(np.isfinite(largest), largest, np.nan)
 
 
 def forward(values: AnyFloats, kind: str) -> AnyFloats:
@@ -165,46 +175,85 @@ def backward(values: AnyFloats, kind: str) -> AnyFloats:
     return 10.0**values if kind == "log" else values
 
 
-def _limits(values: AnyFloats, kind: Kind, *, robust: bool) -> tuple[float, float, State | Literal["extremes"]]:
-    given, values = values, values[np.isfinite(values)]
-    if not values.size:
-        return (*_EMPTY[kind], "empty" if np.isnan(given).all() else "infinite")
-    if not values.any():
-        return (*_EMPTY[kind], "zero")
-    if kind == "log":
-        values = values[values > 0]
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """Limits of each row, what there is in it, and whether the limits are its extremes since the quantiles are one."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    states: NDArray[np.str_]
+    extremes: NDArray[np.bool_]
+
+
+def _limits(rows: NDArray[np.float64], kind: Kind, *, robust: bool) -> _Fitted:
+    """Limits of each row of sorted values."""
     if kind == "diverging":
-        return _centred(np.abs(values), robust=robust)
-    if not values.size:
-        return (*_EMPTY[kind], "below")
-    low, high = _fences(values, kind) if robust else (values.min(), values.max())
-    if high > low:
-        return float(low), float(high), "ok"
-    if values.min() < values.max():  # the quantiles fall together, the values do not
-        return float(values.min()), float(values.max()), _EXTREMES
+        rows = np.sort(np.abs(rows), axis=1)
+    known = np.isfinite(rows)
+    start, stop = (rows == -np.inf).sum(axis=1), (rows < np.inf).sum(axis=1)
+    without, zero = start >= stop, ~((rows != 0) & known).any(axis=1)
     if kind == "log":
-        if low < 2 * np.finfo(float).tiny:  # too near zero to be widened
-            return float(np.finfo(float).tiny), 4 * float(np.finfo(float).tiny), "equal"
-        return float(low * (1 - _WIDEN)), float(high * (1 + _WIDEN)), "equal"
-    around = max(abs(float(low)) * _WIDEN, np.finfo(float).tiny)
-    return float(low) - around, float(high) + around, "equal"
+        start = (rows <= 0).sum(axis=1)
+    nothing, empty = zero | (start >= stop), np.isnan(rows).all(axis=1)
+    rows = np.where(known & ((rows > 0) | (kind != "log")), rows, 1.0)  # those that no limit is fitted on
+    least, most = _at(rows, start), _at(rows, stop - 1)
+    low, high = _fences(rows, start, stop, kind) if robust else (least, most)
+    if kind == "diverging":
+        least, low = -most, -high
+    apart, vary = high > low, least < most
+    states = np.select(
+        [empty, without, zero, nothing, vary],
+        ["empty", "infinite", "zero", "below", "ok"],
+        "equal",
+    )
+    tiny = np.finfo(float).tiny
+    if kind == "log":
+        near_zero = low < 2 * tiny  # too near to be widened
+        around = np.where(near_zero, tiny, low * (1 - _WIDEN)), np.where(near_zero, 4 * tiny, high * (1 + _WIDEN))
+    else:
+        widen = np.maximum(np.abs(low) * _WIDEN, tiny)
+        around = low - widen, high + widen
+    cases = [nothing, apart, vary]
+    return _Fitted(
+        np.select(cases, [np.full_like(low, _EMPTY[kind][0]), low, least], around[0]),
+        np.select(cases, [np.full_like(low, _EMPTY[kind][1]), high, most], around[1]),
+        states,
+        ~nothing & ~apart & vary,
+    )
 
 
-def _centred(sizes: AnyFloats, *, robust: bool) -> tuple[float, float, State | Literal["extremes"]]:
-    high = float(_fences(sizes, "linear")[1]) if robust else float(sizes.max())
-    if high:
-        return -high, high, "ok"
-    return -float(sizes.max()), float(sizes.max()), _EXTREMES
-
-
-def _fences(values: AnyFloats, kind: str) -> tuple[float, float]:
-    """Robust limits of finite values; see `fit`."""
+def _fences(
+    rows: NDArray[np.float64], start: NDArray[np.int64], stop: NDArray[np.int64], kind: Kind
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Robust limits of the values from `start` to `stop` of each row; see `Distribution.fit`."""
     shares = (QUANTILES[0], INNERMOST[0], 0.25, 0.75, INNERMOST[1], QUANTILES[1])
-    first, tenth, lower, upper, ninetieth, last = np.quantile(forward(values, kind), shares)
+    first, tenth, lower, upper, ninetieth, last = (_quantile(rows, start, stop, kind, share) for share in shares)
     reach = FENCE * (upper - lower)
     low, high = np.clip(lower - reach, first, tenth), np.clip(upper + reach, ninetieth, last)
-    return float(backward(low, kind)), float(backward(high, kind))
+    if kind == "log":  # one by one: NumPy's powers of arrays are less exact, and an extreme would lie beyond itself
+        low, high = (np.array([10.0**one for one in ends.tolist()]) for ends in (low, high))
+    return low, high
 
 
-_EXTREMES: Literal["extremes"] = "extremes"  # as "ok", and `Limits.extremes`
+def _quantile(
+    rows: NDArray[np.float64], start: NDArray[np.int64], stop: NDArray[np.int64], kind: Kind, share: float
+) -> NDArray[np.float64]:
+    """A quantile along the scale, between the two nearest values, as `numpy.quantile` has it."""
+    place = (stop - start - 1) * share
+    before = np.floor(place).astype(int)
+    beyond = place - before
+    lower = forward(_at(rows, start + before), kind)
+    upper = forward(_at(rows, np.minimum(start + before + 1, stop - 1)), kind)
+    found: NDArray[np.float64] = np.where(
+        beyond < 0.5, lower + (upper - lower) * beyond, upper - (upper - lower) * (1 - beyond)
+    )
+    return found
+
+
+def _at(rows: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One value of each row; any where there is none at its place."""
+    found: NDArray[np.float64] = rows[np.arange(len(rows)), places.clip(0, rows.shape[1] - 1)]
+    return found
+
+
 _EMPTY = {"linear": (0.0, 1.0), "log": (0.1, 1.0), "diverging": (-1.0, 1.0)}  # limits where there is nothing to limit
