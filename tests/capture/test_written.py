@@ -425,7 +425,7 @@ def test_a_note_counts_the_prompts_and_names_the_first_of_them() -> None:
     }
     assert notes([[gone]] * 2, ids[:2])[0]["text"].startswith("In each of the 2 prompts the system")
     many = Remark("info", "more", tuple(map(str, range(20))))
-    assert notes([[many]], ["a"])[0]["text"].endswith("5, 6, 7, … (20 in all).")
+    assert notes([[many]], ["a"])[0]["text"].endswith("5, 6, 7 and 12 more.")
 
 
 def test_a_trace_its_info_and_the_command_line_say_that_a_message_was_dropped(

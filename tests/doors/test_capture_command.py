@@ -161,7 +161,7 @@ def test_a_prompts_file_of_another_tool_is_refused_before_the_model_is_read(tmp_
     done = CliRunner().invoke(app, ["capture", "no/model", "--prompts", str(tmp_path / "p.jsonl"), "-o", "t"])
     assert done.exit_code == 1
     assert "python -c" in only_error(done.stderr)
-    assert done.stderr.startswith(f"error: {tmp_path / 'p.jsonl'}:1: unknown keys 'instruction', 'input', 'output'")
+    assert done.stderr.startswith(f"error: {tmp_path / 'p.jsonl'}:1: unknown keys 'instruction', 'input' and 'output'")
 
 
 def test_column_without_a_file_is_refused_in_python(tmp_path: Path) -> None:
