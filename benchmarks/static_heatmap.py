@@ -21,7 +21,7 @@ RING, HIGHEST = (196, 37, 80), (255, 255, 0)  # the colours that a spike has, an
 GOAL = 0.35
 OURS = """
 import sys, numpy as np
-from stratoscope.view.heatmap import heatmap_of_array
+from stratoscope.view.maps.heatmap import heatmap_of_array
 heatmap_of_array(np.load(sys.argv[1], mmap_mode="r"), sys.argv[2], log=True, overwrite=True)
 """
 THEIRS = """

@@ -12,7 +12,7 @@ import stratoscope.trace.format.receipt
 import stratoscope.trace.notes
 from sentences import is_sentence
 
-_READ_BACK = {"read_notes", "from_bytes"}  # what stands in a file was made elsewhere
+_READ_BACK = {"read_notes", "_dataclass"}  # what stands in a file was made elsewhere
 
 
 def pytest_configure() -> None:
@@ -38,12 +38,12 @@ def _hold_the_form_of_errors() -> None:
 def _hold_the_form_of_notes() -> None:
     make = stratoscope.trace.notes.Note.__init__
 
-    def checked(self: Any, id: str, severity: str, text: str) -> None:
+    def checked(self: Any, id: str, severity: str, text: str, *states: Any, **named: Any) -> None:
         maker, caller = sys._getframe(1), sys._getframe(2)  # of a generator it is the second that has a name
         ours = str(maker.f_globals["__name__"]).startswith("stratoscope.")
         ours = ours and not {maker.f_code.co_name, caller.f_code.co_name} & _READ_BACK
         assert not ours or is_sentence(text), f"a note is a sentence: {text!r}"
-        make(self, id, severity, text)
+        make(self, id, severity, text, *states, **named)
 
     stratoscope.trace.notes.Note.__init__ = checked  # type: ignore[method-assign]
 

@@ -30,9 +30,9 @@ _HOME = {  # public name -> module that defines it
     "patch_null": "stratoscope.probe.null",
     "save_result": "stratoscope.view.report.save",
     "open_result": "stratoscope.analysis.results.result",
-    "heatmap": "stratoscope.view.heatmap",
-    "engagement": "stratoscope.view.engagement",
-    "peaks3d": "stratoscope.view.peaks3d",
+    "heatmap": "stratoscope.view.maps.heatmap",
+    "engagement": "stratoscope.view.maps.engagement",
+    "peaks3d": "stratoscope.view.peaks3d.peaks3d",
     "portable": "stratoscope.trace.export.portable",
     "Prompt": "stratoscope.recorder.prompts.prompt",
     "StratoscopeError": "stratoscope.errors",
@@ -62,9 +62,9 @@ if TYPE_CHECKING:
     from stratoscope.trace.info.facts import info
     from stratoscope.trace.read.reader import open_trace
     from stratoscope.trace.write.merge import merge
-    from stratoscope.view.engagement import engagement
-    from stratoscope.view.heatmap import heatmap
-    from stratoscope.view.peaks3d import peaks3d
+    from stratoscope.view.maps.engagement import engagement
+    from stratoscope.view.maps.heatmap import heatmap
+    from stratoscope.view.peaks3d.peaks3d import peaks3d
     from stratoscope.view.report.save import save_result
 
 

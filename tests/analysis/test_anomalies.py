@@ -22,6 +22,7 @@ from stratoscope.analysis.anomalies.norms import norms_of
 from stratoscope.analysis.anomalies.tails import LEAST_UNITS, expected_beyond, standardised
 from stratoscope.errors import InputError
 from stratoscope.view.report import contents_of, save_result
+from stratoscope.view.spec.maps import Maps
 
 
 @pytest.fixture(scope="module")
@@ -413,8 +414,8 @@ def test_every_finding_has_its_picture_and_every_member_a_row(trace: xr.Dataset,
     assert len(contents.figures()) == result["findings"].sizes["finding"] >= 3
     for figure, words in zip(contents.figures(), result["findings/words"].values, strict=True):
         assert figure.caption == str(words)
-        if figure.spec.kind == "heatmap":
-            assert len(figure.spec.content["maps"][0]["spikes"]) == 1
+        if isinstance(figure.spec.content, Maps):
+            assert len(figure.spec.content.maps[0].marks["robust"]["without_first"].rings) == 1
     folder = save_result(result, tmp_path / "anomalies")
     page = (folder / "report.html").read_text("utf-8")
     assert all(name in page for name in PLANTS)

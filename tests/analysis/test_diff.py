@@ -13,9 +13,10 @@ import stratoscope
 from stratoscope import open_result, save_result
 from stratoscope.analysis.diff.diff import diff
 from stratoscope.errors import InputError
-from stratoscope.view.diff import diff_spec
-from stratoscope.view.layout import arrange
+from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import contents_of
+from stratoscope.view.sheet.layout import arrange
+from stratoscope.view.spec.maps import Maps
 
 Q = "mlp_out_norm"
 
@@ -40,7 +41,7 @@ def test_identical_traces_say_that_there_is_no_difference(base: xr.Dataset, firs
     assert "A difference in the last bit of any of the" in " ".join(contents_of(result).lead)
     spec = diff_spec(result, first, Q)
     assert spec.title.startswith("No difference")
-    drawn = [text.text for text in arrange(spec, "light").texts()]
+    drawn = [text.text for text in arrange(spec, spec.content).texts()]
     assert drawn.count("All zero: no difference") == 2  # of B − A and of times the floor
     assert not np.nan_to_num(result[f"tokens/{Q}/times_floor"]).any()
 
@@ -220,22 +221,24 @@ def test_a_and_b_share_their_limits_and_their_difference_is_centred_on_zero(base
     other = base.copy(deep=True)
     other[Q].values[...] *= 3
     spec = diff_spec(diff(with_floor(base), other), first, Q)
-    a, b, difference, times = spec.content["quantities"]
-    assert (a["low"], a["high"]) == (b["low"], b["high"])
-    assert a["clipped"] != b["clipped"]  # each its own share
-    assert difference["low"] == -difference["high"]
-    assert (times["scale"], times["low"]) == ("log", 1.0)
+    assert isinstance(spec.content, Maps)
+    a, b, difference, times = (one.colouring(spec.look) for one in spec.content.quantities)
+    assert (a.limits.low, a.limits.high) == (b.limits.low, b.limits.high)
+    assert a.clipped != b.clipped  # each its own share
+    assert difference.limits.low == -difference.limits.high
+    assert (times.limits.kind, times.limits.low) == ("log", 1.0)
     assert any(note.text == "Times the floor: from 1, fixed, to at least 2." for note in spec.notes)
     same = diff_spec(diff(with_floor(base), base), first, Q)
     assert not any(note.text.startswith("Times the floor") for note in same.notes)  # all zero: no limits
-    assert len(spec.content["panels"]) == 1
+    assert len(spec.content.panels) == 1
 
 
 def test_tokens_that_only_one_side_has_are_marked_and_hatched(base: xr.Dataset, first: str) -> None:
     spec = diff_spec(diff(base, longer(base), prompt=first), first, Q)
-    labels = spec.content["panels"][0]["labels"]
+    assert isinstance(spec.content, Maps)
+    labels = spec.tokens.text
     assert [label[0] == "+" for label in labels[2:6]] == [False, True, True, False]
-    assert [one["missing"] for one in spec.content["maps"]] == [True, False, True]
+    assert [one.missing for one in spec.content.maps] == [True, False, True]
     assert any("Hatched" in note.text for note in spec.notes)
 
 

@@ -15,7 +15,7 @@ from stratoscope.analysis.diff.conditions import conditions
 from stratoscope.analysis.diff.diff import diff
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.weight_columns import column_norms
-from stratoscope.view.diff import diff_spec
+from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import diff_words
 from stratoscope.view.report.diff_words import lead
 

@@ -20,7 +20,7 @@ from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.lint.lint import all_checks, applicable, lint
 from stratoscope.doors.cli import app
 from stratoscope.trace.write.from_dataset import write_dataset
-from stratoscope.view.heatmap import heatmap_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pitfalls.md").read_text("utf-8")
 Change = Callable[[xr.Dataset], xr.Dataset]

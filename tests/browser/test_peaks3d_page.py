@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from playwright.sync_api import Page
 
 from number_words import CASES
 from stratoscope import peaks3d
-from stratoscope.view import plotly3d
-from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.spec import ViewSpec
+from stratoscope.names import SCALES, Scale
+from stratoscope.view.peaks3d.build import peaks_spec
+from stratoscope.view.peaks3d.caption import peaks_in
+from stratoscope.view.peaks3d.figure import figure
+from stratoscope.view.spec.look import Look
+from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import number as written_number
 
 pytestmark = pytest.mark.browser
@@ -27,6 +32,22 @@ TEXTS = ["<s>", " beta", " Alpha", " beta", "<script>alert(1)</script>", "</scri
 DRAWN = """scene => {
   const peaks = document.getElementById("plot")._fullData[3 * scene + 1];
   return [...(peaks.x ?? [])].map((x, i) => [x, peaks.y[i], peaks.z[i], peaks.customdata[i][3]]);
+}"""
+
+
+MARKERS = """number => {
+  const { _fullData, _fullLayout } = document.getElementById("plot");
+  const [stems, { z, marker, customdata }] = _fullData.slice(3 * number);
+  const { zaxis } = _fullLayout[number ? "scene2" : "scene"];
+  return {
+    z: [...z], colour: [...marker.color], outline: [...marker.line.color], symbol: [...marker.symbol],
+    size: [...marker.size], told: customdata, limits: [marker.line.cmin, marker.line.cmax],
+    stems: [...stems.z].map(Number), range: zaxis.range, ticks: zaxis.tickmode === "array" ? [...zaxis.ticktext] : [],
+  };
+}"""
+COLOUR_BAR = """() => {
+  const { cmin, cmax, colorbar } = document.getElementById("plot")._fullLayout.coloraxis;
+  return [cmin, cmax, colorbar.title.text];
 }"""
 
 
@@ -141,9 +162,9 @@ def test_the_page_writes_numbers_as_python_does(opened: Page, function: str) -> 
 
 
 def test_the_page_starts_with_what_the_figure_of_a_notebook_shows(page: Page, dataset: xr.Dataset) -> None:
-    figure = plotly3d.figure(peaks_spec(dataset))
+    drawing = figure(peaks_spec(dataset))
     for number, scene in enumerate(("scene", "scene2")):
-        stems, peaks, _ = figure.data[3 * number : 3 * number + 3]
+        stems, peaks, _ = drawing.data[3 * number : 3 * number + 3]
         rows = np.array(drawn(page, number))
         np.testing.assert_array_equal(rows[:, 0], peaks.x)
         np.testing.assert_array_equal(rows[:, 1], peaks.y)
@@ -153,7 +174,37 @@ def test_the_page_starts_with_what_the_figure_of_a_notebook_shows(page: Page, da
         words = page.evaluate(f"document.getElementById('plot')._fullData[{3 * number + 1}].customdata[0]")
         assert words == list(peaks.customdata[0])
         axis = page.evaluate(f"document.getElementById('plot')._fullLayout.{scene}.xaxis")
-        assert axis["ticktext"] == list(figure.layout[scene].xaxis.ticktext)
+        assert axis["ticktext"] == list(drawing.layout[scene].xaxis.ticktext)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("first_token", [False, True])
+def test_every_state_shows_what_the_figure_of_that_look_has(
+    page: Page, dataset: xr.Dataset, scale: Scale, first_token: bool
+) -> None:
+    page.get_by_label("First token in scale").set_checked(first_token)
+    choose(page, "scale", scale)
+    spec = replace(peaks_spec(dataset), look=Look(scale, first_token))
+    drawing = figure(spec)
+    for number, scene in enumerate(("scene", "scene2")):
+        stems, peaks, _ = drawing.data[3 * number : 3 * number + 3]
+        shown = page.evaluate(MARKERS, number)
+        assert shown["z"] == peaks.z.tolist()
+        assert shown["colour"] == shown["outline"] == peaks.marker.color.tolist() == peaks.marker.line.color.tolist()
+        assert shown["symbol"] == peaks.marker.symbol.tolist()
+        assert shown["size"] == pytest.approx(peaks.marker.size.tolist())
+        assert shown["told"] == [list(told) for told in peaks.customdata]
+        assert shown["limits"] == [peaks.marker.line.cmin, peaks.marker.line.cmax]
+        assert shown["stems"] == np.nan_to_num(stems.z).tolist()
+        axis = drawing.layout[scene].zaxis
+        assert shown["range"] == pytest.approx(list(axis.range))
+        assert shown["ticks"] == list(axis.ticktext or [])
+    bar = drawing.layout.coloraxis
+    assert page.evaluate(COLOUR_BAR) == [bar.cmin, bar.cmax, bar.colorbar.title.text]
+    said = page.locator("footer").inner_text()
+    now = spec.notes_now()
+    assert [note.text for note in spec.notes if (note.text in said) != (note in now)] == []
+    assert peaks_in(spec).scales[scale].words in said
 
 
 def test_sorting_by_text_keeps_repeated_tokens_apart(page: Page) -> None:
@@ -229,11 +280,11 @@ def test_all_controls_together_give_the_right_peaks(page: Page, dataset: xr.Data
     top = dataset["peak_write"].values[:7, 1:].max(axis=(1, 2))
     where = places(page)
     assert sorted(where, key=lambda token: where[token]) == [t for t in np.argsort(-top).tolist() if t in where]
-    limits = peaks_spec(dataset).content["levels"]["log"]["without_first"]
+    limits = peaks_in(peaks_spec(dataset)).scales["log"].heights["without_first"]
     for _, layer, z, neuron in drawn(page):
         height = np.log10(dataset["peak_write"].values.ravel()[int(neuron)])
-        if height <= limits["ceiling"]:
-            assert z == pytest.approx(max(height, limits["floor"]), abs=1e-6), layer
+        if height <= limits.ceiling:
+            assert z == pytest.approx(max(height, limits.floor), abs=1e-6), layer
 
 
 def test_the_share_of_a_layer_is_of_that_layers_highest_peak(page: Page, dataset: xr.Dataset) -> None:
@@ -255,7 +306,7 @@ def test_the_first_token_takes_part_in_the_scale_only_when_asked(page: Page, dat
     choose(page, "scale", "linear")
     assert page.evaluate(axis) == pytest.approx(float(dataset["peak_write"].values.max()))
     assert page.locator("#above").inner_text() == ""
-    assert page.locator("footer .without-first").is_hidden()
+    assert "First tokens are left out" not in page.locator("footer").inner_text()
 
 
 def test_scenes_share_colours_heights_and_camera(page: Page) -> None:
@@ -405,6 +456,6 @@ def test_the_most_points_there_can_be_are_drawn_and_sorted(open_page: Callable[.
 def test_what_the_page_says_about_itself_is_the_metadata_of_the_view(page: Page, dataset: xr.Dataset) -> None:
     said: dict[str, Any] = page.evaluate("JSON.parse(document.getElementById('stratoscope').textContent)")
     spec: ViewSpec = peaks_spec(dataset)
-    assert said == spec.metadata()
+    assert said == json.loads(spec.metadata_json())
     assert said["provenance"]["source"] == "simulated"
     assert "SIMULATED" in page.locator("footer").inner_text()

@@ -10,11 +10,12 @@ import torch
 from test_capture import run
 from tiny import TEXTS, byte_tokenizer, tiny
 
+from drawn_maps import maps_of
 from stratoscope import diff, names, open_trace, to_frame
 from stratoscope.analysis.contrast.contrast import profiled
 from stratoscope.errors import InputError
 from stratoscope.trace.quantity_names import quantity_named
-from stratoscope.view.heatmap import heatmap_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
 
 RECORD = (names.NORMS, names.RESIDUAL, names.NEURONS)
 
@@ -60,7 +61,8 @@ def test_the_mlps_output_in_front_of_its_norm_and_behind_it_are_not_mixed_up(tra
 
 
 def test_every_verb_takes_another_tools_name_with_any_layer(trace: Any) -> None:
-    assert heatmap_spec(trace, quantity="blocks.1.mlp.hook_post").content["quantities"][0]["name"] == "neuron_norm"
+    (drawn,) = maps_of(heatmap_spec(trace, quantity="blocks.1.mlp.hook_post")).quantities
+    assert drawn.quantity.name == "neuron_norm"
     assert "resid_norm" in diff(trace, trace, quantity="hidden_states[7]").attrs["summary"]["quantities"]
     assert trace["neurons"].attrs["elsewhere"].startswith("TransformerLens: blocks.L.mlp.hook_post; ")
     np.testing.assert_allclose(to_frame(trace, "resid_pre.0")["resid_norm"], trace["resid_norm"].values.ravel())

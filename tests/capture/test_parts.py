@@ -14,16 +14,7 @@ from hypothesis import strategies as st
 from test_capture import Stop, run
 from tiny import TEXTS, tiny
 
-from stratoscope import (
-    attention_matrix,
-    engagement,
-    export_csv,
-    heatmap,
-    info,
-    merge,
-    open_trace,
-    peaks3d,
-)
+from stratoscope import attention_matrix, engagement, export_csv, heatmap, info, merge, open_trace, peaks3d
 from stratoscope.errors import InputError, TraceError
 from stratoscope.names import NEURONS, NORMS, RECORD_GROUPS, RESIDUAL
 from stratoscope.recorder.input.grouping import windows

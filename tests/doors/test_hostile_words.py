@@ -25,7 +25,7 @@ from stratoscope.doors.cli import app
 from stratoscope.trace.read.reader import open_trace
 from stratoscope.trace.write import block
 from stratoscope.trace.write.store import StagingStore
-from stratoscope.view.pages import web_file
+from stratoscope.view.web.pages import web_file
 
 MARKER = (
     '=HYPERLINK(1)<meta http-equiv=refresh content="0;url=http://127.0.0.1/x"><img src=x onerror=alert(1)>\'"></script>'

@@ -15,13 +15,16 @@ from odd_traces import Odd, odd
 from verbs import VERBS, Verb, ask, silence
 
 import stratoscope
+from drawn_maps import colouring, maps_of
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import StratoscopeError
 from stratoscope.trace.write.from_dataset import write_dataset
-from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.choose.selection import Selection
+from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.peaks3d.build import peaks_spec
+from stratoscope.view.peaks3d.caption import peaks_in
+from stratoscope.view.spec.viewspec import ViewSpec
 
 TOLD = (
     "Values that are infinite or too large to compute with (2 of prompt_mean): left out of every statistic, as if they "
@@ -103,29 +106,29 @@ def test_infinite_cells_are_called_infinite_and_not_missing(usual: xr.Dataset) -
     some["mlp_out_norm"][1:3, 0] = [np.inf, -np.inf]
     every["mlp_out_norm"][:] = np.inf
     assert "2 cells are infinite" in told(heatmap_spec(some))
-    assert heatmap_spec(some).content["quantities"][0]["state"] == "ok"
+    assert colouring(heatmap_spec(some)).limits.state == "ok"
     assert "18 cells are infinite" in told(heatmap_spec(every))
-    assert heatmap_spec(every).content["quantities"][0]["state"] == "infinite"
+    assert colouring(heatmap_spec(every)).limits.state == "infinite"
     assert "infinite" not in told(heatmap_spec(usual))
 
 
 def test_a_mean_over_heads_of_which_one_is_infinite_is_not_the_mean_of_the_others(usual: xr.Dataset) -> None:
     usual = usual.copy(deep=True)
     usual["attn_first"][2, 1, 0] = np.inf
-    table = heatmap_spec(usual, quantity="attn_first").buffers["0/0"]
+    table = maps_of(heatmap_spec(usual, quantity="attn_first")).maps[0].cells["without_first"]
     assert np.isposinf(table).sum() == 1
 
 
 def test_infinite_peaks_are_counted_and_have_no_height(usual: xr.Dataset) -> None:
     usual = usual.copy(deep=True)
     usual["peak_write"][1, 0, 0] = np.inf
-    spec = peaks_spec(usual, all_prompts=True)
-    assert np.isfinite(spec.buffers["peak_height"]).all()
-    assert spec.content["total"] == usual["peak_write"].size - 1
+    spec = peaks_spec(usual, Selection(all_prompts=True))
+    assert np.isfinite(peaks_in(spec).height).all()
+    assert peaks_in(spec).total == usual["peak_write"].size - 1
     assert "1 peak is infinite and not drawn" in told(spec)
     usual["peak_write"][:] = np.inf
     with pytest.raises(StratoscopeError, match="36 peaks are infinite"):
-        peaks_spec(usual, all_prompts=True)
+        peaks_spec(usual, Selection(all_prompts=True))
 
 
 @pytest.mark.parametrize("lazily", [False, True])

@@ -77,7 +77,7 @@ def _file(folder: Path, chance: random.Random) -> Path | None:
 
 
 def heatmap(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> None:
-    from stratoscope.view.quantities import drawable_quantities
+    from stratoscope.view.choose.quantities import drawable_quantities
 
     there = drawable_quantities(dataset)
     options = _picture(chance, dataset)

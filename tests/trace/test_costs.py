@@ -22,7 +22,7 @@ from stratoscope.trace.format.text import decode_texts, encode_texts
 from stratoscope.trace.info.facts import info, info_text
 from stratoscope.trace.notes import LONGEST_NOTE, MOST_NOTES, notes_of
 from stratoscope.trace.read.reader import open_trace
-from stratoscope.view import fonts
+from stratoscope.view.sheet import fonts
 
 HEADER = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm"
 

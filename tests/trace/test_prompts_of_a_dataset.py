@@ -79,10 +79,12 @@ def test_what_is_known_of_each_prompt_is_what_a_slow_count_finds_however_the_tok
 
 
 def test_a_prompt_whose_first_token_is_gone_has_none_in_the_checks_and_in_every_picture() -> None:
+    from drawn_maps import maps_of
     from stratoscope.analysis.classes.units import counted_tokens
     from stratoscope.analysis.lint.check import some_tokens
-    from stratoscope.view.heatmap import heatmap_spec
-    from stratoscope.view.peaks3d_spec import peaks_spec
+    from stratoscope.view.choose.selection import Selection
+    from stratoscope.view.maps.heatmap import heatmap_spec
+    from stratoscope.view.peaks3d.build import peaks_spec
 
     lengths = [41, 47, 9]
     whole = trace(lengths, [0, 0, 0])
@@ -95,8 +97,8 @@ def test_a_prompt_whose_first_token_is_gone_has_none_in_the_checks_and_in_every_
         tokens = dataset.sizes["token"]
         assert len(some_tokens(dataset, "mlp_out_norm")) == tokens - firsts
         assert counted_tokens(dataset, "user").sum() == tokens - firsts
-        assert len(heatmap_spec(dataset, all_prompts=True).content["panels"][0]["first"]) == firsts
-        assert peaks_spec(dataset, all_prompts=True).buffers["token_first"].sum() == firsts
+        assert len(maps_of(heatmap_spec(dataset, Selection(all_prompts=True))).panels[0].first) == firsts
+        assert peaks_spec(dataset, Selection(all_prompts=True)).tokens.first.sum() == firsts
 
 
 @pytest.mark.parametrize(("begin", "first"), [(0, True), (1, True), (2, False)])

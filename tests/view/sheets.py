@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stratoscope.view.sheet import Map, Sheet, Text
+from stratoscope.view.sheet.items import CellMap, Sheet, Text
 
 TOLERANCE = 0.012  # inches: glyphs are never as tall as their line
 
@@ -37,9 +37,9 @@ def words(sheet: Sheet) -> str:
     return " ".join(text.text for text in sheet.texts())
 
 
-def row_labels(one: Map) -> dict[int, str]:
+def row_labels(one: CellMap) -> dict[int, str]:
     return {row: label.text for row, label in one.rows}
 
 
-def column_labels(one: Map) -> dict[int, Text]:
+def column_labels(one: CellMap) -> dict[int, Text]:
     return dict(one.columns)

@@ -10,13 +10,14 @@ import xarray as xr
 from sheets import outside, overlapping
 from view_traces import make_trace
 
+from drawn_maps import maps_of, sheet_of
 from stratoscope import names, peaks3d
-from stratoscope.view import palette
-from stratoscope.view.engagement import engagement_spec
-from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.panels import ANSWER
-from stratoscope.view.sheet import Box
+from stratoscope.view.choose.selection import Selection
+from stratoscope.view.maps.engagement import engagement_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.maps.panels import ANSWER
+from stratoscope.view.sheet.items import Box
+from stratoscope.view.spec import palette
 
 GENERATED = names.SPANS.index("generated")
 
@@ -33,9 +34,9 @@ def answered(lengths: tuple[int, ...] = (12, 12), answer: int = 4, **options: ob
 def test_the_answer_begins_behind_a_line_and_is_named(lengths: tuple[int, ...]) -> None:
     answer = min(lengths) // 3
     spec = heatmap_spec(answered(lengths, answer))
-    for panel, length in zip(spec.content["panels"], lengths, strict=True):
-        assert panel["starts"] == [[(length - answer) // panel["tokens_per_column"], ANSWER]]
-    sheet = arrange(spec, "light")
+    for panel, length in zip(maps_of(spec).panels, lengths, strict=True):
+        assert panel.starts == (((length - answer) // panel.tokens_per_column, ANSWER),)
+    sheet = sheet_of(spec)
     assert [text.text for text in sheet.texts() if text.text == ANSWER] == [ANSWER] * len(lengths)
     assert not outside(sheet)
     assert not overlapping(sheet)
@@ -48,18 +49,19 @@ def test_the_answer_begins_behind_a_line_and_is_named(lengths: tuple[int, ...]) 
 
 
 def test_answers_of_prompts_drawn_end_to_end_stand_between_their_names() -> None:
-    (panel,) = heatmap_spec(answered((12, 9)), all_prompts=True).content["panels"]
-    assert panel["starts"] == [[0, "p0"], [8, ANSWER], [12, "p1"], [17, ANSWER]]
+    (panel,) = maps_of(heatmap_spec(answered((12, 9)), Selection(all_prompts=True))).panels
+    assert panel.starts == ((0, "p0"), (8, ANSWER), (12, "p1"), (17, ANSWER))
 
 
 def test_without_an_answer_there_is_no_line() -> None:
-    assert all(not panel["starts"] for panel in heatmap_spec(make_trace()).content["panels"])
+    assert all(not panel.starts for panel in maps_of(heatmap_spec(make_trace())).panels)
 
 
 def test_the_answer_alone_has_no_line_before_it() -> None:
-    spec = heatmap_spec(answered(), span="generated")
-    assert [(panel["tokens"], panel["starts"]) for panel in spec.content["panels"]] == [(4, []), (4, [])]
-    assert "answer" in engagement_spec(answered(quantities=("mlp_write_ratio",))).content["panels"][0]["starts"][0]
+    spec = heatmap_spec(answered(), Selection(span="generated"))
+    assert [(panel.tokens, panel.starts) for panel in maps_of(spec).panels] == [(4, ()), (4, ())]
+    whole = maps_of(engagement_spec(answered(quantities=("mlp_write_ratio",))))
+    assert "answer" in whole.panels[0].starts[0]
 
 
 def test_peaks_of_the_answer_alone_can_be_drawn(tmp_path: Path) -> None:

@@ -7,28 +7,29 @@ import pytest
 from sheets import outside, overlapping, words
 from view_traces import Factory
 
+from drawn_maps import high, maps_of, sheet_of
 from stratoscope.errors import InputError
-from stratoscope.view.engagement import QUANTITIES, engagement, engagement_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.sheet import Box
+from stratoscope.view.choose.selection import Selection
+from stratoscope.view.maps.engagement import QUANTITIES, engagement, engagement_spec
+from stratoscope.view.sheet.items import Box
 
 
 @pytest.mark.parametrize("length", [1, 13, 24, 56, 200])
 @pytest.mark.parametrize("prompts", [1, 2])
 def test_all_five_quantities_are_there_for_every_prompt(trace_of: Factory, length: int, prompts: int) -> None:
     spec = engagement_spec(trace_of(lengths=(length,) * prompts, layers=30, quantities=QUANTITIES))
-    sheet = arrange(spec, "light")
+    sheet = sheet_of(spec)
     assert outside(sheet) == []
     assert overlapping(sheet) == []
-    assert {spec.content["maps"][one.index]["quantity"] for one in sheet.maps()} == set(range(5))
-    assert {spec.content["maps"][one.index]["panel"] for one in sheet.maps()} == set(range(prompts))
+    assert {maps_of(spec).maps[one.index].quantity for one in sheet.maps()} == set(range(5))
+    assert {maps_of(spec).maps[one.index].panel for one in sheet.maps()} == set(range(prompts))
 
 
 def test_a_short_pair_has_prompts_as_rows_and_quantities_as_columns(trace_of: Factory) -> None:
     spec = engagement_spec(trace_of(lengths=(13, 13), layers=30, quantities=QUANTITIES))
-    maps = arrange(spec, "light").maps()
-    tops = {(spec.content["maps"][one.index]["panel"]): one.y for one in maps}
-    lefts = {(spec.content["maps"][one.index]["quantity"]): one.x for one in maps}
+    maps = sheet_of(spec).maps()
+    tops = {(maps_of(spec).maps[one.index].panel): one.y for one in maps}
+    lefts = {(maps_of(spec).maps[one.index].quantity): one.x for one in maps}
     assert tops[0] < tops[1]
     assert [lefts[index] for index in range(5)] == sorted(lefts.values())
     assert len(set(lefts.values())) == 5
@@ -52,9 +53,9 @@ def test_the_choice_of_heads_is_said_and_drawn(trace_of: Factory) -> None:
         ("max", "maximum over 3 heads", dataset["attn_first"].values.max(axis=2)),
         (1, "head 1 of 3", dataset["attn_first"].values[:, :, 1]),
     ):
-        spec = engagement_spec(dataset, prompt=0, head=head)
-        assert said in words(arrange(spec, "light"))
-        np.testing.assert_allclose(spec.buffers["4/0"], expected[:12], rtol=1e-6)
+        spec = engagement_spec(dataset, Selection(prompt=0), head=head)
+        assert said in words(sheet_of(spec))
+        np.testing.assert_allclose(maps_of(spec).maps[4].cells["without_first"], expected[:12], rtol=1e-6)
     with pytest.raises(InputError, match="0 to 2"):
         engagement(dataset, head=3)
 
@@ -65,35 +66,35 @@ def test_attention_that_rests_on_few_queries_is_hatched_and_left_out_of_the_limi
     received[np.r_[8:12, 17:21]] = 1e6
     received[[11, 20]] = np.nan  # no other query sees the last token
     spec = engagement_spec(dataset)
-    thin = {one["panel"]: one["rarely_seen"] for one in spec.content["maps"] if one["quantity"] == 2}
-    assert thin == {0: [8, 9, 10], 1: [5, 6, 7]}
-    assert spec.content["quantities"][2]["high"] < 1e3
-    sheet = arrange(spec, "light")
+    thin = {one.panel: one.rarely_seen for one in maps_of(spec).maps if one.quantity == 2}
+    assert thin == {0: (8, 9, 10), 1: (5, 6, 7)}
+    assert high(spec, 2) < 1e3
+    sheet = sheet_of(spec)
     assert sum(isinstance(item, Box) and item.hatched for item in sheet.items) == 6
     assert "fewer than 4 later tokens" in words(sheet)
 
 
 def test_what_is_not_recorded_is_named_with_the_command_that_records_it(trace_of: Factory) -> None:
     spec = engagement_spec(trace_of(quantities=QUANTITIES[:2]))
-    text = words(arrange(spec, "light"))
+    text = words(sheet_of(spec))
     assert "Not in this input: attention received" in text
     assert "stratoscope capture MODEL --prompts FILE --record norms,residual,peaks,prompts,attention -o TRACE" in text
-    assert [one["name"] for one in spec.content["quantities"]] == list(QUANTITIES[:2])
+    assert [one.quantity.name for one in maps_of(spec).quantities] == list(QUANTITIES[:2])
 
 
 def test_a_complete_trace_has_no_empty_panel(trace_of: Factory) -> None:
-    assert "Not in this input" not in words(arrange(engagement_spec(trace_of(quantities=QUANTITIES)), "light"))
+    assert "Not in this input" not in words(sheet_of(engagement_spec(trace_of(quantities=QUANTITIES))))
 
 
 def test_csv_files_show_their_means_and_the_way_to_the_rest(import_of: Factory) -> None:
     spec = engagement_spec(import_of())
-    text = words(arrange(spec, "light"))
-    assert [one["name"] for one in spec.content["quantities"]] == ["imported_norm"]
+    text = words(sheet_of(spec))
+    assert [one.quantity.name for one in maps_of(spec).quantities] == ["imported_norm"]
     assert "Not in this input: MLP write / residual" in text
     assert "--record" in text
 
 
 def test_long_prompts_are_pooled_and_say_so(trace_of: Factory) -> None:
     spec = engagement_spec(trace_of(lengths=(700,), layers=4, quantities=QUANTITIES))
-    assert spec.content["panels"][0]["tokens_per_column"] == 2
-    assert "maximum over 2 of them" in words(arrange(spec, "light"))
+    assert maps_of(spec).panels[0].tokens_per_column == 2
+    assert "maximum over 2 of them" in words(sheet_of(spec))

@@ -12,10 +12,12 @@ import pytest
 from sheets import words
 from view_traces import Factory
 
+from drawn_maps import colouring, high, maps_of, marks, sheet_of
 from stratoscope import defaults
 from stratoscope.errors import InputError
-from stratoscope.view.heatmap import heatmap, heatmap_of_array, heatmap_spec
-from stratoscope.view.layout import arrange
+from stratoscope.view.choose.selection import Selection
+from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
+from stratoscope.view.spec.look import Look
 
 
 def test_the_axes_hold_the_values_themselves(trace_of: Factory) -> None:
@@ -47,34 +49,34 @@ def test_panels_share_one_scale(trace_of: Factory) -> None:
 
 def test_the_first_token_does_not_own_the_scale_unless_asked(trace_of: Factory) -> None:
     dataset = trace_of(sink=1e4)
-    usual, with_first = heatmap_spec(dataset), heatmap_spec(dataset, first_token=True, scale="log")
+    usual, with_first = heatmap_spec(dataset), heatmap_spec(dataset, look=Look("log", first_token=True))
     body = dataset["mlp_out_norm"].values[dataset["position"].values > 0]
-    assert np.quantile(body, 0.9) <= usual.content["quantities"][0]["high"] <= np.quantile(body, 0.99) * 1.001
-    assert with_first.content["quantities"][0]["high"] == pytest.approx(float(dataset["mlp_out_norm"].max()))
-    assert usual.content["maps"][0]["badges"]
-    assert not with_first.content["maps"][0]["badges"]
+    assert np.quantile(body, 0.9) <= high(usual) <= np.quantile(body, 0.99) * 1.001
+    assert high(with_first) == pytest.approx(float(dataset["mlp_out_norm"].max()))
+    assert marks(usual).badges
+    assert not marks(with_first).badges
 
 
 def test_a_slice_without_the_first_token_marks_no_first_token(trace_of: Factory) -> None:
     dataset = trace_of(lengths=(12,)).isel(token=slice(4, None))
-    assert heatmap_spec(dataset).content["panels"][0]["first"] == []
-    assert heatmap_spec(trace_of(lengths=(12,)), span="user").content["panels"][0]["first"] == []
+    assert maps_of(heatmap_spec(dataset)).panels[0].first == ()
+    assert maps_of(heatmap_spec(trace_of(lengths=(12,)), Selection(span="user"))).panels[0].first == ()
 
 
 def test_the_default_is_a_log_scale_for_norms_and_zero_centred_for_signed(trace_of: Factory) -> None:
     dataset = trace_of(quantities=("mlp_out_norm", "mlp_write_cos", "peak_share"))
-    kinds = {name: heatmap_spec(dataset, quantity=name).content["quantities"][0] for name in dataset.data_vars}
-    assert kinds["mlp_out_norm"]["scale"] == "log"
-    assert kinds["peak_share"]["scale"] == "linear"
-    assert kinds["mlp_write_cos"]["scale"] == "diverging"
-    assert kinds["mlp_write_cos"]["low"] == -kinds["mlp_write_cos"]["high"]
-    assert heatmap_spec(dataset).content["quantities"][0]["name"] == defaults.QUANTITY
+    limits = {name: colouring(heatmap_spec(dataset, quantity=name)).limits for name in dataset.data_vars}
+    assert limits["mlp_out_norm"].kind == "log"
+    assert limits["peak_share"].kind == "linear"
+    assert limits["mlp_write_cos"].kind == "diverging"
+    assert limits["mlp_write_cos"].low == -limits["mlp_write_cos"].high
+    assert maps_of(heatmap_spec(dataset)).quantities[0].quantity.name == defaults.QUANTITY
 
 
 def test_a_quantity_that_is_zero_says_so_and_is_not_called_a_difference(trace_of: Factory) -> None:
     dataset = trace_of(quantities=("mlp_write_cos",))
     dataset["mlp_write_cos"][:] = 0
-    told = words(arrange(heatmap_spec(dataset), "light"))
+    told = words(sheet_of(heatmap_spec(dataset)))
     assert "All zero" in told
     assert "no difference" not in told
 
@@ -82,7 +84,7 @@ def test_a_quantity_that_is_zero_says_so_and_is_not_called_a_difference(trace_of
 def test_an_empty_quantity_says_so(trace_of: Factory) -> None:
     dataset = trace_of()
     dataset["mlp_out_norm"][:] = np.nan
-    text = words(arrange(heatmap_spec(dataset), "light"))
+    text = words(sheet_of(heatmap_spec(dataset)))
     assert "Nothing recorded here" in text
     assert "Grey hatching" in text
 
@@ -99,9 +101,9 @@ def test_missing_cells_show_the_hatching_beneath(trace_of: Factory) -> None:
 
 
 def test_per_layer_limits_are_said_to_forbid_comparing_layers(trace_of: Factory) -> None:
-    spec = heatmap_spec(trace_of(layers=3), scale="per-layer")
-    assert np.shape(spec.content["quantities"][0]["low"]) == (3,)
-    assert "layers are not comparable" in words(arrange(spec, "light"))
+    spec = heatmap_spec(trace_of(layers=3), look=Look("per-layer"))
+    assert colouring(spec).limits.low.shape == (3,)
+    assert "layers are not comparable" in words(sheet_of(spec))
 
 
 def test_an_import_says_that_it_is_a_mean_and_what_its_index_means(import_of: Factory) -> None:
@@ -109,7 +111,7 @@ def test_an_import_says_that_it_is_a_mean_and_what_its_index_means(import_of: Fa
         spec = heatmap_spec(import_of(axis=axis))
         assert spec.title == "Mean imported Activation_Norm by token and layer"
         assert meaning in spec.subtitle
-    assert spec.content["quantities"][0]["rows"] == list(range(22, 32))
+    assert maps_of(spec).quantities[0].quantity.rows == tuple(range(22, 32))
 
 
 def test_two_csv_files_stand_side_by_side_on_one_scale(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_an_array_is_drawn_without_a_trace() -> None:
 
 def test_drawing_an_array_loads_no_library_that_reads_traces() -> None:
     script = (
-        "import sys, numpy as np; from stratoscope.view.heatmap import heatmap_of_array;"
+        "import sys, numpy as np; from stratoscope.view.maps.heatmap import heatmap_of_array;"
         "heatmap_of_array(np.ones((30, 4)));"
         "print(sorted({'xarray', 'pandas', 'zarr', 'plotly', 'scipy'} & set(sys.modules)))"
     )
@@ -145,7 +147,7 @@ def test_drawing_an_array_loads_no_library_that_reads_traces() -> None:
 
 def test_pyplot_is_left_alone() -> None:
     script = (
-        "import sys, numpy as np; from stratoscope.view.heatmap import heatmap_of_array;"
+        "import sys, numpy as np; from stratoscope.view.maps.heatmap import heatmap_of_array;"
         "heatmap_of_array(np.ones((30, 4))); print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

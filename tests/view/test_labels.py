@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratoscope.view import fonts
+from stratoscope.view.sheet import fonts
 from stratoscope.words import WIDTH, drawable, html_label, isolate, readable, readable_all
 
 anything = st.text(st.characters(codec=None) | st.sampled_from("\udc80\udce4\u202e\u200f\u0301 \n\t$<مש"), max_size=30)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError
-from stratoscope.view import palette
+from stratoscope.view.spec import palette
 
 READABLE = 4.5  # WCAG 2.2, level AA
 BLINDNESS = {  # linear sRGB, Machado et al. 2009, severity 1

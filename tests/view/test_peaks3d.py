@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,16 @@ from hypothesis import strategies as st
 
 from stratoscope import peaks3d
 from stratoscope.errors import InputError
-from stratoscope.view import page3d, peaks3d_caption, plotly3d, plotly3d_traces
-from stratoscope.view.peaks3d_levels import level, levels
-from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.spec import ViewSpec
+from stratoscope.names import SCALES, Scale
+from stratoscope.view.choose.selection import EVERYTHING, Selection
+from stratoscope.view.peaks3d import caption, figure, page, traces
+from stratoscope.view.peaks3d.build import peaks_spec
+from stratoscope.view.peaks3d.heights import scales_of
+from stratoscope.view.spec.file import from_bytes, to_bytes
+from stratoscope.view.spec.look import PLAIN, FirstTokens, Look
+from stratoscope.view.spec.peaks import Heights, Peaks
+from stratoscope.view.spec.scale import fit
+from stratoscope.view.spec.viewspec import ViewSpec
 
 PEAKS = ("peak_write", "peak_value", "peak_neuron")
 
@@ -33,13 +41,18 @@ def spec(trace_of: Factory) -> ViewSpec:
 
 
 def words(spec: ViewSpec) -> str:
-    return " ".join(peaks3d_caption.caption(spec))
+    return " ".join(caption.caption(spec))
+
+
+def peaks_of(trace: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN) -> Peaks:
+    return caption.peaks_in(peaks_spec(trace, selection, look))
 
 
 def test_the_default_is_the_first_pair_side_by_side(spec: ViewSpec) -> None:
-    assert [scene["title"] for scene in spec.content["scenes"]] == ["critical", "neutral"]
-    assert spec.content["choice"] == {"label": "Class", "names": ["critical", "neutral"]}
-    assert spec.facts["shown"] == spec.facts["total"] == 24 * 6 * 3
+    peaks = caption.peaks_in(spec)
+    assert [scene.title for scene in peaks.scenes] == ["critical", "neutral"]
+    assert (peaks.choice_label, peaks.choices) == ("Class", ("critical", "neutral"))
+    assert len(peaks.token) == peaks.total == 24 * 6 * 3
 
 
 @pytest.mark.parametrize(
@@ -55,85 +68,169 @@ def test_scenes_are_prompts_else_classes_else_one(
     trace_of: Factory, prompts: int, classes: tuple[str, ...], titles: list[str]
 ) -> None:
     trace = trace_of(quantities=PEAKS, lengths=(4,) * prompts, classes=classes)
-    content = peaks_spec(trace, all_prompts=True).content
-    assert [scene["title"] for scene in content["scenes"]] == titles
+    assert [scene.title for scene in peaks_of(trace, Selection(all_prompts=True)).scenes] == titles
 
 
 def test_tokens_of_a_scene_keep_reading_order_and_their_own_place(trace_of: Factory) -> None:
     trace = trace_of(quantities=PEAKS, lengths=(3, 4, 3, 4, 3, 4), texts=["the"] * 21)
-    spec = peaks_spec(trace, all_prompts=True)
-    place, scene = spec.buffers["token_place"], spec.buffers["token_scene"]
+    spec = peaks_spec(trace, Selection(all_prompts=True))
+    place, scene = caption.peaks_in(spec).token_place, caption.peaks_in(spec).token_scene
     assert place[scene == 0].tolist() == list(range(9))
     assert place[scene == 1].tolist() == list(range(12))
-    assert spec.buffers["token_position"][scene == 0].tolist() == [0, 1, 2] * 3
-    borders = plotly3d.figure(spec).data[2]
+    assert spec.tokens.position[scene == 0].tolist() == [0, 1, 2] * 3
+    borders = figure.figure(spec).data[2]
     assert borders.x[::3].tolist() == [2.5, 5.5]
 
 
 def test_prompts_come_in_the_order_asked_for(trace_of: Factory) -> None:
-    spec = peaks_spec(trace_of(quantities=PEAKS), prompt=[1, 0])
-    assert [scene["title"] for scene in spec.content["scenes"]] == ["neutral", "critical"]
-    first_scene = spec.buffers["token_prompt"][spec.buffers["token_scene"] == 0]
-    assert {spec.content["prompts"][prompt] for prompt in first_scene} == {"p1"}
+    spec = peaks_spec(trace_of(quantities=PEAKS), Selection([1, 0]))
+    peaks = caption.peaks_in(spec)
+    assert [scene.title for scene in peaks.scenes] == ["neutral", "critical"]
+    first_scene = spec.tokens.prompt[peaks.token_scene == 0]
+    assert {spec.tokens.prompts[prompt].id for prompt in first_scene} == {"p1"}
+
+
+def test_the_table_of_tokens_says_whose_each_peak_is(trace_of: Factory) -> None:
+    trace = trace_of(quantities=PEAKS)
+    spec = peaks_spec(trace)
+    peaks, tokens = caption.peaks_in(spec), spec.tokens
+    rank = (tokens.position[peaks.token] + 12 * tokens.prompt[peaks.token], peaks.layer)
+    assert (np.isin(peaks.height, trace["peak_write"].values[rank])).all()
+    assert tokens.first.sum() == 2
+    assert [prompt.prompt_class for prompt in tokens.prompts] == ["critical", "neutral"]
+    assert tokens.span.tolist() == trace["span"].values.tolist()
+    assert len(tokens.text) == 24
+
+
+def test_what_is_left_out_stands_in_the_view_and_in_the_caption(trace_of: Factory) -> None:
+    trace = trace_of(quantities=PEAKS, lengths=(12, 12, 12), classes=("critical", "neutral", "neutral"))
+    spec = peaks_spec(trace, Selection(prompt_class="neutral", layers="1-2", span="user"))
+    assert spec.selected.prompts == ("p1",)
+    assert spec.selected.layers == caption.peaks_in(spec).layers == (1, 2)
+    assert (spec.selected.classes, spec.selected.spans) == (("neutral",), ("user",))
+    assert re.search(r"Shown: 1 of 3 prompts; 2 of 6 layers \(1-2\); \d+ of 12 tokens \(span user\)\.", words(spec))
+    assert json.loads(spec.metadata_json())["selected"]["layers"] == [1, 2]
+    assert "Shown" not in words(peaks_spec(trace, Selection(all_prompts=True)))
+
+
+def test_notes_hold_only_where_they_are_true(spec: ViewSpec) -> None:
+    left_out = "First tokens are left out of the scale"
+    assert left_out in words(spec)
+    assert left_out not in words(replace(spec, look=Look(first_token=True)))
 
 
 def test_the_first_token_stays_out_of_the_limits_unless_asked_for(trace_of: Factory) -> None:
     trace = trace_of(quantities=PEAKS, sink=1000.0)
     others = trace["peak_write"].values[trace["position"].values > 0]
-    limits = peaks_spec(trace).content["levels"]["linear"]
-    assert limits["without_first"]["ceiling"] == pytest.approx(float(others.max()))
-    assert limits["with_first"]["ceiling"] == pytest.approx(float(trace["peak_write"].values.max()))
-    drawn = plotly3d_traces.scene_columns(peaks_spec(trace), 0)
-    ceiling = limits["without_first"]["ceiling"]
-    assert drawn["above"].any()
-    assert (drawn["z"][drawn["above"]] > ceiling).all()
-    assert (drawn["z"] <= ceiling * 1.12).all()
-    assert not plotly3d_traces.scene_columns(peaks_spec(trace, first_token=True, scale="linear"), 0)["above"].any()
+    linear = peaks_of(trace).scales["linear"].heights
+    ceiling = linear["without_first"].ceiling
+    assert ceiling == pytest.approx(float(others.max()))
+    assert linear["with_first"].ceiling == pytest.approx(float(trace["peak_write"].values.max()))
+    place, beyond = linear["without_first"].place, linear["without_first"].beyond
+    assert len(beyond)
+    assert (place[beyond] > ceiling).all()
+    assert (place <= ceiling * 1.12).all()
+    assert not len(linear["with_first"].beyond)
 
 
 def test_a_prompt_of_one_token_still_has_limits(trace_of: Factory) -> None:
-    spec = peaks_spec(trace_of(quantities=PEAKS, lengths=(1,)))
-    assert spec.content["levels"]["linear"]["without_first"]["ceiling"] > 0
+    peaks = peaks_of(trace_of(quantities=PEAKS, lengths=(1,)))
+    assert peaks.scales["linear"].heights["without_first"].ceiling > 0
 
 
 @given(
     st.lists(st.tuples(st.floats(0, 1e30), st.integers(0, 3), st.booleans()), min_size=1, max_size=30),
-    st.sampled_from(["robust", "linear", "log", "per-layer"]),
+    st.sampled_from(SCALES),
     st.sampled_from(["with_first", "without_first"]),
+    st.sampled_from([np.float32, np.float64]),
 )
 @settings(deadline=None)
-def test_limits_are_finite_and_in_order_for_any_heights(
-    peaks: list[tuple[float, int, bool]], scale: str, which: str
+def test_limits_and_places_are_finite_and_in_order_for_any_heights(
+    peaks: list[tuple[float, int, bool]], scale: Scale, which: FirstTokens, dtype: type
 ) -> None:
     height, layer, first = (np.array(column) for column in zip(*peaks, strict=True))
-    limits = levels(height.astype(float), layer, first.astype(bool), "height")[scale][which]
-    assert np.isfinite([limits["floor"], limits["ceiling"], *limits["colour"]]).all()
-    assert limits["floor"] < limits["ceiling"]
-    assert limits["colour"][0] < limits["colour"][1]
-    assert all(limits["floor"] <= value <= limits["ceiling"] for value, _ in limits["ticks"])
-    values = level(height.astype(float), layer, scale, limits)
-    if which == "with_first":
-        assert (values <= limits["ceiling"] + 1e-9 * abs(limits["ceiling"])).all()
+    height = height.astype(dtype)
+    limits = scales_of(height, layer, first.astype(bool), "height")[scale].heights[which]
+    assert np.isfinite([limits.floor, limits.ceiling, limits.low, limits.high]).all()
+    assert limits.floor < limits.ceiling
+    assert limits.low < limits.high
+    assert all(limits.floor <= value <= limits.ceiling for value, _ in limits.ticks)
+    within = np.delete(limits.place, limits.beyond)
+    room = 1e-6 * (limits.ceiling - limits.floor + abs(limits.ceiling))
+    assert (within >= limits.floor - room).all()
+    assert (within <= limits.ceiling + room).all()
+    assert (limits.place[limits.beyond] >= limits.ceiling).all()
+    assert (limits.times > 1).all()
+    assert which == "without_first" or not len(limits.beyond)
+
+
+def test_places_on_each_scale_are_those_of_its_formula(spec: ViewSpec) -> None:
+    peaks = caption.peaks_in(spec)
+    first = spec.tokens.first[peaks.token].astype(bool)
+    height, top = peaks.height.astype(float), float(peaks.height[~first].max())
+    tops = np.array([height[~first & (peaks.layer == layer)].max() for layer in range(6)])[peaks.layer]
+    expected = {"linear": height, "robust": height, "log": np.log10(height), "per-layer": height / tops}
+    for scale, level in expected.items():
+        limits = peaks.scales[scale].heights["without_first"]
+        shares = height / (tops if scale == "per-layer" else top)
+        np.testing.assert_array_equal(limits.beyond, np.flatnonzero(shares > 1))
+        np.testing.assert_allclose(limits.times, shares[limits.beyond])
+        np.testing.assert_allclose(
+            np.delete(limits.place, limits.beyond),
+            np.delete(np.maximum(level, limits.floor), limits.beyond),
+            rtol=1e-6,
+        )
+        roof = 1.04 + 0.06 * np.clip(np.log10(limits.times) / 4, 0, 1)
+        np.testing.assert_allclose(
+            limits.place[limits.beyond], limits.floor + (limits.ceiling - limits.floor) * roof, rtol=1e-6
+        )
+
+
+def test_robust_colours_are_those_of_a_map(spec: ViewSpec) -> None:
+    peaks = caption.peaks_in(spec)
+    others = peaks.height[spec.tokens.first[peaks.token] == 0]
+    limits = fit([others[:, np.newaxis]], "linear", "robust")
+    heights = peaks.scales["robust"].heights["without_first"]
+    assert (heights.low, heights.high) == (limits.low[0], limits.high[0])
+    assert heights.place is peaks.scales["linear"].heights["without_first"].place
+
+
+def test_numbers_keep_their_type_and_equal_arrays_travel_once(trace_of: Factory) -> None:
+    spec = peaks_spec(trace_of(quantities=PEAKS, lengths=(400, 400), layers=3, top_k=10))
+    peaks = caption.peaks_in(spec)
+    assert {array.dtype for array in (peaks.value, peaks.height, peaks.write)} == {np.dtype("float32")}
+    assert peaks.height is peaks.write is peaks.scales["linear"].heights["with_first"].place
+    per_token = 7 * 4 + 1
+    per_peak = (len(to_bytes(spec)) - len(spec.metadata_json()) - per_token * 800) / len(peaks.token)
+    assert per_peak < 44
+
+
+def test_a_view_survives_its_bytes(spec: ViewSpec) -> None:
+    read = from_bytes(to_bytes(spec))
+    assert to_bytes(read) == to_bytes(spec)
+    heights: Heights = caption.peaks_in(read).heights(spec.look)
+    np.testing.assert_array_equal(heights.place, traces.heights_of(spec).place)
 
 
 def test_stems_reach_from_the_floor_to_the_highest_peak_of_their_cell(spec: ViewSpec) -> None:
-    columns = plotly3d_traces.scene_columns(spec, 0)
-    stems = plotly3d.figure(spec).data[0]
+    drawn = traces.drawn_in(spec, 0)
+    stems = figure.figure(spec).data[0]
     ends = {(x, y): z for x, y, z in zip(stems.x[1::3], stems.y[1::3], stems.z[1::3], strict=True)}
     assert len(ends) == 12 * 6
     for (x, y), z in ends.items():
-        assert z == columns["z"][(columns["x"] == x) & (columns["y"] == y)].max()
+        assert z == drawn.z[(drawn.x == x) & (drawn.y == y)].max()
     assert set(stems.z[::3]) == {0.0}
 
 
 def test_an_import_shows_its_numbers_and_says_what_they_are_an_index_of(import_of: Factory) -> None:
     trace = import_of().assign_attrs(axis="residual")
     spec = peaks_spec(trace)
-    assert spec.content["index"] == "residual"
-    assert spec.facts["quantity"]["name"] == "imported_norm"
-    assert spec.content["layers"] == list(range(22, 32))
-    np.testing.assert_array_equal(np.sort(spec.buffers["peak_value"]), np.sort(trace["imported_norm"].values))
-    assert "write norm" not in plotly3d_traces.hover_template(spec)
+    peaks = caption.peaks_in(spec)
+    assert peaks.index == "residual"
+    assert peaks.quantity.name == "imported_norm"
+    assert peaks.layers == tuple(range(22, 32))
+    np.testing.assert_array_equal(np.sort(peaks.value), np.sort(trace["imported_norm"].values))
+    assert "write norm" not in traces.hover_template(peaks)
     assert "IMPORTED" in words(spec)
 
 
@@ -145,20 +242,20 @@ def test_a_simulation_says_so_on_the_figure(trace_of: Factory) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 10, 11, 12, 32, 128])
 def test_the_first_and_the_last_layer_are_always_labelled(layers: int) -> None:
-    ticks = plotly3d.layer_ticks(list(range(layers)), 11)
-    assert ticks["ticktext"][0] == "L0"
-    assert ticks["ticktext"][-1] == f"L{layers - 1}"
-    assert len(set(ticks["tickvals"])) == len(ticks["tickvals"]) <= 12
+    numbers, labels = figure.layer_ticks(range(layers), 11)
+    assert labels[0] == "L0"
+    assert labels[-1] == f"L{layers - 1}"
+    assert len(set(numbers)) == len(numbers) <= 12
 
 
 def test_labels_on_the_axes_are_no_tags() -> None:
-    assert re.search("<[a-z/]", plotly3d.axis_label("<b>x</b><br>")) is None
+    assert re.search("<[a-z/]", figure.axis_label("<b>x</b><br>")) is None
 
 
 def test_the_figure_is_plotlys_own_and_valid(trace_of: Factory) -> None:
-    figure = peaks3d(trace_of(quantities=PEAKS), theme="dark", scale="log")
-    assert isinstance(figure, go.Figure)
-    assert json.loads(go.Figure(figure.to_dict()).to_json()) == json.loads(figure.to_json())
+    drawn = peaks3d(trace_of(quantities=PEAKS), theme="dark", scale="log")
+    assert isinstance(drawn, go.Figure)
+    assert json.loads(go.Figure(drawn.to_dict()).to_json()) == json.loads(drawn.to_json())
 
 
 def test_equal_input_gives_an_equal_file_without_names_of_places(trace_of: Factory, tmp_path: Path) -> None:
@@ -173,20 +270,23 @@ def test_equal_input_gives_an_equal_file_without_names_of_places(trace_of: Facto
 
 
 def test_the_page_forbids_itself_every_request(spec: ViewSpec) -> None:
-    page = page3d.page(spec)
-    policy = re.search('Content-Security-Policy" content="([^"]*)"', page)
+    text = page.page(spec)
+    policy = re.search('Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
     assert "default-src 'none'" in policy[1]
     assert "http" not in policy[1]
-    own = page.replace(page3d.get_plotlyjs(), "")
+    own = text.replace(page.get_plotlyjs(), "")
     assert re.search(r"(src|href)=|url\(|https?://|import\s", own) is None
 
 
 def test_the_views_bytes_and_its_metadata_are_in_the_page(spec: ViewSpec) -> None:
-    page = page3d.page(spec)
-    said = re.search('<script type="application/json" id="stratoscope">(.*?)</script>', page)
+    text = page.page(spec)
+    said = re.search('<script type="application/json" id="stratoscope">(.*?)</script>', text)
     assert said is not None
-    assert json.loads(said[1]) == spec.metadata()
+    assert json.loads(said[1]) == json.loads(spec.metadata_json())
+    held = re.search('id="stratoscope-view">(.*?)</script>', text)
+    assert held is not None
+    assert base64.b64decode(held[1]) == to_bytes(spec)
 
 
 def test_an_existing_file_is_kept_unless_asked(trace_of: Factory, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from PIL import Image
 from sheets import words
 from view_traces import Factory, make_trace
 
+from drawn_maps import colouring, maps_of, sheet_of
 from stratoscope import names
-from stratoscope.view import palette, scale
-from stratoscope.view.heatmap import heatmap, heatmap_of_array, heatmap_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.save import picture_bytes
-from stratoscope.view.sheet import DPI, Sheet
-from stratoscope.view.static import draw
+from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
+from stratoscope.view.matplotlib.maps import draw
+from stratoscope.view.matplotlib.save import picture_bytes
+from stratoscope.view.sheet.items import DPI, Sheet
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.look import Look
 
 
 def pixels(figure: Figure) -> NDArray[np.int64]:
@@ -38,13 +39,13 @@ def cell_colours(sheet: Sheet, picture: NDArray[np.int64], place: int, rows: int
 @pytest.mark.parametrize("theme", names.THEMES)
 @pytest.mark.parametrize("quantity", ["mlp_out_norm", "mlp_write_cos"])
 def test_every_cell_has_the_colour_of_its_value(trace_of: Factory, quantity: str, theme: names.Theme) -> None:
-    spec = heatmap_spec(trace_of(lengths=(12, 9), layers=7, quantities=(quantity,)), quantity=quantity)
-    picture, sheet = pixels(draw(spec, theme=theme)), arrange(spec, theme)
-    described = spec.content["quantities"][0]
-    limits = scale.Scale(described["scale"], np.array(described["low"]), np.array(described["high"]), "robust")
-    colours = np.rint(palette.colour_map(signed=described["signed"]) * 255)
+    trace = trace_of(lengths=(12, 9), layers=7, quantities=(quantity,))
+    spec = heatmap_spec(trace, look=Look(theme=theme), quantity=quantity)
+    picture, sheet = pixels(draw(spec)), sheet_of(spec)
+    limits = colouring(spec).limits
+    colours = np.rint(palette.colour_map(signed=maps_of(spec).quantities[0].quantity.signed) * 255)
     for place in (0, 1):
-        units = limits.unit(spec.buffers[f"0/{place}"]).clip(0, 1)
+        units = limits.unit(maps_of(spec).maps[place].cells["without_first"]).clip(0, 1)
         expected = colours[np.minimum((units * 256).astype(int), 255)]
         found = cell_colours(sheet, picture, place, 7)
         assert np.abs(found - expected).max() <= 3
@@ -58,8 +59,8 @@ def test_infinite_cells_have_the_colours_of_the_ends_and_not_that_of_missing_one
     values = trace[quantity].values.copy()
     values[3, 2], values[5, 4] = np.inf, -np.inf
     spec = heatmap_spec(trace.assign({quantity: (trace[quantity].dims, values)}), quantity=quantity)
-    picture, sheet = pixels(draw(spec, theme="light")), arrange(spec, "light")
-    ends = np.rint(palette.colour_map(signed=spec.content["quantities"][0]["signed"])[[-1, 0]] * 255)
+    picture, sheet = pixels(draw(spec)), sheet_of(spec)
+    ends = np.rint(palette.colour_map(signed=maps_of(spec).quantities[0].quantity.signed)[[-1, 0]] * 255)
     found = cell_colours(sheet, picture, 0, 7)
     assert np.abs(found[[3, 5], [2, 4]] - ends).max() <= 3
 
@@ -100,7 +101,7 @@ def test_the_last_layer_and_the_last_token_survive_pooling() -> None:
 @pytest.mark.parametrize("lengths", [(13, 13), (56, 56), (5_000,)])
 def test_texts_are_drawn_where_the_sheet_says(lengths: tuple[int, ...]) -> None:
     spec = heatmap_spec(make_trace(lengths=lengths, layers=30))
-    sheet, figure = arrange(spec, "light"), draw(spec, theme="light")
+    sheet, figure = sheet_of(spec), draw(spec)
     picture_bytes(figure, ".png", "{}")
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
@@ -131,7 +132,7 @@ def test_missing_cells_are_grey_and_no_colour_of_the_map(trace_of: Factory) -> N
     dataset = trace_of(lengths=(12,), layers=6)
     dataset["mlp_out_norm"][5, 2] = np.nan
     spec = heatmap_spec(dataset)
-    found = cell_colours(arrange(spec, "light"), pixels(draw(spec, theme="light")), 0, 6)[5, 2]
+    found = cell_colours(sheet_of(spec), pixels(draw(spec)), 0, 6)[5, 2]
     assert found.max() - found.min() < 14
     assert np.abs(palette.sequential() * 255 - found).max(axis=1).min() > 30
-    assert "which is not zero" in words(arrange(spec, "light"))
+    assert "which is not zero" in words(sheet_of(spec))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from stratoscope.view import pool
+from stratoscope.view.spec import pool
 
 elements = st.floats(-1e6, 1e6, width=32) | st.just(np.nan)
 tables = npst.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 4)), elements=elements)

@@ -9,7 +9,7 @@ import pytest
 from view_traces import Factory
 
 from stratoscope.errors import InputError
-from stratoscope.view import quantities
+from stratoscope.view.choose import quantities
 
 
 def everything(dataset, name: str):  # type: ignore[no-untyped-def]

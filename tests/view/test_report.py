@@ -16,12 +16,14 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.analysis.contrast.contrast import contrast
-from stratoscope.analysis.results.result import make_result, open_result, table_of
+from stratoscope.analysis.results.result import make_result, open_result, table_in, table_of
 from stratoscope.errors import InputError
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.page import page
-from stratoscope.view.report.report import Excerpt, ReportTable
 from stratoscope.view.report.save import write_table
+from stratoscope.view.spec.charts import Charts, Density, Points
+from stratoscope.view.spec.file import from_bytes, to_bytes
+from stratoscope.view.spec.tables import Excerpt, Table
 from stratoscope.words import number
 
 EVIL = '<script>alert(1)</script>"&$\u202e'
@@ -140,7 +142,7 @@ def test_the_table_lists_every_discovery_with_its_numbers(folder: Path, result: 
 
 def test_a_table_cell_keeps_tokens_that_look_like_nothing(tmp_path: Path) -> None:
     write_table(
-        ReportTable(("a", "b", "c"), [["null", None, float("nan")], [Excerpt("x", "\udce4", "y"), 1, 0.5]]),
+        Table(("a", "b", "c"), (("null", None, float("nan")), (Excerpt("x", "\udce4", "y"), 1, 0.5))),
         tmp_path / "t",
     )
     assert (tmp_path / "t").read_text("utf-8") == "a,b,c\nnull,,\nx[⟨E4⟩]y,1,0.5\n"
@@ -161,7 +163,7 @@ def test_no_table_cell_commands_a_terminal_or_a_spreadsheet(tmp_path: Path) -> N
         "\x9b",
         Excerpt("=", "a", ""),
     ]
-    write_table(ReportTable(("x",), [[cell] for cell in cells]), tmp_path / "t")
+    write_table(Table(("x",), tuple((cell,) for cell in cells)), tmp_path / "t")
     with (tmp_path / "t").open(encoding="utf-8", newline="") as file:
         found = [row[0] for row in csv.reader(file)][1:]
     assert found == ["'=1+1", "'-ing", "'@x", "'＝A1", "' +x", "-1.5", "␛[2J", "␍", "␀", "U+202Eabc", "U+009B", "'=[a]"]
@@ -210,7 +212,7 @@ def test_a_drawing_that_fails_leaves_no_folder(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stratoscope.view.save.picture_bytes", fail)
+    monkeypatch.setattr("stratoscope.view.matplotlib.save.picture_bytes", fail)
     with pytest.raises(InputError, match="No space left"):
         save_result(result, tmp_path / "r")
     assert list(tmp_path.iterdir()) == []
@@ -267,10 +269,25 @@ def test_classes_without_pairs_are_drawn_as_two_profiles(tmp_path: Path) -> None
     names = {figure.name for figure in contents_of(found).figures()}
     assert names == {"volcano", "strongest", "baseline", "profiles"}
     (profiles,) = (figure for figure in contents_of(found).figures() if figure.name == "profiles")
-    labels = {mark["label"] for panel in profiles.spec.content["panels"] for mark in panel["marks"]}
+    assert isinstance(profiles.spec.content, Charts)
+    labels = {mark.label for panel in profiles.spec.content.panels for mark in panel.marks}
     assert {"critical", "neutral"} <= labels
 
 
 def test_equal_results_give_equal_pages(result: xr.DataTree, folder: Path, tmp_path: Path) -> None:
     again = save_result(result, tmp_path / "contrast")
     assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_a_chart_is_whole_as_bytes_and_keeps_the_precision_of_its_numbers(result: xr.Dataset) -> None:
+    for figure in contents_of(result).figures():
+        assert to_bytes(from_bytes(to_bytes(figure.spec))) == to_bytes(figure.spec)
+    volcano = contents_of(result).figures()[0].spec.content
+    assert isinstance(volcano, Charts)
+    density, points = (
+        next(mark for mark in volcano.panels[0].marks if isinstance(mark, one)) for one in (Density, Points)
+    )
+    assert isinstance(density, Density)
+    assert density.counts.sum() == result.attrs["summary"]["neurons"]["tested"]
+    assert isinstance(points, Points)
+    assert (density.counts.dtype, points.x.dtype) == (np.int32, table_in(result, "neurons")["g"].dtype)

@@ -13,7 +13,7 @@ from PIL import Image
 from view_traces import Factory
 
 from stratoscope.errors import InputError
-from stratoscope.view.heatmap import heatmap, heatmap_spec
+from stratoscope.view.maps.heatmap import heatmap, heatmap_spec
 
 SUFFIXES = [".png", ".svg", ".pdf"]
 DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
@@ -41,11 +41,11 @@ def test_a_png_carries_how_it_was_made(trace_of: Factory, tmp_path: Path) -> Non
     heatmap(trace_of(), tmp_path / "a.png")
     text = Image.open(tmp_path / "a.png").text
     assert set(text) == {"stratoscope"}
-    facts = json.loads(text["stratoscope"])
-    assert facts == json.loads(heatmap_spec(trace_of()).metadata_json())
-    assert facts["provenance"]["model"] == "org/tiny-model"
-    assert facts["facts"]["quantities"][0]["scale"] == "log"
-    assert {note["id"] for note in facts["notes"]} >= {"L05", "L07", "L21"}
+    about = json.loads(text["stratoscope"])
+    assert about == json.loads(heatmap_spec(trace_of()).metadata_json())
+    assert about["provenance"]["model"] == "org/tiny-model"
+    assert about["shown"]["quantities"][0]["kind"] == "log"
+    assert {note["id"] for note in about["notes"]} >= {"L05", "L07", "L21"}
 
 
 def test_an_svg_is_well_formed_and_carries_the_same(trace_of: Factory, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_an_svg_is_well_formed_and_carries_the_same(trace_of: Factory, tmp_path:
     description = root.find(DESCRIPTION)
     assert description is not None
     assert description.text is not None
-    assert json.loads(description.text.removeprefix("stratoscope: "))["kind"] == "heatmap"
+    assert json.loads(description.text.removeprefix("stratoscope: "))["kind"] == "maps"
     assert not [element for element in root.iter() if element.tag.endswith("script")]
 
 

@@ -7,11 +7,12 @@ import pytest
 from view_traces import Factory
 
 from stratoscope.errors import InputError
-from stratoscope.view.select import MOST_PANELS, choose_layers, select
+from stratoscope.trace.numbers import choose_layers
+from stratoscope.view.choose.selection import EVERYTHING, MOST_PANELS, Selection
 
 
 def shown(dataset, **choice) -> list[tuple[int, ...]]:  # type: ignore[no-untyped-def]
-    return [panel.prompts for panel in select(dataset, **choice).panels]
+    return [panel.prompts for panel in Selection(**choice).of(dataset).panels]
 
 
 def test_the_first_pair_is_shown_without_being_asked_for(trace_of: Factory) -> None:
@@ -42,7 +43,7 @@ def test_an_id_that_looks_like_a_number_is_an_id_first(trace_of: Factory) -> Non
 
 
 def test_all_prompts_stand_end_to_end_and_are_never_averaged(trace_of: Factory) -> None:
-    (panel,) = select(trace_of(lengths=(3, 4, 5)), all_prompts=True).panels
+    (panel,) = Selection(all_prompts=True).of(trace_of(lengths=(3, 4, 5))).panels
     assert panel.prompts == (0, 1, 2)
     np.testing.assert_array_equal(panel.tokens, np.arange(12))
 
@@ -52,30 +53,30 @@ def test_a_class_narrows_every_choice(trace_of: Factory) -> None:
     assert shown(dataset, prompt_class="neutral") == [(1,)]
     assert shown(dataset, prompt_class="neutral", all_prompts=True) == [(1, 3)]
     with pytest.raises(InputError, match="no prompt called 'p0'"):
-        select(dataset, prompt="p0", prompt_class="neutral")
+        Selection(prompt="p0", prompt_class="neutral").of(dataset)
 
 
 def test_a_span_leaves_out_other_tokens(trace_of: Factory) -> None:
-    (panel,) = select(trace_of(lengths=(12,)), span="user").panels
+    (panel,) = Selection(span="user").of(trace_of(lengths=(12,))).panels
     np.testing.assert_array_equal(panel.tokens, np.arange(3, 10))
 
 
 def test_a_prompt_without_a_token_to_show_has_no_panel(trace_of: Factory) -> None:
     dataset = trace_of(lengths=(3, 12))  # the span `user` begins with the fourth token
-    chosen = select(dataset, span="user")
+    chosen = Selection(span="user").of(dataset)
     assert [panel.prompts for panel in chosen.panels] == [(1,)]
     assert chosen.left_out == "1 of 2 prompts shown"
 
 
 def test_what_is_not_shown_is_said(trace_of: Factory) -> None:
-    assert select(trace_of(lengths=(3,) * 4)).left_out == "2 of 4 prompts shown"
-    assert select(trace_of(lengths=(3, 3))).left_out == ""
+    assert EVERYTHING.of(trace_of(lengths=(3,) * 4)).left_out == "2 of 4 prompts shown"
+    assert EVERYTHING.of(trace_of(lengths=(3, 3))).left_out == ""
 
 
 def test_a_picture_has_its_class_and_id_as_titles(trace_of: Factory) -> None:
-    panel = select(trace_of(), prompt=0).panels[0]
+    panel = Selection(prompt=0).of(trace_of()).panels[0]
     assert (panel.title, panel.detail) == ("critical", "p0")
-    unclassed = select(trace_of(lengths=(3,), classes=("",))).panels[0]
+    unclassed = EVERYTHING.of(trace_of(lengths=(3,), classes=("",))).panels[0]
     assert (unclassed.title, unclassed.detail) == ("p0", "")
 
 
@@ -93,22 +94,22 @@ def test_a_picture_has_its_class_and_id_as_titles(trace_of: Factory) -> None:
 )
 def test_what_does_not_exist_is_answered_with_what_does(trace_of: Factory, choice, words: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=words):
-        select(trace_of(), **choice)
+        Selection(**choice).of(trace_of())
 
 
 def test_a_long_list_in_an_error_is_shortened(trace_of: Factory) -> None:
     with pytest.raises(InputError, match=r"p7, … \(40 in all\)"):
-        select(trace_of(lengths=(1,) * 40), prompt="nobody")
+        Selection(prompt="nobody").of(trace_of(lengths=(1,) * 40))
 
 
 def test_too_many_prompts_one_by_one_are_refused_with_advice(trace_of: Factory) -> None:
     with pytest.raises(InputError, match="--all"):
-        select(trace_of(lengths=(1,) * 20), prompt=list(range(MOST_PANELS + 1)))
+        Selection(prompt=list(range(MOST_PANELS + 1))).of(trace_of(lengths=(1,) * 20))
 
 
 def test_a_trace_without_a_prompt_is_refused(trace_of: Factory) -> None:
     with pytest.raises(InputError, match="no prompt"):
-        select(trace_of().isel(token=slice(0), prompt=slice(0)))
+        EVERYTHING.of(trace_of().isel(token=slice(0), prompt=slice(0)))
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from sheets import column_labels, outside, overlapping, row_labels, words
 from view_traces import Factory, make_import, make_trace
 
+from drawn_maps import maps_of, sheet_of
 from stratoscope import names
-from stratoscope.view import fonts, palette
-from stratoscope.view.engagement import QUANTITIES, engagement_spec
-from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.map_drawing import cell_number
-from stratoscope.view.sheet import Box, Ring
+from stratoscope.view.choose.selection import Selection
+from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.items import Box, Ring
+from stratoscope.view.sheet.map_drawing import cell_number
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.look import Look
 
 slow = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 token_texts = st.text(st.characters(codec=None) | st.sampled_from("\udce4\u202e$ \n<س你🦄"), max_size=20)
@@ -41,8 +44,8 @@ def traces(draw: st.DrawFn, quantities: tuple[str, ...] = ("mlp_out_norm",), mos
     return dataset
 
 
-def check(spec, theme: str = "light"):  # type: ignore[no-untyped-def]
-    sheet = arrange(spec, theme)
+def check(spec):  # type: ignore[no-untyped-def]
+    sheet = sheet_of(spec)
     assert outside(sheet) == []
     assert overlapping(sheet) == []
     missing = {char for text in sheet.texts() for char in text.text if not fonts.has_glyph(char)}
@@ -53,7 +56,7 @@ def check(spec, theme: str = "light"):  # type: ignore[no-untyped-def]
 @slow
 @given(traces(), st.booleans(), st.sampled_from(names.SCALES), st.booleans())
 def test_no_heatmap_has_overlapping_or_cut_words(dataset, everything: bool, scale: names.Scale, first: bool) -> None:  # type: ignore[no-untyped-def]
-    check(heatmap_spec(dataset, all_prompts=everything, scale=scale, first_token=first))
+    check(heatmap_spec(dataset, Selection(all_prompts=everything), Look(scale, first_token=first)))
 
 
 @settings(slow, max_examples=20)
@@ -86,7 +89,7 @@ def test_layer_0_is_at_the_bottom_and_both_ends_are_labelled(layers: int, tokens
 
 
 def test_chosen_layers_keep_their_numbers_and_gaps_are_visible(trace_of: Factory) -> None:
-    sheet = arrange(heatmap_spec(trace_of(layers=32), layers="22-31,0"), "light")
+    sheet = sheet_of(heatmap_spec(trace_of(layers=32), Selection(layers="22-31,0")))
     one = sheet.maps()[0]
     assert row_labels(one)[0] == "L0"
     assert row_labels(one)[10] == "L31"
@@ -96,34 +99,34 @@ def test_chosen_layers_keep_their_numbers_and_gaps_are_visible(trace_of: Factory
 
 def test_depths_are_not_called_layers(trace_of: Factory) -> None:
     spec = heatmap_spec(trace_of(quantities=("resid_norm",)))
-    assert row_labels(arrange(spec, "light").maps()[0])[6] == "D6"
+    assert row_labels(sheet_of(spec).maps()[0])[6] == "D6"
     assert "token and depth" in spec.title
 
 
 def test_a_pair_stands_side_by_side_and_a_long_one_one_above_the_other() -> None:
-    short = arrange(heatmap_spec(make_trace(lengths=(13, 13), layers=30)), "light").maps()
+    short = sheet_of(heatmap_spec(make_trace(lengths=(13, 13), layers=30))).maps()
     assert short[0].y == short[1].y
     assert short[0].x + short[0].width < short[1].x
-    long = arrange(heatmap_spec(make_trace(lengths=(56, 56), layers=30)), "light").maps()
+    long = sheet_of(heatmap_spec(make_trace(lengths=(56, 56), layers=30))).maps()
     assert long[0].x == long[1].x
     assert long[0].y + long[0].height < long[1].y
 
 
 def test_compared_panels_have_cells_of_one_size() -> None:
     for lengths in ((13, 9), (56, 48)):
-        one, other = arrange(heatmap_spec(make_trace(lengths=lengths, layers=30)), "light").maps()
+        one, other = sheet_of(heatmap_spec(make_trace(lengths=lengths, layers=30))).maps()
         assert one.width / one.stop == pytest.approx(other.width / other.stop)
         assert one.height == other.height
 
 
 def test_the_map_is_the_biggest_thing_on_the_page() -> None:
     for lengths in ((13, 13), (56, 56), (400,), (5000,)):
-        sheet = arrange(heatmap_spec(make_trace(lengths=lengths, layers=30)), "light")
+        sheet = sheet_of(heatmap_spec(make_trace(lengths=lengths, layers=30)))
         assert sum(one.width * one.height for one in sheet.maps()) > 0.35 * sheet.width * sheet.height
 
 
 def test_the_first_token_is_marked_and_its_excess_is_a_badge(trace_of: Factory) -> None:
-    sheet = arrange(heatmap_spec(trace_of(sink=1000.0)), "light")
+    sheet = sheet_of(heatmap_spec(trace_of(sink=1000.0)))
     accent = palette.theme("light").accent
     badges = [text for text in sheet.texts() if text.text.startswith("×")]
     assert len(badges) == len(sheet.maps()) == 2
@@ -134,7 +137,7 @@ def test_the_first_token_is_marked_and_its_excess_is_a_badge(trace_of: Factory) 
 
 
 def test_template_tokens_are_fainter_than_the_prompt(trace_of: Factory) -> None:
-    labels = column_labels(arrange(heatmap_spec(trace_of()), "light").maps()[0])
+    labels = column_labels(sheet_of(heatmap_spec(trace_of())).maps()[0])
     theme = palette.theme("light")
     assert labels[0].colour == labels[1].colour == theme.faint
     assert labels[3].colour == theme.ink
@@ -142,18 +145,18 @@ def test_template_tokens_are_fainter_than_the_prompt(trace_of: Factory) -> None:
 
 def test_small_pictures_have_figures_in_their_cells_and_large_ones_have_none() -> None:
     spec = heatmap_spec(make_trace(lengths=(24,), layers=10))
-    (one,) = arrange(spec, "light").maps()
+    (one,) = sheet_of(spec).maps()
     assert len(one.cells) == 240
-    values = spec.buffers["0/0"]
+    values = maps_of(spec).maps[0].cells["without_first"]
     for cell in one.cells:
         assert cell.text == cell_number(float(values[cell.column, cell.row]))
-    assert not arrange(heatmap_spec(make_trace(lengths=(60,), layers=30)), "light").maps()[0].cells
+    assert not sheet_of(heatmap_spec(make_trace(lengths=(60,), layers=30))).maps()[0].cells
 
 
 def test_a_missing_cell_has_no_figure() -> None:
     dataset = make_trace(lengths=(5,), layers=2)
     dataset["mlp_out_norm"][2, 1] = np.nan
-    (one,) = arrange(heatmap_spec(dataset), "light").maps()
+    (one,) = sheet_of(heatmap_spec(dataset)).maps()
     assert len(one.cells) == 9
     assert (2, 1) not in {(cell.column, cell.row) for cell in one.cells}
 
@@ -181,7 +184,7 @@ def test_figures_in_cells_are_short_and_never_round_to_zero(value: float, text: 
 
 
 def test_prompts_end_to_end_are_separated_and_named() -> None:
-    sheet = arrange(heatmap_spec(make_trace(lengths=(12, 12, 12), layers=30), all_prompts=True), "light")
+    sheet = sheet_of(heatmap_spec(make_trace(lengths=(12, 12, 12), layers=30), Selection(all_prompts=True)))
     assert {"p0", "p1", "p2"} <= {text.text for text in sheet.texts()}
     (one,) = sheet.maps()
     paper = palette.theme("light").paper
@@ -190,7 +193,7 @@ def test_prompts_end_to_end_are_separated_and_named() -> None:
 
 
 def test_footer_says_scale_exclusions_source_and_receipt(trace_of: Factory) -> None:
-    text = words(arrange(heatmap_spec(trace_of(lengths=(12,) * 4)), "light"))
+    text = words(sheet_of(heatmap_spec(trace_of(lengths=(12,) * 4))))
     for part in ("beyond the quartiles", "left out of the limits", "template or special", "org/tiny-model",
                  "0f0e0d0c", "logits bit-identical", "2 of 4 prompts shown", "[L05]", "[L07]", "[L21]"):  # fmt: skip
         assert part in text
@@ -200,14 +203,14 @@ def test_footer_says_scale_exclusions_source_and_receipt(trace_of: Factory) -> N
 def test_what_is_not_recorded_is_tagged_in_the_accent(source: str, tag: str) -> None:
     dataset = make_import() if source == "imported" else make_trace(source=source)
     for spec in (heatmap_spec(dataset), engagement_spec(dataset)):
-        (text,) = [text for text in arrange(spec, "light").texts() if text.text == tag]
+        (text,) = [text for text in sheet_of(spec).texts() if text.text == tag]
         assert text.colour == palette.theme("light").accent
 
 
 def test_data_that_do_not_say_where_they_come_from_are_not_called_recorded() -> None:
     dataset = make_trace()
     del dataset.attrs["source"]
-    text = words(arrange(heatmap_spec(dataset), "light"))
+    text = words(sheet_of(heatmap_spec(dataset)))
     assert "SOURCE UNKNOWN" in text
     assert "RECORDED" not in text
 
@@ -232,6 +235,6 @@ def test_pooled_pictures_say_the_factor_and_ring_their_spikes() -> None:
 
 
 def test_both_themes_put_everything_in_the_same_place(trace_of: Factory) -> None:
-    light, dark = (arrange(heatmap_spec(trace_of()), theme) for theme in names.THEMES)
+    light, dark = (sheet_of(heatmap_spec(trace_of(), look=Look(theme=theme))) for theme in names.THEMES)
     assert [text.extent() for text in light.texts()] == [text.extent() for text in dark.texts()]
     assert not {text.colour for text in light.texts()} & {text.colour for text in dark.texts()}

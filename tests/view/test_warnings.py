@@ -13,18 +13,19 @@ import xarray as xr
 from sheets import words
 from view_traces import make_import, make_trace
 
+from drawn_maps import colouring, high, low, maps_of, sheet_of
 from stratoscope import engagement, heatmap, names, peaks3d
 from stratoscope.errors import InputError
 from stratoscope.replacing import cannot_write
 from stratoscope.trace.export.output import check_place
 from stratoscope.trace.opened import opened
-from stratoscope.view.engagement import QUANTITIES, engagement_spec
-from stratoscope.view.footer import said
-from stratoscope.view.heatmap import heatmap_spec
-from stratoscope.view.layout import arrange
-from stratoscope.view.peaks3d_spec import peaks_spec
-from stratoscope.view.select import MOST_PANELS
-from stratoscope.view.spec import ViewSpec, provenance_of
+from stratoscope.view.choose.selection import MOST_PANELS
+from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
+from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.peaks3d.build import peaks_spec
+from stratoscope.view.sheet.footer import said
+from stratoscope.view.spec.look import Look
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
 
 HEAD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
 PEAKS = ("mlp_out_norm", "peak_neuron", "peak_value", "peak_write")
@@ -57,25 +58,25 @@ def test_an_import_with_negative_values_does_not_fail(tmp_path: Path, verb: Call
 
 def test_negative_values_never_vanish_below_a_logarithmic_scale_unsaid(tmp_path: Path) -> None:
     dataset = opened(csv_of(tmp_path, "0,a,1,3,1\n1,b,1,4,2.0\n2,c,1,4,-1\n"))
-    usual, asked = heatmap_spec(dataset), heatmap_spec(dataset, scale="log")
-    assert usual.content["quantities"][0]["scale"] == "linear"
-    assert usual.content["quantities"][0]["low"] < 0
+    usual, asked = heatmap_spec(dataset), heatmap_spec(dataset, look=Look("log"))
+    assert colouring(usual).limits.kind == "linear"
+    assert low(usual) < 0
     assert "Some values are negative, so the scale is linear." in said(usual)
-    assert asked.content["quantities"][0]["scale"] == "log"
+    assert colouring(asked).limits.kind == "log"
     assert "1 cell of zero or less has no logarithm" in said(asked)
 
 
 def test_only_negative_values_are_not_called_unrecorded(tmp_path: Path) -> None:
     dataset = opened(csv_of(tmp_path, "0,a,1,3,-1\n1,b,1,4,-2.0\n2,c,1,4,-1\n"))
-    text = words(arrange(heatmap_spec(dataset, scale="log"), "light"))
+    text = words(sheet_of(heatmap_spec(dataset, look=Look("log"))))
     assert "Nothing above zero" in text
     assert "Nothing recorded" not in text
 
 
 def test_a_constant_is_not_claimed_for_cells_that_set_no_limit(tmp_path: Path) -> None:
     rows = "1,b,1,4,3\n2,c,1,4,3\n"
-    hot = words(arrange(heatmap_spec(opened(csv_of(tmp_path, "0,a,1,3,90\n" + rows))), "light"))
-    flat = words(arrange(heatmap_spec(opened(csv_of(tmp_path, "0,a,1,3,3\n" + rows))), "light"))
+    hot = words(sheet_of(heatmap_spec(opened(csv_of(tmp_path, "0,a,1,3,90\n" + rows)))))
+    flat = words(sheet_of(heatmap_spec(opened(csv_of(tmp_path, "0,a,1,3,3\n" + rows)))))
     assert "Every cell that sets the limits is 3" in hot
     assert "Every cell is 3" in flat
 
@@ -83,7 +84,7 @@ def test_a_constant_is_not_claimed_for_cells_that_set_no_limit(tmp_path: Path) -
 def test_layers_with_constants_of_their_own_are_not_given_a_mean() -> None:
     trace = make_trace(lengths=(6,), layers=2)
     trace["mlp_out_norm"][:] = [3, 5]
-    text = words(arrange(heatmap_spec(trace, scale="per-layer"), "light"))
+    text = words(sheet_of(heatmap_spec(trace, look=Look("per-layer"))))
     assert "like the others of its layer" in text
     assert " is 4" not in text
 
@@ -91,7 +92,7 @@ def test_layers_with_constants_of_their_own_are_not_given_a_mean() -> None:
 @pytest.mark.parametrize("quantity", ["mlp_out_norm", "mlp_write_cos"])
 @pytest.mark.parametrize("scale", ["robust", "per-layer"])
 def test_the_footer_promises_no_share_of_clipped_cells(quantity: str, scale: names.Scale) -> None:
-    spec = heatmap_spec(make_trace(lengths=(3,), layers=1, quantities=(quantity,)), scale=scale)
+    spec = heatmap_spec(make_trace(lengths=(3,), layers=1, quantities=(quantity,)), look=Look(scale))
     (rule,) = re.findall(r"Colour limits.*?clipped shares stand at the legend's ends", said(spec))
     assert set(re.findall(r"[\d–]+ %", rule)) <= {"1–10 %", "90–99 %"}  # of quantiles, as docs and scale.py say
 
@@ -101,20 +102,18 @@ def test_the_footer_promises_no_share_of_clipped_cells(quantity: str, scale: nam
 def test_the_limits_are_those_that_the_footer_describes(quantity: str, spread: str) -> None:
     trace = make_trace(lengths=(40,), layers=5, quantities=(quantity,))
     values = getattr(np.random.default_rng(3), spread)(size=(40, 5)).astype("float32")
-    spec = heatmap_spec(trace.assign({quantity: (("token", "layer"), values)}), scale="robust")
-    drawn, text = spec.content["quantities"][0], said(spec)
+    spec = heatmap_spec(trace.assign({quantity: (("token", "layer"), values)}))
+    kind, text = colouring(spec).limits.kind, said(spec)
     counted = values[1:].ravel().astype(float)  # without the first token
     told = {"diverging": "of |value|", "log": "of the logarithms", "linear": "beyond the quartiles, kept"}
-    assert told[drawn["scale"]] in text
-    along = (
-        np.log10(counted) if drawn["scale"] == "log" else np.abs(counted) if drawn["scale"] == "diverging" else counted
-    )
+    assert told[kind] in text
+    along = np.log10(counted) if kind == "log" else np.abs(counted) if kind == "diverging" else counted
     lower, upper = np.quantile(along, [0.25, 0.75])
     reach = 1.5 * (upper - lower)
-    high = np.clip(upper + reach, *np.quantile(along, [0.9, 0.99]))
-    low = -high if drawn["scale"] == "diverging" else np.clip(lower - reach, *np.quantile(along, [0.01, 0.1]))
-    found = np.log10([drawn["low"], drawn["high"]]) if drawn["scale"] == "log" else [drawn["low"], drawn["high"]]
-    np.testing.assert_allclose(found, [low, high], rtol=1e-6)
+    highest = np.clip(upper + reach, *np.quantile(along, [0.9, 0.99]))
+    lowest = -highest if kind == "diverging" else np.clip(lower - reach, *np.quantile(along, [0.01, 0.1]))
+    found = np.log10([low(spec), high(spec)]) if kind == "log" else [low(spec), high(spec)]
+    np.testing.assert_allclose(found, [lowest, highest], rtol=1e-6)
 
 
 def test_limits_that_are_extremes_because_quantiles_fall_together_are_said_to_be() -> None:
@@ -122,7 +121,7 @@ def test_limits_that_are_extremes_because_quantiles_fall_together_are_said_to_be
     values = np.zeros((40, 5), "float32")
     values[7, 2] = -0.5
     spec = heatmap_spec(trace.assign(mlp_write_cos=(("token", "layer"), values)))
-    assert spec.content["quantities"][0]["high"] == 0.5
+    assert high(spec) == 0.5
     assert "the limits are the extremes" in said(spec)
     assert "the limits are the extremes" not in said(heatmap_spec(trace))
 
@@ -147,13 +146,13 @@ def test_every_named_csv_file_is_drawn_even_of_one_class(tmp_path: Path) -> None
         file.parent.mkdir()
         file.write_text(HEAD + f"0,a,1,3,{number + 1}\n1,b,1,4,2.0\n")
     spec = heatmap_spec(opened(files))
-    assert len(spec.content["panels"]) == 2
+    assert len(maps_of(spec).panels) == 2
 
 
 def test_of_too_many_csv_files_as_many_as_fit_are_drawn_and_the_rest_is_counted() -> None:
     count = MOST_PANELS + 2
     spec = heatmap_spec(make_import(lengths=(3,) * count, classes=("critical",) * (count - 1) + ("neutral",)))
-    assert [panel["title"] for panel in spec.content["panels"]] == ["critical"] * (MOST_PANELS - 1) + ["neutral"]
+    assert [panel.title for panel in maps_of(spec).panels] == ["critical"] * (MOST_PANELS - 1) + ["neutral"]
     assert f"{MOST_PANELS} of {count} prompts shown" in spec.subtitle
 
 
@@ -196,5 +195,5 @@ def test_a_strangers_receipt_cannot_fill_the_footer_or_steer_its_reader() -> Non
 
 def test_a_footer_of_linear_and_logarithmic_scales_says_which_has_logarithms() -> None:
     spec = engagement_spec(make_trace(quantities=("mlp_write_ratio", "attn_write_ratio", "attn_first")))
-    assert {one["scale"] for one in spec.content["quantities"]} == {"linear", "log"}
+    assert {one.colouring(spec.look).limits.kind for one in maps_of(spec).quantities} == {"linear", "log"}
     assert "of the logarithms on logarithmic scales" in said(spec)

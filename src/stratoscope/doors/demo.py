@@ -22,7 +22,7 @@ from stratoscope.recorder.prompts.prompt import read_prompts
 from stratoscope.replacing import write_whole
 from stratoscope.trace.format.place import is_trace
 from stratoscope.trace.info.text import receipt_section
-from stratoscope.view.select import select
+from stratoscope.view.choose.selection import EVERYTHING
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -162,7 +162,7 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _drawings(dataset: xr.Dataset, trace: Path, out: Path) -> Iterator[tuple[Path, str, Callable[[Path], object]]]:
-    pair = " and ".join(panel.title for panel in select(dataset).panels)
+    pair = " and ".join(panel.title for panel in EVERYTHING.of(dataset).panels)
     yield (
         out / "heatmap.png",
         f"how strongly the MLP of each layer answers each token: one pair, {pair}, on one scale",
@@ -178,7 +178,7 @@ def _drawings(dataset: xr.Dataset, trace: Path, out: Path) -> Iterator[tuple[Pat
         "token, layer and peak neuron in 3D; open it in a browser, it works offline",
         lambda file: stratoscope.peaks3d(dataset, file, overwrite=True),
     )
-    for panel in select(dataset).panels:
+    for panel in EVERYTHING.of(dataset).panels:
         (index,) = panel.prompts
         yield (
             out / f"{panel.title}.csv",

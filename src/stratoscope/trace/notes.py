@@ -21,11 +21,35 @@ LONGEST_NOTE, _LONGEST_ID = 1_000, 20  # characters of each; a recording has a d
 
 @dataclass(frozen=True)
 class Note:
-    """A line of the list of pitfalls (L01 to L35, docs/pitfalls.md) that applies, how grave it is, and the words."""
+    """A line of the list of pitfalls that applies.
+
+    Attributes
+    ----------
+    id
+        L01 to L35, as in docs/pitfalls.md.
+    severity
+        "info" or "warning".
+    text
+        The words.
+    scales
+        Of a picture: the scales on which it holds; none = all.
+    first_token
+        Of a picture: whether it holds with first tokens in the limits, or without; None = both.
+    """
 
     id: str
-    severity: str  # INFO or WARNING
+    severity: str
     text: str
+    scales: tuple[str, ...] = ()
+    first_token: bool | None = None
+
+    def holds(self, scale: str, *, first_token: bool) -> bool:
+        """Whether it holds for a picture that is looked at so."""
+        return scale in (self.scales or (scale,)) and self.first_token in (None, first_token)
+
+    def stored(self) -> dict[str, str]:
+        """What `read_notes` reads."""
+        return {"id": self.id, "severity": self.severity, "text": self.text}
 
 
 def read_notes(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Note, ...]:

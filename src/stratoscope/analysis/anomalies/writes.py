@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import (
-    Evidence,
-    Index,
-    Look,
-    Member,
-    NamedPrompts,
-    layer_numbers,
-    nothing,
-)
+from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member, NamedPrompts, layer_numbers, nothing
 from stratoscope.analysis.anomalies.tails import standardised
 from stratoscope.analysis.anomalies.tokens import place, same_token, token_map
 from stratoscope.analysis.statistics.known import medians

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stratoscope import names
 from stratoscope.analysis.results import again
 from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.replacing import refuse_absent
 from stratoscope.trace.format.attributes import to_json
-from stratoscope.trace.notes import Note, read_notes
+from stratoscope.trace.notes import WARNING, Note, read_notes
 from stratoscope.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.results.store import StoredResult
 
+Row: TypeAlias = "dict[str, Any]"  # of a table: each variable's value, text or number
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
 LONGEST_NAME = 200  # characters of a model's name that a result takes over
@@ -64,7 +65,7 @@ def make_result(
         "kind": kind,
         "sources": [_source(one) for one in sources],
         "parameters": to_json(parameters),
-        "notes": [vars(note) for note in dict.fromkeys(notes)],
+        "notes": [note.stored() for note in dict.fromkeys(notes)],
         "summary": to_json(summary or {}),
         "software": f"stratoscope {__version__}",
     }
@@ -98,7 +99,7 @@ def table_in(result: xr.DataTree, path: str) -> xr.Dataset:
     return node.to_dataset()
 
 
-def rows_in(result: xr.DataTree, path: str) -> list[dict[str, Any]]:
+def rows_in(result: xr.DataTree, path: str) -> list[Row]:
     """The rows of a table whose variables have one dimension."""
     columns = {str(name): of.values.tolist() for name, of in table_in(result, path).variables.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -107,6 +108,11 @@ def rows_in(result: xr.DataTree, path: str) -> list[dict[str, Any]]:
 def notes_in(result: xr.DataTree) -> tuple[Note, ...]:
     """The notes of a Result."""
     return read_notes(result.attrs.get("notes"))
+
+
+def warnings_in(result: xr.DataTree) -> list[Note]:
+    """Those notes of a Result that stand on every picture of it."""
+    return [note for note in notes_in(result) if note.severity == WARNING]
 
 
 def is_result(given: xr.Dataset | xr.DataTree, kind: str | None = None) -> bool:

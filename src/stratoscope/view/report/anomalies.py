@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
-from stratoscope.analysis.results.result import notes_in, rows_in, table_in
-from stratoscope.trace.notes import WARNING
-from stratoscope.view import chart
-from stratoscope.view.chart import Axis, ChartPanel, mark
-from stratoscope.view.map_spec import build
-from stratoscope.view.quantities import DrawnQuantity
-from stratoscope.view.report.page import provenance
-from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
-from stratoscope.view.report.rings import ringed
-from stratoscope.view.spec import ViewSpec
-from stratoscope.view.strips import Strip, TokenAxis
+from stratoscope.analysis.results.result import Row, rows_in, table_in, warnings_in
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.report.charts import charts, joined
+from stratoscope.view.report.report import Figure, Report, Section
+from stratoscope.view.spec.buffers import Numbers
+from stratoscope.view.spec.charts import Axis, ChartPanel, Points
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tables import Cell, Table
+from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
 from stratoscope.words import counted, listed, number, readable, readable_all
 
 if TYPE_CHECKING:
@@ -70,16 +71,16 @@ def contents(result: xr.DataTree) -> Report:
     return Report(title, lead, sections, _everything(result))
 
 
-def _findings(result: xr.DataTree, numbered: Sequence[tuple[int, dict[str, Any]]]) -> list[ReportTable]:
+def _findings(result: xr.DataTree, numbered: Sequence[tuple[int, Row]]) -> list[Table]:
     """Findings by number, and their members."""
     rows = [[number, one["found_by"], one["expected_false_findings"], one["words"]] for number, one in numbered]
     numbers = {number for number, _ in numbered}
     members = [row for row in map(_member, rows_in(result, "members")) if row[0] in numbers]
     said = "Every value that belongs to them; of one with very many, the strongest hundred."
-    return [ReportTable(_FINDINGS, rows, "Least expected first."), ReportTable(_MEMBERS, members, said)]
+    return [Table(_FINDINGS, rows, "Least expected first."), Table(_MEMBERS, members, said)]
 
 
-def _member(one: dict[str, Any]) -> list[Cell]:
+def _member(one: Row) -> list[Cell]:
     row: list[Cell] = [one["finding"] + 1, one["found_by"], one["quantity"], one["prompt_id"]]
     for name in _PLACES[1:]:
         if name == "token":
@@ -90,12 +91,12 @@ def _member(one: dict[str, Any]) -> list[Cell]:
     return [*row, one["value"], one["typical"], times, one["expected_false_findings"]]
 
 
-def _usual(result: xr.DataTree) -> ReportTable:
+def _usual(result: xr.DataTree) -> Table:
     rows = [[str(one["words"]), one["tokens"], one["prompts"], one["ratio"]] for one in rows_in(result, "usual")]
-    return ReportTable(("what", "tokens", "prompts", "largest, times the median"), rows)
+    return Table(("what", "tokens", "prompts", "largest, times the median"), rows)
 
 
-def _everything(result: xr.DataTree) -> ReportTable:
+def _everything(result: xr.DataTree) -> Table:
     """Every member of every finding, a row each, and the usual massive tokens, a row a kind."""
     columns = ("kind", *_MEMBERS, "tokens", "prompts", "what")
     findings, before = rows_in(result, "findings"), -1
@@ -109,17 +110,17 @@ def _everything(result: xr.DataTree) -> ReportTable:
         blank: list[Cell] = [None] * len(_MEMBERS)
         blank[_MEMBERS.index("times")] = ratio
         rows.append([_KINDS[2], *blank, tokens, prompts, said])
-    return ReportTable(columns, rows)
+    return Table(columns, rows)
 
 
-def _detectors(result: xr.DataTree) -> ReportTable:
+def _detectors(result: xr.DataTree) -> Table:
     columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
     rows = [
         [one[name] for name in ("name", "quantity", "looked_at", "what", "found_from", "why_not")]
         for one in rows_in(result, "detectors")
     ]
     said = "Found from: in nine of ten layers a single value of that size would have been found."
-    return ReportTable(columns, rows, said)
+    return Table(columns, rows, said)
 
 
 def _found_from(result: xr.DataTree) -> str:
@@ -143,7 +144,6 @@ def _figure(result: xr.DataTree, place: int) -> Figure:
     rows = picture["rows"].values
     rows = rows[rows >= 0]
     name = f"finding-{place + 1}"
-    notes = [note for note in notes_in(result) if note.severity == WARNING]
     quantity = str(picture["quantity"].item())
     head = int(finding["head"])
     column, row = (int(one) for one in picture["mark"].values)
@@ -156,23 +156,23 @@ def _figure(result: xr.DataTree, place: int) -> Figure:
         described.row_kind, tuple(rows.tolist()),
     )  # fmt: skip
     first = picture["first"].values.reshape(1)
-    title = str(finding["prompt_id"].item())
-    tokens = TokenAxis(title, "", readable_all(labels), columns, first=first[first >= 0])
+    prompt = str(finding["prompt_id"].item())
+    shown = unknown_tokens(columns, first[first >= 0], readable_all(labels))
+    tokens = replace(shown, prompts=(ShownPrompt(prompt),), prompt=np.zeros(columns, np.int32))
+    strip = Strip(of, [values[:, : len(rows)]], ringed=np.array([[column, row]]))
     spec = build(
-        "heatmap", words, "", [tokens], [Strip(of, [values[:, : len(rows)]])], choice="robust", first_token=False,
-        notes=notes, provenance=provenance(result),
+        words, "", [TokenAxis(prompt, "", tokens)], [strip], notes=warnings_in(result),
+        provenance=provenance_of_result(result),
     )  # fmt: skip
-    return Figure(name, words, ringed(spec, np.array([[column, row]])))
+    return Figure(name, words, spec)
 
 
-def _series(result: xr.DataTree, words: str, values: np.ndarray, labels: list[str], marked: int, what: str) -> ViewSpec:
+def _series(result: xr.DataTree, words: str, values: Numbers, labels: list[str], marked: int, what: str) -> ViewSpec:
     """Values over prompts, layers or experts, with the one that is meant."""
     at = np.arange(len(values), dtype=float)
     step = max(1, len(values) // _TICKS)
     ticks = tuple((float(place), labels[place]) for place in sorted({*range(0, len(values), step), marked}))
-    marks = [mark("line", chart.MUTED, x=values, y=at), mark("points", chart.MUTED, x=values, y=at)]
-    marks.append(mark("points", chart.ACCENT, number(float(values[marked])), x=values[[marked]], y=at[[marked]]))
+    meant = Points(values[[marked]], at[[marked]], "accent", number(float(values[marked])))
+    marks = (*joined(values, at, "muted"), meant)
     panel = ChartPanel("", Axis(what), Axis("", -0.6, len(values) - 0.4, ticks), marks, width=1.6)
-    warnings = [note for note in notes_in(result) if note.severity == WARNING]
-    height = float(np.clip(0.12 * len(values), 1.6, 4.0))
-    return chart.chart(words, "", [panel], height=height, notes=warnings, provenance=provenance(result))
+    return charts(result, words, "", [panel], height=float(np.clip(0.12 * len(values), 1.6, 4.0)))

@@ -9,9 +9,11 @@ import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.results.result import rows_in, table_in
-from stratoscope.view.report import contrast_figures as figures
-from stratoscope.view.report.contrast_words import headline
-from stratoscope.view.report.report import Cell, Excerpt, Figure, Report, ReportTable, Section
+from stratoscope.view.report import contrast_charts as charts
+from stratoscope.view.report import contrast_maps as maps
+from stratoscope.view.report.contrast_words import headline, level_text
+from stratoscope.view.report.report import Facts, Report, Section
+from stratoscope.view.spec.tables import Cell, Excerpt, Table
 from stratoscope.words import agreeing, capital, counted, number, percent
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ _TESTS = {
     "Welch's t": "Welch's t test",
     "rank sum": "a rank-sum test",
 }
-_SIDES = ("before", "token", "after")
 
 
 def contents(result: xr.DataTree) -> Report:
@@ -33,16 +34,11 @@ def contents(result: xr.DataTree) -> Report:
         lead=_lead(summary, result.attrs["parameters"]["alpha"]),
         sections=[section for make in (_neurons, _profiles, _aligned) if (section := make(result)) is not None],
         table=_discoveries(result),
-        more=_more(result),
+        more=_held_out(result),
     )
 
 
-def _more(result: xr.DataTree) -> dict[str, ReportTable]:
-    measured = _measured(result)
-    return {} if measured is None else {"held_out.csv": measured}
-
-
-def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
+def _lead(summary: Facts, alpha: float) -> list[str]:
     lines = [f"Compared: {summary['units']}, by {_TESTS[summary['test']]}."]
     found = summary.get("neurons")
     if found is not None:
@@ -57,7 +53,7 @@ def _lead(summary: dict[str, Any], alpha: float) -> list[str]:
     return lines
 
 
-def _lead_of_profiles(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> str:
+def _lead_of_profiles(summary: Facts, found: Facts, alpha: float) -> str:
     if not found["tested"]:
         return "Over the layers nothing was tested: no layer varies between the prompts of a class."
     where = "" if found["units"] == summary["units"] else f" in {found['units']}"
@@ -69,13 +65,13 @@ def _lead_of_profiles(summary: dict[str, Any], found: dict[str, Any], alpha: flo
     return line if something else f"{line} {_would_find(found['would_find'], 'mean')}"
 
 
-def _of_family(found: dict[str, Any], alpha: float) -> str:
+def _of_family(found: Facts, alpha: float) -> str:
     """How many are discoveries by the stricter measure."""
     count = found["family_wise"]
     return f"{count:,} {agreeing(count, 'has', 'have')} a family-wise p ≤ {alpha:g}"
 
 
-def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: float) -> list[str]:
+def _lead_of_neurons(summary: Facts, found: Facts, alpha: float) -> list[str]:
     if not found["tested"]:
         return ["No neuron was tested: none varies between the prompts of a class."]
     share = percent(found["share_p_below_alpha"])
@@ -105,7 +101,7 @@ def _lead_of_neurons(summary: dict[str, Any], found: dict[str, Any], alpha: floa
     return lines
 
 
-def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
+def _lead_of_direction(direction: Facts, alpha: float) -> str:
     line = (
         f"The difference of means, found in half of the units and tried on the other half, tells the classes apart "
         f"beyond chance in {direction['beyond_chance']} of {counted(direction['layers'], 'layer')} "
@@ -116,7 +112,7 @@ def _lead_of_direction(direction: dict[str, Any], alpha: float) -> str:
     return f"{line}; {largest}." if direction["beyond_chance"] else f"{line}; {largest}, {needed}."
 
 
-def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
+def _lead_of_aligned(aligned: Facts, alpha: float) -> str:
     line = (
         f"On aligned tokens after the first edit {aligned['discoveries']} of {counted(aligned['tested'], 'cell')} "
         f"{agreeing(aligned['discoveries'], 'differs', 'differ')} (q ≤ {alpha:g})."
@@ -131,7 +127,7 @@ def _lead_of_aligned(aligned: dict[str, Any], alpha: float) -> str:
     return f"{line} {would_be_found(f'One cell with {both}')}."
 
 
-def _would_find(would: dict[str, Any], what: str) -> str:
+def _would_find(would: Facts, what: str) -> str:
     """The smallest effect that would have been found, and what that is for pairs."""
     size = size_in_words(would, what)
     if not size:
@@ -146,7 +142,7 @@ def _would_find(would: dict[str, Any], what: str) -> str:
 def _neurons(result: xr.DataTree) -> Section | None:
     if "neurons" not in result:
         return None
-    drawn = [figures.volcano(result), figures.strongest(result), figures.baseline(result)]
+    drawn = [charts.volcano(result), charts.strongest(result), charts.baseline(result)]
     words = (
         "g is the difference of the classes' means in standard deviations (Hedges; of pairs g_av). A neuron is an "
         "index of the input of the MLP's last linear map. table.csv and the columns AUC, q and family p are of "
@@ -155,10 +151,10 @@ def _neurons(result: xr.DataTree) -> Section | None:
     return Section("Neurons", words, [one for one in drawn if one is not None], [_listed(result)])
 
 
-def _listed(result: xr.DataTree) -> ReportTable:
+def _listed(result: xr.DataTree) -> Table:
     summary = result.attrs["summary"]
     found = summary["neurons"]
-    level = figures.level_text(found["interval_level"])
+    level = level_text(found["interval_level"])
     columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
     neurons = table_in(result, "neurons")
     with_context = "contexts" in result
@@ -175,11 +171,12 @@ def _listed(result: xr.DataTree) -> ReportTable:
             row += [_excerpt(contexts.isel(side=side)) for side in (0, 1)]
         rows.append(row)
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
-    return ReportTable(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
+    return Table(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
 
 
 def _excerpt(context: xr.Dataset) -> Cell:
-    return Excerpt(*(str(context[name].item()) for name in _SIDES)) if np.isfinite(context["value"].item()) else None
+    words = (str(context[name].item()) for name in ("before", "token", "after"))
+    return Excerpt(*words) if np.isfinite(context["value"].item()) else None
 
 
 def _profiles(result: xr.DataTree) -> Section | None:
@@ -187,12 +184,11 @@ def _profiles(result: xr.DataTree) -> Section | None:
         return None
     units = result.attrs["summary"]["profiles"]["units"]
     words = f"The mean over each prompt's own tokens, then over {units}. Bands: 95 % intervals of each mean."
-    drawn: list[Figure] = figures.profiles(result)
-    return Section("Over the depth of the model", words, drawn)
+    return Section("Over the depth of the model", words, charts.profiles(result))
 
 
 def _aligned(result: xr.DataTree) -> Section | None:
-    drawn = [one for one in (figures.aligned(result), figures.first_pair(result)) if one is not None]
+    drawn = [one for one in (maps.aligned(result), maps.first_pair(result)) if one is not None]
     if not drawn:
         return None
     words = (
@@ -202,24 +198,24 @@ def _aligned(result: xr.DataTree) -> Section | None:
     return Section("Token by aligned token", words, drawn)
 
 
-def _discoveries(result: xr.DataTree) -> ReportTable:
+def _discoveries(result: xr.DataTree) -> Table:
     """Every discovery, else the listed neurons; all columns are of the tested units."""
     if "neurons" not in result:
-        return ReportTable((), ())
+        return Table((), ())
     rows, neurons = _found(result)
     measured = result.attrs["summary"]["neurons"]["measured"]
     estimates = "see held_out.csv" if measured else result.attrs["summary"]["neurons"]["estimates"]
     names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "t", "df", "p", "q", "p_family", "g", "d_z", "auc")
     table = _of_neurons(table_in(result, "neurons"), rows, neurons, names)
-    return ReportTable((*table.columns, "estimate"), [[*row, estimates] for row in table.rows])
+    return Table((*table.columns, "estimate"), tuple((*row, estimates) for row in table.rows))
 
 
-def _measured(result: xr.DataTree) -> ReportTable | None:
-    """The same neurons in the held-out units; None where nothing was held out."""
+def _held_out(result: xr.DataTree) -> dict[str, Table]:
+    """The same neurons in the held-out units; no table where nothing was held out."""
     if "held_out" not in result:
-        return None
+        return {}
     names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "g", "d_z", "auc")
-    return _of_neurons(table_in(result, "held_out"), *_found(result), names)
+    return {"held_out.csv": _of_neurons(table_in(result, "held_out"), *_found(result), names)}
 
 
 def _found(result: xr.DataTree) -> tuple[Any, Any]:
@@ -233,10 +229,10 @@ def _found(result: xr.DataTree) -> tuple[Any, Any]:
     return rows[order], neurons[order]
 
 
-def _of_neurons(table: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str]) -> ReportTable:
+def _of_neurons(table: xr.Dataset, rows: Any, neurons: Any, names: Sequence[str]) -> Table:
     columns = [table["layer"].values[rows], neurons]
     for name in names:
         values = table[name].values[rows, neurons]
         columns.append(values.astype(np.int64) if name.startswith("count") else values)
     cells = zip(*(column.tolist() for column in columns), strict=True)
-    return ReportTable(("layer", "neuron", *names), [list(row) for row in cells])
+    return Table(("layer", "neuron", *names), tuple(cells))

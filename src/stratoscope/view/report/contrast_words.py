@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
+from stratoscope.view.report.report import Facts
 from stratoscope.words import agreeing, counted
 
 
-def headline(summary: dict[str, Any]) -> str:
+def headline(summary: Facts) -> str:
     """What was found among the neurons, or what would have been."""
     pair = f"{summary['a']} and {summary['b']}"
     found = summary.get("neurons")
@@ -27,3 +28,9 @@ def headline(summary: dict[str, Any]) -> str:
         return f"{nothing}; {would_be_found(f'one with {size}')}"
     count = counted(found["discoveries"], "neuron")
     return f"{count} of {found['tested']:,} {agreeing(found['discoveries'], 'differs', 'differ')} between {pair}"
+
+
+def level_text(level: float) -> str:
+    """A level of confidence with as many digits as tell it from certainty: 95 %, 99.998 %."""
+    digits = max(0, int(np.ceil(-np.log10(max(1 - level, 1e-12)))) - 2)
+    return f"{100 * level:.{digits}f} %"

@@ -9,10 +9,11 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.diff.cells import PROFILE
 from stratoscope.analysis.results.result import rows_in, table_in
-from stratoscope.view.diff import diff_spec
-from stratoscope.view.report import diff_figures as figures
+from stratoscope.view.maps.diff import diff_spec
+from stratoscope.view.report import diff_charts as charts
 from stratoscope.view.report.diff_words import factor_of, lead, title
-from stratoscope.view.report.report import Cell, Figure, Report, ReportTable, Section
+from stratoscope.view.report.report import Figure, Report, Section
+from stratoscope.view.spec.tables import Cell, Table
 from stratoscope.words import capital, counted, number
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _claims(result: xr.DataTree) -> Section | None:
         "A patch of a column of the MLP's last linear map changes what a neuron writes, not its activation: the "
         "norm of the column is read off recorded peaks. Neurons of later layers change with everything before them."
     )
-    return Section("What the patch claims", words, (), [ReportTable(columns, rows, "In the order of the file.")])
+    return Section("What the patch claims", words, (), [Table(columns, rows, "In the order of the file.")])
 
 
 def _null(result: xr.DataTree) -> Section | None:
@@ -67,19 +68,19 @@ def _null(result: xr.DataTree) -> Section | None:
         "Mean |change| of each layer over all tokens except first tokens: B − A, and random patches that change as "
         "many other columns of the same layers by as much."
     )
-    return Section("Among random patches", words, figures.null(result), [_null_table(result)])
+    return Section("Among random patches", words, charts.null(result), [_null_table(result)])
 
 
-def _null_table(result: xr.DataTree) -> ReportTable:
+def _null_table(result: xr.DataTree) -> Table:
     null = result.attrs["summary"]["null"]
-    rows: list[list[Cell]] = [
-        [name, one["real"], one["null_median"], f"{one['larger_or_equal'] + 1} of {null['draws'] + 1}", one["p"],
-         one["explained_by_claims"]]
+    rows = (
+        (name, one["real"], one["null_median"], f"{one['larger_or_equal'] + 1} of {null['draws'] + 1}", one["p"],
+         one["explained_by_claims"])
         for name, one in null["quantities"].items()
-    ]  # fmt: skip
+    )  # fmt: skip
     columns = ("quantity", "mean |B − A|", "random, median", "rank", "p", "explained by the claims")
     caption = "Mean over layers. Explained: 1 − Σ |B − A − claimed in memory| / Σ |B − A|."
-    return ReportTable(columns, rows, caption)
+    return Table(columns, tuple(rows), caption)
 
 
 def _tokens(result: xr.DataTree) -> Section | None:
@@ -101,7 +102,7 @@ def _tokens(result: xr.DataTree) -> Section | None:
 
 
 def _profiles(result: xr.DataTree) -> Section | None:
-    drawn = figures.profiles(result)
+    drawn = charts.profiles(result)
     words = "Over all prompts, first tokens left out: the median cell, and the one that 95 % lie below."
     return Section("Over the depth of the model", words, drawn) if drawn else None
 
@@ -114,11 +115,11 @@ def _neurons(result: xr.DataTree) -> Section | None:
     wanted = ["difference", "largest"] + ["times_floor"] * with_floor
     columns = ["neuron"] + ["column in A", "column in B", "B / A"] * with_norms
     columns += ["activation, mean B − A", "largest |B − A|"] + ["× floor"] * with_floor
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for layer, neuron in zip(listed["layer"].values, listed["neuron"].values, strict=True):
         here = changes.sel(layer=layer).isel(neuron=neuron)
         norms = _norms(here) if with_norms else []
-        rows.append([f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)])
+        rows.append((f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)))
     proved = result.attrs["summary"]["neurons"].get("columns_changed")
     by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
     caption = (
@@ -129,7 +130,7 @@ def _neurons(result: xr.DataTree) -> Section | None:
         "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
         "change; the largest is over prompts."
     )
-    return Section("Neurons", words, figures.neurons(result), [ReportTable(columns, rows, caption)])
+    return Section("Neurons", words, charts.neurons(result), [Table(columns, rows, caption)])
 
 
 def _norms(here: xr.Dataset) -> list[Cell]:
@@ -143,12 +144,12 @@ def _norms(here: xr.Dataset) -> list[Cell]:
     return [*cells, factor_of(here) if bool(here["column_changed"]) else None]
 
 
-def _layers(result: xr.DataTree) -> ReportTable:
+def _layers(result: xr.DataTree) -> Table:
     """Every quantity and layer, of all prompts."""
-    rows: list[list[Cell]] = []
+    rows: list[tuple[Cell, ...]] = []
     for quantity in result.attrs["parameters"]["quantity"]:
         kind, profile = names.QUANTITIES[quantity].row_kind, table_in(result, f"profiles/{quantity}")
         for place, row in enumerate(profile[kind].values.tolist()):
             values = [float(profile[name].values[place]) if name in profile else None for name in PROFILE]
-            rows.append([quantity, kind, row, *values])
-    return ReportTable(("quantity", "rows", "row", *PROFILE), rows)
+            rows.append((quantity, kind, row, *values))
+    return Table(("quantity", "rows", "row", *PROFILE), rows)

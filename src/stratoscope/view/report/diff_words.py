@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,13 +10,13 @@ from stratoscope import defaults, names
 from stratoscope.analysis.diff.exact import EMBEDDING
 from stratoscope.analysis.diff.floor import FAR
 from stratoscope.analysis.results.result import table_in
-from stratoscope.view.diff import sides_in_words
+from stratoscope.view.maps.diff import sides_in_words
+from stratoscope.view.report.report import Facts
 from stratoscope.words import capital, counted, listed, number, number_ranges, percent
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Facts = dict[str, Any]
 _NAMED = 5  # changed columns that are named in a sentence
 
 
@@ -130,11 +130,11 @@ def _beyond_noise(summary: Facts) -> str:
     return f"{capital(label)}: {share} of the cells differ beyond the noise floor, from {_place(first)} on"
 
 
-def _measured(summary: Facts) -> dict[str, dict[str, Any]]:
+def _measured(summary: Facts) -> dict[str, Facts]:
     return {name: one for name, one in summary["quantities"].items() if one["share_above_floor"] is not None}
 
 
-def _most_above(summary: Facts) -> tuple[str, dict[str, Any]]:
+def _most_above(summary: Facts) -> tuple[str, Facts]:
     """The quantity with the most cells above the floor; the one that is drawn where it exceeds chance too."""
     known = _measured(summary)
     usual = known.get(defaults.QUANTITY)
@@ -144,7 +144,7 @@ def _most_above(summary: Facts) -> tuple[str, dict[str, Any]]:
     return name, known[name]
 
 
-def _farthest(summary: Facts) -> dict[str, Any]:
+def _farthest(summary: Facts) -> Facts:
     return max(_measured(summary).values(), key=lambda one: one["largest_times_floor"] or 0.0)
 
 
@@ -268,7 +268,7 @@ def _lead_of_neurons(summary: Facts) -> list[str]:
     return lines
 
 
-def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
+def _lead_of_claims(summary: Facts) -> list[str]:
     claims = summary.get("claims")
     if not claims:
         return []
@@ -300,7 +300,7 @@ def _lead_of_claims(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _lead_of_null(summary: dict[str, Any]) -> list[str]:
+def _lead_of_null(summary: Facts) -> list[str]:
     null = summary.get("null")
     if not null:
         return []

@@ -4,40 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from stratoscope.view.spec import ViewSpec
+from stratoscope.view.spec.tables import Table
+from stratoscope.view.spec.viewspec import ViewSpec
 
-
-@dataclass(frozen=True)
-class Excerpt:
-    """A token in the words around it, drawn in a table."""
-
-    before: str
-    token: str
-    after: str
-
-
-Cell: TypeAlias = "str | float | int | Excerpt | None"
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """Rows of cells; numbers are set right.
-
-    Attributes
-    ----------
-    columns
-        Headings; as many cells in each row.
-    rows
-        The cells. None = nothing to say.
-    caption
-        What the rows are.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    caption: str = ""
+Facts: TypeAlias = Mapping[str, Any]  # the summary of a Result, or a part of it, as JSON gives it
 
 
 @dataclass(frozen=True)
@@ -56,7 +28,7 @@ class Section:
     title: str
     words: str = ""
     figures: Sequence[Figure] = ()
-    tables: Sequence[ReportTable] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
@@ -80,8 +52,8 @@ class Report:
     title: str
     lead: Sequence[str]
     sections: Sequence[Section]
-    table: ReportTable = field(default_factory=lambda: ReportTable((), ()))
-    more: Mapping[str, ReportTable] = field(default_factory=dict)
+    table: Table = field(default_factory=lambda: Table((), ()))
+    more: Mapping[str, Table] = field(default_factory=dict)
 
     def figures(self) -> list[Figure]:
         """All figures, in order."""

@@ -6,11 +6,12 @@ import csv
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope import replacing
+from stratoscope import names, replacing
 from stratoscope.analysis.results.result import STORE, STORED, is_result, is_result_folder, open_result, store_result
 from stratoscope.disk import sync_tree
 from stratoscope.errors import InputError, first_line
@@ -18,7 +19,8 @@ from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
 from stratoscope.trace.format.place import refuse_inside
 from stratoscope.trace.format.schema import ROOT_DOCUMENT
-from stratoscope.view.report.report import Excerpt, Report, ReportTable
+from stratoscope.view.report.report import Report
+from stratoscope.view.spec.tables import Cell, Excerpt, Table
 from stratoscope.words import visible
 
 if TYPE_CHECKING:
@@ -143,10 +145,9 @@ RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, 
 
 
 def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress) -> None:
-    from stratoscope.view.palette import THEMES
+    from stratoscope.view.matplotlib.maps import draw
+    from stratoscope.view.matplotlib.save import picture_bytes
     from stratoscope.view.report.page import page
-    from stratoscope.view.save import picture_bytes
-    from stratoscope.view.static import draw
 
     store_result(result, folder)
     for name, table in {TABLE: contents.table, **contents.more}.items():
@@ -156,9 +157,9 @@ def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress)
     figures = contents.figures()
     for number, figure in enumerate(figures):
         report("drawing", number, len(figures))
-        metadata = figure.spec.metadata_json()
-        for theme in THEMES:
-            drawn = draw(figure.spec, theme=theme)
+        for theme in names.THEMES:
+            spec = replace(figure.spec, look=replace(figure.spec.look, theme=theme))
+            drawn, metadata = draw(spec), spec.metadata_json()
             pictures[figure.name, theme] = picture_bytes(drawn, ".png", metadata)
             if theme == "light":
                 (folder / FIGURES / f"{figure.name}.svg").write_bytes(picture_bytes(drawn, ".svg", metadata))
@@ -167,7 +168,7 @@ def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress)
     (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
 
 
-def write_table(table: ReportTable, path: Path) -> None:
+def write_table(table: Table, path: Path) -> None:
     """A table as CSV: control characters are made visible, and no text is a formula (docs/decisions/0022)."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -175,7 +176,7 @@ def write_table(table: ReportTable, path: Path) -> None:
         writer.writerows([_plain(cell) for cell in row] for row in table.rows)
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: Cell) -> Cell:
     if isinstance(cell, Excerpt):
         return _text(f"{cell.before}[{cell.token}]{cell.after}")
     if isinstance(cell, str):

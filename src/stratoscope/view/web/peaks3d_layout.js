@@ -24,8 +24,8 @@ function sceneName(index) {
 
 /** Places, axes and limits of the scenes that have something in them. */
 function lay(view, state, scenes, layout, size, camera) {
-  const limits = limitsOf(view, state);
-  const shown = scenes.map((scene, index) => index).filter((index) => scenes[index].peaks.length || view.content.choice.names.length < 2);
+  const heights = heightsOf(view, state);
+  const shown = scenes.map((scene, index) => index).filter((index) => scenes[index].peaks.length || view.content.choices.length < 2);
   const grid = gridOf(Math.max(shown.length, 1), size);
   scenes.forEach((scene, index) => {
     const place = shown.indexOf(index);
@@ -45,13 +45,13 @@ function lay(view, state, scenes, layout, size, camera) {
     layout[name].xaxis.title = { text: tokenTitle(state) };
     layout[name].aspectratio = { x: grid.wide, y: 1, z: grid.tall };
     layout[name].camera = camera ?? cameraFor(grid, size);
-    const span = limits.ceiling - limits.floor;
-    layout[name].zaxis.range = [limits.floor, limits.floor + span * view.content.style.top];
-    Object.assign(layout[name].zaxis, axisTicks(limits));
+    const { floor, ceiling } = heights;
+    layout[name].zaxis.range = [floor, floor + (ceiling - floor) * view.content.style.top];
+    Object.assign(layout[name].zaxis, axisTicks(heights));
   });
-  Object.assign(layout.coloraxis, { cmin: limits.colour[0], cmax: limits.colour[1] });
-  Object.assign(layout.coloraxis.colorbar, axisTicks(limits));
-  layout.coloraxis.colorbar.title.text = view.content.levels[state.scale].title;
+  Object.assign(layout.coloraxis, { cmin: heights.low, cmax: heights.high });
+  Object.assign(layout.coloraxis.colorbar, axisTicks(heights));
+  layout.coloraxis.colorbar.title.text = view.content.scales[state.scale].title;
 }
 
 function tokenTitle(state) {
@@ -105,7 +105,7 @@ function tokenTicks(view, scene, most) {
   const sampled = sample(scene.order, most);
   return {
     tickvals: sampled.map((token) => scene.place.get(token)),
-    ticktext: sampled.map((token) => view.content.labels[token].replace(/</g, "<\u200b")), // a tag to the axes otherwise
+    ticktext: sampled.map((token) => view.tokens.text[token].replace(/</g, "<\u200b")), // a tag to the axes otherwise
   };
 }
 
@@ -116,7 +116,7 @@ function sample(items, most) {
   return Array.from({ length: count }, (_, index) => items[Math.round((index * (items.length - 1)) / (count - 1))]);
 }
 
-function axisTicks(limits) {
-  if (!limits.ticks.length) return { tickmode: "auto", tickvals: undefined, ticktext: undefined };
-  return { tickmode: "array", tickvals: limits.ticks.map((tick) => tick[0]), ticktext: limits.ticks.map((tick) => tick[1]) };
+function axisTicks({ ticks }) {
+  if (!ticks.length) return { tickmode: "auto", tickvals: undefined, ticktext: undefined };
+  return { tickmode: "array", tickvals: ticks.map((tick) => tick[0]), ticktext: ticks.map((tick) => tick[1]) };
 }

@@ -3,11 +3,11 @@
 
 const LISTED = 10; // rows of the list of highest peaks
 
-const view = readView(text("stratoscope-view"));
-const page = JSON.parse(text("stratoscope-page")); // what Plotly needs: empty figure, templates, colours
+const view = /** @type {PeaksView} */ (readView(text("stratoscope-view")));
+const page = JSON.parse(text("stratoscope-page")); // what Plotly needs: empty figure, templates, configuration
 const controls = /** @type {any} */ (document.getElementById("controls")).elements;
 const plot = /** @type {any} */ (document.getElementById("plot"));
-const heights = Array.from(view.buffers.peak_height).sort((a, b) => a - b);
+const heights = Array.from(view.content.height).sort((a, b) => a - b);
 
 /** @type {State} */
 const state = {
@@ -15,10 +15,10 @@ const state = {
   layers: new Set(),
   threshold: 0,
   choice: -1,
-  scale: "robust",
-  firstToken: false,
+  scale: view.look.scale,
+  firstToken: view.look.first_token,
 };
-let theme = view.content.state.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+let theme = view.look.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 /** Where the reader has put the camera of all scenes; null = where `cameraFor` puts it. */
 let camera = null;
 /** @type {Scene[]} */
@@ -71,19 +71,21 @@ function describe() {
   element("count").textContent = `${grouped(String(drawn))} of ${counted(view.content.total, "peak")}.`;
   element("above").textContent = above ? `${grouped(String(above))} beyond the scale (◇).` : "";
   element("filters").textContent = filterWords();
-  element("scale-words").textContent = view.content.levels[state.scale].words;
+  element("scale-words").textContent = view.content.scales[state.scale].words;
   element("empty").hidden = drawn > 0;
   element("threshold-value").textContent = state.threshold > 0 ? `≥ ${number(state.threshold)}` : "all";
   element("layers-words").textContent = layerWords();
-  for (const note of document.querySelectorAll(".without-first")) note.hidden = state.firstToken;
+  const now = notesNow(view, state);
+  for (const note of document.querySelectorAll("[data-note]")) note.hidden = !now.includes(Number(note.dataset.note));
+  element("first-left-out").hidden = state.firstToken;
   list();
 }
 
 /** What the controls leave out, for the caption. */
 function filterWords() {
-  const { layers, choice } = view.content;
+  const { layers, choices } = view.content;
   const words = [];
-  if (state.choice >= 0) words.push(choice.names[state.choice]);
+  if (state.choice >= 0) words.push(choices[state.choice]);
   if (state.layers.size < layers.length) words.push(layerWords());
   if (state.threshold > 0) words.push(`at least ${number(state.threshold)} high`);
   return words.length ? `Shown: ${words.join(", ")}.` : "";
@@ -104,20 +106,20 @@ function layerWords() {
 
 /** The highest peaks of what is drawn, as a table. */
 function list() {
-  const { peak_token, peak_layer, peak_value, peak_height, token_position, token_prompt, token_first } =
-    view.buffers;
-  const counts = (peak) => state.firstToken || !token_first[peak_token[peak]];
-  const top = scenes.flatMap((scene) => scene.peaks.filter(counts)).sort((a, b) => peak_height[b] - peak_height[a] || a - b);
+  const { token, layer, value, height } = view.content;
+  const { text, position, prompt, prompts, first } = view.tokens;
+  const counts = (peak) => state.firstToken || !first[token[peak]];
+  const top = scenes.flatMap((scene) => scene.peaks.filter(counts)).sort((a, b) => height[b] - height[a] || a - b);
   const rows = top.slice(0, LISTED).map((peak) => {
-    const token = peak_token[peak];
+    const of = token[peak];
     const cells = [
-      [view.content.labels[token]],
-      [view.content.prompts[token_prompt[token]]],
-      [token_position[token], "number"],
-      [`L${peak_layer[peak]}`, "number"],
+      [text[of]],
+      [prompts[prompt[of]].id],
+      [position[of], "number"],
+      [`L${layer[peak]}`, "number"],
       [neuronName(view, peak), "number"],
-      [number(peak_value[peak]), "number"],
-      [number(peak_height[peak]), "number"],
+      [number(value[peak]), "number"],
+      [number(height[peak]), "number"],
     ];
     const row = document.createElement("tr");
     for (const [words, kind] of cells) {
@@ -199,7 +201,7 @@ function closeCards(target) {
 
 function paint() {
   document.documentElement.dataset.theme = theme;
-  for (const [name, colour] of Object.entries(page.colours[theme])) {
+  for (const [name, colour] of Object.entries(view.colours.themes[theme])) {
     document.documentElement.style.setProperty(`--${name}`, colour);
   }
   controls.theme.textContent = theme === "dark" ? "Light" : "Dark";

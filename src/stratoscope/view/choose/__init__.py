@@ -1,0 +1,1 @@
+"""What a picture shows: which prompts, layers and tokens, and which quantity."""

@@ -1,0 +1,232 @@
+"""Tables of tokens × layers become a ViewSpec: limits, pooling, marks and the words that say what was done. NumPy only."""  # noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, get_args
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.trace.arrays import AnyFloats
+from stratoscope.view.maps.notes import what_was_done
+from stratoscope.view.maps.strips import NO_TOKENS, Strip, TokenAxis
+from stratoscope.view.spec import pool, scale
+from stratoscope.view.spec.buffers import indices
+from stratoscope.view.spec.look import FirstTokens, Look
+from stratoscope.view.spec.maps import Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.selected import Selected
+from stratoscope.view.spec.tokens import joined
+from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
+from stratoscope.words import times
+
+_BADGE_FROM = 1.05  # a first token that hardly exceeds the limit needs no badge
+Value = TypeVar("Value")
+ByFirst = Mapping[FirstTokens, Value]
+
+
+def build(
+    title: str,
+    subtitle: str,
+    panels: Sequence[TokenAxis],
+    strips: Sequence[Strip],
+    *,
+    look: Look | None = None,
+    selected: Selected | None = None,
+    notes: Sequence[Note] = (),
+    provenance: Provenance | None = None,
+    missing: Sequence[str] = (),
+    advice: str = "",
+    most_unpooled: int = pool.MOST_UNPOOLED,
+) -> ViewSpec:
+    """The picture of some quantities (each on its own scale, shared by all panels) over some prompts.
+
+    Parameters
+    ----------
+    notes
+        What the data bring along.
+    missing, advice
+        Labels of what the input does not have, and how to get it.
+    most_unpooled
+        Panels of more tokens are pooled.
+    """
+    look = look or Look()
+    factors = [pool.factor(panel.count, most_unpooled) for panel in panels]
+    first_tokens = any(len(panel.first) for panel in panels)
+    ready = [_by_first(partial(_pooled, strip, panels, factors), differ=first_tokens) for strip in strips]
+    quantities, maps = [], []
+    for index, (strip, mine) in enumerate(zip(strips, ready, strict=True)):
+        alike = [one for other, one in zip(strips, ready, strict=True) if strip.limits and other.limits == strip.limits]
+        quantity = _quantity(strip, mine, alike or [mine], look.scale)
+        quantities.append(quantity)
+        maps += [_map(index, place, strip, quantity, mine, panels, factors) for place in range(len(panels))]
+    starts = np.cumsum([0, *(panel.count for panel in panels)]).tolist()
+    content = Maps(
+        tuple(quantities),
+        tuple(_panel(panel, start, by) for panel, start, by in zip(panels, starts[:-1], factors, strict=True)),
+        tuple(maps),
+        tuple(missing),
+        advice,
+    )
+    done = what_was_done(content, panels, strips, absence_said=any(note.id == "L08" for note in notes))
+    return ViewSpec(
+        title,
+        subtitle,
+        content,
+        look,
+        joined([panel.tokens for panel in panels]),
+        selected or Selected(),
+        (*done, *notes),
+        provenance or Provenance(),
+    )
+
+
+def _by_first(compute: Callable[[FirstTokens], Value], *, differ: bool) -> ByFirst[Value]:
+    """What is computed with first tokens in the limits and without; once, where there are none."""
+    without = compute("without_first")
+    return {"without_first": without, "with_first": compute("with_first") if differ else without}
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """The tables of a strip, pooled, and the columns of them that count for the limits."""
+
+    tables: list[AnyFloats]
+    counted: list[AnyFloats]
+
+
+def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], first: FirstTokens) -> _Pooled:
+    aside = [
+        np.union1d(skipped, NO_TOKENS if first == "with_first" else panel.first)
+        for panel, skipped in zip(panels, strip.rarely_seen or [NO_TOKENS] * len(panels), strict=True)
+    ]
+
+    def pooled(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
+        return [
+            pool.pool_without(table, by, skipped, signed=strip.quantity.signed)
+            for table, by, skipped in zip(tables, factors, aside, strict=True)
+        ]
+
+    def without(tables: Sequence[AnyFloats]) -> list[AnyFloats]:
+        return [
+            table[~pool.only_of(by, panel.count, skipped)]
+            for table, panel, by, skipped in zip(tables, panels, factors, aside, strict=True)
+        ]
+
+    tables = pooled(strip.tables)
+    only = [np.where(mask, table, np.nan) for mask, table in zip(strip.counted, strip.tables, strict=False)]
+    counted = without(pooled(only)) if only else []
+    if not _any_known(counted):
+        counted = without(tables)
+    return _Pooled(tables, counted if _any_known(counted) else tables)  # else nothing but tokens left out elsewhere
+
+
+def _any_known(tables: Sequence[AnyFloats]) -> bool:
+    return any(np.isfinite(one).any() for one in tables)
+
+
+def _quantity(
+    strip: Strip, mine: ByFirst[_Pooled], alike: Sequence[ByFirst[_Pooled]], chosen: names.Scale
+) -> MapQuantity:
+    """One quantity on all its scales; `alike`: strips that share its limits; `chosen`: a scale it must have."""
+    quantity = strip.quantity
+    negative = not quantity.signed and any((table < 0).any() for table in strip.tables)
+    vary = _vary(strip.tables)
+    scales: dict[names.Scale, ByFirst[Colouring]] = {}
+    for choice in names.SCALES:
+        if quantity.signed and choice == "log" and choice != chosen:
+            continue
+        kind = scale.natural(signed=quantity.signed, log=quantity.log, choice=choice)
+        if negative and choice != "log":  # no logarithm; only an import can hold them
+            kind = "linear"
+
+        colouring = partial(_colouring, strip, mine, alike, kind, choice, vary)
+        scales[choice] = _by_first(colouring, differ=mine["with_first"] is not mine["without_first"])
+    return MapQuantity(quantity, bool(strip.counted), negative, scales)
+
+
+def _colouring(
+    strip: Strip,
+    mine: ByFirst[_Pooled],
+    alike: Sequence[ByFirst[_Pooled]],
+    kind: scale.Kind,
+    choice: names.Scale,
+    vary: bool,
+    first: FirstTokens,
+) -> Colouring:
+    """The colours of one quantity on one scale."""
+    limits = scale.fit([table for one in alike for table in one[first].counted], kind, choice, lowest=strip.lowest)
+    own = mine[first].counted
+    edges, counts = scale.histogram(own, limits)
+    below, above = scale.clipped(own, limits)
+    exceptions = vary and limits.state in ("zero", "equal")
+    return Colouring(limits, (round(below, 6), round(above, 6)), edges, indices(counts), exceptions)
+
+
+def _vary(tables: Sequence[AnyFloats]) -> bool:
+    """Whether there is more than one finite value, those that do not count for the limits included."""
+    known = np.concatenate([table[np.isfinite(table)] for table in tables])
+    return bool(known.size and known.min() < known.max())
+
+
+def _map(
+    index: int,
+    place: int,
+    strip: Strip,
+    quantity: MapQuantity,
+    ready: ByFirst[_Pooled],
+    panels: Sequence[TokenAxis],
+    factors: Sequence[int],
+) -> Map:
+    """The cells and the marks of one quantity in one panel."""
+    panel, by, full = panels[place], factors[place], strip.tables[place]
+    cells: dict[FirstTokens, AnyFloats] = {first: ready[first].tables[place] for first in get_args(FirstTokens)}
+    if by == 1:  # nothing is pooled: the same cells
+        cells["with_first"] = cells["without_first"]
+    table = cells["without_first"]
+    rarely_seen = strip.rarely_seen[place] if strip.rarely_seen and by == 1 else NO_TOKENS
+    marks = {
+        choice: {first: _marks(one.limits, cells[first], full, panel, by, strip) for first, one in by_first.items()}
+        for choice, by_first in quantity.scales.items()
+    }
+    return Map(
+        index,
+        place,
+        cells,
+        marks,
+        tuple(column for column in rarely_seen.tolist() if np.isfinite(table[column]).any()),
+        bool(np.isnan(table).any()),
+        int(np.isinf(full).sum()),
+    )
+
+
+def _marks(
+    limits: scale.Limits, table: AnyFloats, full: AnyFloats, panel: TokenAxis, by: int, strip: Strip
+) -> MapMarks:
+    """Badges on first tokens beyond the limits, and rings around the spikes of a pooled map."""
+    badges = []
+    if by == 1:
+        for column in panel.first.tolist():
+            ratio = scale.ratio_to_limit(full[column], limits)
+            if ratio >= _BADGE_FROM and len(panel.first) < panel.count:
+                badges.append((column, times(ratio)))
+    cells, total = (np.empty((0, 2), np.int64), 0) if strip.ringed is None else (strip.ringed, len(strip.ringed))
+    if strip.ringed is None and by > 1 and strip.rings:
+        cells, total = pool.spikes(limits.strength(table))
+    without_logarithm = int((table <= 0).sum()) if limits.kind == "log" else 0
+    return MapMarks(tuple(badges), indices(cells).reshape(-1, 2), total, without_logarithm)
+
+
+def _panel(panel: TokenAxis, start: int, by: int) -> MapPanel:
+    return MapPanel(
+        panel.title,
+        panel.detail,
+        start,
+        start + panel.count,
+        by,
+        tuple(np.unique(panel.first // by).tolist()),
+        tuple(panel.dim.tolist()) if by == 1 else (),
+        tuple((place // by, name) for place, name in panel.starts),
+    )

@@ -1,0 +1,125 @@
+"""Which layers engage with which tokens, and how attention cascades: five quantities side by side."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from stratoscope import defaults, names
+from stratoscope.view.choose.selection import EVERYTHING, Selection
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.heatmap import strip, title_of
+from stratoscope.view.spec.look import PLAIN, Look
+from stratoscope.view.spec.viewspec import ViewSpec
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.trace.csv.columns import Columns
+    from stratoscope.trace.opened import Inputs
+    from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
+
+QUANTITIES = ("mlp_write_ratio", "attn_write_ratio", "attn_received_nosink", "attn_entropy_nosink", "attn_first")
+TITLE = "Which layers engage with which tokens"
+MOST_UNPOOLED = 600  # tokens that are drawn one by one
+
+
+def engagement(
+    inputs: Inputs,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    columns: Columns = None,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    layers: LayerChoice = None,
+    span: TextChoice = None,
+    scale: names.Scale = defaults.SCALE,
+    head: str | int = defaults.HEAD,
+    first_token: bool = defaults.FIRST_TOKEN,
+    theme: names.Theme = defaults.THEME,
+    overwrite: bool = False,
+) -> Any:
+    """Draw how strongly MLP and attention write, how much attention each token receives, and how focused it is.
+
+    The quantities are `mlp_write_ratio`, `attn_write_ratio`, `attn_received_nosink`, `attn_entropy_nosink` and
+    `attn_first`, each on a scale of its own that all prompts share. An input without some of them is drawn as far as it
+    goes, with the command that records the rest.
+
+    Parameters
+    ----------
+    head
+        "mean" or "max" over the heads, or the number of one head.
+    inputs, out, columns, prompt, prompt_class, all_prompts, layers, span, scale, first_token, theme, overwrite
+        As in `heatmap`.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes
+        One for each map, in reading order.
+
+    Raises
+    ------
+    InputError
+        Something asked for is not there, or `out` cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> axes = stratoscope.engagement(trace, "engagement.png", prompt="critical-1")
+    >>> len(axes)  # maps, one below the other
+    5
+    """
+    from stratoscope.view.matplotlib.render import render
+
+    selection = Selection(prompt, prompt_class, all_prompts, layers, span)
+
+    def describe(look: Look) -> ViewSpec:
+        from stratoscope.trace.opened import opened
+
+        return engagement_spec(opened(inputs, columns), selection, look, head=head)
+
+    look = Look(scale, first_token, theme)
+    return render(describe, out, look, overwrite=overwrite, inputs=inputs, always_array=True)
+
+
+def engagement_spec(
+    dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, head: str | int = defaults.HEAD
+) -> ViewSpec:
+    """The ViewSpec of `engagement`."""
+    from stratoscope.analysis.lint.lint import applicable
+    from stratoscope.view.choose import quantities
+    from stratoscope.view.choose.tokens import subtitle
+    from stratoscope.view.maps.panels import token_panels
+    from stratoscope.view.spec.viewspec import notes_of, provenance_of
+
+    present = [name for name in QUANTITIES if name in dataset]
+    missing = [name for name in QUANTITIES if name not in dataset]
+    if not present:
+        present = [quantities.default_quantity(dataset)]
+    chosen = selection.of(dataset)
+    kind, numbers = quantities.row_numbers(dataset, present[0])
+    rows = selection.rows(numbers, kind)
+    panels = token_panels(dataset, chosen.panels)
+    described = [quantities.describe(dataset, name, rows, head=head) for name in present]
+    return build(
+        TITLE if len(missing) < len(QUANTITIES) else title_of(described[0]),
+        subtitle(dataset, chosen),
+        panels,
+        [strip(dataset, one, rows, chosen.panels, panels, head=head) for one in described],
+        look=look,
+        selected=chosen.selected(dataset, described[0].rows, len(numbers), kind),
+        notes=(*notes_of(dataset), *applicable(dataset, present)),
+        provenance=provenance_of(dataset),
+        missing=[names.QUANTITIES[name].label for name in missing],
+        advice=_advice(missing),
+        most_unpooled=MOST_UNPOOLED,
+    )
+
+
+def _advice(missing: list[str]) -> str:
+    """The command that records what is missing."""
+    groups = dict.fromkeys(names.QUANTITIES[name].group for name in missing)
+    wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
+    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE`." if missing else ""

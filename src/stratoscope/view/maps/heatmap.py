@@ -1,0 +1,214 @@
+"""Activity by token and layer: of a trace, of CSV files, or of a bare array."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stratoscope import defaults, names
+from stratoscope.trace.arrays import AnyFloats, Ints
+from stratoscope.view.choose.selection import EVERYTHING, PromptPanel, Selection
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.spec.look import PLAIN, Look
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tokens import unknown_tokens
+from stratoscope.view.spec.viewspec import Provenance, ViewSpec
+from stratoscope.words import capital
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.trace.csv.columns import Columns
+    from stratoscope.trace.opened import Inputs
+    from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
+
+
+def heatmap(
+    inputs: Inputs,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    columns: Columns = None,
+    quantity: str | None = None,
+    prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
+    all_prompts: bool = False,
+    layers: LayerChoice = None,
+    span: TextChoice = None,
+    scale: names.Scale = defaults.SCALE,
+    first_token: bool = defaults.FIRST_TOKEN,
+    theme: names.Theme = defaults.THEME,
+    overwrite: bool = False,
+) -> Any:
+    """Draw a quantity by token and layer.
+
+    Columns are tokens in reading order, rows are layers, layer 0 at the bottom. Of many prompts the first pair is drawn
+    (else the first prompt of each class), side by side on one scale. Up to 1,500 tokens are wrapped like lines of text;
+    more are pooled by maximum.
+
+    Parameters
+    ----------
+    inputs
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+    out
+        A .png, .svg or .pdf file to write. None writes nothing.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
+    quantity
+        A name of `names.QUANTITIES` that the input has. Without it `mlp_out_norm`, of CSV files the mean of
+        `imported_norm` over the rows of each token and layer. Heads are averaged; of peaks the strongest is drawn.
+    prompt
+        Prompts by id or index, instead of the first pair.
+    prompt_class
+        Only prompts of these classes.
+    all_prompts
+        Every prompt, end to end.
+    layers
+        "22-31,0" or numbers; of `resid_norm` depths.
+    span
+        Only tokens of these spans.
+    scale
+        "robust": the quantity's own scale (logarithmic for norms and ratios, linear for shares, zero-centred where
+        signed) with limits that clip the farthest cells at either end (`view.spec.scale.fit`), so that neither a token
+        nor a layer owns it. "per-layer": the same for each layer by itself. "linear", "log": that scale, limits at the
+        extremes.
+    first_token
+        Whether the first token of each prompt takes part in the limits.
+    theme
+        "light" or "dark".
+    overwrite
+        Whether `out` may be replaced.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or ndarray of them
+        One for each map, in reading order.
+
+    Raises
+    ------
+    InputError
+        Something asked for is not there, or `out` cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=3)
+    >>> axes = stratoscope.heatmap(trace, quantity="mlp_write_ratio")
+    >>> axes.shape  # of matplotlib, one for each prompt
+    (2,)
+    >>> axes[0].figure.savefig("map.pdf")
+    """
+    from stratoscope.view.matplotlib.render import render
+
+    selection = Selection(prompt, prompt_class, all_prompts, layers, span)
+
+    def describe(look: Look) -> ViewSpec:
+        from stratoscope.trace.opened import opened
+
+        return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity)
+
+    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite, inputs=inputs)
+
+
+def heatmap_spec(
+    dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, quantity: str | None = None
+) -> ViewSpec:
+    """The ViewSpec of `heatmap`."""
+    from stratoscope.analysis.lint.lint import applicable
+    from stratoscope.view.choose import quantities
+    from stratoscope.view.choose.tokens import subtitle
+    from stratoscope.view.maps.panels import token_panels
+    from stratoscope.view.spec.viewspec import notes_of, provenance_of
+
+    name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
+    chosen = selection.of(dataset)
+    kind, numbers = quantities.row_numbers(dataset, name)
+    rows = selection.rows(numbers, kind)
+    described = quantities.describe(dataset, name, rows)
+    panels = token_panels(dataset, chosen.panels)
+    return build(
+        title_of(described),
+        subtitle(dataset, chosen),
+        panels,
+        [strip(dataset, described, rows, chosen.panels, panels)],
+        look=look,
+        selected=chosen.selected(dataset, described.rows, len(numbers), kind),
+        notes=(*notes_of(dataset), *applicable(dataset, [name])),
+        provenance=provenance_of(dataset),
+    )
+
+
+def strip(
+    dataset: xr.Dataset,
+    quantity: DrawnQuantity,
+    rows: Ints,
+    prompts: Sequence[PromptPanel],
+    panels: Sequence[TokenAxis],
+    *,
+    head: str | int = defaults.HEAD,
+) -> Strip:
+    """A quantity of a trace in all panels; what attention is received from too few tokens is hatched."""
+    from stratoscope.view.choose.quantities import table
+
+    tables = [table(dataset, quantity.name, panel.tokens, rows, head=head) for panel in prompts]
+    received = quantity.name.startswith("attn_received")
+    return Strip(quantity, tables, [panel.rarely_seen for panel in panels] if received else [])
+
+
+def heatmap_of_array(
+    values: AnyFloats,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    title: str = "Activity by token and layer",
+    labels: Sequence[str] = (),
+    rows: Sequence[int] | None = None,
+    unit: str = "1",
+    signed: bool = False,
+    log: bool = False,
+    first: Sequence[int] = (0,),
+    source: str = "",
+    scale: names.Scale = defaults.SCALE,
+    first_token: bool = defaults.FIRST_TOKEN,
+    theme: names.Theme = defaults.THEME,
+    overwrite: bool = False,
+) -> Any:
+    """Draw an array by token and layer; needs neither a trace nor the libraries that read one.
+
+    Parameters
+    ----------
+    values
+        Shape (tokens, layers); NaN = not recorded.
+    labels
+        Readable token labels (`words.readable`), one for each token, or none.
+    rows
+        Block numbers; by default 0, 1, ….
+    unit, signed, log
+        Unit ("1" = a pure number), whether negative values have a meaning, whether the natural scale is logarithmic.
+    first
+        Places of first tokens of a prompt, left out of the limits unless `first_token`.
+    source
+        "real", "simulated" or "imported"; "" is drawn as unknown.
+    out, scale, theme, overwrite
+        As in `heatmap`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or ndarray of them
+    """
+    from stratoscope.view.matplotlib.render import render
+
+    def describe(look: Look) -> ViewSpec:
+        numbers = tuple(range(values.shape[1])) if rows is None else tuple(rows)
+        described = DrawnQuantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
+        places = [place for place in first if place < len(values)]
+        tokens = TokenAxis("", "", unknown_tokens(len(values), places, labels))
+        strips = [Strip(described, [values])]
+        return build(title, "", [tokens], strips, look=look, provenance=Provenance(source=source))
+
+    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite)
+
+
+def title_of(quantity: DrawnQuantity) -> str:
+    """`MLP output by token and layer`."""
+    return f"{capital(quantity.label)} by token and {quantity.row_kind}"

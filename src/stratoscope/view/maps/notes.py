@@ -1,0 +1,183 @@
+"""What a picture says about itself: scale, first token, pooling, hatching, and what must not be concluded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.spec.look import Look
+from stratoscope.view.spec.maps import MapMarks, Maps
+from stratoscope.view.spec.scale import FENCE, INNERMOST, QUANTILES
+from stratoscope.view.spec.viewspec import Note
+from stratoscope.words import capital, counted, number
+
+
+def what_was_done(
+    content: Maps, panels: Sequence[TokenAxis], strips: Sequence[Strip], *, absence_said: bool
+) -> list[Note]:
+    """The notes of the drawing itself, each with the scales and states that it holds in.
+
+    Parameters
+    ----------
+    absence_said
+        Whether the data already say that absent is not zero (L08).
+    """
+    scales = [choice for choice in names.SCALES if all(choice in one.scales for one in content.quantities)]
+    looks = [Look(choice, first) for first in (False, True) for choice in scales]
+    by_look = {look: _notes(content, panels, strips, look, absence_said=absence_said) for look in looks}
+    merged: list[Note] = []
+    for notes in by_look.values():  # in one order, in which those of each look keep theirs
+        at = 0
+        for note in notes:
+            if note in merged:
+                at = merged.index(note) + 1
+            else:
+                merged.insert(at, note)
+                at += 1
+    return [stated for note in merged for stated in _stated(note, by_look, scales)]
+
+
+def _stated(note: Note, by_look: Mapping[Look, Sequence[Note]], scales: Sequence[str]) -> list[Note]:
+    """A note with the states that it holds in."""
+    without, with_first = (
+        tuple(look.scale for look, notes in by_look.items() if look.first_token == first and note in notes)
+        for first in (False, True)
+    )
+
+    def on(chosen: tuple[str, ...]) -> tuple[str, ...]:
+        return () if len(chosen) == len(scales) else chosen
+
+    if without == with_first:
+        return [replace(note, scales=on(without))]
+    each = ((without, False), (with_first, True))
+    return [replace(note, scales=on(chosen), first_token=first) for chosen, first in each if chosen]
+
+
+def _notes(
+    content: Maps, panels: Sequence[TokenAxis], strips: Sequence[Strip], look: Look, *, absence_said: bool
+) -> list[Note]:
+    """The notes for one look."""
+    colourings = [one.colouring(look) for one in content.quantities]
+    marks = [one.marks[look.scale][look.first] for one in content.maps]
+    pooled = max(panel.tokens_per_column for panel in content.panels) > 1
+    kinds = {one.limits.kind for one in colourings}
+    notes = [Note("L05", "info", _limits_in_words(len(panels), look.scale, kinds=kinds))]
+    for strip, one in zip(strips, colourings, strict=True):
+        if strip.lowest is not None and one.limits.state == "ok":
+            limits = f"from {number(strip.lowest)}, fixed, to at least {number(2 * strip.lowest)}"
+            notes.append(Note("L05", "info", f"{capital(strip.quantity.label)}: {limits}."))
+    if any(one.limits.extremes for one in colourings):
+        notes.append(Note("L05", "info", "Where these quantiles fall together, the limits are the extremes."))
+    if differing := _differing_in_words(panels, strips, first_token=look.first_token):
+        notes.append(Note("L30", "info", differing))
+    if all(len(panel.first) == panel.count for panel in panels):
+        notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
+    elif any(len(panel.first) for panel in panels):
+        badges = any(one.badges for one in marks)
+        notes.append(Note("L05", "info", _first_in_words(badges=badges, pooled=pooled, included=look.first_token)))
+    negative = any(
+        one.negative and colouring.limits.kind == "linear"
+        for one, colouring in zip(content.quantities, colourings, strict=True)
+    )
+    if negative and look.scale != "linear":
+        notes.append(Note("L05", "info", "Some values are negative, so the scale is linear."))
+    if without := sum(one.without_logarithm for one in marks):
+        cells = f"{counted(without, 'cell')} of zero or less {'has' if without == 1 else 'have'}"
+        notes.append(Note("L05", "info", f"{cells} no logarithm: drawn in the lowest colour."))
+    if pooled:
+        notes.append(Note("L06", "info", _pooling_in_words(content, marks)))
+    if any(len(tokens) for strip in strips for tokens in strip.rarely_seen):
+        notes.append(
+            Note("L02", "info", "Hatched: fewer than 4 later tokens can attend here; left out of the colour limits.")
+        )
+    if any(strip.quantity.unit == "L2 norm" for strip in strips):
+        notes.append(
+            Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them, use the write ratios.")
+        )
+    if infinite := sum(one.infinite for one in content.maps):
+        cells = f"{counted(infinite, 'cell')} {'is' if infinite == 1 else 'are'}"
+        notes.append(
+            Note("L05", "warning", f"{cells} infinite: drawn in the colours of the ends, left out of the limits.")
+        )
+    if any(one.missing for one in content.maps):
+        notes.append(Note("L08", "info", "Grey hatching: undefined or not recorded, which is not zero."))
+    if any(strip.quantity.name == "imported_norm" for strip in strips) and not absence_said:
+        notes.append(
+            Note("L08", "info", "Means of the rows in the file: a neuron that is not in it is unknown, not zero.")
+        )
+    if any("recorded peaks" in strip.quantity.said for strip in strips) and not absence_said:
+        notes.append(Note("L08", "info", "Only recorded peaks: a neuron that is not among them is not zero."))
+    dim, tokens = sum(len(panel.dim) for panel in panels), sum(panel.count for panel in panels)
+    if dim:
+        faint = "" if pooled else " (faint)"
+        notes.append(Note("L21", "info", f"{dim:,} of {tokens:,} tokens are template or special tokens{faint}."))
+    return notes
+
+
+_CLIPPED = "; clipped shares stand at the legend's ends."
+
+
+def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str]) -> str:
+    """What `scale.fit` computed, for the kinds of scale that are drawn."""
+    shared = ", shared by all panels" if panels > 1 else ""
+    if choice in ("linear", "log"):
+        symmetric = ", symmetric about zero" if "diverging" in kinds else ""
+        return f"Colour limits: smallest and largest cell shown{symmetric}{shared}."
+    (first, last), (tenth, ninetieth) = ([f"{100 * share:g}" for share in pair] for pair in (QUANTILES, INNERMOST))
+    fences, upper = f"{FENCE:g} interquartile ranges beyond the", f"the {ninetieth}–{last} %"
+    rules = []
+    if kinds - {"diverging"}:
+        of = " of the logarithms" if "log" in kinds else ""
+        of = " (of the logarithms on logarithmic scales)" if {"log", "linear"} <= kinds else of
+        rules.append(f"{fences} quartiles{of}, kept within the {first}–{tenth} % and {upper} quantiles")
+    if "diverging" in kinds:
+        rules.append(f"symmetric, {fences} upper quartile of |value|, kept within its {ninetieth}–{last} % quantiles")
+    if choice == "per-layer":
+        return f"Colour limits of each layer by itself: {'; '.join(rules)}{shared}; layers are not comparable{_CLIPPED}"
+    return f"Colour limits: {'; '.join(rules)}{shared}{_CLIPPED}"
+
+
+def _differing_in_words(panels: Sequence[TokenAxis], strips: Sequence[Strip], *, first_token: bool) -> str:
+    """Over which cells of a difference its limits are fitted, where that is not all of them."""
+    for strip in strips:
+        known = counted = 0
+        for panel, table, mask in zip(panels, strip.tables, strip.counted, strict=False):
+            there = np.isfinite(table)
+            there[[] if first_token else panel.first] = False
+            known, counted = known + int(there.sum()), counted + int((there & mask).sum())
+        if 0 < counted < known:
+            return (
+                f"Limits, histogram and clipped shares of a difference are of the {counted:,} cells (of {known:,}) "
+                "that can differ: not exactly equal ones, nor, in one model, tokens before the first edit."
+            )
+    return ""
+
+
+def _first_in_words(*, badges: bool, pooled: bool, included: bool) -> str:
+    if included:
+        return "The first token of each prompt takes part in the limits."
+    if pooled:
+        return "The first token of each prompt is left out."
+    return "The first token (marked) is left out of the limits" + (
+        "; ×n = its largest value over the upper limit." if badges else "."
+    )
+
+
+def _pooling_in_words(content: Maps, marks: Sequence[MapMarks]) -> str:
+    each = sorted({panel.tokens_per_column for panel in content.panels} - {1})
+    by = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
+    shown, total = sum(len(one.rings) for one in marks), sum(one.outliers for one in marks)
+    spikes = ""
+    if total:
+        spikes = (
+            f" Rings: {counted(shown, 'outlier')}."
+            if shown == total
+            else f" Rings: the {shown:,} largest of {total:,} outliers."
+        )
+    tokens = sum(panel.tokens for panel in content.panels)
+    return f"{tokens:,} tokens; each column is the maximum over {by} of them, layers are never pooled.{spikes}"

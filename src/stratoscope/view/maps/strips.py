@@ -1,0 +1,86 @@
+"""What a picture of maps is made of: the tokens of each panel, and the quantities that are drawn over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope.trace.arrays import AnyFloats, Ints
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tokens import ShownTokens
+
+NO_TOKENS: Ints = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenAxis:
+    """The tokens of one panel, in reading order.
+
+    Attributes
+    ----------
+    title, detail
+        What stands above it.
+    tokens
+        Its part of the picture's table of tokens.
+    dim
+        Places of template and special tokens.
+    starts
+        Where each prompt begins and what it is called, when there are several; where a generated answer begins.
+    rarely_seen
+        Places of tokens that few later ones can attend to.
+    """
+
+    title: str
+    detail: str
+    tokens: ShownTokens
+    dim: Ints = field(default_factory=lambda: NO_TOKENS)
+    starts: tuple[tuple[int, str], ...] = ()
+    rarely_seen: Ints = field(default_factory=lambda: NO_TOKENS)
+
+    @property
+    def count(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens.position)
+
+    @property
+    def first(self) -> Ints:
+        """Places of the tokens that are the first of their prompt."""
+        return np.flatnonzero(self.tokens.first)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One quantity in all panels.
+
+    Attributes
+    ----------
+    quantity
+        What it is.
+    tables
+        One array of shape (tokens, rows) for each panel.
+    rarely_seen
+        For each panel the places of tokens whose value rests on too little, drawn hatched.
+    limits
+        Strips of the same word here are compared, and have the same limits; "" = its own.
+    lowest
+        A lower limit that means something, such as the noise; None = as the values lie.
+    rings
+        Whether the outliers of a pooled map are ringed.
+    ringed
+        Cells to be ringed in place of outliers, (column, row) each, in the only panel.
+    counted
+        For each panel the cells that count for the limits, for the clipped shares and in the histogram: of a difference
+        `differences.can_differ`. Empty = all.
+    """
+
+    quantity: DrawnQuantity
+    tables: Sequence[AnyFloats]
+    rarely_seen: Sequence[Ints] = ()
+    limits: str = ""
+    lowest: float | None = None
+    rings: bool = True
+    ringed: NDArray[np.integer] | None = None
+    counted: Sequence[NDArray[np.bool_]] = ()

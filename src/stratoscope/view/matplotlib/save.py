@@ -1,0 +1,100 @@
+"""A figure as a PNG, SVG or PDF file: whole or not at all, the same bytes every time, and no word about who made it where."""  # noqa: E501
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratoscope.errors import InputError
+from stratoscope.replacing import write_whole
+from stratoscope.trace.export.output import check_place
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+KEY = "stratoscope"
+_FRAME = {  # how a file begins and ends
+    ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    ".svg": (b"<?xml", b"</svg>"),
+    ".pdf": (b"%PDF-", b"%%EOF"),
+}
+_OWN_STYLE = {"hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": KEY, "pdf.fonttype": 42}
+_SESSION = ("backend", "interactive", "toolbar", "webagg", "figure.hooks")  # settings that are no style
+
+
+def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = ()) -> Path:
+    """The path of an output that may be written, or an `InputError`; called before any work is done."""
+    path = Path(out)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            "a picture is a .png, .svg or .pdf file", where=str(path), fix=f"Name it {path.stem or 'picture'}.png."
+        )
+    check_place(path, overwrite=overwrite, inputs=inputs)
+    return path
+
+
+def write(figure: Figure, out: Path, metadata: str, *, overwrite: bool) -> None:
+    """Write a figure with its metadata.
+
+    Parameters
+    ----------
+    metadata
+        JSON; stored in the PNG text chunk `stratoscope`, as the description of an SVG and the subject of a PDF.
+    """
+    path = check(out, overwrite=overwrite)
+    data = picture_bytes(figure, path.suffix.lower(), metadata)
+    write_whole(path, data, overwrite=overwrite, check=lambda file: _opens(file, path.suffix.lower()))
+
+
+def _opens(file: Path, suffix: str) -> None:
+    """Raise `InputError` where a picture does not begin and end as one."""
+    content = file.read_bytes()
+    begin, end = _FRAME[suffix]
+    if not (content.startswith(begin) and content.rstrip().endswith(end)):
+        raise InputError("was not written as a whole", where=str(file), fix="Free some space, or write elsewhere.")
+
+
+def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
+    """The bytes of a picture file."""
+    import matplotlib as mpl
+
+    from stratoscope.view.sheet.items import DPI
+
+    options: dict[str, Any] = {
+        ".png": {
+            "dpi": DPI,
+            "metadata": {"Software": None, KEY: metadata},
+            "pil_kwargs": {"compress_level": 3},
+        },
+        ".svg": {"dpi": DPI, "metadata": {"Date": None, "Creator": None, "Description": f"{KEY}: {metadata}"}},
+        ".pdf": {
+            "dpi": DPI,
+            "metadata": {
+                "Creator": None,
+                "Producer": None,
+                "CreationDate": None,
+                "Keywords": KEY,
+                "Subject": metadata,
+            },
+        },
+    }[suffix]
+    buffer = io.BytesIO()
+    with mpl.rc_context(style()):
+        figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
+    return buffer.getvalue()
+
+
+def style() -> Any:
+    """Settings for `matplotlib.rc_context`: a picture looks the same whatever a user's own style says."""
+    import matplotlib as mpl
+
+    plain = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_SESSION)}
+    return plain | _OWN_STYLE
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as a notebook shows it."""
+    return picture_bytes(figure, ".png", "{}")

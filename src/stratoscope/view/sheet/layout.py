@@ -1,0 +1,269 @@
+"""ViewSpec → Sheet: where everything stands. Geometry only; every number comes from the spec."""
+
+from __future__ import annotations
+
+from stratoscope.view.sheet import arrangement, fonts, legend
+from stratoscope.view.sheet.footer import footer
+from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text
+from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
+from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.words import capital
+
+MARGIN = 0.34
+LEAST_WIDTH = 7.4
+_LEAST_BESIDE = 5.4
+_TITLE, _SUBTITLE, _PANEL, _DETAIL = 13.0, 8.2, 8.6, 7.2  # points
+_BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
+
+
+def arrange(spec: ViewSpec, content: Maps) -> Sheet:
+    """Put everything of a picture of maps in its place; `content` is its content."""
+    return _Layout(spec, content).sheet()
+
+
+class _Layout:
+    """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
+
+    def __init__(self, spec: ViewSpec, content: Maps) -> None:
+        self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
+        self.panels, self.quantities = content.panels, content.quantities
+        self.arrangement = arrangement.choose_arrangement(content)
+        self.maps = MapDrawing(spec, content, self.arrangement)
+        self.left = MARGIN + arrangement.ROW_LABELS
+        self.right = self._right()
+        self.items: list[Item] = []
+
+    def sheet(self) -> Sheet:
+        draw = {"side": self._side, "columns": self._columns, "lines": self._lines}[self.arrangement.mode]
+        bottom = draw(self._header())
+        bottom = self._missing(bottom)
+        below, height = footer(self.spec, MARGIN, bottom + 0.16, self.right - MARGIN, self.theme)
+        self.items += below
+        return Sheet(_whole(self.right + MARGIN), _whole(bottom + 0.16 + height + MARGIN * 0.8), tuple(self.items))
+
+    # --- horizontal places ------------------------------------------------------------------------------------------
+
+    def _widths(self) -> list[float]:
+        return [
+            arrangement.pitch_of(panel, self.arrangement)
+            * max(stop - start for start, stop in arrangement.bands(panel, self.arrangement))
+            for panel in self.panels
+        ]
+
+    def _slots(self) -> list[float]:
+        """Room for each panel that stands beside another: its map, or its title where that is longer."""
+        return [max(width, self._title_width(panel)) for width, panel in zip(self._widths(), self.panels, strict=True)]
+
+    def _right(self) -> float:
+        widths = self._widths()
+        if self.arrangement.mode == "side":
+            body = sum(self._slots()[:-1]) + widths[-1] + arrangement.GAP * (len(widths) - 1)
+        elif self.arrangement.mode == "columns":
+            body = self._column_width() * len(self.quantities) + arrangement.GAP * (len(self.quantities) - 1)
+        else:
+            body = max(widths)
+        if self.arrangement.legends == "beside":
+            return max(self.left + body + arrangement.GAP + legend.WIDTH, _LEAST_BESIDE - MARGIN)
+        return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - MARGIN)
+
+    def _column_width(self) -> float:
+        return (
+            max(*self._widths(), legend.WIDTH * 0.84)
+            if len(self.panels) > 1
+            else max(self._widths()[0], legend.WIDTH * 0.84)
+        )
+
+    def _title_width(self, panel: MapPanel) -> float:
+        room = 2.4
+        title = fonts.width(fonts.fit(panel.title, _PANEL, room, bold=True), _PANEL, bold=True) + 0.1
+        detail = fonts.fit(panel.detail, _DETAIL, max(room - title, 0.5))
+        return min(title + (fonts.width(detail, _DETAIL) if detail else 0), room)
+
+    # --- header -----------------------------------------------------------------------------------------------------
+
+    def _header(self) -> float:
+        """Title and subtitle, the legend of a single quantity to their right; returns where the maps may begin."""
+        legend_left = self.right - legend.WIDTH
+        room = (legend_left - arrangement.GAP if self.arrangement.legends == "head" else self.right) - MARGIN
+        y = MARGIN
+        for line in fonts.wrap(self.spec.title, _TITLE, room):
+            self.items.append(Text(MARGIN, y, line, _TITLE, self.theme.ink))
+            y += fonts.height(_TITLE) + 0.03
+        y += 0.02
+        for line in fonts.wrap(self.spec.subtitle, _SUBTITLE, room) if self.spec.subtitle else []:
+            self.items.append(Text(MARGIN, y, line, _SUBTITLE, self.theme.muted))
+            y += fonts.height(_SUBTITLE) + 0.02
+        for line in fonts.wrap(self._reading(), _DETAIL, room):
+            self.items.append(Text(MARGIN, y, line, _DETAIL, self.theme.muted))
+            y += fonts.height(_DETAIL) + 0.02
+        if self.arrangement.legends == "head":
+            drawn = self._legend(self.quantities[0], legend_left, MARGIN + 0.03)
+            self.items += drawn.items
+            y = max(y, MARGIN + 0.03 + drawn.height)
+        return self._key(y + 0.16) if self.arrangement.legends == "key" else y + 0.16
+
+    def _key(self, y: float) -> float:
+        """A line of legends above the maps."""
+        count = len(self.quantities)
+        width = min(legend.WIDTH, (self.right - MARGIN - arrangement.GAP * (count - 1)) / count)
+        return self._legends([MARGIN + index * (width + arrangement.GAP) for index in range(count)], y, width) + 0.2
+
+    def _legends(self, lefts: list[float], y: float, width: float) -> float:
+        """Legends beside each other, their histograms on one line; returns their bottom."""
+        pairs = list(zip(self.quantities, lefts, strict=True))
+        height = max(self._legend(one, x, y, width).height for one, x in pairs)
+        for one, x in pairs:
+            self.items += self._legend(one, x, y, width, height).items
+        return y + height
+
+    def _legend(
+        self, quantity: MapQuantity, x: float, y: float, width: float = legend.WIDTH, height: float = 0.0
+    ) -> legend.Legend:
+        colouring = quantity.colouring(self.spec.look)
+        return legend.draw(quantity, colouring, x, y, self.theme, width=width, height=height)
+
+    def _reading(self) -> str:
+        """How to read the maps, in one line."""
+        if self.quantities[0].quantity.row_kind == "depth":
+            return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
+        return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
+
+    # --- the three arrangements -------------------------------------------------------------------------------------
+
+    def _side(self, y: float) -> float:
+        y = self._panel_titles(y)
+        lefts = [self.left + sum(self._slots()[:index]) + arrangement.GAP * index for index in range(len(self.panels))]
+        for index, quantity in enumerate(self.quantities):
+            last = index == len(self.quantities) - 1
+            top = y + max(self.maps.above(index, place, (0, one.columns)) for place, one in enumerate(self.panels))
+            for place, x in enumerate(lefts):
+                self._map(index, place, x, top, row_labels=place == 0, token_labels=last)
+            bottom = top + self._height(quantity)
+            if self.arrangement.legends in ("gutter", "beside"):
+                bottom = max(bottom, self._legend_beside(index, lefts[-1] + self._widths()[-1], top))
+            y = bottom + _STRIP_GAP
+        return y - _STRIP_GAP + max(self._depth(panel, (0, panel.columns)) for panel in self.panels)
+
+    def _columns(self, y: float) -> float:
+        width = self._column_width()
+        lefts = [self.left + index * (width + arrangement.GAP) for index in range(len(self.quantities))]
+        y = self._legends(lefts, y, min(width, legend.WIDTH)) + _PANEL_GAP
+        for place, panel in enumerate(self.panels):
+            y = self._panel_title(panel, self.left, y, self.right - self.left)
+            top = y + max(self.maps.above(index, place, (0, panel.columns)) for index in range(len(lefts)))
+            for index, x in enumerate(lefts):
+                self._map(index, place, x, top, row_labels=index == 0, token_labels=True)
+            depth = self._depth(panel, (0, panel.columns))
+            y = top + max(map(self._height, self.quantities)) + depth + _PANEL_GAP
+        return y - _PANEL_GAP
+
+    def _lines(self, y: float) -> float:
+        first_line = True
+        for place, panel in enumerate(self.panels):
+            y = self._panel_title(panel, self.left, y, self.right - self.left)
+            for band in arrangement.bands(panel, self.arrangement):
+                y = self._line(place, band, y, legends=first_line and self.arrangement.legends == "gutter") + _BAND_GAP
+                first_line = False
+            y += _PANEL_GAP - _BAND_GAP
+        return y - _PANEL_GAP
+
+    def _line(self, place: int, band: tuple[int, int], y: float, *, legends: bool) -> float:
+        """All quantities over one band of tokens; returns its bottom."""
+        panel = self.panels[place]
+        for index, quantity in enumerate(self.quantities):
+            last = index == len(self.quantities) - 1
+            top = y + self.maps.above(index, place, band)
+            self._map(index, place, self.left, top, band=band, row_labels=True, token_labels=last)
+            bottom = top + self._height(quantity)
+            end = self.left + arrangement.pitch_of(panel, self.arrangement) * (band[1] - band[0])
+            if legends:
+                bottom = max(bottom, self._legend_beside(index, end, top))
+            elif len(self.quantities) > 1:
+                self._name_beside(quantity, end, top)
+            y = bottom + _STRIP_GAP
+        return y - _STRIP_GAP + self._depth(panel, band)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _map(
+        self,
+        quantity: int,
+        place: int,
+        x: float,
+        y: float,
+        *,
+        band: tuple[int, int] | None = None,
+        row_labels: bool,
+        token_labels: bool,
+    ) -> None:
+        self.items += self.maps.draw(
+            quantity,
+            place,
+            _whole(x),
+            _whole(y),
+            band or (0, self.panels[place].columns),
+            row_labels=row_labels,
+            token_labels=token_labels,
+        )
+
+    def _height(self, quantity: MapQuantity) -> float:
+        return self.arrangement.row * len(quantity.quantity.rows)
+
+    def _depth(self, panel: MapPanel, band: tuple[int, int]) -> float:
+        return label_depth(labels_of(self.spec, panel), band, arrangement.pitch_of(panel, self.arrangement))
+
+    def _legend_beside(self, index: int, end: float, y: float) -> float:
+        left = end + arrangement.GAP / 2 if self.arrangement.legends == "gutter" else end + arrangement.GAP
+        width = min(legend.WIDTH, self.right - left)
+        drawn = self._legend(self.quantities[index], left, y - 0.02, width)
+        self.items += drawn.items
+        return y + drawn.height
+
+    def _name_beside(self, quantity: MapQuantity, end: float, y: float) -> None:
+        for line in fonts.wrap(capital(quantity.quantity.label), 7.0, arrangement.NAMES - 0.12):
+            self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
+            y += fonts.height(7.0)
+
+    def _panel_titles(self, y: float) -> float:
+        bottom = y
+        x = self.left
+        for index, (panel, slot) in enumerate(zip(self.panels, self._slots(), strict=True)):
+            room = slot if index + 1 < len(self.panels) else self.right - x
+            bottom = max(bottom, self._panel_title(panel, x, y, room))
+            x += slot + arrangement.GAP
+        return bottom
+
+    def _panel_title(self, panel: MapPanel, x: float, y: float, room: float) -> float:
+        if not panel.title:
+            return y
+        title = fonts.fit(panel.title, _PANEL, room, bold=True)
+        self.items.append(Text(x, y + 0.145, title, _PANEL, self.theme.ink, va="bottom", bold=True))
+        used = fonts.width(title, _PANEL, bold=True) + 0.1
+        if panel.detail and room - used > 0.5:
+            detail = fonts.fit(panel.detail, _DETAIL, room - used)
+            self.items.append(Text(x + used, y + 0.14, detail, _DETAIL, self.theme.muted, va="bottom"))
+        return y + 0.18
+
+    def _missing(self, y: float) -> float:
+        """An empty panel that says what is not there, and how to get it."""
+        labels, advice = self.content.missing, self.content.advice
+        if not labels:
+            return y
+        width = self.right - self.left
+        inner = width - 0.3
+        head = fonts.wrap(f"Not in this input: {'; '.join(labels)}.", _SUBTITLE, inner)
+        lines = [(line, self.theme.ink) for line in head]
+        lines += [(line, self.theme.muted) for line in fonts.wrap(advice, _SUBTITLE, inner)]
+        leading = fonts.height(_SUBTITLE) + 0.03
+        height = len(lines) * leading + 0.24
+        top = y + _PANEL_GAP
+        self.items.append(Box(self.left, top, width, height, fill=self.theme.missing, edge=self.theme.missing_line))
+        for index, (line, colour) in enumerate(lines):
+            self.items.append(Text(self.left + 0.15, top + 0.13 + index * leading, line, _SUBTITLE, colour))
+        return top + height
+
+
+def _whole(length: float) -> float:
+    """Rounded to a pixel."""
+    return round(length * DPI) / DPI

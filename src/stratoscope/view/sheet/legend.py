@@ -1,0 +1,171 @@
+"""The legend of one quantity: a histogram with the limits on it, unit, formula, and the share that is clipped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.items import Box, Item, Text
+from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec.maps import Colouring, DrawnQuantity, MapQuantity
+from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.scale import Kind, Limits
+from stratoscope.words import capital, number, percent
+
+WIDTH = 2.75
+_NAME, _SMALL = 7.6, 6.6  # points
+_BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
+_LEADING = 0.118
+_FIGURES = _BARS + _STRIP + _GAP + 2 * _LEADING
+_BETWEEN = 0.08  # inches between two labels of the axis
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Drawn items and the height they take."""
+
+    items: tuple[Item, ...]
+    height: float
+
+
+def draw(
+    quantity: MapQuantity,
+    colouring: Colouring,
+    x: float,
+    y: float,
+    theme: Theme,
+    *,
+    width: float = WIDTH,
+    height: float = 0.0,
+) -> Legend:
+    """The legend of a quantity in these colours with its top left corner at (x, y).
+
+    Parameters
+    ----------
+    height
+        Inches to fill at least, so that the histograms of neighbours stand on one line.
+    """
+    items: list[Item] = []
+    cursor = y
+    for line in fonts.wrap(capital(quantity.quantity.label), _NAME, width, bold=True):
+        items.append(Text(x, cursor, line, _NAME, theme.ink, bold=True))
+        cursor += _LEADING + 0.012
+    for line in fonts.wrap(_explanation(quantity.quantity, colouring.limits), _SMALL, width):
+        items.append(Text(x, cursor, line, _SMALL, theme.muted))
+        cursor += _LEADING
+    cursor = max(cursor + _GAP, y + height - _FIGURES)
+    if colouring.limits.state != "ok":
+        items.append(Text(x, cursor, _state(quantity, colouring), _NAME, theme.ink))
+        return Legend(tuple(items), cursor + _LEADING - y)
+    items += _bars(quantity, colouring, x, cursor, width, theme)
+    cursor += _BARS + _STRIP + _GAP
+    items += _axis(colouring, x, cursor, width, theme)
+    cursor += _LEADING
+    items += _shares(colouring, x, cursor, width, theme)
+    return Legend(tuple(items), cursor + _LEADING - y)
+
+
+def _state(quantity: MapQuantity, colouring: Colouring) -> str:
+    limits = colouring.limits
+    which = "Every cell that sets the limits" if colouring.exceptions else "Every cell"
+    if limits.state == "below":
+        return "Nothing above zero: there is no logarithm"
+    if limits.state == "equal" and limits.by_row:
+        return f"{which} is like the others of its layer"
+    if limits.state == "zero" and colouring.exceptions:
+        return f"{which} is 0"
+    if limits.state == "zero":
+        return "All zero: no difference" if quantity.difference else "All zero"
+    if limits.state == "infinite":
+        return "Every value is infinite"
+    if limits.state == "empty":
+        return "Nothing recorded here"
+    return f"{which} is {number(float(limits.low[0] + limits.high[0]) / 2)}"
+
+
+def _explanation(quantity: DrawnQuantity, limits: Limits) -> str:
+    """Unit, scale, formula, and what was done to the stored values."""
+    unit = "" if quantity.unit in ("1", "as imported") else quantity.unit
+    kind = {"log": "log scale", "diverging": "zero-centred", "linear": "linear scale"}[limits.kind]
+    formula = "" if quantity.name == "imported_norm" else quantity.formula
+    return " · ".join(part for part in (unit, kind, quantity.said, formula) if part)
+
+
+def _bars(quantity: MapQuantity, colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
+    """The histogram in the colours of the map, the colours in a strip beneath, the limits through both."""
+    colours = palette.colour_map(signed=quantity.quantity.signed)
+    edges, counts = colouring.edges, colouring.counts
+    left = x + (edges[:-1] - edges[0]) / (edges[-1] - edges[0]) * width
+    step = width / len(counts)
+    middle = ((edges[:-1] + edges[1:]) / 2).clip(0, 1)
+    fills = palette.hex_colours(colours[np.rint(middle * (len(colours) - 1)).astype(int)])
+    items: list[Item] = []
+    for start, count, fill in zip(left, counts, fills, strict=True):
+        high = _BARS * count / max(counts.max(), 1)
+        if high > 0:
+            items.append(
+                Box(float(start), y + _BARS - high, min(step + 0.006, x + width - float(start)), high, fill=theme.line)
+            )
+        items.append(Box(float(start), y + _BARS, x + width - float(start), _STRIP, fill=fill))  # no seams
+    for unit in (0.0, 1.0):
+        at = _place(unit, colouring, x, width)
+        items.append(Box(at - 0.005, y, 0.01, _BARS + _STRIP + 0.02, fill=theme.accent))
+    return items
+
+
+def _axis(colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
+    """The limits in figures, and round numbers between them where there is room."""
+    limits = colouring.limits
+    inner: list[tuple[float, str]] = []
+    if limits.by_row:
+        ends = [(0.0, "layer's lower limit"), (1.0, "upper limit")]
+    else:
+        low, high = limits.low.item(), limits.high.item()
+        ends = [(0.0, number(low)), (1.0, number(high))]
+        inner = [(unit, number(value)) for unit, value in _round_numbers(low, high, limits.kind)]
+    placed: list[Text] = []
+    for unit, text in (*ends, *inner):
+        half = fonts.width(text, _SMALL) / 2
+        at = min(max(_place(unit, colouring, x, width), x + half), x + width - half)
+        label = Text(at, y, text, _SMALL, theme.ink if (unit, text) in ends else theme.muted, ha="center")
+        if all(_apart(label, other) for other in placed):
+            placed.append(label)
+    return list(placed)
+
+
+def _shares(colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
+    below, above = (percent(share) for share in colouring.clipped)
+    return [
+        Text(x, y, f"◂ {below} below", _SMALL, theme.muted),
+        Text(x + width, y, f"{above} above ▸", _SMALL, theme.muted, ha="right"),
+    ]
+
+
+def _place(unit: float, colouring: Colouring, x: float, width: float) -> float:
+    first, last = colouring.edges[0], colouring.edges[-1]
+    return float(x + (unit - first) / (last - first) * width)
+
+
+def _apart(one: Text, other: Text) -> bool:
+    left, _, right, _ = one.extent()
+    other_left, _, other_right, _ = other.extent()
+    return left > other_right + _BETWEEN or right < other_left - _BETWEEN
+
+
+def _round_numbers(low: float, high: float, kind: Kind) -> list[tuple[float, float]]:
+    """(unit, value) of round numbers between the limits, the roundest first."""
+    if kind == "diverging":
+        return [(0.5, 0.0)]
+    if kind == "log":
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        values = [digit * 10.0**decade for digit in (1, 3) for decade in decades]
+    else:
+        step = 10.0 ** math.floor(math.log10(high - low))
+        values = [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    ends = scale.forward(np.array([low, high]), kind)
+    inside = [value for value in values if low < value < high]
+    units = (scale.forward(np.array(inside), kind) - ends[0]) / (ends[1] - ends[0])
+    return list(zip(units.tolist(), inside, strict=True))

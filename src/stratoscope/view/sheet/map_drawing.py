@@ -1,0 +1,304 @@
+"""One map on the sheet: its cells, labels, first-token marks, hatching, rings around spikes, separators of prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stratoscope.view.sheet import arrangement, fonts
+from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.maps import DrawnQuantity, Map, MapMarks, MapPanel, Maps
+from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.words import drawable
+
+ROW_SIZE, BADGE_SIZE, TICK_SIZE = 7.0, 6.6, 7.0  # points
+_ROW_STEP = 0.125  # inches between row labels, at least
+_BAR = 0.035  # the mark of a first token
+_BADGES, _BARS_ONLY = 0.17, 0.05  # inches kept free above a map
+_STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 100, 128)
+
+
+def label_size(pitch: float) -> float:
+    """Points of the token labels."""
+    return 7.6 if pitch >= 0.165 else 6.8
+
+
+def shown_label(label: str) -> str:
+    """A token label in the fonts that there are."""
+    return drawable(label, fonts.has_glyph)
+
+
+def lie_flat(labels: Sequence[str], pitch: float) -> bool:
+    """Whether all labels fit under their columns without being turned."""
+    return all(fonts.width(label, label_size(pitch)) <= pitch - 0.05 for label in labels)
+
+
+def label_depth(labels: Sequence[str], band: tuple[int, int], pitch: float) -> float:
+    """Inches that the labels under a band take; `labels` as `labels_of` gives them."""
+    if not labels:
+        return LABEL_PAD + fonts.height(TICK_SIZE)
+    labels = [shown_label(label) for label in labels[band[0] : band[1]]]
+    size = label_size(pitch)
+    if lie_flat(labels, pitch):
+        return LABEL_PAD + fonts.height(size)
+    return LABEL_PAD + max(fonts.width(label, size) for label in labels)
+
+
+def labels_of(spec: ViewSpec, panel: MapPanel) -> Sequence[str]:
+    """The labels of a panel's columns; none where tokens are pooled, or nothing is written."""
+    return spec.tokens.text[panel.start : panel.stop] if panel.tokens_per_column == 1 else ()
+
+
+class MapDrawing:
+    """Draws the maps of one spec."""
+
+    def __init__(self, spec: ViewSpec, content: Maps, arranged: arrangement.Arrangement) -> None:
+        self.spec, self.content, self.arrangement = spec, content, arranged
+        self.theme = spec.colours.themes[spec.look.theme]
+        self.index = {(one.quantity, one.panel): place for place, one in enumerate(content.maps)}
+
+    def marks(self, one: Map) -> MapMarks:
+        """The marks of a map as it is looked at."""
+        return one.marks[self.spec.look.scale][self.spec.look.first]
+
+    def above(self, quantity: int, place: int, band: tuple[int, int]) -> float:
+        """Inches that marks need above a band."""
+        panel, one = self.content.panels[place], self.content.maps[self.index[quantity, place]]
+        if any(band[0] <= column < band[1] for column, _ in (*self.marks(one).badges, *panel.starts)):
+            return _BADGES
+        return _BARS_ONLY if any(band[0] <= column < band[1] for column in panel.first) else 0.0
+
+    def draw(
+        self,
+        quantity: int,
+        place: int,
+        x: float,
+        y: float,
+        band: tuple[int, int],
+        *,
+        row_labels: bool,
+        token_labels: bool,
+    ) -> list[Item]:
+        """The items of one band of one map with the top left corner of its cells at (x, y)."""
+        index = self.index[quantity, place]
+        panel, described = self.content.panels[place], self.content.quantities[quantity].quantity
+        one = self.content.maps[index]
+        marks = self.marks(one)
+        pitch = arrangement.pitch_of(panel, self.arrangement)
+        width, height = pitch * (band[1] - band[0]), self.arrangement.row * len(described.rows)
+        whole = CellMap(
+            x,
+            y,
+            width,
+            height,
+            index,
+            *band,
+            columns=self._token_labels(panel, band, x, y + height, pitch) if token_labels else (),
+            rows=self._row_labels(described, x, y) if row_labels else (),
+            cells=self._numbers(one, band) if self.arrangement.numbers else (),
+            cell_size=min(6.6, 30 * pitch * 0.62),
+            lines=pitch >= 0.2 and self.arrangement.row >= 0.2,
+        )
+        return [
+            whole,
+            *self._gaps(described, x, y, width),
+            *self._separators(panel, band, x, y, pitch, height),
+            *self._hatching(one, band, x, y, pitch, height),
+            *self._rings(marks, band, x, y, pitch, len(described.rows)),
+            *self._first_marks(panel, marks, band, x, y, pitch),
+        ]
+
+    # --- labels -----------------------------------------------------------------------------------------------------
+
+    def _token_labels(
+        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float
+    ) -> tuple[tuple[int, Text], ...]:
+        labels = [shown_label(label) for label in labels_of(self.spec, panel)[band[0] : band[1]]]
+        if not labels:
+            return self._ticks(panel, band, x, y, pitch)
+        flat, size, dim = lie_flat(labels, pitch), label_size(pitch), set(panel.dim)
+        return tuple(
+            (
+                column,
+                Text(
+                    x + (column - band[0] + 0.5) * pitch,
+                    y + LABEL_PAD,
+                    label,
+                    size,
+                    self.theme.faint if column in dim else self.theme.ink,
+                    ha="center",
+                    rotated=not flat,
+                ),
+            )
+            for column, label in enumerate(labels, start=band[0])
+        )
+
+    def _ticks(
+        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float
+    ) -> tuple[tuple[int, Text], ...]:
+        """Round token numbers under a map without token labels; the first and the last are always there."""
+        by, last = panel.tokens_per_column, panel.tokens - 1
+        step = _nice(last * 0.9 / max(pitch * (band[1] - band[0]), 0.1))
+        numbers = [0, *(n for n in range(step, last, step) if (last - n) / by * pitch > 0.9), last]
+        texts = [
+            (number // by, f"token {number:,}" if number == 0 else f"{number:,}") for number in sorted(set(numbers))
+        ]
+        placed = []
+        for column, text in texts:
+            half, middle = fonts.width(text, TICK_SIZE) / 2, x + (column + 0.5) * pitch
+            end = x + pitch * (band[1] - band[0])
+            ha = (
+                "left"
+                if middle - half < x
+                else ("right" if middle + half > end and number_fits(end - x, text) else "center")
+            )
+            at = {"left": x, "right": end, "center": middle}[ha]
+            placed.append((column, Text(at, y + LABEL_PAD, text, TICK_SIZE, self.theme.muted, ha=ha)))
+        return tuple(placed)
+
+    def _row_labels(self, quantity: DrawnQuantity, x: float, y: float) -> tuple[tuple[int, Text], ...]:
+        """`L12`, sampled; the first and the last row always have theirs."""
+        numbers, row = quantity.rows, self.arrangement.row
+        letter = "D" if quantity.row_kind == "depth" else "L"
+        count = len(numbers)
+        step = next((step for step in _STEPS if step * row >= _ROW_STEP), count)
+        chosen = [place for place in range(0, count, step) if place == 0 or (count - 1 - place) * row >= _ROW_STEP]
+        if count > 1 and (count - 1) * row >= _ROW_STEP * 0.8:
+            chosen.append(count - 1)
+        return tuple(
+            (
+                place,
+                Text(
+                    x - LABEL_PAD,
+                    y + (count - place - 0.5) * row,
+                    f"{letter}{numbers[place]}",
+                    ROW_SIZE,
+                    self.theme.ink,
+                    ha="right",
+                    va="center",
+                ),
+            )
+            for place in sorted(set(chosen))
+        )
+
+    def _numbers(self, one: Map, band: tuple[int, int]) -> tuple[Cell, ...]:
+        values = one.cells[self.spec.look.first][band[0] : band[1]]
+        quantity = self.content.quantities[one.quantity]
+        limits = quantity.colouring(self.spec.look).limits
+        colours = palette.colour_map(signed=quantity.quantity.signed)
+        units = limits.unit(values).clip(0, 1)
+        return tuple(
+            Cell(
+                column + band[0],
+                row,
+                cell_number(float(values[column, row])),
+                palette.ink_on(colours[round(float(units[column, row]) * (len(colours) - 1))]),
+            )
+            for column, row in np.argwhere(~np.isnan(values)).tolist()
+        )
+
+    # --- marks ------------------------------------------------------------------------------------------------------
+
+    def _first_marks(
+        self, panel: MapPanel, marks: MapMarks, band: tuple[int, int], x: float, y: float, pitch: float
+    ) -> list[Item]:
+        """A bar over each first token, its badge if it lies beyond the limits, and the names of the prompts."""
+        items: list[Item] = []
+        badges = dict(marks.badges)
+        names_of = {column: fonts.fit(name, BADGE_SIZE, 2.0) for column, name in panel.starts}
+        marked = [column for column in panel.first if band[0] <= column < band[1]]
+        for column in marked if len(marked) * _BAR <= (band[1] - band[0]) * pitch else ():  # else one solid line
+            left = x + (column - band[0]) * pitch
+            items.append(Box(left, y - _BAR - 0.012, max(pitch - 0.01, 0.012), _BAR, fill=self.theme.accent))
+        places = sorted({*badges, *names_of} & set(range(*band)))
+        ends = [*places[1:], band[1]][: len(places)]
+        for column, end in zip(places, ends, strict=True):
+            left, room = x + (column - band[0]) * pitch, (end - column) * pitch - 0.06
+            if column == places[-1] and not names_of:
+                room = math.inf
+            for text, colour, bold in (
+                (badges.get(column, ""), self.theme.accent, True),
+                (names_of.get(column, ""), self.theme.muted, False),
+            ):
+                wide = fonts.width(text, BADGE_SIZE, bold=bold) if text else 0.0
+                if text and wide <= room:
+                    top = y - _BAR - 0.02
+                    items.append(Text(left, top, text, BADGE_SIZE, colour, va="bottom", bold=bold))
+                    left, room = left + wide + 0.05, room - wide - 0.05
+        return items
+
+    def _rings(self, marks: MapMarks, band: tuple[int, int], x: float, y: float, pitch: float, rows: int) -> list[Item]:
+        return [
+            Ring(
+                x + (column - band[0] + 0.5) * pitch,
+                y + (rows - row - 0.5) * self.arrangement.row,
+                self.theme.ring,
+                self.theme.ring_halo,
+            )
+            for column, row in marks.rings.tolist()
+            if band[0] <= column < band[1]
+        ]
+
+    def _hatching(self, one: Map, band: tuple[int, int], x: float, y: float, pitch: float, height: float) -> list[Item]:
+        """Hatching over values that rest on too little."""
+        return [
+            Box(x + (column - band[0]) * pitch, y, pitch, height, edge=self.theme.paper, hatched=True)
+            for column in one.rarely_seen
+            if band[0] <= column < band[1]
+        ]
+
+    def _separators(
+        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float, height: float
+    ) -> list[Item]:
+        """A line of paper where the next prompt begins; pooled prompts have only the bars above."""
+        if panel.tokens_per_column > 1:
+            return []
+        return [
+            Box(x + (column - band[0]) * pitch - 0.012, y, 0.024, height, fill=self.theme.paper)
+            for column, _ in panel.starts
+            if band[0] < column < band[1]
+        ]
+
+    def _gaps(self, quantity: DrawnQuantity, x: float, y: float, width: float) -> list[Item]:
+        """A line of paper between rows whose layers are not neighbours."""
+        rows = quantity.rows
+        return [
+            Box(x, y + (len(rows) - place) * self.arrangement.row - 0.01, width, 0.02, fill=self.theme.paper)
+            for place in range(1, len(rows))
+            if rows[place] != rows[place - 1] + 1
+        ]
+
+
+def cell_number(value: float) -> str:
+    """A number in at most four characters: 12, 3.4, .56, 1.2k."""
+    size = abs(value)
+    sign = "−" if value < 0 else ""
+    if math.isinf(value):
+        return f"{sign}∞"
+    for limit, text in ((0.005, "0" if size == 0 else "<.01"), (0.995, f"{size:.2f}"[1:]), (9.95, f"{size:.1f}")):
+        if size < limit:
+            return text if text.startswith(("0", "<")) else sign + text
+    if size < 999.5:
+        return f"{sign}{size:.0f}"
+    for divisor, letter in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
+        if size < 999.5 * divisor:
+            return (
+                f"{sign}{size / divisor:.1f}{letter}"
+                if size < 9.95 * divisor
+                else f"{sign}{size / divisor:.0f}{letter}"
+            )
+    return f"{sign}{size:.0e}".replace("e+", "e")
+
+
+def number_fits(room: float, text: str) -> bool:
+    """Whether a number may be set against the right end of a map."""
+    return fonts.width(text, TICK_SIZE) <= room
+
+
+def _nice(step: float) -> int:
+    """The smallest of 1, 2, 5 × 10ⁿ that is not below `step`."""
+    size = 10 ** max(0, math.floor(math.log10(max(step, 1))))
+    return int(next(k * size for k in (1, 2, 5, 10) if k * size >= step))

@@ -1,0 +1,1 @@
+"""Pages of HTML, their scripts and their styles."""
