@@ -9,7 +9,7 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.analysis.results.result import make_result, rows_in, table_of
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, UsageError
 from stratoscope.progress import Progress, silent
 from stratoscope.words import number, number_ranges
 
@@ -88,7 +88,7 @@ def anomalies(
     if other is not None:
         _refuse_other_shape(dataset, other)
     if not 0 < false_findings <= 1:
-        raise InputError(
+        raise UsageError(
             f"{false_findings} is out of range", where="false_findings", fix="Give a number above 0, at most 1."
         )
     looks, usual = _looked(dataset, other, progress or silent)
