@@ -11,7 +11,7 @@ from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats, Bools, Floats, Ints
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.peaks import Heights, PeakScale
-from stratoscope.view.spec.scale import INNERMOST, fit
+from stratoscope.view.spec.scale import INNERMOST, Distribution
 from stratoscope.words import number
 
 FLOOR = 1  # percentile at which the logarithmic scale begins
@@ -61,7 +61,7 @@ def _on_each_scale(height: AnyFloats, level: AnyFloats, layer: Ints, counted: Bo
     """Heights on all scales, whose limits are those of the counted peaks; `level` is the logarithm of `height`."""
     top = float(height[counted].max()) or 1.0
     linear = _placed(height, _shares(height, top), 0.0, top)
-    robust = fit([height[counted, np.newaxis]], "linear", "robust")
+    robust = Distribution([height[counted, np.newaxis]]).fit("linear", "robust")
     return {
         "robust": replace(linear, low=float(robust.low[0]), high=float(robust.high[0])),
         "linear": linear,
