@@ -26,7 +26,7 @@ from stratoscope.view.peaks3d.heights import scales_of
 from stratoscope.view.spec.file import from_bytes, to_bytes
 from stratoscope.view.spec.look import PLAIN, FirstTokens, Look
 from stratoscope.view.spec.peaks import Heights, Peaks
-from stratoscope.view.spec.scale import fit
+from stratoscope.view.spec.scale import Distribution
 from stratoscope.view.spec.viewspec import ViewSpec
 
 PEAKS = ("peak_write", "peak_value", "peak_neuron")
@@ -189,7 +189,7 @@ def test_places_on_each_scale_are_those_of_its_formula(spec: ViewSpec) -> None:
 def test_robust_colours_are_those_of_a_map(spec: ViewSpec) -> None:
     peaks = caption.peaks_in(spec)
     others = peaks.height[spec.tokens.first[peaks.token] == 0]
-    limits = fit([others[:, np.newaxis]], "linear", "robust")
+    limits = Distribution([others[:, np.newaxis]]).fit("linear", "robust")
     heights = peaks.scales["robust"].heights["without_first"]
     assert (heights.low, heights.high) == (limits.low[0], limits.high[0])
     assert heights.place is peaks.scales["linear"].heights["without_first"].place

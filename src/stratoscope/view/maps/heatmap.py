@@ -70,7 +70,7 @@ def heatmap(
         Only tokens of these spans.
     scale
         "robust": the quantity's own scale (logarithmic for norms and ratios, linear for shares, zero-centred where
-        signed) with limits that clip the farthest cells at either end (`view.spec.scale.Distribution.fit`), so that neither a token
+        signed) with limits that clip the farthest cells at either end (`view.spec.scale`), so that neither a token
         nor a layer owns it. "per-layer": the same for each layer by itself. "linear", "log": that scale, limits at the
         extremes.
     first_token
