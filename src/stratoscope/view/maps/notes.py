@@ -123,7 +123,7 @@ _CLIPPED = "; clipped shares stand at the legend's ends."
 
 
 def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str]) -> str:
-    """What `scale.Distribution.fit` computed, for the kinds of scale that are drawn."""
+    """What `Distribution.fit` computed, for the kinds of scale that are drawn."""
     shared = ", shared by all panels" if panels > 1 else ""
     if choice in ("linear", "log"):
         symmetric = ", symmetric about zero" if "diverging" in kinds else ""
