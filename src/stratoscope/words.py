@@ -172,6 +172,9 @@ def readable(text: str, *, spelling: str = "text", width: int = WIDTH) -> str:
         text = _from_tokenizer(text)
     if not text:
         return EMPTY
+    word = text[1:] if text[0] == " " else text
+    if len(text) <= width and word.isascii() and word.isprintable() and " " not in word and word:  # nearly all are so
+        return text.replace(" ", _BLANKS[" "])
     head, core, tail = _split_blanks(text)
     parts = [*_blanks(head), *_visible(core), *_blanks(tail)]
     return isolate(_shorten(parts, width))
@@ -179,7 +182,9 @@ def readable(text: str, *, spelling: str = "text", width: int = WIDTH) -> str:
 
 def readable_all(texts: Iterable[str], *, spelling: str = "text", width: int = WIDTH) -> list[str]:
     """`readable` of each text."""
-    return [readable(text, spelling=spelling, width=width) for text in texts]
+    given = list(texts)
+    labels = {text: readable(text, spelling=spelling, width=width) for text in dict.fromkeys(given)}
+    return [labels[text] for text in given]
 
 
 def drawable(label: str, has_glyph: Callable[[str], bool], *, width: int = WIDTH) -> str:

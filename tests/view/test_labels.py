@@ -121,3 +121,11 @@ def test_right_to_left_text_is_isolated_and_other_text_is_not() -> None:
 
 def test_labels_keep_their_order() -> None:
     assert readable_all(["b", "a", "b"]) == ["b", "a", "b"]
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(min_codepoint=0, max_codepoint=0x7F) | st.just(" "), max_size=20), st.integers(6, 20))
+def test_plain_words_are_read_as_the_same_words_among_others(text: str, width: int) -> None:
+    among = readable(f"{text}\u0301", width=60)  # with a character that no plain word has
+    if text and not text.endswith((" ", "\n", "\t", "\r")) and len(readable(text, width=60)) <= width:
+        assert readable(text, width=width) == among.removesuffix("\u0301")
