@@ -216,6 +216,15 @@ def test_import_stratoscope_loads_nothing_heavy() -> None:
     assert not modules & {*HEAVY, "numpy", "typer", "rich"}
 
 
+def test_a_mistake_in_the_arguments_of_capture_is_told_before_torch_is_loaded() -> None:
+    """Neither the command nor the function waits for it: what is asked is checked first."""
+    call = "stratoscope.capture('m', ['a'], 'x', record='nrms')"
+    wrong = f"import contextlib, stratoscope\nwith contextlib.suppress(stratoscope.StratoscopeError): {call}"
+    modules = loaded("-X", "importtime", "-c", wrong)
+    assert "xarray" in modules
+    assert not modules & TORCH
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("heatmap", "--help"), ("capture", "--help"), ("--version",)])
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     modules = loaded("-X", "importtime", "-m", "stratoscope", *arguments)

@@ -66,6 +66,15 @@ def former(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
+def refuse_without_folder(target: Path, error: type[StratoscopeError]) -> None:
+    """Raise when the folder that something is to stand in does not exist: it is likelier misspelt than wanted."""
+    if target.parent.is_dir():
+        return
+    if target.parent.exists():
+        raise error("its folder is a file", where=str(target), fix="Choose another place.")
+    raise error("its folder does not exist", where=str(target), fix=f"Make {target.parent} first.")
+
+
 def begin(folder: Path) -> None:
     """Make an empty folder that is known to be ours from the start."""
     folder.mkdir()

@@ -263,11 +263,11 @@ def test_an_answer_ends_at_a_stop_string(tmp_path: Path) -> None:
         ({"max_new_tokens": 5}, "max_new_tokens is given by --generate"),
         ({"max_time": 5}, "max_time makes the answer depend on how fast the machine is"),
         ({"temperature": 0.5}, "temperature does nothing without do_sample"),
-        ({"temprature": 1.0}, "unknown setting 'temprature'"),
+        ({"temprature": 1.0}, "no setting called 'temprature'. Did you mean temperature"),
     ],
 )
 def test_a_setting_that_cannot_be_recorded_is_refused_by_name(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=f"generation settings: {words}"):
+    with pytest.raises(InputError, match=f"generation: {words}"):
         checked_settings(settings)
 
 
@@ -280,7 +280,7 @@ def test_settings_that_do_nothing_are_not_refused() -> None:
 
 def test_values_that_transformers_refuses_are_refused(tmp_path: Path) -> None:
     for settings in ({"do_sample": True, "temperature": -1.0}, {"do_sample": True, "min_p": 3.0}):
-        with pytest.raises(InputError, match="generation settings: transformers refuses them"):
+        with pytest.raises(InputError, match="generation: transformers refuses them"):
             run(tmp_path / "t", generation=settings)
     assert not (tmp_path / "t").exists()
 

@@ -325,12 +325,12 @@ LOSSES: list[tuple[str, Callable[[], Any], str, list[str]]] = [
         "compatible",
         lambda: normalised(normalizers.NFKC()),
         "ﬁx ①",
-        [f"warning: {REWRITES} in another Unicode form: 'ﬁ' as 'fi', '①' as '1'."],
+        [f"warning: {REWRITES} in another Unicode form: 'ﬁ' as 'fi' and '①' as '1'."],
     ),
     ("lower case", lambda: normalised(normalizers.Lowercase()), "The Fox", [f"warning: {REWRITES} in lower case."]),
     ("stripped", lambda: normalised(normalizers.Strip()), " the fox ", [BLANKS]),
     ("no accents", wordpiece, "é", [f"warning: {REWRITES}: 'é' as 'e'."]),
-    ("unknown", lambda: bare(unknown=True), "the fox!", [UNKNOWN + "'t', '!'."]),
+    ("unknown", lambda: bare(unknown=True), "the fox!", [UNKNOWN + "'t' and '!'."]),
     (
         "dropped",
         lambda: bare(unknown=False),
@@ -367,7 +367,7 @@ def test_a_tokenizer_that_keeps_every_byte_is_not_warned_of(kind: str, text: str
 def test_a_dropped_character_does_not_shift_what_the_tokens_say() -> None:
     tokens = encode(Prompt("a", text="the fox!"), bare(unknown=False), chat=False)
     assert tokens.texts == list("he fox")
-    assert "'t', '!'" in said(tokens)[0]
+    assert "'t' and '!'" in said(tokens)[0]
 
 
 def test_a_tokenizers_own_limit_cuts_nothing() -> None:
@@ -468,7 +468,7 @@ def test_settings_of_the_model_that_an_answer_is_written_without_are_named(tmp_p
     trace = capture(model, ["hello"], tmp_path / "t", **options)
     texts = [note["text"] for note in trace.attrs["notes"]]
     named = (
-        "without the generation settings that the model brings along: forced_bos_token_id 7, repetition_penalty 1.3."
+        "without the generation settings that the model brings along: forced_bos_token_id 7 and repetition_penalty 1.3."
     )
     assert any(text.endswith(named) for text in texts)
     assert end_of_answer(tokenizer, DAY) == 0

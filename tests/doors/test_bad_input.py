@@ -190,6 +190,12 @@ def test_not_even_overwrite_removes_a_folder_that_is_no_trace(refuse: Refuse, co
     assert Path("mine.trace/thesis.txt").read_text() == "years of work"
 
 
+def test_a_folder_that_is_a_file(refuse: Refuse, trace: Path) -> None:
+    Path("thesis.txt").write_text("years of work")
+    for command in (("heatmap", trace, "-o", "thesis.txt/a.png"), ("simulate", "-o", "thesis.txt/a.trace")):
+        assert "its folder is a file. Choose another place." in refuse(*command)
+
+
 def test_a_folder_that_does_not_exist(refuse: Refuse, trace: Path) -> None:
     assert "nowhere" in refuse("heatmap", trace, "-o", "nowhere/out.png")
 

@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path, monk
 
 def test_a_parent_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TraceError, match="its folder does not exist"):
+    with pytest.raises(TraceError, match="its folder is a file"):
         writer(tmp_path / "file" / "t")
 
 

@@ -118,7 +118,7 @@ def _wrong_value(param: Any, error: typer.TyperException) -> tuple[str, str]:
     found: dict[str, Any] = getattr(error.__cause__, "errors", lambda: [{}])()[0]
     kind, given, bounds = found.get("type", ""), found.get("input"), found.get("ctx", {})
     if known := param.type_descriptor.choices:
-        return f"no {param.name} called {given!r}", choices(given, known)
+        return f"no choice called {given!r}", choices(given, known)
     if kind.startswith("int"):
         return f"{given!r} is not a whole number", "Give a number such as 10."
     if kind.startswith("float"):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stratoscope.errors import InputError, did_you_mean
+from stratoscope.errors import InputError, UsageError, did_you_mean
 
 MAPS = ("auto", "balanced", "sequential")  # ways in which accelerate spreads a model
 DISK = "disk"
@@ -69,7 +69,7 @@ def read_device_map(given: DeviceMap) -> str | dict[str, str | int]:
 def _read(path: Path) -> Any:
     if path.suffix.lower() != ".json":
         fix = f"{did_you_mean(path, MAPS)}Use {', '.join(MAPS)}, or a .json file of parts and devices."
-        raise InputError(f"unknown device map {str(path)!r}", fix=fix)
+        raise UsageError(f"no device map called {str(path)!r}", where="device_map", fix=fix)
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

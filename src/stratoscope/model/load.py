@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.errors import InputError, ModelError, first_line, is_out_of_memory, refuse_unknown
+from stratoscope.errors import ModelError, UsageError, first_line, is_out_of_memory, refuse_unknown
 from stratoscope.model.files.checkpoint import Unused
 from stratoscope.model.files.model_files import ModelFiles, find_files, weights_sha256
 from stratoscope.model.load_errors import load_error, tokenizer_error
@@ -88,6 +88,12 @@ def load_model(
         The model cannot be found or loaded, is not a causal language model, lacks part of its weights, or runs only
         with packed ones.
     """
+    if dtype is not None:
+        refuse_unknown(dtype, DTYPES, "dtype")
+    if device is not None and device_map is not None:
+        raise UsageError(
+            "a device map says which devices", where="device", fix="Give the device or the device map, not both."
+        )
     _check_libraries(name, device_map)
     progress("loading libraries", 0, None)
     import torch
@@ -95,11 +101,7 @@ def load_model(
     from stratoscope.model.devices import one_device, read_device_map
     from stratoscope.model.identity import model_identity, tokenizer_identity
 
-    if device is not None and device_map is not None:
-        raise InputError("a device map says which devices", fix="Give the device or the device map, not both.")
     place = one_device(device) if device_map is None else read_device_map(device_map)
-    if dtype is not None:
-        refuse_unknown(dtype, DTYPES, "dtype")
     files = find_files(name, revision=revision, trust_remote_code=trust_remote_code, progress=progress)
     with _quiet(), torch.no_grad():
         config = _load_config(files, trust_remote_code)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
-from stratoscope.errors import InputError
+from stratoscope.analysis.results.result import make_result, rows_in, table_of
+from stratoscope.errors import InputError, UsageError
 from stratoscope.progress import Progress, silent
 from stratoscope.words import number, number_ranges
 
@@ -87,7 +88,7 @@ def anomalies(
     if other is not None:
         _refuse_other_shape(dataset, other)
     if not 0 < false_findings <= 1:
-        raise InputError(
+        raise UsageError(
             f"{false_findings} is out of range", where="false_findings", fix="Give a number above 0, at most 1."
         )
     looks, usual = _looked(dataset, other, progress or silent)
@@ -178,7 +179,6 @@ def _result(
 ) -> xr.DataTree:
     from stratoscope.analysis.anomalies.finding import NamedPrompts
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.analysis.results.result import make_result, table_of
     from stratoscope.trace.notes import INFO, Note, notes_of
 
     listed = found[:_LISTED]
@@ -240,7 +240,6 @@ def _result(
 def _columns(dim: str, members: Sequence[Member], prompts: NamedPrompts) -> dict[str, Any]:
     """Columns of findings (their first members) or of members."""
     from stratoscope.analysis.anomalies.finding import PLACES
-    from stratoscope.analysis.results.result import table_of
 
     return table_of(dim, {
         **{name: np.array([one.place.get(name, -1) for one in members], np.int64) for name in PLACES},
@@ -264,7 +263,6 @@ def _token(member: Member, prompts: NamedPrompts) -> str:
 def findings_in(result: xr.DataTree) -> list[dict[str, Any]]:
     """The findings of a Result with their members, for a program."""
     from stratoscope.analysis.anomalies.finding import PLACES
-    from stratoscope.analysis.results.result import rows_in
 
     found = [
         {"words": one["words"], "of_model": bool(one["of_model"]), "also": one["also"], "members": []}
@@ -281,8 +279,6 @@ def findings_in(result: xr.DataTree) -> list[dict[str, Any]]:
 
 def _pictures(shown: Sequence[Finding]) -> dict[str, Any]:
     """Maps and series of the first findings, side by side, NaN where one is smaller than another."""
-    from stratoscope.analysis.results.result import table_of
-
     pictures = [one.picture for one in shown]
     columns = max(len(one.labels) for one in pictures if one)
     rows = max(len(one.rows) or 1 for one in pictures if one)

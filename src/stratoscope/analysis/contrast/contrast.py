@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.values.tables import has_cells
-from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.progress import Progress, silent
 from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.words import number
@@ -213,11 +213,11 @@ def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple
 def _check(held_out: float, alpha: float, permutations: int) -> None:
     for name, value, low, high in (("held_out", held_out, 0, 0.8), ("alpha", alpha, 1e-6, 0.5)):
         if not low <= value <= high:
-            raise InputError(
+            raise UsageError(
                 f"{value} is out of range", where=name, fix=f"Give a number from {number(low)} to {number(high)}."
             )
     if permutations < 99:
-        raise InputError(f"{permutations} are too few", where="permutations", fix="Give 99 or more.")
+        raise UsageError(f"{permutations} are too few", where="permutations", fix="Give 99 or more.")
 
 
 def _check_statistic(dataset: xr.Dataset, statistic: str, design: Design, counted: NDArray[np.bool_]) -> None:

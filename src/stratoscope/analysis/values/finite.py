@@ -58,13 +58,12 @@ class Finite:
         return {name: _count(self.given[name]) for name in self.given.data_vars if name in self.met}
 
     def with_note(self, result: xr.DataTree, whose: str = "") -> xr.DataTree:
-        """A Result with a note on what was left out of it."""
+        """The Result that was just made, with a note on what was left out of it."""
         if not self.met:
             return result
         said = infinite_note(self.counts(), "left out of every statistic, as if they were missing", whose)
-        noted = result.copy()
-        noted.attrs = {**result.attrs, "notes": [*result.attrs["notes"], vars(said)]}
-        return noted
+        result.attrs["notes"].append(vars(said))
+        return result
 
 
 def infinite_note(counts: Mapping[str, int], what: str, whose: str = "") -> Note:

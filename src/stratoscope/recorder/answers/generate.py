@@ -387,7 +387,7 @@ def _config(settings: Mapping[str, Any], new_tokens: int, pad_id: int) -> Genera
 
 
 def _refused(error: Exception) -> InputError:
-    return InputError(f"transformers refuses them: {' '.join(str(error).split())}", where="generation settings")
+    return InputError(f"transformers refuses them: {' '.join(str(error).split())}", where="generation")
 
 
 def _with(config: GenerationConfig, **changes: Any) -> GenerationConfig:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope import defaults
-from stratoscope.errors import InputError, UsageError, choices
+from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.recorder.answers.refusals import checked_patterns
 from stratoscope.trace.arguments import at_least
 
@@ -118,7 +118,7 @@ def parse_settings(text: str) -> dict[str, Any]:
     InputError
         It is neither, or a setting cannot be recorded.
     """
-    where = "generation settings"
+    where = "generation"
     if not text.lstrip().startswith("{"):
         where = text
         path = Path(text)
@@ -165,19 +165,14 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if name in _ASIDE or value is None or (name in _HARMLESS and value == _HARMLESS[name]):
             continue
         if name in _REFUSED:
-            raise InputError(f"{name} {_REFUSED[name]}", where="generation settings", fix=f"Leave {name} out.")
-        if name not in KNOWN:
-            raise InputError(
-                f"unknown setting {name!r}", where="generation settings", fix=choices(name, KNOWN, most=len(KNOWN))
-            )
+            raise UsageError(f"{name} {_REFUSED[name]}", where="generation", fix=f"Leave {name} out.")
+        refuse_unknown(name, KNOWN, "setting", where="generation")
         value = value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers and arrays
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         kept[name] = float(value) if name in _FRACTIONS and is_whole else value
     idle = next((name for name in kept if name in _OF_SAMPLING), None)
     if idle and not kept.get("do_sample"):
-        raise InputError(
-            f"{idle} does nothing without do_sample", where="generation settings", fix="Add do_sample: true."
-        )
+        raise UsageError(f"{idle} does nothing without do_sample", where="generation", fix="Add do_sample: true.")
     return kept
 
 

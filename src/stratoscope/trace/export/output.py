@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import InputError
-from stratoscope.replacing import refuse_input, refused
+from stratoscope.replacing import refuse_input, refuse_without_folder, refused
 from stratoscope.trace.format.place import refuse_inside
 
 
@@ -23,8 +23,7 @@ def check_place(path: Path, *, overwrite: bool, inputs: Any = ()) -> None:
             raise InputError("already exists", where=str(path), fix="Give another name, or --overwrite.")
         if path.exists() and not path.is_file():
             raise InputError("is not a regular file", where=str(path), fix="Give another name.")
-        if not path.parent.is_dir():
-            raise InputError("its folder does not exist", where=str(path), fix=f"Make {path.parent} first.")
+        refuse_without_folder(path, InputError)
 
 
 def paths_in(inputs: Any) -> list[str | os.PathLike[str]]:

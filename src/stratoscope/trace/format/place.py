@@ -133,9 +133,8 @@ def refuse_absent(target: Path) -> None:
 
 
 def refuse_without_parent(target: Path) -> None:
-    """Raise when the folder that `target` is to stand in does not exist: it is likelier misspelt than wanted."""
-    if not target.parent.is_dir():
-        raise TraceError("its folder does not exist", where=str(target), fix=f"Make {target.parent} first.")
+    """Raise when the folder that `target` is to stand in does not exist."""
+    replacing.refuse_without_folder(target, TraceError)
 
 
 def refuse_occupied(target: Path, *, overwrite: bool, resume: bool = False) -> None:

@@ -24,7 +24,6 @@ _TESTS = {
     "Welch's t": "Welch's t test",
     "rank sum": "a rank-sum test",
 }
-_SIDES = ("before", "token", "after")
 
 
 def contents(result: xr.DataTree) -> Report:
@@ -35,7 +34,7 @@ def contents(result: xr.DataTree) -> Report:
         lead=_lead(summary, result.attrs["parameters"]["alpha"]),
         sections=[section for make in (_neurons, _profiles, _aligned) if (section := make(result)) is not None],
         table=_discoveries(result),
-        more={"held_out.csv": measured} if (measured := _measured(result)) is not None else {},
+        more=_held_out(result),
     )
 
 
@@ -176,7 +175,8 @@ def _listed(result: xr.DataTree) -> Table:
 
 
 def _excerpt(context: xr.Dataset) -> Cell:
-    return Excerpt(*(str(context[name].item()) for name in _SIDES)) if np.isfinite(context["value"].item()) else None
+    words = (str(context[name].item()) for name in ("before", "token", "after"))
+    return Excerpt(*words) if np.isfinite(context["value"].item()) else None
 
 
 def _profiles(result: xr.DataTree) -> Section | None:
@@ -210,12 +210,12 @@ def _discoveries(result: xr.DataTree) -> Table:
     return Table((*table.columns, "estimate"), tuple((*row, estimates) for row in table.rows))
 
 
-def _measured(result: xr.DataTree) -> Table | None:
-    """The same neurons in the held-out units; None where nothing was held out."""
+def _held_out(result: xr.DataTree) -> dict[str, Table]:
+    """The same neurons in the held-out units; no table where nothing was held out."""
     if "held_out" not in result:
-        return None
+        return {}
     names = ("count_a", "count_b", "mean_a", "mean_b", "difference", "g", "d_z", "auc")
-    return _of_neurons(table_in(result, "held_out"), *_found(result), names)
+    return {"held_out.csv": _of_neurons(table_in(result, "held_out"), *_found(result), names)}
 
 
 def _found(result: xr.DataTree) -> tuple[Any, Any]:
