@@ -15,11 +15,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+import viewspec_classes as schema
 
 import stratoscope
 from stratoscope import names
 from stratoscope.doors.cli import COMMANDS, app, command
-from stratoscope.view.spec import schema
 from stratoscope.view.spec.buffers import Buffer
 
 HERE = Path(__file__).parent
@@ -325,7 +325,7 @@ PAGES = {
     "format.md": format_page,
     "viewspec.md": viewspec_page,
     "viewspec.schema.json": viewspec_schema,
-    "../src/stratoscope/view/web/viewspec_types.js": viewspec_types,
+    "viewspec_types.js": viewspec_types,
     "../CONTRIBUTING.md": contributing,
 }
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import viewspec_classes as schema
 from matplotlib.colors import ListedColormap, to_hex
 from view_traces import make_trace
 
 from stratoscope import names
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.spec import palette, schema
+from stratoscope.view.spec import palette
 from stratoscope.view.spec.file import to_bytes
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import Maps

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,14 @@ from stratoscope.errors import InputError
 from stratoscope.view.spec.check import check
 from stratoscope.view.spec.document import Packing, Unfit, Unpacking
 from stratoscope.view.spec.file import MAGIC, from_bytes, to_bytes
-from stratoscope.view.spec.schema import json_schema
 from stratoscope.view.spec.viewspec import ViewSpec
 from viewspecs import changed, chart_spec, joined, map_spec, parts, peak_spec
 
 DATA = to_bytes(chart_spec())
 DOCUMENT, BODY = parts(DATA)
-SCHEMA = Draft202012Validator(json_schema())
+SCHEMA = Draft202012Validator(
+    json.loads((Path(__file__).parents[2] / "docs" / "viewspec.schema.json").read_text("utf-8"))
+)
 BYTES = {"charts": DATA, "maps": to_bytes(map_spec()), "peaks": to_bytes(peak_spec())}
 
 

@@ -17,22 +17,9 @@ from stratoscope.doors import console, failures
 from stratoscope.errors import refuse_unknown
 from stratoscope.version import __version__
 
-COMMANDS = (  # in the order of the help; each is the function of that name in the file of that name
-    "capture",
-    "merge",
-    "simulate",
-    "import",
-    "export",
-    "info",
-    "heatmap",
-    "engagement",
-    "peaks3d",
-    "contrast",
-    "diff",
-    "anomalies",
-    "lint",
-    "demo",
-)
+# in the order of the help; each is the function of that name in the file of that name
+COMMANDS = ("capture", "merge", "simulate", "import", "export", "info", "heatmap", "engagement", "peaks3d", "contrast",
+            "diff", "anomalies", "lint", "demo")  # fmt: skip
 
 
 @cache
