@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import stratoscope
-from stratoscope.doors.console import progress
+from stratoscope.doors.progress import progress
 from stratoscope.doors.demo import demo
 
 HERE = Path(__file__).parent
