@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from stratoscope.view.matplotlib.save import png_bytes
+from stratoscope.view.matplotlib.save import picture_bytes
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Sheet, Text
 
@@ -16,7 +16,7 @@ class Picture(Figure):
     """A figure that a notebook shows by itself."""
 
     def _repr_png_(self) -> bytes:
-        return png_bytes(self)
+        return picture_bytes(self, ".png", "{}")
 
 
 def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:
