@@ -87,7 +87,7 @@ def engagement_spec(
     dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, head: str | int = defaults.HEAD
 ) -> ViewSpec:
     """The ViewSpec of `engagement`."""
-    from stratoscope.view.choose.quantities import default_quantity
+    from stratoscope.view.choose.quantities import default_quantity, record
 
     present = [name for name in QUANTITIES if name in dataset]
     missing = [name for name in QUANTITIES if name not in dataset]
@@ -99,13 +99,6 @@ def engagement_spec(
         title=TITLE if present else "",
         head=head,
         missing=[names.QUANTITIES[name].label for name in missing],
-        advice=_advice(missing),
+        advice=record(*missing),
         most_unpooled=MOST_UNPOOLED,
     )
-
-
-def _advice(missing: list[str]) -> str:
-    """The command that records what is missing."""
-    groups = dict.fromkeys(names.QUANTITIES[name].group for name in missing)
-    wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
-    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE`." if missing else ""
