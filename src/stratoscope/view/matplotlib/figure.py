@@ -22,12 +22,7 @@ class Picture(Figure):
 def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:
     """Put a text at its place on the sheet."""
     figure.text(
-        item.x / sheet.width,
-        1 - item.y / sheet.height,
-        fonts.drawn(item.text),
-        ha=item.ha,
-        va=item.va,
-        **font(item),
+        item.x / sheet.width, 1 - item.y / sheet.height, fonts.drawn(item.text), ha=item.ha, va=item.va, **font(item)
     )
 
 
