@@ -118,13 +118,7 @@ def _capture(trace: Path, *, resume: bool, progress: Progress) -> None:
     trace.parent.mkdir(parents=True, exist_ok=True)
     with as_file(PROMPTS) as prompts:
         stratoscope.capture(
-            str(model),
-            prompts,
-            trace,
-            record=names.SUMMARIES,
-            resume=resume,
-            overwrite=not resume,
-            progress=progress,
+            str(model), prompts, trace, record=names.SUMMARIES, resume=resume, overwrite=not resume, progress=progress
         )
         if not prompts_beside.exists():
             write_whole(prompts_beside, prompts.read_bytes(), overwrite=False)

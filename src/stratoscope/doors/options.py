@@ -35,8 +35,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")
 # --- what a trace holds -----------------------------------------------------------------------------------------------
 
 Record = Annotated[
-    str,
-    typer.Option("--record", metavar="NAMES", help=f"What to record, commas between: {', '.join(RECORD_GROUPS)}."),
+    str, typer.Option("--record", metavar="NAMES", help=f"What to record, commas between: {', '.join(RECORD_GROUPS)}.")
 ]
 TopK = Annotated[
     int, typer.Option("--top-k", metavar="N", min=1, help="How many peak neurons to keep per token and layer.")

@@ -185,13 +185,7 @@ class Recording:
         self._splitter = BatchSplitter(batch_size)
 
     def run(
-        self,
-        out: Path,
-        *,
-        resume: bool,
-        overwrite: bool,
-        verify: names.Verify = defaults.VERIFY,
-        floor: bool = False,
+        self, out: Path, *, resume: bool, overwrite: bool, verify: names.Verify = defaults.VERIFY, floor: bool = False
     ) -> None:
         """Record what is not yet committed; Ctrl-C keeps every window that is done."""
         if floor or resume:

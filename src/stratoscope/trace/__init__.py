@@ -1,1 +1,1 @@
-"""The trace: schema, committed writer, safe reader, CSV, simulated traces. Never needs torch."""
+"""The trace: schema, committed writer, safe reader, CSV, export. Never needs torch."""

@@ -9,15 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.analysis.anomalies.finding import (
-    Evidence,
-    Index,
-    Look,
-    Member,
-    NamedPrompts,
-    layer_numbers,
-    nothing,
-)
+from stratoscope.analysis.anomalies.finding import Evidence, Index, Look, Member, NamedPrompts, layer_numbers, nothing
 from stratoscope.analysis.anomalies.norms import LOOKED_AT, Norms
 from stratoscope.analysis.anomalies.tails import spreads, standardised
 from stratoscope.analysis.anomalies.usual import MASSIVE, Usual, ordinary, too_few_firsts

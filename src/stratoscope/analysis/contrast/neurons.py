@@ -180,12 +180,7 @@ def _largest(size: Floats) -> NDArray[np.int64]:
     return order[known[order] >= 0]
 
 
-def _add(
-    family: LargestStatistic,
-    design: Design,
-    a: NDArray[np.floating],
-    b: NDArray[np.floating],
-) -> Floats:
+def _add(family: LargestStatistic, design: Design, a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
     """Add the tested units to the family, some columns at a time; their observed statistics."""
     observed = np.empty(a.shape[1])
     for start in range(0, a.shape[1], COLUMNS):

@@ -116,8 +116,7 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
 ]
 Plan = Annotated[
-    bool,
-    typer.Option("--plan", help="Record nothing, but say how much disk, memory and time each group would take."),
+    bool, typer.Option("--plan", help="Record nothing, but say how much disk, memory and time each group would take.")
 ]
 PlanJson = Annotated[bool, typer.Option("--json", help="Print what --plan says as JSON, for a program.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted recording.")]

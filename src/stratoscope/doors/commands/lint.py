@@ -18,10 +18,7 @@ Strict = Annotated[
 
 
 def lint(
-    trace: options.Inputs,
-    columns: options.CsvColumns = None,
-    strict: Strict = False,
-    as_json: options.Json = False,
+    trace: options.Inputs, columns: options.CsvColumns = None, strict: Strict = False, as_json: options.Json = False
 ) -> None:
     """Say in which known ways a trace can mislead.
 

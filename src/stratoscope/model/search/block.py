@@ -40,13 +40,7 @@ class BlockSearch(BlockCalls):
         return None
 
     def _describe(
-        self,
-        attn: Write | None,
-        mlp: Write | None,
-        inner: Mlp | None,
-        order: str,
-        middle: Call | None,
-        exact: bool,
+        self, attn: Write | None, mlp: Write | None, inner: Mlp | None, order: str, middle: Call | None, exact: bool
     ) -> LayerSites:
         block = self.block.call
         last = None if inner is None else inner.last

@@ -34,9 +34,7 @@ class OwnAttention(TorchFunctionMode):
     """
 
     def __init__(
-        self,
-        expected: Callable[[], tuple[int, int] | None],
-        receive: Callable[[GivenScores | GivenWeights], None],
+        self, expected: Callable[[], tuple[int, int] | None], receive: Callable[[GivenScores | GivenWeights], None]
     ) -> None:
         super().__init__()
         self._expected, self._receive = expected, receive

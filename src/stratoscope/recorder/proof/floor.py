@@ -123,8 +123,7 @@ def measure_floor(
     if together is not None and any(len({len(prompt.ids) for prompt in group}) > 1 for group in groups):
         measured("padding", lambda: (run(observer, other_side, groups), together))
     measured(
-        "dtype",
-        lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base),
+        "dtype", lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base)
     )
     facts = {
         "prompts": list(dict.fromkeys(ids)),

@@ -51,10 +51,7 @@ def relative_difference(recorded: np.ndarray, wanted: np.ndarray, quantity: Quan
     difference = np.where(only_one, np.inf, recorded.astype(np.float64) - wanted)
     difference = np.where(infinite, np.where(recorded == given, 0.0, np.inf), difference)
     bounded = quantity.unit == "1" and not quantity.log
-    size, error = (
-        _root_mean_square(wanted),
-        _root_mean_square(difference),
-    )
+    size, error = (_root_mean_square(wanted), _root_mean_square(difference))
     typical = np.ones_like(size[:1]) if bounded or quantity.unit == "tokens" else _median(size, axis=0)[None]
     scale = np.fmax(size, typical)
     return np.where(error == 0, 0.0, error / np.where(scale > 0, scale, 1.0))

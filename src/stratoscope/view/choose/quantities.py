@@ -51,16 +51,15 @@ def checked_quantity(dataset: xr.Dataset, name: str) -> str:
             fix = "Get the attention of a prompt, layer and head in Python: `stratoscope.attention_matrix`. " + fix
         raise InputError(f"{name} has no size for each token and layer", where="quantity", fix=fix)
     if name not in dataset:
-        raise InputError(f"{name} is not in this input", where="quantity", fix=f"It has: {present}. {record(row)}")
+        raise InputError(f"{name} is not in this input", where="quantity", fix=f"It has: {present}. {record(name)}")
     return name
 
 
-def record(row: names.Quantity) -> str:
-    """The advice that brings a quantity into a trace."""
-    if row.group not in names.RECORD_GROUPS:
-        return ""
-    groups = ",".join(dict.fromkeys([*defaults.RECORD, row.group]))
-    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {groups} -o TRACE`."
+def record(*quantities: str) -> str:
+    """The advice that brings quantities into a trace; "" where none of them can be recorded."""
+    groups = [group for name in quantities if (group := names.QUANTITIES[name].group) in names.RECORD_GROUPS]
+    wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
+    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE`." if groups else ""
 
 
 def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:

@@ -12,6 +12,7 @@ from stratoscope import names
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.choose.selection import Chosen
 from stratoscope.view.spec.tokens import ShownPrompt, ShownTokens
+from stratoscope.view.spec.viewspec import provenance_of
 from stratoscope.words import isolate, readable_all, visible
 
 if TYPE_CHECKING:
@@ -40,13 +41,8 @@ def shown_tokens(prompts: Prompts, tokens: NDArray[np.int64], shown: Sequence[in
 
 def subtitle(dataset: xr.Dataset, chosen: Chosen) -> str:
     """Model, source where it is not a recording, what an imported index means, and what is not shown."""
-    from stratoscope.view.spec.viewspec import provenance_of
-
     provenance = provenance_of(dataset)
-    parts = [
-        "Simulated data" if provenance.source == names.SIMULATED else "",
-        provenance.model,
-    ]
+    parts = ["Simulated data" if provenance.source == names.SIMULATED else "", provenance.model]
     if provenance.source == names.IMPORTED:
         parts += ["imported from CSV", _AXIS_WORDS.get(str(dataset.attrs.get("axis", "unknown")), "")]
     return " · ".join(isolate(part) for part in (*parts, chosen.left_out) if part)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
 from stratoscope.view.choose.selection import EVERYTHING, Selection
-from stratoscope.view.maps.build import build
-from stratoscope.view.maps.heatmap import strip, title_of
+from stratoscope.view.maps.heatmap import maps_spec
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.viewspec import ViewSpec
 
@@ -88,38 +87,18 @@ def engagement_spec(
     dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, head: str | int = defaults.HEAD
 ) -> ViewSpec:
     """The ViewSpec of `engagement`."""
-    from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.view.choose import quantities
-    from stratoscope.view.choose.tokens import subtitle
-    from stratoscope.view.maps.panels import token_panels
-    from stratoscope.view.spec.viewspec import notes_of, provenance_of
+    from stratoscope.view.choose.quantities import default_quantity, record
 
     present = [name for name in QUANTITIES if name in dataset]
     missing = [name for name in QUANTITIES if name not in dataset]
-    if not present:
-        present = [quantities.default_quantity(dataset)]
-    chosen = selection.of(dataset)
-    kind, numbers = quantities.row_numbers(dataset, present[0])
-    rows = selection.rows(numbers, kind)
-    panels = token_panels(dataset, chosen.panels)
-    described = [quantities.describe(dataset, name, rows, head=head) for name in present]
-    return build(
-        TITLE if len(missing) < len(QUANTITIES) else title_of(described[0]),
-        subtitle(dataset, chosen),
-        panels,
-        [strip(dataset, one, rows, chosen.panels, head=head) for one in described],
-        look=look,
-        selected=chosen.selected(dataset, described[0].rows, len(numbers), kind),
-        notes=(*notes_of(dataset), *applicable(dataset, present)),
-        provenance=provenance_of(dataset),
+    return maps_spec(
+        dataset,
+        present or [default_quantity(dataset)],
+        selection,
+        look,
+        title=TITLE if present else "",
+        head=head,
         missing=[names.QUANTITIES[name].label for name in missing],
-        advice=_advice(missing),
+        advice=record(*missing),
         most_unpooled=MOST_UNPOOLED,
     )
-
-
-def _advice(missing: list[str]) -> str:
-    """The command that records what is missing."""
-    groups = dict.fromkeys(names.QUANTITIES[name].group for name in missing)
-    wanted = ",".join(dict.fromkeys([*defaults.RECORD, *groups]))
-    return f"Record it: `stratoscope capture MODEL --prompts FILE --record {wanted} -o TRACE`." if missing else ""

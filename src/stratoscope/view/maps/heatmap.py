@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
-from stratoscope.trace.arrays import AnyFloats, Ints
-from stratoscope.view.choose.selection import EVERYTHING, PromptPanel, Selection
+from stratoscope.trace.arrays import AnyFloats
+from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.spec import pool
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tokens import unknown_tokens
-from stratoscope.view.spec.viewspec import Provenance, ViewSpec
+from stratoscope.view.spec.viewspec import Provenance, ViewSpec, notes_of, provenance_of
 from stratoscope.words import capital
 
 if TYPE_CHECKING:
@@ -115,43 +116,52 @@ def heatmap_spec(
     dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, quantity: str | None = None
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`."""
+    from stratoscope.view.choose.quantities import checked_quantity, default_quantity
+
+    name = default_quantity(dataset) if quantity is None else checked_quantity(dataset, quantity)
+    return maps_spec(dataset, [name], selection, look)
+
+
+def maps_spec(
+    dataset: xr.Dataset,
+    shown: Sequence[str],
+    selection: Selection,
+    look: Look,
+    *,
+    title: str = "",
+    head: str | int = defaults.HEAD,
+    missing: Sequence[str] = (),
+    advice: str = "",
+    most_unpooled: int = pool.MOST_UNPOOLED,
+) -> ViewSpec:
+    """Quantities of a trace over the same tokens and rows; without a title it is named after the first of them."""
     from stratoscope.analysis.lint.lint import applicable
     from stratoscope.view.choose import quantities
     from stratoscope.view.choose.tokens import subtitle
     from stratoscope.view.maps.panels import token_panels
-    from stratoscope.view.spec.viewspec import notes_of, provenance_of
 
-    name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
     chosen = selection.of(dataset)
-    kind, numbers = quantities.row_numbers(dataset, name)
+    kind, numbers = quantities.row_numbers(dataset, shown[0])
     rows = selection.rows(numbers, kind)
-    described = quantities.describe(dataset, name, rows)
-    panels = token_panels(dataset, chosen.panels)
+    strips = []
+    for name in shown:
+        tables = [quantities.table(dataset, name, panel.tokens, rows, head=head) for panel in chosen.panels]
+        described = quantities.describe(dataset, name, rows, head=head)
+        strips.append(Strip(described, tables, rarely_seen=names.QUANTITIES[name].of_later_tokens))
+    first = strips[0].quantity
     return build(
-        title_of(described),
+        title or f"{capital(first.label)} by token and {kind}",
         subtitle(dataset, chosen),
-        panels,
-        [strip(dataset, described, rows, chosen.panels)],
+        token_panels(dataset, chosen.panels),
+        strips,
         look=look,
-        selected=chosen.selected(dataset, described.rows, len(numbers), kind),
-        notes=(*notes_of(dataset), *applicable(dataset, [name])),
+        selected=chosen.selected(dataset, first.rows, len(numbers), kind),
+        notes=(*notes_of(dataset), *applicable(dataset, shown)),
         provenance=provenance_of(dataset),
+        missing=missing,
+        advice=advice,
+        most_unpooled=most_unpooled,
     )
-
-
-def strip(
-    dataset: xr.Dataset,
-    quantity: DrawnQuantity,
-    rows: Ints,
-    panels: Sequence[PromptPanel],
-    *,
-    head: str | int = defaults.HEAD,
-) -> Strip:
-    """A quantity of a trace in all panels; what attention is received from too few tokens is hatched."""
-    from stratoscope.view.choose.quantities import table
-
-    tables = [table(dataset, quantity.name, panel.tokens, rows, head=head) for panel in panels]
-    return Strip(quantity, tables, rarely_seen=names.QUANTITIES[quantity.name].of_later_tokens)
 
 
 def heatmap_of_array(
@@ -205,8 +215,3 @@ def heatmap_of_array(
         return build(title, "", [tokens], strips, look=look, provenance=Provenance(source=source))
 
     return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite)
-
-
-def title_of(quantity: DrawnQuantity) -> str:
-    """`MLP output by token and layer`."""
-    return f"{capital(quantity.label)} by token and {quantity.row_kind}"

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from stratoscope.view.matplotlib.save import png_bytes
+from stratoscope.view.matplotlib.save import picture_bytes
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Sheet, Text
 
@@ -16,18 +16,13 @@ class Picture(Figure):
     """A figure that a notebook shows by itself."""
 
     def _repr_png_(self) -> bytes:
-        return png_bytes(self)
+        return picture_bytes(self, ".png", "{}")
 
 
 def draw_text(figure: Picture, sheet: Sheet, item: Text) -> None:
     """Put a text at its place on the sheet."""
     figure.text(
-        item.x / sheet.width,
-        1 - item.y / sheet.height,
-        fonts.drawn(item.text),
-        ha=item.ha,
-        va=item.va,
-        **font(item),
+        item.x / sheet.width, 1 - item.y / sheet.height, fonts.drawn(item.text), ha=item.ha, va=item.va, **font(item)
     )
 
 

@@ -64,21 +64,11 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
     from stratoscope.view.sheet.items import DPI
 
     options: dict[str, Any] = {
-        ".png": {
-            "dpi": DPI,
-            "metadata": {"Software": None, KEY: metadata},
-            "pil_kwargs": {"compress_level": 3},
-        },
+        ".png": {"dpi": DPI, "metadata": {"Software": None, KEY: metadata}, "pil_kwargs": {"compress_level": 3}},
         ".svg": {"dpi": DPI, "metadata": {"Date": None, "Creator": None, "Description": f"{KEY}: {metadata}"}},
         ".pdf": {
             "dpi": DPI,
-            "metadata": {
-                "Creator": None,
-                "Producer": None,
-                "CreationDate": None,
-                "Keywords": KEY,
-                "Subject": metadata,
-            },
+            "metadata": {"Creator": None, "Producer": None, "CreationDate": None, "Keywords": KEY, "Subject": metadata},
         },
     }[suffix]
     buffer = io.BytesIO()
@@ -93,8 +83,3 @@ def style() -> Any:
 
     plain = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_SESSION)}
     return plain | _OWN_STYLE
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """A figure as a notebook shows it."""
-    return picture_bytes(figure, ".png", "{}")

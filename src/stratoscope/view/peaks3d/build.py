@@ -55,13 +55,7 @@ def peaks_spec(
     layers = tuple(numbers[row] for row in selection.rows(numbers))
     scene, first = scenes.scene[scenes.row_of(prompts.of_token[tokens])], prompts.first[tokens]
     points = choose_points(
-        dataset,
-        row.name,
-        tokens,
-        layers,
-        scene=scene,
-        first=None if look.first_token else first,
-        threshold=threshold,
+        dataset, row.name, tokens, layers, scene=scene, first=None if look.first_token else first, threshold=threshold
     )
     if not len(points.token):
         raise _nothing_left(points, threshold)

@@ -49,9 +49,7 @@ def scales_of(height: AnyFloats, layer: Ints, first: Bools, title: str) -> dict[
     titles = {"per-layer": f"share of the layer's highest {title.split(' (')[0]}"}
     return {
         scale: PeakScale(
-            titles.get(scale, title),
-            _WORDS[scale],
-            {"with_first": with_first[scale], "without_first": without[scale]},
+            titles.get(scale, title), _WORDS[scale], {"with_first": with_first[scale], "without_first": without[scale]}
         )
         for scale in names.SCALES
     }

@@ -19,11 +19,7 @@ from stratoscope.words import agreeing, capital, counted, number, percent
 if TYPE_CHECKING:
     import xarray as xr
 
-_TESTS = {
-    "paired t": "a paired t test",
-    "Welch's t": "Welch's t test",
-    "rank sum": "a rank-sum test",
-}
+_TESTS = {"paired t": "a paired t test", "Welch's t": "Welch's t test", "rank sum": "a rank-sum test"}
 
 
 def contents(result: xr.DataTree) -> Report:

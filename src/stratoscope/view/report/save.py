@@ -38,11 +38,7 @@ _CONTENTS = {  # kind of a Result -> module that says what its report holds
 
 
 def save_result(
-    result: xr.DataTree,
-    out: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    result: xr.DataTree, out: str | os.PathLike[str], *, overwrite: bool = False, progress: Progress | None = None
 ) -> Path:
     """Write the folder of a Result: `report.html`, `figures/`, `table.csv` and `result.zarr`.
 

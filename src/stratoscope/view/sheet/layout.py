@@ -68,11 +68,7 @@ class _Layout:
         return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - MARGIN)
 
     def _column_width(self) -> float:
-        return (
-            max(*self._widths(), legend.WIDTH * 0.84)
-            if len(self.panels) > 1
-            else max(self._widths()[0], legend.WIDTH * 0.84)
-        )
+        return max(*self._widths(), legend.WIDTH * 0.84)
 
     def _title_width(self, panel: MapPanel) -> float:
         room = 2.4

@@ -150,11 +150,7 @@ class MapDrawing:
         for column, text in texts:
             half, middle = fonts.width(text, TICK_SIZE) / 2, x + (column + 0.5) * pitch
             end = x + pitch * (band[1] - band[0])
-            ha = (
-                "left"
-                if middle - half < x
-                else ("right" if middle + half > end and number_fits(end - x, text) else "center")
-            )
+            ha = "left" if middle - half < x else "right" if middle + half > end and 2 * half <= end - x else "center"
             at = {"left": x, "right": end, "center": middle}[ha]
             placed.append((column, Text(at, y + LABEL_PAD, text, TICK_SIZE, self.theme.muted, ha=ha)))
         return tuple(placed)
@@ -285,17 +281,8 @@ def cell_number(value: float) -> str:
         return f"{sign}{size:.0f}"
     for divisor, letter in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
         if size < 999.5 * divisor:
-            return (
-                f"{sign}{size / divisor:.1f}{letter}"
-                if size < 9.95 * divisor
-                else f"{sign}{size / divisor:.0f}{letter}"
-            )
+            return f"{sign}{size / divisor:.{int(size < 9.95 * divisor)}f}{letter}"
     return f"{sign}{size:.0e}".replace("e+", "e")
-
-
-def number_fits(room: float, text: str) -> bool:
-    """Whether a number may be set against the right end of a map."""
-    return fonts.width(text, TICK_SIZE) <= room
 
 
 def _nice(step: float) -> int:

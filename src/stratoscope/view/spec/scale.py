@@ -201,11 +201,7 @@ def _limits(rows: NDArray[np.float64], kind: Kind, *, robust: bool) -> _Fitted:
     if kind == "diverging":
         least, low = -most, -high
     apart, vary = high > low, least < most
-    states = np.select(
-        [empty, without, zero, nothing, vary],
-        ["empty", "infinite", "zero", "below", "ok"],
-        "equal",
-    )
+    states = np.select([empty, without, zero, nothing, vary], ["empty", "infinite", "zero", "below", "ok"], "equal")
     tiny = np.finfo(float).tiny
     if kind == "log":
         near_zero = low < 2 * tiny  # too near to be widened

@@ -190,11 +190,7 @@ def _unknown(table: Table, unknown: list[str]) -> InputError:
     if shape := shape_of(table):
         also = _whole_columns(table, [name for name in CONTENTS if name in table.columns])
         fix = f"Use --column {also[0]} for that column alone. " if also else ""
-        return InputError(
-            f"{what}; it looks like {shape.name}",
-            where=where,
-            fix=fix + shape.advice(table),
-        )
+        return InputError(f"{what}; it looks like {shape.name}", where=where, fix=fix + shape.advice(table))
     pairs = ((name, nearest(name, _KNOWN, 1, 0.8)) for name in unknown)
     fix = "".join(f"Did you mean {near[0]!r} by {name!r}? " for name, near in pairs if near)
     return InputError(what, where=where, fix=fix + _column_advice(table))

@@ -48,10 +48,7 @@ _BINARY = {  # first bytes -> what it is, where no line can convert it
     **ARCHIVES,
     b"{\\rtf": "rich text (RTF)",
     OLD_OFFICE: "an old Office file (.xls, .doc)",
-    **dict.fromkeys(
-        PICKLES,
-        "a pickle, which can run any program when it is opened, and is therefore never read",
-    ),
+    **dict.fromkeys(PICKLES, "a pickle, which can run any program when it is opened, and is therefore never read"),
 }
 _DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".bz2", ".xz")
 _MOST_SEEN = 10_000  # files and folders that are looked at in a folder

@@ -7,14 +7,7 @@ from pathlib import Path
 from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.recorder.prompts.files import commands, csv_rows, json_rows
-from stratoscope.recorder.prompts.files.content import (
-    HEAD,
-    FileText,
-    decoded,
-    first_bytes,
-    refuse_too_many,
-    unpacked,
-)
+from stratoscope.recorder.prompts.files.content import HEAD, FileText, decoded, first_bytes, refuse_too_many, unpacked
 from stratoscope.recorder.prompts.files.foreign_files import refuse_folder, refuse_foreign
 from stratoscope.recorder.prompts.files.json_rows import lines_of, read_json
 from stratoscope.recorder.prompts.files.parquet_rows import read_parquet
