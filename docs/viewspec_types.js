@@ -16,7 +16,7 @@
  *   spec.Look
  * @typedef {{ prompts: Array<spec.ShownPrompt>, prompt: Int32Array, position: Int32Array, span: Int32Array, first:
  *   Uint8Array, text: Array<string> }} spec.ShownTokens
- * @typedef {{ prompts: Array<string>, classes: Array<string>, layers: Array<number>, spans: Array<string>, left_out:
+ * @typedef {{ prompts: Array<string>, classes: Array<string>, layers: Array<number>, spans: Array<string>, of_trace:
  *   string }} spec.Selected
  * @typedef {{ id: string, severity: string, text: string, scales: Array<string>, first_token: boolean | null }}
  *   spec.Note

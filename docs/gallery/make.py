@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 import stratoscope
-from stratoscope.doors.progress import progress
 from stratoscope.doors.demo import demo
+from stratoscope.doors.progress import progress
 
 HERE = Path(__file__).parent
 SCREEN = {"width": 1280, "height": 800}

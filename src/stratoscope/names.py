@@ -35,6 +35,7 @@ PROMPT_TEXTS = ("prompt_id", "prompt_class", "pair", "group")  # text on `prompt
 
 # --- where an array comes from --------------------------------------------------------------------------------------
 
+RESULT_STORE = "result.zarr"  # in the folder of a result
 REAL, SIMULATED, IMPORTED = "real", "simulated", "imported"
 SOURCES = (REAL, SIMULATED, IMPORTED)
 

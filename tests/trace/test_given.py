@@ -51,7 +51,7 @@ def test_numbers_of_numpy_are_numbers_and_the_trace_can_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"prompts": "2"}, {"layers": 2.0}, {"seed": True}, {"tokens": "4-6"}, {"tokens": (1, 2, 3)}]
+    "wrong", [{"prompts": "2"}, {"layers": 2.0}, {"seed": True}, {"tokens": "4-6-8"}, {"tokens": (1, 2, 3)}]
 )
 def test_what_is_no_whole_number_is_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -191,7 +191,7 @@ def test_what_a_picture_leaves_out_stands_in_its_footer_and_in_its_metadata(
 ) -> None:
     trace = make_trace(lengths=(12, 9, 5))
     for spec in (heatmap_spec(trace, selection), engagement_spec(trace, selection)):
-        left_out = json.loads(spec.metadata_json())["selected"]["left_out"]
+        left_out = json.loads(spec.metadata_json())["selected"]["of_trace"]
         assert bool(left_out) == bool(words)
         assert ("Shown: " in said(spec)) == bool(words)
         for part in words:

@@ -23,6 +23,10 @@ from stratoscope.view.spec import palette
 from stratoscope.view.spec.look import Look
 
 
+def _levels(*, signed: bool) -> np.ndarray:
+    return np.array([palette.rgb_of(colour) for colour in palette.COLOURS.of(signed=signed)]) * 255
+
+
 def pixels(figure: Figure) -> NDArray[np.int64]:
     return np.asarray(Image.open(io.BytesIO(picture_bytes(figure, ".png", "{}"))).convert("RGB")).astype(int)
 
@@ -43,7 +47,7 @@ def test_every_cell_has_the_colour_of_its_value(trace_of: Factory, quantity: str
     spec = heatmap_spec(trace, look=Look(theme=theme), quantity=quantity)
     picture, sheet = pixels(draw(spec)), sheet_of(spec)
     limits = colouring(spec).limits
-    colours = np.rint(palette.colour_map(signed=maps_of(spec).quantities[0].quantity.signed) * 255)
+    colours = _levels(signed=maps_of(spec).quantities[0].quantity.signed)
     for place in (0, 1):
         units = limits.unit(maps_of(spec).maps[place].cells["without_first"]).clip(0, 1)
         expected = colours[np.minimum((units * 256).astype(int), 255)]
@@ -60,7 +64,7 @@ def test_infinite_cells_have_the_colours_of_the_ends_and_not_that_of_missing_one
     values[3, 2], values[5, 4] = np.inf, -np.inf
     spec = heatmap_spec(trace.assign({quantity: (trace[quantity].dims, values)}), quantity=quantity)
     picture, sheet = pixels(draw(spec)), sheet_of(spec)
-    ends = np.rint(palette.colour_map(signed=maps_of(spec).quantities[0].quantity.signed)[[-1, 0]] * 255)
+    ends = _levels(signed=maps_of(spec).quantities[0].quantity.signed)[[-1, 0]]
     found = cell_colours(sheet, picture, 0, 7)
     assert np.abs(found[[3, 5], [2, 4]] - ends).max() <= 3
 

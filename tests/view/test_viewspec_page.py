@@ -55,7 +55,7 @@ def test_its_reader_finds_the_largest_cell_and_its_colour(
     assert spec.tokens.text[token] in told
     assert isinstance(spec.content, Maps)
     unit = spec.content.quantities[0].colouring(look).limits.unit(values)[token, row]
-    painted = ListedColormap(palette.colour_map(signed=drawn.signed))(float(np.clip(unit, 0, 1)))
+    painted = ListedColormap(palette.COLOURS.of(signed=drawn.signed))(float(np.clip(unit, 0, 1)))
     assert colour == to_hex(painted)
 
 

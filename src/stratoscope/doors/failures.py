@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ import typer
 
 from stratoscope.disk import is_full
 from stratoscope.doors.console import tell
-from stratoscope.errors import StratoscopeError, UsageError, choices, did_you_mean, is_out_of_memory
+from stratoscope.errors import StratoscopeError, UsageError, choices, is_out_of_memory, nearest
 
 DEBUG = "STRATOSCOPE_DEBUG"
 INTERRUPTED = 130
@@ -89,6 +89,12 @@ def described(error: Exception, command: Any) -> StratoscopeError:
     return StratoscopeError(f"{type(error).__name__}: {error}", fix=fix)
 
 
+def _like(option: str, known: Sequence[str]) -> str:
+    """The nearest option: dashes, which all have, are no likeness."""
+    near = nearest(option.lstrip("-"), [flag.lstrip("-") for flag in known if flag.startswith("--")])
+    return f"Did you mean --{near[0]}? " if near else ""
+
+
 def _usage(error: typer.TyperException, command: Any) -> UsageError:
     """A mistake in what was typed, which typer has found."""
     path = " ".join(dict.fromkeys(["stratoscope", command.name or "stratoscope"]))
@@ -96,7 +102,7 @@ def _usage(error: typer.TyperException, command: Any) -> UsageError:
     option, param = getattr(error, "option_name", ""), getattr(error, "param", None)
     if hasattr(error, "possibilities"):
         known = [flag for one in command.params for flag in (*one.opts, *one.secondary_opts) if flag.startswith("-")]
-        return UsageError(f"no option called {option!r}", where=path, fix=f"{did_you_mean(option, known)}{see}")
+        return UsageError(f"no option called {option!r}", where=path, fix=f"{_like(option, known)}{see}")
     if option:
         return UsageError("takes no value" if "not take" in error.message else "needs a value", where=option, fix=see)
     if param is not None and hasattr(error, "param_type"):

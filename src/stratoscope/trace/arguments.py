@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from stratoscope.errors import UsageError, choices
@@ -54,7 +55,7 @@ def real_number(given: Any, where: str) -> float:
     InputError
         It is none.
     """
-    if isinstance(given, bool | str) or not hasattr(given, "__float__"):
+    if isinstance(given, bool | str) or not hasattr(given, "__float__") or isnan(float(given)):
         raise UsageError(f"{given!r} is not a number", where=where, fix="Give a number such as 0.5.")
     return float(given)
 

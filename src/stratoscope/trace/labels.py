@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -52,7 +51,7 @@ def root_attributes(source: str, packages: Iterable[str] = ("numpy", "xarray"), 
 
 def note(identity: str, severity: str, text: str) -> dict[str, str]:
     """A note that every picture of the trace carries; `identity` is a line of the design's list, as L01."""
-    return asdict(Note(identity, severity, text))
+    return Note(identity, severity, text).stored()
 
 
 def labelled(

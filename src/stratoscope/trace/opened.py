@@ -74,6 +74,9 @@ def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
         )
     if folders:
         _refuse_columns(columns)
+        if names.RESULT_STORE in (folders[0].name, *(one.name for one in folders[0].glob(names.RESULT_STORE))):
+            fix = "Give the trace that it was made of; `stratoscope.open_result` reads a result."
+            raise InputError("is a result, not a trace", where=str(folders[0]), fix=fix)
         if not is_trace(folders[0]) and any(folders[0].glob("*.csv")):
             fix = f"Name the files: {folders[0] / '*.csv'}."
             raise InputError("is a folder of CSV files, not a trace", where=str(folders[0]), fix=fix)

@@ -43,6 +43,8 @@ def command(kind: str, parameters: Mapping[str, Any], folder: str) -> str:
     folder
         Where it is.
     """
+    if kind == "anomalies" and "alpha" in parameters:  # as it was called before
+        parameters = {"false_findings": parameters["alpha"], **parameters}
     words = ["stratoscope", kind, _INPUTS.get(kind, "TRACE")]
     for name in _OPTIONS.get(kind, ()):
         value = parameters.get(name)

@@ -25,7 +25,7 @@ Row: TypeAlias = "dict[str, Any]"  # of a table: each variable's value, text or 
 FORMAT = "stratoscope-result"
 FORMAT_VERSION = "2.0"
 LONGEST_NAME = 200  # characters of a model's name that a result takes over
-STORE = "result.zarr"  # in the folder of a result
+STORE = names.RESULT_STORE
 STORED = "source"  # in the encoding of a Result that was opened: its folder
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}", re.ASCII)
 

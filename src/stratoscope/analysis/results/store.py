@@ -207,7 +207,8 @@ def _checked_tables(store: Path, root: dict[str, Any]) -> dict[str, dict[str, Ar
     for place in sorted(found.keys() - set(groups)):
         path, _, name = place.rpartition("/")
         if path not in tables:
-            raise TraceError(f"its array {place[:80]!r} is in no table", where=str(store), fix=DAMAGED)
+            what = f"its array {place[:80]!r} is in no table, as in results before they were trees"
+            raise TraceError(what, where=str(store), fix=DAMAGED)
         tables[path][name] = _checked_array(store, path, name, found[place])
     for arrays in tables.values():
         check_lengths(store, arrays)

@@ -62,7 +62,7 @@ class Finite:
         if not self.met:
             return result
         said = infinite_note(self.counts(), "left out of every statistic, as if they were missing", whose)
-        result.attrs["notes"].append(vars(said))
+        result.attrs["notes"].append(said.stored())
         return result
 
 

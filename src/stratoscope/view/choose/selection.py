@@ -77,16 +77,21 @@ class Chosen:
         """
         prompts = Prompts(dataset)
         shown = [index for panel in self.panels for index in panel.prompts]
-        spans = tuple(_listed(self.selection.span, "span", ""))
+        classes, spans = (
+            tuple(_listed(self.selection.prompt_class, "class", "")),
+            tuple(_listed(self.selection.span, "span", "")),
+        )
         tokens, there = sum(len(panel.tokens) for panel in self.panels), int(prompts.lengths[shown].sum())
         parts = [
-            self.left_out.removesuffix(" shown"),
+            self.left_out.removesuffix(" shown") + (f" (class {listed(classes)})" if self.left_out and classes else ""),
             f"{len(layers)} of {counted(of_layers, kind)} ({number_ranges(layers)})" if len(layers) < of_layers else "",
-            f"{tokens:,} of {counted(there, 'token')} (span {listed(spans)})" if spans else "",
+            f"{tokens:,} of their {counted(there, 'token')} ({'spans' if spans[1:] else 'span'} {listed(spans)})"
+            if tokens < there
+            else "",
         ]
         return Selected(
             tuple(prompts.labels[index] for index in shown),
-            tuple(_listed(self.selection.prompt_class, "class", "")),
+            classes,
             tuple(layers),
             spans,
             "; ".join(part for part in parts if part),

@@ -18,9 +18,8 @@ from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import DPI, LABEL_PAD, CellMap, Ring, Sheet, Text
 from stratoscope.view.sheet.layout import arrange
-from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec import scale
 from stratoscope.view.spec.charts import Charts
-from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import Maps
 from stratoscope.view.spec.viewspec import ViewSpec
 
@@ -61,7 +60,7 @@ def draw(spec: ViewSpec) -> Picture:
         FigureCanvasAgg(figure)
         for item in sheet.items:
             if isinstance(item, CellMap):
-                _map(figure, sheet, item, spec.content, spec.look, colours)
+                _map(figure, sheet, item, spec, spec.content)
             elif isinstance(item, Text):
                 draw_text(figure, sheet, item)
         draw_boxes(figure, sheet)
@@ -69,7 +68,8 @@ def draw(spec: ViewSpec) -> Picture:
     return figure
 
 
-def _map(figure: Picture, sheet: Sheet, item: CellMap, content: Maps, look: Look, theme: palette.Theme) -> Axes:
+def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: Maps) -> Axes:
+    look, theme = spec.look, spec.colours.themes[spec.look.theme]
     one = content.maps[item.index]
     quantity = content.quantities[one.quantity]
     values = one.cells[look.first][item.start : item.stop]
@@ -80,7 +80,7 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, content: Maps, look: Look
         spine.set_visible(False)
     rows = values.shape[1]
     shown, norm = _shown(values, quantity.colouring(look).limits)
-    table = ListedColormap(palette.colour_map(signed=quantity.quantity.signed), name="stratoscope")
+    table = ListedColormap(spec.colours.of(signed=quantity.quantity.signed), name="stratoscope")
     axes.imshow(
         shown.T,
         norm=norm,

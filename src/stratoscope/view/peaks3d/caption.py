@@ -37,4 +37,4 @@ def chosen(spec: ViewSpec) -> str:
         words.append("Drawn: the highest of every token and layer, and the next highest of all.")
     if peaks.threshold > 0:
         words.append(f"Peaks below {number(peaks.threshold)} are left out.")
-    return " ".join(part for part in (*words, shown(spec)) if part)
+    return " ".join(part for part in (*words, shown(spec, "On this page")) if part)

@@ -52,9 +52,9 @@ def said(spec: ViewSpec) -> str:
     return " ".join(part for part in (shown(spec), *notes) if part)
 
 
-def shown(spec: ViewSpec) -> str:
+def shown(spec: ViewSpec, where: str = "Shown") -> str:
     """How much of the trace is shown, where that is not all."""
-    return f"Shown: {spec.selected.left_out}." if spec.selected.left_out else ""
+    return f"{where}: {spec.selected.of_trace}." if spec.selected.of_trace else ""
 
 
 def source(provenance: Provenance) -> str:

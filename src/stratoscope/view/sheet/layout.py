@@ -117,7 +117,7 @@ class _Layout:
         self, quantity: MapQuantity, x: float, y: float, width: float = legend.WIDTH, height: float = 0.0
     ) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
-        return legend.draw(quantity, colouring, x, y, self.theme, width=width, height=height)
+        return legend.draw(quantity, colouring, x, y, self.theme, self.spec.colours, width=width, height=height)
 
     def _reading(self) -> str:
         """How to read the maps, in one line."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
-from stratoscope.view.spec import palette, scale
+from stratoscope.view.spec import scale
 from stratoscope.view.spec.maps import Colouring, DrawnQuantity, MapQuantity
-from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.palette import Colours, Theme
 from stratoscope.view.spec.scale import Kind, Limits
 from stratoscope.words import capital, number, percent
 
@@ -37,6 +37,7 @@ def draw(
     x: float,
     y: float,
     theme: Theme,
+    colours: Colours,
     *,
     width: float = WIDTH,
     height: float = 0.0,
@@ -60,7 +61,7 @@ def draw(
     if colouring.limits.state != "ok":
         items.append(Text(x, cursor, _state(quantity, colouring), _NAME, theme.ink))
         return Legend(tuple(items), cursor + _LEADING - y)
-    items += _bars(quantity, colouring, x, cursor, width, theme)
+    items += _bars(quantity, colouring, x, cursor, width, theme, colours)
     cursor += _BARS + _STRIP + _GAP
     items += _axis(colouring, x, cursor, width, theme)
     cursor += _LEADING
@@ -94,14 +95,16 @@ def _explanation(quantity: DrawnQuantity, limits: Limits) -> str:
     return " · ".join(part for part in (unit, kind, quantity.said, formula) if part)
 
 
-def _bars(quantity: MapQuantity, colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
+def _bars(
+    quantity: MapQuantity, colouring: Colouring, x: float, y: float, width: float, theme: Theme, colours: Colours
+) -> list[Item]:
     """The histogram in the colours of the map, the colours in a strip beneath, the limits through both."""
-    colours = palette.colour_map(signed=quantity.quantity.signed)
     edges, counts = colouring.edges, colouring.counts
     left = x + (edges[:-1] - edges[0]) / (edges[-1] - edges[0]) * width
     step = width / len(counts)
     middle = ((edges[:-1] + edges[1:]) / 2).clip(0, 1)
-    fills = palette.hex_colours(colours[np.rint(middle * (len(colours) - 1)).astype(int)])
+    steps = colours.of(signed=quantity.quantity.signed)
+    fills = [steps[place] for place in np.rint(middle * (len(steps) - 1)).astype(int)]
     items: list[Item] = []
     for start, count, fill in zip(left, counts, fills, strict=True):
         high = _BARS * count / max(counts.max(), 1)

@@ -184,14 +184,14 @@ class MapDrawing:
         values = one.cells[self.spec.look.first][band[0] : band[1]]
         quantity = self.content.quantities[one.quantity]
         limits = quantity.colouring(self.spec.look).limits
-        colours = palette.colour_map(signed=quantity.quantity.signed)
+        colours = self.spec.colours.of(signed=quantity.quantity.signed)
         units = limits.unit(values).clip(0, 1)
         return tuple(
             Cell(
                 column + band[0],
                 row,
                 cell_number(float(values[column, row])),
-                palette.ink_on(colours[round(float(units[column, row]) * (len(colours) - 1))]),
+                palette.ink_on(palette.rgb_of(colours[round(float(units[column, row]) * (len(colours) - 1))])),
             )
             for column, row in np.argwhere(~np.isnan(values)).tolist()
         )

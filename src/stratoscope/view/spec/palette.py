@@ -98,14 +98,9 @@ def diverging() -> NDArray[np.float64]:
     return np.concatenate([low, _equal_steps(DIVERGING[half - 1 :], STEPS // 2)])
 
 
-def colour_map(*, signed: bool) -> NDArray[np.float64]:
-    """The map for a quantity: `diverging` where negative values have a meaning, else `sequential`."""
-    return diverging() if signed else sequential()
-
-
 def hex_colours(rgb: ArrayLike) -> list[str]:
-    """Colours of shape (n, 3) in 0..1 as `#rrggbb`."""
-    levels = np.rint(np.clip(np.asarray(rgb, float), 0, 1) * 255).astype(int)
+    """Colours of shape (n, 3) in 0..1 as `#rrggbb`, cut to whole levels as matplotlib cuts them."""
+    levels = (np.clip(np.asarray(rgb, float), 0, 1) * 255).astype(int)
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in levels]
 
 
@@ -174,6 +169,10 @@ class Colours:
     sequential: tuple[str, ...]
     diverging: tuple[str, ...]
     themes: Mapping[str, Theme]
+
+    def of(self, *, signed: bool) -> tuple[str, ...]:
+        """The map for a quantity: `diverging` where negative values have a meaning, else `sequential`."""
+        return self.diverging if signed else self.sequential
 
 
 COLOURS = Colours(tuple(hex_colours(sequential())), tuple(hex_colours(diverging())), THEMES)

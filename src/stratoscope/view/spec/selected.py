@@ -19,12 +19,13 @@ class Selected:
         Numbers of the layers (or depths) that are shown.
     spans
         Spans that were asked for; none = all.
-    left_out
-        What there is besides them, in words; "" = nothing.
+    of_trace
+        How much of the trace that is, in words, where it is not all of it; "" where it is all, or nothing was selected. A
+        picture says it as "Shown: …".
     """
 
     prompts: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     layers: tuple[int, ...] = ()
     spans: tuple[str, ...] = ()
-    left_out: str = ""
+    of_trace: str = ""
