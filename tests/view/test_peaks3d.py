@@ -108,7 +108,10 @@ def test_what_is_left_out_stands_in_the_view_and_in_the_caption(trace_of: Factor
     assert spec.selected.prompts == ("p1",)
     assert spec.selected.layers == caption.peaks_in(spec).layers == (1, 2)
     assert (spec.selected.classes, spec.selected.spans) == (("neutral",), ("user",))
-    assert re.search(r"Shown: 1 of 3 prompts; 2 of 6 layers \(1-2\); \d+ of 12 tokens \(span user\)\.", words(spec))
+    said = (
+        r"On this page: 1 of 3 prompts \(class neutral\); 2 of 6 layers \(1-2\); \d+ of their 12 tokens \(span user\)\."
+    )
+    assert re.search(said, words(spec))
     assert json.loads(spec.metadata_json())["selected"]["layers"] == [1, 2]
     assert "Shown" not in words(peaks_spec(trace, Selection(all_prompts=True)))
 

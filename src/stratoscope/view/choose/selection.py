@@ -77,10 +77,8 @@ class Chosen:
         """
         prompts = Prompts(dataset)
         shown = [index for panel in self.panels for index in panel.prompts]
-        classes, spans = (
-            tuple(_listed(self.selection.prompt_class, "class", "")),
-            tuple(_listed(self.selection.span, "span", "")),
-        )
+        classes = tuple(_listed(self.selection.prompt_class, "class", ""))
+        spans = tuple(_listed(self.selection.span, "span", ""))
         tokens, there = sum(len(panel.tokens) for panel in self.panels), int(prompts.lengths[shown].sum())
         parts = [
             self.left_out.removesuffix(" shown") + (f" (class {listed(classes)})" if self.left_out and classes else ""),

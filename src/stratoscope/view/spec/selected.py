@@ -20,8 +20,8 @@ class Selected:
     spans
         Spans that were asked for; none = all.
     of_trace
-        How much of the trace that is, in words, where it is not all of it; "" where it is all, or nothing was selected. A
-        picture says it as "Shown: …".
+        How much of the trace that is, in words; "" where it is all of it, or nothing was selected. A picture says it as
+        "Shown: …".
     """
 
     prompts: tuple[str, ...] = ()
