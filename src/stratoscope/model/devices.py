@@ -38,7 +38,8 @@ def one_device(name: str | int | torch.device | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"this machine has no device {name!r}", fix="Use cpu, or leave the device out.") from None
+        fix = f"{did_you_mean(name, ('cpu', 'cuda', 'mps'))}Use cpu, or leave the device out."
+        raise InputError(f"this machine has no device {name!r}", where="device", fix=fix) from None
     if device.type == "meta":
         raise InputError("the device 'meta' holds no numbers", fix="Use cpu, or leave the device out.")
     return device

@@ -55,7 +55,9 @@ def prompts_of(part: tuple[int, int] | None, windows: Sequence[range], lengths: 
             f"{of} parts are asked for, and these prompts make {len(windows)} at most: whole runs of up to "
             f"{max(map(len, windows))} prompts that are batched together",
             where=f"--part {number}/{of}",
-            fix=f"Use {counted(len(windows), 'part')} or fewer, or a smaller --batch-size for all of them.",
+            fix=f"Use {counted(len(windows), 'part')} or fewer."
+            if len(windows) > 1
+            else "Record it without parts: there are too few prompts to divide.",
         )
     chosen = divided([sum(lengths[window.start : window.stop]) for window in windows], of)[number - 1]
     return range(windows[chosen.start].start, windows[chosen.stop - 1].stop)

@@ -63,7 +63,10 @@ def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
         _refuse_columns(columns)
         return inputs
     if isinstance(inputs, xr.DataTree):
-        raise InputError("this is a result, not a trace", fix="Give the trace that it was made of.")
+        raise InputError(
+            "this is a result, not a trace",
+            fix="Give the trace that it was made of; `result[TABLE].to_dataset().to_dataframe()` is a table of it.",
+        )
     paths = _paths(inputs)
     folders = [path for path in paths if path.is_dir()]
     if folders and len(paths) > 1:

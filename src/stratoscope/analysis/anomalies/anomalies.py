@@ -80,6 +80,7 @@ def anomalies(
     """
     from stratoscope.analysis.anomalies.duplicates import merged
     from stratoscope.analysis.values.finite import finite_trace
+    from stratoscope.trace.arguments import real_number
     from stratoscope.trace.opened import opened
 
     seen, beside = finite_trace(opened(trace, columns)), None if reference is None else finite_trace(opened(reference))
@@ -87,6 +88,7 @@ def anomalies(
     other = None if beside is None else _of_its_layers(beside.dataset, "reference")
     if other is not None:
         _refuse_other_shape(dataset, other)
+    false_findings = real_number(false_findings, "false_findings")
     if not 0 < false_findings <= 1:
         raise UsageError(
             f"{false_findings} is out of range", where="false_findings", fix="Give a number above 0, at most 1."

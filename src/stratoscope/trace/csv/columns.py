@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TypeAlias
 
-from stratoscope.errors import InputError, choices
+from stratoscope.errors import InputError, UsageError, choices
 from stratoscope.names import CSV_COLUMNS, CSV_LAYER, CSV_NEURON, CSV_POSITION, CSV_TOKEN, CSV_VALUE
 from stratoscope.trace.csv.escapes import COLUMN
 from stratoscope.trace.csv.pasted import can_be_pasted
@@ -87,7 +87,9 @@ def wanted_columns(columns: Columns) -> Wanted:
         turned = as_option({source: target for target, source in pairs})
         raise _refuse("the names stand the wrong way round", f"The format's own name comes first: {turned}.")
     if unknown:
-        raise _refuse(f"{shown(unknown[0])} is none of the five columns", f"They are {', '.join(CSV_COLUMNS)}.")
+        raise _refuse(
+            f"{shown(unknown[0])} is none of the five columns", choices(unknown[0], CSV_COLUMNS, there="They are")
+        )
     for these in ([target for target, _ in pairs], [source for _, source in pairs]):
         twice = sorted(one for one, count in Counter(these).items() if count > 1)
         if twice:
@@ -95,8 +97,8 @@ def wanted_columns(columns: Columns) -> Wanted:
     return Wanted(sources)
 
 
-def _refuse(what: str, fix: str) -> InputError:
-    return InputError(what, where="columns", fix=fix)
+def _refuse(what: str, fix: str) -> UsageError:
+    return UsageError(what, where="columns", fix=fix)
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.errors import InputError, choices, refuse_unknown
+from stratoscope.errors import InputError, UsageError, choices, refuse_unknown
 from stratoscope.trace.arguments import several
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
 from stratoscope.trace.prompts import PromptChoice, Prompts
@@ -151,8 +151,8 @@ class Selection:
     def _prompts(self, prompts: Prompts) -> list[int]:
         among = _of_class(prompts, _listed(self.prompt_class, "class", "['critical']"))
         if self.prompt is not None and self.all_prompts:
-            fix = "Leave out `all`, or the prompt."
-            raise InputError("one prompt or all of them, not both", where="prompt", fix=fix)
+            fix = "Leave out one of the two."
+            raise UsageError("one prompt or all of them, not both", where="prompt", fix=fix)
         if self.prompt is not None:
             chosen = prompts.find_all(self.prompt, among)
         else:

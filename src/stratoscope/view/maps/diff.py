@@ -18,7 +18,7 @@ from stratoscope.view.maps.differences import can_differ, written
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
-from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name, selected_of_result
 from stratoscope.words import capital, isolate, percent
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def diff_spec(result: xr.DataTree, prompt: str, quantity: str) -> ViewSpec:
         _sides(summary, prompt),
         [_tokens(tokens, prompt)],
         _strips(cells, row, _alike(tokens, summary), row.formula_in(result)),
+        selected=selected_of_result(result, [prompt]),
         notes=[*_notes(tokens, cells, summary, quantity), *warnings_in(result)],
         provenance=provenance_of_result(result),
     )

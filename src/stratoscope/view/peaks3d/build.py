@@ -114,7 +114,9 @@ def _left_out(points: Points) -> list[Note]:
     if not points.infinite:
         return []
     peaks = f"{counted(points.infinite, 'peak')} {'is' if points.infinite == 1 else 'are'}"
-    return [Note("L05", "warning", f"{peaks} infinite and not drawn: they have no height.")]
+    return [
+        Note("L05", "warning", f"{peaks} infinite or too large to compute with: not drawn.")
+    ]
 
 
 def _notes(dataset: xr.Dataset, row: names.Quantity) -> list[Note]:
@@ -158,7 +160,7 @@ def _nothing_left(points: Points, threshold: float) -> InputError:
             f"no peak is as high as {number(threshold)}", where="threshold", fix="Choose a lower threshold."
         )
     if points.infinite:
-        what = f"{points.infinite:,} peaks are infinite, so they have no height, and there is no other"
+        what = f"{points.infinite:,} peaks are infinite or too large to compute with, and there is no other"
         return InputError(what, where="trace", fix="Look at them in Python, or choose other prompts and layers.")
     return InputError("there is no peak in these prompts and layers", where="trace", fix="Choose others.")
 

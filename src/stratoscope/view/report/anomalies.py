@@ -20,7 +20,7 @@ from stratoscope.view.spec.charts import Axis, ChartPanel, Points
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tables import Cell, Table
 from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
-from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, selected_of_result
 from stratoscope.words import counted, listed, number, readable, readable_all
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def _figure(result: xr.DataTree, place: int) -> Figure:
     strip = Strip(of, [values[:, : len(rows)]], ringed=np.array([[column, row]]))
     spec = build(
         words, "", [TokenAxis(prompt, "", tokens)], [strip], notes=warnings_in(result),
+        selected=selected_of_result(result),
         provenance=provenance_of_result(result),
     )  # fmt: skip
     return Figure(name, words, spec)

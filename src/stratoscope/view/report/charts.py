@@ -12,7 +12,7 @@ from stratoscope.analysis.results.result import warnings_in
 from stratoscope.trace.notes import Note
 from stratoscope.view.spec.buffers import Numbers
 from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Line, Points, Style
-from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, selected_of_result
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,6 +33,7 @@ def charts(
         subtitle,
         Charts(tuple(panels), height),
         notes=(*notes, *warnings_in(result)),
+        selected=selected_of_result(result),
         provenance=provenance_of_result(result),
         parameters={part: result.attrs[part] for part in ("parameters", "summary")},
     )

@@ -18,7 +18,7 @@ from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.report.report import Figure
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tokens import ShownTokens, unknown_tokens
-from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result
+from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, selected_of_result
 from stratoscope.words import number
 
 if TYPE_CHECKING:
@@ -103,4 +103,5 @@ def _difference_map(
     strip = Strip(drawn, [values], counted=[can_differ(values, alike)], ringed=ringed)
     notes = [*notes, *warnings_in(result)]
     axis = TokenAxis("", "", tokens)
-    return build(title, "", [axis], [strip], notes=notes, provenance=provenance_of_result(result))
+    about, selected = provenance_of_result(result), selected_of_result(result)
+    return build(title, "", [axis], [strip], selected=selected, notes=notes, provenance=about)

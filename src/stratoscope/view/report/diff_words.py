@@ -50,7 +50,7 @@ def lead(result: xr.DataTree) -> list[str]:
     sides = "The models of A and B are not known." if unknown else f"A is {a}; B is {b}."
     compared = f"{sides} {counts}; first tokens are left out."
     if summary["identical"]:
-        return [compared, *_power_of_equality(summary)]
+        return [compared, *_power_of_equality(summary, result.attrs["parameters"])]
     lines = [*_lead_of_columns(result), *_lead_of_equality(summary), compared, *_lead_of_floor(summary)]
     return [*lines, *_lead_of_neurons(summary), *_lead_of_claims(summary), *_lead_of_null(summary)]
 
@@ -156,14 +156,15 @@ def _within_noise(summary: Facts) -> bool:
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 
-def _power_of_equality(summary: Facts) -> list[str]:
+def _power_of_equality(summary: Facts, parameters: Facts) -> list[str]:
     if not summary["tokens"] and not summary["exact"]["numbers"]:
         return []
+    elsewhere = ", or in a layer that was not compared" if parameters.get("layers") is not None else ""
     numbers = summary["exact"]["numbers"]
     many = f"any of the {numbers:,} numbers" if numbers and not summary["edited"] else "any number"
     return [
         f"A difference in the last bit of {many} would have been seen. A change that moves none of them would not: in "
-        "the final norm or the unembedding, or in what no token of these prompts uses."
+        f"the final norm or the unembedding, or in what no token of these prompts uses{elsewhere}."
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,7 +19,7 @@ from stratoscope.view.spec.palette import COLOURS, Colours
 from stratoscope.view.spec.peaks import Peaks
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens
-from stratoscope.words import listed
+from stratoscope.words import listed, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,6 +33,7 @@ __all__ = [
     "provenance_of",
     "provenance_of_result",
     "public_name",
+    "selected_of_result",
 ]
 
 SPEC_VERSION = "2.0"
@@ -140,6 +142,13 @@ def provenance_of_result(result: xr.DataTree) -> Provenance:
         model=listed(dict.fromkeys(public_name(str(one["model"])) for one in sources if one.get("model"))),
         receipt=str(first.get("receipt", ""))[:_LONGEST_LINE] if len(sources) == 1 else "",
     )
+
+
+def selected_of_result(result: xr.DataTree, prompts: Sequence[str] = ()) -> Selected:
+    """What a picture of a Result shows of its traces: these prompts, and the layers that the verb was asked for."""
+    layers = result.attrs["parameters"].get("layers")
+    numbers = layers if layers is None or isinstance(layers, str) else number_ranges(layers)
+    return Selected(tuple(prompts), of_trace=f"only layers {numbers}" if numbers else "")
 
 
 def public_name(name: str) -> str:
