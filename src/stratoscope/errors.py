@@ -94,7 +94,9 @@ def refuse_unknown(given: object, known: Collection[str], kind: str, where: str 
         It is none of the known names.
     """
     if given not in [*known]:
-        raise UsageError(f"no {kind} called {given!r}", where=where or kind, fix=choices(given, known))
+        parts = [part.strip() for part in str(given).split(",")]
+        each = f"Give each by itself: {', '.join(parts)}." if parts[1:] and {*parts} <= {*known} else ""
+        raise UsageError(f"no {kind} called {given!r}", where=where or kind, fix=each or choices(given, known))
 
 
 class UsageError(InputError):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.values.finite import without_number
-from stratoscope.errors import UsageError, did_you_mean
+from stratoscope.errors import did_you_mean
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import AnyFloats, as_slice
 
@@ -79,7 +79,7 @@ def check_head(head: str | int, heads: int) -> int:
     number = int(head) if is_whole(head) or (isinstance(head, str) and head.isdecimal()) else -1
     if not 0 <= number < heads:
         near = did_you_mean(head, ("mean", "max"))
-        raise UsageError(f"no head {head!r}", where="head", fix=f'{near}Choose "mean", "max" or 0 to {heads - 1}.')
+        raise InputError(f"no head {head!r}", where="head", fix=f'{near}Choose "mean", "max" or 0 to {heads - 1}.')
     return number
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratoscope.errors import InputError, UsageError
+from stratoscope.errors import InputError
 from stratoscope.replacing import write_whole
 from stratoscope.trace.export.output import check_place
 
@@ -29,7 +29,7 @@ def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = ()) -> 
     """The path of an output that may be written, or an `InputError`; called before any work is done."""
     path = Path(out)
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
+        raise InputError(
             "a picture is a .png, .svg or .pdf file", where=str(path), fix=f"Name it {path.stem or 'picture'}.png."
         )
     check_place(path, overwrite=overwrite, inputs=inputs)

@@ -114,9 +114,7 @@ def _left_out(points: Points) -> list[Note]:
     if not points.infinite:
         return []
     peaks = f"{counted(points.infinite, 'peak')} {'is' if points.infinite == 1 else 'are'}"
-    return [
-        Note("L05", "warning", f"{peaks} infinite or too large to compute with: not drawn.")
-    ]
+    return [Note("L05", "warning", f"{peaks} infinite or too large to compute with: not drawn.")]
 
 
 def _notes(dataset: xr.Dataset, row: names.Quantity) -> list[Note]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from stratoscope import names
-from stratoscope.errors import UsageError, ascii_json
+from stratoscope.errors import InputError, ascii_json
 from stratoscope.replacing import write_whole
 from stratoscope.trace.export.output import check_place
 from stratoscope.trace.notes import INFO
@@ -40,7 +40,7 @@ def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Inputs = ()) 
     """The path of a page that may be written, or an `InputError`; called before any work is done."""
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError("a page is an .html file", where=str(path), fix=f"Name it {path.stem or 'peaks'}.html.")
+        raise InputError("a page is an .html file", where=str(path), fix=f"Name it {path.stem or 'peaks'}.html.")
     check_place(path, overwrite=overwrite, inputs=inputs)
     return path
 
