@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.values.finite import without_number
-from stratoscope.errors import did_you_mean
+from stratoscope.errors import InputError, did_you_mean
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import AnyFloats, as_slice
 
