@@ -128,7 +128,7 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
         uuid=str(attrs.get("uuid", "")),
         source=str(attrs.get("source", "")),
         model="" if attrs.get("source") == names.SIMULATED else public_name(str(model.get("name", ""))),
-        receipt=_one_line(receipt.get("receipt_line", "")),
+        receipt=_one_line(str(receipt.get("receipt_line", ""))),
     )
 
 
@@ -157,7 +157,7 @@ def public_name(name: str) -> str:
     return PureWindowsPath(PurePosixPath(name).name).name if local else name
 
 
-def _one_line(text: object) -> str:
+def _one_line(text: str) -> str:
     """A stranger's line for a footer: nothing that is not printed, and no longer than a footer can hold."""
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
