@@ -273,7 +273,9 @@ def test_an_unknown_architecture_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["fp32", "int8", "Float32", ""])
 def test_a_dtype_that_is_none_is_refused(dtype: str, saved: Path) -> None:
-    assert "unknown dtype" in refused(saved, dtype=dtype)
+    said = refused(saved, dtype=dtype)
+    assert f"no dtype called {dtype!r}" in said
+    assert "float32, bfloat16, float16, float64" in said
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", ""])
