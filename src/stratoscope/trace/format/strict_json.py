@@ -10,6 +10,8 @@ from typing import Any
 
 DIGEST = "digest"  # attribute of a root document
 
+_MOST_DIGITS = 4_000  # of a whole number
+
 
 def load(content: str | bytes) -> Any:
     """Parse JSON.
@@ -21,7 +23,9 @@ def load(content: str | bytes) -> Any:
     RecursionError
         It is nested too deeply for Python.
     """
-    return json.loads(content, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
+    return json.loads(
+        content, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole
+    )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -35,6 +39,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:  # before Python refuses it in words of its own
+        raise ValueError(f"{text[:20]}… is too large a number")
+    return int(text)
 
 
 def _finite(text: str) -> float:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope.errors import InputError, ascii_json
+from stratoscope.errors import InputError, ascii_json, first_line
+from stratoscope.trace.format import strict_json
 from stratoscope.view.spec.buffers import DTYPES, MOST_AXES
 from stratoscope.view.spec.check import check
 from stratoscope.view.spec.document import Json, Packing, Unfit, Unpacking, shortened
@@ -79,34 +78,11 @@ def _parts(data: bytes) -> tuple[Json, list[NDArray[Any]]]:
 
 def _json(text: bytes) -> Any:
     try:
-        return json.loads(
-            text.decode(), object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_float=_finite
-        )
+        return strict_json.load(text.decode())
     except RecursionError:
         raise Unfit("its JSON nests too deep") from None
-    except Unfit:
-        raise
-    except ValueError:
-        raise Unfit("its JSON cannot be read") from None
-
-
-def _without_doubles(pairs: list[tuple[str, Json]]) -> Mapping[str, Json]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise Unfit(f"its JSON has {shortened(twice)} twice")
-    return found
-
-
-def _no_number(text: str) -> float:
-    raise Unfit(f"its JSON has {text}, which is no number in JSON")
-
-
-def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
-        raise Unfit("its JSON has a number that is too large")
-    return number
+    except ValueError as error:
+        raise Unfit(f"its JSON cannot be read: {first_line(error)}") from None
 
 
 def _arrays(index: Any, data: bytes, start: int) -> list[NDArray[Any]]:
