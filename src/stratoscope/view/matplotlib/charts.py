@@ -16,6 +16,7 @@ from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text
+from stratoscope.view.sheet.measures import SLIDE
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.charts import (
     Axis,
@@ -66,7 +67,7 @@ def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
     keyed = any(mark.label for panel in panels for mark in panel.marks)
     top = y + 0.14 + head + (_KEY if keyed else 0.05)
     bottom = top + charts.height
-    below, footer_height = footer(spec, MARGIN, bottom + _BELOW, right - MARGIN, colours)
+    below, footer_height = footer(spec, MARGIN, bottom + _BELOW, right - MARGIN, colours, SLIDE)
     whole = (round((right + MARGIN) * DPI) / DPI, round((bottom + _BELOW + footer_height + MARGIN * 0.8) * DPI) / DPI)
     with mpl.rc_context(style()):
         figure = Picture(figsize=whole, dpi=DPI / 2, facecolor=colours.paper)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from stratoscope import names
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
+from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 from stratoscope.words import isolate, noted
 
-_SIZE = 6.8  # points
-_LEADING = 0.128
+_LEADING = 0.128  # inches, at the size of a slide
 _TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
 
 
@@ -19,26 +19,29 @@ def source_tag(provenance: Provenance) -> str:
     return _TAGS.get(provenance.source, "SOURCE UNKNOWN")
 
 
-def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tuple[list[Item], float]:
+def footer(
+    spec: ViewSpec, x: float, y: float, width: float, theme: Theme, measures: Measures
+) -> tuple[list[Item], float]:
     """The items of a footer whose top left corner is (x, y), and its height."""
+    size, leading = measures.note, _LEADING * measures.unit
     items: list[Item] = [Box(x, y, width, 0.006, fill=theme.line)]
     cursor = y + 0.08
-    for line in fonts.wrap(said(spec), _SIZE, width):
-        items.append(Text(x, cursor, line, _SIZE, theme.muted))
-        cursor += _LEADING
+    for line in fonts.wrap(said(spec), size, width):
+        items.append(Text(x, cursor, line, size, theme.muted))
+        cursor += leading
     for note in spec.notes_now():
         if note.severity != "info":
-            for line in fonts.wrap(noted(note.id, note.text), _SIZE, width, bold=True):
-                items.append(Text(x, cursor, line, _SIZE, theme.ink, bold=True))
-                cursor += _LEADING
+            for line in fonts.wrap(noted(note.id, note.text), size, width, bold=True):
+                items.append(Text(x, cursor, line, size, theme.ink, bold=True))
+                cursor += leading
     cursor += 0.03
     tag = source_tag(spec.provenance)
     colour = theme.muted if spec.provenance.source == names.REAL else theme.accent
-    items.append(Text(x, cursor, tag, _SIZE, colour, bold=True))
-    left = x + fonts.width(tag, _SIZE, bold=True) + 0.08
-    for line in fonts.wrap(source(spec.provenance), _SIZE, x + width - left):
-        items.append(Text(left, cursor, line, _SIZE, theme.muted))
-        cursor += _LEADING
+    items.append(Text(x, cursor, tag, size, colour, bold=True))
+    left = x + fonts.width(tag, size, bold=True) + 0.08
+    for line in fonts.wrap(source(spec.provenance), size, x + width - left):
+        items.append(Text(left, cursor, line, size, theme.muted))
+        cursor += leading
     return items, cursor - y
 
 
