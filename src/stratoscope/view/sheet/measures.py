@@ -31,10 +31,10 @@ class Measures:
         Times that lengths which hold text are those of a slide.
     dots
         To an inch of a bitmap; cells are whole dots.
-    title, subtitle, panel, detail, label, narrow_label, row, badge, legend_name, legend, note
+    title, subtitle, panel, detail, label, narrow_label, row, badge, legend_name, legend, note, source
         Points of the title, what stands below it, titles of panels and what follows them, labels of tokens in wide and
         in narrow columns, labels of rows and of numbers along an axis, marks above a map, the name of a legend and what
-        else it says, and the footer.
+        else it says, the footer, and in it where the numbers come from.
     """
 
     width: float | None = None
@@ -54,6 +54,7 @@ class Measures:
     legend_name: float = 7.6
     legend: float = 6.6
     note: float = 6.8
+    source: float = 5.9
 
     @property
     def row_labels(self) -> float:
@@ -105,7 +106,7 @@ def measures_of(page: Page) -> Measures:
     unit, small = points / PAPER_POINTS, 0.9 * points
     sized = replace(
         SLIDE, unit=unit, title=1.2 * points, subtitle=points, panel=points, detail=points, label=points,
-        narrow_label=points, row=points, badge=small, legend_name=points, legend=small, note=small,
+        narrow_label=points, row=points, badge=small, legend_name=points, legend=small, note=small, source=small,
     )  # fmt: skip
     if page.width is None:
         return sized
