@@ -141,8 +141,8 @@ def test_csv_files_are_profiled_and_negative_values_are_not_lost_to_a_logarithm(
     for name, sign in (("a", 1), ("b", -1)):
         rows = [f"{token},w{token},{layer},7,{sign * (token + layer)}" for token in range(5) for layer in (3, 4)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["Token_Pos,Token,Layer,Neuron_ID,Activation_Norm", *rows]))
-    axes = heatmap([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "profile.png", profile=True)
-    assert axes.get_xscale() == "linear"
+    figure = heatmap([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "profile.png", profile=True)
+    assert figure.axes[0].get_xscale() == "linear"
     spec = profile_spec(opened([tmp_path / "a.csv", tmp_path / "b.csv"]))
     (first, second) = lines(panels_of(spec)[0]).values()
     np.testing.assert_allclose(first.x, [5.5, 6.5])  # tokens 1 to 4: the first is left out

@@ -8,7 +8,7 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options
+from stratoscope.doors import console, options, outputs
 
 Profile = Annotated[
     bool,
@@ -18,7 +18,7 @@ Profile = Annotated[
 
 def heatmap(
     inputs: options.Inputs,
-    out: options.FigureOut,
+    out: options.FigureOut = None,
     columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: options.PromptChoice = None,
@@ -36,6 +36,8 @@ def heatmap(
 
     Tokens stand in reading order, layer 0 at the bottom. Of many prompts, the first pair is drawn side by side.
     """
-    stratoscope.heatmap(**options.given(locals()))
+    asked = options.given(locals())
+    asked["out"] = outputs.picture(out, inputs, "heatmap", overwrite=overwrite)
+    stratoscope.heatmap(**asked)
     console.remark_of_layer(quantity)
-    console.tell_path(out)
+    console.tell_path(asked["out"])

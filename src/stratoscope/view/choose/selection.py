@@ -207,21 +207,10 @@ def _typical(prompts: Prompts, among: Sequence[int]) -> list[int]:
 
     Of an import, every file that was named; of too many, at least one of each class as far as there is room.
     """
+    first = prompts.first_of_each_class(among)
     if prompts.dataset.attrs.get("source") == names.IMPORTED:
-        first = _first_of_each_class(prompts, among)
         return sorted([*first, *(index for index in among if index not in first)][:MOST_PANELS])
-    for pair in dict.fromkeys(prompts.pairs[index] for index in among):
-        twins = _first_of_each_class(prompts, [index for index in among if prompts.pairs[index] == pair])
-        if pair and len(twins) > 1:
-            return twins
-    return _first_of_each_class(prompts, among)[:MOST_PANELS]
-
-
-def _first_of_each_class(prompts: Prompts, among: Sequence[int]) -> list[int]:
-    first: dict[str, int] = {}
-    for index in among:
-        first.setdefault(prompts.classes[index], index)
-    return list(first.values())
+    return prompts.first_twins(among) or first[:MOST_PANELS]
 
 
 def _panel(prompts: Prompts, group: Sequence[int], spans: Sequence[str]) -> PromptPanel:

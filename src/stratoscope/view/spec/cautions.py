@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from stratoscope.trace.notes import INFO, Note
 
-RAW_NORM = Note("L07", INFO, "Raw L2 norms grow with depth: do not rank layers by them, use the write ratios.")
-ROWS_OF_A_FILE = Note("L08", INFO, "Means of the rows in the file: a neuron that is not in it is unknown, not zero.")
-ONLY_PEAKS = Note("L08", INFO, "Only recorded peaks: a neuron that is not among them is not zero.")
+RAW_NORM = Note("L07", INFO, "Raw norms grow with depth: compare layers by write ratios.")
+ROWS_OF_A_FILE = Note("L08", INFO, "Means of the rows in the file: a neuron not in it is unknown, not zero.")
+ONLY_PEAKS = Note("L08", INFO, "Only recorded peaks: a neuron not among them is not zero.")
