@@ -47,7 +47,7 @@ def test_the_version_is_that_of_the_package() -> None:
     [
         ("paint",),
         ("heatmap",),
-        ("heatmap", "a.trace"),
+        ("heatmap", "a.trace", "-o"),
         ("heatmap", "a.trace", "-o", "a.png", "--scale", "loud"),
         ("heatmap", "a.trace", "-o", "a.png", "--theme", "pink"),
         ("capture", "m", "--prompts", "p.txt", "-o", "a.trace", "--record", "norms,everything"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from stratoscope import names
 from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
 from stratoscope.view.matplotlib.maps import draw
 from stratoscope.view.matplotlib.save import picture_bytes
+from stratoscope.view.sheet import measures
 from stratoscope.view.sheet.items import DPI, Sheet
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.look import Look
@@ -73,13 +75,13 @@ def test_all_20_spikes_of_one_cell_in_100000_by_128_are_visible() -> None:
     rng = np.random.default_rng(0)
     values = rng.lognormal(size=(100_000, 128)).astype(np.float32)
     places = [(int(rng.integers(1, 100_000)), int(rng.integers(128))) for _ in range(20)]
-    noise = pixels(heatmap_of_array(values, log=True).figure)
+    noise = pixels(heatmap_of_array(values, log=True))
     for token, layer in places:
         values[token, layer] = 3_000
-    axes = heatmap_of_array(values, log=True)
-    spiked = pixels(axes.figure)
+    figure = heatmap_of_array(values, log=True)
+    spiked, (axes,) = pixels(figure), figure.axes
     assert spiked.shape[1] == noise.shape[1]  # the footer, which names the outliers, may be a line longer
-    assert "20 outliers" in " ".join(text.get_text() for text in axes.figure.texts)
+    assert "20 outliers" in " ".join(text.get_text() for text in figure.texts)
     box = axes.get_position()
     height, width, _ = spiked.shape
     ring = palette.rgb_of(palette.theme("light").ring) * 255
@@ -95,8 +97,8 @@ def test_all_20_spikes_of_one_cell_in_100000_by_128_are_visible() -> None:
 def test_the_last_layer_and_the_last_token_survive_pooling() -> None:
     values = np.ones((5_001, 128), np.float32)
     values[-1, -1] = 1_000
-    axes = heatmap_of_array(values, log=True, first=())
-    box, picture = axes.get_position(), pixels(axes.figure)
+    figure = heatmap_of_array(values, log=True, first=())
+    box, picture = figure.axes[0].get_position(), pixels(figure)
     height, width, _ = picture.shape
     corner = picture[round((1 - box.y1) * height) + 2, round(box.x1 * width) - 1]
     assert np.abs(corner - np.rint(palette.sequential()[-1] * 255)).max() <= 3
@@ -124,12 +126,22 @@ def test_texts_are_drawn_where_the_sheet_says(lengths: tuple[int, ...]) -> None:
 
 def test_nothing_is_drawn_on_the_margins(trace_of: Factory) -> None:
     for dataset in (trace_of(), trace_of(lengths=(1,)), trace_of(lengths=(5_000,))):
-        axes = heatmap(dataset)
-        figure = (axes if not isinstance(axes, np.ndarray) else axes[0]).figure
-        picture = pixels(figure)
+        picture = pixels(heatmap(dataset))
         edge = int(0.15 * DPI)
         for strip in (picture[:edge], picture[-edge:], picture[:, :edge], picture[:, -edge:]):
             assert (strip == 255).all()
+
+
+def test_no_line_of_the_footer_runs_past_its_rule_at_whatever_size_it_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for size in (5.6, 9.6):  # where glyphs fitted to pixels would be widest
+        monkeypatch.setattr(measures, "SLIDE", replace(measures.SLIDE, note=size))
+        notes = [{"id": "L16", "severity": kind, "text": "So many words of it. " * 40} for kind in ("warning", "info")]
+        figure = draw(heatmap_spec(make_trace(lengths=(12,), notes=notes)))
+        paper = palette.rgb_of(palette.theme("light").paper) * 255
+        right = pixels(figure)[-int(0.5 * size * DPI) :, -int(0.33 * DPI) :]
+        assert np.abs(right - paper).max() < 5
 
 
 def test_missing_cells_are_grey_and_no_colour_of_the_map(trace_of: Factory) -> None:

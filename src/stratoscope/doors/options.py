@@ -23,7 +23,13 @@ TraceOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="TRACE", help="The trace to write, in a folder that exists.")
 ]
 FigureOut = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="The picture to write: .png, .svg or .pdf; by default NAME-COMMAND.png beside the INPUT.",
+    ),
 ]
 ResultOut = Annotated[
     Path | None,

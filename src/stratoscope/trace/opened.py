@@ -67,7 +67,7 @@ def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
             "this is a result, not a trace",
             fix="Give the trace that it was made of; `result[TABLE].to_dataset().to_dataframe()` is a table of it.",
         )
-    paths = _paths(inputs)
+    paths = existing_paths(inputs)
     folders = [path for path in paths if path.is_dir()]
     if folders and len(paths) > 1:
         raise InputError(
@@ -96,7 +96,14 @@ def _refuse_columns(columns: Columns) -> None:
         raise InputError("this is a trace, which has no columns to name", where="columns", fix="Leave columns out.")
 
 
-def _paths(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
+def existing_paths(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
+    """The paths among what a person gave, each of something that exists.
+
+    Raises
+    ------
+    InputError
+        One does not, is no path, or none is given.
+    """
     given = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, str) else [inputs]
     if not given:
         raise InputError("nothing is given", fix=_GIVE)

@@ -215,6 +215,23 @@ class Prompts:
             return [""] * len(self)
         return [str(text) for text in self.dataset[name].values]
 
+    # --- those that belong together -----------------------------------------------------------------------------------
+
+    def first_of_each_class(self, among: Iterable[int]) -> list[int]:
+        """The first of these prompts that has each class."""
+        first: dict[str, int] = {}
+        for prompt in among:
+            first.setdefault(self.classes[prompt], prompt)
+        return list(first.values())
+
+    def first_twins(self, among: Sequence[int]) -> list[int]:
+        """The first minimal pair among these prompts, one prompt of each of its classes; none where there is none."""
+        for pair in dict.fromkeys(self.pairs[prompt] for prompt in among):
+            twins = self.first_of_each_class(prompt for prompt in among if self.pairs[prompt] == pair)
+            if pair and len(twins) > 1:
+                return twins
+        return []
+
     # --- how a person names one ---------------------------------------------------------------------------------------
 
     def find(self, choice: str | int, among: Sequence[int] | None = None) -> int:

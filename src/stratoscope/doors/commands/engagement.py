@@ -8,14 +8,14 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options
+from stratoscope.doors import console, options, outputs
 
 Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Mean or maximum over heads, or one head.")]
 
 
 def engagement(
     inputs: options.Inputs,
-    out: options.FigureOut,
+    out: options.FigureOut = None,
     columns: options.CsvColumns = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
@@ -32,5 +32,7 @@ def engagement(
 
     Beside them it draws how attention cascades, where the trace holds attention (`capture --record norms,attention`).
     """
-    stratoscope.engagement(**options.given(locals()))
-    console.tell_path(out)
+    asked = options.given(locals())
+    asked["out"] = outputs.picture(out, inputs, "engagement", overwrite=overwrite)
+    stratoscope.engagement(**asked)
+    console.tell_path(asked["out"])

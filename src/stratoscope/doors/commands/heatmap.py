@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options
+from stratoscope.doors import console, options, outputs
+
+Profile = Annotated[
+    bool,
+    typer.Option("--profile", help="Draw each class layer by layer instead: the median prompt and the middle half."),
+]
 
 
 def heatmap(
     inputs: options.Inputs,
-    out: options.FigureOut,
+    out: options.FigureOut = None,
     columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
     all_prompts: options.AllPrompts = False,
+    profile: Profile = False,
     layers: options.Layers = None,
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
@@ -26,6 +36,8 @@ def heatmap(
 
     Tokens stand in reading order, layer 0 at the bottom. Of many prompts, the first pair is drawn side by side.
     """
-    stratoscope.heatmap(**options.given(locals()))
+    asked = options.given(locals())
+    asked["out"] = outputs.picture(out, inputs, "heatmap", overwrite=overwrite)
+    stratoscope.heatmap(**asked)
     console.remark_of_layer(quantity)
-    console.tell_path(out)
+    console.tell_path(asked["out"])

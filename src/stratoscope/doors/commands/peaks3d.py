@@ -9,17 +9,23 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options
+from stratoscope.doors import console, options, outputs
 
 PageOut = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write, .html; it works offline.")
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="The page to write, .html; it works offline. By default NAME-peaks3d.html beside the INPUT.",
+    ),
 ]
 Threshold = Annotated[float, typer.Option("--threshold", metavar="VALUE", help="Leave out peaks lower than this.")]
 
 
 def peaks3d(
     inputs: options.Inputs,
-    out: PageOut,
+    out: PageOut = None,
     columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: options.PromptChoice = None,
@@ -37,6 +43,8 @@ def peaks3d(
 
     Its axes are token, layer and height of a peak. The page is one file that works offline.
     """
-    stratoscope.peaks3d(**options.given(locals()))
+    asked = options.given(locals())
+    asked["out"] = outputs.picture(out, inputs, "peaks3d", ".html", overwrite=overwrite)
+    stratoscope.peaks3d(**asked)
     console.remark_of_layer(quantity)
-    console.tell_path(out)
+    console.tell_path(asked["out"])

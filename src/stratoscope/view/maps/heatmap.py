@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.trace.arrays import AnyFloats
@@ -20,6 +20,7 @@ from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
@@ -35,13 +36,14 @@ def heatmap(
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
     all_prompts: bool = False,
+    profile: bool = False,
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
-) -> Any:
+) -> Figure:
     """Draw a quantity by token and layer.
 
     Columns are tokens in reading order, rows are layers, layer 0 at the bottom. Of many prompts the first pair is drawn
@@ -65,6 +67,9 @@ def heatmap(
         Only prompts of these classes.
     all_prompts
         Every prompt, end to end.
+    profile
+        Draw all prompts layer by layer instead: of each class the median prompt and the middle half, each prompt the
+        mean over its tokens (of the user, unless `span` says otherwise). A description, no test: `contrast` tests.
     layers
         "22-31,0" or numbers; of `resid_norm` depths.
     span
@@ -75,7 +80,7 @@ def heatmap(
         neither a token nor a layer owns it. "per-layer": the same for each layer by itself. "linear", "log": that
         scale, limits at the extremes.
     first_token
-        Whether the first token of each prompt takes part in the limits.
+        Whether the first token of each prompt takes part in the limits (of a profile in the means).
     theme
         "light" or "dark".
     overwrite
@@ -83,8 +88,8 @@ def heatmap(
 
     Returns
     -------
-    matplotlib.axes.Axes or ndarray of them
-        One for each map, in reading order.
+    matplotlib.figure.Figure
+        Its axes are the maps, in reading order.
 
     Raises
     ------
@@ -95,10 +100,10 @@ def heatmap(
     --------
     >>> import stratoscope
     >>> trace = stratoscope.simulate(prompts=2, layers=3)
-    >>> axes = stratoscope.heatmap(trace, quantity="mlp_write_ratio")
-    >>> axes.shape  # of matplotlib, one for each prompt
-    (2,)
-    >>> axes[0].figure.savefig("map.pdf")
+    >>> figure = stratoscope.heatmap(trace, quantity="mlp_write_ratio")
+    >>> len(figure.axes)  # of matplotlib, one for each prompt
+    2
+    >>> figure.savefig("map.pdf")
     """
     from stratoscope.view.matplotlib.render import render
 
@@ -107,6 +112,10 @@ def heatmap(
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
+        if profile:
+            from stratoscope.view.charts.profile import profile_spec
+
+            return profile_spec(opened(inputs, columns), selection, look, quantity=quantity)
         return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity)
 
     return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite, inputs=inputs)
@@ -180,7 +189,7 @@ def heatmap_of_array(
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
-) -> Any:
+) -> Figure:
     """Draw an array by token and layer; needs neither a trace nor the libraries that read one.
 
     Parameters
@@ -202,7 +211,7 @@ def heatmap_of_array(
 
     Returns
     -------
-    matplotlib.axes.Axes or ndarray of them
+    matplotlib.figure.Figure
     """
     from stratoscope.view.matplotlib.render import render
 
