@@ -130,7 +130,7 @@ def python() -> str:
 
 
 _VERBS = """The verbs of the command line, as functions of the package `stratoscope`. They return `xarray.Dataset`s,
-[results](results.md) (an `xarray.DataTree`), matplotlib axes and Plotly figures. What a person can mend is raised as a `StratoscopeError`.
+[results](results.md) (an `xarray.DataTree`), figures of matplotlib and of Plotly. What a person can mend is raised as a `StratoscopeError`.
 
 Where several things can be asked for, one of them, a list or any other iterable will do; numbers and paths may be of
 any type (numpy's integers, `pathlib.Path`). What a trace says about itself is nested, and a token may be a piece of a

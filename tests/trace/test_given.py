@@ -78,7 +78,7 @@ def drawn(shown):
             [text.get_text() for text in axes.texts],
             [repr(np.asarray(artist.get_array()).tolist()) for artist in (*axes.images, *axes.collections)],
         )
-        for axes in np.atleast_1d(shown).flat
+        for axes in shown.axes
     ]
 
 

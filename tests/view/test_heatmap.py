@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sheets import words
 from view_traces import Factory
 
@@ -22,28 +23,29 @@ from stratoscope.view.spec.look import Look
 
 def test_the_axes_hold_the_values_themselves(trace_of: Factory) -> None:
     dataset = trace_of(lengths=(9,), layers=5)
-    (image,) = heatmap(dataset).images
+    (axes,) = heatmap(dataset).axes
+    (image,) = axes.images
     np.testing.assert_array_equal(image.get_array(), dataset["mlp_out_norm"].values.T)
     left, right, bottom, top = image.get_extent()
     assert (left, right, bottom, top) == (-0.5, 8.5, -0.5, 4.5)
 
 
 def test_axes_have_the_tokens_and_layers_as_their_ticks(trace_of: Factory) -> None:
-    axes = heatmap(trace_of(lengths=(4,), layers=3, texts=["How", " do", " I", "?"]))
+    (axes,) = heatmap(trace_of(lengths=(4,), layers=3, texts=["How", " do", " I", "?"])).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["How", "·do", "·I", "?"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["L0", "L1", "L2"]
 
 
-def test_one_map_gives_axes_and_several_an_array_of_them(trace_of: Factory) -> None:
-    assert isinstance(heatmap(trace_of(), prompt=0), mpl.axes.Axes)
-    pair = heatmap(trace_of())
-    assert isinstance(pair, np.ndarray)
-    assert pair.shape == (2,)
-    assert pair[0].figure is pair[1].figure
+def test_one_map_and_several_give_a_figure_with_the_maps_as_its_axes(trace_of: Factory) -> None:
+    for prompt, maps in ((0, 1), ([1, 0], 2)):
+        figure = heatmap(trace_of(lengths=(12, 9)), prompt=prompt)
+        assert isinstance(figure, Figure)
+        assert len(figure.axes) == maps
+    assert [len(axes.get_xticks()) for axes in figure.axes] == [9, 12], "not in reading order"
 
 
 def test_panels_share_one_scale(trace_of: Factory) -> None:
-    one, other = heatmap(trace_of())
+    one, other = heatmap(trace_of()).axes
     assert (one.images[0].norm.vmin, one.images[0].norm.vmax) == (other.images[0].norm.vmin, other.images[0].norm.vmax)
 
 
@@ -92,7 +94,7 @@ def test_an_empty_quantity_says_so(trace_of: Factory) -> None:
 def test_missing_cells_show_the_hatching_beneath(trace_of: Factory) -> None:
     dataset = trace_of(lengths=(4,), layers=2)
     dataset["mlp_out_norm"][1, 0] = np.nan
-    axes = heatmap(dataset)
+    (axes,) = heatmap(dataset).axes
     (image,) = axes.images
     colours = image.to_rgba(image.get_array())
     assert colours[0, 1, 3] == 0
@@ -123,14 +125,14 @@ def test_two_csv_files_stand_side_by_side_on_one_scale(tmp_path: Path) -> None:
             for k in (0, 1)
         ]
         (tmp_path / f"{name}.csv").write_text("Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n" + "\n".join(rows))
-    one, other = heatmap([tmp_path / "critical.csv", tmp_path / "neutral.csv"], tmp_path / "out.png")
+    one, other = heatmap([tmp_path / "critical.csv", tmp_path / "neutral.csv"], tmp_path / "out.png").axes
     np.testing.assert_array_equal(one.images[0].get_array(), np.tile([1.5, 2.5, 3.5], (2, 1)))
     np.testing.assert_array_equal(other.images[0].get_array(), np.tile([2.5, 3.5, 4.5], (2, 1)))
     assert (tmp_path / "out.png").stat().st_size > 10_000
 
 
 def test_an_array_is_drawn_without_a_trace() -> None:
-    axes = heatmap_of_array(np.arange(1.0, 13).reshape(6, 2), labels=list("abcdef"), rows=[7, 9], log=True)
+    (axes,) = heatmap_of_array(np.arange(1.0, 13).reshape(6, 2), labels=list("abcdef"), rows=[7, 9], log=True).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["L7", "L9"]
     assert axes.images[0].norm.vmax <= 12
 
@@ -165,7 +167,7 @@ def test_a_users_style_does_not_change_the_picture(trace_of: Factory, tmp_path: 
 
 
 def test_a_notebook_shows_the_figure_by_itself(trace_of: Factory) -> None:
-    assert heatmap(trace_of(), prompt=0).figure._repr_png_().startswith(b"\x89PNG")
+    assert heatmap(trace_of(), prompt=0)._repr_png_().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_a_simulated_trace_from_disk_is_drawn_and_named_as_one(tmp_path: Path) -
 
     simulate(tmp_path / "t.zarr", prompts=4, layers=4, d_model=16, d_ff=32, heads=2, top_k=2)
     for quantity in ("mlp_out_norm", "resid_norm", "peak_value", "attn_received_nosink"):
-        axes = heatmap(tmp_path / "t.zarr", quantity=quantity)
-        written = [text.get_text() for text in axes[0].figure.texts]
+        figure = heatmap(tmp_path / "t.zarr", quantity=quantity)
+        written = [text.get_text() for text in figure.texts]
         assert "SIMULATED" in written
         assert any("no model made these numbers" in text for text in written)

@@ -73,13 +73,13 @@ def test_all_20_spikes_of_one_cell_in_100000_by_128_are_visible() -> None:
     rng = np.random.default_rng(0)
     values = rng.lognormal(size=(100_000, 128)).astype(np.float32)
     places = [(int(rng.integers(1, 100_000)), int(rng.integers(128))) for _ in range(20)]
-    noise = pixels(heatmap_of_array(values, log=True).figure)
+    noise = pixels(heatmap_of_array(values, log=True))
     for token, layer in places:
         values[token, layer] = 3_000
-    axes = heatmap_of_array(values, log=True)
-    spiked = pixels(axes.figure)
+    figure = heatmap_of_array(values, log=True)
+    spiked, (axes,) = pixels(figure), figure.axes
     assert spiked.shape[1] == noise.shape[1]  # the footer, which names the outliers, may be a line longer
-    assert "20 outliers" in " ".join(text.get_text() for text in axes.figure.texts)
+    assert "20 outliers" in " ".join(text.get_text() for text in figure.texts)
     box = axes.get_position()
     height, width, _ = spiked.shape
     ring = palette.rgb_of(palette.theme("light").ring) * 255
@@ -95,8 +95,8 @@ def test_all_20_spikes_of_one_cell_in_100000_by_128_are_visible() -> None:
 def test_the_last_layer_and_the_last_token_survive_pooling() -> None:
     values = np.ones((5_001, 128), np.float32)
     values[-1, -1] = 1_000
-    axes = heatmap_of_array(values, log=True, first=())
-    box, picture = axes.get_position(), pixels(axes.figure)
+    figure = heatmap_of_array(values, log=True, first=())
+    box, picture = figure.axes[0].get_position(), pixels(figure)
     height, width, _ = picture.shape
     corner = picture[round((1 - box.y1) * height) + 2, round(box.x1 * width) - 1]
     assert np.abs(corner - np.rint(palette.sequential()[-1] * 255)).max() <= 3
@@ -124,9 +124,7 @@ def test_texts_are_drawn_where_the_sheet_says(lengths: tuple[int, ...]) -> None:
 
 def test_nothing_is_drawn_on_the_margins(trace_of: Factory) -> None:
     for dataset in (trace_of(), trace_of(lengths=(1,)), trace_of(lengths=(5_000,))):
-        axes = heatmap(dataset)
-        figure = (axes if not isinstance(axes, np.ndarray) else axes[0]).figure
-        picture = pixels(figure)
+        picture = pixels(heatmap(dataset))
         edge = int(0.15 * DPI)
         for strip in (picture[:edge], picture[-edge:], picture[:, :edge], picture[:, -edge:]):
             assert (strip == 255).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.view.choose.selection import EVERYTHING, Selection
@@ -13,6 +13,7 @@ from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
@@ -38,7 +39,7 @@ def engagement(
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
-) -> Any:
+) -> Figure:
     """Draw how strongly MLP and attention write, how much attention each token receives, and how focused it is.
 
     The quantities are `mlp_write_ratio`, `attn_write_ratio`, `attn_received_nosink`, `attn_entropy_nosink` and
@@ -54,8 +55,8 @@ def engagement(
 
     Returns
     -------
-    ndarray of matplotlib.axes.Axes
-        One for each map, in reading order.
+    matplotlib.figure.Figure
+        Its axes are the maps, in reading order.
 
     Raises
     ------
@@ -66,8 +67,8 @@ def engagement(
     --------
     >>> import stratoscope
     >>> trace = stratoscope.simulate(prompts=2, layers=3)
-    >>> axes = stratoscope.engagement(trace, "engagement.png", prompt="critical-1")
-    >>> len(axes)  # maps, one below the other
+    >>> figure = stratoscope.engagement(trace, "engagement.png", prompt="critical-1")
+    >>> len(figure.axes)  # maps, one below the other
     5
     """
     from stratoscope.view.matplotlib.render import render
@@ -79,8 +80,7 @@ def engagement(
 
         return engagement_spec(opened(inputs, columns), selection, look, head=head)
 
-    look = Look(scale, first_token, theme)
-    return render(describe, out, look, overwrite=overwrite, inputs=inputs, always_array=True)
+    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite, inputs=inputs)
 
 
 def engagement_spec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.trace.arrays import AnyFloats
@@ -20,6 +20,7 @@ from stratoscope.words import capital
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
@@ -41,7 +42,7 @@ def heatmap(
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
-) -> Any:
+) -> Figure:
     """Draw a quantity by token and layer.
 
     Columns are tokens in reading order, rows are layers, layer 0 at the bottom. Of many prompts the first pair is drawn
@@ -83,8 +84,8 @@ def heatmap(
 
     Returns
     -------
-    matplotlib.axes.Axes or ndarray of them
-        One for each map, in reading order.
+    matplotlib.figure.Figure
+        Its axes are the maps, in reading order.
 
     Raises
     ------
@@ -95,10 +96,10 @@ def heatmap(
     --------
     >>> import stratoscope
     >>> trace = stratoscope.simulate(prompts=2, layers=3)
-    >>> axes = stratoscope.heatmap(trace, quantity="mlp_write_ratio")
-    >>> axes.shape  # of matplotlib, one for each prompt
-    (2,)
-    >>> axes[0].figure.savefig("map.pdf")
+    >>> figure = stratoscope.heatmap(trace, quantity="mlp_write_ratio")
+    >>> len(figure.axes)  # of matplotlib, one for each prompt
+    2
+    >>> figure.savefig("map.pdf")
     """
     from stratoscope.view.matplotlib.render import render
 
@@ -180,7 +181,7 @@ def heatmap_of_array(
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     overwrite: bool = False,
-) -> Any:
+) -> Figure:
     """Draw an array by token and layer; needs neither a trace nor the libraries that read one.
 
     Parameters
@@ -202,7 +203,7 @@ def heatmap_of_array(
 
     Returns
     -------
-    matplotlib.axes.Axes or ndarray of them
+    matplotlib.figure.Figure
     """
     from stratoscope.view.matplotlib.render import render
 

@@ -1,13 +1,16 @@
-"""ViewSpec → axes, and a file where one is asked for: the last step that all static pictures share."""
+"""ViewSpec → figure, and a file where one is asked for: the last step that all static pictures share."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def render(
@@ -17,14 +20,13 @@ def render(
     *,
     overwrite: bool,
     inputs: Any = (),
-    always_array: bool = False,
-) -> Any:
+) -> Figure:
     """Draw what `describe` gives; an output that may not be written, or is one of the inputs, is refused before.
 
     Returns
     -------
-    matplotlib.axes.Axes or ndarray of them
-        One for each map, in reading order.
+    matplotlib.figure.Figure
+        Its axes are the maps, in reading order.
     """
     from stratoscope.view.matplotlib import save
 
@@ -35,10 +37,4 @@ def render(
     figure = draw(spec)
     if path is not None:
         save.write(figure, path, spec.metadata_json(), overwrite=overwrite)
-    if len(figure.axes) == 1 and not always_array:
-        return figure.axes[0]
-    import numpy as np
-
-    axes = np.empty(len(figure.axes), dtype=object)
-    axes[:] = figure.axes
-    return axes
+    return figure
