@@ -166,8 +166,8 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rows_of(parts: Parts) -> int:
     """How many rows both traces have."""
-    numbers = [np.asarray(side.dataset[parts.rows.kind].values) for side in parts.two.sides]
-    return len(np.intersect1d(*numbers))
+    a, b = (set(side.dataset[parts.rows.kind].values.tolist()) for side in parts.two.sides)
+    return len(a & b)
 
 
 def _largest(parts: Parts, tokens: Mapping[str, Any]) -> list[dict[str, Any]]:

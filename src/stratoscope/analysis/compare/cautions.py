@@ -81,10 +81,22 @@ def yardstick(summary: Facts) -> str:
         return "There is no other pair of prompts in it to say whether such differences are usual."
     if not of["measured"]:
         return "No other pair of prompts has equal tokens behind its first edit to say whether this is usual."
-    few = "" if of["measured"] == of["of"] else f", a random {of['measured']} of {of['of']:,}"
+    sample = "" if of["measured"] == of["of"] else f" (a random {of['measured']} of {of['of']:,})"
     return (
-        f"Yardstick ({of['relation']}{few}): differences of {number(here['strong_from'])} or more are "
-        f"{percent(of['share_here'])} of the cells here ({here['strong']:,} of {here['cells']:,}) and "
-        f"{percent(of['share_typical'])} in a typical other pair ({percent(of['share_least'])} to "
-        f"{percent(of['share_most'])}); {of['with_as_many']} of {of['measured']} have as many or more."
+        f"Is it usual? {here['strong']:,} of {here['cells']:,} cells ({percent(of['share_here'])}) differ by "
+        f"{number(here['strong_from'])} or more here. Of {of['measured']} {of['relation']}{sample} a typical one has "
+        f"{percent(of['share_typical'])} such cells ({percent(of['share_least'])} to {percent(of['share_most'])}), and "
+        f"{of['with_as_many']} {agreeing(of['with_as_many'], 'has', 'have')} as many or more."
+    )
+
+
+def lists(summary: Facts) -> str:
+    """How many neurons only one of the two lists, and what that does not mean."""
+    (called_a, called_b), of = summary["called"], summary["lists"]
+    where = f"among the {of['most']} recorded peaks" if of["most"] else "in the rows"
+    if not of["only_a"] and not of["only_b"]:
+        return f"The same neurons are {where} of both, at every equal token."
+    return (
+        f"Neurons {where} of one only, at the same token and layer: {of['only_a']:,} in {called_a}, "
+        f"{of['only_b']:,} in {called_b}; a neuron that is not among them is not zero."
     )

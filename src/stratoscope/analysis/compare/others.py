@@ -66,7 +66,8 @@ def measure_others(two: Two, quantity: str, rows: SharedLayers, spans: Sequence[
     """
     relation, pairs = related(two)
     order = np.random.default_rng(defaults.SEED).permutation(len(pairs))
-    found, tokens = [], 0
+    found: list[Measured] = []
+    tokens = 0
     for a, b in (pairs[place] for place in order.tolist()):
         tokens += int(two.sides[0].lengths[a] + two.sides[1].lengths[b])
         if len(found) >= MOST_PAIRS or (len(found) >= _LEAST_PAIRS and tokens > MOST_TOKENS):

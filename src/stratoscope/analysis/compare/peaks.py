@@ -6,8 +6,9 @@ that of the weakest in it, so that the difference is at least what the neuron wr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _RANKED = ("peak_neuron", "peak_value", "peak_write")
+_COLUMNS = ("in_b", "column", "layer", "neuron", "expert", "value", "write", "at_least")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +72,7 @@ def one_sided(two: Two, columns: Columns, layers: SharedLayers) -> OneSided:
     sure = np.where(np.isfinite(found.at_least), found.at_least, -np.inf)
     size = np.where(np.isfinite(found.write), found.write, np.abs(found.value))
     order = np.lexsort((found.neuron, found.layer, found.column, -size, -sure))
-    listed = ("in_b", "column", "layer", "neuron", "expert", "value", "write", "at_least")
-    return OneSided(*(getattr(found, name)[order] for name in listed), found.compared, found.most)
+    return replace(found, **{name: getattr(found, name)[order] for name in _COLUMNS})
 
 
 def _are_imported(two: Two) -> bool:
@@ -83,22 +84,25 @@ def _of_peaks(two: Two, columns: Columns, at: Ints, layers: SharedLayers) -> One
         _Peaks.of(side.dataset, places[at], rows)
         for side, places, rows in zip(two.sides, (columns.a, columns.b), (layers.a, layers.b), strict=True)
     ]
-    there = [(one.neuron >= 0).any(axis=2) for one in lists]
-    both = there[0] & there[1]
+    both = np.logical_and(lists[0].any, lists[1].any)
     parts = []
     for in_b, (mine, other) in enumerate((lists, lists[::-1])):
-        only = (mine.neuron >= 0) & both[:, :, None]
-        for row in range(only.shape[1]):  # one layer at a time: every peak is held against every other
-            only[:, row] &= ~(mine.key[:, row, :, None] == other.key[:, row, None, :]).any(axis=2)
+        only = both[:, :, None] & (mine.neuron >= 0)
+        for layer in range(only.shape[1]):  # one at a time: every peak is held against every other
+            only[:, layer] &= ~(mine.key[:, layer, :, None] == other.key[:, layer, None, :]).any(axis=2)
         column, row, rank = np.nonzero(only)
         write = mine.write[column, row, rank]
         parts.append((
             np.full(len(column), bool(in_b)), at[column], layers.numbers[row], mine.neuron[only], mine.expert[only],
             mine.value[only], write, np.maximum(write - other.weakest[column, row], 0),
         ))  # fmt: skip
-    joined = [np.concatenate(pair) for pair in zip(*parts, strict=True)]
-    most = max(one.neuron.shape[2] for one in lists)
-    return OneSided(*joined, int(both.sum()), most)
+    return _joined(parts, int(both.sum()), max(one.neuron.shape[2] for one in lists))
+
+
+def _joined(parts: Sequence[Sequence[NDArray[Any]]], compared: int, most: int) -> OneSided:
+    """The neurons of A only and of B only, each given as `_COLUMNS`, as one list."""
+    columns = dict(zip(_COLUMNS, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+    return OneSided(**columns, compared=compared, most=most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +139,12 @@ class _Peaks:
         return key
 
     @property
+    def any(self) -> NDArray[np.bool_]:
+        """Whether anything is listed, [token, layer]."""
+        listed: NDArray[np.bool_] = (self.neuron >= 0).any(axis=2)
+        return listed
+
+    @property
     def weakest(self) -> Floats:
         """The smallest write of a list that is full; NaN of one that is not."""
         full = (self.neuron >= 0).all(axis=2)
@@ -148,7 +158,7 @@ def _of_rows(two: Two, columns: Columns, at: Ints, layers: SharedLayers) -> OneS
         _listed_rows(side.dataset, places[at], layers)
         for side, places in zip(two.sides, (columns.a, columns.b), strict=True)
     ]
-    both = np.intersect1d(*(one["cell"] for one in sides))
+    both = np.intersect1d(sides[0]["cell"], sides[1]["cell"])
     parts = []
     for in_b, (mine, other) in enumerate((sides, sides[::-1])):
         only = np.isin(mine["cell"], both) & ~np.isin(mine["key"], other["key"])
@@ -159,11 +169,10 @@ def _of_rows(two: Two, columns: Columns, at: Ints, layers: SharedLayers) -> OneS
             np.full(count, bool(in_b)), at[column], layers.numbers[row], mine["neuron"][only],
             np.full(count, -1, np.int64), mine["value"][only], unknown, unknown,
         ))  # fmt: skip
-    joined = [np.concatenate(pair) for pair in zip(*parts, strict=True)]
-    return OneSided(*joined, len(both), 0)
+    return _joined(parts, len(both), 0)
 
 
-def _listed_rows(dataset: xr.Dataset, tokens: Ints, layers: SharedLayers) -> dict[str, NDArray[np.generic]]:
+def _listed_rows(dataset: xr.Dataset, tokens: Ints, layers: SharedLayers) -> dict[str, NDArray[Any]]:
     """The rows at some tokens and layers, of each neuron there the largest: its cell, its key, itself and its value."""
     place = np.full(dataset.sizes[names.TOKEN], -1)
     place[tokens] = np.arange(len(tokens))

@@ -12,7 +12,7 @@ from stratoscope import names
 from stratoscope.analysis.diff.floor import dtype_of, weights_of
 from stratoscope.analysis.diff.prompts import Side, sides
 from stratoscope.errors import InputError, UsageError, choices
-from stratoscope.trace.arguments import is_whole, several
+from stratoscope.trace.arguments import several
 from stratoscope.trace.csv.file import stem
 from stratoscope.trace.numbers import listing
 from stratoscope.trace.opened import Inputs, opened
@@ -172,18 +172,18 @@ def _another(prompts: Prompts, prompt: int) -> str:
 def _of_two(a: Prompts, b: Prompts, choice: PromptChoice) -> tuple[int, int]:
     if choice is None:
         there = {identity: prompt for prompt, identity in reversed([*enumerate(b.ids)])}
-        both = next((prompt for prompt, identity in enumerate(a.ids) if identity and identity in there), None)
-        return (0, 0) if both is None else (both, there[a.ids[both]])
-    asked = [choice] if isinstance(choice, str) or is_whole(choice) else several(choice, "prompt", "['fire-c']")
+        first = next((prompt for prompt, identity in enumerate(a.ids) if identity and identity in there), None)
+        return (0, 0) if first is None else (first, there[a.ids[first]])
+    asked = several(choice, "prompt", "['fire-c']")
     if len(asked) not in (1, 2):
         fix = "Name one that both traces have, or one of each: `--prompt A --prompt B`."
         raise UsageError(f"{len(asked)} prompts are named, and a comparison takes two", where="prompt", fix=fix)
-    first = a.find(asked[0])
+    of_a = a.find(asked[0])
     if len(asked) == 1 and isinstance(asked[0], str) and asked[0] in a.ids and asked[0] not in b.ids:
         both = [identity for identity in a.ids if identity and identity in b.ids]
         fix = f"In both are: {listing(both)}." if both else "Name one of each: `--prompt A --prompt B`."
         raise InputError(f"{asked[0]!r} is only in the first trace", where="prompt", fix=fix)
-    return first, b.find(asked[-1])
+    return of_a, b.find(asked[-1])
 
 
 def _called_in_one(prompts: Prompts, a: int, b: int) -> tuple[str, str]:

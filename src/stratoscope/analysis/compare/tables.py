@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,28 @@ def neuron_rows(result: xr.DataTree) -> Rows:
             yield [called[other], "b" if other else "a", *tokens[at], *numbers]
 
     return columns, rows()
+
+
+def neurons_in(result: xr.DataTree, most: int) -> list[dict[str, Any]]:
+    """The first neurons that only one of the two lists, the surest first, as they are printed; None = not known."""
+    if "one_list_only" not in result:
+        return []
+    summary, tokens = result.attrs["summary"], table_in(result, "tokens")
+    listed = table_in(result, "one_list_only").isel(listed=slice(most))
+    found = []
+    for place, column in enumerate(listed["column"].values.tolist()):
+        of = {
+            name: _known(listed[name].values[place].item()) if name in listed else None
+            for name in ("layer", "neuron", "expert", "value", "write", "at_least")
+        }
+        where = {name: int(tokens[name].values[column]) for name in ("position_a", "position_b")}
+        by = summary["called"][int(listed["in_b"].values[place])]
+        found.append({"listed_by": by, "token": str(tokens["text_a"].values[column]), **where, **of})
+    return found
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value
 
 
 _TOKEN_COLUMNS = ("prompt_a", "prompt_b", "column", "position_a", "position_b", "token_a", "token_b", "equal",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import defaults, names
-from stratoscope.analysis.results.result import notes_in, table_in
-from stratoscope.errors import UsageError
+from stratoscope.analysis.results.result import is_result, notes_in, table_in
+from stratoscope.errors import InputError, UsageError
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import aligned_tokens, described_cells, sides_and_difference
 from stratoscope.view.spec.look import PLAIN, Look
@@ -34,7 +34,7 @@ _LONGEST_NAME = 28  # characters of what A or B is called in a legend
 
 
 def compare(
-    inputs: TwoInputs,
+    inputs: TwoInputs | xr.DataTree,
     out: str | os.PathLike[str] | None = None,
     *,
     columns: Columns = None,
@@ -58,8 +58,8 @@ def compare(
     Parameters
     ----------
     inputs
-        A trace or a Dataset, of which two prompts are compared; two traces in a list, of which one prompt each; or two
-        CSV or Parquet files in a list.
+        A trace or a Dataset, of which two prompts are compared; two traces in a list, of which one prompt each; two CSV
+        or Parquet files in a list; or what `comparison` gave.
     out
         A .png, .svg or .pdf file to write. None writes nothing.
     prompt
@@ -93,10 +93,21 @@ def compare(
     >>> len(figure.axes)  # A, B and B − A
     3
     """
+    from xarray import DataTree
+
     from stratoscope.analysis.compare.comparison import comparison
 
     look = Look(scale, first_token, theme)
     files = Files(out, table, peaks_table, overwrite)
+    if isinstance(inputs, DataTree):
+        asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
+        if given := [name for name, value in asked.items() if value is not None]:
+            fix = "Give it to `comparison`, or give the trace."
+            raise UsageError("this comparison is made already", where=given[0], fix=fix)
+        if not is_result(inputs, "compare"):
+            raise InputError("this is no comparison", where="inputs", fix="Give what `comparison` gave, or a trace.")
+        files.check()
+        return files.write(inputs, look)
     files.check(inputs)
     result = comparison(inputs, columns=columns, quantity=quantity, prompt=prompt, layers=layers, span=span)
     return files.write(result, look)
@@ -111,7 +122,7 @@ class Files:
     peaks_table: str | os.PathLike[str] | None
     overwrite: bool
 
-    def check(self, inputs: Any) -> None:
+    def check(self, inputs: Any = ()) -> None:
         """Refuse, before any work is done, what may not be written or is one of the inputs."""
         from stratoscope.trace.export.table import check_table
         from stratoscope.view.matplotlib import save
@@ -153,21 +164,29 @@ def compare_spec(result: xr.DataTree, look: Look = PLAIN) -> ViewSpec:
     called = _called(summary)
     known = cells["difference"].values[np.isfinite(cells["difference"].values)]
     label = _LABELS.get(quantity, row.label)
-    title = f"{capital(label)}: {called[1]} − {called[0]}, token by aligned token"
+    title = title_of(summary)
     if known.size and not known.any():
         title = f"No difference in {label} between {called[0]} and {called[1]}"
     alike = tokens["before"].values if summary["before"]["must_be_equal"] else None
     shown = [ShownPrompt(visible(name), visible(of)) for name, of in zip(prompts, classes, strict=True)]
+    labels = (f"{label}: {called[0]}", f"{label}: {called[1]}", f"Difference: {called[1]} − {called[0]}")
     return build(
         title,
         _subtitle(result, called),
         [aligned_tokens(tokens, shown, spelling=summary["spelling"])],
-        sides_and_difference(cells, _described(cells, row, summary), called, alike=alike),
+        sides_and_difference(cells, _described(cells, row, summary), labels, alike=alike),
         look=look,
         selected=_selected(result),
         notes=notes_in(result),
         provenance=provenance_of_result(result),
     )
+
+
+def title_of(summary: Facts) -> str:
+    """What is compared."""
+    called, quantity = _called(summary), summary["quantity"]
+    label = _LABELS.get(quantity, names.QUANTITIES[quantity].label)
+    return f"{capital(label)}: {called[1]} − {called[0]}, token by aligned token"
 
 
 _LABELS = {"imported_norm": "mean imported Activation_Norm"}
@@ -206,7 +225,7 @@ def _selected(result: xr.DataTree) -> Selected:
     summary, parameters = result.attrs["summary"], result.attrs["parameters"]
     rows, spans = summary["rows"], parameters["span"]
     numbers = table_in(result, f"tokens/{summary['quantity']}")[rows["kind"]].values.tolist()
-    of = sum(summary["prompts_of_trace"])
+    of = summary["prompts_of_trace"][0]
     whole = summary["columns"]
     tokens = [whole["equal"] + whole["replaced"] + whole[f"only_{side}"] for side in "ab"]
     parts = [

@@ -90,7 +90,7 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
 def _strips(cells: xr.Dataset, row: names.Quantity, alike: np.ndarray | None, formula: str) -> list[Strip]:
     said = "mean over heads" if names.HEAD in row.dims else ""
     described = described_cells(cells, row, formula, said)
-    strips = sides_and_difference(cells, described, ("A", "B"), alike=alike)
+    strips = sides_and_difference(cells, described, (f"A: {row.label}", f"B: {row.label}", "B − A"), alike=alike)
     if "times_floor" in cells:
         formula = "|B − A| / noise floor of the layer; lowest colour: within it"
         times = cells["times_floor"].values

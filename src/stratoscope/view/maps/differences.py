@@ -48,7 +48,7 @@ def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelli
 
 
 def sides_and_difference(
-    cells: xr.Dataset, described: DrawnQuantity, called: tuple[str, str], *, alike: Mask | None
+    cells: xr.Dataset, described: DrawnQuantity, labels: tuple[str, str, str], *, alike: Mask | None
 ) -> list[Strip]:
     """A, B and B − A of the table of cells of a Result; A and B on one scale.
 
@@ -56,18 +56,17 @@ def sides_and_difference(
     ----------
     described
         The quantity.
-    called
-        What A and B are called.
+    labels
+        What stands in the legends of A, B and B − A.
     alike
         Tokens that must be the same in both, as of `can_differ`.
     """
     strips = []
-    for side, name in zip("ab", called, strict=True):
-        formula = described.formula if side == "a" else ""
-        drawn = replace(described, label=f"{name}: {described.label}", formula=formula)
+    for side, label in zip("ab", labels[:2], strict=True):
+        drawn = replace(described, label=label, formula=described.formula if side == "a" else "")
         strips.append(Strip(drawn, [cells[side].values], limits="sides", rings=False))
     difference = cells["difference"].values
-    apart = replace(described, label=f"{called[1]} − {called[0]}", formula="", signed=True, log=False)
+    apart = replace(described, label=labels[2], formula="", signed=True, log=False)
     return [*strips, Strip(apart, [difference], counted=[can_differ(difference, alike)])]
 
 
