@@ -141,7 +141,7 @@ class _Peaks:
     @property
     def any(self) -> NDArray[np.bool_]:
         """Whether anything is listed, [token, layer]."""
-        listed: NDArray[np.bool_] = (self.neuron >= 0).any(axis=2)
+        listed: NDArray[np.bool_] = self.neuron.max(axis=2, initial=-1) >= 0
         return listed
 
     @property

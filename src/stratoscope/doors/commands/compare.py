@@ -68,12 +68,19 @@ def compare(
     from stratoscope.view.maps.compare import Files
 
     out = outputs.picture(out, inputs, "compare", overwrite=overwrite)
-    drawn = {"out": out, "scale": scale, "first_token": first_token, "theme": theme}
-    drawn |= {"table": table, "peaks_table": peaks_table, "overwrite": overwrite}
     asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
     Files(out, table, peaks_table, overwrite).check(inputs)
     result = stratoscope.comparison(inputs, **options.given(asked))
-    stratoscope.compare(result, **drawn)
+    stratoscope.compare(
+        result,
+        out,
+        scale=scale,
+        first_token=first_token,
+        theme=theme,
+        table=table,
+        peaks_table=peaks_table,
+        overwrite=overwrite,
+    )
     written = [path for path in (out, table, peaks_table) if path is not None]
     if as_json:
         from stratoscope.analysis.compare.tables import neurons_in
