@@ -117,13 +117,17 @@ class _Layout:
         self, quantity: MapQuantity, x: float, y: float, width: float = legend.WIDTH, height: float = 0.0
     ) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
-        return legend.draw(quantity, colouring, x, y, self.theme, self.spec.colours, width=width, height=height)
+        return legend.draw(
+            quantity, colouring, x, y, self.theme, self.spec.colours, width=width, height=height,
+            numbers=self.arrangement.numbers,
+        )  # fmt: skip
 
     def _reading(self) -> str:
         """How to read the maps, in one line."""
-        if self.quantities[0].quantity.row_kind == "depth":
-            return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
-        return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
+        depths = self.quantities[0].quantity.row_kind == "depth"
+        rows = "depths, D0 before the first block" if depths else "layers, the first at the bottom"
+        numbers = self.quantities[0].figures.explained() if self.arrangement.numbers else ""
+        return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {numbers}." if numbers else "")
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
