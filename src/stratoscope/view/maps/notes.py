@@ -10,6 +10,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import MapMarks, Maps
 from stratoscope.view.spec.viewspec import Note
@@ -97,16 +98,16 @@ def _notes(
             Note("L02", "info", "Hatched over colours: fewer than 4 later tokens can attend here; not in the limits.")
         )
     if any(strip.quantity.unit == "L2 norm" for strip in strips):
-        notes.append(Note("L07", "info", "Raw norms grow with depth: compare layers by write ratios."))
+        notes.append(RAW_NORM)
     if infinite := sum(one.infinite for one in content.maps):
         cells = f"{counted(infinite, 'cell')} {'is' if infinite == 1 else 'are'}"
         notes.append(Note("L05", "warning", f"{cells} infinite: in the colours of the ends, not in the limits."))
     if any(one.missing for one in content.maps):
         notes.append(Note("L08", "info", "Grey hatching: undefined or not recorded, which is not zero."))
     if any(strip.quantity.name == "imported_norm" for strip in strips) and not absence_said:
-        notes.append(Note("L08", "info", "Means of the rows in the file: a neuron not in it is unknown, not zero."))
+        notes.append(ROWS_OF_A_FILE)
     if any("recorded peaks" in strip.quantity.said for strip in strips) and not absence_said:
-        notes.append(Note("L08", "info", "Only recorded peaks: a neuron not among them is not zero."))
+        notes.append(ONLY_PEAKS)
     dim, tokens = sum(len(panel.dim) for panel in panels), sum(panel.count for panel in panels)
     if dim:
         faint = "" if pooled else " (faint)"
