@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sheets import said
+from sheets import outside, overlapping, said
 from view_traces import make_trace
 
-from drawn_maps import high, low, maps_of, marks
+from drawn_maps import high, low, maps_of, marks, sheet_of
 from stratoscope.trace.arrays import AnyFloats
+from stratoscope.view.maps.engagement import engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.sheet.items import Box
+from stratoscope.view.spec import palette
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec
 
@@ -76,3 +79,32 @@ def test_first_tokens_count_for_a_row_only_where_they_count_for_the_limits() -> 
 
 def test_zero_has_no_ratio_and_is_still_marked() -> None:
     assert dict(marks(spec_of({3: 0.0})).row_badges)[3] == "↓"
+
+
+@pytest.mark.parametrize("lengths", [(24,), (13, 9), (60, 50), (400,), (4_000,)])
+def test_every_map_has_a_bar_at_the_end_of_the_row_and_its_words_beside_it(lengths: tuple[int, ...]) -> None:
+    trace = make_trace(lengths=lengths, layers=30, quantities=("mlp_out_norm", "mlp_write_ratio"), sink=1.0)
+    for name in ("mlp_out_norm", "mlp_write_ratio"):
+        trace[name][:, [0, 29]] *= 1e4
+    for spec in (heatmap_spec(trace), engagement_spec(trace)):
+        sheet = sheet_of(spec)
+        assert not outside(sheet)
+        assert not overlapping(sheet)
+        accent = palette.theme("light").accent
+        bars = [item for item in sheet.items if isinstance(item, Box) and item.fill == accent]
+        for one in sheet.maps():
+            row, end = one.height / 30, one.x + one.width
+            for place, words in marks(spec, one.index).row_badges:
+                middle = one.y + one.height - (place + 0.5) * row
+                assert any(abs(bar.y + bar.height / 2 - middle) < 1e-6 and 0 < bar.x - end < 0.03 for bar in bars)
+                assert any(text.text == words and 0 < text.x - end < 0.1 for text in sheet.texts())
+            assert {0, 29} <= dict(marks(spec, one.index).row_badges).keys()
+
+
+def test_words_of_neighbouring_rows_move_apart_and_stay_at_their_map() -> None:
+    sheet = sheet_of(spec_of(dict.fromkeys((0, 1), 30), tokens=300))
+    for one in sheet.maps():
+        words = [text for text in sheet.texts() if text.bold and 0 < text.x - one.x - one.width < 0.1]
+        mine = [text for text in words if one.y - 0.05 < text.y < one.y + one.height + 0.05]
+        assert len(mine) == 2
+    assert not overlapping(sheet)

@@ -10,6 +10,7 @@ import numpy as np
 from stratoscope.view.sheet import arrangement, fonts
 from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
 from stratoscope.view.sheet.measures import Measures
+from stratoscope.view.sheet.row_marks import row_marks
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.maps import DrawnQuantity, Map, MapMarks, MapPanel, Maps
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -104,6 +105,9 @@ class MapDrawing:
             *self._hatching(one, band, x, y, pitch, height),
             *self._rings(marks, band, x, y, pitch, len(described.rows)),
             *self._first_marks(panel, marks, band, x, y, pitch),
+            *row_marks(
+                marks.row_badges, len(described.rows), x + width, y, self.arrangement.row, self.theme, self.measures
+            ),
         ]
 
     # --- labels -----------------------------------------------------------------------------------------------------
