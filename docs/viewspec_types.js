@@ -38,8 +38,8 @@
  * @typedef {{ title: string, detail: string }} spec.Scene
  * @typedef {{ title: string, words: string, heights: Record<"with_first" | "without_first", spec.Heights> }}
  *   spec.PeakScale
- * @typedef {{ smallest: number, largest: number, top: number, stems: number, stem_opacity: number, token_labels:
- *   number, layer_labels: number }} spec.PeakStyle
+ * @typedef {{ smallest: number, largest: number, top: number, stems: number, stem_opacity: number, outlines: boolean,
+ *   token_labels: number, layer_labels: number }} spec.PeakStyle
  * @typedef {{ id: string, prompt_class: string }} spec.ShownPrompt
  * @typedef {{ name: string, paper: string, ink: string, muted: string, faint: string, line: string, missing: string,
  *   missing_line: string, accent: string, side_a: string, side_b: string, side_c: string, side_d: string, side_e:
