@@ -9,7 +9,7 @@ from stratoscope.view.sheet import legend
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec.maps import MapPanel, Maps
 
-GAP = 0.32  # inches between maps
+GAP = 0.32  # inches between legends, and beside them
 NAMES = 1.25  # room for the names of stacked maps
 _PITCH = (0.15, 0.30)  # least and most inches of a column
 _NUMBER_PITCH = (0.25, 0.42)
@@ -85,7 +85,7 @@ def pitch_of(panel: MapPanel, arranged: Arrangement) -> float:
 
 def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
     total = sum(panel.columns for panel in panels)
-    room = measures.body - GAP * (len(panels) - 1)
+    room = measures.body - measures.gap * (len(panels) - 1)
     pooled = any(panel.tokens_per_column > 1 for panel in panels)
     numbers = total * rows <= MOST_NUMBERS and rows <= MOST_NUMBER_ROWS
     if numbers and total * _NUMBER_PITCH[0] <= room:
@@ -108,12 +108,12 @@ def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> 
 def _several(panels: Sequence[MapPanel], quantities: int, rows: int, measures: Measures) -> Arrangement:
     counts = [panel.columns for panel in panels]
     pooled = any(panel.tokens_per_column > 1 for panel in panels)
-    slot = (measures.body - GAP * (quantities - 1)) / quantities
+    slot = (measures.body - measures.gap * (quantities - 1)) / quantities
     if not pooled and max(counts) * _PITCH[0] <= slot:
         pitch = measures.snapped(min(0.24, slot / max(counts)))
         return Arrangement(measures, "columns", pitch, row_of(2.9, rows, measures, least=0.045), legends="column")
     gutter = legend.WIDTH * 0.86 + GAP / 2
-    room = measures.body - gutter - GAP * (len(panels) - 1)
+    room = measures.body - gutter - measures.gap * (len(panels) - 1)
     if not pooled and sum(counts) * _PITCH[0] <= room:
         pitch = measures.snapped(min(_PITCH[1], room / sum(counts)))
         return Arrangement(measures, "side", pitch, row_of(1.2, rows, measures, least=0.02), gutter, "gutter")

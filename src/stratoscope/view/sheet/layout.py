@@ -7,6 +7,7 @@ from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
 from stratoscope.view.sheet.measures import measures_of
+from stratoscope.view.sheet.row_marks import with_row_marks
 from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -26,7 +27,7 @@ class _Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
     def __init__(self, spec: ViewSpec, content: Maps, page: Page) -> None:
-        self.page, self.measures = page, measures_of(page)
+        self.page, self.measures = page, with_row_marks(measures_of(page), content, spec.look)
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
         self.arrangement = arrangement.choose_arrangement(content, self.measures)
@@ -61,11 +62,12 @@ class _Layout:
     def _right(self) -> float:
         widths = self._widths()
         if self.arrangement.mode == "side":
-            body = sum(self._slots()[:-1]) + widths[-1] + arrangement.GAP * (len(widths) - 1)
+            body = sum(self._slots()[:-1]) + widths[-1] + self.measures.gap * (len(widths) - 1)
         elif self.arrangement.mode == "columns":
-            body = self._column_width() * len(self.quantities) + arrangement.GAP * (len(self.quantities) - 1)
+            body = self._column_width() * len(self.quantities) + self.measures.gap * (len(self.quantities) - 1)
         else:
             body = max(widths)
+        body += self.measures.beside
         if self.arrangement.legends == "beside":
             return max(self.left + body + arrangement.GAP + legend.WIDTH, _LEAST_BESIDE - self.measures.margin)
         return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - self.measures.margin)
@@ -122,20 +124,24 @@ class _Layout:
     ) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
         return legend.draw(
-            quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, height=height
-        )
+            quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, height=height,
+            numbers=self.arrangement.numbers,
+        )  # fmt: skip
 
     def _reading(self) -> str:
         """How to read the maps, in one line."""
-        if self.quantities[0].quantity.row_kind == "depth":
-            return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
-        return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
+        depths = self.quantities[0].quantity.row_kind == "depth"
+        rows = "depths, D0 before the first block" if depths else "layers, the first at the bottom"
+        numbers = self.quantities[0].figures.explained() if self.arrangement.numbers else ""
+        return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {numbers}." if numbers else "")
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
     def _side(self, y: float) -> float:
         y = self._panel_titles(y)
-        lefts = [self.left + sum(self._slots()[:index]) + arrangement.GAP * index for index in range(len(self.panels))]
+        lefts = [
+            self.left + sum(self._slots()[:place]) + self.measures.gap * place for place in range(len(self.panels))
+        ]
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
             top = y + max(self.maps.above(index, place, (0, one.columns)) for place, one in enumerate(self.panels))
@@ -149,7 +155,7 @@ class _Layout:
 
     def _columns(self, y: float) -> float:
         width = self._column_width()
-        lefts = [self.left + index * (width + arrangement.GAP) for index in range(len(self.quantities))]
+        lefts = [self.left + index * (width + self.measures.gap) for index in range(len(self.quantities))]
         y = self._legends(lefts, y, min(width, legend.WIDTH)) + _PANEL_GAP
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
@@ -221,7 +227,7 @@ class _Layout:
         )
 
     def _legend_beside(self, index: int, end: float, y: float) -> float:
-        left = end + arrangement.GAP / 2 if self.arrangement.legends == "gutter" else end + arrangement.GAP
+        left = end + self.measures.beside + arrangement.GAP / (2 if self.arrangement.legends == "gutter" else 1)
         width = min(legend.WIDTH, self.right - left)
         drawn = self._legend(self.quantities[index], left, y - 0.02, width)
         self.items += drawn.items
@@ -229,7 +235,7 @@ class _Layout:
 
     def _name_beside(self, quantity: MapQuantity, end: float, y: float) -> None:
         for line in fonts.wrap(capital(quantity.quantity.label), 7.0, arrangement.NAMES - 0.12):
-            self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
+            self.items.append(Text(end + self.measures.beside + 0.1, y, line, 7.0, self.theme.muted))
             y += fonts.height(7.0)
 
     def _panel_titles(self, y: float) -> float:
@@ -238,7 +244,7 @@ class _Layout:
         for index, (panel, slot) in enumerate(zip(self.panels, self._slots(), strict=True)):
             room = slot if index + 1 < len(self.panels) else self.right - x
             bottom = max(bottom, self._panel_title(panel, x, y, room))
-            x += slot + arrangement.GAP
+            x += slot + self.measures.gap
         return bottom
 
     def _panel_title(self, panel: MapPanel, x: float, y: float, room: float) -> float:
