@@ -10,7 +10,7 @@ from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec.maps import MapPanel, Maps
 
-GAP = 0.32  # inches between maps
+GAP = 0.32  # inches between a map and the legend beside it
 _NAMES = 2.5  # room for the names and the legends of strips, beside them
 _LEAST_STRIPS = 3.0  # inches of strips that have their names beside them
 _MOST_ROW = 0.28
@@ -18,7 +18,7 @@ _PITCH = (0.15, 0.30)  # least and most inches of a column
 _NUMBER_PITCH = (0.25, 0.42)
 _FEW = 1.8  # inches of the longest prompt of strips, at least, while columns are not wider than …
 _WIDEST = 0.6
-_CLOSE = 0.95  # of the height of a label: turned labels may stand so near to each other
+_CLOSE = 0.9  # of the height of a label: turned labels may stand so near to each other
 _STRIP, _LEAST_STRIP = 0.92, 0.63  # inches that a strip is high, and that it is at least (1.6 cm)
 MOST_NUMBERS, MOST_NUMBER_ROWS = 600, 16
 
@@ -100,11 +100,11 @@ def lines_of_strips(panels: Sequence[MapPanel], arranged: Arrangement) -> list[L
         parts = bands(panel, arranged)
         for start, stop in parts:
             wide = (stop - start) * pitch_of(panel, arranged)
-            if not lines or len(parts) > 1 or wide + GAP > free:
+            if not lines or len(parts) > 1 or wide + arranged.measures.gap > free:
                 lines.append([])
-                free = room + GAP
+                free = room + arranged.measures.gap
             lines[-1].append((place, (start, stop)))
-            free -= wide + GAP
+            free -= wide + arranged.measures.gap
         free = 0.0 if len(parts) > 1 else free
     return lines
 
@@ -120,7 +120,7 @@ def pitch_of(panel: MapPanel, arranged: Arrangement) -> float:
 
 def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
     total = sum(panel.columns for panel in panels)
-    room = measures.body - GAP * (len(panels) - 1)
+    room = measures.body - measures.gap * (len(panels) - 1)
     pooled = any(panel.tokens_per_column > 1 for panel in panels)
     numbers = total * rows <= MOST_NUMBERS and rows <= MOST_NUMBER_ROWS
     if numbers and total * _NUMBER_PITCH[0] <= room:
@@ -153,7 +153,7 @@ def _several(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arran
     if not counts:
         return Arrangement(measures, "strips", 0.0, row, gutter, legends, longest=1, widest=widest)
     total, least = sum(counts), _CLOSE * fonts.height(measures.narrow_label)
-    across = room - GAP * (len(counts) - 1)
+    across = room - measures.gap * (len(counts) - 1)
     most = max(_PITCH[1], min(_WIDEST, _FEW / max(counts)))
     if not widest and total * least <= across:
         pitch, longest = min(most, across / total), max(counts)

@@ -7,6 +7,7 @@ from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
 from stratoscope.view.sheet.measures import measures_of
+from stratoscope.view.sheet.row_marks import with_row_marks
 from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -27,7 +28,7 @@ class _Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
     def __init__(self, spec: ViewSpec, content: Maps, page: Page) -> None:
-        self.page, self.measures = page, measures_of(page)
+        self.page, self.measures = page, with_row_marks(measures_of(page), content, spec.look)
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
         self.arrangement = arrangement.choose_arrangement(content, self.measures)
@@ -62,11 +63,12 @@ class _Layout:
     def _right(self) -> float:
         widths = self._widths()
         if self.arrangement.mode == "side":
-            body = sum(self._slots()[:-1]) + widths[-1] + arrangement.GAP * (len(widths) - 1)
+            body = sum(self._slots()[:-1]) + widths[-1] + self.measures.gap * (len(widths) - 1)
         elif self.arrangement.mode == "strips":
             body = max(map(self._width_of_line, arrangement.lines_of_strips(self.panels, self.arrangement)))
         else:
             body = max(widths)
+        body += self.measures.beside
         if self.arrangement.legends == "beside":
             body += arrangement.GAP + legend.WIDTH
         least = LEAST_WIDTH if self.arrangement.legends == "head" else _LEAST_BESIDE
@@ -76,7 +78,7 @@ class _Layout:
         widths = [
             (stop - start) * arrangement.pitch_of(self.panels[place], self.arrangement) for place, (start, stop) in line
         ]
-        return sum(widths) + arrangement.GAP * max(len(line) - 1, 0)
+        return sum(widths) + self.measures.gap * max(len(line) - 1, 0)
 
     def _title_width(self, panel: MapPanel) -> float:
         room, sizes = 2.4, self.measures
@@ -113,27 +115,31 @@ class _Layout:
     ) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
         return legend.draw(
-            quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, bars=bars
-        )
+            quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, bars=bars,
+            numbers=self.arrangement.numbers,
+        )  # fmt: skip
 
     def _reading(self) -> str:
         """How to read the maps, in one line."""
-        if self.quantities[0].quantity.row_kind == "depth":
-            return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
-        return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
+        depths = self.quantities[0].quantity.row_kind == "depth"
+        rows = "depths, D0 before the first block" if depths else "layers, the first at the bottom"
+        numbers = self.quantities[0].figures.explained() if self.arrangement.numbers else ""
+        return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {numbers}." if numbers else "")
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
     def _side(self, y: float) -> float:
         y = self._panel_titles(y)
-        lefts = [self.left + sum(self._slots()[:index]) + arrangement.GAP * index for index in range(len(self.panels))]
+        lefts = [
+            self.left + sum(self._slots()[:place]) + self.measures.gap * place for place in range(len(self.panels))
+        ]
         top = y + max(self.maps.above(0, place, (0, one.columns)) for place, one in enumerate(self.panels))
         for place, x in enumerate(lefts):
             self._map(0, place, x, top, row_labels=place == 0, token_labels=True)
         bottom = top + self._height(self.quantities[0])
         below = bottom + max(self._depth(panel, (0, panel.columns)) for panel in self.panels)
         if self.arrangement.legends == "beside":
-            left = lefts[-1] + self._widths()[-1] + arrangement.GAP
+            left = lefts[-1] + self._widths()[-1] + self.measures.beside + arrangement.GAP
             drawn = self._legend(self.quantities[0], left, top - 0.02, min(legend.WIDTH, self.right - left))
             self.items += drawn.items
             below = max(below, top + drawn.height)
@@ -158,7 +164,8 @@ class _Layout:
     def _line_of_strips(self, line: arrangement.Line, y: float, *, legends: bool) -> float:
         """All quantities over the panels of one line; returns its bottom."""
         lefts = [
-            self.left + self._width_of_line(line[:count]) + arrangement.GAP * bool(count) for count in range(len(line))
+            self.left + self._width_of_line(line[:count]) + self.measures.gap * bool(count)
+            for count in range(len(line))
         ]
         titled = y
         for (place, (start, _)), x, end in zip(
@@ -235,7 +242,7 @@ class _Layout:
         for index, (panel, slot) in enumerate(zip(self.panels, self._slots(), strict=True)):
             room = slot if index + 1 < len(self.panels) else self.right - x
             bottom = max(bottom, self._panel_title(panel, x, y, room))
-            x += slot + arrangement.GAP
+            x += slot + self.measures.gap
         return bottom
 
     def _panel_title(self, panel: MapPanel, x: float, y: float, room: float) -> float:

@@ -11,7 +11,7 @@ from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec import scale
-from stratoscope.view.spec.maps import Colouring, DrawnQuantity, MapQuantity
+from stratoscope.view.spec.maps import Colouring, MapQuantity
 from stratoscope.view.spec.palette import Colours, Theme
 from stratoscope.view.spec.scale import Kind, Limits
 from stratoscope.words import capital, number, percent
@@ -41,6 +41,7 @@ def draw(
     *,
     width: float = WIDTH,
     bars: float = BARS,
+    numbers: bool = False,
 ) -> Legend:
     """The legend of a quantity in these colours with its top left corner at (x, y).
 
@@ -48,6 +49,8 @@ def draw(
     ----------
     bars
         Inches that the histogram is high.
+    numbers
+        Whether there are numbers in the cells, so that their factor has to be said.
     """
     items: list[Item] = []
     name, small, leading = measures.legend_name, measures.legend, _LEADING * measures.unit
@@ -55,7 +58,7 @@ def draw(
     for line in fonts.wrap(capital(quantity.quantity.label), name, width, bold=True):
         items.append(Text(x, cursor, line, name, theme.ink, bold=True))
         cursor += leading + 0.012
-    for line in fonts.wrap(_explanation(quantity.quantity, colouring.limits), small, width):
+    for line in fonts.wrap(_explanation(quantity, colouring.limits, numbers=numbers), small, width):
         items.append(Text(x, cursor, line, small, theme.muted))
         cursor += leading
     cursor += _GAP
@@ -90,12 +93,14 @@ def _state(quantity: MapQuantity, colouring: Colouring) -> str:
     return f"{which} is {number(float(limits.low[0] + limits.high[0]) / 2)}"
 
 
-def _explanation(quantity: DrawnQuantity, limits: Limits) -> str:
-    """Unit, scale, formula, and what was done to the stored values."""
+def _explanation(one: MapQuantity, limits: Limits, *, numbers: bool) -> str:
+    """Unit, scale, the factor of numbers in cells, formula, and what was done to the stored values."""
+    quantity = one.quantity
     unit = "" if quantity.unit in ("1", "as imported") else quantity.unit
     kind = {"log": "log scale", "diverging": "zero-centred", "linear": "linear scale"}[limits.kind]
     formula = "" if quantity.name == "imported_norm" else quantity.formula
-    return " · ".join(part for part in (unit, kind, quantity.said, formula) if part)
+    factor = f"cells {one.figures.factor()}" if numbers and one.figures.power else ""
+    return " · ".join(part for part in (unit, kind, factor, quantity.said, formula) if part)
 
 
 def _bars(

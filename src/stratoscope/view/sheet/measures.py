@@ -27,6 +27,9 @@ class Measures:
         Inches between its margins, at most.
     margin, bottom
         Inches of paper around everything, and below the last line.
+    gap, beside
+        Inches between maps that stand side by side, and of those, as at the right of every map, what the marks of its
+        rows take.
     unit
         Times that lengths which hold text are those of a slide.
     dots
@@ -41,6 +44,8 @@ class Measures:
     room: float = _SLIDE_WIDTH
     margin: float = 0.34
     bottom: float = 0.272
+    gap: float = 0.32
+    beside: float = 0.0
     unit: float = 1.0
     dots: int = DPI
     title: float = 13.0
