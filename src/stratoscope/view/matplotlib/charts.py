@@ -16,6 +16,7 @@ from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text
+from stratoscope.view.sheet.measures import SLIDE
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.charts import (
     Axis,
@@ -45,6 +46,8 @@ MARGIN, _LEFT, _BETWEEN, _BELOW, _KEY = 0.34, 0.62, 0.62, 0.5, 0.2
 _TITLE, _SUBTITLE, _PANEL, _SMALL, _TICK = 13.0, 8.2, 8.6, 7.4, 7.0  # points
 _PER_WIDTH = 4.6  # inches of a chart of width 1, at most
 _NARROWEST = 7.4  # inches that a title and a footer have at least
+_FEW_TIMES = 2.5
+_SWATCH, _BETWEEN_NAMES = 0.16, 0.14  # inches of a colour beside its name, and from name to name
 _DASHES = (0, (4, 3))
 
 
@@ -63,20 +66,20 @@ def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
         for panel, width in zip(panels, widths, strict=True)
     ]
     head = max(len(lines) for lines in titles) * (fonts.height(_PANEL) + 0.02)
-    keyed = any(mark.label for panel in panels for mark in panel.marks)
-    top = y + 0.14 + head + (_KEY if keyed else 0.05)
+    keys = [_key_lines(panel, width + _BETWEEN * 0.6) for panel, width in zip(panels, widths, strict=True)]
+    top = y + 0.14 + head + (_KEY * max(map(len, keys)) or 0.05)
     bottom = top + charts.height
-    below, footer_height = footer(spec, MARGIN, bottom + _BELOW, right - MARGIN, colours)
+    below, footer_height = footer(spec, MARGIN, bottom + _BELOW, right - MARGIN, colours, SLIDE)
     whole = (round((right + MARGIN) * DPI) / DPI, round((bottom + _BELOW + footer_height + MARGIN * 0.8) * DPI) / DPI)
     with mpl.rc_context(style()):
         figure = Picture(figsize=whole, dpi=DPI / 2, facecolor=colours.paper)
         FigureCanvasAgg(figure)
         x = MARGIN + _LEFT
-        for panel, width, lines in zip(panels, widths, titles, strict=True):
+        for panel, width, lines, key in zip(panels, widths, titles, keys, strict=True):
             place = (x / whole[0], 1 - bottom / whole[1], width / whole[0], charts.height / whole[1])
             _chart(figure.add_axes(place), panel, colours)
             _lines(items, lines, x, y + 0.14, _PANEL, colours.ink, bold=True)
-            _key(items, panel, x, top - _KEY + 0.02, colours)
+            _key(items, key, x, top, colours)
             x += width + _BETWEEN
         sheet = Sheet(*whole, (*items, *below))
         for item in sheet.items:
@@ -103,13 +106,30 @@ def _lines(
     return y
 
 
-def _key(items: list[Item], panel: ChartPanel, x: float, y: float, theme: Theme) -> None:
-    """Names of what is drawn, in its colours, on one line."""
+def _key_lines(panel: ChartPanel, width: float) -> list[list[tuple[Style, str]]]:
+    """Names of what is drawn, on as many lines as they take."""
+    lines: list[list[tuple[Style, str]]] = []
+    used = 0.0
     for mark in panel.marks:
         if mark.label:
-            items.append(Box(x, y + 0.035, 0.12, 0.045, fill=_ink(mark.style, theme)))
-            items.append(Text(x + 0.16, y, mark.label, _SMALL, theme.ink))
-            x += 0.16 + fonts.width(mark.label, _SMALL) + 0.14
+            label = fonts.fit(mark.label, _SMALL, width - _SWATCH)
+            wide = _SWATCH + fonts.width(label, _SMALL)
+            if not lines or used + wide > width:
+                lines.append([])
+                used = 0.0
+            lines[-1].append((mark.style, label))
+            used += wide + _BETWEEN_NAMES
+    return lines
+
+
+def _key(items: list[Item], lines: Sequence[Sequence[tuple[Style, str]]], left: float, y: float, theme: Theme) -> None:
+    """Names of what is drawn, in its colours; the last line ends at y."""
+    for place, line in enumerate(lines):
+        x, top = left, y - (len(lines) - place) * _KEY + 0.02
+        for side, label in line:
+            items.append(Box(x, top + 0.035, 0.12, 0.045, fill=_ink(side, theme)))
+            items.append(Text(x + _SWATCH, top, label, _SMALL, theme.ink))
+            x += _SWATCH + fonts.width(label, _SMALL) + _BETWEEN_NAMES
 
 
 def _chart(axes: Axes, panel: ChartPanel, theme: Theme) -> None:
@@ -122,7 +142,10 @@ def _chart(axes: Axes, panel: ChartPanel, theme: Theme) -> None:
     _axis(axes, "x", panel.x, theme)
     _axis(axes, "y", panel.y, theme)
     if panel.x.log:
-        axes.xaxis.set_major_locator(LogLocator(subs=_round_subs(*axes.get_xlim()), numticks=6))
+        low, high = axes.get_xlim()
+        few = high < _FEW_TIMES * low  # too near to each other for the round numbers of a logarithmic axis
+        places = MaxNLocator(4) if few else LogLocator(subs=_round_subs(low, high), numticks=6)
+        axes.xaxis.set_major_locator(places)
         axes.xaxis.set_major_formatter(lambda value, _: number(value))
         axes.xaxis.set_minor_locator(NullLocator())
     elif not panel.x.ticks:
@@ -159,9 +182,7 @@ def _round_subs(low: float, high: float) -> tuple[float, ...]:
 
 
 def _ink(style: Style, theme: Theme) -> str:
-    return {"a": theme.side_a, "b": theme.side_b, "plain": theme.ink, "accent": theme.accent, "muted": theme.muted}[
-        style
-    ]
+    return {**theme.sides, "plain": theme.ink, "accent": theme.accent, "muted": theme.muted}[style]
 
 
 def _draw(axes: Axes, mark: Mark, theme: Theme) -> None:

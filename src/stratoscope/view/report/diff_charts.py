@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, Note
+from stratoscope.view.charts.parts import height_of, in_unit, joined, layer_axis
 from stratoscope.view.maps.diff import sides_in_words
-from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis
+from stratoscope.view.report.charts import charts
 from stratoscope.view.report.report import Figure
 from stratoscope.view.spec.charts import Axis, Band, ChartPanel, Line, Mark, Vertical
 from stratoscope.words import capital, counted

@@ -146,6 +146,21 @@ class Distribution:
         return self.by_row if by_row else self.whole
 
 
+def rule(kind: Kind, choice: names.Scale) -> str:
+    """How `Distribution.fit` finds limits, in words."""
+    if choice in ("linear", "log"):
+        return "smallest and largest cell" + (", symmetric about zero" if kind == "diverging" else "")
+    (first, last), (tenth, ninetieth) = ([f"{100 * share:g}" for share in pair] for pair in (QUANTILES, INNERMOST))
+    fences, each = (
+        f"{FENCE:g} interquartile ranges beyond the",
+        " of each layer by itself" if choice == "per-layer" else "",
+    )
+    if kind == "diverging":
+        return f"symmetric, {fences} upper quartile of |value|{each}, kept within its {ninetieth}–{last} % quantiles"
+    of = " of the logarithms" if kind == "log" else ""
+    return f"{fences} quartiles{of}{each}, kept within the {first}–{tenth} % and the {ninetieth}–{last} % quantiles"
+
+
 def ratio_to_limit(values: AnyFloats, limits: Limits) -> NDArray[np.float64]:
     """How many times the upper limit the largest value of each token is; NaN without a finite value.
 
@@ -159,6 +174,21 @@ def ratio_to_limit(values: AnyFloats, limits: Limits) -> NDArray[np.float64]:
         ratios = sizes / limits.high
     largest = np.where(np.isfinite(ratios), ratios, -np.inf).max(axis=1, initial=-np.inf)
     return np.where(np.isfinite(largest), largest, np.nan)
+
+
+def beyond(values: AnyFloats, limits: Limits) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Which values, one of each row, lie below the limits and above them, and how many times the limit that is.
+
+    Below, the ratio is that of the lower limit to the value. NaN where a ratio means nothing, since one of the two is
+    not above zero.
+    """
+    sizes = np.abs(values) if limits.kind == "diverging" else np.asarray(values, float)
+    above = sizes > limits.high
+    below = sizes < limits.low
+    upper, lower = np.where(below, limits.low, sizes), np.where(below, sizes, limits.high)
+    ratios = np.full(sizes.shape, np.nan)
+    np.divide(upper, lower, out=ratios, where=(lower > 0) & (upper > 0))
+    return below, above, ratios
 
 
 def forward(values: AnyFloats, kind: str) -> AnyFloats:
