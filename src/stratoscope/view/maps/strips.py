@@ -32,6 +32,8 @@ class TokenAxis:
         Where each prompt begins and what it is called, when there are several; where a generated answer begins.
     rarely_seen
         Places of tokens that few later ones can attend to.
+    unmatched
+        Of two prompts side by side: places of tokens without an equal one on the other side, whose cells are empty.
     """
 
     title: str
@@ -40,6 +42,7 @@ class TokenAxis:
     dim: Ints = field(default_factory=lambda: NO_TOKENS)
     starts: tuple[tuple[int, str], ...] = ()
     rarely_seen: Ints = field(default_factory=lambda: NO_TOKENS)
+    unmatched: Ints = field(default_factory=lambda: NO_TOKENS)
 
     @property
     def count(self) -> int:
