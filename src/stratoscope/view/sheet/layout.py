@@ -5,7 +5,7 @@ from __future__ import annotations
 from stratoscope.view.sheet import arrangement, fonts, legend
 from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import Box, Item, Sheet, Text
-from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
+from stratoscope.view.sheet.map_drawing import MapDrawing
 from stratoscope.view.sheet.measures import measures_of
 from stratoscope.view.sheet.row_marks import with_row_marks
 from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
@@ -151,7 +151,7 @@ class _Layout:
             if self.arrangement.legends in ("gutter", "beside"):
                 bottom = max(bottom, self._legend_beside(index, lefts[-1] + self._widths()[-1], top))
             y = bottom + _STRIP_GAP
-        return y - _STRIP_GAP + max(self._depth(panel, (0, panel.columns)) for panel in self.panels)
+        return y - _STRIP_GAP + max(self.maps.below(place, (0, one.columns)) for place, one in enumerate(self.panels))
 
     def _columns(self, y: float) -> float:
         width = self._column_width()
@@ -162,7 +162,7 @@ class _Layout:
             top = y + max(self.maps.above(index, place, (0, panel.columns)) for index in range(len(lefts)))
             for index, x in enumerate(lefts):
                 self._map(index, place, x, top, row_labels=index == 0, token_labels=True)
-            depth = self._depth(panel, (0, panel.columns))
+            depth = self.maps.below(place, (0, panel.columns))
             y = top + max(map(self._height, self.quantities)) + depth + _PANEL_GAP
         return y - _PANEL_GAP
 
@@ -190,7 +190,7 @@ class _Layout:
             elif len(self.quantities) > 1:
                 self._name_beside(quantity, end, top)
             y = bottom + _STRIP_GAP
-        return y - _STRIP_GAP + self._depth(panel, band)
+        return y - _STRIP_GAP + self.maps.below(place, band)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
@@ -217,14 +217,6 @@ class _Layout:
 
     def _height(self, quantity: MapQuantity) -> float:
         return self.arrangement.row * len(quantity.quantity.rows)
-
-    def _depth(self, panel: MapPanel, band: tuple[int, int]) -> float:
-        return label_depth(
-            labels_of(self.spec, panel, self.arrangement),
-            band,
-            arrangement.pitch_of(panel, self.arrangement),
-            self.measures,
-        )
 
     def _legend_beside(self, index: int, end: float, y: float) -> float:
         left = end + self.measures.beside + arrangement.GAP / (2 if self.arrangement.legends == "gutter" else 1)
