@@ -1,0 +1,52 @@
+"""A figure as the page of a report holds it: WebP without loss, a quarter of a PNG, cut to what is drawn."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from stratoscope.view.matplotlib.save import style
+from stratoscope.view.sheet.items import DPI
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_EDGE = 4  # pixels of ground that are kept on each side
+_EFFORT = 3  # of 0 to 6; more is slower and hardly smaller
+
+
+@dataclass(frozen=True)
+class WebP:
+    """A picture: its bytes, and its pixels across and down."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+def webp(figure: Figure) -> WebP:
+    """A figure as WebP, cut to what is drawn on its ground; the same bytes every time."""
+    with mpl.rc_context(style()):
+        figure.set_dpi(DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    drawn = (pixels != pixels[0, 0]).any(axis=2)
+    rows, columns = (_with_edge(np.flatnonzero(drawn.any(axis=axis)), drawn.shape[1 - axis]) for axis in (1, 0))
+    cut = np.ascontiguousarray(pixels[rows, columns])
+    buffer = io.BytesIO()
+    Image.fromarray(cut).save(buffer, "WEBP", lossless=True, method=_EFFORT, quality=50)
+    return WebP(buffer.getvalue(), cut.shape[1], cut.shape[0])
+
+
+def _with_edge(places: np.ndarray[tuple[int], np.dtype[np.intp]], size: int) -> slice:
+    """From the first to the last of these places, and a little ground."""
+    if not len(places):
+        return slice(0, size)
+    return slice(max(0, int(places[0]) - _EDGE), min(size, int(places[-1]) + 1 + _EDGE))
