@@ -41,32 +41,34 @@
  *   number, layer_labels: number }} spec.PeakStyle
  * @typedef {{ id: string, prompt_class: string }} spec.ShownPrompt
  * @typedef {{ name: string, paper: string, ink: string, muted: string, faint: string, line: string, missing: string,
- *   missing_line: string, accent: string, side_a: string, side_b: string, ring: string, ring_halo: string }} spec.Theme
+ *   missing_line: string, accent: string, side_a: string, side_b: string, side_c: string, side_d: string, side_e:
+ *   string, side_f: string, ring: string, ring_halo: string }} spec.Theme
  * @typedef {{ limits: spec.Limits, clipped: [number, number], edges: Float32Array | Float64Array, counts: Int32Array,
  *   exceptions: boolean }} spec.Colouring
  * @typedef {{ badges: Array<[number, string]>, rings: Array<Int32Array>, outliers: number, without_logarithm: number }}
  *   spec.MapMarks
  * @typedef {{ label: string, low: number | null, high: number | null, ticks: Array<[number, string]>, log: boolean }}
  *   spec.Axis
- * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, style: "a" | "b" | "plain" | "accent" |
- *   "muted", label: string, kind: "line" }} spec.Line
+ * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, style: "a" | "b" | "c" | "d" | "e" | "f"
+ *   | "plain" | "accent" | "muted", label: string, kind: "line" }} spec.Line
  * @typedef {{ y: Float32Array | Float64Array, low: Float32Array | Float64Array, high: Float32Array | Float64Array,
- *   style: "a" | "b" | "plain" | "accent" | "muted", label: string, kind: "band" }} spec.Band
- * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, style: "a" | "b" | "plain" | "accent" |
- *   "muted", label: string, kind: "points" }} spec.Points
+ *   style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "band" }} spec.Band
+ * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, style: "a" | "b" | "c" | "d" | "e" | "f"
+ *   | "plain" | "accent" | "muted", label: string, kind: "points" }} spec.Points
  * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, low: Float32Array | Float64Array, high:
- *   Float32Array | Float64Array, style: "a" | "b" | "plain" | "accent" | "muted", label: string, kind: "intervals" }}
- *   spec.Intervals
+ *   Float32Array | Float64Array, style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label:
+ *   string, kind: "intervals" }} spec.Intervals
  * @typedef {{ counts: Array<Int32Array>, x_edges: Float32Array | Float64Array, y_edges: Float32Array | Float64Array,
- *   style: "a" | "b" | "plain" | "accent" | "muted", label: string, kind: "density" }} spec.Density
- * @typedef {{ x: number, style: "a" | "b" | "plain" | "accent" | "muted", label: string, kind: "vertical" }}
- *   spec.Vertical
- * @typedef {{ y: number, style: "a" | "b" | "plain" | "accent" | "muted", label: string, kind: "horizontal" }}
- *   spec.Horizontal
- * @typedef {{ low: number, high: number, style: "a" | "b" | "plain" | "accent" | "muted", label: string, kind: "span"
- *   }} spec.Span
+ *   style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "density" }}
+ *   spec.Density
+ * @typedef {{ x: number, style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind:
+ *   "vertical" }} spec.Vertical
+ * @typedef {{ y: number, style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind:
+ *   "horizontal" }} spec.Horizontal
+ * @typedef {{ low: number, high: number, style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted",
+ *   label: string, kind: "span" }} spec.Span
  * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, words: Array<string>, style: "a" | "b" |
- *   "plain" | "accent" | "muted", label: string, kind: "words" }} spec.Words
+ *   "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "words" }} spec.Words
  * @typedef {{ place: Float32Array | Float64Array, beyond: Int32Array, times: Float32Array | Float64Array, floor:
  *   number, ceiling: number, low: number, high: number, ticks: Array<[number, string]> }} spec.Heights
  * @typedef {{ kind: "linear" | "log" | "diverging", low: Float32Array | Float64Array, high: Float32Array |

@@ -73,11 +73,12 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "spec": set(),
         "web": set(),
         "choose": {"spec"},
+        "charts": {"choose", "spec"},
         "sheet": {"spec"},
         "matplotlib": {"sheet", "spec"},
-        "maps": {"choose", "matplotlib", "spec"},
+        "maps": {"charts", "choose", "matplotlib", "spec"},
         "peaks3d": {"choose", "sheet", "spec", "web"},
-        "report": {"maps", "matplotlib", "sheet", "spec", "web"},
+        "report": {"charts", "maps", "matplotlib", "sheet", "spec", "web"},
     },
 }
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stratoscope.view.sheet.footer import explained, scaled
 from stratoscope.view.sheet.items import CellMap, Sheet, Text
+from stratoscope.view.spec.viewspec import ViewSpec
 
 TOLERANCE = 0.012  # inches: glyphs are never as tall as their line
 
@@ -35,6 +37,11 @@ def overlapping(sheet: Sheet) -> list[tuple[str, str]]:
 def words(sheet: Sheet) -> str:
     """Everything that is written, as one text."""
     return " ".join(text.text for text in sheet.texts())
+
+
+def said(spec: ViewSpec) -> str:
+    """What a footer explains, without its warnings."""
+    return f"{scaled(spec)} {explained(spec)}"
 
 
 def row_labels(one: CellMap) -> dict[int, str]:

@@ -46,7 +46,7 @@ def test_most_cells_that_cannot_differ_do_not_saturate_the_few_that_can(noise: f
     assert found.clipped == pytest.approx([(values[50:, 5:] < found.limits.low).mean(),
                                            (values[50:, 5:] > found.limits.high).mean()], abs=1e-6)  # fmt: skip
     assert found.counts.sum() == 50
-    assert any(note.id == "L30" and "of the 50 cells (of 600)" in note.text for note in spec.notes)
+    assert any(note.id == "L30" and "from the 50 of 600 cells" in note.text for note in spec.notes)
 
 
 def test_what_is_pooled_counts_only_cells_that_can_differ() -> None:

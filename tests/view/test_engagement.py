@@ -97,4 +97,4 @@ def test_csv_files_show_their_means_and_the_way_to_the_rest(import_of: Factory) 
 def test_long_prompts_are_pooled_and_say_so(trace_of: Factory) -> None:
     spec = engagement_spec(trace_of(lengths=(700,), layers=4, quantities=QUANTITIES))
     assert maps_of(spec).panels[0].tokens_per_column == 2
-    assert "maximum over 2 of them" in words(sheet_of(spec))
+    assert "maximum over 2 of 700 tokens" in words(sheet_of(spec))

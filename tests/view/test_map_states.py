@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sheets import said
 from view_traces import make_trace
 
 from drawn_maps import colouring, maps_of, sheet_of
@@ -20,7 +21,6 @@ from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.sheet.footer import said
 from stratoscope.view.spec import pool, scale
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.tokens import ShownTokens
@@ -112,11 +112,12 @@ def test_a_note_of_one_state_is_not_told_of_another() -> None:
     spec = heatmap_spec(make_trace(sink=1e4))
     told = {look: " ".join(note.text for note in in_state(spec, look).notes_now()) for look in LOOKS}
     for look, text in told.items():
-        assert ("takes part in the limits" in text) == look.first_token
-        assert ("left out of the limits" in text) == (not look.first_token)
-        assert ("quartiles" in text) == (look.scale in ("robust", "per-layer"))
+        assert ("of each prompt takes part" in text) == look.first_token
+        assert ("(marked) is left out" in text) == (not look.first_token)
+        assert ("Robust" in text) == (look.scale in ("robust", "per-layer"))
+        assert ("smallest and largest" in text) == (look.scale in ("linear", "log"))
         assert ("layers are not comparable" in text) == (look.scale == "per-layer")
-        assert text.count("Colour limits") == 1
+        assert text.lower().count("colour limits") == 1
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from stratoscope import names
 from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
 from stratoscope.view.matplotlib.maps import draw
 from stratoscope.view.matplotlib.save import picture_bytes
+from stratoscope.view.sheet import footer
 from stratoscope.view.sheet.items import DPI, Sheet
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.look import Look
@@ -128,6 +129,18 @@ def test_nothing_is_drawn_on_the_margins(trace_of: Factory) -> None:
         edge = int(0.15 * DPI)
         for strip in (picture[:edge], picture[-edge:], picture[:, :edge], picture[:, -edge:]):
             assert (strip == 255).all()
+
+
+def test_no_line_of_the_footer_runs_past_its_rule_at_whatever_size_it_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for size in (5.6, 9.6):  # where glyphs fitted to pixels would be widest
+        monkeypatch.setattr(footer, "_SIZE", size)
+        notes = [{"id": "L16", "severity": kind, "text": "So many words of it. " * 40} for kind in ("warning", "info")]
+        figure = draw(heatmap_spec(make_trace(lengths=(12,), notes=notes)))
+        paper = palette.rgb_of(palette.theme("light").paper) * 255
+        right = pixels(figure)[-int(0.5 * size * DPI) :, -int(0.33 * DPI) :]
+        assert np.abs(right - paper).max() < 5
 
 
 def test_missing_cells_are_grey_and_no_colour_of_the_map(trace_of: Factory) -> None:

@@ -194,7 +194,7 @@ def test_prompts_end_to_end_are_separated_and_named() -> None:
 
 def test_footer_says_scale_exclusions_source_and_receipt(trace_of: Factory) -> None:
     text = words(sheet_of(heatmap_spec(trace_of(lengths=(12,) * 4))))
-    for part in ("beyond the quartiles", "left out of the limits", "template or special", "org/tiny-model",
+    for part in ("Robust colour limits", "(marked) is left out", "template or special", "org/tiny-model",
                  "0f0e0d0c", "logits bit-identical", "2 of 4 prompts shown", "[L05]", "[L07]", "[L21]"):  # fmt: skip
         assert part in text
 
@@ -227,7 +227,7 @@ def test_pooled_pictures_say_the_factor_and_ring_their_spikes() -> None:
     dataset["mlp_out_norm"][4321, 7] = 1e6
     spec = heatmap_spec(dataset)
     sheet = check(spec)
-    assert "maximum over 5 of them" in words(sheet)
+    assert "maximum over 5 of 5,000 tokens" in words(sheet)
     (ring,) = [item for item in sheet.items if isinstance(item, Ring)]
     (one,) = sheet.maps()
     assert (ring.x - one.x) / one.width * 1000 == pytest.approx(4321 // 5 + 0.5)

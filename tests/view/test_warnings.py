@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from sheets import words
+from sheets import said, words
 from view_traces import make_import, make_trace
 
 from drawn_maps import colouring, high, low, maps_of, sheet_of
@@ -23,7 +24,6 @@ from stratoscope.view.choose.selection import MOST_PANELS
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
 from stratoscope.view.peaks3d.build import peaks_spec
-from stratoscope.view.sheet.footer import said
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
 
@@ -89,21 +89,27 @@ def test_layers_with_constants_of_their_own_are_not_given_a_mean() -> None:
     assert " is 4" not in text
 
 
+def rule_of(spec: ViewSpec, quantity: int = 0) -> str:
+    """How the limits of a quantity were found, as the metadata have it."""
+    return str(json.loads(spec.metadata_json())["shown"]["quantities"][quantity]["limits"])
+
+
 @pytest.mark.parametrize("quantity", ["mlp_out_norm", "mlp_write_cos"])
 @pytest.mark.parametrize("scale", ["robust", "per-layer"])
-def test_the_footer_promises_no_share_of_clipped_cells(quantity: str, scale: names.Scale) -> None:
+def test_a_picture_promises_no_share_of_clipped_cells(quantity: str, scale: names.Scale) -> None:
     spec = heatmap_spec(make_trace(lengths=(3,), layers=1, quantities=(quantity,)), look=Look(scale))
-    (rule,) = re.findall(r"Colour limits.*?clipped shares stand at the legend's ends", said(spec))
+    assert "%" not in said(spec)
+    rule = rule_of(spec)
     assert set(re.findall(r"[\d–]+ %", rule)) <= {"1–10 %", "90–99 %"}  # of quantiles, as docs and scale.py say
 
 
 @pytest.mark.parametrize(("quantity", "spread"), [("mlp_out_norm", "lognormal"), ("mlp_write_cos", "normal"),
                                                   ("peak_share", "normal")])  # fmt: skip
-def test_the_limits_are_those_that_the_footer_describes(quantity: str, spread: str) -> None:
+def test_the_limits_are_those_that_the_metadata_describe(quantity: str, spread: str) -> None:
     trace = make_trace(lengths=(40,), layers=5, quantities=(quantity,))
     values = getattr(np.random.default_rng(3), spread)(size=(40, 5)).astype("float32")
     spec = heatmap_spec(trace.assign({quantity: (("token", "layer"), values)}))
-    kind, text = colouring(spec).limits.kind, said(spec)
+    kind, text = colouring(spec).limits.kind, rule_of(spec)
     counted = values[1:].ravel().astype(float)  # without the first token
     told = {"diverging": "of |value|", "log": "of the logarithms", "linear": "beyond the quartiles, kept"}
     assert told[kind] in text
@@ -193,7 +199,11 @@ def test_a_strangers_receipt_cannot_fill_the_footer_or_steer_its_reader() -> Non
     assert line.isprintable()
 
 
-def test_a_footer_of_linear_and_logarithmic_scales_says_which_has_logarithms() -> None:
+def test_a_picture_of_linear_and_logarithmic_scales_says_of_each_whether_it_has_logarithms() -> None:
     spec = engagement_spec(make_trace(quantities=("mlp_write_ratio", "attn_write_ratio", "attn_first")))
-    assert {one.colouring(spec.look).limits.kind for one in maps_of(spec).quantities} == {"linear", "log"}
-    assert "of the logarithms on logarithmic scales" in said(spec)
+    kinds = [one.colouring(spec.look).limits.kind for one in maps_of(spec).quantities]
+    assert set(kinds) == {"linear", "log"}
+    text = words(sheet_of(spec))
+    assert (text.count("log scale"), text.count("linear scale")) == (kinds.count("log"), kinds.count("linear"))
+    for place, kind in enumerate(kinds):
+        assert ("of the logarithms" in rule_of(spec, place)) == (kind == "log")

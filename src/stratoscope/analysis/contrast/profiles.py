@@ -65,19 +65,30 @@ class Profiles:
     units: Units
 
 
-def on_scale(values: NDArray[np.floating], quantity: str) -> Floats:
+def on_scale(values: NDArray[np.floating], quantity: str, *, log: bool | None = None) -> Floats:
     """Values as they are averaged: log2 of what has a logarithmic scale; zero and less have no logarithm."""
     found: Floats = np.asarray(values, np.float64)
-    if not names.QUANTITIES[quantity].log:
+    if not (names.QUANTITIES[quantity].log if log is None else log):
         return found
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(found > 0, np.log2(found), np.nan)
 
 
 def prompt_profiles(
-    dataset: xr.Dataset, quantity: str, prompts: NDArray[np.int64], counted: NDArray[np.bool_]
+    dataset: xr.Dataset,
+    quantity: str,
+    prompts: NDArray[np.int64],
+    counted: NDArray[np.bool_],
+    *,
+    log: bool | None = None,
 ) -> Floats:
-    """Mean over the counted tokens of each prompt, of shape (prompt, row); NaN where no token has a value."""
+    """Mean over the counted tokens of each prompt, of shape (prompt, row); NaN where no token has a value.
+
+    Parameters
+    ----------
+    log
+        Whether logarithms to base 2 are averaged; None = where the quantity has a logarithmic scale.
+    """
     of = Prompts(dataset)
     of_token, place = of.of_token, np.full(len(of), -1)
     place[prompts] = np.arange(len(prompts))
@@ -86,7 +97,7 @@ def prompt_profiles(
     total, count = np.zeros((len(prompts), len(rows))), np.zeros((len(prompts), len(rows)))
     for start in range(0, len(tokens), _TOKENS):
         some = tokens[start : start + _TOKENS]
-        values = on_scale(table(dataset, quantity, some, rows), quantity)
+        values = on_scale(table(dataset, quantity, some, rows), quantity, log=log)
         known = np.isfinite(values)
         prompt = place[of_token[some]]
         np.add.at(total, prompt, np.where(known, values, 0.0))

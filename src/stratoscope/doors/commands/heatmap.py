@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 import stratoscope
 from stratoscope import defaults
 from stratoscope.doors import console, options, outputs
+
+Profile = Annotated[
+    bool,
+    typer.Option("--profile", help="Draw each class layer by layer instead: the median prompt and the middle half."),
+]
 
 
 def heatmap(
@@ -15,6 +24,7 @@ def heatmap(
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
     all_prompts: options.AllPrompts = False,
+    profile: Profile = False,
     layers: options.Layers = None,
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,

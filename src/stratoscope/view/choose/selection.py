@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -128,18 +129,31 @@ class Selection:
         InputError
             Something asked for does not exist, or nothing is left.
         """
-        prompts = Prompts(dataset)
-        if not len(prompts) or not len(prompts.of_token):
-            raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
+        prompts = _some_prompts(dataset)
         chosen = self._prompts(prompts)
+        return self._chosen(prompts, [chosen] if self.all_prompts and len(chosen) > 1 else [[one] for one in chosen])
+
+    def together(self, dataset: xr.Dataset) -> Chosen:
+        """The same for a picture of many prompts at once: all that are not ruled out, in one panel.
+
+        Raises
+        ------
+        InputError
+            As `of`.
+        """
+        prompts = _some_prompts(dataset)
+        self._refuse_both()
+        among = _of_class(prompts, _listed(self.prompt_class, "class", "['critical']"))
+        return self._chosen(prompts, [prompts.find_all(self.prompt, among)])
+
+    def _chosen(self, prompts: Prompts, groups: Sequence[Sequence[int]]) -> Chosen:
         wanted = _spans(_listed(self.span, "span", "['user']"))
-        groups = [chosen] if self.all_prompts and len(chosen) > 1 else [[one] for one in chosen]
         panels = tuple(panel for group in groups if len((panel := _panel(prompts, group, wanted)).tokens))
         if not panels:
             raise InputError(
                 "no token of the chosen prompts is in that span",
                 where="span",
-                fix=f"In these prompts: {listing(_spans_present(prompts, chosen))}.",
+                fix=f"In these prompts: {listing(_spans_present(prompts, [*chain.from_iterable(groups)]))}.",
             )
         shown, total = sum(len(panel.prompts) for panel in panels), len(prompts)
         return Chosen(panels, "" if shown == total else f"{shown} of {total} prompts shown", self)
@@ -150,9 +164,7 @@ class Selection:
 
     def _prompts(self, prompts: Prompts) -> list[int]:
         among = _of_class(prompts, _listed(self.prompt_class, "class", "['critical']"))
-        if self.prompt is not None and self.all_prompts:
-            fix = "Leave out one of the two."
-            raise UsageError("one prompt or all of them, not both", where="prompt", fix=fix)
+        self._refuse_both()
         if self.prompt is not None:
             chosen = prompts.find_all(self.prompt, among)
         else:
@@ -165,8 +177,20 @@ class Selection:
             )
         return chosen
 
+    def _refuse_both(self) -> None:
+        if self.prompt is not None and self.all_prompts:
+            fix = "Leave out one of the two."
+            raise UsageError("one prompt or all of them, not both", where="prompt", fix=fix)
+
 
 EVERYTHING = Selection()
+
+
+def _some_prompts(dataset: xr.Dataset) -> Prompts:
+    prompts = Prompts(dataset)
+    if not len(prompts) or not len(prompts.of_token):
+        raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
+    return prompts
 
 
 def _of_class(prompts: Prompts, wanted: Sequence[str]) -> list[int]:
@@ -189,7 +213,7 @@ def _typical(prompts: Prompts, among: Sequence[int]) -> list[int]:
     return prompts.first_twins(among) or first[:MOST_PANELS]
 
 
-def _panel(prompts: Prompts, group: list[int], spans: list[str]) -> PromptPanel:
+def _panel(prompts: Prompts, group: Sequence[int], spans: Sequence[str]) -> PromptPanel:
     tokens = np.concatenate([np.arange(prompts.starts[index], prompts.stops[index]) for index in group])
     if spans:
         tokens = tokens[prompts.in_spans(spans)[tokens]]

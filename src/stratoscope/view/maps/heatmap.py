@@ -36,6 +36,7 @@ def heatmap(
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
     all_prompts: bool = False,
+    profile: bool = False,
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
@@ -66,6 +67,9 @@ def heatmap(
         Only prompts of these classes.
     all_prompts
         Every prompt, end to end.
+    profile
+        Draw all prompts layer by layer instead: of each class the median prompt and the middle half, each prompt the
+        mean over its tokens (of the user, unless `span` says otherwise). A description, no test: `contrast` tests.
     layers
         "22-31,0" or numbers; of `resid_norm` depths.
     span
@@ -76,7 +80,7 @@ def heatmap(
         neither a token nor a layer owns it. "per-layer": the same for each layer by itself. "linear", "log": that
         scale, limits at the extremes.
     first_token
-        Whether the first token of each prompt takes part in the limits.
+        Whether the first token of each prompt takes part in the limits (of a profile in the means).
     theme
         "light" or "dark".
     overwrite
@@ -108,6 +112,10 @@ def heatmap(
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
+        if profile:
+            from stratoscope.view.charts.profile import profile_spec
+
+            return profile_spec(opened(inputs, columns), selection, look, quantity=quantity)
         return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity)
 
     return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite, inputs=inputs)

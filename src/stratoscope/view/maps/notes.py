@@ -10,9 +10,9 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import MapMarks, Maps
-from stratoscope.view.spec.scale import FENCE, INNERMOST, QUANTILES
 from stratoscope.view.spec.viewspec import Note
 from stratoscope.words import capital, counted, number
 
@@ -72,11 +72,11 @@ def _notes(
             limits = f"from {number(strip.lowest)}, fixed, to at least {number(2 * strip.lowest)}"
             notes.append(Note("L05", "info", f"{capital(strip.quantity.label)}: {limits}."))
     if any(one.limits.extremes for one in colourings):
-        notes.append(Note("L05", "info", "Where these quantiles fall together, the limits are the extremes."))
+        notes.append(Note("L05", "info", "Where quantiles fall together, the limits are the extremes."))
     if differing := _differing_in_words(panels, strips, first_token=look.first_token):
         notes.append(Note("L30", "info", differing))
     if all(len(panel.first) == panel.count for panel in panels):
-        notes.append(Note("L05", "info", "There are only first tokens, so they make the limits."))
+        notes.append(Note("L05", "info", "Only first tokens: they make the limits."))
     elif any(len(panel.first) for panel in panels):
         badges = any(one.badges for one in marks)
         notes.append(Note("L05", "info", _first_in_words(badges=badges, pooled=pooled, included=look.first_token)))
@@ -93,53 +93,35 @@ def _notes(
         notes.append(Note("L06", "info", _pooling_in_words(content, marks)))
     if any(strip.rarely_seen for strip in strips) and any(len(panel.rarely_seen) for panel in panels):
         notes.append(
-            Note("L02", "info", "Hatched: fewer than 4 later tokens can attend here; left out of the colour limits.")
+            Note("L02", "info", "Hatched over colours: fewer than 4 later tokens can attend here; not in the limits.")
         )
     if any(strip.quantity.unit == "L2 norm" for strip in strips):
-        notes.append(
-            Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them, use the write ratios.")
-        )
+        notes.append(RAW_NORM)
     if infinite := sum(one.infinite for one in content.maps):
         cells = f"{counted(infinite, 'cell')} {'is' if infinite == 1 else 'are'}"
-        notes.append(
-            Note("L05", "warning", f"{cells} infinite: drawn in the colours of the ends, left out of the limits.")
-        )
+        notes.append(Note("L05", "warning", f"{cells} infinite: in the colours of the ends, not in the limits."))
     if any(one.missing for one in content.maps):
         notes.append(Note("L08", "info", "Grey hatching: undefined or not recorded, which is not zero."))
     if any(strip.quantity.name == "imported_norm" for strip in strips) and not absence_said:
-        notes.append(
-            Note("L08", "info", "Means of the rows in the file: a neuron that is not in it is unknown, not zero.")
-        )
+        notes.append(ROWS_OF_A_FILE)
     if any("recorded peaks" in strip.quantity.said for strip in strips) and not absence_said:
-        notes.append(Note("L08", "info", "Only recorded peaks: a neuron that is not among them is not zero."))
+        notes.append(ONLY_PEAKS)
     dim, tokens = sum(len(panel.dim) for panel in panels), sum(panel.count for panel in panels)
     if dim:
         faint = "" if pooled else " (faint)"
-        notes.append(Note("L21", "info", f"{dim:,} of {tokens:,} tokens are template or special tokens{faint}."))
+        notes.append(Note("L21", "info", f"{dim:,} of {tokens:,} tokens are template or special{faint}."))
     return notes
 
 
-_CLIPPED = "; clipped shares stand at the legend's ends."
-
-
 def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str]) -> str:
-    """What `Distribution.fit` computed, for the kinds of scale that are drawn."""
+    """How the limits were found, in short: `scale.rule` has all of it."""
     shared = ", shared by all panels" if panels > 1 else ""
     if choice in ("linear", "log"):
         symmetric = ", symmetric about zero" if "diverging" in kinds else ""
-        return f"Colour limits: smallest and largest cell shown{symmetric}{shared}."
-    (first, last), (tenth, ninetieth) = ([f"{100 * share:g}" for share in pair] for pair in (QUANTILES, INNERMOST))
-    fences, upper = f"{FENCE:g} interquartile ranges beyond the", f"the {ninetieth}–{last} %"
-    rules = []
-    if kinds - {"diverging"}:
-        of = " of the logarithms" if "log" in kinds else ""
-        of = " (of the logarithms on logarithmic scales)" if {"log", "linear"} <= kinds else of
-        rules.append(f"{fences} quartiles{of}, kept within the {first}–{tenth} % and {upper} quantiles")
-    if "diverging" in kinds:
-        rules.append(f"symmetric, {fences} upper quartile of |value|, kept within its {ninetieth}–{last} % quantiles")
+        return f"Colour limits: smallest and largest cell{symmetric}{shared}."
     if choice == "per-layer":
-        return f"Colour limits of each layer by itself: {'; '.join(rules)}{shared}; layers are not comparable{_CLIPPED}"
-    return f"Colour limits: {'; '.join(rules)}{shared}{_CLIPPED}"
+        return f"Robust colour limits of each layer by itself{shared}: layers are not comparable."
+    return f"Robust colour limits{shared}."
 
 
 def _differing_in_words(panels: Sequence[TokenAxis], strips: Sequence[Strip], *, first_token: bool) -> str:
@@ -152,18 +134,18 @@ def _differing_in_words(panels: Sequence[TokenAxis], strips: Sequence[Strip], *,
             known, counted = known + int(there.sum()), counted + int((there & mask).sum())
         if 0 < counted < known:
             return (
-                f"Limits, histogram and clipped shares of a difference are of the {counted:,} cells (of {known:,}) "
-                "that can differ: not exactly equal ones, nor, in one model, tokens before the first edit."
+                f"Scale of the difference: from the {counted:,} of {known:,} cells that can differ (no exactly equal "
+                "ones nor, in one model, tokens before the first edit)."
             )
     return ""
 
 
 def _first_in_words(*, badges: bool, pooled: bool, included: bool) -> str:
     if included:
-        return "The first token of each prompt takes part in the limits."
+        return "The first token of each prompt takes part."
     if pooled:
         return "The first token of each prompt is left out."
-    return "The first token (marked) is left out of the limits" + (
+    return "The first token (marked) is left out" + (
         "; ×n = its largest value over the upper limit." if badges else "."
     )
 
@@ -180,4 +162,4 @@ def _pooling_in_words(content: Maps, marks: Sequence[MapMarks]) -> str:
             else f" Rings: the {shown:,} largest of {total:,} outliers."
         )
     tokens = sum(panel.tokens for panel in content.panels)
-    return f"{tokens:,} tokens; each column is the maximum over {by} of them, layers are never pooled.{spikes}"
+    return f"Each column is the maximum over {by} of {tokens:,} tokens.{spikes}"

@@ -30,6 +30,7 @@ MARGIN, _BETWEEN = 0.34, 0.3
 _TITLE, _SUBTITLE, _PANEL, _SMALL, _TICK = 13.0, 8.2, 8.6, 7.4, 7.0  # points
 _PER_WIDTH = 4.6  # inches of a chart of width 1, at most
 _NARROWEST = 7.4  # inches that a title and a footer have at least
+_FEW_TIMES = 2.5
 _NUMBERS = 0.32  # inches that the numbers of an axis take beside it
 _MOST_TICK = 1.5  # inches of a tick's label: a longer one has its middle left out
 _NAME = 0.2  # inches of an axis' name beside it
@@ -167,7 +168,10 @@ def _chart(axes: Axes, placed: _Placed, theme: Theme) -> None:
     _axis(axes, "x", panel.x, placed.name, [], theme)
     _axis(axes, "y", panel.y, [panel.y.label], placed.ticks, theme)
     if panel.x.log:
-        axes.xaxis.set_major_locator(LogLocator(subs=_round_subs(*axes.get_xlim()), numticks=6))
+        low, high = axes.get_xlim()
+        few = high < _FEW_TIMES * low  # too near to each other for the round numbers of a logarithmic axis
+        places = MaxNLocator(4) if few else LogLocator(subs=_round_subs(low, high), numticks=6)
+        axes.xaxis.set_major_locator(places)
         axes.xaxis.set_major_formatter(lambda value, _: number(value))
         axes.xaxis.set_minor_locator(NullLocator())
     elif not panel.x.ticks:

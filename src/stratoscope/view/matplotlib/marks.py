@@ -91,9 +91,7 @@ def sample(mark: Mark, x: float, y: float, theme: Theme, inches: Transform) -> A
 
 
 def _ink(style: Style, theme: Theme) -> str:
-    return {"a": theme.side_a, "b": theme.side_b, "plain": theme.ink, "accent": theme.accent, "muted": theme.muted}[
-        style
-    ]
+    return {**theme.sides, "plain": theme.ink, "accent": theme.accent, "muted": theme.muted}[style]
 
 
 def _density(axes: Axes, mark: Density, theme: Theme) -> None:

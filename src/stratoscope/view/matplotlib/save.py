@@ -21,7 +21,13 @@ _FRAME = {  # how a file begins and ends
     ".svg": (b"<?xml", b"</svg>"),
     ".pdf": (b"%PDF-", b"%%EOF"),
 }
-_OWN_STYLE = {"hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": KEY, "pdf.fonttype": 42}
+_OWN_STYLE = {
+    "hatch.linewidth": 0.6,
+    "text.hinting": "none",  # glyphs fitted to pixels make a line up to 5 % wider than `sheet.fonts` says
+    "svg.fonttype": "path",
+    "svg.hashsalt": KEY,
+    "pdf.fonttype": 42,
+}
 _SESSION = ("backend", "interactive", "toolbar", "webagg", "figure.hooks")  # settings that are no style
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from stratoscope.view.matplotlib.save import style
@@ -32,11 +31,10 @@ class WebP:
 
 def webp(figure: Figure) -> WebP:
     """A figure as WebP, cut to what is drawn on its ground; the same bytes every time."""
+    raw, (across, down) = io.BytesIO(), (round(inches * DPI) for inches in figure.get_size_inches())
     with mpl.rc_context(style()):
-        figure.set_dpi(DPI)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        figure.savefig(raw, format="rgba", dpi=DPI, facecolor=figure.get_facecolor())
+    pixels = np.frombuffer(raw.getvalue(), np.uint8).reshape(down, across, 4)[..., :3]
     drawn = (pixels != pixels[0, 0]).any(axis=2)
     rows, columns = (_with_edge(np.flatnonzero(drawn.any(axis=axis)), drawn.shape[1 - axis]) for axis in (1, 0))
     cut = np.ascontiguousarray(pixels[rows, columns])

@@ -11,9 +11,10 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.anomalies.usual import SHOWN_NORMS
 from stratoscope.analysis.results.result import Row, rows_in, table_in, warnings_in
+from stratoscope.view.charts.parts import joined
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.report.charts import charts, joined
+from stratoscope.view.report.charts import charts
 from stratoscope.view.report.report import Figure, Report, Section
 from stratoscope.view.spec.buffers import Numbers
 from stratoscope.view.spec.charts import Axis, ChartPanel, Points

@@ -14,7 +14,8 @@ from stratoscope.analysis.contrast.cautions import UNITS_COUNT
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.results.result import table_in
 from stratoscope.trace.notes import INFO, Note
-from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis
+from stratoscope.view.charts.parts import height_of, in_unit, joined, layer_axis
+from stratoscope.view.report.charts import charts
 from stratoscope.view.report.contrast_words import headline, level_text
 from stratoscope.view.report.report import Facts, Figure
 from stratoscope.view.spec.buffers import Numbers, indices

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, Note
+from stratoscope.view.charts.parts import height_of, in_unit, joined, layer_axis, on_log_axis
 from stratoscope.view.maps.diff import sides_in_words
-from stratoscope.view.report.charts import charts, height_of, in_unit, joined, layer_axis, on_log_axis
+from stratoscope.view.report.charts import charts
 from stratoscope.view.report.report import Figure
 from stratoscope.view.spec.charts import Axis, Band, ChartPanel, Line, Mark, Vertical
 from stratoscope.words import capital, counted
@@ -75,8 +76,9 @@ def neurons(result: xr.DataTree) -> list[Figure]:
         return []
     times = changes["times_floor"].values
     layers = layer_axis(changes[names.LAYER].values.tolist())
-    panels = []
+    panels, caption = [], "Neurons whose mean activation moved beyond the noise floor, and how far it moved at most."
     if "column_changed" in changes and (changed := changes["column_changed"].values).any():
+        caption = "Columns proved to have another norm, and neurons whose mean activation moved beyond the noise floor."
         panels.append(_counts("Columns proved to have another norm", "columns", changed, layers))
     panels.append(_counts("Activation beyond the floor in a prompt", "neurons", times > 1, layers))
     most = np.where(np.isfinite(times), times, -1).max(axis=1, initial=-1)
@@ -85,14 +87,14 @@ def neurons(result: xr.DataTree) -> list[Figure]:
     farthest = on_log_axis(most, np.arange(len(most), dtype=float), "accent", "", zero=zero)
     panels.append(ChartPanel("The activation farthest apart", axis, layers, (Vertical(1.0, "muted"), *farthest)))
     spec = _charts(result, "Neurons that changed, layer by layer", panels, len(most), [])
-    caption = "Neurons proved to have changed, and those whose mean activation moved beyond the noise floor."
     return [Figure("neurons", caption, spec)]
 
 
 def _counts(title: str, what: str, which: NDArray[np.bool_], layers: Axis) -> ChartPanel:
     """How many neurons of each layer; `which` [layer, neuron]."""
     count = which.sum(axis=1).astype(float)
-    axis = Axis(what, 0.0, 1.08 * max(float(count.max(initial=0.0)), 1.0))
+    most = max(float(count.max(initial=0.0)), 1.0)
+    axis = Axis(what, -0.04 * most, 1.06 * most)
     return ChartPanel(title, axis, layers, joined(count, np.arange(len(which), dtype=float), "accent"))
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from stratoscope import names
+from stratoscope.trace.notes import INFO
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 from stratoscope.words import isolate, noted
 
-_SIZE = 6.8  # points
-_LEADING = 0.128
+_SIZE, _SMALL = 6.8, 5.9  # points
+_SCALE = "L05"  # the notes that say how values became colours
 _TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
 
 
@@ -23,33 +24,47 @@ def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tu
     """The items of a footer whose top left corner is (x, y), and its height."""
     items: list[Item] = [Box(x, y, width, 0.006, fill=theme.line)]
     cursor = y + 0.08
-    for line in fonts.wrap(said(spec), _SIZE, width):
-        items.append(Text(x, cursor, line, _SIZE, theme.muted))
-        cursor += _LEADING
-    for note in spec.notes_now():
-        if note.severity != "info":
-            for line in fonts.wrap(noted(note.id, note.text), _SIZE, width, bold=True):
-                items.append(Text(x, cursor, line, _SIZE, theme.ink, bold=True))
-                cursor += _LEADING
+    warnings = [noted(note.id, note.text) for note in spec.notes_now() if note.severity != INFO]
+    for text, colour, bold in (
+        (scaled(spec), theme.ink, False),
+        (explained(spec), theme.muted, False),
+        *((warning, theme.ink, True) for warning in warnings),
+    ):
+        for line in fonts.wrap(text, _SIZE, width, bold=bold) if text else ():
+            items.append(Text(x, cursor, line, _SIZE, colour, bold=bold))
+            cursor += _leading(_SIZE)
     cursor += 0.03
     tag = source_tag(spec.provenance)
-    colour = theme.muted if spec.provenance.source == names.REAL else theme.accent
-    items.append(Text(x, cursor, tag, _SIZE, colour, bold=True))
-    left = x + fonts.width(tag, _SIZE, bold=True) + 0.08
-    for line in fonts.wrap(source(spec.provenance), _SIZE, x + width - left):
-        items.append(Text(left, cursor, line, _SIZE, theme.muted))
-        cursor += _LEADING
+    colour = theme.faint if spec.provenance.source == names.REAL else theme.accent
+    items.append(Text(x, cursor, tag, _SMALL, colour, bold=True))
+    left = x + fonts.width(tag, _SMALL, bold=True) + 0.08
+    for line in fonts.wrap(source(spec.provenance), _SMALL, x + width - left):
+        items.append(Text(left, cursor, line, _SMALL, theme.faint))
+        cursor += _leading(_SMALL)
     return items, cursor - y
 
 
-def said(spec: ViewSpec) -> str:
-    """What is shown, and the notes that explain the picture, as one paragraph; warnings stand apart."""
+def scaled(spec: ViewSpec) -> str:
+    """How much is shown, and how it was scaled: what a reader needs before all else."""
+    return " ".join(part for part in (shown(spec), *_grouped(spec, scales=True)) if part)
+
+
+def explained(spec: ViewSpec) -> str:
+    """The other notes that explain the picture, as one paragraph; warnings stand apart."""
+    return " ".join(_grouped(spec, scales=False))
+
+
+def _grouped(spec: ViewSpec, *, scales: bool) -> list[str]:
+    """The notes on its scale, or all others: those of one line of docs/pitfalls.md together."""
     grouped: dict[str, list[str]] = {}
     for note in spec.notes_now():
-        if note.severity == "info":
+        if note.severity == INFO and (note.id == _SCALE) == scales:
             grouped.setdefault(note.id, []).append(note.text)
-    notes = [noted(identity, " ".join(texts)) for identity, texts in grouped.items()]
-    return " ".join(part for part in (shown(spec), *notes) if part)
+    return [noted(identity, " ".join(texts)) for identity, texts in grouped.items()]
+
+
+def _leading(size: float) -> float:
+    return fonts.height(size) * 1.16
 
 
 def shown(spec: ViewSpec, where: str = "Shown") -> str:

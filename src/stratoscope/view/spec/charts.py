@@ -10,7 +10,8 @@ from stratoscope.view.spec.buffers import IndexTable, Numbers
 from stratoscope.view.spec.document import Json
 from stratoscope.view.spec.look import Look
 
-Style = Literal["a", "b", "plain", "accent", "muted"]  # the two sides of a comparison, everything else, what stands out
+Side = Literal["a", "b", "c", "d", "e", "f"]  # the two sides of a comparison, and more classes beside them
+Style = Literal["a", "b", "c", "d", "e", "f", "plain", "accent", "muted"]  # … everything else, what stands out
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stratoscope import names
+from stratoscope.view.spec import scale
 from stratoscope.view.spec.buffers import IndexTable, Indices, Numbers, NumberTable
 from stratoscope.view.spec.document import Json
 from stratoscope.view.spec.look import FirstTokens, Look
@@ -220,6 +221,7 @@ class Maps:
                     "low": limits.low.tolist(),
                     "high": limits.high.tolist(),
                     "state": limits.state,
+                    "limits": scale.rule(limits.kind, look.scale),
                     "clipped": colouring.clipped,
                 }
             )

@@ -52,6 +52,8 @@ class Theme:
         The one colour for marks.
     side_a, side_b
         The two sides of a comparison: the ends of the diverging map.
+    side_c, side_d, side_e, side_f
+        What stands beside these two: more classes of prompts.
     ring, ring_halo
         Rings around spikes, on any colour of a map.
     """
@@ -67,14 +69,23 @@ class Theme:
     accent: str
     side_a: str
     side_b: str
+    side_c: str
+    side_d: str
+    side_e: str
+    side_f: str
     ring: str = "#c42550"
     ring_halo: str = "#ffffff"
 
+    @property
+    def sides(self) -> Mapping[str, str]:
+        """The colours of what is compared, by their letters."""
+        return {name.removeprefix("side_"): colour for name, colour in vars(self).items() if name.startswith("side_")}
+
 
 LIGHT = Theme("light", "#ffffff", "#1b1f24", "#59616a", "#6b737c", "#c9ced4", "#eceef0", "#b4bac1", "#c42550",
-              "#b95f1b", "#2a68a8")  # fmt: skip
+              "#b95f1b", "#2a68a8", "#6d3f9c", "#12766c", "#80701a", "#474f57")  # fmt: skip
 DARK = Theme("dark", "#14171b", "#eceff2", "#a9b1ba", "#868f99", "#4a525b", "#23282e", "#565e67", "#ff7f9c",
-             "#eba565", "#86b5de")  # fmt: skip
+             "#eba565", "#86b5de", "#c79fe9", "#5cc9b6", "#d9c95f", "#c3cad1")  # fmt: skip
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 

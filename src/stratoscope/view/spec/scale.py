@@ -146,6 +146,21 @@ class Distribution:
         return self.by_row if by_row else self.whole
 
 
+def rule(kind: Kind, choice: names.Scale) -> str:
+    """How `Distribution.fit` finds limits, in words."""
+    if choice in ("linear", "log"):
+        return "smallest and largest cell" + (", symmetric about zero" if kind == "diverging" else "")
+    (first, last), (tenth, ninetieth) = ([f"{100 * share:g}" for share in pair] for pair in (QUANTILES, INNERMOST))
+    fences, each = (
+        f"{FENCE:g} interquartile ranges beyond the",
+        " of each layer by itself" if choice == "per-layer" else "",
+    )
+    if kind == "diverging":
+        return f"symmetric, {fences} upper quartile of |value|{each}, kept within its {ninetieth}–{last} % quantiles"
+    of = " of the logarithms" if kind == "log" else ""
+    return f"{fences} quartiles{of}{each}, kept within the {first}–{tenth} % and the {ninetieth}–{last} % quantiles"
+
+
 def ratio_to_limit(values: AnyFloats, limits: Limits) -> NDArray[np.float64]:
     """How many times the upper limit the largest value of each token is; NaN without a finite value.
 
