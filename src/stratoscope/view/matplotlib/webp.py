@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _EDGE = 4  # pixels of ground that are kept on each side
-_EFFORT = 3  # of 0 to 6; more is slower and hardly smaller
+_FAST = {"method": 1, "quality": 0}  # more effort takes twice as long and saves a quarter
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def webp(figure: Figure) -> WebP:
     rows, columns = (_with_edge(np.flatnonzero(drawn.any(axis=axis)), drawn.shape[1 - axis]) for axis in (1, 0))
     cut = np.ascontiguousarray(pixels[rows, columns])
     buffer = io.BytesIO()
-    Image.fromarray(cut).save(buffer, "WEBP", lossless=True, method=_EFFORT, quality=50)
+    Image.fromarray(cut).save(buffer, "WEBP", lossless=True, **_FAST)
     return WebP(buffer.getvalue(), cut.shape[1], cut.shape[0])
 
 

@@ -39,8 +39,9 @@ class _PageFigure:
     ----------
     title
         What stands above it; "" where the page or the section says it.
-    light, dark, width, height
-        Addresses of the picture in both themes, its size in CSS pixels.
+    themes, width, height
+        Addresses of the picture by theme, and its size in CSS pixels. The style sheet shows one of them: a `picture`
+        element would be printed in the theme of the screen.
     words
         What it shows and what to know of it, as far as nothing before it on the page says so.
     """
@@ -48,8 +49,7 @@ class _PageFigure:
     title: str
     subtitle: str
     alt: str
-    light: str
-    dark: str
+    themes: list[tuple[names.Theme, str]]
     width: int
     height: int
     words: list[str]
@@ -125,16 +125,15 @@ def _figure(figure: Figure, images: Mapping[names.Theme, WebP], said: set[str], 
     spec = figure.spec
     notes = [note for note in dict.fromkeys(spec.notes_now()) if note.text not in said]
     said.update(note.text for note in notes)
-    light, dark = images["light"], images["dark"]
+    image = images["light"]
     words = [figure.caption, shown(spec), *(noted(note.id, note.text) for note in notes)]
     return _PageFigure(
         title="" if spec.title in above else spec.title,
         subtitle=spec.subtitle,
         alt=f"{spec.title}. {figure.caption}".strip(),
-        light=_address(light.data),
-        dark=_address(dark.data),
-        width=round(light.width * _CSS_DPI / DPI),
-        height=round(light.height * _CSS_DPI / DPI),
+        themes=[(theme, _address(images[theme].data)) for theme in names.THEMES],
+        width=round(image.width * _CSS_DPI / DPI),
+        height=round(image.height * _CSS_DPI / DPI),
         words=[line for line in words if line],
     )
 
