@@ -21,6 +21,8 @@ EXPORTED = [
     "anomalies",
     "attention_matrix",
     "capture",
+    "compare",
+    "comparison",
     "contrast",
     "diff",
     "engagement",
@@ -46,6 +48,8 @@ POSITIONAL = {  # what may be given without its name, in this order
     "anomalies": ["trace"],
     "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
+    "compare": ["inputs", "out"],
+    "comparison": ["inputs"],
     "contrast": ["trace"],
     "diff": ["trace_a", "trace_b"],
     "engagement": ["inputs", "out"],
@@ -101,6 +105,7 @@ COMMANDS = {  # command -> verb
     "heatmap": "heatmap",
     "engagement": "engagement",
     "peaks3d": "peaks3d",
+    "compare": "compare",
 }
 RESULTS = ("anomalies", "contrast", "diff")  # commands that write the folder of a Result
 
@@ -183,6 +188,7 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()
     of_probe = {"model"} if command == "diff" else set()  # of which patch_null makes the null
     of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
+    of_save_result |= {"as_json"} if command == "compare" else set()  # what `comparison` says
     assert {key for key in given if key != "help"} == set(
         wanted
     ) - in_python_only | of_plan_capture | of_save_result | of_probe

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from stratoscope.names import NORMS, PEAKS, PROMPTS, RESIDUAL, SUMMARIES, Axis, Scale, Statistic, Theme, Unequal, Verify
+from stratoscope.names import (
+    NORMS,
+    PEAKS,
+    PROMPTS,
+    RESIDUAL,
+    SUMMARIES,
+    Axis,
+    Caption,
+    Scale,
+    Statistic,
+    Theme,
+    Unequal,
+    Verify,
+)
 
 RECORD = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 TOP_K = 10
@@ -21,6 +34,7 @@ UNPACKED_TIMES = 100  # … and a larger one, as a multiple of its own size
 
 QUANTITY = "mlp_out_norm"
 THEME: Theme = "light"
+CAPTION: Caption = "below"
 SCALE: Scale = "robust"
 HEAD = "mean"
 FIRST_TOKEN = False  # whether first tokens take part in colour limits and statistics

@@ -50,6 +50,8 @@ Scale = Literal["linear", "log", "robust", "per-layer"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
+Caption = Literal["below", "file", "none"]
+CAPTIONS: tuple[Caption, ...] = get_args(Caption)
 
 # --- how much of a recording is replayed ------------------------------------------------------------------------------
 

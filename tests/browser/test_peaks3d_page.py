@@ -313,7 +313,7 @@ def test_scenes_share_colours_heights_and_camera(page: Page) -> None:
     layout = page.evaluate(
         "(({scene, scene2}) => [scene.zaxis.range, scene2.zaxis.range])(document.getElementById('plot')._fullLayout)"
     )
-    assert layout[0] == layout[1]
+    assert layout[0] == pytest.approx(layout[1])
     page.mouse.move(300, 400)
     page.mouse.down()
     page.mouse.move(360, 380, steps=4)

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from stratoscope import peaks3d
 from stratoscope.errors import InputError
 from stratoscope.names import SCALES, Scale
+from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.peaks3d import caption, figure, page, traces
 from stratoscope.view.peaks3d.build import peaks_spec
 from stratoscope.view.peaks3d.heights import scales_of
+from stratoscope.view.peaks3d.ticks import round_ticks
 from stratoscope.view.spec.file import from_bytes, to_bytes
 from stratoscope.view.spec.look import PLAIN, FirstTokens, Look
 from stratoscope.view.spec.peaks import Heights, Peaks
@@ -172,7 +174,12 @@ def test_places_on_each_scale_are_those_of_its_formula(spec: ViewSpec) -> None:
     first = spec.tokens.first[peaks.token].astype(bool)
     height, top = peaks.height.astype(float), float(peaks.height[~first].max())
     tops = np.array([height[~first & (peaks.layer == layer)].max() for layer in range(6)])[peaks.layer]
-    expected = {"linear": height, "robust": height, "log": np.log10(height), "per-layer": height / tops}
+    robust = Distribution([height[~first, np.newaxis]]).fit("log", "robust")
+    low, high = np.log10([robust.low[0], robust.high[0]])
+    steep = [min(1.0, 0.3 * (high - low) / (np.log10(top) - high)), 0.1 * (high - low) / (low - np.log10(height.min()))]
+    beyond = [np.maximum(np.log10(height) - high, 0), np.maximum(low - np.log10(height), 0)]
+    squeezed = np.clip(np.log10(height), low, high) + steep[0] * beyond[0] - min(1.0, steep[1]) * beyond[1]
+    expected = {"linear": height, "robust": squeezed, "log": np.log10(height), "per-layer": height / tops}
     for scale, level in expected.items():
         limits = peaks.scales[scale].heights["without_first"]
         shares = height / (tops if scale == "per-layer" else top)
@@ -192,10 +199,42 @@ def test_places_on_each_scale_are_those_of_its_formula(spec: ViewSpec) -> None:
 def test_robust_colours_are_those_of_a_map(spec: ViewSpec) -> None:
     peaks = caption.peaks_in(spec)
     others = peaks.height[spec.tokens.first[peaks.token] == 0]
-    limits = Distribution([others[:, np.newaxis]]).fit("linear", "robust")
+    limits = Distribution([others[:, np.newaxis]]).fit("log", "robust")
     heights = peaks.scales["robust"].heights["without_first"]
-    assert (heights.low, heights.high) == (limits.low[0], limits.high[0])
-    assert heights.place is peaks.scales["linear"].heights["without_first"].place
+    assert [heights.low, heights.high] == pytest.approx(np.log10([limits.low[0], limits.high[0]]))
+
+
+def one_hot_layer() -> tuple[Floats, Ints]:
+    """Heights and layers as in a practitioner's file: nine layers at 0.04 to 0.08, the last at 1.2 to 2.2."""
+    layer = np.repeat(np.arange(22, 32), 450)
+    share = np.random.default_rng(2).random(len(layer))
+    return np.where(layer < 31, 0.04 + 0.04 * share, 1.2 + share), layer
+
+
+def test_one_hot_layer_owns_neither_heights_nor_colours() -> None:
+    height, layer = one_hot_layer()
+    heights = scales_of(height, layer, np.zeros(len(layer), bool), "height")["robust"].heights["without_first"]
+    usual, hot = heights.place[layer < 31], heights.place[layer == 31]
+    whole, colours = heights.ceiling - heights.floor, heights.high - heights.low
+    assert np.ptp(usual) > 0.4 * whole
+    assert np.ptp(usual) > 0.55 * colours
+    assert usual.max() <= heights.high < hot.min()
+    assert (np.diff(heights.place[np.argsort(height)]) >= 0).all()  # the higher stands higher, also beyond the limits
+    labels = [float(words) for _, words in heights.ticks]
+    assert any(label < 0.06 for label in labels)
+    assert any(label >= 1 for label in labels)
+
+
+@given(st.floats(1e-30, 1e30), st.floats(0, 60))
+@settings(deadline=None)
+def test_ticks_are_apart_within_the_axis_and_never_fewer_than_two(low: float, decades: float) -> None:
+    high = low * 10 ** max(decades, 0.05)
+    ticks = round_ticks(low, high, lambda value: float(np.log10(value)))
+    places = np.array([place for place, _ in ticks])
+    ends = np.log10([low, high])
+    assert len(ticks) >= 2
+    assert ((places >= ends[0]) & (places <= ends[1])).all()
+    assert (np.diff(places) >= 0.08 * (ends[1] - ends[0])).all()
 
 
 def test_numbers_keep_their_type_and_equal_arrays_travel_once(trace_of: Factory) -> None:
@@ -205,7 +244,7 @@ def test_numbers_keep_their_type_and_equal_arrays_travel_once(trace_of: Factory)
     assert peaks.height is peaks.write is peaks.scales["linear"].heights["with_first"].place
     per_token = 7 * 4 + 1
     per_peak = (len(to_bytes(spec)) - len(spec.metadata_json()) - per_token * 800) / len(peaks.token)
-    assert per_peak < 44
+    assert per_peak < 52
 
 
 def test_a_view_survives_its_bytes(spec: ViewSpec) -> None:
@@ -222,7 +261,7 @@ def test_stems_reach_from_the_floor_to_the_highest_peak_of_their_cell(spec: View
     assert len(ends) == 12 * 6
     for (x, y), z in ends.items():
         assert z == drawn.z[(drawn.x == x) & (drawn.y == y)].max()
-    assert set(stems.z[::3]) == {0.0}
+    assert set(stems.z[::3]) == {traces.heights_of(spec).floor}
 
 
 def test_an_import_shows_its_numbers_and_says_what_they_are_an_index_of(import_of: Factory) -> None:

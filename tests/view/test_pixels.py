@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from stratoscope import names
 from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
 from stratoscope.view.matplotlib.maps import draw
 from stratoscope.view.matplotlib.save import picture_bytes
-from stratoscope.view.sheet import footer
+from stratoscope.view.sheet import measures
 from stratoscope.view.sheet.items import DPI, Sheet
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.look import Look
@@ -135,7 +136,7 @@ def test_no_line_of_the_footer_runs_past_its_rule_at_whatever_size_it_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for size in (5.6, 9.6):  # where glyphs fitted to pixels would be widest
-        monkeypatch.setattr(footer, "_SIZE", size)
+        monkeypatch.setattr(measures, "SLIDE", replace(measures.SLIDE, note=size))
         notes = [{"id": "L16", "severity": kind, "text": "So many words of it. " * 40} for kind in ("warning", "info")]
         figure = draw(heatmap_spec(make_trace(lengths=(12,), notes=notes)))
         paper = palette.rgb_of(palette.theme("light").paper) * 255

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 HEIGHTS = ("peak_write", "imported_norm", "peak_value")  # what can be drawn upwards, the default first
-MANY = 6_000  # from so many peaks on, markers are smaller
+MANY = 6_000  # from so many peaks on, markers are smaller and have no outlines
 _FIRST_TOKEN = Note(
     "L05", "info", "First tokens are left out of the scale; ◇ at the top is beyond it.", first_token=False
 )
@@ -130,8 +130,18 @@ def _axis_title(row: names.Quantity) -> str:
 
 
 def _style(points: int) -> PeakStyle:
-    smallest, largest, opacity = (1.5, 8.0, 0.35) if points >= MANY else (2.0, 11.0, 0.6)
-    return PeakStyle(smallest, largest, top=1.12, stems=4_000, stem_opacity=opacity, token_labels=24, layer_labels=11)
+    many = points >= MANY
+    smallest, largest, opacity = (1.5, 8.0, 0.35) if many else (2.0, 11.0, 0.6)
+    return PeakStyle(
+        smallest,
+        largest,
+        top=1.12,
+        stems=4_000,
+        stem_opacity=opacity,
+        outlines=not many,
+        token_labels=30,
+        layer_labels=11,
+    )
 
 
 def _height_of(dataset: xr.Dataset, quantity: str | None) -> str:

@@ -106,7 +106,7 @@ def template(theme: str, palette: Colours) -> go.layout.Template:
 def set_token_ticks(axis: go.layout.scene.XAxis, spec: ViewSpec, drawn: Drawn) -> None:
     """Labels of evenly sampled tokens, the first and the last among them."""
     peaks, tokens = peaks_in(spec), np.unique(drawn.token)
-    count = min(len(tokens), max(peaks.style.token_labels // len(peaks.scenes), 2))
+    count = min(len(tokens), peaks.style.token_labels)
     sampled = tokens[np.rint(np.linspace(0, len(tokens) - 1, count)).astype(int)] if count else tokens
     axis.tickvals = peaks.token_place[sampled]
     axis.ticktext = [axis_label(spec.tokens.text[token]) for token in sampled]

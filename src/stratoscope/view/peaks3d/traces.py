@@ -13,6 +13,7 @@ from stratoscope.view.spec.peaks import Heights, Peaks
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import html_label, number, times
 
+SEEN = 0.99  # what is not quite opaque is painted in the order of the data, whatever is nearer
 OUTLINE = [[0, "rgba(0,0,0,0)"], [0.3, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0.6)"]]  # of the high ones
 
 
@@ -31,13 +32,15 @@ def empty_traces(spec: ViewSpec, scene: str) -> list[go.Scatter3d]:
     heights = heights_of(spec)
     lines = {"scene": scene, "mode": "lines", "hoverinfo": "skip"}
     outline = {"colorscale": OUTLINE, "cmin": heights.low, "cmax": heights.high}
+    if not peaks_in(spec).style.outlines:
+        outline |= {"width": 0}
     return [
         go.Scatter3d(lines, line={"width": 1.5}, opacity=peaks_in(spec).style.stem_opacity),
         go.Scatter3d(
             scene=scene,
             mode="markers",
             hovertemplate=hover_template(peaks_in(spec)),
-            marker={"coloraxis": "coloraxis", "opacity": 1, "line": outline},
+            marker={"coloraxis": "coloraxis", "opacity": SEEN, "line": outline},
         ),
         go.Scatter3d(lines, line={"width": 1}),
     ]
@@ -45,7 +48,10 @@ def empty_traces(spec: ViewSpec, scene: str) -> list[go.Scatter3d]:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The peaks of one scene where they are drawn, tokens in reading order; arrays of shape (peaks,).
+    """The peaks of one scene where they are drawn, the lowest first; arrays of shape (peaks,).
+
+    Plotly paints them in this order (see `SEEN`), so that no low peak covers a high one. Seen from above
+    that is also right in space: of two that are seen in one place, the nearer is the higher.
 
     Attributes
     ----------
@@ -66,6 +72,7 @@ def drawn_in(spec: ViewSpec, scene: int) -> Drawn:
     """The peaks of a scene."""
     peaks = peaks_in(spec)
     here = np.flatnonzero(peaks.token_scene[peaks.token] == scene)
+    here = here[np.argsort(heights_of(spec).place[here], kind="stable")]
     token = peaks.token[here].astype(np.int64)
     x, y = peaks.token_place[token].astype(np.int64), peaks.layer[here].astype(np.int64)
     return Drawn(here, token, x, y, heights_of(spec).place[here])

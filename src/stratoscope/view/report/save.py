@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -17,18 +15,16 @@ from stratoscope.disk import sync_tree
 from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
+from stratoscope.trace.export.table import table_bytes
 from stratoscope.trace.format.place import refuse_inside
 from stratoscope.trace.format.schema import ROOT_DOCUMENT
 from stratoscope.view.report.report import Report
 from stratoscope.view.spec.tables import Cell, Excerpt, Table
-from stratoscope.words import visible
 
 if TYPE_CHECKING:
     import xarray as xr
 
 PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
-_FORMULA = re.compile(r"\s*[=+\-@\uff0b\uff0d\uff1d\uff20]")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _MORE_TABLES = ("held_out.csv",)
 _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "contrast": "stratoscope.view.report.contrast",
@@ -166,25 +162,12 @@ def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress)
 
 
 def write_table(table: Table, path: Path) -> None:
-    """A table as CSV: control characters are made visible, and no text is a formula (docs/decisions/0022)."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table.columns)
-        writer.writerows([_plain(cell) for cell in row] for row in table.rows)
+    """A table as CSV."""
+    path.write_bytes(table_bytes(table.columns, ([_plain(cell) for cell in row] for row in table.rows)))
 
 
-def _plain(cell: Cell) -> Cell:
-    if isinstance(cell, Excerpt):
-        return _text(f"{cell.before}[{cell.token}]{cell.after}")
-    if isinstance(cell, str):
-        return _text(cell)
-    return "" if cell is None or (isinstance(cell, float) and cell != cell) else cell
-
-
-def _text(cell: str) -> str:
-    """A text as a spreadsheet shows it: an apostrophe before what it would take for a formula."""
-    shown = visible(cell)
-    return f"'{shown}" if _FORMULA.match(shown) and not _NUMBER.fullmatch(shown) else shown
+def _plain(cell: Cell) -> str | float | int | None:
+    return f"{cell.before}[{cell.token}]{cell.after}" if isinstance(cell, Excerpt) else cell
 
 
 def default_folder(trace: Path, verb: str, *arguments: str) -> Path:

@@ -6,11 +6,11 @@ from stratoscope import names
 from stratoscope.trace.notes import INFO
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
+from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 from stratoscope.words import isolate, noted
 
-_SIZE, _SMALL = 6.8, 5.9  # points
 _SCALE = "L05"  # the notes that say how values became colours
 _TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
 
@@ -20,8 +20,11 @@ def source_tag(provenance: Provenance) -> str:
     return _TAGS.get(provenance.source, "SOURCE UNKNOWN")
 
 
-def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tuple[list[Item], float]:
+def footer(
+    spec: ViewSpec, x: float, y: float, width: float, theme: Theme, measures: Measures
+) -> tuple[list[Item], float]:
     """The items of a footer whose top left corner is (x, y), and its height."""
+    size, small = measures.note, measures.source
     items: list[Item] = [Box(x, y, width, 0.006, fill=theme.line)]
     cursor = y + 0.08
     warnings = [noted(note.id, note.text) for note in spec.notes_now() if note.severity != INFO]
@@ -30,17 +33,17 @@ def footer(spec: ViewSpec, x: float, y: float, width: float, theme: Theme) -> tu
         (explained(spec), theme.muted, False),
         *((warning, theme.ink, True) for warning in warnings),
     ):
-        for line in fonts.wrap(text, _SIZE, width, bold=bold) if text else ():
-            items.append(Text(x, cursor, line, _SIZE, colour, bold=bold))
-            cursor += _leading(_SIZE)
+        for line in fonts.wrap(text, size, width, bold=bold) if text else ():
+            items.append(Text(x, cursor, line, size, colour, bold=bold))
+            cursor += _leading(size)
     cursor += 0.03
     tag = source_tag(spec.provenance)
     colour = theme.faint if spec.provenance.source == names.REAL else theme.accent
-    items.append(Text(x, cursor, tag, _SMALL, colour, bold=True))
-    left = x + fonts.width(tag, _SMALL, bold=True) + 0.08
-    for line in fonts.wrap(source(spec.provenance), _SMALL, x + width - left):
-        items.append(Text(left, cursor, line, _SMALL, theme.faint))
-        cursor += _leading(_SMALL)
+    items.append(Text(x, cursor, tag, small, colour, bold=True))
+    left = x + fonts.width(tag, small, bold=True) + 0.08
+    for line in fonts.wrap(source(spec.provenance), small, x + width - left):
+        items.append(Text(left, cursor, line, small, theme.faint))
+        cursor += _leading(small)
     return items, cursor - y
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from stratoscope.view.sheet import fonts
 
-DPI = 200  # of a bitmap; one inch in a sheet is so many pixels
+DPI = 200  # of a bitmap of a slide: one inch in its sheet is so many pixels
 LABEL_PAD = 0.05  # inches between a map and its labels
 
 
@@ -116,11 +116,12 @@ Item: TypeAlias = Text | Box | Ring | CellMap
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture: its size in inches and what is on it, in drawing order."""
+    """A picture: its size in inches, what is on it, in drawing order, and the dots that a bitmap has to an inch."""
 
     width: float
     height: float
     items: tuple[Item, ...]
+    dots: int = DPI
 
     def texts(self) -> list[Text]:
         """Every text, the labels of maps included."""

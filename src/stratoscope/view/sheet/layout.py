@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from stratoscope.view.sheet import arrangement, fonts, legend
 from stratoscope.view.sheet.footer import footer
-from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text
+from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
+from stratoscope.view.sheet.measures import measures_of
+from stratoscope.view.sheet.row_marks import with_row_marks
 from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import capital
 
-MARGIN = 0.34
 LEAST_WIDTH = 7.4
 _LEAST_BESIDE = 5.4
-_TITLE, _SUBTITLE, _PANEL, _DETAIL = 13.0, 8.2, 8.6, 7.2  # points
 _BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
 
 
-def arrange(spec: ViewSpec, content: Maps) -> Sheet:
-    """Put everything of a picture of maps in its place; `content` is its content."""
-    return _Layout(spec, content).sheet()
+def arrange(spec: ViewSpec, content: Maps, page: Page = PLAIN_PAGE) -> Sheet:
+    """Put everything of a picture of maps in its place on a page; `content` is its content."""
+    return _Layout(spec, content, page).sheet()
 
 
 class _Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
-    def __init__(self, spec: ViewSpec, content: Maps) -> None:
+    def __init__(self, spec: ViewSpec, content: Maps, page: Page) -> None:
+        self.page, self.measures = page, with_row_marks(measures_of(page), content, spec.look)
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
-        self.arrangement = arrangement.choose_arrangement(content)
+        self.arrangement = arrangement.choose_arrangement(content, self.measures)
         self.maps = MapDrawing(spec, content, self.arrangement)
-        self.left = MARGIN + arrangement.ROW_LABELS
+        self.left = self.measures.margin + self.measures.row_labels
         self.right = self._right()
         self.items: list[Item] = []
 
@@ -38,9 +40,11 @@ class _Layout:
         draw = {"side": self._side, "columns": self._columns, "lines": self._lines}[self.arrangement.mode]
         bottom = draw(self._header())
         bottom = self._missing(bottom)
-        below, height = footer(self.spec, MARGIN, bottom + 0.16, self.right - MARGIN, self.theme)
+        measures, margin = self.measures, self.measures.margin
+        below, height = footer(self.spec, margin, bottom + 0.16, self.right - margin, self.theme, measures)
         self.items += below
-        return Sheet(_whole(self.right + MARGIN), _whole(bottom + 0.16 + height + MARGIN * 0.8), tuple(self.items))
+        width = measures.width or measures.whole(self.right + margin)
+        return Sheet(width, measures.whole(bottom + 0.16 + height + measures.bottom), tuple(self.items), measures.dots)
 
     # --- horizontal places ------------------------------------------------------------------------------------------
 
@@ -58,52 +62,54 @@ class _Layout:
     def _right(self) -> float:
         widths = self._widths()
         if self.arrangement.mode == "side":
-            body = sum(self._slots()[:-1]) + widths[-1] + arrangement.GAP * (len(widths) - 1)
+            body = sum(self._slots()[:-1]) + widths[-1] + self.measures.gap * (len(widths) - 1)
         elif self.arrangement.mode == "columns":
-            body = self._column_width() * len(self.quantities) + arrangement.GAP * (len(self.quantities) - 1)
+            body = self._column_width() * len(self.quantities) + self.measures.gap * (len(self.quantities) - 1)
         else:
             body = max(widths)
+        body += self.measures.beside
         if self.arrangement.legends == "beside":
-            return max(self.left + body + arrangement.GAP + legend.WIDTH, _LEAST_BESIDE - MARGIN)
-        return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - MARGIN)
+            return max(self.left + body + arrangement.GAP + legend.WIDTH, _LEAST_BESIDE - self.measures.margin)
+        return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - self.measures.margin)
 
     def _column_width(self) -> float:
         return max(*self._widths(), legend.WIDTH * 0.84)
 
     def _title_width(self, panel: MapPanel) -> float:
-        room = 2.4
-        title = fonts.width(fonts.fit(panel.title, _PANEL, room, bold=True), _PANEL, bold=True) + 0.1
-        detail = fonts.fit(panel.detail, _DETAIL, max(room - title, 0.5))
-        return min(title + (fonts.width(detail, _DETAIL) if detail else 0), room)
+        room, sizes = 2.4, self.measures
+        title = fonts.width(fonts.fit(panel.title, sizes.panel, room, bold=True), sizes.panel, bold=True) + 0.1
+        detail = fonts.fit(panel.detail, sizes.detail, max(room - title, 0.5))
+        return min(title + (fonts.width(detail, sizes.detail) if detail else 0), room)
 
     # --- header -----------------------------------------------------------------------------------------------------
 
     def _header(self) -> float:
         """Title and subtitle, the legend of a single quantity to their right; returns where the maps may begin."""
+        sizes, margin = self.measures, self.measures.margin
         legend_left = self.right - legend.WIDTH
-        room = (legend_left - arrangement.GAP if self.arrangement.legends == "head" else self.right) - MARGIN
-        y = MARGIN
-        for line in fonts.wrap(self.spec.title, _TITLE, room):
-            self.items.append(Text(MARGIN, y, line, _TITLE, self.theme.ink))
-            y += fonts.height(_TITLE) + 0.03
+        room = (legend_left - arrangement.GAP if self.arrangement.legends == "head" else self.right) - margin
+        y = margin
+        for line in fonts.wrap(self.spec.title, sizes.title, room):
+            self.items.append(Text(margin, y, line, sizes.title, self.theme.ink))
+            y += fonts.height(sizes.title) + 0.03
         y += 0.02
-        for line in fonts.wrap(self.spec.subtitle, _SUBTITLE, room) if self.spec.subtitle else []:
-            self.items.append(Text(MARGIN, y, line, _SUBTITLE, self.theme.muted))
-            y += fonts.height(_SUBTITLE) + 0.02
-        for line in fonts.wrap(self._reading(), _DETAIL, room):
-            self.items.append(Text(MARGIN, y, line, _DETAIL, self.theme.muted))
-            y += fonts.height(_DETAIL) + 0.02
+        for line in fonts.wrap(self.spec.subtitle, sizes.subtitle, room) if self.spec.subtitle else []:
+            self.items.append(Text(margin, y, line, sizes.subtitle, self.theme.muted))
+            y += fonts.height(sizes.subtitle) + 0.02
+        for line in fonts.wrap(self._reading(), sizes.detail, room):
+            self.items.append(Text(margin, y, line, sizes.detail, self.theme.muted))
+            y += fonts.height(sizes.detail) + 0.02
         if self.arrangement.legends == "head":
-            drawn = self._legend(self.quantities[0], legend_left, MARGIN + 0.03)
+            drawn = self._legend(self.quantities[0], legend_left, margin + 0.03)
             self.items += drawn.items
-            y = max(y, MARGIN + 0.03 + drawn.height)
+            y = max(y, margin + 0.03 + drawn.height)
         return self._key(y + 0.16) if self.arrangement.legends == "key" else y + 0.16
 
     def _key(self, y: float) -> float:
         """A line of legends above the maps."""
-        count = len(self.quantities)
-        width = min(legend.WIDTH, (self.right - MARGIN - arrangement.GAP * (count - 1)) / count)
-        return self._legends([MARGIN + index * (width + arrangement.GAP) for index in range(count)], y, width) + 0.2
+        count, margin = len(self.quantities), self.measures.margin
+        width = min(legend.WIDTH, (self.right - margin - arrangement.GAP * (count - 1)) / count)
+        return self._legends([margin + index * (width + arrangement.GAP) for index in range(count)], y, width) + 0.2
 
     def _legends(self, lefts: list[float], y: float, width: float) -> float:
         """Legends beside each other, their histograms on one line; returns their bottom."""
@@ -117,19 +123,25 @@ class _Layout:
         self, quantity: MapQuantity, x: float, y: float, width: float = legend.WIDTH, height: float = 0.0
     ) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
-        return legend.draw(quantity, colouring, x, y, self.theme, self.spec.colours, width=width, height=height)
+        return legend.draw(
+            quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, height=height,
+            numbers=self.arrangement.numbers,
+        )  # fmt: skip
 
     def _reading(self) -> str:
         """How to read the maps, in one line."""
-        if self.quantities[0].quantity.row_kind == "depth":
-            return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
-        return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
+        depths = self.quantities[0].quantity.row_kind == "depth"
+        rows = "depths, D0 before the first block" if depths else "layers, the first at the bottom"
+        numbers = self.quantities[0].figures.explained() if self.arrangement.numbers else ""
+        return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {numbers}." if numbers else "")
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
     def _side(self, y: float) -> float:
         y = self._panel_titles(y)
-        lefts = [self.left + sum(self._slots()[:index]) + arrangement.GAP * index for index in range(len(self.panels))]
+        lefts = [
+            self.left + sum(self._slots()[:place]) + self.measures.gap * place for place in range(len(self.panels))
+        ]
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
             top = y + max(self.maps.above(index, place, (0, one.columns)) for place, one in enumerate(self.panels))
@@ -143,7 +155,7 @@ class _Layout:
 
     def _columns(self, y: float) -> float:
         width = self._column_width()
-        lefts = [self.left + index * (width + arrangement.GAP) for index in range(len(self.quantities))]
+        lefts = [self.left + index * (width + self.measures.gap) for index in range(len(self.quantities))]
         y = self._legends(lefts, y, min(width, legend.WIDTH)) + _PANEL_GAP
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
@@ -196,8 +208,8 @@ class _Layout:
         self.items += self.maps.draw(
             quantity,
             place,
-            _whole(x),
-            _whole(y),
+            self.measures.whole(x),
+            self.measures.whole(y),
             band or (0, self.panels[place].columns),
             row_labels=row_labels,
             token_labels=token_labels,
@@ -207,10 +219,15 @@ class _Layout:
         return self.arrangement.row * len(quantity.quantity.rows)
 
     def _depth(self, panel: MapPanel, band: tuple[int, int]) -> float:
-        return label_depth(labels_of(self.spec, panel), band, arrangement.pitch_of(panel, self.arrangement))
+        return label_depth(
+            labels_of(self.spec, panel, self.arrangement),
+            band,
+            arrangement.pitch_of(panel, self.arrangement),
+            self.measures,
+        )
 
     def _legend_beside(self, index: int, end: float, y: float) -> float:
-        left = end + arrangement.GAP / 2 if self.arrangement.legends == "gutter" else end + arrangement.GAP
+        left = end + self.measures.beside + arrangement.GAP / (2 if self.arrangement.legends == "gutter" else 1)
         width = min(legend.WIDTH, self.right - left)
         drawn = self._legend(self.quantities[index], left, y - 0.02, width)
         self.items += drawn.items
@@ -218,7 +235,7 @@ class _Layout:
 
     def _name_beside(self, quantity: MapQuantity, end: float, y: float) -> None:
         for line in fonts.wrap(capital(quantity.quantity.label), 7.0, arrangement.NAMES - 0.12):
-            self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
+            self.items.append(Text(end + self.measures.beside + 0.1, y, line, 7.0, self.theme.muted))
             y += fonts.height(7.0)
 
     def _panel_titles(self, y: float) -> float:
@@ -227,18 +244,18 @@ class _Layout:
         for index, (panel, slot) in enumerate(zip(self.panels, self._slots(), strict=True)):
             room = slot if index + 1 < len(self.panels) else self.right - x
             bottom = max(bottom, self._panel_title(panel, x, y, room))
-            x += slot + arrangement.GAP
+            x += slot + self.measures.gap
         return bottom
 
     def _panel_title(self, panel: MapPanel, x: float, y: float, room: float) -> float:
         if not panel.title:
             return y
-        title = fonts.fit(panel.title, _PANEL, room, bold=True)
-        self.items.append(Text(x, y + 0.145, title, _PANEL, self.theme.ink, va="bottom", bold=True))
-        used = fonts.width(title, _PANEL, bold=True) + 0.1
+        title = fonts.fit(panel.title, self.measures.panel, room, bold=True)
+        self.items.append(Text(x, y + 0.145, title, self.measures.panel, self.theme.ink, va="bottom", bold=True))
+        used = fonts.width(title, self.measures.panel, bold=True) + 0.1
         if panel.detail and room - used > 0.5:
-            detail = fonts.fit(panel.detail, _DETAIL, room - used)
-            self.items.append(Text(x + used, y + 0.14, detail, _DETAIL, self.theme.muted, va="bottom"))
+            detail = fonts.fit(panel.detail, self.measures.detail, room - used)
+            self.items.append(Text(x + used, y + 0.14, detail, self.measures.detail, self.theme.muted, va="bottom"))
         return y + 0.18
 
     def _missing(self, y: float) -> float:
@@ -248,18 +265,15 @@ class _Layout:
             return y
         width = self.right - self.left
         inner = width - 0.3
-        head = fonts.wrap(f"Not in this input: {'; '.join(labels)}.", _SUBTITLE, inner)
+        head = fonts.wrap(f"Not in this input: {'; '.join(labels)}.", self.measures.subtitle, inner)
         lines = [(line, self.theme.ink) for line in head]
-        lines += [(line, self.theme.muted) for line in fonts.wrap(advice, _SUBTITLE, inner)]
-        leading = fonts.height(_SUBTITLE) + 0.03
+        lines += [(line, self.theme.muted) for line in fonts.wrap(advice, self.measures.subtitle, inner)]
+        leading = fonts.height(self.measures.subtitle) + 0.03
         height = len(lines) * leading + 0.24
         top = y + _PANEL_GAP
         self.items.append(Box(self.left, top, width, height, fill=self.theme.missing, edge=self.theme.missing_line))
         for index, (line, colour) in enumerate(lines):
-            self.items.append(Text(self.left + 0.15, top + 0.13 + index * leading, line, _SUBTITLE, colour))
+            self.items.append(
+                Text(self.left + 0.15, top + 0.13 + index * leading, line, self.measures.subtitle, colour)
+            )
         return top + height
-
-
-def _whole(length: float) -> float:
-    """Rounded to a pixel."""
-    return round(length * DPI) / DPI

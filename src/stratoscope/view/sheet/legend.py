@@ -9,17 +9,16 @@ import numpy as np
 
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
+from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec import scale
-from stratoscope.view.spec.maps import Colouring, DrawnQuantity, MapQuantity
+from stratoscope.view.spec.maps import Colouring, MapQuantity
 from stratoscope.view.spec.palette import Colours, Theme
 from stratoscope.view.spec.scale import Kind, Limits
 from stratoscope.words import capital, number, percent
 
 WIDTH = 2.75
-_NAME, _SMALL = 7.6, 6.6  # points
 _BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
-_LEADING = 0.118
-_FIGURES = _BARS + _STRIP + _GAP + 2 * _LEADING
+_LEADING = 0.118  # at the size of a slide
 _BETWEEN = 0.08  # inches between two labels of the axis
 
 
@@ -38,9 +37,11 @@ def draw(
     y: float,
     theme: Theme,
     colours: Colours,
+    measures: Measures,
     *,
     width: float = WIDTH,
     height: float = 0.0,
+    numbers: bool = False,
 ) -> Legend:
     """The legend of a quantity in these colours with its top left corner at (x, y).
 
@@ -48,25 +49,30 @@ def draw(
     ----------
     height
         Inches to fill at least, so that the histograms of neighbours stand on one line.
+    numbers
+        Whether there are numbers in the cells, so that their factor has to be said.
     """
     items: list[Item] = []
+    name, small, leading = measures.legend_name, measures.legend, _LEADING * measures.unit
     cursor = y
-    for line in fonts.wrap(capital(quantity.quantity.label), _NAME, width, bold=True):
-        items.append(Text(x, cursor, line, _NAME, theme.ink, bold=True))
-        cursor += _LEADING + 0.012
-    for line in fonts.wrap(_explanation(quantity.quantity, colouring.limits), _SMALL, width):
-        items.append(Text(x, cursor, line, _SMALL, theme.muted))
-        cursor += _LEADING
-    cursor = max(cursor + _GAP, y + height - _FIGURES)
+    for line in fonts.wrap(capital(quantity.quantity.label), name, width, bold=True):
+        items.append(Text(x, cursor, line, name, theme.ink, bold=True))
+        cursor += leading + 0.012
+    for line in fonts.wrap(_explanation(quantity, colouring.limits, numbers=numbers), small, width):
+        items.append(Text(x, cursor, line, small, theme.muted))
+        cursor += leading
+    cursor = max(cursor + _GAP, y + height - (_BARS + _STRIP + _GAP + 2 * leading))
     if colouring.limits.state != "ok":
-        items.append(Text(x, cursor, _state(quantity, colouring), _NAME, theme.ink))
-        return Legend(tuple(items), cursor + _LEADING - y)
+        for line in fonts.wrap(_state(quantity, colouring), name, width):
+            items.append(Text(x, cursor, line, name, theme.ink))
+            cursor += leading
+        return Legend(tuple(items), cursor - y)
     items += _bars(quantity, colouring, x, cursor, width, theme, colours)
     cursor += _BARS + _STRIP + _GAP
-    items += _axis(colouring, x, cursor, width, theme)
-    cursor += _LEADING
-    items += _shares(colouring, x, cursor, width, theme)
-    return Legend(tuple(items), cursor + _LEADING - y)
+    items += _axis(colouring, x, cursor, width, theme, small)
+    cursor += leading
+    items += _shares(colouring, x, cursor, width, theme, small)
+    return Legend(tuple(items), cursor + leading - y)
 
 
 def _state(quantity: MapQuantity, colouring: Colouring) -> str:
@@ -87,12 +93,14 @@ def _state(quantity: MapQuantity, colouring: Colouring) -> str:
     return f"{which} is {number(float(limits.low[0] + limits.high[0]) / 2)}"
 
 
-def _explanation(quantity: DrawnQuantity, limits: Limits) -> str:
-    """Unit, scale, formula, and what was done to the stored values."""
+def _explanation(one: MapQuantity, limits: Limits, *, numbers: bool) -> str:
+    """Unit, scale, the factor of numbers in cells, formula, and what was done to the stored values."""
+    quantity = one.quantity
     unit = "" if quantity.unit in ("1", "as imported") else quantity.unit
     kind = {"log": "log scale", "diverging": "zero-centred", "linear": "linear scale"}[limits.kind]
     formula = "" if quantity.name == "imported_norm" else quantity.formula
-    return " · ".join(part for part in (unit, kind, quantity.said, formula) if part)
+    factor = f"cells {one.figures.factor()}" if numbers and one.figures.power else ""
+    return " · ".join(part for part in (unit, kind, factor, quantity.said, formula) if part)
 
 
 def _bars(
@@ -119,7 +127,7 @@ def _bars(
     return items
 
 
-def _axis(colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
+def _axis(colouring: Colouring, x: float, y: float, width: float, theme: Theme, size: float) -> list[Item]:
     """The limits in figures, and round numbers between them where there is room."""
     limits = colouring.limits
     inner: list[tuple[float, str]] = []
@@ -131,19 +139,19 @@ def _axis(colouring: Colouring, x: float, y: float, width: float, theme: Theme) 
         inner = [(unit, number(value)) for unit, value in _round_numbers(low, high, limits.kind)]
     placed: list[Text] = []
     for unit, text in (*ends, *inner):
-        half = fonts.width(text, _SMALL) / 2
+        half = fonts.width(text, size) / 2
         at = min(max(_place(unit, colouring, x, width), x + half), x + width - half)
-        label = Text(at, y, text, _SMALL, theme.ink if (unit, text) in ends else theme.muted, ha="center")
+        label = Text(at, y, text, size, theme.ink if (unit, text) in ends else theme.muted, ha="center")
         if all(_apart(label, other) for other in placed):
             placed.append(label)
     return list(placed)
 
 
-def _shares(colouring: Colouring, x: float, y: float, width: float, theme: Theme) -> list[Item]:
+def _shares(colouring: Colouring, x: float, y: float, width: float, theme: Theme, size: float) -> list[Item]:
     below, above = (percent(share) for share in colouring.clipped)
     return [
-        Text(x, y, f"◂ {below} below", _SMALL, theme.muted),
-        Text(x + width, y, f"{above} above ▸", _SMALL, theme.muted, ha="right"),
+        Text(x, y, f"◂ {below} below", size, theme.muted),
+        Text(x + width, y, f"{above} above ▸", size, theme.muted, ha="right"),
     ]
 
 

@@ -9,21 +9,17 @@ import numpy as np
 
 from stratoscope.view.sheet import arrangement, fonts
 from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
+from stratoscope.view.sheet.measures import Measures
+from stratoscope.view.sheet.row_marks import row_marks
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.maps import DrawnQuantity, Map, MapMarks, MapPanel, Maps
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import drawable
 
-ROW_SIZE, BADGE_SIZE, TICK_SIZE = 7.0, 6.6, 7.0  # points
 _ROW_STEP = 0.125  # inches between row labels, at least
 _BAR = 0.035  # the mark of a first token
 _BADGES, _BARS_ONLY = 0.17, 0.05  # inches kept free above a map
 _STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 100, 128)
-
-
-def label_size(pitch: float) -> float:
-    """Points of the token labels."""
-    return 7.6 if pitch >= 0.165 else 6.8
 
 
 def shown_label(label: str) -> str:
@@ -31,32 +27,32 @@ def shown_label(label: str) -> str:
     return drawable(label, fonts.has_glyph)
 
 
-def lie_flat(labels: Sequence[str], pitch: float) -> bool:
-    """Whether all labels fit under their columns without being turned."""
-    return all(fonts.width(label, label_size(pitch)) <= pitch - 0.05 for label in labels)
+def lie_flat(labels: Sequence[str], pitch: float, size: float) -> bool:
+    """Whether all labels of a size in points fit under their columns without being turned."""
+    return all(fonts.width(label, size) <= pitch - 0.05 for label in labels)
 
 
-def label_depth(labels: Sequence[str], band: tuple[int, int], pitch: float) -> float:
+def label_depth(labels: Sequence[str], band: tuple[int, int], pitch: float, measures: Measures) -> float:
     """Inches that the labels under a band take; `labels` as `labels_of` gives them."""
     if not labels:
-        return LABEL_PAD + fonts.height(TICK_SIZE)
+        return LABEL_PAD + fonts.height(measures.row)
     labels = [shown_label(label) for label in labels[band[0] : band[1]]]
-    size = label_size(pitch)
-    if lie_flat(labels, pitch):
+    size = measures.label_at(pitch)
+    if lie_flat(labels, pitch, size):
         return LABEL_PAD + fonts.height(size)
     return LABEL_PAD + max(fonts.width(label, size) for label in labels)
 
 
-def labels_of(spec: ViewSpec, panel: MapPanel) -> Sequence[str]:
-    """The labels of a panel's columns; none where tokens are pooled, or nothing is written."""
-    return spec.tokens.text[panel.start : panel.stop] if panel.tokens_per_column == 1 else ()
+def labels_of(spec: ViewSpec, panel: MapPanel, arranged: arrangement.Arrangement) -> Sequence[str]:
+    """The labels of a panel's columns; none where there is no room for them, or nothing is written."""
+    return spec.tokens.text[panel.start : panel.stop] if arrangement.is_labelled(panel, arranged) else ()
 
 
 class MapDrawing:
     """Draws the maps of one spec."""
 
     def __init__(self, spec: ViewSpec, content: Maps, arranged: arrangement.Arrangement) -> None:
-        self.spec, self.content, self.arrangement = spec, content, arranged
+        self.spec, self.content, self.arrangement, self.measures = spec, content, arranged, arranged.measures
         self.theme = spec.colours.themes[spec.look.theme]
         self.index = {(one.quantity, one.panel): place for place, one in enumerate(content.maps)}
 
@@ -68,7 +64,7 @@ class MapDrawing:
         """Inches that marks need above a band."""
         panel, one = self.content.panels[place], self.content.maps[self.index[quantity, place]]
         if any(band[0] <= column < band[1] for column, _ in (*self.marks(one).badges, *panel.starts)):
-            return _BADGES
+            return _BADGES * self.measures.unit
         return _BARS_ONLY if any(band[0] <= column < band[1] for column in panel.first) else 0.0
 
     def draw(
@@ -99,7 +95,7 @@ class MapDrawing:
             columns=self._token_labels(panel, band, x, y + height, pitch) if token_labels else (),
             rows=self._row_labels(described, x, y) if row_labels else (),
             cells=self._numbers(one, band) if self.arrangement.numbers else (),
-            cell_size=min(6.6, 30 * pitch * 0.62),
+            cell_size=min(self.measures.badge, 30 * pitch * 0.62),
             lines=pitch >= 0.2 and self.arrangement.row >= 0.2,
         )
         return [
@@ -109,6 +105,9 @@ class MapDrawing:
             *self._hatching(one, band, x, y, pitch, height),
             *self._rings(marks, band, x, y, pitch, len(described.rows)),
             *self._first_marks(panel, marks, band, x, y, pitch),
+            *row_marks(
+                marks.row_badges, len(described.rows), x + width, y, self.arrangement.row, self.theme, self.measures
+            ),
         ]
 
     # --- labels -----------------------------------------------------------------------------------------------------
@@ -116,10 +115,11 @@ class MapDrawing:
     def _token_labels(
         self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float
     ) -> tuple[tuple[int, Text], ...]:
-        labels = [shown_label(label) for label in labels_of(self.spec, panel)[band[0] : band[1]]]
+        labels = [shown_label(label) for label in labels_of(self.spec, panel, self.arrangement)[band[0] : band[1]]]
         if not labels:
             return self._ticks(panel, band, x, y, pitch)
-        flat, size, dim = lie_flat(labels, pitch), label_size(pitch), set(panel.dim)
+        size, dim = self.measures.label_at(pitch), set(panel.dim)
+        flat = lie_flat(labels, pitch, size)
         return tuple(
             (
                 column,
@@ -148,21 +148,21 @@ class MapDrawing:
         ]
         placed = []
         for column, text in texts:
-            half, middle = fonts.width(text, TICK_SIZE) / 2, x + (column + 0.5) * pitch
+            half, middle = fonts.width(text, self.measures.row) / 2, x + (column + 0.5) * pitch
             end = x + pitch * (band[1] - band[0])
             ha = "left" if middle - half < x else "right" if middle + half > end and 2 * half <= end - x else "center"
             at = {"left": x, "right": end, "center": middle}[ha]
-            placed.append((column, Text(at, y + LABEL_PAD, text, TICK_SIZE, self.theme.muted, ha=ha)))
+            placed.append((column, Text(at, y + LABEL_PAD, text, self.measures.row, self.theme.muted, ha=ha)))
         return tuple(placed)
 
     def _row_labels(self, quantity: DrawnQuantity, x: float, y: float) -> tuple[tuple[int, Text], ...]:
         """`L12`, sampled; the first and the last row always have theirs."""
         numbers, row = quantity.rows, self.arrangement.row
         letter = "D" if quantity.row_kind == "depth" else "L"
-        count = len(numbers)
-        step = next((step for step in _STEPS if step * row >= _ROW_STEP), count)
-        chosen = [place for place in range(0, count, step) if place == 0 or (count - 1 - place) * row >= _ROW_STEP]
-        if count > 1 and (count - 1) * row >= _ROW_STEP * 0.8:
+        count, apart = len(numbers), _ROW_STEP * self.measures.unit
+        step = next((step for step in _STEPS if step * row >= apart), count)
+        chosen = [place for place in range(0, count, step) if place == 0 or (count - 1 - place) * row >= apart]
+        if count > 1 and (count - 1) * row >= apart * 0.8:
             chosen.append(count - 1)
         return tuple(
             (
@@ -171,7 +171,7 @@ class MapDrawing:
                     x - LABEL_PAD,
                     y + (count - place - 0.5) * row,
                     f"{letter}{numbers[place]}",
-                    ROW_SIZE,
+                    self.measures.row,
                     self.theme.ink,
                     ha="right",
                     va="center",
@@ -190,7 +190,7 @@ class MapDrawing:
             Cell(
                 column + band[0],
                 row,
-                cell_number(float(values[column, row])),
+                quantity.figures.written(float(values[column, row])),
                 palette.ink_on(palette.rgb_of(colours[round(float(units[column, row]) * (len(colours) - 1))])),
             )
             for column, row in np.argwhere(~np.isnan(values)).tolist()
@@ -203,8 +203,8 @@ class MapDrawing:
     ) -> list[Item]:
         """A bar over each first token, its badge if it lies beyond the limits, and the names of the prompts."""
         items: list[Item] = []
-        badges = dict(marks.badges)
-        names_of = {column: fonts.fit(name, BADGE_SIZE, 2.0) for column, name in panel.starts}
+        badges, size = dict(marks.badges), self.measures.badge
+        names_of = {column: fonts.fit(name, size, 2.0) for column, name in panel.starts}
         marked = [column for column in panel.first if band[0] <= column < band[1]]
         for column in marked if len(marked) * _BAR <= (band[1] - band[0]) * pitch else ():  # else one solid line
             left = x + (column - band[0]) * pitch
@@ -219,10 +219,10 @@ class MapDrawing:
                 (badges.get(column, ""), self.theme.accent, True),
                 (names_of.get(column, ""), self.theme.muted, False),
             ):
-                wide = fonts.width(text, BADGE_SIZE, bold=bold) if text else 0.0
+                wide = fonts.width(text, size, bold=bold) if text else 0.0
                 if text and wide <= room:
                     top = y - _BAR - 0.02
-                    items.append(Text(left, top, text, BADGE_SIZE, colour, va="bottom", bold=bold))
+                    items.append(Text(left, top, text, size, colour, va="bottom", bold=bold))
                     left, room = left + wide + 0.05, room - wide - 0.05
         return items
 
@@ -250,7 +250,7 @@ class MapDrawing:
         self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float, height: float
     ) -> list[Item]:
         """A line of paper where the next prompt begins; pooled prompts have only the bars above."""
-        if panel.tokens_per_column > 1:
+        if not arrangement.is_labelled(panel, self.arrangement):
             return []
         return [
             Box(x + (column - band[0]) * pitch - 0.012, y, 0.024, height, fill=self.theme.paper)
@@ -266,23 +266,6 @@ class MapDrawing:
             for place in range(1, len(rows))
             if rows[place] != rows[place - 1] + 1
         ]
-
-
-def cell_number(value: float) -> str:
-    """A number in at most four characters: 12, 3.4, .56, 1.2k."""
-    size = abs(value)
-    sign = "−" if value < 0 else ""
-    if math.isinf(value):
-        return f"{sign}∞"
-    for limit, text in ((0.005, "0" if size == 0 else "<.01"), (0.995, f"{size:.2f}"[1:]), (9.95, f"{size:.1f}")):
-        if size < limit:
-            return text if text.startswith(("0", "<")) else sign + text
-    if size < 999.5:
-        return f"{sign}{size:.0f}"
-    for divisor, letter in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
-        if size < 999.5 * divisor:
-            return f"{sign}{size / divisor:.{int(size < 9.95 * divisor)}f}{letter}"
-    return f"{sign}{size:.0e}".replace("e+", "e")
 
 
 def _nice(step: float) -> int:

@@ -90,7 +90,8 @@ function fill(view, state, scene, traces) {
   const ratio = new Map(Array.from(beyond, (peak, index) => [peak, ratios[index]]));
   const drawn = { x: [], y: [], z: [], size: [], symbol: [], hover: [] };
   const tops = []; // [x, layer, z] of the highest peak of each token and layer
-  for (const peak of scene.peaks) {
+  const lowestFirst = [...scene.peaks].sort((one, other) => place[one] - place[other]); // as they are painted
+  for (const peak of lowestFirst) {
     const [x, z] = [scene.place.get(token[peak]), place[peak]];
     const share = Math.min(Math.max((z - floor) / (ceiling - floor), 0), 1);
     const isBeyond = ratio.has(peak);
