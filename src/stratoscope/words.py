@@ -185,8 +185,7 @@ def readable(text: str, *, spelling: str = "text", width: int = WIDTH) -> str:
         Blanks as `·`, `↵`, `⇥`; bytes as `⟨E4⟩`; control characters as their pictures (`␀`); other invisible
         characters as code points; `∅` for an empty token.
     """
-    if spelling == "tokenizer":
-        text = _from_tokenizer(text)
+    text = plain_text(text, spelling)
     if not text:
         return EMPTY
     word = text[1:] if text[0] == " " else text
@@ -257,8 +256,16 @@ def _legible(char: str, has_glyph: Callable[[str], bool]) -> str:
     return _code_point(ord(char) - 0x2400 if "\u2400" <= char < "\u2420" else ord(char))
 
 
-def _from_tokenizer(text: str) -> str:
-    """Undo the spelling of sentencepiece (`▁`, `<0x0A>`) and of byte-level BPE (`Ġ`, `Ċ`)."""
+def plain_text(text: str, spelling: str) -> str:
+    """What a token stands for: undoes the spelling of sentencepiece (`▁`, `<0x0A>`) and of byte-level BPE (`Ġ`, `Ċ`).
+
+    Parameters
+    ----------
+    spelling
+        "tokenizer": spelled so; "text": plain already.
+    """
+    if spelling != "tokenizer":
+        return text
     byte = _BYTE_TOKEN.fullmatch(text)
     if byte:
         return bytes.fromhex(byte[1]).decode("utf-8", "surrogateescape")

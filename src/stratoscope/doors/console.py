@@ -66,6 +66,12 @@ def remark_of_layer(quantity: str | None) -> None:
         remark(f"the {number} in {quantity} chooses no layer; --layers {number} does.")
 
 
+def remark_of_prompts(shown: int, there: int, done: str = "drawn", does: str = "draws") -> None:
+    """Say that there are more prompts than what was chosen for a user who named none."""
+    if shown < there:
+        remark(f"{shown} of {there:,} prompts {done}: --all or --prompt ID {does} others.")
+
+
 def warn_of(notes: Iterable[Mapping[str, Any]]) -> None:
     """The warnings among the notes of a new trace, on stderr."""
     for note in notes:

@@ -55,7 +55,7 @@ def build(
         Panels of more tokens are pooled.
     """
     look = look or Look()
-    factors = [pool.factor(panel.count, most_unpooled) for panel in panels]
+    factors = pool.factors([panel.count for panel in panels], most_unpooled)
     first_tokens = any(len(panel.first) for panel in panels)
     ready = [_pooled(strip, panels, factors, differ=first_tokens) for strip in strips]
     quantities, maps = [], []

@@ -17,7 +17,7 @@ from stratoscope.view.spec.scale import Kind, Limits
 from stratoscope.words import capital, number, percent
 
 WIDTH = 2.75
-_BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
+BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
 _LEADING = 0.118  # at the size of a slide
 _BETWEEN = 0.08  # inches between two labels of the axis
 
@@ -40,15 +40,15 @@ def draw(
     measures: Measures,
     *,
     width: float = WIDTH,
-    height: float = 0.0,
+    bars: float = BARS,
     numbers: bool = False,
 ) -> Legend:
     """The legend of a quantity in these colours with its top left corner at (x, y).
 
     Parameters
     ----------
-    height
-        Inches to fill at least, so that the histograms of neighbours stand on one line.
+    bars
+        Inches that the histogram is high.
     numbers
         Whether there are numbers in the cells, so that their factor has to be said.
     """
@@ -61,14 +61,14 @@ def draw(
     for line in fonts.wrap(_explanation(quantity, colouring.limits, numbers=numbers), small, width):
         items.append(Text(x, cursor, line, small, theme.muted))
         cursor += leading
-    cursor = max(cursor + _GAP, y + height - (_BARS + _STRIP + _GAP + 2 * leading))
+    cursor += _GAP
     if colouring.limits.state != "ok":
         for line in fonts.wrap(_state(quantity, colouring), name, width):
             items.append(Text(x, cursor, line, name, theme.ink))
             cursor += leading
         return Legend(tuple(items), cursor - y)
-    items += _bars(quantity, colouring, x, cursor, width, theme, colours)
-    cursor += _BARS + _STRIP + _GAP
+    items += _bars(quantity, colouring, x, cursor, width, bars, theme, colours)
+    cursor += bars + _STRIP + _GAP
     items += _axis(colouring, x, cursor, width, theme, small)
     cursor += leading
     items += _shares(colouring, x, cursor, width, theme, small)
@@ -104,7 +104,14 @@ def _explanation(one: MapQuantity, limits: Limits, *, numbers: bool) -> str:
 
 
 def _bars(
-    quantity: MapQuantity, colouring: Colouring, x: float, y: float, width: float, theme: Theme, colours: Colours
+    quantity: MapQuantity,
+    colouring: Colouring,
+    x: float,
+    y: float,
+    width: float,
+    bars: float,
+    theme: Theme,
+    colours: Colours,
 ) -> list[Item]:
     """The histogram in the colours of the map, the colours in a strip beneath, the limits through both."""
     edges, counts = colouring.edges, colouring.counts
@@ -115,15 +122,15 @@ def _bars(
     fills = [steps[place] for place in np.rint(middle * (len(steps) - 1)).astype(int)]
     items: list[Item] = []
     for start, count, fill in zip(left, counts, fills, strict=True):
-        high = _BARS * count / max(counts.max(), 1)
+        high = bars * count / max(counts.max(), 1)
         if high > 0:
             items.append(
-                Box(float(start), y + _BARS - high, min(step + 0.006, x + width - float(start)), high, fill=theme.line)
+                Box(float(start), y + bars - high, min(step + 0.006, x + width - float(start)), high, fill=theme.line)
             )
-        items.append(Box(float(start), y + _BARS, x + width - float(start), _STRIP, fill=fill))  # no seams
+        items.append(Box(float(start), y + bars, x + width - float(start), _STRIP, fill=fill))  # no seams
     for unit in (0.0, 1.0):
         at = _place(unit, colouring, x, width)
-        items.append(Box(at - 0.005, y, 0.01, _BARS + _STRIP + 0.02, fill=theme.accent))
+        items.append(Box(at - 0.005, y, 0.01, bars + _STRIP + 0.02, fill=theme.accent))
     return items
 
 
