@@ -155,7 +155,8 @@ def _listed(result: xr.DataTree) -> Table:
     summary = result.attrs["summary"]
     found = summary["neurons"]
     level = level_text(found["interval_level"])
-    columns = ["neuron", "g, held out" if found["measured"] else "g, selected", f"{level} interval", "AUC", "q", "family p"]
+    effect = "g, held out" if found["measured"] else "g, selected"
+    columns = ["neuron", effect, f"{level} interval", "AUC", "q", "family p"]
     neurons = table_in(result, "neurons")
     with_context = "contexts" in result
     if with_context:
