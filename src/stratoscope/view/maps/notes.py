@@ -111,10 +111,8 @@ def _notes(
         notes.append(ROWS_OF_A_FILE)
     if any("recorded peaks" in strip.quantity.said for strip in strips) and not absence_said:
         notes.append(ONLY_PEAKS)
-    dim, tokens = sum(len(panel.dim) for panel in panels), sum(panel.count for panel in panels)
-    if dim:
-        faint = "" if pooled else " (faint)"
-        notes.append(Note("L21", "info", f"{dim:,} of {tokens:,} tokens are template or special{faint}."))
+    if words := _template_in_words(panels, pooled=pooled):
+        notes.append(Note("L21", "info", words))
     return notes
 
 
@@ -166,6 +164,17 @@ def _rows_in_words(badges: Sequence[str]) -> str:
     signs = (("×", "×n the upper"), ("÷", "÷n the lower"))
     ratios = ", ".join(words for sign, words in signs if any(badge.startswith(sign) for badge in badges))
     return f"Bars at the right: rows whose median cell lies beyond a limit{f' ({ratios})' if ratios else ''}."
+
+
+def _template_in_words(panels: Sequence[TokenAxis], *, pooled: bool) -> str:
+    system_span = names.SPANS.index("system")
+    tokens, dim = sum(panel.count for panel in panels), sum(len(panel.dim) for panel in panels)
+    system = sum(int((panel.tokens.span == system_span).sum()) for panel in panels)
+    if not dim:
+        return ""
+    faint = "" if pooled else " (faint)" if not system else " (faintest)"
+    also = f", {system:,} of a system message{'' if pooled else ' (faint)'}" if system else ""
+    return f"{dim:,} of {tokens:,} tokens are template or special{faint}{also}."
 
 
 def _pooling_in_words(content: Maps, marks: Sequence[MapMarks]) -> str:

@@ -29,7 +29,9 @@ class TokenAxis:
     dim
         Places of template and special tokens.
     starts
-        Where each prompt begins and what it is called, when there are several; where a generated answer begins.
+        Where each prompt begins and what it is called, when there are several.
+    answers
+        Where generated answers begin.
     rarely_seen
         Places of tokens that few later ones can attend to.
     unmatched
@@ -41,6 +43,7 @@ class TokenAxis:
     tokens: ShownTokens
     dim: Ints = field(default_factory=lambda: NO_TOKENS)
     starts: tuple[tuple[int, str], ...] = ()
+    answers: Ints = field(default_factory=lambda: NO_TOKENS)
     rarely_seen: Ints = field(default_factory=lambda: NO_TOKENS)
     unmatched: Ints = field(default_factory=lambda: NO_TOKENS)
 
