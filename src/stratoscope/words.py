@@ -25,6 +25,7 @@ _BLANKS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs")
+_UNBROKEN = re.compile(r"\bL\d+ n\d+\b|[^ ]+ [≤≥=<>] [^ ]+|[\d.,]+ %")  # what a line never ends in the middle of
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # they shape the visible characters beside them
 
 
@@ -123,6 +124,22 @@ def number_ranges(numbers: Iterable[int]) -> str:
 def capital(text: str) -> str:
     """A text that begins a sentence or stands alone; one that begins with a symbol, such as cos(…), stays as it is."""
     return text if "(" in text.split(" ")[0] else text[:1].upper() + text[1:]
+
+
+def neuron_name(layer: int, neuron: int) -> str:
+    """A neuron, as pictures, tables and sentences call it: L4 n116."""
+    return f"L{layer} n{neuron}"
+
+
+def line_parts(text: str) -> list[str]:
+    """A text cut where its lines may end: at blanks, but not within L4 n116, p ≤ 0.05 or 5 %."""
+    whole = [range(found.start(), found.end()) for found in _UNBROKEN.finditer(text)]
+    parts, start = [], 0
+    for blank in re.finditer(" ", text):
+        if not any(blank.start() in run for run in whole):
+            parts.append(text[start : blank.start()])
+            start = blank.end()
+    return [*parts, text[start:]]
 
 
 def shortened(text: str, most: int = 40) -> str:

@@ -139,23 +139,24 @@ RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, 
 def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress) -> None:
     from stratoscope.view.matplotlib.maps import draw
     from stratoscope.view.matplotlib.save import picture_bytes
+    from stratoscope.view.matplotlib.webp import WebP, webp
     from stratoscope.view.report.page import page
 
     store_result(result, folder)
     for name, table in {TABLE: contents.table, **contents.more}.items():
         write_table(table, folder / name)
     (folder / FIGURES).mkdir()
-    pictures: dict[tuple[str, str], bytes] = {}
+    pictures: dict[str, dict[names.Theme, WebP]] = {}
     figures = contents.figures()
     for number, figure in enumerate(figures):
         report("drawing", number, len(figures))
-        for theme in names.THEMES:
-            spec = replace(figure.spec, look=replace(figure.spec.look, theme=theme))
-            drawn, metadata = draw(spec), spec.metadata_json()
-            pictures[figure.name, theme] = picture_bytes(drawn, ".png", metadata)
-            if theme == "light":
-                (folder / FIGURES / f"{figure.name}.svg").write_bytes(picture_bytes(drawn, ".svg", metadata))
-        (folder / FIGURES / f"{figure.name}.png").write_bytes(pictures[figure.name, "light"])
+        drawn, metadata = draw(figure.spec), figure.spec.metadata_json()
+        for suffix in (".png", ".svg"):
+            (folder / FIGURES / f"{figure.name}{suffix}").write_bytes(picture_bytes(drawn, suffix, metadata))
+        pictures[figure.name] = {
+            theme: webp(draw(replace(figure.spec, look=replace(figure.spec.look, theme=theme))))
+            for theme in names.THEMES
+        }
     report("drawing", len(figures), len(figures))
     (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
 

@@ -97,7 +97,8 @@ def _check_colouring(colouring: Colouring, rows: int, at: str) -> None:
 def _check_panel(panel: MapPanel, tokens: int, at: str) -> None:
     _need(0 <= panel.start < panel.stop <= tokens, at, f"is none of the {tokens} tokens")
     _need(panel.tokens_per_column > 0, f"{at}.tokens_per_column", "is not above 0")
-    for name, columns in (("first", panel.first), ("dim", panel.dim), ("starts", [one for one, _ in panel.starts])):
+    for name, columns in (("first", panel.first), ("dim", panel.dim), ("answers", panel.answers),
+                          ("starts", [one for one, _ in panel.starts])):  # fmt: skip
         _within(columns, 0, panel.columns, f"{at}.{name}")
 
 
