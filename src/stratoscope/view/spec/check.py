@@ -97,7 +97,8 @@ def _check_colouring(colouring: Colouring, rows: int, at: str) -> None:
 def _check_panel(panel: MapPanel, tokens: int, at: str) -> None:
     _need(0 <= panel.start < panel.stop <= tokens, at, f"is none of the {tokens} tokens")
     _need(panel.tokens_per_column > 0, f"{at}.tokens_per_column", "is not above 0")
-    for name, columns in (("first", panel.first), ("dim", panel.dim), ("starts", [one for one, _ in panel.starts])):
+    for name, columns in (("first", panel.first), ("dim", panel.dim), ("answers", panel.answers),
+                          ("starts", [one for one, _ in panel.starts])):  # fmt: skip
         _within(columns, 0, panel.columns, f"{at}.{name}")
 
 
@@ -113,6 +114,7 @@ def _check_map(one: Map, quantity: MapQuantity, panel: MapPanel, at: str) -> Non
         for first, marks in states.items():
             here = f"{at}.marks[{scale!r}][{first!r}]"
             _within([column for column, _ in marks.badges], 0, panel.columns, f"{here}.badges")
+            _within([row for row, _ in marks.row_badges], 0, shape[1], f"{here}.row_badges")
             _need(marks.rings.shape[1] == 2, f"{here}.rings", "has not columns and rows")
             _within(marks.rings[:, 0], 0, shape[0], f"{here}.rings")
             _within(marks.rings[:, 1], 0, shape[1], f"{here}.rings")
