@@ -86,8 +86,8 @@ def row_medians(table: AnyFloats, *, signed: bool) -> AnyFloats:
 def spikes(units: AnyFloats, *, log: bool = False) -> tuple[NDArray[np.int64], int]:
     """Cells that stand out so far that a reader must not miss them.
 
-    In a row whose median lies beyond the upper limit, which is marked as one of another scale, only those that stand out
-    of that row: else its every cell would be one.
+    In a row whose median lies beyond the upper limit, which is marked as one of another scale, only those that stand
+    out of that row: else its every cell would be one.
 
     Parameters
     ----------
