@@ -65,6 +65,11 @@ def has_glyph(char: str) -> bool:
     return code in _characters(FAMILY) or any(code in _characters(name) for name in families()[1:])
 
 
+def is_helped_out(text: str) -> bool:
+    """Whether other families draw some of a text."""
+    return any(ord(char) not in _characters(FAMILY) for char in text)
+
+
 def drawn(text: str) -> str:
     """A text as the renderers draw it: nothing invisible in it, and nothing without a glyph."""
     shown = drawable_line(text, has_glyph)
