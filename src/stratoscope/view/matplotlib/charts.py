@@ -34,6 +34,7 @@ from stratoscope.view.spec.charts import (
     Vertical,
     Words,
 )
+from stratoscope.view.spec.page import PLAIN_PAGE
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import number
@@ -69,7 +70,7 @@ def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
     keys = [_key_lines(panel, width + _BETWEEN * 0.6) for panel, width in zip(panels, widths, strict=True)]
     top = y + 0.14 + head + (_KEY * max(map(len, keys)) or 0.05)
     bottom = top + charts.height
-    below, footer_height = footer(spec, MARGIN, bottom + _BELOW, right - MARGIN, colours, SLIDE)
+    below, footer_height = footer(spec, MARGIN, bottom + _BELOW, right - MARGIN, colours, SLIDE, PLAIN_PAGE)
     whole = (round((right + MARGIN) * DPI) / DPI, round((bottom + _BELOW + footer_height + MARGIN * 0.8) * DPI) / DPI)
     with mpl.rc_context(style()):
         figure = Picture(figsize=whole, dpi=DPI / 2, facecolor=colours.paper)

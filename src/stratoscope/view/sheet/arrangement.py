@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stratoscope.view.sheet import legend
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec.maps import MapPanel, Maps
 
@@ -32,11 +31,14 @@ class Arrangement:
     gutter
         Inches to the right of the maps, for names or legends.
     legends
-        Where the legends are: "head", "beside" the map, "column", "gutter", or "key" (a line of them above the maps).
+        Where the legends are: "head" (beside the title), "under" it, "beside" the map, "column", "gutter", or "key" (a
+        block of them above the maps).
     numbers
         Whether the cells have room for figures.
     labelled
         Whether tokens that are not pooled have their labels; else a prompt is one band of the page's width.
+    least_pitch
+        Inches of a column, at least, where a panel is wrapped.
     """
 
     measures: Measures
@@ -47,6 +49,7 @@ class Arrangement:
     legends: str = "head"
     numbers: bool = False
     labelled: bool = True
+    least_pitch: float = _PITCH[0]
 
 
 def choose_arrangement(content: Maps, measures: Measures) -> Arrangement:
@@ -68,7 +71,7 @@ def bands(panel: MapPanel, arranged: Arrangement) -> list[tuple[int, int]]:
     count = panel.columns
     if not is_labelled(panel, arranged) or arranged.mode != "lines":
         return [(0, count)]
-    longest = int((arranged.measures.body - arranged.gutter) / _PITCH[0])
+    longest = max(1, int((arranged.measures.body - arranged.gutter) / arranged.least_pitch + 1e-6))
     lines = -(-count // longest)
     each = -(-count // lines)
     return [(start, min(start + each, count)) for start in range(0, count, each)]
@@ -112,7 +115,7 @@ def _several(panels: Sequence[MapPanel], quantities: int, rows: int, measures: M
     if not pooled and max(counts) * _PITCH[0] <= slot:
         pitch = measures.snapped(min(0.24, slot / max(counts)))
         return Arrangement(measures, "columns", pitch, row_of(2.9, rows, measures, least=0.045), legends="column")
-    gutter = legend.WIDTH * 0.86 + GAP / 2
+    gutter = measures.legend_width * 0.86 + GAP / 2
     room = measures.body - gutter - GAP * (len(panels) - 1)
     if not pooled and sum(counts) * _PITCH[0] <= room:
         pitch = measures.snapped(min(_PITCH[1], room / sum(counts)))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
 from stratoscope.view.sheet import arrangement, fonts, legend
-from stratoscope.view.sheet.footer import footer
+from stratoscope.view.sheet.footer import footer, reading
 from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
-from stratoscope.view.sheet.measures import measures_of
+from stratoscope.view.sheet.measures import SLIDE, Measures, measures_of
+from stratoscope.view.sheet.paper import on_paper
 from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -15,21 +20,31 @@ from stratoscope.words import capital
 LEAST_WIDTH = 7.4
 _LEAST_BESIDE = 5.4
 _BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
+_TRIES = 5  # to fit a picture of a given width on a printed page
 
 
 def arrange(spec: ViewSpec, content: Maps, page: Page = PLAIN_PAGE) -> Sheet:
     """Put everything of a picture of maps in its place on a page; `content` is its content."""
-    return _Layout(spec, content, page).sheet()
+    measures = measures_of(page)
+    sheet = _Layout(spec, content, page, measures).sheet()
+    for _ in range(_TRIES if page.width is not None else 0):  # how high texts become is known once they are laid out
+        over = sheet.height - SLIDE.height
+        if over <= 0:
+            break
+        measures = replace(measures, height=measures.height - over)
+        sheet = _Layout(spec, content, page, measures).sheet()
+    return sheet
 
 
 class _Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
-    def __init__(self, spec: ViewSpec, content: Maps, page: Page) -> None:
-        self.page, self.measures = page, measures_of(page)
+    def __init__(self, spec: ViewSpec, content: Maps, page: Page, measures: Measures) -> None:
+        self.page, self.measures = page, measures
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
-        self.arrangement = arrangement.choose_arrangement(content, self.measures)
+        arranged_by = on_paper if page.is_sized else arrangement.choose_arrangement
+        self.arrangement = arranged_by(content, self.measures)
         self.maps = MapDrawing(spec, content, self.arrangement)
         self.left = self.measures.margin + self.measures.row_labels
         self.right = self._right()
@@ -40,10 +55,11 @@ class _Layout:
         bottom = draw(self._header())
         bottom = self._missing(bottom)
         measures, margin = self.measures, self.measures.margin
-        below, height = footer(self.spec, margin, bottom + 0.16, self.right - margin, self.theme, measures)
+        below, height = footer(self.spec, margin, bottom + 0.16, self.right - margin, self.theme, measures, self.page)
         self.items += below
+        end = bottom + 0.16 + height if below else bottom
         width = measures.width or measures.whole(self.right + margin)
-        return Sheet(width, measures.whole(bottom + 0.16 + height + measures.bottom), tuple(self.items), measures.dots)
+        return Sheet(width, measures.whole(end + measures.bottom), tuple(self.items), measures.dots)
 
     # --- horizontal places ------------------------------------------------------------------------------------------
 
@@ -55,10 +71,23 @@ class _Layout:
         ]
 
     def _slots(self) -> list[float]:
-        """Room for each panel that stands beside another: its map, or its title where that is longer."""
-        return [max(width, self._title_width(panel)) for width, panel in zip(self._widths(), self.panels, strict=True)]
+        """Room for each panel that stands beside another: its map, or its title where that is longer and fits."""
+        widths = self._widths()
+        spare = self.measures.body - sum(widths) - arrangement.GAP * (len(widths) - 1)
+        if self.measures.width is None:
+            spare = math.inf
+        elif self.arrangement.legends == "beside":
+            spare -= arrangement.GAP + self.measures.legend_width
+        slots = []
+        for width, panel in zip(widths, self.panels, strict=True):
+            more = min(max(self._title_width(panel) - width, 0), max(spare, 0))
+            slots.append(width + more)
+            spare -= more
+        return slots
 
     def _right(self) -> float:
+        if self.measures.width is not None:
+            return self.measures.width - self.measures.margin
         widths = self._widths()
         if self.arrangement.mode == "side":
             body = sum(self._slots()[:-1]) + widths[-1] + arrangement.GAP * (len(widths) - 1)
@@ -67,11 +96,15 @@ class _Layout:
         else:
             body = max(widths)
         if self.arrangement.legends == "beside":
-            return max(self.left + body + arrangement.GAP + legend.WIDTH, _LEAST_BESIDE - self.measures.margin)
+            return max(
+                self.left + body + arrangement.GAP + self.measures.legend_width, _LEAST_BESIDE - self.measures.margin
+            )
         return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - self.measures.margin)
 
     def _column_width(self) -> float:
-        return max(*self._widths(), legend.WIDTH * 0.84)
+        if self.page.is_sized:
+            return (self.measures.body + arrangement.GAP) / len(self.quantities) - arrangement.GAP
+        return max(*self._widths(), self.measures.legend_width * 0.84)
 
     def _title_width(self, panel: MapPanel) -> float:
         room, sizes = 2.4, self.measures
@@ -82,54 +115,59 @@ class _Layout:
     # --- header -----------------------------------------------------------------------------------------------------
 
     def _header(self) -> float:
-        """Title and subtitle, the legend of a single quantity to their right; returns where the maps may begin."""
-        sizes, margin = self.measures, self.measures.margin
-        legend_left = self.right - legend.WIDTH
-        room = (legend_left - arrangement.GAP if self.arrangement.legends == "head" else self.right) - margin
-        y = margin
-        for line in fonts.wrap(self.spec.title, sizes.title, room):
-            self.items.append(Text(margin, y, line, sizes.title, self.theme.ink))
-            y += fonts.height(sizes.title) + 0.03
-        y += 0.02
-        for line in fonts.wrap(self.spec.subtitle, sizes.subtitle, room) if self.spec.subtitle else []:
-            self.items.append(Text(margin, y, line, sizes.subtitle, self.theme.muted))
-            y += fonts.height(sizes.subtitle) + 0.02
-        for line in fonts.wrap(self._reading(), sizes.detail, room):
-            self.items.append(Text(margin, y, line, sizes.detail, self.theme.muted))
-            y += fonts.height(sizes.detail) + 0.02
-        if self.arrangement.legends == "head":
-            drawn = self._legend(self.quantities[0], legend_left, margin + 0.03)
+        """Title and subtitle, the legend of a single quantity beside or under them; where the maps may begin."""
+        margin, where = self.measures.margin, self.arrangement.legends
+        legend_left = self.right - self.measures.legend_width
+        room = (legend_left - arrangement.GAP if where == "head" else self.right) - margin
+        y = self._titles(margin, margin, room) if self.page.titled else margin
+        if where == "head":
+            drawn = self._legend(self.quantities[0], legend_left, margin + 0.03, self.measures.legend_width)
             self.items += drawn.items
             y = max(y, margin + 0.03 + drawn.height)
-        return self._key(y + 0.16) if self.arrangement.legends == "key" else y + 0.16
+        elif where == "under":
+            y += 0.08 if self.page.titled else 0
+            drawn = self._legend(self.quantities[0], self.left, y, self.right - self.left)
+            self.items += drawn.items
+            y += drawn.height
+        return self._key(y + 0.16) if where == "key" else y + 0.16
+
+    def _titles(self, x: float, y: float, room: float) -> float:
+        """Title, subtitle and how to read the maps; returns their bottom."""
+        sizes, theme = self.measures, self.theme
+        for line in fonts.wrap(self.spec.title, sizes.title, room):
+            self.items.append(Text(x, y, line, sizes.title, theme.ink))
+            y += fonts.height(sizes.title) + 0.03
+        y += 0.02
+        for text, size in ((self.spec.subtitle, sizes.subtitle), (reading(self.content), sizes.detail)):
+            for line in fonts.wrap(text, size, room) if text else []:
+                self.items.append(Text(x, y, line, size, theme.muted))
+                y += fonts.height(size) + 0.02
+        return y
 
     def _key(self, y: float) -> float:
-        """A line of legends above the maps."""
-        count, margin = len(self.quantities), self.measures.margin
-        width = min(legend.WIDTH, (self.right - margin - arrangement.GAP * (count - 1)) / count)
-        return self._legends([margin + index * (width + arrangement.GAP) for index in range(count)], y, width) + 0.2
+        """A block of legends above the maps: one line on a slide, on paper as many as there must be."""
+        count, margin, gap = len(self.quantities), self.measures.margin, arrangement.GAP
+        lines = -(-count // self.measures.legends_abreast) if self.page.is_sized else 1
+        abreast = -(-count // lines)
+        width = min(self.measures.legend_width, (self.right - margin - gap * (abreast - 1)) / abreast)
+        for start in range(0, count, abreast):
+            shown = self.quantities[start : start + abreast]
+            y = self._legends(shown, [margin + place * (width + gap) for place in range(len(shown))], y, width) + 0.2
+        return y
 
-    def _legends(self, lefts: list[float], y: float, width: float) -> float:
+    def _legends(self, quantities: Sequence[MapQuantity], lefts: list[float], y: float, width: float) -> float:
         """Legends beside each other, their histograms on one line; returns their bottom."""
-        pairs = list(zip(self.quantities, lefts, strict=True))
+        pairs = list(zip(quantities, lefts, strict=True))
         height = max(self._legend(one, x, y, width).height for one, x in pairs)
         for one, x in pairs:
             self.items += self._legend(one, x, y, width, height).items
         return y + height
 
-    def _legend(
-        self, quantity: MapQuantity, x: float, y: float, width: float = legend.WIDTH, height: float = 0.0
-    ) -> legend.Legend:
+    def _legend(self, quantity: MapQuantity, x: float, y: float, width: float, height: float = 0.0) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
         return legend.draw(
             quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, height=height
         )
-
-    def _reading(self) -> str:
-        """How to read the maps, in one line."""
-        if self.quantities[0].quantity.row_kind == "depth":
-            return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
-        return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
@@ -150,7 +188,7 @@ class _Layout:
     def _columns(self, y: float) -> float:
         width = self._column_width()
         lefts = [self.left + index * (width + arrangement.GAP) for index in range(len(self.quantities))]
-        y = self._legends(lefts, y, min(width, legend.WIDTH)) + _PANEL_GAP
+        y = self._legends(self.quantities, lefts, y, min(width, self.measures.legend_width)) + _PANEL_GAP
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
             top = y + max(self.maps.above(index, place, (0, panel.columns)) for index in range(len(lefts)))
@@ -175,13 +213,15 @@ class _Layout:
         panel = self.panels[place]
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
+            if self.page.is_sized:
+                y = self._name_above(quantity, y)
             top = y + self.maps.above(index, place, band)
             self._map(index, place, self.left, top, band=band, row_labels=True, token_labels=last)
             bottom = top + self._height(quantity)
             end = self.left + arrangement.pitch_of(panel, self.arrangement) * (band[1] - band[0])
             if legends:
                 bottom = max(bottom, self._legend_beside(index, end, top))
-            elif len(self.quantities) > 1:
+            elif len(self.quantities) > 1 and not self.page.is_sized:
                 self._name_beside(quantity, end, top)
             y = bottom + _STRIP_GAP
         return y - _STRIP_GAP + self._depth(panel, band)
@@ -222,7 +262,7 @@ class _Layout:
 
     def _legend_beside(self, index: int, end: float, y: float) -> float:
         left = end + arrangement.GAP / 2 if self.arrangement.legends == "gutter" else end + arrangement.GAP
-        width = min(legend.WIDTH, self.right - left)
+        width = min(self.measures.legend_width, self.right - left)
         drawn = self._legend(self.quantities[index], left, y - 0.02, width)
         self.items += drawn.items
         return y + drawn.height
@@ -231,6 +271,15 @@ class _Layout:
         for line in fonts.wrap(capital(quantity.quantity.label), 7.0, arrangement.NAMES - 0.12):
             self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
             y += fonts.height(7.0)
+
+    def _name_above(self, quantity: MapQuantity, y: float) -> float:
+        """What a strip of several shows; returns where its map may begin."""
+        size = self.measures.legend
+        if len(self.quantities) > 1:
+            name = fonts.fit(capital(quantity.quantity.label), size, self.right - self.left)
+            self.items.append(Text(self.left, y, name, size, self.theme.muted))
+            y += fonts.height(size) + 0.02
+        return y
 
     def _panel_titles(self, y: float) -> float:
         bottom = y
@@ -245,12 +294,18 @@ class _Layout:
         if not panel.title:
             return y
         title = fonts.fit(panel.title, self.measures.panel, room, bold=True)
-        self.items.append(Text(x, y + 0.145, title, self.measures.panel, self.theme.ink, va="bottom", bold=True))
+        self.items.append(
+            Text(x, y + 0.145 * self.measures.unit, title, self.measures.panel, self.theme.ink, va="bottom", bold=True)
+        )
         used = fonts.width(title, self.measures.panel, bold=True) + 0.1
         if panel.detail and room - used > 0.5:
             detail = fonts.fit(panel.detail, self.measures.detail, room - used)
-            self.items.append(Text(x + used, y + 0.14, detail, self.measures.detail, self.theme.muted, va="bottom"))
-        return y + 0.18
+            self.items.append(
+                Text(
+                    x + used, y + 0.14 * self.measures.unit, detail, self.measures.detail, self.theme.muted, va="bottom"
+                )
+            )
+        return y + 0.18 * self.measures.unit
 
     def _missing(self, y: float) -> float:
         """An empty panel that says what is not there, and how to get it."""

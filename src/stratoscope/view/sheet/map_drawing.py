@@ -137,8 +137,9 @@ class MapDrawing:
     ) -> tuple[tuple[int, Text], ...]:
         """Round token numbers under a map without token labels; the first and the last are always there."""
         by, last = panel.tokens_per_column, panel.tokens - 1
-        step = _nice(last * 0.9 / max(pitch * (band[1] - band[0]), 0.1))
-        numbers = [0, *(n for n in range(step, last, step) if (last - n) / by * pitch > 0.9), last]
+        apart = self.measures.tick_apart
+        step = _nice(last * apart / max(pitch * (band[1] - band[0]), 0.1))
+        numbers = [0, *(n for n in range(step, last, step) if (last - n) / by * pitch > apart), last]
         texts = [
             (number // by, f"token {number:,}" if number == 0 else f"{number:,}") for number in sorted(set(numbers))
         ]

@@ -11,7 +11,7 @@ from stratoscope.words import number
 
 _SLIDE_WIDTH = 12.75  # inches between the margins, at most: a slide, or a double column
 _FINE = 8.5  # inches up to which a page of its own width has three times the dots: 600 an inch
-_LEAST_ROOM = 1.6  # inches between the edges, at 7 points: the two ends of a legend
+_LEAST_LEGEND = 1.5  # inches, at 7 points
 _PAGE_HEIGHT = 9.2  # inches of a printed page
 
 
@@ -23,6 +23,8 @@ class Measures:
     ----------
     width
         Inches of the page, exactly; None = as wide as its content.
+    height
+        Inches that are reckoned with where a picture has a given width: it should fit a printed page.
     room
         Inches between its margins, at most.
     margin, bottom
@@ -38,6 +40,7 @@ class Measures:
     """
 
     width: float | None = None
+    height: float = _PAGE_HEIGHT
     room: float = _SLIDE_WIDTH
     margin: float = 0.34
     bottom: float = 0.272
@@ -67,14 +70,29 @@ class Measures:
         return self.room - self.row_labels
 
     @property
+    def legend_width(self) -> float:
+        """Inches of a legend, at most."""
+        return 2.75 * self.unit
+
+    @property
+    def least_legend(self) -> float:
+        """Inches that a legend needs: the two ends of its scale."""
+        return _LEAST_LEGEND * self.unit
+
+    @property
+    def legends_abreast(self) -> int:
+        """How many legends fit beside each other."""
+        return max(1, int((self.room + 0.2) / (self.least_legend + 0.2)))
+
+    @property
+    def tick_apart(self) -> float:
+        """Inches from one number along an axis to the next, at least."""
+        return 0.9 if self.width is None else 0.5 * self.unit
+
+    @property
     def is_narrow(self) -> bool:
         """Whether a legend has no room beside a title."""
         return self.room < 5.5 * self.unit
-
-    @property
-    def height(self) -> float:
-        """Inches of a printed page, that a picture of a given width should not be higher than."""
-        return _PAGE_HEIGHT
 
     def label_at(self, pitch: float) -> float:
         """Points of the labels of tokens in columns of so many inches."""
@@ -110,7 +128,7 @@ def measures_of(page: Page) -> Measures:
     )  # fmt: skip
     if page.width is None:
         return sized
-    least = _LEAST_ROOM * unit + 2 * EDGE
+    least = (_LEAST_LEGEND + ROW_LABELS) * unit + 2 * EDGE
     if page.width < least:
         raise InputError(
             f"{number(page.width)} inches are too narrow for text of {number(points)} points",

@@ -13,9 +13,9 @@ MOST_SPIKES = 200
 STANDS_OUT = 3.0  # a spike lies at least so many times as far above the median as the upper limit does
 
 
-def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED) -> int:
+def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED, most_pooled: int = MOST_POOLED) -> int:
     """How many tokens make a column; 1 = none is pooled."""
-    return 1 if tokens <= most_unpooled else max(2, -(-tokens // MOST_POOLED))
+    return 1 if tokens <= most_unpooled else max(2, -(-tokens // most_pooled))
 
 
 def pool(values: AnyFloats, by: int, *, signed: bool) -> AnyFloats:
