@@ -22,8 +22,9 @@
  *   spec.Note
  * @typedef {{ uuid: string, source: string, model: string, receipt: string, software: string }} spec.Provenance
  * @typedef {{ sequential: Array<string>, diverging: Array<string>, themes: Record<string, spec.Theme> }} spec.Colours
- * @typedef {{ quantity: spec.DrawnQuantity, difference: boolean, negative: boolean, scales: Record<"linear" | "log" |
- *   "robust" | "per-layer", Record<"with_first" | "without_first", spec.Colouring>> }} spec.MapQuantity
+ * @typedef {{ quantity: spec.DrawnQuantity, difference: boolean, negative: boolean, figures: spec.Figures, scales:
+ *   Record<"linear" | "log" | "robust" | "per-layer", Record<"with_first" | "without_first", spec.Colouring>> }}
+ *   spec.MapQuantity
  * @typedef {{ title: string, detail: string, start: number, stop: number, tokens_per_column: number, first:
  *   Array<number>, dim: Array<number>, starts: Array<[number, string]> }} spec.MapPanel
  * @typedef {{ quantity: number, panel: number, cells: Record<"with_first" | "without_first", Array<Float32Array |
@@ -43,10 +44,11 @@
  * @typedef {{ name: string, paper: string, ink: string, muted: string, faint: string, line: string, missing: string,
  *   missing_line: string, accent: string, side_a: string, side_b: string, side_c: string, side_d: string, side_e:
  *   string, side_f: string, ring: string, ring_halo: string }} spec.Theme
+ * @typedef {{ power: number, digits: number }} spec.Figures
  * @typedef {{ limits: spec.Limits, clipped: [number, number], edges: Float32Array | Float64Array, counts: Int32Array,
  *   exceptions: boolean }} spec.Colouring
- * @typedef {{ badges: Array<[number, string]>, rings: Array<Int32Array>, outliers: number, without_logarithm: number }}
- *   spec.MapMarks
+ * @typedef {{ badges: Array<[number, string]>, row_badges: Array<[number, string]>, rings: Array<Int32Array>, outliers:
+ *   number, without_logarithm: number }} spec.MapMarks
  * @typedef {{ label: string, low: number | null, high: number | null, ticks: Array<[number, string]>, log: boolean }}
  *   spec.Axis
  * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, style: "a" | "b" | "c" | "d" | "e" | "f"

@@ -21,6 +21,8 @@ EXPORTED = [
     "anomalies",
     "attention_matrix",
     "capture",
+    "compare",
+    "comparison",
     "contrast",
     "diff",
     "engagement",
@@ -40,12 +42,15 @@ EXPORTED = [
     "save_result",
     "simulate",
     "to_frame",
+    "top",
 ]
 VERBS = [name for name in EXPORTED if name not in ("Prompt", "StratoscopeError")]
 POSITIONAL = {  # what may be given without its name, in this order
     "anomalies": ["trace"],
     "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
+    "compare": ["inputs", "out"],
+    "comparison": ["inputs"],
     "contrast": ["trace"],
     "diff": ["trace_a", "trace_b"],
     "engagement": ["inputs", "out"],
@@ -65,6 +70,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "save_result": ["result", "out"],
     "simulate": ["out"],
     "to_frame": ["trace", "quantity"],
+    "top": ["inputs"],
 }
 SHARED = {  # option -> the one place where its default is stated
     "record": "RECORD",
@@ -83,6 +89,7 @@ SHARED = {  # option -> the one place where its default is stated
     "false_findings": "FALSE_FINDINGS",
     "permutations": "PERMUTATIONS",
     "draws": "DRAWS",
+    "n": "STRONGEST",
 }
 OTHER_MEANING = {("cut", "axis"), ("medians", "axis"), ("_output", "scale")}  # functions with a parameter of that name
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
@@ -101,6 +108,8 @@ COMMANDS = {  # command -> verb
     "heatmap": "heatmap",
     "engagement": "engagement",
     "peaks3d": "peaks3d",
+    "top": "top",
+    "compare": "compare",
 }
 RESULTS = ("anomalies", "contrast", "diff")  # commands that write the folder of a Result
 
@@ -181,11 +190,13 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     wanted = inspect.signature(verb(name)).parameters
     in_python_only = {"progress", "tokenizer", "null"}
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()
+    of_table = {"csv", "overwrite", "as_json"} if command == "top" else set()  # which prints it, or writes it
     of_probe = {"model"} if command == "diff" else set()  # of which patch_null makes the null
     of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
+    of_save_result |= {"as_json"} if command == "compare" else set()  # what `comparison` says
     assert {key for key in given if key != "help"} == set(
         wanted
-    ) - in_python_only | of_plan_capture | of_save_result | of_probe
+    ) - in_python_only | of_plan_capture | of_save_result | of_probe | of_table
     for key, parameter in wanted.items():
         if key in in_python_only or parameter.default is inspect.Parameter.empty or key == "out":
             continue

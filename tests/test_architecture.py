@@ -68,6 +68,8 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "anomalies": {"lint", "results", "statistics", "values"},
         "contrast": {"classes", "lint", "results", "statistics", "values"},
         "diff": {"lint", "results", "statistics", "values"},
+        "top": {"values"},
+        "compare": {"diff", "lint", "results", "values"},
     },
     "view": {
         "spec": set(),

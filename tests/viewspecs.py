@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as npst
 from stratoscope.view.spec.buffers import Buffer, indices
 from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Density, Line, Points, Words
 from stratoscope.view.spec.document import fields_of
+from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.file import MAGIC, to_bytes
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, DrawnQuantity, Map, MapMarks, MapPanel, MapQuantity, Maps
@@ -43,10 +44,10 @@ def map_spec() -> ViewSpec:
     colourings = [
         Colouring(one, (0.0, 0.1), np.linspace(0, 1, 4), indices([3, 0, 1]), False) for one in (limits, by_row)
     ]
-    marks = MapMarks(((0, "×7"),), indices([[0, 0], [2, 1]]), 2, 0)
+    marks = MapMarks(((0, "×7"),), ((1, "×9"),), indices([[0, 0], [2, 1]]), 2, 0)
     both = dict.fromkeys(get_args(FirstTokens), marks)
     quantity = MapQuantity(
-        QUANTITY, False, False,
+        QUANTITY, False, False, Figures(-2),
         {"robust": dict.fromkeys(get_args(FirstTokens), colourings[0]),
          "per-layer": dict.fromkeys(get_args(FirstTokens), colourings[1])},
     )  # fmt: skip

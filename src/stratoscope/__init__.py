@@ -25,29 +25,35 @@ _HOME = {  # public name -> module that defines it
     "to_frame": "stratoscope.trace.export.frame",
     "anomalies": "stratoscope.analysis.anomalies.anomalies",
     "contrast": "stratoscope.analysis.contrast.contrast",
+    "comparison": "stratoscope.analysis.compare.comparison",
     "diff": "stratoscope.analysis.diff.diff",
     "lint": "stratoscope.analysis.lint.lint",
+    "top": "stratoscope.analysis.top.top",
     "patch_null": "stratoscope.probe.null",
     "save_result": "stratoscope.view.report.save",
     "open_result": "stratoscope.analysis.results.result",
     "heatmap": "stratoscope.view.maps.heatmap",
     "engagement": "stratoscope.view.maps.engagement",
+    "compare": "stratoscope.view.maps.compare",
     "peaks3d": "stratoscope.view.peaks3d.peaks3d",
     "portable": "stratoscope.trace.export.portable",
     "Prompt": "stratoscope.recorder.prompts.prompt",
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "contrast", "diff", "engagement",
-           "export_csv", "heatmap", "import_csv", "info", "lint", "merge", "open_result", "open_trace", "patch_null",
-           "peaks3d", "plan_capture", "portable", "prompt", "save_result", "simulate", "to_frame"]  # fmt: skip
+__all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "compare", "comparison",
+           "contrast", "diff", "engagement", "export_csv", "heatmap", "import_csv", "info", "lint", "merge",
+           "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable", "prompt", "save_result",
+           "simulate", "to_frame", "top"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
+    from stratoscope.analysis.compare.comparison import comparison
     from stratoscope.analysis.contrast.contrast import contrast
     from stratoscope.analysis.diff.diff import diff
     from stratoscope.analysis.lint.lint import lint
     from stratoscope.analysis.results.result import open_result
+    from stratoscope.analysis.top.top import top
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
@@ -62,6 +68,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.info.facts import info
     from stratoscope.trace.read.reader import open_trace
     from stratoscope.trace.write.merge import merge
+    from stratoscope.view.maps.compare import compare
     from stratoscope.view.maps.engagement import engagement
     from stratoscope.view.maps.heatmap import heatmap
     from stratoscope.view.peaks3d.peaks3d import peaks3d

@@ -40,6 +40,7 @@ HEAD = "mean"
 FIRST_TOKEN = False  # whether first tokens take part in colour limits and statistics
 THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
+STRONGEST = 5  # neurons that `top` lists of a prompt
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"

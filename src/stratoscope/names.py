@@ -43,6 +43,11 @@ SOURCES = (REAL, SIMULATED, IMPORTED)
 
 Axis = Literal["neuron", "residual", "unknown"]
 AXES: tuple[Axis, ...] = get_args(Axis)
+AXIS_WORDS: Mapping[str, str] = {
+    "neuron": "Neuron_ID: MLP neurons",
+    "residual": "Neuron_ID: residual coordinates",
+    "unknown": "Neuron_ID: not known whether MLP neurons or residual coordinates",
+}
 
 # --- display --------------------------------------------------------------------------------------------------------
 

@@ -413,7 +413,7 @@ def test_every_finding_has_its_picture_and_every_member_a_row(trace: xr.Dataset,
     contents = contents_of(result)
     assert len(contents.figures()) == result["findings"].sizes["finding"] >= 3
     for figure, words in zip(contents.figures(), result["findings/words"].values, strict=True):
-        assert figure.caption == str(words)
+        assert figure.spec.title == str(words)
         if isinstance(figure.spec.content, Maps):
             assert len(figure.spec.content.maps[0].marks["robust"]["without_first"].rings) == 1
     folder = save_result(result, tmp_path / "anomalies")

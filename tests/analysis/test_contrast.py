@@ -162,7 +162,7 @@ def test_what_is_selected_and_measured_in_the_same_units_is_labelled_so(
     figures = {figure.name: figure for figure in contents.figures()}
     assert "xploratory" not in " ".join([contents.title, *contents.lead])
     assert any(label in line for line in contents.lead)
-    assert label in contents.sections[0].tables[0].caption
+    assert "g, selected" in contents.sections[0].tables[0].columns
     assert all(row[-1] == label for row in contents.table.rows)
     for name in ("volcano", "strongest"):
         assert any(label in note.text for note in figures[name].spec.notes)

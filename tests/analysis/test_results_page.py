@@ -32,12 +32,18 @@ def anomalies() -> Iterator[xr.DataTree]:
     yield stratoscope.anomalies(trace)
 
 
+def compares() -> Iterator[xr.DataTree]:
+    trace = simulated(prompts=6)
+    yield stratoscope.comparison(trace.assign(peak_expert=xr.ones_like(trace["peak_neuron"])))
+
+
 def lints() -> Iterator[xr.DataTree]:
     yield stratoscope.lint(simulated(prompts=2))
 
 
 @pytest.mark.parametrize(
-    ("kind", "results"), [("contrast", contrasts), ("diff", diffs), ("anomalies", anomalies), ("lint", lints)]
+    ("kind", "results"),
+    [("contrast", contrasts), ("diff", diffs), ("anomalies", anomalies), ("compare", compares), ("lint", lints)],
 )
 def test_the_page_has_every_variable_of_every_table_and_no_other(kind: str, results) -> None:
     found = made(results())

@@ -31,9 +31,15 @@ def test_the_page_fits_its_window_and_follows_the_theme(browser: Browser, report
     page.on("request", lambda request: complaints.append(request.url) if request.url[:4] == "http" else None)
     page.goto(report.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    images = page.evaluate("[...document.images].map(one => [one.naturalWidth, one.clientWidth])")
+    shown = "[...document.images].filter(one => getComputedStyle(one).display !== 'none')"
+    assert page.evaluate(f"{shown}.every(one => one.className === '{theme}')")
+    images = page.evaluate(f"{shown}.map(one => [one.naturalWidth, one.clientWidth])")
     assert len(images) >= 5
-    assert all(natural > 0 and 0 < shown <= width for natural, shown in images)
+    assert all(natural > 0 and across >= 0.7 * natural * 96 / 200 for natural, across in images)  # can be read
+    wide = page.evaluate("[...document.querySelectorAll('.wide')].map(one => one.getBoundingClientRect().right)")
+    assert all(right <= width for right in wide)  # it is they that scroll, not the page
+    broken = "[...document.querySelectorAll('.unbroken')].filter(one => one.getClientRects().length > 1).length"
+    assert page.evaluate(broken) == 0
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(255, 255, 255)") == (theme == "light")
     assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
@@ -42,10 +48,13 @@ def test_the_page_fits_its_window_and_follows_the_theme(browser: Browser, report
 
 
 @pytest.mark.browser
-def test_a_warning_leads_to_its_note(browser: Browser, report: Path) -> None:
-    page = browser.new_page()
+def test_a_page_prints_in_ink_on_paper_whatever_the_screen_shows(browser: Browser, report: Path) -> None:
+    page = browser.new_page(color_scheme="dark")
     page.goto(report.as_uri())
-    link = page.locator(".warning a").first
-    link.click()
-    assert page.evaluate("document.querySelector(':target')") is not None
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.images.length") >= 10
+    displays = "[...document.images].filter(one => getComputedStyle(one).display !== 'none').map(one => one.className)"
+    assert set(page.evaluate(displays)) == {"light"}
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).display") == "table-header-group"
     page.close()

@@ -142,15 +142,20 @@ TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will
     "column": ("text", "text"),
     "a": ("neutral", "neutral"),
     "b": ("critical", "critical"),
+    "out": ("x.png", Path("x.png")),
+    "table": ("x.csv", Path("x.csv")),
+    "peaks_table": ("y.csv", Path("y.csv")),
 }
 OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude each other
     "capture": {"plan", "as_json", "overwrite"},
+    "compare": {"as_json"},
     "export": {"csv", "parquet"},  # the file, and what kind it is
     "contrast": {"out", "as_json", "overwrite"},
     "diff": {"out", "as_json", "overwrite", "model"},  # `patch_null` makes `null` of the model
     "anomalies": {"out", "as_json", "overwrite"},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},
+    "top": {"csv", "as_json", "overwrite"},
 }
 
 
@@ -171,6 +176,12 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
         return stratoscope.simulate(prompts=2, tokens=4, layers=1, record="norms")
 
     monkeypatch.setitem(vars(stratoscope), VERBS.get(command, command), record)
+
+    def compared(inputs: Any, **asked: Any) -> Any:
+        received.update(asked)
+        return inputs  # of which `compare` draws the picture
+
+    monkeypatch.setitem(vars(stratoscope), "comparison", compared)
     monkeypatch.setitem(vars(stratoscope), "patch_null", lambda *given, **_: given[0])
     monkeypatch.setattr(sys.modules["stratoscope.trace.opened"], "opened", opened)
     alone = OF_THE_COMMAND.get(command, set())

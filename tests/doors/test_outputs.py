@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from conftest import Refuse, run
 from stratoscope.doors import outputs
+from stratoscope.doors.cli import app
 from stratoscope.errors import InputError
 
+Refuse = Callable[..., str]  # the fixture of conftest.py
+
 GOOD = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n0,The,5,17,0.5\n1, cat,5,3,2.25\n"
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,45 @@ def test_all_five_quantities_are_there_for_every_prompt(trace_of: Factory, lengt
     assert {maps_of(spec).maps[one.index].panel for one in sheet.maps()} == set(range(prompts))
 
 
-def test_a_short_pair_has_prompts_as_rows_and_quantities_as_columns(trace_of: Factory) -> None:
-    spec = engagement_spec(trace_of(lengths=(13, 13), layers=30, quantities=QUANTITIES))
+@pytest.mark.parametrize("lengths", [(3, 3), (13, 9), (45, 45), (120, 100), (3000, 1500)])
+def test_a_token_stands_in_one_column_in_all_strips_and_in_both_prompts(
+    trace_of: Factory, lengths: tuple[int, int]
+) -> None:
+    """The n-th token of a line of one prompt is where the n-th of the other is, or beside it at the same distance."""
+    spec = engagement_spec(trace_of(lengths=lengths, layers=30, quantities=QUANTITIES))
     maps = sheet_of(spec).maps()
-    tops = {(maps_of(spec).maps[one.index].panel): one.y for one in maps}
-    lefts = {(maps_of(spec).maps[one.index].quantity): one.x for one in maps}
-    assert tops[0] < tops[1]
-    assert [lefts[index] for index in range(5)] == sorted(lefts.values())
-    assert len(set(lefts.values())) == 5
+    assert len({(one.width / (one.stop - one.start)).__round__(9) for one in maps}) == 1
+    lefts: dict[tuple[int, int], set[float]] = {}
+    for one in maps:
+        lefts.setdefault((maps_of(spec).maps[one.index].panel, one.start), set()).add(one.x)
+    assert all(len(places) == 1 for places in lefts.values())
+    if {start for _, start in lefts} != {0}:  # wrapped: at the same tokens, under each other
+        assert len({start for place, start in lefts if place == 0} ^ {start for place, start in lefts if place}) <= 1
+        assert len(set.union(*lefts.values())) == 1
+
+
+@pytest.mark.parametrize("layers", [12, 24, 32, 80])
+def test_a_pair_fits_a_slide_with_strips_that_can_be_read_and_names_at_their_left(
+    trace_of: Factory, layers: int
+) -> None:
+    spec = engagement_spec(trace_of(lengths=(45, 40), layers=layers, quantities=QUANTITIES))
+    sheet = sheet_of(spec)
+    assert sheet.width <= 12.75 + 2 * 0.34 + 1e-9
+    assert sheet.width / sheet.height > 1.4
+    assert min(one.height for one in sheet.maps()) >= 1.6 / 2.54
+    for quantity in maps_of(spec).quantities:
+        name = quantity.quantity.label[1:20]
+        (text,) = [text for text in sheet.texts() if name in text.text and text.bold]
+        mine = [
+            one for one in sheet.maps() if maps_of(spec).quantities[maps_of(spec).maps[one.index].quantity] is quantity
+        ]
+        assert text.extent()[2] < min(one.x for one in mine)
+        assert abs(text.y - mine[0].y) < 0.1
+
+
+def test_three_tokens_fill_their_page(trace_of: Factory) -> None:
+    sheet = sheet_of(engagement_spec(trace_of(lengths=(3,), layers=30, quantities=QUANTITIES)))
+    assert max(one.x + one.width for one in sheet.maps()) > 0.8 * sheet.width
 
 
 def test_each_quantity_has_its_own_scale_and_both_prompts_share_it(trace_of: Factory) -> None:

@@ -13,20 +13,33 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 import stratoscope
+from stratoscope import names
 from stratoscope.analysis.contrast.contrast import contrast
 from stratoscope.analysis.results.result import make_result, open_result, table_in, table_of
 from stratoscope.errors import InputError
+from stratoscope.view.matplotlib.marks import draw_mark, sample
+from stratoscope.view.matplotlib.webp import WebP
 from stratoscope.view.report import check_folder, contents_of, default_folder, save_result
 from stratoscope.view.report.page import page
+from stratoscope.view.report.page_tables import page_table
+from stratoscope.view.report.report import Report
 from stratoscope.view.report.save import write_table
-from stratoscope.view.spec.charts import Charts, Density, Points
+from stratoscope.view.spec import palette
+from stratoscope.view.spec.charts import Band, Charts, Density, Line, Points
 from stratoscope.view.spec.file import from_bytes, to_bytes
 from stratoscope.view.spec.tables import Excerpt, Table
 from stratoscope.words import number
 
 EVIL = '<script>alert(1)</script>"&$\u202e'
+
+
+_NO_PICTURE = dict.fromkeys(names.THEMES, WebP(b"", 1, 1))
 
 
 def simulated(prompts: int = 40, **options: Any) -> xr.Dataset:
@@ -50,14 +63,22 @@ class Elements(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
+        self.words: list[str] = []  # the metadata included
+        self.shown: list[str] = []
+        self.cells: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
+        if tag in ("td", "th"):
+            self.cells.append("")
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self.lasttag != "script":
+            self.shown.append(data)
+        if self.cells:
+            self.cells[-1] += data
 
 
 def test_a_folder_holds_the_page_the_figures_the_table_and_every_number(folder: Path, result: xr.DataTree) -> None:
@@ -78,7 +99,7 @@ def test_the_page_asks_nothing_of_any_network_and_runs_nothing(folder: Path) -> 
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "srcset", "href"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("data:image/png;base64,", "#")), value[:60]
+            assert value is None or value.startswith("data:image/webp;base64,"), value[:60]
         assert tag != "script" or attributes.get("type") == "application/json"
     assert ("meta", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in [
         (tag, attributes.get("content")) for tag, attributes in elements.found
@@ -93,6 +114,71 @@ def test_every_warning_is_on_the_page_and_on_the_figures_it_concerns(folder: Pat
         assert "Simulated data" in figure.spec.metadata_json()
 
 
+@pytest.fixture(scope="module")
+def pages(result: xr.DataTree) -> dict[str, tuple[Report, Elements]]:
+    """The page of a result of each kind, without its pictures."""
+    trace = simulated(16)
+    changed = trace.copy(deep=True)
+    changed["mlp_out_norm"].values[:, 2:] *= 1.1
+    found = {"contrast": result, "diff": stratoscope.diff(trace, changed), "anomalies": stratoscope.anomalies(trace)}
+    made = {}
+    for kind, one in found.items():
+        contents = contents_of(one)
+        made[kind] = (contents, Elements(page(one, contents, dict.fromkeys(_named(contents), _NO_PICTURE))))
+    return made
+
+
+def _named(contents: Report) -> list[str]:
+    return [figure.name for figure in contents.figures()]
+
+
+@pytest.mark.parametrize("kind", ["contrast", "diff", "anomalies"])
+def test_a_page_says_nothing_twice_that_must_be_known(pages: dict[str, tuple[Report, Elements]], kind: str) -> None:
+    contents, elements = pages[kind]
+    words = " ".join(" ".join(elements.shown).split())
+    notes = {note.text for figure in contents.figures() for note in figure.spec.notes_now()}
+    assert any("Simulated data" in note for note in notes)
+    for note in notes:
+        assert words.count(" ".join(note.replace("`", "").split())) == 1, note
+
+
+@pytest.mark.parametrize("kind", ["contrast", "diff", "anomalies"])
+def test_a_page_has_no_blank_cell_and_says_why_a_value_is_not_there(
+    pages: dict[str, tuple[Report, Elements]], kind: str
+) -> None:
+    contents, elements = pages[kind]
+    assert elements.cells
+    assert all(cell.strip() for cell in elements.cells)
+    for table in (table for section in contents.sections for table in section.tables):
+        shown = page_table(table)
+        assert "not known" not in " ".join(shown.blank), shown.blank
+        assert bool(shown.blank) == any(cell in (None, "") or cell != cell for row in table.rows for cell in row)
+
+
+@pytest.mark.parametrize("kind", ["contrast", "diff", "anomalies"])
+def test_every_axis_of_a_chart_is_named(pages: dict[str, tuple[Report, Elements]], kind: str) -> None:
+    charts = [figure.spec.content for figure in pages[kind][0].figures()]
+    panels = [panel for chart in charts if isinstance(chart, Charts) for panel in chart.panels]
+    assert panels or kind == "anomalies"
+    assert all(panel.x.label and panel.y.label for panel in panels)
+
+
+def test_a_key_shows_each_mark_in_the_colour_and_shape_it_is_drawn_in() -> None:
+    at = np.arange(3.0)
+    marks = (Band(at, at, at + 1, "muted", "band"), Line(at, at, "a", "line"), Points(at, at, "accent", "points"))
+    figure, axes = Figure(), Figure().add_subplot()
+    for mark in marks:
+        draw_mark(axes, mark, palette.LIGHT)
+    band, line, points = (sample(mark, 0, 0, palette.LIGHT, figure.dpi_scale_trans) for mark in marks)
+    assert isinstance(band, Rectangle)
+    assert isinstance(line, Line2D)
+    assert isinstance(points, Line2D)
+    drawn_band, drawn_points = axes.collections
+    assert band.get_facecolor() == tuple(drawn_band.get_facecolor()[0])
+    assert to_rgba(line.get_color()) == to_rgba(axes.lines[0].get_color())
+    assert (to_rgba(points.get_color()), points.get_marker()) == (tuple(drawn_points.get_facecolor()[0]), "o")
+
+
 def test_what_a_stranger_wrote_is_text_and_never_markup(result: xr.DataTree) -> None:
     evil = result.copy(deep=True)
     evil.attrs = json.loads(json.dumps(result.attrs).replace("critical", "EVIL"))
@@ -103,8 +189,7 @@ def test_what_a_stranger_wrote_is_text_and_never_markup(result: xr.DataTree) -> 
     contexts["value"][:] = 1.0
     evil["contexts"] = xr.DataTree(contexts)
     contents = contents_of(evil)
-    pictures = {(figure.name, theme): bytes(40) for figure in contents.figures() for theme in ("light", "dark")}
-    text = page(evil, contents, pictures)
+    text = page(evil, contents, {figure.name: _NO_PICTURE for figure in contents.figures()})
     elements = Elements(text)
     assert [attributes for tag, attributes in elements.found if tag == "script"] == [
         {"type": "application/json", "id": "stratoscope"}

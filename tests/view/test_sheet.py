@@ -16,8 +16,8 @@ from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Ring
-from stratoscope.view.sheet.map_drawing import cell_number
 from stratoscope.view.spec import palette
+from stratoscope.view.spec.figures import Figures, figures_of
 from stratoscope.view.spec.look import Look
 
 slow = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -149,7 +149,7 @@ def test_small_pictures_have_figures_in_their_cells_and_large_ones_have_none() -
     assert len(one.cells) == 240
     values = maps_of(spec).maps[0].cells["without_first"]
     for cell in one.cells:
-        assert cell.text == cell_number(float(values[cell.column, cell.row]))
+        assert cell.text == Figures().written(float(values[cell.column, cell.row]))
     assert not sheet_of(heatmap_spec(make_trace(lengths=(60,), layers=30))).maps()[0].cells
 
 
@@ -180,7 +180,54 @@ def test_a_missing_cell_has_no_figure() -> None:
     ],
 )
 def test_figures_in_cells_are_short_and_never_round_to_zero(value: float, text: str) -> None:
-    assert cell_number(value) == text
+    assert Figures().written(value) == text
+
+
+@pytest.mark.parametrize(
+    ("most", "values", "texts", "factor"),
+    [
+        ((0.04, 0.08), [0.0412, 0.0624, 0.0996, 0.51, 1.74, 40.0], ["4.1", "6.2", "10", "51", "174", "4.0e3"], "×10⁻²"),
+        ((-0.05, 0.03), [-0.0512, 0.0, 0.0001, np.inf, -np.inf], ["−51", "0", ".10", "∞", "−∞"], "×10⁻³"),
+        ((1.01, 1.09), [1.012, 1.034, 9.996, 12.34, 0.5], ["1.01", "1.03", "10.0", "12.3", ".500"], ""),
+        ((1010, 1090), [1012, 1034, 1071, 12], ["1.01", "1.03", "1.07", ".012"], "×10³"),
+        ((1200, 56_000), [1200, 3400, 56_000], ["1.2k", "3.4k", "56k"], ""),
+        ((0.12, 0.9), [0.12, 0.5, 0.96, 0.004], [".12", ".50", ".96", "<.01"], ""),
+        ((3e-7, 9e-7), [3e-7, 0.4e-9, 2.4e-9], ["3.0", "<.01", ".02"], "×10⁻⁷"),
+        ((0.003, 900.0), [0.003, 0.5, 120.0], ["<.01", ".50", "120"], ""),
+        ((np.nan, np.inf), [0.5, np.inf], [".50", "∞"], ""),
+    ],
+)
+def test_numbers_in_cells_differ_where_the_values_do_and_share_a_factor(
+    most: tuple[float, float], values: list[float], texts: list[str], factor: str
+) -> None:
+    figures = figures_of(np.linspace(*most, 20))
+    assert figures.factor() == factor
+    assert [figures.written(one) for one in values] == texts
+
+
+@given(st.floats(1e-12, 1e12), st.sampled_from([0.0, 1e-3, 1.0, 30.0]), st.floats(0.01, 100))
+def test_no_number_in_a_cell_is_off_by_more_than_half_its_last_digit(low: float, spread: float, times: float) -> None:
+    figures = figures_of(np.linspace(low, low * (1 + spread), 9))
+    value = low * times
+    text = figures.written(-value).removeprefix("−")
+    assert len(text) <= 6
+    if not text.startswith("<"):
+        scale = {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1], 1.0)
+        digits, _, exponent = text.rstrip("kMG").partition("e")
+        step = 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2])) * scale
+        read = float(text.rstrip("kMG")) * scale
+        assert abs(read - value / 10.0**figures.power) <= 0.51 * step
+
+
+def test_a_factor_is_said_where_there_are_numbers_and_only_there() -> None:
+    trace = make_trace(lengths=(12,), layers=4)
+    trace["mlp_out_norm"] *= 1e-3
+    text = words(sheet_of(heatmap_spec(trace)))
+    assert "cells ×10⁻" in text
+    assert "4.7 in a cell is " in text
+    trace = make_trace(lengths=(60,), layers=30)
+    trace["mlp_out_norm"] *= 1e-3
+    assert "cells" not in words(sheet_of(heatmap_spec(trace)))
 
 
 def test_prompts_end_to_end_are_separated_and_named() -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 
 CHANCE = "L23"
+UNITS_COUNT = Note(
+    "L12", INFO, "The tokens of a prompt are no independent samples: prompts, pairs or groups are counted."
+)
 _AS_BEFORE = 1e-3  # relative: how far twins may differ before their first edit, padding and batches allowed for
 
 
@@ -51,7 +54,7 @@ def about_templates(dataset: xr.Dataset, units: Units) -> list[Note]:
 def about_design(design: Design, asked: Units, held_out: float, unequal: names.Unequal) -> list[Note]:
     """What counts as one observation, what was left out, and what was done about unequal classes."""
     units = design.units
-    notes = [Note("L12", INFO, f"Units: {units.in_words()}; the tokens of a prompt are no independent samples.")]
+    notes = [Note("L12", INFO, f"Units: {units.in_words()}."), UNITS_COUNT]
     notes += [Note("L12", WARNING, text) for text in units.left_out]
     if design.test == RANK_SUM:
         count_a, count_b = units.sizes
@@ -107,7 +110,7 @@ def about_neurons(neurons: NeuronTests, listed: Listed, design: Design, untested
     if neurons.chance:
         notes.append(Note(CHANCE, INFO, neurons.chance.sentence()))
     if len(listed.g):
-        notes.append(Note(CHANCE, INFO, f"Effects of the listed neurons: {listed.estimates}."))
+        notes.append(Note(CHANCE, INFO, f"Effects (g) are {listed.estimates}."))
     notes.append(Note("L09", INFO, "A neuron that differs need not matter: activation is not effect."))
     return notes
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.values.around import words_around
 from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from stratoscope.analysis.classes.units import Units
 
 SHOWN = 2  # places for each neuron and class
-_AROUND = 8  # tokens before and after
 _TOKENS = 2**15  # read at a time
 
 
@@ -103,8 +103,4 @@ def _first_of_each_prompt(prompts: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def _place(prompts: Prompts, token: int, value: float) -> StrongToken:
     prompt = int(prompts.of_token[token])
-    own = prompts.tokens(prompt)
-    low, high = max(own.start, token - _AROUND), min(own.stop, token + _AROUND + 1)
-    texts, at = prompts.words(slice(low, high)), token - low
-    around = "".join(texts[:at]), texts[at], "".join(texts[at + 1 :])
-    return StrongToken(prompt, int(prompts.position[token]), value, *around)
+    return StrongToken(prompt, int(prompts.position[token]), value, *words_around(prompts, token))

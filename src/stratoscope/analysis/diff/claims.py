@@ -17,7 +17,7 @@ from stratoscope.errors import InputError
 from stratoscope.trace.csv.file import encoding_error, text_file
 from stratoscope.trace.csv.header import SEPARATORS, records
 from stratoscope.trace.format.attributes import count_in
-from stratoscope.words import number_ranges
+from stratoscope.words import neuron_name, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +50,7 @@ class Claim:
         return self.new / self.old
 
     def __str__(self) -> str:
-        return f"L{self.layer} n{self.neuron}"
+        return neuron_name(self.layer, self.neuron)
 
 
 def read_claims(path: str | os.PathLike[str]) -> list[Claim]:

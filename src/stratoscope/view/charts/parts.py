@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.view.spec.buffers import Numbers
-from stratoscope.view.spec.charts import Axis, Line, Points, Style
+from stratoscope.view.spec.charts import Axis, Line, Mark, Points, Style
 
 
 def layer_axis(numbers: Sequence[int], kind: str = names.LAYER) -> Axis:
@@ -24,6 +24,13 @@ def layer_axis(numbers: Sequence[int], kind: str = names.LAYER) -> Axis:
 def height_of(rows: int) -> float:
     """Inches of a chart of so many layers."""
     return float(np.clip(0.11 * rows, 1.6, 3.8))
+
+
+def on_log_axis(x: Numbers, y: Numbers, style: Style, label: str, *, zero: float) -> tuple[Mark, ...]:
+    """Points joined by a line; where x is 0, which a logarithmic axis has not, a point of its own at `zero`."""
+    nothing = x == 0
+    known = joined(np.where(nothing, np.nan, x), y, style, label)
+    return (*known, *((Points(np.full(int(nothing.sum()), zero), y[nothing], style),) if nothing.any() else ()))
 
 
 def joined(x: Numbers, y: Numbers, style: Style, label: str = "") -> tuple[Line, Points]:

@@ -18,12 +18,6 @@ from stratoscope.words import isolate, readable_all, visible
 if TYPE_CHECKING:
     import xarray as xr
 
-_AXIS_WORDS = {
-    "neuron": "Neuron_ID: MLP neurons",
-    "residual": "Neuron_ID: residual coordinates",
-    "unknown": "Neuron_ID: not known whether MLP neurons or residual coordinates",
-}
-
 
 def shown_tokens(prompts: Prompts, tokens: NDArray[np.int64], shown: Sequence[int]) -> ShownTokens:
     """The table of these tokens (indices on `token`), of these prompts."""
@@ -44,7 +38,7 @@ def subtitle(dataset: xr.Dataset, chosen: Chosen) -> str:
     provenance = provenance_of(dataset)
     parts = ["Simulated data" if provenance.source == names.SIMULATED else "", provenance.model]
     if provenance.source == names.IMPORTED:
-        parts += ["imported from CSV", _AXIS_WORDS.get(str(dataset.attrs.get("axis", "unknown")), "")]
+        parts += ["imported from CSV", names.AXIS_WORDS.get(str(dataset.attrs.get("axis", "unknown")), "")]
     return " · ".join(isolate(part) for part in (*parts, chosen.left_out) if part)
 
 

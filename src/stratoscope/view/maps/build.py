@@ -15,6 +15,7 @@ from stratoscope.view.maps.notes import what_was_done
 from stratoscope.view.maps.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.view.spec import pool, scale
 from stratoscope.view.spec.buffers import indices
+from stratoscope.view.spec.figures import figures_of
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
@@ -59,7 +60,7 @@ def build(
     """
     look = look or Look()
     fitting = (most_unpooled,) if page.most_columns is None else (page.most_columns, page.most_columns)
-    factors = [pool.factor(panel.count, *fitting) for panel in panels]
+    factors = pool.factors([panel.count for panel in panels], *fitting)
     first_tokens = any(len(panel.first) for panel in panels)
     ready = [_pooled(strip, panels, factors, differ=first_tokens) for strip in strips]
     quantities, maps = [], []
@@ -97,10 +98,11 @@ def _by_first(compute: Callable[[FirstTokens], Value], *, differ: bool) -> ByFir
 
 @dataclass(frozen=True)
 class _Pooled:
-    """The tables of a strip, pooled, and the columns of them that count for the limits."""
+    """The tables of a strip, pooled; what of them counts for the limits; and their columns that do not stand aside."""
 
     tables: list[AnyFloats]
     counted: list[AnyFloats]
+    usual: list[AnyFloats]
 
     @cached_property
     def distribution(self) -> Distribution:
@@ -138,10 +140,24 @@ def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *
             ]
 
         tables = kept(whole)
-        counting = (counted(kept(whole_only)) if only else [], counted(tables))
-        return _Pooled(tables, next((one for one in counting if _any_known(one)), tables))  # else only those elsewhere
+        usual = counted(tables)
+        usual = usual if _any_known(usual) else tables  # else only those that stand aside
+        counting = counted(kept(whole_only)) if only else []
+        return _Pooled(tables, counting if _any_known(counting) else usual, usual)
 
     return _by_first(of, differ=differ)
+
+
+def _medians(table: AnyFloats, *, signed: bool) -> AnyFloats:
+    """The median size of each row of a table of shape (tokens, rows); NaN is ignored."""
+    table = np.abs(table) if signed else table
+    if not len(table):
+        return np.full(table.shape[1], np.nan)
+    medians: AnyFloats = np.median(table, axis=0)
+    for row in np.flatnonzero(np.isnan(medians)):
+        known = table[~np.isnan(table[:, row]), row]
+        medians[row] = np.median(known) if known.size else np.nan
+    return medians
 
 
 def _any_known(tables: Sequence[AnyFloats]) -> bool:
@@ -177,7 +193,8 @@ def _quantity(
             return Colouring(limits, (round(below, 6), round(above, 6)), edges, indices(counts), exceptions)
 
         scales[choice] = _by_first(colouring, differ=differ)
-    return MapQuantity(quantity, bool(strip.counted), strip.negative, scales)
+    figures = figures_of(mine["without_first"].distribution.whole)
+    return MapQuantity(quantity, bool(strip.counted), strip.negative, figures, scales)
 
 
 def _map(
@@ -196,8 +213,15 @@ def _map(
         cells["with_first"] = cells["without_first"]
     table = cells["without_first"]
     rarely_seen = panel.rarely_seen if strip.rarely_seen and by == 1 else NO_TOKENS
+    medians = _by_first(
+        lambda first: _medians(ready[first].usual[place], signed=strip.quantity.signed),
+        differ=ready["with_first"] is not ready["without_first"],
+    )
     marks = {
-        choice: {first: _marks(one.limits, cells[first], full, panel, by, strip) for first, one in by_first.items()}
+        choice: {
+            first: _marks(one.limits, cells[first], medians[first], full, panel, by, strip)
+            for first, one in by_first.items()
+        }
         for choice, by_first in quantity.scales.items()
     }
     return Map(
@@ -212,9 +236,15 @@ def _map(
 
 
 def _marks(
-    limits: scale.Limits, table: AnyFloats, full: AnyFloats, panel: TokenAxis, by: int, strip: Strip
+    limits: scale.Limits,
+    table: AnyFloats,
+    medians: AnyFloats,
+    full: AnyFloats,
+    panel: TokenAxis,
+    by: int,
+    strip: Strip,
 ) -> MapMarks:
-    """Badges on first tokens beyond the limits, and rings around the spikes of a pooled map."""
+    """Badges on first tokens and on rows beyond the limits, and rings around the spikes of a pooled map."""
     badges: tuple[tuple[int, str], ...] = ()
     if by == 1 and len(panel.first) < panel.count:
         ratios = scale.ratio_to_limit(full[panel.first], limits)
@@ -227,7 +257,24 @@ def _marks(
     if strip.ringed is None and by > 1 and strip.rings:
         cells, total = pool.spikes(limits.strength(table))
     without_logarithm = int((table <= 0).sum()) if limits.kind == "log" else 0
-    return MapMarks(badges, indices(cells).reshape(-1, 2), total, without_logarithm)
+    rows = _row_badges(medians, limits, lowest=strip.lowest is None)
+    return MapMarks(badges, rows, indices(cells).reshape(-1, 2), total, without_logarithm)
+
+
+def _row_badges(medians: AnyFloats, limits: scale.Limits, *, lowest: bool) -> tuple[tuple[int, str], ...]:
+    """Rows whose median cell lies beyond a limit; `lowest`: whether also beyond the lower one."""
+    below, above, ratios = scale.beyond(medians, limits)
+    found = []
+    for row in np.flatnonzero(above | (below & lowest)).tolist():
+        ratio = float(ratios[row])
+        if np.isnan(ratio):
+            words = "↓" if below[row] else "↑"
+        elif ratio < _BADGE_FROM:
+            words = ""
+        else:
+            words = times(ratio).replace("×", "÷") if below[row] else times(ratio)
+        found.append((row, words))
+    return tuple(found)
 
 
 def _panel(panel: TokenAxis, start: int, by: int) -> MapPanel:

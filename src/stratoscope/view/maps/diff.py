@@ -10,22 +10,23 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.results.result import table_in, warnings_in
-from stratoscope.analysis.values.align import GAP
 from stratoscope.errors import InputError, choices
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.maps.build import build
-from stratoscope.view.maps.differences import can_differ, written
-from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.spec.maps import DrawnQuantity
-from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
+from stratoscope.view.maps.differences import (
+    ONLY_A,
+    ONLY_B,
+    aligned_tokens,
+    described_cells,
+    sides_and_difference,
+)
+from stratoscope.view.maps.strips import Strip
+from stratoscope.view.spec.tokens import ShownPrompt
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name, selected_of_result
 from stratoscope.words import capital, isolate, percent
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_WIDTH = 12  # characters of a token's label
-ONLY_A, ONLY_B = "−", "+"  # before a token that only one prompt has
 
 
 def diff_spec(result: xr.DataTree, prompt: str, quantity: str) -> ViewSpec:
@@ -65,7 +66,7 @@ def diff_spec(result: xr.DataTree, prompt: str, quantity: str) -> ViewSpec:
     return build(
         title,
         _sides(summary, prompt),
-        [_tokens(tokens, prompt)],
+        [aligned_tokens(tokens, [ShownPrompt(prompt)])],
         _strips(cells, row, _alike(tokens, summary), row.formula_in(result)),
         selected=selected_of_result(result, [prompt]),
         notes=[*_notes(tokens, cells, summary, quantity), *warnings_in(result)],
@@ -86,42 +87,17 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
     return " · ".join(isolate(part) for part in (f"Prompt {prompt}", f"A: {a}", f"B: {b}"))
 
 
-def _tokens(here: xr.Dataset, prompt: str) -> TokenAxis:
-    there = [here[f"position_{side}"].values != GAP for side in ("a", "b")]
-    signs = ("" if in_a and in_b else ONLY_A if in_a else ONLY_B for in_a, in_b in zip(*there, strict=True))
-    texts = written(here["text_a"].values, here["text_b"].values, *there, width=_WIDTH)
-    labels = [sign + text for sign, text in zip(signs, texts, strict=True)]
-    first = here["first"].values
-    position = np.where(there[0], here["position_a"].values, here["position_b"].values).astype(np.int32)
-    unknown = unknown_tokens(len(labels), np.flatnonzero(first), labels)
-    tokens = replace(unknown, prompts=(ShownPrompt(prompt),), prompt=np.zeros_like(position), position=position)
-    return TokenAxis("", "", tokens, dim=np.flatnonzero(here["template"].values).astype(np.int64))
-
-
 def _strips(cells: xr.Dataset, row: names.Quantity, alike: np.ndarray | None, formula: str) -> list[Strip]:
-    numbers = tuple(int(number) for number in cells[row.row_kind].values)
     said = "mean over heads" if names.HEAD in row.dims else ""
-
-    def of(
-        label: str, unit: str, formula: str, *, said: str = said, signed: bool = False, log: bool = False
-    ) -> DrawnQuantity:
-        return DrawnQuantity(row.name, label, unit, formula, said, signed, log, row.row_kind, numbers)
-
-    strips = [
-        Strip(of(f"{side}: {row.label}", row.unit, "" if side == "B" else formula, signed=row.signed, log=row.log),
-              [cells[side.lower()].values], limits="sides", rings=False)
-        for side in ("A", "B")
-    ]  # fmt: skip
-    difference = cells["difference"].values
-    counted = [can_differ(difference, alike)]
-    strips.append(Strip(of("B − A", row.unit, "", signed=True), [difference], counted=counted))
+    described = described_cells(cells, row, formula, said)
+    strips = sides_and_difference(cells, described, (f"A: {row.label}", f"B: {row.label}", "B − A"), alike=alike)
     if "times_floor" in cells:
         formula = "|B − A| / noise floor of the layer; lowest colour: within it"
         times = cells["times_floor"].values
-        described = of("Times the floor", "1", formula, said="", log=True)
+        floors = replace(described, label="Times the floor", unit="1", formula=formula, said="", signed=False, log=True)
         differs = bool(np.nan_to_num(times).any())
         shown = np.where(times == 0, np.finfo(np.float32).tiny, times) if differs else times
-        strips.append(Strip(described, [shown], lowest=1.0, counted=counted))
+        strips.append(Strip(floors, [shown], lowest=1.0, counted=strips[-1].counted))
     return strips
 
 

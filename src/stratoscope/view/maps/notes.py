@@ -80,6 +80,8 @@ def _notes(
     elif any(len(panel.first) for panel in panels):
         badges = any(one.badges for one in marks)
         notes.append(Note("L05", "info", _first_in_words(badges=badges, pooled=pooled, included=look.first_token)))
+    if words := _rows_in_words([badge for one in marks for _, badge in one.row_badges]):
+        notes.append(Note("L05", "info", words))
     negative = any(
         one.negative and colouring.limits.kind == "linear"
         for one, colouring in zip(content.quantities, colourings, strict=True)
@@ -148,6 +150,14 @@ def _first_in_words(*, badges: bool, pooled: bool, included: bool) -> str:
     return "The first token (marked) is left out" + (
         "; ×n = its largest value over the upper limit." if badges else "."
     )
+
+
+def _rows_in_words(badges: Sequence[str]) -> str:
+    if not badges:
+        return ""
+    signs = (("×", "×n the upper"), ("÷", "÷n the lower"))
+    ratios = ", ".join(words for sign, words in signs if any(badge.startswith(sign) for badge in badges))
+    return f"Bars at the right: rows whose median cell lies beyond a limit{f' ({ratios})' if ratios else ''}."
 
 
 def _pooling_in_words(content: Maps, marks: Sequence[MapMarks]) -> str:

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text
+from stratoscope.view.matplotlib.marks import SAMPLE, draw_mark, sample
 from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import footer
-from stratoscope.view.sheet.items import DPI, Box, Item, Sheet, Text
+from stratoscope.view.sheet.items import DPI, Item, Sheet, Text
 from stratoscope.view.sheet.measures import SLIDE
-from stratoscope.view.spec import palette
-from stratoscope.view.spec.charts import (
-    Axis,
-    Band,
-    ChartPanel,
-    Charts,
-    Density,
-    Horizontal,
-    Intervals,
-    Line,
-    Mark,
-    Points,
-    Span,
-    Style,
-    Vertical,
-    Words,
-)
+from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Mark
 from stratoscope.view.spec.page import PLAIN_PAGE
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -43,45 +28,41 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH = 12.75 + 2 * 0.34
-MARGIN, _LEFT, _BETWEEN, _BELOW, _KEY = 0.34, 0.62, 0.62, 0.5, 0.2
+MARGIN, _BETWEEN = 0.34, 0.3
 _TITLE, _SUBTITLE, _PANEL, _SMALL, _TICK = 13.0, 8.2, 8.6, 7.4, 7.0  # points
 _PER_WIDTH = 4.6  # inches of a chart of width 1, at most
 _NARROWEST = 7.4  # inches that a title and a footer have at least
 _FEW_TIMES = 2.5
-_SWATCH, _BETWEEN_NAMES = 0.16, 0.14  # inches of a colour beside its name, and from name to name
-_DASHES = (0, (4, 3))
+_NUMBERS = 0.32  # inches that the numbers of an axis take beside it
+_MOST_TICK = 1.5  # inches of a tick's label: a longer one has its middle left out
+_NAME = 0.2  # inches of an axis' name beside it
+_TICKS_BELOW = 0.22  # inches from an axis to its name below it
 
 
 def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
     """The figure of a spec whose content is charts; its axes are the charts, from left to right."""
     colours = spec.colours.themes[spec.look.theme]
-    panels, widths = charts.panels, _widths(charts.panels)
-    right = max(MARGIN + _LEFT + sum(widths) + _BETWEEN * (len(widths) - 1), _NARROWEST)
+    placed, right = _placed(charts.panels)
     items: list[Item] = []
     title = fonts.wrap(spec.title, _TITLE, right - MARGIN)
     subtitle = fonts.wrap(spec.subtitle, _SUBTITLE, right - MARGIN) if spec.subtitle else []
     y = _lines(items, title, MARGIN, MARGIN, _TITLE, colours.ink, gap=0.03)
-    y = _lines(items, subtitle, MARGIN, y, _SUBTITLE, colours.muted)
-    titles = [
-        fonts.wrap(panel.title, _PANEL, width + _BETWEEN * 0.6, bold=True)
-        for panel, width in zip(panels, widths, strict=True)
-    ]
-    head = max(len(lines) for lines in titles) * (fonts.height(_PANEL) + 0.02)
-    keys = [_key_lines(panel, width + _BETWEEN * 0.6) for panel, width in zip(panels, widths, strict=True)]
-    top = y + 0.14 + head + (_KEY * max(map(len, keys)) or 0.05)
+    y = _lines(items, subtitle, MARGIN, y, _SUBTITLE, colours.muted) + 0.14
+    head = max(len(one.title) for one in placed) * (fonts.height(_PANEL) + 0.02)
+    keys = max(len(one.key) for one in placed) * fonts.height(_SMALL)
+    top = y + head + keys + 0.08
     bottom = top + charts.height
-    below, footer_height = footer(spec, MARGIN, bottom + _BELOW, right - MARGIN, colours, SLIDE, PLAIN_PAGE)
-    whole = (round((right + MARGIN) * DPI) / DPI, round((bottom + _BELOW + footer_height + MARGIN * 0.8) * DPI) / DPI)
+    names = bottom + _TICKS_BELOW + max(len(one.name) for one in placed) * fonts.height(_SMALL)
+    below, footer_height = footer(spec, MARGIN, names + 0.1, right - MARGIN, colours, SLIDE, PLAIN_PAGE)
+    whole = (_whole(right + MARGIN), _whole(names + 0.1 + footer_height + MARGIN * 0.8))
     with mpl.rc_context(style()):
         figure = Picture(figsize=whole, dpi=DPI / 2, facecolor=colours.paper)
         FigureCanvasAgg(figure)
-        x = MARGIN + _LEFT
-        for panel, width, lines, key in zip(panels, widths, titles, keys, strict=True):
-            place = (x / whole[0], 1 - bottom / whole[1], width / whole[0], charts.height / whole[1])
-            _chart(figure.add_axes(place), panel, colours)
-            _lines(items, lines, x, y + 0.14, _PANEL, colours.ink, bold=True)
-            _key(items, key, x, top, colours)
-            x += width + _BETWEEN
+        for one in placed:
+            place = (one.x / whole[0], 1 - bottom / whole[1], one.width / whole[0], charts.height / whole[1])
+            _chart(figure.add_axes(place), one, colours)
+            _lines(items, one.title, one.x, y, _PANEL, colours.ink, bold=True)
+            _key(figure, items, one, top - 0.06 - len(one.key) * fonts.height(_SMALL), whole[1], colours)
         sheet = Sheet(*whole, (*items, *below))
         for item in sheet.items:
             if isinstance(item, Text):
@@ -90,10 +71,69 @@ def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
     return figure
 
 
-def _widths(panels: Sequence[ChartPanel]) -> list[float]:
-    room = WIDTH - 2 * MARGIN - _LEFT - _BETWEEN * (len(panels) - 1)
+@dataclass(frozen=True)
+class _Placed:
+    """A chart in its place: its left edge and width in inches, and its words in lines that fit there.
+
+    Attributes
+    ----------
+    ticks
+        Labels of the vertical axis.
+    title, name
+        Lines of its title, and of the name of its horizontal axis.
+    key
+        Marks that are named, with their words, line by line.
+    """
+
+    panel: ChartPanel
+    x: float
+    width: float
+    ticks: list[str]
+    title: list[str]
+    name: list[str]
+    key: list[list[tuple[Mark, str]]]
+
+
+def _placed(panels: Sequence[ChartPanel]) -> tuple[list[_Placed], float]:
+    """The charts side by side, and where the page ends to the right."""
+    ticks = [[fonts.fit(label, _TICK, _MOST_TICK) for _, label in panel.y.ticks] for panel in panels]
+    lefts = [_NAME + 0.1 + max((fonts.width(one, _TICK) for one in labels), default=_NUMBERS) for labels in ticks]
+    room = WIDTH - 2 * MARGIN - sum(lefts) - _BETWEEN * (len(panels) - 1)
     each = min(_PER_WIDTH, room / sum(panel.width for panel in panels))
-    return [each * panel.width for panel in panels]
+    placed, x = [], MARGIN
+    for panel, labels, left in zip(panels, ticks, lefts, strict=True):
+        width, x = each * panel.width, x + left
+        title = fonts.wrap(panel.title, _PANEL, width + _BETWEEN / 2, bold=True) if panel.title else []
+        name = fonts.wrap(panel.x.label, _SMALL, width + _BETWEEN)
+        placed.append(_Placed(panel, x, width, labels, title, name, _key_lines(panel, width + _BETWEEN / 2)))
+        x += width + _BETWEEN
+    return placed, max(x - _BETWEEN, _NARROWEST)
+
+
+def _key_lines(panel: ChartPanel, room: float) -> list[list[tuple[Mark, str]]]:
+    """The marks that are named, as many in a line as fit."""
+    lines: list[list[tuple[Mark, str]]] = []
+    used = room
+    for mark in panel.marks:
+        if mark.label:
+            words = fonts.fit(mark.label, _SMALL, room - SAMPLE - 0.05)
+            wide = _entry(words)
+            if used + wide > room:
+                lines.append([])
+                used = 0.0
+            lines[-1].append((mark, words))
+            used += wide
+    return lines
+
+
+def _entry(words: str) -> float:
+    """Inches of an entry of a key."""
+    return SAMPLE + 0.05 + fonts.width(words, _SMALL) + 0.14
+
+
+def _whole(length: float) -> float:
+    """As many whole pixels."""
+    return round(length * DPI) / DPI
 
 
 def _lines(
@@ -107,41 +147,28 @@ def _lines(
     return y
 
 
-def _key_lines(panel: ChartPanel, width: float) -> list[list[tuple[Style, str]]]:
-    """Names of what is drawn, on as many lines as they take."""
-    lines: list[list[tuple[Style, str]]] = []
-    used = 0.0
-    for mark in panel.marks:
-        if mark.label:
-            label = fonts.fit(mark.label, _SMALL, width - _SWATCH)
-            wide = _SWATCH + fonts.width(label, _SMALL)
-            if not lines or used + wide > width:
-                lines.append([])
-                used = 0.0
-            lines[-1].append((mark.style, label))
-            used += wide + _BETWEEN_NAMES
-    return lines
+def _key(figure: Picture, items: list[Item], placed: _Placed, y: float, height: float, theme: Theme) -> None:
+    """Names of what is drawn behind a sample of each, from `y` downwards on a page of that height."""
+    for line in placed.key:
+        x = placed.x
+        for mark, words in line:
+            middle = height - y - fonts.height(_SMALL) / 2
+            figure.add_artist(sample(mark, x, middle, theme, figure.dpi_scale_trans))
+            items.append(Text(x + SAMPLE + 0.05, y, words, _SMALL, theme.ink))
+            x += _entry(words)
+        y += fonts.height(_SMALL)
 
 
-def _key(items: list[Item], lines: Sequence[Sequence[tuple[Style, str]]], left: float, y: float, theme: Theme) -> None:
-    """Names of what is drawn, in its colours; the last line ends at y."""
-    for place, line in enumerate(lines):
-        x, top = left, y - (len(lines) - place) * _KEY + 0.02
-        for side, label in line:
-            items.append(Box(x, top + 0.035, 0.12, 0.045, fill=_ink(side, theme)))
-            items.append(Text(x + _SWATCH, top, label, _SMALL, theme.ink))
-            x += _SWATCH + fonts.width(label, _SMALL) + _BETWEEN_NAMES
-
-
-def _chart(axes: Axes, panel: ChartPanel, theme: Theme) -> None:
+def _chart(axes: Axes, placed: _Placed, theme: Theme) -> None:
+    panel = placed.panel
     axes.set_facecolor(theme.paper)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
+    for side, spine in axes.spines.items():  # beside rows with labels a line would look like one of values
+        spine.set_visible(side == "bottom" or (side == "left" and not panel.y.ticks))
         spine.set(color=theme.line, linewidth=0.8)
     for mark in panel.marks:
-        _draw(axes, mark, theme)
-    _axis(axes, "x", panel.x, theme)
-    _axis(axes, "y", panel.y, theme)
+        draw_mark(axes, mark, theme)
+    _axis(axes, "x", panel.x, placed.name, [], theme)
+    _axis(axes, "y", panel.y, [panel.y.label], placed.ticks, theme)
     if panel.x.log:
         low, high = axes.get_xlim()
         few = high < _FEW_TIMES * low  # too near to each other for the round numbers of a logarithmic axis
@@ -155,7 +182,9 @@ def _chart(axes: Axes, panel: ChartPanel, theme: Theme) -> None:
     axes.set_axisbelow(True)
 
 
-def _axis(axes: Axes, name: Literal["x", "y"], given: Axis, theme: Theme) -> None:
+def _axis(
+    axes: Axes, name: Literal["x", "y"], given: Axis, label: Sequence[str], ticks: Sequence[str], theme: Theme
+) -> None:
     axis = axes.xaxis if name == "x" else axes.yaxis
     if given.low is not None:  # before the scale, which would else look for limits of its own
         axes.set(**{f"{name}lim": (given.low, given.high)})
@@ -164,11 +193,13 @@ def _axis(axes: Axes, name: Literal["x", "y"], given: Axis, theme: Theme) -> Non
     if given.log:
         axes.set(**{f"{name}scale": "log"})
     if given.ticks:
-        axis.set_ticks([place for place, _ in given.ticks], [fonts.drawn(label) for _, label in given.ticks])
+        shown = ticks or [label for _, label in given.ticks]
+        axis.set_ticks([place for place, _ in given.ticks], [fonts.drawn(label) for label in shown])
     axis.set_label_text(
-        fonts.drawn(given.label), size=_SMALL, color=theme.muted, family=fonts.families(), parse_math=False
+        "\n".join(map(fonts.drawn, label)), size=_SMALL, color=theme.muted, family=fonts.families(), parse_math=False
     )
-    axis.set_tick_params(length=2.5, width=0.6, color=theme.line, labelsize=_TICK, labelcolor=theme.ink, pad=2)
+    length = 0.0 if name == "y" and given.ticks else 2.5
+    axis.set_tick_params(length=length, width=0.6, color=theme.line, labelsize=_TICK, labelcolor=theme.ink, pad=2)
     axis.labelpad = 3
     for tick in axis.get_ticklabels():
         tick.set(family=fonts.families(), parse_math=False)
@@ -180,57 +211,3 @@ def _round_subs(low: float, high: float) -> tuple[float, ...]:
     if decades > 2:
         return (1.0,)
     return (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0) if decades > 0.6 else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-
-
-def _ink(style: Style, theme: Theme) -> str:
-    return {**theme.sides, "plain": theme.ink, "accent": theme.accent, "muted": theme.muted}[style]
-
-
-def _draw(axes: Axes, mark: Mark, theme: Theme) -> None:
-    ink = _ink(mark.style, theme)
-    match mark:
-        case Line():
-            axes.plot(mark.x, mark.y, color=ink, linewidth=1.5, solid_capstyle="round")
-        case Band():
-            axes.fill_betweenx(mark.y, mark.low, mark.high, color=ink, alpha=0.2, linewidth=0)
-        case Points():
-            axes.scatter(mark.x, mark.y, s=11, color=ink, linewidths=0.3, edgecolors=theme.paper, zorder=3)
-        case Intervals():
-            axes.hlines(mark.y, mark.low, mark.high, color=ink, linewidth=1.3)
-            axes.scatter(mark.x, mark.y, s=20, color=ink, linewidths=0, zorder=3)
-        case Density():
-            _density(axes, mark, theme)
-        case Vertical():
-            axes.axvline(mark.x, color=ink, linewidth=0.9, linestyle=_DASHES, zorder=1)
-        case Horizontal():
-            axes.axhline(mark.y, color=ink, linewidth=0.9, linestyle=_DASHES, zorder=1)
-        case Span():
-            axes.axvspan(mark.low, mark.high, color=ink, alpha=0.1, linewidth=0, zorder=0)
-        case Words():
-            _words(axes, mark, ink)
-        case _:
-            assert_never(mark)
-
-
-def _density(axes: Axes, mark: Density, theme: Theme) -> None:
-    faint, strong = palette.rgb_of(theme.line), palette.rgb_of(theme.muted)
-    axes.pcolormesh(
-        mark.x_edges,
-        mark.y_edges,
-        np.ma.masked_less(mark.counts.T.astype(float), 1),
-        cmap=LinearSegmentedColormap.from_list("stratoscope-density", [faint, strong]),
-        norm=LogNorm(1, max(float(mark.counts.max() or 1), 2)),
-        linewidth=0,
-        rasterized=True,
-    )
-
-
-def _words(axes: Axes, mark: Words, ink: str) -> None:
-    low, high = axes.get_xlim()
-    for x, y, words in zip(mark.x, mark.y, mark.words, strict=True):
-        left = (x - low) < 0.75 * (high - low)
-        axes.annotate(
-            fonts.drawn(words), (x, y), (4 if left else -4, 3), textcoords="offset points",
-            ha="left" if left else "right", size=_TICK - 0.6, color=ink, family=fonts.families(), parse_math=False,
-            zorder=4,
-        )  # fmt: skip

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _TICKS = 12  # labelled points of a series
 _PLACES = ("prompt", "position", "token", "layer", "head", "neuron", "expert")
+_FOUND_FROM = "found from, times the median"
 _FINDINGS = ("number", "found by", "expected by chance", "what")
 _MEMBERS = ("finding", "found by", "quantity", *_PLACES, "value", "typical", "times", "expected by chance")
 _KINDS = ("in some prompts", "of the model, in all prompts", "usual")
@@ -78,7 +79,8 @@ def _findings(result: xr.DataTree, numbered: Sequence[tuple[int, Row]]) -> list[
     numbers = {number for number, _ in numbered}
     members = [row for row in map(_member, rows_in(result, "members")) if row[0] in numbers]
     said = "Every value that belongs to them; of one with very many, the strongest hundred."
-    return [Table(_FINDINGS, rows, "Least expected first."), Table(_MEMBERS, members, said)]
+    blank = dict.fromkeys(_PLACES, "what was found has none") | {"times": "the typical value is 0"}
+    return [Table(_FINDINGS, rows, "Least expected first."), Table(_MEMBERS, members, said, blank)]
 
 
 def _member(one: Row) -> list[Cell]:
@@ -115,13 +117,18 @@ def _everything(result: xr.DataTree) -> Table:
 
 
 def _detectors(result: xr.DataTree) -> Table:
-    columns = ("detector", "of", "looked at", "each", "found from, times the median", "not looked because")
+    columns = ("detector", "of", "looked at", "each", _FOUND_FROM)
     rows = [
-        [one[name] for name in ("name", "quantity", "looked_at", "what", "found_from", "why_not")]
+        [one["name"], one["quantity"], one["looked_at"], one["what"] or f"not looked at: {one['why_not']}",
+         one["found_from"]]
         for one in rows_in(result, "detectors")
-    ]
+    ]  # fmt: skip
     said = "Found from: in nine of ten layers a single value of that size would have been found."
-    return Table(columns, rows, said)
+    blank = {
+        "of": "several quantities, or none is recorded",
+        _FOUND_FROM: "it does not compare a single value with a median, or did not look",
+    }
+    return Table(columns, rows, said, blank)
 
 
 def _found_from(result: xr.DataTree) -> str:
@@ -149,7 +156,8 @@ def _figure(result: xr.DataTree, place: int) -> Figure:
     head = int(finding["head"])
     column, row = (int(one) for one in picture["mark"].values)
     if not len(rows):
-        return Figure(name, words, _series(result, words, values[:, 0], labels, column, quantity))
+        rows_are = "expert" if finding["expert"] >= 0 else "prompt" if finding["neuron"] >= 0 else "layer"
+        return Figure(name, "", _series(result, words, values[:, 0], labels, column, Axis(quantity), rows_are))
     described = names.QUANTITIES[quantity]
     said = f"head {head}" if head >= 0 else ""
     of = DrawnQuantity(
@@ -166,15 +174,17 @@ def _figure(result: xr.DataTree, place: int) -> Figure:
         selected=selected_of_result(result),
         provenance=provenance_of_result(result),
     )  # fmt: skip
-    return Figure(name, words, spec)
+    return Figure(name, "", spec)
 
 
-def _series(result: xr.DataTree, words: str, values: Numbers, labels: list[str], marked: int, what: str) -> ViewSpec:
+def _series(
+    result: xr.DataTree, words: str, values: Numbers, labels: list[str], marked: int, axis: Axis, rows: str
+) -> ViewSpec:
     """Values over prompts, layers or experts, with the one that is meant."""
     at = np.arange(len(values), dtype=float)
     step = max(1, len(values) // _TICKS)
     ticks = tuple((float(place), labels[place]) for place in sorted({*range(0, len(values), step), marked}))
     meant = Points(values[[marked]], at[[marked]], "accent", number(float(values[marked])))
     marks = (*joined(values, at, "muted"), meant)
-    panel = ChartPanel("", Axis(what), Axis("", -0.6, len(values) - 0.4, ticks), marks, width=1.6)
+    panel = ChartPanel("", axis, Axis(rows, -0.6, len(values) - 0.4, ticks), marks, width=1.6)
     return charts(result, words, "", [panel], height=float(np.clip(0.12 * len(values), 1.6, 4.0)))

@@ -14,11 +14,15 @@ from stratoscope.view.report import contrast_maps as maps
 from stratoscope.view.report.contrast_words import headline, level_text
 from stratoscope.view.report.report import Facts, Report, Section
 from stratoscope.view.spec.tables import Cell, Excerpt, Table
-from stratoscope.words import agreeing, capital, counted, number, percent
+from stratoscope.words import agreeing, capital, counted, neuron_name, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_NO_CONTEXT = {  # why there is no token at which a neuron is strongest, by what says so
+    "peak_value": "at no token of that class is the neuron among the strongest, which is all that was recorded",
+    "neurons": "the neuron is zero at every token of that class",
+}
 _TESTS = {"paired t": "a paired t test", "Welch's t": "Welch's t test", "rank sum": "a rank-sum test"}
 
 
@@ -93,7 +97,7 @@ def _lead_of_neurons(summary: Facts, found: Facts, alpha: float) -> list[str]:
             f"{number(found['listed'] * (1 - found['interval_level']) / 2)} would by chance."
         )
     elif found["listed"]:
-        lines.append(f"Effects of the listed neurons are {found['estimates']}. Their intervals allow for the choice.")
+        lines.append(f"Effects (g) are {found['estimates']}. Their intervals allow for the choice.")
     return lines
 
 
@@ -151,7 +155,8 @@ def _listed(result: xr.DataTree) -> Table:
     summary = result.attrs["summary"]
     found = summary["neurons"]
     level = level_text(found["interval_level"])
-    columns = ["neuron", "g, held out" if found["measured"] else "g", f"{level} interval", "AUC", "q", "family p"]
+    effect = "g, held out" if found["measured"] else "g, selected"
+    columns = ["neuron", effect, f"{level} interval", "AUC", "q", "family p"]
     neurons = table_in(result, "neurons")
     with_context = "contexts" in result
     if with_context:
@@ -160,14 +165,20 @@ def _listed(result: xr.DataTree) -> Table:
     for place, one in enumerate(rows_in(result, "listed")):
         layer, neuron, g, low, high = (one[name] for name in ("layer", "neuron", "g", "low", "high"))
         here = neurons.sel(layer=layer).isel(neuron=neuron)
-        row: list[Cell] = [f"L{layer} n{neuron}", g, f"{number(low)} … {number(high)}" if low <= high else "not known"]
+        row: list[Cell] = [
+            neuron_name(layer, neuron),
+            g,
+            f"{number(low)} … {number(high)}" if low <= high else "not known",
+        ]
         row += [float(here[name]) for name in ("auc", "q", "p_family")]
         if with_context:
             contexts = table_in(result, "contexts").isel(listed=place, rank=0)
             row += [_excerpt(contexts.isel(side=side)) for side in (0, 1)]
         rows.append(row)
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
-    return Table(columns, rows, f"{what}. Effects (g) are {found['estimates']}.")
+    if with_context:
+        what += ". Strongest: the token at which |activation| is largest, in the words around it"
+    return Table(columns, rows, f"{what}.", dict.fromkeys(columns[-2:], _NO_CONTEXT.get(found["context"], "")))
 
 
 def _excerpt(context: xr.Dataset) -> Cell:
@@ -179,7 +190,7 @@ def _profiles(result: xr.DataTree) -> Section | None:
     if "profiles" not in result:
         return None
     units = result.attrs["summary"]["profiles"]["units"]
-    words = f"The mean over each prompt's own tokens, then over {units}. Bands: 95 % intervals of each mean."
+    words = f"The mean over each prompt's own tokens, then over {units}."
     return Section("Over the depth of the model", words, charts.profiles(result))
 
 

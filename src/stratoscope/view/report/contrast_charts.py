@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.contrast.baseline import CONTROLS, SPLITS
+from stratoscope.analysis.contrast.cautions import UNITS_COUNT
 from stratoscope.analysis.contrast.power import size_in_words, would_be_found
 from stratoscope.analysis.results.result import table_in
 from stratoscope.trace.notes import INFO, Note
@@ -25,7 +26,6 @@ from stratoscope.view.spec.charts import (
     Density,
     Horizontal,
     Intervals,
-    Line,
     Mark,
     Points,
     Span,
@@ -33,7 +33,7 @@ from stratoscope.view.spec.charts import (
     Vertical,
     Words,
 )
-from stratoscope.words import capital, counted, number
+from stratoscope.words import capital, counted, neuron_name, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +45,6 @@ _MOST_POINTS, _MOST_OTHERS = 400, 100  # neurons drawn one by one over the densi
 _LABELLED = 6
 _LEAST_P = 1e-300
 _SIDES: tuple[tuple[Style, int], ...] = (("a", 1), ("b", -1))  # and the sign of g where it is higher
-_PROMPTS_COUNT = "The tokens of a prompt are no independent samples: prompts, pairs or groups are counted."
 
 
 def volcano(result: xr.DataTree) -> Figure:
@@ -72,7 +71,7 @@ def volcano(result: xr.DataTree) -> Figure:
             marks.append(Points(g[here], evidence[here], side, f"higher in {summary[side]}"))
     named = _apart(found if len(found) else others, g, evidence)
     layer, neuron = np.unravel_index(named, neurons["g"].shape)
-    words = (f"L{neurons['layer'].values[row]} n{number}" for row, number in zip(layer, neuron, strict=True))
+    words = (neuron_name(neurons["layer"].values[row], one) for row, one in zip(layer, neuron, strict=True))
     marks.append(Words(g[named], evidence[named], tuple(words), "plain"))
     if would is not None:
         marks += [Vertical(-would, "muted"), Vertical(would, "muted")]
@@ -91,7 +90,7 @@ def volcano(result: xr.DataTree) -> Figure:
     if len(found):
         said.append(Note("L13", INFO, f"Dashed: the weakest discovery, q ≤ {alpha:g}."))
         if not summary["neurons"]["measured"]:
-            said.append(Note("L23", INFO, f"Effects (g) of discoveries are {summary['neurons']['estimates']}."))
+            said.append(Note("L23", INFO, f"Effects (g) are {summary['neurons']['estimates']}."))
     else:
         if would is not None:
             of_pairs = " for the middle neuron" if summary["design"] == "pairs" else ""
@@ -99,7 +98,7 @@ def volcano(result: xr.DataTree) -> Figure:
         said += _by_chance(summary["neurons"])
     title, units = headline(summary), _tested(result)
     drawn = _charts(result, title, [panel], 4.2, said, units=units)
-    return Figure("volcano", f"{title}. Each neuron's effect against its evidence, {units}.", drawn)
+    return Figure("volcano", "Each neuron's effect (g) against its evidence (p).", drawn)
 
 
 def _apart(places: NDArray[np.int64], x: Numbers, y: Numbers) -> NDArray[np.int64]:
@@ -126,7 +125,7 @@ def strongest(result: xr.DataTree) -> Figure | None:
     found = summary["neurons"]
     at = np.arange(count)[::-1].astype(float)
     layers, neurons, g, low, high = (listed[name].values for name in ("layer", "neuron", "g", "low", "high"))
-    ticks = tuple((place, f"L{layer} n{neuron}") for place, layer, neuron in zip(at, layers, neurons, strict=True))
+    ticks = tuple((place, neuron_name(layer, neuron)) for place, layer, neuron in zip(at, layers, neurons, strict=True))
     marks: list[Mark] = [Vertical(0.0, "muted")]
     ranking = not found["discoveries"] and not found["measured"]
     if ranking and found["chance"]["sentence"]:
@@ -143,13 +142,11 @@ def strongest(result: xr.DataTree) -> Figure | None:
     else:
         title = "The largest |g|: a ranking without a discovery"
     axis = Axis(f"g with {level_text(found['interval_level'])} interval ({summary['a']} − {summary['b']})")
-    panel = ChartPanel("", axis, Axis("", -0.7, count - 0.3, ticks), tuple(marks), width=1.8)
+    panel = ChartPanel("", axis, Axis("neuron", -0.7, count - 0.3, ticks), tuple(marks), width=1.8)
     units = f"{summary['units_held_out']}, held out" if found["measured"] else _tested(result)
     said = [Note("L23", INFO, f"Effects (g) are {found['estimates']}."), *(_by_chance(found) if ranking else ())]
     chosen = found["discoveries"] or not found["measured"]  # by what is shown, so that the intervals allow for it
-    caption = f"{title}, {units}. Effects (g) are {found['estimates']}" + (
-        "; intervals allow for the choice." if chosen else "."
-    )
+    caption = "The intervals allow for the choice of these neurons." if chosen else "The intervals are of these units."
     drawn = _charts(result, title, [panel], max(1.2, 0.19 * count), said, units=units)
     return Figure("strongest", caption, drawn)
 
@@ -181,10 +178,7 @@ def baseline(result: xr.DataTree) -> Figure | None:
         f"splits and mean under {CONTROLS} random labellings"
         + (", members of a pair exchanged." if summary["design"] == "pairs" else "."),
     )
-    caption = (
-        "Area under the ROC curve of the difference of means found in one half of the units and tried on the other, "
-        f"mean of {SPLITS} splits; the band is the same under {CONTROLS} random labellings."
-    )
+    caption = "AUC: the area under the ROC curve; 0.5 is chance."
     drawn = _charts(result, title, [panel], height_of(len(numbers)), [said], units=summary["units"] + some, test="")
     return Figure("baseline", caption, drawn)
 
@@ -214,7 +208,7 @@ def _profiles_over(result: xr.DataTree, kind: str, quantities: list[str]) -> Fig
     title = capital(f"{summary['a']} and {summary['b']} over the {kind}s")
     drawn = _charts(result, title, panels, height_of(tables[of_kind[-1]].sizes[kind]), said, units=of["units"])
     paired = "Mean differences within pairs" if summary["design"] == "pairs" else "Means of both classes"
-    caption = f"{paired} with 95 % intervals, {kind} by {kind}; {of['units']}."
+    caption = f"{paired}, {kind} by {kind}; bands are 95 % intervals."
     return Figure("profiles" if kind == names.LAYER else "profiles-depth", caption, drawn)
 
 
@@ -225,14 +219,14 @@ def _profile(result: xr.DataTree, table: xr.Dataset, row: names.Quantity) -> Cha
     marks: list[Mark]
     if summary["design"] == "pairs":
         middle, band = table["difference"].values, table["band"].values
-        marks = [Vertical(0.0, "muted"), Band(at, middle - band, middle + band, "plain"), Line(middle, at, "plain")]
+        marks = [Vertical(0.0, "muted"), Band(at, middle - band, middle + band, "plain"), *joined(middle, at, "plain")]
         axis = Axis(f"{'log₂ ratio' if row.log else 'difference'}, {summary['a']} − {summary['b']}")
     else:
         marks = []
         for side, _ in _SIDES:
             mean, band = table[f"mean_{side}"].values, table[f"band_{side}"].values
             low, centre, high = (_doubled(one) if row.log else one for one in (mean - band, mean, mean + band))
-            marks += [Band(at, low, high, side), Line(centre, at, side, summary[side])]
+            marks += [Band(at, low, high, side), *joined(centre, at, side, summary[side])]
         middle = (table["mean_a"].values + table["mean_b"].values) / 2
         middle = _doubled(middle) if row.log else middle
         axis = Axis(f"{row.name}{in_unit(row)}", log=row.log)
@@ -275,4 +269,4 @@ def _charts(
     """Charts of those units, which their subtitle names with their test."""
     how = result.attrs["summary"]["test"] if test is None else test
     subtitle = f"{units} · {how}" if how else units
-    return charts(result, title, subtitle, panels, height=height, notes=[*notes, Note("L12", INFO, _PROMPTS_COUNT)])
+    return charts(result, title, subtitle, panels, height=height, notes=[*notes, UNITS_COUNT])

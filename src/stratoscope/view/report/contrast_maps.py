@@ -56,7 +56,7 @@ def aligned(result: xr.DataTree) -> Figure | None:
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
     tokens = unknown_tokens(last, text=labels)
     spec = _difference_map(result, title, tokens, cells, notes, said=f"mean over {of['noun']}", ringed=differs)
-    return Figure("aligned", f"{title}: mean difference by layer and aligned token.", spec)
+    return Figure("aligned", "Mean difference by layer and aligned token.", spec)
 
 
 def first_pair(result: xr.DataTree) -> Figure | None:
@@ -80,7 +80,7 @@ def first_pair(result: xr.DataTree) -> Figure | None:
     )
     named = unknown_tokens(len(labels), np.flatnonzero(tokens["first"].values), labels)
     spec = _difference_map(result, title, named, cells, [note], alike=tokens["before"].values)
-    return Figure("first-pair", f"{title}. A single pair is an example and no evidence.", spec)
+    return Figure("first-pair", "A single pair is an example and no evidence.", spec)
 
 
 def _difference_map(

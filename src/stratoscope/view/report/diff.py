@@ -14,7 +14,7 @@ from stratoscope.view.report import diff_charts as charts
 from stratoscope.view.report.diff_words import factor_of, lead, title
 from stratoscope.view.report.report import Figure, Report, Section
 from stratoscope.view.spec.tables import Cell, Table
-from stratoscope.words import capital, counted, number
+from stratoscope.words import capital, counted, neuron_name, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,7 +44,7 @@ def _claims(result: xr.DataTree) -> Section | None:
     for one in rows_in(result, "claims"):
         before, after = one["column_norm_a"], one["column_norm_b"]
         rows.append([
-            f"L{one['layer']} n{one['neuron']}",
+            neuron_name(one["layer"], one["neuron"]),
             f"{number(one['old'])} → {number(one['new'])}",
             f"{number(before)} → {number(after)}" if np.isfinite(before + after) else None,
             one["difference"],
@@ -58,7 +58,13 @@ def _claims(result: xr.DataTree) -> Section | None:
         "A patch of a column of the MLP's last linear map changes what a neuron writes, not its activation: the "
         "norm of the column is read off recorded peaks. Neurons of later layers change with everything before them."
     )
-    return Section("What the patch claims", words, (), [Table(columns, rows, "In the order of the file.")])
+    blank = {
+        "column in A → B": "the neuron is not among the recorded peaks of both traces",
+        "activation B − A": "it cannot be compared",
+        "× floor": "there is no noise floor for it",
+        "rank": "nothing of the layer can be compared",
+    }
+    return Section("What the patch claims", words, (), [Table(columns, rows, "In the order of the file.", blank)])
 
 
 def _null(result: xr.DataTree) -> Section | None:
@@ -80,7 +86,7 @@ def _null_table(result: xr.DataTree) -> Table:
     )  # fmt: skip
     columns = ("quantity", "mean |B − A|", "random, median", "rank", "p", "explained by the claims")
     caption = "Mean over layers. Explained: 1 − Σ |B − A − claimed in memory| / Σ |B − A|."
-    return Table(columns, tuple(rows), caption)
+    return Table(columns, tuple(rows), caption, {"explained by the claims": "it did not change"})
 
 
 def _tokens(result: xr.DataTree) -> Section | None:
@@ -93,7 +99,7 @@ def _tokens(result: xr.DataTree) -> Section | None:
     drawn = []
     for place, prompt in enumerate(shown, start=1):
         spec = diff_spec(result, prompt, quantity)
-        drawn.append(Figure(f"prompt-{place}", f"{spec.title}. Prompt {prompt}.", spec))
+        drawn.append(Figure(f"prompt-{place}", "", spec))
     others = len(parameters["quantity"]) - 1
     words = f"{quantity}; A and B share one scale."
     if others:
@@ -119,7 +125,7 @@ def _neurons(result: xr.DataTree) -> Section | None:
     for layer, neuron in zip(listed["layer"].values, listed["neuron"].values, strict=True):
         here = changes.sel(layer=layer).isel(neuron=neuron)
         norms = _norms(here) if with_norms else []
-        rows.append((f"L{layer} n{neuron}", *norms, *(float(here[name]) for name in wanted)))
+        rows.append((neuron_name(layer, neuron), *norms, *(float(here[name]) for name in wanted)))
     proved = result.attrs["summary"]["neurons"].get("columns_changed")
     by = "the mean activation that moved most, by " + ("times the floor" if with_floor else "size")
     caption = (
@@ -130,7 +136,14 @@ def _neurons(result: xr.DataTree) -> Section | None:
         "move it. Activation: the mean over the user's tokens of each prompt, which moves in every layer behind a "
         "change; the largest is over prompts."
     )
-    return Section("Neurons", words, charts.neurons(result), [Table(columns, rows, caption)])
+    unseen = "the neuron is not among that trace's recorded peaks, so that its column's norm is not known"
+    blank = {
+        "column in A": unseen,
+        "column in B": unseen,
+        "B / A": "no other norm is proved" if proved else "no column is proved to have another norm",
+        "× floor": "there is no noise floor for it",
+    }
+    return Section("Neurons", words, charts.neurons(result), [Table(columns, rows, caption, blank)])
 
 
 def _norms(here: xr.Dataset) -> list[Cell]:

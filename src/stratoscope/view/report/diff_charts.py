@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.notes import INFO, Note
-from stratoscope.view.charts.parts import height_of, in_unit, joined, layer_axis
+from stratoscope.view.charts.parts import height_of, in_unit, joined, layer_axis, on_log_axis
 from stratoscope.view.maps.diff import sides_in_words
 from stratoscope.view.report.charts import charts
 from stratoscope.view.report.report import Figure
@@ -42,7 +42,7 @@ def profiles(result: xr.DataTree) -> list[Figure]:
             note = Note("L05", INFO, "Cells that are exactly equal stand at the left edge.")
             rows = next(iter(tables.values())).sizes[kind]
             spec = _charts(result, f"How far B is from A over the {kind}s", panels, rows, [note])
-            figures.append(Figure(f"{kind}s", f"Differences of all prompts, {kind} by {kind}.", spec))
+            figures.append(Figure(f"{kind}s", f"Over all prompts, {kind} by {kind}.", spec))
     return figures
 
 
@@ -57,11 +57,11 @@ def _profile(table: xr.Dataset, quantity: str) -> ChartPanel | None:
         return None
     row = names.QUANTITIES[quantity]
     middle, high = (table[name].values for name in what)
-    axis, low = _log_axis(_TIMES_FLOOR if with_floor else f"|B − A| ({row.unit})", middle, high, floor=with_floor)
+    axis, zero = _log_axis(_TIMES_FLOOR if with_floor else f"|B − A|{in_unit(row)}", middle, high, floor=with_floor)
     at = np.arange(len(middle), dtype=float)
     marks: list[Mark] = [Vertical(1.0, "muted")] if with_floor else []
-    marks.append(Line(np.maximum(high, low), at, "muted", "95 % lie below"))
-    marks += joined(np.maximum(middle, low), at, "accent", "median")
+    marks += on_log_axis(high, at, "muted", "95 % lie below", zero=zero)
+    marks += on_log_axis(middle, at, "accent", "median", zero=zero)
     return ChartPanel(capital(row.label), axis, _layers(table, row), tuple(marks))
 
 
@@ -76,24 +76,25 @@ def neurons(result: xr.DataTree) -> list[Figure]:
         return []
     times = changes["times_floor"].values
     layers = layer_axis(changes[names.LAYER].values.tolist())
-    panels = []
+    panels, caption = [], "Neurons whose mean activation moved beyond the noise floor, and how far it moved at most."
     if "column_changed" in changes and (changed := changes["column_changed"].values).any():
+        caption = "Columns proved to have another norm, and neurons whose mean activation moved beyond the noise floor."
         panels.append(_counts("Columns proved to have another norm", "columns", changed, layers))
     panels.append(_counts("Activation beyond the floor in a prompt", "neurons", times > 1, layers))
     most = np.where(np.isfinite(times), times, -1).max(axis=1, initial=-1)
     most = np.where(np.isfinite(times).any(axis=1), most, np.nan)
-    axis, low = _log_axis(_TIMES_FLOOR, most, floor=True)
-    farthest = joined(np.maximum(most, low), np.arange(len(most), dtype=float), "accent")
+    axis, zero = _log_axis(_TIMES_FLOOR, most, floor=True)
+    farthest = on_log_axis(most, np.arange(len(most), dtype=float), "accent", "", zero=zero)
     panels.append(ChartPanel("The activation farthest apart", axis, layers, (Vertical(1.0, "muted"), *farthest)))
     spec = _charts(result, "Neurons that changed, layer by layer", panels, len(most), [])
-    caption = "Neurons proved to have changed, and those whose mean activation moved beyond the noise floor."
     return [Figure("neurons", caption, spec)]
 
 
 def _counts(title: str, what: str, which: NDArray[np.bool_], layers: Axis) -> ChartPanel:
     """How many neurons of each layer; `which` [layer, neuron]."""
     count = which.sum(axis=1).astype(float)
-    axis = Axis(what, 0.0, 1.08 * max(float(count.max(initial=0.0)), 1.0))
+    most = max(float(count.max(initial=0.0)), 1.0)
+    axis = Axis(what, -0.04 * most, 1.06 * most)
     return ChartPanel(title, axis, layers, joined(count, np.arange(len(which), dtype=float), "accent"))
 
 
@@ -109,33 +110,34 @@ def null(result: xr.DataTree) -> list[Figure]:
             note = Note("L05", INFO, f"A {kind} in which nothing changed stands at the left edge.")
             panels = [_null_panel(table, names.QUANTITIES[name]) for name, table in tables.items()]
             rows = next(iter(tables.values())).sizes[kind]
-            figures.append(Figure(file, f"{title}.", _charts(result, title, panels, rows, [note])))
+            figures.append(Figure(file, "", _charts(result, title, panels, rows, [note])))
     return figures
 
 
 def _null_panel(table: xr.Dataset, row: names.Quantity) -> ChartPanel:
     draws, real = table["random"].values, table["real"].values
-    axis, low = _log_axis(f"mean |change|{in_unit(row)}", draws, real)
-    least, middle, most, real_shown = (
-        np.maximum(one, low) for one in (draws.min(axis=0), np.median(draws, axis=0), draws.max(axis=0), real)
+    axis, zero = _log_axis(f"mean |change|{in_unit(row)}", draws, real)
+    least, middle, most = (
+        np.where(one > 0, one, np.nan) for one in (draws.min(axis=0), np.median(draws, axis=0), draws.max(axis=0))
     )
     at = np.arange(len(real), dtype=float)
     marks = (
         Band(at, least, most, "muted", f"{len(draws)} random patches"),
         Line(middle, at, "plain", "their median"),
-        *joined(real_shown, at, "accent", "B − A"),
+        *on_log_axis(real, at, "accent", "B − A", zero=zero),
     )
     return ChartPanel(capital(row.label), axis, _layers(table, row), marks)
 
 
 def _log_axis(label: str, *values: NDArray[np.floating], floor: bool = False) -> tuple[Axis, float]:
-    """A logarithmic axis for these values, and its low end; of multiples of the floor it shows 1."""
+    """A logarithmic axis for these values, and where on it zeros stand; of multiples of the floor it shows 1."""
     known = np.concatenate([one.ravel() for one in values]).astype(np.float64)
     known = known[np.isfinite(known) & (known > 0)]
     high = max(float(known.max(initial=0.0)), 1.0 if floor else 0.0) or 1.0
     low = max(float(known.min(initial=high)), high / 10.0**_DECADES)
-    low = (min(low, 1.0) if floor else low) / 1.3
-    return Axis(label, low, high * 1.3, log=True), low
+    low = min(low, 1.0) if floor else low
+    step = (high / low) ** 0.04 * 1.1
+    return Axis(label, low / step**3, high * step, log=True), low / step**2
 
 
 def _charts(result: xr.DataTree, title: str, panels: list[ChartPanel], rows: int, notes: list[Note]) -> ViewSpec:

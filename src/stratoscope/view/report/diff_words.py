@@ -12,7 +12,7 @@ from stratoscope.analysis.diff.floor import FAR
 from stratoscope.analysis.results.result import table_in
 from stratoscope.view.maps.diff import sides_in_words
 from stratoscope.view.report.report import Facts
-from stratoscope.words import capital, counted, listed, number, number_ranges, percent
+from stratoscope.words import capital, counted, listed, neuron_name, number, number_ranges, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -178,7 +178,7 @@ def _lead_of_columns(result: xr.DataTree) -> list[str]:
     for layer, neuron in zip(listed_ones["layer"].values, listed_ones["neuron"].values, strict=True):
         here = changes.sel(layer=layer).isel(neuron=neuron)
         if bool(here["column_changed"]):
-            named.append(f"L{layer} n{neuron} {factor_of(here)}")
+            named.append(f"{neuron_name(layer, neuron)} {factor_of(here)}")
     named += [""] * ((count := neurons["columns_changed"]) - len(named))  # those that are not listed are counted
     return [
         f"Proved: {_columns(count)}, in {_in_layers(neurons['columns_changed_in'])}: {listed(named, _NAMED)}; of "

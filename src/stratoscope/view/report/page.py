@@ -1,40 +1,68 @@
-"""A report as one HTML file that works offline, in light and dark, and runs no script."""
+"""A report as one HTML file that works offline, in light and dark and on paper, and runs no script."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from stratoscope import names
 from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import ascii_json
-from stratoscope.trace.notes import INFO, KNOWN
-from stratoscope.view.report.report import Report
-from stratoscope.view.sheet.footer import source, source_tag
+from stratoscope.trace.notes import INFO
+from stratoscope.view.report.page_tables import PageTable, page_table
+from stratoscope.view.report.report import Figure, Report
+from stratoscope.view.sheet.footer import shown, source, source_tag
 from stratoscope.view.sheet.items import DPI
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.document import Json, Values
-from stratoscope.view.spec.tables import Cell, Excerpt
 from stratoscope.view.spec.viewspec import Provenance, public_name
 from stratoscope.view.web import pages
-from stratoscope.words import counted, number, readable
+from stratoscope.words import counted, noted
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from stratoscope.view.matplotlib.webp import WebP
+
+Pictures: TypeAlias = "Mapping[str, Mapping[names.Theme, WebP]]"
 _CSS_DPI = 96  # a text of 8 points in a figure is as large as one of the page
 _ALL_WHERE_EMPTY = ("layers", "prompt", "quantity")  # parameters: nothing chosen is everything
-_LONGEST = 60  # characters of the words on either side of a token
 
 
 @dataclass(frozen=True)
-class _Image:
-    """A figure in both themes, as the page holds it."""
+class _PageFigure:
+    """A figure with its words.
 
-    light: str
-    dark: str
+    Attributes
+    ----------
+    title
+        What stands above it; "" where the page or the section says it.
+    themes, width, height
+        Addresses of the picture by theme, and its size in CSS pixels. The style sheet shows one of them: a `picture`
+        element would be printed in the theme of the screen.
+    words
+        What it shows and what to know of it, as far as nothing before it on the page says so.
+    """
+
+    title: str
+    subtitle: str
+    alt: str
+    themes: list[tuple[names.Theme, str]]
     width: int
+    height: int
+    words: list[str]
+
+
+@dataclass(frozen=True)
+class _PageSection:
+    """A section of the page."""
+
+    title: str
+    words: str
+    figures: list[_PageFigure]
+    tables: list[PageTable]
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,7 @@ class _Source:
     counts: str
 
 
-def page(result: xr.DataTree, contents: Report, pictures: Mapping[tuple[str, str], bytes]) -> str:
+def page(result: xr.DataTree, contents: Report, pictures: Pictures) -> str:
     """The page.
 
     Parameters
@@ -54,20 +82,18 @@ def page(result: xr.DataTree, contents: Report, pictures: Mapping[tuple[str, str
     result, contents
         The Result, and what its report holds.
     pictures
-        PNG bytes by name of the figure and theme.
+        Each figure by its name, in every theme.
     """
-    notes = dict.fromkeys(notes_in(result))
+    every = dict.fromkeys(notes_in(result))
+    notes = [note for note in every if note.severity != INFO or not any(note.text in line for line in contents.lead)]
     return pages.render(
         "report.html",
         title=contents.title,
         css=pages.own(_css()),
         lead=contents.lead,
         warnings=[note for note in notes if note.severity != INFO],
-        sections=contents.sections,
-        images={figure.name: _image(figure.name, pictures) for figure in contents.figures()},
-        written=_written,
-        notes=list(notes),
-        known=KNOWN,
+        sections=_sections(contents, pictures, {note.text for note in every}),
+        notes=[note for note in notes if note.severity == INFO],
         parameters=_parameters(result.attrs["parameters"]),
         sources=_sources(result),
         software=str(result.attrs["software"]),
@@ -77,44 +103,43 @@ def page(result: xr.DataTree, contents: Report, pictures: Mapping[tuple[str, str
 
 def _css() -> str:
     def variables(theme: palette.Theme) -> str:
-        names = ("paper", "ink", "muted", "line", "accent", "missing")
-        return "".join(f"--{name}: {getattr(theme, name)};" for name in names)
+        colours = ("paper", "ink", "muted", "line", "accent", "missing")
+        return "".join(f"--{name}: {getattr(theme, name)};" for name in colours)
 
-    dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {variables(palette.DARK)} }} }}"
+    dark = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {variables(palette.DARK)} }} }}"
     return f":root {{ {variables(palette.LIGHT)} }}\n{dark}\n{pages.web_file('report.css')}"
 
 
-def _image(name: str, pictures: Mapping[tuple[str, str], bytes]) -> _Image:
-    light, dark = (_data(pictures[name, theme]) for theme in ("light", "dark"))
-    return _Image(light, dark, round(_pixels_across(pictures[name, "light"]) * _CSS_DPI / DPI))
+def _sections(contents: Report, pictures: Pictures, said: set[str]) -> list[_PageSection]:
+    """The sections; `said` grows by what the words of each figure say, so that nothing is said twice."""
+    sections = []
+    for section in contents.sections:
+        figures = [_figure(one, pictures[one.name], said, (contents.title, section.title)) for one in section.figures]
+        sections.append(
+            _PageSection(section.title, section.words, figures, [page_table(one) for one in section.tables])
+        )
+    return sections
 
 
-def _data(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _figure(figure: Figure, images: Mapping[names.Theme, WebP], said: set[str], above: tuple[str, ...]) -> _PageFigure:
+    spec = figure.spec
+    notes = [note for note in dict.fromkeys(spec.notes_now()) if note.text not in said]
+    said.update(note.text for note in notes)
+    image = images["light"]
+    words = [figure.caption, shown(spec), *(noted(note.id, note.text) for note in notes)]
+    return _PageFigure(
+        title="" if spec.title in above else spec.title,
+        subtitle=spec.subtitle,
+        alt=f"{spec.title}. {figure.caption}".strip(),
+        themes=[(theme, _address(images[theme].data)) for theme in names.THEMES],
+        width=round(image.width * _CSS_DPI / DPI),
+        height=round(image.height * _CSS_DPI / DPI),
+        words=[line for line in words if line],
+    )
 
 
-def _pixels_across(png: bytes) -> int:
-    return int.from_bytes(png[16:20], "big")  # of the header, the first chunk of a PNG file
-
-
-def _written(cell: Cell) -> str | Excerpt:
-    """A cell as the page has it."""
-    if cell is None or (isinstance(cell, float) and cell != cell):
-        return ""
-    if isinstance(cell, Excerpt):
-        token = readable(cell.token, width=24)
-        return Excerpt(_around(cell.before, last=True), token, _around(cell.after, last=False))
-    if isinstance(cell, bool) or not isinstance(cell, int | float):
-        return str(cell)
-    return f"{cell:,}" if isinstance(cell, int) else number(cell)
-
-
-def _around(text: str, *, last: bool) -> str:
-    """Words beside a token: every invisible character made visible, blanks left as they are."""
-    if not text:
-        return ""
-    cut = text[-_LONGEST:] if last else text[:_LONGEST]
-    return " ".join(readable(word, width=_LONGEST) if word else "" for word in cut.split(" "))
+def _address(webp: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
 
 
 def _parameters(parameters: Values) -> list[tuple[str, str]]:

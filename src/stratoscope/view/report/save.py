@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -17,18 +15,16 @@ from stratoscope.disk import sync_tree
 from stratoscope.errors import InputError, first_line
 from stratoscope.progress import Progress, silent
 from stratoscope.replacing import Kind, Lock, cannot_write
+from stratoscope.trace.export.table import table_bytes
 from stratoscope.trace.format.place import refuse_inside
 from stratoscope.trace.format.schema import ROOT_DOCUMENT
 from stratoscope.view.report.report import Report
 from stratoscope.view.spec.tables import Cell, Excerpt, Table
-from stratoscope.words import visible
 
 if TYPE_CHECKING:
     import xarray as xr
 
 PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
-_FORMULA = re.compile(r"\s*[=+\-@\uff0b\uff0d\uff1d\uff20]")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _MORE_TABLES = ("held_out.csv",)
 _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "contrast": "stratoscope.view.report.contrast",
@@ -143,47 +139,35 @@ RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, 
 def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress) -> None:
     from stratoscope.view.matplotlib.maps import draw
     from stratoscope.view.matplotlib.save import picture_bytes
+    from stratoscope.view.matplotlib.webp import WebP, webp
     from stratoscope.view.report.page import page
 
     store_result(result, folder)
     for name, table in {TABLE: contents.table, **contents.more}.items():
         write_table(table, folder / name)
     (folder / FIGURES).mkdir()
-    pictures: dict[tuple[str, str], bytes] = {}
+    pictures: dict[str, dict[names.Theme, WebP]] = {}
     figures = contents.figures()
     for number, figure in enumerate(figures):
         report("drawing", number, len(figures))
-        for theme in names.THEMES:
-            spec = replace(figure.spec, look=replace(figure.spec.look, theme=theme))
-            drawn, metadata = draw(spec), spec.metadata_json()
-            pictures[figure.name, theme] = picture_bytes(drawn, ".png", metadata)
-            if theme == "light":
-                (folder / FIGURES / f"{figure.name}.svg").write_bytes(picture_bytes(drawn, ".svg", metadata))
-        (folder / FIGURES / f"{figure.name}.png").write_bytes(pictures[figure.name, "light"])
+        drawn, metadata = draw(figure.spec), figure.spec.metadata_json()
+        for suffix in (".png", ".svg"):
+            (folder / FIGURES / f"{figure.name}{suffix}").write_bytes(picture_bytes(drawn, suffix, metadata))
+        pictures[figure.name] = {
+            theme: webp(draw(replace(figure.spec, look=replace(figure.spec.look, theme=theme))))
+            for theme in names.THEMES
+        }
     report("drawing", len(figures), len(figures))
     (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
 
 
 def write_table(table: Table, path: Path) -> None:
-    """A table as CSV: control characters are made visible, and no text is a formula (docs/decisions/0022)."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table.columns)
-        writer.writerows([_plain(cell) for cell in row] for row in table.rows)
+    """A table as CSV."""
+    path.write_bytes(table_bytes(table.columns, ([_plain(cell) for cell in row] for row in table.rows)))
 
 
-def _plain(cell: Cell) -> Cell:
-    if isinstance(cell, Excerpt):
-        return _text(f"{cell.before}[{cell.token}]{cell.after}")
-    if isinstance(cell, str):
-        return _text(cell)
-    return "" if cell is None or (isinstance(cell, float) and cell != cell) else cell
-
-
-def _text(cell: str) -> str:
-    """A text as a spreadsheet shows it: an apostrophe before what it would take for a formula."""
-    shown = visible(cell)
-    return f"'{shown}" if _FORMULA.match(shown) and not _NUMBER.fullmatch(shown) else shown
+def _plain(cell: Cell) -> str | float | int | None:
+    return f"{cell.before}[{cell.token}]{cell.after}" if isinstance(cell, Excerpt) else cell
 
 
 def default_folder(trace: Path, verb: str, *arguments: str) -> Path:

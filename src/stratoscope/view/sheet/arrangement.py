@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec.maps import MapPanel, Maps
 
-GAP = 0.32  # inches between maps
-NAMES = 1.25  # room for the names of stacked maps
+GAP = 0.32  # inches between a map and the legend beside it
+_NAMES = 2.5  # room for the names and the legends of strips, beside them
+_LEAST_STRIPS = 3.0  # inches of strips that have their names beside them
+_MOST_ROW = 0.28
 _PITCH = (0.15, 0.30)  # least and most inches of a column
 _NUMBER_PITCH = (0.25, 0.42)
+_FEW = 1.8  # inches of the longest prompt of strips, at least, while columns are not wider than …
+_WIDEST = 0.6
+_CLOSE = 0.9  # of the height of a label: turned labels may stand so near to each other
+_STRIP, _LEAST_STRIP = 0.92, 0.63  # inches that a strip is high, and that it is at least (1.6 cm)
 MOST_NUMBERS, MOST_NUMBER_ROWS = 600, 16
+
+Line: TypeAlias = list[tuple[int, tuple[int, int]]]  # panels side by side, and which (start, stop) columns of each
 
 
 @dataclass(frozen=True)
@@ -24,21 +34,25 @@ class Arrangement:
     measures
         Of the page.
     mode
-        "side": panels side by side, quantities one above the other. "columns": quantities side by side, panels one
-        above the other. "lines": everything one above the other, long panels wrapped.
+        "side": panels side by side. "lines": panels one above the other, long ones wrapped. "strips": quantities one
+        above the other, panels side by side as far as there is room, long ones wrapped.
     pitch, row
         Inches of a column and of a row of cells.
     gutter
-        Inches to the right of the maps, for names or legends.
+        Inches to the left of the maps, for the names and the legends of strips.
     legends
-        Where the legends are: "head" (beside the title), "under" it, "beside" the map, "column", "gutter", or "key" (a
-        block of them above the maps).
+        Where the legends are: "head" (beside the title), "under" it, "beside" the map, in the "gutter", or "above" each
+        strip.
     numbers
         Whether the cells have room for figures.
     labelled
         Whether tokens that are not pooled have their labels; else a prompt is one band of the page's width.
+    longest
+        Of strips, columns of a band, at most.
+    widest
+        Columns of the longest panel without labels: such panels have one pitch.
     least_pitch
-        Inches of a column, at least, where a panel is wrapped.
+        Inches of a column of "lines", at least.
     """
 
     measures: Measures
@@ -49,6 +63,8 @@ class Arrangement:
     legends: str = "head"
     numbers: bool = False
     labelled: bool = True
+    longest: int = 0
+    widest: int = 0
     least_pitch: float = _PITCH[0]
 
 
@@ -58,7 +74,7 @@ def choose_arrangement(content: Maps, measures: Measures) -> Arrangement:
     rows = max(len(one.quantity.rows) for one in quantities)
     if len(quantities) == 1:
         return _one_quantity(panels, rows, measures)
-    return _several(panels, len(quantities), rows, measures)
+    return strips(panels, rows, measures)
 
 
 def is_labelled(panel: MapPanel, arranged: Arrangement) -> bool:
@@ -69,12 +85,32 @@ def is_labelled(panel: MapPanel, arranged: Arrangement) -> bool:
 def bands(panel: MapPanel, arranged: Arrangement) -> list[tuple[int, int]]:
     """The (start, stop) columns of each line that a panel is wrapped into."""
     count = panel.columns
-    if not is_labelled(panel, arranged) or arranged.mode != "lines":
+    if not is_labelled(panel, arranged) or arranged.mode == "side":
         return [(0, count)]
-    longest = max(1, int((arranged.measures.body - arranged.gutter) / arranged.least_pitch + 1e-6))
+    if arranged.mode == "strips":
+        return [(start, min(start + arranged.longest, count)) for start in range(0, count, arranged.longest)]
+    longest = max(1, int(arranged.measures.body / arranged.least_pitch + 1e-6))
     lines = -(-count // longest)
     each = -(-count // lines)
     return [(start, min(start + each, count)) for start in range(0, count, each)]
+
+
+def lines_of_strips(panels: Sequence[MapPanel], arranged: Arrangement) -> list[Line]:
+    """The lines of strips: of each the panels side by side, and their (start, stop) columns."""
+    room = arranged.measures.body - arranged.gutter + 1e-6
+    lines: list[Line] = []
+    free = 0.0
+    for place, panel in enumerate(panels):
+        parts = bands(panel, arranged)
+        for start, stop in parts:
+            wide = (stop - start) * pitch_of(panel, arranged)
+            if not lines or len(parts) > 1 or wide + arranged.measures.gap > free:
+                lines.append([])
+                free = room + arranged.measures.gap
+            lines[-1].append((place, (start, stop)))
+            free -= wide + arranged.measures.gap
+        free = 0.0 if len(parts) > 1 else free
+    return lines
 
 
 def pitch_of(panel: MapPanel, arranged: Arrangement) -> float:
@@ -82,13 +118,13 @@ def pitch_of(panel: MapPanel, arranged: Arrangement) -> float:
     if is_labelled(panel, arranged):
         return arranged.pitch
     measures = arranged.measures
-    dots = int((measures.body - arranged.gutter) * measures.dots) // panel.columns
+    dots = int((measures.body - arranged.gutter) * measures.dots) // max(panel.columns, arranged.widest)
     return max(1, dots) / measures.dots
 
 
 def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
     total = sum(panel.columns for panel in panels)
-    room = measures.body - GAP * (len(panels) - 1)
+    room = measures.body - measures.gap * (len(panels) - 1)
     pooled = any(panel.tokens_per_column > 1 for panel in panels)
     numbers = total * rows <= MOST_NUMBERS and rows <= MOST_NUMBER_ROWS
     if numbers and total * _NUMBER_PITCH[0] <= room:
@@ -108,29 +144,36 @@ def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> 
     return Arrangement(measures, "lines", pitch, row_of(height, rows, measures))
 
 
-def _several(panels: Sequence[MapPanel], quantities: int, rows: int, measures: Measures) -> Arrangement:
-    counts = [panel.columns for panel in panels]
-    pooled = any(panel.tokens_per_column > 1 for panel in panels)
-    slot = (measures.body - GAP * (quantities - 1)) / quantities
-    if not pooled and max(counts) * _PITCH[0] <= slot:
-        pitch = measures.snapped(min(0.24, slot / max(counts)))
-        return Arrangement(measures, "columns", pitch, row_of(2.9, rows, measures, least=0.045), legends="column")
-    gutter = measures.legend_width * 0.86 + GAP / 2
-    room = measures.body - gutter - GAP * (len(panels) - 1)
-    if not pooled and sum(counts) * _PITCH[0] <= room:
-        pitch = measures.snapped(min(_PITCH[1], room / sum(counts)))
-        return Arrangement(measures, "side", pitch, row_of(1.2, rows, measures, least=0.02), gutter, "gutter")
-    draft = Arrangement(measures, "lines", _PITCH[0], 0, gutter)
-    lines = sum(len(bands(panel, draft)) for panel in panels)
-    if lines == 1:
-        longest = max(stop - start for panel in panels for start, stop in bands(panel, draft))
-        pitch = measures.snapped(min(0.2, (measures.body - gutter) / max(longest, 1)))
-        return Arrangement(measures, "lines", pitch, row_of(1.05, rows, measures), gutter, "gutter")
-    narrow = Arrangement(measures, "lines", _PITCH[0], 0, NAMES)
-    longest = max(stop - start for panel in panels for start, stop in bands(panel, narrow))
-    pitch = measures.snapped(_PITCH[0] if pooled else min(0.2, (measures.body - NAMES) / longest))
-    height = max(0.45, min(0.9, 28 / (lines * quantities)))
-    return Arrangement(measures, "lines", pitch, row_of(height, rows, measures), NAMES, "key")
+def strips(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
+    """Strips: of short prompts all of them side by side, so that a pair fits a slide; else wrapped at equal places."""
+    gutter = _NAMES * measures.unit
+    if measures.body - gutter < _LEAST_STRIPS:
+        gutter = 0.0
+    room = measures.body - gutter
+    row = _row_of_strip(rows, measures)
+    legends = "gutter" if gutter else "above"
+    counts = [panel.columns for panel in panels if panel.tokens_per_column == 1]
+    widest = max((panel.columns for panel in panels if panel.tokens_per_column > 1), default=0)
+    if not counts:
+        return Arrangement(measures, "strips", 0.0, row, gutter, legends, longest=1, widest=widest)
+    total, least = sum(counts), _CLOSE * fonts.height(measures.narrow_label)
+    across = room - measures.gap * (len(counts) - 1)
+    most = max(_PITCH[1], min(_WIDEST, _FEW / max(counts)))
+    if not widest and total * least <= across:
+        pitch, longest = min(most, across / total), max(counts)
+    else:
+        lines = [-(-count // int(room / least)) for count in counts]
+        longest = max(-(-count // times) for count, times in zip(counts, lines, strict=True))
+        pitch = min(0.2, room / longest)
+    return Arrangement(
+        measures, "strips", measures.snapped(pitch), row, gutter, legends, longest=longest, widest=widest
+    )
+
+
+def _row_of_strip(rows: int, measures: Measures) -> float:
+    """Inches of a row of a strip, in whole dots; a strip is not lower than people can read it, if its rows allow it."""
+    row = row_of(_STRIP, rows, measures, least=0.0)
+    return row if row * rows >= _LEAST_STRIP or row >= _MOST_ROW - 1 / measures.dots else row + 1 / measures.dots
 
 
 def _head_or_beside(width: float, panels: int) -> str:
@@ -140,4 +183,4 @@ def _head_or_beside(width: float, panels: int) -> str:
 
 def row_of(height: float, rows: int, measures: Measures, *, least: float = 0.015) -> float:
     """Inches of a row of cells, where all rows together are about so high."""
-    return measures.snapped(min(0.28, max(least, height / rows)))
+    return measures.snapped(min(_MOST_ROW, max(least, height / rows)))

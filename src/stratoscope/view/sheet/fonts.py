@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from stratoscope.words import drawable_line
+from stratoscope.words import drawable_line, line_parts
 
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
@@ -68,7 +68,7 @@ def wrap(text: str, size: float, room: float, *, bold: bool = False) -> list[str
     space = _advance(" ", size, bold)
     lines: list[str] = []
     used = 0.0
-    for word in text.split(" "):
+    for word in line_parts(text):
         word = fit(word, size, room, bold=bold)
         wide = _advance(word, size, bold)
         if lines and used + space + wide <= room - _KERNING:

@@ -71,13 +71,16 @@ def about(spec: ViewSpec) -> str:
     return " ".join(part for part in (f"{spec.subtitle}." if spec.subtitle else "", reading(spec.content)) if part)
 
 
-def reading(content: Content) -> str:
-    """How to read maps, in one line; charts have axes that say it."""
+def reading(content: Content, *, numbers: bool = False) -> str:
+    """How to read maps, with numbers in their cells or without; charts have axes that say it."""
     if not isinstance(content, Maps):
         return ""
-    if content.quantities[0].quantity.row_kind == "depth":
-        return "Columns: tokens in reading order. Rows: depths, D0 before the first block."
-    return "Columns: tokens in reading order. Rows: layers, the first at the bottom."
+    first = content.quantities[0]
+    rows = (
+        "depths, D0 before the first block" if first.quantity.row_kind == "depth" else "layers, the first at the bottom"
+    )
+    said = first.figures.explained() if numbers else ""
+    return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {said}." if said else "")
 
 
 def _warnings(spec: ViewSpec) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 from stratoscope.view.sheet import arrangement, fonts, legend
@@ -12,13 +11,15 @@ from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
 from stratoscope.view.sheet.measures import SLIDE, Measures, measures_of
 from stratoscope.view.sheet.paper import on_paper
+from stratoscope.view.sheet.row_marks import with_row_marks
 from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import capital
 
 LEAST_WIDTH = 7.4
-_LEAST_BESIDE = 5.4
+_LEAST_BESIDE = 5.4  # with a legend beside the map, or beside strips
+_LOW = 0.16  # inches of the histogram of a legend beside a strip
 _BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
 _TRIES = 5  # to fit a picture of a given width on a printed page
 
@@ -40,18 +41,18 @@ class _Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
     def __init__(self, spec: ViewSpec, content: Maps, page: Page, measures: Measures) -> None:
-        self.page, self.measures = page, measures
+        self.page, self.measures = page, with_row_marks(measures, content, spec.look)
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
         arranged_by = on_paper if page.is_sized else arrangement.choose_arrangement
         self.arrangement = arranged_by(content, self.measures)
         self.maps = MapDrawing(spec, content, self.arrangement)
-        self.left = self.measures.margin + self.measures.row_labels
+        self.left = self.measures.margin + self.arrangement.gutter + self.measures.row_labels
         self.right = self._right()
         self.items: list[Item] = []
 
     def sheet(self) -> Sheet:
-        draw = {"side": self._side, "columns": self._columns, "lines": self._lines}[self.arrangement.mode]
+        draw = {"side": self._side, "lines": self._lines, "strips": self._strips}[self.arrangement.mode]
         bottom = draw(self._header())
         bottom = self._missing(bottom)
         measures, margin = self.measures, self.measures.margin
@@ -73,7 +74,7 @@ class _Layout:
     def _slots(self) -> list[float]:
         """Room for each panel that stands beside another: its map, or its title where that is longer and fits."""
         widths = self._widths()
-        spare = self.measures.body - sum(widths) - arrangement.GAP * (len(widths) - 1)
+        spare = self.measures.body - sum(widths) - self.measures.gap * (len(widths) - 1)
         if self.measures.width is None:
             spare = math.inf
         elif self.arrangement.legends == "beside":
@@ -90,21 +91,22 @@ class _Layout:
             return self.measures.width - self.measures.margin
         widths = self._widths()
         if self.arrangement.mode == "side":
-            body = sum(self._slots()[:-1]) + widths[-1] + arrangement.GAP * (len(widths) - 1)
-        elif self.arrangement.mode == "columns":
-            body = self._column_width() * len(self.quantities) + arrangement.GAP * (len(self.quantities) - 1)
+            body = sum(self._slots()[:-1]) + widths[-1] + self.measures.gap * (len(widths) - 1)
+        elif self.arrangement.mode == "strips":
+            body = max(map(self._width_of_line, arrangement.lines_of_strips(self.panels, self.arrangement)))
         else:
             body = max(widths)
+        body += self.measures.beside
         if self.arrangement.legends == "beside":
-            return max(
-                self.left + body + arrangement.GAP + self.measures.legend_width, _LEAST_BESIDE - self.measures.margin
-            )
-        return max(self.left + body + self.arrangement.gutter, LEAST_WIDTH - self.measures.margin)
+            body += arrangement.GAP + self.measures.legend_width
+        least = LEAST_WIDTH if self.arrangement.legends == "head" else _LEAST_BESIDE
+        return max(self.left + body, least - self.measures.margin)
 
-    def _column_width(self) -> float:
-        if self.page.is_sized:
-            return (self.measures.body + arrangement.GAP) / len(self.quantities) - arrangement.GAP
-        return max(*self._widths(), self.measures.legend_width * 0.84)
+    def _width_of_line(self, line: arrangement.Line) -> float:
+        widths = [
+            (stop - start) * arrangement.pitch_of(self.panels[place], self.arrangement) for place, (start, stop) in line
+        ]
+        return sum(widths) + self.measures.gap * max(len(line) - 1, 0)
 
     def _title_width(self, panel: MapPanel) -> float:
         room, sizes = 2.4, self.measures
@@ -129,7 +131,7 @@ class _Layout:
             drawn = self._legend(self.quantities[0], self.left, y, self.right - self.left)
             self.items += drawn.items
             y += drawn.height
-        return self._key(y + 0.16) if where == "key" else y + 0.16
+        return y + 0.16
 
     def _titles(self, x: float, y: float, room: float) -> float:
         """Title, subtitle and how to read the maps; returns their bottom."""
@@ -138,93 +140,101 @@ class _Layout:
             self.items.append(Text(x, y, line, sizes.title, theme.ink))
             y += fonts.height(sizes.title) + 0.03
         y += 0.02
-        for text, size in ((self.spec.subtitle, sizes.subtitle), (reading(self.content), sizes.detail)):
+        below = reading(self.content, numbers=self.arrangement.numbers)
+        for text, size in ((self.spec.subtitle, sizes.subtitle), (below, sizes.detail)):
             for line in fonts.wrap(text, size, room) if text else []:
                 self.items.append(Text(x, y, line, size, theme.muted))
                 y += fonts.height(size) + 0.02
         return y
 
-    def _key(self, y: float) -> float:
-        """A block of legends above the maps: one line on a slide, on paper as many as there must be."""
-        count, margin, gap = len(self.quantities), self.measures.margin, arrangement.GAP
-        lines = -(-count // self.measures.legends_abreast) if self.page.is_sized else 1
-        abreast = -(-count // lines)
-        width = min(self.measures.legend_width, (self.right - margin - gap * (abreast - 1)) / abreast)
-        for start in range(0, count, abreast):
-            shown = self.quantities[start : start + abreast]
-            y = self._legends(shown, [margin + place * (width + gap) for place in range(len(shown))], y, width) + 0.2
-        return y
-
-    def _legends(self, quantities: Sequence[MapQuantity], lefts: list[float], y: float, width: float) -> float:
-        """Legends beside each other, their histograms on one line; returns their bottom."""
-        pairs = list(zip(quantities, lefts, strict=True))
-        height = max(self._legend(one, x, y, width).height for one, x in pairs)
-        for one, x in pairs:
-            self.items += self._legend(one, x, y, width, height).items
-        return y + height
-
-    def _legend(self, quantity: MapQuantity, x: float, y: float, width: float, height: float = 0.0) -> legend.Legend:
+    def _legend(
+        self, quantity: MapQuantity, x: float, y: float, width: float, *, bars: float = legend.BARS
+    ) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
         return legend.draw(
-            quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, height=height
-        )
+            quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, bars=bars,
+            numbers=self.arrangement.numbers,
+        )  # fmt: skip
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
     def _side(self, y: float) -> float:
         y = self._panel_titles(y)
-        lefts = [self.left + sum(self._slots()[:index]) + arrangement.GAP * index for index in range(len(self.panels))]
-        for index, quantity in enumerate(self.quantities):
-            last = index == len(self.quantities) - 1
-            top = y + max(self.maps.above(index, place, (0, one.columns)) for place, one in enumerate(self.panels))
-            for place, x in enumerate(lefts):
-                self._map(index, place, x, top, row_labels=place == 0, token_labels=last)
-            bottom = top + self._height(quantity)
-            if self.arrangement.legends in ("gutter", "beside"):
-                bottom = max(bottom, self._legend_beside(index, lefts[-1] + self._widths()[-1], top))
-            y = bottom + _STRIP_GAP
-        return y - _STRIP_GAP + max(self._depth(panel, (0, panel.columns)) for panel in self.panels)
-
-    def _columns(self, y: float) -> float:
-        width = self._column_width()
-        lefts = [self.left + index * (width + arrangement.GAP) for index in range(len(self.quantities))]
-        y = self._legends(self.quantities, lefts, y, min(width, self.measures.legend_width)) + _PANEL_GAP
-        for place, panel in enumerate(self.panels):
-            y = self._panel_title(panel, self.left, y, self.right - self.left)
-            top = y + max(self.maps.above(index, place, (0, panel.columns)) for index in range(len(lefts)))
-            for index, x in enumerate(lefts):
-                self._map(index, place, x, top, row_labels=index == 0, token_labels=True)
-            depth = self._depth(panel, (0, panel.columns))
-            y = top + max(map(self._height, self.quantities)) + depth + _PANEL_GAP
-        return y - _PANEL_GAP
+        lefts = [
+            self.left + sum(self._slots()[:place]) + self.measures.gap * place for place in range(len(self.panels))
+        ]
+        top = y + max(self.maps.above(0, place, (0, one.columns)) for place, one in enumerate(self.panels))
+        for place, x in enumerate(lefts):
+            self._map(0, place, x, top, row_labels=place == 0, token_labels=True)
+        bottom = top + self._height(self.quantities[0])
+        below = bottom + max(self._depth(panel, (0, panel.columns)) for panel in self.panels)
+        if self.arrangement.legends == "beside":
+            left = lefts[-1] + self._widths()[-1] + self.measures.beside + arrangement.GAP
+            drawn = self._legend(
+                self.quantities[0], left, top - 0.02, min(self.measures.legend_width, self.right - left)
+            )
+            self.items += drawn.items
+            below = max(below, top + drawn.height)
+        return below
 
     def _lines(self, y: float) -> float:
-        first_line = True
         for place, panel in enumerate(self.panels):
             y = self._panel_title(panel, self.left, y, self.right - self.left)
             for band in arrangement.bands(panel, self.arrangement):
-                y = self._line(place, band, y, legends=first_line and self.arrangement.legends == "gutter") + _BAND_GAP
-                first_line = False
+                top = y + self.maps.above(0, place, band)
+                self._map(0, place, self.left, top, band=band, row_labels=True, token_labels=True)
+                y = top + self._height(self.quantities[0]) + self._depth(panel, band) + _BAND_GAP
             y += _PANEL_GAP - _BAND_GAP
         return y - _PANEL_GAP
 
-    def _line(self, place: int, band: tuple[int, int], y: float, *, legends: bool) -> float:
-        """All quantities over one band of tokens; returns its bottom."""
-        panel = self.panels[place]
+    def _strips(self, y: float) -> float:
+        """Every quantity a strip, named at its left (on a narrow page above it); tokens stand in one column in all."""
+        for number, line in enumerate(arrangement.lines_of_strips(self.panels, self.arrangement)):
+            y = self._line_of_strips(line, y + (_PANEL_GAP if number else 0.0), legends=number == 0)
+        return y
+
+    def _line_of_strips(self, line: arrangement.Line, y: float, *, legends: bool) -> float:
+        """All quantities over the panels of one line; returns its bottom."""
+        lefts = [
+            self.left + self._width_of_line(line[:count]) + self.measures.gap * bool(count)
+            for count in range(len(line))
+        ]
+        titled = y
+        for (place, (start, _)), x, end in zip(
+            line, lefts, [*(left - 0.1 for left in lefts[1:]), self.right], strict=True
+        ):
+            if start == 0:
+                titled = max(titled, self._panel_title(self.panels[place], x, y, end - x))
+        y = bottom = titled
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
-            if self.page.is_sized:
-                y = self._name_above(quantity, y)
-            top = y + self.maps.above(index, place, band)
-            self._map(index, place, self.left, top, band=band, row_labels=True, token_labels=last)
+            top = y + max(self.maps.above(index, place, band) for place, band in line)
+            if self.arrangement.gutter:
+                named = self._name_of_strip(quantity, top, legends=legends)
+            else:
+                top = named = self._name_of_strip(quantity, y, legends=legends) + top - y + 0.04
+            for number, ((place, band), x) in enumerate(zip(line, lefts, strict=True)):
+                self._map(index, place, x, top, band=band, row_labels=number == 0, token_labels=last)
             bottom = top + self._height(quantity)
-            end = self.left + arrangement.pitch_of(panel, self.arrangement) * (band[1] - band[0])
-            if legends:
-                bottom = max(bottom, self._legend_beside(index, end, top))
-            elif len(self.quantities) > 1 and not self.page.is_sized:
-                self._name_beside(quantity, end, top)
-            y = bottom + _STRIP_GAP
-        return y - _STRIP_GAP + self._depth(panel, band)
+            y = max(bottom, named) + _STRIP_GAP
+        depth = max(self._depth(self.panels[place], band) for place, band in line)
+        return max(y - _STRIP_GAP, bottom + depth)
+
+    def _name_of_strip(self, quantity: MapQuantity, y: float, *, legends: bool) -> float:
+        """Beside a strip, or above it, its name, the first time in its legend; returns its bottom."""
+        margin, gutter = self.measures.margin, self.arrangement.gutter
+        x, width = (
+            (margin, gutter - 0.1) if gutter else (self.left, min(self.measures.legend_width, self.right - self.left))
+        )
+        if legends:
+            drawn = self._legend(quantity, x, y - 0.02, width, bars=_LOW)
+            self.items += drawn.items
+            return y - 0.02 + drawn.height
+        size = self.measures.legend_name
+        for line in fonts.wrap(capital(quantity.quantity.label), size, width):
+            self.items.append(Text(x, y, line, size, self.theme.muted))
+            y += fonts.height(size)
+        return y
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
@@ -260,59 +270,34 @@ class _Layout:
             self.measures,
         )
 
-    def _legend_beside(self, index: int, end: float, y: float) -> float:
-        left = end + arrangement.GAP / 2 if self.arrangement.legends == "gutter" else end + arrangement.GAP
-        width = min(self.measures.legend_width, self.right - left)
-        drawn = self._legend(self.quantities[index], left, y - 0.02, width)
-        self.items += drawn.items
-        return y + drawn.height
-
-    def _name_beside(self, quantity: MapQuantity, end: float, y: float) -> None:
-        for line in fonts.wrap(capital(quantity.quantity.label), 7.0, arrangement.NAMES - 0.12):
-            self.items.append(Text(end + 0.1, y, line, 7.0, self.theme.muted))
-            y += fonts.height(7.0)
-
-    def _name_above(self, quantity: MapQuantity, y: float) -> float:
-        """What a strip of several shows; returns where its map may begin."""
-        size = self.measures.legend
-        if len(self.quantities) > 1:
-            name = fonts.fit(capital(quantity.quantity.label), size, self.right - self.left)
-            self.items.append(Text(self.left, y, name, size, self.theme.muted))
-            y += fonts.height(size) + 0.02
-        return y
-
     def _panel_titles(self, y: float) -> float:
         bottom = y
         x = self.left
         for index, (panel, slot) in enumerate(zip(self.panels, self._slots(), strict=True)):
             room = slot if index + 1 < len(self.panels) else self.right - x
             bottom = max(bottom, self._panel_title(panel, x, y, room))
-            x += slot + arrangement.GAP
+            x += slot + self.measures.gap
         return bottom
 
     def _panel_title(self, panel: MapPanel, x: float, y: float, room: float) -> float:
         if not panel.title:
             return y
-        title = fonts.fit(panel.title, self.measures.panel, room, bold=True)
-        self.items.append(
-            Text(x, y + 0.145 * self.measures.unit, title, self.measures.panel, self.theme.ink, va="bottom", bold=True)
-        )
-        used = fonts.width(title, self.measures.panel, bold=True) + 0.1
+        sizes, unit = self.measures, self.measures.unit
+        title = fonts.fit(panel.title, sizes.panel, room, bold=True)
+        self.items.append(Text(x, y + 0.145 * unit, title, sizes.panel, self.theme.ink, va="bottom", bold=True))
+        used = fonts.width(title, sizes.panel, bold=True) + 0.1
         if panel.detail and room - used > 0.5:
-            detail = fonts.fit(panel.detail, self.measures.detail, room - used)
-            self.items.append(
-                Text(
-                    x + used, y + 0.14 * self.measures.unit, detail, self.measures.detail, self.theme.muted, va="bottom"
-                )
-            )
-        return y + 0.18 * self.measures.unit
+            detail, at = fonts.fit(panel.detail, sizes.detail, room - used), y + 0.14 * unit
+            self.items.append(Text(x + used, at, detail, sizes.detail, self.theme.muted, va="bottom"))
+        return y + 0.18 * unit
 
     def _missing(self, y: float) -> float:
         """An empty panel that says what is not there, and how to get it."""
         labels, advice = self.content.missing, self.content.advice
         if not labels:
             return y
-        width = self.right - self.left
+        left = self.measures.margin + self.measures.row_labels
+        width = self.right - left
         inner = width - 0.3
         head = fonts.wrap(f"Not in this input: {'; '.join(labels)}.", self.measures.subtitle, inner)
         lines = [(line, self.theme.ink) for line in head]
@@ -320,9 +305,7 @@ class _Layout:
         leading = fonts.height(self.measures.subtitle) + 0.03
         height = len(lines) * leading + 0.24
         top = y + _PANEL_GAP
-        self.items.append(Box(self.left, top, width, height, fill=self.theme.missing, edge=self.theme.missing_line))
+        self.items.append(Box(left, top, width, height, fill=self.theme.missing, edge=self.theme.missing_line))
         for index, (line, colour) in enumerate(lines):
-            self.items.append(
-                Text(self.left + 0.15, top + 0.13 + index * leading, line, self.measures.subtitle, colour)
-            )
+            self.items.append(Text(left + 0.15, top + 0.13 + index * leading, line, self.measures.subtitle, colour))
         return top + height

@@ -11,12 +11,12 @@ from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec import scale
-from stratoscope.view.spec.maps import Colouring, DrawnQuantity, MapQuantity
+from stratoscope.view.spec.maps import Colouring, MapQuantity
 from stratoscope.view.spec.palette import Colours, Theme
 from stratoscope.view.spec.scale import Kind, Limits
 from stratoscope.words import capital, number, percent
 
-_BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
+BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
 _LEADING = 0.118  # at the size of a slide
 _BETWEEN = 0.08  # inches between two labels of the axis
 
@@ -39,14 +39,17 @@ def draw(
     measures: Measures,
     *,
     width: float,
-    height: float = 0.0,
+    bars: float = BARS,
+    numbers: bool = False,
 ) -> Legend:
     """The legend of a quantity in these colours with its top left corner at (x, y).
 
     Parameters
     ----------
-    height
-        Inches to fill at least, so that the histograms of neighbours stand on one line.
+    bars
+        Inches that the histogram is high.
+    numbers
+        Whether there are numbers in the cells, so that their factor has to be said.
     """
     items: list[Item] = []
     name, small, leading = measures.legend_name, measures.legend, _LEADING * measures.unit
@@ -54,17 +57,17 @@ def draw(
     for line in fonts.wrap(capital(quantity.quantity.label), name, width, bold=True):
         items.append(Text(x, cursor, line, name, theme.ink, bold=True))
         cursor += leading + 0.012
-    for line in fonts.wrap(_explanation(quantity.quantity, colouring.limits), small, width):
+    for line in fonts.wrap(_explanation(quantity, colouring.limits, numbers=numbers), small, width):
         items.append(Text(x, cursor, line, small, theme.muted))
         cursor += leading
-    cursor = max(cursor + _GAP, y + height - (_BARS + _STRIP + _GAP + 2 * leading))
+    cursor += _GAP
     if colouring.limits.state != "ok":
         for line in fonts.wrap(_state(quantity, colouring), name, width):
             items.append(Text(x, cursor, line, name, theme.ink))
             cursor += leading
         return Legend(tuple(items), cursor - y)
-    items += _bars(quantity, colouring, x, cursor, width, theme, colours)
-    cursor += _BARS + _STRIP + _GAP
+    items += _bars(quantity, colouring, x, cursor, width, bars, theme, colours)
+    cursor += bars + _STRIP + _GAP
     items += _axis(colouring, x, cursor, width, theme, small)
     cursor += leading
     items += _shares(colouring, x, cursor, width, theme, small)
@@ -89,16 +92,25 @@ def _state(quantity: MapQuantity, colouring: Colouring) -> str:
     return f"{which} is {number(float(limits.low[0] + limits.high[0]) / 2)}"
 
 
-def _explanation(quantity: DrawnQuantity, limits: Limits) -> str:
-    """Unit, scale, formula, and what was done to the stored values."""
+def _explanation(one: MapQuantity, limits: Limits, *, numbers: bool) -> str:
+    """Unit, scale, the factor of numbers in cells, formula, and what was done to the stored values."""
+    quantity = one.quantity
     unit = "" if quantity.unit in ("1", "as imported") else quantity.unit
     kind = {"log": "log scale", "diverging": "zero-centred", "linear": "linear scale"}[limits.kind]
     formula = "" if quantity.name == "imported_norm" else quantity.formula
-    return " · ".join(part for part in (unit, kind, quantity.said, formula) if part)
+    factor = f"cells {one.figures.factor()}" if numbers and one.figures.power else ""
+    return " · ".join(part for part in (unit, kind, factor, quantity.said, formula) if part)
 
 
 def _bars(
-    quantity: MapQuantity, colouring: Colouring, x: float, y: float, width: float, theme: Theme, colours: Colours
+    quantity: MapQuantity,
+    colouring: Colouring,
+    x: float,
+    y: float,
+    width: float,
+    bars: float,
+    theme: Theme,
+    colours: Colours,
 ) -> list[Item]:
     """The histogram in the colours of the map, the colours in a strip beneath, the limits through both."""
     edges, counts = colouring.edges, colouring.counts
@@ -109,15 +121,15 @@ def _bars(
     fills = [steps[place] for place in np.rint(middle * (len(steps) - 1)).astype(int)]
     items: list[Item] = []
     for start, count, fill in zip(left, counts, fills, strict=True):
-        high = _BARS * count / max(counts.max(), 1)
+        high = bars * count / max(counts.max(), 1)
         if high > 0:
             items.append(
-                Box(float(start), y + _BARS - high, min(step + 0.006, x + width - float(start)), high, fill=theme.line)
+                Box(float(start), y + bars - high, min(step + 0.006, x + width - float(start)), high, fill=theme.line)
             )
-        items.append(Box(float(start), y + _BARS, x + width - float(start), _STRIP, fill=fill))  # no seams
+        items.append(Box(float(start), y + bars, x + width - float(start), _STRIP, fill=fill))  # no seams
     for unit in (0.0, 1.0):
         at = _place(unit, colouring, x, width)
-        items.append(Box(at - 0.005, y, 0.01, _BARS + _STRIP + 0.02, fill=theme.accent))
+        items.append(Box(at - 0.005, y, 0.01, bars + _STRIP + 0.02, fill=theme.accent))
     return items
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from stratoscope.view.sheet import arrangement, fonts
 from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
 from stratoscope.view.sheet.measures import Measures
+from stratoscope.view.sheet.row_marks import row_marks
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.maps import DrawnQuantity, Map, MapMarks, MapPanel, Maps
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -104,6 +105,9 @@ class MapDrawing:
             *self._hatching(one, band, x, y, pitch, height),
             *self._rings(marks, band, x, y, pitch, len(described.rows)),
             *self._first_marks(panel, marks, band, x, y, pitch),
+            *row_marks(
+                marks.row_badges, len(described.rows), x + width, y, self.arrangement.row, self.theme, self.measures
+            ),
         ]
 
     # --- labels -----------------------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ class MapDrawing:
             Cell(
                 column + band[0],
                 row,
-                cell_number(float(values[column, row])),
+                quantity.figures.written(float(values[column, row])),
                 palette.ink_on(palette.rgb_of(colours[round(float(units[column, row]) * (len(colours) - 1))])),
             )
             for column, row in np.argwhere(~np.isnan(values)).tolist()
@@ -263,23 +267,6 @@ class MapDrawing:
             for place in range(1, len(rows))
             if rows[place] != rows[place - 1] + 1
         ]
-
-
-def cell_number(value: float) -> str:
-    """A number in at most four characters: 12, 3.4, .56, 1.2k."""
-    size = abs(value)
-    sign = "−" if value < 0 else ""
-    if math.isinf(value):
-        return f"{sign}∞"
-    for limit, text in ((0.005, "0" if size == 0 else "<.01"), (0.995, f"{size:.2f}"[1:]), (9.95, f"{size:.1f}")):
-        if size < limit:
-            return text if text.startswith(("0", "<")) else sign + text
-    if size < 999.5:
-        return f"{sign}{size:.0f}"
-    for divisor, letter in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
-        if size < 999.5 * divisor:
-            return f"{sign}{size / divisor:.{int(size < 9.95 * divisor)}f}{letter}"
-    return f"{sign}{size:.0e}".replace("e+", "e")
 
 
 def _nice(step: float) -> int:

@@ -29,6 +29,9 @@ class Measures:
         Inches between its margins, at most.
     margin, bottom
         Inches of paper around everything, and below the last line.
+    gap, beside
+        Inches between maps that stand side by side, and of those, as at the right of every map, what the marks of its
+        rows take.
     unit
         Times that lengths which hold text are those of a slide.
     dots
@@ -44,6 +47,8 @@ class Measures:
     room: float = _SLIDE_WIDTH
     margin: float = 0.34
     bottom: float = 0.272
+    gap: float = 0.32
+    beside: float = 0.0
     unit: float = 1.0
     dots: int = DPI
     title: float = 13.0
@@ -73,16 +78,6 @@ class Measures:
     def legend_width(self) -> float:
         """Inches of a legend, at most."""
         return 2.75 * self.unit
-
-    @property
-    def least_legend(self) -> float:
-        """Inches that a legend needs: the two ends of its scale."""
-        return _LEAST_LEGEND * self.unit
-
-    @property
-    def legends_abreast(self) -> int:
-        """How many legends fit beside each other."""
-        return max(1, int((self.room + 0.2) / (self.least_legend + 0.2)))
 
     @property
     def tick_apart(self) -> float:

@@ -113,6 +113,7 @@ def _check_map(one: Map, quantity: MapQuantity, panel: MapPanel, at: str) -> Non
         for first, marks in states.items():
             here = f"{at}.marks[{scale!r}][{first!r}]"
             _within([column for column, _ in marks.badges], 0, panel.columns, f"{here}.badges")
+            _within([row for row, _ in marks.row_badges], 0, shape[1], f"{here}.row_badges")
             _need(marks.rings.shape[1] == 2, f"{here}.rings", "has not columns and rows")
             _within(marks.rings[:, 0], 0, shape[0], f"{here}.rings")
             _within(marks.rings[:, 1], 0, shape[1], f"{here}.rings")

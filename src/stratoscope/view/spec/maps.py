@@ -10,6 +10,7 @@ from stratoscope import names
 from stratoscope.view.spec import scale
 from stratoscope.view.spec.buffers import IndexTable, Indices, Numbers, NumberTable
 from stratoscope.view.spec.document import Json
+from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.scale import Limits
 
@@ -76,6 +77,8 @@ class MapQuantity:
         Whether it is a difference, whose zeros mean that nothing differs.
     negative
         Whether it has negative values, though its scale is not a signed one.
+    figures
+        How its values are written into cells, where there is room.
     scales
         Its colours on each scale that it can have, with first tokens in the limits and without.
     """
@@ -83,6 +86,7 @@ class MapQuantity:
     quantity: DrawnQuantity
     difference: bool
     negative: bool
+    figures: Figures
     scales: Mapping[names.Scale, Mapping[FirstTokens, Colouring]]
 
     def colouring(self, look: Look) -> Colouring:
@@ -98,6 +102,9 @@ class MapMarks:
     ----------
     badges
         Column and words ("×7") of each first token beyond the upper limit.
+    row_badges
+        Row and words of each row whose median cell lies beyond a limit: "×9" = nine times the upper limit, "÷20" = a
+        twentieth of the lower one; "" = hardly beyond. First tokens count as they do for the limits.
     rings
         Column and row of each cell to be ringed, of shape (rings, 2).
     outliers
@@ -107,6 +114,7 @@ class MapMarks:
     """
 
     badges: tuple[tuple[int, str], ...]
+    row_badges: tuple[tuple[int, str], ...]
     rings: IndexTable
     outliers: int
     without_logarithm: int

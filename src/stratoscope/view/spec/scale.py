@@ -176,6 +176,21 @@ def ratio_to_limit(values: AnyFloats, limits: Limits) -> NDArray[np.float64]:
     return np.where(np.isfinite(largest), largest, np.nan)
 
 
+def beyond(values: AnyFloats, limits: Limits) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Which values, one of each row, lie below the limits and above them, and how many times the limit that is.
+
+    Below, the ratio is that of the lower limit to the value. NaN where a ratio means nothing, since one of the two is
+    not above zero.
+    """
+    sizes = np.abs(values) if limits.kind == "diverging" else np.asarray(values, float)
+    above = sizes > limits.high
+    below = sizes < limits.low
+    upper, lower = np.where(below, limits.low, sizes), np.where(below, sizes, limits.high)
+    ratios = np.full(sizes.shape, np.nan)
+    np.divide(upper, lower, out=ratios, where=(lower > 0) & (upper > 0))
+    return below, above, ratios
+
+
 def forward(values: AnyFloats, kind: str) -> AnyFloats:
     """Values on the axis along which colours are evenly spread; zero and less lie below every logarithmic limit."""
     if kind != "log":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 
@@ -31,11 +31,14 @@ class Table:
         The cells. None = nothing to say.
     caption
         What the rows are.
+    blank
+        Why a cell of a column may be empty, by the column's heading.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+    blank: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def numeric(self) -> tuple[bool, ...]:

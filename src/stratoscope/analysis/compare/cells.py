@@ -1,0 +1,145 @@
+"""One quantity of two prompts, token by aligned token: both values, their difference, and which cells count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import names
+from stratoscope.analysis.compare.prompts import Two
+from stratoscope.analysis.diff.cells import SharedLayers
+from stratoscope.analysis.diff.prompts import Columns, Pair, columns_of
+from stratoscope.analysis.values.align import GAP
+from stratoscope.analysis.values.tables import table
+from stratoscope.trace.arrays import AnyFloats, Floats, Ints
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Mask = NDArray[np.bool_]
+STRONGEST = 0.99  # quantile of |B − A| from which a cell is one of the strongest
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Both prompts on their aligned tokens.
+
+    Attributes
+    ----------
+    columns
+        The aligned tokens; `pair` is 0 everywhere.
+    a, b
+        Values, [column, row]; NaN where a prompt has no such token.
+    difference
+        B − A where the tokens are equal, else NaN; [column, row].
+    apart
+        Tokens that must be the same in both, since they have seen the same tokens in the same model; [column].
+    """
+
+    columns: Columns
+    a: AnyFloats
+    b: AnyFloats
+    difference: Floats
+    apart: Mask
+
+    @property
+    def counted(self) -> NDArray[np.float64]:
+        """The sizes of the differences that count: of equal tokens, but not of first ones nor of those set apart."""
+        sizes: Floats = np.abs(self.difference[self.columns.compared & ~self.apart])
+        return sizes[np.isfinite(sizes)]
+
+    def sizes(self) -> Floats:
+        """|B − A| where it counts, else NaN; [column, row]."""
+        counts = self.columns.compared & ~self.apart
+        sizes = np.where(counts[:, None], np.abs(self.difference), np.nan)
+        return np.where(np.isfinite(sizes), sizes, np.nan)
+
+
+@dataclass(frozen=True)
+class Early:
+    """Tokens before the first edit.
+
+    Attributes
+    ----------
+    tokens, cells
+        How many tokens, and how many of their cells have a value in both.
+    largest, relative
+        The largest |B − A| of them, and as a share of the larger of both values there; NaN without a cell.
+    column, row
+        Where that is; −1 without a cell.
+    """
+
+    tokens: int
+    cells: int
+    largest: float
+    relative: float
+    column: int
+    row: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether there are any, and all are the same to the last bit."""
+        return self.cells > 0 and self.largest == 0
+
+
+def aligned(two: Two, spans: Sequence[str] = ()) -> Columns:
+    """The aligned tokens of two prompts; of spans, those columns in which either token is of one of them."""
+    columns = columns_of([Pair("", *two.prompts, True)], *two.sides)
+    if not spans:
+        return columns
+    kept = np.zeros(len(columns.a), bool)
+    for side, places in zip(two.sides, (columns.a, columns.b), strict=True):
+        kept |= (places != GAP) & side.in_spans(spans)[places]
+    return Columns(*(getattr(columns, name)[kept] for name in ("pair", "a", "b", "equal", "before", "first")))
+
+
+def compared(two: Two, quantity: str, rows: SharedLayers, columns: Columns) -> Cells:
+    """Both prompts on their aligned tokens, and what is set apart."""
+    a, b = (
+        _on_columns(side.dataset, quantity, places, at)
+        for side, places, at in zip(two.sides, (columns.a, columns.b), (rows.a, rows.b), strict=True)
+    )
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.where(columns.equal[:, None], b.astype(np.float64) - a, np.nan)
+    cells = Cells(columns, a, b, difference, np.zeros(len(columns.a), bool))
+    apart = columns.before if must_be_equal(two, quantity) or early(cells).equal else np.zeros(len(columns.a), bool)
+    return cells if apart.all() else Cells(columns, a, b, difference, apart)
+
+
+def must_be_equal(two: Two, quantity: str) -> bool:
+    """Whether tokens that have seen the same tokens must have the same values."""
+    return bool(two.one_model) and not names.QUANTITIES[quantity].of_later_tokens
+
+
+def early(cells: Cells) -> Early:
+    """How far tokens before the first edit are apart."""
+    before = cells.columns.before
+    sizes = np.where(np.isfinite(cells.difference) & before[:, None], np.abs(cells.difference), np.nan)
+    known = int(np.isfinite(sizes).sum())
+    if not known:
+        return Early(int(before.sum()), 0, np.nan, np.nan, -1, -1)
+    column, row = np.unravel_index(int(np.nanargmax(sizes)), sizes.shape)
+    largest = float(sizes[column, row])
+    of = max(abs(float(cells.a[column, row])), abs(float(cells.b[column, row])))
+    return Early(int(before.sum()), known, largest, largest / of if of else 0.0, int(column), int(row))
+
+
+def strongest_from(sizes: NDArray[Any]) -> float:
+    """From which size on a difference is one of the strongest hundredth; NaN where nothing differs."""
+    if not sizes.size or not sizes.max() > 0:
+        return np.nan
+    return float(max(np.quantile(sizes, STRONGEST, method="lower"), sizes[sizes > 0].min()))
+
+
+def _on_columns(dataset: xr.Dataset, quantity: str, places: Ints, rows: Ints) -> AnyFloats:
+    there = places != GAP
+    values = table(dataset, quantity, places[there], rows)
+    if there.all():
+        return values
+    whole: AnyFloats = np.full((len(places), len(rows)), np.nan, values.dtype)
+    whole[there] = values
+    return whole

@@ -1,0 +1,124 @@
+"""`comparison`: what differs between two prompts, token by aligned token, as numbers; `compare` draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.trace.arguments import several
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stratoscope.analysis.compare.prompts import TwoInputs
+    from stratoscope.trace.csv.columns import Columns
+    from stratoscope.trace.numbers import LayerChoice
+    from stratoscope.trace.prompts import PromptChoice
+
+KIND = "compare"
+
+
+def comparison(
+    inputs: TwoInputs,
+    *,
+    columns: Columns = None,
+    quantity: str | None = None,
+    prompt: PromptChoice = None,
+    layers: LayerChoice = None,
+    span: str | Sequence[str] | None = None,
+) -> xr.DataTree:
+    """Compare two prompts token by aligned token; `compare` draws the same.
+
+    It describes two prompts and tests nothing: `contrast` tests classes of prompts, `diff` compares two models over the
+    same prompts.
+
+    Parameters
+    ----------
+    inputs
+        A trace or a Dataset, of which two prompts are compared; two traces in a list, of which one prompt each; or two
+        CSV or Parquet files in a list.
+    columns
+        Which column of CSV files is which, as in `import_csv`.
+    quantity
+        A name of `names.QUANTITIES` that both have; by default as in `heatmap`.
+    prompt
+        Two prompts by id or index, A first. By default the first minimal pair, else the first prompt of each of two
+        classes. Of two traces one that both have (by default the first such), or one of each.
+    layers
+        Only these: "22-31,0" or numbers; of `resid_norm` depths.
+    span
+        Only tokens of these spans.
+
+    Returns
+    -------
+    xarray.DataTree
+        A Result of kind "compare"; docs/results.md describes its tables. Differences are B − A.
+
+    Raises
+    ------
+    InputError
+        These are not two prompts, or something asked for is not there.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=6, layers=3)
+    >>> result = stratoscope.comparison(trace, prompt=["critical-1", "neutral-1"])
+    >>> result.attrs["summary"]["called"]
+    ['critical', 'neutral']
+    >>> difference = result["tokens/mlp_out_norm"]["difference"]
+    >>> difference.dims
+    ('column', 'layer')
+    """
+    from stratoscope.analysis.compare import assemble
+    from stratoscope.analysis.compare.cells import aligned, compared, strongest_from
+    from stratoscope.analysis.compare.others import measure_others
+    from stratoscope.analysis.compare.peaks import has_lists, one_sided
+    from stratoscope.analysis.compare.prompts import two_prompts
+    from stratoscope.analysis.diff.cells import rows_of
+
+    two = two_prompts(inputs, columns, prompt)
+    spans = [] if span is None else several(span, "span", "['user']")
+    for one in spans:
+        refuse_unknown(one, names.SPANS, "span")
+    name = _quantity(two.traces, quantity)
+    a, b = (side.dataset for side in two.sides)
+    rows = rows_of(a, b, names.QUANTITIES[name].row_kind, layers)
+    tokens = aligned(two, spans)
+    if not len(tokens.a):
+        raise InputError(
+            "no token of these prompts is in that span", where="span", fix="Leave it out, or name another."
+        )
+    cells = compared(two, name, rows, tokens)
+    strong = strongest_from(cells.counted)
+    others = measure_others(two, name, rows, spans, strong) if np.isfinite(strong) else None
+    lists = None
+    if has_lists(two):
+        on_layers = names.QUANTITIES[name].row_kind == names.LAYER
+        lists = one_sided(two, tokens, rows_of(a, b, names.LAYER, layers if on_layers else None))
+    parameters: dict[str, Any] = {
+        "prompt": list(two.ids),
+        "quantity": name,
+        "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
+        "span": spans,
+    }
+    return assemble.result(assemble.Parts(two, name, rows, cells, strong, others, lists), parameters)
+
+
+def _quantity(traces: Sequence[xr.Dataset], asked: str | None) -> str:
+    """The quantity that all of them have: the one that is asked for, else the first that is usually drawn."""
+    from stratoscope.analysis.values.quantities import checked_quantity, default_quantity, drawable_quantities
+
+    if asked is not None:
+        (name,) = {checked_quantity(trace, asked) for trace in traces}
+        return name
+    shared = [name for name in drawable_quantities(traces[0]) if all(name in other for other in traces)]
+    if not shared and len(traces) > 1:
+        there = " and ".join(", ".join(drawable_quantities(trace)[:4]) or "nothing" for trace in traces)
+        raise InputError("the two traces have no quantity in common", where="quantity", fix=f"They have: {there}.")
+    usual = default_quantity(traces[0])
+    return usual if usual in shared or not shared else shared[0]
