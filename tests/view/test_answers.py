@@ -13,9 +13,8 @@ from view_traces import make_trace
 from drawn_maps import maps_of, sheet_of
 from stratoscope import names, peaks3d
 from stratoscope.view.choose.selection import Selection
-from stratoscope.view.maps.engagement import engagement_spec
+from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap_spec
-from stratoscope.view.maps.panels import ANSWER
 from stratoscope.view.sheet.items import Box
 from stratoscope.view.spec import palette
 
@@ -35,9 +34,16 @@ def test_the_answer_begins_behind_a_line_and_is_named(lengths: tuple[int, ...]) 
     answer = min(lengths) // 3
     spec = heatmap_spec(answered(lengths, answer))
     for panel, length in zip(maps_of(spec).panels, lengths, strict=True):
-        assert panel.starts == (((length - answer) // panel.tokens_per_column, ANSWER),)
+        assert panel.answers == ((length - answer) // panel.tokens_per_column,)
     sheet = sheet_of(spec)
-    assert [text.text for text in sheet.texts() if text.text == ANSWER] == [ANSWER] * len(lengths)
+    named = [text for text in sheet.texts() if text.text == "answer"]
+    assert len(named) == len(lengths)
+    for one, text, length in zip(sheet.maps(), named, lengths, strict=True):
+        begins, middle = one.x + one.width * (1 - answer / length), sum(text.extent()[::2]) / 2
+        assert text.y > one.y + one.height
+        assert middle == pytest.approx((begins + one.x + one.width) / 2, abs=0.05)
+        brackets = [item for item in sheet.items if isinstance(item, Box) and item.y > one.y + one.height]
+        assert any(abs(item.x - begins) < 0.04 and item.width > 0.3 for item in brackets)
     assert not outside(sheet)
     assert not overlapping(sheet)
     lines = [
@@ -50,18 +56,22 @@ def test_the_answer_begins_behind_a_line_and_is_named(lengths: tuple[int, ...]) 
 
 def test_answers_of_prompts_drawn_end_to_end_stand_between_their_names() -> None:
     (panel,) = maps_of(heatmap_spec(answered((12, 9)), Selection(all_prompts=True))).panels
-    assert panel.starts == ((0, "p0"), (8, ANSWER), (12, "p1"), (17, ANSWER))
+    assert panel.starts == ((0, "p0"), (12, "p1"))
+    assert panel.answers == (8, 17)
 
 
 def test_without_an_answer_there_is_no_line() -> None:
-    assert all(not panel.starts for panel in maps_of(heatmap_spec(make_trace())).panels)
+    assert all(not panel.answers for panel in maps_of(heatmap_spec(make_trace())).panels)
 
 
 def test_the_answer_alone_has_no_line_before_it() -> None:
     spec = heatmap_spec(answered(), Selection(span="generated"))
-    assert [(panel.tokens, panel.starts) for panel in maps_of(spec).panels] == [(4, ()), (4, ())]
-    whole = maps_of(engagement_spec(answered(quantities=("mlp_write_ratio",))))
-    assert "answer" in whole.panels[0].starts[0]
+    assert [(panel.tokens, panel.answers) for panel in maps_of(spec).panels] == [(4, ()), (4, ())]
+
+
+def test_the_answer_is_named_once_under_the_quantities_of_a_prompt() -> None:
+    sheet = sheet_of(engagement_spec(answered((40, 40), 8, quantities=QUANTITIES)))
+    assert [text.text for text in sheet.texts() if text.text == "answer"] == ["answer"] * 2
 
 
 def test_peaks_of_the_answer_alone_can_be_drawn(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ def traces(draw: st.DrawFn, quantities: tuple[str, ...] = ("mlp_out_norm",), mos
         source=draw(st.sampled_from(names.SOURCES)),
         model={"name": draw(st.text(max_size=30))},
     )
+    ends = np.sort(np.random.default_rng(draw(st.integers(0, 9))).integers(0, sum(lengths), 12))
+    if draw(st.booleans()):  # parts of some tokens each, as of a chat
+        spans = np.searchsorted(ends, np.arange(sum(lengths))) * 5 % (len(names.SPANS) + 1) - 1
+        dataset = dataset.assign_coords(span=("token", spans.astype("int8")))
     holes = np.random.default_rng(0).random(dataset[quantities[0]].shape) < draw(st.sampled_from([0.0, 0.2, 1.0]))
     dataset[quantities[0]] = dataset[quantities[0]].where(~holes)
     return dataset

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LEAST_QUERIES = 4  # attention received from fewer other tokens is drawn hatched
-ANSWER = "answer"  # stands above the first token that the model generated
 
 
 def token_panels(dataset: xr.Dataset, panels: Sequence[PromptPanel]) -> list[TokenAxis]:
@@ -32,14 +31,13 @@ def _labelled(prompts: Prompts, panel: PromptPanel, shown: Sequence[int]) -> Tok
     tokens = panel.tokens
     of_token = prompts.of_token[tokens]
     begins = np.flatnonzero(np.diff(of_token, prepend=-1)).tolist() if len(panel.prompts) > 1 else []
-    named = [(place, prompts.labels[of_token[place]]) for place in begins]
-    answers = _answers(prompts.in_spans(["generated"])[tokens], of_token)
     return TokenAxis(
         panel.title,
         panel.detail,
         shown_tokens(prompts, tokens, shown),
         dim=np.flatnonzero(prompts.in_spans(names.TEMPLATE_SPANS)[tokens]),
-        starts=tuple(sorted([*named, *((place, ANSWER) for place in answers.tolist())])),
+        starts=tuple((place, prompts.labels[of_token[place]]) for place in begins),
+        answers=_answers(prompts.in_spans(["generated"])[tokens], of_token),
         rarely_seen=np.flatnonzero(prompts.stops[of_token] - 1 - tokens < LEAST_QUERIES),
     )
 

@@ -29,9 +29,13 @@ class TokenAxis:
     dim
         Places of template and special tokens.
     starts
-        Where each prompt begins and what it is called, when there are several; where a generated answer begins.
+        Where each prompt begins and what it is called, when there are several.
+    answers
+        Where generated answers begin.
     rarely_seen
         Places of tokens that few later ones can attend to.
+    unmatched
+        Of two prompts side by side: places of tokens without an equal one on the other side, whose cells are empty.
     """
 
     title: str
@@ -39,7 +43,9 @@ class TokenAxis:
     tokens: ShownTokens
     dim: Ints = field(default_factory=lambda: NO_TOKENS)
     starts: tuple[tuple[int, str], ...] = ()
+    answers: Ints = field(default_factory=lambda: NO_TOKENS)
     rarely_seen: Ints = field(default_factory=lambda: NO_TOKENS)
+    unmatched: Ints = field(default_factory=lambda: NO_TOKENS)
 
     @property
     def count(self) -> int:

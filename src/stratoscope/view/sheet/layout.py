@@ -8,7 +8,7 @@ from dataclasses import replace
 from stratoscope.view.sheet import arrangement, fonts, legend
 from stratoscope.view.sheet.footer import footer, reading
 from stratoscope.view.sheet.items import Box, Item, Sheet, Text
-from stratoscope.view.sheet.map_drawing import MapDrawing, label_depth, labels_of
+from stratoscope.view.sheet.map_drawing import MapDrawing
 from stratoscope.view.sheet.measures import SLIDE, Measures, measures_of
 from stratoscope.view.sheet.paper import on_paper
 from stratoscope.view.sheet.row_marks import with_row_marks
@@ -167,7 +167,7 @@ class _Layout:
         for place, x in enumerate(lefts):
             self._map(0, place, x, top, row_labels=place == 0, token_labels=True)
         bottom = top + self._height(self.quantities[0])
-        below = bottom + max(self._depth(panel, (0, panel.columns)) for panel in self.panels)
+        below = bottom + max(self.maps.below(place, (0, one.columns)) for place, one in enumerate(self.panels))
         if self.arrangement.legends == "beside":
             left = lefts[-1] + self._widths()[-1] + self.measures.beside + arrangement.GAP
             drawn = self._legend(
@@ -183,7 +183,7 @@ class _Layout:
             for band in arrangement.bands(panel, self.arrangement):
                 top = y + self.maps.above(0, place, band)
                 self._map(0, place, self.left, top, band=band, row_labels=True, token_labels=True)
-                y = top + self._height(self.quantities[0]) + self._depth(panel, band) + _BAND_GAP
+                y = top + self._height(self.quantities[0]) + self.maps.below(place, band) + _BAND_GAP
             y += _PANEL_GAP - _BAND_GAP
         return y - _PANEL_GAP
 
@@ -217,7 +217,7 @@ class _Layout:
                 self._map(index, place, x, top, band=band, row_labels=number == 0, token_labels=last)
             bottom = top + self._height(quantity)
             y = max(bottom, named) + _STRIP_GAP
-        depth = max(self._depth(self.panels[place], band) for place, band in line)
+        depth = max(self.maps.below(place, band) for place, band in line)
         return max(y - _STRIP_GAP, bottom + depth)
 
     def _name_of_strip(self, quantity: MapQuantity, y: float, *, legends: bool) -> float:
@@ -261,14 +261,6 @@ class _Layout:
 
     def _height(self, quantity: MapQuantity) -> float:
         return self.arrangement.row * len(quantity.quantity.rows)
-
-    def _depth(self, panel: MapPanel, band: tuple[int, int]) -> float:
-        return label_depth(
-            labels_of(self.spec, panel, self.arrangement),
-            band,
-            arrangement.pitch_of(panel, self.arrangement),
-            self.measures,
-        )
 
     def _panel_titles(self, y: float) -> float:
         bottom = y

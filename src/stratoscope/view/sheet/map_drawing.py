@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from stratoscope.view.sheet import arrangement, fonts
+from stratoscope.view.sheet.column_axis import ColumnAxis
 from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
-from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.sheet.row_marks import row_marks
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.maps import DrawnQuantity, Map, MapMarks, MapPanel, Maps
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.words import drawable
 
 _ROW_STEP = 0.125  # inches between row labels, at least
 _BAR = 0.035  # the mark of a first token
 _BADGES, _BARS_ONLY = 0.17, 0.05  # inches kept free above a map
 _STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 100, 128)
-
-
-def shown_label(label: str) -> str:
-    """A token label in the fonts that there are."""
-    return drawable(label, fonts.has_glyph)
-
-
-def lie_flat(labels: Sequence[str], pitch: float, size: float) -> bool:
-    """Whether all labels of a size in points fit under their columns without being turned."""
-    return all(fonts.width(label, size) <= pitch - 0.05 for label in labels)
-
-
-def label_depth(labels: Sequence[str], band: tuple[int, int], pitch: float, measures: Measures) -> float:
-    """Inches that the labels under a band take; `labels` as `labels_of` gives them."""
-    if not labels:
-        return LABEL_PAD + fonts.height(measures.row)
-    labels = [shown_label(label) for label in labels[band[0] : band[1]]]
-    size = measures.label_at(pitch)
-    if lie_flat(labels, pitch, size):
-        return LABEL_PAD + fonts.height(size)
-    return LABEL_PAD + max(fonts.width(label, size) for label in labels)
-
-
-def labels_of(spec: ViewSpec, panel: MapPanel, arranged: arrangement.Arrangement) -> Sequence[str]:
-    """The labels of a panel's columns; none where there is no room for them, or nothing is written."""
-    return spec.tokens.text[panel.start : panel.stop] if arrangement.is_labelled(panel, arranged) else ()
 
 
 class MapDrawing:
@@ -55,6 +27,7 @@ class MapDrawing:
         self.spec, self.content, self.arrangement, self.measures = spec, content, arranged, arranged.measures
         self.theme = spec.colours.themes[spec.look.theme]
         self.index = {(one.quantity, one.panel): place for place, one in enumerate(content.maps)}
+        self.axes = [ColumnAxis(spec.tokens, panel, arranged, self.theme) for panel in content.panels]
 
     def marks(self, one: Map) -> MapMarks:
         """The marks of a map as it is looked at."""
@@ -66,6 +39,10 @@ class MapDrawing:
         if any(band[0] <= column < band[1] for column, _ in (*self.marks(one).badges, *panel.starts)):
             return _BADGES * self.measures.unit
         return _BARS_ONLY if any(band[0] <= column < band[1] for column in panel.first) else 0.0
+
+    def below(self, place: int, band: tuple[int, int]) -> float:
+        """Inches that labels, positions and brackets need below a band."""
+        return self.axes[place].depth(band)
 
     def draw(
         self,
@@ -85,6 +62,7 @@ class MapDrawing:
         marks = self.marks(one)
         pitch = arrangement.pitch_of(panel, self.arrangement)
         width, height = pitch * (band[1] - band[0]), self.arrangement.row * len(described.rows)
+        columns, axis = self.axes[place].draw(band, x, y + height) if token_labels else ((), [])
         whole = CellMap(
             x,
             y,
@@ -92,7 +70,7 @@ class MapDrawing:
             height,
             index,
             *band,
-            columns=self._token_labels(panel, band, x, y + height, pitch) if token_labels else (),
+            columns=columns,
             rows=self._row_labels(described, x, y) if row_labels else (),
             cells=self._numbers(one, band) if self.arrangement.numbers else (),
             cell_size=min(self.measures.badge, 30 * pitch * 0.62),
@@ -100,6 +78,7 @@ class MapDrawing:
         )
         return [
             whole,
+            *axis,
             *self._gaps(described, x, y, width),
             *self._separators(panel, band, x, y, pitch, height),
             *self._hatching(one, band, x, y, pitch, height),
@@ -111,50 +90,6 @@ class MapDrawing:
         ]
 
     # --- labels -----------------------------------------------------------------------------------------------------
-
-    def _token_labels(
-        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float
-    ) -> tuple[tuple[int, Text], ...]:
-        labels = [shown_label(label) for label in labels_of(self.spec, panel, self.arrangement)[band[0] : band[1]]]
-        if not labels:
-            return self._ticks(panel, band, x, y, pitch)
-        size, dim = self.measures.label_at(pitch), set(panel.dim)
-        flat = lie_flat(labels, pitch, size)
-        return tuple(
-            (
-                column,
-                Text(
-                    x + (column - band[0] + 0.5) * pitch,
-                    y + LABEL_PAD,
-                    label,
-                    size,
-                    self.theme.faint if column in dim else self.theme.ink,
-                    ha="center",
-                    rotated=not flat,
-                ),
-            )
-            for column, label in enumerate(labels, start=band[0])
-        )
-
-    def _ticks(
-        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float
-    ) -> tuple[tuple[int, Text], ...]:
-        """Round token numbers under a map without token labels; the first and the last are always there."""
-        by, last = panel.tokens_per_column, panel.tokens - 1
-        apart = self.measures.tick_apart
-        step = _nice(last * apart / max(pitch * (band[1] - band[0]), 0.1))
-        numbers = [0, *(n for n in range(step, last, step) if (last - n) / by * pitch > apart), last]
-        texts = [
-            (number // by, f"token {number:,}" if number == 0 else f"{number:,}") for number in sorted(set(numbers))
-        ]
-        placed = []
-        for column, text in texts:
-            half, middle = fonts.width(text, self.measures.row) / 2, x + (column + 0.5) * pitch
-            end = x + pitch * (band[1] - band[0])
-            ha = "left" if middle - half < x else "right" if middle + half > end and 2 * half <= end - x else "center"
-            at = {"left": x, "right": end, "center": middle}[ha]
-            placed.append((column, Text(at, y + LABEL_PAD, text, self.measures.row, self.theme.muted, ha=ha)))
-        return tuple(placed)
 
     def _row_labels(self, quantity: DrawnQuantity, x: float, y: float) -> tuple[tuple[int, Text], ...]:
         """`L12`, sampled; the first and the last row always have theirs."""
@@ -250,12 +185,12 @@ class MapDrawing:
     def _separators(
         self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float, height: float
     ) -> list[Item]:
-        """A line of paper where the next prompt begins; pooled prompts have only the bars above."""
+        """A line of paper where the next prompt, or an answer, begins; pooled prompts have only the bars above."""
         if not arrangement.is_labelled(panel, self.arrangement):
             return []
         return [
             Box(x + (column - band[0]) * pitch - 0.012, y, 0.024, height, fill=self.theme.paper)
-            for column, _ in panel.starts
+            for column in (*(column for column, _ in panel.starts), *panel.answers)
             if band[0] < column < band[1]
         ]
 
@@ -267,9 +202,3 @@ class MapDrawing:
             for place in range(1, len(rows))
             if rows[place] != rows[place - 1] + 1
         ]
-
-
-def _nice(step: float) -> int:
-    """The smallest of 1, 2, 5 × 10ⁿ that is not below `step`."""
-    size = 10 ** max(0, math.floor(math.log10(max(step, 1))))
-    return int(next(k * size for k in (1, 2, 5, 10) if k * size >= step))

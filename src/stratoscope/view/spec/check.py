@@ -16,7 +16,7 @@ from stratoscope.view.spec.document import Unfit
 from stratoscope.view.spec.look import FirstTokens
 from stratoscope.view.spec.maps import Colouring, Map, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.palette import STEPS, Colours
-from stratoscope.view.spec.peaks import Heights, Peaks
+from stratoscope.view.spec.peaks import Heights, PeakComparison, Peaks
 from stratoscope.view.spec.tokens import ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec
 
@@ -97,7 +97,8 @@ def _check_colouring(colouring: Colouring, rows: int, at: str) -> None:
 def _check_panel(panel: MapPanel, tokens: int, at: str) -> None:
     _need(0 <= panel.start < panel.stop <= tokens, at, f"is none of the {tokens} tokens")
     _need(panel.tokens_per_column > 0, f"{at}.tokens_per_column", "is not above 0")
-    for name, columns in (("first", panel.first), ("dim", panel.dim), ("starts", [one for one, _ in panel.starts])):
+    for name, columns in (("first", panel.first), ("dim", panel.dim), ("answers", panel.answers),
+                          ("starts", [one for one, _ in panel.starts])):  # fmt: skip
         _within(columns, 0, panel.columns, f"{at}.{name}")
 
 
@@ -166,6 +167,23 @@ def _check_peaks(peaks: Peaks, tokens: int, scale: names.Scale) -> None:
         _names(one.heights, _FIRST, f"content.scales[{name!r}].heights")
         for first, heights in one.heights.items():
             _check_heights(heights, count, f"content.scales[{name!r}].heights[{first!r}]")
+    if peaks.comparison is not None:
+        _check_comparison(peaks.comparison, tokens, count)
+
+
+def _check_comparison(one: PeakComparison, tokens: int, peaks: int) -> None:
+    at = "content.comparison"
+    _same_lengths(one, ("column", "equal"), tokens, at)
+    _within(one.column, 0, 2 * tokens, f"{at}.column")
+    _within(one.equal, 0, 2, f"{at}.equal")
+    _same_lengths(one, ("listed", "difference"), len(one.peak), at)
+    _within(one.peak, 0, peaks, f"{at}.peak")
+    _within(one.listed, 0, 3, f"{at}.listed")
+    _names(one.scales, ("robust", "linear"), f"{at}.scales")
+    for name, scale in one.scales.items():
+        _names(scale.heights, _FIRST, f"{at}.scales[{name!r}].heights")
+        for first, heights in scale.heights.items():
+            _check_heights(heights, len(one.peak), f"{at}.scales[{name!r}].heights[{first!r}]")
 
 
 def _check_heights(heights: Heights, count: int, at: str) -> None:

@@ -167,7 +167,9 @@ class MapPanel:
     dim
         Columns of template and special tokens; none where tokens are pooled.
     starts
-        Columns where a prompt or an answer begins, and what it is called.
+        Columns where a prompt begins, and what it is called, where there are several.
+    answers
+        Columns where what the model generated begins.
     """
 
     title: str
@@ -178,6 +180,7 @@ class MapPanel:
     first: tuple[int, ...] = ()
     dim: tuple[int, ...] = ()
     starts: tuple[tuple[int, str], ...] = ()
+    answers: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
