@@ -36,9 +36,11 @@ class Measures:
         Times that lengths which hold text are those of a slide.
     dots
         To an inch of a bitmap; cells are whole dots.
-    title, subtitle, panel, detail, label, narrow_label, tight_label, row, badge, legend_name, legend, note, source
+    title, subtitle, panel, detail, label, narrow_label, tight_label, row, badge, number, legend_name, legend, note,
+    source
         Points of the title, what stands below it, titles of panels and what follows them, labels of tokens in wide, in
-        narrow and in the narrowest columns, labels of rows and of numbers along an axis, marks above a map, the name of
+        narrow and in the narrowest columns, labels of rows and of numbers along an axis, marks above a map, positions
+        above labels, the name of
         a legend and what else it says, the footer, and in it where the numbers come from.
     """
 
@@ -60,6 +62,7 @@ class Measures:
     tight_label: float = 6.2
     row: float = 7.0
     badge: float = 6.6
+    number: float = 5.412
     legend_name: float = 7.6
     legend: float = 6.6
     note: float = 6.8
@@ -120,8 +123,8 @@ def measures_of(page: Page) -> Measures:
     unit, small = points / PAPER_POINTS, 0.9 * points
     sized = replace(
         SLIDE, unit=unit, title=1.2 * points, subtitle=points, panel=points, detail=points, label=points,
-        narrow_label=points, tight_label=points, row=points, badge=small, legend_name=points, legend=small, note=small,
-        source=small,
+        narrow_label=points, tight_label=points, row=points, badge=small, number=small, legend_name=points,
+        legend=small, note=small, source=small,
     )  # fmt: skip
     if page.width is None:
         return sized
