@@ -26,7 +26,7 @@ _WIDTH = 12  # characters of a token's label
 
 
 def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelling: str = "text") -> TokenAxis:
-    """The token axis of the table `tokens` of a Result: of A, or of B where A has none.
+    """The token axis of the table `tokens` of a Result: of A, or of B where A has none; positions are those in A.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelli
     signs = ("" if in_a and in_b else ONLY_A if in_a else ONLY_B for in_a, in_b in zip(*there, strict=True))
     texts = written(tokens["text_a"].values, tokens["text_b"].values, *there, width=_WIDTH, spelling=spelling)
     labels = [sign + text for sign, text in zip(signs, texts, strict=True)]
-    position = np.where(there[0], tokens["position_a"].values, tokens["position_b"].values).astype(np.int32)
+    position = np.where(there[0], tokens["position_a"].values, -1).astype(np.int32)
     of_b = np.where(there[0], 0, len(prompts) - 1).astype(np.int32)
     unknown = unknown_tokens(len(labels), np.flatnonzero(tokens["first"].values), labels)
     span = tokens["span"].values.astype(np.int32) if "span" in tokens else unknown.span
