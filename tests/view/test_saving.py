@@ -12,8 +12,11 @@ import pytest
 from PIL import Image
 from view_traces import Factory
 
+import stratoscope
 from stratoscope.errors import InputError
 from stratoscope.view.maps.heatmap import heatmap, heatmap_spec
+
+HEADER = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
 
 SUFFIXES = [".png", ".svg", ".pdf"]
 DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
@@ -117,3 +120,44 @@ def test_a_failure_leaves_the_old_file_and_no_rest(
         heatmap(trace_of(), out, overwrite=True)
     assert out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        ("heatmap", "a.png"),
+        ("heatmap", "a.svg"),
+        ("heatmap", "a.pdf"),
+        ("engagement", "a.png"),
+        ("compare", "a.png"),
+        ("peaks3d", "a.html"),
+    ],
+)
+def test_a_picture_of_the_same_csv_files_is_the_same_to_the_byte(tmp_path: Path, verb: str, name: str) -> None:
+    pictures = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        for file in ("x.csv", "y.csv"):
+            (folder / file).write_text(
+                "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n0,The,5,17,0.5\n1, cat,5,3,2.25\n"
+            )
+        getattr(stratoscope, verb)([folder / "x.csv", folder / "y.csv"], folder / name)
+        pictures.append((folder / name).read_bytes())
+    assert pictures[0] == pictures[1]
+
+
+def test_files_that_differ_or_are_read_otherwise_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    for name, value in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.csv").write_text(f"{HEADER}0,The,5,17,{value}\n")
+    a, b, c = (tmp_path / name / "x.csv" for name in "abc")
+    same, again = (stratoscope.import_csv(one).attrs["uuid"] for one in (a, b))
+    others = [
+        stratoscope.import_csv(c),
+        stratoscope.import_csv([a, b]),
+        stratoscope.import_csv(a, axis="residual"),
+        stratoscope.import_csv(a, prompt_class="hot"),
+        stratoscope.import_csv(a, tmp_path / "x.trace"),  # a trace of its own
+    ]
+    assert same == again
+    assert len({same, *(one.attrs["uuid"] for one in others)}) == 6

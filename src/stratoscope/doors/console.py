@@ -66,10 +66,10 @@ def remark_of_layer(quantity: str | None) -> None:
         remark(f"the {number} in {quantity} chooses no layer; --layers {number} does.")
 
 
-def remark_of_prompts(shown: int, there: int, done: str = "drawn", does: str = "draws") -> None:
-    """Say that there are more prompts than what was chosen for a user who named none."""
+def remark_of_prompts(shown: int, there: int, done: str, does: str) -> None:
+    """Say that there are more prompts than were chosen for a user who named none: "prompts drawn", "draws"."""
     if shown < there:
-        remark(f"{shown} of {there:,} prompts {done}: --all or --prompt ID {does} others.")
+        remark(f"{shown} of {there:,} {done}: --all or --prompt ID {does} others.")
 
 
 def warn_of(notes: Iterable[Mapping[str, Any]]) -> None:

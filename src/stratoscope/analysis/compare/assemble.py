@@ -128,6 +128,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         "classes": list(two.classes),
         "one_trace": two.one_trace,
         "one_model": two.one_model,
+        "simulated": any(trace.attrs.get("source") == names.SIMULATED for trace in two.traces),
         "quantity": parts.quantity,
         "unit": row.unit,
         "formula": row.formula_in(two.sides[0].dataset),

@@ -60,6 +60,8 @@ def before(summary: Facts) -> str:
         return f"{apart}, more than rounding makes in one model: the two were not recorded alike."
     if of["must_be_equal"]:
         return f"{apart}: rounding, since in another batch or with other padding the same sums are added otherwise."
+    if summary["simulated"]:
+        return f"{apart}: a simulation draws each prompt by itself."
     return f"{apart}: nothing says that both went through the same model in the same way."
 
 
@@ -86,7 +88,7 @@ def yardstick(summary: Facts) -> str:
         f"Is it usual? {here['strong']:,} of {here['cells']:,} cells ({percent(of['share_here'])}) differ by "
         f"{number(here['strong_from'])} or more here. Of {of['measured']} {of['relation']}{sample} a typical one has "
         f"{percent(of['share_typical'])} such cells ({percent(of['share_least'])} to {percent(of['share_most'])}), and "
-        f"{of['with_as_many']} {agreeing(of['with_as_many'], 'has', 'have')} as many or more."
+        f"{of['with_as_many'] or 'none'} {agreeing(max(of['with_as_many'], 1), 'has', 'have')} as many or more."
     )
 
 

@@ -1,7 +1,7 @@
 """Neurons that are among the peaks of one prompt and not of the other, at the same token and layer.
 
 A neuron that is not in a list is not zero (L08). Where the list of the other prompt is full, its write there is at most
-that of the weakest in it, so that the difference is at least what the neuron writes beyond that.
+that of the weakest in it: what it writes beyond that here it certainly writes more.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OneSided:
     value, write
         Its value and what it writes, |a_i|·‖W_:,i‖₂; of CSV files the value alone.
     at_least
-        By how much its write is larger than in the other prompt, at least; NaN where nothing is known.
+        By how much its write is larger than in the other prompt, at least; NaN where that is not certain at all.
     compared
         In how many cells, tokens × layers, both have a list.
     most
@@ -92,9 +92,10 @@ def _of_peaks(two: Two, columns: Columns, at: Ints, layers: SharedLayers) -> One
             only[:, layer] &= ~(mine.key[:, layer, :, None] == other.key[:, layer, None, :]).any(axis=2)
         column, row, rank = np.nonzero(only)
         write = mine.write[column, row, rank]
+        beyond = write - other.weakest[column, row]
         parts.append((
             np.full(len(column), bool(in_b)), at[column], layers.numbers[row], mine.neuron[only], mine.expert[only],
-            mine.value[only], write, np.maximum(write - other.weakest[column, row], 0),
+            mine.value[only], write, np.where(beyond >= 0, beyond, np.nan),
         ))  # fmt: skip
     return _joined(parts, int(both.sum()), max(one.neuron.shape[2] for one in lists))
 

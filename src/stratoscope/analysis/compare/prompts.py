@@ -98,7 +98,7 @@ def two_prompts(inputs: TwoInputs, columns: Columns = None, prompt: PromptChoice
         side_b = side_a
         first, second = _of_one(side_a, prompt)
         called = _called_in_one(side_a, first, second)
-        alike = None if a.attrs.get("source") == names.IMPORTED else True
+        alike = True if a.attrs.get("source") == names.REAL else None
     else:
         first, second = _of_two(side_a, side_b, prompt)
         called = _called_in_two(side_a.labels[first], side_b.labels[second], _stems(inputs))

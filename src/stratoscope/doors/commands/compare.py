@@ -65,11 +65,13 @@ def compare(
     Tokens are aligned on equal runs. It describes two prompts and tests nothing: for classes of prompts use `contrast`,
     for two models over the same prompts `diff`.
     """
-    from stratoscope.view.maps.compare import Files
+    from stratoscope.view.maps.compare import Tables
+    from stratoscope.view.matplotlib import save
 
     out = outputs.picture(out, inputs, "compare", overwrite=overwrite)
     asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
-    Files(out, table, peaks_table, overwrite).check(inputs)
+    save.check(out, overwrite=overwrite, inputs=inputs)
+    Tables(table, peaks_table, overwrite).check(inputs)
     result = stratoscope.comparison(inputs, **options.given(asked))
     stratoscope.compare(
         result,

@@ -8,7 +8,7 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options, outputs
+from stratoscope.doors import console, options, others, outputs
 
 Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Mean or maximum over heads, or one head.")]
 
@@ -35,4 +35,5 @@ def engagement(
     asked = options.given(locals())
     asked["out"] = outputs.picture(out, inputs, "engagement", overwrite=overwrite)
     stratoscope.engagement(**asked)
+    others.remark(inputs, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     console.tell_path(asked["out"])

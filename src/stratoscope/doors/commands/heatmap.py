@@ -8,7 +8,7 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options, outputs
+from stratoscope.doors import console, options, others, outputs
 
 Profile = Annotated[
     bool,
@@ -40,4 +40,18 @@ def heatmap(
     asked["out"] = outputs.picture(out, inputs, "heatmap", overwrite=overwrite)
     stratoscope.heatmap(**asked)
     console.remark_of_layer(quantity)
+    others.remark(
+        inputs,
+        prompt=prompt,
+        prompt_class=prompt_class,
+        all_prompts=all_prompts or profile,
+        span=span,
+        compared=_compared(columns, quantity),
+    )
     console.tell_path(asked["out"])
+
+
+def _compared(columns: str | None, quantity: str | None) -> list[str]:
+    """The options of this picture that `compare` has too."""
+    given = {"--columns": columns, "--quantity": quantity}
+    return [part for option, value in given.items() if value is not None for part in (option, value)]

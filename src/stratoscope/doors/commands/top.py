@@ -70,7 +70,9 @@ def top(
         for line in (*_words(found), *(noted(one["id"], one["text"]) for one in found.attrs["notes"])):
             console.tell_text(tables.wrapped(console.one_line(line), width))
     if prompt is None and not all_prompts:
-        console.remark_of_prompts(found["prompt"].nunique(), int(found["of_prompts"].iloc[0]), "listed", "lists")
+        console.remark_of_prompts(
+            found["prompt"].nunique(), int(found["of_prompts"].iloc[0]), "prompts listed", "lists"
+        )
 
 
 def _told(found: pd.DataFrame, width: int | None) -> str:

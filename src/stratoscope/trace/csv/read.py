@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 import pandas as pd
@@ -75,12 +77,14 @@ def read_csv(
         "prompt_class": stems if classes is None else classes,
         **{f"column_{number}": _extra_column(column, tables) for number, column in enumerate(extra)},
     }
+    files_read = _file_list(paths, ids, tables)
     attrs = root_attributes(
         IMPORTED,
         ("numpy", "pandas", "xarray"),
+        uuid=_uuid(files_read, texts["prompt_class"], axis),
         token_spelling="tokenizer",
         axis=axis,
-        plan={"files": _file_list(paths, ids, tables)},
+        plan={"files": files_read},
         notes=_notes(ids, tables),
     )
     dataset = labelled(_arrays(tables), texts, attrs)
@@ -202,6 +206,11 @@ def _file_list(paths: Sequence[Path], ids: Sequence[str], tables: Sequence[CsvPr
         }
         for path, identity, table in zip(paths, ids, tables, strict=True)
     ]
+
+
+def _uuid(files: list[dict[str, object]], classes: Sequence[str] | np.ndarray, axis: str) -> str:
+    """The same of the same files, asked for in the same way: their pictures then are the same to the byte."""
+    return str(uuid5(NAMESPACE_OID, json.dumps([files, list(classes), axis], sort_keys=True)))
 
 
 def _notes(ids: Sequence[str], tables: Sequence[CsvPrompt]) -> list[dict[str, str]]:

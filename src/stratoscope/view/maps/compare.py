@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,63 +94,64 @@ def compare(
     >>> len(figure.axes)  # A, B and B − A
     3
     """
+    from stratoscope.view.matplotlib.render import render
+
+    asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
+    tables = Tables(table, peaks_table, overwrite)
+    tables.check(inputs)
+
+    @cache
+    def result() -> xr.DataTree:
+        return _compared(inputs, asked)
+
+    look = Look(scale, first_token, theme)
+    figure = render(lambda now: compare_spec(result(), now), out, look, overwrite=overwrite, inputs=inputs)
+    tables.write(result())
+    return figure
+
+
+def _compared(inputs: TwoInputs | xr.DataTree, asked: dict[str, Any]) -> xr.DataTree:
+    """The comparison that is to be drawn: made here, unless it is given."""
     from xarray import DataTree
 
     from stratoscope.analysis.compare.comparison import comparison
 
-    look = Look(scale, first_token, theme)
-    files = Files(out, table, peaks_table, overwrite)
-    if isinstance(inputs, DataTree):
-        asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
-        if given := [name for name, value in asked.items() if value is not None]:
-            fix = "Give it to `comparison`, or give the trace."
-            raise UsageError("this comparison is made already", where=given[0], fix=fix)
-        if not is_result(inputs, "compare"):
-            raise InputError("this is no comparison", where="inputs", fix="Give what `comparison` gave, or a trace.")
-        files.check()
-        return files.write(inputs, look)
-    files.check(inputs)
-    result = comparison(inputs, columns=columns, quantity=quantity, prompt=prompt, layers=layers, span=span)
-    return files.write(result, look)
+    if not isinstance(inputs, DataTree):
+        return comparison(inputs, **asked)
+    if given := [name for name, value in asked.items() if value is not None]:
+        fix = "Give it to `comparison`, or give the trace."
+        raise UsageError("this comparison is made already", where=given[0], fix=fix)
+    if not is_result(inputs, "compare"):
+        raise InputError("this is no comparison", where="inputs", fix="Give what `comparison` gave, or a trace.")
+    return inputs
 
 
 @dataclass(frozen=True)
-class Files:
-    """What is written of a comparison: the picture and two tables; None writes nothing."""
+class Tables:
+    """The tables that are written of a comparison; None = not asked for."""
 
-    out: str | os.PathLike[str] | None
-    table: str | os.PathLike[str] | None
-    peaks_table: str | os.PathLike[str] | None
+    cells: str | os.PathLike[str] | None
+    neurons: str | os.PathLike[str] | None
     overwrite: bool
 
     def check(self, inputs: Any = ()) -> None:
         """Refuse, before any work is done, what may not be written or is one of the inputs."""
         from stratoscope.trace.export.table import check_table
-        from stratoscope.view.matplotlib import save
 
-        if self.out is not None:
-            save.check(self.out, overwrite=self.overwrite, inputs=inputs)
-        for table in (self.table, self.peaks_table):
-            if table is not None:
-                check_table(table, overwrite=self.overwrite, inputs=inputs)
-        if None not in (self.table, self.peaks_table) and Path(str(self.table)) == Path(str(self.peaks_table)):
-            raise UsageError("two tables in one file", where=str(self.table), fix="Give each its own name.")
+        given = [Path(one) for one in (self.cells, self.neurons) if one is not None]
+        for one in given:
+            check_table(one, overwrite=self.overwrite, inputs=inputs)
+        if len({*given}) < len(given):
+            raise UsageError("two tables in one file", where=str(given[0]), fix="Give each its own name.")
 
-    def write(self, result: xr.DataTree, look: Look) -> Figure:
-        """Draw a comparison, and write what is asked for."""
+    def write(self, result: xr.DataTree) -> None:
+        """Write what is asked for."""
         from stratoscope.analysis.compare.tables import cell_rows, neuron_rows
         from stratoscope.trace.export.table import write_table
-        from stratoscope.view.matplotlib import save
-        from stratoscope.view.matplotlib.maps import draw
 
-        spec = compare_spec(result, look)
-        figure = draw(spec)
-        if self.out is not None:
-            save.write(figure, Path(self.out), spec.metadata_json(), overwrite=self.overwrite)
-        for out, rows_of in ((self.table, cell_rows), (self.peaks_table, neuron_rows)):
+        for out, rows_of in ((self.cells, cell_rows), (self.neurons, neuron_rows)):
             if out is not None:
                 write_table(*rows_of(result), Path(out), overwrite=self.overwrite)
-        return figure
 
 
 def compare_spec(result: xr.DataTree, look: Look = PLAIN) -> ViewSpec:

@@ -44,7 +44,8 @@ def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelli
     unknown = unknown_tokens(len(labels), np.flatnonzero(tokens["first"].values), labels)
     span = tokens["span"].values.astype(np.int32) if "span" in tokens else unknown.span
     shown = replace(unknown, prompts=tuple(prompts), prompt=of_b, position=position, span=span)
-    return TokenAxis("", "", shown, dim=np.flatnonzero(tokens["template"].values).astype(np.int64))
+    dim, unmatched = (np.flatnonzero(mask).astype(np.int64) for mask in (tokens["template"], ~tokens["equal"]))
+    return TokenAxis("", "", shown, dim=dim, unmatched=unmatched)
 
 
 def sides_and_difference(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from stratoscope import names
+from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE
 from stratoscope.view.spec.look import Look
@@ -102,7 +103,9 @@ def _notes(
     if infinite := sum(one.infinite for one in content.maps):
         cells = f"{counted(infinite, 'cell')} {'is' if infinite == 1 else 'are'}"
         notes.append(Note("L05", "warning", f"{cells} infinite: in the colours of the ends, not in the limits."))
-    if any(one.missing for one in content.maps):
+    if any(
+        one.missing and _undefined(panels[one.panel], strips[one.quantity].tables[one.panel]) for one in content.maps
+    ):
         notes.append(Note("L08", "info", "Grey hatching: undefined or not recorded, which is not zero."))
     if any(strip.quantity.name == "imported_norm" for strip in strips) and not absence_said:
         notes.append(ROWS_OF_A_FILE)
@@ -111,6 +114,11 @@ def _notes(
     if words := _template_in_words(panels, pooled=pooled):
         notes.append(Note("L21", "info", words))
     return notes
+
+
+def _undefined(panel: TokenAxis, table: AnyFloats) -> bool:
+    """Whether a cell is empty of which its token does not say why."""
+    return not len(panel.unmatched) or bool(np.isnan(np.delete(table, panel.unmatched, axis=0)).any())
 
 
 def _limits_in_words(panels: int, choice: names.Scale, *, kinds: AbstractSet[str]) -> str:

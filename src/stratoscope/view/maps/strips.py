@@ -34,6 +34,8 @@ class TokenAxis:
         Where generated answers begin.
     rarely_seen
         Places of tokens that few later ones can attend to.
+    unmatched
+        Of two prompts side by side: places of tokens without an equal one on the other side, whose cells are empty.
     """
 
     title: str
@@ -43,6 +45,7 @@ class TokenAxis:
     starts: tuple[tuple[int, str], ...] = ()
     answers: Ints = field(default_factory=lambda: NO_TOKENS)
     rarely_seen: Ints = field(default_factory=lambda: NO_TOKENS)
+    unmatched: Ints = field(default_factory=lambda: NO_TOKENS)
 
     @property
     def count(self) -> int:

@@ -152,7 +152,7 @@ def _several(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arran
     widest = max((panel.columns for panel in panels if panel.tokens_per_column > 1), default=0)
     if not counts:
         return Arrangement(measures, "strips", 0.0, row, gutter, legends, longest=1, widest=widest)
-    total, least = sum(counts), _CLOSE * fonts.height(measures.narrow_label)
+    total, least = sum(counts), _CLOSE * fonts.height(measures.tight_label)
     across = room - measures.gap * (len(counts) - 1)
     most = max(_PITCH[1], min(_WIDEST, _FEW / max(counts)))
     if not widest and total * least <= across:

@@ -34,10 +34,10 @@ class Measures:
         Times that lengths which hold text are those of a slide.
     dots
         To an inch of a bitmap; cells are whole dots.
-    title, subtitle, panel, detail, label, narrow_label, row, badge, legend_name, legend, note, source
-        Points of the title, what stands below it, titles of panels and what follows them, labels of tokens in wide and
-        in narrow columns, labels of rows and of numbers along an axis, marks above a map, the name of a legend and what
-        else it says, the footer, and in it where the numbers come from.
+    title, subtitle, panel, detail, label, narrow_label, tight_label, row, badge, legend_name, legend, note, source
+        Points of the title, what stands below it, titles of panels and what follows them, labels of tokens in wide, in
+        narrow and in the narrowest columns, labels of rows and of numbers along an axis, marks above a map, the name of
+        a legend and what else it says, the footer, and in it where the numbers come from.
     """
 
     width: float | None = None
@@ -54,6 +54,7 @@ class Measures:
     detail: float = 7.2
     label: float = 7.6
     narrow_label: float = 6.8
+    tight_label: float = 6.2
     row: float = 7.0
     badge: float = 6.6
     legend_name: float = 7.6
@@ -83,7 +84,7 @@ class Measures:
 
     def label_at(self, pitch: float) -> float:
         """Points of the labels of tokens in columns of so many inches."""
-        return self.label if pitch >= 0.165 else self.narrow_label
+        return self.label if pitch >= 0.165 else self.narrow_label if pitch >= 0.1 else self.tight_label
 
     def snapped(self, length: float) -> float:
         """Whole dots, so that all cells of a bitmap are equally large."""
@@ -111,7 +112,8 @@ def measures_of(page: Page) -> Measures:
     unit, small = points / PAPER_POINTS, 0.9 * points
     sized = replace(
         SLIDE, unit=unit, title=1.2 * points, subtitle=points, panel=points, detail=points, label=points,
-        narrow_label=points, row=points, badge=small, legend_name=points, legend=small, note=small, source=small,
+        narrow_label=points, tight_label=points, row=points, badge=small, legend_name=points, legend=small, note=small,
+        source=small,
     )  # fmt: skip
     if page.width is None:
         return sized
