@@ -157,6 +157,7 @@ def test_aligned_prompts_have_the_positions_of_the_first_and_brackets_that_the_o
             "position_b": ("column", np.arange(30)),
             "text_a": ("column", np.full(30, "a", object)),
             "text_b": ("column", np.full(30, "a", object)),
+            "equal": ("column", in_a),
             "first": ("column", np.arange(30) == 0),
             "template": ("column", np.arange(30) < 4),
             "span": ("column", np.where(np.arange(30) < 4, template, user)),
