@@ -21,7 +21,6 @@ Band = tuple[int, int]
 _FEW = 10  # columns that are all numbered
 _STEPS = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 _BETWEEN = 0.05  # inches between two numbers, at least
-_TICKS = 0.9  # inches from one round number to the next where columns have no labels
 _BRACKETED = ("system", "user", "answer", "generated")
 _LINE, _HOOK, _PAD = 0.009, 0.03, 0.035  # of a bracket: how thick it is, how far its ends go up, what is free around it
 _LEAST_BRACKET, _INSET = 0.05, 0.02  # inches of the shortest bracket, and between a bracket and the end of its part
@@ -65,13 +64,9 @@ class ColumnAxis:
     # --- labels of tokens -------------------------------------------------------------------------------------------
 
     @property
-    def _number_size(self) -> float:
-        return 0.82 * self.measures.badge
-
-    @property
     def _labels_begin(self) -> float:
         """Inches from the cells to the labels of tokens: positions stand between them."""
-        return LABEL_PAD + 0.85 * fonts.height(self._number_size)
+        return LABEL_PAD + 0.85 * fonts.height(self.measures.number)
 
     def _labels_end(self, band: Band) -> float:
         if not self.labels:
@@ -114,7 +109,7 @@ class ColumnAxis:
 
     def _numbers(self, band: Band, x: float, y: float) -> list[Item]:
         """Small numbers under every fifth token, or every tenth, and where positions do not go on from the left."""
-        size, theme = self._number_size, self.theme
+        size, theme = self.measures.number, self.theme
         position = self.position[band[0] : band[1]]
         widest = fonts.width("0" * len(str(int(position.max(initial=0)))), size)
         apart = math.ceil((widest + _BETWEEN) / self.pitch)
@@ -143,7 +138,7 @@ class ColumnAxis:
         known = np.flatnonzero(position >= 0)
         if not known.size:
             return ()
-        step = _nice(_TICKS * by / pitch)
+        step = _nice(self.measures.tick_apart * by / pitch)
         end = x + pitch * (band[1] - band[0])
         wanted = [*known[:1], *known[-1:], *np.flatnonzero(self._begins[start:stop]),
                   *np.flatnonzero((position > 0) & (position % step == 0))]  # fmt: skip
