@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,9 +123,31 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str, *, dots: int = DPI
         },
     }[suffix]
     buffer = io.BytesIO()
-    with mpl.rc_context(style()):
+    with mpl.rc_context(style()), _outlines(figure) if suffix == ".pdf" else nullcontext():
         figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
     return buffer.getvalue()
+
+
+@contextmanager
+def _outlines(figure: Figure) -> Iterator[None]:
+    """Texts that another family than the usual one helps out are outlines while this lasts.
+
+    In a PDF matplotlib loses the glyphs of OpenType fonts such as Noto Sans CJK as Type 42, and takes one glyph for all
+    beyond U+FFFF as Type 3.
+    """
+    from matplotlib.patheffects import Normal
+    from matplotlib.text import Text
+
+    from stratoscope.view.sheet import fonts
+
+    texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and fonts.is_helped_out(one.get_text())]
+    for one in texts:
+        one.set_path_effects([Normal()])
+    try:
+        yield
+    finally:
+        for one in texts:
+            one.set_path_effects([])
 
 
 def style() -> Any:
