@@ -23,7 +23,7 @@ TokenText = Annotated[
 ]
 HowMany = Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many neurons of each prompt.")]
 FirstToken = Annotated[
-    bool, typer.Option("--first-token", help="Let the first token of each prompt take part; --token does, if it is it.")
+    bool, typer.Option("--first-token", help="Let the first token of each prompt take part, as asking for it does.")
 ]
 CsvTable = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table to this CSV file.")]
 
