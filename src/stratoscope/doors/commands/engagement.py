@@ -26,6 +26,10 @@ def engagement(
     head: Head = defaults.HEAD,
     first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
+    width: options.PageWidth = None,
+    font_size: options.FontSize = None,
+    title: options.PageTitle = None,
+    caption: options.CaptionPlace = defaults.CAPTION,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Draw which layers engage with which tokens.

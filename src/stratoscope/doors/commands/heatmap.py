@@ -30,6 +30,10 @@ def heatmap(
     scale: options.ColourScale = defaults.SCALE,
     first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
+    width: options.PageWidth = None,
+    font_size: options.FontSize = None,
+    title: options.PageTitle = None,
+    caption: options.CaptionPlace = defaults.CAPTION,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Draw activity by token and layer.

@@ -18,6 +18,7 @@ from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.figures import figures_of
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.scale import Distribution, Kind
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import joined
@@ -42,6 +43,7 @@ def build(
     missing: Sequence[str] = (),
     advice: str = "",
     most_unpooled: int = pool.MOST_UNPOOLED,
+    page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The picture of some quantities (each on its own scale, shared by all panels) over some prompts.
 
@@ -52,10 +54,13 @@ def build(
     missing, advice
         Labels of what the input does not have, and how to get it.
     most_unpooled
-        Panels of more tokens are pooled.
+        Panels of more tokens are pooled, unless the page says how many columns fit.
+    page
+        The page that it will be drawn on.
     """
     look = look or Look()
-    factors = pool.factors([panel.count for panel in panels], most_unpooled)
+    fitting = (most_unpooled,) if page.most_columns is None else (page.most_columns, page.most_columns)
+    factors = pool.factors([panel.count for panel in panels], *fitting)
     first_tokens = any(len(panel.first) for panel in panels)
     ready = [_pooled(strip, panels, factors, differ=first_tokens) for strip in strips]
     quantities, maps = [], []

@@ -41,7 +41,8 @@ class Arrangement:
     gutter
         Inches to the left of the maps, for the names and the legends of strips.
     legends
-        Where the legends are: "head", "beside" the map, in the "gutter", or "above" each strip.
+        Where the legends are: "head" (beside the title), "under" it, "beside" the map, in the "gutter", or "above" each
+        strip.
     numbers
         Whether the cells have room for figures.
     labelled
@@ -50,6 +51,8 @@ class Arrangement:
         Of strips, columns of a band, at most.
     widest
         Columns of the longest panel without labels: such panels have one pitch.
+    least_pitch
+        Inches of a column of "lines", at least.
     """
 
     measures: Measures
@@ -62,6 +65,7 @@ class Arrangement:
     labelled: bool = True
     longest: int = 0
     widest: int = 0
+    least_pitch: float = _PITCH[0]
 
 
 def choose_arrangement(content: Maps, measures: Measures) -> Arrangement:
@@ -70,7 +74,7 @@ def choose_arrangement(content: Maps, measures: Measures) -> Arrangement:
     rows = max(len(one.quantity.rows) for one in quantities)
     if len(quantities) == 1:
         return _one_quantity(panels, rows, measures)
-    return _several(panels, rows, measures)
+    return strips(panels, rows, measures)
 
 
 def is_labelled(panel: MapPanel, arranged: Arrangement) -> bool:
@@ -85,7 +89,7 @@ def bands(panel: MapPanel, arranged: Arrangement) -> list[tuple[int, int]]:
         return [(0, count)]
     if arranged.mode == "strips":
         return [(start, min(start + arranged.longest, count)) for start in range(0, count, arranged.longest)]
-    longest = int(arranged.measures.body / _PITCH[0])
+    longest = max(1, int(arranged.measures.body / arranged.least_pitch + 1e-6))
     lines = -(-count // longest)
     each = -(-count // lines)
     return [(start, min(start + each, count)) for start in range(0, count, each)]
@@ -140,7 +144,7 @@ def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> 
     return Arrangement(measures, "lines", pitch, row_of(height, rows, measures))
 
 
-def _several(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
+def strips(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
     """Strips: of short prompts all of them side by side, so that a pair fits a slide; else wrapped at equal places."""
     gutter = _NAMES * measures.unit
     if measures.body - gutter < _LEAST_STRIPS:

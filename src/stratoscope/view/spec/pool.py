@@ -15,14 +15,14 @@ MOST_SPIKES = 200
 STANDS_OUT = 3.0  # a spike lies at least so many times as far above the median as the upper limit does
 
 
-def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED) -> int:
+def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED, most_pooled: int = MOST_POOLED) -> int:
     """How many tokens make a column; 1 = none is pooled."""
-    return 1 if tokens <= most_unpooled else max(2, -(-tokens // MOST_POOLED))
+    return 1 if tokens <= most_unpooled else max(2, -(-tokens // most_pooled))
 
 
-def factors(tokens: Sequence[int], most_unpooled: int = MOST_UNPOOLED) -> list[int]:
+def factors(tokens: Sequence[int], most_unpooled: int = MOST_UNPOOLED, most_pooled: int = MOST_POOLED) -> list[int]:
     """The factor of each panel: one for all that are pooled, since maxima over more tokens are larger."""
-    each = [factor(count, most_unpooled) for count in tokens]
+    each = [factor(count, most_unpooled, most_pooled) for count in tokens]
     return [1 if by == 1 else max(each) for by in each]
 
 
