@@ -7,8 +7,9 @@ from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing
 from stratoscope.view.sheet.measures import measures_of
+from stratoscope.view.sheet.prompt_marks import key
 from stratoscope.view.sheet.row_marks import with_row_marks
-from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.maps import PROMPT_ROWS, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import capital
@@ -31,7 +32,9 @@ class _Layout:
         self.page, self.measures = page, with_row_marks(measures_of(page), content, spec.look)
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
-        self.arrangement = arrangement.choose_arrangement(content, self.measures)
+        first_above = content.quantities[0].quantity.row_kind == PROMPT_ROWS
+        self.prompts = spec.tokens.prompts[:: -1 if first_above else 1]
+        self.arrangement = arrangement.choose_arrangement(content, self.measures, spec.tokens.prompts)
         self.maps = MapDrawing(spec, content, self.arrangement)
         self.left = self.measures.margin + self.arrangement.gutter + self.measures.row_labels
         self.right = self._right()
@@ -104,6 +107,9 @@ class _Layout:
         for line in fonts.wrap(self._reading(), sizes.detail, room):
             self.items.append(Text(margin, y, line, sizes.detail, self.theme.muted))
             y += fonts.height(sizes.detail) + 0.02
+        if self._names_classes():
+            self.items += key(self.prompts, margin, y + 0.04, room, self.theme, sizes)
+            y += 0.04 + fonts.height(sizes.detail)
         if self.arrangement.legends == "head":
             drawn = self._legend(self.quantities[0], legend_left, margin + 0.03)
             self.items += drawn.items
@@ -119,8 +125,15 @@ class _Layout:
             numbers=self.arrangement.numbers,
         )  # fmt: skip
 
+    def _names_classes(self) -> bool:
+        """Whether prompts stand in the colours of their classes, so that these have to be told."""
+        many = self.quantities[0].quantity.row_kind == PROMPT_ROWS or any(len(one.starts) > 1 for one in self.panels)
+        return many and any(one.prompt_class for one in self.prompts)
+
     def _reading(self) -> str:
         """How to read the maps, in one line."""
+        if self.quantities[0].quantity.row_kind == PROMPT_ROWS:
+            return "Rows: prompts, each over its own tokens. Columns: positions of tokens in their prompt."
         depths = self.quantities[0].quantity.row_kind == "depth"
         rows = "depths, D0 before the first block" if depths else "layers, the first at the bottom"
         numbers = self.quantities[0].figures.explained() if self.arrangement.numbers else ""
