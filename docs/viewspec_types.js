@@ -11,7 +11,8 @@
  *   Record<"linear" | "log" | "robust" | "per-layer", spec.PeakScale>, style: spec.PeakStyle, token_scene: Int32Array,
  *   token_place: Int32Array, token_choice: Int32Array, token_rank: Int32Array, token: Int32Array, layer: Int32Array,
  *   neuron: Int32Array, expert: Int32Array, value: Float32Array | Float64Array, height: Float32Array | Float64Array,
- *   write: Float32Array | Float64Array, highest: Uint8Array, kind: "peaks" }} spec.Peaks
+ *   write: Float32Array | Float64Array, highest: Uint8Array, comparison: spec.PeakComparison | null, kind: "peaks" }}
+ *   spec.Peaks
  * @typedef {{ scale: "linear" | "log" | "robust" | "per-layer", first_token: boolean, theme: "light" | "dark" }}
  *   spec.Look
  * @typedef {{ prompts: Array<spec.ShownPrompt>, prompt: Int32Array, position: Int32Array, span: Int32Array, first:
@@ -41,6 +42,9 @@
  *   spec.PeakScale
  * @typedef {{ smallest: number, largest: number, top: number, stems: number, stem_opacity: number, outlines: boolean,
  *   token_labels: number, layer_labels: number }} spec.PeakStyle
+ * @typedef {{ a: string, b: string, column: Int32Array, equal: Uint8Array, peak: Int32Array, listed: Uint8Array,
+ *   difference: Float32Array | Float64Array, scales: Record<"linear" | "log" | "robust" | "per-layer", spec.PeakScale>
+ *   }} spec.PeakComparison
  * @typedef {{ id: string, prompt_class: string }} spec.ShownPrompt
  * @typedef {{ name: string, paper: string, ink: string, muted: string, faint: string, line: string, missing: string,
  *   missing_line: string, accent: string, side_a: string, side_b: string, side_c: string, side_d: string, side_e:

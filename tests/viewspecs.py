@@ -19,7 +19,7 @@ from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.file import MAGIC, to_bytes
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, DrawnQuantity, Map, MapMarks, MapPanel, MapQuantity, Maps
-from stratoscope.view.spec.peaks import Heights, Peaks, PeakScale, PeakStyle, Scene
+from stratoscope.view.spec.peaks import Heights, PeakComparison, Peaks, PeakScale, PeakStyle, Scene
 from stratoscope.view.spec.scale import Limits
 from stratoscope.view.spec.tokens import ShownPrompt, ShownTokens
 from stratoscope.view.spec.viewspec import Note, ViewSpec
@@ -61,12 +61,18 @@ def peak_spec() -> ViewSpec:
     heights = Heights(np.array([0.5, 1.1], "<f4"), indices([1]), np.array([7], "<f4"), 0.0, 1.0, 0.0, 1.0)
     scale = PeakScale("write", "robust", dict.fromkeys(get_args(FirstTokens), heights))
     two = indices([0, 2])
+    both = dict.fromkeys(("robust", "linear"), scale)
+    comparison = PeakComparison(
+        "one", "two", indices([0, 1, 1]), np.array([1, 0, 0], "|u1"), indices([0, 1]), np.array([0, 2], "|u1"),
+        np.array([-1, 2], "<f4"), both,
+    )  # fmt: skip
     content = Peaks(
         QUANTITY, "neuron", (Scene("one", ""),), "Class", ("critical",), (3, 7), 2, 1, 0.0, {"robust": scale},
         PeakStyle(2.0, 9.0, 1.1, 500, 0.5, False, 40, 20),
         token_scene=indices([0, 0, 0]), token_place=indices([0, 1, 2]), token_choice=indices([0, 0, 0]),
         token_rank=indices([0, 1, 2]), token=two, layer=indices([3, 7]), neuron=two, expert=indices([]),
         value=np.ones(2, "<f4"), height=np.ones(2, "<f4"), write=np.ones(2, "<f4"), highest=np.ones(2, "|u1"),
+        comparison=comparison,
     )  # fmt: skip
     return ViewSpec("title", "subtitle", content, Look("robust"), TOKENS)
 

@@ -118,7 +118,10 @@ def settle(page: Page) -> None:
 
 
 def choose(page: Page, name: str, value: str) -> None:
-    page.locator(f"select[name={name}]").select_option(value)
+    if name == "scale":
+        page.locator(f"input[name=scale][value={value}]").check()
+    else:
+        page.locator(f"select[name={name}]").select_option(value)
     settle(page)
 
 
@@ -263,7 +266,7 @@ def test_one_class_alone_takes_the_whole_width(page: Page, dataset: xr.Dataset) 
     assert neurons(page) == set()
     assert neurons(page, 1) == expected(dataset, 1, layers=set(range(LAYERS)), least=0)
     domain = page.evaluate("document.getElementById('plot')._fullLayout.scene2.domain.x")
-    assert domain == [0, 1]
+    assert domain == pytest.approx([0, 1 - 84 / 1280])
 
 
 def test_all_controls_together_give_the_right_peaks(page: Page, dataset: xr.Dataset) -> None:
@@ -320,7 +323,8 @@ def test_scenes_share_colours_heights_and_camera(page: Page) -> None:
     page.mouse.up()
     page.wait_for_timeout(200)
     cameras = page.evaluate(
-        "(({scene, scene2}) => [scene._scene.getCamera().eye, scene2._scene.getCamera().eye, camera && camera.eye])"
+        "(({scene, scene2}) => [scene._scene.getCamera().eye, scene2._scene.getCamera().eye, "
+        "page.figure.layout.scene.camera.eye])"
         "(document.getElementById('plot')._fullLayout)"
     )
     assert cameras[0] == pytest.approx(cameras[1])
@@ -345,9 +349,9 @@ def test_a_narrow_dark_screen_gets_scenes_above_each_other_and_dark_colours(
     file: Path, page: Page, open_page: Callable[..., Page]
 ) -> None:
     domain = "document.getElementById('plot')._fullLayout.scene2.domain.x"
-    assert page.evaluate(domain) == [0.5, 1]
+    assert page.evaluate(domain) == pytest.approx([(1 - 84 / 1280) / 2, 1 - 84 / 1280])
     narrow = open_page(file, width=700, height=900, dark=True)
-    assert narrow.evaluate(domain) == [0, 1]
+    assert narrow.evaluate(domain) == pytest.approx([0, 1 - 84 / 700])
     assert narrow.evaluate("document.documentElement.scrollWidth") <= 700
     assert narrow.evaluate("document.documentElement.dataset.theme") == "dark"
 
@@ -433,11 +437,12 @@ def test_the_picture_is_saved_with_its_caption(page: Page, tmp_path: Path) -> No
 def test_every_control_has_a_name_and_can_be_reached_by_keyboard(page: Page) -> None:
     reached: list[str] = []
     page.locator("h1").click()
-    for _ in range(10):
+    for _ in range(11):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.name || document.activeElement.innerText"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
-    assert reached == ["sort", "L0–L4", "threshold", "choice", "scale", "first", "Highest", "Reset", "image", "theme"]
+    wanted = ["choice", "scale", "first", "sort", "L0–L4", "tokens", "threshold", "Highest", "Reset", "image", "theme"]
+    assert reached == wanted
     named = page.evaluate("[...document.querySelectorAll('select, input')].map((e) => e.labels[0]?.textContent ?? '')")
     assert all(named)
 

@@ -148,7 +148,7 @@ TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will
 }
 OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude each other
     "capture": {"plan", "as_json", "overwrite"},
-    "compare": {"as_json"},
+    "compare": {"as_json", "prompt_class"},  # classes instead of prompts: tests/doors/test_compare_command.py
     "export": {"csv", "parquet"},  # the file, and what kind it is
     "contrast": {"out", "as_json", "overwrite"},
     "diff": {"out", "as_json", "overwrite", "model"},  # `patch_null` makes `null` of the model

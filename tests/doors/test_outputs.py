@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import stratoscope
 from stratoscope.doors import outputs
 from stratoscope.doors.cli import app
 from stratoscope.errors import InputError
@@ -93,3 +95,39 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_drawn_with_th
     with pytest.raises(InputError, match="read-only") as caught:
         outputs.picture(None, [Path("fire.csv")], "engagement", overwrite=False)
     assert caught.value.fix == "Name the picture with -o, in a folder that you may write to."
+
+
+@pytest.mark.parametrize("command", ["heatmap", "engagement", "peaks3d"])
+def test_a_picture_of_some_prompts_says_so_unless_they_were_chosen(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setitem(vars(stratoscope), command, lambda **_: None)  # what is told is not of the figure
+    out = tmp_path / ("a.html" if command == "peaks3d" else "a.png")
+    told = run(command, trace, "-o", out).stderr
+    assert "note: 2 of 4 prompts drawn: --all or --prompt ID draws others.\n" in told
+    assert ("compare" in told) == (command == "heatmap")
+    of_class = run(command, trace, "-o", out, "--class", "critical", "--overwrite").stderr
+    assert of_class == "note: 1 of 2 prompts of class critical drawn: --all or --prompt ID draws others.\n"
+    for choice in (["--prompt", "0"], ["--all"]):
+        assert run(command, trace, "-o", out, *choice, "--overwrite").stderr == ""
+
+
+def test_a_heatmap_of_two_prompts_tells_the_command_that_draws_their_difference(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("fire c.csv", "b.csv"):
+        Path(name).write_text(GOOD.replace("Layer", "lay"))
+    columns = ("--columns", "Layer=lay")
+    for given in (
+        ["fire c.csv", "b.csv", *columns],
+        [trace, "--prompt", "3", "--prompt", "0", "--quantity", "resid_norm"],
+    ):
+        told = run("heatmap", *given, "-o", "a.png", "--overwrite").stderr
+        command = shlex.split(told.removeprefix("note: what differs between the two: "))
+        assert command[:2] == ["stratoscope", "compare"]
+        done = run(*command[1:], "-o", "difference.png", "--overwrite")
+        assert done.exit_code == 0, done.output
+        assert "difference.png" in done.stdout
+    Path("c.csv").write_text(Path("b.csv").read_text())
+    assert run("heatmap", "fire c.csv", "b.csv", "c.csv", *columns).stderr == ""

@@ -105,6 +105,17 @@ def peaks3d(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) ->
     )
 
 
+def top(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> None:
+    stratoscope.top(
+        dataset,
+        all_prompts=chance.random() < 0.5,
+        token=chance.choice((None, None, 0, 2)),
+        layers=[int(dataset["layer"].values[0])] if chance.random() < 0.2 else None,
+        first_token=chance.random() < 0.3,
+        n=chance.choice((1, 5, 100)),
+    )
+
+
 def contrast(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> None:
     result = stratoscope.contrast(
         dataset,
@@ -153,8 +164,8 @@ def attention(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) 
 
 
 VERBS: tuple[Verb, ...] = (
-    heatmap, heatmap, heatmap, engagement, engagement, peaks3d, peaks3d, contrast, contrast, diff, diff, anomalies,
-    anomalies, lint, lint, info, export, portable, attention,
+    heatmap, heatmap, heatmap, engagement, engagement, peaks3d, peaks3d, top, top, contrast, contrast, diff, diff,
+    anomalies, anomalies, lint, lint, info, export, portable, attention,
 )  # fmt: skip
 
 

@@ -81,6 +81,15 @@ def test_of_too_many_spikes_the_strongest_are_marked_and_all_are_counted() -> No
     assert sorted(cells[:, 0].tolist()) == list(range(400 - pool.MOST_SPIKES, 400))
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_a_row_of_another_scale_is_not_ringed_as_a_whole_but_its_own_spike_is(*, log: bool) -> None:
+    units = np.random.default_rng(0).normal(0.5, 0.1, size=(1000, 30))
+    units[:, 29] = units[:, 29] + 5 if log else units[:, 29] * 12
+    units[17, 29] = 9 if log else 40
+    units[400, 3] = 4.0
+    assert pool.spikes(units, log=log)[0].tolist() == [[17, 29], [400, 3]]
+
+
 def test_infinite_values_are_spikes_and_missing_ones_are_not() -> None:
     units = np.array([[0.5], [np.nan], [np.inf], [0.4], [-np.inf]])
     cells, total = pool.spikes(units)

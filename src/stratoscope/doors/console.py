@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ import typer
 
 from stratoscope.errors import ascii_json, printable, printable_line
 from stratoscope.words import noted
-
-_WIDEST = 200  # characters of a table's line where nobody's window limits it
 
 
 def tell(line: str, *, err: bool = False) -> None:
@@ -23,24 +21,6 @@ def tell(line: str, *, err: bool = False) -> None:
 def tell_text(text: str) -> None:
     """Print lines that are laid out already."""
     typer.echo(printable(text))
-
-
-def tell_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> None:
-    """Print a table of texts; the columns at these places are set right."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for place, heading in enumerate(headings):
-        table.add_column(Text(one_line(heading)), justify="right" if place in right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))  # Text: no markup is read in it
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDEST
-    console.print(table)
 
 
 def tell_path(path: Path) -> None:
@@ -66,10 +46,10 @@ def remark_of_layer(quantity: str | None) -> None:
         remark(f"the {number} in {quantity} chooses no layer; --layers {number} does.")
 
 
-def remark_of_prompts(shown: int, there: int, done: str = "drawn", does: str = "draws") -> None:
-    """Say that there are more prompts than what was chosen for a user who named none."""
+def remark_of_prompts(shown: int, there: int, done: str, does: str) -> None:
+    """Say that there are more prompts than were chosen for a user who named none: "prompts drawn", "draws"."""
     if shown < there:
-        remark(f"{shown} of {there:,} prompts {done}: --all or --prompt ID {does} others.")
+        remark(f"{shown} of {there:,} {done}: --all or --prompt ID {does} others.")
 
 
 def warn_of(notes: Iterable[Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stratoscope.names import RECORD_GROUPS, SPANS, Scale, Theme
+from stratoscope.names import RECORD_GROUPS, SPANS, Caption, Scale, Theme
 
 # --- what goes in -----------------------------------------------------------------------------------------------------
 
@@ -81,6 +81,28 @@ FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Let the first token of a prompt take part in the colour limits.")
 ]
 ColourTheme = Annotated[Theme, typer.Option("--theme", help="Light for paper, dark for a talk.")]
+
+# --- pictures for a paper ---------------------------------------------------------------------------------------------
+
+PageWidth = Annotated[
+    str | None,
+    typer.Option("--width", metavar="85mm|3.3in", help="Exact width of the picture; it is laid out anew to fit."),
+]
+FontSize = Annotated[
+    float | None,
+    typer.Option("--font-size", metavar="POINTS", help="Size of its labels; 7 with --width, unless you say otherwise."),
+]
+PageTitle = Annotated[
+    str | None, typer.Option("--title", metavar="TEXT|none", help="Another title, or none: the caption says the rest.")
+]
+CaptionPlace = Annotated[
+    Caption,
+    typer.Option(
+        "--caption",
+        help="Where it says what was done: below, in a file (NAME.txt beside NAME.png), or nowhere but in the file's "
+        "metadata. What is not recorded and what is warned of stays on the picture.",
+    ),
+]
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
 

@@ -35,11 +35,14 @@ def alignment(summary: Facts) -> str:
 
 
 def unmatched(summary: Facts) -> str:
-    """What is drawn hatched."""
-    of = summary["columns"]
+    """What is drawn hatched, and whose positions are written."""
+    (called_a, _), of = summary["called"], summary["columns"]
     if of["equal"] == of["all"]:
         return ""
-    return "Hatched: tokens without an equal one on the other side; after the first of them, equal tokens stand in another context."  # fmt: skip  # noqa: E501
+    return (
+        "Hatched: tokens without an equal one on the other side; after the first of them, equal tokens stand in "
+        f"another context. Positions are those of {called_a}."
+    )
 
 
 def before(summary: Facts) -> str:

@@ -169,18 +169,29 @@ def _listed(prompts: Prompts, tokens: Mapping[int, Ints], rows: Ints, n: int) ->
     """The n strongest neurons of each prompt, each once, at its strongest token."""
     import pandas as pd
 
-    parts = []
-    for index, own in tokens.items():
-        best: list[pd.DataFrame] = []
-        for block in peaks_in(prompts, index, index + 1, rows):
-            here = block[np.isin(block["token"], own)]
+    wanted = np.zeros(len(prompts.of_token), bool)
+    for own in tokens.values():
+        wanted[own] = True
+    best: list[pd.DataFrame] = []
+    for first, stop in _runs(sorted(tokens)):
+        for block in peaks_in(prompts, first, stop, rows):
+            here = block[wanted[block["token"].to_numpy()]]
+            here = here.assign(prompt=prompts.of_token[here["token"].to_numpy()])
             ranked = pd.concat([*best, here]).sort_values("strength", ascending=False, kind="stable")
-            best = [ranked.drop_duplicates(NEURON).head(n)]
-        parts += [one.assign(prompt=index) for one in best]
-    if not sum(map(len, parts)):
+            best = [ranked.drop_duplicates(["prompt", *NEURON]).groupby("prompt", sort=False).head(n)]
+    if not sum(map(len, best)):
         fix = "Choose other tokens or layers; a layer without an MLP has none."
         raise InputError("no peak is recorded at these tokens and layers", where="trace", fix=fix)
-    return pd.concat(parts, ignore_index=True)
+    place = {prompt: place for place, prompt in enumerate(tokens)}
+    return best[0].sort_values("prompt", key=lambda column: column.map(place), kind="stable", ignore_index=True)
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """The first of each run of consecutive numbers, and where it stops."""
+    there = set(numbers)
+    starts = [one for one in numbers if one - 1 not in there]
+    stops = [one + 1 for one in numbers if one + 1 not in there]
+    return list(zip(starts, stops, strict=True))
 
 
 def _frame(prompts: Prompts, listed: pd.DataFrame, *, first_token: bool) -> pd.DataFrame:

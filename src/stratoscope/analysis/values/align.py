@@ -73,7 +73,8 @@ def align(a: Sequence[Any] | NDArray[Any], b: Sequence[Any] | NDArray[Any]) -> A
 
 def token_keys(dataset: xr.Dataset, tokens: NDArray[np.int64] | slice) -> NDArray[Any]:
     """What makes two tokens equal: their ids, or their texts where a tokenizer's ids are not known."""
-    ids = np.asarray(dataset["token_id"].values)[tokens]
-    if (ids >= 0).all() or "text" not in dataset.coords:
-        return ids
+    if "token_id" in dataset.variables:
+        ids = np.asarray(dataset["token_id"].values)[tokens]
+        if (ids >= 0).all() or "text" not in dataset.coords:
+            return ids
     return np.asarray(dataset["text"].values)[tokens]

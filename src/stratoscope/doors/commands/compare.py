@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import stratoscope
-from stratoscope import defaults
-from stratoscope.doors import console, options, outputs
+from stratoscope import defaults, names
+from stratoscope.doors import console, options, outputs, tables
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from stratoscope.view.charts.profile import Profile
 
 Two = Annotated[
     list[Path],
@@ -29,9 +32,22 @@ TwoPrompts = Annotated[
         "the first prompt that both have.",
     ),
 ]
+TwoClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help="A class of prompts; give it twice to compare two classes of one trace layer by layer, instead of two "
+        "prompts.",
+    ),
+]
 CellTable = Annotated[
     Path | None,
-    typer.Option("--table", metavar="CSV", help="Also write every cell: both values, B − A, and which token is which."),
+    typer.Option(
+        "--table",
+        metavar="CSV",
+        help="Also write every cell: both values, B − A, and which token is which; of classes every layer.",
+    ),
 ]
 PeaksTable = Annotated[
     Path | None,
@@ -41,7 +57,7 @@ PeaksTable = Annotated[
         help="Also write every neuron that is among the peaks of one and not of the other, at the same token.",
     ),
 ]
-_NEURONS = 8  # that are printed
+_NEURONS, _LAYERS = 8, 5  # that are printed
 
 
 def compare(
@@ -50,6 +66,7 @@ def compare(
     columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
     prompt: TwoPrompts = None,
+    prompt_class: TwoClasses = None,
     layers: options.Layers = None,
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
@@ -62,27 +79,30 @@ def compare(
 ) -> None:
     """Draw what differs between two prompts: A, B and B − A.
 
-    Tokens are aligned on equal runs. It describes two prompts and tests nothing: for classes of prompts use `contrast`,
-    for two models over the same prompts `diff`.
+    Tokens are aligned on equal runs. It describes and tests nothing: to test classes of prompts use `contrast`, for two
+    models over the same prompts `diff`.
     """
+    asked = options.given(locals(), "as_json")
+    asked["out"] = outputs.picture(out, inputs, "compare", overwrite=overwrite)
+    if prompt_class:
+        _classes(asked, as_json=as_json)
+    else:
+        _prompts(asked, as_json=as_json)
+
+
+_OF_NUMBERS = ("inputs", "columns", "quantity", "prompt", "layers", "span")  # what `comparison` is asked
+
+
+def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
+    """Draw two prompts, and say what differs."""
     from stratoscope.view.maps.compare import Tables
     from stratoscope.view.matplotlib import save
 
-    out = outputs.picture(out, inputs, "compare", overwrite=overwrite)
-    asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
-    save.check(out, overwrite=overwrite, inputs=inputs)
-    Tables(table, peaks_table, overwrite).check(inputs)
-    result = stratoscope.comparison(inputs, **options.given(asked))
-    stratoscope.compare(
-        result,
-        out,
-        scale=scale,
-        first_token=first_token,
-        theme=theme,
-        table=table,
-        peaks_table=peaks_table,
-        overwrite=overwrite,
-    )
+    inputs, out, table, peaks_table = (asked[name] for name in ("inputs", "out", "table", "peaks_table"))
+    save.check(out, overwrite=asked["overwrite"], inputs=inputs)
+    Tables(table, peaks_table, asked["overwrite"]).check(inputs)
+    result = stratoscope.comparison(**{name: asked[name] for name in _OF_NUMBERS})
+    stratoscope.compare(result, **{name: value for name, value in asked.items() if name not in _OF_NUMBERS})
     written = [path for path in (out, table, peaks_table) if path is not None]
     if as_json:
         from stratoscope.analysis.compare.tables import neurons_in
@@ -91,10 +111,57 @@ def compare(
         about = {"summary": attrs["summary"], "neurons": neurons_in(result, _NEURONS), "notes": attrs["notes"]}
         console.tell_json(about | {"written": [str(path) for path in written]})
         return
-    console.remark_of_layer(quantity)
+    console.remark_of_layer(asked["quantity"])
     _tell(result)
     for path in written:
         console.tell_path(path)
+
+
+def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
+    """Draw two classes layer by layer, and say where they are farthest apart."""
+    from stratoscope.view.charts.two_classes import TwoClasses, class_rows
+    from stratoscope.view.choose.selection import Selection
+    from stratoscope.view.spec.look import Look
+
+    stratoscope.compare(**asked)
+    selection = Selection(prompt_class=asked["prompt_class"], layers=asked["layers"], span=asked["span"])
+    classes = TwoClasses(asked["inputs"], asked["columns"], selection, asked["quantity"])
+    found = classes.profile(Look(asked["scale"], asked["first_token"]))
+    written = [path for path in (asked["out"], asked["table"]) if path is not None]
+    if as_json:
+        columns, rows = class_rows(found)
+        layers = [dict(zip(columns, [None if cell != cell else cell for cell in row], strict=True)) for row in rows]
+        console.tell_json({"layers": layers, "written": [str(path) for path in written]})
+        return
+    console.remark_of_layer(asked["quantity"])
+    _tell_classes(found)
+    for path in written:
+        console.tell_path(path)
+
+
+def _tell_classes(found: Profile) -> None:
+    from stratoscope.view.charts.two_classes import strongest_layers
+    from stratoscope.words import number
+
+    a, b, apart = *found.classes, found.difference
+    assert apart is not None
+    kind = names.QUANTITIES[found.name].row_kind
+    how = "log₂ ratio" if found.log else "difference"
+    _say(f"{found.name}, {kind} by {kind}: {b.name} − {a.name}, of {a.count} and {b.count} prompts")
+    _say(f"\nWhere they are farthest apart ({f'median of {apart.count} pairs' if apart.count else 'of the medians'}):")
+    rows = [
+        (
+            f"{kind[0].upper()}{found.rows[place]}",
+            number(a.middle[place]),
+            number(b.middle[place]),
+            f"{'+' if apart.middle[place] > 0 else ''}{number(apart.middle[place])}",
+            f"{number(apart.low[place])} to {number(apart.high[place])}" if apart.count else "",
+        )
+        for place in strongest_layers(found, _LAYERS)
+    ]
+    headings = (kind, f"median {a.name}", f"median {b.name}", how, "middle half" if apart.count > 3 else "of all")
+    _tell_table(headings, rows, right=headings[1:])
+    _say(f"This describes two classes and tests nothing: `stratoscope contrast TRACE --a {a.name} --b {b.name}` tests.")
 
 
 def _tell(result: xr.DataTree) -> None:
@@ -104,25 +171,30 @@ def _tell(result: xr.DataTree) -> None:
     from stratoscope.view.maps.compare import title_of
 
     summary = result.attrs["summary"]
-    console.tell(title_of(summary))
+    _say(title_of(summary))
     names = [
         f"{one}: {name}" for one, name in zip(summary["called"], summary["prompts"], strict=True) if name not in one
     ]
     if names:
-        console.tell("; ".join(names))
+        _say("; ".join(names))
     for line in (cautions.alignment(summary), cautions.before(summary)):
-        if line:
-            console.tell(line)
+        _say(line)
     if largest := summary["difference"]["largest"]:
-        console.tell("\nLargest differences, of each token in its strongest layer:")
+        _say("\nLargest differences, of each token in its strongest layer:")
         _tell_cells(summary, largest)
-    console.tell(cautions.yardstick(summary))
+    _say(cautions.yardstick(summary))
     if summary["lists"] is not None:
-        console.tell("")
-        console.tell(cautions.lists(summary))
+        _say(f"\n{cautions.lists(summary)}")
         if neurons := neurons_in(result, _NEURONS):
             _tell_neurons(summary, neurons)
-    console.tell(f"{cautions.NO_TEST}: `stratoscope contrast` tests classes.")
+    _say(f"{cautions.NO_TEST}: `stratoscope contrast` tests classes.")
+
+
+def _say(line: str) -> None:
+    """Print a sentence, in the lines of a terminal; a line feed before it stays one."""
+    words = line.lstrip("\n")
+    if words:
+        console.tell_text(line[: -len(words)] + tables.wrapped(console.one_line(words), tables.terminal_width()))
 
 
 def _tell_cells(summary: dict[str, Any], largest: list[dict[str, Any]]) -> None:
@@ -141,7 +213,7 @@ def _tell_cells(summary: dict[str, Any], largest: list[dict[str, Any]]) -> None:
         )
         for one in largest
     ]
-    console.tell_table(headings, rows, right=range(2, len(headings)))
+    _tell_table(headings, rows, right=headings[2:])
 
 
 def _tell_neurons(summary: dict[str, Any], neurons: list[dict[str, Any]]) -> None:
@@ -163,7 +235,11 @@ def _tell_neurons(summary: dict[str, Any], neurons: list[dict[str, Any]]) -> Non
         ]
         sizes = (one["write"], one["at_least"]) if has_writes else ()
         rows.append([*cells, *("" if size is None else number(size) for size in sizes)])
-    console.tell_table(headings, rows, right=range(3, len(headings)))
+    _tell_table(headings, rows, right=headings[3:])
+
+
+def _tell_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str]) -> None:
+    console.tell_text(f"{tables.table(headings, rows, right=right, width=tables.terminal_width())}\n")
 
 
 def _positions(one: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ def diff(
 
     Both are of the same prompts: base and tuned, before and after a patch, one dtype and another. Prompts are aligned
     on equal tokens. It says first what is exactly equal, then what is proved to have changed; noise is what `capture
-    --floor` measured. Writes a folder with a report, figures, a table and all numbers.
+    --floor` measured. Writes a folder with a report, figures, a table and all numbers. For two prompts use `compare`.
     """
     asked = options.given(locals(), "trace_a", "trace_b", "out", "columns", "model", "as_json", "overwrite")
     if model is not None and claims is None:

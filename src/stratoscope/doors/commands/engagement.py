@@ -8,7 +8,7 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options, outputs
+from stratoscope.doors import console, options, others, outputs
 
 Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Mean or maximum over heads, or one head.")]
 
@@ -26,6 +26,10 @@ def engagement(
     head: Head = defaults.HEAD,
     first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
+    width: options.PageWidth = None,
+    font_size: options.FontSize = None,
+    title: options.PageTitle = None,
+    caption: options.CaptionPlace = defaults.CAPTION,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Draw which layers engage with which tokens.
@@ -35,4 +39,5 @@ def engagement(
     asked = options.given(locals())
     asked["out"] = outputs.picture(out, inputs, "engagement", overwrite=overwrite)
     stratoscope.engagement(**asked)
+    others.remark(inputs, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     console.tell_path(asked["out"])

@@ -8,7 +8,7 @@ import typer
 
 import stratoscope
 from stratoscope import defaults, names
-from stratoscope.doors import console, options, outputs
+from stratoscope.doors import console, options, others, outputs
 
 Rows = Annotated[
     names.Rows | None,
@@ -35,6 +35,10 @@ def heatmap(
     scale: options.ColourScale = defaults.SCALE,
     first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
+    width: options.PageWidth = None,
+    font_size: options.FontSize = None,
+    title: options.PageTitle = None,
+    caption: options.CaptionPlace = defaults.CAPTION,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Draw activity by token and layer.
@@ -45,4 +49,18 @@ def heatmap(
     asked["out"] = outputs.picture(out, inputs, "heatmap", overwrite=overwrite)
     stratoscope.heatmap(**asked)
     console.remark_of_layer(quantity)
+    others.remark(
+        inputs,
+        prompt=prompt,
+        prompt_class=prompt_class,
+        all_prompts=all_prompts or profile,
+        span=span,
+        compared=_compared(columns, quantity),
+    )
     console.tell_path(asked["out"])
+
+
+def _compared(columns: str | None, quantity: str | None) -> list[str]:
+    """The options of this picture that `compare` has too."""
+    given = {"--columns": columns, "--quantity": quantity}
+    return [part for option, value in given.items() if value is not None for part in (option, value)]

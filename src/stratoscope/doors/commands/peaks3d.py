@@ -9,7 +9,7 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options, outputs
+from stratoscope.doors import console, options, others, outputs
 
 PageOut = Annotated[
     Path | None,
@@ -47,4 +47,5 @@ def peaks3d(
     asked["out"] = outputs.picture(out, inputs, "peaks3d", ".html", overwrite=overwrite)
     stratoscope.peaks3d(**asked)
     console.remark_of_layer(quantity)
+    others.remark(inputs, prompt=prompt, prompt_class=prompt_class, all_prompts=all_prompts, span=span)
     console.tell_path(asked["out"])

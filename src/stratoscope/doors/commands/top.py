@@ -23,7 +23,7 @@ TokenText = Annotated[
 ]
 HowMany = Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many neurons of each prompt.")]
 FirstToken = Annotated[
-    bool, typer.Option("--first-token", help="Let the first token of each prompt take part; --token does, if it is it.")
+    bool, typer.Option("--first-token", help="Let the first token of each prompt take part, as asking for it does.")
 ]
 CsvTable = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table to this CSV file.")]
 
@@ -70,7 +70,9 @@ def top(
         for line in (*_words(found), *(noted(one["id"], one["text"]) for one in found.attrs["notes"])):
             console.tell_text(tables.wrapped(console.one_line(line), width))
     if prompt is None and not all_prompts:
-        console.remark_of_prompts(found["prompt"].nunique(), int(found["of_prompts"].iloc[0]), "listed", "lists")
+        console.remark_of_prompts(
+            found["prompt"].nunique(), int(found["of_prompts"].iloc[0]), "prompts listed", "lists"
+        )
 
 
 def _told(found: pd.DataFrame, width: int | None) -> str:

@@ -19,6 +19,7 @@ from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.figures import figures_of
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import PROMPT_ROWS, Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.scale import Distribution, Kind
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import joined
@@ -43,6 +44,7 @@ def build(
     missing: Sequence[str] = (),
     advice: str = "",
     most_unpooled: int = pool.MOST_UNPOOLED,
+    page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The picture of some quantities (each on its own scale, shared by all panels) over some prompts.
 
@@ -53,10 +55,13 @@ def build(
     missing, advice
         Labels of what the input does not have, and how to get it.
     most_unpooled
-        Panels of more tokens are pooled.
+        Panels of more tokens are pooled, unless the page says how many columns fit.
+    page
+        The page that it will be drawn on.
     """
     look = look or Look()
-    factors = pool.factors([panel.count for panel in panels], most_unpooled)
+    fitting = (most_unpooled,) if page.most_columns is None else (page.most_columns, page.most_columns)
+    factors = pool.factors([panel.count for panel in panels], *fitting)
     first_tokens = any(len(panel.first) for panel in panels)
     ready = [_pooled(strip, panels, factors, differ=first_tokens) for strip in strips]
     quantities, maps = [], []
@@ -144,18 +149,6 @@ def _pooled(strip: Strip, panels: Sequence[TokenAxis], factors: Sequence[int], *
     return _by_first(of, differ=differ)
 
 
-def _medians(table: AnyFloats, *, signed: bool) -> AnyFloats:
-    """The median size of each row of a table of shape (tokens, rows); NaN is ignored."""
-    table = np.abs(table) if signed else table
-    if not len(table):
-        return np.full(table.shape[1], np.nan)
-    medians: AnyFloats = np.median(table, axis=0)
-    for row in np.flatnonzero(np.isnan(medians)):
-        known = table[~np.isnan(table[:, row]), row]
-        medians[row] = np.median(known) if known.size else np.nan
-    return medians
-
-
 def _any_known(tables: Sequence[AnyFloats]) -> bool:
     return any(np.isfinite(one).any() for one in tables)
 
@@ -215,7 +208,7 @@ def _map(
     if strip.absent:
         absent = pool.pool(np.where(strip.absent[place], np.nan, 1.0), by, signed=False) != 1
     medians = _by_first(
-        lambda first: _medians(ready[first].usual[place], signed=strip.quantity.signed),
+        lambda first: pool.row_medians(ready[first].usual[place], signed=strip.quantity.signed),
         differ=ready["with_first"] is not ready["without_first"],
     )
     marks = {
@@ -264,7 +257,7 @@ def _marks(
         )
     cells, total = (np.empty((0, 2), np.int64), 0) if strip.ringed is None else (strip.ringed, len(strip.ringed))
     if strip.ringed is None and by > 1 and strip.rings:
-        cells, total = pool.spikes(limits.strength(table))
+        cells, total = pool.spikes(limits.strength(table), log=limits.kind == "log")
     without_logarithm = int((table <= 0).sum()) if limits.kind == "log" else 0
     rows = _row_badges(medians, limits, lowest=strip.lowest is None)
     return MapMarks(badges, rows, indices(cells).reshape(-1, 2), total, without_logarithm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.analysis.results.result import is_result, notes_in, table_in
 from stratoscope.errors import InputError, UsageError
+from stratoscope.view.choose.selection import Selection
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import aligned_tokens, described_cells, sides_and_difference
 from stratoscope.view.spec.look import PLAIN, Look
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from stratoscope.analysis.compare.cautions import Facts
     from stratoscope.analysis.compare.prompts import TwoInputs
+    from stratoscope.analysis.compare.tables import Rows
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
@@ -41,6 +44,7 @@ def compare(
     columns: Columns = None,
     quantity: str | None = None,
     prompt: PromptChoice = None,
+    prompt_class: TextChoice = None,
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
@@ -66,8 +70,11 @@ def compare(
     prompt
         Two prompts by id or index, A first. By default the first minimal pair, else the first prompt of each of two
         classes. Of two traces one that both have (by default the first such), or one of each.
+    prompt_class
+        Two classes of one trace instead of two prompts: the median prompt of either layer by layer with the middle half
+        of the prompts, and the second − the first. No token is compared with another.
     table
-        A .csv file to write: every cell with both values, B − A and the alignment.
+        A .csv file to write: every cell with both values, B − A and the alignment; of two classes every layer.
     peaks_table
         A .csv file to write: every neuron that is among the peaks of one prompt and not of the other, at the same token
         and layer. Not among the peaks is not zero: `larger_by_at_least` says what is certain.
@@ -79,7 +86,7 @@ def compare(
     Returns
     -------
     matplotlib.figure.Figure
-        Its axes are A, B and B − A; of a long pair line by line.
+        Its axes are A, B and B − A; of a long pair line by line. Of two classes both together, and B − A.
 
     Raises
     ------
@@ -94,19 +101,28 @@ def compare(
     >>> len(figure.axes)  # A, B and B − A
     3
     """
+    from stratoscope.analysis.compare.tables import cell_rows, neuron_rows
+    from stratoscope.view.charts.two_classes import TwoClasses, class_rows, refuse_beside_classes
     from stratoscope.view.matplotlib.render import render
 
-    asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
+    look = Look(scale, first_token, theme)
     tables = Tables(table, peaks_table, overwrite)
     tables.check(inputs)
+    if prompt_class is not None:
+        refuse_beside_classes(prompt=prompt, peaks_table=peaks_table)
+        selection = Selection(prompt_class=prompt_class, layers=layers, span=span)
+        classes = TwoClasses(inputs, columns, selection, quantity)
+        figure = render(classes.spec, out, look, overwrite=overwrite, inputs=inputs)
+        tables.write(cells=lambda: class_rows(classes.profile(look)))
+        return figure
+    asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
 
     @cache
     def result() -> xr.DataTree:
         return _compared(inputs, asked)
 
-    look = Look(scale, first_token, theme)
     figure = render(lambda now: compare_spec(result(), now), out, look, overwrite=overwrite, inputs=inputs)
-    tables.write(result())
+    tables.write(cells=lambda: cell_rows(result()), neurons=lambda: neuron_rows(result()))
     return figure
 
 
@@ -144,14 +160,13 @@ class Tables:
         if len({*given}) < len(given):
             raise UsageError("two tables in one file", where=str(given[0]), fix="Give each its own name.")
 
-    def write(self, result: xr.DataTree) -> None:
+    def write(self, **rows: Callable[[], Rows]) -> None:
         """Write what is asked for."""
-        from stratoscope.analysis.compare.tables import cell_rows, neuron_rows
         from stratoscope.trace.export.table import write_table
 
-        for out, rows_of in ((self.cells, cell_rows), (self.neurons, neuron_rows)):
-            if out is not None:
-                write_table(*rows_of(result), Path(out), overwrite=self.overwrite)
+        for name, rows_of in rows.items():
+            if (out := getattr(self, name)) is not None:
+                write_table(*rows_of(), Path(out), overwrite=self.overwrite)
 
 
 def compare_spec(result: xr.DataTree, look: Look = PLAIN) -> ViewSpec:

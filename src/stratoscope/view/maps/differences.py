@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.values.align import GAP
 from stratoscope.trace.arrays import AnyFloats
-from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.maps.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
 from stratoscope.words import readable
@@ -26,12 +26,12 @@ _WIDTH = 12  # characters of a token's label
 
 
 def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelling: str = "text") -> TokenAxis:
-    """The token axis of the table `tokens` of a Result: of A, or of B where A has none.
+    """The token axis of the table `tokens` of a Result; positions are those of A, none where it has no such token.
 
     Parameters
     ----------
     prompts
-        The prompt of A and that of B; one where both are the same.
+        The prompt of A and that of B, of which no column is alone; one where both are the same.
     spelling
         How the texts are spelled, as of `words.readable`.
     """
@@ -39,13 +39,14 @@ def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelli
     signs = ("" if in_a and in_b else ONLY_A if in_a else ONLY_B for in_a, in_b in zip(*there, strict=True))
     texts = written(tokens["text_a"].values, tokens["text_b"].values, *there, width=_WIDTH, spelling=spelling)
     labels = [sign + text for sign, text in zip(signs, texts, strict=True)]
-    position = np.where(there[0], tokens["position_a"].values, tokens["position_b"].values).astype(np.int32)
-    of_b = np.where(there[0], 0, len(prompts) - 1).astype(np.int32)
+    position = tokens["position_a"].values.astype(np.int32)  # −1 where there is none
+    of = np.full(len(labels), 0 if len(prompts) == 1 else -1, np.int32)
     unknown = unknown_tokens(len(labels), np.flatnonzero(tokens["first"].values), labels)
     span = tokens["span"].values.astype(np.int32) if "span" in tokens else unknown.span
-    shown = replace(unknown, prompts=tuple(prompts), prompt=of_b, position=position, span=span)
+    shown = replace(unknown, prompts=tuple(prompts), prompt=of, position=position, span=span)
     dim, unmatched = (np.flatnonzero(mask).astype(np.int64) for mask in (tokens["template"], ~tokens["equal"]))
-    return TokenAxis("", "", shown, dim=dim, unmatched=unmatched)
+    rarely_seen = np.flatnonzero(tokens["rarely_seen"]) if "rarely_seen" in tokens else NO_TOKENS
+    return TokenAxis("", "", shown, dim=dim, unmatched=unmatched, rarely_seen=rarely_seen)
 
 
 def sides_and_difference(
@@ -62,13 +63,14 @@ def sides_and_difference(
     alike
         Tokens that must be the same in both, as of `can_differ`.
     """
+    rarely_seen = names.QUANTITIES[described.name].of_later_tokens
     strips = []
     for side, label in zip("ab", labels[:2], strict=True):
         drawn = replace(described, label=label, formula=described.formula if side == "a" else "")
-        strips.append(Strip(drawn, [cells[side].values], limits="sides", rings=False))
+        strips.append(Strip(drawn, [cells[side].values], rarely_seen, limits="sides", rings=False))
     difference = cells["difference"].values
     apart = replace(described, label=labels[2], formula="", signed=True, log=False)
-    return [*strips, Strip(apart, [difference], counted=[can_differ(difference, alike)])]
+    return [*strips, Strip(apart, [difference], rarely_seen, counted=[can_differ(difference, alike)])]
 
 
 def described_cells(cells: xr.Dataset, row: names.Quantity, formula: str, said: str = "") -> DrawnQuantity:

@@ -9,6 +9,7 @@ from stratoscope import defaults, names
 from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.maps.heatmap import maps_spec
 from stratoscope.view.spec.look import PLAIN, Look
+from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ def engagement(
     head: str | int = defaults.HEAD,
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
+    width: Width = None,
+    font_size: float | None = None,
+    title: str | None = None,
+    caption: names.Caption = defaults.CAPTION,
     overwrite: bool = False,
 ) -> Figure:
     """Draw how strongly MLP and attention write, how much attention each token receives, and how focused it is.
@@ -50,7 +55,8 @@ def engagement(
     ----------
     head
         "mean" or "max" over the heads, or the number of one head.
-    inputs, out, columns, prompt, prompt_class, all_prompts, layers, span, scale, first_token, theme, overwrite
+    inputs, out, columns, prompt, prompt_class, all_prompts, layers, span, scale, first_token, theme, width, font_size,
+    title, caption, overwrite
         As in `heatmap`.
 
     Returns
@@ -74,17 +80,23 @@ def engagement(
     from stratoscope.view.matplotlib.render import render
 
     selection = Selection(prompt, prompt_class, all_prompts, layers, span)
+    page = page_of(width, font_size, title, caption)
 
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
-        return engagement_spec(opened(inputs, columns), selection, look, head=head)
+        return engagement_spec(opened(inputs, columns), selection, look, head=head, page=page)
 
-    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite, inputs=inputs)
+    return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs)
 
 
 def engagement_spec(
-    dataset: xr.Dataset, selection: Selection = EVERYTHING, look: Look = PLAIN, *, head: str | int = defaults.HEAD
+    dataset: xr.Dataset,
+    selection: Selection = EVERYTHING,
+    look: Look = PLAIN,
+    *,
+    head: str | int = defaults.HEAD,
+    page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The ViewSpec of `engagement`."""
     from stratoscope.view.choose.quantities import default_quantity, record
@@ -101,4 +113,5 @@ def engagement_spec(
         missing=[names.QUANTITIES[name].label for name in missing],
         advice=record(*missing),
         most_unpooled=MOST_UNPOOLED,
+        page=page,
     )

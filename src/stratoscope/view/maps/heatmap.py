@@ -15,6 +15,7 @@ from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec import pool
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
 from stratoscope.view.spec.tokens import unknown_tokens
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec, notes_of, provenance_of
 from stratoscope.words import capital
@@ -44,6 +45,10 @@ def heatmap(
     scale: names.Scale = defaults.SCALE,
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
+    width: Width = None,
+    font_size: float | None = None,
+    title: str | None = None,
+    caption: names.Caption = defaults.CAPTION,
     overwrite: bool = False,
 ) -> Figure:
     """Draw a quantity by token and layer.
@@ -90,8 +95,21 @@ def heatmap(
         Whether the first token of each prompt takes part in the limits (of a profile in the means).
     theme
         "light" or "dark".
+    width
+        Exact width of the picture, for a paper: inches, or a text such as "85mm", "8.5cm" or "3.3in". Its text then has
+        7 points, nothing less than nine tenths of that, and the maps are arranged anew: below each other, wrapped, and
+        where a page cannot hold their labels, without them. None = as wide as its content, at most a slide.
+    font_size
+        Points of its labels; the title has 1.2 times that, the smallest text nine tenths.
+    title
+        Stands in the place of the picture's own title. "none" leaves the title away, and what stands below it goes
+        into the caption.
+    caption
+        Where it says what is drawn and how: "below" the maps, in a text "file" beside `out` (`map.txt` of `map.png`),
+        or "none". That numbers are simulated or imported, and warnings, stand on the picture whatever is asked for; the
+        file's metadata hold all of it.
     overwrite
-        Whether `out` may be replaced.
+        Whether `out`, and the file of its caption, may be replaced.
 
     Returns
     -------
@@ -119,6 +137,7 @@ def heatmap(
         refuse_unknown(rows, names.ROWS, "rows")
         if profile:
             raise UsageError("a profile has no rows to choose", where="rows", fix="Leave out one of the two.")
+    page = page_of(width, font_size, title, caption)
 
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
@@ -127,9 +146,9 @@ def heatmap(
             from stratoscope.view.charts.profile import profile_spec
 
             return profile_spec(opened(inputs, columns), selection, look, quantity=quantity)
-        return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity, rows=rows)
+        return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity, rows=rows, page=page)
 
-    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite, inputs=inputs)
+    return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs)
 
 
 def heatmap_spec(
@@ -139,6 +158,7 @@ def heatmap_spec(
     *,
     quantity: str | None = None,
     rows: names.Rows | None = None,
+    page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`."""
     from stratoscope.view.choose.quantities import checked_quantity, default_quantity
@@ -146,8 +166,8 @@ def heatmap_spec(
 
     name = default_quantity(dataset) if quantity is None else checked_quantity(dataset, quantity)
     if has_rows_of_prompts(dataset, selection, rows):
-        return prompt_rows_spec(dataset, name, selection, look)
-    return maps_spec(dataset, [name], selection, look)
+        return prompt_rows_spec(dataset, name, selection, look, page)
+    return maps_spec(dataset, [name], selection, look, page=page)
 
 
 def maps_spec(
@@ -161,6 +181,7 @@ def maps_spec(
     missing: Sequence[str] = (),
     advice: str = "",
     most_unpooled: int = pool.MOST_UNPOOLED,
+    page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """Quantities of a trace over the same tokens and rows; without a title it is named after the first of them."""
     from stratoscope.analysis.lint.lint import applicable
@@ -189,6 +210,7 @@ def maps_spec(
         missing=missing,
         advice=advice,
         most_unpooled=most_unpooled,
+        page=page,
     )
 
 
@@ -196,7 +218,7 @@ def heatmap_of_array(
     values: AnyFloats,
     out: str | os.PathLike[str] | None = None,
     *,
-    title: str = "Activity by token and layer",
+    title: str | None = None,
     labels: Sequence[str] = (),
     rows: Sequence[int] | None = None,
     unit: str = "1",
@@ -207,6 +229,9 @@ def heatmap_of_array(
     scale: names.Scale = defaults.SCALE,
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
+    width: Width = None,
+    font_size: float | None = None,
+    caption: names.Caption = defaults.CAPTION,
     overwrite: bool = False,
 ) -> Figure:
     """Draw an array by token and layer; needs neither a trace nor the libraries that read one.
@@ -225,7 +250,7 @@ def heatmap_of_array(
         Places of first tokens of a prompt, left out of the limits unless `first_token`.
     source
         "real", "simulated" or "imported"; "" is drawn as unknown.
-    out, scale, theme, overwrite
+    out, scale, theme, width, font_size, title, caption, overwrite
         As in `heatmap`.
 
     Returns
@@ -234,12 +259,15 @@ def heatmap_of_array(
     """
     from stratoscope.view.matplotlib.render import render
 
+    page = page_of(width, font_size, title, caption)
+
     def describe(look: Look) -> ViewSpec:
         numbers = tuple(range(values.shape[1])) if rows is None else tuple(rows)
         described = DrawnQuantity("values", "value", unit, "", signed=signed, log=log, rows=numbers)
         places = [place for place in first if place < len(values)]
         tokens = TokenAxis("", "", unknown_tokens(len(values), places, labels))
         strips = [Strip(described, [values])]
-        return build(title, "", [tokens], strips, look=look, provenance=Provenance(source=source))
+        name, given = "Activity by token and layer", Provenance(source=source)
+        return build(name, "", [tokens], strips, look=look, provenance=given, page=page)
 
-    return render(describe, out, Look(scale, first_token, theme), overwrite=overwrite)
+    return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite)

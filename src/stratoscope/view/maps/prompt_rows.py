@@ -12,14 +12,14 @@ from stratoscope import names
 from stratoscope.errors import InputError, UsageError
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.trace.notes import INFO, Note
-from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.prompts import LEAST_QUERIES, Prompts
 from stratoscope.view.choose.selection import Selection
 from stratoscope.view.maps.build import build
-from stratoscope.view.maps.panels import LEAST_QUERIES
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import PROMPT_ROWS, DrawnQuantity
+from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.tokens import ShownPrompt, ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec, notes_of, provenance_of
 from stratoscope.words import capital, counted, visible
@@ -42,7 +42,7 @@ def has_rows_of_prompts(dataset: xr.Dataset, selection: Selection, rows: names.R
     return len(panel.prompts) > PROMPTS and len(panel.tokens) > TOKENS
 
 
-def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look: Look) -> ViewSpec:
+def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look: Look, page: Page) -> ViewSpec:
     """The ViewSpec of a picture with one row per prompt.
 
     Raises
@@ -72,7 +72,7 @@ def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look:
     values = _pooled(dataset, name, tokens, layers, signed=described.signed)
     notes: list[Note] = []
     if names.QUANTITIES[name].of_later_tokens:
-        values = np.where(prompts.stops[prompts.of_token[tokens]] - 1 - tokens < LEAST_QUERIES, np.nan, values)
+        values = np.where(prompts.rarely_seen[tokens], np.nan, values)
         notes.append(Note("L02", INFO, f"Hatched: fewer than {LEAST_QUERIES} later tokens can attend here."))
     if described.unit == "L2 norm" and len(layers) > 1:
         notes.append(
@@ -107,6 +107,7 @@ def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look:
         selected=chosen.selected(dataset, described.rows, len(numbers), kind),
         notes=(*notes, *notes_of(dataset), *applicable(dataset, [name])),
         provenance=provenance_of(dataset),
+        page=page,
     )
 
 

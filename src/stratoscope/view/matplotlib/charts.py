@@ -19,6 +19,7 @@ from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import DPI, Item, Sheet, Text
 from stratoscope.view.sheet.measures import SLIDE
 from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Mark
+from stratoscope.view.spec.page import PLAIN_PAGE
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import number
@@ -52,7 +53,7 @@ def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
     top = y + head + keys + 0.08
     bottom = top + charts.height
     names = bottom + _TICKS_BELOW + max(len(one.name) for one in placed) * fonts.height(_SMALL)
-    below, footer_height = footer(spec, MARGIN, names + 0.1, right - MARGIN, colours, SLIDE)
+    below, footer_height = footer(spec, MARGIN, names + 0.1, right - MARGIN, colours, SLIDE, PLAIN_PAGE)
     whole = (_whole(right + MARGIN), _whole(names + 0.1 + footer_height + MARGIN * 0.8))
     with mpl.rc_context(style()):
         figure = Picture(figsize=whole, dpi=DPI / 2, facecolor=colours.paper)

@@ -9,11 +9,13 @@ from matplotlib.patches import Rectangle
 
 from stratoscope.view.matplotlib.save import picture_bytes
 from stratoscope.view.sheet import fonts
-from stratoscope.view.sheet.items import Box, Sheet, Text
+from stratoscope.view.sheet.items import DPI, Box, Sheet, Text
 
 
 class Picture(Figure):
-    """A figure that a notebook shows by itself."""
+    """A figure that a notebook shows by itself; its bitmap has so many dots to an inch."""
+
+    dots: int = DPI
 
     def _repr_png_(self) -> bytes:
         return picture_bytes(self, ".png", "{}")

@@ -21,6 +21,7 @@ from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import scale
 from stratoscope.view.spec.charts import Charts
 from stratoscope.view.spec.maps import Maps
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -47,17 +48,18 @@ class ScaleNorm(Normalize):
         return scale.backward(low + np.asarray(value) * (high - low), self.limits.kind)
 
 
-def draw(spec: ViewSpec) -> Picture:
-    """The figure of a spec of maps or charts; its axes are these, in reading order."""
+def draw(spec: ViewSpec, page: Page = PLAIN_PAGE) -> Picture:
+    """The figure of a spec of maps or charts on a page; its axes are these, in reading order."""
     if isinstance(spec.content, Charts):
         return draw_charts(spec, spec.content)
     if not isinstance(spec.content, Maps):
         raise TypeError(f"a picture of {spec.content.kind} is not drawn here")
-    sheet = arrange(spec, spec.content)
+    sheet = arrange(spec, spec.content, page)
     colours = spec.colours.themes[spec.look.theme]
     with mpl.rc_context(style()):
         figure = Picture(figsize=(sheet.width, sheet.height), dpi=DPI / 2, facecolor=colours.paper)
         FigureCanvasAgg(figure)
+        figure.dots = sheet.dots
         for item in sheet.items:
             if isinstance(item, CellMap):
                 _map(figure, sheet, item, spec, spec.content)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stratoscope.errors import UsageError
+from stratoscope.view.sheet.footer import caption
 from stratoscope.view.spec.look import Look
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ def render(
     describe: Callable[[Look], ViewSpec],
     out: str | os.PathLike[str] | None,
     look: Look,
+    page: Page = PLAIN_PAGE,
     *,
     overwrite: bool,
     inputs: Any = (),
@@ -30,11 +35,18 @@ def render(
     """
     from stratoscope.view.matplotlib import save
 
-    path = None if out is None else save.check(out, overwrite=overwrite, inputs=inputs)
+    beside = page.caption == "file"
+    if beside and out is None:
+        fix = 'Name a file for the picture, or take caption="none".'
+        raise UsageError("a caption goes into a file beside the picture, and none is written", where="caption", fix=fix)
+    path = None if out is None else save.check(out, overwrite=overwrite, inputs=inputs, caption=beside)
     spec = describe(look)
+    if page.title and page.titled:
+        spec = replace(spec, title=page.title)
     from stratoscope.view.matplotlib.maps import draw
 
-    figure = draw(spec)
+    figure = draw(spec, page)
     if path is not None:
-        save.write(figure, path, spec.metadata_json(), overwrite=overwrite)
+        text = caption(spec) if beside else None
+        save.write(figure, path, spec.metadata_json(), overwrite=overwrite, caption=text, dots=figure.dots)
     return figure

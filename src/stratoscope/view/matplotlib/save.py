@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratoscope.disk import write_file
 from stratoscope.errors import InputError
-from stratoscope.replacing import write_whole
+from stratoscope.replacing import new_files, refused
 from stratoscope.trace.export.output import check_place
+from stratoscope.view.sheet.items import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,28 +35,65 @@ _OWN_STYLE = {
 _SESSION = ("backend", "interactive", "toolbar", "webagg", "figure.hooks")  # settings that are no style
 
 
-def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = ()) -> Path:
-    """The path of an output that may be written, or an `InputError`; called before any work is done."""
+def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = (), caption: bool = False) -> Path:
+    """The path of an output that may be written, or an `InputError`; called before any work is done.
+
+    Parameters
+    ----------
+    caption
+        Whether a file with its caption is to stand beside it.
+    """
     path = Path(out)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             "a picture is a .png, .svg or .pdf file", where=str(path), fix=f"Name it {path.stem or 'picture'}.png."
         )
     check_place(path, overwrite=overwrite, inputs=inputs)
+    if caption:
+        _check_caption(caption_beside(path), overwrite=overwrite, inputs=inputs)
     return path
 
 
-def write(figure: Figure, out: Path, metadata: str, *, overwrite: bool) -> None:
-    """Write a figure with its metadata.
+def caption_beside(picture: Path) -> Path:
+    """The file of a picture's caption."""
+    return picture.with_suffix(".txt")
+
+
+def _check_caption(path: Path, *, overwrite: bool, inputs: Any) -> None:
+    """Raise `InputError` where the caption of a picture may not be put: above all where a text of somebody's own is."""
+    check_place(path, overwrite=overwrite, inputs=inputs)
+    with refused(path):
+        ours = not path.exists() or KEY in path.read_text("utf-8", errors="replace").rstrip().rpartition("\n")[2]
+    if not ours:
+        fix = "Give the picture another name, or move that file away."
+        raise InputError("is no caption of a picture, so it is not replaced", where=str(path), fix=fix)
+
+
+def write(
+    figure: Figure, out: Path, metadata: str, *, overwrite: bool, caption: str | None = None, dots: int = DPI
+) -> None:
+    """Write a figure with its metadata, and its caption beside it: both, or neither.
 
     Parameters
     ----------
     metadata
         JSON; stored in the PNG text chunk `stratoscope`, as the description of an SVG and the subject of a PDF.
+    caption
+        What the file beside it says; None = there is none.
+    dots
+        Of a bitmap, to an inch.
     """
-    path = check(out, overwrite=overwrite)
-    data = picture_bytes(figure, path.suffix.lower(), metadata)
-    write_whole(path, data, overwrite=overwrite, check=lambda file: _opens(file, path.suffix.lower()))
+    path = check(out, overwrite=overwrite, caption=caption is not None)
+    suffix = path.suffix.lower()
+    contents = {path: picture_bytes(figure, suffix, metadata, dots=dots)}
+    if caption is not None:
+        contents[caption_beside(path)] = caption.encode()
+    with new_files(list(contents), overwrite=overwrite) as files:
+        for (target, content), file in zip(contents.items(), files, strict=True):
+            with refused(target):
+                write_file(file, content)
+            if target == path:
+                _opens(file, suffix)
 
 
 def _opens(file: Path, suffix: str) -> None:
@@ -63,14 +104,18 @@ def _opens(file: Path, suffix: str) -> None:
         raise InputError("was not written as a whole", where=str(file), fix="Free some space, or write elsewhere.")
 
 
-def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
+def picture_bytes(figure: Figure, suffix: str, metadata: str, *, dots: int = DPI) -> bytes:
     """The bytes of a picture file."""
     import matplotlib as mpl
 
-    from stratoscope.view.sheet.items import DPI
-
+    across = float(figure.get_size_inches()[0])
+    resolution = int(across * dots + 1e-6) / across  # whole dots are as wide as the figure
     options: dict[str, Any] = {
-        ".png": {"dpi": DPI, "metadata": {"Software": None, KEY: metadata}, "pil_kwargs": {"compress_level": 3}},
+        ".png": {
+            "dpi": dots,
+            "metadata": {"Software": None, KEY: metadata},
+            "pil_kwargs": {"compress_level": 3, "dpi": (resolution, resolution)},
+        },
         ".svg": {"dpi": DPI, "metadata": {"Date": None, "Creator": None, "Description": f"{KEY}: {metadata}"}},
         ".pdf": {
             "dpi": DPI,
@@ -78,9 +123,31 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str) -> bytes:
         },
     }[suffix]
     buffer = io.BytesIO()
-    with mpl.rc_context(style()):
+    with mpl.rc_context(style()), _outlines(figure) if suffix == ".pdf" else nullcontext():
         figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
     return buffer.getvalue()
+
+
+@contextmanager
+def _outlines(figure: Figure) -> Iterator[None]:
+    """Texts that another family than the usual one helps out are outlines while this lasts.
+
+    In a PDF matplotlib loses the glyphs of OpenType fonts such as Noto Sans CJK as Type 42, and takes one glyph for all
+    beyond U+FFFF as Type 3.
+    """
+    from matplotlib.patheffects import Normal
+    from matplotlib.text import Text
+
+    from stratoscope.view.sheet import fonts
+
+    texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and fonts.is_helped_out(one.get_text())]
+    for one in texts:
+        one.set_path_effects([Normal()])
+    try:
+        yield
+    finally:
+        for one in texts:
+            one.set_path_effects([])
 
 
 def style() -> Any:

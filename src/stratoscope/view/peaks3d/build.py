@@ -11,17 +11,19 @@ from stratoscope import defaults, names
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError
 from stratoscope.trace.arguments import real_number
+from stratoscope.trace.arrays import Ints
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.choose.tokens import shown_tokens, subtitle
+from stratoscope.view.peaks3d.comparison import compare
 from stratoscope.view.peaks3d.heights import scales_of
-from stratoscope.view.peaks3d.points import Points, choose_points
+from stratoscope.view.peaks3d.points import Points, choose_points, recorded_points
 from stratoscope.view.peaks3d.scenes import Scenes, places, text_ranks
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
-from stratoscope.view.spec.peaks import Peaks, PeakStyle
+from stratoscope.view.spec.peaks import PeakComparison, Peaks, PeakStyle
 from stratoscope.view.spec.viewspec import Note, ViewSpec, notes_of, provenance_of
 from stratoscope.words import capital, counted, listed, number, visible
 
@@ -61,6 +63,9 @@ def peaks_spec(
         raise _nothing_left(points, threshold)
     bearing, of_point = np.unique(points.token, return_inverse=True)
     here = np.searchsorted(tokens, bearing)
+    comparison = None
+    if len(shown) == 2 and points.run == 1:
+        comparison = _compared(dataset, row, tokens, prompts, shown, layers, points, bearing)
     content = Peaks(
         quantity=DrawnQuantity(row.name, row.label, row.unit, row.formula_in(dataset), log=row.log),
         index=_index_name(dataset),
@@ -85,6 +90,7 @@ def peaks_spec(
         height=points.height,
         write=points.write,
         highest=_highest(points),
+        comparison=comparison,
     )
     return ViewSpec(
         f"{capital(row.label)} by token and layer",
@@ -101,6 +107,33 @@ def peaks_spec(
             *applicable(dataset, [row.name]),
         ),
         provenance=provenance_of(dataset),
+    )
+
+
+def _compared(
+    dataset: xr.Dataset,
+    row: names.Quantity,
+    tokens: Ints,
+    prompts: Prompts,
+    shown: list[int],
+    layers: tuple[int, ...],
+    points: Points,
+    bearing: Ints,
+) -> PeakComparison:
+    """The two prompts of a picture laid on each other."""
+    of = tuple(tokens[prompts.of_token[tokens] == one] for one in shown)
+    classes, ids = [visible(prompts.classes[one]) for one in shown], [visible(prompts.labels[one]) for one in shown]
+    sides = classes if all(classes) and len(set(classes)) == 2 else ids
+    recorded = points if len(points.token) == points.total else recorded_points(dataset, row.name, tokens, layers)
+    return compare(
+        dataset,
+        (of[0], of[1]),
+        bearing,
+        points,
+        recorded,
+        signed=row.name != "peak_write",
+        sides=(sides[0], sides[1]),
+        title=f"{sides[1]} − {sides[0]}: {_axis_title(row)}",
     )
 
 

@@ -18,11 +18,16 @@ def peaks_in(spec: ViewSpec) -> Peaks:
 def caption(spec: ViewSpec) -> list[str]:
     """The caption of the look that the picture starts with: a line for each warning, and one for the source."""
     peaks, notes = peaks_in(spec), spec.notes_now()
-    count = f"{len(peaks.token):,} of {counted(peaks.total, 'peak')}."
     info = [noted(note.id, note.text) for note in notes if note.severity == INFO]
     warnings = [noted(note.id, note.text) for note in notes if note.severity != INFO]
-    words = " ".join([count, chosen(spec), peaks.scales[spec.look.scale].words, *info])
+    words = " ".join([count(spec), chosen(spec), peaks.scales[spec.look.scale].words, *info])
     return [words, *warnings, f"{source_tag(spec.provenance)} {source(spec.provenance)}"]
+
+
+def count(spec: ViewSpec) -> str:
+    """How many peaks are drawn."""
+    peaks = peaks_in(spec)
+    return f"{len(peaks.token):,} of {counted(peaks.total, 'peak')}."
 
 
 def chosen(spec: ViewSpec) -> str:

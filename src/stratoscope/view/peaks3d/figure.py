@@ -19,10 +19,11 @@ from stratoscope.view.peaks3d.traces import (
     heights_of,
     scene_name,
 )
+from stratoscope.view.sheet.fonts import has_glyph
 from stratoscope.view.spec.palette import Colours
 from stratoscope.view.spec.peaks import Heights, Scene
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.words import html_label
+from stratoscope.words import drawable, html_label
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif"
 CAMERA = {"eye": {"x": 0.4, "y": -2.1, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.09}}
@@ -52,7 +53,9 @@ def figure(spec: ViewSpec) -> go.Figure:
         yanchor="top",
     )
     title = {"text": html_label(spec.title), "subtitle": {"text": html_label(spec.subtitle)}, "x": 0.01}
-    return result.update_layout(title=title, height=640, margin={"t": 76, "b": 24 + 15 * len(lines)})
+    return result.update_layout(
+        title=title, dragmode="turntable", height=640, margin={"t": 76, "b": 24 + 15 * len(lines)}
+    )
 
 
 def frame(spec: ViewSpec) -> go.Figure:
@@ -94,7 +97,6 @@ def template(theme: str, palette: Colours) -> go.layout.Template:
     layout = go.Layout(
         paper_bgcolor=colours.paper,
         font=font,
-        dragmode="turntable",
         coloraxis={"autocolorscale": False, "colorscale": palette.sequential[COLOURS[theme]]},
         scene={"xaxis": axis, "yaxis": axis, "zaxis": axis},
         hoverlabel={"bgcolor": colours.paper, "bordercolor": colours.accent, "font": font, "align": "left"},
@@ -109,7 +111,7 @@ def set_token_ticks(axis: go.layout.scene.XAxis, spec: ViewSpec, drawn: Drawn) -
     count = min(len(tokens), peaks.style.token_labels)
     sampled = tokens[np.rint(np.linspace(0, len(tokens) - 1, count)).astype(int)] if count else tokens
     axis.tickvals = peaks.token_place[sampled]
-    axis.ticktext = [axis_label(spec.tokens.text[token]) for token in sampled]
+    axis.ticktext = [axis_label(drawable(spec.tokens.text[token], has_glyph)) for token in sampled]
 
 
 def axis_label(label: str) -> str:
@@ -142,7 +144,7 @@ def _scene(spec: ViewSpec, place: int) -> go.layout.Scene:
             "ticktext": labels,
         },
         zaxis={
-            "title": {"text": "height"},
+            "title": {"text": peaks.scales[spec.look.scale].title},
             "range": [heights.floor, heights.floor + (heights.ceiling - heights.floor) * peaks.style.top],
         },
     )

@@ -24,8 +24,8 @@ _SHARES = tuple((share / 4, f"{share * 25} %") for share in range(5))
 _CLIPPED = f"limits that clip at most about {100 * INNERMOST[0]:g} % of the drawn peaks at either end"
 _WORDS: dict[names.Scale, str] = {
     "robust": (
-        f"Heights and colours are logarithmic between {_CLIPPED}, as in `heatmap`; beyond the line at the limit "
-        "heights are closer together, and colours are that of the limit."
+        f"Heights and colours are logarithmic between {_CLIPPED}, as in a heatmap; beyond the line at the limit "
+        "heights are closer together, and the colour stays that of the limit."
     ),
     "linear": "Heights and colours are linear.",
     "log": "Heights and colours are logarithmic, from the 1 % quantile of the drawn peaks.",
@@ -41,19 +41,23 @@ class Squeezed:
     ----------
     least, low, high, most
         The lowest value, the limits, and the highest value.
+    below, above
+        How much room there is at most beyond the limits, as a share of their distance.
     """
 
     least: float
     low: float
     high: float
     most: float
+    below: float = BELOW
+    above: float = ABOVE
 
     def place(self, values: AnyFloats) -> Floats:
         """Where values stand; the limits stand at themselves."""
         between = np.clip(np.asarray(values, np.float64), self.low, self.high)
         wide = self.high - self.low
-        above = _squeezed(self.most - self.high, ABOVE * wide) * np.maximum(values - self.high, 0)
-        below = _squeezed(self.low - self.least, BELOW * wide) * np.maximum(self.low - values, 0)
+        above = _squeezed(self.most - self.high, self.above * wide) * np.maximum(values - self.high, 0)
+        below = _squeezed(self.low - self.least, self.below * wide) * np.maximum(self.low - values, 0)
         placed: Floats = between + above - below
         return placed
 

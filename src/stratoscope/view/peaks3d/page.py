@@ -22,17 +22,27 @@ from stratoscope.view.peaks3d.figure import frame, template
 from stratoscope.view.sheet.footer import source, source_tag
 from stratoscope.view.spec.document import Json
 from stratoscope.view.spec.file import to_bytes
+from stratoscope.view.spec.peaks import Peaks
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.view.web import pages
 
 CONFIG: dict[str, Json] = {
     "displaylogo": False,
-    "displayModeBar": True,
-    "modeBarButtons": [["zoom3d", "pan3d", "orbitRotation", "tableRotation"]],
+    "displayModeBar": False,
+    "scrollZoom": False,  # the page turns, moves and zooms itself, so that the picture stays upright
     "plotlyServerURL": "",
     "responsive": False,  # the page lays out anew itself
 }
-_SCRIPTS = ("words.js", "view.js", "peaks3d.js", "peaks3d_layout.js", "peaks3d_page.js")
+_SCRIPTS = (
+    "words.js",
+    "view.js",
+    "peaks3d.js",
+    "peaks3d_labels.js",
+    "peaks3d_traces.js",
+    "peaks3d_camera.js",
+    "peaks3d_layout.js",
+    "peaks3d_page.js",
+)
 _SCALES = {"robust": "robust", "linear": "linear", "log": "log", "per-layer": "per layer"}
 
 
@@ -71,13 +81,14 @@ def page(spec: ViewSpec) -> str:
         css=pages.own(pages.web_file("peaks3d.css")),
         from_layers=_layers(peaks.layers, peaks.layers[0]),
         to_layers=_layers(peaks.layers, peaks.layers[-1]),
-        choice_label=peaks.choice_label,
-        choices=_choices(peaks.choices),
+        choices=_choices(peaks),
         scales=[_Option(one, _SCALES[one], one == spec.look.scale) for one in names.SCALES],
         first_token=spec.look.first_token,
         index=peaks.index,
         value="value" if peaks.quantity.name == "imported_norm" else "activation",
+        count=caption.count(spec),
         height=caption.chosen(spec),
+        scale_words=peaks.scales[spec.look.scale].words,
         info=[(place, note) for place, note in notes if note.severity == INFO],
         warnings=[(place, note) for place, note in notes if note.severity != INFO],
         tag=source_tag(spec.provenance),
@@ -94,17 +105,24 @@ def _layers(numbers: Sequence[int], chosen: int) -> list[_Option]:
     return [_Option(number, f"L{number}", number == chosen) for number in numbers]
 
 
-def _choices(found: Sequence[str]) -> list[_Option]:
-    """All, or one of the names; nothing where there is no choice."""
-    if len(found) < 2:
+def _choices(peaks: Peaks) -> list[_Option]:
+    """All, one of the names, or two prompts laid on each other; nothing where there is no choice."""
+    if len(peaks.choices) < 2:
         return []
-    return [_Option(-1, "all", is_chosen=True), *(_Option(place, name) for place, name in enumerate(found))]
+    found = [
+        _Option(-1, "side by side" if len(peaks.scenes) > 1 else "all", is_chosen=True),
+        *(_Option(place, name) for place, name in enumerate(peaks.choices)),
+    ]
+    if peaks.comparison is not None:
+        a, b = peaks.comparison.a, peaks.comparison.b
+        found += [_Option("overlay", "overlaid"), _Option("difference", f"{b} − {a}")]
+    return found
 
 
 def _for_plotly(spec: ViewSpec) -> dict[str, Json]:
     """What the page's script hands to Plotly."""
     return {
-        "figure": json.loads(frame(spec).to_json()),
+        "figure": json.loads(frame(spec).update_layout(dragmode=False).to_json()),
         "templates": {name: template(name, spec.colours).to_plotly_json() for name in spec.colours.themes},
         "config": CONFIG,
     }

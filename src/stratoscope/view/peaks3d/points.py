@@ -116,6 +116,18 @@ def choose_points(
     )
 
 
+def recorded_points(dataset: xr.Dataset, quantity: str, tokens: Ints, layers: Sequence[int]) -> Points:
+    """All peaks of some tokens that have a height, in the order in which they are recorded."""
+    wanted = np.unique(np.asarray(layers, np.int64))
+    rows = names.QUANTITIES[quantity].dims == (names.ROW,)
+    found: list[Ints] = [np.empty(0, np.int64)]
+    for _, _, height, peak in (_row_blocks if rows else _peak_blocks)(dataset, quantity, tokens, wanted):
+        found.append(peak[~np.isnan(height) & ~without_number(np.asarray(height, np.float64))])
+    token, layer, expert, neuron, value, write = (_rows_at if rows else _peaks_at)(dataset, np.concatenate(found))
+    height = np.abs(write if quantity == "peak_write" else value)
+    return Points(token, layer, expert, neuron, value, write, height, len(token), 0, 1)
+
+
 def token_runs(group: Ints, layers: int) -> tuple[Ints, int]:
     """Number the runs of tokens so that all (run × layer) cells fit, and say how long a run is.
 

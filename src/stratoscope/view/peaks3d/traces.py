@@ -9,9 +9,11 @@ import plotly.graph_objects as go
 
 from stratoscope.trace.arrays import AnyFloats, Ints
 from stratoscope.view.peaks3d.caption import peaks_in
+from stratoscope.view.sheet.fonts import drawn as drawn_line
+from stratoscope.view.sheet.fonts import has_glyph
 from stratoscope.view.spec.peaks import Heights, Peaks
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.words import html_label, number, times
+from stratoscope.words import drawable, html_label, number, times
 
 SEEN = 0.99  # what is not quite opaque is painted in the order of the data, whatever is nearer
 OUTLINE = [[0, "rgba(0,0,0,0)"], [0.3, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0.6)"]]  # of the high ones
@@ -102,11 +104,13 @@ def fill_peaks(trace: go.Scatter3d, spec: ViewSpec, drawn: Drawn) -> None:
     trace.marker.size = peaks.style.smallest + (peaks.style.largest - peaks.style.smallest) * np.sqrt(share)
     trace.marker.symbol = np.where(np.isin(drawn.peak, heights.beyond), "diamond-open", "circle")
     write = peaks.write if len(peaks.write) else np.full(len(peaks.token), np.nan)
+    labels = {token: html_label(drawable(tokens.text[token], has_glyph)) for token in np.unique(drawn.token).tolist()}
+    prompts = [html_label(drawn_line(prompt.id)) for prompt in tokens.prompts]
     trace.customdata = [
         [
-            html_label(tokens.text[token]),
+            labels[token],
             int(tokens.position[token]),
-            html_label(tokens.prompts[tokens.prompt[token]].id),
+            prompts[tokens.prompt[token]],
             neuron_name(peaks, peak),
             number(peaks.value[peak]),
             number(write[peak]),

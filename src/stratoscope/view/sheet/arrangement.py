@@ -9,7 +9,7 @@ from typing import TypeAlias
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.sheet.prompt_marks import names_room
-from stratoscope.view.spec.maps import PROMPT_ROWS, MapPanel, Maps
+from stratoscope.view.spec.maps import MapPanel, Maps
 from stratoscope.view.spec.tokens import ShownPrompt
 
 GAP = 0.32  # inches between a map and the legend beside it
@@ -20,7 +20,7 @@ _PITCH = (0.15, 0.30)  # least and most inches of a column
 _NUMBER_PITCH = (0.25, 0.42)
 _FEW = 1.8  # inches of the longest prompt of strips, at least, while columns are not wider than …
 _WIDEST = 0.6
-_PAGE, _MOST_PROMPT_ROW = 9.0, 0.16  # inches of all rows of prompts, about, and of one
+_MOST_PROMPT_ROW = 0.16  # inches of a row that is a prompt
 _CLOSE = 0.9  # of the height of a label: turned labels may stand so near to each other
 _STRIP, _LEAST_STRIP = 0.92, 0.63  # inches that a strip is high, and that it is at least (1.6 cm)
 MOST_NUMBERS, MOST_NUMBER_ROWS = 600, 16
@@ -44,7 +44,8 @@ class Arrangement:
     gutter
         Inches to the left of the maps, for the names and the legends of strips.
     legends
-        Where the legends are: "head", "beside" the map, in the "gutter", or "above" each strip.
+        Where the legends are: "head" (beside the title), "under" it, "beside" the map, in the "gutter", or "above" each
+        strip.
     numbers
         Whether the cells have room for figures.
     labelled
@@ -53,6 +54,8 @@ class Arrangement:
         Of strips, columns of a band, at most.
     widest
         Columns of the longest panel without labels: such panels have one pitch.
+    least_pitch
+        Inches of a column of "lines", at least.
     """
 
     measures: Measures
@@ -65,17 +68,16 @@ class Arrangement:
     labelled: bool = True
     longest: int = 0
     widest: int = 0
+    least_pitch: float = _PITCH[0]
 
 
-def choose_arrangement(content: Maps, measures: Measures, prompts: Sequence[ShownPrompt] = ()) -> Arrangement:
-    """The arrangement for the content of a ViewSpec on a page; `prompts` are those of its tokens."""
+def choose_arrangement(content: Maps, measures: Measures) -> Arrangement:
+    """The arrangement for the content of a ViewSpec on a page."""
     panels, quantities = content.panels, content.quantities
     rows = max(len(one.quantity.rows) for one in quantities)
-    if quantities[0].quantity.row_kind == PROMPT_ROWS:
-        return _prompts(panels[0], rows, measures, prompts)
     if len(quantities) == 1:
         return _one_quantity(panels, rows, measures)
-    return _several(panels, rows, measures)
+    return strips(panels, rows, measures)
 
 
 def is_labelled(panel: MapPanel, arranged: Arrangement) -> bool:
@@ -90,7 +92,7 @@ def bands(panel: MapPanel, arranged: Arrangement) -> list[tuple[int, int]]:
         return [(0, count)]
     if arranged.mode == "strips":
         return [(start, min(start + arranged.longest, count)) for start in range(0, count, arranged.longest)]
-    longest = int(arranged.measures.body / _PITCH[0])
+    longest = max(1, int(arranged.measures.body / arranged.least_pitch + 1e-6))
     return _evenly(0, count, longest) if len(panel.starts) < 2 else _whole_prompts(panel, longest)
 
 
@@ -162,15 +164,17 @@ def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> 
     return Arrangement(measures, "lines", pitch, row_of(height, rows, measures))
 
 
-def _prompts(panel: MapPanel, rows: int, measures: Measures, prompts: Sequence[ShownPrompt]) -> Arrangement:
+def rows_of_prompts(content: Maps, measures: Measures, prompts: Sequence[ShownPrompt]) -> Arrangement:
     """A row for each prompt: as high as its name while all fit a page, else in whole dots."""
+    panel, rows = content.panels[0], len(content.quantities[0].quantity.rows)
     gutter = max(0.0, names_room(prompts, measures) - measures.row_labels)
     pitch = min(_PITCH[1] * 0.8, (measures.body - gutter) / panel.columns)
-    row = measures.whole(min(_MOST_PROMPT_ROW, max(_PAGE / rows, 1 / measures.dots)))
-    return Arrangement(measures, "side", measures.snapped(pitch), row, gutter)
+    row = measures.whole(min(_MOST_PROMPT_ROW * measures.unit, max(0.98 * measures.height / rows, 1 / measures.dots)))
+    legends = "under" if measures.is_narrow else "head"
+    return Arrangement(measures, "side", measures.snapped(pitch), row, gutter, legends)
 
 
-def _several(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
+def strips(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
     """Strips: of short prompts all of them side by side, so that a pair fits a slide; else wrapped at equal places."""
     gutter = _NAMES * measures.unit
     if measures.body - gutter < _LEAST_STRIPS:

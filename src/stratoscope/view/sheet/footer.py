@@ -7,9 +7,11 @@ from stratoscope.trace.notes import INFO
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.sheet.measures import Measures
+from stratoscope.view.spec.maps import PROMPT_ROWS, Maps
+from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.palette import Theme
-from stratoscope.view.spec.viewspec import Provenance, ViewSpec
-from stratoscope.words import isolate, noted
+from stratoscope.view.spec.viewspec import Content, Provenance, ViewSpec
+from stratoscope.words import isolate, noted, visible
 
 _SCALE = "L05"  # the notes that say how values became colours
 _TAGS = {names.SIMULATED: "SIMULATED", names.IMPORTED: "IMPORTED", names.REAL: "RECORDED"}
@@ -21,30 +23,70 @@ def source_tag(provenance: Provenance) -> str:
 
 
 def footer(
-    spec: ViewSpec, x: float, y: float, width: float, theme: Theme, measures: Measures
+    spec: ViewSpec, x: float, y: float, width: float, theme: Theme, measures: Measures, page: Page
 ) -> tuple[list[Item], float]:
-    """The items of a footer whose top left corner is (x, y), and its height."""
-    size, small = measures.note, measures.source
+    """The items of a footer whose top left corner is (x, y), and its height.
+
+    Where the caption stands elsewhere or nowhere, there is still what a reader must not miss: that numbers are no
+    recording, and warnings.
+    """
+    size, small, here = measures.note, measures.source, page.caption == "below"
+    real = spec.provenance.source == names.REAL
+    warnings = _warnings(spec)
+    if not (here or warnings or not real):
+        return [], 0.0
+    explaining = ("" if page.titled else about(spec), explained(spec))
+    paragraphs = [
+        (scaled(spec), theme.ink, False),
+        *((text, theme.muted, False) for text in explaining),
+    ]
     items: list[Item] = [Box(x, y, width, 0.006, fill=theme.line)]
     cursor = y + 0.08
-    warnings = [noted(note.id, note.text) for note in spec.notes_now() if note.severity != INFO]
-    for text, colour, bold in (
-        (scaled(spec), theme.ink, False),
-        (explained(spec), theme.muted, False),
-        *((warning, theme.ink, True) for warning in warnings),
-    ):
+    for text, colour, bold in (*(paragraphs if here else ()), *((one, theme.ink, True) for one in warnings)):
         for line in fonts.wrap(text, size, width, bold=bold) if text else ():
             items.append(Text(x, cursor, line, size, colour, bold=bold))
             cursor += _leading(size)
+    if not (here or not real):
+        return items, cursor - y
     cursor += 0.03
     tag = source_tag(spec.provenance)
-    colour = theme.faint if spec.provenance.source == names.REAL else theme.accent
-    items.append(Text(x, cursor, tag, small, colour, bold=True))
+    items.append(Text(x, cursor, tag, small, theme.faint if real else theme.accent, bold=True))
     left = x + fonts.width(tag, small, bold=True) + 0.08
-    for line in fonts.wrap(source(spec.provenance), small, x + width - left):
-        items.append(Text(left, cursor, line, small, theme.faint))
+    for line in fonts.wrap(source(spec.provenance) if here else "", small, x + width - left):
+        if line:
+            items.append(Text(left, cursor, line, small, theme.faint))
         cursor += _leading(small)
     return items, cursor - y
+
+
+def caption(spec: ViewSpec) -> str:
+    """All that a footer and the title say, as a text: a paragraph to a line."""
+    said = [spec.title, about(spec), scaled(spec), explained(spec), *_warnings(spec)]
+    said.append(f"{source_tag(spec.provenance)} {source(spec.provenance)}")
+    return "".join(f"{visible(part)}\n" for part in said if part)
+
+
+def about(spec: ViewSpec) -> str:
+    """What stands below a title: the data, and how to read the picture."""
+    return " ".join(part for part in (f"{spec.subtitle}." if spec.subtitle else "", reading(spec.content)) if part)
+
+
+def reading(content: Content, *, numbers: bool = False) -> str:
+    """How to read maps, with numbers in their cells or without; charts have axes that say it."""
+    if not isinstance(content, Maps):
+        return ""
+    first = content.quantities[0]
+    columns, rows = "tokens in reading order", "layers, the first at the bottom"
+    if first.quantity.row_kind == names.DEPTH:
+        rows = "depths, D0 before the first block"
+    elif first.quantity.row_kind == PROMPT_ROWS:
+        columns, rows = "positions of tokens in their prompt", "prompts, each over its own tokens"
+    said = first.figures.explained() if numbers else ""
+    return f"Columns: {columns}. Rows: {rows}." + (f" Numbers: {said}." if said else "")
+
+
+def _warnings(spec: ViewSpec) -> list[str]:
+    return [noted(note.id, note.text) for note in spec.notes_now() if note.severity != INFO]
 
 
 def scaled(spec: ViewSpec) -> str:

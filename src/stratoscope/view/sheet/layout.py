@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
 from stratoscope.view.sheet import arrangement, fonts, legend
-from stratoscope.view.sheet.footer import footer
+from stratoscope.view.sheet.footer import footer, reading
 from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing
-from stratoscope.view.sheet.measures import measures_of
+from stratoscope.view.sheet.measures import SLIDE, Measures, measures_of
+from stratoscope.view.sheet.paper import on_paper
 from stratoscope.view.sheet.prompt_marks import key
 from stratoscope.view.sheet.row_marks import with_row_marks
 from stratoscope.view.spec.maps import PROMPT_ROWS, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
+from stratoscope.view.spec.tokens import ShownPrompt
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import capital
 
@@ -18,23 +24,30 @@ LEAST_WIDTH = 7.4
 _LEAST_BESIDE = 5.4  # with a legend beside the map, or beside strips
 _LOW = 0.16  # inches of the histogram of a legend beside a strip
 _BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
+_TRIES = 5  # to fit a picture of a given width on a printed page
 
 
 def arrange(spec: ViewSpec, content: Maps, page: Page = PLAIN_PAGE) -> Sheet:
     """Put everything of a picture of maps in its place on a page; `content` is its content."""
-    return _Layout(spec, content, page).sheet()
+    measures = measures_of(page)
+    sheet = _Layout(spec, content, page, measures).sheet()
+    for _ in range(_TRIES if page.width is not None else 0):  # how high texts become is known once they are laid out
+        over = sheet.height - SLIDE.height
+        if over <= 0:
+            break
+        measures = replace(measures, height=measures.height - over)
+        sheet = _Layout(spec, content, page, measures).sheet()
+    return sheet
 
 
 class _Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
-    def __init__(self, spec: ViewSpec, content: Maps, page: Page) -> None:
-        self.page, self.measures = page, with_row_marks(measures_of(page), content, spec.look)
+    def __init__(self, spec: ViewSpec, content: Maps, page: Page, measures: Measures) -> None:
+        self.page, self.measures = page, with_row_marks(measures, content, spec.look)
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
-        first_above = content.quantities[0].quantity.row_kind == PROMPT_ROWS
-        self.prompts = spec.tokens.prompts[:: -1 if first_above else 1]
-        self.arrangement = arrangement.choose_arrangement(content, self.measures, spec.tokens.prompts)
+        self.arrangement = self._arranged()
         self.maps = MapDrawing(spec, content, self.arrangement)
         self.left = self.measures.margin + self.arrangement.gutter + self.measures.row_labels
         self.right = self._right()
@@ -45,10 +58,19 @@ class _Layout:
         bottom = draw(self._header())
         bottom = self._missing(bottom)
         measures, margin = self.measures, self.measures.margin
-        below, height = footer(self.spec, margin, bottom + 0.16, self.right - margin, self.theme, measures)
+        below, height = footer(self.spec, margin, bottom + 0.16, self.right - margin, self.theme, measures, self.page)
         self.items += below
+        end = bottom + 0.16 + height if below else bottom
         width = measures.width or measures.whole(self.right + margin)
-        return Sheet(width, measures.whole(bottom + 0.16 + height + measures.bottom), tuple(self.items), measures.dots)
+        return Sheet(width, measures.whole(end + measures.bottom), tuple(self.items), measures.dots)
+
+    def _has_rows_of_prompts(self) -> bool:
+        return self.quantities[0].quantity.row_kind == PROMPT_ROWS
+
+    def _arranged(self) -> arrangement.Arrangement:
+        if self._has_rows_of_prompts():
+            return arrangement.rows_of_prompts(self.content, self.measures, self.spec.tokens.prompts)
+        return (on_paper if self.page.is_sized else arrangement.choose_arrangement)(self.content, self.measures)
 
     # --- horizontal places ------------------------------------------------------------------------------------------
 
@@ -60,10 +82,23 @@ class _Layout:
         ]
 
     def _slots(self) -> list[float]:
-        """Room for each panel that stands beside another: its map, or its title where that is longer."""
-        return [max(width, self._title_width(panel)) for width, panel in zip(self._widths(), self.panels, strict=True)]
+        """Room for each panel that stands beside another: its map, or its title where that is longer and fits."""
+        widths = self._widths()
+        spare = self.measures.body - sum(widths) - self.measures.gap * (len(widths) - 1)
+        if self.measures.width is None:
+            spare = math.inf
+        elif self.arrangement.legends == "beside":
+            spare -= arrangement.GAP + self.measures.legend_width
+        slots = []
+        for width, panel in zip(widths, self.panels, strict=True):
+            more = min(max(self._title_width(panel) - width, 0), max(spare, 0))
+            slots.append(width + more)
+            spare -= more
+        return slots
 
     def _right(self) -> float:
+        if self.measures.width is not None:
+            return self.measures.width - self.measures.margin
         widths = self._widths()
         if self.arrangement.mode == "side":
             body = sum(self._slots()[:-1]) + widths[-1] + self.measures.gap * (len(widths) - 1)
@@ -73,7 +108,7 @@ class _Layout:
             body = max(widths)
         body += self.measures.beside
         if self.arrangement.legends == "beside":
-            body += arrangement.GAP + legend.WIDTH
+            body += arrangement.GAP + self.measures.legend_width
         least = LEAST_WIDTH if self.arrangement.legends == "head" else _LEAST_BESIDE
         return max(self.left + body, least - self.measures.margin)
 
@@ -92,32 +127,41 @@ class _Layout:
     # --- header -----------------------------------------------------------------------------------------------------
 
     def _header(self) -> float:
-        """Title and subtitle, the legend of a single quantity to their right; returns where the maps may begin."""
-        sizes, margin = self.measures, self.measures.margin
-        legend_left = self.right - legend.WIDTH
-        room = (legend_left - arrangement.GAP if self.arrangement.legends == "head" else self.right) - margin
-        y = margin
-        for line in fonts.wrap(self.spec.title, sizes.title, room):
-            self.items.append(Text(margin, y, line, sizes.title, self.theme.ink))
-            y += fonts.height(sizes.title) + 0.03
-        y += 0.02
-        for line in fonts.wrap(self.spec.subtitle, sizes.subtitle, room) if self.spec.subtitle else []:
-            self.items.append(Text(margin, y, line, sizes.subtitle, self.theme.muted))
-            y += fonts.height(sizes.subtitle) + 0.02
-        for line in fonts.wrap(self._reading(), sizes.detail, room):
-            self.items.append(Text(margin, y, line, sizes.detail, self.theme.muted))
-            y += fonts.height(sizes.detail) + 0.02
+        """Title and subtitle, the legend of a single quantity beside or under them; where the maps may begin."""
+        margin, where = self.measures.margin, self.arrangement.legends
+        legend_left = self.right - self.measures.legend_width
+        room = (legend_left - arrangement.GAP if where == "head" else self.right) - margin
+        y = self._titles(margin, margin, room) if self.page.titled else margin
         if self._names_classes():
-            self.items += key(self.prompts, margin, y + 0.04, room, self.theme, sizes)
-            y += 0.04 + fonts.height(sizes.detail)
-        if self.arrangement.legends == "head":
-            drawn = self._legend(self.quantities[0], legend_left, margin + 0.03)
+            self.items += key(self._shown_prompts(), margin, y + 0.04, room, self.theme, self.measures)
+            y += 0.04 + fonts.height(self.measures.detail)
+        if where == "head":
+            drawn = self._legend(self.quantities[0], legend_left, margin + 0.03, self.measures.legend_width)
             self.items += drawn.items
             y = max(y, margin + 0.03 + drawn.height)
+        elif where == "under":
+            y += 0.08 if self.page.titled else 0
+            drawn = self._legend(self.quantities[0], self.left, y, self.right - self.left)
+            self.items += drawn.items
+            y += drawn.height
         return y + 0.16
 
+    def _titles(self, x: float, y: float, room: float) -> float:
+        """Title, subtitle and how to read the maps; returns their bottom."""
+        sizes, theme = self.measures, self.theme
+        for line in fonts.wrap(self.spec.title, sizes.title, room):
+            self.items.append(Text(x, y, line, sizes.title, theme.ink))
+            y += fonts.height(sizes.title) + 0.03
+        y += 0.02
+        below = reading(self.content, numbers=self.arrangement.numbers)
+        for text, size in ((self.spec.subtitle, sizes.subtitle), (below, sizes.detail)):
+            for line in fonts.wrap(text, size, room) if text else []:
+                self.items.append(Text(x, y, line, size, theme.muted))
+                y += fonts.height(size) + 0.02
+        return y
+
     def _legend(
-        self, quantity: MapQuantity, x: float, y: float, width: float = legend.WIDTH, *, bars: float = legend.BARS
+        self, quantity: MapQuantity, x: float, y: float, width: float, *, bars: float = legend.BARS
     ) -> legend.Legend:
         colouring = quantity.colouring(self.spec.look)
         return legend.draw(
@@ -125,19 +169,15 @@ class _Layout:
             numbers=self.arrangement.numbers,
         )  # fmt: skip
 
+    def _shown_prompts(self) -> Sequence[ShownPrompt]:
+        """Prompts from the top down, or from left to right."""
+        prompts = self.spec.tokens.prompts
+        return prompts[::-1] if self._has_rows_of_prompts() else prompts
+
     def _names_classes(self) -> bool:
         """Whether prompts stand in the colours of their classes, so that these have to be told."""
-        many = self.quantities[0].quantity.row_kind == PROMPT_ROWS or any(len(one.starts) > 1 for one in self.panels)
-        return many and any(one.prompt_class for one in self.prompts)
-
-    def _reading(self) -> str:
-        """How to read the maps, in one line."""
-        if self.quantities[0].quantity.row_kind == PROMPT_ROWS:
-            return "Rows: prompts, each over its own tokens. Columns: positions of tokens in their prompt."
-        depths = self.quantities[0].quantity.row_kind == "depth"
-        rows = "depths, D0 before the first block" if depths else "layers, the first at the bottom"
-        numbers = self.quantities[0].figures.explained() if self.arrangement.numbers else ""
-        return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {numbers}." if numbers else "")
+        many = self._has_rows_of_prompts() or any(len(one.starts) > 1 for one in self.panels)
+        return many and any(one.prompt_class for one in self.spec.tokens.prompts)
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 
@@ -153,7 +193,9 @@ class _Layout:
         below = bottom + max(self.maps.below(place, (0, one.columns)) for place, one in enumerate(self.panels))
         if self.arrangement.legends == "beside":
             left = lefts[-1] + self._widths()[-1] + self.measures.beside + arrangement.GAP
-            drawn = self._legend(self.quantities[0], left, top - 0.02, min(legend.WIDTH, self.right - left))
+            drawn = self._legend(
+                self.quantities[0], left, top - 0.02, min(self.measures.legend_width, self.right - left)
+            )
             self.items += drawn.items
             below = max(below, top + drawn.height)
         return below
@@ -204,7 +246,9 @@ class _Layout:
     def _name_of_strip(self, quantity: MapQuantity, y: float, *, legends: bool) -> float:
         """Beside a strip, or above it, its name, the first time in its legend; returns its bottom."""
         margin, gutter = self.measures.margin, self.arrangement.gutter
-        x, width = (margin, gutter - 0.1) if gutter else (self.left, min(legend.WIDTH, self.right - self.left))
+        x, width = (
+            (margin, gutter - 0.1) if gutter else (self.left, min(self.measures.legend_width, self.right - self.left))
+        )
         if legends:
             drawn = self._legend(quantity, x, y - 0.02, width, bars=_LOW)
             self.items += drawn.items
@@ -253,13 +297,14 @@ class _Layout:
     def _panel_title(self, panel: MapPanel, x: float, y: float, room: float) -> float:
         if not panel.title:
             return y
-        title = fonts.fit(panel.title, self.measures.panel, room, bold=True)
-        self.items.append(Text(x, y + 0.145, title, self.measures.panel, self.theme.ink, va="bottom", bold=True))
-        used = fonts.width(title, self.measures.panel, bold=True) + 0.1
+        sizes, unit = self.measures, self.measures.unit
+        title = fonts.fit(panel.title, sizes.panel, room, bold=True)
+        self.items.append(Text(x, y + 0.145 * unit, title, sizes.panel, self.theme.ink, va="bottom", bold=True))
+        used = fonts.width(title, sizes.panel, bold=True) + 0.1
         if panel.detail and room - used > 0.5:
-            detail = fonts.fit(panel.detail, self.measures.detail, room - used)
-            self.items.append(Text(x + used, y + 0.14, detail, self.measures.detail, self.theme.muted, va="bottom"))
-        return y + 0.18
+            detail, at = fonts.fit(panel.detail, sizes.detail, room - used), y + 0.14 * unit
+            self.items.append(Text(x + used, at, detail, sizes.detail, self.theme.muted, va="bottom"))
+        return y + 0.18 * unit
 
     def _missing(self, y: float) -> float:
         """An empty panel that says what is not there, and how to get it."""

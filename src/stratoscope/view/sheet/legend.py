@@ -16,7 +16,6 @@ from stratoscope.view.spec.palette import Colours, Theme
 from stratoscope.view.spec.scale import Kind, Limits
 from stratoscope.words import capital, number, percent
 
-WIDTH = 2.75
 BARS, _STRIP, _GAP = 0.25, 0.075, 0.035  # inches
 _LEADING = 0.118  # at the size of a slide
 _BETWEEN = 0.08  # inches between two labels of the axis
@@ -39,7 +38,7 @@ def draw(
     colours: Colours,
     measures: Measures,
     *,
-    width: float = WIDTH,
+    width: float,
     bars: float = BARS,
     numbers: bool = False,
 ) -> Legend:

@@ -11,7 +11,7 @@ from stratoscope.words import number
 
 _SLIDE_WIDTH = 12.75  # inches between the margins, at most: a slide, or a double column
 _FINE = 8.5  # inches up to which a page of its own width has three times the dots: 600 an inch
-_LEAST_ROOM = 1.6  # inches between the edges, at 7 points: the two ends of a legend
+_LEAST_LEGEND = 1.5  # inches, at 7 points
 _PAGE_HEIGHT = 9.2  # inches of a printed page
 
 
@@ -23,6 +23,8 @@ class Measures:
     ----------
     width
         Inches of the page, exactly; None = as wide as its content.
+    height
+        Inches that are reckoned with where a picture has a given width: it should fit a printed page.
     room
         Inches between its margins, at most.
     margin, bottom
@@ -34,13 +36,16 @@ class Measures:
         Times that lengths which hold text are those of a slide.
     dots
         To an inch of a bitmap; cells are whole dots.
-    title, subtitle, panel, detail, label, narrow_label, tight_label, row, badge, legend_name, legend, note, source
+    title, subtitle, panel, detail, label, narrow_label, tight_label, row, badge, number, legend_name, legend, note,
+    source
         Points of the title, what stands below it, titles of panels and what follows them, labels of tokens in wide, in
-        narrow and in the narrowest columns, labels of rows and of numbers along an axis, marks above a map, the name of
+        narrow and in the narrowest columns, labels of rows and of numbers along an axis, marks above a map, positions
+        above labels, the name of
         a legend and what else it says, the footer, and in it where the numbers come from.
     """
 
     width: float | None = None
+    height: float = _PAGE_HEIGHT
     room: float = _SLIDE_WIDTH
     margin: float = 0.34
     bottom: float = 0.272
@@ -57,6 +62,7 @@ class Measures:
     tight_label: float = 6.2
     row: float = 7.0
     badge: float = 6.6
+    number: float = 5.412
     legend_name: float = 7.6
     legend: float = 6.6
     note: float = 6.8
@@ -73,14 +79,19 @@ class Measures:
         return self.room - self.row_labels
 
     @property
+    def legend_width(self) -> float:
+        """Inches of a legend, at most."""
+        return 2.75 * self.unit
+
+    @property
+    def tick_apart(self) -> float:
+        """Inches from one number along an axis to the next, at least."""
+        return 0.9 if self.width is None else 0.5 * self.unit
+
+    @property
     def is_narrow(self) -> bool:
         """Whether a legend has no room beside a title."""
         return self.room < 5.5 * self.unit
-
-    @property
-    def height(self) -> float:
-        """Inches of a printed page, that a picture of a given width should not be higher than."""
-        return _PAGE_HEIGHT
 
     def label_at(self, pitch: float) -> float:
         """Points of the labels of tokens in columns of so many inches."""
@@ -112,12 +123,12 @@ def measures_of(page: Page) -> Measures:
     unit, small = points / PAPER_POINTS, 0.9 * points
     sized = replace(
         SLIDE, unit=unit, title=1.2 * points, subtitle=points, panel=points, detail=points, label=points,
-        narrow_label=points, tight_label=points, row=points, badge=small, legend_name=points, legend=small, note=small,
-        source=small,
+        narrow_label=points, tight_label=points, row=points, badge=small, number=small, legend_name=points,
+        legend=small, note=small, source=small,
     )  # fmt: skip
     if page.width is None:
         return sized
-    least = _LEAST_ROOM * unit + 2 * EDGE
+    least = (_LEAST_LEGEND + ROW_LABELS) * unit + 2 * EDGE
     if page.width < least:
         raise InputError(
             f"{number(page.width)} inches are too narrow for text of {number(points)} points",

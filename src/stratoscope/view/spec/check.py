@@ -16,7 +16,7 @@ from stratoscope.view.spec.document import Unfit
 from stratoscope.view.spec.look import FirstTokens
 from stratoscope.view.spec.maps import Colouring, Map, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.palette import STEPS, Colours
-from stratoscope.view.spec.peaks import Heights, Peaks
+from stratoscope.view.spec.peaks import Heights, PeakComparison, Peaks
 from stratoscope.view.spec.tokens import ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec
 
@@ -170,6 +170,23 @@ def _check_peaks(peaks: Peaks, tokens: int, scale: names.Scale) -> None:
         _names(one.heights, _FIRST, f"content.scales[{name!r}].heights")
         for first, heights in one.heights.items():
             _check_heights(heights, count, f"content.scales[{name!r}].heights[{first!r}]")
+    if peaks.comparison is not None:
+        _check_comparison(peaks.comparison, tokens, count)
+
+
+def _check_comparison(one: PeakComparison, tokens: int, peaks: int) -> None:
+    at = "content.comparison"
+    _same_lengths(one, ("column", "equal"), tokens, at)
+    _within(one.column, 0, 2 * tokens, f"{at}.column")
+    _within(one.equal, 0, 2, f"{at}.equal")
+    _same_lengths(one, ("listed", "difference"), len(one.peak), at)
+    _within(one.peak, 0, peaks, f"{at}.peak")
+    _within(one.listed, 0, 3, f"{at}.listed")
+    _names(one.scales, ("robust", "linear"), f"{at}.scales")
+    for name, scale in one.scales.items():
+        _names(scale.heights, _FIRST, f"{at}.scales[{name!r}].heights")
+        for first, heights in scale.heights.items():
+            _check_heights(heights, len(one.peak), f"{at}.scales[{name!r}].heights[{first!r}]")
 
 
 def _check_heights(heights: Heights, count: int, at: str) -> None:

@@ -106,6 +106,38 @@ class PeakStyle:
 
 
 @dataclass(frozen=True, eq=False)
+class PeakComparison:
+    """Two prompts laid on each other, equal token on equal token: the second minus the first, neuron by neuron.
+
+    Attributes
+    ----------
+    a, b
+        What the two prompts are called.
+    column
+        Where each token of the picture's table stands, [token].
+    equal
+        1 where the other prompt has the same token there, [token].
+    peak
+        A drawn peak of each difference, of `a` where both lists name the neuron, [difference].
+    listed
+        0 where both lists name the neuron, 1 only that of `a`, 2 only that of `b`, [difference].
+    difference
+        b − a; of a neuron that only one list names, its own height there, below zero in `a`, [difference].
+    scales
+        "robust" and "linear"; places are about zero.
+    """
+
+    a: str
+    b: str
+    column: Indices
+    equal: Flags
+    peak: Indices
+    listed: Flags
+    difference: Numbers
+    scales: Mapping[names.Scale, PeakScale]
+
+
+@dataclass(frozen=True, eq=False)
 class Peaks:
     """The highest peaks of tokens × layers.
 
@@ -145,6 +177,8 @@ class Peaks:
         Write norm, [peak]; empty where it is not known.
     highest
         1 where it is the highest of its token and layer, [peak].
+    comparison
+        Where there are two prompts, none too long: one laid on the other.
     """
 
     quantity: DrawnQuantity
@@ -170,6 +204,7 @@ class Peaks:
     height: Numbers
     write: Numbers
     highest: Flags
+    comparison: PeakComparison | None = None
     kind: Literal["peaks"] = "peaks"
 
     def heights(self, look: Look) -> Heights:

@@ -15,14 +15,14 @@ MOST_SPIKES = 200
 STANDS_OUT = 3.0  # a spike lies at least so many times as far above the median as the upper limit does
 
 
-def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED) -> int:
+def factor(tokens: int, most_unpooled: int = MOST_UNPOOLED, most_pooled: int = MOST_POOLED) -> int:
     """How many tokens make a column; 1 = none is pooled."""
-    return 1 if tokens <= most_unpooled else max(2, -(-tokens // MOST_POOLED))
+    return 1 if tokens <= most_unpooled else max(2, -(-tokens // most_pooled))
 
 
-def factors(tokens: Sequence[int], most_unpooled: int = MOST_UNPOOLED) -> list[int]:
+def factors(tokens: Sequence[int], most_unpooled: int = MOST_UNPOOLED, most_pooled: int = MOST_POOLED) -> list[int]:
     """The factor of each panel: one for all that are pooled, since maxima over more tokens are larger."""
-    each = [factor(count, most_unpooled) for count in tokens]
+    each = [factor(count, most_unpooled, most_pooled) for count in tokens]
     return [1 if by == 1 else max(each) for by in each]
 
 
@@ -71,13 +71,30 @@ def only_of(by: int, tokens: int, left_out: NDArray[np.int64]) -> NDArray[np.boo
     return only
 
 
-def spikes(units: AnyFloats) -> tuple[NDArray[np.int64], int]:
+def row_medians(table: AnyFloats, *, signed: bool) -> AnyFloats:
+    """The median size of each row of a table of shape (tokens, rows); NaN is ignored."""
+    table = np.abs(table) if signed else table
+    if not len(table):
+        return np.full(table.shape[1], np.nan)
+    medians: AnyFloats = np.median(table, axis=0)
+    for row in np.flatnonzero(np.isnan(medians)):
+        known = table[~np.isnan(table[:, row]), row]
+        medians[row] = np.median(known) if known.size else np.nan
+    return medians
+
+
+def spikes(units: AnyFloats, *, log: bool = False) -> tuple[NDArray[np.int64], int]:
     """Cells that stand out so far that a reader must not miss them.
+
+    In a row whose median lies beyond the upper limit, which is marked as one of another scale, only those that stand
+    out of that row: else its every cell would be one.
 
     Parameters
     ----------
     units
         `Scale.strength`, of shape (columns, rows); 1 is the upper limit.
+    log
+        Whether they are logarithms.
 
     Returns
     -------
@@ -89,6 +106,8 @@ def spikes(units: AnyFloats) -> tuple[NDArray[np.int64], int]:
     if not finite.size:
         return np.empty((0, 2), np.int64), 0
     median = float(np.median(finite))
+    level = np.nan_to_num(np.maximum(row_medians(units, signed=False), 1), nan=1.0, posinf=1.0)
+    known = known - (level - 1) if log else known / level
     found = np.flatnonzero(known >= median + STANDS_OUT * (1 - median))
     total = len(found)
     if total > MOST_SPIKES:

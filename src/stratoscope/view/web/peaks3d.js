@@ -1,34 +1,84 @@
-// The controls of the peaks3d page. How high each peak stands, on every scale, is in the page's view; this only selects,
-// orders and places it. `view/peaks3d/traces.py` draws the same picture for notebooks.
+// What the peaks3d page draws: it selects and orders. How high each peak stands, on every scale, is in the page's view;
+// `view/peaks3d/traces.py` draws the same picture for notebooks.
 "use strict";
 
 /** @typedef {spec.ViewSpec & { content: spec.Peaks }} PeaksView */
 /**
  * @typedef {Object} State
+ * @property {"side" | "overlay" | "difference"} show prompts side by side, one laid on the other, or one minus the other
  * @property {"position" | "text" | "activity"} sort
  * @property {Set<number>} layers
- * @property {number} threshold lowest height that is drawn
+ * @property {number} threshold lowest height (or size of a difference) that is drawn
  * @property {number} choice class (or prompt) that is drawn, -1 = all
+ * @property {string} tokens what the reader looks for among the tokens, "" = all
+ * @property {boolean} oneList whether neurons that only one of two lists names are drawn beside differences
  * @property {string} scale
+ * @property {{ x: boolean, y: boolean }} far whether the walls at the back are those of the last token and the last layer
  * @property {boolean} firstToken whether first tokens take part in the scale
  */
 /**
+ * @typedef {Object} Source what is drawn: peaks, or differences of peaks
+ * @property {number} count
+ * @property {(point: number) => number} peak
+ * @property {(point: number) => number} size what the threshold and the order by activity go by
+ * @property {(token: number) => number} bearing where a token stands: by itself, or in a column of two prompts
+ * @property {(token: number) => number} scene
+ */
+/**
  * @typedef {Object} Scene
- * @property {number[]} peaks drawn peaks of the scene, in order of token, layer and height (highest first)
- * @property {Map<number, number>} place token → where it stands
- * @property {number[]} order tokens in the order in which they stand
+ * @property {number[]} points drawn points of the scene, as the source has them
+ * @property {Map<number, number>} place bearing → where it stands on the axis
+ * @property {number[]} order bearings in the order in which they stand
+ * @property {boolean} used whether the scene is part of the picture
  */
 
-// --- choosing, ordering ----------------------------------------------------------------------------------------------
+/**
+ * What the picture draws.
+ * @param {PeaksView} view
+ * @param {State} state
+ * @returns {Source}
+ */
+function sourceOf(view, state) {
+  const { token, token_scene, height, comparison } = view.content;
+  const itself = (one) => one;
+  if (state.show === "side") {
+    const scene = (one) => token_scene[one];
+    return { count: token.length, peak: itself, size: (peak) => height[peak], bearing: itself, scene };
+  }
+  const { column, peak, difference } = comparison;
+  const shared = { bearing: (one) => column[one], scene: () => 0 };
+  if (state.show === "overlay") return { count: token.length, peak: itself, size: (one) => height[one], ...shared };
+  return { count: peak.length, peak: (point) => peak[point], size: (point) => Math.abs(difference[point]), ...shared };
+}
 
-/** Whether a peak is drawn. */
-function visible(view, state, peak) {
-  const { token, layer, height, token_choice } = view.content;
+/** Whether a point is drawn. */
+function visible(view, state, source, matches, point) {
+  const { token, layer, token_choice, comparison } = view.content;
+  const peak = source.peak(point);
   return (
-    height[peak] >= state.threshold &&
+    source.size(point) >= state.threshold &&
     state.layers.has(layer[peak]) &&
-    (state.choice < 0 || token_choice[token[peak]] === state.choice)
+    (state.choice < 0 || token_choice[token[peak]] === state.choice) &&
+    (!matches || matches[token[peak]]) &&
+    (state.show !== "difference" || state.oneList || !comparison.listed[point])
   );
+}
+
+/**
+ * Which tokens a reader's words mean: positions such as "3, 5-8", else a part of a token, in quotes where it is a number.
+ * @param {spec.ShownTokens} tokens
+ * @param {string} words
+ * @returns {boolean[] | null} for each token; null = all
+ */
+function matching(tokens, words) {
+  words = words.trim();
+  if (!words) return null;
+  if (/^\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*$/.test(words)) {
+    const runs = words.split(",").map((run) => run.split("-").map(Number));
+    return Array.from(tokens.position, (at) => runs.some(([from, to = from]) => at >= from && at <= to));
+  }
+  const part = (/^"(.+)"$/.exec(words)?.[1] ?? words).replace(/ /g, "·").toLowerCase();
+  return tokens.text.map((text) => text.toLowerCase().includes(part));
 }
 
 /**
@@ -36,37 +86,83 @@ function visible(view, state, peak) {
  * @returns {Scene[]}
  */
 function arrange(view, state) {
-  const { token, token_scene, token_place } = view.content;
-  const scenes = view.content.scenes.map(() => ({ peaks: [], place: new Map(), order: [] }));
-  for (let peak = 0; peak < token.length; peak++) {
-    if (visible(view, state, peak)) scenes[token_scene[token[peak]]].peaks.push(peak);
+  const { token, scenes: titles } = view.content;
+  const source = sourceOf(view, state);
+  const matches = matching(view.tokens, state.tokens);
+  const scenes = titles.map(() => ({ points: [], place: new Map(), order: [], used: false }));
+  for (let point = 0; point < source.count; point++) {
+    if (!visible(view, state, source, matches, point)) continue;
+    scenes[source.scene(token[source.peak(point)])].points.push(point);
   }
-  for (const scene of scenes) {
-    scene.order = ordered(view, state, scene.peaks);
-    scene.order.forEach((one, rank) => scene.place.set(one, state.sort === "position" ? token_place[one] : rank));
-  }
+  scenes.forEach((scene, index) => {
+    scene.used = state.show === "side" ? scene.points.length > 0 || view.content.choices.length < 2 : !index;
+    scene.order = ordered(view, state, source, scene.points);
+    const placed = placeOf(view, state);
+    scene.order.forEach((one, rank) => scene.place.set(one, state.sort === "position" ? placed(one) : rank));
+  });
   return scenes;
 }
 
-/** Tokens of the given peaks in reading order, by text, or by their highest drawn peak. */
-function ordered(view, state, peaks) {
-  const { token, height, token_rank } = view.content;
+/** Where a bearing stands in reading order. */
+function placeOf(view, state) {
+  const { token_place } = view.content;
+  return state.show === "side" ? (token) => token_place[token] : (column) => column;
+}
+
+/** Bearings of the given points in reading order, by text, or by their highest drawn point. */
+function ordered(view, state, source, points) {
+  const { token, token_rank } = view.content;
   /** @type {Map<number, number>} */
   const activity = new Map();
-  for (const peak of peaks) activity.set(token[peak], Math.max(activity.get(token[peak]) ?? 0, height[peak]));
-  const tokens = [...activity.keys()].sort((a, b) => a - b);
-  if (state.sort === "text") tokens.sort((a, b) => token_rank[a] - token_rank[b]);
-  if (state.sort === "activity") tokens.sort((a, b) => activity.get(b) - activity.get(a) || a - b);
-  return tokens;
+  /** @type {Map<number, number>} */
+  const rank = new Map();
+  if (state.show === "difference" && state.sort === "position" && !state.tokens.trim()) {
+    return [...columnsOf(view).keys()]; // also those in which nothing is compared
+  }
+  for (const point of points) {
+    const of = token[source.peak(point)];
+    const bearing = source.bearing(of);
+    activity.set(bearing, Math.max(activity.get(bearing) ?? 0, source.size(point)));
+    rank.set(bearing, Math.min(rank.get(bearing) ?? Infinity, token_rank[of]));
+  }
+  const bearings = [...activity.keys()].sort((a, b) => a - b);
+  if (state.sort === "text") bearings.sort((a, b) => rank.get(a) - rank.get(b));
+  if (state.sort === "activity") bearings.sort((a, b) => activity.get(b) - activity.get(a) || a - b);
+  return bearings;
 }
 
 /**
- * How high the peaks stand on the chosen scale.
+ * The places of two prompts that are laid on each other: the token of each prompt there, and whether they are equal.
+ * @returns {{ tokens: number[], equal: boolean }[]}
+ */
+function columnsOf(view) {
+  const { comparison, token_scene } = view.content;
+  /** @type {{ tokens: number[], equal: boolean }[]} */
+  const columns = Array.from({ length: comparison.column.reduce((most, one) => Math.max(most, one), -1) + 1 }, () => ({
+    tokens: [],
+    equal: false,
+  }));
+  comparison.column.forEach((column, token) => {
+    columns[column].tokens[token_scene[token]] = token;
+    columns[column].equal = comparison.equal[token] > 0;
+  });
+  return columns;
+}
+
+/**
+ * How high the points stand on the chosen scale.
  * @param {PeaksView} view
  * @param {State} state
  */
 function heightsOf(view, state) {
-  return view.content.scales[state.scale].heights[state.firstToken ? "with_first" : "without_first"];
+  return scaleOf(view, state).heights[state.firstToken ? "with_first" : "without_first"];
+}
+
+/** The chosen scale; differences, which may be negative, have no logarithm and no share. */
+function scaleOf(view, state) {
+  const { scales, comparison } = view.content;
+  if (state.show !== "difference") return scales[state.scale];
+  return comparison.scales[state.scale] ?? comparison.scales.robust;
 }
 
 /**
@@ -78,92 +174,4 @@ function notesNow(view, { scale, firstToken }) {
   const holds = ({ scales, first_token }) =>
     (!scales.length || scales.includes(scale)) && (first_token ?? firstToken) === firstToken;
   return [...view.notes.keys()].filter((place) => holds(view.notes[place]));
-}
-
-// --- traces ----------------------------------------------------------------------------------------------------------
-
-/** The three traces of a scene: stems, peaks, borders between prompts. */
-function fill(view, state, scene, traces) {
-  const [stems, peaks, borders] = traces;
-  const { token, layer, highest, style } = view.content;
-  const { place, beyond, times: ratios, floor, ceiling, low, high } = heightsOf(view, state);
-  const ratio = new Map(Array.from(beyond, (peak, index) => [peak, ratios[index]]));
-  const drawn = { x: [], y: [], z: [], size: [], symbol: [], hover: [] };
-  const tops = []; // [x, layer, z] of the highest peak of each token and layer
-  const lowestFirst = [...scene.peaks].sort((one, other) => place[one] - place[other]); // as they are painted
-  for (const peak of lowestFirst) {
-    const [x, z] = [scene.place.get(token[peak]), place[peak]];
-    const share = Math.min(Math.max((z - floor) / (ceiling - floor), 0), 1);
-    const isBeyond = ratio.has(peak);
-    drawn.x.push(x);
-    drawn.y.push(layer[peak]);
-    drawn.z.push(z);
-    drawn.size.push(style.smallest + (style.largest - style.smallest) * Math.sqrt(share));
-    drawn.symbol.push(isBeyond ? "diamond-open" : "circle");
-    drawn.hover.push(hover(view, peak, isBeyond ? `<br>${times(ratio.get(peak))} the top of the scale` : ""));
-    if (highest[peak]) tops.push([x, layer[peak], z]);
-  }
-  Object.assign(stems, stemsOf(tops, floor, style.stems));
-  Object.assign(peaks, { x: drawn.x, y: drawn.y, z: drawn.z, customdata: drawn.hover });
-  peaks.marker.line = { ...peaks.marker.line, color: drawn.z, cmin: low, cmax: high };
-  peaks.marker = { ...peaks.marker, color: drawn.z, size: drawn.size, symbol: drawn.symbol };
-  Object.assign(borders, bordersOf(view, state, scene, floor));
-}
-
-/** Lines from the floor to the highest peaks. */
-function stemsOf(tops, floor, most) {
-  const least = tops.length > most ? tops.map((top) => top[2]).sort((a, b) => b - a)[most] : -Infinity;
-  const lines = { x: [], y: [], z: [] };
-  for (const [x, layer, z] of tops) {
-    if (z <= least) continue;
-    lines.x.push(x, x, null);
-    lines.y.push(layer, layer, null);
-    lines.z.push(floor, z, null);
-  }
-  return lines;
-}
-
-/** What the card of a peak says; fields as in `traces.hover_template`. */
-function hover(view, peak, words) {
-  const { token, layer, value, write } = view.content;
-  const { text, position, prompt, prompts } = view.tokens;
-  const of = token[peak];
-  return [
-    escaped(text[of]),
-    position[of],
-    escaped(prompts[prompt[of]].id),
-    neuronName(view, peak),
-    number(value[peak]),
-    number(write[peak] ?? NaN),
-    layer[peak],
-    words,
-  ];
-}
-
-/** A neuron's number, with that of its expert where it has one; as `neuron_name` in traces.py. */
-function neuronName(view, peak) {
-  const { expert, neuron } = view.content;
-  return expert[peak] >= 0 ? `${neuron[peak]} of expert ${expert[peak]}` : neuron[peak];
-}
-
-/** Lines on the floor between the prompts of a scene, while tokens stand in reading order. */
-function bordersOf(view, state, scene, floor) {
-  const { layers, token_place } = view.content;
-  const { prompt } = view.tokens;
-  const lines = { x: [], y: [], z: [] };
-  if (state.sort !== "position") return lines;
-  scene.order.forEach((token, index) => {
-    if (!index || prompt[token] === prompt[scene.order[index - 1]]) return;
-    const edge = token_place[token] - 0.5;
-    lines.x.push(edge, edge, null);
-    lines.y.push(layers[0] - 0.5, layers[layers.length - 1] + 0.5, null);
-    lines.z.push(floor, floor, null);
-  });
-  return lines;
-}
-
-/** @param {string} text */
-function escaped(text) {
-  const entities = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;" };
-  return text.replace(/[&<>"']/g, (char) => entities[char]);
 }

@@ -1,4 +1,4 @@
-// Where the scenes of a peaks3d page stand, what their axes say, and from where they are seen.
+// Where the scenes of a peaks3d page stand and what their axes say.
 "use strict";
 
 /**
@@ -14,98 +14,135 @@
  * @property {number} tall its height
  */
 
-const VIEW = [0.16, -0.86, 0.48]; // where the camera stands, as a direction from the middle of the box
-const LABELS = { width: 100, height: 70 }; // pixels of a scene that are kept for labels
+const BAR = 84; // pixels at the right for the bar of colours
+const NARROWEST = 330; // pixels of a scene
+const LOWEST = 330; // pixels of a row of scenes
+const PER_LABEL = 24; // pixels along the axis of tokens; of few tokens all are labelled
 
 /** Plotly's name of a scene. @param {number} index */
 function sceneName(index) {
   return index ? `scene${index + 1}` : "scene";
 }
 
-/** Places, axes and limits of the scenes that have something in them. */
-function lay(view, state, scenes, layout, size, camera) {
+/** Rows and columns for so many scenes in a window so wide. */
+function rowsFor(count, width) {
+  let columns = count === 4 ? 2 : Math.min(count, 3);
+  while (columns > 1 && (width - BAR) / columns < NARROWEST) columns--;
+  return { columns, rows: Math.ceil(count / columns) };
+}
+
+/** Rows, columns, and the shape of the boxes (the depth is 1). */
+function gridOf(count, size) {
+  const { columns, rows } = rowsFor(count, size.width);
+  const [width, height] = [(size.width - BAR) / columns, size.height / rows];
+  const wide = between(1, (1.25 * width) / height, 2.4);
+  return { columns, rows, wide, tall: tallest(wide, width, height) };
+}
+
+/** Places, axes and limits of the scenes that are used. */
+function lay(view, state, scenes, layout, size, turn, theme) {
   const heights = heightsOf(view, state);
-  const shown = scenes.map((scene, index) => index).filter((index) => scenes[index].peaks.length || view.content.choices.length < 2);
+  const { title } = scaleOf(view, state);
+  const shown = [...scenes.keys()].filter((index) => scenes[index].used);
   const grid = gridOf(Math.max(shown.length, 1), size);
+  const wide = Math.max(1 - BAR / size.width, 0.5);
+  const camera = cameraFor(grid, { ...size, width: size.width * wide }, turn);
+  Object.assign(layout, { width: size.width, height: size.height });
   scenes.forEach((scene, index) => {
     const place = shown.indexOf(index);
     const name = sceneName(index);
-    const title = layout.annotations[index];
-    title.visible = place >= 0;
+    const words = layout.annotations[index];
+    words.visible = place >= 0;
     if (place < 0) {
       layout[name].domain = { x: [0, 0.001], y: [0, 0.001] };
       return;
     }
-    const domain = domainOf(place, grid);
+    const domain = domainOf(place, grid, wide);
     layout[name].domain = domain;
-    title.x = domain.x[0] + 0.01;
-    title.y = domain.y[1];
-    const labels = Math.max(Math.floor(view.content.style.token_labels / grid.columns), 2);
-    Object.assign(layout[name].xaxis, tokenTicks(view, scene, labels));
+    Object.assign(words, { x: domain.x[0] + 0.01, y: domain.y[1], text: sceneWords(view, state, index, theme) });
+    const room = Math.floor((size.width * wide) / grid.columns / PER_LABEL);
+    Object.assign(layout[name].xaxis, tokenTicks(view, state, scene, Math.min(Math.max(room, 2), 60)));
     layout[name].xaxis.title = { text: tokenTitle(state) };
+    layout[name].xaxis.range = tokenRange(scene);
     layout[name].aspectratio = { x: grid.wide, y: 1, z: grid.tall };
-    layout[name].camera = camera ?? cameraFor(grid, size);
+    layout[name].camera = camera;
     const { floor, ceiling } = heights;
-    layout[name].zaxis.range = [floor, floor + (ceiling - floor) * view.content.style.top];
+    const { top } = view.content.style;
+    layout[name].zaxis.range =
+      state.show === "difference" ? [floor * top, ceiling * top] : [floor, floor + (ceiling - floor) * top];
+    layout[name].zaxis.title = { text: size.width < 500 ? "" : title }; // the bar of colours has it too
     Object.assign(layout[name].zaxis, axisTicks(heights));
   });
-  Object.assign(layout.coloraxis, { cmin: heights.low, cmax: heights.high });
-  Object.assign(layout.coloraxis.colorbar, axisTicks(heights));
-  layout.coloraxis.colorbar.title.text = view.content.scales[state.scale].title;
+  layBar(view, state, layout, heights, title, wide, theme);
+}
+
+/** The bar of colours; two prompts laid on each other have one colour each, and none. */
+function layBar(view, state, layout, heights, title, wide, theme) {
+  const axis = layout.coloraxis;
+  Object.assign(axis, { cmin: heights.low, cmax: heights.high, showscale: state.show !== "overlay" });
+  const { colorscale } = page.templates[theme].layout.coloraxis;
+  axis.colorscale = state.show === "difference" ? differenceColours(view.colours.themes[theme]) : colorscale;
+  Object.assign(axis.colorbar, axisTicks(heights), { x: wide, xanchor: "left", xpad: 2, len: 0.62, y: 0.5 });
+  Object.assign(axis.colorbar.title, { text: title, font: { size: 12 } });
+  axis.colorbar.tickfont = { size: 11 };
+}
+
+/** From one side over next to nothing to the other, as they can be seen on the ground of a theme. @param {spec.Theme} theme */
+function differenceColours(theme) {
+  return [[0, theme.side_b], [0.5, theme.line], [1, theme.side_a]];
+}
+
+/** What stands above a scene, as Plotly reads it. */
+function sceneWords(view, state, index, theme) {
+  const { scenes, comparison } = view.content;
+  if (state.show === "side") {
+    const { title, detail } = scenes[index];
+    return `<b>${escaped(legible(title))}</b>${detail ? `  ${escaped(legible(detail))}` : ""}`;
+  }
+  const [one, other] = [comparison.a, comparison.b].map((name) => escaped(legible(name)));
+  const [low, high] = sideColours(view.colours, theme);
+  const dot = (colour, words) => `<span style="color:${colour}">●</span> <b>${words}</b>`;
+  if (state.show === "overlay") return `${dot(low, one)}   ${dot(high, other)}`;
+  return `<b>${other} − ${one}</b>${state.oneList ? `  ○ named in one list only: not a difference` : ""}`;
 }
 
 function tokenTitle(state) {
   return { position: "token", text: "token, by text", activity: "token, most active first" }[state.sort];
 }
 
-/** Rows and columns for so many scenes, and the shape of their boxes (the depth is 1). */
-function gridOf(count, size) {
-  const ratio = size.width / size.height;
-  let columns = Math.min(count, 3);
-  if (count === 4) columns = 2;
-  while (columns > 1 && ratio / columns < 0.75) columns--;
-  const rows = Math.ceil(count / columns);
-  const shape = (ratio * rows) / columns;
-  return { columns, rows, wide: between(1, 1.05 * shape, 2.2), tall: between(0.7, 0.95 / shape, 1.1) };
+/** Ends of the axis of tokens. @param {Scene} scene @returns {[number, number]} */
+function tokenRange(scene) {
+  const places = [...scene.place.values()];
+  const [first, last] = places.reduce(([low, high], one) => [Math.min(low, one), Math.max(high, one)], [Infinity, -Infinity]);
+  return places.length ? [first - 0.6, last + 0.6] : [-0.5, 0.5];
 }
-
-/** The nearest camera that sees the whole box and leaves room for labels. */
-function cameraFor({ columns, rows, wide, tall }, size) {
-  const [width, height] = [size.width / columns, size.height / rows];
-  const corners = [-1, 1].flatMap((x) => [-1, 1].flatMap((y) => [-1, 1].map((z) => [(x * wide) / 2, y / 2, (z * tall) / 2])));
-  const forward = unit(VIEW.map((part) => -part));
-  const right = unit(cross(forward, [0, 0, 1]));
-  const up = cross(right, forward);
-  const view = Math.tan(Math.PI / 8); // half the field of view of Plotly's camera
-  const across = view * (width / height) * Math.max(1 - LABELS.width / width, 0.5);
-  const upwards = view * Math.max(1 - LABELS.height / height, 0.5);
-  let distance = 0.5;
-  const fits = (corner) => {
-    const deep = dot(corner, forward) + distance;
-    return Math.abs(dot(corner, right)) <= deep * across && Math.abs(dot(corner, up)) <= deep * upwards && deep > 0;
-  };
-  while (distance < 8 && !corners.every(fits)) distance += 0.05;
-  const [x, y, z] = forward.map((part) => -part * distance);
-  return { eye: { x, y, z }, center: { x: 0, y: 0, z: -0.09 }, up: { x: 0, y: 0, z: 1 } };
-}
-
-const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
-const unit = (a) => a.map((part) => part / Math.hypot(...a));
 
 const between = (low, value, high) => Math.min(Math.max(value, low), high);
 
-function domainOf(place, { columns, rows }) {
+function domainOf(place, { columns, rows }, wide) {
   const [column, row] = [place % columns, Math.floor(place / columns)];
-  return { x: [column / columns, (column + 1) / columns], y: [1 - (row + 1) / rows, 1 - row / rows] };
+  return { x: [(column / columns) * wide, ((column + 1) / columns) * wide], y: [1 - (row + 1) / rows, 1 - row / rows] };
 }
 
-/** Labels of evenly sampled tokens, the first and the last among them. */
-function tokenTicks(view, scene, most) {
-  const sampled = sample(scene.order, most);
+/** Labels of all tokens where they are few, else of as many as there is room for, the first and the last among them. */
+function tokenTicks(view, state, scene, room) {
+  const few = view.content.style.token_labels;
+  const sampled = sample(scene.order, scene.order.length <= few ? few : Math.min(room, few));
+  const label = state.show === "side" ? (token) => tokenLabel(view.tokens.text[token]) : columnLabels(view);
+  const tickfont = { size: sampled.length > room ? 9 : 11 };
   return {
-    tickvals: sampled.map((token) => scene.place.get(token)),
-    ticktext: sampled.map((token) => view.tokens.text[token].replace(/</g, "<\u200b")), // a tag to the axes otherwise
+    tickvals: sampled.map((one) => scene.place.get(one)),
+    ticktext: sampled.map((one) => axisLabel(label(one))),
+    tickfont,
+  };
+}
+
+/** The labels of the columns of two prompts: one text, or both where they differ. */
+function columnLabels(view) {
+  const columns = columnsOf(view);
+  return (column) => {
+    const texts = Object.values(columns[column].tokens).map((token) => tokenLabel(view.tokens.text[token]));
+    return [...new Set(texts)].join(" | ");
   };
 }
 

@@ -7,20 +7,26 @@ const view = /** @type {PeaksView} */ (readView(text("stratoscope-view")));
 const page = JSON.parse(text("stratoscope-page")); // what Plotly needs: empty figure, templates, configuration
 const controls = /** @type {any} */ (document.getElementById("controls")).elements;
 const plot = /** @type {any} */ (document.getElementById("plot"));
-const heights = Array.from(view.content.height).sort((a, b) => a - b);
+const main = /** @type {HTMLElement} */ (document.querySelector("main"));
+/** Sizes, ascending, of all that a view may draw: what the threshold goes by. @type {Map<string, Float64Array>} */
+const sizes = new Map();
 
 /** @type {State} */
 const state = {
+  show: "side",
   sort: "position",
   layers: new Set(),
   threshold: 0,
   choice: -1,
+  tokens: "",
+  oneList: true,
+  far: wallsBehind(atStart()),
   scale: view.look.scale,
   firstToken: view.look.first_token,
 };
 let theme = view.look.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-/** Where the reader has put the camera of all scenes; null = where `cameraFor` puts it. */
-let camera = null;
+/** From where the reader looks at all scenes. */
+let turn = atStart();
 /** @type {Scene[]} */
 let scenes = [];
 /** @type {Promise<void> | null} */
@@ -52,33 +58,89 @@ async function drawAll() {
     changed = false;
     scenes = arrange(view, state);
     const { data, layout } = page.figure;
-    scenes.forEach((scene, index) => fill(view, state, scene, data.slice(3 * index, 3 * index + 3)));
-    const size = { width: plot.clientWidth, height: Math.max(plot.clientHeight, 1) };
-    lay(view, state, scenes, layout, size, camera);
-    layout.template = page.templates[theme];
+    scenes.forEach((scene, index) => fill(view, state, scene, data.slice(3 * index, 3 * index + 3), theme));
     describe();
-    await new Promise(requestAnimationFrame); // the words first: a large picture takes a moment
+    await new Promise(requestAnimationFrame); // the words first: they say how much room is left for the picture
+    lay(view, state, scenes, layout, plotSize(), turn, theme);
+    layout.template = page.templates[theme];
     await Plotly.react(plot, data, layout, page.config);
   }
   window.stratoscopeReady = true;
 }
 
+/** The size of the picture; scenes above each other need a higher one. */
+function plotSize() {
+  const count = Math.max(scenes.filter((scene) => scene.used).length, 1);
+  document.documentElement.style.setProperty("--lowest", `${LOWEST * rowsFor(count, plot.clientWidth).rows}px`);
+  return { width: plot.clientWidth, height: Math.max(plot.clientHeight, 1) };
+}
+
+let turning = false;
+/** Look from another side, in the next frame. @param {Turn} next */
+function turnTo(next) {
+  turn = next;
+  if (turning) return;
+  turning = true;
+  requestAnimationFrame(async () => {
+    if (drawing) await drawing;
+    const far = wallsBehind(turn);
+    if (far.x !== state.far.x || far.y !== state.far.y) {
+      state.far = far;
+      turning = false;
+      return draw();
+    }
+    const { layout } = page.figure;
+    lay(view, state, scenes, layout, plotSize(), turn, theme);
+    const shown = [...scenes.keys()].filter((index) => scenes[index].used);
+    await Plotly.relayout(plot, Object.fromEntries(shown.map((index) => [`${sceneName(index)}.camera`, layout[sceneName(index)].camera])));
+    turning = false;
+    if (turn !== next) turnTo(turn);
+  });
+}
+
 // --- words -----------------------------------------------------------------------------------------------------------
 
 function describe() {
-  const drawn = scenes.reduce((sum, scene) => sum + scene.peaks.length, 0);
-  const above = page.figure.data.reduce((sum, trace) => sum + (trace.marker?.symbol ?? []).filter((kind) => kind !== "circle").length, 0);
-  element("count").textContent = `${grouped(String(drawn))} of ${counted(view.content.total, "peak")}.`;
+  const drawn = scenes.reduce((sum, scene) => sum + scene.points.length, 0);
+  const above = page.figure.data.reduce((sum, trace) => sum + (trace.marker?.symbol ?? []).filter((kind) => kind === "diamond-open").length, 0);
+  element("count").textContent = countWords(drawn);
   element("above").textContent = above ? `${grouped(String(above))} beyond the scale (◇).` : "";
   element("filters").textContent = filterWords();
-  element("scale-words").textContent = view.content.scales[state.scale].words;
+  element("height-words").hidden = state.show === "difference";
+  element("show-words").textContent = showWords();
+  element("scale-words").textContent = scaleOf(view, state).words;
   element("empty").hidden = drawn > 0;
   element("threshold-value").textContent = state.threshold > 0 ? `≥ ${number(state.threshold)}` : "all";
   element("layers-words").textContent = layerWords();
   const now = notesNow(view, state);
   for (const note of document.querySelectorAll("[data-note]")) note.hidden = !now.includes(Number(note.dataset.note));
   element("first-left-out").hidden = state.firstToken;
+  element("one-list").hidden = state.show !== "difference";
+  for (const one of controls.scale) one.disabled = state.show === "difference" && !(one.value in view.content.comparison.scales);
   list();
+}
+
+/** @param {number} drawn */
+function countWords(drawn) {
+  const { total, comparison } = view.content;
+  if (state.show !== "difference") return `${grouped(String(drawn))} of ${counted(total, "peak")}.`;
+  const alone = scenes.flatMap((scene) => scene.points).filter((point) => comparison.listed[point]).length;
+  const named = `${counted(drawn - alone, "neuron")} named in both lists`;
+  return `${named}${alone ? `, ${grouped(String(alone))} in one list only` : ""}.`;
+}
+
+/** What two prompts that are laid on each other show. */
+function showWords() {
+  const { comparison } = view.content;
+  if (state.show === "side") return "";
+  const { a, b } = comparison;
+  const apart = columnsOf(view).filter((column) => !column.equal).length;
+  if (state.show === "overlay") return `${a} and ${b} are aligned: equal tokens stand in one place.`;
+  const left = apart ? ` ${counted(apart, "place")} without an equal token in the other prompt ${apart === 1 ? "is" : "are"} hatched.` : "";
+  const alone = state.oneList
+    ? ` ○ is in one list only, ${b}'s above zero and ${a}'s below, at its own height: absent from a list is not zero, so its difference is not known.`
+    : " A neuron in one list only has no known difference and is left out.";
+  return `Height: ${b} − ${a} of the same neuron, layer and aligned token. A description, not a test.${left}${alone}`;
 }
 
 /** What the controls leave out, for the caption. */
@@ -86,8 +148,9 @@ function filterWords() {
   const { layers, choices } = view.content;
   const words = [];
   if (state.choice >= 0) words.push(choices[state.choice]);
+  if (state.tokens.trim()) words.push(`tokens ${/^[\d\s,-]+$/.test(state.tokens) ? `at ${state.tokens.trim()}` : `with ${state.tokens.trim()}`}`);
   if (state.layers.size < layers.length) words.push(layerWords());
-  if (state.threshold > 0) words.push(`at least ${number(state.threshold)} high`);
+  if (state.threshold > 0) words.push(`${state.show === "difference" ? "differing by" : "at least"} ${number(state.threshold)}${state.show === "difference" ? " or more" : " high"}`);
   return words.length ? `Shown: ${words.join(", ")}.` : "";
 }
 
@@ -104,22 +167,27 @@ function layerWords() {
   return runs.map(([from, to]) => (from === to ? `L${from}` : `L${from}–L${to}`)).join(", ");
 }
 
-/** The highest peaks of what is drawn, as a table. */
+/** The highest of what is drawn, as a table. */
 function list() {
-  const { token, layer, value, height } = view.content;
+  const { token, layer, value, difference } = { ...view.content, ...view.content.comparison, token: view.content.token };
   const { text, position, prompt, prompts, first } = view.tokens;
-  const counts = (peak) => state.firstToken || !first[token[peak]];
-  const top = scenes.flatMap((scene) => scene.peaks.filter(counts)).sort((a, b) => height[b] - height[a] || a - b);
-  const rows = top.slice(0, LISTED).map((peak) => {
+  const source = sourceOf(view, state);
+  const isDifference = state.show === "difference";
+  const counts = (point) =>
+    (state.firstToken || !first[token[source.peak(point)]]) && !(isDifference && view.content.comparison.listed[point]);
+  const found = scenes.flatMap((scene) => scene.points.filter(counts));
+  const top = found.sort((a, b) => source.size(b) - source.size(a) || a - b).slice(0, LISTED);
+  const rows = top.map((point) => {
+    const peak = source.peak(point);
     const of = token[peak];
     const cells = [
-      [text[of]],
-      [prompts[prompt[of]].id],
+      [tokenLabel(text[of])],
+      [legible(prompts[prompt[of]].id)],
       [position[of], "number"],
       [`L${layer[peak]}`, "number"],
       [neuronName(view, peak), "number"],
       [number(value[peak]), "number"],
-      [number(height[peak]), "number"],
+      [isDifference ? signed(difference[point]) : number(source.size(point)), "number"],
     ];
     const row = document.createElement("tr");
     for (const [words, kind] of cells) {
@@ -130,6 +198,7 @@ function list() {
     return row;
   });
   element("highest").replaceChildren(...rows);
+  element("highest-size").textContent = isDifference ? `${view.content.comparison.b} − ${view.content.comparison.a}` : view.content.quantity.label;
 }
 
 // --- controls --------------------------------------------------------------------------------------------------------
@@ -139,7 +208,11 @@ function read() {
   state.sort = controls.sort.value;
   state.scale = controls.scale.value;
   state.firstToken = controls.first.checked;
-  state.choice = controls.choice ? Number(controls.choice.value) : -1;
+  const choice = controls.choice?.value ?? "-1";
+  state.show = choice === "overlay" || choice === "difference" ? choice : "side";
+  state.choice = state.show === "side" ? Number(choice) : -1;
+  state.tokens = controls.tokens.value;
+  state.oneList = controls.onelist?.checked ?? true;
   state.threshold = thresholdAt(Number(controls.threshold.value) / 1000);
   state.layers = new Set(chips().filter((chip) => chip.checked).map((chip) => Number(chip.value)));
 }
@@ -165,8 +238,12 @@ function pickRange() {
   pick((layer) => layer >= Math.min(...ends) && layer <= Math.max(...ends));
 }
 
-/** The slider hides a share of the drawn peaks: each step hides as many, whatever their heights. */
+/** The slider hides a share of what is drawn: each step hides as many, whatever their heights. */
 function thresholdAt(share) {
+  const source = sourceOf(view, state);
+  const of = state.show === "difference" ? "differences" : "peaks";
+  if (!sizes.has(of)) sizes.set(of, Float64Array.from({ length: source.count }, (_, point) => source.size(point)).sort());
+  const heights = /** @type {Float64Array} */ (sizes.get(of));
   return share <= 0 ? 0 : heights[Math.min(Math.floor(share * heights.length), heights.length - 1)];
 }
 
@@ -174,7 +251,8 @@ function connect() {
   const form = element("controls");
   form.addEventListener("input", (event) => ([controls.from, controls.to].includes(event.target) ? pickRange() : update()));
   form.addEventListener("reset", () => {
-    camera = null;
+    turn = atStart();
+    state.far = wallsBehind(turn);
     setTimeout(update); // the controls have their first values only after this event
   });
   controls.all.addEventListener("click", () => pick(() => true));
@@ -187,7 +265,8 @@ function connect() {
   });
   document.addEventListener("keydown", (event) => event.key === "Escape" && closeCards(null));
   document.addEventListener("pointerdown", (event) => closeCards(event.target));
-  addEventListener("resize", relay);
+  new ResizeObserver(relay).observe(plot);
+  turnable(main, () => turn, turnTo);
 }
 
 /** Close the open cards, but not the one that the event is in. */
@@ -208,25 +287,14 @@ function paint() {
 }
 
 let waiting = 0;
+let laid = "";
+/** Draw anew where the picture has another size; a caption that becomes longer leaves it less. */
 function relay() {
+  const size = `${plot.clientWidth} ${plot.clientHeight}`;
+  if (size === laid) return;
+  laid = size;
   clearTimeout(waiting);
-  waiting = setTimeout(draw, 120);
-}
-
-/** One camera for all scenes, which stays when something else changes. */
-function follow() {
-  let following = false;
-  const copy = (event) => {
-    const moved = Object.keys(event).find((name) => name.endsWith(".camera"));
-    if (!moved || following) return;
-    camera = event[moved];
-    if (scenes.length < 2) return;
-    following = true;
-    const change = Object.fromEntries(scenes.map((_, index) => [`${sceneName(index)}.camera`, camera]));
-    Plotly.relayout(plot, change).then(() => (following = false));
-  };
-  plot.on("plotly_relayouting", copy);
-  plot.on("plotly_relayout", copy);
+  waiting = setTimeout(draw, 60);
 }
 
 /** Save the picture as a PNG with its title and caption. */
@@ -235,7 +303,6 @@ function save() {
   const caption = [...document.querySelectorAll("footer p")].flatMap((line) => wrapped(line.innerText, size.width / 6.4));
   const [above, below] = [40, 16 * caption.length + 14];
   const layout = structuredClone(page.figure.layout);
-  scenes.forEach((_, index) => (layout[sceneName(index)].camera = plot._fullLayout[sceneName(index)].camera));
   layout.margin = { l: 0, r: 0, t: above, b: below };
   layout.title = { text: escaped(document.title), x: 0.01, xanchor: "left", y: 1, yanchor: "top", pad: { t: 12 } };
   layout.annotations.push({
@@ -259,4 +326,4 @@ function wrapped(words, most) {
 
 paint();
 connect();
-update().then(follow);
+update();
