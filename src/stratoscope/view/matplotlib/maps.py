@@ -89,7 +89,7 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
         cmap=table.with_extremes(bad=(0, 0, 0, 0)),
         origin="lower",
         aspect="auto",
-        interpolation="none",
+        interpolation="nearest",  # cells become whole dots in every file: few readers keep a small image sharp
         interpolation_stage="rgba",  # colours first: cells are fewer than pixels
         extent=(item.start - 0.5, item.stop - 0.5, -0.5, rows - 0.5),
     )
