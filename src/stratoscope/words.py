@@ -26,7 +26,8 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs")
 _UNBROKEN = re.compile(r"\bL\d+ n\d+\b|[^ ]+ [≤≥=<>] [^ ]+|[\d.,]+ %")  # what a line never ends in the middle of
-_JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # they shape the visible characters beside them
+_JOINERS = "\u200c\u200d"  # they shape the visible characters beside them
+_SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))  # they choose a form of the character before them
 
 
 def number(value: SupportsFloat, digits: int = 3) -> str:
@@ -209,7 +210,8 @@ def drawable(label: str, has_glyph: Callable[[str], bool], *, width: int = WIDTH
         return label
     parts: list[str] = []
     for char in label.strip(_ISOLATES):
-        _append(parts, _legible(char, has_glyph))
+        if not _leaves_out(char, parts, has_glyph):
+            _append(parts, _legible(char, has_glyph))
     return isolate(_shorten(parts, width))
 
 
@@ -218,7 +220,11 @@ def drawable_line(text: str, has_glyph: Callable[[str], bool]) -> str:
     if all(has_glyph(char) and not _hidden(char) for char in text):
         return text
     kept = _ISOLATES if _is_balanced(text) else ""
-    return "".join(char if char in kept else _legible(char, has_glyph) for char in text)
+    parts: list[str] = []
+    for char in text:
+        if not _leaves_out(char, parts, has_glyph):
+            parts.append(char if char in kept else _legible(char, has_glyph))
+    return "".join(parts)
 
 
 def visible(text: str) -> str:
@@ -246,6 +252,18 @@ def isolate(label: str) -> str:
     if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in label):
         return f"{_FIRST_STRONG_ISOLATE}{label}{_POP_ISOLATE}"
     return label
+
+
+def is_selector(char: str) -> bool:
+    """Whether a character chooses a form of the one before it, and is none itself: U+FE0F asks for a coloured emoji."""
+    return any(ord(char) in run for run in _SELECTORS)
+
+
+def _leaves_out(char: str, before: list[str], has_glyph: Callable[[str], bool]) -> bool:
+    """Whether a character is one that only shapes a neighbour, and has none here or cannot shape it."""
+    if not before:
+        return False
+    return before[-1].lstrip().startswith("U+") if char in _JOINERS else is_selector(char) and not has_glyph(char)
 
 
 def _legible(char: str, has_glyph: Callable[[str], bool]) -> str:
@@ -299,7 +317,9 @@ def _visible(core: str) -> list[str]:
 
 
 def _append(parts: list[str], part: str) -> None:
-    """Add a part, set apart from the one before it where both are code points."""
+    """Add a part, set apart from the one before it where both are code points, which nothing joins."""
+    if part.startswith("U+") and parts and parts[-1] in _JOINERS:
+        parts.pop()
     apart = " " if parts and part.startswith("U+") and parts[-1].lstrip().startswith("U+") else ""
     parts.append(apart + part)
 
@@ -308,7 +328,7 @@ def _character(char: str, *, first: bool) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte that is no character by itself
         return f"⟨{code - 0xDC00:02X}⟩"
-    if _hidden(char):
+    if _hidden(char) or (first and (char in _JOINERS or is_selector(char))):
         return _code_point(code)
     if first and unicodedata.combining(char):
         return f"◌{char}"

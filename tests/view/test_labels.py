@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import font_manager
 
-from stratoscope.view.sheet import fonts
-from stratoscope.words import WIDTH, drawable, html_label, isolate, readable, readable_all
+from stratoscope.view.sheet import fonts, missing
+from stratoscope.words import WIDTH, drawable, drawable_line, html_label, isolate, readable, readable_all
 
 anything = st.text(st.characters(codec=None) | st.sampled_from("\udc80\udce4\u202e\u200f\u0301 \n\t$<مש"), max_size=30)
 
@@ -112,6 +115,63 @@ def test_an_installed_font_with_the_glyph_is_used(monkeypatch: pytest.MonkeyPatc
         assert isinstance(fonts.has_glyph(lacking), bool)
     finally:
         fonts.families.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "drawn"),
+    [
+        ("❤\ufe0f", "❤\ufe0f", "❤"),  # chosen by a page, not by a font
+        ("\ufe0f", "U+FE0F", "U+FE0F"),
+        ("葛\U000e0100", "葛\U000e0100", "U+845B"),
+        ("\u200d", "U+200D", "U+200D"),
+        ("م\u200cخ", "\u2068م\u200cخ\u2069", "\u2068م\u200cخ\u2069"),
+        ("你\u200d好", "你\u200d好", "U+4F60 U+597D"),
+    ],
+)
+def test_what_only_shapes_its_neighbour_is_no_glyph_of_its_own(text: str, label: str, drawn: str) -> None:
+    def has_glyph(char: str) -> bool:
+        return fonts.has_glyph(char) and char not in "葛你好"  # whatever is installed
+
+    assert readable(text) == label
+    assert drawable(label, has_glyph) == drawn
+    assert drawable_line(label, has_glyph).replace("U+597D", " U+597D") == drawn
+
+
+def test_the_package_that_brings_a_missing_glyph_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fonts, "has_glyph", lambda char: char.isascii() or char == "…")
+    monkeypatch.setattr(fonts, "_add_new_fonts", lambda: None)
+    monkeypatch.setattr(missing, "_told", set())
+    for text in ("你好", "世界", "สวัสดี", "🎉", "plain", "\udce4\n", "你好"):
+        fonts.drawn(text)
+    said = [record.getMessage() for record in caplog.records if record.name == "stratoscope"]
+    assert [re.search("apt install ([a-z-]+)", one)[1] for one in said] == [  # type: ignore[index]
+        "fonts-noto-cjk", "fonts-noto-core", "fonts-symbola",
+    ]  # fmt: skip
+
+
+def test_a_font_installed_since_matplotlib_looked_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    rare = "\U0001d538"
+    (stix,) = (font for font in font_manager.fontManager.ttflist if Path(font.fname).name == "STIXGeneral.ttf")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [
+        font for font in font_manager.fontManager.ttflist if font.name in (fonts.FAMILY, "Last Resort High-Efficiency")
+    ])  # fmt: skip
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [stix.fname, "/no/such/STIX.ttf"])
+    monkeypatch.setattr(fonts, "FALLBACKS", ("STIXGeneral",))
+    monkeypatch.setattr(fonts, "_FILES", ("STIX",))
+    caches = (fonts._add_new_fonts, fonts.families, fonts._font, fonts._characters, fonts._width_at_20)
+    for one in caches:
+        one.cache_clear()
+    try:
+        assert not fonts.has_glyph("\U0001d539") or fonts.families() == [fonts.FAMILY]
+        assert fonts.drawn("\U0001d7d8") in ("\U0001d7d8", "U+1D7D8")
+        fonts.drawn("\U00013000")  # a hieroglyph, which no font of these has
+        assert fonts.families() == [fonts.FAMILY, "STIXGeneral"]
+        assert fonts.has_glyph(rare)
+    finally:
+        for one in caches:
+            one.cache_clear()
 
 
 def test_right_to_left_text_is_isolated_and_other_text_is_not() -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,13 +128,12 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str, *, dots: int = DPI
         },
     }[suffix]
     buffer = io.BytesIO()
-    with mpl.rc_context(style()):
-        if suffix != ".svg":
-            figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
-            return buffer.getvalue()
-        with _anchored(figure):
-            figure.savefig(buffer, format="svg", facecolor=figure.get_facecolor(), **options)
-    return _FONT_FAMILY.sub(rb"\1, " + _ELSEWHERE, buffer.getvalue())
+    readied = {".svg": _anchored, ".pdf": _outlines}.get(suffix, nullcontext)
+    with mpl.rc_context(style()), readied(figure):
+        figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
+    if suffix == ".svg":
+        return _FONT_FAMILY.sub(rb"\1, " + _ELSEWHERE, buffer.getvalue())
+    return buffer.getvalue()
 
 
 @contextmanager
@@ -151,6 +150,28 @@ def _anchored(figure: Figure) -> Iterator[None]:
     finally:
         for one, (across, along) in zip(turned, before, strict=True):
             one.set(rotation_mode="default", ha=across, va=along)
+
+
+@contextmanager
+def _outlines(figure: Figure) -> Iterator[None]:
+    """Texts that another family than the usual one helps out are outlines while this lasts.
+
+    In a PDF matplotlib loses the glyphs of OpenType fonts such as Noto Sans CJK as Type 42, and takes one glyph for all
+    beyond U+FFFF as Type 3.
+    """
+    from matplotlib.patheffects import Normal
+    from matplotlib.text import Text
+
+    from stratoscope.view.sheet import fonts
+
+    texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and fonts.is_helped_out(one.get_text())]
+    for one in texts:
+        one.set_path_effects([Normal()])
+    try:
+        yield
+    finally:
+        for one in texts:
+            one.set_path_effects([])
 
 
 def style() -> Any:

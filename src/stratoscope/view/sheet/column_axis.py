@@ -15,7 +15,6 @@ from stratoscope.view.sheet.items import LABEL_PAD, Box, Item, Text
 from stratoscope.view.spec.maps import MapPanel
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.tokens import ShownTokens
-from stratoscope.words import drawable
 
 Band = tuple[int, int]
 _FEW = 10  # columns that are all numbered
@@ -25,11 +24,6 @@ _BRACKETED = ("system", "user", "answer", "generated")
 _LINE, _HOOK, _PAD = 0.009, 0.03, 0.035  # of a bracket: how thick it is, how far its ends go up, what is free around it
 _LEAST_BRACKET, _INSET = 0.05, 0.02  # inches of the shortest bracket, and between a bracket and the end of its part
 _OVERHANG = 0.12  # inches that the name of a part may stand out at either side of its bracket, where no other is near
-
-
-def shown_label(label: str) -> str:
-    """A token label in the fonts that there are."""
-    return drawable(label, fonts.has_glyph)
 
 
 def lie_flat(labels: Sequence[str], pitch: float, size: float) -> bool:
@@ -45,8 +39,10 @@ class ColumnAxis:
         self.pitch, self.by = arrangement.pitch_of(panel, arranged), panel.tokens_per_column
         mine = slice(panel.start, panel.stop)
         labelled = arrangement.is_labelled(panel, arranged)
-        self.labels = [shown_label(text) for text in tokens.text[mine]] if labelled else []
-        self.prompt, self.position, self.span = tokens.prompt[mine], tokens.position[mine], tokens.span[mine]
+        self.labels = [fonts.drawn_label(text) for text in tokens.text[mine]] if labelled else []
+        self.position, self.span = tokens.position[mine], tokens.span[mine]
+        self.starts = np.zeros(panel.tokens, bool)  # where the next prompt begins
+        self.starts[[column * self.by for column, _ in panel.starts]] = True
 
     def depth(self, band: Band) -> float:
         """Inches that it takes under a band."""
@@ -101,9 +97,8 @@ class ColumnAxis:
     def _begins(self) -> NDArray[np.bool_]:
         """Tokens that do not stand, in their prompt, behind the token before them; [token]."""
         there = np.flatnonzero(self.position >= 0)
-        position, prompt = self.position[there], self.prompt[there]
-        begins = np.zeros(len(self.position), bool)
-        begins[there] = (np.diff(position, prepend=-2) != 1) | (np.diff(prompt, prepend=-2) != 0)
+        begins = self.starts & (self.position >= 0)
+        begins[there] |= np.diff(self.position[there], prepend=-2) != 1
         return begins
 
     def _numbers(self, band: Band, x: float, y: float) -> list[Item]:
@@ -165,8 +160,8 @@ class ColumnAxis:
     @cached_property
     def _parts(self) -> tuple[tuple[int, int, str], ...]:
         """First and last token and name of every part that has a bracket; none where a prompt has one part only."""
-        ends = np.flatnonzero((np.diff(self.span) != 0) | (np.diff(self.prompt) != 0))
-        bounds = [0, *(ends + 1).tolist(), len(self.span)]
+        begins = np.flatnonzero((np.diff(self.span) != 0) | self.starts[1:]) + 1
+        bounds = [0, *begins.tolist(), len(self.span)]
         called = [names.SPANS[span] if span >= 0 else "" for span in self.span[bounds[:-1]].tolist()]
         if len({name for name in called if name != "special"}) < 2:
             return ()

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stratoscope.words import drawable_line, line_parts
+from stratoscope.view.sheet import missing
+from stratoscope.words import drawable, drawable_line, is_selector, line_parts
 
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib, so pictures look alike everywhere
-FALLBACKS = (  # widespread families with scripts that it lacks; used only where installed
+FALLBACKS = (  # families with scripts that it lacks, used only where they are installed
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
     "PingFang SC",
     "Hiragino Sans",
     "Microsoft YaHei",
     "WenQuanYi Micro Hei",
-    "Arial Unicode MS",
-    "Noto Sans Devanagari",
-    "Noto Sans Thai",
+    *(f"Noto Sans {script}" for script in (
+        "Arabic", "Hebrew", "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada",
+        "Malayalam", "Sinhala", "Thai", "Lao", "Khmer", "Myanmar", "Ethiopic", "Georgian", "Armenian", "Syriac",
+        "Thaana", "Mongolian", "Cherokee", "Canadian Aboriginal", "Yi", "Javanese", "Math", "Symbols", "Symbols2",
+    )),
+    "Noto Serif Tibetan",
     "Nirmala UI",
+    "Arial Unicode MS",
     "Noto Emoji",
     "Segoe UI Symbol",
-)
+    "Symbola",
+)  # fmt: skip
+_FILES = ("NotoSans", "NotoSerifTibetan", "NotoEmoji", "Symbola")  # of the packages that `missing` names
 _POINTS_PER_INCH = 72
 _HINTED = 1.008  # a renderer that fits glyphs to pixels sets lines up to this much wider
 _KERNING = 0.02  # inches that a line may be wider than its words
@@ -37,19 +47,62 @@ def families() -> list[str]:
     """The family that every text is set in, and the installed ones that help it out."""
     from matplotlib.font_manager import fontManager
 
+    logging.getLogger("matplotlib.font_manager").addFilter(_is_worth_saying)
     installed = {font.name for font in fontManager.ttflist}
     return [FAMILY, *(name for name in FALLBACKS if name in installed)]
 
 
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """Not that a family that helps out has no bold face: it is drawn in its only one."""
+    return not (isinstance(record.args, tuple) and len(record.args) > 1 and record.args[1] in FALLBACKS)
+
+
 def has_glyph(char: str) -> bool:
-    """Whether a character can be drawn."""
+    """Whether a character can be drawn; one that only chooses a form of another is no glyph."""
     code = ord(char)
+    if is_selector(char):  # some fonts show a dotted circle
+        return False
     return code in _characters(FAMILY) or any(code in _characters(name) for name in families()[1:])
+
+
+def is_helped_out(text: str) -> bool:
+    """Whether other families draw some of a text."""
+    return any(ord(char) not in _characters(FAMILY) for char in text)
 
 
 def drawn(text: str) -> str:
     """A text as the renderers draw it: nothing invisible in it, and nothing without a glyph."""
-    return drawable_line(text, has_glyph)
+    shown = drawable_line(text, has_glyph)
+    return drawable_line(text, has_glyph) if shown != text and _looked_for(text) else shown
+
+
+def drawn_label(label: str) -> str:
+    """A token's label as the renderers draw it."""
+    shown = drawable(label, has_glyph)
+    return drawable(label, has_glyph) if shown != label and _looked_for(label) else shown
+
+
+def _looked_for(text: str) -> bool:
+    """Whether characters lacked a glyph, so that newly installed fonts were looked for; tells what is lacking still."""
+    lacking = [char for char in text if missing.package_of(char) and not has_glyph(char)]
+    if lacking:
+        _add_new_fonts()
+        missing.tell(char for char in lacking if not has_glyph(char))
+    return bool(lacking)
+
+
+@cache
+def _add_new_fonts() -> None:
+    """Fonts that were installed after matplotlib made its list of them, which it keeps from run to run."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {font.fname for font in fontManager.ttflist}
+    for path in sorted(set(findSystemFonts()) - known):
+        if Path(path).name.startswith(_FILES):
+            with suppress(OSError, RuntimeError, NotImplementedError):  # what matplotlib cannot read
+                fontManager.addfont(path)
+    for one in (families, _font, _characters, _width_at_20):
+        one.cache_clear()
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
