@@ -150,6 +150,8 @@ def test_rounding_before_the_first_edit_is_called_so_and_more_than_that_a_warnin
     )
     result = stratoscope.comparison(received, prompt=[0, 1], quantity="attn_received")
     assert "rests on later tokens" in cautions.before(result.attrs["summary"])
+    assert result["tokens"]["rarely_seen"].values.tolist() == [False, False, True, True, True, True, True]
+    assert result.attrs["summary"]["difference"]["cells"] == LAYERS  # of the second token alone
 
 
 def test_two_traces_are_compared_at_the_prompt_that_both_have() -> None:

@@ -11,9 +11,14 @@ from view_traces import make_trace
 from drawn_maps import sheet_of
 from stratoscope import names
 from stratoscope.view.choose.selection import Selection
+from stratoscope.view.maps.build import build
+from stratoscope.view.maps.differences import aligned_tokens
 from stratoscope.view.maps.heatmap import heatmap_spec
+from stratoscope.view.maps.strips import Strip
 from stratoscope.view.sheet.items import Box, CellMap, Sheet, Text
 from stratoscope.view.spec import palette
+from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.tokens import ShownPrompt
 
 PARTS = (("special", 1), ("template", 2), ("system", 14), ("template", 4), ("user", 15), ("template", 4),
          ("generated", 8))  # fmt: skip
@@ -140,3 +145,28 @@ def test_the_system_message_is_fainter_than_the_users_words_and_the_template_fai
     ]
     assert 4.5 < contrast[0] < contrast[1] < contrast[2]
     assert "11 of 48 tokens are template or special (faintest), 14 of a system message (faint)" in said(spec)
+
+
+def test_aligned_prompts_have_the_positions_of_the_first_and_brackets_that_the_other_does_not_break() -> None:
+    in_a = np.array([True] * 12 + [False] * 3 + [True] * 15)
+    position = np.where(in_a, np.cumsum(in_a) - 1, -1)
+    user, template = (names.SPANS.index(name) for name in ("user", "template"))
+    table = xr.Dataset(
+        {
+            "position_a": ("column", position),
+            "position_b": ("column", np.arange(30)),
+            "text_a": ("column", np.full(30, "a", object)),
+            "text_b": ("column", np.full(30, "a", object)),
+            "equal": ("column", in_a),
+            "first": ("column", np.arange(30) == 0),
+            "template": ("column", np.arange(30) < 4),
+            "span": ("column", np.where(np.arange(30) < 4, template, user)),
+        }
+    )
+    axis = aligned_tokens(table, [ShownPrompt("a"), ShownPrompt("b")])
+    values = np.random.default_rng(0).random((30, 4))
+    strip = Strip(DrawnQuantity("values", "value", "1", "", rows=(0, 1, 2, 3)), [values])
+    sheet = sheet_of(build("", "", [axis], [strip]))
+    (one,) = sheet.maps()
+    assert numbers(sheet, one) == {0: 0, 5: 5, 10: 10, 18: 15, 23: 20, 28: 25}
+    assert len(brackets(sheet, one)) == 1

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PromptChoice: TypeAlias = "str | int | Sequence[str | int] | None"
 GONE = -1  # stands for a token that is not there
+LEAST_QUERIES = 4  # later tokens that a mean over them must rest on
 _ROWS = 2**20  # of a CSV, read together
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)  # "01" may be an id, and is never an index
 
@@ -113,6 +114,12 @@ class Prompts:
         if "span" not in self.dataset.variables:
             return np.full(len(self.of_token), GONE, np.int8)
         return np.asarray(self.dataset["span"].values)
+
+    @cached_property
+    def rarely_seen(self) -> NDArray[np.bool_]:
+        """Whether too few later tokens of its prompt can attend to a token for a mean over them; [token]."""
+        seen: NDArray[np.bool_] = self.stops[self.of_token] - 1 - np.arange(len(self.of_token)) < LEAST_QUERIES
+        return seen
 
     def words(self, tokens: slice | Ints) -> tuple[str, ...]:
         """Texts of tokens; "#3" for the fourth of a prompt where the texts are not there."""

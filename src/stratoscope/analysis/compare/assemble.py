@@ -75,6 +75,7 @@ def _tokens(parts: Parts) -> dict[str, Any]:
         "equal": columns.equal,
         "before": columns.before,
         "first": columns.first,
+        "rarely_seen": parts.cells.rarely_seen,
         "span": span,
         "template": np.isin(span, [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]),
     })  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Cells:
         B − A where the tokens are equal, else NaN; [column, row].
     apart
         Tokens that must be the same in both, since they have seen the same tokens in the same model; [column].
+    rarely_seen
+        Tokens whose values rest on too few later ones, of a quantity that is a mean over them; [column].
     """
 
     columns: Columns
@@ -45,16 +47,18 @@ class Cells:
     b: AnyFloats
     difference: Floats
     apart: Mask
+    rarely_seen: Mask
 
     @property
     def counted(self) -> NDArray[np.float64]:
-        """The sizes of the differences that count: of equal tokens, but not of first ones nor of those set apart."""
-        sizes: Floats = np.abs(self.difference[self.columns.compared & ~self.apart])
-        return sizes[np.isfinite(sizes)]
+        """The sizes of the differences that count: of equal tokens, not of first ones nor of those left out above."""
+        sizes = self.sizes()
+        known: NDArray[np.float64] = sizes[np.isfinite(sizes)]
+        return known
 
     def sizes(self) -> Floats:
         """|B − A| where it counts, else NaN; [column, row]."""
-        counts = self.columns.compared & ~self.apart
+        counts = self.columns.compared & ~self.apart & ~self.rarely_seen
         sizes = np.where(counts[:, None], np.abs(self.difference), np.nan)
         return np.where(np.isfinite(sizes), sizes, np.nan)
 
@@ -105,9 +109,14 @@ def compared(two: Two, quantity: str, rows: SharedLayers, columns: Columns) -> C
     )
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.where(columns.equal[:, None], b.astype(np.float64) - a, np.nan)
-    cells = Cells(columns, a, b, difference, np.zeros(len(columns.a), bool))
-    apart = columns.before if must_be_equal(two, quantity) or early(cells).equal else np.zeros(len(columns.a), bool)
-    return cells if apart.all() else Cells(columns, a, b, difference, apart)
+    none = np.zeros(len(columns.a), bool)
+    rarely_seen = none
+    if names.QUANTITIES[quantity].of_later_tokens:
+        sides = zip(two.sides, (columns.a, columns.b), strict=True)
+        rarely_seen = np.any([(places != GAP) & side.rarely_seen[places] for side, places in sides], axis=0)
+    cells = Cells(columns, a, b, difference, none, rarely_seen)
+    apart = columns.before if must_be_equal(two, quantity) or early(cells).equal else none
+    return cells if apart.all() else replace(cells, apart=apart)
 
 
 def must_be_equal(two: Two, quantity: str) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.values.align import GAP
 from stratoscope.trace.arrays import AnyFloats
-from stratoscope.view.maps.strips import Strip, TokenAxis
+from stratoscope.view.maps.strips import NO_TOKENS, Strip, TokenAxis
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.tokens import ShownPrompt, unknown_tokens
 from stratoscope.words import readable
@@ -45,7 +45,8 @@ def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelli
     span = tokens["span"].values.astype(np.int32) if "span" in tokens else unknown.span
     shown = replace(unknown, prompts=tuple(prompts), prompt=of, position=position, span=span)
     dim, unmatched = (np.flatnonzero(mask).astype(np.int64) for mask in (tokens["template"], ~tokens["equal"]))
-    return TokenAxis("", "", shown, dim=dim, unmatched=unmatched)
+    rarely_seen = np.flatnonzero(tokens["rarely_seen"]) if "rarely_seen" in tokens else NO_TOKENS
+    return TokenAxis("", "", shown, dim=dim, unmatched=unmatched, rarely_seen=rarely_seen)
 
 
 def sides_and_difference(
@@ -62,13 +63,14 @@ def sides_and_difference(
     alike
         Tokens that must be the same in both, as of `can_differ`.
     """
+    rarely_seen = names.QUANTITIES[described.name].of_later_tokens
     strips = []
     for side, label in zip("ab", labels[:2], strict=True):
         drawn = replace(described, label=label, formula=described.formula if side == "a" else "")
-        strips.append(Strip(drawn, [cells[side].values], limits="sides", rings=False))
+        strips.append(Strip(drawn, [cells[side].values], rarely_seen, limits="sides", rings=False))
     difference = cells["difference"].values
     apart = replace(described, label=labels[2], formula="", signed=True, log=False)
-    return [*strips, Strip(apart, [difference], counted=[can_differ(difference, alike)])]
+    return [*strips, Strip(apart, [difference], rarely_seen, counted=[can_differ(difference, alike)])]
 
 
 def described_cells(cells: xr.Dataset, row: names.Quantity, formula: str, said: str = "") -> DrawnQuantity:

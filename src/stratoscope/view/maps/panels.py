@@ -17,8 +17,6 @@ from stratoscope.view.maps.strips import TokenAxis
 if TYPE_CHECKING:
     import xarray as xr
 
-LEAST_QUERIES = 4  # attention received from fewer other tokens is drawn hatched
-
 
 def token_panels(dataset: xr.Dataset, panels: Sequence[PromptPanel]) -> list[TokenAxis]:
     """What a picture says about the tokens of each panel."""
@@ -38,7 +36,7 @@ def _labelled(prompts: Prompts, panel: PromptPanel, shown: Sequence[int]) -> Tok
         dim=np.flatnonzero(prompts.in_spans(names.TEMPLATE_SPANS)[tokens]),
         starts=tuple((place, prompts.labels[of_token[place]]) for place in begins),
         answers=_answers(prompts.in_spans(["generated"])[tokens], of_token),
-        rarely_seen=np.flatnonzero(prompts.stops[of_token] - 1 - tokens < LEAST_QUERIES),
+        rarely_seen=np.flatnonzero(prompts.rarely_seen[tokens]),
     )
 
 

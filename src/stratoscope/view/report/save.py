@@ -118,16 +118,16 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
     """Raise `InputError` when a result may not be put at `path`; asked before any work is done."""
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir():
-        raise InputError("its folder is a file", where=str(path), fix="Choose another folder with -o.")
+        raise InputError("its folder is a file", where=str(path), fix="Choose another folder.")
     refuse_inside(nearest / path.name)
     if not os.path.lexists(path):
         return
     if not is_result_folder(path):
         raise InputError(
-            "something that is not a result is already there", where=str(path), fix="Choose another folder with -o."
+            "something that is not a result is already there", where=str(path), fix="Choose another folder."
         )
     if not overwrite:
-        raise InputError("this result already exists", where=str(path), fix="Use --overwrite, or another -o.")
+        raise InputError("this result already exists", where=str(path), fix="Give another folder, or --overwrite.")
     replacing.refuse_foreign(path, RESULT)
 
 

@@ -40,7 +40,9 @@ class ColumnAxis:
         mine = slice(panel.start, panel.stop)
         labelled = arrangement.is_labelled(panel, arranged)
         self.labels = [fonts.drawn_label(text) for text in tokens.text[mine]] if labelled else []
-        self.prompt, self.position, self.span = tokens.prompt[mine], tokens.position[mine], tokens.span[mine]
+        self.position, self.span = tokens.position[mine], tokens.span[mine]
+        self.starts = np.zeros(panel.tokens, bool)  # where the next prompt begins
+        self.starts[[column * self.by for column, _ in panel.starts]] = True
 
     def depth(self, band: Band) -> float:
         """Inches that it takes under a band."""
@@ -95,9 +97,8 @@ class ColumnAxis:
     def _begins(self) -> NDArray[np.bool_]:
         """Tokens that do not stand, in their prompt, behind the token before them; [token]."""
         there = np.flatnonzero(self.position >= 0)
-        position, prompt = self.position[there], self.prompt[there]
-        begins = np.zeros(len(self.position), bool)
-        begins[there] = (np.diff(position, prepend=-2) != 1) | (np.diff(prompt, prepend=-2) != 0)
+        begins = self.starts & (self.position >= 0)
+        begins[there] |= np.diff(self.position[there], prepend=-2) != 1
         return begins
 
     def _numbers(self, band: Band, x: float, y: float) -> list[Item]:
@@ -159,8 +160,8 @@ class ColumnAxis:
     @cached_property
     def _parts(self) -> tuple[tuple[int, int, str], ...]:
         """First and last token and name of every part that has a bracket; none where a prompt has one part only."""
-        ends = np.flatnonzero((np.diff(self.span) != 0) | (np.diff(self.prompt) != 0))
-        bounds = [0, *(ends + 1).tolist(), len(self.span)]
+        begins = np.flatnonzero((np.diff(self.span) != 0) | self.starts[1:]) + 1
+        bounds = [0, *begins.tolist(), len(self.span)]
         called = [names.SPANS[span] if span >= 0 else "" for span in self.span[bounds[:-1]].tolist()]
         if len({name for name in called if name != "special"}) < 2:
             return ()

@@ -38,7 +38,8 @@ class ShownTokens:
     prompt
         Index into `prompts`, −1 where a column is of no single prompt, of shape (tokens,).
     position
-        Position in the prompt, −1 where there is none, of shape (tokens,).
+        Position in the prompt, of shape (tokens,); −1 where there is none, as of what only the second of two prompts
+        has.
     span
         Index into system, template, user, answer, special, generated; −1 = unknown; of shape (tokens,).
     first
