@@ -51,7 +51,7 @@ class ScaleNorm(Normalize):
 def draw(spec: ViewSpec, page: Page = PLAIN_PAGE) -> Picture:
     """The figure of a spec of maps or charts on a page; its axes are these, in reading order."""
     if isinstance(spec.content, Charts):
-        return draw_charts(spec, spec.content)
+        return draw_charts(spec, spec.content, page)
     if not isinstance(spec.content, Maps):
         raise TypeError(f"a picture of {spec.content.kind} is not drawn here")
     sheet = arrange(spec, spec.content, page)
