@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from stratoscope import names
-from stratoscope.trace.notes import INFO
+from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.sheet.measures import Measures
-from stratoscope.view.spec.maps import Maps
+from stratoscope.view.spec.maps import PROMPT_ROWS, Maps
 from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import Content, Provenance, ViewSpec
@@ -76,11 +78,13 @@ def reading(content: Content, *, numbers: bool = False) -> str:
     if not isinstance(content, Maps):
         return ""
     first = content.quantities[0]
-    rows = (
-        "depths, D0 before the first block" if first.quantity.row_kind == "depth" else "layers, the first at the bottom"
-    )
+    columns, rows = "tokens in reading order", "layers, the first at the bottom"
+    if first.quantity.row_kind == names.DEPTH:
+        rows = "depths, D0 before the first block"
+    elif first.quantity.row_kind == PROMPT_ROWS:
+        columns, rows = "positions of tokens in their prompt", "prompts, each over its own tokens"
     said = first.figures.explained() if numbers else ""
-    return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {said}." if said else "")
+    return f"Columns: {columns}. Rows: {rows}." + (f" Numbers: {said}." if said else "")
 
 
 def _warnings(spec: ViewSpec) -> list[str]:
@@ -99,10 +103,14 @@ def explained(spec: ViewSpec) -> str:
 
 def _grouped(spec: ViewSpec, *, scales: bool) -> list[str]:
     """The notes on its scale, or all others: those of one line of docs/pitfalls.md together."""
+    return by_line(note for note in spec.notes_now() if note.severity == INFO and (note.id == _SCALE) == scales)
+
+
+def by_line(notes: Iterable[Note]) -> list[str]:
+    """Notes in words: those of one line of docs/pitfalls.md together."""
     grouped: dict[str, list[str]] = {}
-    for note in spec.notes_now():
-        if note.severity == INFO and (note.id == _SCALE) == scales:
-            grouped.setdefault(note.id, []).append(note.text)
+    for note in notes:
+        grouped.setdefault(note.id, []).append(note.text)
     return [noted(identity, " ".join(texts)) for identity, texts in grouped.items()]
 
 
