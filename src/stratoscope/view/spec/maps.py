@@ -14,6 +14,8 @@ from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.scale import Limits
 
+_CAN_DIFFER = "of cells that can differ: not exactly equal, nor, in one model, of tokens before the first edit"
+
 
 @dataclass(frozen=True)
 class DrawnQuantity:
@@ -232,7 +234,7 @@ class Maps:
                     "low": limits.low.tolist(),
                     "high": limits.high.tolist(),
                     "state": limits.state,
-                    "limits": scale.rule(limits.kind, look.scale),
+                    "limits": scale.rule(limits.kind, look.scale) + (f", {_CAN_DIFFER}" if one.difference else ""),
                     "clipped": colouring.clipped,
                 }
             )
