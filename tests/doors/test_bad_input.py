@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import stratoscope
+from stratoscope.errors import InputError
+
 Refuse = Callable[..., str]  # the fixture of conftest.py
 
 HEADER = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
@@ -144,6 +147,14 @@ def test_asking_for_what_is_not_there(
     assert message.startswith(f"error: {option}: ") or "no option called" in message
     assert value in message or option in message
     assert next_step in message
+
+
+def test_a_class_that_is_not_there_is_told_under_the_name_by_which_it_was_given(refuse: Refuse, trace: Path) -> None:
+    assert refuse("contrast", trace, "--a", "critcal").startswith("error: --a: no prompt of class 'critcal'")
+    assert refuse("contrast", trace, "--a", "neutral", "--b", "neutral").startswith("error: --a, --b: 'neutral' is")
+    with pytest.raises(InputError) as caught:
+        stratoscope.contrast(trace, b="neutrl")
+    assert (caught.value.where, caught.value.fix[:21]) == ("b", "Did you mean neutral?")
 
 
 def test_a_head_that_is_not_there(refuse: Refuse, trace: Path) -> None:

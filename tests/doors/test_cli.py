@@ -183,7 +183,9 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setitem(vars(stratoscope), "comparison", compared)
     monkeypatch.setitem(vars(stratoscope), "patch_null", lambda *given, **_: given[0])
-    monkeypatch.setattr(sys.modules["stratoscope.trace.opened"], "opened", opened)
+    module = sys.modules["stratoscope.trace.opened"]
+    monkeypatch.setattr(module, "opened", opened)
+    monkeypatch.setattr(module, "opened_each", lambda inputs, columns: [opened(one, columns) for one in inputs])
     alone = OF_THE_COMMAND.get(command, set())
     params = [one for one in cli.command(command).params if one.name not in {*alone, "help"}]
     typed, expected = ["--csv", "out.csv"] if command == "export" else [], {}

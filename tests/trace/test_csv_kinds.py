@@ -25,6 +25,7 @@ from stratoscope.names import CSV_COLUMNS
 from stratoscope.trace.csv import table as csv_table
 from stratoscope.trace.csv.read import import_csv, read_csv
 from stratoscope.trace.export.csv import export_csv
+from stratoscope.trace.opened import dataset_of, opened, opened_each
 
 HEADER = ",".join(CSV_COLUMNS)
 ROWS = ["0,<s>,22,394,12.75", "1,▁Hi,22,5,0.5", "1,▁Hi,23,6,3"]
@@ -571,3 +572,14 @@ class TestParquet:
     def test_without_pyarrow_it_says_what_to_install(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         assert "pip install 'stratoscope[parquet]'" in refusal(write(tmp_path / "p.parquet", b"PAR1PAR1"))
+
+
+def test_a_column_that_no_file_has_is_no_other_name_for_one_that_is_there(tmp_path):
+    plain, other = write(tmp_path / "a.csv", PLAIN), write(tmp_path / "b.csv", PLAIN.replace("Token_Pos", "pos", 1))
+    for files in (plain, [plain, plain]):
+        for verb in (import_csv, opened, dataset_of):
+            with pytest.raises(InputError, match=r"no file has a column 'psition'\. There are: Token_Pos, Token,"):
+                verb(files, columns="Token_Pos=psition")
+    assert len(opened([plain, other], columns="Token_Pos=pos")["prompt_id"]) == 2, "one of them has it"
+    assert len(opened_each([plain, other], columns="Token_Pos=pos")) == 2
+    assert_plain(import_csv(plain, columns="Token=token"))

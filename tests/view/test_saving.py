@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
+import io
 import json
+import re
 import socket
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 from view_traces import Factory
 
 import stratoscope
+from drawn_maps import sheet_of
 from stratoscope.errors import InputError
 from stratoscope.view.maps.heatmap import heatmap, heatmap_spec
+from stratoscope.view.matplotlib.maps import draw
+from stratoscope.view.matplotlib.save import picture_bytes
+from stratoscope.view.sheet.items import DPI
 
 HEADER = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm\n"
 
@@ -74,7 +82,33 @@ def test_vector_files_hold_text_and_lines_as_vectors(trace_of: Factory, tmp_path
     heatmap(trace_of(), tmp_path / "a.svg")
     svg = (tmp_path / "a.svg").read_text("utf-8")
     assert svg.count("<image") == 2  # the cells of the two maps
-    assert svg.count("<path") > 50
+    assert svg.count("<text") > 20
+    assert "<path" in svg
+
+
+def test_the_text_of_an_svg_is_text_in_a_font_that_every_reader_can_replace(trace_of: Factory) -> None:
+    spec = heatmap_spec(trace_of(texts=["<b>", " $x$", "a_long_label_of_a_token", "一"] * 6))
+    root = ElementTree.fromstring(picture_bytes(draw(spec), ".svg", "{}"))
+    texts, sheet = list(root.iter("{http://www.w3.org/2000/svg}text")), sheet_of(spec)
+    planned = [*sheet.texts(), *(cell for one in sheet.maps() for cell in one.cells)]
+    assert sorted("".join(one.itertext()) for one in texts) == sorted(one.text for one in planned)
+    styles = {one.get("style", "") for one in texts}
+    assert all("Verdana, sans-serif" in style for style in styles)
+    turned = [one for one in texts if "rotate(-90" in one.get("transform", "")]
+    assert turned
+    assert all("text-anchor: end" in one.get("style", "") for one in turned), "a wider font would run into the map"
+
+
+def test_the_cells_of_an_svg_are_whole_dots_of_its_image_so_that_no_reader_blurs_them(trace_of: Factory) -> None:
+    spec = heatmap_spec(trace_of(lengths=(7,), layers=5))
+    (one,) = sheet_of(spec).maps()
+    svg = picture_bytes(draw(spec), ".svg", "{}").decode()
+    (coded,) = re.findall(r'xlink:href="data:image/png;base64,([^"]+)"', svg)
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(coded))).convert("RGB"))
+    size = round(one.width * DPI), round(one.height * DPI)
+    assert image.shape[1::-1] == size
+    cells = image.reshape(5, size[1] // 5, 7, size[0] // 7, 3)
+    assert (cells == cells[:, :1, :, :1]).all()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

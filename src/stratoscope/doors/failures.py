@@ -73,9 +73,11 @@ def described(error: Exception, command: Any) -> StratoscopeError:
     if isinstance(error, typer.TyperException):
         return _usage(error, command)
     if isinstance(error, StratoscopeError):
-        named = {one.name: _name(one) for one in command.params if one.param_type_name == "option"}
+        options = {str(one.name): _name(one) for one in command.params if one.param_type_name == "option"}
+        several = error.where.split(", ")
+        where = ", ".join(options[one] for one in several) if set(several) <= set(options) else error.where
         kind = UsageError if error.status == UsageError.status else StratoscopeError
-        return kind(error.what, where=named.get(error.where, error.where), fix=error.fix)
+        return kind(error.what, where=where, fix=error.fix)
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRA:
         fix = f"Install it: `pip install 'stratoscope[{_EXTRA[error.name]}]'`."
         return StratoscopeError(f"{error.name} is not installed", fix=fix)

@@ -52,13 +52,34 @@ def opened(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
     -----
     Prompts without any token, of a Dataset that was cut, are left out; a note counts them.
     """
-    dataset = dataset_of(inputs, columns)
-    check_dataset(dataset)
-    return _without_empty_prompts(_with_what_may_lack(_without_cut_pairs(dataset)))
+    (dataset,) = opened_each([inputs], columns)
+    return dataset
+
+
+def opened_each(inputs: Sequence[Inputs], columns: Columns = None) -> list[xr.Dataset]:
+    """Several inputs, each opened by itself; a column that is named must be in one of their files."""
+    datasets = [_as_read(one, columns) for one in inputs]
+    _refuse_unheard(columns, datasets)
+    for dataset in datasets:
+        check_dataset(dataset)
+    return [_without_empty_prompts(_with_what_may_lack(_without_cut_pairs(dataset))) for dataset in datasets]
 
 
 def dataset_of(inputs: Inputs, columns: Columns = None) -> xr.Dataset:
-    """The same as it is, whatever it holds: a recording that has just begun, too."""
+    """An input as it is, whatever it holds: a recording that has just begun, too."""
+    dataset = _as_read(inputs, columns)
+    _refuse_unheard(columns, [dataset])
+    return dataset
+
+
+def _refuse_unheard(columns: Columns, datasets: Sequence[xr.Dataset]) -> None:
+    if columns is not None:
+        from stratoscope.trace.csv.read import refuse_unheard
+
+        refuse_unheard(columns, datasets)
+
+
+def _as_read(inputs: Inputs, columns: Columns) -> xr.Dataset:
     if isinstance(inputs, xr.Dataset):
         _refuse_columns(columns)
         return inputs

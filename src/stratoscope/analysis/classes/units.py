@@ -190,17 +190,17 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
         fix = "Give each prompt a class in the prompts file (or import --class), and make the trace again."
         raise InputError(what, where="trace", fix=fix)
     there = f"There are: {', '.join(found)}."
-    for wanted in (a, b):
+    for where, wanted in (("a", a), ("b", b)):
         if wanted is not None and wanted not in found:
-            raise InputError(f"no prompt of class {wanted!r}", where="--a, --b", fix=choices(wanted, found))
+            raise InputError(f"no prompt of class {wanted!r}", where=where, fix=choices(wanted, found))
     others = [name for name in found if name not in (a, b)]
     missing = (a is None) + (b is None)
     if missing > len(others) or (missing and len(others) > missing):
-        raise InputError("it is not clear which two classes", where="--a, --b", fix=f"Name both. {there}")
+        raise InputError("it is not clear which two classes", where="a, b", fix=f"Name both. {there}")
     first = a if a is not None else others.pop(0)
     second = b if b is not None else others.pop(0)
     if first == second:
-        raise InputError(f"{first!r} is compared with itself", where="--a, --b", fix=there)
+        raise InputError(f"{first!r} is compared with itself", where="a, b", fix=there)
     return first, second
 
 

@@ -101,10 +101,10 @@ def diff(
     from stratoscope.analysis.diff.neurons import compare_neurons
     from stratoscope.analysis.diff.prompts import choose_pairs, columns_of, match, same_user_tokens, sides
     from stratoscope.analysis.values.finite import finite_trace
-    from stratoscope.trace.opened import opened
+    from stratoscope.trace.opened import opened_each
 
     report = progress or silent
-    seen = [finite_trace(opened(one, columns)) for one in (trace_a, trace_b)]
+    seen = [finite_trace(one) for one in opened_each([trace_a, trace_b], columns)]
     a, b = (one.dataset for one in seen)
     claimed, where = _claims(claims, a, b)
     if null is not None:

@@ -72,6 +72,10 @@ def compare(
     scale: options.ColourScale = defaults.SCALE,
     first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
+    width: options.PageWidth = None,
+    font_size: options.FontSize = None,
+    title: options.PageTitle = None,
+    caption: options.CaptionPlace = defaults.CAPTION,
     table: CellTable = None,
     peaks_table: PeaksTable = None,
     as_json: options.Json = False,
@@ -99,7 +103,7 @@ def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
     from stratoscope.view.matplotlib import save
 
     inputs, out, table, peaks_table = (asked[name] for name in ("inputs", "out", "table", "peaks_table"))
-    save.check(out, overwrite=asked["overwrite"], inputs=inputs)
+    save.check(out, overwrite=asked["overwrite"], inputs=inputs, caption=asked["caption"] == "file")
     Tables(table, peaks_table, asked["overwrite"]).check(inputs)
     result = stratoscope.comparison(**{name: asked[name] for name in _OF_NUMBERS})
     stratoscope.compare(result, **{name: value for name, value in asked.items() if name not in _OF_NUMBERS})

@@ -68,11 +68,11 @@ def diff(
     asked = options.given(locals(), "trace_a", "trace_b", "out", "columns", "model", "as_json", "overwrite")
     if model is not None and claims is None:
         raise UsageError("it makes random patches of the size that --claims says", where="--model", fix="Give both.")
-    from stratoscope.trace.opened import opened
+    from stratoscope.trace.opened import opened_each
     from stratoscope.view.report import default_folder
 
     folder = out or default_folder(trace_a, "diff", trace_b.name.removesuffix(".trace"))
-    before, after = opened(trace_a, columns), opened(trace_b, columns)
+    before, after = opened_each([trace_a, trace_b], columns)
 
     def compare(show: Progress) -> Any:
         null = None

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
@@ -14,9 +15,9 @@ import pandas as pd
 import xarray as xr
 
 from stratoscope import defaults
-from stratoscope.errors import InputError, UsageError, refuse_unknown
-from stratoscope.names import AXES, CSV_VALUE, IMPORTED, SPANS, Axis
-from stratoscope.trace.csv.columns import Columns, wanted_columns
+from stratoscope.errors import InputError, UsageError, choices, refuse_unknown
+from stratoscope.names import AXES, CSV_COLUMNS, CSV_VALUE, IMPORTED, SPANS, Axis
+from stratoscope.trace.csv.columns import Columns, folded, wanted_columns
 from stratoscope.trace.csv.file import file_identity, stem
 from stratoscope.trace.csv.table import CsvPrompt, read_table
 from stratoscope.trace.format import place
@@ -134,14 +135,16 @@ def import_csv(
     >>> trace["imported_norm"].values.tolist(), trace["text"].values.tolist(), trace["layer"].values.tolist()
     ([0.5, 2.25], ['The', ' cat'], [5])
     """
+    if out is not None:
+        place.refuse_without_parent(Path(out).absolute())
+        place.refuse_occupied(Path(out).resolve(), overwrite=overwrite)
+    dataset = read_csv(files, columns=columns, prompt_class=prompt_class, axis=axis)
+    refuse_unheard(columns, [dataset])
     if out is None:
-        return read_csv(files, columns=columns, prompt_class=prompt_class, axis=axis)
+        return dataset
     from stratoscope.trace.read.reader import open_trace
     from stratoscope.trace.write.from_dataset import write_dataset
 
-    place.refuse_without_parent(Path(out).absolute())
-    place.refuse_occupied(Path(out).resolve(), overwrite=overwrite)
-    dataset = read_csv(files, columns=columns, prompt_class=prompt_class, axis=axis)
     write_dataset(dataset, Path(out), overwrite=overwrite)
     return open_trace(Path(out))
 
@@ -161,6 +164,21 @@ def _one_for_each(paths: Sequence[Path], classes: str | Iterable[str] | None) ->
             fix="Give one class for each file, in the same order.",
         )
     return given
+
+
+def refuse_unheard(columns: Columns, datasets: Iterable[xr.Dataset]) -> None:
+    """Raise where a column was named that none of the files has which were read so.
+
+    Each file may have it or, instead, the format's own name for it.
+    """
+    wanted = wanted_columns(columns)
+    files = [file for dataset in datasets for file in dataset.attrs["plan"]["files"]]
+    named = [{column: column for column in CSV_COLUMNS} | file.get("columns", {}) for file in files]
+    for target, source in {} if wanted.are_places else wanted.sources.items():
+        if not any(folded(names[target]) == folded(source) for names in named):
+            theirs = [(*names.values(), *file["extra_columns"]) for names, file in zip(named, files, strict=True)]
+            fix = choices(source, [*dict.fromkeys(chain(*theirs))], there="There are")
+            raise InputError(f"no file has a column {source!r}", where="columns", fix=fix)
 
 
 def _check_axis(axis: str) -> None:

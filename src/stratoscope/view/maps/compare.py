@@ -19,6 +19,7 @@ from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import aligned_tokens, described_cells, sides_and_difference
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownPrompt
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of_result, public_name
@@ -50,6 +51,10 @@ def compare(
     scale: names.Scale = defaults.SCALE,
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
+    width: Width = None,
+    font_size: float | None = None,
+    title: str | None = None,
+    caption: names.Caption = defaults.CAPTION,
     table: str | os.PathLike[str] | None = None,
     peaks_table: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -78,7 +83,7 @@ def compare(
     peaks_table
         A .csv file to write: every neuron that is among the peaks of one prompt and not of the other, at the same token
         and layer. Not among the peaks is not zero: `larger_by_at_least` says what is certain.
-    columns, quantity, layers, span, scale, first_token, theme
+    columns, quantity, layers, span, scale, first_token, theme, width, font_size, title, caption
         As in `heatmap`.
     overwrite
         Whether what is there may be replaced.
@@ -105,14 +110,14 @@ def compare(
     from stratoscope.view.charts.two_classes import TwoClasses, class_rows, refuse_beside_classes
     from stratoscope.view.matplotlib.render import render
 
-    look = Look(scale, first_token, theme)
+    look, page = Look(scale, first_token, theme), page_of(width, font_size, title, caption)
     tables = Tables(table, peaks_table, overwrite)
     tables.check(inputs)
     if prompt_class is not None:
         refuse_beside_classes(prompt=prompt, peaks_table=peaks_table)
         selection = Selection(prompt_class=prompt_class, layers=layers, span=span)
         classes = TwoClasses(inputs, columns, selection, quantity)
-        figure = render(classes.spec, out, look, overwrite=overwrite, inputs=inputs)
+        figure = render(classes.spec, out, look, page, overwrite=overwrite, inputs=inputs)
         tables.write(cells=lambda: class_rows(classes.profile(look)))
         return figure
     asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
@@ -121,7 +126,10 @@ def compare(
     def result() -> xr.DataTree:
         return _compared(inputs, asked)
 
-    figure = render(lambda now: compare_spec(result(), now), out, look, overwrite=overwrite, inputs=inputs)
+    def described(now: Look) -> ViewSpec:
+        return compare_spec(result(), now, page)
+
+    figure = render(described, out, look, page, overwrite=overwrite, inputs=inputs)
     tables.write(cells=lambda: cell_rows(result()), neurons=lambda: neuron_rows(result()))
     return figure
 
@@ -169,7 +177,7 @@ class Tables:
                 write_table(*rows_of(), Path(out), overwrite=self.overwrite)
 
 
-def compare_spec(result: xr.DataTree, look: Look = PLAIN) -> ViewSpec:
+def compare_spec(result: xr.DataTree, look: Look = PLAIN, page: Page = PLAIN_PAGE) -> ViewSpec:
     """The picture of a Result of kind "compare"."""
     if look.scale == "log":
         fix = "Use robust (A and B are drawn on a logarithmic scale where the quantity has one) or linear."
@@ -196,6 +204,7 @@ def compare_spec(result: xr.DataTree, look: Look = PLAIN) -> ViewSpec:
         selected=_selected(result),
         notes=notes_in(result),
         provenance=provenance_of_result(result),
+        page=page,
     )
 
 

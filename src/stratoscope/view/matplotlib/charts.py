@@ -19,7 +19,7 @@ from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import DPI, Item, Sheet, Text
 from stratoscope.view.sheet.measures import SLIDE
 from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Mark
-from stratoscope.view.spec.page import PLAIN_PAGE
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import number
@@ -39,13 +39,16 @@ _NAME = 0.2  # inches of an axis' name beside it
 _TICKS_BELOW = 0.22  # inches from an axis to its name below it
 
 
-def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
-    """The figure of a spec whose content is charts; its axes are the charts, from left to right."""
+def draw_charts(spec: ViewSpec, charts: Charts, page: Page = PLAIN_PAGE) -> Picture:
+    """The figure of a spec whose content is charts; its axes are the charts, from left to right.
+
+    Of the page only its title and caption count.
+    """
     colours = spec.colours.themes[spec.look.theme]
     placed, right = _placed(charts.panels)
     items: list[Item] = []
-    title = fonts.wrap(spec.title, _TITLE, right - MARGIN)
-    subtitle = fonts.wrap(spec.subtitle, _SUBTITLE, right - MARGIN) if spec.subtitle else []
+    title = fonts.wrap(spec.title, _TITLE, right - MARGIN) if page.titled else []
+    subtitle = fonts.wrap(spec.subtitle, _SUBTITLE, right - MARGIN) if page.titled and spec.subtitle else []
     y = _lines(items, title, MARGIN, MARGIN, _TITLE, colours.ink, gap=0.03)
     y = _lines(items, subtitle, MARGIN, y, _SUBTITLE, colours.muted) + 0.14
     head = max(len(one.title) for one in placed) * (fonts.height(_PANEL) + 0.02)
@@ -53,7 +56,7 @@ def draw_charts(spec: ViewSpec, charts: Charts) -> Picture:
     top = y + head + keys + 0.08
     bottom = top + charts.height
     names = bottom + _TICKS_BELOW + max(len(one.name) for one in placed) * fonts.height(_SMALL)
-    below, footer_height = footer(spec, MARGIN, names + 0.1, right - MARGIN, colours, SLIDE, PLAIN_PAGE)
+    below, footer_height = footer(spec, MARGIN, names + 0.1, right - MARGIN, colours, SLIDE, page)
     whole = (_whole(right + MARGIN), _whole(names + 0.1 + footer_height + MARGIN * 0.8))
     with mpl.rc_context(style()):
         figure = Picture(figsize=whole, dpi=DPI / 2, facecolor=colours.paper)

@@ -51,7 +51,7 @@ class ScaleNorm(Normalize):
 def draw(spec: ViewSpec, page: Page = PLAIN_PAGE) -> Picture:
     """The figure of a spec of maps or charts on a page; its axes are these, in reading order."""
     if isinstance(spec.content, Charts):
-        return draw_charts(spec, spec.content)
+        return draw_charts(spec, spec.content, page)
     if not isinstance(spec.content, Maps):
         raise TypeError(f"a picture of {spec.content.kind} is not drawn here")
     sheet = arrange(spec, spec.content, page)
@@ -89,7 +89,7 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
         cmap=table.with_extremes(bad=(0, 0, 0, 0)),
         origin="lower",
         aspect="auto",
-        interpolation="none",
+        interpolation="nearest",  # cells become whole dots in every file: few readers keep a small image sharp
         interpolation_stage="rgba",  # colours first: cells are fewer than pixels
         extent=(item.start - 0.5, item.stop - 0.5, -0.5, rows - 0.5),
     )

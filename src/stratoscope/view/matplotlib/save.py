@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stratoscope.disk import write_file
 from stratoscope.errors import InputError
@@ -28,10 +29,14 @@ _FRAME = {  # how a file begins and ends
 _OWN_STYLE = {
     "hatch.linewidth": 0.6,
     "text.hinting": "none",  # glyphs fitted to pixels make a line up to 5 % wider than `sheet.fonts` says
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": KEY,
     "pdf.fonttype": 42,
 }
+_FONT_FAMILY = re.compile(rb"(font-family: [^;\"<>]+)")  # of the text of an SVG
+_ELSEWHERE = b"'Bitstream Vera Sans', Verdana, sans-serif"  # where a reader lacks our font: the nearest in width
+_ENDS: dict[str, Literal["left", "center", "right"]] = {"top": "right", "center": "center", "bottom": "left"}
+_SIDES: dict[str, Literal["top", "center", "bottom"]] = {"left": "top", "center": "center", "right": "bottom"}
 _SESSION = ("backend", "interactive", "toolbar", "webagg", "figure.hooks")  # settings that are no style
 
 
@@ -123,9 +128,28 @@ def picture_bytes(figure: Figure, suffix: str, metadata: str, *, dots: int = DPI
         },
     }[suffix]
     buffer = io.BytesIO()
-    with mpl.rc_context(style()), _outlines(figure) if suffix == ".pdf" else nullcontext():
+    readied = {".svg": _anchored, ".pdf": _outlines}.get(suffix, nullcontext)
+    with mpl.rc_context(style()), readied(figure):
         figure.savefig(buffer, format=suffix[1:], facecolor=figure.get_facecolor(), **options)
+    if suffix == ".svg":
+        return _FONT_FAMILY.sub(rb"\1, " + _ELSEWHERE, buffer.getvalue())
     return buffer.getvalue()
+
+
+@contextmanager
+def _anchored(figure: Figure) -> Iterator[None]:
+    """Hold turned labels at the end that is near the map: in a reader's own, wider font they grow away from it."""
+    from matplotlib.text import Text
+
+    turned = [one for one in figure.findobj(Text) if one.get_rotation() == 90 and one.get_rotation_mode() != "anchor"]
+    before = [(one.get_horizontalalignment(), one.get_verticalalignment()) for one in turned]
+    for one, (across, along) in zip(turned, before, strict=True):
+        one.set(rotation_mode="anchor", ha=_ENDS[along], va=_SIDES[across])
+    try:
+        yield
+    finally:
+        for one, (across, along) in zip(turned, before, strict=True):
+            one.set(rotation_mode="default", ha=across, va=along)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from stratoscope.trace.arrays import Ints
 from stratoscope.view.peaks3d.caption import caption, peaks_in
 from stratoscope.view.peaks3d.traces import (
     Drawn,
@@ -107,11 +108,16 @@ def template(theme: str, palette: Colours) -> go.layout.Template:
 
 def set_token_ticks(axis: go.layout.scene.XAxis, spec: ViewSpec, drawn: Drawn) -> None:
     """Labels of evenly sampled tokens, the first and the last among them."""
-    peaks, tokens = peaks_in(spec), np.unique(drawn.token)
-    count = min(len(tokens), peaks.style.token_labels)
-    sampled = tokens[np.rint(np.linspace(0, len(tokens) - 1, count)).astype(int)] if count else tokens
-    axis.tickvals = peaks.token_place[sampled]
-    axis.ticktext = [axis_label(drawable(spec.tokens.text[token], has_glyph)) for token in sampled]
+    peaks = peaks_in(spec)
+    tokens = sampled(np.unique(drawn.token), peaks.style.token_labels)
+    axis.tickvals = peaks.token_place[tokens]
+    axis.ticktext = [axis_label(drawable(spec.tokens.text[token], has_glyph)) for token in tokens]
+
+
+def sampled(tokens: Ints, most: int) -> Ints:
+    """At most so many tokens, evenly spread, the first and the last among them."""
+    count = min(len(tokens), most)
+    return tokens[np.rint(np.linspace(0, len(tokens) - 1, count)).astype(int)] if count else tokens
 
 
 def axis_label(label: str) -> str:

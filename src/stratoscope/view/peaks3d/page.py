@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
@@ -19,6 +19,7 @@ from stratoscope.trace.notes import INFO
 from stratoscope.trace.opened import Inputs
 from stratoscope.view.peaks3d import caption
 from stratoscope.view.peaks3d.figure import frame, template
+from stratoscope.view.peaks3d.still import still
 from stratoscope.view.sheet.footer import source, source_tag
 from stratoscope.view.spec.document import Json
 from stratoscope.view.spec.file import to_bytes
@@ -78,7 +79,8 @@ def page(spec: ViewSpec) -> str:
         title=spec.title,
         subtitle=spec.subtitle,
         theme=spec.look.theme,
-        css=pages.own(pages.web_file("peaks3d.css")),
+        css=pages.own(_colours_of(spec) + pages.web_file("peaks3d.css")),
+        still=still(spec),
         from_layers=_layers(peaks.layers, peaks.layers[0]),
         to_layers=_layers(peaks.layers, peaks.layers[-1]),
         choices=_choices(peaks),
@@ -99,6 +101,12 @@ def page(spec: ViewSpec) -> str:
         plotly=pages.own(get_plotlyjs()),
         scripts=pages.own("\n".join(map(pages.web_file, _SCRIPTS))),
     )
+
+
+def _colours_of(spec: ViewSpec) -> str:
+    """The colours of the page as it begins."""
+    theme = asdict(spec.colours.themes[spec.look.theme])
+    return ":root { " + " ".join(f"--{name}: {value};" for name, value in theme.items() if name != "name") + " }\n"
 
 
 def _layers(numbers: Sequence[int], chosen: int) -> list[_Option]:

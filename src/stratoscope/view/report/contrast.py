@@ -176,7 +176,7 @@ def _listed(result: xr.DataTree) -> Table:
             row += [_excerpt(contexts.isel(side=side)) for side in (0, 1)]
         rows.append(row)
     what = "The strongest discoveries" if found["discoveries"] else "A ranking without a discovery"
-    if with_context:
+    if with_context and any(row[-1] or row[-2] for row in rows):
         what += ". Strongest: the token at which |activation| is largest, in the words around it"
     return Table(columns, rows, f"{what}.", dict.fromkeys(columns[-2:], _NO_CONTEXT.get(found["context"], "")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +55,8 @@ def aligned(result: xr.DataTree) -> Figure | None:
         size = f"|d_z| ≥ {number(of['would_find_d_z'])} in {of['most_units']} {of['noun']}"
         notes.append(Note("L31", INFO, f"{would_be_found(f'One cell with {size}')}."))
     title = f"How far an edit reaches: {summary['a']} − {summary['b']} on the tokens after it"
-    tokens = unknown_tokens(last, text=labels)
+    nowhere = np.full(last, GAP, np.int32)  # of no single prompt
+    tokens = replace(unknown_tokens(last, text=labels), position=nowhere)
     spec = _difference_map(result, title, tokens, cells, notes, said=f"mean over {of['noun']}", ringed=differs)
     return Figure("aligned", "Mean difference by layer and aligned token.", spec)
 
@@ -76,9 +78,12 @@ def first_pair(result: xr.DataTree) -> Figure | None:
     note = Note(
         "L11",
         INFO,
-        "Hatched: tokens that are not equal in both prompts (written a→b); they are not compared" + left_out + ".",
+        "Hatched: tokens that are not equal in both prompts (written a→b); they are not compared"
+        + left_out
+        + f". Positions are those in {summary['a']}.",
     )
-    named = unknown_tokens(len(labels), np.flatnonzero(tokens["first"].values), labels)
+    known = unknown_tokens(len(labels), np.flatnonzero(tokens["first"].values), labels)
+    named = replace(known, position=positions[0].astype(np.int32))
     spec = _difference_map(result, title, named, cells, [note], alike=tokens["before"].values)
     return Figure("first-pair", "A single pair is an example and no evidence.", spec)
 

@@ -13,13 +13,13 @@ from stratoscope.errors import ascii_json
 from stratoscope.trace.notes import INFO
 from stratoscope.view.report.page_tables import PageTable, page_table
 from stratoscope.view.report.report import Figure, Report
-from stratoscope.view.sheet.footer import shown, source, source_tag
+from stratoscope.view.sheet.footer import by_line, reading, shown, source, source_tag
 from stratoscope.view.sheet.items import DPI
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.document import Json, Values
 from stratoscope.view.spec.viewspec import Provenance, public_name
 from stratoscope.view.web import pages
-from stratoscope.words import counted, noted
+from stratoscope.words import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,9 +124,10 @@ def _sections(contents: Report, pictures: Pictures, said: set[str]) -> list[_Pag
 def _figure(figure: Figure, images: Mapping[names.Theme, WebP], said: set[str], above: tuple[str, ...]) -> _PageFigure:
     spec = figure.spec
     notes = [note for note in dict.fromkeys(spec.notes_now()) if note.text not in said]
-    said.update(note.text for note in notes)
+    explained = [text for text in (reading(spec.content), shown(spec)) if text and text not in said]
+    said.update(explained, (note.text for note in notes))
     image = images["light"]
-    words = [figure.caption, shown(spec), *(noted(note.id, note.text) for note in notes)]
+    words = [figure.caption, *explained, *by_line(notes)]
     return _PageFigure(
         title="" if spec.title in above else spec.title,
         subtitle=spec.subtitle,

@@ -19,10 +19,14 @@ from stratoscope.trace.export.table import table_bytes
 from stratoscope.trace.format.place import refuse_inside
 from stratoscope.trace.format.schema import ROOT_DOCUMENT
 from stratoscope.view.report.report import Report
+from stratoscope.view.spec.page import NO_TITLE, Page
 from stratoscope.view.spec.tables import Cell, Excerpt, Table
+from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from stratoscope.view.matplotlib.webp import WebP
 
 PAGE, TABLE, FIGURES = "report.html", "table.csv", "figures"
 _MORE_TABLES = ("held_out.csv",)
@@ -114,16 +118,16 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
     """Raise `InputError` when a result may not be put at `path`; asked before any work is done."""
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir():
-        raise InputError("its folder is a file", where=str(path), fix="Choose another folder with -o.")
+        raise InputError("its folder is a file", where=str(path), fix="Choose another folder.")
     refuse_inside(nearest / path.name)
     if not os.path.lexists(path):
         return
     if not is_result_folder(path):
         raise InputError(
-            "something that is not a result is already there", where=str(path), fix="Choose another folder with -o."
+            "something that is not a result is already there", where=str(path), fix="Choose another folder."
         )
     if not overwrite:
-        raise InputError("this result already exists", where=str(path), fix="Use --overwrite, or another -o.")
+        raise InputError("this result already exists", where=str(path), fix="Give another folder, or --overwrite.")
     replacing.refuse_foreign(path, RESULT)
 
 
@@ -139,7 +143,6 @@ RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, 
 def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress) -> None:
     from stratoscope.view.matplotlib.maps import draw
     from stratoscope.view.matplotlib.save import picture_bytes
-    from stratoscope.view.matplotlib.webp import WebP, webp
     from stratoscope.view.report.page import page
 
     store_result(result, folder)
@@ -153,12 +156,19 @@ def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress)
         drawn, metadata = draw(figure.spec), figure.spec.metadata_json()
         for suffix in (".png", ".svg"):
             (folder / FIGURES / f"{figure.name}{suffix}").write_bytes(picture_bytes(drawn, suffix, metadata))
-        pictures[figure.name] = {
-            theme: webp(draw(replace(figure.spec, look=replace(figure.spec.look, theme=theme))))
-            for theme in names.THEMES
-        }
+        pictures[figure.name] = {theme: _for_the_page(figure.spec, theme) for theme in names.THEMES}
     report("drawing", len(figures), len(figures))
     (folder / PAGE).write_text(page(result, contents, pictures), "utf-8", newline="\n")
+
+
+def _for_the_page(spec: ViewSpec, theme: names.Theme) -> WebP:
+    """A picture without its title, its notes and its source, all of which the page says."""
+    from stratoscope.view.matplotlib.maps import draw
+    from stratoscope.view.matplotlib.webp import webp
+
+    look = replace(spec.look, theme=theme)
+    bare = replace(spec, notes=(), provenance=Provenance(source=names.REAL), look=look)
+    return webp(draw(bare, Page(title=NO_TITLE, caption="none")))
 
 
 def write_table(table: Table, path: Path) -> None:

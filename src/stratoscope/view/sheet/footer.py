@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from stratoscope import names
-from stratoscope.trace.notes import INFO
+from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.sheet.measures import Measures
@@ -99,10 +101,14 @@ def explained(spec: ViewSpec) -> str:
 
 def _grouped(spec: ViewSpec, *, scales: bool) -> list[str]:
     """The notes on its scale, or all others: those of one line of docs/pitfalls.md together."""
+    return by_line(note for note in spec.notes_now() if note.severity == INFO and (note.id == _SCALE) == scales)
+
+
+def by_line(notes: Iterable[Note]) -> list[str]:
+    """Notes in words: those of one line of docs/pitfalls.md together."""
     grouped: dict[str, list[str]] = {}
-    for note in spec.notes_now():
-        if note.severity == INFO and (note.id == _SCALE) == scales:
-            grouped.setdefault(note.id, []).append(note.text)
+    for note in notes:
+        grouped.setdefault(note.id, []).append(note.text)
     return [noted(identity, " ".join(texts)) for identity, texts in grouped.items()]
 
 
