@@ -76,8 +76,11 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
     quantity = content.quantities[one.quantity]
     values = one.cells[look.first][item.start : item.stop]
     axes = figure.add_axes(place(sheet, item.x, item.y, item.width, item.height))
-    axes.set_facecolor(theme.missing)
-    axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
+    if len(one.absent) and not one.missing:  # nothing is to be seen where there is no token
+        axes.set_facecolor(theme.paper)
+    else:
+        axes.set_facecolor(theme.missing)
+        axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     rows = values.shape[1]
