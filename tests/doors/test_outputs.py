@@ -108,7 +108,8 @@ def test_a_picture_of_some_prompts_says_so_unless_they_were_chosen(
     assert ("compare" in told) == (command == "heatmap")
     of_class = run(command, trace, "-o", out, "--class", "critical", "--overwrite").stderr
     assert of_class == "note: 1 of 2 prompts of class critical drawn: --all or --prompt ID draws others.\n"
-    for choice in (["--prompt", "0"], ["--all"]):
+    all_drawn = [["--profile"], ["--rows", "prompts"]] if command == "heatmap" else []
+    for choice in (["--prompt", "0"], ["--all"], *all_drawn):
         assert run(command, trace, "-o", out, *choice, "--overwrite").stderr == ""
 
 
@@ -116,6 +117,7 @@ def test_a_heatmap_of_two_prompts_tells_the_command_that_draws_their_difference(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(vars(stratoscope), "heatmap", lambda **_: None)
     for name in ("fire c.csv", "b.csv"):
         Path(name).write_text(GOOD.replace("Layer", "lay"))
     columns = ("--columns", "Layer=lay")
