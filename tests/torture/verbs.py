@@ -186,8 +186,8 @@ def attention(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) 
 
 
 VERBS: tuple[Verb, ...] = (
-    heatmap, heatmap, heatmap, engagement, engagement, peaks3d, peaks3d, top, top, compare, compare, contrast, contrast, diff, diff,
-    anomalies, anomalies, lint, lint, info, export, portable, attention,
+    heatmap, heatmap, heatmap, engagement, engagement, peaks3d, peaks3d, top, top, compare, compare, contrast, contrast,
+    diff, diff, anomalies, anomalies, lint, lint, info, export, portable, attention,
 )  # fmt: skip
 
 

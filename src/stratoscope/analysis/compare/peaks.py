@@ -93,7 +93,8 @@ def _of_peaks(two: Two, columns: Columns, at: Ints, layers: SharedLayers) -> One
             only[:, layer] &= ~(mine.key[:, layer, :, None] == other.key[:, layer, None, :]).any(axis=2)
         column, row, rank = np.nonzero(only)
         write = mine.write[column, row, rank]
-        beyond = write - other.weakest[column, row]
+        with np.errstate(invalid="ignore"):  # infinite in both
+            beyond = write - other.weakest[column, row]
         parts.append((
             np.full(len(column), bool(in_b)), at[column], layers.numbers[row], mine.neuron[only], mine.expert[only],
             mine.value[only], write, np.where(beyond >= 0, beyond, np.nan),
