@@ -114,7 +114,8 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
     axes.set_xlim(item.start - 0.5, item.stop - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)
     below = item.columns[0][1].y - item.y - item.height if item.columns else LABEL_PAD
-    for axis, labels, pad in ((axes.xaxis, item.columns, below), (axes.yaxis, item.rows, LABEL_PAD)):
+    beside = item.x - item.rows[0][1].x if item.rows else LABEL_PAD
+    for axis, labels, pad in ((axes.xaxis, item.columns, below), (axes.yaxis, item.rows, beside)):
         axis.set_tick_params(length=0, pad=pad * 72)
         axis.set_ticks([place for place, _ in labels], [fonts.drawn(label.text) for _, label in labels])
         for tick, (_, label) in zip(axis.get_ticklabels(), labels, strict=True):

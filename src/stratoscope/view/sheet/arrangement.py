@@ -15,6 +15,7 @@ from stratoscope.view.spec.tokens import ShownPrompt
 GAP = 0.32  # inches between a map and the legend beside it
 _NAMES = 2.5  # room for the names and the legends of strips, beside them
 _LEAST_STRIPS = 3.0  # inches of strips that have their names beside them
+_FEW_STRIPS = 3  # A, B and B − A: their names above them take less room than a second line of each
 _MOST_ROW = 0.28
 _PITCH = (0.15, 0.30)  # least and most inches of a column
 _NUMBER_PITCH = (0.25, 0.42)
@@ -77,7 +78,7 @@ def choose_arrangement(content: Maps, measures: Measures) -> Arrangement:
     rows = max(len(one.quantity.rows) for one in quantities)
     if len(quantities) == 1:
         return _one_quantity(panels, rows, measures)
-    return strips(panels, rows, measures)
+    return strips(panels, len(quantities), rows, measures)
 
 
 def is_labelled(panel: MapPanel, arranged: Arrangement) -> bool:
@@ -174,10 +175,16 @@ def rows_of_prompts(content: Maps, measures: Measures, prompts: Sequence[ShownPr
     return Arrangement(measures, "side", measures.snapped(pitch), row, gutter, legends)
 
 
-def strips(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
-    """Strips: of short prompts all of them side by side, so that a pair fits a slide; else wrapped at equal places."""
+def strips(panels: Sequence[MapPanel], quantities: int, rows: int, measures: Measures) -> Arrangement:
+    """Strips: of short prompts all of them side by side, so that a pair fits a slide; else wrapped at equal places.
+
+    Their names and legends are beside them, unless that leaves too little, or a few strips need not be wrapped then.
+    """
     gutter = _NAMES * measures.unit
-    if measures.body - gutter < _LEAST_STRIPS:
+    tokens, gaps = sum(panel.columns for panel in panels), measures.gap * (len(panels) - 1)
+    unwrapped = tokens * _CLOSE * fonts.height(measures.tight_label) + gaps
+    fits_without = measures.body - gutter < unwrapped <= measures.body
+    if measures.body - gutter < _LEAST_STRIPS or (fits_without and quantities <= _FEW_STRIPS):
         gutter = 0.0
     room = measures.body - gutter
     row = _row_of_strip(rows, measures)

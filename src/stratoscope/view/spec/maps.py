@@ -16,6 +16,7 @@ from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.scale import Limits
 
+_CAN_DIFFER = "of cells that can differ: not exactly equal, nor, in one model, of tokens before the first edit"
 PROMPT_ROWS = "prompt"  # the `row_kind` of a picture with one row per prompt
 
 
@@ -241,7 +242,7 @@ class Maps:
                     "low": limits.low.tolist(),
                     "high": limits.high.tolist(),
                     "state": limits.state,
-                    "limits": scale.rule(limits.kind, look.scale),
+                    "limits": scale.rule(limits.kind, look.scale) + (f", {_CAN_DIFFER}" if one.difference else ""),
                     "clipped": colouring.clipped,
                 }
             )
