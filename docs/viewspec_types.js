@@ -30,7 +30,8 @@
  *   Array<number>, dim: Array<number>, starts: Array<[number, string]>, answers: Array<number> }} spec.MapPanel
  * @typedef {{ quantity: number, panel: number, cells: Record<"with_first" | "without_first", Array<Float32Array |
  *   Float64Array>>, marks: Record<"linear" | "log" | "robust" | "per-layer", Record<"with_first" | "without_first",
- *   spec.MapMarks>>, rarely_seen: Array<number>, missing: boolean, infinite: number }} spec.Map
+ *   spec.MapMarks>>, rarely_seen: Array<number>, missing: boolean, infinite: number, absent: Array<Int32Array> }}
+ *   spec.Map
  * @typedef {{ title: string, x: spec.Axis, y: spec.Axis, marks: Array<spec.Line | spec.Band | spec.Points |
  *   spec.Intervals | spec.Density | spec.Vertical | spec.Horizontal | spec.Span | spec.Words>, width: number }}
  *   spec.ChartPanel

@@ -55,6 +55,8 @@ Scale = Literal["linear", "log", "robust", "per-layer"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
+Rows = Literal["layers", "prompts"]
+ROWS: tuple[Rows, ...] = get_args(Rows)
 Caption = Literal["below", "file", "none"]
 CAPTIONS: tuple[Caption, ...] = get_args(Caption)
 

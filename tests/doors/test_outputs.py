@@ -116,6 +116,7 @@ def test_a_heatmap_of_two_prompts_tells_the_command_that_draws_their_difference(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(vars(stratoscope), "heatmap", lambda **_: None)
     for name in ("fire c.csv", "b.csv"):
         Path(name).write_text(GOOD.replace("Layer", "lay"))
     columns = ("--columns", "Layer=lay")

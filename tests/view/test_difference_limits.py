@@ -47,6 +47,7 @@ def test_most_cells_that_cannot_differ_do_not_saturate_the_few_that_can(noise: f
                                            (values[50:, 5:] > found.limits.high).mean()], abs=1e-6)  # fmt: skip
     assert found.counts.sum() == 50
     assert any(note.id == "L30" and "from the 50 of 600 cells" in note.text for note in spec.notes)
+    assert "not exactly equal, nor, in one model, of tokens before the first edit" in spec.metadata_json()
 
 
 def test_what_is_pooled_counts_only_cells_that_can_differ() -> None:

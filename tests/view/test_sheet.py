@@ -236,7 +236,7 @@ def test_a_factor_is_said_where_there_are_numbers_and_only_there() -> None:
 
 def test_prompts_end_to_end_are_separated_and_named() -> None:
     sheet = sheet_of(heatmap_spec(make_trace(lengths=(12, 12, 12), layers=30), Selection(all_prompts=True)))
-    assert {"p0", "p1", "p2"} <= {text.text for text in sheet.texts()}
+    assert {"p0 · critical", "p1 · neutral", "p2 · critical"} <= {text.text for text in sheet.texts()}
     (one,) = sheet.maps()
     paper = palette.theme("light").paper
     tall = [item for item in sheet.items if isinstance(item, Box) and item.fill == paper and item.height == one.height]

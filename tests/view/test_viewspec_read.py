@@ -263,7 +263,7 @@ def test_no_array_may_be_longer_than_its_neighbours(make: Callable[[], ViewSpec]
         longer = np.resize(array, (len(array) + 1, *array.shape[1:]))
         arrays = [*packing.arrays[:place], longer, *packing.arrays[place + 1 :]]
         bent: ViewSpec = Unpacking(arrays).unpack(ViewSpec, view)
-        if array.shape[1:] == (2,) and array.dtype == np.int32:
-            continue  # one more ring
+        if array.shape[1:] in ((2,), (3,)) and array.dtype == np.int32:
+            continue  # one more ring, or one more run without a token
         with pytest.raises(Unfit, match="instead of"):
             check(bent)

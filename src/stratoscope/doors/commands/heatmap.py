@@ -7,9 +7,13 @@ from typing import Annotated
 import typer
 
 import stratoscope
-from stratoscope import defaults
+from stratoscope import defaults, names
 from stratoscope.doors import console, options, others, outputs
 
+Rows = Annotated[
+    names.Rows | None,
+    typer.Option("--rows", help="What a row is: by default layers; with --all, where they fill over a page, prompts."),
+]
 Profile = Annotated[
     bool,
     typer.Option("--profile", help="Draw each class layer by layer instead: the median prompt and the middle half."),
@@ -24,6 +28,7 @@ def heatmap(
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
     all_prompts: options.AllPrompts = False,
+    rows: Rows = None,
     profile: Profile = False,
     layers: options.Layers = None,
     span: options.Span = None,

@@ -15,7 +15,7 @@ from stratoscope.analysis.lint.lint import applicable
 from stratoscope.errors import InputError, UsageError
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.notes import INFO, Note
-from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.prompts import LEAST_QUERIES, Prompts
 from stratoscope.view.charts.parts import height_of, in_unit, layer_axis
 from stratoscope.view.choose import quantities
 from stratoscope.view.choose.selection import EVERYTHING, Chosen, Selection
@@ -171,6 +171,8 @@ def layer_profile(
     used[chosen.panels[0].tokens] = True
     if not look.first_token:
         used &= ~prompts.first
+    if row.of_later_tokens:
+        used &= ~prompts.rarely_seen
     if not used.any():
         fix = "Let it take part (`--first-token`), or choose another span."
         raise InputError("there is no token besides the first of each prompt", where="prompt", fix=fix)
@@ -321,6 +323,9 @@ def _notes(found: Profile, look: Look, log: bool) -> list[Note]:
             else "between the two medians, since there are no two pairs of prompts: it has no spread"
         )
         notes.append(Note("L12", INFO, f"{capital(apart.name)}: {how}."))
+    if names.QUANTITIES[found.name].of_later_tokens:
+        least = f"Tokens that fewer than {LEAST_QUERIES} later ones can attend to are left out."
+        notes.append(Note("L02", INFO, least))
     if log and not found.log:
         notes.append(Note("L05", INFO, "What is zero or less has no logarithm: left out."))
     unit = names.QUANTITIES[found.name].unit

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TypeVar, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats
@@ -17,7 +18,7 @@ from stratoscope.view.spec import pool, scale
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.figures import figures_of
 from stratoscope.view.spec.look import FirstTokens, Look
-from stratoscope.view.spec.maps import Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.maps import PROMPT_ROWS, Colouring, Map, MapMarks, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.scale import Distribution, Kind
 from stratoscope.view.spec.selected import Selected
@@ -169,6 +170,8 @@ def _quantity(
     for choice in names.SCALES:
         if quantity.signed and choice == "log" and choice != chosen:
             continue
+        if quantity.row_kind == PROMPT_ROWS and choice == "per-layer":
+            continue
         kind = scale.natural(signed=quantity.signed, log=quantity.log, choice=choice)
         if strip.negative and choice != "log":  # no logarithm; only an import can hold them
             kind = "linear"
@@ -201,6 +204,9 @@ def _map(
         cells["with_first"] = cells["without_first"]
     table = cells["without_first"]
     rarely_seen = panel.rarely_seen if strip.rarely_seen and by == 1 else NO_TOKENS
+    absent = np.zeros(table.shape, bool)
+    if strip.absent:
+        absent = pool.pool(np.where(strip.absent[place], np.nan, 1.0), by, signed=False) != 1
     medians = _by_first(
         lambda first: pool.row_medians(ready[first].usual[place], signed=strip.quantity.signed),
         differ=ready["with_first"] is not ready["without_first"],
@@ -218,9 +224,17 @@ def _map(
         cells,
         marks,
         tuple(column for column in rarely_seen.tolist() if np.isfinite(table[column]).any()),
-        bool(np.isnan(table).any()),
+        bool((np.isnan(table) & ~absent).any()),
         strip.infinite(place),
+        _runs(absent),
     )
+
+
+def _runs(cells: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Row, start and stop of each run of cells of shape (columns, rows)."""
+    edges = np.diff(np.pad(cells.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    return indices(np.stack([rows, starts, np.nonzero(edges == -1)[1]], axis=1).reshape(-1, 3))
 
 
 def _marks(

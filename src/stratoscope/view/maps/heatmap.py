@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
+from stratoscope.errors import UsageError, refuse_unknown
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.maps.build import build
@@ -38,6 +39,7 @@ def heatmap(
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
     all_prompts: bool = False,
+    rows: names.Rows | None = None,
     profile: bool = False,
     layers: LayerChoice = None,
     span: TextChoice = None,
@@ -73,7 +75,12 @@ def heatmap(
     prompt_class
         Only prompts of these classes.
     all_prompts
-        Every prompt, end to end.
+        Every prompt: end to end, or a row each.
+    rows
+        "prompts": each prompt is one row of cells over its own tokens, its layers pooled by maximum (one of `layers`:
+        that layer), prompts of a class under each other; all prompts, unless `prompt` names some. "layers": rows are
+        layers. None = prompts with `all_prompts` where more than 8 prompts have more than 250 tokens, which would
+        fill over a page; else layers.
     profile
         Draw all prompts layer by layer instead: of each class the median prompt and the middle half, each prompt the
         mean over its tokens (of the user, unless `span` says otherwise). A description, no test: `contrast` tests.
@@ -131,6 +138,10 @@ def heatmap(
     from stratoscope.view.matplotlib.render import render
 
     selection = Selection(prompt, prompt_class, all_prompts, layers, span)
+    if rows is not None:
+        refuse_unknown(rows, names.ROWS, "rows")
+        if profile:
+            raise UsageError("a profile has no rows to choose", where="rows", fix="Leave out one of the two.")
     page = page_of(width, font_size, title, caption)
 
     def describe(look: Look) -> ViewSpec:
@@ -140,7 +151,7 @@ def heatmap(
             from stratoscope.view.charts.profile import profile_spec
 
             return profile_spec(opened(inputs, columns), selection, look, quantity=quantity)
-        return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity, page=page)
+        return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity, rows=rows, page=page)
 
     return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs, ax=ax)
 
@@ -151,12 +162,16 @@ def heatmap_spec(
     look: Look = PLAIN,
     *,
     quantity: str | None = None,
+    rows: names.Rows | None = None,
     page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`."""
     from stratoscope.view.choose.quantities import checked_quantity, default_quantity
+    from stratoscope.view.maps.prompt_rows import has_rows_of_prompts, prompt_rows_spec
 
     name = default_quantity(dataset) if quantity is None else checked_quantity(dataset, quantity)
+    if has_rows_of_prompts(dataset, selection, rows):
+        return prompt_rows_spec(dataset, name, selection, look, page)
     return maps_spec(dataset, [name], selection, look, page=page)
 
 

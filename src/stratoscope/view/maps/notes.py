@@ -15,7 +15,7 @@ from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import MapMarks, Maps
 from stratoscope.view.spec.viewspec import Note
-from stratoscope.words import capital, counted, number
+from stratoscope.words import agreeing, capital, counted, number
 
 
 def what_was_done(
@@ -141,10 +141,7 @@ def _differing_in_words(panels: Sequence[TokenAxis], strips: Sequence[Strip], *,
             there[[] if first_token else panel.first] = False
             known, counted = known + int(there.sum()), counted + int((there & mask).sum())
         if 0 < counted < known:
-            return (
-                f"Scale of the difference: from the {counted:,} of {known:,} cells that can differ (no exactly equal "
-                "ones nor, in one model, tokens before the first edit)."
-            )
+            return f"Scale of the difference: from the {counted:,} of {known:,} cells that can differ."
     return ""
 
 
@@ -174,7 +171,7 @@ def _template_in_words(panels: Sequence[TokenAxis], *, pooled: bool) -> str:
         return ""
     faint = "" if pooled else " (faint)" if not system else " (faintest)"
     also = f", {system:,} of a system message{'' if pooled else ' (faint)'}" if system else ""
-    return f"{dim:,} of {tokens:,} tokens are template or special{faint}{also}."
+    return f"{dim:,} of {tokens:,} tokens {agreeing(dim, 'is', 'are')} template or special{faint}{also}."
 
 
 def _pooling_in_words(content: Maps, marks: Sequence[MapMarks]) -> str:

@@ -81,6 +81,8 @@ class Strip:
     counted
         For each panel the cells that count for the limits, for the clipped shares and in the histogram: of a difference
         `differences.can_differ`. Empty = all.
+    absent
+        For each panel the cells at which there is no token; they are NaN. Empty = none.
     """
 
     quantity: DrawnQuantity
@@ -91,6 +93,7 @@ class Strip:
     rings: bool = True
     ringed: NDArray[np.integer] | None = None
     counted: Sequence[NDArray[np.bool_]] = ()
+    absent: Sequence[NDArray[np.bool_]] = ()
 
     @cached_property
     def _extremes(self) -> list[tuple[float, float]]:

@@ -78,7 +78,8 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
     values = one.cells[look.first][item.start : item.stop]
     axes = figure.add_axes(place(sheet, item.x, item.y, item.width, item.height))
     rows = values.shape[1]
-    draw_cells(axes, values, quantity, spec, start=item.start)
+    there = not len(one.absent) or one.missing  # else nothing is to be seen where there is no token
+    draw_cells(axes, values, quantity, spec, start=item.start, hatched=there)
     if item.lines:
         axes.vlines(np.arange(item.start, item.stop - 1) + 0.5, -0.5, rows - 0.5, theme.paper, linewidth=0.6)
         axes.hlines(np.arange(rows - 1) + 0.5, item.start - 0.5, item.stop - 0.5, theme.paper, linewidth=0.6)
@@ -97,7 +98,8 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
     axes.set_xlim(item.start - 0.5, item.stop - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)
     below = item.columns[0][1].y - item.y - item.height if item.columns else LABEL_PAD
-    for axis, labels, pad in ((axes.xaxis, item.columns, below), (axes.yaxis, item.rows, LABEL_PAD)):
+    beside = item.x - item.rows[0][1].x if item.rows else LABEL_PAD
+    for axis, labels, pad in ((axes.xaxis, item.columns, below), (axes.yaxis, item.rows, beside)):
         axis.set_tick_params(length=0, pad=pad * 72)
         axis.set_ticks([place for place, _ in labels], [fonts.drawn(label.text) for _, label in labels])
         for tick, (_, label) in zip(axis.get_ticklabels(), labels, strict=True):
@@ -105,11 +107,14 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
     return axes
 
 
-def draw_cells(axes: Axes, values: AnyFloats, quantity: MapQuantity, spec: ViewSpec, *, start: int = 0) -> AxesImage:
-    """Draw values of shape (columns, rows) as cells, the first column at `start`; what is missing is hatched."""
+def draw_cells(
+    axes: Axes, values: AnyFloats, quantity: MapQuantity, spec: ViewSpec, *, start: int = 0, hatched: bool = True
+) -> AxesImage:
+    """Draw values of shape (columns, rows) as cells, the first column at `start`; what is missing may be hatched."""
     theme = spec.colours.themes[spec.look.theme]
-    axes.set_facecolor(theme.missing)
-    axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
+    axes.set_facecolor(theme.missing if hatched else theme.paper)
+    if hatched:
+        axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     shown, norm = _shown(values, quantity.colouring(spec.look).limits)

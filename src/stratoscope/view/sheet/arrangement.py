@@ -8,16 +8,20 @@ from typing import TypeAlias
 
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.measures import Measures
+from stratoscope.view.sheet.prompt_marks import names_room
 from stratoscope.view.spec.maps import MapPanel, Maps
+from stratoscope.view.spec.tokens import ShownPrompt
 
 GAP = 0.32  # inches between a map and the legend beside it
 _NAMES = 2.5  # room for the names and the legends of strips, beside them
 _LEAST_STRIPS = 3.0  # inches of strips that have their names beside them
+_FEW_STRIPS = 3  # A, B and B − A: their names above them take less room than a second line of each
 _MOST_ROW = 0.28
 _PITCH = (0.15, 0.30)  # least and most inches of a column
 _NUMBER_PITCH = (0.25, 0.42)
 _FEW = 1.8  # inches of the longest prompt of strips, at least, while columns are not wider than …
 _WIDEST = 0.6
+_MOST_PROMPT_ROW = 0.16  # inches of a row that is a prompt
 _CLOSE = 0.9  # of the height of a label: turned labels may stand so near to each other
 _STRIP, _LEAST_STRIP = 0.92, 0.63  # inches that a strip is high, and that it is at least (1.6 cm)
 MOST_NUMBERS, MOST_NUMBER_ROWS = 600, 16
@@ -74,7 +78,7 @@ def choose_arrangement(content: Maps, measures: Measures) -> Arrangement:
     rows = max(len(one.quantity.rows) for one in quantities)
     if len(quantities) == 1:
         return _one_quantity(panels, rows, measures)
-    return strips(panels, rows, measures)
+    return strips(panels, len(quantities), rows, measures)
 
 
 def is_labelled(panel: MapPanel, arranged: Arrangement) -> bool:
@@ -90,9 +94,26 @@ def bands(panel: MapPanel, arranged: Arrangement) -> list[tuple[int, int]]:
     if arranged.mode == "strips":
         return [(start, min(start + arranged.longest, count)) for start in range(0, count, arranged.longest)]
     longest = max(1, int(arranged.measures.body / arranged.least_pitch + 1e-6))
-    lines = -(-count // longest)
-    each = -(-count // lines)
-    return [(start, min(start + each, count)) for start in range(0, count, each)]
+    return _evenly(0, count, longest) if len(panel.starts) < 2 else _whole_prompts(panel, longest)
+
+
+def _evenly(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
+    """Lines of about equal length, none longer than `longest`."""
+    lines = -(-(stop - start) // longest)
+    each = -(-(stop - start) // lines)
+    return [(begin, min(begin + each, stop)) for begin in range(start, stop, each)]
+
+
+def _whole_prompts(panel: MapPanel, longest: int) -> list[tuple[int, int]]:
+    """Lines of as many whole prompts as they hold; only a prompt that is longer than a line is wrapped itself."""
+    begins = [column for column, _ in panel.starts]
+    lines: list[tuple[int, int]] = []
+    for start, stop in zip(begins, [*begins[1:], panel.columns], strict=True):
+        if lines and stop - lines[-1][0] <= longest:
+            lines[-1] = (lines[-1][0], stop)
+        else:
+            lines += _evenly(start, stop, longest)
+    return lines
 
 
 def lines_of_strips(panels: Sequence[MapPanel], arranged: Arrangement) -> list[Line]:
@@ -144,10 +165,26 @@ def _one_quantity(panels: Sequence[MapPanel], rows: int, measures: Measures) -> 
     return Arrangement(measures, "lines", pitch, row_of(height, rows, measures))
 
 
-def strips(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrangement:
-    """Strips: of short prompts all of them side by side, so that a pair fits a slide; else wrapped at equal places."""
+def rows_of_prompts(content: Maps, measures: Measures, prompts: Sequence[ShownPrompt]) -> Arrangement:
+    """A row for each prompt: as high as its name while all fit a page, else in whole dots."""
+    panel, rows = content.panels[0], len(content.quantities[0].quantity.rows)
+    gutter = max(0.0, names_room(prompts, measures) - measures.row_labels)
+    pitch = min(_PITCH[1] * 0.8, (measures.body - gutter) / panel.columns)
+    row = measures.whole(min(_MOST_PROMPT_ROW * measures.unit, max(0.98 * measures.height / rows, 1 / measures.dots)))
+    legends = "under" if measures.is_narrow else "head"
+    return Arrangement(measures, "side", measures.snapped(pitch), row, gutter, legends)
+
+
+def strips(panels: Sequence[MapPanel], quantities: int, rows: int, measures: Measures) -> Arrangement:
+    """Strips: of short prompts all of them side by side, so that a pair fits a slide; else wrapped at equal places.
+
+    Their names and legends are beside them, unless that leaves too little, or a few strips need not be wrapped then.
+    """
     gutter = _NAMES * measures.unit
-    if measures.body - gutter < _LEAST_STRIPS:
+    tokens, gaps = sum(panel.columns for panel in panels), measures.gap * (len(panels) - 1)
+    unwrapped = tokens * _CLOSE * fonts.height(measures.tight_label) + gaps
+    fits_without = measures.body - gutter < unwrapped <= measures.body
+    if measures.body - gutter < _LEAST_STRIPS or (fits_without and quantities <= _FEW_STRIPS):
         gutter = 0.0
     room = measures.body - gutter
     row = _row_of_strip(rows, measures)

@@ -9,7 +9,7 @@ from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.sheet.measures import Measures
-from stratoscope.view.spec.maps import Maps
+from stratoscope.view.spec.maps import PROMPT_ROWS, Maps
 from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.viewspec import Content, Provenance, ViewSpec
@@ -78,11 +78,13 @@ def reading(content: Content, *, numbers: bool = False) -> str:
     if not isinstance(content, Maps):
         return ""
     first = content.quantities[0]
-    rows = (
-        "depths, D0 before the first block" if first.quantity.row_kind == "depth" else "layers, the first at the bottom"
-    )
+    columns, rows = "tokens in reading order", "layers, the first at the bottom"
+    if first.quantity.row_kind == names.DEPTH:
+        rows = "depths, D0 before the first block"
+    elif first.quantity.row_kind == PROMPT_ROWS:
+        columns, rows = "positions of tokens in their prompt", "prompts, each over its own tokens"
     said = first.figures.explained() if numbers else ""
-    return f"Columns: tokens in reading order. Rows: {rows}." + (f" Numbers: {said}." if said else "")
+    return f"Columns: {columns}. Rows: {rows}." + (f" Numbers: {said}." if said else "")
 
 
 def _warnings(spec: ViewSpec) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from stratoscope.view.sheet import arrangement, fonts, legend
@@ -11,9 +12,11 @@ from stratoscope.view.sheet.items import Box, Item, Sheet, Text
 from stratoscope.view.sheet.map_drawing import MapDrawing
 from stratoscope.view.sheet.measures import SLIDE, Measures, measures_of
 from stratoscope.view.sheet.paper import on_paper
+from stratoscope.view.sheet.prompt_marks import key
 from stratoscope.view.sheet.row_marks import with_row_marks
-from stratoscope.view.spec.maps import MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.maps import PROMPT_ROWS, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
+from stratoscope.view.spec.tokens import ShownPrompt
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import capital
 
@@ -44,8 +47,7 @@ class _Layout:
         self.page, self.measures = page, with_row_marks(measures, content, spec.look)
         self.spec, self.content, self.theme = spec, content, spec.colours.themes[spec.look.theme]
         self.panels, self.quantities = content.panels, content.quantities
-        arranged_by = on_paper if page.is_sized else arrangement.choose_arrangement
-        self.arrangement = arranged_by(content, self.measures)
+        self.arrangement = self._arranged()
         self.maps = MapDrawing(spec, content, self.arrangement)
         self.left = self.measures.margin + self.arrangement.gutter + self.measures.row_labels
         self.right = self._right()
@@ -61,6 +63,14 @@ class _Layout:
         end = bottom + 0.16 + height if below else bottom
         width = measures.width or measures.whole(self.right + margin)
         return Sheet(width, measures.whole(end + measures.bottom), tuple(self.items), measures.dots)
+
+    def _has_rows_of_prompts(self) -> bool:
+        return self.quantities[0].quantity.row_kind == PROMPT_ROWS
+
+    def _arranged(self) -> arrangement.Arrangement:
+        if self._has_rows_of_prompts():
+            return arrangement.rows_of_prompts(self.content, self.measures, self.spec.tokens.prompts)
+        return (on_paper if self.page.is_sized else arrangement.choose_arrangement)(self.content, self.measures)
 
     # --- horizontal places ------------------------------------------------------------------------------------------
 
@@ -122,6 +132,9 @@ class _Layout:
         legend_left = self.right - self.measures.legend_width
         room = (legend_left - arrangement.GAP if where == "head" else self.right) - margin
         y = self._titles(margin, margin, room) if self.page.titled else margin
+        if self._names_classes():
+            self.items += key(self._shown_prompts(), margin, y + 0.04, room, self.theme, self.measures)
+            y += 0.04 + fonts.height(self.measures.detail)
         if where == "head":
             drawn = self._legend(self.quantities[0], legend_left, margin + 0.03, self.measures.legend_width)
             self.items += drawn.items
@@ -155,6 +168,16 @@ class _Layout:
             quantity, colouring, x, y, self.theme, self.spec.colours, self.measures, width=width, bars=bars,
             numbers=self.arrangement.numbers,
         )  # fmt: skip
+
+    def _shown_prompts(self) -> Sequence[ShownPrompt]:
+        """Prompts from the top down, or from left to right."""
+        prompts = self.spec.tokens.prompts
+        return prompts[::-1] if self._has_rows_of_prompts() else prompts
+
+    def _names_classes(self) -> bool:
+        """Whether prompts stand in the colours of their classes, so that these have to be told."""
+        many = self._has_rows_of_prompts() or any(len(one.starts) > 1 for one in self.panels)
+        return many and any(one.prompt_class for one in self.spec.tokens.prompts)
 
     # --- the three arrangements -------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ import numpy as np
 from stratoscope.view.sheet import arrangement, fonts
 from stratoscope.view.sheet.column_axis import ColumnAxis
 from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
+from stratoscope.view.sheet.prompt_marks import SWATCH, PromptRows, class_colours
 from stratoscope.view.sheet.row_marks import row_marks
 from stratoscope.view.spec import palette
-from stratoscope.view.spec.maps import DrawnQuantity, Map, MapMarks, MapPanel, Maps
+from stratoscope.view.spec.maps import PROMPT_ROWS, DrawnQuantity, Map, MapMarks, MapPanel, Maps
 from stratoscope.view.spec.viewspec import ViewSpec
 
 _ROW_STEP = 0.125  # inches between row labels, at least
@@ -27,6 +28,8 @@ class MapDrawing:
         self.spec, self.content, self.arrangement, self.measures = spec, content, arranged, arranged.measures
         self.theme = spec.colours.themes[spec.look.theme]
         self.index = {(one.quantity, one.panel): place for place, one in enumerate(content.maps)}
+        self.prompts = PromptRows(spec.tokens.prompts, arranged.row, self.theme, self.measures)
+        self.colours = class_colours(spec.tokens.prompts, self.theme)
         self.axes = [ColumnAxis(spec.tokens, panel, arranged, self.theme) for panel in content.panels]
 
     def marks(self, one: Map) -> MapMarks:
@@ -79,6 +82,8 @@ class MapDrawing:
         return [
             whole,
             *axis,
+            *(self.prompts.blanks(one, x, y, pitch) if described.row_kind == PROMPT_ROWS else ()),
+            *(self.prompts.marks(x, y, width) if described.row_kind == PROMPT_ROWS else ()),
             *self._gaps(described, x, y, width),
             *self._separators(panel, band, x, y, pitch, height),
             *self._hatching(one, band, x, y, pitch, height),
@@ -93,6 +98,8 @@ class MapDrawing:
 
     def _row_labels(self, quantity: DrawnQuantity, x: float, y: float) -> tuple[tuple[int, Text], ...]:
         """`L12`, sampled; the first and the last row always have theirs."""
+        if quantity.row_kind == PROMPT_ROWS:
+            return self.prompts.labels(x, y)
         numbers, row = quantity.rows, self.arrangement.row
         letter = "D" if quantity.row_kind == "depth" else "L"
         count, apart = len(numbers), _ROW_STEP * self.measures.unit
@@ -151,16 +158,28 @@ class MapDrawing:
             left, room = x + (column - band[0]) * pitch, (end - column) * pitch - 0.06
             if column == places[-1] and not names_of:
                 room = math.inf
-            for text, colour, bold in (
-                (badges.get(column, ""), self.theme.accent, True),
-                (names_of.get(column, ""), self.theme.muted, False),
-            ):
-                wide = fonts.width(text, size, bold=bold) if text else 0.0
-                if text and wide <= room:
-                    top = y - _BAR - 0.02
-                    items.append(Text(left, top, text, size, colour, va="bottom", bold=bold))
-                    left, room = left + wide + 0.05, room - wide - 0.05
+            if (badge := badges.get(column, "")) and (wide := fonts.width(badge, size, bold=True)) <= room:
+                items.append(Text(left, y - _BAR - 0.02, badge, size, self.theme.accent, va="bottom", bold=True))
+                left, room = left + wide + 0.05, room - wide - 0.05
+            if column in names_of:
+                items += self._prompt_name(panel, column, names_of[column], left, y - _BAR - 0.02, room)
         return items
+
+    def _prompt_name(self, panel: MapPanel, column: int, name: str, x: float, bottom: float, room: float) -> list[Item]:
+        """What the prompt that begins in a column is called, with the colour of its class and, if it fits, its name."""
+        tokens, size = self.spec.tokens, self.measures.badge
+        prompt = int(tokens.prompt[panel.start + column * panel.tokens_per_column])
+        named = tokens.prompts[prompt].prompt_class if prompt >= 0 else ""
+        swatch = SWATCH + 0.03 if named in self.colours else 0.0
+        texts = [fonts.drawn(f"{name} · {named}"), name] if named else [name]
+        text = next((text for text in texts if fonts.width(text, size) + swatch <= room), "")
+        if not text:
+            return []
+        label = Text(x + swatch, bottom, text, size, self.theme.muted, va="bottom")
+        if not swatch:
+            return [label]
+        top = bottom - (fonts.height(size) + SWATCH) / 2
+        return [Box(x, top, SWATCH, SWATCH, fill=self.colours[named]), label]
 
     def _rings(self, marks: MapMarks, band: tuple[int, int], x: float, y: float, pitch: float, rows: int) -> list[Item]:
         return [

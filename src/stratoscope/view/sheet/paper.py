@@ -74,7 +74,7 @@ def _bands(panels: Sequence[MapPanel], rows: int, measures: Measures) -> Arrange
 
 def _strips(panels: Sequence[MapPanel], quantities: int, rows: int, measures: Measures) -> Arrangement:
     """All quantities over each line of tokens; where a page cannot hold that, a prompt is one band without labels."""
-    wrapped = strips(panels, rows, measures)
+    wrapped = strips(panels, quantities, rows, measures)
     whole = replace(wrapped, labelled=False, widest=max(panel.columns for panel in panels))
     lowest = max(_LOWEST_STRIP[0], _LOWEST_STRIP[1] * rows)
     names = _NAME if wrapped.gutter else _NAME + _LEGEND

@@ -108,6 +108,9 @@ def _check_map(one: Map, quantity: MapQuantity, panel: MapPanel, at: str) -> Non
     for first, cells in one.cells.items():
         _need(cells.shape == shape, f"{at}.cells[{first!r}]", f"has the shape {cells.shape} instead of {shape}")
     _within(one.rarely_seen, 0, panel.columns, f"{at}.rarely_seen")
+    _need(one.absent.shape[1] == 3, f"{at}.absent", "has not rows and columns")
+    _within(one.absent[:, 0], 0, shape[1], f"{at}.absent")
+    _within(one.absent[:, 1:], 0, shape[0] + 1, f"{at}.absent")
     _names(one.marks, quantity.scales, f"{at}.marks")
     for scale, states in one.marks.items():
         _names(states, _FIRST, f"{at}.marks[{scale!r}]")

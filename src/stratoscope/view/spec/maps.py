@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 from stratoscope import names
 from stratoscope.view.spec import scale
-from stratoscope.view.spec.buffers import IndexTable, Indices, Numbers, NumberTable
+from stratoscope.view.spec.buffers import IndexTable, Indices, Numbers, NumberTable, indices
 from stratoscope.view.spec.document import Json
 from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.scale import Limits
+
+_CAN_DIFFER = "of cells that can differ: not exactly equal, nor, in one model, of tokens before the first edit"
+PROMPT_ROWS = "prompt"  # the `row_kind` of a picture with one row per prompt
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class DrawnQuantity:
     signed, log
         Whether negative values have a meaning; whether its natural scale is logarithmic.
     row_kind, rows
-        "layer" or "depth", and the numbers of the rows, ascending.
+        "layer" or "depth", and the numbers of the rows, ascending; or "prompt", and the places of the rows among the
+        prompts of the picture's tokens.
     """
 
     name: str
@@ -136,9 +142,12 @@ class Map:
     rarely_seen
         Columns whose values rest on too little, drawn hatched.
     missing
-        Whether a cell is NaN.
+        Whether a cell that could have a value is NaN.
     infinite
         How many are infinite.
+    absent
+        Where a row has no token, so that nothing is drawn: row, first column and the one behind the last of each run,
+        of shape (runs, 3).
     """
 
     quantity: int
@@ -148,6 +157,7 @@ class Map:
     rarely_seen: tuple[int, ...]
     missing: bool
     infinite: int
+    absent: IndexTable = field(default_factory=lambda: indices(np.empty((0, 3))))
 
 
 @dataclass(frozen=True)
@@ -232,7 +242,7 @@ class Maps:
                     "low": limits.low.tolist(),
                     "high": limits.high.tolist(),
                     "state": limits.state,
-                    "limits": scale.rule(limits.kind, look.scale),
+                    "limits": scale.rule(limits.kind, look.scale) + (f", {_CAN_DIFFER}" if one.difference else ""),
                     "clipped": colouring.clipped,
                 }
             )
