@@ -145,6 +145,37 @@ stratoscope.portable(trace).to_zarr("plain.zarr", consolidated=False)
 table = stratoscope.portable(trace)["mlp_out_norm"].to_dataframe()
 ```
 
+## Pictures
+
+`heatmap`, `engagement` and `compare` return a `matplotlib.figure.Figure`; its `axes` are the maps in reading order. A notebook
+shows it.
+
+**For a paper**: `width="85mm"` (a number is inches) makes a picture exactly that wide and lays it out anew: labels of 7 points
+(or `font_size`), nothing smaller than nine tenths of that, maps below each other, long prompts in bands, and where a page
+cannot hold their labels, positions instead. `title="none"` and `caption="file"` (or "none") leave the words to your text;
+that numbers are simulated or imported, and warnings, stay. PNGs up to 8.5 inches have 600 dots to an inch; in an SVG text
+is text, and cells are sharp in every reader.
+
+```python
+stratoscope.heatmap(trace, "map.pdf", prompt=0, width="85mm", title="none", caption="file")  # and map.txt
+```
+
+**In your own figure**: `heatmap(..., ax=)` draws into axes that you have, one for each map, with labels, and beside the last a
+colour bar; no page, title or footer. Maps of one call share their limits, so prompts to be compared are drawn in one call.
+`engagement` has several maps a prompt and draws pages only: draw its quantities one by one.
+
+```python
+import matplotlib.pyplot as plt
+import stratoscope
+
+trace = stratoscope.simulate(prompts=4, tokens=20, layers=8)
+figure = plt.figure(figsize=(7, 6), layout="constrained")
+above, below = figure.subfigures(2, 1)
+stratoscope.heatmap(trace, prompt=["critical-1", "neutral-1"], ax=above.subplots(1, 2))  # one scale
+stratoscope.heatmap(trace, prompt="critical-1", quantity="mlp_write_cos", ax=below.subplots())
+figure.savefig("composed.pdf")
+```
+
 ## What a verb can be given
 
 A trace (its folder), CSV or Parquet files (one or a list, one prompt each, with `columns=` where their columns are called

@@ -188,7 +188,7 @@ def test_no_signature_repeats_the_default_of_an_option() -> None:
 def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: str) -> None:
     given = {one.name: one for one in command_called(command).params}
     wanted = inspect.signature(verb(name)).parameters
-    in_python_only = {"progress", "tokenizer", "null"}
+    in_python_only = {"progress", "tokenizer", "null", "ax"}
     of_plan_capture = {"plan", "as_json"} if command == "capture" else set()
     of_table = {"csv", "overwrite", "as_json"} if command == "top" else set()  # which prints it, or writes it
     of_probe = {"model"} if command == "diff" else set()  # of which patch_null makes the null

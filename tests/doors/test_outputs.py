@@ -108,7 +108,8 @@ def test_a_picture_of_some_prompts_says_so_unless_they_were_chosen(
     assert ("compare" in told) == (command == "heatmap")
     of_class = run(command, trace, "-o", out, "--class", "critical", "--overwrite").stderr
     assert of_class == "note: 1 of 2 prompts of class critical drawn: --all or --prompt ID draws others.\n"
-    for choice in (["--prompt", "0"], ["--all"]):
+    all_drawn = [["--profile"], ["--rows", "prompts"]] if command == "heatmap" else []
+    for choice in (["--prompt", "0"], ["--all"], *all_drawn):
         assert run(command, trace, "-o", out, *choice, "--overwrite").stderr == ""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from sheets import outside, overlapping, words
 from view_traces import Factory, make_trace
@@ -27,6 +28,7 @@ from stratoscope.view.sheet.measures import SLIDE
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.page import Page, page_of
 from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.words import number
 
 LABELS = ["How", " do", " I", "一二三四五六", "a_very_long_identifier_of_a_program", "\n", " straße", "<0xE4>", "🙂"]
 
@@ -179,3 +181,44 @@ def test_a_caption_never_replaces_a_text_of_somebodys_own(trace_of: Factory, tmp
 def test_an_array_takes_the_same_page() -> None:
     figure = heatmap_of_array(np.ones((30, 4)), width="85mm", title="none", caption="none", log=True)
     assert figure.get_size_inches()[0] * 25.4 == pytest.approx(85)
+
+
+def test_maps_are_drawn_into_axes_that_a_person_has(trace_of: Factory) -> None:
+    figure = Figure(figsize=(7, 4))
+    pair = figure.subplots(2, 1)
+    places = [one.get_position().bounds for one in pair]
+    trace = trace_of(lengths=(12, 9), texts=["How"] * 21, source="simulated")
+    assert heatmap(trace, ax=pair) is figure
+    assert [one.get_position().bounds for one in pair] == places, "the axes were moved"
+    alone = heatmap(trace).axes
+    for one, page in zip(pair, alone, strict=True):
+        np.testing.assert_array_equal(one.images[0].get_array(), page.images[0].get_array())
+        assert one.images[0].norm.vmax == alone[0].images[0].norm.vmax, "the two do not share their limits"
+        assert [label.get_text() for label in one.get_xticklabels()] == ["How"] * len(one.get_xticks())
+        assert one.get_title(loc="right") == "SIMULATED"
+    (bar,) = pair[1].child_axes
+    ticks = [label.get_text() for label in bar.get_yticklabels()]
+    assert (ticks[0], ticks[-1]) == tuple(number(getattr(alone[0].images[0].norm, end)) for end in ("vmin", "vmax"))
+
+
+def test_a_narrow_axes_numbers_its_tokens_and_warnings_are_raised(trace_of: Factory) -> None:
+    axes = Figure(figsize=(2, 2)).subplots()
+    notes = [{"id": "L08", "severity": "warning", "text": "Take care."}]
+    with pytest.warns(UserWarning, match="Take care"):
+        heatmap(trace_of(lengths=(60,), notes=notes), ax=axes)
+    assert axes.get_xlabel() == "token"
+    heatmap_of_array(np.ones((5, 3)), ax=axes, font_size=6)  # nothing to put into a colour bar
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, "2 maps, and there are 1 axes"),
+        ({"prompt": 0, "width": 3}, "no page"),
+        ({"prompt": 0, "out": "a.png"}, "part of your figure"),
+        ({"prompt": 0, "ax": "here"}, "no axes of matplotlib"),
+    ],
+)
+def test_what_axes_cannot_take_is_refused(trace_of: Factory, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        heatmap(trace_of(), **{"ax": Figure().subplots(), **wrong})

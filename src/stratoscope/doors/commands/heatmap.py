@@ -53,7 +53,7 @@ def heatmap(
         inputs,
         prompt=prompt,
         prompt_class=prompt_class,
-        all_prompts=all_prompts or profile,
+        all_prompts=all_prompts or profile or rows == "prompts",
         span=span,
         compared=_compared(columns, quantity),
     )

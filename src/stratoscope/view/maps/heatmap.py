@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
+    from stratoscope.view.matplotlib.given_axes import GivenAxes
 
 
 def heatmap(
@@ -49,6 +50,7 @@ def heatmap(
     font_size: float | None = None,
     title: str | None = None,
     caption: names.Caption = defaults.CAPTION,
+    ax: GivenAxes = None,
     overwrite: bool = False,
 ) -> Figure:
     """Draw a quantity by token and layer.
@@ -108,13 +110,16 @@ def heatmap(
         Where it says what is drawn and how: "below" the maps, in a text "file" beside `out` (`map.txt` of `map.png`),
         or "none". That numbers are simulated or imported, and warnings, stand on the picture whatever is asked for; the
         file's metadata hold all of it.
+    ax
+        Axes of your own figure to draw into, one for each map, in place of a page: cells, labels, and beside the last a
+        small colour bar. All maps of one call share their limits. Warnings are raised as `UserWarning`.
     overwrite
         Whether `out`, and the file of its caption, may be replaced.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Its axes are the maps, in reading order.
+        Its axes are the maps, in reading order. With `ax`, yours.
 
     Raises
     ------
@@ -148,7 +153,7 @@ def heatmap(
             return profile_spec(opened(inputs, columns), selection, look, quantity=quantity)
         return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity, rows=rows, page=page)
 
-    return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs)
+    return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs, ax=ax)
 
 
 def heatmap_spec(
@@ -232,6 +237,7 @@ def heatmap_of_array(
     width: Width = None,
     font_size: float | None = None,
     caption: names.Caption = defaults.CAPTION,
+    ax: GivenAxes = None,
     overwrite: bool = False,
 ) -> Figure:
     """Draw an array by token and layer; needs neither a trace nor the libraries that read one.
@@ -250,7 +256,7 @@ def heatmap_of_array(
         Places of first tokens of a prompt, left out of the limits unless `first_token`.
     source
         "real", "simulated" or "imported"; "" is drawn as unknown.
-    out, scale, theme, width, font_size, title, caption, overwrite
+    out, scale, theme, width, font_size, title, caption, ax, overwrite
         As in `heatmap`.
 
     Returns
@@ -270,4 +276,4 @@ def heatmap_of_array(
         name, given = "Activity by token and layer", Provenance(source=source)
         return build(name, "", [tokens], strips, look=look, provenance=given, page=page)
 
-    return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite)
+    return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, ax=ax)

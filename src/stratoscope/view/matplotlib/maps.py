@@ -20,12 +20,13 @@ from stratoscope.view.sheet.items import DPI, LABEL_PAD, CellMap, Ring, Sheet, T
 from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import scale
 from stratoscope.view.spec.charts import Charts
-from stratoscope.view.spec.maps import Maps
+from stratoscope.view.spec.maps import MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 _RING = 0.055  # inches across: 11 pixels of a bitmap
 
@@ -76,26 +77,9 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
     quantity = content.quantities[one.quantity]
     values = one.cells[look.first][item.start : item.stop]
     axes = figure.add_axes(place(sheet, item.x, item.y, item.width, item.height))
-    if len(one.absent) and not one.missing:  # nothing is to be seen where there is no token
-        axes.set_facecolor(theme.paper)
-    else:
-        axes.set_facecolor(theme.missing)
-        axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
     rows = values.shape[1]
-    shown, norm = _shown(values, quantity.colouring(look).limits)
-    table = ListedColormap(spec.colours.of(signed=quantity.quantity.signed), name="stratoscope")
-    axes.imshow(
-        shown.T,
-        norm=norm,
-        cmap=table.with_extremes(bad=(0, 0, 0, 0)),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",  # cells become whole dots in every file: few readers keep a small image sharp
-        interpolation_stage="rgba",  # colours first: cells are fewer than pixels
-        extent=(item.start - 0.5, item.stop - 0.5, -0.5, rows - 0.5),
-    )
+    there = not len(one.absent) or one.missing  # else nothing is to be seen where there is no token
+    draw_cells(axes, values, quantity, spec, start=item.start, hatched=there)
     if item.lines:
         axes.vlines(np.arange(item.start, item.stop - 1) + 0.5, -0.5, rows - 0.5, theme.paper, linewidth=0.6)
         axes.hlines(np.arange(rows - 1) + 0.5, item.start - 0.5, item.stop - 0.5, theme.paper, linewidth=0.6)
@@ -121,6 +105,31 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
         for tick, (_, label) in zip(axis.get_ticklabels(), labels, strict=True):
             tick.set(**font(label), ha=label.ha, va=label.va)
     return axes
+
+
+def draw_cells(
+    axes: Axes, values: AnyFloats, quantity: MapQuantity, spec: ViewSpec, *, start: int = 0, hatched: bool = True
+) -> AxesImage:
+    """Draw values of shape (columns, rows) as cells, the first column at `start`; what is missing may be hatched."""
+    theme = spec.colours.themes[spec.look.theme]
+    axes.set_facecolor(theme.missing if hatched else theme.paper)
+    if hatched:
+        axes.patch.set(hatch="//////", edgecolor=theme.missing_line, linewidth=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    shown, norm = _shown(values, quantity.colouring(spec.look).limits)
+    table = ListedColormap(spec.colours.of(signed=quantity.quantity.signed), name="stratoscope")
+    columns, rows = values.shape
+    return axes.imshow(
+        shown.T,
+        norm=norm,
+        cmap=table.with_extremes(bad=(0, 0, 0, 0)),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",  # cells become whole dots in every file: few readers keep a small image sharp
+        interpolation_stage="rgba",  # colours first: cells are fewer than pixels
+        extent=(start - 0.5, start + columns - 0.5, -0.5, rows - 0.5),
+    )
 
 
 def _shown(values: AnyFloats, limits: scale.Limits) -> tuple[AnyFloats, Normalize]:

@@ -16,6 +16,8 @@ from stratoscope.view.spec.viewspec import ViewSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from stratoscope.view.matplotlib.given_axes import GivenAxes
+
 
 def render(
     describe: Callable[[Look], ViewSpec],
@@ -25,16 +27,22 @@ def render(
     *,
     overwrite: bool,
     inputs: Any = (),
+    ax: GivenAxes = None,
 ) -> Figure:
     """Draw what `describe` gives; an output that may not be written, or is one of the inputs, is refused before.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Its axes are the maps, in reading order.
+        Its axes are the maps, in reading order; with `ax`, that of those axes.
     """
     from stratoscope.view.matplotlib import save
 
+    if ax is not None:
+        from stratoscope.view.matplotlib.given_axes import axes_given, draw_into
+
+        given = axes_given(ax, page, out)
+        return draw_into(describe(look), given, page.font_size)
     beside = page.caption == "file"
     if beside and out is None:
         fix = 'Name a file for the picture, or take caption="none".'

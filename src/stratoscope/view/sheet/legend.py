@@ -142,7 +142,7 @@ def _axis(colouring: Colouring, x: float, y: float, width: float, theme: Theme, 
     else:
         low, high = limits.low.item(), limits.high.item()
         ends = [(0.0, number(low)), (1.0, number(high))]
-        inner = [(unit, number(value)) for unit, value in _round_numbers(low, high, limits.kind)]
+        inner = [(unit, number(value)) for unit, value in round_numbers(low, high, limits.kind)]
     placed: list[Text] = []
     for unit, text in (*ends, *inner):
         half = fonts.width(text, size) / 2
@@ -172,7 +172,7 @@ def _apart(one: Text, other: Text) -> bool:
     return left > other_right + _BETWEEN or right < other_left - _BETWEEN
 
 
-def _round_numbers(low: float, high: float, kind: Kind) -> list[tuple[float, float]]:
+def round_numbers(low: float, high: float, kind: Kind) -> list[tuple[float, float]]:
     """(unit, value) of round numbers between the limits, the roundest first."""
     if kind == "diverging":
         return [(0.5, 0.0)]
