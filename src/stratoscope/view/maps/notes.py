@@ -96,7 +96,11 @@ def _notes(
         notes.append(Note("L06", "info", _pooling_in_words(content, marks)))
     if any(strip.rarely_seen for strip in strips) and any(len(panel.rarely_seen) for panel in panels):
         notes.append(
-            Note("L02", "info", "Hatched over colours: fewer than 4 later tokens can attend here; not in the limits.")
+            Note(
+                "L02",
+                "info",
+                f"Hatched over colours: {SEEN_BY_FEW}; not in the limits.",
+            )
         )
     if any(strip.quantity.unit == "L2 norm" for strip in strips):
         notes.append(RAW_NORM)
