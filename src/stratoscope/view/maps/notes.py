@@ -11,7 +11,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE
+from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE, SEEN_BY_FEW
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import MapMarks, Maps
 from stratoscope.view.spec.viewspec import Note
