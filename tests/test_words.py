@@ -40,3 +40,9 @@ def test_a_value_in_a_message_is_quoted_and_short() -> None:
 
 def test_ranges_of_numbers_are_those_that_options_read() -> None:
     assert words.number_ranges([3, 1, 2, 7, 9, 8]) == "1-3, 7-9"
+
+
+@pytest.mark.parametrize("whole", ["L4 n116", "p ≤ 0.05", "(q < 0.05).", "95 %", "−2.31 … −0.0149", "6.08 → 12.2"])
+def test_no_line_ends_within_what_belongs_together(whole: str) -> None:
+    assert words.line_parts(f"so {whole} it is") == ["so", whole, "it", "is"]
+    assert words.line_parts(" a  b") == ["", "a", "", "b"]

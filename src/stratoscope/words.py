@@ -25,7 +25,9 @@ _BLANKS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs")
-_UNBROKEN = re.compile(r"\bL\d+ n\d+\b|[^ ]+ [≤≥=<>] [^ ]+|[\d.,]+ %")  # what a line never ends in the middle of
+_UNBROKEN = re.compile(  # no line ends within it
+    r"\bL\d+ n\d+\b|[^ ]+ [≤≥=<>] [^ ]+|[−\d.,]+ […→] [−\d.,]+|[\d.,]+ %"
+)
 _JOINERS = "\u200c\u200d"  # they shape the visible characters beside them
 _SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))  # they choose a form of the character before them
 

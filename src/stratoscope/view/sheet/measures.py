@@ -37,11 +37,11 @@ class Measures:
     dots
         To an inch of a bitmap; cells are whole dots.
     title, subtitle, panel, detail, label, narrow_label, tight_label, row, badge, number, legend_name, legend, note,
-    source, chart
+    source
         Points of the title, what stands below it, titles of panels and what follows them, labels of tokens in wide, in
         narrow and in the narrowest columns, labels of rows and of numbers along an axis, marks above a map, positions
         above labels, the name of
-        a legend and what else it says, the footer, in it where the numbers come from, and names in a chart.
+        a legend and what else it says, the footer, and in it where the numbers come from.
     """
 
     width: float | None = None
@@ -67,7 +67,6 @@ class Measures:
     legend: float = 6.6
     note: float = 6.8
     source: float = 5.9
-    chart: float = 7.4
 
     @property
     def row_labels(self) -> float:
@@ -125,7 +124,7 @@ def measures_of(page: Page) -> Measures:
     sized = replace(
         SLIDE, unit=unit, title=1.2 * points, subtitle=points, panel=points, detail=points, label=points,
         narrow_label=points, tight_label=points, row=points, badge=small, number=small, legend_name=points,
-        legend=small, note=small, source=small, chart=points,
+        legend=small, note=small, source=small,
     )  # fmt: skip
     if page.width is None:
         return sized
