@@ -40,8 +40,8 @@
  * @typedef {{ title: string, detail: string }} spec.Scene
  * @typedef {{ title: string, words: string, heights: Record<"with_first" | "without_first", spec.Heights> }}
  *   spec.PeakScale
- * @typedef {{ smallest: number, largest: number, top: number, stems: number, stem_opacity: number, outlines: boolean,
- *   token_labels: number, layer_labels: number }} spec.PeakStyle
+ * @typedef {{ smallest: number, largest: number, top: number, stems: number, stem_opacity: number, token_labels:
+ *   number, layer_labels: number }} spec.PeakStyle
  * @typedef {{ a: string, b: string, column: Int32Array, equal: Uint8Array, peak: Int32Array, listed: Uint8Array,
  *   difference: Float32Array | Float64Array, scales: Record<"linear" | "log" | "robust" | "per-layer", spec.PeakScale>
  *   }} spec.PeakComparison

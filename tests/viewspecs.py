@@ -68,7 +68,7 @@ def peak_spec() -> ViewSpec:
     )  # fmt: skip
     content = Peaks(
         QUANTITY, "neuron", (Scene("one", ""),), "Class", ("critical",), (3, 7), 2, 1, 0.0, {"robust": scale},
-        PeakStyle(2.0, 9.0, 1.1, 500, 0.5, False, 40, 20),
+        PeakStyle(2.0, 9.0, 1.1, 500, 0.5, 40, 20),
         token_scene=indices([0, 0, 0]), token_place=indices([0, 1, 2]), token_choice=indices([0, 0, 0]),
         token_rank=indices([0, 1, 2]), token=two, layer=indices([3, 7]), neuron=two, expert=indices([]),
         value=np.ones(2, "<f4"), height=np.ones(2, "<f4"), write=np.ones(2, "<f4"), highest=np.ones(2, "|u1"),

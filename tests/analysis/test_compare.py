@@ -166,7 +166,7 @@ def test_two_traces_are_compared_at_the_prompt_that_both_have() -> None:
     assert summary["others"]["relation"] == "other prompts that both traces hold"
     assert summary["others"]["of"] == 4
     named = stratoscope.comparison([before, after], prompt=["p0", "p3"]).attrs["summary"]
-    assert named["called"] == ["A: p0", "B: p3"]
+    assert named["called"] == ["p0 (A)", "p3 (B)"]
     same = stratoscope.comparison([before, before.copy()]).attrs["summary"]
     assert same["one_model"] is True
     assert (same["difference"]["differ"], cautions.yardstick(same)) == (0, "Nothing differs.")

@@ -40,8 +40,8 @@ MARKERS = """number => {
   const [stems, { z, marker, customdata }] = _fullData.slice(3 * number);
   const { zaxis } = _fullLayout[number ? "scene2" : "scene"];
   return {
-    z: [...z], colour: [...marker.color], outline: [...marker.line.color], symbol: [...marker.symbol],
-    size: [...marker.size], told: customdata, limits: [marker.line.cmin, marker.line.cmax],
+    z: [...z], colour: [...marker.color], symbol: [...marker.symbol],
+    size: [...marker.size], told: customdata,
     stems: [...stems.z].map(Number), range: zaxis.range, ticks: zaxis.tickmode === "array" ? [...zaxis.ticktext] : [],
   };
 }"""
@@ -193,11 +193,10 @@ def test_every_state_shows_what_the_figure_of_that_look_has(
         stems, peaks, _ = drawing.data[3 * number : 3 * number + 3]
         shown = page.evaluate(MARKERS, number)
         assert shown["z"] == peaks.z.tolist()
-        assert shown["colour"] == shown["outline"] == peaks.marker.color.tolist() == peaks.marker.line.color.tolist()
+        assert shown["colour"] == peaks.marker.color.tolist()
         assert shown["symbol"] == peaks.marker.symbol.tolist()
         assert shown["size"] == pytest.approx(peaks.marker.size.tolist())
         assert shown["told"] == [list(told) for told in peaks.customdata]
-        assert shown["limits"] == [peaks.marker.line.cmin, peaks.marker.line.cmax]
         assert shown["stems"] == np.nan_to_num(stems.z).tolist()
         axis = drawing.layout[scene].zaxis
         assert shown["range"] == pytest.approx(list(axis.range))

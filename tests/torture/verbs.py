@@ -116,6 +116,28 @@ def top(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> Non
     )
 
 
+def compare(dataset: xr.Dataset, made_of: Odd, folder: Path, chance: random.Random) -> None:
+    from stratoscope.view.choose.quantities import drawable_quantities
+
+    there = drawable_quantities(dataset)
+    inputs = [dataset, made_of.dataset(other=1)] if chance.random() < 0.3 else dataset
+    options: dict[str, Any] = {"scale": chance.choice(names.SCALES[:1] + names.SCALES[2:])}
+    if chance.random() < 0.2:
+        options["prompt_class"] = ["critical", "neutral"]
+    else:
+        options["prompt"] = chance.choice((None, [0, 1], [1, 0]))
+        options["peaks_table"] = folder / "n.csv" if chance.random() < 0.3 else None
+    stratoscope.compare(
+        inputs,
+        _file(folder, chance),
+        quantity=chance.choice(there) if there and chance.random() < 0.8 else None,
+        span=chance.choice(names.SPANS) if chance.random() < 0.2 else None,
+        first_token=chance.random() < 0.3,
+        table=folder / "t.csv" if chance.random() < 0.3 else None,
+        **options,
+    )
+
+
 def contrast(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) -> None:
     result = stratoscope.contrast(
         dataset,
@@ -164,8 +186,8 @@ def attention(dataset: xr.Dataset, _: Odd, folder: Path, chance: random.Random) 
 
 
 VERBS: tuple[Verb, ...] = (
-    heatmap, heatmap, heatmap, engagement, engagement, peaks3d, peaks3d, top, top, contrast, contrast, diff, diff,
-    anomalies, anomalies, lint, lint, info, export, portable, attention,
+    heatmap, heatmap, heatmap, engagement, engagement, peaks3d, peaks3d, top, top, compare, compare, contrast, contrast,
+    diff, diff, anomalies, anomalies, lint, lint, info, export, portable, attention,
 )  # fmt: skip
 
 

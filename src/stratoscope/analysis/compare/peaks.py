@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def one_sided(two: Two, columns: Columns, layers: SharedLayers) -> OneSided:
     found = _of_rows(two, columns, at, layers) if _are_imported(two) else _of_peaks(two, columns, at, layers)
     sure = np.where(np.isfinite(found.at_least), found.at_least, -np.inf)
     size = np.where(np.isfinite(found.write), found.write, np.abs(found.value))
-    order = np.lexsort((found.neuron, found.layer, found.column, -size, -sure))
+    order = np.lexsort((-size, -sure))
     return replace(found, **{name: getattr(found, name)[order] for name in _COLUMNS})
 
 
@@ -92,7 +93,8 @@ def _of_peaks(two: Two, columns: Columns, at: Ints, layers: SharedLayers) -> One
             only[:, layer] &= ~(mine.key[:, layer, :, None] == other.key[:, layer, None, :]).any(axis=2)
         column, row, rank = np.nonzero(only)
         write = mine.write[column, row, rank]
-        beyond = write - other.weakest[column, row]
+        with np.errstate(invalid="ignore"):  # infinite in both
+            beyond = write - other.weakest[column, row]
         parts.append((
             np.full(len(column), bool(in_b)), at[column], layers.numbers[row], mine.neuron[only], mine.expert[only],
             mine.value[only], write, np.where(beyond >= 0, beyond, np.nan),
@@ -133,7 +135,7 @@ class _Peaks:
             held.get("peak_write", unknown).astype(np.float64),
         )
 
-    @property
+    @cached_property
     def key(self) -> Ints:
         """What tells neurons apart: the neuron and its expert."""
         key: Ints = np.where(self.neuron >= 0, self.neuron + (self.expert + 1) * 2**32, -1)
@@ -145,7 +147,7 @@ class _Peaks:
         listed: NDArray[np.bool_] = self.neuron.max(axis=2, initial=-1) >= 0
         return listed
 
-    @property
+    @cached_property
     def weakest(self) -> Floats:
         """The smallest write of a list that is full; NaN of one that is not."""
         full = (self.neuron >= 0).all(axis=2)

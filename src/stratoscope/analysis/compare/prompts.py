@@ -197,7 +197,7 @@ def _called_in_one(prompts: Prompts, a: int, b: int) -> tuple[str, str]:
 
 def _called_in_two(a: str, b: str, traces: tuple[str, str]) -> tuple[str, str]:
     """The names of their traces, with their own where these differ."""
-    return traces if a == b else (f"{traces[0]}: {a}", f"{traces[1]}: {b}")
+    return traces if a == b else (f"{a} ({traces[0]})", f"{b} ({traces[1]})")
 
 
 def _stems(inputs: TwoInputs) -> tuple[str, str]:

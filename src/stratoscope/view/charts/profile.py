@@ -119,6 +119,7 @@ def profile_spec(
     row = names.QUANTITIES[found.name]
     described = quantities.describe(dataset, found.name, np.arange(dataset.sizes[row.row_kind]))
     log = natural(signed=row.signed, log=found.log, choice=look.scale) == "log"
+    log = log and any((one.middle > 0).any() for one in found.classes)
     title = f"{capital(described.label)}, {row.row_kind} by {row.row_kind}"
     classes = [one.name for one in found.classes if one.name]
     unit = in_unit(row) if row.unit != "as imported" else ""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
-_LONGEST_NAME = 28  # characters of what A or B is called in a legend
+_LONGEST_NAME = 40  # characters of what A or B is called in a legend
 
 
 def compare(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 HEIGHTS = ("peak_write", "imported_norm", "peak_value")  # what can be drawn upwards, the default first
-MANY = 6_000  # from so many peaks on, markers are smaller and have no outlines
+MANY = 6_000  # from so many peaks on, markers are smaller
 _FIRST_TOKEN = Note(
     "L05", "info", "First tokens are left out of the scale; ◇ at the top is beyond it.", first_token=False
 )
@@ -171,7 +171,6 @@ def _style(points: int) -> PeakStyle:
         top=1.12,
         stems=4_000,
         stem_opacity=opacity,
-        outlines=not many,
         token_labels=30,
         layer_labels=11,
     )

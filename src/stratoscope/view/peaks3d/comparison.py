@@ -147,8 +147,10 @@ def _scales(difference: AnyFloats, can_differ: Bools, first: Bools, title: str) 
 def _placed(difference: AnyFloats, size: Floats, counted: Bools, scale: names.Scale) -> Heights:
     """Differences about zero; those that are larger than every counted one are a little beyond the ceiling."""
     most = float(size[counted].max(initial=0)) or 1.0
-    fitted = Distribution([difference[counted].astype(np.float64)[:, np.newaxis]]).fit("diverging", "robust")
-    limit = min(float(fitted.high[0]), most) if scale == "robust" and fitted.state == "ok" else most
+    limit = most
+    if scale == "robust" and counted.any():
+        fitted = Distribution([difference[counted].astype(np.float64)[:, np.newaxis]]).fit("diverging", "robust")
+        limit = min(float(fitted.high[0]), most) if fitted.state == "ok" else most
     axis = Squeezed(-most, -limit, limit, most, below=ABOVE / 2, above=ABOVE / 2)
     place, ceiling = axis.place(difference), axis.at(most)
     beyond = np.flatnonzero(size > most)

@@ -82,7 +82,7 @@ def frame(spec: ViewSpec) -> go.Figure:
 
 def template(theme: str, palette: Colours) -> go.layout.Template:
     """Colours and fonts of one theme."""
-    colours, light = palette.themes[theme], theme == "light"
+    colours = palette.themes[theme]
     axis = {
         "gridcolor": colours.line,
         "linecolor": colours.muted,
@@ -102,7 +102,7 @@ def template(theme: str, palette: Colours) -> go.layout.Template:
         scene={"xaxis": axis, "yaxis": axis, "zaxis": axis},
         hoverlabel={"bgcolor": colours.paper, "bordercolor": colours.accent, "font": font, "align": "left"},
     )
-    trace = go.Scatter3d(line={"color": colours.muted}, marker={"line": {"width": 1 if light else 0}})
+    trace = go.Scatter3d(line={"color": colours.muted}, marker={"line": {"width": 0}})
     return go.layout.Template(layout=layout, data={"scatter3d": [trace]})
 
 

@@ -16,7 +16,6 @@ from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import drawable, html_label, number, times
 
 SEEN = 0.99  # what is not quite opaque is painted in the order of the data, whatever is nearer
-OUTLINE = [[0, "rgba(0,0,0,0)"], [0.3, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0.6)"]]  # of the high ones
 
 
 def heights_of(spec: ViewSpec) -> Heights:
@@ -31,18 +30,14 @@ def scene_name(scene: int) -> str:
 
 def empty_traces(spec: ViewSpec, scene: str) -> list[go.Scatter3d]:
     """The three traces of a scene, without their data."""
-    heights = heights_of(spec)
     lines = {"scene": scene, "mode": "lines", "hoverinfo": "skip"}
-    outline = {"colorscale": OUTLINE, "cmin": heights.low, "cmax": heights.high}
-    if not peaks_in(spec).style.outlines:
-        outline |= {"width": 0}
     return [
         go.Scatter3d(lines, line={"width": 1.5}, opacity=peaks_in(spec).style.stem_opacity),
         go.Scatter3d(
             scene=scene,
             mode="markers",
             hovertemplate=hover_template(peaks_in(spec)),
-            marker={"coloraxis": "coloraxis", "opacity": SEEN, "line": outline},
+            marker={"coloraxis": "coloraxis", "opacity": SEEN},
         ),
         go.Scatter3d(lines, line={"width": 1}),
     ]
@@ -100,7 +95,7 @@ def fill_peaks(trace: go.Scatter3d, spec: ViewSpec, drawn: Drawn) -> None:
     ratios = dict(zip(heights.beyond.tolist(), heights.times.tolist(), strict=True))
     share = np.clip((drawn.z.astype(np.float64) - heights.floor) / (heights.ceiling - heights.floor), 0, 1)
     trace.x, trace.y, trace.z = drawn.x, drawn.y, drawn.z
-    trace.marker.color = trace.marker.line.color = drawn.z
+    trace.marker.color = drawn.z
     trace.marker.size = peaks.style.smallest + (peaks.style.largest - peaks.style.smallest) * np.sqrt(share)
     trace.marker.symbol = np.where(np.isin(drawn.peak, heights.beyond), "diamond-open", "circle")
     write = peaks.write if len(peaks.write) else np.full(len(peaks.token), np.nan)

@@ -89,8 +89,6 @@ class PeakStyle:
         Where the axis of heights ends, the ceiling being 1.
     stems, stem_opacity
         Of each scene at most so many stems, on the highest peaks.
-    outlines
-        Whether the highest have outlines; these are painted over all peaks, so that many would cover them.
     token_labels, layer_labels
         At most so many labels in a scene.
     """
@@ -100,7 +98,6 @@ class PeakStyle:
     top: float
     stems: int
     stem_opacity: float
-    outlines: bool
     token_labels: int
     layer_labels: int
 

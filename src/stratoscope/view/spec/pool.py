@@ -76,10 +76,11 @@ def row_medians(table: AnyFloats, *, signed: bool) -> AnyFloats:
     table = np.abs(table) if signed else table
     if not len(table):
         return np.full(table.shape[1], np.nan)
-    medians: AnyFloats = np.median(table, axis=0)
-    for row in np.flatnonzero(np.isnan(medians)):
-        known = table[~np.isnan(table[:, row]), row]
-        medians[row] = np.median(known) if known.size else np.nan
+    with np.errstate(over="ignore", invalid="ignore"):  # between infinities, or numbers near the largest, is none
+        medians: AnyFloats = np.median(table, axis=0)
+        for row in np.flatnonzero(np.isnan(medians)):
+            known = table[~np.isnan(table[:, row]), row]
+            medians[row] = np.median(known) if known.size else np.nan
     return medians
 
 

@@ -13,7 +13,8 @@
  * @property {string} tokens what the reader looks for among the tokens, "" = all
  * @property {boolean} oneList whether neurons that only one of two lists names are drawn beside differences
  * @property {string} scale
- * @property {{ x: boolean, y: boolean }} far whether the walls at the back are those of the last token and the last layer
+ * @property {{ x: boolean, y: boolean, lean: number }} far whether the walls at the back are those of the last token and the last
+ *   layer, and how labels of tokens lean
  * @property {boolean} firstToken whether first tokens take part in the scale
  */
 /**
@@ -71,13 +72,12 @@ function visible(view, state, source, matches, point) {
  * @returns {boolean[] | null} for each token; null = all
  */
 function matching(tokens, words) {
-  words = words.trim();
-  if (!words) return null;
-  if (/^\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*$/.test(words)) {
+  if (!words.trim()) return null;
+  if (/^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$/.test(words)) {
     const runs = words.split(",").map((run) => run.split("-").map(Number));
     return Array.from(tokens.position, (at) => runs.some(([from, to = from]) => at >= from && at <= to));
   }
-  const part = (/^"(.+)"$/.exec(words)?.[1] ?? words).replace(/ /g, "·").toLowerCase();
+  const part = (/^\s*"(.+)"\s*$/.exec(words)?.[1] ?? words.trimEnd()).replace(/ /g, "·").toLowerCase();
   return tokens.text.map((text) => text.toLowerCase().includes(part));
 }
 

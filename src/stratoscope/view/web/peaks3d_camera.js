@@ -23,9 +23,11 @@ function atStart() {
   return { ...START, zoom: 1, shift: [0, 0] };
 }
 
-/** Which walls stand behind the points. @param {Turn} turn */
-function wallsBehind({ azimuth }) {
-  return { x: Math.cos(azimuth) < 0, y: Math.sin(azimuth) < 0 };
+/** Which walls stand behind the points, and how labels of tokens lean so that they do not lie along their axis. */
+function sideOf({ azimuth, elevation }) {
+  const slope = (Math.cos(azimuth) * Math.sin(elevation)) / Math.sin(azimuth); // of the axis of tokens, upwards
+  const lean = Math.abs(slope) > 2 ? 0 : slope > 0 ? 50 : -50;
+  return { x: Math.cos(azimuth) < 0, y: Math.sin(azimuth) < 0, lean };
 }
 
 /**
@@ -54,9 +56,10 @@ function fittingCamera({ wide, tall }, width, height, azimuth, elevation) {
   const up = cross(right, forward);
   const view = Math.tan(FIELD / 2);
   const pixel = (2 * view) / height;
+  const left = height < 380 ? MARGIN.left + 20 : MARGIN.left;
   const [across, upwards] = [view * (width / height), view];
   const room = {
-    right: [-across + MARGIN.left * pixel, across - MARGIN.right * pixel],
+    right: [-across + left * pixel, across - MARGIN.right * pixel],
     up: [-upwards + MARGIN.bottom * pixel, upwards - MARGIN.top * pixel],
   };
   const depth = corners.map((corner) => dot(corner, forward));

@@ -62,7 +62,9 @@ function lay(view, state, scenes, layout, size, turn, theme) {
     Object.assign(words, { x: domain.x[0] + 0.01, y: domain.y[1], text: sceneWords(view, state, index, theme) });
     const room = Math.floor((size.width * wide) / grid.columns / PER_LABEL);
     Object.assign(layout[name].xaxis, tokenTicks(view, state, scene, Math.min(Math.max(room, 2), 60)));
-    layout[name].xaxis.title = { text: tokenTitle(state) };
+    const longest = Math.max(...layout[name].xaxis.ticktext.map((label) => label.length), 0);
+    layout[name].xaxis.title = { text: `${longest > 9 ? "\u00a0<br>\u00a0<br>" : ""}${tokenTitle(state)}` }; // below long labels
+    layout[name].xaxis.tickangle = state.far.lean;
     layout[name].xaxis.range = tokenRange(scene);
     layout[name].aspectratio = { x: grid.wide, y: 1, z: grid.tall };
     layout[name].camera = camera;

@@ -20,7 +20,7 @@ const state = {
   choice: -1,
   tokens: "",
   oneList: true,
-  far: wallsBehind(atStart()),
+  far: sideOf(atStart()),
   scale: view.look.scale,
   firstToken: view.look.first_token,
 };
@@ -83,8 +83,8 @@ function turnTo(next) {
   turning = true;
   requestAnimationFrame(async () => {
     if (drawing) await drawing;
-    const far = wallsBehind(turn);
-    if (far.x !== state.far.x || far.y !== state.far.y) {
+    const far = sideOf(turn);
+    if (far.x !== state.far.x || far.y !== state.far.y || far.lean !== state.far.lean) {
       state.far = far;
       turning = false;
       return draw();
@@ -252,7 +252,7 @@ function connect() {
   form.addEventListener("input", (event) => ([controls.from, controls.to].includes(event.target) ? pickRange() : update()));
   form.addEventListener("reset", () => {
     turn = atStart();
-    state.far = wallsBehind(turn);
+    state.far = sideOf(turn);
     setTimeout(update); // the controls have their first values only after this event
   });
   controls.all.addEventListener("click", () => pick(() => true));

@@ -14,7 +14,7 @@ function fill(view, state, scene, traces, theme) {
   const [stems, peaks, borders] = traces;
   const { token, token_scene, layer, highest, style, comparison } = view.content;
   const source = sourceOf(view, state);
-  const { place, beyond, times: ratios, floor, ceiling, low, high } = heightsOf(view, state);
+  const { place, beyond, times: ratios, floor, ceiling, high } = heightsOf(view, state);
   const [overlay, difference] = [state.show === "overlay", state.show === "difference"];
   const strength = difference ? (point) => Math.abs(place[point]) : (point) => place[point];
   const [base, reach] = difference ? [0, ceiling] : [floor, ceiling - floor];
@@ -42,8 +42,7 @@ function fill(view, state, scene, traces, theme) {
   }
   Object.assign(stems, stemsOf([...tops.values()], base, style.stems));
   Object.assign(peaks, { x: drawn.x, y: drawn.y, z: drawn.z, customdata: drawn.hover });
-  const line = { ...peaks.marker.line, color: overlay ? "rgba(0,0,0,0)" : drawn.z, cmin: low, cmax: high };
-  peaks.marker = { ...peaks.marker, line, color: drawn.colour, size: drawn.size, symbol: drawn.symbol };
+  peaks.marker = { ...peaks.marker, color: drawn.colour, size: drawn.size, symbol: drawn.symbol };
   if (overlay) delete peaks.marker.coloraxis;
   else peaks.marker.coloraxis = "coloraxis";
   peaks.hovertemplate = difference ? DIFFERENCE_CARD : (peaks.hovertemplateOfPeaks ??= peaks.hovertemplate);
