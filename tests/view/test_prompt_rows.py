@@ -157,5 +157,5 @@ def test_a_prompt_is_only_broken_where_it_is_longer_than_a_line(lengths: list[in
 def test_in_axes_of_ones_own_rows_are_named_after_their_prompts_not_after_layers(trace_of: Factory) -> None:
     axes = Figure().add_subplot()
     heatmap(trace_of(lengths=(5, 3, 7), layers=4), rows="prompts", ax=axes)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["p2", "p1", "p0"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["p1", "p2", "p0"]  # class by class
     assert axes.patch.get_hatch() is None  # there is no token behind a short prompt: nothing is missing
