@@ -11,6 +11,7 @@ import stratoscope
 from stratoscope import defaults
 from stratoscope.doors import console, options, tables
 from stratoscope.names import AXIS_WORDS, IMPORTED
+from stratoscope.trace.export.table import check_table, write_table
 from stratoscope.words import capital, counted, noted, number, percent, readable
 
 if TYPE_CHECKING:
@@ -54,15 +55,15 @@ def top(
     """
     asked = options.given(locals(), "csv", "as_json", "overwrite")
     if csv is not None:
-        from stratoscope.trace.export.output import check_place
-
-        check_place(csv, overwrite=overwrite, inputs=inputs)
+        check_table(csv, overwrite=overwrite, inputs=inputs)
     found = stratoscope.top(**asked)
     if csv is not None:
-        _write(found, csv, overwrite=overwrite)
-        console.tell_path(csv)
-    elif as_json:
+        rows = [[" | ".join(one) if isinstance(one, list) else one for one in row.values()] for row in _records(found)]
+        write_table([*found.columns], rows, csv, overwrite=overwrite)
+    if as_json:
         console.tell_json({**found.attrs, "neurons": _records(found)})
+    elif csv is not None:
+        console.tell_path(csv)
     else:
         width = tables.terminal_width()
         for name in found["prompt"].unique():
@@ -134,13 +135,3 @@ def _records(found: pd.DataFrame) -> list[dict[str, Any]]:
         for _, column in found.items()
     ]
     return [dict(zip(found.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _write(found: pd.DataFrame, path: Path, *, overwrite: bool) -> None:
-    from stratoscope.replacing import new_files
-    from stratoscope.view.report.save import write_table
-    from stratoscope.view.spec.tables import Table
-
-    rows = [[" | ".join(one) if isinstance(one, list) else one for one in row.values()] for row in _records(found)]
-    with new_files([path], overwrite=overwrite) as (new,):
-        write_table(Table([*found.columns], rows), new)
