@@ -11,7 +11,6 @@ import stratoscope
 from stratoscope import defaults
 from stratoscope.doors import console, options, tables
 from stratoscope.names import AXIS_WORDS, IMPORTED
-from stratoscope.trace.export.table import check_table, write_table
 from stratoscope.words import capital, counted, noted, number, percent, readable
 
 if TYPE_CHECKING:
@@ -55,9 +54,13 @@ def top(
     """
     asked = options.given(locals(), "csv", "as_json", "overwrite")
     if csv is not None:
+        from stratoscope.trace.export.table import check_table
+
         check_table(csv, overwrite=overwrite, inputs=inputs)
     found = stratoscope.top(**asked)
     if csv is not None:
+        from stratoscope.trace.export.table import write_table
+
         rows = [[" | ".join(one) if isinstance(one, list) else one for one in row.values()] for row in _records(found)]
         write_table([*found.columns], rows, csv, overwrite=overwrite)
     if as_json:
