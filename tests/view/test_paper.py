@@ -17,6 +17,8 @@ from view_traces import Factory, make_trace
 
 from drawn_maps import maps_of
 from stratoscope.errors import InputError
+from stratoscope.recorder.simulate import simulate
+from stratoscope.view.maps.compare import compare
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
 from stratoscope.view.matplotlib.maps import draw
@@ -222,3 +224,13 @@ def test_a_narrow_axes_numbers_its_tokens_and_warnings_are_raised(trace_of: Fact
 def test_what_axes_cannot_take_is_refused(trace_of: Factory, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         heatmap(trace_of(), **{"ax": Figure().subplots(), **wrong})
+
+
+def test_charts_are_as_wide_as_asked_side_by_side_or_below_each_other() -> None:
+    trace = simulate(prompts=4, tokens=12, layers=6)
+    for width, below in (("85mm", True), ("180mm", False)):
+        figure = compare(trace, prompt_class=["critical", "neutral"], width=width)
+        assert figure.get_size_inches()[0] * 25.4 == pytest.approx(float(width.removesuffix("mm")))
+        one, other = (axes.get_position() for axes in figure.axes)
+        assert (one.y0 > other.y1) == below
+        assert (one.x1 < other.x0) != below

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import matplotlib as mpl
@@ -17,7 +17,7 @@ from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import DPI, Item, Sheet, Text
-from stratoscope.view.sheet.measures import SLIDE
+from stratoscope.view.sheet.measures import SLIDE, Measures, measures_of
 from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Mark
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.palette import Theme
@@ -27,9 +27,9 @@ from stratoscope.words import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 12.75 + 2 * 0.34
-MARGIN, _BETWEEN = 0.34, 0.3
-_TITLE, _SUBTITLE, _PANEL, _SMALL, _TICK = 13.0, 8.2, 8.6, 7.4, 7.0  # points
+_SLIDE = replace(SLIDE, detail=7.4)
+_BETWEEN = 0.3
+_LEAST = 2.2  # inches of a chart of width 1, at least, where charts stand side by side on paper
 _PER_WIDTH = 4.6  # inches of a chart of width 1, at most
 _NARROWEST = 7.4  # inches that a title and a footer have at least
 _FEW_TIMES = 2.5
@@ -40,38 +40,51 @@ _TICKS_BELOW = 0.22  # inches from an axis to its name below it
 
 
 def draw_charts(spec: ViewSpec, charts: Charts, page: Page = PLAIN_PAGE) -> Picture:
-    """The figure of a spec whose content is charts; its axes are the charts, from left to right.
-
-    Of the page only its title and caption count.
-    """
-    colours = spec.colours.themes[spec.look.theme]
-    placed, right = _placed(charts.panels)
+    """The figure of a spec whose content is charts; its axes are the charts, from left to right or from the top."""
+    sizes = measures_of(page) if page.is_sized else _SLIDE
+    colours, margin = spec.colours.themes[spec.look.theme], sizes.margin
+    rows = [_placed(panels, sizes) for panels in _rows(charts.panels, sizes)]
+    right = sizes.width - margin if sizes.width else max(max(_end(row) for row in rows), _NARROWEST)
     items: list[Item] = []
-    title = fonts.wrap(spec.title, _TITLE, right - MARGIN) if page.titled else []
-    subtitle = fonts.wrap(spec.subtitle, _SUBTITLE, right - MARGIN) if page.titled and spec.subtitle else []
-    y = _lines(items, title, MARGIN, MARGIN, _TITLE, colours.ink, gap=0.03)
-    y = _lines(items, subtitle, MARGIN, y, _SUBTITLE, colours.muted) + 0.14
-    head = max(len(one.title) for one in placed) * (fonts.height(_PANEL) + 0.02)
-    keys = max(len(one.key) for one in placed) * fonts.height(_SMALL)
-    top = y + head + keys + 0.08
-    bottom = top + charts.height
-    names = bottom + _TICKS_BELOW + max(len(one.name) for one in placed) * fonts.height(_SMALL)
-    below, footer_height = footer(spec, MARGIN, names + 0.1, right - MARGIN, colours, SLIDE, page)
-    whole = (_whole(right + MARGIN), _whole(names + 0.1 + footer_height + MARGIN * 0.8))
+    title = fonts.wrap(spec.title, sizes.title, right - margin) if page.titled else []
+    subtitle = fonts.wrap(spec.subtitle, sizes.subtitle, right - margin) if page.titled and spec.subtitle else []
+    y = _lines(items, title, margin, margin, sizes.title, colours.ink, gap=0.03)
+    y = _lines(items, subtitle, margin, y, sizes.subtitle, colours.muted) + (0.14 if title else 0.0)
+    small, tops = fonts.height(sizes.detail), []
+    for row in rows:
+        head = max(len(one.title) for one in row) * (fonts.height(sizes.panel) + 0.02)
+        top = y + head + max(len(one.key) for one in row) * small + 0.08
+        tops.append((y, top))
+        y = top + charts.height + _TICKS_BELOW * sizes.unit + max(len(one.name) for one in row) * small + 0.1
+    below, footer_height = footer(spec, margin, y, right - margin, colours, sizes, page)
+    whole = (sizes.width or sizes.whole(right + margin), sizes.whole(y + footer_height + sizes.bottom))
     with mpl.rc_context(style()):
         figure = Picture(figsize=whole, dpi=DPI / 2, facecolor=colours.paper)
         FigureCanvasAgg(figure)
-        for one in placed:
-            place = (one.x / whole[0], 1 - bottom / whole[1], one.width / whole[0], charts.height / whole[1])
-            _chart(figure.add_axes(place), one, colours)
-            _lines(items, one.title, one.x, y, _PANEL, colours.ink, bold=True)
-            _key(figure, items, one, top - 0.06 - len(one.key) * fonts.height(_SMALL), whole[1], colours)
+        figure.dots = sizes.dots
+        for row, (head, top) in zip(rows, tops, strict=True):
+            bottom = top + charts.height
+            for one in row:
+                place = (one.x / whole[0], 1 - bottom / whole[1], one.width / whole[0], charts.height / whole[1])
+                _chart(figure.add_axes(place), one, colours, sizes)
+                _lines(items, one.title, one.x, head, sizes.panel, colours.ink, bold=True)
+                _key(figure, items, one, top - 0.06 - len(one.key) * small, whole[1], colours, sizes)
         sheet = Sheet(*whole, (*items, *below))
         for item in sheet.items:
             if isinstance(item, Text):
                 draw_text(figure, sheet, item)
         draw_boxes(figure, sheet)
     return figure
+
+
+def _rows(panels: Sequence[ChartPanel], sizes: Measures) -> list[Sequence[ChartPanel]]:
+    """The charts side by side, on a page that is too narrow for that below each other."""
+    across = sum(panel.width for panel in panels) * _LEAST * sizes.unit
+    return [panels] if sizes.width is None or across <= sizes.room else [[panel] for panel in panels]
+
+
+def _end(row: Sequence[_Placed]) -> float:
+    return row[-1].x + row[-1].width
 
 
 @dataclass(frozen=True)
@@ -97,30 +110,30 @@ class _Placed:
     key: list[list[tuple[Mark, str]]]
 
 
-def _placed(panels: Sequence[ChartPanel]) -> tuple[list[_Placed], float]:
-    """The charts side by side, and where the page ends to the right."""
-    ticks = [[fonts.fit(label, _TICK, _MOST_TICK) for _, label in panel.y.ticks] for panel in panels]
-    lefts = [_NAME + 0.1 + max((fonts.width(one, _TICK) for one in labels), default=_NUMBERS) for labels in ticks]
-    room = WIDTH - 2 * MARGIN - sum(lefts) - _BETWEEN * (len(panels) - 1)
+def _placed(panels: Sequence[ChartPanel], sizes: Measures) -> list[_Placed]:
+    """The charts side by side."""
+    ticks = [[fonts.fit(label, sizes.row, _MOST_TICK) for _, label in panel.y.ticks] for panel in panels]
+    lefts = [_NAME + 0.1 + max((fonts.width(one, sizes.row) for one in labels), default=_NUMBERS) for labels in ticks]
+    room = sizes.room - sum(lefts) - _BETWEEN * (len(panels) - 1)
     each = min(_PER_WIDTH, room / sum(panel.width for panel in panels))
-    placed, x = [], MARGIN
+    placed, x = [], sizes.margin
     for panel, labels, left in zip(panels, ticks, lefts, strict=True):
         width, x = each * panel.width, x + left
-        title = fonts.wrap(panel.title, _PANEL, width + _BETWEEN / 2, bold=True) if panel.title else []
-        name = fonts.wrap(panel.x.label, _SMALL, width + _BETWEEN)
-        placed.append(_Placed(panel, x, width, labels, title, name, _key_lines(panel, width + _BETWEEN / 2)))
+        title = fonts.wrap(panel.title, sizes.panel, width + _BETWEEN / 2, bold=True) if panel.title else []
+        name = fonts.wrap(panel.x.label, sizes.detail, width + _BETWEEN)
+        placed.append(_Placed(panel, x, width, labels, title, name, _key_lines(panel, width + _BETWEEN / 2, sizes)))
         x += width + _BETWEEN
-    return placed, max(x - _BETWEEN, _NARROWEST)
+    return placed
 
 
-def _key_lines(panel: ChartPanel, room: float) -> list[list[tuple[Mark, str]]]:
+def _key_lines(panel: ChartPanel, room: float, sizes: Measures) -> list[list[tuple[Mark, str]]]:
     """The marks that are named, as many in a line as fit."""
     lines: list[list[tuple[Mark, str]]] = []
     used = room
     for mark in panel.marks:
         if mark.label:
-            words = fonts.fit(mark.label, _SMALL, room - SAMPLE - 0.05)
-            wide = _entry(words)
+            words = fonts.fit(mark.label, sizes.detail, room - SAMPLE - 0.05)
+            wide = _entry(words, sizes)
             if used + wide > room:
                 lines.append([])
                 used = 0.0
@@ -129,14 +142,9 @@ def _key_lines(panel: ChartPanel, room: float) -> list[list[tuple[Mark, str]]]:
     return lines
 
 
-def _entry(words: str) -> float:
+def _entry(words: str, sizes: Measures) -> float:
     """Inches of an entry of a key."""
-    return SAMPLE + 0.05 + fonts.width(words, _SMALL) + 0.14
-
-
-def _whole(length: float) -> float:
-    """As many whole pixels."""
-    return round(length * DPI) / DPI
+    return SAMPLE + 0.05 + fonts.width(words, sizes.detail) + 0.14
 
 
 def _lines(
@@ -150,19 +158,21 @@ def _lines(
     return y
 
 
-def _key(figure: Picture, items: list[Item], placed: _Placed, y: float, height: float, theme: Theme) -> None:
+def _key(
+    figure: Picture, items: list[Item], placed: _Placed, y: float, height: float, theme: Theme, sizes: Measures
+) -> None:
     """Names of what is drawn behind a sample of each, from `y` downwards on a page of that height."""
     for line in placed.key:
         x = placed.x
         for mark, words in line:
-            middle = height - y - fonts.height(_SMALL) / 2
+            middle = height - y - fonts.height(sizes.detail) / 2
             figure.add_artist(sample(mark, x, middle, theme, figure.dpi_scale_trans))
-            items.append(Text(x + SAMPLE + 0.05, y, words, _SMALL, theme.ink))
-            x += _entry(words)
-        y += fonts.height(_SMALL)
+            items.append(Text(x + SAMPLE + 0.05, y, words, sizes.detail, theme.ink))
+            x += _entry(words, sizes)
+        y += fonts.height(sizes.detail)
 
 
-def _chart(axes: Axes, placed: _Placed, theme: Theme) -> None:
+def _chart(axes: Axes, placed: _Placed, theme: Theme, sizes: Measures) -> None:
     panel = placed.panel
     axes.set_facecolor(theme.paper)
     for side, spine in axes.spines.items():  # beside rows with labels a line would look like one of values
@@ -170,8 +180,8 @@ def _chart(axes: Axes, placed: _Placed, theme: Theme) -> None:
         spine.set(color=theme.line, linewidth=0.8)
     for mark in panel.marks:
         draw_mark(axes, mark, theme)
-    _axis(axes, "x", panel.x, placed.name, [], theme)
-    _axis(axes, "y", panel.y, [panel.y.label], placed.ticks, theme)
+    _axis(axes, "x", panel.x, placed.name, [], theme, sizes)
+    _axis(axes, "y", panel.y, [panel.y.label], placed.ticks, theme, sizes)
     if panel.x.log:
         low, high = axes.get_xlim()
         few = high < _FEW_TIMES * low  # too near to each other for the round numbers of a logarithmic axis
@@ -186,7 +196,13 @@ def _chart(axes: Axes, placed: _Placed, theme: Theme) -> None:
 
 
 def _axis(
-    axes: Axes, name: Literal["x", "y"], given: Axis, label: Sequence[str], ticks: Sequence[str], theme: Theme
+    axes: Axes,
+    name: Literal["x", "y"],
+    given: Axis,
+    label: Sequence[str],
+    ticks: Sequence[str],
+    theme: Theme,
+    sizes: Measures,
 ) -> None:
     axis = axes.xaxis if name == "x" else axes.yaxis
     if given.low is not None:  # before the scale, which would else look for limits of its own
@@ -199,10 +215,14 @@ def _axis(
         shown = ticks or [label for _, label in given.ticks]
         axis.set_ticks([place for place, _ in given.ticks], [fonts.drawn(label) for label in shown])
     axis.set_label_text(
-        "\n".join(map(fonts.drawn, label)), size=_SMALL, color=theme.muted, family=fonts.families(), parse_math=False
+        "\n".join(map(fonts.drawn, label)),
+        size=sizes.detail,
+        color=theme.muted,
+        family=fonts.families(),
+        parse_math=False,
     )
     length = 0.0 if name == "y" and given.ticks else 2.5
-    axis.set_tick_params(length=length, width=0.6, color=theme.line, labelsize=_TICK, labelcolor=theme.ink, pad=2)
+    axis.set_tick_params(length=length, width=0.6, color=theme.line, labelsize=sizes.row, labelcolor=theme.ink, pad=2)
     axis.labelpad = 3
     for tick in axis.get_ticklabels():
         tick.set(family=fonts.families(), parse_math=False)
