@@ -16,6 +16,7 @@ TOKEN = "token"  # flat over all prompts, in prompt-file order
 PROMPT = "prompt"
 LAYER = "layer"  # block numbers; an import may hold only 22-31
 DEPTH = "depth"  # the L+1 places of the residual stream: before block 0 .. after the last block
+ROW_LETTERS: Mapping[str, str] = {LAYER: "L", DEPTH: "D"}  # before the number of a row: L5, D6
 HEAD = "head"
 PEAK = "peak"  # rank among the recorded peaks, 0 = strongest
 CHOICE = "choice"  # the experts that a token is routed to, in the router's order
@@ -55,6 +56,7 @@ Scale = Literal["linear", "log", "robust", "per-layer"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
+PICTURES = (".png", ".svg", ".pdf")  # endings of the files of static pictures
 Rows = Literal["layers", "prompts"]
 ROWS: tuple[Rows, ...] = get_args(Rows)
 Caption = Literal["below", "file", "none"]

@@ -205,7 +205,7 @@ def test_robust_colours_are_those_of_a_map(spec: ViewSpec) -> None:
 
 
 def one_hot_layer() -> tuple[Floats, Ints]:
-    """Heights and layers as in a practitioner's file: nine layers at 0.04 to 0.08, the last at 1.2 to 2.2."""
+    """Heights and layers as in an import with one hot layer: nine layers at 0.04 to 0.08, the last at 1.2 to 2.2."""
     layer = np.repeat(np.arange(22, 32), 450)
     share = np.random.default_rng(2).random(len(layer))
     return np.where(layer < 31, 0.04 + 0.04 * share, 1.2 + share), layer

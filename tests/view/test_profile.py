@@ -147,3 +147,9 @@ def test_csv_files_are_profiled_and_negative_values_are_not_lost_to_a_logarithm(
     (first, second) = lines(panels_of(spec)[0]).values()
     np.testing.assert_allclose(first.x, [5.5, 6.5])  # tokens 1 to 4: the first is left out
     np.testing.assert_allclose(second.x, [-5.5, -6.5])
+
+
+def test_a_profile_fills_a_page_of_a_given_width(trace_of: Factory) -> None:
+    figure = heatmap(trace_of(lengths=(12,) * 8), profile=True, width="85mm")
+    assert figure.get_size_inches()[0] == pytest.approx(85 / 25.4)
+    assert figure.axes[0].get_position().x1 > 0.95

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from sheets import outside, overlapping, row_labels, words
 from view_traces import Factory, make_trace
 
@@ -151,3 +152,10 @@ def test_a_prompt_is_only_broken_where_it_is_longer_than_a_line(lengths: list[in
     for start, stop in zip(begins, ends, strict=True):
         assert stop - start > 82 or any(begin <= start and stop <= end for begin, end in lines)
     assert [one for line in lines for one in range(*line)] == list(range(ends[-1]))
+
+
+def test_in_axes_of_ones_own_rows_are_named_after_their_prompts_not_after_layers(trace_of: Factory) -> None:
+    axes = Figure().add_subplot()
+    heatmap(trace_of(lengths=(5, 3, 7), layers=4), rows="prompts", ax=axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["p1", "p2", "p0"]  # class by class
+    assert axes.patch.get_hatch() is None  # there is no token behind a short prompt: nothing is missing

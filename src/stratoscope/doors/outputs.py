@@ -55,13 +55,9 @@ def _named(path: Path) -> Path:
 
 
 def _name(inputs: Sequence[Path]) -> str:
-    first, *others = map(_stem, inputs)
+    from stratoscope.trace.opened import input_name
+
+    first, *others = map(input_name, inputs)
     if len(others) > 1:
         return f"{first}-and-{len(others)}-more"
     return "-".join([first, *others])
-
-
-def _stem(path: Path) -> str:
-    from stratoscope.trace.csv.file import stem
-
-    return path.name.removesuffix(".trace").removesuffix(".zarr") if path.is_dir() else stem(path)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from stratoscope.errors import UsageError, choices
+from stratoscope.errors import UsageError, choices, refuse_unknown
+from stratoscope.names import SPANS
 
 
 def is_whole(given: Any) -> bool:
@@ -73,6 +74,20 @@ def several(given: Any, where: str, example: str) -> list[Any]:
     if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
         raise UsageError(f"{given!r} is neither one nor a list", where=where, fix=f"Give one such as {example}.")
     return list(given)
+
+
+def span_names(given: str | Sequence[str] | None) -> list[str]:
+    """The spans of a prompt that a person names; none = whatever the span.
+
+    Raises
+    ------
+    InputError
+        It is no list, or one of them is no span.
+    """
+    named = [] if given is None else several(given, "span", "['user']")
+    for name in named:
+        refuse_unknown(name, SPANS, "span")
+    return named
 
 
 def chosen(given: Any, known: Sequence[str], where: str) -> tuple[str, ...]:

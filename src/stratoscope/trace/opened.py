@@ -117,6 +117,13 @@ def _refuse_columns(columns: Columns) -> None:
         raise InputError("this is a trace, which has no columns to name", where="columns", fix="Leave columns out.")
 
 
+def input_name(path: Path) -> str:
+    """What a trace or a CSV file is called: the name of its folder or file, without what says how it is written."""
+    from stratoscope.trace.csv.file import stem
+
+    return path.name.removesuffix(".trace").removesuffix(".zarr") if path.is_dir() else stem(path)
+
+
 def existing_paths(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     """The paths among what a person gave, each of something that exists.
 

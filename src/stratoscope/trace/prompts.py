@@ -288,3 +288,17 @@ class Prompts:
         if not named:
             raise InputError("no prompt is named", where="prompt", fix="Give its id or its index, or leave it out.")
         return named
+
+
+def some_prompts(dataset: xr.Dataset) -> Prompts:
+    """The prompts of a dataset that holds at least one token of one.
+
+    Raises
+    ------
+    InputError
+        It holds none.
+    """
+    prompts = Prompts(dataset)
+    if not len(prompts) or not len(prompts.of_token):
+        raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
+    return prompts

@@ -61,7 +61,7 @@ def _others(first: Member, rest: Sequence[Member]) -> list[str]:
 def _where(members: Sequence[Member]) -> str:
     """Layers of some members, and how many heads or neurons they are."""
     row = names.QUANTITIES[members[0].quantity]
-    words = spans(sorted({one.place["layer"] for one in members}), "D" if row.row_kind == names.DEPTH else "L")
+    words = spans(sorted({one.place["layer"] for one in members}), names.ROW_LETTERS[row.row_kind])
     for what in ("head", "neuron", "expert"):
         count = sum(what in one.place for one in members)
         if count:

@@ -56,7 +56,7 @@ def _massive(
         token, layer = index
         value = float(norms.values[quantity][index])
         times = value / float(norms.typical[quantity][layer])
-        letter = "D" if names.QUANTITIES[quantity].row_kind == names.DEPTH else "L"
+        letter = names.ROW_LETTERS[names.QUANTITIES[quantity].row_kind]
         what = capital(row.label)
         beside = "in the reference" if quantity in there else "of tokens there"
         words = (

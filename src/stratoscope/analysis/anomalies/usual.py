@@ -144,7 +144,7 @@ def _class(norms: Norms, massive: dict[str, NDArray[np.int8]], words: str, named
         cells = kinds[tokens] > 0
         if cells.any():
             ratio = max(ratio, float(np.exp(norms.logs[name][tokens][cells].max())))
-            letter = "D" if names.QUANTITIES[name].row_kind == names.DEPTH else "L"
+            letter = names.ROW_LETTERS[names.QUANTITIES[name].row_kind]
             where.append(f"{names.QUANTITIES[name].label} {spans(np.flatnonzero(cells.any(axis=0)), letter)}")
     count = len(set(prompts.of_token[at].tolist()))
     size = f"{len(at)} token{'s' * (len(at) != 1)} in {count} prompt{'s' * (count != 1)}"

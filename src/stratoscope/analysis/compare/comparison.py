@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.errors import InputError, refuse_unknown
-from stratoscope.trace.arguments import several
+from stratoscope.analysis.values.quantities import checked_quantity, default_quantity, drawable_quantities
+from stratoscope.errors import InputError
+from stratoscope.trace.arguments import span_names
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,9 +83,7 @@ def comparison(
     from stratoscope.analysis.diff.cells import rows_of
 
     two = two_prompts(inputs, columns, prompt)
-    spans = [] if span is None else several(span, "span", "['user']")
-    for one in spans:
-        refuse_unknown(one, names.SPANS, "span")
+    spans = span_names(span)
     name = _quantity(two.traces, quantity)
     a, b = (side.dataset for side in two.sides)
     rows = rows_of(a, b, names.QUANTITIES[name].row_kind, layers)
@@ -111,8 +110,6 @@ def comparison(
 
 def _quantity(traces: Sequence[xr.Dataset], asked: str | None) -> str:
     """The quantity that all of them have: the one that is asked for, else the first that is usually drawn."""
-    from stratoscope.analysis.values.quantities import checked_quantity, default_quantity, drawable_quantities
-
     if asked is not None:
         (name,) = {checked_quantity(trace, asked) for trace in traces}
         return name

@@ -13,9 +13,8 @@ from stratoscope.analysis.diff.floor import dtype_of, weights_of
 from stratoscope.analysis.diff.prompts import Side, sides
 from stratoscope.errors import InputError, UsageError, choices
 from stratoscope.trace.arguments import several
-from stratoscope.trace.csv.file import stem
 from stratoscope.trace.numbers import listing
-from stratoscope.trace.opened import Inputs, opened
+from stratoscope.trace.opened import Inputs, input_name, opened
 from stratoscope.trace.prompts import PromptChoice, Prompts
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     TwoInputs: TypeAlias = Inputs | Sequence[xr.Dataset]
 
-_PICTURES = (".png", ".svg", ".pdf")
 _NAME_TWO = "Name two: `--prompt A --prompt B`"
 
 
@@ -101,7 +99,7 @@ def two_prompts(inputs: TwoInputs, columns: Columns = None, prompt: PromptChoice
         alike = True if a.attrs.get("source") == names.REAL else None
     else:
         first, second = _of_two(side_a, side_b, prompt)
-        called = _called_in_two(side_a.labels[first], side_b.labels[second], _stems(inputs))
+        called = _called_in_two(side_a.labels[first], side_b.labels[second], _names_of(inputs))
         alike = _one_model(a, b)
     return Two((side_a, side_b), (first, second), called, alike)
 
@@ -110,7 +108,7 @@ def _opened(inputs: TwoInputs, columns: Columns) -> tuple[xr.Dataset, xr.Dataset
     """The trace of either prompt; the same one twice where there is one."""
     given = _listed(inputs)
     for one in given[1:]:
-        if isinstance(one, str | os.PathLike) and Path(one).suffix.lower() in _PICTURES and not Path(one).exists():
+        if isinstance(one, str | os.PathLike) and Path(one).suffix.lower() in names.PICTURES and not Path(one).exists():
             raise UsageError("is no input", where=str(one), fix="The picture to write is named by `-o` (`out=`).")
     traces = [one for one in given if not isinstance(one, str | os.PathLike) or Path(one).is_dir()]
     if len(traces) == len(given) == 2:
@@ -200,11 +198,11 @@ def _called_in_two(a: str, b: str, traces: tuple[str, str]) -> tuple[str, str]:
     return traces if a == b else (f"{a} ({traces[0]})", f"{b} ({traces[1]})")
 
 
-def _stems(inputs: TwoInputs) -> tuple[str, str]:
+def _names_of(inputs: TwoInputs) -> tuple[str, str]:
     """What two traces are called: by their files where they have two names, else A and B."""
     given = _listed(inputs)
     if all(isinstance(one, str | os.PathLike) for one in given):
-        a, b = (stem(Path(one).absolute()).removesuffix(".trace").removesuffix(".zarr") for one in given)
+        a, b = (input_name(Path(one).absolute()) for one in given)
         if a != b:
             return a, b
     return "A", "B"

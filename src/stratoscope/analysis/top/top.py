@@ -12,14 +12,14 @@ from stratoscope.analysis.top.elsewhere import SHOWN, found_again, other_tokens
 from stratoscope.analysis.top.peaks import NEURON, WRITE, peaks_in, strength_of
 from stratoscope.analysis.top.tokens import at_position, of_text, some_of
 from stratoscope.analysis.values.around import excerpt
-from stratoscope.errors import InputError, UsageError, refuse_unknown
-from stratoscope.trace.arguments import at_least, several, whole
+from stratoscope.errors import InputError, UsageError
+from stratoscope.trace.arguments import at_least, span_names, whole
 from stratoscope.trace.arrays import Ints
 from stratoscope.trace.format.text import spelled
 from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 from stratoscope.trace.numbers import choose_layers, listing
 from stratoscope.trace.opened import opened
-from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.prompts import Prompts, some_prompts
 from stratoscope.words import counted, number, visible
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def top(
     by = strength_of(dataset)
     if "text" in dataset.variables:
         dataset = dataset.assign_coords(text=dataset["text"].compute())  # read once, for many excerpts
-    prompts = Prompts(dataset)
+    prompts = some_prompts(dataset)
     chosen = _prompts(prompts, prompt, all_prompts=all_prompts)
     rows = choose_layers(dataset["layer"].values, layers)
     if token is not None:
@@ -136,16 +136,11 @@ def _spans(span: str | Sequence[str] | None, token: int | None, token_text: str 
     if len(both) > 1:
         what = "tokens are chosen by a position, by a text or by spans, not by two of them"
         raise UsageError(what, where=both[1], fix="Give one of them.")
-    spans = [] if span is None else several(span, "span", "['user']")
-    for name in spans:
-        refuse_unknown(name, names.SPANS, "span")
-    return spans
+    return span_names(span)
 
 
 def _prompts(prompts: Prompts, choice: PromptChoice, *, all_prompts: bool) -> list[int]:
     """The prompts that a person names; else the first, of an import each."""
-    if not len(prompts) or not len(prompts.of_token):
-        raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
     if choice is not None and all_prompts:
         raise UsageError("one prompt or all of them, not both", where="prompt", fix="Leave out one of the two.")
     chosen = prompts.find_all(choice)

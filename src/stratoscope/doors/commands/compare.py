@@ -11,19 +11,20 @@ import typer
 import stratoscope
 from stratoscope import defaults, names
 from stratoscope.doors import console, options, outputs, tables
+from stratoscope.words import number, readable
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.view.charts.profile import Profile
 
-Two = Annotated[
+ComparedInputs = Annotated[
     list[Path],
     typer.Argument(
         metavar="INPUT", help="A trace, of which two prompts are compared; two traces; or two CSV or Parquet files."
     ),
 ]
-TwoPrompts = Annotated[
+PromptPair = Annotated[
     list[str] | None,
     typer.Option(
         "--prompt",
@@ -32,7 +33,7 @@ TwoPrompts = Annotated[
         "the first prompt that both have.",
     ),
 ]
-TwoClasses = Annotated[
+ClassPair = Annotated[
     list[str] | None,
     typer.Option(
         "--class",
@@ -61,12 +62,12 @@ _NEURONS, _LAYERS = 8, 5  # that are printed
 
 
 def compare(
-    inputs: Two,
+    inputs: ComparedInputs,
     out: options.FigureOut = None,
     columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
-    prompt: TwoPrompts = None,
-    prompt_class: TwoClasses = None,
+    prompt: PromptPair = None,
+    prompt_class: ClassPair = None,
     layers: options.Layers = None,
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
@@ -145,7 +146,6 @@ def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
 
 def _tell_classes(found: Profile) -> None:
     from stratoscope.view.charts.two_classes import strongest_layers
-    from stratoscope.words import number
 
     a, b, apart = *found.classes, found.difference
     assert apart is not None
@@ -155,7 +155,7 @@ def _tell_classes(found: Profile) -> None:
     _say(f"\nWhere they are farthest apart ({f'median of {apart.count} pairs' if apart.count else 'of the medians'}):")
     rows = [
         (
-            f"{kind[0].upper()}{found.rows[place]}",
+            f"{names.ROW_LETTERS[kind]}{found.rows[place]}",
             number(a.middle[place]),
             number(b.middle[place]),
             f"{'+' if apart.middle[place] > 0 else ''}{number(apart.middle[place])}",
@@ -176,11 +176,11 @@ def _tell(result: xr.DataTree) -> None:
 
     summary = result.attrs["summary"]
     _say(title_of(summary))
-    names = [
+    prompts = [
         f"{one}: {name}" for one, name in zip(summary["called"], summary["prompts"], strict=True) if name not in one
     ]
-    if names:
-        _say("; ".join(names))
+    if prompts:
+        _say("; ".join(prompts))
     for line in (cautions.alignment(summary), cautions.before(summary)):
         _say(line)
     if largest := summary["difference"]["largest"]:
@@ -202,9 +202,7 @@ def _say(line: str) -> None:
 
 
 def _tell_cells(summary: dict[str, Any], largest: list[dict[str, Any]]) -> None:
-    from stratoscope.words import number, readable
-
-    called, letter = summary["called"], summary["rows"]["kind"][0].upper()
+    called, letter = summary["called"], names.ROW_LETTERS[summary["rows"]["kind"]]
     headings = ("token", "position", summary["rows"]["kind"], *called, f"{called[1]} − {called[0]}")
     rows = [
         (
@@ -221,8 +219,6 @@ def _tell_cells(summary: dict[str, Any], largest: list[dict[str, Any]]) -> None:
 
 
 def _tell_neurons(summary: dict[str, Any], neurons: list[dict[str, Any]]) -> None:
-    from stratoscope.words import number, readable
-
     has_writes = any(one["write"] is not None for one in neurons)
     headings = ["only in", "token", "position", "layer", "neuron", "value"]
     headings += ["writes", "more by at least"] if has_writes else []

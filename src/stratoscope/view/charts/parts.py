@@ -13,7 +13,7 @@ from stratoscope.view.spec.charts import Axis, Line, Mark, Points, Style
 
 def layer_axis(numbers: Sequence[int], kind: str = names.LAYER) -> Axis:
     """The vertical axis of layers or depths, the first at the bottom; labels sampled, first and last always there."""
-    letter = "D" if kind == names.DEPTH else "L"
+    letter = names.ROW_LETTERS[kind]
     last = len(numbers) - 1
     step = max(1, -(-len(numbers) // 10))
     places = [place for place in range(0, len(numbers), step) if last - place >= step or place == last]

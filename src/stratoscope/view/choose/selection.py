@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
-from stratoscope.errors import InputError, UsageError, choices, refuse_unknown
-from stratoscope.trace.arguments import several
+from stratoscope.errors import InputError, UsageError, choices
+from stratoscope.trace.arguments import several, span_names
 from stratoscope.trace.numbers import LayerChoice, choose_layers, listing
-from stratoscope.trace.prompts import PromptChoice, Prompts
+from stratoscope.trace.prompts import PromptChoice, Prompts, some_prompts
 from stratoscope.view.spec.selected import Selected
 from stratoscope.words import counted, listed, number_ranges
 
@@ -129,7 +129,7 @@ class Selection:
         InputError
             Something asked for does not exist, or nothing is left.
         """
-        prompts = _some_prompts(dataset)
+        prompts = some_prompts(dataset)
         chosen = self._prompts(prompts)
         return self._chosen(prompts, [chosen] if self.all_prompts and len(chosen) > 1 else [[one] for one in chosen])
 
@@ -141,13 +141,13 @@ class Selection:
         InputError
             As `of`.
         """
-        prompts = _some_prompts(dataset)
+        prompts = some_prompts(dataset)
         self._refuse_both()
         among = _of_class(prompts, _listed(self.prompt_class, "class", "['critical']"))
         return self._chosen(prompts, [prompts.find_all(self.prompt, among)])
 
     def _chosen(self, prompts: Prompts, groups: Sequence[Sequence[int]]) -> Chosen:
-        wanted = _spans(_listed(self.span, "span", "['user']"))
+        wanted = span_names(self.span)
         panels = tuple(panel for group in groups if len((panel := _panel(prompts, group, wanted)).tokens))
         if not panels:
             raise InputError(
@@ -184,13 +184,6 @@ class Selection:
 
 
 EVERYTHING = Selection()
-
-
-def _some_prompts(dataset: xr.Dataset) -> Prompts:
-    prompts = Prompts(dataset)
-    if not len(prompts) or not len(prompts.of_token):
-        raise InputError("there is no prompt in it", where="trace", fix="Record at least one prompt.")
-    return prompts
 
 
 def _of_class(prompts: Prompts, wanted: Sequence[str]) -> list[int]:
@@ -230,12 +223,6 @@ def _panel(prompts: Prompts, group: Sequence[int], spans: Sequence[str]) -> Prom
 def _listed(choice: TextChoice, where: str, example: str) -> list[Any]:
     """One choice or several as a list."""
     return [] if choice is None else several(choice, where, example)
-
-
-def _spans(wanted: list[str]) -> list[str]:
-    for name in wanted:
-        refuse_unknown(name, names.SPANS, "span")
-    return wanted
 
 
 def _spans_present(prompts: Prompts, chosen: list[int]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.maps.strips import Strip, TokenAxis
-from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE
+from stratoscope.view.spec.cautions import ONLY_PEAKS, RAW_NORM, ROWS_OF_A_FILE, SEEN_BY_FEW
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import MapMarks, Maps
 from stratoscope.view.spec.viewspec import Note
@@ -96,7 +96,11 @@ def _notes(
         notes.append(Note("L06", "info", _pooling_in_words(content, marks)))
     if any(strip.rarely_seen for strip in strips) and any(len(panel.rarely_seen) for panel in panels):
         notes.append(
-            Note("L02", "info", "Hatched over colours: fewer than 4 later tokens can attend here; not in the limits.")
+            Note(
+                "L02",
+                "info",
+                f"Hatched over colours: {SEEN_BY_FEW}; not in the limits.",
+            )
         )
     if any(strip.quantity.unit == "L2 norm" for strip in strips):
         notes.append(RAW_NORM)

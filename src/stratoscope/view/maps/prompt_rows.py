@@ -12,11 +12,12 @@ from stratoscope import names
 from stratoscope.errors import InputError, UsageError
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.trace.notes import INFO, Note
-from stratoscope.trace.prompts import LEAST_QUERIES, Prompts
+from stratoscope.trace.prompts import Prompts
 from stratoscope.view.choose.selection import Selection
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec.buffers import indices
+from stratoscope.view.spec.cautions import SEEN_BY_FEW
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import PROMPT_ROWS, DrawnQuantity
 from stratoscope.view.spec.page import Page
@@ -73,7 +74,7 @@ def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look:
     notes: list[Note] = []
     if names.QUANTITIES[name].of_later_tokens:
         values = np.where(prompts.rarely_seen[tokens], np.nan, values)
-        notes.append(Note("L02", INFO, f"Hatched: fewer than {LEAST_QUERIES} later tokens can attend here."))
+        notes.append(Note("L02", INFO, f"Hatched: {SEEN_BY_FEW}."))
     if described.unit == "L2 norm" and len(layers) > 1:
         notes.append(
             Note("L07", INFO, "A maximum over layers is mostly that of the last ones: choose one by --layers.")

@@ -15,7 +15,7 @@ from stratoscope.view.matplotlib.maps import draw_cells
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import source_tag
 from stratoscope.view.sheet.legend import round_numbers
-from stratoscope.view.spec.maps import Map, MapPanel, MapQuantity, Maps
+from stratoscope.view.spec.maps import PROMPT_ROWS, Map, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PAPER_POINTS, Page
 from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.scale import Limits
@@ -74,7 +74,7 @@ def draw_into(spec: ViewSpec, axes: Sequence[Axes], points: float | None) -> Fig
             warnings.warn(noted(note.id, note.text), stacklevel=4)
     for one, into in zip(content.maps, axes, strict=True):
         quantity, panel = content.quantities[one.quantity], content.panels[one.panel]
-        image = draw_cells(into, one.cells[spec.look.first], quantity, spec)
+        image = draw_cells(into, one.cells[spec.look.first], quantity, spec, hatched=one.is_hatched)
         _label(into, spec, quantity, panel, size, theme)
         _mark(into, spec, one, size, theme)
     _colour_bar(axes[-1], image, quantity, quantity.colouring(spec.look).limits, size, theme)
@@ -102,14 +102,21 @@ def _label(axes: Axes, spec: ViewSpec, quantity: MapQuantity, panel: MapPanel, s
     places = [*range(0, len(rows) - 1, step), len(rows) - 1] if step > 1 else list(range(len(rows)))
     if len(places) > 2 and places[-1] - places[-2] < step:
         del places[-2]
-    letter = "D" if quantity.quantity.row_kind == "depth" else "L"
-    axes.set_yticks(places, [f"{letter}{rows[place]}" for place in places], fontsize=size, color=theme.ink)
+    axes.set_yticks(places, _row_labels(spec, quantity, places), fontsize=size, color=theme.ink, **font)
     axes.tick_params(length=0, pad=2)
     if not axes.get_title(loc="left"):
         axes.set_title(fonts.drawn(panel.title), loc="left", fontsize=size, color=theme.ink, pad=1.6 * size, **font)
     if spec.provenance.source != names.REAL:
         tag = source_tag(spec.provenance)
         axes.set_title(tag, loc="right", fontsize=0.9 * size, color=theme.accent, fontweight="bold", pad=1.6 * size)
+
+
+def _row_labels(spec: ViewSpec, quantity: MapQuantity, places: Sequence[int]) -> list[str]:
+    """L5 or D5; of rows that are prompts the prompts."""
+    kind, rows = quantity.quantity.row_kind, quantity.quantity.rows
+    if kind == PROMPT_ROWS:
+        return [fonts.drawn_label(spec.tokens.prompts[rows[place]].id) for place in places]
+    return [f"{names.ROW_LETTERS[kind]}{rows[place]}" for place in places]
 
 
 def _mark(axes: Axes, spec: ViewSpec, one: Map, size: float, theme: Theme) -> None:

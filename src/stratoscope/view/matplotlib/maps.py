@@ -78,8 +78,7 @@ def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: 
     values = one.cells[look.first][item.start : item.stop]
     axes = figure.add_axes(place(sheet, item.x, item.y, item.width, item.height))
     rows = values.shape[1]
-    there = not len(one.absent) or one.missing  # else nothing is to be seen where there is no token
-    draw_cells(axes, values, quantity, spec, start=item.start, hatched=there)
+    draw_cells(axes, values, quantity, spec, start=item.start, hatched=one.is_hatched)
     if item.lines:
         axes.vlines(np.arange(item.start, item.stop - 1) + 0.5, -0.5, rows - 0.5, theme.paper, linewidth=0.6)
         axes.hlines(np.arange(rows - 1) + 0.5, item.start - 0.5, item.stop - 0.5, theme.paper, linewidth=0.6)

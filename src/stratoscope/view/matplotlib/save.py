@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stratoscope.disk import write_file
 from stratoscope.errors import InputError
+from stratoscope.names import PICTURES
 from stratoscope.replacing import new_files, refused
 from stratoscope.trace.export.output import check_place
 from stratoscope.view.sheet.items import DPI
@@ -19,7 +20,6 @@ from stratoscope.view.sheet.items import DPI
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SUFFIXES = (".png", ".svg", ".pdf")
 KEY = "stratoscope"
 _FRAME = {  # how a file begins and ends
     ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
@@ -49,7 +49,7 @@ def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = (), cap
         Whether a file with its caption is to stand beside it.
     """
     path = Path(out)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in PICTURES:
         raise InputError(
             "a picture is a .png, .svg or .pdf file", where=str(path), fix=f"Name it {path.stem or 'picture'}.png."
         )

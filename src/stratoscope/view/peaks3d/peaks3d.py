@@ -57,8 +57,9 @@ def peaks3d(
     span
         Only tokens of these parts of a prompt (`names.SPANS`).
     scale
-        "robust": linear heights, and colours that clip the farthest of the drawn peaks at either end, by the rule of
-        `heatmap`. "linear", "log": heights and colours. "per-layer": both as a share of the highest peak of the layer.
+        "robust": heights and colours are logarithmic between limits by the rule of `heatmap`; beyond these, heights are
+        closer together. "linear", "log": heights and colours. "per-layer": both as a share of the highest peak of the
+        layer.
     threshold
         Peaks lower than this are left out before the 24,000 are chosen.
     first_token

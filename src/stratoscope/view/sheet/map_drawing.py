@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from stratoscope import names
 from stratoscope.view.sheet import arrangement, fonts
 from stratoscope.view.sheet.column_axis import ColumnAxis
 from stratoscope.view.sheet.items import LABEL_PAD, Box, Cell, CellMap, Item, Ring, Text
@@ -101,7 +102,7 @@ class MapDrawing:
         if quantity.row_kind == PROMPT_ROWS:
             return self.prompts.labels(x, y)
         numbers, row = quantity.rows, self.arrangement.row
-        letter = "D" if quantity.row_kind == "depth" else "L"
+        letter = names.ROW_LETTERS[quantity.row_kind]
         count, apart = len(numbers), _ROW_STEP * self.measures.unit
         step = next((step for step in _STEPS if step * row >= apart), count)
         chosen = [place for place in range(0, count, step) if place == 0 or (count - 1 - place) * row >= apart]

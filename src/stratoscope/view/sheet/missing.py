@@ -22,7 +22,7 @@ def package_of(char: str) -> str:
     `fonts-noto-color-emoji` is none: its glyphs are bitmaps, which matplotlib refuses.
     """
     category, name = unicodedata.category(char), unicodedata.name(char, "")
-    if not name or category[0] in "CZ" or is_selector(char):
+    if not name or category[0] in "CZ" or is_selector(char) or name.startswith("SYMBOL FOR"):  # for what is no glyph
         return ""
     if name.startswith(_CJK):
         return CJK

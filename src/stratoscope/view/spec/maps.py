@@ -159,6 +159,11 @@ class Map:
     infinite: int
     absent: IndexTable = field(default_factory=lambda: indices(np.empty((0, 3))))
 
+    @property
+    def is_hatched(self) -> bool:
+        """Whether cells without a value are hatched: not where no row has a token there."""
+        return not len(self.absent) or self.missing
+
 
 @dataclass(frozen=True)
 class MapPanel:
