@@ -168,13 +168,13 @@ class Tables:
         if len({*given}) < len(given):
             raise UsageError("two tables in one file", where=str(given[0]), fix="Give each its own name.")
 
-    def write(self, **rows: Callable[[], Rows]) -> None:
-        """Write what is asked for."""
+    def write(self, cells: Callable[[], Rows], neurons: Callable[[], Rows] | None = None) -> None:
+        """Write what is asked for; of classes there is no table of neurons."""
         from stratoscope.trace.export.table import write_table
 
-        for name, rows_of in rows.items():
-            if (out := getattr(self, name)) is not None:
-                write_table(*rows_of(), Path(out), overwrite=self.overwrite)
+        for out, rows in ((self.cells, cells), (self.neurons, neurons)):
+            if out is not None and rows is not None:
+                write_table(*rows(), Path(out), overwrite=self.overwrite)
 
 
 def compare_spec(result: xr.DataTree, look: Look = PLAIN, page: Page = PLAIN_PAGE) -> ViewSpec:

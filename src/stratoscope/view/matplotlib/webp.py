@@ -1,4 +1,4 @@
-"""A figure as the page of a report holds it: WebP without loss, a quarter of a PNG, cut to what is drawn."""
+"""A figure as the page of a report holds it: WebP without loss, cut to what is drawn."""
 
 from __future__ import annotations
 

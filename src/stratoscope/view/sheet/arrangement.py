@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.measures import Measures
@@ -27,6 +27,9 @@ _STRIP, _LEAST_STRIP = 0.92, 0.63  # inches that a strip is high, and that it is
 MOST_NUMBERS, MOST_NUMBER_ROWS = 600, 16
 
 Line: TypeAlias = list[tuple[int, tuple[int, int]]]  # panels side by side, and which (start, stop) columns of each
+
+Mode: TypeAlias = Literal["side", "lines", "strips"]
+Legends: TypeAlias = Literal["head", "under", "beside", "gutter", "above"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ class Arrangement:
     """
 
     measures: Measures
-    mode: str
+    mode: Mode
     pitch: float
     row: float
     gutter: float = 0.0
-    legends: str = "head"
+    legends: Legends = "head"
     numbers: bool = False
     labelled: bool = True
     longest: int = 0
@@ -171,7 +174,7 @@ def rows_of_prompts(content: Maps, measures: Measures, prompts: Sequence[ShownPr
     gutter = max(0.0, names_room(prompts, measures) - measures.row_labels)
     pitch = min(_PITCH[1] * 0.8, (measures.body - gutter) / panel.columns)
     row = measures.whole(min(_MOST_PROMPT_ROW * measures.unit, max(0.98 * measures.height / rows, 1 / measures.dots)))
-    legends = "under" if measures.is_narrow else "head"
+    legends: Legends = "under" if measures.is_narrow else "head"
     return Arrangement(measures, "side", measures.snapped(pitch), row, gutter, legends)
 
 
@@ -188,7 +191,7 @@ def strips(panels: Sequence[MapPanel], quantities: int, rows: int, measures: Mea
         gutter = 0.0
     room = measures.body - gutter
     row = _row_of_strip(rows, measures)
-    legends = "gutter" if gutter else "above"
+    legends: Legends = "gutter" if gutter else "above"
     counts = [panel.columns for panel in panels if panel.tokens_per_column == 1]
     widest = max((panel.columns for panel in panels if panel.tokens_per_column > 1), default=0)
     if not counts:
@@ -213,7 +216,7 @@ def _row_of_strip(rows: int, measures: Measures) -> float:
     return row if row * rows >= _LEAST_STRIP or row >= _MOST_ROW - 1 / measures.dots else row + 1 / measures.dots
 
 
-def _head_or_beside(width: float, panels: int) -> str:
+def _head_or_beside(width: float, panels: int) -> Legends:
     """A narrow picture has its legend beside the map, where there would be nothing."""
     return "beside" if width + GAP * (panels - 1) < 3.6 else "head"
 

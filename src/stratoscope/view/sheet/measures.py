@@ -40,8 +40,7 @@ class Measures:
     source
         Points of the title, what stands below it, titles of panels and what follows them, labels of tokens in wide, in
         narrow and in the narrowest columns, labels of rows and of numbers along an axis, marks above a map, positions
-        above labels, the name of
-        a legend and what else it says, the footer, and in it where the numbers come from.
+        above labels, the name of a legend and what else it says, the footer, and in it where the numbers come from.
     """
 
     width: float | None = None

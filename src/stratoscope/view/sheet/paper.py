@@ -10,6 +10,7 @@ from stratoscope.view.sheet.arrangement import (
     MOST_NUMBER_ROWS,
     MOST_NUMBERS,
     Arrangement,
+    Legends,
     bands,
     lines_of_strips,
     row_of,
@@ -111,5 +112,5 @@ def _highest(measures: Measures) -> float:
     return min(_HIGHEST, 0.5 * measures.body)
 
 
-def _above(measures: Measures) -> str:
+def _above(measures: Measures) -> Legends:
     return "under" if measures.is_narrow else "head"
