@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
+from stratoscope.analysis.classes.units import are_single_files
 from stratoscope.analysis.compare import cautions
 from stratoscope.analysis.compare.cells import Cells, early, must_be_equal
 from stratoscope.analysis.compare.others import Others
@@ -129,6 +130,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         "classes": list(two.classes),
         "one_trace": two.one_trace,
         "one_model": two.one_model,
+        "has_classes": not any(are_single_files(trace) for trace in two.traces),
         "simulated": any(trace.attrs.get("source") == names.SIMULATED for trace in two.traces),
         "quantity": parts.quantity,
         "unit": row.unit,
@@ -145,6 +147,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         },
         "lengths": [int(side.lengths[prompt]) for side, prompt in zip(two.sides, two.prompts, strict=True)],
         "before": {
+            "all": int(columns.before.sum()),
             "tokens": found.tokens,
             "cells": found.cells,
             "must_be_equal": must_be_equal(two, parts.quantity),
@@ -155,6 +158,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
             "rounding": max((ROUNDING.get(dtype, 0.0) for dtype in dtypes), default=0.0),
         },
         "difference": {
+            "tokens": int((columns.compared & ~columns.before).sum()),
             "cells": len(sizes),
             "differ": int((sizes > 0).sum()),
             "strong_from": _number(parts.strong),
