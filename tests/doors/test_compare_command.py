@@ -69,7 +69,7 @@ def test_files_without_a_common_layer_are_not_called_without_equal_tokens() -> N
     for name, layer in (("a", 3), ("b", 53)):
         Path(f"{name}.csv").write_text(f"{CSV}0,I,{layer},7,9.0\n1,am,{layer},7,2.5\n")
     code, _, error = run("a.csv", "b.csv")
-    assert (code, "the two have no layer in common. a has 3; b has 53." in error) == (1, True)
+    assert (code, "the two have no layer in common. Layers of a: 3; of b: 53." in error) == (1, True)
 
 
 def test_one_trace_or_file_given_twice_is_not_two() -> None:

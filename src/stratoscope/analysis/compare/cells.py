@@ -17,7 +17,7 @@ from stratoscope.analysis.values.align import GAP
 from stratoscope.analysis.values.tables import table
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats, Floats, Ints
-from stratoscope.words import number_ranges
+from stratoscope.words import capital, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -126,8 +126,9 @@ def refuse_without_common_rows(two: Two, rows: SharedLayers, cells: Cells) -> No
     a, b = (np.flatnonzero(np.isfinite(values).any(axis=0)) for values in (cells.a, cells.b))
     if len(a) and len(b) and not np.isin(a, b).any():
         of = [number_ranges(rows.numbers[there].tolist()) for there in (a, b)]
-        fix = "; ".join(f"{name} has {numbers}" for name, numbers in zip(two.called, of, strict=True))
-        raise InputError(f"the two have no {rows.kind} in common", where=f"{rows.kind}s", fix=f"{fix}.")
+        there = "; ".join(f"of {name}: {numbers}" for name, numbers in zip(two.called, of, strict=True))
+        fix = f"{capital(rows.kind)}s {there}."
+        raise InputError(f"the two have no {rows.kind} in common", where=f"{rows.kind}s", fix=fix)
 
 
 def must_be_equal(two: Two, quantity: str) -> bool:
