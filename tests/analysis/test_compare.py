@@ -320,3 +320,31 @@ def test_a_picture_of_something_else_is_refused() -> None:
     with pytest.raises(StratoscopeError, match="no comparison"):
         stratoscope.compare(other)
     assert isinstance(result, xr.DataTree)
+
+
+def _of_vocabulary(prompts: list[list[int]], words: list[str], tokenizer: str, texts: bool = True) -> xr.Dataset:
+    """A recording in which token id k is spelled `words[k]`."""
+    found = recorded(prompts, tokenizer={"sha256": tokenizer} if tokenizer else {})
+    text = np.array([words[token] for token in found["token_id"].values.tolist()], object)
+    return found.assign_coords(text=("token", text)) if texts else found.drop_vars("text")
+
+
+@pytest.mark.parametrize("tokenizers", [("x", ""), ("", "y"), ("x", "y"), ("", "")])
+def test_the_same_id_of_two_vocabularies_is_not_called_an_equal_token(tokenizers: tuple[str, str]) -> None:
+    words = ["<s>", "the", "cat", "sat", "on"]
+    a = _of_vocabulary([[0, 1, 2, 3], [0, 4]], words, tokenizers[0])
+    b = _of_vocabulary([[0, 4, 3, 2, 1], [0, 1]], [words[0], *words[:0:-1]], tokenizers[1])
+    found = [stratoscope.comparison([a, b])["tokens"], stratoscope.diff(a, b)["tokens"]]
+    for tokens in found:
+        equal = tokens["equal"].values
+        texts = [tokens[f"text_{side}"].values[equal].tolist() for side in "ab"]
+        assert texts[0] == texts[1]
+        assert texts[0][:4] == ["<s>", "the", "cat", "sat"]
+
+
+def test_ids_of_one_vocabulary_are_enough() -> None:
+    for tokenizers, texts in ((("x", "x"), True), (("", ""), False)):
+        a, b = (_of_vocabulary([[0, 1, 2]], ["<s>", "a", "b"], one, texts) for one in tokenizers)
+        assert stratoscope.comparison([a, b]).attrs["summary"]["columns"]["equal"] == 3
+    with pytest.raises(StratoscopeError, match="cannot be told apart"):
+        stratoscope.comparison([_of_vocabulary([[0, 1]], ["<s>", "a"], one, False) for one in ("x", "")])

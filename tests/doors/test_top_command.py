@@ -67,6 +67,9 @@ def test_a_csv_is_no_formula_and_is_not_replaced_unasked(refuse: Refuse) -> None
     assert [row["token"] for row in rows] == ["'=1+1", "世界"]
     assert rows[1]["elsewhere"] == "Hot=1+1世界[世] (1.25)"
     assert "out.csv: already exists" in refuse("top", "a.csv", "--csv", "out.csv")
+    both = run("top", "a.csv", "--csv", "out.csv", "--json", "--overwrite").stdout
+    assert len(json.loads(both)["neurons"]) == len(rows), "neither of the two is left out"
+    assert "Name it out.csv" in refuse("top", "a.csv", "--csv", "out.txt")
     assert "a.csv" in refuse("top", "a.csv", "--csv", "a.csv", "--overwrite"), "never its own input"
     assert run("top", "a.csv", "--csv", "out.csv", "--overwrite").stdout == "out.csv\n"
 

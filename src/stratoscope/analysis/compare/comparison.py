@@ -10,6 +10,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.values.quantities import checked_quantity, default_quantity, drawable_quantities
 from stratoscope.errors import InputError
+from stratoscope.progress import Progress, silent
 from stratoscope.trace.arguments import span_names
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def comparison(
     prompt: PromptChoice = None,
     layers: LayerChoice = None,
     span: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> xr.DataTree:
     """Compare two prompts token by aligned token; `compare` draws the same.
 
@@ -53,6 +55,8 @@ def comparison(
         Only these: "22-31,0" or numbers; of `resid_norm` depths.
     span
         Only tokens of these spans.
+    progress
+        Is told what is being done.
 
     Returns
     -------
@@ -82,11 +86,13 @@ def comparison(
     from stratoscope.analysis.compare.prompts import two_prompts
     from stratoscope.analysis.diff.cells import rows_of
 
+    report = progress or silent
     two = two_prompts(inputs, columns, prompt)
     spans = span_names(span)
     name = _quantity(two.traces, quantity)
     a, b = (side.dataset for side in two.sides)
     rows = rows_of(a, b, names.QUANTITIES[name].row_kind, layers)
+    report("aligning the prompts", 0, None)
     tokens = aligned(two, spans)
     if not len(tokens.a):
         raise InputError(
@@ -94,7 +100,7 @@ def comparison(
         )
     cells = compared(two, name, rows, tokens)
     strong = strongest_from(cells.counted)
-    others = measure_others(two, name, rows, spans, strong) if np.isfinite(strong) else None
+    others = measure_others(two, name, rows, spans, strong, report) if np.isfinite(strong) else None
     lists = None
     if has_lists(two):
         on_layers = names.QUANTITIES[name].row_kind == names.LAYER

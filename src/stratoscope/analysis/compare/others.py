@@ -12,6 +12,7 @@ from stratoscope import defaults
 from stratoscope.analysis.compare.cells import Cells, aligned, compared
 from stratoscope.analysis.compare.prompts import Two
 from stratoscope.analysis.diff.cells import SharedLayers
+from stratoscope.progress import Progress
 from stratoscope.trace.prompts import Prompts
 
 MOST_PAIRS = 30
@@ -56,13 +57,17 @@ class Measured:
         return self.as_strong / self.cells
 
 
-def measure_others(two: Two, quantity: str, rows: SharedLayers, spans: Sequence[str], strong: float) -> Others:
+def measure_others(
+    two: Two, quantity: str, rows: SharedLayers, spans: Sequence[str], strong: float, report: Progress
+) -> Others:
     """Measure other pairs: all of them, or a random sample of as many as the work allows.
 
     Parameters
     ----------
     strong
         From which size on a difference is as strong as the strongest of the two that are compared.
+    report
+        Is told how many pairs are measured.
     """
     relation, pairs = related(two)
     order = np.random.default_rng(defaults.SEED).permutation(len(pairs))
@@ -72,6 +77,7 @@ def measure_others(two: Two, quantity: str, rows: SharedLayers, spans: Sequence[
         tokens += int(two.sides[0].lengths[a] + two.sides[1].lengths[b])
         if len(found) >= MOST_PAIRS or (len(found) >= _LEAST_PAIRS and tokens > MOST_TOKENS):
             break
+        report("comparing other pairs", len(found), min(len(pairs), MOST_PAIRS))
         other = replace(two, prompts=(a, b))
         if measured := _measured(compared(other, quantity, rows, aligned(other, spans)), a, b, strong):
             found.append(measured)

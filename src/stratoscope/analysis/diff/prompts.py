@@ -98,10 +98,9 @@ class Side(Prompts):
 
 
 def sides(a: xr.Dataset, b: xr.Dataset) -> tuple[Side, Side]:
-    """Both traces; their tokens are known by their ids, or by their texts where the tokenizers are not the same."""
-    hashes = [str((one.attrs.get("tokenizer") or {}).get("sha256", "")) for one in (a, b)]
+    """Both traces; their tokens are known by their ids, or by their texts where ids may mean something else in each."""
     ids = [np.asarray(one["token_id"].values) for one in (a, b)]
-    if all((one >= 0).all() for one in ids) and len({*hashes} - {""}) < 2:
+    if all((one >= 0).all() for one in ids) and _same_vocabulary(a, b):
         return Side(a, ids[0]), Side(b, ids[1])
     if not all("text" in one.coords for one in (a, b)):
         raise InputError(
@@ -110,6 +109,27 @@ def sides(a: xr.Dataset, b: xr.Dataset) -> tuple[Side, Side]:
             fix="Record both with the tokenizer of the first.",
         )
     return Side(a, np.asarray(a["text"].values)), Side(b, np.asarray(b["text"].values))
+
+
+def _same_vocabulary(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether an id is the same token in both: by the tokenizers, or, where neither is known, by the texts."""
+    if a is b:
+        return True
+    hashes = [str((one.attrs.get("tokenizer") or {}).get("sha256", "")) for one in (a, b)]
+    if any(hashes):
+        return hashes[0] == hashes[1]
+    if not all("text" in one.coords for one in (a, b)):
+        return True
+    texts = [_texts_by_id(one) for one in (a, b)]
+    return all(texts[0][token] & texts[1][token] for token in texts[0].keys() & texts[1].keys())
+
+
+def _texts_by_id(one: xr.Dataset) -> dict[int, set[str]]:
+    """What each token id is spelled like; a part of a character may be spelled in several ways."""
+    found: dict[int, set[str]] = {}
+    for token, text in {*zip(one["token_id"].values.tolist(), one["text"].values.tolist(), strict=True)}:
+        found.setdefault(token, set()).add(text)
+    return found
 
 
 def match(a: Side, b: Side) -> list[Pair]:

@@ -11,6 +11,7 @@ import typer
 import stratoscope
 from stratoscope import defaults, names
 from stratoscope.doors import console, options, outputs, tables
+from stratoscope.doors.progress import progress
 from stratoscope.words import number, readable
 
 if TYPE_CHECKING:
@@ -106,8 +107,10 @@ def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
     inputs, out, table, peaks_table = (asked[name] for name in ("inputs", "out", "table", "peaks_table"))
     save.check(out, overwrite=asked["overwrite"], inputs=inputs, caption=asked["caption"] == "file")
     Tables(table, peaks_table, asked["overwrite"]).check(inputs)
-    result = stratoscope.comparison(**{name: asked[name] for name in _OF_NUMBERS})
-    stratoscope.compare(result, **{name: value for name, value in asked.items() if name not in _OF_NUMBERS})
+    with progress() as show:
+        result = stratoscope.comparison(**{name: asked[name] for name in _OF_NUMBERS}, progress=show)
+        show("drawing", 0, None)
+        stratoscope.compare(result, **{name: value for name, value in asked.items() if name not in _OF_NUMBERS})
     written = [path for path in (out, table, peaks_table) if path is not None]
     if as_json:
         from stratoscope.analysis.compare.tables import neurons_in

@@ -54,15 +54,19 @@ def top(
     """
     asked = options.given(locals(), "csv", "as_json", "overwrite")
     if csv is not None:
-        from stratoscope.trace.export.output import check_place
+        from stratoscope.trace.export.table import check_table
 
-        check_place(csv, overwrite=overwrite, inputs=inputs)
+        check_table(csv, overwrite=overwrite, inputs=inputs)
     found = stratoscope.top(**asked)
     if csv is not None:
-        _write(found, csv, overwrite=overwrite)
-        console.tell_path(csv)
-    elif as_json:
+        from stratoscope.trace.export.table import write_table
+
+        rows = [[" | ".join(one) if isinstance(one, list) else one for one in row.values()] for row in _records(found)]
+        write_table([*found.columns], rows, csv, overwrite=overwrite)
+    if as_json:
         console.tell_json({**found.attrs, "neurons": _records(found)})
+    elif csv is not None:
+        console.tell_path(csv)
     else:
         width = tables.terminal_width()
         for name in found["prompt"].unique():
@@ -134,13 +138,3 @@ def _records(found: pd.DataFrame) -> list[dict[str, Any]]:
         for _, column in found.items()
     ]
     return [dict(zip(found.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _write(found: pd.DataFrame, path: Path, *, overwrite: bool) -> None:
-    from stratoscope.replacing import new_files
-    from stratoscope.view.report.save import write_table
-    from stratoscope.view.spec.tables import Table
-
-    rows = [[" | ".join(one) if isinstance(one, list) else one for one in row.values()] for row in _records(found)]
-    with new_files([path], overwrite=overwrite) as (new,):
-        write_table(Table([*found.columns], rows), new)
