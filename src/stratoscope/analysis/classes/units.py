@@ -174,17 +174,11 @@ class Units:
         return self.only(keep)
 
 
-def are_single_files(dataset: xr.Dataset) -> bool:
-    """Whether the prompts are CSV files that nobody gave a class: each has its own name as its class."""
-    prompts = Prompts(dataset)
-    return dataset.attrs.get("source") == names.IMPORTED and prompts.classes == prompts.ids
-
-
 def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[str, str]:
     """The two classes to compare: those asked for, else the two that there are."""
     prompts = Prompts(dataset)
     found = [name for name in dict.fromkeys(prompts.classes) if name]
-    if are_single_files(dataset):
+    if prompts.are_single_files:
         fix = (
             "Give several files one class, `stratoscope import FILE … --class CLASS … -o TRACE`, and compare in TRACE."
         )

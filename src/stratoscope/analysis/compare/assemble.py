@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.classes.units import are_single_files
 from stratoscope.analysis.compare import cautions
 from stratoscope.analysis.compare.cells import Cells, early, must_be_equal
 from stratoscope.analysis.compare.others import Others
@@ -130,7 +129,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         "classes": list(two.classes),
         "one_trace": two.one_trace,
         "one_model": two.one_model,
-        "has_classes": not any(are_single_files(trace) for trace in two.traces),
+        "has_classes": not any(side.are_single_files for side in two.sides),
         "simulated": any(trace.attrs.get("source") == names.SIMULATED for trace in two.traces),
         "quantity": parts.quantity,
         "unit": row.unit,

@@ -126,7 +126,7 @@ def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
 
 def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
     """Draw two classes layer by layer, and say where they are farthest apart."""
-    from stratoscope.analysis.classes.units import are_single_files
+    from stratoscope.trace.prompts import Prompts
     from stratoscope.view.charts.two_classes import TwoClasses, class_rows
     from stratoscope.view.choose.selection import Selection
     from stratoscope.view.spec.look import Look
@@ -142,7 +142,7 @@ def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
         console.tell_json({"layers": layers, "written": [str(path) for path in written]})
         return
     console.remark_of_layer(asked["quantity"])
-    _tell_classes(found, has_classes=not are_single_files(classes.dataset))
+    _tell_classes(found, has_classes=not Prompts(classes.dataset).are_single_files)
     for path in written:
         console.tell_path(path)
 
