@@ -354,7 +354,7 @@ def test_a_token_without_a_value_is_not_said_to_be_equal() -> None:
     found = recorded([[0, 1, 2, 3], [0, 1, 2, 4]])
     found["mlp_out_norm"].values[[0, 4]] = np.nan  # as attention entropy has none at the first token
     summary = stratoscope.comparison(found, prompt=[0, 1]).attrs["summary"]
-    assert cautions.before(summary).startswith("The 2 tokens before the first edit with a value in both are exactly")
+    assert cautions.before(summary).startswith("The 2 tokens before the first edit with a value are exactly")
     same = stratoscope.comparison(recorded([[0, 1, 2], [0, 1, 2]]), prompt=[0, 1]).attrs["summary"]
     assert cautions.before(same).startswith("All 3 tokens are exactly equal")
 

@@ -58,7 +58,7 @@ def before(summary: Facts) -> str:
     tokens = counted(of["tokens"], "token")
     which = f"All {tokens}" if of["all"] == summary["columns"]["all"] else f"The {tokens} before the first edit"
     if of["tokens"] < of["all"]:
-        which += " with a value in both"
+        which += " with a value"
     if of["equal"]:
         must = ", as one model must make them" if of["must_be_equal"] else ""
         return f"{which} {agreeing(of['tokens'], 'is', 'are')} exactly equal in both{must}."
