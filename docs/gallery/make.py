@@ -1,10 +1,13 @@
-"""Make the pictures of this folder again, from a recording of the demo's model. Run by `make gallery`."""
+"""Make the pictures of this folder and of docs/papers.md again, from recordings of the demo's model: `make gallery`."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from pathlib import Path
+
+import contact
+import papers
 
 import stratoscope
 from stratoscope.doors.demo import demo
@@ -19,6 +22,8 @@ def draw(folder: Path) -> None:
     """Every picture of the gallery, from a folder that the demo has filled."""
     trace, tables = folder / "smollm2.trace", [folder / f"{name}.csv" for name in PAIR]
     stratoscope.heatmap(trace, HERE / "heatmap.png", overwrite=True)
+    stratoscope.compare(trace, HERE / "compare.png", overwrite=True)
+    stratoscope.heatmap(trace, HERE / "profile.png", profile=True, quantity="mlp_write_ratio", overwrite=True)
     for name in PAIR:
         chosen = {"prompt_class": name, "overwrite": True}
         stratoscope.heatmap(trace, HERE / f"heatmap-{name}.png", all_prompts=True, span="user", **chosen)
@@ -49,6 +54,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, progress() as show:
         demo(Path(name), simulated=False, overwrite=False, progress=show)
         draw(Path(name))
+        lengths, hundred = contact.record(Path(name), show)
+        contact.draw(Path(name) / "smollm2.trace", lengths, hundred)
+        papers.draw(Path(name), hundred)
     for picture in sorted(HERE.glob("*.png")):
         print(picture)
 

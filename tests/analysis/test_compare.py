@@ -348,3 +348,21 @@ def test_ids_of_one_vocabulary_are_enough() -> None:
         assert stratoscope.comparison([a, b]).attrs["summary"]["columns"]["equal"] == 3
     with pytest.raises(StratoscopeError, match="cannot be told apart"):
         stratoscope.comparison([_of_vocabulary([[0, 1]], ["<s>", "a"], one, False) for one in ("x", "")])
+
+
+def test_a_token_without_a_value_is_not_said_to_be_equal() -> None:
+    found = recorded([[0, 1, 2, 3], [0, 1, 2, 4]])
+    found["mlp_out_norm"].values[[0, 4]] = np.nan  # as attention entropy has none at the first token
+    summary = stratoscope.comparison(found, prompt=[0, 1]).attrs["summary"]
+    assert cautions.before(summary).startswith("The 2 tokens before the first edit with a value are exactly")
+    same = stratoscope.comparison(recorded([[0, 1, 2], [0, 1, 2]]), prompt=[0, 1]).attrs["summary"]
+    assert cautions.before(same).startswith("All 3 tokens are exactly equal")
+
+
+def test_a_value_that_is_missing_is_not_taken_for_a_token_that_is() -> None:
+    found = recorded([[0, 1, 2, 3], [0, 4, 2, 3]])
+    found["mlp_out_norm"].values[[2, 3]] = np.nan
+    summary = stratoscope.comparison(found, prompt=[0, 1]).attrs["summary"]
+    assert cautions.yardstick(summary).startswith("No value of the equal tokens behind the first edit")
+    edited = stratoscope.comparison(recorded([[0, 1, 2], [0, 1, 3]]), prompt=[0, 1]).attrs["summary"]
+    assert cautions.yardstick(edited).startswith("No equal token stands behind the first edit")

@@ -46,8 +46,8 @@ MARKERS = """number => {
   };
 }"""
 COLOUR_BAR = """() => {
-  const { cmin, cmax, colorbar } = document.getElementById("plot")._fullLayout.coloraxis;
-  return [cmin, cmax, colorbar.title.text];
+  const { annotations, coloraxis } = document.getElementById("plot")._fullLayout;
+  return [coloraxis.cmin, coloraxis.cmax, annotations.at(-1).text];
 }"""
 
 
@@ -308,6 +308,7 @@ def test_the_first_token_takes_part_in_the_scale_only_when_asked(page: Page, dat
     choose(page, "scale", "linear")
     assert page.evaluate(axis) == pytest.approx(float(dataset["peak_write"].values.max()))
     assert page.locator("#above").inner_text() == ""
+    assert "◇" not in page.locator("footer").inner_text()
     assert "First tokens are left out" not in page.locator("footer").inner_text()
 
 
@@ -426,7 +427,7 @@ def test_the_picture_is_saved_with_its_caption(page: Page, tmp_path: Path) -> No
         page.get_by_role("button", name="PNG").click()
     saved = tmp_path / "saved.png"
     download.value.save_as(saved)
-    assert download.value.suggested_filename == "peaks3d.png"
+    assert download.value.suggested_filename == "peaks.png"  # the name of the page
     assert saved.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = np.frombuffer(saved.read_bytes()[16:24], ">u4")
     assert width == 2560

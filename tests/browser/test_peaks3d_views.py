@@ -141,13 +141,51 @@ def test_the_picture_follows_its_window_and_its_caption(page: Page) -> None:
 
 
 def test_tokens_are_found_by_text_and_by_position(page: Page) -> None:
+    empty = page.locator("#empty")
     for words, expected in (("FOX", {4}), ("0, 3-4", {0, 3, 4}), ('"7"', {5}), (" o", {1}), ("nothing", set())):
         page.locator("input[name=tokens]").fill(words)
         settle(page)
         assert {point["x"] for point in points(page)} == expected, words
+        assert empty.is_visible() == (not expected)
+    assert empty.inner_text() == 'No token with "nothing": change or clear Tokens.'
+    page.locator("input[name=tokens]").fill("77")
+    settle(page)
+    assert empty.inner_text() == "No token at position 77: change or clear Tokens."
     page.locator("input[name=tokens]").fill("fox")
     settle(page)
-    assert "tokens with fox" in page.locator("#filters").inner_text()
+    assert 'tokens with "fox"' in page.locator("#filters").inner_text()
+
+
+def test_a_printed_page_has_its_picture_on_white_whatever_the_window(page: Page) -> None:
+    for size in ((390, 760), (1000, 700)):
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.wait_for_timeout(150)
+        settle(page)
+        page.get_by_role("button", name="Dark").click()
+        settle(page)
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        drawn = page.evaluate(
+            "[document.querySelector('main').clientHeight, plot._fullLayout.height, plot._fullLayout.width, "
+            "plot._fullLayout.paper_bgcolor]"
+        )
+        assert drawn[0] == drawn[1] >= 480
+        assert drawn[2:] == [700, "#ffffff"]
+        page.emulate_media(media="screen")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        settle(page)
+        assert page.evaluate("plot._fullLayout.width") == page.evaluate("plot.clientWidth") <= size[0]
+        page.get_by_role("button", name="Light").click()
+        settle(page)
+
+
+def test_the_guide_has_every_control(page: Page) -> None:
+    names = page.locator("form > label > span, form > .field > span:first-child, form summary, form .end > button")
+    labels = {name for name in names.all_text_contents() if name and not re.fullmatch(r"L\d+.*", name)}
+    assert {"Show", "Scale", "One list only", "Tokens", "PNG"} <= labels
+    guide = (Path(__file__).parents[2] / "docs/peaks3d.md").read_text()
+    controls = guide.partition("| control |")[2].partition("\n\n")[0]
+    assert [label for label in sorted(labels) if label not in controls] == []
 
 
 def test_overlaid_prompts_stand_on_equal_tokens_in_one_colour_each(page: Page) -> None:
@@ -189,7 +227,15 @@ def test_a_difference_is_of_the_same_neuron_at_the_same_aligned_token(page: Page
     page.get_by_label("One list only").uncheck()
     settle(page)
     assert len(points(page)) == len(pairs)
-    assert page.locator("input[name=scale][value=log]").is_disabled()
+    log = page.locator("input[name=scale][value=log]")
+    assert log.is_disabled()
+    assert "may be negative" in str(log.get_attribute("title"))
+    lines = page.evaluate("(({ color, line }) => [[...color], [...line.color]])(plot._fullData[1].marker)")
+    assert lines[0] == lines[1]  # open symbols have the colour of the points, not black
+    assert "are hatched" in page.locator("footer").inner_text()
+    choose(page, "sort", "activity")
+    assert "are left out" in page.locator("#show-words").inner_text()
+    assert "hatched" not in page.locator("footer").inner_text()
 
 
 def test_labels_are_those_of_the_figure_and_all_of_a_short_prompt(

@@ -11,6 +11,7 @@ from PIL import Image
 
 GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 PICTURES = sorted(path.name for path in GALLERY.glob("*.png"))
+CONTACT_SHEETS = sorted(f"contact/{path.name}" for path in GALLERY.glob("contact/*.png"))
 PHOTOGRAPHS = {"peaks3d.png"}  # of a page; the page carries its own provenance
 
 
@@ -21,7 +22,7 @@ def provenance(name: str) -> dict[str, str]:
 
 def test_the_page_shows_every_picture() -> None:
     shown = re.findall(r"\]\(([^)]+\.png)\)", (GALLERY / "README.md").read_text("utf-8"))
-    assert sorted(shown) == PICTURES
+    assert sorted(shown) == sorted([*PICTURES, *CONTACT_SHEETS])
 
 
 @pytest.mark.parametrize("name", sorted(set(PICTURES) - PHOTOGRAPHS))
@@ -34,6 +35,6 @@ def test_the_pictures_are_of_one_recording() -> None:
     assert len({provenance(name)["uuid"] for name in recorded}) == 1
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", [*PICTURES, *CONTACT_SHEETS])
 def test_no_picture_is_too_large_for_a_page(name: str) -> None:
     assert (GALLERY / name).stat().st_size < 1_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,43 @@ def test_two_files_of_todays_tools_are_compared(tmp_path: Path) -> None:
     assert "Is it usual" not in said  # there is no other file
     code, _, error = run("a.csv", "-o", "x.png")
     assert (code, "Give two files" in error) == (1, True)
+
+
+def test_files_without_a_common_layer_are_not_called_without_equal_tokens() -> None:
+    for name, layer in (("a", 3), ("b", 53)):
+        Path(f"{name}.csv").write_text(f"{CSV}0,I,{layer},7,9.0\n1,am,{layer},7,2.5\n")
+    code, _, error = run("a.csv", "b.csv")
+    assert (code, "the two have no layer in common. Layers of a: 3; of b: 53." in error) == (1, True)
+
+
+def test_one_trace_or_file_given_twice_is_not_two() -> None:
+    stratoscope.simulate("run.trace", prompts=6, tokens=8, layers=2, record="norms")
+    code, _, error = run("run.trace", "run.trace", "--prompt", "neutral-1", "-o", "x.png")
+    assert (code, "one prompt is named (neutral-1)" in error) == (2, True)
+    shutil.copytree("run.trace", "copy.trace")
+    code, said, _ = run("run.trace", "copy.trace", "-o", "x.png")
+    assert (code, "Of 2 other minimal pairs" in said) == (0, True)
+    Path("a.csv").write_text(f"{CSV}0,I,3,7,9.0\n1,am,3,7,2.5\n")
+    code, _, error = run("a.csv", "../" + Path.cwd().name + "/a.csv", "-o", "y.png")
+    assert (code, "a.csv: is given twice" in error) == (2, True)
+
+
+def test_a_test_is_advised_only_where_there_is_one() -> None:
+    stratoscope.simulate("run.trace", prompts=2, tokens=8, layers=2, record="norms")
+    classes = ("--class", "critical", "--class", "neutral")
+    code, said, _ = run("run.trace", *classes, "-o", "c.png")
+    assert (code, said.splitlines()[-2]) == (0, "This describes two classes and tests nothing.")
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text(f"{CSV}0,I,3,7,9.0\n1,am,3,7,{len(said)}\n")
+    for more in ((), ("--class", "a", "--class", "b")):
+        code, said, _ = run("a.csv", "b.csv", *more, "-o", f"d{len(more)}.png")
+        assert (code, "tests nothing." in said, "contrast" in said) == (0, True, False)
+
+
+def test_classes_without_pairs_have_no_column_of_pairs() -> None:
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text(f"{CSV}0,I,3,7,9.0\n1,am,3,7,{ord(name)}\n")
+    _, said, _ = run("a.csv", "b.csv", "--class", "a", "--class", "b", "-o", "d.png")
+    heading = next(line for line in said.splitlines() if line.startswith("layer"))
+    assert "median b" in heading
+    assert "of all" not in heading

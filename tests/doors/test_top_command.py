@@ -7,7 +7,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -62,16 +64,32 @@ def test_json_is_the_rows_and_what_they_are() -> None:
 
 
 def test_a_csv_is_no_formula_and_is_not_replaced_unasked(refuse: Refuse) -> None:
-    assert run("top", "a.csv", "--csv", "out.csv").stdout == "out.csv\n"
+    listed, told = (run("top", "a.csv", *more).stdout for more in ((), ("--csv", "out.csv")))
+    assert told.splitlines()[-1] == "out.csv"
+    assert told.removesuffix("out.csv\n") in listed, "what the list says of its columns, and no word more"
+    assert "residual coordinates" in told
     rows = list(csv.DictReader(Path("out.csv").read_text("utf-8").splitlines()))
     assert [row["token"] for row in rows] == ["'=1+1", "世界"]
     assert rows[1]["elsewhere"] == "Hot=1+1世界[世] (1.25)"
     assert "out.csv: already exists" in refuse("top", "a.csv", "--csv", "out.csv")
     both = run("top", "a.csv", "--csv", "out.csv", "--json", "--overwrite").stdout
     assert len(json.loads(both)["neurons"]) == len(rows), "neither of the two is left out"
+    assert json.loads(both)["written"] == ["out.csv"]
     assert "Name it out.csv" in refuse("top", "a.csv", "--csv", "out.txt")
     assert "a.csv" in refuse("top", "a.csv", "--csv", "a.csv", "--overwrite"), "never its own input"
-    assert run("top", "a.csv", "--csv", "out.csv", "--overwrite").stdout == "out.csv\n"
+    assert run("top", "a.csv", "--csv", "out.csv", "--overwrite").stdout == told
+
+
+def test_json_holds_no_number_that_json_does_not_have() -> None:
+    found = stratoscope.simulate(prompts=2, layers=2)
+    found["peak_value"][:, 0] = np.inf
+    found["peak_write"][:, 0] = np.inf
+    replaced = mock.patch.object(stratoscope, "top", return_value=stratoscope.top(found))
+    with replaced:
+        told = run("top", "a.csv", "--json")
+    assert told.exit_code == 0
+    assert "Infinity" not in told.stdout
+    assert None in {one["write_norm"] for one in json.loads(told.stdout)["neurons"]}
 
 
 def test_it_says_how_many_prompts_were_not_asked(trace: Path) -> None:

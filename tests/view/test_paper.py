@@ -97,6 +97,7 @@ def test_a_width_is_read_with_its_unit(given: Any, inches: float) -> None:
         ({"width": "85"}, "3.3in, 85mm"),
         ({"width": "wide"}, "is no length"),
         ({"width": -1}, "no width of a picture"),
+        ({"width": "0in"}, "Give more than 0, such as 85mm."),
         ({"width": "9m"}, "is no length"),
         ({"font_size": 0.5}, "no size of text"),
         ({"font_size": "7"}, "not a number"),

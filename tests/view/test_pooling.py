@@ -74,11 +74,19 @@ def test_every_planted_spike_is_marked_and_noise_is_not() -> None:
 
 
 def test_of_too_many_spikes_the_strongest_are_marked_and_all_are_counted() -> None:
-    units = np.zeros((1000, 2))
-    units[:400, 0] = np.linspace(5, 9, 400)
+    units = np.zeros((4400, 2))
+    units[::11, 0] = np.linspace(5, 9, 400)
     cells, total = pool.spikes(units)
     assert total == 400
-    assert sorted(cells[:, 0].tolist()) == list(range(400 - pool.MOST_SPIKES, 400))
+    assert cells[:, 0].tolist() == list(range(11 * (400 - pool.MOST_SPIKES), 4400, 11))
+
+
+def test_spikes_beside_each_other_have_one_ring_at_the_strongest() -> None:
+    units = np.zeros((100, 9))
+    units[40:45, 3:5] = [[5, 6], [7, 8], [9, 6], [5, 5], [5, 5]]
+    units[60, 8] = 4
+    cells, total = pool.spikes(units)
+    assert (cells.tolist(), total) == ([[42, 3], [60, 8]], 11)
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,8 +30,17 @@ def tell_path(path: Path) -> None:
 
 
 def tell_json(value: Any) -> None:
-    """Print JSON, in ASCII, so that no character of a text reaches a terminal."""
-    typer.echo(ascii_json(value, indent=2))
+    """Print JSON, in ASCII, so that no character of a text reaches a terminal; infinite is null."""
+    typer.echo(ascii_json(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not have: infinite ones and NaN."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def remark(message: str) -> None:

@@ -239,6 +239,11 @@ class Prompts:
                 return twins
         return []
 
+    @property
+    def are_single_files(self) -> bool:
+        """Whether they are CSV files that nobody gave a class: each has its own name as its class."""
+        return self.dataset.attrs.get("source") == IMPORTED and self.classes == self.ids
+
     # --- how a person names one ---------------------------------------------------------------------------------------
 
     def find(self, choice: str | int, among: Sequence[int] | None = None) -> int:

@@ -178,7 +178,7 @@ def choose_classes(dataset: xr.Dataset, a: str | None, b: str | None) -> tuple[s
     """The two classes to compare: those asked for, else the two that there are."""
     prompts = Prompts(dataset)
     found = [name for name in dict.fromkeys(prompts.classes) if name]
-    if dataset.attrs.get("source") == names.IMPORTED and prompts.classes == prompts.ids:
+    if prompts.are_single_files:
         fix = (
             "Give several files one class, `stratoscope import FILE … --class CLASS … -o TRACE`, and compare in TRACE."
         )

@@ -129,6 +129,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         "classes": list(two.classes),
         "one_trace": two.one_trace,
         "one_model": two.one_model,
+        "has_classes": not any(side.are_single_files for side in two.sides),
         "simulated": any(trace.attrs.get("source") == names.SIMULATED for trace in two.traces),
         "quantity": parts.quantity,
         "unit": row.unit,
@@ -145,6 +146,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         },
         "lengths": [int(side.lengths[prompt]) for side, prompt in zip(two.sides, two.prompts, strict=True)],
         "before": {
+            "all": int(columns.before.sum()),
             "tokens": found.tokens,
             "cells": found.cells,
             "must_be_equal": must_be_equal(two, parts.quantity),
@@ -155,6 +157,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
             "rounding": max((ROUNDING.get(dtype, 0.0) for dtype in dtypes), default=0.0),
         },
         "difference": {
+            "tokens": int((columns.compared & ~columns.before).sum()),
             "cells": len(sizes),
             "differ": int((sizes > 0).sum()),
             "strong_from": _number(parts.strong),

@@ -13,7 +13,7 @@ Facts: TypeAlias = "Mapping[str, Any]"
 _MOST_RELATIVE = 0.5  # of the digits of the dtype: how far rounding may carry the same tokens apart
 _UNKNOWN_ROUNDING = 2.0**-8  # where no dtype is known: the coarsest
 _FEW_PAIRS = 3  # fewer have no typical one: each is named
-NO_TEST = "This describes two prompts and tests nothing"
+_NO_TEST = "This describes two prompts and tests nothing"
 
 
 def about(summary: Facts) -> list[Note]:
@@ -21,7 +21,12 @@ def about(summary: Facts) -> list[Note]:
     notes = [Note("L11", INFO, f"{alignment(summary)} {unmatched(summary)}".rstrip())]
     if said := before(summary):
         notes.append(Note("L27", WARNING if _is_too_far(summary) else INFO, said))
-    return [*notes, Note("L12", INFO, f"{NO_TEST}: `contrast` tests classes. {yardstick(summary)}".rstrip())]
+    return [*notes, Note("L12", INFO, f"{no_test(summary)} {yardstick(summary)}".rstrip())]
+
+
+def no_test(summary: Facts, command: str = "contrast") -> str:
+    """That nothing is tested here, and what tests; single files have no classes to test."""
+    return f"{_NO_TEST}: `{command}` tests classes." if summary["has_classes"] else f"{_NO_TEST}."
 
 
 def alignment(summary: Facts) -> str:
@@ -51,8 +56,10 @@ def before(summary: Facts) -> str:
     of = summary["before"]
     if not of["cells"]:
         return ""
-    every = of["tokens"] == summary["columns"]["all"]
-    which = f"All {counted(of['tokens'], 'token')}" if every else f"The {counted(of['tokens'], 'token')} before the first edit"  # fmt: skip  # noqa: E501
+    tokens = counted(of["tokens"], "token")
+    which = f"All {tokens}" if of["all"] == summary["columns"]["all"] else f"The {tokens} before the first edit"
+    if of["tokens"] < of["all"]:
+        which += " with a value"
     if of["equal"]:
         must = ", as one model must make them" if of["must_be_equal"] else ""
         return f"{which} {agreeing(of['tokens'], 'is', 'are')} exactly equal in both{must}."
@@ -79,6 +86,8 @@ def _is_too_far(summary: Facts) -> bool:
 def yardstick(summary: Facts) -> str:
     """How many differences as strong as here other pairs of prompts show."""
     of, here = summary["others"], summary["difference"]
+    if not here["cells"] and here["tokens"]:
+        return "No value of the equal tokens behind the first edit can be compared: nothing is left."
     if not here["cells"]:
         return "No equal token stands behind the first edit: nothing is left to compare."
     if of is None:

@@ -15,7 +15,9 @@ from stratoscope.analysis.diff.cells import SharedLayers
 from stratoscope.analysis.diff.prompts import Columns, Pair, columns_of
 from stratoscope.analysis.values.align import GAP
 from stratoscope.analysis.values.tables import table
+from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats, Floats, Ints
+from stratoscope.words import capital, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -70,7 +72,7 @@ class Early:
     Attributes
     ----------
     tokens, cells
-        How many tokens, and how many of their cells have a value in both.
+        How many tokens have a value in both, and how many of their cells.
     largest, relative
         The largest |B − A| of them, and as a share of the larger of both values there; NaN without a cell.
     column, row
@@ -119,6 +121,16 @@ def compared(two: Two, quantity: str, rows: SharedLayers, columns: Columns) -> C
     return cells if apart.all() else replace(cells, apart=apart)
 
 
+def refuse_without_common_rows(two: Two, rows: SharedLayers, cells: Cells) -> None:
+    """Refuse prompts of which either has values, but in no layer both: files of other layers."""
+    a, b = (np.flatnonzero(np.isfinite(values).any(axis=0)) for values in (cells.a, cells.b))
+    if len(a) and len(b) and not np.isin(a, b).any():
+        of = [number_ranges(rows.numbers[there].tolist()) for there in (a, b)]
+        there = "; ".join(f"of {name}: {numbers}" for name, numbers in zip(two.called, of, strict=True))
+        fix = f"{capital(rows.kind)}s {there}."
+        raise InputError(f"the two have no {rows.kind} in common", where=f"{rows.kind}s", fix=fix)
+
+
 def must_be_equal(two: Two, quantity: str) -> bool:
     """Whether tokens that have seen the same tokens must have the same values."""
     return bool(two.one_model) and not names.QUANTITIES[quantity].of_later_tokens
@@ -130,11 +142,12 @@ def early(cells: Cells) -> Early:
     sizes = np.where(np.isfinite(cells.difference) & before[:, None], np.abs(cells.difference), np.nan)
     known = int(np.isfinite(sizes).sum())
     if not known:
-        return Early(int(before.sum()), 0, np.nan, np.nan, -1, -1)
+        return Early(0, 0, np.nan, np.nan, -1, -1)
     column, row = np.unravel_index(int(np.nanargmax(sizes)), sizes.shape)
     largest = float(sizes[column, row])
     of = max(abs(float(cells.a[column, row])), abs(float(cells.b[column, row])))
-    return Early(int(before.sum()), known, largest, largest / of if of else 0.0, int(column), int(row))
+    tokens = int(np.isfinite(sizes).any(axis=1).sum())
+    return Early(tokens, known, largest, largest / of if of else 0.0, int(column), int(row))
 
 
 def strongest_from(sizes: NDArray[Any]) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.prompts import PromptChoice
 
 KIND = "compare"
+_LONG = 8_000  # tokens of both from which on it takes so long that progress is told
 
 
 def comparison(
@@ -56,7 +57,7 @@ def comparison(
     span
         Only tokens of these spans.
     progress
-        Is told what is being done.
+        Is told what is being done, of long prompts.
 
     Returns
     -------
@@ -80,14 +81,15 @@ def comparison(
     ('column', 'layer')
     """
     from stratoscope.analysis.compare import assemble
-    from stratoscope.analysis.compare.cells import aligned, compared, strongest_from
+    from stratoscope.analysis.compare.cells import aligned, compared, refuse_without_common_rows, strongest_from
     from stratoscope.analysis.compare.others import measure_others
     from stratoscope.analysis.compare.peaks import has_lists, one_sided
     from stratoscope.analysis.compare.prompts import two_prompts
     from stratoscope.analysis.diff.cells import rows_of
 
-    report = progress or silent
     two = two_prompts(inputs, columns, prompt)
+    is_long = sum(side.lengths[one] for side, one in zip(two.sides, two.prompts, strict=True)) > _LONG
+    report = progress if progress and is_long else silent
     spans = span_names(span)
     name = _quantity(two.traces, quantity)
     a, b = (side.dataset for side in two.sides)
@@ -99,6 +101,7 @@ def comparison(
             "no token of these prompts is in that span", where="span", fix="Leave it out, or name another."
         )
     cells = compared(two, name, rows, tokens)
+    refuse_without_common_rows(two, rows, cells)
     strong = strongest_from(cells.counted)
     others = measure_others(two, name, rows, spans, strong, report) if np.isfinite(strong) else None
     lists = None

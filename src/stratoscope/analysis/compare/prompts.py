@@ -113,7 +113,7 @@ def _opened(inputs: TwoInputs, columns: Columns) -> tuple[xr.Dataset, xr.Dataset
     traces = [one for one in given if not isinstance(one, str | os.PathLike) or Path(one).is_dir()]
     if len(traces) == len(given) == 2:
         a, b = (opened(one, columns) for one in given)
-        return a, b
+        return (a, a) if _is_same(*given) or _is_copy(given, a, b) else (a, b)
     if len(traces) > 2:
         raise UsageError(
             f"{len(traces)} traces, and a comparison takes two prompts",
@@ -124,7 +124,24 @@ def _opened(inputs: TwoInputs, columns: Columns) -> tuple[xr.Dataset, xr.Dataset
         fix = "Give two prompts of a trace, two traces, or two CSV files (`stratoscope export` makes them of a trace)."
         raise UsageError("a trace and a CSV file hold nothing that can be compared", where="inputs", fix=fix)
     dataset = opened(given[0] if len(given) == 1 else given, columns)
+    if len(given) == 2 and _is_same(*given):
+        what = "is given twice, and nothing differs from itself"
+        raise UsageError(what, where=str(given[0]), fix="Give two files.")
     return dataset, dataset
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether the same Dataset or the same path is given twice."""
+    if isinstance(one, str | os.PathLike) and isinstance(other, str | os.PathLike):
+        return Path(one).resolve() == Path(other).resolve()
+    return one is other
+
+
+def _is_copy(given: Sequence[Any], a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether two folders hold one recording; a Dataset may have been changed since it was opened."""
+    if not all(isinstance(one, str | os.PathLike) for one in given):
+        return False
+    return bool(a.attrs.get("uuid")) and a.attrs["uuid"] == b.attrs.get("uuid") and a.sizes == b.sizes
 
 
 def _listed(inputs: TwoInputs) -> list[Any]:

@@ -109,8 +109,7 @@ def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
     Tables(table, peaks_table, asked["overwrite"]).check(inputs)
     with progress() as show:
         result = stratoscope.comparison(**{name: asked[name] for name in _OF_NUMBERS}, progress=show)
-        show("drawing", 0, None)
-        stratoscope.compare(result, **{name: value for name, value in asked.items() if name not in _OF_NUMBERS})
+    stratoscope.compare(result, **{name: value for name, value in asked.items() if name not in _OF_NUMBERS})
     written = [path for path in (out, table, peaks_table) if path is not None]
     if as_json:
         from stratoscope.analysis.compare.tables import neurons_in
@@ -127,6 +126,7 @@ def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
 
 def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
     """Draw two classes layer by layer, and say where they are farthest apart."""
+    from stratoscope.trace.prompts import Prompts
     from stratoscope.view.charts.two_classes import TwoClasses, class_rows
     from stratoscope.view.choose.selection import Selection
     from stratoscope.view.spec.look import Look
@@ -142,12 +142,12 @@ def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
         console.tell_json({"layers": layers, "written": [str(path) for path in written]})
         return
     console.remark_of_layer(asked["quantity"])
-    _tell_classes(found)
+    _tell_classes(found, has_classes=not Prompts(classes.dataset).are_single_files)
     for path in written:
         console.tell_path(path)
 
 
-def _tell_classes(found: Profile) -> None:
+def _tell_classes(found: Profile, *, has_classes: bool) -> None:
     from stratoscope.view.charts.two_classes import strongest_layers
 
     a, b, apart = *found.classes, found.difference
@@ -162,13 +162,16 @@ def _tell_classes(found: Profile) -> None:
             number(a.middle[place]),
             number(b.middle[place]),
             f"{'+' if apart.middle[place] > 0 else ''}{number(apart.middle[place])}",
-            f"{number(apart.low[place])} to {number(apart.high[place])}" if apart.count else "",
+            *([f"{number(apart.low[place])} to {number(apart.high[place])}"] if apart.count else []),
         )
         for place in strongest_layers(found, _LAYERS)
     ]
-    headings = (kind, f"median {a.name}", f"median {b.name}", how, "middle half" if apart.count > 3 else "of all")
+    spread = ["middle half" if apart.count > 3 else "of all"] if apart.count else []
+    headings = (kind, f"median {a.name}", f"median {b.name}", how, *spread)
     _tell_table(headings, rows, right=headings[1:])
-    _say(f"This describes two classes and tests nothing: `stratoscope contrast TRACE --a {a.name} --b {b.name}` tests.")
+    can_test = has_classes and min(a.count, b.count) > 1
+    test = f": `stratoscope contrast TRACE --a {a.name} --b {b.name}` tests" if can_test else ""
+    _say(f"This describes two classes and tests nothing{test}.")
 
 
 def _tell(result: xr.DataTree) -> None:
@@ -194,7 +197,7 @@ def _tell(result: xr.DataTree) -> None:
         _say(f"\n{cautions.lists(summary)}")
         if neurons := neurons_in(result, _NEURONS):
             _tell_neurons(summary, neurons)
-    _say(f"{cautions.NO_TEST}: `stratoscope contrast` tests classes.")
+    _say(cautions.no_test(summary, "stratoscope contrast"))
 
 
 def _say(line: str) -> None:

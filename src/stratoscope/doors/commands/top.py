@@ -64,15 +64,17 @@ def top(
         rows = [[" | ".join(one) if isinstance(one, list) else one for one in row.values()] for row in _records(found)]
         write_table([*found.columns], rows, csv, overwrite=overwrite)
     if as_json:
-        console.tell_json({**found.attrs, "neurons": _records(found)})
-    elif csv is not None:
-        console.tell_path(csv)
+        written = [] if csv is None else [str(csv)]
+        console.tell_json({**found.attrs, "neurons": _records(found), "written": written})
     else:
         width = tables.terminal_width()
-        for name in found["prompt"].unique():
-            console.tell_text(_told(found[found["prompt"] == name], width))
+        if csv is None:
+            for name in found["prompt"].unique():
+                console.tell_text(_told(found[found["prompt"] == name], width))
         for line in (*_words(found), *(noted(one["id"], one["text"]) for one in found.attrs["notes"])):
             console.tell_text(tables.wrapped(console.one_line(line), width))
+        if csv is not None:
+            console.tell_path(csv)
     if prompt is None and not all_prompts:
         console.remark_of_prompts(
             found["prompt"].nunique(), int(found["of_prompts"].iloc[0]), "prompts listed", "lists"

@@ -187,7 +187,7 @@ def _pooling_in_words(content: Maps, marks: Sequence[MapMarks]) -> str:
         spikes = (
             f" Rings: {counted(shown, 'outlier')}."
             if shown == total
-            else f" Rings: the {shown:,} largest of {total:,} outliers."
+            else f" Rings: {shown:,} for {total:,} outliers, the largest, one for those beside each other."
         )
     tokens = sum(panel.tokens for panel in content.panels)
     signed = {one.quantity.signed for one in content.quantities}

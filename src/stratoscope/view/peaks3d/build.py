@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 HEIGHTS = ("peak_write", "imported_norm", "peak_value")  # what can be drawn upwards, the default first
 MANY = 6_000  # from so many peaks on, markers are smaller
-_FIRST_TOKEN = Note(
-    "L05", "info", "First tokens are left out of the scale; ◇ at the top is beyond it.", first_token=False
-)
+_FIRST_TOKEN = Note("L05", "info", "First tokens are left out of the scale.", first_token=False)
 _GROWS = Note("L07", "info", "Raw L2 norms grow with depth: do not rank layers by them.")
 
 

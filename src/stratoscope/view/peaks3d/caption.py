@@ -20,7 +20,9 @@ def caption(spec: ViewSpec) -> list[str]:
     peaks, notes = peaks_in(spec), spec.notes_now()
     info = [noted(note.id, note.text) for note in notes if note.severity == INFO]
     warnings = [noted(note.id, note.text) for note in notes if note.severity != INFO]
-    words = " ".join([count(spec), chosen(spec), peaks.scales[spec.look.scale].words, *info])
+    words = " ".join(
+        filter(None, [count(spec), beyond(spec), chosen(spec), peaks.scales[spec.look.scale].words, *info])
+    )
     return [words, *warnings, f"{source_tag(spec.provenance)} {source(spec.provenance)}"]
 
 
@@ -28,6 +30,12 @@ def count(spec: ViewSpec) -> str:
     """How many peaks are drawn."""
     peaks = peaks_in(spec)
     return f"{len(peaks.token):,} of {counted(peaks.total, 'peak')}."
+
+
+def beyond(spec: ViewSpec) -> str:
+    """How many peaks are beyond the scale; nothing where none is."""
+    there = len(peaks_in(spec).heights(spec.look).beyond)
+    return f"{there:,} beyond the scale (◇)." if there else ""
 
 
 def chosen(spec: ViewSpec) -> str:

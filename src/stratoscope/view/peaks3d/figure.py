@@ -169,7 +169,7 @@ def domain(place: int, count: int) -> tuple[list[float], list[float]]:
 def layer_ticks(layers: Sequence[int], most: int) -> tuple[list[int], list[str]]:
     """`L12`, evenly sampled, the first and the last layer always among them."""
     step = -(-(len(layers) - 1) // (most - 1)) or 1
-    sampled = [*layers[: -step // 2 or None : step]]
+    sampled = [*layers[:-step:step]]
     sampled += [layers[-1]] if sampled[-1:] != [layers[-1]] else []
     return sampled, [f"L{number}" for number in sampled]
 

@@ -89,6 +89,7 @@ def page(spec: ViewSpec) -> str:
         index=peaks.index,
         value="value" if peaks.quantity.name == "imported_norm" else "activation",
         count=caption.count(spec),
+        beyond=caption.beyond(spec),
         height=caption.chosen(spec),
         scale_words=peaks.scales[spec.look.scale].words,
         info=[(place, note) for place, note in notes if note.severity == INFO],

@@ -113,7 +113,6 @@ def _inches(width: float | str) -> float:
     else:
         inches = real_number(width, "width")
     if not 0 < inches <= _WIDEST:
-        raise InputError(
-            f"{width} is no width of a picture", where="width", fix=f"Give at most {_WIDEST:g}in (a poster)."
-        )
+        fix = f"Give at most {_WIDEST:g}in (a poster)." if inches > 0 else "Give more than 0, such as 85mm."
+        raise InputError(f"{width} is no width of a picture", where="width", fix=fix)
     return inches

@@ -12,6 +12,7 @@ from stratoscope.trace.arrays import AnyFloats
 MOST_UNPOOLED = 1_500  # tokens that are drawn one by one
 MOST_POOLED = 1_200  # columns of a pooled picture: two pixels each
 MOST_SPIKES = 200
+BESIDE = (10, 2)  # columns and rows on either side of a spike that its ring stands for
 STANDS_OUT = 3.0  # a spike lies at least so many times as far above the median as the upper limit does
 
 
@@ -100,7 +101,8 @@ def spikes(units: AnyFloats, *, log: bool = False) -> tuple[NDArray[np.int64], i
     Returns
     -------
     cells, total
-        (column, row) of the strongest ones, of shape (n, 2), in reading order; and how many there are in all.
+        (column, row) of the strongest ones, one for those that stand beside each other, of shape (n, 2), in reading
+        order; and how many there are in all.
     """
     known = np.where(np.isnan(units), -np.inf, units)
     finite = units[np.isfinite(units)]
@@ -110,10 +112,24 @@ def spikes(units: AnyFloats, *, log: bool = False) -> tuple[NDArray[np.int64], i
     level = np.nan_to_num(np.maximum(row_medians(units, signed=False), 1), nan=1.0, posinf=1.0)
     known = known - (level - 1) if log else known / level
     found = np.flatnonzero(known >= median + STANDS_OUT * (1 - median))
-    total = len(found)
-    if total > MOST_SPIKES:
-        found = found[np.argsort(known.ravel()[found])[-MOST_SPIKES:]]
-    return np.stack(np.unravel_index(np.sort(found), units.shape), axis=1), total
+    strongest = found[np.argsort(-known.ravel()[found], kind="stable")]
+    ringed = _apart(np.stack(np.unravel_index(strongest, units.shape), axis=1), units.shape)
+    return ringed[np.lexsort(ringed.T[::-1])], len(found)
+
+
+def _apart(cells: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Of cells, the strongest first, those that are not beside a stronger one; not more than can be looked at."""
+    reached = np.zeros(shape, bool)
+    columns, rows = BESIDE
+    kept = []
+    for column, row in cells.tolist():
+        if reached[column, row]:
+            continue
+        kept.append((column, row))
+        if len(kept) == MOST_SPIKES:
+            break
+        reached[max(column - columns, 0) : column + columns + 1, max(row - rows, 0) : row + rows + 1] = True
+    return np.array(kept, np.int64).reshape(-1, 2)
 
 
 def _reduce(quick: np.ufunc, careful: np.ufunc, values: AnyFloats, by: int) -> AnyFloats:

@@ -66,19 +66,29 @@ function visible(view, state, source, matches, point) {
 }
 
 /**
- * Which tokens a reader's words mean: positions such as "3, 5-8", else a part of a token, in quotes where it is a number.
+ * What a reader's words mean: positions such as "3, 5-8", else a part of a token, in quotes where it is a number.
+ * @param {string} words
+ * @returns {{ runs?: number[][], part?: string }}
+ */
+function sought(words) {
+  if (/^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$/.test(words)) {
+    return { runs: words.split(",").map((run) => run.split("-").map(Number)) };
+  }
+  return { part: /^\s*"(.+)"\s*$/.exec(words)?.[1] ?? words.trimEnd() };
+}
+
+/**
+ * Which tokens a reader's words mean.
  * @param {spec.ShownTokens} tokens
  * @param {string} words
  * @returns {boolean[] | null} for each token; null = all
  */
 function matching(tokens, words) {
   if (!words.trim()) return null;
-  if (/^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$/.test(words)) {
-    const runs = words.split(",").map((run) => run.split("-").map(Number));
-    return Array.from(tokens.position, (at) => runs.some(([from, to = from]) => at >= from && at <= to));
-  }
-  const part = (/^\s*"(.+)"\s*$/.exec(words)?.[1] ?? words.trimEnd()).replace(/ /g, "·").toLowerCase();
-  return tokens.text.map((text) => text.toLowerCase().includes(part));
+  const { runs, part = "" } = sought(words);
+  if (runs) return Array.from(tokens.position, (at) => runs.some(([from, to = from]) => at >= from && at <= to));
+  const written = part.replace(/ /g, "·").toLowerCase();
+  return tokens.text.map((text) => text.toLowerCase().includes(written));
 }
 
 /**

@@ -83,3 +83,14 @@ function taken(parts, room) {
 function axisLabel(text) {
   return text.replace(/</g, "<\u200b");
 }
+
+/** Lines of at most so many characters. @param {string} words @param {number} most */
+function wrapped(words, most) {
+  const lines = [""];
+  for (const word of words.split(/\s+/)) {
+    const last = lines[lines.length - 1];
+    if (last && last.length + word.length >= most) lines.push(word);
+    else lines[lines.length - 1] = last ? `${last} ${word}` : word;
+  }
+  return lines;
+}

@@ -17,7 +17,9 @@
 const BAR = 84; // pixels at the right for the bar of colours
 const NARROWEST = 330; // pixels of a scene
 const LOWEST = 330; // pixels of a row of scenes
-const PER_LABEL = 24; // pixels along the axis of tokens; of few tokens all are labelled
+const PER_LAYER = 60; // pixels of the height of a scene for each label of a layer: those at the back stand close
+const PER_LETTER = 18; // pixels of the height of a scene for each letter of a line along the vertical axis
+const PER_LABEL = 34; // pixels along the axis of tokens; of few tokens all are labelled
 
 /** Plotly's name of a scene. @param {number} index */
 function sceneName(index) {
@@ -47,6 +49,7 @@ function lay(view, state, scenes, layout, size, turn, theme) {
   const grid = gridOf(Math.max(shown.length, 1), size);
   const wide = Math.max(1 - BAR / size.width, 0.5);
   const camera = cameraFor(grid, { ...size, width: size.width * wide }, turn);
+  const tall = size.height / grid.rows;
   Object.assign(layout, { width: size.width, height: size.height });
   scenes.forEach((scene, index) => {
     const place = shown.indexOf(index);
@@ -72,21 +75,37 @@ function lay(view, state, scenes, layout, size, turn, theme) {
     const { top } = view.content.style;
     layout[name].zaxis.range =
       state.show === "difference" ? [floor * top, ceiling * top] : [floor, floor + (ceiling - floor) * top];
-    layout[name].zaxis.title = { text: size.width < 500 ? "" : title }; // the bar of colours has it too
+    layout[name].zaxis.title = { text: size.width < 500 ? "" : wrapped(title, tall / PER_LETTER).join("<br>") }; // the bar of colours has it too
+    Object.assign(layout[name].yaxis, layerTicks(view.content, Math.max(Math.floor(tall / PER_LAYER), 3)));
     Object.assign(layout[name].zaxis, axisTicks(heights));
   });
-  layBar(view, state, layout, heights, title, wide, theme);
+  layBar(view, state, layout, heights, wide, theme);
+  layout.annotations[scenes.length] = barTitle(title, state);
 }
 
 /** The bar of colours; two prompts laid on each other have one colour each, and none. */
-function layBar(view, state, layout, heights, title, wide, theme) {
+function layBar(view, state, layout, heights, wide, theme) {
   const axis = layout.coloraxis;
   Object.assign(axis, { cmin: heights.low, cmax: heights.high, showscale: state.show !== "overlay" });
   const { colorscale } = page.templates[theme].layout.coloraxis;
   axis.colorscale = state.show === "difference" ? differenceColours(view.colours.themes[theme]) : colorscale;
   Object.assign(axis.colorbar, axisTicks(heights), { x: wide, xanchor: "left", xpad: 2, len: 0.62, y: 0.5 });
-  Object.assign(axis.colorbar.title, { text: title, font: { size: 12 } });
+  axis.colorbar.title = { text: "" };
   axis.colorbar.tickfont = { size: 11 };
+}
+
+/** What stands beside the bar of colours, at the edge of the picture: Plotly's own title runs into wide ticks. */
+function barTitle(title, state) {
+  const at = { xref: "paper", yref: "paper", x: 1, y: 0.5, xanchor: "right", yanchor: "middle" };
+  return { ...at, text: title, textangle: -90, showarrow: false, font: { size: 12 }, visible: state.show !== "overlay" };
+}
+
+/** Labels of evenly sampled layers, the first and the last among them; as `figure.layer_ticks`. */
+function layerTicks({ layers, style }, room) {
+  const last = layers.length - 1;
+  const step = Math.ceil(last / (Math.min(room, style.layer_labels) - 1)) || 1;
+  const sampled = [...layers].filter((_, index) => index === last || (index % step === 0 && index <= last - step));
+  return { tickvals: sampled, ticktext: sampled.map((layer) => `L${layer}`) };
 }
 
 /** From one side over next to nothing to the other, as they can be seen on the ground of a theme. @param {spec.Theme} theme */

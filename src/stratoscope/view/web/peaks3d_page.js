@@ -2,6 +2,7 @@
 "use strict";
 
 const LISTED = 10; // rows of the list of highest peaks
+const PRINTED = { width: 700, lowest: 480, highest: 720 }; // pixels of a printed picture
 
 const view = /** @type {PeaksView} */ (readView(text("stratoscope-view")));
 const page = JSON.parse(text("stratoscope-page")); // what Plotly needs: empty figure, templates, configuration
@@ -68,6 +69,27 @@ async function drawAll() {
   window.stratoscopeReady = true;
 }
 
+/** Draw at a size that fits a sheet, at once: what is printed is what stands there when this returns. */
+function drawForPrint() {
+  const { layout, data } = page.figure;
+  const root = document.documentElement.style;
+  const { width, height } = printedSize();
+  root.setProperty("--printed-width", `${width}px`);
+  root.setProperty("--printed-height", `${height}px`);
+  paint("light"); // paper is white
+  scenes.forEach((scene, index) => fill(view, state, scene, data.slice(3 * index, 3 * index + 3), "light"));
+  lay(view, state, scenes, layout, { width, height }, turn, "light");
+  layout.template = page.templates.light;
+  Plotly.react(plot, data, layout, page.config);
+  for (const [index, { used }] of scenes.entries()) if (used) plot._fullLayout[sceneName(index)]._scene.glplot.redraw();
+}
+
+/** Upright sheets of A4 and Letter have this width within their margins. */
+function printedSize() {
+  const count = Math.max(scenes.filter((scene) => scene.used).length, 1);
+  return { width: PRINTED.width, height: Math.min(Math.max(PRINTED.lowest, LOWEST * rowsFor(count, PRINTED.width).rows), PRINTED.highest) };
+}
+
 /** The size of the picture; scenes above each other need a higher one. */
 function plotSize() {
   const count = Math.max(scenes.filter((scene) => scene.used).length, 1);
@@ -110,13 +132,17 @@ function describe() {
   element("show-words").textContent = showWords();
   element("scale-words").textContent = scaleOf(view, state).words;
   element("empty").hidden = drawn > 0;
+  element("empty").textContent = drawn ? "" : emptyWords();
   element("threshold-value").textContent = state.threshold > 0 ? `≥ ${number(state.threshold)}` : "all";
   element("layers-words").textContent = layerWords();
   const now = notesNow(view, state);
   for (const note of document.querySelectorAll("[data-note]")) note.hidden = !now.includes(Number(note.dataset.note));
   element("first-left-out").hidden = state.firstToken;
   element("one-list").hidden = state.show !== "difference";
-  for (const one of controls.scale) one.disabled = state.show === "difference" && !(one.value in view.content.comparison.scales);
+  for (const one of controls.scale) {
+    one.disabled = state.show === "difference" && !(one.value in view.content.comparison.scales);
+    one.title = one.disabled ? "Not for differences: they may be negative, and have no logarithm and no share of a highest peak" : "";
+  }
   list();
 }
 
@@ -134,9 +160,11 @@ function showWords() {
   const { comparison } = view.content;
   if (state.show === "side") return "";
   const { a, b } = comparison;
-  const apart = columnsOf(view).filter((column) => !column.equal).length;
+  const columns = columnsOf(view);
+  const apart = columns.filter((column) => !column.equal).length;
+  const hatched = scenes[0].order.some((column) => !columns[column].equal);
   if (state.show === "overlay") return `${a} and ${b} are aligned: equal tokens stand in one place.`;
-  const left = apart ? ` ${counted(apart, "place")} without an equal token in the other prompt ${apart === 1 ? "is" : "are"} hatched.` : "";
+  const left = apart ? ` ${counted(apart, "place")} without an equal token in the other prompt ${apart === 1 ? "is" : "are"} ${hatched ? "hatched" : "left out"}.` : "";
   const alone = state.oneList
     ? ` ○ is in one list only, ${b}'s above zero and ${a}'s below, at its own height: absent from a list is not zero, so its difference is not known.`
     : " A neuron in one list only has no known difference and is left out.";
@@ -148,10 +176,33 @@ function filterWords() {
   const { layers, choices } = view.content;
   const words = [];
   if (state.choice >= 0) words.push(choices[state.choice]);
-  if (state.tokens.trim()) words.push(`tokens ${/^[\d\s,-]+$/.test(state.tokens) ? `at ${state.tokens.trim()}` : `with ${state.tokens.trim()}`}`);
+  if (state.tokens.trim()) words.push(`tokens ${soughtWords()}`);
   if (state.layers.size < layers.length) words.push(layerWords());
   if (state.threshold > 0) words.push(`${state.show === "difference" ? "differing by" : "at least"} ${number(state.threshold)}${state.show === "difference" ? " or more" : " high"}`);
   return words.length ? `Shown: ${words.join(", ")}.` : "";
+}
+
+/** What the reader looks for among the tokens, in words. */
+function soughtWords() {
+  const { runs, part } = sought(state.tokens);
+  return runs ? `at ${state.tokens.trim()}` : `with "${part}"`;
+}
+
+/** Why nothing is drawn: what leaves nothing by itself, else all that is set. */
+function emptyWords() {
+  const matches = matching(view.tokens, state.tokens);
+  const here = (match, token) => match && (state.choice < 0 || view.content.token_choice[token] === state.choice);
+  if (!state.layers.size) return "No layer is picked: pick some under Layers.";
+  if (matches && !matches.some(here)) {
+    const where = sought(state.tokens).runs ? soughtWords().replace("at", "at position") : soughtWords();
+    return `No token ${where}: change or clear Tokens.`;
+  }
+  const ways = [];
+  if (state.threshold > 0) ways.push("lower the threshold");
+  if (state.layers.size < view.content.layers.length) ways.push("pick more layers");
+  if (matches) ways.push("look for other tokens");
+  if (state.show === "difference" && !state.oneList) ways.push("show what is in one list only");
+  return ways.length ? `Nothing is left: ${ways.join(", or ")}.` : "Nothing can be compared here.";
 }
 
 function layerWords() {
@@ -260,12 +311,17 @@ function connect() {
   controls.image.addEventListener("click", save);
   controls.theme.addEventListener("click", () => {
     theme = theme === "dark" ? "light" : "dark";
-    paint();
+    paint(theme);
     draw();
   });
   document.addEventListener("keydown", (event) => event.key === "Escape" && closeCards(null));
   document.addEventListener("pointerdown", (event) => closeCards(event.target));
   new ResizeObserver(relay).observe(plot);
+  addEventListener("beforeprint", drawForPrint);
+  addEventListener("afterprint", () => {
+    paint(theme);
+    draw();
+  });
   turnable(main, () => turn, turnTo);
 }
 
@@ -278,9 +334,10 @@ function closeCards(target) {
   }
 }
 
-function paint() {
-  document.documentElement.dataset.theme = theme;
-  for (const [name, colour] of Object.entries(view.colours.themes[theme])) {
+/** Give the page the colours of a theme. @param {string} shown */
+function paint(shown) {
+  document.documentElement.dataset.theme = shown;
+  for (const [name, colour] of Object.entries(view.colours.themes[shown])) {
     document.documentElement.style.setProperty(`--${name}`, colour);
   }
   controls.theme.textContent = theme === "dark" ? "Light" : "Dark";
@@ -309,21 +366,16 @@ function save() {
     ...{ xref: "paper", yref: "paper", x: 0.01, y: 0, yshift: -4, xanchor: "left", yanchor: "top", align: "left" },
     ...{ text: caption.map(escaped).join("<br>"), showarrow: false, font: { size: 11 } },
   });
-  const image = { format: "png", filename: "peaks3d", width: size.width, height: size.height + above + below, scale: 2 };
+  const image = { format: "png", filename: nameOfPage(), width: size.width, height: size.height + above + below, scale: 2 };
   return Plotly.downloadImage({ data: page.figure.data, layout, config: page.config }, image);
 }
 
-/** Lines of at most so many characters. */
-function wrapped(words, most) {
-  const lines = [""];
-  for (const word of words.split(/\s+/)) {
-    const last = lines[lines.length - 1];
-    if (last && last.length + word.length >= most) lines.push(word);
-    else lines[lines.length - 1] = last ? `${last} ${word}` : word;
-  }
-  return lines;
+/** The name of this file, for those that come from it. */
+function nameOfPage() {
+  const name = decodeURIComponent(location.pathname.split("/").pop() ?? "");
+  return name.replace(/\.html?$/i, "") || "peaks3d";
 }
 
-paint();
+paint(theme);
 connect();
 update();

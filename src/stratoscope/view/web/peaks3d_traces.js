@@ -43,8 +43,11 @@ function fill(view, state, scene, traces, theme) {
   Object.assign(stems, stemsOf([...tops.values()], base, style.stems));
   Object.assign(peaks, { x: drawn.x, y: drawn.y, z: drawn.z, customdata: drawn.hover });
   peaks.marker = { ...peaks.marker, color: drawn.colour, size: drawn.size, symbol: drawn.symbol };
-  if (overlay) delete peaks.marker.coloraxis;
-  else peaks.marker.coloraxis = "coloraxis";
+  peaks.marker.line = { width: 0, color: drawn.colour }; // what is open is drawn by its line in some browsers
+  for (const one of [peaks.marker, peaks.marker.line]) {
+    if (overlay) delete one.coloraxis;
+    else one.coloraxis = "coloraxis";
+  }
   peaks.hovertemplate = difference ? DIFFERENCE_CARD : (peaks.hovertemplateOfPeaks ??= peaks.hovertemplate);
   Object.assign(borders, lines(view, state, scene));
 }
