@@ -66,7 +66,7 @@ function lay(view, state, scenes, layout, size, turn, theme) {
     const room = Math.floor((size.width * wide) / grid.columns / PER_LABEL);
     Object.assign(layout[name].xaxis, tokenTicks(view, state, scene, Math.min(Math.max(room, 2), 60)));
     const longest = Math.max(...layout[name].xaxis.ticktext.map((label) => label.length), 0);
-    layout[name].xaxis.title = { text: `${longest > 9 ? "\u00a0<br>\u00a0<br>" : ""}${tokenTitle(state)}` }; // below long labels
+    layout[name].xaxis.title = { text: `${"\u00a0<br>".repeat(longest > 14 ? 3 : longest > 9 ? 2 : 0)}${tokenTitle(state)}` }; // below long labels
     layout[name].xaxis.tickangle = state.far.lean;
     layout[name].xaxis.range = tokenRange(scene);
     layout[name].aspectratio = { x: grid.wide, y: 1, z: grid.tall };
@@ -75,7 +75,7 @@ function lay(view, state, scenes, layout, size, turn, theme) {
     const { top } = view.content.style;
     layout[name].zaxis.range =
       state.show === "difference" ? [floor * top, ceiling * top] : [floor, floor + (ceiling - floor) * top];
-    layout[name].zaxis.title = { text: size.width < 500 ? "" : wrapped(title, tall / PER_LETTER).join("<br>") }; // the bar of colours has it too
+    layout[name].zaxis.title = { text: size.width < 500 ? "" : wrapped(axisTitle(view, state, title), tall / PER_LETTER).join("<br>") }; // the bar of colours has it too
     Object.assign(layout[name].yaxis, layerTicks(view.content, Math.max(Math.floor(tall / PER_LAYER), 3)));
     Object.assign(layout[name].zaxis, axisTicks(heights));
   });
@@ -94,9 +94,15 @@ function layBar(view, state, layout, heights, wide, theme) {
   axis.colorbar.tickfont = { size: 11 };
 }
 
+/** What stands along the vertical axis: of a difference, what is subtracted; the bar of colours says of what. */
+function axisTitle(view, state, title) {
+  const { a, b } = view.content.comparison ?? {};
+  return state.show === "difference" ? `${b} − ${a}` : title;
+}
+
 /** What stands beside the bar of colours, at the edge of the picture: Plotly's own title runs into wide ticks. */
 function barTitle(title, state) {
-  const at = { xref: "paper", yref: "paper", x: 1, y: 0.5, xanchor: "right", yanchor: "middle" };
+  const at = { xref: "paper", yref: "paper", x: 1, y: 0.5, xshift: -4, xanchor: "right", yanchor: "middle" };
   return { ...at, text: title, textangle: -90, showarrow: false, font: { size: 12 }, visible: state.show !== "overlay" };
 }
 
@@ -150,7 +156,7 @@ function tokenTicks(view, state, scene, room) {
   const few = view.content.style.token_labels;
   const sampled = sample(scene.order, scene.order.length <= few ? few : Math.min(room, few));
   const label = state.show === "side" ? (token) => tokenLabel(view.tokens.text[token]) : columnLabels(view);
-  const tickfont = { size: sampled.length > room ? 9 : 11 };
+  const tickfont = { size: sampled.length > 1.4 * room ? 9 : 11 }; // labels may stand closer before they become small
   return {
     tickvals: sampled.map((one) => scene.place.get(one)),
     ticktext: sampled.map((one) => axisLabel(label(one))),
