@@ -74,6 +74,8 @@ size shows mostly that norm's gain, so look at `mlp_out_norm` too.
 (W_e a_e + b_e), plus a shared expert's output times its gate. `neuron_norm` is of the neurons of the chosen and the shared experts
 side by side, without router weights; `peak_write` has them.
 
+**What each layer would predict is not recorded yet**: no quantity puts the residual stream through the unembedding (logit lens).
+
 **What is undefined is NaN (−1 in integer arrays), never 0**, as is what was not recorded:
 
 | where | what |
@@ -162,7 +164,7 @@ stratoscope.heatmap(trace, "map.pdf", prompt=0, width="85mm", title="none", capt
 
 **In your own figure**: `heatmap(..., ax=)` draws into axes that you have, one for each map, with labels, and beside the last a
 colour bar; no page, title or footer. Maps of one call share their limits, so prompts to be compared are drawn in one call.
-`engagement` has several maps a prompt and draws pages only: draw its quantities one by one.
+`engagement`, `compare` and `heatmap(profile=True)` draw pages of their own; each quantity of `engagement` can be drawn by itself.
 
 ```python
 import matplotlib.pyplot as plt

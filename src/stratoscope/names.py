@@ -208,7 +208,7 @@ _TABLE = (  # one row, one line
     Quantity("attn_received_nosink", _TLH, "float32", "1", "attention received, first token removed", "attn_received with the first token removed and rows renormalised", ATTENTION, "1.0", log=True, of_later_tokens=True),
     Quantity("attn_entropy", _TLH, "float32", "1", "attention entropy", "−Σ_k A log A / log n_q, n_q = tokens q sees (a learned sink counts as one more)", ATTENTION, "1.0"),
     Quantity("attn_entropy_nosink", _TLH, "float32", "1", "attention entropy, first token removed", "attn_entropy with the first token removed and rows renormalised", ATTENTION, "1.0"),
-    Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token; NaN where it is out of the window", ATTENTION, "1.0"),
+    Quantity("attn_first", _TLH, "float32", "1", "attention on the first token", "mass on the prompt's first token; undefined where the layer's window does not reach it", ATTENTION, "1.0"),
     Quantity("attn_distance", _TLH, "float32", "tokens", "attention distance", "Σ_k A·(q−k)", ATTENTION, "1.0", log=True),
     Quantity("attn_distance_nosink", _TLH, "float32", "tokens", "attention distance, first token removed", "attn_distance with the first token removed and rows renormalised", ATTENTION, "1.0", log=True),
     Quantity("attn_null", _TLH, "float32", "1", "attention on a learned sink", "mass on the model's learned sink", ATTENTION, "1.0"),

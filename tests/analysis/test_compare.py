@@ -106,7 +106,7 @@ def test_the_yardstick_counts_the_cells_of_other_pairs_that_are_as_strong() -> N
         assert others["as_strong"].values[place] == (sizes >= summary["difference"]["strong_from"]).sum()
         assert others["largest"].values[place] == pytest.approx(sizes.max(), rel=1e-6)
     assert strong >= summary["difference"]["strong_from"]
-    assert "Of 2 other minimal pairs" in cautions.yardstick(summary)
+    assert "The two other minimal pairs have 16.7 % and 33.3 % such cells." in cautions.yardstick(summary)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,11 @@ def test_the_floor_is_the_larger_of_both_traces_and_never_below_the_rounding_of_
     )
 
 
+def test_traces_that_are_equal_in_every_cell_have_no_chart_of_how_far_they_are_apart(base: xr.Dataset) -> None:
+    assert not [one for one in contents_of(diff(base, base)).figures() if one.name == "layers"]
+    assert [one for one in contents_of(diff(base, nudged(base, Q, (5, 2), 0.25))).figures() if one.name == "layers"]
+
+
 def test_without_a_floor_there_are_no_multiples_of_it_and_a_warning(base: xr.Dataset) -> None:
     result = diff(base, nudged(base, Q, (5, 2), 0.25))
     assert "times_floor" not in result[f"tokens/{Q}"]

@@ -96,3 +96,15 @@ def test_the_layers_of_two_classes_are_written_as_they_are_drawn(trace_of: Facto
     expected = np.median(means[[0, 2]] - means[[1, 3]], axis=0)  # critical − neutral of each pair
     np.testing.assert_allclose([float(one["median_difference"]) for one in cells], expected, rtol=1e-6)
     assert {(one["class_a"], one["class_b"], one["pairs"]) for one in cells} == {("neutral", "critical", "2")}
+
+
+def test_one_negative_value_makes_both_sides_linear_and_not_one_of_them(trace_of: Factory) -> None:
+    trace = trace_of(lengths=(4, 4), texts=[*HOW, *OTHER], pairs=("x", "x"))
+    trace["mlp_out_norm"].values[1, 0] = -2.0
+    for scale in ("robust", "linear"):
+        a, b = (
+            one.colouring(Look(scale)).limits  # type: ignore[arg-type]
+            for one in drawn(stratoscope.comparison(trace)).quantities[:2]
+        )
+        assert a.kind == b.kind == "linear"
+        assert (a.low, a.high) == (b.low, b.high)

@@ -181,7 +181,7 @@ def test_every_token_of_a_pooled_panel_can_be_found_and_read() -> None:
     [
         (Selection(prompt=0), ["1 of 3 prompts"]),
         (Selection(all_prompts=True, layers="1-2,5"), ["3 of 6 layers (1-2, 5)"]),
-        (Selection(all_prompts=True, span="user"), ["15 of their 26 tokens (span user)"]),
+        (Selection(all_prompts=True, span="user"), ["15 of 26 tokens (span user)"]),
         (Selection(prompt=1, layers=3, span=["user", "special"]),
          ["1 of 3 prompts", "1 of 6 layers (3)", "7 of their 9 tokens (spans user and special)"]),
         (Selection(all_prompts=True, prompt_class="critical"), ["2 of 3 prompts (class critical)"]),

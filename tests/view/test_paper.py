@@ -16,7 +16,7 @@ from sheets import outside, overlapping, words
 from view_traces import Factory, make_trace
 
 from drawn_maps import maps_of
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, UsageError
 from stratoscope.recorder.simulate import simulate
 from stratoscope.view.maps.compare import compare
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
@@ -211,6 +211,8 @@ def test_a_narrow_axes_numbers_its_tokens_and_warnings_are_raised(trace_of: Fact
         heatmap(trace_of(lengths=(60,), notes=notes), ax=axes)
     assert axes.get_xlabel() == "token"
     heatmap_of_array(np.ones((5, 3)), ax=axes, font_size=6)  # nothing to put into a colour bar
+    with pytest.raises(UsageError, match="a profile draws its own page"):
+        heatmap(trace_of(lengths=(6,)), profile=True, ax=axes)
 
 
 @pytest.mark.parametrize(

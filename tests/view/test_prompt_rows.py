@@ -159,3 +159,15 @@ def test_in_axes_of_ones_own_rows_are_named_after_their_prompts_not_after_layers
     heatmap(trace_of(lengths=(5, 3, 7), layers=4), rows="prompts", ax=axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["p1", "p2", "p0"]  # class by class
     assert axes.patch.get_hatch() is None  # there is no token behind a short prompt: nothing is missing
+
+
+def test_the_footer_names_the_layer_that_most_cells_are_those_of_and_none_where_no_layer_has_most(
+    trace_of: Factory,
+) -> None:
+    dataset = trace_of(lengths=(5, 5), layers=4, quantities=("mlp_write_ratio",))
+    dataset["mlp_write_ratio"].values[:] = np.eye(4)[[0, 0, 0, 0, 0, 0, 1, 2, 3, 0]] + 0.5
+    spec = heatmap_spec(dataset, rows="prompts", quantity="mlp_write_ratio")
+    assert "70.0 % of the cells are those of L0: choose layers by --layers." in [note.text for note in spec.notes]
+    dataset["mlp_write_ratio"].values[:] = np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3, 0, 1]] + 0.5
+    spec = heatmap_spec(dataset, rows="prompts", quantity="mlp_write_ratio")
+    assert not [note for note in spec.notes if "of the cells are those" in note.text]

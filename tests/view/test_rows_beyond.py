@@ -108,3 +108,12 @@ def test_words_of_neighbouring_rows_move_apart_and_stay_at_their_map() -> None:
         mine = [text for text in words if one.y - 0.05 < text.y < one.y + one.height + 0.05]
         assert len(mine) == 2
     assert not overlapping(sheet)
+
+
+def test_a_row_that_hardly_lies_beyond_has_no_bar_without_words() -> None:
+    for factor in np.linspace(1, 1.6, 25):
+        assert all(words for _, words in marks(spec_of({7: float(factor)})).row_badges)
+
+
+def test_a_map_of_zeros_has_no_rows_below_limits_that_are_made_up() -> None:
+    assert marks(spec_of(dict.fromkeys(range(20), 0.0))).row_badges == ()

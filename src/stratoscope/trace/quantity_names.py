@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.|$)|(?<=\[)\d+(?=\])")
+_PREDICTION = re.compile(r"lens|logit|predict|unembed", re.IGNORECASE)
 _BEHIND_BLOCK = re.compile(r"blocks\.(\d+|L)\.hook_resid_post|resid_post\.(\d+|L)", re.IGNORECASE)
 
 
@@ -67,6 +68,9 @@ def quantity_named(choice: str, allowed: Iterable[str]) -> str:
     if behind := _BEHIND_BLOCK.fullmatch(choice):
         depth = str(int(layer) + 1) if (layer := behind[1] or behind[2]).isdecimal() else "L + 1"
         fix = f"It is resid_norm at depth {depth}, where depth 0 is before the first block."
+        raise InputError(f"no quantity called {choice!r}", where="quantity", fix=fix)
+    if _PREDICTION.search(choice) and not any(_PREDICTION.search(name) for name in allowed):
+        fix = f"What each layer would predict is not recorded yet. This input has: {', '.join(allowed) or 'none'}."
         raise InputError(f"no quantity called {choice!r}", where="quantity", fix=fix)
     known = [other for name in allowed for other in (name, *QUANTITIES[name].elsewhere.values())]
     if not (near := did_you_mean(general, known, 3)):

@@ -12,6 +12,7 @@ from stratoscope.words import agreeing, counted, number, percent
 Facts: TypeAlias = "Mapping[str, Any]"
 _MOST_RELATIVE = 0.5  # of the digits of the dtype: how far rounding may carry the same tokens apart
 _UNKNOWN_ROUNDING = 2.0**-8  # where no dtype is known: the coarsest
+_FEW_PAIRS = 3  # fewer have no typical one: each is named
 _NO_TEST = "This describes two prompts and tests nothing"
 
 
@@ -92,16 +93,31 @@ def yardstick(summary: Facts) -> str:
     if of is None:
         return "Nothing differs."
     if not of["of"]:
-        return "There is no other pair of prompts in it to say whether such differences are usual."
+        where = "this trace" if summary["one_trace"] else "these files"
+        return f"There is no other pair of prompts in {where} to say whether such differences are usual."
     if not of["measured"]:
         return "No other pair of prompts has equal tokens behind its first edit to say whether this is usual."
     sample = "" if of["measured"] == of["of"] else f" (a random {of['measured']} of {of['of']:,})"
-    return (
-        f"Is it usual? {here['strong']:,} of {here['cells']:,} cells ({percent(of['share_here'])}) differ by "
-        f"{number(here['strong_from'])} or more here. Of {of['measured']} {of['relation']}{sample} a typical one has "
-        f"{percent(of['share_typical'])} such cells ({percent(of['share_least'])} to {percent(of['share_most'])}), and "
+    usual = f"Is it usual? {here['strong']:,} of {here['cells']:,} cells ({percent(of['share_here'])}) differ by "
+    usual += f"{number(here['strong_from'])} or more here. "
+    least, most = percent(of["share_least"]), percent(of["share_most"])
+    if of["of"] < _FEW_PAIRS:
+        return usual + _few_pairs(of["of"], of["measured"], of["relation"], least, most)
+    return usual + (
+        f"Of {of['measured']} {of['relation']}{sample} a typical one has {percent(of['share_typical'])} such cells "
+        f"({least} to {most}), and "
         f"{of['with_as_many'] or 'none'} {agreeing(max(of['with_as_many'], 1), 'has', 'have')} as many or more."
     )
+
+
+def _few_pairs(there: int, measured: int, relation: str, least: str, most: str) -> str:
+    """The shares of one or two other pairs, which have no typical one."""
+    if there == 1:
+        one = relation.replace("pairs", "pair", 1).replace("prompts that both traces", "prompt that both traces")
+        return f"The one {one} has {least} such cells."
+    if measured == 1:
+        return f"Of the two {relation} one can be compared, and has {least} such cells."
+    return f"The two {relation} have {least} and {most} such cells."
 
 
 def lists(summary: Facts) -> str:

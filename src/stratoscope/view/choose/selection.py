@@ -81,10 +81,11 @@ class Chosen:
         classes = tuple(_listed(self.selection.prompt_class, "class", ""))
         spans = tuple(_listed(self.selection.span, "span", ""))
         tokens, there = sum(len(panel.tokens) for panel in self.panels), int(prompts.lengths[shown].sum())
+        their = "their " if self.left_out else ""
         parts = [
             self.left_out.removesuffix(" shown") + (f" (class {listed(classes)})" if self.left_out and classes else ""),
             f"{len(layers)} of {counted(of_layers, kind)} ({number_ranges(layers)})" if len(layers) < of_layers else "",
-            f"{tokens:,} of their {counted(there, 'token')} ({'spans' if spans[1:] else 'span'} {listed(spans)})"
+            f"{tokens:,} of {their}{counted(there, 'token')} ({'spans' if spans[1:] else 'span'} {listed(spans)})"
             if tokens < there
             else "",
         ]

@@ -67,7 +67,8 @@ def build(
     quantities, maps = [], []
     for index, (strip, mine) in enumerate(zip(strips, ready, strict=True)):
         alike = [one for other, one in zip(strips, ready, strict=True) if strip.limits and other.limits == strip.limits]
-        quantity = _quantity(strip, mine, alike or [mine], look.scale)
+        negative = strip.negative or any(one.negative for one in strips if strip.limits and one.limits == strip.limits)
+        quantity = _quantity(strip, mine, alike or [mine], look.scale, negative=negative)
         quantities.append(quantity)
         maps += [_map(index, place, strip, quantity, mine, panels, factors) for place in range(len(panels))]
     starts = np.cumsum([0, *(panel.count for panel in panels)]).tolist()
@@ -154,9 +155,19 @@ def _any_known(tables: Sequence[AnyFloats]) -> bool:
 
 
 def _quantity(
-    strip: Strip, mine: ByFirst[_Pooled], alike: Sequence[ByFirst[_Pooled]], chosen: names.Scale
+    strip: Strip, mine: ByFirst[_Pooled], alike: Sequence[ByFirst[_Pooled]], chosen: names.Scale, *, negative: bool
 ) -> MapQuantity:
-    """One quantity on all its scales; `alike`: strips that share its limits; `chosen`: a scale it must have."""
+    """One quantity on all its scales.
+
+    Parameters
+    ----------
+    alike
+        Strips that share its limits.
+    chosen
+        A scale it must have.
+    negative
+        Whether one of them has negative values, though their scale is not a signed one.
+    """
     quantity = strip.quantity
     differ = mine["with_first"] is not mine["without_first"]
 
@@ -173,7 +184,7 @@ def _quantity(
         if quantity.row_kind == PROMPT_ROWS and choice == "per-layer":
             continue
         kind = scale.natural(signed=quantity.signed, log=quantity.log, choice=choice)
-        if strip.negative and choice != "log":  # no logarithm; only an import can hold them
+        if negative and choice != "log":  # no logarithm; only an import can hold them
             kind = "linear"
 
         def colouring(first: FirstTokens, kind: Kind = kind, choice: names.Scale = choice) -> Colouring:
@@ -185,7 +196,7 @@ def _quantity(
 
         scales[choice] = _by_first(colouring, differ=differ)
     figures = figures_of(mine["without_first"].distribution.whole)
-    return MapQuantity(quantity, bool(strip.counted), strip.negative, figures, scales)
+    return MapQuantity(quantity, bool(strip.counted), negative, figures, scales)
 
 
 def _map(
@@ -264,15 +275,16 @@ def _marks(
 
 
 def _row_badges(medians: AnyFloats, limits: scale.Limits, *, lowest: bool) -> tuple[tuple[int, str], ...]:
-    """Rows whose median cell lies beyond a limit; `lowest`: whether also beyond the lower one."""
+    """Rows whose median cell lies clearly beyond a limit; `lowest`: whether also beyond the lower one."""
     below, above, ratios = scale.beyond(medians, limits)
+    lowest = lowest and limits.state not in ("zero", "below")  # on a logarithmic scale these limits are made up
     found = []
     for row in np.flatnonzero(above | (below & lowest)).tolist():
         ratio = float(ratios[row])
         if np.isnan(ratio):
             words = "↓" if below[row] else "↑"
         elif ratio < _BADGE_FROM:
-            words = ""
+            continue
         else:
             words = times(ratio).replace("×", "÷") if below[row] else times(ratio)
         found.append((row, words))

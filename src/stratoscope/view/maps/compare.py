@@ -254,12 +254,14 @@ def _selected(result: xr.DataTree) -> Selected:
     of = summary["prompts_of_trace"][0]
     whole = summary["columns"]
     tokens = [whole["equal"] + whole["replaced"] + whole[f"only_{side}"] for side in "ab"]
+    some = summary["one_trace"] and of > 2
+    their = "their " if some else ""
     parts = [
-        f"2 of {counted(of, 'prompt')}" if summary["one_trace"] and of > 2 else "",
+        f"2 of {counted(of, 'prompt')}" if some else "",
         f"{rows['shown']} of {counted(rows['of'], rows['kind'])} ({number_ranges(numbers)})"
         if rows["shown"] < rows["of"]
         else "",
-        f"{sum(tokens):,} of their {counted(sum(summary['lengths']), 'token')} ({'spans' if spans[1:] else 'span'} "
+        f"{sum(tokens):,} of {their}{counted(sum(summary['lengths']), 'token')} ({'spans' if spans[1:] else 'span'} "
         f"{listed(spans)})"
         if spans
         else "",

@@ -190,4 +190,7 @@ def _pooling_in_words(content: Maps, marks: Sequence[MapMarks]) -> str:
             else f" Rings: {shown:,} for {total:,} outliers, the largest, one for those beside each other."
         )
     tokens = sum(panel.tokens for panel in content.panels)
-    return f"Each column is the maximum over {by} of {tokens:,} tokens.{spikes}"
+    signed = {one.quantity.signed for one in content.quantities}
+    most = "the value of largest size" if signed == {True} else "the maximum"
+    also = " (of signed values the one of largest size)" if len(signed) > 1 else ""
+    return f"Each column is {most} over {by} of {tokens:,} tokens{also}.{spikes}"

@@ -23,7 +23,7 @@ from stratoscope.view.spec.maps import PROMPT_ROWS, DrawnQuantity
 from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.tokens import ShownPrompt, ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec, notes_of, provenance_of
-from stratoscope.words import capital, counted, visible
+from stratoscope.words import capital, counted, percent, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -70,15 +70,11 @@ def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look:
     kind, numbers = quantities.row_numbers(dataset, name)
     layers = selection.rows(numbers, kind)
     described = quantities.describe(dataset, name, layers)
-    values = _pooled(dataset, name, tokens, layers, signed=described.signed)
-    notes: list[Note] = []
+    values, each = _pooled(dataset, name, tokens, layers, signed=described.signed)
+    notes = _of_one_layer(each, described)
     if names.QUANTITIES[name].of_later_tokens:
         values = np.where(prompts.rarely_seen[tokens], np.nan, values)
         notes.append(Note("L02", INFO, f"Hatched: {SEEN_BY_FEW}."))
-    if described.unit == "L2 norm" and len(layers) > 1:
-        notes.append(
-            Note("L07", INFO, "A maximum over layers is mostly that of the last ones: choose one by --layers.")
-        )
     row = np.full(len(prompts), -1)
     row[shown] = np.arange(len(shown))[::-1]  # the first at the top
     position = prompts.position[tokens]
@@ -120,19 +116,44 @@ def _by_class(prompts: Prompts, chosen: list[int]) -> list[int]:
 
 def _pooled(
     dataset: xr.Dataset, name: str, tokens: NDArray[np.int64], layers: NDArray[np.int64], *, signed: bool
-) -> AnyFloats:
-    """One value for each token: the largest over the layers (where signed, that of largest size); NaN if none has one."""  # noqa: E501
+) -> tuple[AnyFloats, NDArray[np.int64]]:
+    """For each token its largest value over the layers (where signed, that of largest size), NaN if none has one.
+
+    Returns
+    -------
+    values, each
+        And of how many tokens the value is that of each layer.
+    """
     from stratoscope.view.choose import quantities
     from stratoscope.view.spec import pool
 
-    found = []
+    found, each = [], np.zeros(len(layers), np.int64)
     for begin in range(0, len(tokens), _READ):
         values = quantities.table(dataset, name, tokens[begin : begin + _READ], layers)
+        sizes = np.where(np.isnan(values), -np.inf, np.abs(values) if signed else values)
+        known = ~np.isnan(values).all(axis=1)
+        each += np.bincount(sizes.argmax(axis=1)[known], minlength=len(layers))
         if values.shape[1] > 1:
             values = pool.pool(values.T, values.shape[1], signed=signed).T
         found.append(values[:, 0])
     pooled: AnyFloats = np.concatenate(found)
-    return pooled
+    return pooled, each
+
+
+def _of_one_layer(each: NDArray[np.int64], described: DrawnQuantity) -> list[Note]:
+    """A note where most cells are those of one layer; `each`: how many are those of each."""
+    most = int(each.argmax())
+    share = each[most] / max(int(each.sum()), 1)
+    if len(each) < 2 or share <= 0.5:
+        return []
+    row = f"{names.ROW_LETTERS[described.row_kind]}{described.rows[most]}"
+    return [
+        Note(
+            "L07",
+            INFO,
+            f"{percent(float(share))} of the cells are those of {row}: choose {described.row_kind}s by --layers.",
+        )
+    ]
 
 
 def _of_prompts(described: DrawnQuantity, count: int, kind: str) -> DrawnQuantity:

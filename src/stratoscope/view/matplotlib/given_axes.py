@@ -61,12 +61,14 @@ def draw_into(spec: ViewSpec, axes: Sequence[Axes], points: float | None) -> Fig
     Raises
     ------
     InputError
-        There are more or fewer maps than axes.
+        There are more or fewer maps than axes, or no maps.
     """
     content = spec.content
-    if not isinstance(content, Maps) or len(content.maps) != len(axes):
-        drawn = counted(len(content.maps), "map") if isinstance(content, Maps) else "a picture of charts"
+    if not isinstance(content, Maps):
+        raise UsageError("a profile draws its own page", where="ax", fix="Leave `ax` away.")
+    if len(content.maps) != len(axes):
         fix = "Choose as many prompts as axes: prompt=0 draws one map."
+        drawn = counted(len(content.maps), "map")
         raise UsageError(f"this is {drawn}, and there are {len(axes)} axes", where="ax", fix=fix)
     theme, size = spec.colours.themes[spec.look.theme], points or PAPER_POINTS
     for note in spec.notes_now():

@@ -38,6 +38,7 @@ def profiles(result: xr.DataTree) -> list[Figure]:
     for kind in (names.LAYER, names.DEPTH):
         tables = {name: table_in(result, f"profiles/{name}") for name in _with_rows(chosen, kind)}
         panels = [panel for name, table in tables.items() if (panel := _profile(table, name)) is not None]
+        panels = panels if any(map(_differs, tables.values())) else []  # exact zeros have no place on these axes
         if panels:
             note = Note("L05", INFO, "Cells that are exactly equal stand at the left edge.")
             rows = next(iter(tables.values())).sizes[kind]
@@ -63,6 +64,12 @@ def _profile(table: xr.Dataset, quantity: str) -> ChartPanel | None:
     marks += on_log_axis(high, at, "muted", "95 % lie below", zero=zero)
     marks += on_log_axis(middle, at, "accent", "median", zero=zero)
     return ChartPanel(capital(row.label), axis, _layers(table, row), tuple(marks))
+
+
+def _differs(table: xr.Dataset) -> bool:
+    return bool(
+        any(str(name).startswith(("size_", "times_")) and (one.values > 0).any() for name, one in table.items())
+    )
 
 
 def _layers(table: xr.Dataset, row: names.Quantity) -> Axis:
