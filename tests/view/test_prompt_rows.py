@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sheets import outside, overlapping, row_labels, words
@@ -123,6 +123,7 @@ def test_more_prompts_than_rows_are_refused_with_the_way_on(monkeypatch: pytest.
 
 
 @settings(deadline=None, max_examples=15)
+@example([4, 4, 17, 1, 1, 1, 1], ["", "\U000142ca", "𐀀\U00019dd0", "0000", "000\x1f𐀀𐀀", "0000000\x1f\x1f𐀀", "0"], False)
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=30),
     st.lists(st.text(max_size=30), min_size=1, max_size=9),

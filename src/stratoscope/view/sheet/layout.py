@@ -24,6 +24,7 @@ LEAST_WIDTH = 7.4
 _LEAST_BESIDE = 5.4  # with a legend beside the map, or beside strips
 _LOW = 0.16  # inches of the histogram of a legend beside a strip
 _BAND_GAP, _STRIP_GAP, _PANEL_GAP = 0.16, 0.1, 0.2
+_LEGEND_GAP = 0.24  # above a legend that stands over its map, so that it does not look like the one of the map above
 _TRIES = 5  # to fit a picture of a given width on a printed page
 
 
@@ -229,6 +230,7 @@ class _Layout:
             if start == 0:
                 titled = max(titled, self._panel_title(self.panels[place], x, y, end - x))
         y = bottom = titled
+        gap = _LEGEND_GAP if legends and not self.arrangement.gutter else _STRIP_GAP
         for index, quantity in enumerate(self.quantities):
             last = index == len(self.quantities) - 1
             top = y + max(self.maps.above(index, place, band) for place, band in line)
@@ -239,9 +241,9 @@ class _Layout:
             for number, ((place, band), x) in enumerate(zip(line, lefts, strict=True)):
                 self._map(index, place, x, top, band=band, row_labels=number == 0, token_labels=last)
             bottom = top + self._height(quantity)
-            y = max(bottom, named) + _STRIP_GAP
+            y = max(bottom, named) + gap
         depth = max(self.maps.below(place, band) for place, band in line)
-        return max(y - _STRIP_GAP, bottom + depth)
+        return max(y - gap, bottom + depth)
 
     def _name_of_strip(self, quantity: MapQuantity, y: float, *, legends: bool) -> float:
         """Beside a strip, or above it, its name, the first time in its legend; returns its bottom."""

@@ -40,8 +40,10 @@ def key(
     for place, (name, colour) in enumerate(colours.items()):
         text = f"{fonts.fit(name, size, width / 3)} ({counted(counts[name], 'prompt')})"
         wide = SWATCH + 0.05 + fonts.width(text, size)
-        if x + wide > end:
-            items.append(Text(x, y, f"… {len(colours) - place} more", size, theme.muted))
+        left = len(colours) - place - 1
+        rest = _BETWEEN + fonts.width(f"… {left} more", size) if left else 0.0
+        if x + wide + rest > end:
+            items.append(Text(x, y, f"… {left + 1} more", size, theme.muted))
             break
         items.append(Box(x, y + (high - SWATCH) / 2, SWATCH, SWATCH, fill=colour))
         items.append(Text(x + SWATCH + 0.05, y, text, size, theme.ink))
