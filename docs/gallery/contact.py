@@ -39,7 +39,6 @@ THINGS = {
     "neutral": ("birthday cake", "apple juice", "vegetable soup", "oat porridge", "banana bread"),
 }
 DPI = 110
-_COLOURS = 128
 Draw = Callable[..., Figure]
 
 
@@ -80,7 +79,7 @@ def draw(demo: Path, lengths: Path, hundred: Path) -> None:
     folder = HERE / "contact"
     folder.mkdir(exist_ok=True)
     for theme in ("light", "dark"):
-        sheet(demo, lengths, hundred, theme).quantize(_COLOURS).save(folder / f"{theme}.png", optimize=True)
+        sheet(demo, lengths, hundred, theme).save(folder / f"{theme}.webp", quality=90)
 
 
 def sheet(demo: Path, lengths: Path, hundred: Path, theme: names.Theme) -> Image.Image:

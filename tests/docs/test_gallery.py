@@ -11,7 +11,7 @@ from PIL import Image
 
 GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 PICTURES = sorted(path.name for path in GALLERY.glob("*.png"))
-CONTACT_SHEETS = sorted(f"contact/{path.name}" for path in GALLERY.glob("contact/*.png"))
+CONTACT_SHEETS = sorted(f"contact/{path.name}" for path in GALLERY.glob("contact/*.webp"))
 PHOTOGRAPHS = {"peaks3d.png"}  # of a page; the page carries its own provenance
 
 
@@ -21,7 +21,7 @@ def provenance(name: str) -> dict[str, str]:
 
 
 def test_the_page_shows_every_picture() -> None:
-    shown = re.findall(r"\]\(([^)]+\.png)\)", (GALLERY / "README.md").read_text("utf-8"))
+    shown = re.findall(r"\]\(([^)]+\.(?:png|webp))\)", (GALLERY / "README.md").read_text("utf-8"))
     assert sorted(shown) == sorted([*PICTURES, *CONTACT_SHEETS])
 
 
