@@ -78,7 +78,7 @@ def test_one_trace_or_file_given_twice_is_not_two() -> None:
     assert (code, "one prompt is named (neutral-1)" in error) == (2, True)
     shutil.copytree("run.trace", "copy.trace")
     code, said, _ = run("run.trace", "copy.trace", "-o", "x.png")
-    assert (code, "Of 2 other minimal pairs" in said) == (0, True)
+    assert (code, "The two other minimal pairs have" in said) == (0, True)
     Path("a.csv").write_text(f"{CSV}0,I,3,7,9.0\n1,am,3,7,2.5\n")
     code, _, error = run("a.csv", "../" + Path.cwd().name + "/a.csv", "-o", "y.png")
     assert (code, "a.csv: is given twice" in error) == (2, True)

@@ -110,12 +110,14 @@ def _differences(
 def _keys(of_token: Ints, *points: Points) -> list[Ints]:
     """A number for each column, layer, expert and neuron, of each of the points."""
     parts = [
-        [of_token[one.token], one.layer, one.expert.astype(np.int64) + 1 if len(one.expert) else 0 * one.layer,
-         one.neuron.astype(np.int64) + 1]
+        [of_token[one.token], one.layer, one.expert if len(one.expert) else np.zeros_like(one.layer), one.neuron]
         for one in points
-    ]  # fmt: skip
-    sizes = [max(int(column.max(initial=0)) for column in columns) + 1 for columns in zip(*parts, strict=True)]
-    return [np.ravel_multi_index(tuple(columns), tuple(sizes)) for columns in parts]
+    ]
+    keys = np.zeros(sum(len(one.token) for one in points), np.int64)
+    for columns in zip(*parts, strict=True):  # ranks, not the numbers themselves: of those a product can be too large
+        ranks = np.unique(np.concatenate(columns), return_inverse=True)[1]
+        keys = np.unique(keys * (ranks.max(initial=0) + 1) + ranks, return_inverse=True)[1]
+    return np.split(keys, np.cumsum([len(one.token) for one in points])[:-1])
 
 
 def _found(keys: Ints, among: Ints, places: Ints) -> Ints:
