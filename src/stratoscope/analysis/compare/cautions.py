@@ -93,7 +93,7 @@ def yardstick(summary: Facts) -> str:
     if of is None:
         return "Nothing differs."
     if not of["of"]:
-        where = "this trace" if summary["one_trace"] else "these files"
+        where = "this trace" if summary["one_trace"] and summary["has_classes"] else "these files"
         return f"There is no other pair of prompts in {where} to say whether such differences are usual."
     if not of["measured"]:
         return "No other pair of prompts has equal tokens behind its first edit to say whether this is usual."

@@ -127,14 +127,19 @@ def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
 def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
     """Draw two classes layer by layer, and say where they are farthest apart."""
     from stratoscope.trace.prompts import Prompts
-    from stratoscope.view.charts.two_classes import TwoClasses, class_rows
+    from stratoscope.view.charts.two_classes import TwoClasses, class_rows, refuse_beside_classes
     from stratoscope.view.choose.selection import Selection
+    from stratoscope.view.maps.compare import Tables, draw_classes
     from stratoscope.view.spec.look import Look
+    from stratoscope.view.spec.page import page_of
 
-    stratoscope.compare(**asked)
+    refuse_beside_classes(prompt=asked["prompt"], peaks_table=asked["peaks_table"])
     selection = Selection(prompt_class=asked["prompt_class"], layers=asked["layers"], span=asked["span"])
-    classes = TwoClasses(asked["inputs"], asked["columns"], selection, asked["quantity"])
-    found = classes.profile(Look(asked["scale"], asked["first_token"]))
+    look = Look(asked["scale"], asked["first_token"], asked["theme"])
+    classes = TwoClasses(asked["inputs"], asked["columns"], selection, asked["quantity"], look)
+    page = page_of(asked["width"], asked["font_size"], asked["title"], asked["caption"])
+    draw_classes(classes, asked["out"], page, Tables(asked["table"], None, asked["overwrite"]))
+    found = classes.profile
     written = [path for path in (asked["out"], asked["table"]) if path is not None]
     if as_json:
         columns, rows = class_rows(found)

@@ -112,10 +112,13 @@ def profile_spec(
         Whether the second class − the first stands beside the two classes; they are in the order of
         `selection.prompt_class`.
     """
-    if look.scale == "per-layer":
-        fix = "Leave it out, or choose linear or log."
-        raise UsageError("a profile has one axis for all layers, no scale for each", where="scale", fix=fix)
-    found = layer_profile(dataset, selection, look, quantity=quantity, difference=difference)
+    return spec_of_profile(
+        dataset, layer_profile(dataset, selection, look, quantity=quantity, difference=difference), look
+    )
+
+
+def spec_of_profile(dataset: xr.Dataset, found: Profile, look: Look) -> ViewSpec:
+    """The ViewSpec of a profile that was computed from this trace, for this look."""
     row = names.QUANTITIES[found.name]
     described = quantities.describe(dataset, found.name, np.arange(dataset.sizes[row.row_kind]))
     log = natural(signed=row.signed, log=found.log, choice=look.scale) == "log"
@@ -158,6 +161,9 @@ def layer_profile(
     InputError
         Something asked for is not there, no token is left, or a difference is not of two classes.
     """
+    if look.scale == "per-layer":
+        fix = "Leave it out, or choose linear or log."
+        raise UsageError("a profile has one axis for all layers, no scale for each", where="scale", fix=fix)
     name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
     prompts, row = Prompts(dataset), names.QUANTITIES[name]
     selection = _with_span(prompts, selection)

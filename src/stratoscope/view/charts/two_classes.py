@@ -12,7 +12,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.errors import UsageError
 from stratoscope.trace.arguments import several
-from stratoscope.view.charts.profile import Profile, Spread, layer_profile, profile_spec
+from stratoscope.view.charts.profile import Profile, Spread, layer_profile, spec_of_profile
 from stratoscope.view.choose.selection import Selection
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -35,12 +35,15 @@ class TwoClasses:
         As in `heatmap`.
     selection
         It names two classes; differences are the second − the first.
+    look
+        How they are drawn: whether first tokens take part.
     """
 
     inputs: Any
     columns: Columns
     selection: Selection
     quantity: str | None
+    look: Look
 
     def __post_init__(self) -> None:
         classes = several(self.selection.prompt_class, "prompt_class", "['critical', 'neutral']")
@@ -57,13 +60,14 @@ class TwoClasses:
 
         return opened(self.inputs, self.columns)
 
-    def spec(self, look: Look) -> ViewSpec:
-        """Both profiles, and the difference beside them."""
-        return profile_spec(self.dataset, self.selection, look, quantity=self.quantity, difference=True)
+    @cached_property
+    def profile(self) -> Profile:
+        """Both classes and their difference, as numbers."""
+        return layer_profile(self.dataset, self.selection, self.look, quantity=self.quantity, difference=True)
 
-    def profile(self, look: Look) -> Profile:
-        """The same as numbers."""
-        return layer_profile(self.dataset, self.selection, look, quantity=self.quantity, difference=True)
+    def spec(self, look: Look) -> ViewSpec:
+        """Both profiles, and the difference beside them; `look` is its own."""
+        return spec_of_profile(self.dataset, self.profile, look)
 
 
 def refuse_beside_classes(**given: object) -> None:

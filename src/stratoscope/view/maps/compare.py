@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.compare.prompts import TwoInputs
     from stratoscope.analysis.compare.tables import Rows
     from stratoscope.trace.csv.columns import Columns
+    from stratoscope.view.charts.two_classes import TwoClasses
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
 _LONGEST_NAME = 40  # characters of what A or B is called in a legend
@@ -107,19 +108,16 @@ def compare(
     3
     """
     from stratoscope.analysis.compare.tables import cell_rows, neuron_rows
-    from stratoscope.view.charts.two_classes import TwoClasses, class_rows, refuse_beside_classes
+    from stratoscope.view.charts.two_classes import TwoClasses, refuse_beside_classes
     from stratoscope.view.matplotlib.render import render
 
     look, page = Look(scale, first_token, theme), page_of(width, font_size, title, caption)
     tables = Tables(table, peaks_table, overwrite)
-    tables.check(inputs)
     if prompt_class is not None:
         refuse_beside_classes(prompt=prompt, peaks_table=peaks_table)
         selection = Selection(prompt_class=prompt_class, layers=layers, span=span)
-        classes = TwoClasses(inputs, columns, selection, quantity)
-        figure = render(classes.spec, out, look, page, overwrite=overwrite, inputs=inputs)
-        tables.write(cells=lambda: class_rows(classes.profile(look)))
-        return figure
+        return draw_classes(TwoClasses(inputs, columns, selection, quantity, look), out, page, tables)
+    tables.check(inputs)
     asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
 
     @cache
@@ -131,6 +129,17 @@ def compare(
 
     figure = render(described, out, look, page, overwrite=overwrite, inputs=inputs)
     tables.write(cells=lambda: cell_rows(result()), neurons=lambda: neuron_rows(result()))
+    return figure
+
+
+def draw_classes(classes: TwoClasses, out: str | os.PathLike[str] | None, page: Page, tables: Tables) -> Figure:
+    """Draw two classes layer by layer, and write the table that is asked for."""
+    from stratoscope.view.charts.two_classes import class_rows
+    from stratoscope.view.matplotlib.render import render
+
+    tables.check(classes.inputs)
+    figure = render(classes.spec, out, classes.look, page, overwrite=tables.overwrite, inputs=classes.inputs)
+    tables.write(cells=lambda: class_rows(classes.profile))
     return figure
 
 
