@@ -18,6 +18,7 @@ SWATCH = 0.075  # inches of the colour of a class beside a name
 _BAR, _APART = 0.035, 0.018  # inches of the colour of a class beside rows, and between it and the rows
 _WIDEST = 1.9  # inches of the longest name beside a row
 _CLOSE = 0.89  # of the height of a name: names may stand so near to each other
+_END = 0.01  # inches of the line where a prompt ends
 _SEAM = 0.0025  # inches by which paper covers the edge of what it hides
 _BETWEEN = 0.16  # between two classes of the key
 
@@ -94,7 +95,10 @@ class PromptRows:
                 yield Box(x - _APART - _BAR, bottom - line / 2, width + _APART + _BAR, line, fill=self.theme.paper)
 
     def blanks(self, one: Map, x: float, y: float, pitch: float) -> Iterator[Item]:
-        """Paper where a row has no token; runs that are alike in rows beside each other are one box."""
+        """Paper where a row has no token; runs that are alike in rows beside each other are one box.
+
+        A line stands where they begin: the ends of the colours are like the paper of a theme.
+        """
         runs = sorted((start, stop, row) for row, start, stop in one.absent.tolist())
         for (start, stop, _), group in groupby(
             enumerate(runs), key=lambda pair: (pair[1][0], pair[1][1], pair[1][2] - pair[0])
@@ -103,6 +107,8 @@ class PromptRows:
             top = y + (len(self.prompts) - rows[-1] - 1) * self.row
             wide, high = (stop - start) * pitch, len(rows) * self.row
             yield Box(x + start * pitch, top - _SEAM, wide + _SEAM, high + 2 * _SEAM, fill=self.theme.paper)
+            if start:
+                yield Box(x + start * pitch, top, _END, high, fill=self.theme.muted)
 
 
 def names_room(prompts: Sequence[ShownPrompt], measures: Measures) -> float:
