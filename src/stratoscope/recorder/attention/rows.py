@@ -108,7 +108,7 @@ class AttentionRows(Protocol):
         """Queries start..stop over keys low..high; in scratch, which the next chunk overwrites."""
 
     def probabilities(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-        """What multiplies the values in some rows, [B, H, rows, K], and the relative error [B, H, rows, 1] it may have."""
+        """What multiplies the values in some rows, [B, H, rows, K], and their relative error, [B, H, rows, 1]."""
 
 
 class ScoreRows:
