@@ -236,7 +236,7 @@ class Calibration:
     def rows(self) -> list[tuple[str, ...]]:
         """A table for `info`, its header first: of each kind, baseline and target what agrees."""
         several = len({target for _, _, target in self.agreements}) > 1
-        rows: list[tuple[str, ...]] = [("target" if several else "", "ablated", "ρ", "equal signs", "of", "slope", "")]
+        rows: list[tuple[str, ...]] = [("target" if several else "", "n", "ρ", "equal signs", "of", "slope", "")]
         for (kind, baseline, target), one in self.agreements.items():
             name = f"{target}: " if several else ""
             signs = one.sign.words(percent=True), f"{one.decided:,}"
