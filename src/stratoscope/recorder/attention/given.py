@@ -17,8 +17,8 @@ WITHOUT = "Record without the group attention."
 class GivenScores:
     """Queries [B, H, Q, D], keys and values [B, H or fewer, K, D], and the output [B, H, Q, D] made of them.
 
-    `mask` is bool or additive, `bias` is added to the scores, `scaling` None means D^-½. `answer` is the tensor that the
-    model goes on with, of which `output` is another view.
+    `mask` is bool or additive, `bias` is added to the scores, `scaling` None means D^-½. `answer` is the tensor
+    that the model goes on with, of which `output` is another view.
     """
 
     query: Tensor
