@@ -26,6 +26,7 @@ from stratoscope.analysis.statistics.permutation import (
     sign_flips,
     smallest_p,
 )
+from stratoscope.analysis.statistics.rescaled import rescaled_difference
 
 
 def values(rows: int, width: int = 40, *, seed: int = 0, decimals: int | None = None) -> np.ndarray:
@@ -337,3 +338,18 @@ def test_two_prompts_have_no_interval_and_no_warning(g: float) -> None:
         low, high = effects.interval_of_g([g], [1], [1], 0.95)
     assert np.isnan(low).all()
     assert np.isnan(high).all()
+
+
+def test_what_the_final_norm_does_to_all_rows_is_blamed_on_none_of_them() -> None:
+    """One large new write shrinks the factor of every other row: subtracted as they stand, unchanged rows differ."""
+    random = np.random.default_rng(0)
+    before, after = random.normal(size=(2, 9))
+    after[:8] = before[:8]
+    factor_a, factor_b = 0.25, 0.75
+    raw = after * factor_a - before * factor_b
+    found = rescaled_difference(after * factor_a, before * factor_b, factor_a, factor_b)
+    assert np.abs(raw[:8]).max() > 0.1
+    assert np.abs(found.change[:8]).max() < 1e-15
+    assert found.change[8] == pytest.approx((after[8] - before[8]) / 2)
+    np.testing.assert_allclose(found.change + found.rescaling, raw, atol=1e-15)
+    assert found.change.sum() + found.rescaling.sum() == pytest.approx(raw.sum())
