@@ -105,13 +105,14 @@ class GradientHooks:
             self._passed(site, site.tensor(args, kwargs, output))
 
     def _passed(self, site: Site, tensor: Tensor) -> None:
-        if self._keeps or not self._forwarding:
+        if self._keeps or site.side == "output" or not self._forwarding:
             self._values[site] = tensor.detach()
         if self._forwarding and tensor.requires_grad:
             tensor.register_hook(partial(self._arrived, site))
 
     def _arrived(self, site: Site, gradient: Tensor) -> None:
-        self._receive(site, self._values[site] if self._keeps else self._values.pop(site), gradient)
+        kept = self._keeps or site.side == "output"  # gradients of outputs arrive before a block is computed again
+        self._receive(site, self._values[site] if kept else self._values.pop(site), gradient)
 
     def _routed(self, name: str, call: Routed) -> None:
         if self._keeps or not self._forwarding:
