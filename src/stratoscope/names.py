@@ -74,6 +74,11 @@ CAPTIONS: tuple[Caption, ...] = get_args(Caption)
 Verify = Literal["sample", "full"]
 VERIFY: tuple[Verify, ...] = get_args(Verify)
 
+# --- what total effects are counted from -------------------------------------------------------------------------------
+
+Baseline = Literal["zero", "mean"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
 Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]
