@@ -156,9 +156,7 @@ class PathIntegral:
 class _Point:
     """One place of a block set to a share of the way from its baseline to its value, while one forward runs."""
 
-    def __init__(
-        self, sites: ModelSites, baseline: Baseline, writes: Writes, layer: int, share: float
-    ) -> None:
+    def __init__(self, sites: ModelSites, baseline: Baseline, writes: Writes, layer: int, share: float) -> None:
         self._sites, self._baseline, self._writes, self._layer, self._share = sites, baseline, writes, layer, share
         self.leaves: list[Tensor] = []
         self._whole: dict[str, tuple[Tensor, int]] = {}  # value of a place, and which leaf it is

@@ -126,12 +126,12 @@ class EffectsRecorder:
         limits = [*receipt["limits"]]
         if self._recomputed:
             limits.append(
-                "Total effects of some prompts did not fit into memory: their blocks were computed again in the backward."
+                "Total effects of some prompts did not fit into memory: their blocks were computed once more, backward."
             )
         if self._smallest:
             limits.append(
-                f"Total effects of some batches did not fit into memory and were taken in parts, down to {self._smallest}: "
-                "their last bits may differ from those of whole batches."
+                "Total effects of some batches did not fit into memory and were taken in parts, down to "
+                f"{self._smallest}: their last bits may differ from those of whole batches."
             )
         return {**receipt, names.EFFECTS: facts, "limits": limits}
 
@@ -162,9 +162,7 @@ class EffectsRecorder:
             found += part
         return found
 
-    def _in_parts(
-        self, chosen: list[int], work: Callable[[list[int], bool], list[Arrays]]
-    ) -> Iterator[list[Arrays]]:
+    def _in_parts(self, chosen: list[int], work: Callable[[list[int], bool], list[Arrays]]) -> Iterator[list[Arrays]]:
         """Prompts together; halved where they do not fit, and one alone with its blocks computed again."""
         waiting = [chosen]
         while waiting:
@@ -275,8 +273,8 @@ class EffectsRecorder:
         if not bool((error <= limit).all()):
             worst = int(error.nan_to_num(torch.inf).argmax())
             raise CaptureError(
-                f"the forward with gradients gives other logits than were recorded: they differ by {float(error[worst]):.2g} "
-                f"of the largest, and {limit:.2g} is rounding",
+                "the forward with gradients gives other logits than were recorded: they differ by "
+                f"{float(error[worst]):.2g} of the largest, and {limit:.2g} is rounding",
                 where=f"prompt {ids[worst]}",
                 fix="Load the model with attention implementation eager or in float32, or record without effects.",
             )
@@ -284,8 +282,10 @@ class EffectsRecorder:
 
 def with_answers(found: Sequence[Arrays], whole: Sequence[TokenisedPrompt], names_of: Sequence[str]) -> Arrays:
     """Effects of prompts as those of a batch, [token or prompt, …]; nothing is said of tokens of answers."""
-    return {name: np.concatenate([_followed(name, one[name], prompt) for one, prompt in zip(found, whole, strict=True)])
-            for name in names_of}
+    return {
+        name: np.concatenate([_followed(name, one[name], prompt) for one, prompt in zip(found, whole, strict=True)])
+        for name in names_of
+    }
 
 
 def _followed(name: str, values: np.ndarray, prompt: TokenisedPrompt) -> np.ndarray:

@@ -213,7 +213,7 @@ class EffectTables:
         known = self._best.get(target)
         if known is not None:
             new = [torch.cat(both, -1) for both in zip(known, new, strict=True)]
-        order = new[0].abs().argsort(-1, descending=True, stable=True)[..., :PER_SIGN]
+        order = new[0].abs().argsort(dim=-1, descending=True, stable=True)[..., :PER_SIGN]
         self._best[target] = [one.gather(-1, order) for one in new]
 
     def strongest(self) -> Strongest:

@@ -18,7 +18,6 @@ from stratoscope.model.head import Head
 from stratoscope.model.hooks import SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.effects.strongest import Strongest
-from stratoscope.recorder.targets.directions import Directions
 
 PER_SIGN = defaults.WRITES_PER_SIGN
 _AT_ONCE = 2**24  # logits
@@ -139,7 +138,9 @@ class Writes:
         for place in map(tuple, np.argwhere(there)):
             ids, unit = self._known[int(strongest.layer[place]), int(strongest.neuron[place])]
             times = float(strongest.value[place]) * scales[place]
-            order = slice(None) if times >= 0 else np.r_[PER_SIGN : 2 * PER_SIGN, 0:PER_SIGN]  # what it demotes it promotes
+            order = (
+                slice(None) if times >= 0 else np.r_[PER_SIGN : 2 * PER_SIGN, 0:PER_SIGN]
+            )  # what it demotes it promotes
             token[place], logit[place] = ids[order], unit[order] * times
         return token, logit
 
@@ -204,5 +205,8 @@ def _extremes(columns: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     mean = (total / len(weight)).float()[:, None]
     filler = PER_SIGN - k
     ids = [nn.functional.pad(kept[1], (0, filler), value=-1) for kept in best]
-    values = [nn.functional.pad(sign * kept[0] - mean, (0, filler), value=torch.nan) for sign, kept in zip((1, -1), best, strict=True)]
+    values = [
+        nn.functional.pad(sign * kept[0] - mean, (0, filler), value=torch.nan)
+        for sign, kept in zip((1, -1), best, strict=True)
+    ]
     return torch.cat(ids, 1), torch.cat(values, 1)
