@@ -128,7 +128,7 @@ def test_gradients_of_neurons_and_heads_are_those_of_central_differences(found: 
                 torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("implementation", ["eager", "batched_mm", "grouped_mm"])
+@pytest.mark.parametrize("implementation", ["batched_mm", "grouped_mm"])
 def test_gradients_of_chosen_experts_are_those_of_central_differences(implementation: str) -> None:
     model, sites = model_of("Mixtral", torch.float32 if implementation == "grouped_mm" else torch.float64)
     model.set_experts_implementation(implementation)
@@ -180,7 +180,6 @@ def test_behind_a_norm_an_mlp_is_what_it_writes_as_its_neurons_cancel(found: Any
     assert float(neurons.abs().max()) < 1e-2 * float(effects.neurons[2].abs().max())
     assert float(effects.mlp[:, 2].abs().max()) > 10 * float(neurons.abs().max())
     write = sites.layers[2].mlp_write.module
-    base = effects.y[0]
 
     def scaled(by: float) -> Tensor:
         handle = model.get_submodule(write).register_forward_hook(lambda _, args, output: output * by)
@@ -192,7 +191,6 @@ def test_behind_a_norm_an_mlp_is_what_it_writes_as_its_neurons_cancel(found: Any
 
     slope = (scaled(1 + 1e-6) - scaled(1 - 1e-6)) / 2e-6
     torch.testing.assert_close(effects.mlp[:, 2].sum(0).double(), slope, rtol=1e-4, atol=1e-6)
-    assert torch.equal(base, scaled(1.0))
 
 
 def test_the_strongest_of_a_prompt_are_those_of_all_neurons_at_all_its_tokens() -> None:
@@ -342,6 +340,13 @@ def test_a_model_that_hides_its_computation_is_refused_by_name() -> None:
     block.forward = without_graph
     block = model.model.layers[2]
     with pytest.raises(CaptureError, match="cannot be differentiated: its logits do not depend"):
+        Gradients(model, sites).run(batch_of(9), values_of(model), lambda one: None)
+
+
+def test_experts_that_are_computed_where_nobody_sees_are_refused() -> None:
+    model, sites = model_of("Mixtral", torch.float32)
+    model.set_experts_implementation("eager")  # in code of the model's own
+    with pytest.raises(CaptureError, match="called these experts 0 times"):
         Gradients(model, sites).run(batch_of(9), values_of(model), lambda one: None)
 
 

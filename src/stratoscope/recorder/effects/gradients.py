@@ -112,7 +112,7 @@ class Gradients:
         Returns
         -------
         y, logits
-            What is explained, [prompt, target] float64, and the model's logits at the last column, [prompt, vocabulary].
+            What is explained, [prompt, target] float64, and the model's logits at the last column.
 
         Raises
         ------
