@@ -118,7 +118,8 @@ NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prom
 NEURONS, ATTENTION_FULL = "neurons", "attention-full"
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
-OF_TARGETS = ("logits", "effects")  # groups that explain the logits of targets
+EFFECTS = "effects"
+OF_TARGETS = ("logits", EFFECTS)  # groups that explain the logits of targets
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 

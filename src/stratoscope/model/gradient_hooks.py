@@ -126,7 +126,7 @@ class GradientHooks:
             self._values[site] = tensor.detach()
         self._seen[site] += self._forwarding
         if self._forwarding and tensor.requires_grad:
-            tensor.register_hook(partial(self._arrived, site))
+            tensor.register_hook(partial(self._arrived, site))  # type: ignore[no-untyped-call]
 
     def _arrived(self, site: Site, gradient: Tensor) -> None:
         kept = self._keeps or site.side == "output"  # gradients of outputs arrive before a block is computed again
@@ -139,13 +139,14 @@ class GradientHooks:
         if self._forwarding:
             for number, part in enumerate(call.parts):
                 if part.requires_grad:
-                    part.register_hook(partial(self._part_arrived, name, number, [len(one) for one in call.parts]))
+                    arrived = partial(self._part_arrived, name, number, len(call.parts))
+                    part.register_hook(arrived)  # type: ignore[no-untyped-call]
 
-    def _part_arrived(self, name: str, number: int, lengths: Sequence[int], gradient: Tensor) -> None:
+    def _part_arrived(self, name: str, number: int, count: int, gradient: Tensor) -> None:
         parts = self._parts[name]
         parts[number] = gradient
-        if len(parts) == len(lengths):
-            together = [parts[place] for place in range(len(lengths))]
+        if len(parts) == count:
+            together = [parts[place] for place in range(count)]
             parts.clear()
             self._receive(name, self._calls[name], together[0] if len(together) == 1 else torch.cat(together))
 

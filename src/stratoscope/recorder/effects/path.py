@@ -144,7 +144,8 @@ class PathIntegral:
             hooks.expect_once()
             of_experts.expect_once()
             y = values(output.logits[:, -1])
-            leaves, seen = point.leaves, []
+            leaves = point.leaves
+            seen: list[SiteGradient] = []
             for target in range(y.shape[1]):
                 keep = target + 1 < y.shape[1]
                 found = torch.autograd.grad(y[:, target].sum(), leaves, retain_graph=keep, allow_unused=True)

@@ -6,6 +6,7 @@ Both are direct: norms behind the neuron, and a router's weight of its expert, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,10 +153,10 @@ class Writes:
             self._known.clear()
         head = self._head
         columns = torch.stack([self._final(self._column(*place)) for place in places])
-        module = self._model.get_submodule(head.unembedding)
+        module: Any = self._model.get_submodule(head.unembedding)
         with weights_at_hand(module):
             weight = module.weight.detach()
-            weight = (weight.T if head.transposed else weight)[: self._vocabulary]  # type: ignore[index]
+            weight = (weight.T if head.transposed else weight)[: self._vocabulary]
             found = _extremes(columns.to(weight.device), weight)
         times = head.logit_scale * head.input_scale
         ids, unit = found[0].numpy().astype(np.int32), found[1].numpy() * times
@@ -197,11 +198,11 @@ def _extremes(columns: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         product = columns @ weight[start : start + step].float().T
         total += product.sum(1, dtype=torch.float64).cpu() if product.device.type == "cpu" else product.sum(1).cpu()
         for sign, kept in zip((1, -1), best, strict=True):
-            values, place = (sign * product).topk(min(k, product.shape[1]), 1)
-            parts = [values.cpu(), (place + start).cpu()]
+            most = (sign * product).topk(min(k, product.shape[1]), 1)
+            parts = [most.values.cpu(), (most.indices + start).cpu()]
             both = [torch.cat(pair, 1) for pair in zip(kept, parts, strict=True)] if kept else parts
             order = both[0].topk(min(k, both[0].shape[1]), 1).indices
-            kept[:] = [one.gather(1, order) for one in both]
+            kept[:] = [part.gather(1, order) for part in both]
     mean = (total / len(weight)).float()[:, None]
     filler = PER_SIGN - k
     ids = [nn.functional.pad(kept[1], (0, filler), value=-1) for kept in best]
