@@ -112,9 +112,9 @@ RENAMED_DIMENSIONS = {"k": PEAK}
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
 NEURONS, ATTENTION_FULL = "neurons", "attention-full"
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
-LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
-OF_TARGETS = ("logits", "effects")  # groups that explain the logits of targets
+LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
+OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 

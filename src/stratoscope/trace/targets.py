@@ -9,31 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stratoscope import names
 from stratoscope.errors import InputError, UsageError, choices
-from stratoscope.names import TARGET
+from stratoscope.names import TARGET, TOP
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.notes import INFO, Note
+from stratoscope.trace.outcome import target_texts
 from stratoscope.words import listed, readable
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TargetChoice: TypeAlias = "str | int | None"
-TOP = "top"  # in the plan: each prompt's own likeliest token, against its second
 TOKEN_TEXTS = "token_texts"  # attribute: id → text of tokens that need not be in a prompt
 _CHOSEN = "chosen_target"  # attribute in memory: the number of the only target that was kept
 _NO_TOKEN = -1  # as an id: none; of what a target is held against the mean of the vocabulary
 _LONGEST = 40  # characters of a token in a sentence
-
-
-def target_texts(plan: Any, count: int) -> list[str]:
-    """Texts of the targets from a trace's plan; their numbers where the plan does not name so many, as of `top`."""
-    listed_ = _planned(plan)
-    sound = len(listed_) == count and all(isinstance(one.get("text"), str) for one in listed_)
-    if sound:
-        return [str(one["text"]) for one in listed_]
-    if count == 1 and isinstance(plan, Mapping) and plan.get("targets") == TOP:
-        return [TOP]
-    return [f"target {number}" for number in range(count)]
 
 
 def _planned(plan: Any) -> list[Mapping[str, Any]]:
