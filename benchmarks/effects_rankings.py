@@ -171,7 +171,7 @@ class Item:
     last: int
 
     @property
-    def columns(self) -> slice:
+    def columns(self) -> slice:  # noqa: D102
         return slice(self.first, self.last)
 
 
