@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,8 +142,8 @@ def _count(rows: slice | Tensor) -> int:
 # --- the means that another trace holds -------------------------------------------------------------------------------
 
 
-def means_of(path: Path, sites: ModelSites, weights_sha256: str | None) -> Baseline:
-    """The means of neurons that a trace of the same weights holds; of heads and writes it holds none.
+def means_of(path: Path, sites: ModelSites, weights_sha256: str | None) -> tuple[Baseline, str]:
+    """The means of neurons that a trace of the same weights holds, and its uuid; of heads and writes it holds none.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def means_of(path: Path, sites: ModelSites, weights_sha256: str | None) -> Basel
         for layer, width in enumerate(sites.widths)
         if width
     }
-    return Baseline(Values(neurons))
+    return Baseline(Values(neurons)), str(attrs.get("uuid"))
 
 
 def _means(trace: xr.Dataset) -> np.ndarray | None:
@@ -229,14 +229,3 @@ def written(model: nn.Module, sites: ModelSites, layer: int, kind: str, baseline
     with torch.no_grad():
         found: Tensor = model.get_submodule(norm.module)(module(given.to(weight.device, weight.dtype)))
     return found.float()
-
-
-def mean_baseline(
-    model: nn.Module, sites: ModelSites, batches: Iterable[Batch], progress: Callable[[int], None]
-) -> Baseline:
-    """The means over the words of all these batches; `progress` is told how many are done."""
-    means = MeanPass(model, sites)
-    for number, batch in enumerate(batches):
-        progress(number)
-        means.add(batch)
-    return means.result()

@@ -1,0 +1,18 @@
+"""Group `effects`: how much each neuron, head, MLP and attention pushes the logit of a target up or down, in all."""
+
+from __future__ import annotations
+
+from stratoscope.names import EFFECTS
+from stratoscope.recorder.groups.group import RecordGroup
+
+
+class EffectsGroup(RecordGroup):
+    """Recorded by forwards of its own, with gradients (`recorder.effects`); nothing of it is observed.
+
+    A block without an MLP or attention has none of its effects; nor have tokens of an answer.
+    """
+
+    name = EFFECTS
+
+
+GROUP = EffectsGroup()
