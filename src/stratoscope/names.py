@@ -26,6 +26,13 @@ ACTIVE = (
 )
 EDGE = "edge"  # a pair (query, key ≤ query) of a prompt, query by query; prompts one after the other
 OPENER = "opener"  # one of the beginnings of an answer whose log-odds are recorded
+TARGET = "target"  # a token whose logit is explained, against another or the mean of the vocabulary
+LOGIT_RANK = "logit_rank"  # neurons: the first half the most promoting, strongest first; then the most suppressing
+EFFECT_RANK = "effect_rank"  # neurons of largest effect, of either sign, strongest first
+STRONGEST = "strongest"  # neurons at a token of largest effect in the prompt: ten that promote, then ten that suppress
+READ_PART = "read_part"  # what a neuron reads: its gate, its up projection
+COMPONENT = "component"  # what writes: the embedding, then attention and MLP of each layer, last the biases
+WRITE_RANK = "write_rank"  # tokens that a neuron's write changes most: five promoted, then five demoted
 ROW = "row"  # one line of an imported CSV
 
 # --- coordinates ----------------------------------------------------------------------------------------------------

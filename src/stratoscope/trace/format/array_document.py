@@ -11,7 +11,23 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import ACTIVE, DEPTH, HEAD, LAYER, NEURON, OPENER, PEAK, ROW
+from stratoscope.names import (
+    ACTIVE,
+    COMPONENT,
+    DEPTH,
+    EFFECT_RANK,
+    HEAD,
+    LAYER,
+    LOGIT_RANK,
+    NEURON,
+    OPENER,
+    PEAK,
+    READ_PART,
+    ROW,
+    STRONGEST,
+    TARGET,
+    WRITE_RANK,
+)
 from stratoscope.trace.format.checksums import settled_grid
 from stratoscope.trace.format.schema import Layout, fill_value, is_sealed, present_dimensions
 from stratoscope.trace.format.shards import MAX_SHARD_BYTES, Shards
@@ -20,6 +36,7 @@ MAX_CHUNK_BYTES = 64 * 2**20
 MAX_GROWING_LENGTH = 10**12
 MAX_LENGTH = {LAYER: 10_000, DEPTH: 10_001, HEAD: 10_000, PEAK: 10_000, OPENER: 10_000, NEURON: 10_000_000}
 MAX_LENGTH[ACTIVE] = MAX_LENGTH[NEURON]
+MAX_LENGTH |= dict.fromkeys((TARGET, LOGIT_RANK, EFFECT_RANK, STRONGEST, READ_PART, COMPONENT, WRITE_RANK), 10_000)
 
 _CHUNK_NAME = re.compile(r"c((?:\.(?:0|[1-9]\d{0,11}))+)")
 _KEYS = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN
+from stratoscope.names import DEPTH, EDGE, LAYER, NEURON, PROMPT, ROW, TOKEN
 from stratoscope.trace.format import shards
 from stratoscope.trace.format.checksums import CHECKSUMS
 from stratoscope.trace.format.shards import Shards
@@ -133,7 +133,7 @@ class Layout:
             return self.shape(sizes)
         rest = tuple(max(1, sizes[dim]) for dim in self.dims[1:])
         itemsize = np.dtype(self.dtype).itemsize
-        if self.dims[0] == PROMPT and len(rest) > 1:
+        if self.dims[0] == PROMPT and NEURON in self.dims:
             return _wide_prompt_chunks(rest, itemsize)
         return (_chunk_length(self.dims[0], prod(rest) * itemsize), *rest)
 

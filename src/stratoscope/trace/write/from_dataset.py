@@ -12,7 +12,7 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import ACTIVE, CHOICE, DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PEAK, PROMPT, ROW
+from stratoscope.names import DEPTH, EDGE, LAYER, PROMPT, ROW, TOKEN
 from stratoscope.trace.format import schema
 from stratoscope.trace.format.legal import check_dataset
 from stratoscope.trace.format.schema import WRITTEN, Block
@@ -21,7 +21,7 @@ from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.write.row_stream import RowStream
 from stratoscope.trace.write.writer import TraceWriter
 
-_FIXED = (HEAD, PEAK, CHOICE, NEURON, ACTIVE, DEPTH, OPENER)
+_FIXED = {dim for row in names.QUANTITIES.values() for dim in row.dims} - {TOKEN, PROMPT, EDGE, ROW, LAYER}
 _PART_BYTES = 32 * 2**20  # in memory at once, of a streamed array or of all others
 _STREAMED_BYTES = 2**30  # of streamed arrays between two blocks
 
