@@ -1,1 +1,1 @@
-"""What promotes and what suppresses a target token: along the depth, by neuron and by head, of prompts and of classes."""
+"""What promotes and what suppresses a target token: by layer, neuron and head, of prompts and of classes."""

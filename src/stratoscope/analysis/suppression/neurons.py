@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 LISTED = 10  # neurons of either sign
 SOURCES = 3  # tokens that set a neuron off most, of its gate and of its up
 NONE = -1
-Column = Floats | Ints | list[str]
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,6 @@ def _place(members: list[tuple[int, int]], effect: Floats, prompts: Ints, classe
 def described(dataset: xr.Dataset, chosen: Chosen, places: list[Place]) -> dict[str, dict[str, Any]]:
     """Tables of the neurons, by what each variable's dimensions are: "listed", "written", "part", "source"."""
     prompts = Prompts(dataset)
-    at = {"prompt": _column([place.prompt for place in places]), "strongest": _column([one.rank for one in places])}
 
     def of(name: str) -> Any:
         if name not in dataset:
@@ -95,7 +92,6 @@ def described(dataset: xr.Dataset, chosen: Chosen, places: list[Place]) -> dict[
 
     position = of("strongest_position").astype(np.int64)
     tokens = [_token(prompts, place.prompt, int(where)) for place, where in zip(places, position, strict=True)]
-    del at
     listed: dict[str, Any] = {
         "layer": _layer_numbers(dataset, of("strongest_layer").astype(np.int64)),
         "neuron": of("strongest_neuron").astype(np.int64),
@@ -150,7 +146,7 @@ def _reads(dataset: xr.Dataset, target: int, prompts: Prompts, places: list[Plac
 
 
 def component_name(component: int, layers: Ints) -> str:
-    """What a component is called: 0 the embedding, 1 + 2l and 2 + 2l attention and MLP of layer l, the last the biases."""
+    """What a component is called: 0 the embedding, 1 + 2l and 2 + 2l attention and MLP of layer l, last the biases."""
     if component < 0:
         return ""
     if component == 0:
@@ -197,12 +193,3 @@ def _token(prompts: Prompts, prompt: int, position: int) -> int:
 
 def _texts(prompts: Prompts, tokens: list[int]) -> list[str]:
     return ["" if token < 0 else prompts.words(slice(token, token + 1))[0] for token in tokens]
-
-
-def _column(values: list[int]) -> Ints:
-    return np.array(values, np.int64)
-
-
-def one_dimensional(columns: Mapping[str, Column]) -> int:
-    """How many rows they have."""
-    return len(next(iter(columns.values())))

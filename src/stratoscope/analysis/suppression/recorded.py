@@ -53,7 +53,8 @@ class Direct:
     @property
     def biases(self) -> Floats:
         """All biases within attention and MLPs."""
-        return np.nansum(self.attn_bias, axis=1) + np.nansum(self.mlp_bias, axis=1)
+        biases: Floats = np.nansum(self.attn_bias, axis=1) + np.nansum(self.mlp_bias, axis=1)
+        return biases
 
     @property
     def terms(self) -> dict[str, Floats]:
@@ -70,8 +71,9 @@ class Direct:
     @property
     def sizes(self) -> Floats:
         """Σ of the sizes of all rows, in which the error of the sum is told; [prompt]."""
-        rows = (np.abs(one) for one in (self.embed, self.norm_bias, self.head_bias))
-        return sum(rows, np.nansum(np.abs(self.attn), axis=1) + np.nansum(np.abs(self.mlp), axis=1))
+        blocks = np.nansum(np.abs(self.attn), axis=1) + np.nansum(np.abs(self.mlp), axis=1)
+        sizes: Floats = np.abs(self.embed) + np.abs(self.norm_bias) + np.abs(self.head_bias) + blocks
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _summed(dataset: xr.Dataset, name: str, target: int, prompts: Ints, size: tu
 
 
 def _runs(of: Prompts, prompts: Ints) -> Iterator[tuple[slice, Ints, Ints]]:
-    """Prompts a few at a time: which of them, their tokens but the first, and the prompt of each counted from the run's."""
+    """Prompts a few at a time: which of them, their tokens but the first ones, and the place of each one's prompt."""
     start = 0
     while start < len(prompts):
         stop, count = start, 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TOP = "top"  # in a plan: each prompt's own likeliest token, against its second
 MEAN = -1  # in the place of a token: the mean over the vocabulary
 _TOKEN_TEXTS = "token_texts"  # attribute of a trace: texts of tokens that are in no prompt, by their ids
-_COMMAND = 'stratoscope capture MODEL --prompts FILE --record logits,effects --targets "Sorry" -o TRACE'
+RECORD = 'Record it: `stratoscope capture MODEL --prompts FILE --record logits,effects --targets "Sorry" -o TRACE`.'
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def choose_target(dataset: xr.Dataset, wanted: str | None) -> Chosen:
         The trace explains no target, or none of that text.
     """
     if "target_token" not in dataset:
-        raise InputError(
-            "it explains no target token", where="trace", fix=f"Record one: `{_COMMAND}`."
-        )
+        raise InputError("it explains no target token", where="trace", fix=RECORD)
     tokens, against = (np.asarray(dataset[name].values, np.int64) for name in ("target_token", "against_token"))
     asked = (dataset.attrs.get("plan") or {}).get("targets")
     texts = token_texts(dataset)
