@@ -58,6 +58,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "proof": {"groups", "input", "reference"},
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
+        "effects": {"input"},
     },
     "analysis": {
         "statistics": set(),

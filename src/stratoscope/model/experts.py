@@ -56,6 +56,8 @@ class Routed:
 def row_of(experts: Tensor, order: str) -> Tensor:
     """The flat (token, choice) that each computed row belongs to."""
     flat = experts.reshape(-1)
+    if order == BY_TOKEN:
+        return torch.arange(len(flat), device=flat.device)
     if order == BY_EXPERT:
         return torch.sort(flat).indices  # the very call that transformers makes: equal ids may come in any order
     tokens, choices = experts.shape

@@ -169,10 +169,7 @@ class BlockHooks:
             rows = self._enter(number, into.pick(args, kwargs))
             if rows is None:
                 return None
-            key = into.key or 0
-            if isinstance(key, str):
-                return args, {**kwargs, key: rows.view(kwargs[key].shape)}
-            return (*args[:key], rows.view(args[key].shape), *args[key + 1 :]), kwargs
+            return _with_input(into, args, kwargs, rows)
 
         def leave(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             self._leave(number, out.pick(args, kwargs, output))
@@ -181,6 +178,80 @@ class BlockHooks:
             module = self._model.get_submodule(site.module)
             hook = enter if site is into else leave
             stack.callback(getattr(module, put)(hook, with_kwargs=True).remove)
+
+
+class ReplacingHooks:
+    """While open, another tensor takes the place of what passes a site: in memory, and in no other forward.
+
+    Parameters
+    ----------
+    model
+        The model.
+    replace
+        Of each site, what makes another tensor, [rows, width], of the one that passes it. That one is not to be
+        changed itself.
+    """
+
+    def __init__(self, model: nn.Module, replace: Sequence[tuple[Site, Callable[[Tensor], Tensor]]]) -> None:
+        self._model, self._replace = model, replace
+        self._seen: Counter[str] = Counter()
+        self._open = ExitStack()
+
+    def __enter__(self) -> ReplacingHooks:
+        with ExitStack() as stack:
+            for site, replace in self._replace:
+                self._put(stack, site, replace)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._open.close()
+
+    def expect_once(self) -> None:
+        """Check that one forward passed every site exactly once, and start counting anew.
+
+        Raises
+        ------
+        CaptureError
+            A site was missed or passed twice.
+        """
+        seen, self._seen = self._seen, Counter()
+        for site, _ in self._replace:
+            if seen[str(site)] != 1:
+                raise CaptureError(
+                    f"the model computed it {seen[str(site)]} times in one forward instead of once",
+                    where=str(site),
+                    fix="The model runs differently from when its sites were found; nothing of this batch was kept.",
+                )
+
+    def _put(self, stack: ExitStack, site: Site, replace: Callable[[Tensor], Tensor]) -> None:
+        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self._seen[str(site)] += 1
+            return _with_input(site, args, kwargs, replace(site.pick(args, kwargs)))
+
+        def leave(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            self._seen[str(site)] += 1
+            key = site.key
+            tensor = output if key is None else output[key]
+            other = replace(tensor.reshape(-1, tensor.shape[-1])).view(tensor.shape)
+            if key is None:
+                return other
+            assert isinstance(key, int)
+            return (*output[:key], other, *output[key + 1 :])
+
+        module = self._model.get_submodule(site.module)
+        if site.side == "input":
+            stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+        else:
+            stack.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
+
+
+def _with_input(site: Site, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: Tensor) -> tuple[Any, Any]:
+    """The arguments of a module with these rows in the place of its site."""
+    key = site.key or 0
+    if isinstance(key, str):
+        return args, {**kwargs, key: rows.view(kwargs[key].shape)}
+    return (*args[:key], rows.view(args[key].shape), *args[key + 1 :]), kwargs
 
 
 class ExpertsHooks:
@@ -192,10 +263,18 @@ class ExpertsHooks:
         Name to experts module (`model.experts.is_fused`).
     receive
         Called with the name and what the call was.
+    replace
+        Called with the name, the ids of the chosen experts, [token, choice], some of their neurons, [rows, width], and
+        how many rows were computed before these; gives others, which take their place.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], receive: Callable[[str, Routed], None]) -> None:
-        self._modules, self._receive = modules, receive
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        receive: Callable[[str, Routed], None],
+        replace: Callable[[str, Tensor, Tensor, int], Tensor] | None = None,
+    ) -> None:
+        self._modules, self._receive, self._replace = modules, receive, replace
         self._choice: dict[str, tuple[Tensor, Tensor]] = {}
         self._rows: defaultdict[str, list[Tensor]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
@@ -204,11 +283,9 @@ class ExpertsHooks:
     def __enter__(self) -> ExpertsHooks:
         with ExitStack() as stack:
             stack.enter_context(ModuleHooks(self._modules, before=self._before, after=self._after))
-            ungated = {name: module.act_fn for name, module in self._modules.items() if not module.has_gate}
-            stack.enter_context(ModuleHooks(ungated, before=None, after=self._activated))  # type: ignore[arg-type]
             for name, module in self._modules.items():
-                if module.has_gate:
-                    self._watch_gate(stack, name, module)
+                watch = self._watch_gate if module.has_gate else self._watch_activation
+                watch(stack, name, module)
             self._open = stack.pop_all()
         return self
 
@@ -244,9 +321,7 @@ class ExpertsHooks:
         original, own = module._apply_gate, "_apply_gate" in vars(module)
 
         def gate(*args: Any, **kwargs: Any) -> Any:
-            neurons = original(*args, **kwargs)
-            self._rows[name].append(neurons)
-            return neurons
+            return self._computed(name, original(*args, **kwargs))
 
         def restore() -> None:
             if own:
@@ -257,6 +332,14 @@ class ExpertsHooks:
         module._apply_gate = gate
         stack.callback(restore)
 
+    def _watch_activation(self, stack: ExitStack, name: str, module: Any) -> None:
+        """Where there is no gate, the activation is a module of its own."""
+
+        def activated(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            return self._computed(name, output)
+
+        stack.callback(module.act_fn.register_forward_hook(activated).remove)
+
     def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._choice.pop(name, None)
         choice = chosen(args, kwargs)
@@ -264,8 +347,13 @@ class ExpertsHooks:
             self._choice[name] = choice
         self._rows[name].clear()
 
-    def _activated(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        self._rows[name].append(output)
+    def _computed(self, name: str, neurons: Tensor) -> Tensor:
+        """Take neurons of some experts; what goes on in their place."""
+        choice = self._choice.get(name)
+        if self._replace is not None and choice is not None:
+            neurons = self._replace(name, choice[0], neurons, sum(map(len, self._rows[name])))
+        self._rows[name].append(neurons)
+        return neurons
 
     def _after(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         choice, rows = self._choice.pop(name, None), self._rows.pop(name, [])

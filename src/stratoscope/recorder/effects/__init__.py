@@ -1,0 +1,1 @@
+"""Total effects on a chosen output token: first order, and measured by setting values in memory for one forward."""
