@@ -256,7 +256,7 @@ def _compared(of: Compared, *, heads_are: bool) -> Mapping[str, Any]:
     found |= tests if of.tested else dict.fromkeys(tests, untold)
     where: dict[str, Any] = {"layer": of.layer}
     where |= {"head": np.array([int(one) for one in of.part])} if heads_are else {"part": list(of.part)}
-    return table_of("row", where | found)
+    return table_of("compared", where | found)
 
 
 def half_width_of(of: Compared) -> Floats:

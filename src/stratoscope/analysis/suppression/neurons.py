@@ -10,6 +10,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.suppression.recorded import answered
 from stratoscope.analysis.suppression.targets import Chosen
+from stratoscope.analysis.values.around import words_around
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import Prompts
 
@@ -97,7 +98,7 @@ def described(dataset: xr.Dataset, chosen: Chosen, places: list[Place]) -> dict[
         "neuron": of("strongest_neuron").astype(np.int64),
         "prompt_id": [prompts.labels[place.prompt] for place in places],
         "position": position,
-        "token": _texts(prompts, tokens),
+        **_in_context(prompts, tokens),
         "value": of("strongest_value").astype(np.float64),
         "total": of("strongest_effect").astype(np.float64),
         "direct": of("strongest_logit").astype(np.float64),
@@ -191,5 +192,7 @@ def _token(prompts: Prompts, prompt: int, position: int) -> int:
     return own.start + int(found[0]) if len(found) else NONE
 
 
-def _texts(prompts: Prompts, tokens: list[int]) -> list[str]:
-    return ["" if token < 0 else prompts.words(slice(token, token + 1))[0] for token in tokens]
+def _in_context(prompts: Prompts, tokens: list[int]) -> dict[str, list[str]]:
+    """The texts of tokens, and the words before and after each."""
+    found = [words_around(prompts, token) if token >= 0 else ("", "", "") for token in tokens]
+    return {name: [one[place] for one in found] for place, name in enumerate(("before", "token", "after"))}

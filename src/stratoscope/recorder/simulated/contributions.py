@@ -193,7 +193,8 @@ class SimulatedContributions:
         found = [np.take_along_axis(of, np.maximum(where, 0), axis=1) for of in (neuron, value, effect)]
         logit = np.where(there, self._direct_of(token, layer, found[0]), np.nan)
         places = [np.where(there, of, -1) for of in (token, layer, found[0])]
-        return Strongest(*places, *(np.where(there, of, np.nan) for of in found[1:]), logit)
+        value, effects = (np.where(there, of, np.nan) for of in found[1:])
+        return Strongest(places[0], places[1], places[2], value, effects, logit)
 
     def _direct_of(self, token: np.ndarray, layer: np.ndarray, neuron: np.ndarray) -> np.ndarray:
         """Direct contributions of neurons, [target, strongest]: those at the answer position, else exactly 0."""
@@ -233,7 +234,7 @@ class SimulatedContributions:
         return np.where(none, -1, tokens), np.where(none, np.nan, logit)
 
     def _reads(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gate and up of each split by source token [token, target, strongest, part] and by component, and the largest."""
+        """Gate and up of each, split by source [token, target, strongest, part] and by component; through which."""
         of, shape = self.strongest, self._model.shape
         drawn = self._random("read")
         size = (self._length, *of.neuron.shape, PARTS)

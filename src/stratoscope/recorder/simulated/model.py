@@ -168,8 +168,8 @@ class SimulatedModel:
         ]
 
     def trigger(self, text: SimulatedTokens) -> int:
-        """Where the word is that sets suppressing neurons off; −1 where there is none: in neutral and in short prompts."""
-        found = np.flatnonzero(np.isin(text.words[:-1], CRITICAL_THINGS)) if text.critical else []
+        """Where the word is that sets suppressing neurons off; −1 = none, as in neutral and in short prompts."""
+        found = np.flatnonzero(np.isin(text.words[:-1], CRITICAL_THINGS) & text.critical)
         return int(found[0]) if len(found) else -1
 
     def _order_neurons(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -226,10 +226,9 @@ class SimulatedModel:
         yield _entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron)
         yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
         for one in self.suppressors:
-            where = "at the answer position" if one.at_answer else "at the trigger"
-            measure = f"total effect on the first target {where} of prompts that hold a trigger, which sets it off"
-            own = {"layer": one.layer, "neuron": one.neuron, "prompt_class": CLASSES[0]}
-            yield _entry("suppressor", one.effect, measure, **own)
+            place = "at the answer position" if one.at_answer else "at the trigger"
+            measure = f"total effect on the first target {place} of prompts that hold a trigger, which sets it off"
+            yield _entry("suppressor", one.effect, measure, layer=one.layer, neuron=one.neuron, prompt_class=CLASSES[0])
         if self.anomaly:
             measure, at = "least share of the attention of every later token that goes to this token", self.anomaly
             where: dict[str, Any] = {
