@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,92 +11,20 @@ from stratoscope import names
 from stratoscope.analysis.contrast.family import half_width
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.analysis.suppression import cautions, heads, neurons
-from stratoscope.analysis.suppression.chosen import ChosenPrompts
-from stratoscope.analysis.suppression.compared import (
-    Compared,
-    at_common_scale,
-    compare,
-    design_of,
-    direct_rows,
-    head_rows,
-    total_rows,
-)
-from stratoscope.analysis.suppression.recorded import Direct, Total
-from stratoscope.analysis.suppression.targets import Chosen
-from stratoscope.trace.arrays import Floats, Ints
+from stratoscope.analysis.suppression.compared import Compared
+from stratoscope.analysis.suppression.explained import Comparison, Explained
+from stratoscope.trace.arrays import Floats
 from stratoscope.trace.calibration import Calibration
 from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.analysis.classes.design import Design
 
 _OF_FAMILY = ("q", "p_family", "p_exchange")
 _OF_TEST = ("t", "p")
 _OF_EFFECT = ("mean_a", "mean_b", "difference", "g", "auc", "count_a", "count_b")
 _CALIBRATED = ("spearman", "sign", "slope")
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Everything that is told of one target; None where the trace does not hold it."""
-
-    dataset: xr.Dataset
-    chosen: Chosen
-    prompts: ChosenPrompts
-    direct: Direct | None
-    total: Total | None
-
-    @property
-    def layers(self) -> Ints:
-        """Numbers of the blocks."""
-        return np.asarray(self.dataset[names.LAYER].values, np.int64)
-
-    @property
-    def calibration(self) -> Calibration:
-        """How far the effects of the trace agree with really ablating."""
-        return Calibration.from_receipt(self.dataset.attrs.get("receipt"))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two classes compared.
-
-    Attributes
-    ----------
-    design, tested
-        How, and whether its p-values may be told.
-    families
-        Each compared family by the name of its table.
-    """
-
-    design: Design
-    tested: bool
-    families: Mapping[str, Compared]
-
-
-def comparison(
-    parts: Explained, *, unequal: names.Unequal, alpha: float, permutations: int, seed: int
-) -> Comparison | None:
-    """The comparison of the two classes that are explained; None where there are not two."""
-    units = parts.prompts.units
-    if units is None:
-        return None
-    design, tested = design_of(units, unequal=unequal, alpha=alpha, seed=seed)
-    place = {prompt: row for row, prompt in enumerate(parts.prompts.prompts.tolist())}
-    rows = np.array([place[prompt] for prompt in design.units.prompts.tolist()], np.int64)
-    families = {}
-    if (of := parts.direct) is not None and np.isfinite(of.scale[rows]).all():
-        as_recorded = direct_rows(of, parts.layers).only(rows)
-        families["direct_compared"] = at_common_scale(as_recorded, of.scale[rows], design.units)
-    if parts.total is not None:
-        families["total_compared"] = total_rows(parts.total, parts.layers).only(rows)
-        if np.isfinite(parts.total.heads).any():
-            families["heads_compared"] = head_rows(parts.total.heads, parts.layers).only(rows)
-    options = {"permutations": permutations, "seed": seed}
-    found = {name: compare(of_rows, design, tested=tested, **options) for name, of_rows in families.items()}
-    return Comparison(design, tested, found)
 
 
 def result(parts: Explained, compared: Comparison | None, parameters: Mapping[str, Any]) -> xr.DataTree:

@@ -13,7 +13,7 @@ from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 from stratoscope.words import counted, number
 
 if TYPE_CHECKING:
-    from stratoscope.analysis.suppression.assemble import Comparison, Explained
+    from stratoscope.analysis.suppression.explained import Comparison, Explained
 
 PREDICTION = Note(
     "L24",

@@ -92,6 +92,7 @@ def suppression(
     """
     from stratoscope.analysis.suppression import assemble, recorded
     from stratoscope.analysis.suppression.chosen import choose_prompts
+    from stratoscope.analysis.suppression.explained import Explained, comparison
     from stratoscope.analysis.suppression.targets import RECORD, choose_target
     from stratoscope.analysis.values.finite import finite_trace
     from stratoscope.trace.opened import opened
@@ -111,10 +112,10 @@ def suppression(
     total = recorded.total(dataset, chosen.index, prompts.prompts)
     if direct is None and total is None:
         raise InputError("it holds neither contributions nor effects", where="trace", fix=RECORD)
-    parts = assemble.Explained(dataset, chosen, prompts, direct, total)
+    parts = Explained(dataset, chosen, prompts, direct, total)
     if prompts.units is not None:
         report("comparing classes", 0, None)
-    compared = assemble.comparison(parts, unequal=unequal, alpha=alpha, permutations=permutations, seed=seed)
+    compared = comparison(parts, unequal=unequal, alpha=alpha, permutations=permutations, seed=seed)
     asked = None if prompt is None else [str(one) for one in np.atleast_1d(np.asarray(prompt, object))]
     parameters = {
         "target": target,

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope.errors import InputError, choices
-from stratoscope.names import TARGET
+from stratoscope.names import TARGET, TOP
 from stratoscope.trace.arrays import Ints
 from stratoscope.words import listed, readable
 
 if TYPE_CHECKING:
     import xarray as xr
 
-TOP = "top"  # in a plan: each prompt's own likeliest token, against its second
 MEAN = -1  # in the place of a token: the mean over the vocabulary
 _TOKEN_TEXTS = "token_texts"  # attribute of a trace: texts of tokens that are in no prompt, by their ids
 RECORD = 'Record it: `stratoscope capture MODEL --prompts FILE --record logits,effects --targets "Sorry" -o TRACE`.'
