@@ -27,14 +27,15 @@
  *   Record<"linear" | "log" | "robust" | "per-layer", Record<"with_first" | "without_first", spec.Colouring>> }}
  *   spec.MapQuantity
  * @typedef {{ title: string, detail: string, start: number, stop: number, tokens_per_column: number, first:
- *   Array<number>, dim: Array<number>, starts: Array<[number, string]>, answers: Array<number> }} spec.MapPanel
+ *   Array<number>, dim: Array<number>, starts: Array<[number, string]>, answers: Array<number>, predicting:
+ *   Array<number> }} spec.MapPanel
  * @typedef {{ quantity: number, panel: number, cells: Record<"with_first" | "without_first", Array<Float32Array |
  *   Float64Array>>, marks: Record<"linear" | "log" | "robust" | "per-layer", Record<"with_first" | "without_first",
  *   spec.MapMarks>>, rarely_seen: Array<number>, missing: boolean, infinite: number, absent: Array<Int32Array> }}
  *   spec.Map
  * @typedef {{ title: string, x: spec.Axis, y: spec.Axis, marks: Array<spec.Line | spec.Band | spec.Points |
- *   spec.Intervals | spec.Density | spec.Vertical | spec.Horizontal | spec.Span | spec.Words>, width: number }}
- *   spec.ChartPanel
+ *   spec.Intervals | spec.Bars | spec.Density | spec.Vertical | spec.Horizontal | spec.Span | spec.Words>, width:
+ *   number }} spec.ChartPanel
  * @typedef {{ name: string, label: string, unit: string, formula: string, said: string, signed: boolean, log: boolean,
  *   row_kind: string, rows: Array<number> }} spec.DrawnQuantity
  * @typedef {{ title: string, detail: string }} spec.Scene
@@ -65,6 +66,9 @@
  * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, low: Float32Array | Float64Array, high:
  *   Float32Array | Float64Array, style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label:
  *   string, kind: "intervals" }} spec.Intervals
+ * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, low: Float32Array | Float64Array, high:
+ *   Float32Array | Float64Array, words: Array<string>, thickness: number, tint: "full" | "light", style: "a" | "b" |
+ *   "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "bars" }} spec.Bars
  * @typedef {{ counts: Array<Int32Array>, x_edges: Float32Array | Float64Array, y_edges: Float32Array | Float64Array,
  *   style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "density" }}
  *   spec.Density

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +16,25 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.classes.design import Design
 from stratoscope.analysis.classes.units import Units
-from stratoscope.analysis.contrast.column_tests import Tested, compare_columns, complete_pairs
-from stratoscope.analysis.statistics.multiplicity import q_values
-from stratoscope.analysis.statistics.permutation import LargestStatistic, p_alone
+from stratoscope.analysis.contrast.family import Family, compare_family
 from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.targets import has_targets
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _TOKENS = 2**16  # read at a time
-BAND = 0.95  # of the means drawn
+OverTokens = Literal["mean", "sum", "answer"]
+MEAN: OverTokens = "mean"
+SUM: OverTokens = "sum"
+ANSWER: OverTokens = "answer"
 
 
 @dataclass(frozen=True)
-class Profiles:
-    """Profiles of some quantities.
+class Profiles(Family):
+    """Profiles of some quantities: all their rows are one family.
 
     Attributes
     ----------
@@ -42,12 +44,6 @@ class Profiles:
         Layer (or depth) numbers of each row of the arrays below.
     of
         Which quantity each row is of.
-    found
-        The comparison of each row.
-    q, p_family, p_exchange
-        BH over all rows; family-wise over all rows; and each row's p-value from exchanged signs or labels.
-    band_a, band_b, band
-        Half the width of the interval of either mean and, of pairs, of the mean difference, over the units.
     units
         Those compared.
     """
@@ -55,13 +51,6 @@ class Profiles:
     quantities: tuple[str, ...]
     rows: NDArray[np.int64]
     of: NDArray[np.int64]
-    found: Tested
-    q: Floats
-    p_family: Floats
-    p_exchange: Floats
-    band_a: Floats
-    band_b: Floats
-    band: Floats
     units: Units
 
 
@@ -81,15 +70,23 @@ def prompt_profiles(
     counted: NDArray[np.bool_],
     *,
     log: bool | None = None,
+    head: str | int | None = None,
 ) -> Floats:
     """Mean over the counted tokens of each prompt, of shape (prompt, row); NaN where no token has a value.
+
+    Of direct contributions the value at the answer position, wherever that is: elsewhere they predict nothing. Effects,
+    and what adds up over tokens, are added, not averaged.
 
     Parameters
     ----------
     log
         Whether logarithms to base 2 are averaged; None = where the quantity has a logarithmic scale.
+    head
+        As of `values.tables.table`.
     """
-    of = Prompts(dataset)
+    of, over = Prompts(dataset), over_tokens(quantity)
+    if over == ANSWER:
+        counted = np.isin(np.arange(len(of.of_token)), of.answer)
     of_token, place = of.of_token, np.full(len(of), -1)
     place[prompts] = np.arange(len(prompts))
     tokens = np.flatnonzero(counted & (place[of_token] >= 0))
@@ -97,13 +94,21 @@ def prompt_profiles(
     total, count = np.zeros((len(prompts), len(rows))), np.zeros((len(prompts), len(rows)))
     for start in range(0, len(tokens), _TOKENS):
         some = tokens[start : start + _TOKENS]
-        values = on_scale(table(dataset, quantity, some, rows), quantity, log=log)
+        values = on_scale(table(dataset, quantity, some, rows, head=head), quantity, log=log)
         known = np.isfinite(values)
         prompt = place[of_token[some]]
         np.add.at(total, prompt, np.where(known, values, 0.0))
         np.add.at(count, prompt, known)
     with np.errstate(invalid="ignore"):
-        return np.where(count > 0, total / count, np.nan)
+        return np.where(count > 0, total if over == SUM else total / count, np.nan)
+
+
+def over_tokens(quantity: str) -> OverTokens:
+    """What is made of the tokens of a prompt: their mean, their sum where they add up, or one of them."""
+    row = names.QUANTITIES[quantity]
+    if not has_targets(quantity):
+        return MEAN
+    return SUM if row.group == names.EFFECTS or quantity == "source_logit" else ANSWER
 
 
 def compare_profiles(
@@ -128,34 +133,9 @@ def compare_profiles(
         rows.append(numbers[chosen])
         of.append(np.full(len(chosen), index))
     a, b = units.average(np.concatenate(columns, axis=1))
-    if design.paired:
-        a, b = complete_pairs(a, b)
-    tested = compare_columns(design, units, a, b)
-    complete = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
-    values = a[:, complete] - b[:, complete] if design.paired else np.concatenate([a[:, complete], b[:, complete]])
-    arrangements = design.arrangements(units, permutations, seed)
-    family = LargestStatistic(arrangements)
-    p_family, p_exchange = np.full(len(complete), np.nan), np.full(len(complete), np.nan)
-    observed = family.add(values)
-    p_family[complete], p_exchange[complete] = family.p(observed), p_alone(arrangements, values)
-    sides = (a, b, a - b) if design.paired else (a, b, np.full((1, a.shape[1]), np.nan))
-    band_a, band_b, band = map(_half_width, sides)
-    return Profiles(
-        tuple(quantities), np.concatenate(rows), np.concatenate(of), tested, q_values(tested.p), p_family, p_exchange,
-        band_a, band_b, band, units,
-    )  # fmt: skip
-
-
-def _half_width(values: Floats) -> Floats:
-    """Half of the t interval of each column's mean."""
-    from scipy.special import stdtrit
-
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(known, values, 0.0).sum(axis=0) / count
-        spread = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / (count - 1) / count)
-    return np.where(count > 1, stdtrit(np.maximum(count - 1, 1), (1 + BAND) / 2) * spread, np.nan)
+    family = compare_family(design, units, a, b, permutations=permutations, seed=seed)
+    return Profiles(**vars(family), quantities=tuple(quantities), rows=np.concatenate(rows), of=np.concatenate(of),
+                    units=units)  # fmt: skip
 
 
 def with_tokens(dataset: xr.Dataset, design: Design, counted: NDArray[np.bool_]) -> Design:
