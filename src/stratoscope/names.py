@@ -354,5 +354,9 @@ def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
     return [quantity for quantity in _TABLE if quantity.group in groups]
 
 
-# the groups that fit into memory
-SUMMARIES = tuple(group for group in RECORD_GROUPS if not any(one.streamed for one in quantities_of([group])))
+# the groups that fit into memory, and whose values say nothing of an output token
+SUMMARIES = tuple(
+    group
+    for group in RECORD_GROUPS
+    if group not in OF_TARGETS and not any(one.streamed for one in quantities_of([group]))
+)

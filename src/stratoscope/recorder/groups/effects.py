@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from stratoscope.names import EFFECTS
 from stratoscope.recorder.groups.group import RecordGroup
+
+if TYPE_CHECKING:
+    from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
 class EffectsGroup(RecordGroup):
@@ -13,6 +21,10 @@ class EffectsGroup(RecordGroup):
     """
 
     name = EFFECTS
+
+    def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
+        """Some neurons that act are planted."""
+        return prompt.contributions.effects
 
 
 GROUP = EffectsGroup()
