@@ -59,7 +59,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "proof": {"groups", "input", "reference"},
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
-        "effects": {"input", "reduce", "targets"},
+        "effects": {"attention", "input", "reduce", "targets"},
     },
     "analysis": {
         "statistics": set(),
