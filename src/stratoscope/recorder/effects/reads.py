@@ -37,7 +37,8 @@ class Reads:
     Attributes
     ----------
     neuron_read, read_through
-        By source token, [token, target, strongest, read_part], and the component through which most of that came.
+        By source token, [row, target, strongest, read_part] of the batch's rows, padding too, and the component through
+        which most of that came, −1 where nothing did.
     read_component
         By component, [prompt, target, strongest, read_part, component].
     value
@@ -391,19 +392,19 @@ class _Reading:
         through = through.masked_fill((by_source == 0) | by_source.isnan(), -1)
         found = error[known & ~missed]
         return Reads(
-            neuron_read=self._by_token(by_source, shape),
-            read_through=self._by_token(through, shape),
+            neuron_read=self._by_row(by_source, shape),
+            read_through=self._by_row(through, shape),
             read_component=components.view(*shape, PARTS, -1).cpu().numpy(),
             value=self._value.view(*shape, PARTS).cpu().numpy(),
             error=float(found.max()) if len(found) else 0.0,
             failed=int((known & missed).sum()),
         )
 
-    def _by_token(self, found: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-        """[B, N, part, K] as [token, target, strongest, part], padding left out."""
-        rows = found.permute(0, 3, 1, 2).reshape(-1, *shape[1:], PARTS)
-        taken: np.ndarray = rows[self._batch.valid].cpu().numpy()
-        return taken
+    @staticmethod
+    def _by_row(found: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+        """[B, N, part, K] as [row, target, strongest, part]."""
+        rows: np.ndarray = found.permute(0, 3, 1, 2).reshape(-1, *shape[1:], PARTS).cpu().numpy()
+        return rows
 
     def _dtype(self) -> torch.dtype:
         return next(self._model.parameters()).dtype
