@@ -72,6 +72,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "diff": {"lint", "results", "statistics", "values"},
         "top": {"values"},
         "compare": {"diff", "lint", "results", "statistics", "values"},
+        "suppression": {"classes", "contrast", "results", "statistics", "values"},
     },
     "view": {
         "spec": set(),
