@@ -21,7 +21,7 @@ from stratoscope.model import sites as s
 from stratoscope.model.gate import ONE, SEPARATE, Gate, split
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site, unit_roundoff
-from stratoscope.recorder.effects.sources import AttentionSources, HeadSources, output_weight
+from stratoscope.recorder.effects.sources import AttentionSources, HeadSources, in_sentences, output_weight
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward, last_logits_only
 
@@ -71,6 +71,10 @@ class NeuronReader:
         Layer to why its attention cannot be split by source token: neurons behind it have components, but no sources.
     """
 
+    # Parts whose pre-activation the model showed, those whose sum missed it, and the largest error of the others
+    _known = _failed = 0
+    _error = 0.0
+
     def __init__(self, model: nn.Module, sites: ModelSites) -> None:
         self._model, self._sites = model, sites
         self._sources = AttentionSources(model, sites, self._attended)
@@ -106,7 +110,27 @@ class NeuronReader:
             self._reading = None
             self._hooks.forget()
             self._sources.forget()
-        return reading.result(row.shape)
+        reads = reading.result(row.shape)
+        self._known += int(np.isfinite(reads.value).sum())
+        self._failed += reads.failed
+        self._error = max(self._error, reads.error)
+        return reads
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the receipt: how many pre-activations were split, and how far their sums were off."""
+        return {"pre_activations": self._known, "largest_error": self._error}
+
+    @property
+    def sentences(self) -> list[str]:
+        """What could not be split, for the receipt."""
+        found = in_sentences(self.limits)
+        if self._failed:
+            found.append(
+                f"{self._failed} of {self._known} pre-activations are not the sum of what their neurons read: their "
+                "components and sources are missing."
+            )
+        return found
 
     def _attended(self, layer: int, heads: HeadSources) -> None:
         if self._reading is not None:
