@@ -19,6 +19,7 @@ import xarray as xr
 from stratoscope import defaults
 from stratoscope.errors import UsageError
 from stratoscope.names import (
+    COMPONENT,
     DEPTH,
     EDGE,
     EFFECT_RANK,
@@ -30,6 +31,7 @@ from stratoscope.names import (
     PROMPT,
     PROMPT_TEXTS,
     QUANTITIES,
+    READ_PART,
     RECORD_GROUPS,
     SIMULATED,
     SPANS,
@@ -245,6 +247,7 @@ def _sizes(shape: SimulationSize) -> dict[str, int]:
     sizes = {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
     strongest, written = 2 * defaults.STRONGEST_PER_SIGN, 2 * defaults.WRITES_PER_SIGN
     of_effects = {EFFECT_RANK: shape.top_k, STRONGEST: strongest, WRITE_RANK: written}
+    of_effects |= {READ_PART: 2, COMPONENT: 2 * shape.layers + 2}
     return {**sizes, TARGET: max(1, len(shape.targets)), **of_effects}
 
 

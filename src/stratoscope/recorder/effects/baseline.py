@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,3 +229,14 @@ def written(model: nn.Module, sites: ModelSites, layer: int, kind: str, baseline
     with torch.no_grad():
         found: Tensor = model.get_submodule(norm.module)(module(given.to(weight.device, weight.dtype)))
     return found.float()
+
+
+def mean_baseline(
+    model: nn.Module, sites: ModelSites, batches: Iterable[Batch], progress: Callable[[int], None]
+) -> Baseline:
+    """The means over the words of all these batches; `progress` is told how many are done."""
+    means = MeanPass(model, sites)
+    for number, batch in enumerate(batches):
+        progress(number)
+        means.add(batch)
+    return means.result()

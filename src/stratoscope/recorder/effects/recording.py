@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,9 @@ from stratoscope.progress import Progress
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.baseline import Baseline, MeanPass, means_of, written
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
+from stratoscope.recorder.effects.no_effects import Arrays, MakeBatch, NoEffects
 from stratoscope.recorder.effects.path import PathIntegral
+from stratoscope.recorder.effects.reads import PARTS, NeuronReader
 from stratoscope.recorder.effects.strongest import EffectTables
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
@@ -31,90 +32,12 @@ from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.labels import note
 
-MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
-Arrays = dict[str, np.ndarray]
-
 _OTHERWISE = 0.05  # another implementation of attention or experts: of the largest logit, in half precision
 _MEANS = "taking the means that effects are counted from"
 _HEADS_AT_ZERO = (
     "A trace holds means of neurons only: total effects of heads and attention are counted from zero, those of neurons "
     "and MLPs from the mean."
 )
-
-
-class NoEffects:
-    """What a recording does about total effects where it records none.
-
-    Attributes
-    ----------
-    first_pass
-        Whether all prompts run once before anything is recorded, for their means.
-    token_ids
-        Tokens that are named in what was recorded.
-    variables, sizes
-        Names of its quantities, of this model, and lengths of their dimensions.
-    plan, notes
-        The fields of the plan that are about effects, and what is to be said of them.
-    """
-
-    first_pass = False
-    token_ids: Collection[int] = ()
-    variables: Sequence[str] = ()
-    sizes: Mapping[str, int] = MappingProxyType({})
-    plan: Mapping[str, Any] = MappingProxyType({})
-    notes: Sequence[dict[str, str]] = ()
-
-    def only(self, record: Collection[str]) -> NoEffects:
-        """The same, where only these groups are recorded."""
-        return self
-
-    def take_means(
-        self,
-        batches: Sequence[Sequence[int]],
-        lengths: Sequence[int],
-        ids: Sequence[str],
-        make_batch: Callable[[Sequence[int]], Batch],
-        progress: Progress,
-    ) -> None:
-        """Run all prompts once, unobserved, and count effects from the means of their words, if that is asked.
-
-        Parameters
-        ----------
-        batches
-            Indices of the prompts that run together.
-        lengths, ids
-            Tokens and name of every prompt.
-        make_batch
-            Makes a batch of prompts, by their indices.
-        progress
-            Called with (stage, done, total or None).
-        """
-
-    def outcome(
-        self,
-        observer: Observer,
-        prompts: Sequence[TokenisedPrompt],
-        whole: Sequence[TokenisedPrompt],
-        ids: Sequence[str],
-        logits: Tensor | None,
-        make_batch: MakeBatch,
-    ) -> Arrays:
-        """The effects of a batch as its other quantities are, [token or prompt, …]; tokens of answers have none.
-
-        Parameters
-        ----------
-        observer
-            Sees nothing of the forwards that this takes.
-        prompts, whole, ids
-            The prompts, those with their answers, and their names.
-        logits, make_batch
-            As those of `EffectsRecorder.of_batch`.
-        """
-        return {}
-
-    def into(self, receipt: dict[str, Any]) -> dict[str, Any]:
-        """The receipt with how the differentiated forwards agreed with the recorded ones."""
-        return receipt
 
 
 def effects_of(
@@ -173,6 +96,7 @@ class EffectsRecorder(NoEffects):
         self._gradients = Gradients(self._model, sites)
         self._writes = Writes(self._model, sites, head, targets.directions.vocabulary)
         self.first_pass = asked.first_pass
+        self._reader = NeuronReader(self._model, sites)
         self.token_ids: set[int] = set()
         self._largest, self._exact, self._recomputed, self._smallest = 0.0, True, False, 0
         weights = loaded.identity.get("weights_sha256")
@@ -202,6 +126,7 @@ class EffectsRecorder(NoEffects):
         heads = max((one.count for one in self._gradients.heads if one is not None), default=0)
         fixed = {names.STRONGEST: 2 * defaults.STRONGEST_PER_SIGN, names.WRITE_RANK: 2 * defaults.WRITES_PER_SIGN}
         fixed |= {names.LAYER: len(self._sites.layers), names.TARGET: len(self._targets)}
+        fixed |= {names.READ_PART: PARTS, names.COMPONENT: 2 * len(self._sites.layers) + 2}
         return {names.EFFECT_RANK: self._top_k, **fixed, **({names.HEAD: heads} if heads else {})}
 
     @property
@@ -233,7 +158,8 @@ class EffectsRecorder(NoEffects):
             "logits": s.BIT_EQUAL if self._exact else s.WITHIN_ROUNDING,
             "largest_error": self._largest,
         }
-        limits = [*receipt["limits"]]
+        reads = self._reader.facts
+        limits = [*receipt["limits"], *self._reader.sentences]
         if self._recomputed:
             limits.append(
                 "Total effects of some prompts did not fit into memory: their blocks were computed once more, backward."
@@ -243,7 +169,7 @@ class EffectsRecorder(NoEffects):
                 "Total effects of some batches did not fit into memory and were taken in parts, down to "
                 f"{self._smallest}: their last bits may differ from those of whole batches."
             )
-        return {**receipt, names.EFFECTS: facts, "limits": limits}
+        return {**receipt, names.EFFECTS: facts, "reads": reads, "limits": limits}
 
     # --- before -----------------------------------------------------------------------------------------------------
 
@@ -383,6 +309,7 @@ class EffectsRecorder(NoEffects):
         answers = (np.arange(len(prompts)) + 1) * length - 1
         token, logit = self._writes.tokens(strongest, factors)
         self.token_ids |= {*np.unique(token[token >= 0]).tolist()}
+        reads = self._reader.of(batch, strongest.row, strongest.layer, strongest.neuron)
         starts = np.array([length - len(prompt.ids) for prompt in prompts])[:, None, None]
         there = strongest.row >= 0
         by_prompt = {
@@ -394,6 +321,7 @@ class EffectsRecorder(NoEffects):
             "strongest_logit": self._writes.logits(strongest, factors, directions, answers),
             "write_token": token,
             "write_logit": logit,
+            "read_component": reads.read_component,
         }
         by_token = {
             "effect_neuron": tables.neuron,
@@ -401,6 +329,8 @@ class EffectsRecorder(NoEffects):
             "mlp_effect": tables.mlp,
             "attn_effect": tables.attn,
             "head_effect": tables.head,
+            "neuron_read": torch.from_numpy(reads.neuron_read),
+            "read_through": torch.from_numpy(reads.read_through),
         }
         found = []
         for number, prompt in enumerate(prompts):
@@ -449,7 +379,7 @@ def _nothing() -> None:
 MADE = (
     *("effect_neuron", "neuron_effect", "mlp_effect", "attn_effect", "head_effect"),
     *("strongest_position", "strongest_layer", "strongest_neuron", "strongest_value", "strongest_effect"),
-    *("strongest_logit", "write_token", "write_logit"),
+    *("strongest_logit", "write_token", "write_logit", "neuron_read", "read_component", "read_through"),
 )
 
 

@@ -22,6 +22,7 @@ from stratoscope.recorder.effects.strongest import Strongest
 
 PER_SIGN = defaults.WRITES_PER_SIGN
 _AT_ONCE = 2**24  # logits
+_ROWS = 4096  # of the vocabulary, that are summed at once
 _KNOWN = 2**17  # neurons whose tokens are remembered
 
 Place = tuple[int, int]  # layer, neuron
@@ -159,7 +160,9 @@ class Writes:
             weight = module.weight.detach()
             weight = (weight.T if head.transposed else weight)[: self._vocabulary]
             if self._mean is None:  # summed in pieces, as a copy of all rows would be large
-                self._mean = torch.stack([part.cpu().double().sum(0) for part in weight.split(4096)]).sum(0) / len(weight)
+                self._mean = torch.stack([part.cpu().double().sum(0) for part in weight.split(4096)]).sum(0) / len(
+                    weight
+                )
             found = _extremes(columns.to(weight.device), weight, self._mean)
         times = head.logit_scale * head.input_scale
         ids, unit = found[0].numpy().astype(np.int32), found[1].numpy() * times
@@ -210,7 +213,9 @@ def _extremes(columns: Tensor, weight: Tensor, mean: Tensor) -> tuple[Tensor, Te
     ids = torch.cat([kept[1] for kept in best], 1)
     centred = (weight[ids].cpu().double() - mean.cpu()) @ columns.cpu().double()[:, :, None]
     values = centred[..., 0].float()
-    sides = zip(ids.cpu().split(k, 1), values.split(k, 1), (True, False), strict=True)
-    ordered = [[one.gather(1, v.argsort(dim=1, descending=most)) for one in (i, v)] for i, v, most in sides]
-    padded = [[nn.functional.pad(one, (0, PER_SIGN - k), value=-1) for one in side] for side in ordered]
-    return torch.cat([padded[0][0], padded[1][0]], 1), torch.cat([padded[0][1], padded[1][1]], 1)
+    ids, pad = ids.cpu(), (0, PER_SIGN - k)
+    sides = []
+    for side, most in ((slice(k), True), (slice(k, None), False)):
+        order = values[:, side].argsort(dim=1, descending=most)
+        sides.append([nn.functional.pad(one[:, side].gather(1, order), pad, value=-1) for one in (ids, values)])
+    return torch.cat([sides[0][0], sides[1][0]], 1), torch.cat([sides[0][1], sides[1][1]], 1)
