@@ -100,8 +100,7 @@ def prompt_rows_spec(
     doubts = doubt(dataset, name)
     strip = Strip(_of_prompts(described, len(shown), kind), [table], absent=[absent])
     return build(
-        f"{capital(described.label)} by token and prompt"
-        + (f" ({doubts})" if (doubts := doubt(dataset, name)) else ""),
+        f"{capital(described.label)} by token and prompt" + (f" ({doubts})" if doubts else ""),
         subtitle(dataset, chosen),
         [TokenAxis("", "", axis)],
         [strip],
