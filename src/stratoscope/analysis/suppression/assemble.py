@@ -40,7 +40,7 @@ def result(parts: Explained, compared: Comparison | None, parameters: Mapping[st
         sources=[parts.dataset],
         parameters=parameters,
         notes=cautions.notes(parts, compared),
-        summary=_summary(parts, compared, tables, parameters["alpha"]),
+        summary=_summary(parts, compared, parameters["alpha"]),
     )
 
 
@@ -198,9 +198,7 @@ def half_width_of(of: Compared) -> Floats:
     return np.where(np.isfinite(width), width, np.nan)
 
 
-def _summary(
-    parts: Explained, compared: Comparison | None, tables: Mapping[str, Mapping[str, Any]], alpha: float
-) -> dict[str, Any]:
+def _summary(parts: Explained, compared: Comparison | None, alpha: float) -> dict[str, Any]:
     of, calibration, target = parts.prompts, parts.calibration, parts.chosen.index
     summary: dict[str, Any] = {
         "target": parts.chosen.name(of.prompts),
@@ -210,7 +208,8 @@ def _summary(
         "direct": parts.direct is not None,
         "total": parts.total is not None,
         "reads": "neuron_read" in parts.dataset,
-        "baseline": calibration.baseline,
+        "baseline": parts.baseline,
+        "steps": parts.steps,
     }
     if parts.total is not None:
         kinds = ("mlp", "attn", "head", "neuron")
@@ -231,7 +230,6 @@ def _summary(
             "test": compared.design.test if compared.tested else "",
             "compared": {name: _counts(one, alpha) for name, one in compared.families.items()},
         }
-    _ = tables
     return summary
 
 
