@@ -106,7 +106,7 @@ def _mean(values: Floats) -> Floats:
 
 
 def _add_neurons(parts: Explained, tables: dict[str, Mapping[str, Any]]) -> None:
-    if "strongest_effect" not in parts.dataset:
+    if not set(neurons.STRONGEST) <= set(parts.dataset.data_vars):
         return
     of = parts.prompts
     places = neurons.strongest(parts.dataset, parts.chosen.index, of.prompts, of.of, len(of.classes))
@@ -127,7 +127,7 @@ def _add_neurons(parts: Explained, tables: dict[str, Mapping[str, Any]]) -> None
 
 
 def _add_direct_neurons(parts: Explained, tables: dict[str, Mapping[str, Any]]) -> None:
-    if parts.prompts.single and "logit_neuron" in parts.dataset:
+    if parts.prompts.single and {"logit_neuron", "neuron_logit"} <= set(parts.dataset.data_vars):
         found = neurons.by_direct(parts.dataset, parts.chosen, int(parts.prompts.prompts[0]))
         tables["direct_neurons"] = table_of("listed", found)
 
