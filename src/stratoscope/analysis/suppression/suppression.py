@@ -85,11 +85,12 @@ def suppression(
     Examples
     --------
     >>> import stratoscope
-    >>> trace = stratoscope.simulate(prompts=4, layers=4, record="logits,effects", targets="Sorry")
-    >>> result = stratoscope.suppression(trace, prompt="critical-1")
-    >>> strongest = result["neurons"].isel(listed=-1)  # the suppressing ones stand last; this one was planted
-    >>> float(result["sum"]["error"][0]) < 1e-4
-    True
+    >>> trace = stratoscope.simulate(prompts=4, layers=4)
+    >>> try:
+    ...     stratoscope.suppression(trace)
+    ... except stratoscope.StratoscopeError as error:
+    ...     print(error.what)
+    it explains no target token
     """
     from stratoscope.analysis.suppression import assemble, recorded
     from stratoscope.analysis.suppression.chosen import choose_prompts
