@@ -59,9 +59,9 @@ def contrast(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Say which differences between two classes of prompts are real.
+    """Say which differences between two classes are real.
 
-    Classes are compared neuron by neuron, layer by layer and token by aligned token; each prompt or pair is one
+    Classes of prompts are compared neuron by neuron, layer by layer and token by aligned token; each prompt or pair is one
     observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
     report, its figures, a table and all numbers.
     """

@@ -28,9 +28,9 @@ def suppression(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Show what promotes and what suppresses a target token, and what set it off.
+    """Show what promotes and what suppresses a target token.
 
-    Direct contributions and total effects of layers, neurons and heads, along the depth: of one prompt, or means of
+    Direct contributions and total effects of layers, neurons and heads, and what set them off: of one prompt, or means of
     classes and, of two, their difference. No model is needed. Writes a folder with a page, its figures, a table and all
     numbers.
     """
