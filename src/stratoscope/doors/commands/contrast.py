@@ -61,8 +61,8 @@ def contrast(
 ) -> None:
     """Say which differences between two classes are real.
 
-    Classes of prompts are compared neuron by neuron, layer by layer and token by aligned token; each prompt or pair is one
-    observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
+    Classes of prompts are compared neuron by neuron, layer by layer and token by aligned token; each prompt or pair is
+    one observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
     report, its figures, a table and all numbers.
     """
     asked = options.given(locals(), "trace", "out", "columns", "a", "b", "as_json", "overwrite")

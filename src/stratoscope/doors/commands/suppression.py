@@ -30,9 +30,9 @@ def suppression(
 ) -> None:
     """Show what promotes and what suppresses a target token.
 
-    Direct contributions and total effects of layers, neurons and heads, and what set them off: of one prompt, or means of
-    classes and, of two, their difference. No model is needed. Writes a folder with a page, its figures, a table and all
-    numbers.
+    Direct contributions and total effects of layers, neurons and heads, and what set them off: of one prompt, or means
+    of classes and, of two, their difference. No model is needed. Writes a folder with a page, its figures, a table and
+    all numbers.
     """
     asked = options.given(locals(), "out", "as_json", "overwrite")
     from stratoscope.view.report import default_folder
