@@ -79,7 +79,6 @@ SHARED = {  # option -> the one place where its default is stated
     "seed": "SEED",
     "scale": "SCALE",
     "theme": "THEME",
-    "head": "HEAD",
     "axis": "AXIS",
     "threshold": "THRESHOLD",
     "statistic": "STATISTIC",

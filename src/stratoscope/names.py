@@ -110,10 +110,12 @@ RENAMED_DIMENSIONS = {"k": PEAK}
 # --- record groups --------------------------------------------------------------------------------------------------
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
-NEURONS, ATTENTION_FULL, LOGITS = "neurons", "attention-full", "logits"
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS)  # each a file of recorder/groups
+NEURONS, ATTENTION_FULL = "neurons", "attention-full"
+LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
+OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
+# each a file of recorder/groups
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS)
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
-OF_TARGETS = (LOGITS, "effects")  # groups that explain the logits of targets
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
@@ -164,8 +166,15 @@ class Quantity:
 
     @property
     def row_kind(self) -> str:
-        """What the rows of its pictures and profiles are: layers or depths."""
-        return DEPTH if DEPTH in self.dims else LAYER
+        """What the rows of its pictures and profiles are: layers or depths; of one that has neither, its target."""
+        if DEPTH in self.dims:
+            return DEPTH
+        return TARGET if TARGET in self.dims and LAYER not in self.dims else LAYER
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether its heads, and its layers, are parts of one sum, so that pictures add heads and do not average."""
+        return TARGET in self.dims and self.signed
 
     def formula_in(self, held: Container[Any]) -> str:
         """The formula as it reads beside these quantities: nothing is said of experts where a model has none."""
@@ -262,9 +271,16 @@ _TABLE = (  # one row, one line
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", "1.0", log=True),
 )
 # fmt: on
-# only models with experts or with a learned sink have these
-OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null", "active_neurons")
-OF_SOME_MODELS += ("attn_bias_logit", "mlp_bias_logit")
+# only models with experts, with a learned sink or with biases have these
+OF_SOME_MODELS = (
+    "router_expert",
+    "router_weight",
+    "peak_expert",
+    "attn_null",
+    "active_neurons",
+    "attn_bias_logit",
+    "mlp_bias_logit",
+)  # fmt: skip
 # ranks of nearly equal neurons or experts change places, and the values of two of them are no measure of noise
 _WITHOUT_FLOOR = ("peak_value", "router_weight")
 
