@@ -59,7 +59,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "proof": {"groups", "input", "reference"},
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
-        "effects": {"input"},
+        "effects": {"attention", "input", "reduce", "targets"},
     },
     "analysis": {
         "statistics": set(),
@@ -72,6 +72,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "diff": {"lint", "results", "statistics", "values"},
         "top": {"values"},
         "compare": {"diff", "lint", "results", "statistics", "values"},
+        "suppression": {"classes", "contrast", "results", "statistics", "values"},
     },
     "view": {
         "spec": set(),
@@ -93,6 +94,7 @@ WITHOUT_TORCH = {
     "recorder/simulate.py",
     "recorder/plan.py",
     "recorder/answers/settings.py",
+    "recorder/effects/asked.py",
     "recorder/targets/asked.py",
     "recorder/parts.py",
     "recorder/groups",

@@ -9,6 +9,7 @@ from stratoscope.names import (
     RESIDUAL,
     SUMMARIES,
     Axis,
+    Baseline,
     Caption,
     Scale,
     Statistic,
@@ -23,6 +24,11 @@ BATCH_SIZE = 8
 SEED = 0
 DRAWS = 20  # random patches that a claimed one is compared with
 VERIFY: Verify = "sample"
+
+STRONGEST_PER_SIGN = 10  # neurons at tokens of largest total effect that are kept of a prompt, of either sign
+WRITES_PER_SIGN = 5  # tokens that are kept of what each of them promotes and demotes
+EFFECT_STEPS = 1  # points on the way from the baseline at which total effects are differentiated: first order
+BASELINE: Baseline = "zero"
 
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer

@@ -81,6 +81,11 @@ Positions = Literal["answer", "all"]
 TOP = "top"  # in place of targets: of each prompt the likeliest token
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 
+# --- what total effects are counted from ------------------------------------------------------------------------------
+
+Baseline = Literal["zero", "mean"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
 Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]

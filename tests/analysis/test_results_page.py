@@ -7,12 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import xarray as xr
+from contribution_traces import model
 from diff_traces import longer, of_model, simulated, with_floor
 from truth_anomalies import SMALL, clean, plant_cell, unseen
 
+import calibrations
 import stratoscope
 from result_tables import documented, made
 from stratoscope.analysis.diff.claims import Claim
+from stratoscope.analysis.suppression.suppression import suppression
+from suppression_traces import explained
 
 
 def contrasts() -> Iterator[xr.DataTree]:
@@ -24,12 +28,20 @@ def diffs() -> Iterator[xr.DataTree]:
     other = of_model(longer(base), "two")
     other["peak_neuron"].values[:, 2] = np.arange(base.sizes["peak"])  # other neurons than in the first
     yield stratoscope.diff(base, other, claims=[Claim(2, 7, 1.0, 2.0)])
+    yield stratoscope.diff(model(tuned=False), model(tuned=True))
 
 
 def anomalies() -> Iterator[xr.DataTree]:
     trace = clean(0, SMALL)
     plant_cell(trace, "mlp_out_norm", unseen(trace, "mlp_out_norm", np.random.default_rng(0)), 60)
     yield stratoscope.anomalies(trace)
+
+
+def suppressions() -> Iterator[xr.DataTree]:
+    trace = explained(prompts=8)
+    trace.attrs["receipt"] = calibrations.receipt(neuron=calibrations.AGREE, mlp=calibrations.DISAGREE)
+    yield suppression(trace, prompt=0)
+    yield suppression(trace, permutations=99)
 
 
 def compares() -> Iterator[xr.DataTree]:
@@ -43,7 +55,14 @@ def lints() -> Iterator[xr.DataTree]:
 
 @pytest.mark.parametrize(
     ("kind", "results"),
-    [("contrast", contrasts), ("diff", diffs), ("anomalies", anomalies), ("compare", compares), ("lint", lints)],
+    [
+        ("contrast", contrasts),
+        ("diff", diffs),
+        ("anomalies", anomalies),
+        ("compare", compares),
+        ("lint", lints),
+        ("suppression", suppressions),
+    ],
 )
 def test_the_page_has_every_variable_of_every_table_and_no_other(kind: str, results) -> None:
     found = made(results())
