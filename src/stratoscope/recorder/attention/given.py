@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ WITHOUT = "Record without the group attention."
 class GivenScores:
     """Queries [B, H, Q, D], keys and values [B, H or fewer, K, D], and the output [B, H, Q, D] made of them.
 
-    `mask` is bool or additive, `bias` is added to the scores, `scaling` None means D^-½.
+    `mask` is bool or additive, `bias` is added to the scores, `scaling` None means D^-½. `answer` is the tensor
+    that the model goes on with, of which `output` is another view.
     """
 
     query: Tensor
@@ -28,6 +29,7 @@ class GivenScores:
     scaling: float | None
     bias: Tensor | None
     output: Tensor
+    answer: Tensor
 
     def reaches(self, keys: int, queries: Tensor) -> Tensor:
         """Whether one of the real queries, bool [B, Q], sees more than the first keys: a bool on their device."""
@@ -41,7 +43,16 @@ class GivenScores:
         """Only the first keys: what lies behind them is empty room of a cache of fixed size."""
         mask, bias = (None if given is None else given[..., :keys] for given in (self.mask, self.bias))
         key, value = self.key[:, :, :keys], self.value[:, :, :keys]
-        return GivenScores(self.query, key, value, mask, self.causal, self.scaling, bias, self.output)
+        return replace(self, key=key, value=value, mask=mask, bias=bias)
+
+    def chosen(self, queries: Tensor) -> GivenScores:
+        """Only some of each prompt's queries, int [B, N], of a forward without a cache; its mask says what they see."""
+        mask, bias = (None if given is None else _rows(given, queries) for given in (self.mask, self.bias))
+        if mask is None and self.causal:
+            keys = torch.arange(self.key.shape[2], device=queries.device)
+            mask = (keys <= queries[:, :, None])[:, None]
+        query, output = _rows(self.query, queries), _rows(self.output, queries)
+        return replace(self, query=query, mask=mask, bias=bias, output=output)
 
     def over(self, queries: Tensor, keys: Tensor, first_query: int, first_key: int) -> tuple[AttentionRows, Mask]:
         """Its rows and its mask, queries and keys being real tokens where True."""
@@ -70,6 +81,7 @@ class GivenWeights:
     key: Tensor | None
     value: Tensor
     output: Tensor
+    answer: Tensor
 
     def reaches(self, keys: int, queries: Tensor) -> Tensor:
         """Whether one of the real queries, bool [B, Q], sees more than the first keys: a bool on their device."""
@@ -79,8 +91,12 @@ class GivenWeights:
         """Only the first keys."""
         shown = None if self.shown is None else self.shown[..., :keys]
         key = None if self.key is None else self.key[:, :, :keys]
-        value = self.value[:, :, :keys]
-        return GivenWeights(self.weights[..., :keys], shown, self.learned_sink, key, value, self.output)
+        return replace(self, weights=self.weights[..., :keys], shown=shown, key=key, value=self.value[:, :, :keys])
+
+    def chosen(self, queries: Tensor) -> GivenWeights:
+        """Only some of each prompt's queries, int [B, N], of a forward without a cache."""
+        shown = None if self.shown is None else _rows(self.shown, queries)
+        return replace(self, weights=_rows(self.weights, queries), shown=shown, output=_rows(self.output, queries))
 
     def over(self, queries: Tensor, keys: Tensor, first_query: int, first_key: int) -> tuple[AttentionRows, Mask]:
         """Its rows and its mask."""
@@ -88,3 +104,12 @@ class GivenWeights:
             raise ModelError("heads that see different keys", where="attention mask", fix=WITHOUT)
         mask = Mask(queries, keys, self.shown, False, first_query, first_key)
         return WeightRows(self.weights, self.learned_sink), mask
+
+
+def _rows(given: Tensor, queries: Tensor) -> Tensor:
+    """Rows [B, H or 1, N, width] of what is broadcastable to [B, H, Q, width]; `queries` is int [B, N]."""
+    if given.shape[2] == 1:
+        return given
+    given = given.expand(len(queries), *given.shape[1:])
+    index = queries[:, None, :, None].expand(-1, given.shape[1], -1, given.shape[3])
+    return given.gather(2, index)

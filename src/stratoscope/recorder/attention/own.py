@@ -86,6 +86,7 @@ class OwnAttention(TorchFunctionMode):
                 key=None,
                 value=value.reshape(prompts, -1, *value.shape[-2:]),
                 output=answer.reshape(prompts, -1, *answer.shape[-2:]),
+                answer=answer,
             )
         )
 
@@ -104,4 +105,4 @@ class OwnAttention(TorchFunctionMode):
     ) -> None:
         if query.ndim != 4 or (query.shape[0], query.shape[2]) != expected:
             return
-        self._receive(GivenScores(query, key, value, attn_mask, is_causal, scale, None, answer))
+        self._receive(GivenScores(query, key, value, attn_mask, is_causal, scale, None, answer, answer))

@@ -107,8 +107,8 @@ class AttentionRows(Protocol):
     def chunk(self, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch) -> Chunk:
         """Queries start..stop over keys low..high; in scratch, which the next chunk overwrites."""
 
-    def probabilities(self, query: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-        """What multiplies the values in one row, [B, H, 1, K], and the relative error [B, H, 1, 1] it may have."""
+    def probabilities(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
+        """What multiplies the values in some rows, [B, H, rows, K], and their relative error, [B, H, rows, 1]."""
 
 
 class ScoreRows:
@@ -154,14 +154,15 @@ class ScoreRows:
             scores.clamp_(min=-_LARGEST)  # -inf would make rows without any key NaN
         return scores
 
-    def probabilities(self, query: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-        """One row, normalised; its error is that of the scores' sums, at most D+4 roundings of Σ|q||k| each."""
-        weights = self.chunk(query, query + 1, 0, visible.shape[-1], visible, scratch).weights
-        sizes = torch.bmm(self._rows(query, query + 1).abs(), self._keys.abs().transpose(1, 2))
-        largest = sizes.view(self._batch, self.heads, 1, -1).where(visible[:, None], 0).amax(-1, keepdim=True)
+    def probabilities(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
+        """Rows, normalised; their error is that of the scores' sums, at most D+4 roundings of Σ|q||k| each."""
+        weights = self.chunk(start, stop, 0, visible.shape[-1], visible, scratch).weights
+        sizes = torch.bmm(self._rows(start, stop).abs(), self._keys.abs().transpose(1, 2))
+        sizes = sizes.view(self._batch, self.heads, stop - start, -1)
+        largest = sizes.where(visible[:, None], 0).amax(-1, keepdim=True)
         for added in self._added:
-            row = added[:, :, query : query + 1, : visible.shape[-1]].float().abs()
-            largest = largest + row.where(visible[:, None], 0).amax(-1, keepdim=True)
+            rows = added[:, :, start:stop, : visible.shape[-1]].float().abs()
+            largest = largest + rows.where(visible[:, None], 0).amax(-1, keepdim=True)
         error = 2 * (self._width + 4) * float32_unit(self.device) * largest
         return weights / weights.sum(-1, keepdim=True), error
 
@@ -193,10 +194,10 @@ class WeightRows:
         null = (1 - weights.sum(-1)).clamp_(min=0) if self.learned_sink else None
         return Chunk(weights, logs, null)
 
-    def probabilities(self, query: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-        """One row as it is."""
-        row = self._weights[:, :, query : query + 1, : visible.shape[-1]].float()
-        return row, row.new_zeros(1)
+    def probabilities(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
+        """Rows as they are."""
+        rows = self._weights[:, :, start:stop, : visible.shape[-1]].float()
+        return rows, rows.new_zeros(1)
 
 
 def float32_unit(device: torch.device) -> float:

@@ -16,6 +16,7 @@ DIFFER = "Logits differ"  # how the limit of an observation that changes them be
 
 _LINE = "receipt_line"
 _COUNTS = ("batches", "tokens")
+_OF_THE_WHOLE = "calibration"  # measured in every part on the same prompts of the whole
 
 
 def receipt_line(receipt: Receipt) -> str:
@@ -55,7 +56,8 @@ def merged_receipt(receipts: Sequence[Receipt]) -> dict[str, Any]:
 
 def own_facts(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
     """Of each receipt, the facts that are not the same in all of them."""
-    differing = [name for name in _keys(receipts) if name != _LINE and not _all_same(_given(receipts, name, None))]
+    of_parts = [name for name in _keys(receipts) if name not in (_LINE, _OF_THE_WHOLE)]
+    differing = [name for name in of_parts if not _all_same(_given(receipts, name, None))]
     return [{name: receipt[name] for name in differing if name in receipt} for receipt in receipts]
 
 
@@ -79,6 +81,10 @@ def _worst(values: Sequence[Any]) -> Any:
 
 def _union(lists: Sequence[Sequence[Any]]) -> list[Any]:
     return list(dict.fromkeys(chain.from_iterable(lists)))
+
+
+def _first(values: Sequence[Any]) -> Any:
+    return values[0]
 
 
 def _in_all(lists: Sequence[Sequence[Any]]) -> list[Any]:
@@ -121,6 +127,7 @@ _RULES: dict[str, Callable[[Sequence[Any]], Any]] = {
     "checks": _in_all,
     "replays": _replays,
     "noise_floor": _floor,
+    _OF_THE_WHOLE: _first,
 }
 
 

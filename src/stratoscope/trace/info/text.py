@@ -11,6 +11,7 @@ from typing import Any
 
 from stratoscope import names
 from stratoscope.errors import printable_line
+from stratoscope.trace.calibration import NOT_CALIBRATED, Calibration
 from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.format.part import part_of, planned_prompts
 from stratoscope.words import capital, noted, number, number_ranges, size_text
@@ -29,6 +30,8 @@ _FLOORS_SHOWN = ("resid_norm", "mlp_out_norm", "mlp_write_ratio", "attn_write_ra
                  "attn_received_nosink", "attn_entropy_nosink")  # fmt: skip
 _LONG_TEXT = 120
 _LONGEST_PATTERN = 48
+_APART = ("receipt_line", "calibration")  # facts of a receipt that stand elsewhere
+_EFFECTS = "effects"  # the record group
 _HASH = re.compile(r"[0-9a-f]{32,}")
 
 Lines = list[str]
@@ -42,6 +45,7 @@ def facts_text(facts: Mapping[str, Any]) -> str:
         ("What the model answered", _outcome(facts["outcome"] or {})),
         ("Where it comes from", _origin(facts)),
         (_RECEIPT, _receipt(facts["receipt"] or {})),
+        ("How far its total effects can be believed", _calibration(facts)),
         ("Planted on purpose", _planted(facts["planted"] or [])),
         ("Notes", _notes(facts["notes"])),
     ]
@@ -160,7 +164,7 @@ def _receipt(receipt: Mapping[str, Any]) -> Lines:
     own = {"limits": _sentences, "checks": _sentences, "replays": _replays, "batching": _batching}
     own["noise_floor"] = _noise_floor
     lines = _wrapped(str(receipt["receipt_line"]), "  ") if "receipt_line" in receipt else []
-    lines += _mapping({name: value for name, value in receipt.items() if name not in {*own, "receipt_line"}})
+    lines += _mapping({name: value for name, value in receipt.items() if name not in {*own, *_APART}})
     for name, in_words in own.items():
         try:
             parts = in_words(receipt[name]) if name in receipt else []
@@ -230,6 +234,20 @@ def _noise_floor(floor: Mapping[str, Any]) -> Lines:
         shown = ", ".join(f"{name} {number(size)}" for name in _FLOORS_SHOWN if (size := changes.get(name)) is not None)
         lines.append(f"{nuisance}: {shown or 'nothing to compare'}")
     return lines
+
+
+def _calibration(facts: Mapping[str, Any]) -> Lines:
+    """How well first-order effects agree with ablations, as a table; nothing where no effects were recorded."""
+    receipt = facts["receipt"] or {}
+    if "calibration" not in receipt and _EFFECTS not in facts["quantities"]:
+        return []
+    found = Calibration.from_receipt(receipt)
+    if not found.agreements:
+        return _line("", f"{capital(NOT_CALIBRATED)}: nothing was ablated.")
+    rows = _first(found.rows(), _MANY_LINES)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [*_wrapped(found.explained, "  "), *map(printable_line, table)]
 
 
 def _planted(planted: list[Any]) -> Lines:
