@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.search.block_calls import ATTENTION
 from stratoscope.model.sites import ModelSites, Site
 
@@ -33,6 +34,15 @@ class Heads:
     def columns(self, head: int) -> slice:
         """Where a head stands."""
         return slice(head * self.width, (head + 1) * self.width)
+
+    def weight(self, model: nn.Module) -> Tensor:
+        """Attention's last linear map, [residual, head × width]."""
+        from transformers.pytorch_utils import Conv1D
+
+        module: Any = model.get_submodule(self.site.module)
+        with weights_at_hand(module):
+            weight: Tensor = module.weight.detach()
+        return weight.T if isinstance(module, Conv1D) else weight
 
 
 def heads_of(model: nn.Module, sites: ModelSites, layer: int) -> Heads | None:

@@ -139,23 +139,11 @@ def compare_profiles(
     observed = family.add(values)
     p_family[complete], p_exchange[complete] = family.p(observed), p_alone(arrangements, values)
     sides = (a, b, a - b) if design.paired else (a, b, np.full((1, a.shape[1]), np.nan))
-    band_a, band_b, band = map(_half_width, sides)
+    band_a, band_b, band = (half_width(values, BAND) for values in sides)
     return Profiles(
         tuple(quantities), np.concatenate(rows), np.concatenate(of), tested, q_values(tested.p), p_family, p_exchange,
         band_a, band_b, band, units,
     )  # fmt: skip
-
-
-def _half_width(values: Floats) -> Floats:
-    """Half of the t interval of each column's mean."""
-    from scipy.special import stdtrit
-
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(known, values, 0.0).sum(axis=0) / count
-        spread = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / (count - 1) / count)
-    return np.where(count > 1, stdtrit(np.maximum(count - 1, 1), (1 + BAND) / 2) * spread, np.nan)
 
 
 def with_tokens(dataset: xr.Dataset, design: Design, counted: NDArray[np.bool_]) -> Design:

@@ -126,7 +126,7 @@ def ablated_logits(
     """
     found: dict[int, Tensor] = {}
     for rows, logits in each_ablated(model, sites, prompts, ablations, batching=batching, pad_id=pad_id):
-        found |= zip(rows, logits, strict=True)
+        found |= zip(rows, logits[:, -1], strict=True)
     return torch.stack([found[row] for row in range(len(ablations))])
 
 
@@ -152,7 +152,7 @@ def each_ablated(
     Yields
     ------
     rows, logits
-        Which rows ran together, and their logits, [row, vocabulary], or [row, last, vocabulary] for more than one.
+        Which rows ran together, and their logits, [row, last, vocabulary].
     """
     whose = list(prompts) * len(ablations) if len(prompts) == 1 else list(prompts)
     lengths = [len(prompt.ids) for prompt in whose]
@@ -166,7 +166,7 @@ def each_ablated(
         with ablated(model, sites, batch, [ablations[row] for row in rows]):
             options = dict.fromkeys(last_logits_only(model), last)
             logits: Tensor = forward(model, batch, **options).logits
-        return logits[:, -1] if last == 1 else logits[:, -last:]
+        return logits[:, -last:]
 
     splitter, ids = BatchSplitter(batching.size), [f"of row {row}" for row in range(len(whose))]
     for chosen in batching.batches(lengths):
