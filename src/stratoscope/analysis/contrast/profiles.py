@@ -17,6 +17,7 @@ from stratoscope import names
 from stratoscope.analysis.classes.design import Design
 from stratoscope.analysis.classes.units import Units
 from stratoscope.analysis.contrast.column_tests import Tested, compare_columns, complete_pairs
+from stratoscope.analysis.statistics.moments import half_width
 from stratoscope.analysis.statistics.multiplicity import q_values
 from stratoscope.analysis.statistics.permutation import LargestStatistic, p_alone
 from stratoscope.analysis.values.tables import table
