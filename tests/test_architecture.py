@@ -50,6 +50,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
     "recorder": {
         "prompts": set(),
         "input": {"prompts"},
+        "targets": {"input", "prompts"},
         "reduce": {"input"},
         "attention": {"reduce"},
         "reference": set(),
@@ -92,6 +93,7 @@ WITHOUT_TORCH = {
     "recorder/simulate.py",
     "recorder/plan.py",
     "recorder/answers/settings.py",
+    "recorder/targets/asked.py",
     "recorder/parts.py",
     "recorder/groups",
     "recorder/simulated",

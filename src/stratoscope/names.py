@@ -74,6 +74,13 @@ CAPTIONS: tuple[Caption, ...] = get_args(Caption)
 Verify = Literal["sample", "full"]
 VERIFY: tuple[Verify, ...] = get_args(Verify)
 
+# --- where targets are explained --------------------------------------------------------------------------------------
+
+ANSWER_POSITION, ALL_POSITIONS = "answer", "all"
+Positions = Literal["answer", "all"]
+TOP = "top"  # in place of targets: of each prompt the likeliest token
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
 Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]
@@ -106,6 +113,8 @@ NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prom
 NEURONS, ATTENTION_FULL = "neurons", "attention-full"
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
+OF_TARGETS = ("logits", "effects")  # groups that explain the logits of targets
+TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
 
@@ -120,8 +129,8 @@ class Quantity:
     unit, label, formula
         Unit ("1" = a pure number), the words on an axis, and the definition, for legends and documentation.
     group
-        The `--record` group that brings it; "outcome" for what comes with `--generate` and `--openers`, "floor" for what
-        `--floor` measures, "import" for a CSV's values.
+        The `--record` group that brings it; "outcome" for what comes with `--generate` and `--openers`, "targets" for
+        what comes with every group that explains logits, "floor" for what `--floor` measures, "import" for a CSV's values.
     since
         The format version that introduced it.
     signed
@@ -228,6 +237,10 @@ _TABLE = (  # one row, one line
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, "1.1", signed=True),
     Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME, "1.1"),
     Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns told it, the first that fits; −1 = none", OUTCOME, "1.1"),
+    # targets --------------------------------------------------------------------------------------------------------
+    Quantity("target_token", (PROMPT, TARGET), "int32", "index", "target token", "the token whose logit is explained", TARGETS, "2.0"),
+    Quantity("against_token", (PROMPT, TARGET), "int32", "index", "token it is compared with", "the token whose logit is taken off; −1 = the mean over the vocabulary", TARGETS, "2.0"),
+    Quantity("answer_logit", (PROMPT, TARGET), "float32", "logit", "target logit of the model", "y = logit of the target − that of against_token, of the model's own logits at the prompt's last token, before a soft-cap", TARGETS, "2.0", signed=True),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", "1.0", log=True),
 )

@@ -17,9 +17,10 @@ import typer
 from typer.testing import CliRunner
 
 import stratoscope
+from stratoscope import names
 from stratoscope.doors import cli, commands, options
 from stratoscope.doors.cli import app
-from stratoscope.doors.commands.capture import parse_openers
+from stratoscope.doors.options import several_texts
 from stratoscope.recorder.answers.refusals import ENGLISH
 
 
@@ -138,6 +139,7 @@ TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will
     "date": ("2026-01-02", "2026-01-02"),
     "generation": ('{"do_sample": true}', '{"do_sample": true}'),
     "openers": ("No|Yes, of course", ("No", "Yes, of course")),
+    "targets": ("No|Yes", ("No", "Yes")),
     "refusal_patterns": (str(ENGLISH), ENGLISH),
     "column": ("text", "text"),
     "a": ("neutral", "neutral"),
@@ -163,6 +165,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
 def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Each option is given a value that is not its default, and the verb must receive exactly that."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(names, "OF_TARGETS", (names.PEAKS,))
     Path("p.txt").write_text("Hello\n")
     received: dict[str, Any] = {}
     signature = inspect.signature(getattr(stratoscope, VERBS.get(command, command)))
@@ -225,9 +228,9 @@ def _other_value(param: Any) -> tuple[list[str], Any]:
 
 
 def test_openers_on_the_command_line_are_read_as_they_are_written() -> None:
-    assert parse_openers("No|I can, but") == ("No", "I can, but")
-    assert parse_openers(r"<\|end\|>|No") == ("<|end|>", "No")
-    assert (parse_openers(None), parse_openers("")) == (None, ())
+    assert several_texts("No|I can, but") == ("No", "I can, but")
+    assert several_texts(r"<\|end\|>|No") == ("<|end|>", "No")
+    assert (several_texts(None), several_texts("")) == (None, ())
 
 
 def test_each_file_of_commands_defines_one_command() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,6 +116,13 @@ CsvColumns = Annotated[
         r"Token_Pos=1,Token=2. \, is a comma in a name.",
     ),
 ]
+
+
+def several_texts(text: str | None) -> tuple[str, ...] | None:
+    r"""`Sorry|I cannot` as a tuple, `\|` a bar that is meant; nothing given is None, an empty text is none at all."""
+    if not text:
+        return None if text is None else ()
+    return tuple(part.replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", text))
 
 
 def given(options: Mapping[str, Any], *but: str) -> dict[str, Any]:

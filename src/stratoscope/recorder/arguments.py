@@ -19,6 +19,7 @@ from stratoscope.progress import Progress
 from stratoscope.recorder.answers.settings import Answers, answers_of, checked_day
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.prompts.prompt import GIVEN_AS_A_LIST, Prompt, PromptList, given_prompts, read_prompts
+from stratoscope.recorder.targets.asked import TargetSettings, target_settings
 from stratoscope.trace.arguments import at_least, chosen
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class RecordingSettings:
         What is generated and measured of answers.
     day
         What a chat template is told; None = today.
+    targets
+        Which logits are explained; None where no recorded group does that.
     """
 
     record: tuple[str, ...]
@@ -52,6 +55,7 @@ class RecordingSettings:
     answers: Answers
     part: tuple[int, int] | None
     day: Day | None
+    targets: TargetSettings | None = None
 
     @property
     def planned(self) -> dict[str, Any]:
@@ -60,6 +64,7 @@ class RecordingSettings:
             name: getattr(self, name) for name in ("record", "top_k", "batch_size", "chat", "part")
         }
         answers = self.answers
+        known |= {"answer_prefix": None, "positions": None} if self.targets is None else self.targets.planned
         return known | {"generate": answers.new_tokens or None, "seed": answers.seed if answers.new_tokens else None}
 
 
@@ -85,6 +90,10 @@ class PlanArguments:
     seed: int = defaults.SEED
     openers: Sequence[str] | None = None
     refusal_patterns: str | Path | Sequence[str] | None = None
+    targets: Sequence[str] | None = None
+    against: str | None = None
+    answer_prefix: str | None = None
+    positions: names.Positions | None = None
     part: str | tuple[int, int] | None = None
     revision: str | None = None
     trust_remote_code: bool = False
@@ -93,14 +102,17 @@ class PlanArguments:
 
     def settings(self) -> RecordingSettings:
         """What decides the recording, checked before anything is read."""
+        record = chosen(self.record, names.RECORD_GROUPS, "record")
+        of_targets = [group for group in record if group in names.OF_TARGETS]
         return RecordingSettings(
-            record=chosen(self.record, names.RECORD_GROUPS, "record"),
+            record=record,
             top_k=at_least(1, self.top_k, "top_k"),
             batch_size=at_least(1, self.batch_size, "batch_size"),
             chat=self.chat,
             answers=answers_of(self.generate, self.generation, self.seed, self.openers, self.refusal_patterns),
             part=checked_part(self.part),
             day=checked_day(self.date),
+            targets=target_settings(of_targets, self.targets, self.against, self.answer_prefix, self.positions),
         )
 
     def read_prompts(self) -> PromptList:

@@ -75,6 +75,15 @@ def capture(asked: CaptureArguments) -> xr.Dataset:
         `defaults.OPENERS` where something is.
     refusal_patterns
         How a refusal opens: a text file with one pattern a line, or the patterns; English ones without it.
+    targets
+        Tokens whose logits the groups logits and effects explain, where the answer begins: one token each, leading
+        spaces count. By default each prompt's likeliest token against its second.
+    against
+        The token that each target is compared with; by default the mean over the vocabulary.
+    answer_prefix
+        Text behind each prompt, as the beginning of its answer: behind what the chat template writes, or behind a text.
+    positions
+        "answer": the strongest neurons are explained at the last token of each prompt; "all": at every token.
     verify
         "sample": replay two short prompts with eager attention and other code before anything is recorded. "full":
         replay every prompt of the finished trace too, as it is read back from disk; a trace that is already complete
@@ -146,7 +155,8 @@ def plan_capture(asked: PlanArguments) -> Estimate:
     Parameters
     ----------
     model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, date, generate, generation
-    seed, openers, refusal_patterns, part, revision, trust_remote_code, tokenizer, progress
+    seed, openers, refusal_patterns, targets, against, answer_prefix, positions, part, revision, trust_remote_code
+    tokenizer, progress
         As those of `capture`; nothing is written to `out`, but its disk is measured.
 
     Returns

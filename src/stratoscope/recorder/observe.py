@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property, partial
 from inspect import signature
 from types import TracebackType
@@ -29,6 +29,7 @@ from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
 from stratoscope.recorder.reduce.shared import Shared
 from stratoscope.recorder.reduce.streams import Streams
+from stratoscope.recorder.targets.batch import BatchTargets
 
 _OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
 
@@ -44,6 +45,8 @@ class Observer:
         Record groups. The residual's is observed with any but norms, which show as well whether a layer is finite.
     top_k
         Peaks per token and layer.
+    targets
+        Whose logits are explained; None where no group does that.
 
     Attributes
     ----------
@@ -53,9 +56,16 @@ class Observer:
         Where the rows of streamed quantities go.
     """
 
-    def __init__(self, model: nn.Module, sites: ModelSites, record: Collection[str], top_k: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: ModelSites,
+        record: Collection[str],
+        top_k: int,
+        targets: BatchTargets | None = None,
+    ) -> None:
         groups = [group for group in GROUPS.values() if group.observed(record)]
-        self._model, self._sites = model, sites
+        self._model, self._sites, self._targets = model, sites, targets
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)
         self._arrivals = Arrivals()
@@ -128,9 +138,17 @@ class Observer:
         CaptureError
             A site was not passed exactly once, or there is not enough memory.
         """
+        self.prepare(batch)
         self.begin(batch)
         output = forward(self._model, batch, **options)
         return self.take(batch) | self.take_attention(batch.mask.bool()), output
+
+    def prepare(self, batch: Batch) -> None:
+        """Choose the targets of a batch, which may take a forward of its own; before the first that is observed."""
+        if self._targets is None:
+            return
+        with self.aside() if self._targets.need_a_forward else nullcontext():
+            self._targets.begin(batch)
 
     # --- forwards that somebody else runs, as `generate` does -------------------------------------------------------
 
@@ -149,7 +167,8 @@ class Observer:
         self._hooks.expect_once()
         self._experts.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
-        return self._arrived({name: _by_token(name, value, batch.valid) for name, value in results.items()})
+        arrays = self._arrived({name: _by_token(name, value, batch.valid) for name, value in results.items()})
+        return arrays if self._targets is None else arrays | self._targets.ids()
 
     def take_attention(self, valid: Tensor) -> dict[str, np.ndarray]:
         """What all forwards since the last that did not go on showed of attention.

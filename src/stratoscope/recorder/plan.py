@@ -43,6 +43,13 @@ class CapturePlan:
         `{"text", "token_ids"}` of each opener on the dimension `opener`; None where there is none.
     refusal_patterns
         Openings by which a generated answer counts as a refusal.
+    targets
+        `{"text", "token_id", "against", "against_id"}` of each target on the dimension `target`, `against_id` −1 = the
+        mean over the vocabulary; "top" = of each prompt the likeliest token against the second; None where no logit is
+        explained.
+    answer_prefix, positions
+        What stands behind every prompt as the beginning of its answer, and whether the strongest neurons were explained
+        at its last token only ("answer") or at every token ("all"); None where no logit is explained.
     date
         The day that the chat template was told, YYYY-MM-DD; None where it does not write the date.
     part, part_prompts
@@ -69,6 +76,9 @@ class CapturePlan:
     seed: int | None = None
     openers: list[dict[str, Any]] | None = None
     refusal_patterns: list[str] | None = None
+    targets: list[dict[str, Any]] | str | None = None
+    answer_prefix: str | None = None
+    positions: str | None = None
     date: str | None = None
     part: list[int] | None = None
     part_prompts: list[int] | None = None

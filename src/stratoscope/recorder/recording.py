@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from stratoscope import defaults, kernels, names
+from stratoscope import defaults, names
 from stratoscope.errors import InputError
 from stratoscope.model.devices import input_device
 from stratoscope.model.load import LoadedModel
@@ -22,6 +23,7 @@ from stratoscope.model.search.find import find_sites, limits
 from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.answers.settings import NO_ANSWERS, Answers
+from stratoscope.recorder.attributes import trace_attributes
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.disk_needed import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
@@ -42,12 +44,12 @@ from stratoscope.recorder.proof.checks import (
     refuse_unknown_tokens,
     vocabulary,
 )
-from stratoscope.recorder.proof.floor import measure_floor, sample
+from stratoscope.recorder.proof.floor import Floor, floor_of_begun, measure_floor, sample
 from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.reduce.streams import Target
-from stratoscope.trace.format.attributes import software
-from stratoscope.trace.format.place import is_trace, recorded_at
+from stratoscope.recorder.targets.asked import TargetSettings
+from stratoscope.recorder.targets.targeting import Targeting
 from stratoscope.trace.format.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.labels import note
 from stratoscope.trace.read.reader import open_trace
@@ -57,12 +59,6 @@ Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its an
 
 _PROBE_PROMPTS, _PROBE_TOKENS = 2, 64
 _WINDOW_BATCHES = 4
-_SOFTWARE = ("torch", "transformers", "tokenizers", "numpy", "zarr")
-_POST_NORM_NOTE = {
-    "id": "L20",
-    "severity": "info",
-    "text": "This model norms what its MLP writes, so write norms are nearly the same everywhere: see mlp_out_norm.",
-}
 
 
 class Recording:
@@ -80,6 +76,8 @@ class Recording:
         What a chat template is told; by default today.
     answers
         What is generated and measured of the answers.
+    targets
+        Whose logits are explained; None where no recorded group does that.
     remarks
         What must be said about how the prompts were read.
     progress
@@ -118,6 +116,7 @@ class Recording:
         batch_size: int,
         chat: bool,
         answers: Answers = NO_ANSWERS,
+        targets: TargetSettings | None = None,
         part: tuple[int, int] | None = None,
         remarks: Sequence[str] = (),
         day: date | None = None,
@@ -126,13 +125,15 @@ class Recording:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
         self.prompts, self._chat, self._progress = prompts, chat, progress
         self._day = day or date.today()  # one for all, as a prompt is put into tokens more than once
-        self._answering = Answering(answers, loaded, self._pad_id)
+        self._targeting = Targeting(targets, loaded, vocabulary(loaded.model))
+        self._answering = Answering(answers, loaded, self._pad_id, first_logits=targets is not None)
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
         self._notes = [note("L25", "warning" if one.differs else "info", one.text) for one in loaded.unused]
         self._notes += [note("L26", "info", text) for text in remarks]
         self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
+        self._notes += self._targeting.notes
         dated = any(prompt.dated for prompt in encoded)
         if day and not dated:
             raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out.")
@@ -146,7 +147,9 @@ class Recording:
             window=window,
             chat=chat,
             dtype=loaded.identity["dtype"],
-            padding_side="left" if answers else self._tokenizer.padding_side,  # the answers of a batch begin together
+            padding_side="left"
+            if answers or self._targeting.asked
+            else self._tokenizer.padding_side,  # answers begin together
             attention=loaded.identity["attention_implementation"],
             prompts=len(prompts),
             tokens=sum(self.lengths),
@@ -157,6 +160,7 @@ class Recording:
             longest_short=None if short is None else max(0, short - self._answering.follow),
             shortest_long=None if short is None else short + 1,
             **self._answering.plan(),
+            **self._targeting.plan(),
         )
         progress("proving the sites", 0, None)
         first = self._first_prompts()
@@ -165,8 +169,9 @@ class Recording:
             self._sites = find_sites(self._model, ids)
             found = find_out(loaded, self._sites, self._batch, self._answering.rehearse, self._answering.follow)
         refuse_impossible(self._sites, record, top_k, where=self._name)
-        self._observer = Observer(self._model, self._sites, record, top_k)
-        self._watch = TokenWatch(self._model)
+        self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
+        self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
+        self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
             *(first, self.lengths, self._batch),
@@ -178,10 +183,9 @@ class Recording:
         self._streams = self._observer.streams
         self.shapes, self.devices = self._streams.shapes, self._sites.devices(self._model)
         self.variables, self.sizes = shapes_of(proved.arrays, record)
-        self.variables += self._answering.variables
-        self.sizes |= self._answering.sizes
+        self.variables += [*self._answering.variables, *self._targeting.variables]
+        self.sizes |= self._answering.sizes | self._targeting.sizes
         self._floors: dict[str, np.ndarray] = {}
-        self._options = last_logits_only(self._model)
         self._splitter = BatchSplitter(batch_size)
 
     def run(
@@ -245,6 +249,7 @@ class Recording:
         ids = [prompt.id for prompt in self.prompts]
         refuse_unknown_tokens(self._model, encoded, ids)
         self._answering.refuse_unanswerable(self.prompts, encoded)
+        self._targeting.refuse_unanswerable(self.prompts, encoded)
         refuse_too_long(encoded, ids, self._loaded.identity.get("context"), self._answering.follow)
         return encoded
 
@@ -256,56 +261,38 @@ class Recording:
 
     def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
         """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
-        begun = recorded_at(out.absolute())
-        earlier = open_trace(begun) if resume and is_trace(begun) else None
-        facts = earlier.attrs["receipt"].get("noise_floor") if earlier is not None else None
-        if earlier is not None and not facts:
-            if wanted:
-                raise InputError(
-                    "was begun without a noise floor", where=str(out), fix="Resume it without --floor, or record anew."
-                )
-            return
-        if earlier is not None and facts:
-            self._floors = {
-                str(name): value.values for name, value in earlier.data_vars.items() if names.is_floor(str(name))
+        floor = floor_of_begun(out, wanted=wanted) if resume else None
+        if floor is None and wanted:
+            floor = self._measured_floor()
+        if floor is not None and floor.facts:
+            self._floors = floor.arrays
+            limits = [*self._receipt["limits"], *floor.limits]
+            self._receipt = {
+                **self._receipt,
+                "noise_floor": {**floor.facts, "limits": floor.limits},
+                "limits": limits,
             }
-            limits = facts["limits"]
-        elif not wanted:
-            return
-        else:
-            self._progress("measuring the noise floor", 0, None)
-            chosen = sample(self.lengths)
-            floor = measure_floor(
-                self._model,
-                self._sites,
-                self._observer,
-                [self.encoded(index) for index in chosen],
-                [self.prompts[index].id for index in chosen],
-                record=self.plan.record,
-                top_k=self.plan.top_k,
-                padding_side=self.plan.padding_side,
-                batching=self.plan.batching,
-            )
-            named = [names.floor_name(name, nuisance) for name in self.variables for nuisance in names.NUISANCES]
-            self._floors = {name: floor.arrays[name] for name in named if name in floor.arrays}
-            facts, limits = {**floor.facts, "limits": floor.limits}, floor.limits
-        self._receipt = {**self._receipt, "noise_floor": facts, "limits": [*self._receipt["limits"], *limits]}
+
+    def _measured_floor(self) -> Floor:
+        self._progress("measuring the noise floor", 0, None)
+        chosen = sample(self.lengths)
+        floor = measure_floor(
+            self._model,
+            self._sites,
+            self._observer,
+            [self.encoded(index) for index in chosen],
+            [self.prompts[index].id for index in chosen],
+            record=self.plan.record,
+            top_k=self.plan.top_k,
+            padding_side=self.plan.padding_side,
+            batching=self.plan.batching,
+        )
+        return floor.of(self.variables)
 
     def _attributes(self) -> dict[str, Any]:
-        widths: dict[str, Any] = {"d_model": self._sites.d_model, "n_layers": len(self._sites.layers)}
-        mlps = self._sites.mlps()
-        widths |= {"d_ff": self._sites.d_ff, **({"mlps": mlps} if len(mlps) > 1 or mlps[0]["experts"] else {})}
-        post_norm = any(layer.post_norm for layer in self._sites.layers)
-        return {
-            "source": names.REAL,
-            "token_spelling": "text",
-            "model": {**self._loaded.identity, **widths},
-            "tokenizer": self._loaded.tokenizer_identity,
-            "plan": self.plan.to_json(),
-            "receipt": receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer),
-            "notes": [*([_POST_NORM_NOTE] if post_norm else []), *self._notes, *self.batch_notes],
-            "software": {**software(*_SOFTWARE), "kernels": kernels.state()},
-        }
+        receipt = receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer)
+        notes = [*self._notes, *self.batch_notes]
+        return trace_attributes(self._loaded, self._sites, self.plan, receipt, notes)
 
     # --- batch by batch -----------------------------------------------------------------------------------------------
 
@@ -337,10 +324,11 @@ class Recording:
         other = copy(self)
         other._progress, other._splitter = silent, BatchSplitter(self.plan.batch_size)
         other.plan = replace(self.plan, record=record)
-        other._observer = Observer(self._model, self._sites, record, self.plan.top_k)
+        other._observer = Observer(self._model, self._sites, record, self.plan.top_k, self._targets)
         other._streams = other._observer.streams
         other.shapes = other._streams.shapes = {name: self.shapes[name] for name in other._streams.names}
-        other.variables = [name for name in self.variables if names.QUANTITIES[name].group in (*record, names.OUTCOME)]
+        kept = (*record, names.OUTCOME, names.TARGETS)
+        other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
         return other
 
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
@@ -419,6 +407,7 @@ class Recording:
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
+        arrays |= self._targeting.outcome(first, ids)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
@@ -437,4 +426,11 @@ class Recording:
 
     def encoded(self, index: int) -> TokenisedPrompt:
         """Tokens of a prompt."""
-        return encode(self.prompts[index], self._tokenizer, chat=self._chat, day=self._day)
+        prefix = self._targeting.answer_prefix
+        return encode(self.prompts[index], self._tokenizer, chat=self._chat, day=self._day, answer_prefix=prefix)
+
+    def _last_logits(self, batch: Batch) -> Tensor:
+        """The logits that predict the answers' first tokens, unobserved."""
+        logits: Tensor = forward(self._model, batch, **self._options).logits[:, -1]
+        self._watch.take()
+        return logits

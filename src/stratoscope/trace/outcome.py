@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stratoscope.names import OPENER
+from stratoscope.names import OPENER, TOP
 from stratoscope.trace.prompts import Prompts
 
 _SHOWN = 4  # answers that `info` gives word by word
@@ -30,11 +30,23 @@ def answers(dataset: xr.Dataset) -> list[str]:
 
 def opener_texts(plan: Any, count: int) -> list[str]:
     """Texts of the recorded openers from a trace's plan; their numbers where the plan does not name them."""
-    openers = plan.get("openers") if isinstance(plan, Mapping) else None
-    listed = openers if isinstance(openers, list) else []
+    return _texts(plan, "openers", count) or [f"opener {number}" for number in range(count)]
+
+
+def target_texts(plan: Any, count: int) -> list[str]:
+    """Texts of the targets from a trace's plan, "top" where each prompt has its own; numbers where there are none."""
+    if isinstance(plan, Mapping) and plan.get("targets") == TOP and count == 1:
+        return [TOP]
+    return _texts(plan, "targets", count) or [f"target {number}" for number in range(count)]
+
+
+def _texts(plan: Any, key: str, count: int) -> list[str]:
+    """The texts that a plan lists, if there are as many and all are texts."""
+    entries = plan.get(key) if isinstance(plan, Mapping) else None
+    listed = entries if isinstance(entries, list) else []
     texts = [one.get("text") for one in listed if isinstance(one, Mapping)]
     sound = len(texts) == count and all(isinstance(text, str) for text in texts)
-    return [str(text) for text in texts] if sound else [f"opener {number}" for number in range(count)]
+    return [str(text) for text in texts] if sound else []
 
 
 def outcome(dataset: xr.Dataset) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +90,35 @@ RefusalPatterns = Annotated[
         help="How refusals open, one pattern a line, for other languages or rules; by default English ones.",
     ),
 ]
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        "--targets",
+        metavar="TEXT|TEXT",
+        help=r"Tokens whose logits are explained, where the answer begins; a space in front counts, \| is a bar. By "
+        "default each prompt's likeliest token against its second.",
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="TEXT",
+        help="The token that each target is compared with; by default the mean over the vocabulary.",
+    ),
+]
+AnswerPrefix = Annotated[
+    str | None,
+    typer.Option("--answer-prefix", metavar="TEXT", help="Text behind each prompt, as the beginning of its answer."),
+]
+Positions = Annotated[
+    names.Positions | None,
+    typer.Option(
+        "--positions",
+        help="Where the strongest neurons are explained: at the last token of each prompt, or at all tokens.",
+        show_default=False,
+    ),
+]
 Verification = Annotated[
     names.Verify,
     typer.Option("--verify", help="Replay a sample with eager attention; full: also every prompt of the trace."),
@@ -142,6 +170,10 @@ def capture(
     seed: SamplingSeed = defaults.SEED,
     openers: Openers = None,
     refusal_patterns: RefusalPatterns = None,
+    targets: Targets = None,
+    against: Against = None,
+    answer_prefix: AnswerPrefix = None,
+    positions: Positions = None,
     verify: Verification = defaults.VERIFY,
     floor: NoiseFloor = False,
     part: Part = None,
@@ -159,7 +191,7 @@ def capture(
     from stratoscope.recorder.arguments import CaptureArguments
     from stratoscope.trace.format import place
 
-    asked["openers"] = parse_openers(openers)
+    asked |= {"openers": options.several_texts(openers), "targets": options.several_texts(targets)}
     checked = CaptureArguments(**asked)
     checked.settings()  # mistakes show before the prompts are read, and those before torch is imported
     found = checked.read_prompts()
@@ -180,10 +212,3 @@ def capture(
         trace = stratoscope.capture(**asked, progress=show)
     console.warn_of(trace.attrs["notes"])
     console.tell_path(out)
-
-
-def parse_openers(text: str | None) -> tuple[str, ...] | None:
-    r"""`Sorry|I cannot` as a tuple, `\|` a bar that is meant; nothing given is None, an empty text is none at all."""
-    if not text:
-        return None if text is None else ()
-    return tuple(part.replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", text))

@@ -40,6 +40,8 @@ class Answering:
         The model and its tokenizer.
     pad_id
         Token that stands where there is none.
+    first_logits
+        Whether somebody else asks for the logits that predict the answers' first tokens.
 
     Attributes
     ----------
@@ -56,9 +58,10 @@ class Answering:
         An opener has no token, or settings of generation have values that transformers refuses.
     """
 
-    def __init__(self, answers: Answers, loaded: LoadedModel, pad_id: int) -> None:
+    def __init__(self, answers: Answers, loaded: LoadedModel, pad_id: int, *, first_logits: bool = False) -> None:
         self._answers, self._model, self._tokenizer = answers, loaded.model, loaded.tokenizer
         self._name = str(loaded.identity["name"])
+        self._first_logits = first_logits or bool(answers.openers)
         self._openers = tokenised_openers(answers.openers, self._tokenizer)
         if answers and not can_generate(self._model):
             raise ModelError(
@@ -144,7 +147,7 @@ class Answering:
             return self._generator.record(observer, batch, prompts, ids, watch)
         arrays, output = observer.record(batch, **options)
         check_tokens(watch, batch, prompts)
-        return prompts, arrays, output.logits[:, -1] if self._openers else None
+        return prompts, arrays, output.logits[:, -1] if self._first_logits else None
 
     def outcome(
         self,

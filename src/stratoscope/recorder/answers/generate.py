@@ -148,6 +148,7 @@ class Generator:
             A site was not passed exactly once in a forward, the tokens that passed through the model are not those
             that it wrote, or there is not enough memory.
         """
+        observer.prepare(batch)
         steps: list[Batch] = []
         found: list[dict[str, np.ndarray]] = []
         logits: list[Tensor] = []
@@ -213,6 +214,7 @@ class Generator:
                 steps.append(step)
 
             with observer:
+                observer.prepare(batch)
                 logits = self._logits(batch, few, lambda step: observer.begin(step, goes_on=step is not batch), after)
                 observer.take_attention(_real(steps))
             return logits

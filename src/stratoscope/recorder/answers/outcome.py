@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.answers.refusals import opening
-from stratoscope.recorder.input.tokens import TokenisedPrompt, continued, special_ids
+from stratoscope.recorder.input.tokens import TokenisedPrompt, continued, ids_of, special_ids
 
 Logits = Callable[[Sequence[TokenisedPrompt], int], Tensor]
 
@@ -34,15 +34,7 @@ def tokenised_openers(texts: Sequence[str], tokenizer: Any) -> list[Opener]:
     InputError
         One is empty, holds a character that is not in the vocabulary, or there are two of the same tokens.
     """
-    openers = []
-    for text in texts:
-        ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"] if text else []
-        if not ids:
-            raise InputError("has no token", where=f"opener {text!r}", fix="Write at least a letter.")
-        if tokenizer.unk_token_id in ids and str(tokenizer.unk_token) not in text:
-            what = f"holds a character that the tokenizer does not know: it becomes {tokenizer.unk_token!r}"
-            raise InputError(what, where=f"opener {text!r}", fix="Write it without that character.")
-        openers.append(Opener(text, tuple(ids)))
+    openers = [Opener(text, tuple(ids_of(text, tokenizer, f"opener {text!r}"))) for text in texts]
     texts_of: dict[tuple[int, ...], list[str]] = {}
     for opener in openers:
         texts_of.setdefault(opener.token_ids, []).append(repr(opener.text))

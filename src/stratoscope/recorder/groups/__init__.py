@@ -19,6 +19,7 @@ def _named(name: str) -> RecordGroup:
     return group
 
 
+_OTHER = RecordGroup()
 GROUPS: dict[str, RecordGroup] = {name: _named(name) for name in RECORD_GROUPS}
 
 
@@ -29,5 +30,5 @@ def groups_of(record: Iterable[str]) -> list[RecordGroup]:
 
 
 def group_of(quantity: str) -> RecordGroup:
-    """The group that brings a quantity."""
-    return GROUPS[QUANTITIES[quantity].group]
+    """The group that brings a quantity; of one that no `--record` brings, a group that says nothing of it."""
+    return GROUPS.get(QUANTITIES[quantity].group, _OTHER)

@@ -71,7 +71,9 @@ class TokenisedPrompt:
         return generated
 
 
-def encode(prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = None) -> TokenisedPrompt:
+def encode(
+    prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = None, answer_prefix: str = ""
+) -> TokenisedPrompt:
     """Tokenise a prompt and say what each token is.
 
     `text` is raw, with the special tokens the tokenizer itself adds; with `chat` it becomes one user message.
@@ -88,6 +90,8 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = Non
         Whether raw text is put into the chat template.
     day
         What a chat template that asks for the date is told; by default today.
+    answer_prefix
+        Text that is put behind the prompt, as the beginning of its answer.
 
     Raises
     ------
@@ -111,6 +115,8 @@ def encode(prompt: Prompt, tokenizer: Any, *, chat: bool, day: date | None = Non
         rendered = Rendered([Segment(prompt.text or "", SPAN["user"])], [], set(), dated=False)
     else:
         rendered = render_chat(messages, tokenizer, prompt.id, day or date.today())
+    if answer_prefix:
+        rendered = replace(rendered, parts=[*rendered.parts, Segment(answer_prefix, SPAN["answer"])])
     encoding = tokenizer(
         "".join(part.text for part in rendered.parts),
         add_special_tokens=messages is None,
@@ -259,6 +265,23 @@ def _without_token(rendered: Rendered, covered: Sequence[Covered]) -> set[int]:
             seen[part.message] = seen.get(part.message, False) or not lost
         start = end
     return {message for message, kept in seen.items() if not kept}
+
+
+def ids_of(text: str, tokenizer: Any, where: str) -> list[int]:
+    """The tokens that a tokenizer makes of a text alone.
+
+    Raises
+    ------
+    InputError
+        It has none, or holds a character that is not in the vocabulary; `where` says whose text it is.
+    """
+    ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"] if text else []
+    if not ids:
+        raise InputError("has no token", where=where, fix="Write at least a letter.")
+    if tokenizer.unk_token_id in ids and str(tokenizer.unk_token) not in text:
+        what = f"holds a character that the tokenizer does not know: it becomes {tokenizer.unk_token!r}"
+        raise InputError(what, where=where, fix="Write it without that character.")
+    return list(ids)
 
 
 def special_ids(tokenizer: Any) -> set[int]:

@@ -23,13 +23,15 @@ import torch
 from torch import nn
 
 from stratoscope import defaults, names
-from stratoscope.errors import StratoscopeError
+from stratoscope.errors import InputError, StratoscopeError
 from stratoscope.model.devices import input_device
 from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.grouping import EQUAL_LENGTH, Batching
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut
 from stratoscope.recorder.observe import Observer
+from stratoscope.trace.format.place import is_trace, recorded_at
+from stratoscope.trace.read.reader import open_trace
 
 Arrays = dict[str, np.ndarray]
 
@@ -55,6 +57,31 @@ class Floor:
     arrays: Arrays
     facts: dict[str, Any]
     limits: list[str]
+
+    def of(self, quantities: Sequence[str]) -> Floor:
+        """With the arrays of these quantities alone."""
+        named = [names.floor_name(name, nuisance) for name in quantities for nuisance in names.NUISANCES]
+        return replace(self, arrays={name: self.arrays[name] for name in named if name in self.arrays})
+
+
+def floor_of_begun(out: Path, *, wanted: bool) -> Floor | None:
+    """The floor of the recording that goes on at `out`, empty where it was begun without; None where none was begun.
+
+    Raises
+    ------
+    InputError
+        A floor is wanted of a recording that was begun without.
+    """
+    begun = recorded_at(out.absolute())
+    if not is_trace(begun):
+        return None
+    earlier = open_trace(begun)
+    facts = earlier.attrs["receipt"].get("noise_floor")
+    if not facts and wanted:
+        fix = "Resume it without --floor, or record anew."
+        raise InputError("was begun without a noise floor", where=str(out), fix=fix)
+    arrays = {str(name): value.values for name, value in earlier.data_vars.items() if names.is_floor(str(name))}
+    return Floor(arrays, dict(facts), facts["limits"]) if facts else Floor({}, {}, [])
 
 
 def sample(lengths: Sequence[int]) -> list[int]:
