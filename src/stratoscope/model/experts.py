@@ -36,6 +36,8 @@ class Routed:
         What the module returned, [token, residual].
     implementation
         Which of transformers' functions computed it, "" where that is not known.
+    parts
+        The very tensors that the model computed `rows` as, one after the other.
     """
 
     experts: Tensor
@@ -43,6 +45,7 @@ class Routed:
     rows: Tensor
     output: Tensor
     implementation: str = ""
+    parts: tuple[Tensor, ...] = ()
 
     def neurons(self, order: str) -> Tensor:
         """a of every chosen expert, [token, choice, width]."""

@@ -363,4 +363,4 @@ class ExpertsHooks:
         together = rows[0] if len(rows) == 1 else torch.cat(rows)
         output = output if isinstance(output, Tensor) else output[0]
         flat = output.reshape(-1, output.shape[-1])
-        self._receive(name, Routed(*choice, together, flat, implementation_of(self._modules[name])))
+        self._receive(name, Routed(*choice, together, flat, implementation_of(self._modules[name]), tuple(rows)))

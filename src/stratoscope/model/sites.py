@@ -69,12 +69,17 @@ class Site:
 
     def pick(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any = None) -> Tensor:
         """The site's tensor, [rows, width], from one call of its module."""
-        if self.side == "output":
-            tensor = output if self.key is None else output[self.key]
-        else:
-            tensor = kwargs[self.key] if isinstance(self.key, str) else args[self.key or 0]
+        tensor = self.tensor(args, kwargs, output)
         rows: Tensor = tensor.reshape(-1, tensor.shape[-1])
         return rows if self.scale == 1 else rows * self.scale
+
+    def tensor(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any = None) -> Tensor:
+        """The very tensor that the model computes with, in the model's shape and before it is scaled."""
+        if self.side == "output":
+            found: Tensor = output if self.key is None else output[self.key]
+        else:
+            found = kwargs[self.key] if isinstance(self.key, str) else args[self.key or 0]
+        return found
 
     def __str__(self) -> str:
         return f"{self.kind} of layer {self.layer} ({self.side} of {self.module})"
