@@ -10,6 +10,8 @@ from stratoscope.names import (
     SUMMARIES,
     Axis,
     Caption,
+    How,
+    Positions,
     Scale,
     Statistic,
     Theme,
@@ -22,6 +24,9 @@ TOP_K = 10
 BATCH_SIZE = 8
 SEED = 0
 DRAWS = 20  # random patches that a claimed one is compared with
+HOW: How = "mean"  # what ablating sets neurons and heads to …
+ABLATED_POSITIONS: Positions = "all"  # … at which tokens …
+ABLATION_DRAWS = 10  # … and how many random neurons, heads, directions and other prompts are drawn
 VERIFY: Verify = "sample"
 
 GENERATE = 0  # tokens of an answer

@@ -58,3 +58,17 @@ def heads_of(model: nn.Module, sites: ModelSites, layer: int) -> Heads | None:
         return None
     site = Site(layer, HEADS, block.attn_out, "input", 0, _HEAD_AXES)
     return Heads(site, count, whole // count)
+
+
+def normed_behind(model: nn.Module, sites: ModelSites, layer: int) -> bool:
+    """Whether a norm, proved or not, stands between attention's last linear map and what attention adds."""
+    block = sites.layers[layer]
+    if sites.maps[layer].attn_post_norm is not None:
+        return True
+    if (
+        block.attn_write is None
+        or block.attn_out is None
+        or f"{block.attn_out}.".startswith(f"{block.attn_write.module}.")
+    ):
+        return False
+    return any(True for _ in model.get_submodule(block.attn_write.module).parameters())  # a dropout has none

@@ -16,6 +16,9 @@ from stratoscope.words import number
 if TYPE_CHECKING:
     import xarray as xr
 
+if TYPE_CHECKING:
+    pass
+
 Neurons = Annotated[
     str,
     typer.Option(
@@ -101,25 +104,128 @@ def ablate(
     asked |= {"openers": options.several_texts(openers), "targets": options.several_texts(targets)}
     asked |= {"neurons": neurons or (), "heads": heads or ()}
     from stratoscope.probe.ablation.asked import AblateArguments
-    from stratoscope.view.charts.ablation import check_out, save
+    from stratoscope.recorder.arguments import prompts_as_given
 
-    check_out(out, overwrite=overwrite, inputs=[prompts])
-    checked = AblateArguments(**asked)
-    checked.settings()  # mistakes show before the prompts are read, and those before torch is imported
-    found_prompts = checked.read_prompts()
-    for remark in found_prompts.remarks:
+    if out is not None:
+        _check(out, overwrite=overwrite, prompts=prompts)
+    AblateArguments(**asked).settings()  # mistakes show before the prompts are read, and those before torch is imported
+    read = prompts_as_given(prompts, column, None)
+    for remark in read.remarks:
         console.remark(remark)
     with progress() as show:
-        found = stratoscope.ablate(**{**asked, "prompts": found_prompts, "column": None}, progress=show)
+        found = stratoscope.ablate(**{**asked, "prompts": read, "column": None}, progress=show)
     if out is not None:
-        save(found, out, theme=theme, overwrite=overwrite)
+        _write(found, out, theme, overwrite=overwrite)
     if as_json:
         console.tell_json(_as_json(found) | {"written": [] if out is None else [str(out)]})
         return
+    _tell(found)
+    if out is not None:
+        console.tell_path(out)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _check(out: Path, *, overwrite: bool, prompts: Path) -> None:
+    """Refuse a file that may not be written, before any work is done."""
+    from stratoscope.errors import InputError
+    from stratoscope.trace.export.table import check_table
+
+    if out.suffix.lower() == ".csv":
+        check_table(out, overwrite=overwrite, inputs=[prompts])
+        return
+    if out.suffix.lower() not in names.PICTURES:
+        fix = f"Name it {out.stem or 'ablation'}.csv or {out.stem or 'ablation'}.png."
+        raise InputError("it is written as .csv, .png, .svg or .pdf", where=str(out), fix=fix)
+    from stratoscope.view.matplotlib import save
+
+    save.check(out, overwrite=overwrite, inputs=[prompts])
+
+
+def _write(found: xr.Dataset, out: Path, theme: names.Theme, *, overwrite: bool) -> None:
+    if out.suffix.lower() == ".csv":
+        from stratoscope.probe.ablation.table import rows_of
+        from stratoscope.trace.export.table import write_table
+
+        write_table(*rows_of(found), out, overwrite=overwrite)
+        return
+    from stratoscope.view.charts.ablation import ablation_spec
+    from stratoscope.view.matplotlib.render import render
+    from stratoscope.view.spec.look import Look
+
+    render(lambda look: ablation_spec(found, look), out, Look(theme=theme), overwrite=overwrite)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+_WORDS = (
+    "Effects are what ablating takes away: a positive one promotes its target. Measured: mean over prompts, with its "
+    "95 % t interval; first order and direct are no measurements. Random: mean over draws, and the largest size of one."
+)
+
+
+def _tell(found: xr.Dataset) -> None:
+    """Tables of effects and of curves, and what was found."""
     width = tables.terminal_width()
-    for heading, rows in _tables(found):
+    made = [_effects(found)]
+    if "completeness" in found:
+        made.append(_curves(found))
+    for heading, rows in made:
         console.tell_text(f"{tables.table(heading, rows, right=heading[2:], width=width)}\n")
     for line in (found.attrs["found"], *found.attrs["remarks"], _WORDS):
         console.tell_text(tables.wrapped(console.one_line(line), width))
-    if out is not None:
-        console.tell_path(out)
+
+
+def _effects(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """One row for each set and target, and for each set and opener."""
+    heading = ["ablated", "of", "measured", "interval", "first order", "direct", "random ones", "directions", "floor"]
+    rows = []
+    for kind, one in (("target", ""), ("opener", "opener_")):
+        if f"{one}measured" not in found:
+            continue
+        for row in range(found.sizes["set"]):
+            for place, name in enumerate(found[kind].values):
+                here = found.isel({"set": row, kind: place})
+                low, high = (float(here[f"{one}measured_{end}"]) for end in ("low", "high"))
+                rows.append([
+                    str(here["set"].values),
+                    str(name) if kind == "target" else f"begins {name!r}",
+                    number(here[f"{one}measured_mean"]),
+                    f"{number(low)} to {number(high)}" if low == low else "",
+                    *("" if one else number(here[f"{what}_mean"]) for what in ("first_order", "direct")),
+                    *(_random(here[f"{one}control"].isel(control_kind=control)) for control in range(2)),
+                    number(here[f"{one}floor"]),
+                ])  # fmt: skip
+    kept = [column for column in range(len(heading)) if any(row[column] for row in rows)]
+    return [heading[column] for column in kept], [[row[column] for column in kept] for row in rows]
+
+
+def _random(control: xr.DataArray) -> str:
+    """Mean over draws of the means over prompts, and the largest size of these."""
+    means = control.mean("prompt", skipna=False).dropna("draw").values
+    return f"{number(means.mean())} (≤ {number(abs(means).max())})" if len(means) else "no match"
+
+
+def _curves(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """One row for each step, of the first target."""
+    heading = ["taken", "", "without them", "random", "with them alone", "random "]
+    one, rows = found.isel(target=0), []
+    for place, step in enumerate(one["step"].values):
+        cells = []
+        for what in ("completeness", "faithfulness"):
+            shares = one[what].isel(step=place).values
+            cells += [number(shares[0]), f"{number(shares[1:].min())} to {number(shares[1:].max())}"]
+        rows.append([str(step), str(found["target"].values[0]), *cells])
+    return heading, rows
+
+
+def _as_json(found: xr.Dataset) -> dict[str, Any]:
+    """Everything, as JSON holds it."""
+    attrs = {name: value for name, value in found.attrs.items() if name != "tokenizer"}
+    sizes = {str(name): size for name, size in found.sizes.items()}
+    values = {
+        str(name): {"dims": list(map(str, one.dims)), "values": one.values.tolist()}
+        for name, one in found.variables.items()
+    }
+    return {**attrs, "sizes": sizes, "variables": values}

@@ -1,1 +1,1 @@
-"""`ablate`: what the model's logits become when neurons and heads are set to other values, in memory, for one forward."""
+"""`ablate`: what logits become when neurons and heads are set to other values, in memory, for one forward."""

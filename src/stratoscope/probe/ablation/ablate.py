@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import xarray as xr
 
 from stratoscope.probe.ablation.asked import AblateArguments
 from stratoscope.progress import silent
-from stratoscope.recorder.arguments import taking
-
-if TYPE_CHECKING:
-    from stratoscope.recorder.prompts.prompt import PromptList
+from stratoscope.recorder.arguments import prompts_as_given, taking
+from stratoscope.recorder.loading import loaded_model
 
 
 @taking(AblateArguments)
@@ -54,11 +50,11 @@ def ablate(asked: AblateArguments) -> xr.Dataset:
     -------
     xarray.Dataset
         `set` runs over what is ablated: each neuron and head by itself, and all of them. `measured`, `first_order` and
-        `direct`, (set, prompt, target); `control`, (control, set, draw, prompt, target), of random neurons and heads like
-        them and of random directions of equal norm; `floor`, (target,), what another batch size changes. Means over
-        prompts with 95 % t-intervals end in `_mean`, `_low` and `_high`. `opener_…` are the same of log-odds. With
-        `cumulative` also `faithfulness` and `completeness`, (order, step, target). The attributes say what was done, and
-        in one sentence, `found`, what came out.
+        `direct`, (set, prompt, target); `control`, (control_kind, set, draw, prompt, target), of random neurons and heads
+        like them and of random directions of equal norm; `floor`, (target,), what another batch size changes. Means over
+        prompts with 95 % t intervals end in `_mean`, `_low` and `_high`. `opener_…` are the same of log-odds. With
+        `cumulative` also `faithfulness` and `completeness`, (order, step, target). The attributes say what was done and,
+        in a sentence, `found`, what came out.
 
     Raises
     ------
@@ -76,8 +72,9 @@ def ablate(asked: AblateArguments) -> xr.Dataset:
     ['L1 n3', 'head 2 of L0', 'all of them']
     """
     settings = asked.settings()
-    prompts = asked.read_prompts()
-    loaded = asked.load()
+    prompts = prompts_as_given(asked.prompts, asked.column, asked.progress)
+    loaded = loaded_model(asked)
+    from stratoscope.probe.ablation.labelled import labelled
     from stratoscope.probe.ablation.run import run
 
-    return run(loaded, prompts, settings, asked.mean_of, asked.progress or silent)
+    return labelled(*run(loaded, prompts, settings, asked.progress or silent), settings)

@@ -1,10 +1,11 @@
-"""What neurons and heads are on average over the prompts: what a mean ablation sets them to, and how much they write."""
+"""What neurons and heads are on average over the prompts, and how much neurons write."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from stratoscope.probe.ablation.activity import Activity, column_norms
@@ -37,16 +38,16 @@ def averages(subject: Subject, neurons: Collection[int], heads: Collection[int])
     sums, counts, writes, of_heads = _Sums(), _Sums(), _Sums(), _Sums()
     tokens = ablated = 0
     with Activity(subject.model, subject.sites, neurons, heads) as activity:
-        for chosen, batch in subject.batches("averaging over the prompts"):
+        for _, batch in subject.batches("averaging over the prompts"):
             activity.run(batch)
             later, here = subject.later_rows(batch), subject.ablated_rows(batch)
             tokens, ablated = tokens + len(later), ablated + len(here)
             for layer in neurons:
-                for rows in later.split(_ROWS):
+                for rows in torch.split(later, _ROWS):
                     a, factor = activity.neurons(layer, rows)
                     sums.add(layer, a.double().sum(0))
                     counts.add(layer, (factor != 0).double().sum(0))
-                for rows in here.split(_ROWS):
+                for rows in torch.split(here, _ROWS):
                     a, factor = activity.neurons(layer, rows)
                     writes.add(layer, (a * factor).abs().double().sum(0))
             for layer in activity.heads:

@@ -72,7 +72,11 @@ def matched(
         chosen: list[tuple[Member, float]] = []
         for pool in pools:
             used = {other for other, _ in chosen}
-            free = [other for other in (pool[(draw + step) % len(pool)] for step in range(len(pool))) if other[0] not in used]
+            free = [
+                other
+                for other in (pool[(draw + step) % len(pool)] for step in range(len(pool)))
+                if other[0] not in used
+            ]
             if not free:
                 return Matched((), (), 0.0)
             chosen.append(free[0])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stratoscope.model.heads import normed_behind
 from stratoscope.probe.ablation.activity import Activity, column
 from stratoscope.probe.ablation.members import Member
 from stratoscope.probe.ablation.subject import Subject
@@ -61,13 +62,15 @@ def courses(subject: Subject, members: Sequence[Member]) -> Courses:
     return found
 
 
-def _seen(activity: Activity, layer: int, members: Sequence[Member], rows: Tensor) -> dict[Member, tuple[Tensor, Tensor]]:
+def _seen(
+    activity: Activity, layer: int, members: Sequence[Member], rows: Tensor
+) -> dict[Member, tuple[Tensor, Tensor]]:
     """Values, [token, number], and factors, [token], of neurons and heads of one layer."""
     found: dict[Member, tuple[Tensor, Tensor]] = {}
     neurons = [one for one in members if one.kind == "neuron"]
     if neurons:
         numbers = [one.number for one in neurons]
-        parts = [activity.neurons(layer, part) for part in rows.split(_ROWS)]
+        parts = [activity.neurons(layer, part) for part in torch.split(rows, _ROWS)]
         values, factors = (torch.cat([one[:, numbers] for one in some]) for some in zip(*parts, strict=True))
         for place, one in enumerate(neurons):
             found[one] = values[:, place : place + 1], factors[:, place]
@@ -93,7 +96,7 @@ def _behind_norm(subject: Subject, activity: Activity, one: Member, row: Tensor,
     norm, place = (maps.mlp_post_norm, layer.mlp_write) if of_mlp else (maps.attn_post_norm, layer.attn_write)
     assert place is not None
     if norm is None:
-        unknown = layer.post_norm if of_mlp else subject.has_unknown_norm(one.layer)
+        unknown = layer.post_norm if of_mlp else normed_behind(subject.model, subject.sites, one.layer)
         return write * (torch.nan if unknown else place.scale)
     gain, _ = norm.vectors(subject.model)
     out = activity.mlp_out(one.layer, row) if of_mlp else activity.attn_out(one.layer, row)

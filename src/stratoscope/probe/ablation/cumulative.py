@@ -90,9 +90,8 @@ def curves(
         for number, order in enumerate(every):
             for draw in _draws(number, replacing):
                 for step in steps:
-                    taken, rest = order[:step], order[step:]
-                    for some in (taken, rest):
-                        rows.append(replacing.ablation(prompt, [members[place] for place in some], draw))
+                    both = ([members[place] for place in some] for some in (order[:step], order[step:]))
+                    rows += [replacing.ablation(prompt, some, draw) for some in both]
         values = measured(subject, prompt, rows)[:, : subject.targets].reshape(-1, len(steps), 2, subject.targets)
         first = 0
         for number in range(len(every)):
@@ -109,7 +108,7 @@ def _draws(number: int, replacing: Replacing) -> range:
 
 
 def bootstrapped(found: Curves, seed: int) -> tuple[Floats, Floats]:
-    """95 % intervals of faithfulness and completeness of the strongest first, over prompts: [low or high, step, target]."""
+    """95 % intervals over prompts of faithfulness and completeness, strongest first: [low or high, step, target]."""
     rng, prompts = np.random.default_rng(seed), found.removed.shape[2]
     drawn = rng.integers(0, prompts, (_BOOTSTRAPS, prompts))
     ends = []

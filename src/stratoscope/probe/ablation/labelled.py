@@ -1,4 +1,4 @@
-"""What `ablate` found as a labelled Dataset: names on every axis, means with intervals, and what was done as attributes."""
+"""What `ablate` found as a labelled Dataset: named axes, means with intervals, and what was done as attributes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from stratoscope.analysis.statistics.moments import half_width
 from stratoscope.probe.ablation.asked import AblationSettings
 from stratoscope.probe.ablation.cumulative import Curves, bootstrapped
 from stratoscope.probe.ablation.run import CONTROLS, Found, Set
+from stratoscope.probe.ablation.sentence import sentence
 from stratoscope.probe.ablation.subject import Subject
 from stratoscope.recorder.input.spelling import literals
 from stratoscope.recorder.targets.tokens import MEAN
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.format.attributes import software
 from stratoscope.trace.labels import object_array
+from stratoscope.words import listed
 
 LEVEL = 0.95  # of the t intervals over prompts
 MEASURED = "measured"
-_TARGET, _SET = ("set", names.PROMPT, names.TARGET), "set"
+_TARGET, _SET, _KIND = ("set", names.PROMPT, names.TARGET), "set", "control_kind"
 
 
 def labelled(subject: Subject, found: Found, asked: AblationSettings) -> xr.Dataset:
-    """The Dataset that `ablate` returns, but for its sentence."""
+    """The Dataset that `ablate` returns."""
     named = names.TARGET
     arrays: dict[str, Any] = {
         MEASURED: (_TARGET, found.measured[..., : subject.targets].mean(1)),
         "first_order": (_TARGET, found.first_order),
         "direct": (_TARGET, found.direct),
-        "control": (("control", _SET, "draw", names.PROMPT, named), found.control[..., : subject.targets]),
+        "control": ((_KIND, _SET, "draw", names.PROMPT, named), found.control[..., : subject.targets]),
         "unablated": ((names.PROMPT, named), found.own[:, : subject.targets]),
         "floor": ((named,), found.floor[: subject.targets]),
     }
@@ -39,7 +41,7 @@ def labelled(subject: Subject, found: Found, asked: AblationSettings) -> xr.Data
         here = slice(subject.targets, None)
         arrays |= {
             "opener_measured": ((_SET, names.PROMPT, names.OPENER), found.measured[..., here].mean(1)),
-            "opener_control": (("control", _SET, "draw", names.PROMPT, names.OPENER), found.control[..., here]),
+            "opener_control": ((_KIND, _SET, "draw", names.PROMPT, names.OPENER), found.control[..., here]),
             "opener_unablated": ((names.PROMPT, names.OPENER), found.own[:, here]),
             "opener_floor": ((names.OPENER,), found.floor[here]),
         }
@@ -52,7 +54,8 @@ def labelled(subject: Subject, found: Found, asked: AblationSettings) -> xr.Data
         arrays["measured_draws"] = ((_SET, "draw", *_TARGET[1:]), found.measured[..., : subject.targets])
     if found.curves is not None:
         arrays |= _of_curves(found.curves, asked.seed)
-    return xr.Dataset(arrays, _coordinates(subject, found, asked), _attributes(subject, asked))
+    made = xr.Dataset(arrays, _coordinates(subject, found, asked), _attributes(subject, found, asked))
+    return made.assign_attrs(found=sentence(made))
 
 
 def _means(name: str, dims: tuple[str, ...], values: Floats) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _coordinates(subject: Subject, found: Found, asked: AblationSettings) -> dic
         names.TARGET: object_array(_target_names(asked, targets)),
         "target_text": ((names.PROMPT, names.TARGET), _texts(subject, subject.token.numpy())),
         "against_text": ((names.PROMPT, names.TARGET), _texts(subject, subject.against.numpy())),
-        "control": object_array(CONTROLS),
+        _KIND: object_array(CONTROLS),
     }
     if subject.openers:
         coordinates[names.OPENER] = object_array([one.text for one in subject.openers])
@@ -137,7 +140,7 @@ def _texts(subject: Subject, ids: np.ndarray) -> np.ndarray:
     return texts
 
 
-def _attributes(subject: Subject, asked: AblationSettings) -> dict[str, Any]:
+def _attributes(subject: Subject, found: Found, asked: AblationSettings) -> dict[str, Any]:
     loaded = subject.loaded
     return {
         "kind": "ablation",
@@ -148,8 +151,28 @@ def _attributes(subject: Subject, asked: AblationSettings) -> dict[str, Any]:
         "seed": asked.seed,
         "draws": asked.draws,
         "cumulative": asked.cumulative,
+        "mean_of": "",
         "answer_prefix": asked.targets.answer_prefix,
         "level": LEVEL,
         "limits": [*loaded.limits],
+        "remarks": _remarks(subject, found, asked),
         "software": software("torch", "transformers", "numpy", "xarray"),
     }
+
+
+def _remarks(subject: Subject, found: Found, asked: AblationSettings) -> list[str]:
+    """What must be said of how it was ablated, in sentences."""
+    said = [note["text"] for note in subject.recording.batch_notes]
+    lengths = np.array([len(one.ids) for one in subject.tokens])
+    if asked.how == names.RESAMPLE and subject.everywhere:
+        short = [subject.ids[at] for at in np.flatnonzero((lengths[found.donors] < lengths[:, None]).any(1))]
+        if short:
+            said.append(
+                f"No other prompt is as long as {listed(short)}: its first tokens, that no other reaches back to, stay "
+                "as they are."
+            )
+    if asked.how == names.RESAMPLE and any(len(one.token_ids) > 1 for one in subject.openers):
+        said.append("Tokens of an opener that stand before its last are not resampled.")
+    if not np.isfinite(found.direct).all():
+        said.append("Where a norm behind an MLP or attention is not proved, direct contributions are not known.")
+    return said

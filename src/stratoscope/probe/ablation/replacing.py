@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ class Replacing:
     @property
     def draws(self) -> int:
         """How often is ablated: where nothing is random, once."""
-        return self.donors.shape[1]
+        return int(self.donors.shape[1])
 
     def tokens(self, prompt: int, draw: int) -> range:
         """At which tokens of a prompt is ablated."""
@@ -92,7 +91,9 @@ class Replacing:
             neurons=[(one.layer, one.number) for one in members if one.kind == "neuron"],
             heads=[(one.layer, one.number) for one in members if one.kind == "head"],
             positions=None if self.everywhere and self.how != names.RESAMPLE else self.tokens(prompt, draw),
-            values=Values(of_neurons, of_heads, {layer: [one.number for one in some] for layer, some in neurons.items()}),
+            values=Values(
+                of_neurons, of_heads, {layer: [one.number for one in some] for layer, some in neurons.items()}
+            ),
         )
 
     def _whole(self, prompt: int, layer: int, heads: Sequence[Member], draw: int) -> Tensor:

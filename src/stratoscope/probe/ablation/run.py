@@ -1,4 +1,4 @@
-"""One call of `ablate`: what is needed is recorded, every prompt runs under every ablation, and the answers are labelled."""
+"""One call of `ablate`: what is needed is recorded, and every prompt runs under every ablation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Found:
     measured
         What ablating takes away, [set, draw, prompt, outcome].
     control
-        The same of random sets and of random directions, [control, set, draw, prompt, outcome]; NaN where there is none.
+        The same of random sets and of random directions, [control, set, draw, prompt, outcome]; NaN = there is none.
     first_order, direct
         [set, prompt, target].
     floor
@@ -65,9 +65,7 @@ class Found:
     curves: Curves | None
 
 
-def run(
-    loaded: LoadedModel, prompts: PromptList, asked: AblationSettings, progress: Progress
-) -> tuple[Subject, Found]:
+def run(loaded: LoadedModel, prompts: PromptList, asked: AblationSettings, progress: Progress) -> tuple[Subject, Found]:
     """Everything that `ablate` measures."""
     subject = Subject(loaded, prompts, asked, progress)
     refuse_missing(asked.members, subject.model, subject.sites)
@@ -107,8 +105,7 @@ def _donors(subject: Subject, asked: AblationSettings) -> np.ndarray:
     lengths = [len(one.ids) for one in subject.tokens]
     if asked.how != names.RESAMPLE:
         return np.arange(len(lengths))[:, None]
-    how = {"everywhere": subject.everywhere, "draws": asked.draws, "seed": asked.seed}
-    return chosen_donors(lengths, subject.ids, **how)
+    return chosen_donors(lengths, subject.ids, everywhere=subject.everywhere, draws=asked.draws, seed=asked.seed)
 
 
 def _strongest(subject: Subject, asked: AblationSettings) -> list[Member]:

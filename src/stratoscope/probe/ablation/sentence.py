@@ -46,7 +46,7 @@ def _beside(found: xr.Dataset) -> str:
     mean = abs(float(one["measured_mean"]))
     parts = []
     for control, what in (("matched", _like(found)), ("direction", "random directions of equal norm")):
-        values = np.abs(_known(one["control"].sel(control=control).mean("prompt").values))
+        values = np.abs(_known(one["control"].sel(control_kind=control).mean("prompt").values))
         if len(values):
             more = int((mean > values).sum())
             parts.append(f"more than {more} of {len(values)} {what} do (at most {number(values.max())})")
@@ -55,7 +55,9 @@ def _beside(found: xr.Dataset) -> str:
         parts.insert(0, f"no match exists: no other neuron of a layer writes about as much (best ratio {best})")
     if not parts:
         return ""
-    return f"In size that is {'; '.join(parts)}." if parts[0].startswith("more") else f"{capital('; it is '.join(parts))}."
+    return (
+        f"In size that is {'; '.join(parts)}." if parts[0].startswith("more") else f"{capital('; it is '.join(parts))}."
+    )
 
 
 def _like(found: xr.Dataset) -> str:

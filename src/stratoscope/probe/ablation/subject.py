@@ -1,30 +1,24 @@
-"""A model and prompts that it runs over again and again: their tokens, batches and rows, and what is read of its logits."""
+"""A model and the prompts that it runs over again and again, and what is read off its logits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stratoscope import names
-from stratoscope.model.devices import input_device
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.sites import ModelSites
+from stratoscope.probe.ablation.asked import AblationSettings
 from stratoscope.progress import Progress
 from stratoscope.recorder.answers.outcome import Opener, tokenised_openers
-from stratoscope.recorder.input.batches import Batch, make_batch
+from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.grouping import Batching
-from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.prompts.prompt import PromptList
 from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.targets.directions import Directions
-
-from stratoscope.probe.ablation.asked import AblationSettings
 
 
 class Subject:
@@ -52,7 +46,7 @@ class Subject:
             loaded, prompts, record=(names.RESIDUAL,), top_k=1, batch_size=asked.batch_size, chat=asked.chat,
             answers=asked.answers, targets=asked.targets, day=asked.day, remarks=prompts.remarks, progress=progress,
         )  # fmt: skip
-        self.model: nn.Module = loaded.model
+        self.loaded, self.model = loaded, loaded.model
         self.tokenizer: Any = loaded.tokenizer
         self.everywhere = asked.positions == names.ALL_POSITIONS
         self.ids = [prompt.id for prompt in prompts]
@@ -70,7 +64,8 @@ class Subject:
     @property
     def sites(self) -> ModelSites:
         """The model's proved sites."""
-        return self.recording.sites
+        found: ModelSites = self.recording.sites
+        return found
 
     @property
     def batching(self) -> Batching:

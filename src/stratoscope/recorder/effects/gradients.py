@@ -20,7 +20,7 @@ from stratoscope.model import sites as s
 from stratoscope.model.experts import Routed, order_under
 from stratoscope.model.gradient_hooks import ForwardHooks, GradientHooks
 from stratoscope.model.heads import HEADS, Heads, heads_of
-from stratoscope.model.sites import LayerSites, ModelSites, Site
+from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import last_logits_only, memory_guard
 
@@ -73,7 +73,9 @@ class Gradients:
 
     def __init__(self, model: nn.Module, sites: ModelSites) -> None:
         self._model, self._sites = model, sites
-        self.heads: tuple[Heads | None, ...] = tuple(heads_of(model, sites, layer) for layer in range(len(sites.layers)))
+        self.heads: tuple[Heads | None, ...] = tuple(
+            heads_of(model, sites, layer) for layer in range(len(sites.layers))
+        )
         self._places = [site for number in range(len(sites.layers)) for site in self._read(number)]
         self._experts = {
             layer.experts.module: (number, layer.experts) for number, layer in enumerate(sites.layers) if layer.experts

@@ -9,7 +9,18 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.trace.notes import INFO, Note
-from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Horizontal, Intervals, Line, Mark, Points, Span, Vertical
+from stratoscope.view.spec.charts import (
+    Axis,
+    ChartPanel,
+    Charts,
+    Horizontal,
+    Intervals,
+    Line,
+    Mark,
+    Points,
+    Span,
+    Vertical,
+)
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec, public_name
@@ -62,11 +73,14 @@ def _left_out(found: xr.Dataset) -> str:
 def _notes(found: xr.Dataset, *, curves: bool) -> Iterator[Note]:
     yield Note("L31", INFO, found.attrs["found"])
     if curves:
-        yield Note("L28", INFO, "Strongest by first-order effect on the first target. Shares are of mean differences over "
-                                "prompts; thin lines: random orders of the same ones.")  # fmt: skip
+        said = "Strongest: by first-order effect on the first target. Shares are of differences of means over prompts."
+        yield Note("L28", INFO, said)
         return
-    yield Note("L28", INFO, "First order and direct are no measurements. Bars: 95 % t intervals of means over prompts; "
-                            "grey points: single prompts; other points: means over prompts of single draws.")  # fmt: skip
+    said = (
+        "First order and direct are no measurements. Bars: 95 % t intervals of means over prompts; grey points: single "
+        "prompts; points of random ones: single draws, mean over prompts; grey ground: what another batch size changes."
+    )
+    yield Note("L28", INFO, said)
 
 
 # --- effects ----------------------------------------------------------------------------------------------------------
@@ -80,7 +94,7 @@ def _effect_panels(found: xr.Dataset, target: int) -> Iterator[ChartPanel]:
     by_prompt = one["measured"].values
     marks.append(Points(by_prompt.ravel(), np.repeat(rows, by_prompt.shape[1]), "muted"))
     for control, style, words in (("matched", "b", _matched_words(found)), ("direction", "c", "random directions")):
-        means = one["control"].sel(control=control).mean("prompt", skipna=False).values
+        means = one["control"].sel(control_kind=control).mean("prompt", skipna=False).values
         at = np.repeat(rows - _BESIDE[control], means.shape[1])
         known = np.isfinite(means.ravel())
         if known.any():
@@ -90,7 +104,9 @@ def _effect_panels(found: xr.Dataset, target: int) -> Iterator[ChartPanel]:
     known = np.isfinite(direct)
     marks.append(Points(direct[known], rows[known] + 0.32, "d", "direct"))
     mean = one["measured_mean"].values
-    low, high = (np.where(np.isfinite(one[end].values), one[end].values, mean) for end in ("measured_low", "measured_high"))
+    low, high = (
+        np.where(np.isfinite(one[end].values), one[end].values, mean) for end in ("measured_low", "measured_high")
+    )
     marks.append(Intervals(mean, rows, low, high, "accent", "measured"))
     ticks = tuple((float(row), str(label)) for row, label in zip(rows, found["set"].values, strict=True))
     name = str(one["target"].values)
