@@ -27,7 +27,8 @@
  *   Record<"linear" | "log" | "robust" | "per-layer", Record<"with_first" | "without_first", spec.Colouring>> }}
  *   spec.MapQuantity
  * @typedef {{ title: string, detail: string, start: number, stop: number, tokens_per_column: number, first:
- *   Array<number>, dim: Array<number>, starts: Array<[number, string]>, answers: Array<number> }} spec.MapPanel
+ *   Array<number>, dim: Array<number>, starts: Array<[number, string]>, answers: Array<number>, predicting:
+ *   Array<number> }} spec.MapPanel
  * @typedef {{ quantity: number, panel: number, cells: Record<"with_first" | "without_first", Array<Float32Array |
  *   Float64Array>>, marks: Record<"linear" | "log" | "robust" | "per-layer", Record<"with_first" | "without_first",
  *   spec.MapMarks>>, rarely_seen: Array<number>, missing: boolean, infinite: number, absent: Array<Int32Array> }}

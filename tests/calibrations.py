@@ -32,7 +32,7 @@ def samples(
         layer=random.integers(0, 8, count),
         index=np.where(np.array(kinds) == "mlp", -1, random.integers(0, 64, count)),
         first_order=first,
-        direct={key: np.full(count, np.nan) for key in keys},
+        direct={target: np.full(count, np.nan) for target in range(targets)},
         measured=measured,
     )
 

@@ -59,7 +59,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "proof": {"groups", "input", "reference"},
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
-        "effects": {"input"},
+        "effects": {"input", "reduce", "targets"},
     },
     "analysis": {
         "statistics": set(),
@@ -71,7 +71,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "contrast": {"classes", "lint", "results", "statistics", "values"},
         "diff": {"lint", "results", "statistics", "values"},
         "top": {"values"},
-        "compare": {"diff", "lint", "results", "values"},
+        "compare": {"diff", "lint", "results", "statistics", "values"},
     },
     "view": {
         "spec": set(),
@@ -93,6 +93,7 @@ WITHOUT_TORCH = {
     "recorder/simulate.py",
     "recorder/plan.py",
     "recorder/answers/settings.py",
+    "recorder/effects/asked.py",
     "recorder/targets/asked.py",
     "recorder/parts.py",
     "recorder/groups",

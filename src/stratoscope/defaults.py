@@ -9,6 +9,7 @@ from stratoscope.names import (
     RESIDUAL,
     SUMMARIES,
     Axis,
+    Baseline,
     Caption,
     How,
     Positions,
@@ -28,6 +29,11 @@ HOW: How = "mean"  # what ablating sets neurons and heads to …
 ABLATED_POSITIONS: Positions = "all"  # … at which tokens …
 ABLATION_DRAWS = 10  # … and how many random neurons, heads, directions and other prompts are drawn
 VERIFY: Verify = "sample"
+
+STRONGEST_PER_SIGN = 10  # neurons at tokens of largest total effect that are kept of a prompt, of either sign
+WRITES_PER_SIGN = 5  # tokens that are kept of what each of them promotes and demotes
+EFFECT_STEPS = 1  # points on the way from the baseline at which total effects are differentiated: first order
+BASELINE: Baseline = "zero"
 
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer

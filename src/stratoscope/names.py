@@ -86,6 +86,11 @@ POSITIONS: tuple[Positions, ...] = get_args(Positions)
 How = Literal["mean", "resample", "zero"]
 MEAN, RESAMPLE, ZERO = HOW = get_args(How)
 
+# --- what total effects are counted from ------------------------------------------------------------------------------
+
+Baseline = Literal["zero", "mean"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
 Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]
@@ -118,7 +123,8 @@ NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prom
 NEURONS, ATTENTION_FULL = "neurons", "attention-full"
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
-OF_TARGETS = ("logits", "effects")  # groups that explain the logits of targets
+LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
+OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
@@ -166,8 +172,15 @@ class Quantity:
 
     @property
     def row_kind(self) -> str:
-        """What the rows of its pictures and profiles are: layers or depths."""
-        return DEPTH if DEPTH in self.dims else LAYER
+        """What the rows of its pictures and profiles are: layers or depths; of one that has neither, its target."""
+        if DEPTH in self.dims:
+            return DEPTH
+        return TARGET if TARGET in self.dims and LAYER not in self.dims else LAYER
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether its heads, and its layers, are parts of one sum, so that pictures add heads and do not average."""
+        return TARGET in self.dims and self.signed
 
     def formula_in(self, held: Container[Any]) -> str:
         """The formula as it reads beside these quantities: nothing is said of experts where a model has none."""

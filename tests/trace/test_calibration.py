@@ -101,7 +101,7 @@ def test_samples_and_statistics_survive_json(mixed: dict[str, Any]) -> None:
     through = json.loads(json.dumps(to_json(mixed), allow_nan=False))
     before, after = (Samples.from_receipt(one) for one in (mixed, through))
     assert before.kind == after.kind
-    for name in ("first_order", "direct", "measured"):
+    for name in ("first_order", "measured", "direct"):
         for key, values in getattr(before, name).items():
             np.testing.assert_array_equal(values, getattr(after, name)[key])
     assert Calibration.from_receipt(through) == Calibration.from_receipt(mixed)

@@ -64,7 +64,7 @@ def test_a_head_without_a_value_does_not_hide_the_others() -> None:
 
 @pytest.mark.parametrize("head", [3, -1, "7", "all"])
 def test_a_head_that_does_not_exist_is_refused(trace_of: Factory, head: str | int) -> None:
-    with pytest.raises(InputError, match='"mean", "max" or 0 to 2'):
+    with pytest.raises(InputError, match='"mean", "sum", "max" or 0 to 2'):
         quantities.check_head(head, 3)
 
 

@@ -27,21 +27,27 @@ def make_trace(
     pairs: tuple[str, ...] | None = None,
     sink: float = 40.0,
     seed: int = 0,
+    targets: int = 1,
     **attrs: Any,
 ) -> xr.Dataset:
     """A trace of prompts of these lengths with lognormal (or signed normal) values and a hot first token each."""
     rng = np.random.default_rng(seed)
     prompts, tokens = len(lengths), sum(lengths)
     position = np.concatenate([np.arange(length) for length in lengths]).astype("int32")
-    sizes = {"token": tokens, "layer": layers, "depth": layers + 1, "head": heads, "peak": top_k}
+    sizes = {"token": tokens, "layer": layers, "depth": layers + 1, "head": heads, "peak": top_k, "prompt": prompts}
+    sizes |= {"target": targets, "logit_rank": 20, "effect_rank": 10, "strongest": 20, "write_rank": 10}
+    sizes |= {"read_part": 2, "component": 2 + 2 * layers, "neuron": 32}
     data = {}
     for name in quantities:
         row = names.QUANTITIES[name]
         shape = tuple(sizes[dim] for dim in row.dims)
         values = rng.normal(size=shape) if row.signed else rng.lognormal(size=shape)
+        if row.unit == "index" and names.PEAK not in row.dims:
+            values = rng.integers(0, 32, size=shape)
         if name.startswith("attn_entropy") or name in ("attn_first", "peak_share"):
             values = rng.uniform(size=shape)
-        values[position == 0] *= sink
+        if row.dims[0] == "token":
+            values[position == 0] *= int(sink) if row.unit == "index" else sink
         data[name] = (row.dims, values.astype(row.dtype), {"units": row.unit, "source": "real"})
     words = texts or [WORDS[index % len(WORDS)] for index in position]
     return xr.Dataset(

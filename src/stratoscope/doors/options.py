@@ -157,6 +157,22 @@ QuantityName = Annotated[
         "blocks.3.hook_mlp_out, chooses no layer: --layers does.",
     ),
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="TEXT|INDEX",
+        help="Of a quantity that explains logits: which target, by its text or its number; by default the first.",
+    ),
+]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="mean|sum|max|N",
+        help="Mean, sum or maximum over heads, or one head; by default the mean, of what adds up the sum.",
+    ),
+]
 Span = Annotated[
     list[str] | None,
     typer.Option("--span", metavar="SPAN", help=f"Only tokens of this span ({', '.join(SPANS)}); repeatable."),

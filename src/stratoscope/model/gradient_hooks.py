@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stratoscope.errors import CaptureError
 from stratoscope.model.experts import Routed
 from stratoscope.model.hooks import BlockHooks, ExpertsHooks, ModuleHooks
 from stratoscope.model.sites import Site
@@ -44,7 +45,7 @@ class GradientHooks:
         experts: Mapping[str, nn.Module],
         receive: Callable[[Site | str, Tensor | Routed, Tensor], None],
     ) -> None:
-        self._receive = receive
+        self._sites, self._receive = tuple(sites), receive
         self._start = BlockHooks(model, [start], enter=self._enter, leave=lambda *_: None)
         self._experts = ExpertsHooks(experts, self._routed)
         self._at: dict[str, defaultdict[str, list[Site]]] = {"input": defaultdict(list), "output": defaultdict(list)}
@@ -53,6 +54,7 @@ class GradientHooks:
         modules = {side: {path: model.get_submodule(path) for path in at} for side, at in self._at.items()}
         self._inputs = ModuleHooks(modules["input"], before=self._before, after=None)
         self._outputs = ModuleHooks(modules["output"], before=None, after=self._after)
+        self._seen: Counter[Site] = Counter()
         self._values: dict[Site, Tensor] = {}
         self._calls: dict[str, Routed] = {}
         self._parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
@@ -74,16 +76,31 @@ class GradientHooks:
 
     @contextmanager
     def forward(self, *, keeps: bool) -> Iterator[None]:
-        """Around the forward; without `keeps`, tensors are taken when blocks are computed again in a backward."""
+        """Around the forward; without `keeps`, tensors are taken when blocks are computed again in a backward.
+
+        Raises
+        ------
+        CaptureError
+            The forward did not pass every site, or call all experts, exactly once.
+        """
         self.forget()
         self._forwarding, self._keeps = True, keeps
         try:
             yield
         finally:
             self._forwarding = False
+        self._experts.expect_once()
+        for site in self._sites:
+            if self._seen[site] != 1:
+                raise CaptureError(
+                    f"the model computed it {self._seen[site]} times in one forward instead of once",
+                    where=str(site),
+                    fix="The model runs differently from when its sites were found; nothing of this batch was kept.",
+                )
 
     def forget(self) -> None:
         """Let go of all tensors."""
+        self._seen.clear()
         self._values.clear()
         self._calls.clear()
         self._parts.clear()
@@ -107,8 +124,9 @@ class GradientHooks:
     def _passed(self, site: Site, tensor: Tensor) -> None:
         if self._keeps or site.side == "output" or not self._forwarding:
             self._values[site] = tensor.detach()
+        self._seen[site] += self._forwarding
         if self._forwarding and tensor.requires_grad:
-            tensor.register_hook(partial(self._arrived, site))
+            tensor.register_hook(partial(self._arrived, site))  # type: ignore[no-untyped-call]
 
     def _arrived(self, site: Site, gradient: Tensor) -> None:
         kept = self._keeps or site.side == "output"  # gradients of outputs arrive before a block is computed again
@@ -121,13 +139,14 @@ class GradientHooks:
         if self._forwarding:
             for number, part in enumerate(call.parts):
                 if part.requires_grad:
-                    part.register_hook(partial(self._part_arrived, name, number, [len(one) for one in call.parts]))
+                    arrived = partial(self._part_arrived, name, number, len(call.parts))
+                    part.register_hook(arrived)  # type: ignore[no-untyped-call]
 
-    def _part_arrived(self, name: str, number: int, lengths: Sequence[int], gradient: Tensor) -> None:
+    def _part_arrived(self, name: str, number: int, count: int, gradient: Tensor) -> None:
         parts = self._parts[name]
         parts[number] = gradient
-        if len(parts) == len(lengths):
-            together = [parts[place] for place in range(len(lengths))]
+        if len(parts) == count:
+            together = [parts[place] for place in range(count)]
             parts.clear()
             self._receive(name, self._calls[name], together[0] if len(together) == 1 else torch.cat(together))
 

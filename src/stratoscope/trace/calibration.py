@@ -255,9 +255,11 @@ class Samples:
         Of each item, what it is, and the id of its prompt.
     position, layer, index
         Place of its token in the prompt, its layer, and its neuron or head (−1 = all of the layer).
-    first_order, direct, measured
-        Baseline and number of the target to one number an item, positive = it promotes the target: the effect to first
-        order, the direct contribution (NaN before the answer position), and the change that ablating it makes.
+    first_order, measured
+        Baseline and number of the target to one number an item, positive = it promotes the target: the effect as
+        it is recorded, and the change that ablating it makes.
+    direct
+        Number of the target to direct contributions; NaN before the answer position.
     """
 
     kind: tuple[str, ...]
@@ -266,8 +268,8 @@ class Samples:
     layer: np.ndarray
     index: np.ndarray
     first_order: Mapping[tuple[str, int], np.ndarray]
-    direct: Mapping[tuple[str, int], np.ndarray]
     measured: Mapping[tuple[str, int], np.ndarray]
+    direct: Mapping[int, np.ndarray]
 
     @classmethod
     def from_receipt(cls, receipt: Mapping[str, Any]) -> Samples:
@@ -275,11 +277,12 @@ class Samples:
         stored = receipt["calibration"]["samples"]
         effects = {(str(one["baseline"]), int(one["target"])): one for one in stored["effects"]}
         position, layer, index = (np.asarray(stored[name], np.int64) for name in ("position", "layer", "index"))
-        first, direct, measured = (
-            {key: np.asarray(one[name], np.float64) for key, one in effects.items()}  # null becomes NaN
-            for name in ("first_order", "direct", "measured")
+        first, measured = (
+            {key: np.asarray(one[name], np.float64) for key, one in effects.items()}
+            for name in ("first_order", "measured")
         )
-        return cls(tuple(stored["kind"]), tuple(stored["prompt"]), position, layer, index, first, direct, measured)
+        direct = {target: np.asarray(one, np.float64) for target, one in enumerate(stored["direct"])}  # null is NaN
+        return cls(tuple(stored["kind"]), tuple(stored["prompt"]), position, layer, index, first, measured, direct)
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
@@ -287,13 +290,11 @@ class Samples:
             "kind": list(self.kind),
             "prompt": list(self.prompt),
             **{name: getattr(self, name).tolist() for name in ("position", "layer", "index")},
+            "direct": [self.direct[target].tolist() for target in range(len(self.direct))],
             "effects": [
-                {"baseline": baseline, "target": target}
-                | {
-                    name: getattr(self, name)[baseline, target].tolist()
-                    for name in ("first_order", "direct", "measured")
-                }
-                for baseline, target in self.measured
+                {"baseline": baseline, "target": target, "first_order": first.tolist(), "measured": measured.tolist()}
+                for (baseline, target), first in self.first_order.items()
+                for measured in [self.measured[baseline, target]]
             ],
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.compare import cautions
@@ -19,8 +20,11 @@ from stratoscope.analysis.diff.floor import ROUNDING, dtype_of
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.analysis.values.align import GAP
+from stratoscope.analysis.values.explained import about_explained
+from stratoscope.analysis.values.final_norm import AT_ANSWER, ONE_SCALE, is_at_answer, is_under_final_norm
+from stratoscope.analysis.values.quantities import label_in
 from stratoscope.trace.labels import object_array
-from stratoscope.trace.notes import notes_of
+from stratoscope.trace.notes import INFO, Note, notes_of
 from stratoscope.trace.prompts import GONE
 
 if TYPE_CHECKING:
@@ -55,6 +59,7 @@ def result(parts: Parts, parameters: Mapping[str, Any]) -> xr.DataTree:
     notes = cautions.about(summary)
     for trace in traces:
         notes += notes_of(trace)
+    notes += _explained(parts)
     said = {note.id for note in notes}
     notes += [note for trace in traces for note in applicable(trace, [parts.quantity]) if note.id not in said]
     return make_result("compare", tables, sources=traces, parameters=parameters, notes=notes, summary=summary)
@@ -77,8 +82,17 @@ def _tokens(parts: Parts) -> dict[str, Any]:
         "first": columns.first,
         "rarely_seen": parts.cells.rarely_seen,
         "span": span,
+        "predicts": _predicts(parts),
         "template": np.isin(span, [names.SPANS.index(name) for name in names.TEMPLATE_SPANS]),
     })  # fmt: skip
+
+
+def _predicts(parts: Parts) -> NDArray[np.bool_]:
+    """The columns from which the model answers in either prompt; [column]."""
+    two, columns = parts.two, parts.cells.columns
+    sides = zip(two.sides, two.prompts, (columns.a, columns.b), strict=True)
+    predicts: NDArray[np.bool_] = np.any([(at != GAP) & (at == side.answer[prompt]) for side, prompt, at in sides], 0)
+    return predicts
 
 
 def _values(parts: Parts) -> dict[str, Any]:
@@ -132,6 +146,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         "has_classes": not any(side.are_single_files for side in two.sides),
         "simulated": any(trace.attrs.get("source") == names.SIMULATED for trace in two.traces),
         "quantity": parts.quantity,
+        "label": _label(parts),
         "unit": row.unit,
         "formula": row.formula_in(two.sides[0].dataset),
         "spelling": str(two.sides[0].dataset.attrs.get("token_spelling", "text")),
@@ -167,6 +182,26 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         "others": _others_in_short(parts),
         "lists": _lists_in_short(parts.lists),
     }
+
+
+def _label(parts: Parts) -> str:
+    """The quantity in words, with the target of these two prompts."""
+    (a, b), (first, second) = parts.two.sides, parts.two.prompts
+    labels = {label_in(a.dataset, parts.quantity, [first]), label_in(b.dataset, parts.quantity, [second])}
+    return labels.pop() if len(labels) == 1 else label_in(a.dataset, parts.quantity)
+
+
+def _explained(parts: Parts) -> list[Note]:
+    """What is said of contributions and effects, and of the final norms that contributions stand under."""
+    two = parts.two
+    of = [(side.dataset, [prompt]) for side, prompt in zip(two.sides, two.prompts, strict=True)]
+    if two.one_trace:
+        of = [(two.sides[0].dataset, [*two.prompts])]
+    notes = [note for dataset, prompts in of for note in about_explained(dataset, [parts.quantity], prompts)]
+    if is_under_final_norm(parts.quantity):
+        where = "" if is_at_answer(parts.quantity) else AT_ANSWER
+        notes.append(Note("L29", INFO, f"{ONE_SCALE}{where}"))
+    return notes
 
 
 def _rows_of(parts: Parts) -> int:

@@ -13,7 +13,9 @@ from stratoscope import names
 from stratoscope.analysis.compare.prompts import Two
 from stratoscope.analysis.diff.cells import SharedLayers
 from stratoscope.analysis.diff.prompts import Columns, Pair, columns_of
+from stratoscope.analysis.statistics.rescaled import rescaled_difference
 from stratoscope.analysis.values.align import GAP
+from stratoscope.analysis.values.final_norm import final_scales, is_at_answer, is_under_final_norm
 from stratoscope.analysis.values.tables import table
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats, Floats, Ints
@@ -111,6 +113,8 @@ def compared(two: Two, quantity: str, rows: SharedLayers, columns: Columns) -> C
     )
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.where(columns.equal[:, None], b.astype(np.float64) - a, np.nan)
+    if is_under_final_norm(quantity):
+        difference = _at_one_scale(two, quantity, columns, a, b, difference)
     none = np.zeros(len(columns.a), bool)
     rarely_seen = none
     if names.QUANTITIES[quantity].of_later_tokens:
@@ -119,6 +123,25 @@ def compared(two: Two, quantity: str, rows: SharedLayers, columns: Columns) -> C
     cells = Cells(columns, a, b, difference, none, rarely_seen)
     apart = columns.before if must_be_equal(two, quantity) or early(cells).equal else none
     return cells if apart.all() else replace(cells, apart=apart)
+
+
+def _at_one_scale(two: Two, quantity: str, columns: Columns, a: AnyFloats, b: AnyFloats, difference: Floats) -> Floats:
+    """B − A of contributions without what the final norms' factors make of it, where both factors are known (L29).
+
+    They are known at the answer position; before the first edit they are the same. Elsewhere it is NaN.
+    """
+    factors = [
+        final_scales(side.dataset, quantity)[prompt] for side, prompt in zip(two.sides, two.prompts, strict=True)
+    ]
+    split = rescaled_difference(b, a, factors[1], factors[0]).change
+    answers = [
+        (places != GAP) & (places == side.answer[prompt])
+        for side, prompt, places in zip(two.sides, two.prompts, (columns.a, columns.b), strict=True)
+    ]
+    known = columns.equal if is_at_answer(quantity) else columns.equal & answers[0] & answers[1]
+    same = columns.before & ~known
+    found: Floats = np.where(known[:, None], split, np.where(same[:, None], difference, np.nan))
+    return found
 
 
 def refuse_without_common_rows(two: Two, rows: SharedLayers, cells: Cells) -> None:

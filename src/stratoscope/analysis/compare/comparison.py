@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.numbers import LayerChoice
     from stratoscope.trace.prompts import PromptChoice
+    from stratoscope.trace.targets import TargetChoice
 
 KIND = "compare"
 _LONG = 8_000  # tokens of both from which on it takes so long that progress is told
@@ -30,6 +31,7 @@ def comparison(
     *,
     columns: Columns = None,
     quantity: str | None = None,
+    target: TargetChoice = None,
     prompt: PromptChoice = None,
     layers: LayerChoice = None,
     span: str | Sequence[str] | None = None,
@@ -49,6 +51,10 @@ def comparison(
         Which column of CSV files is which, as in `import_csv`.
     quantity
         A name of `names.QUANTITIES` that both have; by default as in `heatmap`.
+    target
+        Of a quantity that explains logits: the target, by its text or its number; by default the first. B − A of direct
+        contributions stands where both have their final norm's factor: at the answer position, and where the prompts
+        are still the same.
     prompt
         Two prompts by id or index, A first. By default the first minimal pair, else the first prompt of each of two
         classes. Of two traces one that both have (by default the first such), or one of each.
@@ -84,7 +90,7 @@ def comparison(
     from stratoscope.analysis.compare.cells import aligned, compared, refuse_without_common_rows, strongest_from
     from stratoscope.analysis.compare.others import measure_others
     from stratoscope.analysis.compare.peaks import has_lists, one_sided
-    from stratoscope.analysis.compare.prompts import two_prompts
+    from stratoscope.analysis.compare.prompts import of_one_target, two_prompts
     from stratoscope.analysis.diff.cells import rows_of
 
     two = two_prompts(inputs, columns, prompt)
@@ -92,6 +98,7 @@ def comparison(
     report = progress if progress and is_long else silent
     spans = span_names(span)
     name = _quantity(two.traces, quantity)
+    two = of_one_target(two, name, target)
     a, b = (side.dataset for side in two.sides)
     rows = rows_of(a, b, names.QUANTITIES[name].row_kind, layers)
     report("aligning the prompts", 0, None)
@@ -111,6 +118,7 @@ def comparison(
     parameters: dict[str, Any] = {
         "prompt": list(two.ids),
         "quantity": name,
+        "target": target,
         "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
         "span": spans,
     }
@@ -120,11 +128,12 @@ def comparison(
 def _quantity(traces: Sequence[xr.Dataset], asked: str | None) -> str:
     """The quantity that all of them have: the one that is asked for, else the first that is usually drawn."""
     if asked is not None:
-        (name,) = {checked_quantity(trace, asked) for trace in traces}
+        (name,) = {checked_quantity(trace, asked, by_layer=True) for trace in traces}
         return name
-    shared = [name for name in drawable_quantities(traces[0]) if all(name in other for other in traces)]
+    every = [drawable_quantities(trace, by_layer=True) for trace in traces]
+    shared = [name for name in every[0] if all(name in other for other in every)]
     if not shared and len(traces) > 1:
-        there = " and ".join(", ".join(drawable_quantities(trace)[:4]) or "nothing" for trace in traces)
+        there = " and ".join(", ".join(held[:4]) or "nothing" for held in every)
         raise InputError("the two traces have no quantity in common", where="quantity", fix=f"They have: {there}.")
-    usual = default_quantity(traces[0])
+    usual = default_quantity(traces[0], by_layer=True)
     return usual if usual in shared or not shared else shared[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +16,7 @@ from stratoscope.trace.arguments import several
 from stratoscope.trace.numbers import listing
 from stratoscope.trace.opened import Inputs, input_name, opened
 from stratoscope.trace.prompts import PromptChoice, Prompts
+from stratoscope.trace.targets import TargetChoice, has_targets, one_target, same_targets
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,6 +103,26 @@ def two_prompts(inputs: TwoInputs, columns: Columns = None, prompt: PromptChoice
         called = _called_in_two(side_a.labels[first], side_b.labels[second], _names_of(inputs))
         alike = _one_model(a, b)
     return Two((side_a, side_b), (first, second), called, alike)
+
+
+def of_one_target(two: Two, quantity: str, target: TargetChoice) -> Two:
+    """The same two prompts of one target, where the quantity has targets.
+
+    Raises
+    ------
+    InputError
+        There is no such target, or two traces explain other tokens.
+    """
+    if not has_targets(quantity):
+        one_target(two.sides[0].dataset, [quantity], target)  # refuses one that is named
+        return two
+    parts = [one_target(trace, [quantity], target) for trace in two.traces]
+    a, b = (replace(side, dataset=part) for side, part in zip(two.sides, [*parts, *parts][:2], strict=True))
+    if two.one_trace:
+        return replace(two, sides=(a, a))
+    if why := same_targets(a.dataset, b.dataset, [two.prompts]):
+        raise InputError(why, where="target", fix="Record both with the same --targets, or name one that both have.")
+    return replace(two, sides=(a, b))
 
 
 def _opened(inputs: TwoInputs, columns: Columns) -> tuple[xr.Dataset, xr.Dataset]:

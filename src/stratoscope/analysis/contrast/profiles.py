@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,16 @@ from stratoscope.analysis.statistics.permutation import LargestStatistic, p_alon
 from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.targets import has_targets
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _TOKENS = 2**16  # read at a time
+OverTokens = Literal["mean", "sum", "answer"]
+MEAN: OverTokens = "mean"
+SUM: OverTokens = "sum"
+ANSWER: OverTokens = "answer"
 BAND = 0.95  # of the means drawn
 
 
@@ -82,15 +87,23 @@ def prompt_profiles(
     counted: NDArray[np.bool_],
     *,
     log: bool | None = None,
+    head: str | int | None = None,
 ) -> Floats:
     """Mean over the counted tokens of each prompt, of shape (prompt, row); NaN where no token has a value.
+
+    Of direct contributions the value at the answer position, wherever that is: elsewhere they predict nothing. Effects,
+    and what adds up over tokens, are added, not averaged.
 
     Parameters
     ----------
     log
         Whether logarithms to base 2 are averaged; None = where the quantity has a logarithmic scale.
+    head
+        As of `values.tables.table`.
     """
-    of = Prompts(dataset)
+    of, over = Prompts(dataset), over_tokens(quantity)
+    if over == ANSWER:
+        counted = np.isin(np.arange(len(of.of_token)), of.answer)
     of_token, place = of.of_token, np.full(len(of), -1)
     place[prompts] = np.arange(len(prompts))
     tokens = np.flatnonzero(counted & (place[of_token] >= 0))
@@ -98,13 +111,21 @@ def prompt_profiles(
     total, count = np.zeros((len(prompts), len(rows))), np.zeros((len(prompts), len(rows)))
     for start in range(0, len(tokens), _TOKENS):
         some = tokens[start : start + _TOKENS]
-        values = on_scale(table(dataset, quantity, some, rows), quantity, log=log)
+        values = on_scale(table(dataset, quantity, some, rows, head=head), quantity, log=log)
         known = np.isfinite(values)
         prompt = place[of_token[some]]
         np.add.at(total, prompt, np.where(known, values, 0.0))
         np.add.at(count, prompt, known)
     with np.errstate(invalid="ignore"):
-        return np.where(count > 0, total / count, np.nan)
+        return np.where(count > 0, total if over == SUM else total / count, np.nan)
+
+
+def over_tokens(quantity: str) -> OverTokens:
+    """What is made of the tokens of a prompt: their mean, their sum where they add up, or one of them."""
+    row = names.QUANTITIES[quantity]
+    if not has_targets(quantity):
+        return MEAN
+    return SUM if row.group == names.EFFECTS or quantity == "source_logit" else ANSWER
 
 
 def compare_profiles(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
-from stratoscope.analysis.values.tables import has_cells
+from stratoscope.analysis.values.tables import has_cells, rank_of
 from stratoscope.errors import InputError, choices
 from stratoscope.trace.quantity_names import check_known, quantity_named
+from stratoscope.trace.targets import Targets, has_targets
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def default_quantity(dataset: xr.Dataset) -> str:
+def default_quantity(dataset: xr.Dataset, *, by_layer: bool = False) -> str:
     """What a picture shows when nobody says: the MLP's output, an import's values, else the first that can be drawn."""
-    for name in (defaults.QUANTITY, "imported_norm", *drawable_quantities(dataset)):
+    for name in (defaults.QUANTITY, "imported_norm", *drawable_quantities(dataset, by_layer=by_layer)):
         if name in dataset:
             return name
     raise InputError(
@@ -25,26 +27,35 @@ def default_quantity(dataset: xr.Dataset) -> str:
     )
 
 
-def drawable_quantities(dataset: xr.Dataset) -> list[str]:
-    """Names of the quantities of a dataset that can be drawn by token and layer."""
-    return [name for name, row in names.QUANTITIES.items() if name in dataset and _is_drawable(row)]
+def drawable_quantities(dataset: xr.Dataset, *, by_layer: bool = False) -> list[str]:
+    """Names of the quantities of a dataset that can be drawn by token and layer.
+
+    Parameters
+    ----------
+    by_layer
+        Leave out those that have no layers: of a target's logit there is one value a token.
+    """
+    drawable = [name for name, row in names.QUANTITIES.items() if name in dataset and _is_drawable(row)]
+    rows = {name: names.QUANTITIES[name] for name in drawable}
+    return [name for name, row in rows.items() if _has_ranks(dataset, row) and (_has_layers(row) or not by_layer)]
 
 
-def checked_quantity(dataset: xr.Dataset, name: str) -> str:
+def checked_quantity(dataset: xr.Dataset, name: str, *, by_layer: bool = False) -> str:
     """The quantity that a user names; an `InputError` that says what there is instead unless it can be drawn."""
     check_known(dataset, name)
-    name = quantity_named(name, drawable_quantities(dataset))
+    there = drawable_quantities(dataset, by_layer=by_layer)
+    name = quantity_named(name, there)
     row = names.QUANTITIES.get(name) if isinstance(name, str) else None
-    present = ", ".join(drawable_quantities(dataset)) or "nothing"
+    present = ", ".join(there) or "nothing"
     if row is None:
-        fix = choices(name, drawable_quantities(dataset), there="This input has")
+        fix = choices(name, there, there="This input has")
         raise InputError(f"no quantity called {name!r}", where="quantity", fix=fix)
-    if not _is_drawable(row):
+    if not _is_drawable(row) or (by_layer and not _has_layers(row)):
         fix = f"This input has: {present}."
         if name == "attention":
             fix = "Get the attention of a prompt, layer and head in Python: `stratoscope.attention_matrix`. " + fix
         raise InputError(f"{name} has no size for each token and layer", where="quantity", fix=fix)
-    if name not in dataset:
+    if name not in there:
         raise InputError(f"{name} is not in this input", where="quantity", fix=f"It has: {present}. {record(name)}")
     return name
 
@@ -59,8 +70,41 @@ def record(*quantities: str) -> str:
 def row_numbers(dataset: xr.Dataset, name: str) -> tuple[str, tuple[int, ...]]:
     """Whether a quantity has layers or depths, and their numbers."""
     kind = names.QUANTITIES[name].row_kind
+    if kind == names.TARGET:
+        return kind, (0,)
     return kind, tuple(int(number) for number in dataset[kind].values)
 
 
+def label_in(dataset: xr.Dataset, name: str, prompts: Iterable[int] = ()) -> str:
+    """A quantity in words; of one that has a target, of the (first) target: “… to the logit of “Sorry” against …”.
+
+    Parameters
+    ----------
+    prompts
+        Those that are looked at: of each prompt's own target it is told which that is.
+    """
+    row = names.QUANTITIES[name]
+    if not has_targets(name):
+        return row.label
+    targets = Targets(dataset)
+    of = targets.label_of(prompts, 0)
+    if name == "target_logit":
+        return f"logit of {of}"
+    return f"{row.label} {'on' if row.group == names.EFFECTS else 'to'} the logit of {of}"
+
+
 def _is_drawable(row: names.Quantity) -> bool:
-    return has_cells(row) or (names.PEAK in row.dims and row.unit != "index")
+    if row.unit == "index" or row.dims[0] not in (names.TOKEN, names.ROW):
+        return False
+    rank = rank_of(row)
+    rest = {dim for dim in row.dims if dim not in (names.TOKEN, names.LAYER, names.TARGET, rank)}
+    return has_cells(row) or (bool(rank) and not rest) or row.dims == (names.TOKEN, names.TARGET)
+
+
+def _has_layers(row: names.Quantity) -> bool:
+    return row.row_kind != names.TARGET
+
+
+def _has_ranks(dataset: xr.Dataset, row: names.Quantity) -> bool:
+    """Whether a target and a rank is there at all."""
+    return all(dataset.sizes[dim] for dim in (names.TARGET, rank_of(row)) if dim in row.dims)

@@ -67,6 +67,7 @@ def compare(
     out: options.FigureOut = None,
     columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
+    target: options.Target = None,
     prompt: PromptPair = None,
     prompt_class: ClassPair = None,
     layers: options.Layers = None,
@@ -96,7 +97,7 @@ def compare(
         _prompts(asked, as_json=as_json)
 
 
-_OF_NUMBERS = ("inputs", "columns", "quantity", "prompt", "layers", "span")  # what `comparison` is asked
+_OF_NUMBERS = ("inputs", "columns", "quantity", "target", "prompt", "layers", "span")  # what `comparison` is asked
 
 
 def _prompts(asked: dict[str, Any], *, as_json: bool) -> None:
@@ -136,7 +137,7 @@ def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
     refuse_beside_classes(prompt=asked["prompt"], peaks_table=asked["peaks_table"])
     selection = Selection(prompt_class=asked["prompt_class"], layers=asked["layers"], span=asked["span"])
     look = Look(asked["scale"], asked["first_token"], asked["theme"])
-    classes = TwoClasses(asked["inputs"], asked["columns"], selection, asked["quantity"], look)
+    classes = TwoClasses(asked["inputs"], asked["columns"], selection, asked["quantity"], look, asked["target"])
     page = page_of(asked["width"], asked["font_size"], asked["title"], asked["caption"])
     draw_classes(classes, asked["out"], page, Tables(asked["table"], None, asked["overwrite"]))
     found = classes.profile

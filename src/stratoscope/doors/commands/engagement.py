@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 import stratoscope
 from stratoscope import defaults
 from stratoscope.doors import console, options, others, outputs
-
-Head = Annotated[str, typer.Option("--head", metavar="mean|max|N", help="Mean or maximum over heads, or one head.")]
 
 
 def engagement(
@@ -23,7 +17,8 @@ def engagement(
     layers: options.Layers = None,
     span: options.Span = None,
     scale: options.ColourScale = defaults.SCALE,
-    head: Head = defaults.HEAD,
+    head: options.Head = None,
+    target: options.Target = None,
     first_token: options.FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
     width: options.PageWidth = None,

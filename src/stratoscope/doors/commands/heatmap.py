@@ -25,6 +25,8 @@ def heatmap(
     out: options.FigureOut = None,
     columns: options.CsvColumns = None,
     quantity: options.QuantityName = None,
+    target: options.Target = None,
+    head: options.Head = None,
     prompt: options.PromptChoice = None,
     prompt_class: options.PromptClass = None,
     all_prompts: options.AllPrompts = False,

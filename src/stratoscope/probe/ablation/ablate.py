@@ -40,7 +40,7 @@ def ablate(asked: AblateArguments) -> xr.Dataset:
         So many are ablated one after the other, in order of their first-order effects on the first target and in
         `draws` random orders. Of the neurons and heads that are named, or, where none is, of all neurons.
     mean_of
-        A trace whose means over prompts neurons are set to; by default those of these prompts.
+        A trace of the same model, to whose means neurons are set; by default those of these prompts.
     draws, seed
         How many random neurons, heads, directions and orders, and other prompts, are drawn, and from which seed.
     progress
@@ -50,11 +50,11 @@ def ablate(asked: AblateArguments) -> xr.Dataset:
     -------
     xarray.Dataset
         `set` runs over what is ablated: each neuron and head by itself, and all of them. `measured`, `first_order` and
-        `direct`, (set, prompt, target); `control`, (control_kind, set, draw, prompt, target), of random neurons and heads
-        like them and of random directions of equal norm; `floor`, (target,), what another batch size changes. Means over
-        prompts with 95 % t intervals end in `_mean`, `_low` and `_high`. `opener_…` are the same of log-odds. With
-        `cumulative` also `faithfulness` and `completeness`, (order, step, target). The attributes say what was done and,
-        in a sentence, `found`, what came out.
+        `direct` have the dimensions (set, prompt, target); `control` has (control_kind, set, draw, prompt, target), of
+        random neurons and heads like them and of random directions of equal norm; `floor` is what another batch size
+        changes. Means over prompts with 95 % t intervals end in `_mean`, `_low` and `_high`; `opener_…` are the same of
+        log-odds. With `cumulative` also `faithfulness` and `completeness`, (order, step, target). The attributes say
+        what was done and, in `found`, what came out.
 
     Raises
     ------

@@ -17,7 +17,6 @@ from stratoscope.recorder.targets.asked import TargetSettings, target_settings
 from stratoscope.trace.arguments import at_least
 
 if TYPE_CHECKING:
-    import xarray as xr
     from torch import nn
 
     from stratoscope.model.devices import DeviceMap
@@ -38,6 +37,8 @@ class AblationSettings:
         How many are ablated one after the other; 0 = none.
     draws, seed
         Of what is random: how often, and from which seed.
+    mean_of
+        The trace whose means neurons are set to; None = the means of these prompts.
     batch_size, chat, day, answers, targets
         As those of a recording.
     """
@@ -53,6 +54,7 @@ class AblationSettings:
     day: Day | None
     answers: Answers
     targets: TargetSettings
+    mean_of: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class AblateArguments:
     answer_prefix: str | None = None
     openers: Sequence[str] | None = None
     cumulative: int | None = None
-    mean_of: str | Path | xr.Dataset | None = None
+    mean_of: str | Path | None = None
     draws: int = defaults.ABLATION_DRAWS
     seed: int = defaults.SEED
     column: str | None = None
@@ -124,6 +126,7 @@ class AblateArguments:
             day=checked_day(self.date),
             answers=answers_of(0, None, 0, self.openers),
             targets=targets,
+            mean_of=None if self.mean_of is None else Path(self.mean_of),
         )
 
 

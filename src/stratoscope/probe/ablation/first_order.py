@@ -10,7 +10,6 @@ from torch import Tensor
 
 from stratoscope.model import sites as s
 from stratoscope.model.heads import HEADS
-from stratoscope.probe.ablation.averages import Averages
 from stratoscope.probe.ablation.members import Member
 from stratoscope.probe.ablation.subject import Subject
 from stratoscope.recorder.effects.gradients import EXPERTS, Gradients, SiteGradient
@@ -37,15 +36,15 @@ def slopes(subject: Subject, members: Sequence[Member]) -> Slopes:
     return found
 
 
-def strongest(subject: Subject, averages: Averages | None, count: int) -> list[Member]:
+def strongest(subject: Subject, means: Mapping[int, Tensor] | None, count: int) -> list[Member]:
     """The neurons of largest first-order effect on the first target, on average over the prompts, of either sign.
 
     Parameters
     ----------
     subject
         The model and its prompts.
-    averages
-        Of all layers, where neurons are set to their mean; None where to zero.
+    means
+        Layer to what neurons are on average, where they are set to that; None where to zero.
     count
         How many.
     """
@@ -57,7 +56,7 @@ def strongest(subject: Subject, averages: Averages | None, count: int) -> list[M
             return
         here = torch.cat([some if subject.everywhere else some[-1:] for some in rows]).to(seen.value.device)
         value, gradient = seen.value[here].double(), seen.gradient[here].double()
-        mean = None if averages is None else averages.neurons[seen.layer].to(value.device)
+        mean = None if means is None else means[seen.layer].to(value.device)
         experts = subject.sites.layers[seen.layer].experts
         routed = 0 if experts is None else experts.count * experts.width
         if seen.experts is None:

@@ -151,7 +151,7 @@ def _attributes(subject: Subject, found: Found, asked: AblationSettings) -> dict
         "seed": asked.seed,
         "draws": asked.draws,
         "cumulative": asked.cumulative,
-        "mean_of": "",
+        "mean_of": "" if asked.mean_of is None else asked.mean_of.name,
         "answer_prefix": asked.targets.answer_prefix,
         "level": LEVEL,
         "limits": [*loaded.limits],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from stratoscope import names
 from stratoscope.errors import InputError
@@ -24,6 +26,7 @@ from stratoscope.probe.ablation.replacing import Replacing, chosen_donors
 from stratoscope.probe.ablation.subject import Subject
 from stratoscope.progress import Progress
 from stratoscope.recorder.effects.ablations import Ablation
+from stratoscope.recorder.effects.baseline import means_of
 from stratoscope.recorder.prompts.prompt import PromptList
 from stratoscope.trace.arrays import Floats
 
@@ -112,18 +115,29 @@ def _strongest(subject: Subject, asked: AblationSettings) -> list[Member]:
     layers = [layer for layer, width in enumerate(subject.sites.widths) if width]
     if not layers:
         raise InputError("has no MLP, so no neurons", where="model", fix="Name heads.")
-    found = None if asked.how == names.ZERO else averages(subject, layers, ())
-    return strongest(subject, found, asked.cumulative)
+    if asked.mean_of is not None:
+        return strongest(subject, _means_of(subject, asked.mean_of), asked.cumulative)
+    means = None if asked.how == names.ZERO else averages(subject, layers, ()).neurons
+    return strongest(subject, means, asked.cumulative)
+
+
+def _means_of(subject: Subject, trace: Path) -> dict[int, Tensor]:
+    """The means of neurons that another trace of this model holds."""
+    found = means_of(trace, subject.sites, subject.loaded.identity["weights_sha256"])
+    return {layer: values[0].double() for layer, values in found.values.neurons.items()}
 
 
 def _replacing(subject: Subject, asked: AblationSettings, members: Set, donors: np.ndarray) -> Replacing:
     of_neurons, of_heads = ({one.layer for one in members if one.kind == kind} for kind in ("neuron", "head"))
     found = {layer: heads_of(subject.model, subject.sites, layer) for layer in of_heads}
+    means = averages(subject, of_neurons, of_heads)
+    if asked.mean_of is not None:
+        means = replace(means, neurons=_means_of(subject, asked.mean_of))
     return Replacing(
         how=asked.how,
         everywhere=subject.everywhere,
         lengths=[len(one.ids) for one in subject.tokens],
-        averages=averages(subject, of_neurons, of_heads),
+        averages=means,
         courses=courses(subject, members),
         widths={layer: (heads.count, heads.width) for layer, heads in found.items() if heads is not None},
         donors=donors,

@@ -42,8 +42,8 @@ class SiteGradient:
         Which of the targets.
     value, gradient
         What stood there, and ∂y/∂ of it, in the model's dtype: [row, width], of experts [row, choice, width].
-    experts
-        Of experts, which were chosen, [row, choice].
+    experts, weights
+        Of experts, which were chosen, and the router's weights of them, [row, choice].
     """
 
     layer: int
@@ -52,6 +52,7 @@ class SiteGradient:
     value: Tensor
     gradient: Tensor
     experts: Tensor | None = None
+    weights: Tensor | None = None
 
 
 Receive = Callable[[SiteGradient], None]
@@ -69,6 +70,8 @@ class Gradients:
     ----------
     heads : tuple of Heads or None
         The heads of each block.
+    places : list of Site
+        Where gradients are read, those of experts aside.
     """
 
     def __init__(self, model: nn.Module, sites: ModelSites) -> None:
@@ -76,7 +79,7 @@ class Gradients:
         self.heads: tuple[Heads | None, ...] = tuple(
             heads_of(model, sites, layer) for layer in range(len(sites.layers))
         )
-        self._places = [site for number in range(len(sites.layers)) for site in self._read(number)]
+        self.places = [site for number in range(len(sites.layers)) for site in self._read(number)]
         self._experts = {
             layer.experts.module: (number, layer.experts) for number, layer in enumerate(sites.layers) if layer.experts
         }
@@ -109,7 +112,7 @@ class Gradients:
         Returns
         -------
         y, logits
-            What is explained, [prompt, target] float64, and the model's logits at the last column, [prompt, vocabulary].
+            What is explained, [prompt, target] float64, and the model's logits at the last column.
 
         Raises
         ------
@@ -126,8 +129,8 @@ class Gradients:
 
         modules = {path: self._model.get_submodule(path) for path in self._experts}
         first = self._sites.layers[0]
-        hooks = GradientHooks(self._model, (first.block_in, first.block_out), self._places, modules, arrived)
-        with memory_guard(batch), _differentiable(self._model), ExitStack() as stack:
+        hooks = GradientHooks(self._model, (first.block_in, first.block_out), self.places, modules, arrived)
+        with memory_guard(batch), differentiable(self._model), ExitStack() as stack:
             stack.enter_context(hooks)
             if recompute:
                 stack.enter_context(self._recomputing())
@@ -142,7 +145,7 @@ class Gradients:
                 raise _no_gradients("its logits do not depend, as torch sees it, on what enters its first block")
             for target in range(y.shape[1]):
                 torch.autograd.grad(y[:, target].sum(), leaf, retain_graph=target + 1 < y.shape[1], allow_unused=True)
-                for layer, kind in self._kinds() - seen:  # nothing of it reaches y
+                for layer, kind in self.kinds - seen:  # nothing of it reaches y
                     receive(self._nothing(layer, kind, target, batch.rows))
                 seen.clear()
             return y.detach(), logits.detach()
@@ -170,8 +173,10 @@ class Gradients:
             return False
         return any(True for _ in self._model.get_submodule(write.module).parameters())  # a dropout has none
 
-    def _kinds(self) -> set[tuple[int, str]]:
-        return {(site.layer, site.kind) for site in self._places} | {(n, EXPERTS) for n, _ in self._experts.values()}
+    @property
+    def kinds(self) -> set[tuple[int, str]]:
+        """Block and kind of every place that a backward shows."""
+        return {(site.layer, site.kind) for site in self.places} | {(n, EXPERTS) for n, _ in self._experts.values()}
 
     def _found(self, place: Site | str, value: Tensor | Routed, gradient: Tensor, target: int) -> SiteGradient:
         if isinstance(place, Site):
@@ -188,7 +193,8 @@ class Gradients:
                 fix="Nothing of this batch was kept; remove what changes the model between two runs.",
             )
         arrived = Routed(value.experts, value.weights, gradient, value.output, value.implementation)
-        return SiteGradient(layer, EXPERTS, target, value.neurons(order), arrived.neurons(order), value.experts)
+        both = value.neurons(order), arrived.neurons(order)
+        return SiteGradient(layer, EXPERTS, target, *both, value.experts, value.weights)
 
     def _nothing(self, layer: int, kind: str, target: int, rows: int) -> SiteGradient:
         """A place that y does not depend on: zeros have no effect, whatever stood there."""
@@ -196,7 +202,8 @@ class Gradients:
             experts = self._sites.layers[layer].experts
             assert experts is not None
             none = torch.zeros(rows, experts.choices, experts.width)
-            return SiteGradient(layer, kind, target, none, none, torch.zeros(rows, experts.choices, dtype=torch.int64))
+            ids = torch.zeros(rows, experts.choices, dtype=torch.int64)
+            return SiteGradient(layer, kind, target, none, none, ids, torch.zeros(rows, experts.choices))
         heads, block = self.heads[layer], self._sites.layers[layer]
         width = self._sites.d_model
         if kind == HEADS and heads is not None:
@@ -219,7 +226,7 @@ class Gradients:
 
 
 @contextmanager
-def _differentiable(model: nn.Module) -> Iterator[None]:
+def differentiable(model: nn.Module) -> Iterator[None]:
     """While open gradients are computed, but none of a parameter; what cannot be differentiated is said by name."""
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.contrast.profiles import prompt_profiles
+from stratoscope.analysis.contrast.profiles import ANSWER, MEAN, over_tokens, prompt_profiles
 from stratoscope.analysis.lint.lint import applicable
+from stratoscope.analysis.values.explained import about_explained
 from stratoscope.errors import InputError, UsageError
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.trace.prompts import LEAST_QUERIES, Prompts
+from stratoscope.trace.targets import TargetChoice, one_target
 from stratoscope.view.charts.parts import height_of, in_unit, layer_axis
 from stratoscope.view.choose import quantities
 from stratoscope.view.choose.selection import EVERYTHING, Chosen, Selection
@@ -83,6 +85,8 @@ class Profile:
         (then `count` is 0). Of logarithms to base 2 where means are geometric. None = not asked for.
     chosen
         What was selected.
+    head
+        What was made of heads, as of `values.tables.table`.
     """
 
     name: str
@@ -92,6 +96,7 @@ class Profile:
     classes: tuple[Spread, ...]
     difference: Spread | None
     chosen: Chosen
+    head: str | int | None = None
 
 
 def profile_spec(
@@ -100,27 +105,38 @@ def profile_spec(
     look: Look = PLAIN,
     *,
     quantity: str | None = None,
+    target: TargetChoice = None,
+    head: str | int | None = None,
     difference: bool = False,
 ) -> ViewSpec:
     """The ViewSpec of a layer profile.
 
     Parameters
     ----------
-    quantity
+    quantity, target, head
         As in `heatmap`.
     difference
         Whether the second class − the first stands beside the two classes; they are in the order of
         `selection.prompt_class`.
     """
-    return spec_of_profile(
-        dataset, layer_profile(dataset, selection, look, quantity=quantity, difference=difference), look
-    )
+    name = profiled_quantity(dataset, quantity)
+    dataset = one_target(dataset, [name], target)
+    found = layer_profile(dataset, selection, look, quantity=name, head=head, difference=difference)
+    return spec_of_profile(dataset, found, look)
+
+
+def profiled_quantity(dataset: xr.Dataset, quantity: str | None) -> str:
+    """The quantity of a profile: the one that is asked for, which must have layers, or the usual one."""
+    if quantity is not None:
+        return quantities.checked_quantity(dataset, quantity, by_layer=True)
+    return quantities.default_quantity(dataset, by_layer=True)
 
 
 def spec_of_profile(dataset: xr.Dataset, found: Profile, look: Look) -> ViewSpec:
     """The ViewSpec of a profile that was computed from this trace, for this look."""
     row = names.QUANTITIES[found.name]
-    described = quantities.describe(dataset, found.name, np.arange(dataset.sizes[row.row_kind]))
+    every, shown = np.arange(dataset.sizes[row.row_kind]), found.chosen.panels[0].prompts
+    described = quantities.describe(dataset, found.name, every, head=found.head, prompts=shown, coloured=False)
     log = natural(signed=row.signed, log=found.log, choice=look.scale) == "log"
     log = log and any((one.middle > 0).any() for one in found.classes)
     title = f"{capital(described.label)}, {row.row_kind} by {row.row_kind}"
@@ -138,7 +154,12 @@ def spec_of_profile(dataset: xr.Dataset, found: Profile, look: Look) -> ViewSpec
         Charts(tuple(panels), max(2.2, height_of(len(found.rows)))),
         look,
         selected=found.chosen.selected(dataset, found.rows, dataset.sizes[row.row_kind], row.row_kind),
-        notes=(*_notes(found, look, log), *notes_of(dataset), *applicable(dataset, [found.name])),
+        notes=(
+            *_notes(found, look, log),
+            *notes_of(dataset),
+            *about_explained(dataset, [found.name], shown, by_token=False),
+            *applicable(dataset, [found.name]),
+        ),
         provenance=provenance_of(dataset),
     )
 
@@ -149,6 +170,7 @@ def layer_profile(
     look: Look = PLAIN,
     *,
     quantity: str | None = None,
+    head: str | int | None = None,
     difference: bool = False,
 ) -> Profile:
     """The numbers of a layer profile; see `profile_spec`.
@@ -164,9 +186,9 @@ def layer_profile(
     if look.scale == "per-layer":
         fix = "Leave it out, or choose linear or log."
         raise UsageError("a profile has one axis for all layers, no scale for each", where="scale", fix=fix)
-    name = quantities.default_quantity(dataset) if quantity is None else quantities.checked_quantity(dataset, quantity)
+    name = profiled_quantity(dataset, quantity)
     prompts, row = Prompts(dataset), names.QUANTITIES[name]
-    selection = _with_span(prompts, selection)
+    selection = _with_span(prompts, selection) if over_tokens(name) == MEAN else selection
     chosen = selection.together(dataset)
     groups = _groups(prompts, chosen.panels[0].prompts, selection)
     if len(groups) > len(_SIDES):
@@ -180,14 +202,14 @@ def layer_profile(
         used &= ~prompts.first
     if row.of_later_tokens:
         used &= ~prompts.rarely_seen
-    if not used.any():
+    if not used.any() and over_tokens(name) != ANSWER:
         fix = "Let it take part (`--first-token`), or choose another span."
         raise InputError("there is no token besides the first of each prompt", where="prompt", fix=fix)
     kind, numbers = quantities.row_numbers(dataset, name)
     rows = selection.rows(numbers, kind)
     log = row.log and not (name == "imported_norm" and bool((dataset[name].values < 0).any()))
     order = np.array([index for group in groups.values() for index in group])
-    means = prompt_profiles(dataset, name, order, used, log=log)[:, rows]
+    means = prompt_profiles(dataset, name, order, used, log=log, head=head)[:, rows]
     ends = np.cumsum([len(group) for group in groups.values()])[:-1]
     of_class = np.split(means, ends)
     spreads = [_spread(group, values) for group, values in zip(groups, of_class, strict=True)]
@@ -201,7 +223,7 @@ def layer_profile(
         spreads = [replace(one, **{end: np.exp2(getattr(one, end)) for end in ("low", "middle", "high")})
                    for one in spreads]  # fmt: skip
     spans = (selection.span,) if isinstance(selection.span, str) else tuple(selection.span or ())
-    return Profile(name, log, tuple(numbers[at] for at in rows), spans, tuple(spreads), apart, chosen)
+    return Profile(name, log, tuple(numbers[at] for at in rows), spans, tuple(spreads), apart, chosen, head)
 
 
 def _with_span(prompts: Prompts, selection: Selection) -> Selection:
@@ -314,8 +336,10 @@ def _notes(found: Profile, look: Look, log: bool) -> list[Note]:
     """What a line and a band are, and what must not be concluded from them."""
     of_tokens = f"{listed(found.spans, joined='or')} tokens" if found.spans else "tokens"
     first = "" if look.first_token else ", first token left out"
-    mean = "geometric mean" if found.log else "mean"
+    mean = "geometric mean" if found.log else over_tokens(found.name)
     said = f"Each prompt counts once, as the {mean} over its {of_tokens}{first}."
+    if mean == ANSWER:
+        said = "Each prompt counts once, with its value at the token from which the model answers."
     notes = [Note("L12", INFO, f"{said} {_NOT_A_TEST}")]
     short = [f"{one.fewest} of {one.count} in {one.name or 'all'}" for one in found.classes if one.fewest < one.count]
     if short:

@@ -12,7 +12,8 @@ import numpy as np
 from stratoscope import names
 from stratoscope.errors import UsageError
 from stratoscope.trace.arguments import several
-from stratoscope.view.charts.profile import Profile, Spread, layer_profile, spec_of_profile
+from stratoscope.trace.targets import TargetChoice, one_target
+from stratoscope.view.charts.profile import Profile, Spread, layer_profile, profiled_quantity, spec_of_profile
 from stratoscope.view.choose.selection import Selection
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -31,7 +32,7 @@ class TwoClasses:
 
     Attributes
     ----------
-    inputs, columns, quantity
+    inputs, columns, quantity, target
         As in `heatmap`.
     selection
         It names two classes; differences are the second − the first.
@@ -44,6 +45,7 @@ class TwoClasses:
     selection: Selection
     quantity: str | None
     look: Look
+    target: TargetChoice = None
 
     def __post_init__(self) -> None:
         classes = several(self.selection.prompt_class, "prompt_class", "['critical', 'neutral']")
@@ -55,10 +57,11 @@ class TwoClasses:
 
     @cached_property
     def dataset(self) -> xr.Dataset:
-        """The trace that holds both."""
+        """The trace that holds both, of one target."""
         from stratoscope.trace.opened import opened
 
-        return opened(self.inputs, self.columns)
+        dataset = opened(self.inputs, self.columns)
+        return one_target(dataset, [profiled_quantity(dataset, self.quantity)], self.target)
 
     @cached_property
     def profile(self) -> Profile:

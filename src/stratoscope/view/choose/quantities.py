@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stratoscope import defaults, names
+from stratoscope import names
 from stratoscope.analysis.values.quantities import (
     checked_quantity,
     default_quantity,
     drawable_quantities,
+    label_in,
     record,
     row_numbers,
 )
-from stratoscope.analysis.values.tables import check_head, over_heads, table
+from stratoscope.analysis.values.tables import check_head, over_heads, rank_of, table, usual_head
 from stratoscope.view.spec.maps import DrawnQuantity
 
 if TYPE_CHECKING:
@@ -26,18 +28,32 @@ __all__ = ["check_head", "checked_quantity", "default_quantity", "describe", "dr
 
 
 def describe(
-    dataset: xr.Dataset, name: str, rows: NDArray[np.int64], *, head: str | int = defaults.HEAD
+    dataset: xr.Dataset,
+    name: str,
+    rows: NDArray[np.int64],
+    *,
+    head: str | int | None = None,
+    prompts: Iterable[int] = (),
+    coloured: bool = True,
 ) -> DrawnQuantity:
-    """The words for a quantity of which the rows at these positions are drawn."""
+    """The words for a quantity of which the rows at these positions are drawn, of these prompts.
+
+    Parameters
+    ----------
+    coloured
+        Whether its values are colours, not places on an axis.
+    """
     row = names.QUANTITIES[name]
     kind, numbers = row_numbers(dataset, name)
-    label, said = row.label, ""
+    label, said = label_in(dataset, name, prompts), ""
     if name == "imported_norm":
         label, said = "mean imported Activation_Norm", "mean over the rows of each token and layer"
     elif names.HEAD in row.dims:
-        said = _said_of_heads(dataset.sizes[names.HEAD], head)
-    elif names.PEAK in row.dims:
-        said = f"the strongest of {dataset.sizes[names.PEAK]} recorded peaks"
+        said = _said_of_heads(dataset.sizes[names.HEAD], usual_head(row) if head is None else head, signed=row.signed)
+    elif rank := rank_of(row):
+        said = f"the strongest of {dataset.sizes[rank]} recorded {'peaks' if rank == names.PEAK else 'neurons'}"
+    if row.adds_up and name != "target_logit":
+        said = ", ".join(part for part in (said, SIGNS if coloured else SIGNS_OF_AXIS) if part)
     return DrawnQuantity(
         name,
         label,
@@ -51,7 +67,22 @@ def describe(
     )
 
 
-def _said_of_heads(heads: int, head: str | int) -> str:
-    if head == "mean":
-        return f"mean over {heads} heads"
-    return f"maximum over {heads} heads" if head == "max" else f"head {check_head(head, heads)} of {heads}"
+SIGNS = "orange promotes it, blue suppresses it"  # of contributions and effects, in the words of the diverging map
+
+
+SIGNS_OF_AXIS = "positive promotes it, negative suppresses it"
+
+
+def reduced_in_words(row: names.Quantity) -> str:
+    """What was made of heads and ranks where nobody chose, without their number; "" = nothing."""
+    if names.HEAD in row.dims:
+        return f"{usual_head(row)} over heads"
+    rank = rank_of(row)
+    return f"the strongest of the recorded {'peaks' if rank == names.PEAK else 'neurons'}" if rank else ""
+
+
+def _said_of_heads(heads: int, head: str | int, *, signed: bool) -> str:
+    if head in ("mean", "sum"):
+        return f"{head} over {heads} heads"
+    most = "value of largest size" if signed else "maximum"
+    return f"{most} over {heads} heads" if head == "max" else f"head {check_head(head, heads)} of {heads}"

@@ -160,7 +160,15 @@ class Selection:
         return Chosen(panels, "" if shown == total else f"{shown} of {total} prompts shown", self)
 
     def rows(self, numbers: Sequence[int], kind: str = names.LAYER) -> NDArray[np.int64]:
-        """Places, among the numbers of all layers (or depths), of those to be shown."""
+        """Places, among the numbers of all layers (or depths), of those to be shown.
+
+        Raises
+        ------
+        InputError
+            There is none such, or layers are chosen of a quantity that has none.
+        """
+        if kind == names.TARGET and self.layers is not None:
+            raise UsageError("it has no layers, only a value for each token", where="layers", fix="Leave them out.")
         return choose_layers(numbers, self.layers, kind=kind)
 
     def _prompts(self, prompts: Prompts) -> list[int]:

@@ -302,4 +302,5 @@ def _panel(panel: TokenAxis, start: int, by: int) -> MapPanel:
         tuple(panel.dim.tolist()) if by == 1 else (),
         tuple((place // by, name) for place, name in panel.starts),
         tuple(np.unique(panel.answers // by).tolist()),
+        tuple(np.unique(panel.predicting // by).tolist()),
     )

@@ -13,7 +13,9 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.analysis.results.result import is_result, notes_in, table_in
+from stratoscope.analysis.values.explained import marks_answers
 from stratoscope.errors import InputError, UsageError
+from stratoscope.view.choose.quantities import reduced_in_words
 from stratoscope.view.choose.selection import Selection
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import aligned_tokens, described_cells, sides_and_difference
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.compare.prompts import TwoInputs
     from stratoscope.analysis.compare.tables import Rows
     from stratoscope.trace.csv.columns import Columns
+    from stratoscope.trace.targets import TargetChoice
     from stratoscope.view.charts.two_classes import TwoClasses
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
@@ -45,6 +48,7 @@ def compare(
     *,
     columns: Columns = None,
     quantity: str | None = None,
+    target: TargetChoice = None,
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
     layers: LayerChoice = None,
@@ -84,7 +88,7 @@ def compare(
     peaks_table
         A .csv file to write: every neuron that is among the peaks of one prompt and not of the other, at the same token
         and layer. Not among the peaks is not zero: `larger_by_at_least` says what is certain.
-    columns, quantity, layers, span, scale, first_token, theme, width, font_size, title, caption
+    columns, quantity, target, layers, span, scale, first_token, theme, width, font_size, title, caption
         As in `heatmap`.
     overwrite
         Whether what is there may be replaced.
@@ -116,9 +120,10 @@ def compare(
     if prompt_class is not None:
         refuse_beside_classes(prompt=prompt, peaks_table=peaks_table)
         selection = Selection(prompt_class=prompt_class, layers=layers, span=span)
-        return draw_classes(TwoClasses(inputs, columns, selection, quantity, look), out, page, tables)
+        return draw_classes(TwoClasses(inputs, columns, selection, quantity, look, target), out, page, tables)
     tables.check(inputs)
-    asked = {"columns": columns, "quantity": quantity, "prompt": prompt, "layers": layers, "span": span}
+    asked: dict[str, Any] = {"columns": columns, "quantity": quantity, "target": target, "prompt": prompt}
+    asked |= {"layers": layers, "span": span}
 
     @cache
     def result() -> xr.DataTree:
@@ -197,7 +202,7 @@ def compare_spec(result: xr.DataTree, look: Look = PLAIN, page: Page = PLAIN_PAG
     tokens, cells = table_in(result, "tokens"), table_in(result, f"tokens/{quantity}")
     called = _called(summary)
     known = cells["difference"].values[np.isfinite(cells["difference"].values)]
-    label = _LABELS.get(quantity, row.label)
+    label = _label(summary)
     title = title_of(summary)
     if known.size and not known.any():
         title = f"No difference in {label} between {called[0]} and {called[1]}"
@@ -207,7 +212,7 @@ def compare_spec(result: xr.DataTree, look: Look = PLAIN, page: Page = PLAIN_PAG
     return build(
         title,
         _subtitle(result, called),
-        [aligned_tokens(tokens, shown, spelling=summary["spelling"])],
+        [aligned_tokens(tokens, shown, spelling=summary["spelling"], mark_answers=marks_answers([quantity]))],
         sides_and_difference(cells, _described(cells, row, summary), labels, alike=alike),
         look=look,
         selected=_selected(result),
@@ -219,9 +224,14 @@ def compare_spec(result: xr.DataTree, look: Look = PLAIN, page: Page = PLAIN_PAG
 
 def title_of(summary: Facts) -> str:
     """What is compared."""
-    called, quantity = _called(summary), summary["quantity"]
-    label = _LABELS.get(quantity, names.QUANTITIES[quantity].label)
-    return f"{capital(label)}: {called[1]} − {called[0]}, token by aligned token"
+    called = _called(summary)
+    return f"{capital(_label(summary))}: {called[1]} − {called[0]}, token by aligned token"
+
+
+def _label(summary: Facts) -> str:
+    """The quantity in words."""
+    quantity = summary["quantity"]
+    return _LABELS.get(quantity) or str(summary.get("label") or names.QUANTITIES[quantity].label)
 
 
 _LABELS = {"imported_norm": "mean imported Activation_Norm"}
@@ -229,9 +239,8 @@ _SAID = {"imported_norm": "mean over the rows of each token and layer"}
 
 
 def _described(cells: xr.Dataset, row: names.Quantity, summary: Facts) -> DrawnQuantity:
-    heads, peaks = "mean over heads", "the strongest of the recorded peaks"
-    said = _SAID.get(row.name, heads if names.HEAD in row.dims else peaks if names.PEAK in row.dims else "")
-    return replace(described_cells(cells, row, summary["formula"], said), label=_LABELS.get(row.name, row.label))
+    said = _SAID.get(row.name, reduced_in_words(row))
+    return replace(described_cells(cells, row, summary["formula"], said), label=_label(summary))
 
 
 def _called(summary: Facts) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from stratoscope import names
 from stratoscope.analysis.results.result import table_in, warnings_in
 from stratoscope.errors import InputError, choices
 from stratoscope.trace.notes import INFO, Note
+from stratoscope.view.choose.quantities import reduced_in_words
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import (
     ONLY_A,
@@ -88,7 +89,7 @@ def _sides(summary: dict[str, list[str]], prompt: str) -> str:
 
 
 def _strips(cells: xr.Dataset, row: names.Quantity, alike: np.ndarray | None, formula: str) -> list[Strip]:
-    said = "mean over heads" if names.HEAD in row.dims else ""
+    said = reduced_in_words(row)
     described = described_cells(cells, row, formula, said)
     strips = sides_and_difference(cells, described, (f"A: {row.label}", f"B: {row.label}", "B − A"), alike=alike)
     if "times_floor" in cells:

@@ -25,7 +25,9 @@ ONLY_A, ONLY_B = "−", "+"  # before a token that only one prompt has
 _WIDTH = 12  # characters of a token's label
 
 
-def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelling: str = "text") -> TokenAxis:
+def aligned_tokens(
+    tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelling: str = "text", mark_answers: bool = False
+) -> TokenAxis:
     """The token axis of the table `tokens` of a Result; positions are those of A, none where it has no such token.
 
     Parameters
@@ -34,6 +36,8 @@ def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelli
         The prompt of A and that of B, of which no column is alone; one where both are the same.
     spelling
         How the texts are spelled, as of `words.readable`.
+    mark_answers
+        Whether the tokens from which the model answers are marked.
     """
     there = [tokens[f"position_{side}"].values != GAP for side in "ab"]
     signs = ("" if in_a and in_b else ONLY_A if in_a else ONLY_B for in_a, in_b in zip(*there, strict=True))
@@ -46,7 +50,9 @@ def aligned_tokens(tokens: xr.Dataset, prompts: Sequence[ShownPrompt], *, spelli
     shown = replace(unknown, prompts=tuple(prompts), prompt=of, position=position, span=span)
     dim, unmatched = (np.flatnonzero(mask).astype(np.int64) for mask in (tokens["template"], ~tokens["equal"]))
     rarely_seen = np.flatnonzero(tokens["rarely_seen"]) if "rarely_seen" in tokens else NO_TOKENS
-    return TokenAxis("", "", shown, dim=dim, unmatched=unmatched, rarely_seen=rarely_seen)
+    marked = mark_answers and "predicts" in tokens
+    predicting = np.flatnonzero(tokens["predicts"]) if marked else NO_TOKENS
+    return TokenAxis("", "", shown, dim=dim, unmatched=unmatched, rarely_seen=rarely_seen, predicting=predicting)
 
 
 def sides_and_difference(

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
+    from stratoscope.trace.targets import TargetChoice
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
 
 QUANTITIES = ("mlp_write_ratio", "attn_write_ratio", "attn_received_nosink", "attn_entropy_nosink", "attn_first")
+EXPLAINED = (("attn_effect", "mlp_effect"), ("attn_logit", "mlp_logit"))  # below them, of a target: the first there
 TITLE = "Which layers engage with which tokens"
 MOST_UNPOOLED = 600  # tokens that are drawn one by one
 
@@ -36,7 +38,8 @@ def engagement(
     layers: LayerChoice = None,
     span: TextChoice = None,
     scale: names.Scale = defaults.SCALE,
-    head: str | int = defaults.HEAD,
+    head: str | int | None = None,
+    target: TargetChoice = None,
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     width: Width = None,
@@ -54,7 +57,10 @@ def engagement(
     Parameters
     ----------
     head
-        "mean" or "max" over the heads, or the number of one head.
+        "mean", "sum" or "max" over the heads, or the number of one head; by default the mean, of what adds up the sum.
+    target
+        With a target, by its text or number, what attention and MLP do for its logit stands below: total effects where
+        they are recorded, else direct contributions.
     inputs, out, columns, prompt, prompt_class, all_prompts, layers, span, scale, first_token, theme, width, font_size,
     title, caption, overwrite
         As in `heatmap`.
@@ -85,7 +91,7 @@ def engagement(
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
-        return engagement_spec(opened(inputs, columns), selection, look, head=head, page=page)
+        return engagement_spec(opened(inputs, columns), selection, look, head=head, target=target, page=page)
 
     return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs)
 
@@ -95,17 +101,22 @@ def engagement_spec(
     selection: Selection = EVERYTHING,
     look: Look = PLAIN,
     *,
-    head: str | int = defaults.HEAD,
+    head: str | int | None = None,
+    target: TargetChoice = None,
     page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The ViewSpec of `engagement`."""
+    from stratoscope.trace.targets import one_target
     from stratoscope.view.choose.quantities import default_quantity, record
 
     present = [name for name in QUANTITIES if name in dataset]
     missing = [name for name in QUANTITIES if name not in dataset]
+    shown = present or [default_quantity(dataset)]
+    if target is not None:
+        shown = [*shown, *next((some for some in EXPLAINED if all(name in dataset for name in some)), ())]
     return maps_spec(
-        dataset,
-        present or [default_quantity(dataset)],
+        one_target(dataset, shown, target),
+        shown,
         selection,
         look,
         title=TITLE if present else "",

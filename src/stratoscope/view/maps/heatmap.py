@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from stratoscope.trace.csv.columns import Columns
     from stratoscope.trace.opened import Inputs
+    from stratoscope.trace.targets import TargetChoice
     from stratoscope.view.choose.selection import LayerChoice, PromptChoice, TextChoice
     from stratoscope.view.matplotlib.given_axes import GivenAxes
 
@@ -36,6 +37,8 @@ def heatmap(
     *,
     columns: Columns = None,
     quantity: str | None = None,
+    target: TargetChoice = None,
+    head: str | int | None = None,
     prompt: PromptChoice = None,
     prompt_class: TextChoice = None,
     all_prompts: bool = False,
@@ -69,7 +72,13 @@ def heatmap(
         Which column of CSV files is which, as in `import_csv`.
     quantity
         A name of `names.QUANTITIES` that the input has. Without it `mlp_out_norm`, of CSV files the mean of
-        `imported_norm` over the rows of each token and layer. Heads are averaged; of peaks the strongest is drawn.
+        `imported_norm` over the rows of each token and layer. Of peaks and other ranks the strongest is drawn.
+    target
+        Of a quantity that explains logits: the target, by its text or its number. Without it the first, and a note
+        says so.
+    head
+        "mean", "sum" or "max" over the heads, or the number of one head. Without it attention is averaged, and what
+        adds up (contributions, effects) is added.
     prompt
         Prompts by id or index, instead of the first pair.
     prompt_class
@@ -147,11 +156,12 @@ def heatmap(
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
+        dataset = opened(inputs, columns)
         if profile:
             from stratoscope.view.charts.profile import profile_spec
 
-            return profile_spec(opened(inputs, columns), selection, look, quantity=quantity)
-        return heatmap_spec(opened(inputs, columns), selection, look, quantity=quantity, rows=rows, page=page)
+            return profile_spec(dataset, selection, look, quantity=quantity, target=target, head=head)
+        return heatmap_spec(dataset, selection, look, quantity=quantity, target=target, head=head, rows=rows, page=page)
 
     return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs, ax=ax)
 
@@ -162,17 +172,21 @@ def heatmap_spec(
     look: Look = PLAIN,
     *,
     quantity: str | None = None,
+    target: TargetChoice = None,
+    head: str | int | None = None,
     rows: names.Rows | None = None,
     page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The ViewSpec of `heatmap`."""
+    from stratoscope.trace.targets import one_target
     from stratoscope.view.choose.quantities import checked_quantity, default_quantity
     from stratoscope.view.maps.prompt_rows import has_rows_of_prompts, prompt_rows_spec
 
     name = default_quantity(dataset) if quantity is None else checked_quantity(dataset, quantity)
+    dataset = one_target(dataset, [name], target)
     if has_rows_of_prompts(dataset, selection, rows):
-        return prompt_rows_spec(dataset, name, selection, look, page)
-    return maps_spec(dataset, [name], selection, look, page=page)
+        return prompt_rows_spec(dataset, name, selection, look, page, head=head)
+    return maps_spec(dataset, [name], selection, look, head=head, page=page)
 
 
 def maps_spec(
@@ -182,7 +196,7 @@ def maps_spec(
     look: Look,
     *,
     title: str = "",
-    head: str | int = defaults.HEAD,
+    head: str | int | None = None,
     missing: Sequence[str] = (),
     advice: str = "",
     most_unpooled: int = pool.MOST_UNPOOLED,
@@ -190,6 +204,7 @@ def maps_spec(
 ) -> ViewSpec:
     """Quantities of a trace over the same tokens and rows; without a title it is named after the first of them."""
     from stratoscope.analysis.lint.lint import applicable
+    from stratoscope.analysis.values.explained import about_explained, marks_answers
     from stratoscope.view.choose import quantities
     from stratoscope.view.choose.tokens import subtitle
     from stratoscope.view.maps.panels import token_panels
@@ -197,20 +212,21 @@ def maps_spec(
     chosen = selection.of(dataset)
     kind, numbers = quantities.row_numbers(dataset, shown[0])
     rows = selection.rows(numbers, kind)
+    shown_prompts = [prompt for panel in chosen.panels for prompt in panel.prompts]
     strips = []
     for name in shown:
         tables = [quantities.table(dataset, name, panel.tokens, rows, head=head) for panel in chosen.panels]
-        described = quantities.describe(dataset, name, rows, head=head)
+        described = quantities.describe(dataset, name, rows, head=head, prompts=shown_prompts)
         strips.append(Strip(described, tables, rarely_seen=names.QUANTITIES[name].of_later_tokens))
     first = strips[0].quantity
     return build(
-        title or f"{capital(first.label)} by token and {kind}",
+        title or f"{capital(first.label)} by token{f' and {kind}' if kind != names.TARGET else ''}",
         subtitle(dataset, chosen),
-        token_panels(dataset, chosen.panels),
+        token_panels(dataset, chosen.panels, mark_answers=marks_answers(shown)),
         strips,
         look=look,
         selected=chosen.selected(dataset, first.rows, len(numbers), kind),
-        notes=(*notes_of(dataset), *applicable(dataset, shown)),
+        notes=(*notes_of(dataset), *about_explained(dataset, shown, shown_prompts), *applicable(dataset, shown)),
         provenance=provenance_of(dataset),
         missing=missing,
         advice=advice,

@@ -43,7 +43,9 @@ def has_rows_of_prompts(dataset: xr.Dataset, selection: Selection, rows: names.R
     return len(panel.prompts) > PROMPTS and len(panel.tokens) > TOKENS
 
 
-def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look: Look, page: Page) -> ViewSpec:
+def prompt_rows_spec(
+    dataset: xr.Dataset, name: str, selection: Selection, look: Look, page: Page, *, head: str | int | None = None
+) -> ViewSpec:
     """The ViewSpec of a picture with one row per prompt.
 
     Raises
@@ -52,6 +54,7 @@ def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look:
         Something asked for is not there, or there are more prompts than rows.
     """
     from stratoscope.analysis.lint.lint import applicable
+    from stratoscope.analysis.values.explained import about_explained
     from stratoscope.view.choose import quantities
     from stratoscope.view.choose.tokens import subtitle
 
@@ -69,8 +72,8 @@ def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look:
         )
     kind, numbers = quantities.row_numbers(dataset, name)
     layers = selection.rows(numbers, kind)
-    described = quantities.describe(dataset, name, layers)
-    values, each = _pooled(dataset, name, tokens, layers, signed=described.signed)
+    described = quantities.describe(dataset, name, layers, head=head, prompts=shown)
+    values, each = _pooled(dataset, name, tokens, layers, signed=described.signed, head=head)
     notes = _of_one_layer(each, described)
     if names.QUANTITIES[name].of_later_tokens:
         values = np.where(prompts.rarely_seen[tokens], np.nan, values)
@@ -102,7 +105,7 @@ def prompt_rows_spec(dataset: xr.Dataset, name: str, selection: Selection, look:
         [strip],
         look=look,
         selected=chosen.selected(dataset, described.rows, len(numbers), kind),
-        notes=(*notes, *notes_of(dataset), *applicable(dataset, [name])),
+        notes=(*notes, *notes_of(dataset), *about_explained(dataset, [name], shown), *applicable(dataset, [name])),
         provenance=provenance_of(dataset),
         page=page,
     )
@@ -115,7 +118,13 @@ def _by_class(prompts: Prompts, chosen: list[int]) -> list[int]:
 
 
 def _pooled(
-    dataset: xr.Dataset, name: str, tokens: NDArray[np.int64], layers: NDArray[np.int64], *, signed: bool
+    dataset: xr.Dataset,
+    name: str,
+    tokens: NDArray[np.int64],
+    layers: NDArray[np.int64],
+    *,
+    signed: bool,
+    head: str | int | None,
 ) -> tuple[AnyFloats, NDArray[np.int64]]:
     """For each token its largest value over the layers (where signed, that of largest size), NaN if none has one.
 
@@ -129,7 +138,7 @@ def _pooled(
 
     found, each = [], np.zeros(len(layers), np.int64)
     for begin in range(0, len(tokens), _READ):
-        values = quantities.table(dataset, name, tokens[begin : begin + _READ], layers)
+        values = quantities.table(dataset, name, tokens[begin : begin + _READ], layers, head=head)
         sizes = np.where(np.isnan(values), -np.inf, np.abs(values) if signed else values)
         known = ~np.isnan(values).all(axis=1)
         each += np.bincount(sizes.argmax(axis=1)[known], minlength=len(layers))

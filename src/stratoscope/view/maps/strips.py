@@ -36,6 +36,8 @@ class TokenAxis:
         Places of tokens that few later ones can attend to.
     unmatched
         Of two prompts side by side: places of tokens without an equal one on the other side, whose cells are empty.
+    predicting
+        Places of the tokens from which the model answers, where that is marked.
     """
 
     title: str
@@ -46,6 +48,7 @@ class TokenAxis:
     answers: Ints = field(default_factory=lambda: NO_TOKENS)
     rarely_seen: Ints = field(default_factory=lambda: NO_TOKENS)
     unmatched: Ints = field(default_factory=lambda: NO_TOKENS)
+    predicting: Ints = field(default_factory=lambda: NO_TOKENS)
 
     @property
     def count(self) -> int:

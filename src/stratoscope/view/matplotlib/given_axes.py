@@ -118,6 +118,8 @@ def _row_labels(spec: ViewSpec, quantity: MapQuantity, places: Sequence[int]) ->
     kind, rows = quantity.quantity.row_kind, quantity.quantity.rows
     if kind == PROMPT_ROWS:
         return [fonts.drawn_label(spec.tokens.prompts[rows[place]].id) for place in places]
+    if kind == names.TARGET:
+        return [""] * len(places)
     return [f"{names.ROW_LETTERS[kind]}{rows[place]}" for place in places]
 
 

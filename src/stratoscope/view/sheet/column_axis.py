@@ -23,6 +23,8 @@ _BETWEEN = 0.05  # inches between two numbers, at least
 _BRACKETED = ("system", "user", "answer", "generated")
 _LINE, _HOOK, _PAD = 0.009, 0.03, 0.035  # of a bracket: how thick it is, how far its ends go up, what is free around it
 _LEAST_BRACKET, _INSET = 0.05, 0.02  # inches of the shortest bracket, and between a bracket and the end of its part
+PREDICTS = "predicts"  # the name of the column from which the model answers
+_PREDICTS_OVERHANG = 0.5  # as below, of that one: a column is narrow
 _OVERHANG = 0.12  # inches that the name of a part may stand out at either side of its bracket, where no other is near
 
 
@@ -164,13 +166,16 @@ class ColumnAxis:
         bounds = [0, *begins.tolist(), len(self.span)]
         called = [names.SPANS[span] if span >= 0 else "" for span in self.span[bounds[:-1]].tolist()]
         if len({name for name in called if name != "special"}) < 2:
-            return ()
+            bounds, called = [0], []
         generated = "generated" if "answer" in called else "answer"
-        return tuple(
+        parts = [
             (start, stop - 1, generated if name == "generated" else name)
             for start, stop, name in zip(bounds[:-1], bounds[1:], called, strict=True)
             if name in _BRACKETED
-        )
+        ]
+        for column in self.panel.predicting:
+            parts = _with_part(parts, column * self.by, (column + 1) * self.by - 1)
+        return tuple(parts)
 
     def _runs(self, band: Band) -> list[tuple[float, float, str, bool, bool]]:
         """Of each bracket in a band its ends in inches, its name, and whether the part begins and ends there."""
@@ -195,13 +200,25 @@ class ColumnAxis:
             items.append(Box(left, top, right - left, _LINE, fill=theme.muted))
             items += [Box(at, top - _HOOK, _LINE, _HOOK, fill=theme.muted)
                       for at, there in ((left, begins), (right - _LINE, ends)) if there]  # fmt: skip
-            least, most = max(free[index], left - _OVERHANG), min(free[index + 1], right + _OVERHANG)
+            beyond = _PREDICTS_OVERHANG if name == PREDICTS else _OVERHANG
+            least, most = max(free[index], left - beyond), min(free[index + 1], right + beyond)
             wide = fonts.width(name, size)
             if wide + 0.02 <= most - least:
                 at = min(max((left + right - wide) / 2, least), most - wide)
                 colour = theme.muted if name == "system" else theme.ink
                 items.append(Text(at, top + 0.8 * _PAD, name, size, colour))
         return items
+
+
+def _with_part(parts: list[tuple[int, int, str]], first: int, last: int) -> list[tuple[int, int, str]]:
+    """The parts with the column from which the model answers as one more; those that it lies in are cut around it."""
+    cut = [
+        (start, stop, name)
+        for one, other, name in parts
+        for start, stop in ((one, min(other, first - 1)), (max(one, last + 1), other))
+        if start <= stop
+    ]
+    return sorted([*dict.fromkeys(cut), (first, last, PREDICTS)])
 
 
 def _nice(step: float) -> int:

@@ -84,7 +84,8 @@ def reading(content: Content, *, numbers: bool = False) -> str:
     elif first.quantity.row_kind == PROMPT_ROWS:
         columns, rows = "positions of tokens in their prompt", "prompts, each over its own tokens"
     said = first.figures.explained() if numbers else ""
-    return f"Columns: {columns}. Rows: {rows}." + (f" Numbers: {said}." if said else "")
+    in_rows = "" if first.quantity.row_kind == names.TARGET else f" Rows: {rows}."
+    return f"Columns: {columns}.{in_rows}" + (f" Numbers: {said}." if said else "")
 
 
 def _warnings(spec: ViewSpec) -> list[str]:

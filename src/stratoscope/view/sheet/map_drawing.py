@@ -87,6 +87,7 @@ class MapDrawing:
             *(self.prompts.marks(x, y, width) if described.row_kind == PROMPT_ROWS else ()),
             *self._gaps(described, x, y, width),
             *self._separators(panel, band, x, y, pitch, height),
+            *self._predicting(panel, band, x, y, pitch, height),
             *self._hatching(one, band, x, y, pitch, height),
             *self._rings(marks, band, x, y, pitch, len(described.rows)),
             *self._first_marks(panel, marks, band, x, y, pitch),
@@ -101,6 +102,8 @@ class MapDrawing:
         """`L12`, sampled; the first and the last row always have theirs."""
         if quantity.row_kind == PROMPT_ROWS:
             return self.prompts.labels(x, y)
+        if quantity.row_kind == names.TARGET:  # the only row, which the title names
+            return ()
         numbers, row = quantity.rows, self.arrangement.row
         letter = names.ROW_LETTERS[quantity.row_kind]
         count, apart = len(numbers), _ROW_STEP * self.measures.unit
@@ -199,6 +202,16 @@ class MapDrawing:
         return [
             Box(x + (column - band[0]) * pitch, y, pitch, height, edge=self.theme.paper, hatched=True)
             for column in one.rarely_seen
+            if band[0] <= column < band[1]
+        ]
+
+    def _predicting(
+        self, panel: MapPanel, band: tuple[int, int], x: float, y: float, pitch: float, height: float
+    ) -> list[Item]:
+        """A frame around the column from which the model answers; the bracket below it says what it is."""
+        return [
+            Box(x + (column - band[0]) * pitch, y, pitch, height, edge=self.theme.ink)
+            for column in panel.predicting
             if band[0] <= column < band[1]
         ]
 

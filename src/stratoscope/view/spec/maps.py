@@ -185,6 +185,8 @@ class MapPanel:
         Columns where a prompt begins, and what it is called, where there are several.
     answers
         Columns where what the model generated begins.
+    predicting
+        Columns of the tokens from which the model answers, where only these predict what is drawn.
     """
 
     title: str
@@ -196,6 +198,7 @@ class MapPanel:
     dim: tuple[int, ...] = ()
     starts: tuple[tuple[int, str], ...] = ()
     answers: tuple[int, ...] = ()
+    predicting: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:

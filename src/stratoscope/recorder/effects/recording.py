@@ -1,0 +1,319 @@
+"""What a recording does about total effects: a batch differentiated beside the recorded forward, its values kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stratoscope import defaults, names
+from stratoscope.errors import CaptureError, OutOfMemory, is_out_of_memory
+from stratoscope.model import sites as s
+from stratoscope.model.head import Head
+from stratoscope.model.load import LoadedModel
+from stratoscope.model.sites import ModelSites, unit_roundoff
+from stratoscope.recorder.effects.asked import EffectSettings
+from stratoscope.recorder.effects.baseline import Baseline, means_of, written
+from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
+from stratoscope.recorder.effects.path import PathIntegral
+from stratoscope.recorder.effects.strongest import EffectTables
+from stratoscope.recorder.effects.writes import FrozenScales, Writes
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.targets.batch import BatchTargets
+from stratoscope.trace.labels import note
+
+MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
+Arrays = dict[str, np.ndarray]
+
+_OTHERWISE = 0.05  # another implementation of attention or experts: of the largest logit, in half precision
+_HEADS_AT_ZERO = (
+    "A trace holds means of neurons only: total effects of heads and attention are counted from zero, those of neurons "
+    "and MLPs from the mean."
+)
+
+
+class EffectsRecorder:
+    """Total effects of one batch after another.
+
+    Parameters
+    ----------
+    asked
+        From where they are counted, and how.
+    loaded, sites
+        The model and its proved sites.
+    targets
+        The targets of the batch in hand.
+    top_k
+        Neurons that are kept of a token and layer.
+    other_code
+        Whether recorded forwards run other implementations than the model's own.
+
+    Attributes
+    ----------
+    baseline : Baseline
+        What activations are compared with; of a first pass, when it has been `counted_from`.
+    token_ids : set of int
+        Tokens that are named in what was recorded since it was last emptied.
+    """
+
+    def __init__(
+        self,
+        asked: EffectSettings,
+        loaded: LoadedModel,
+        sites: ModelSites,
+        targets: BatchTargets,
+        top_k: int,
+        *,
+        other_code: bool,
+    ) -> None:
+        self.asked, self._model, self._sites, self._targets, self._top_k = asked, loaded.model, sites, targets, top_k
+        head = sites.head
+        assert isinstance(head, Head)  # there are no targets without
+        self._head, self._other_code = head, other_code
+        self._gradients = Gradients(self._model, sites)
+        self._writes = Writes(self._model, sites, head, targets.directions.vocabulary)
+        self.token_ids: set[int] = set()
+        self._largest, self._exact, self._recomputed, self._smallest = 0.0, True, False, 0
+        weights = loaded.identity.get("weights_sha256")
+        self.counted_from(Baseline() if asked.mean_of is None else means_of(asked.mean_of, sites, weights))
+
+    def counted_from(self, baseline: Baseline) -> None:
+        """Take what activations are compared with."""
+        self.baseline = baseline
+        normed = [one for one in self._gradients.kinds if one[1] in (s.MLP_WRITE, s.ATTN_WRITE)]
+        self._written = {one: written(self._model, self._sites, *one, baseline) for one in normed}
+        path = (self._model, self._sites, self._gradients, baseline, self._written, self.asked.steps)
+        self._path = PathIntegral(*path) if self.asked.steps > 1 else None
+
+    # --- what it will be --------------------------------------------------------------------------------------------
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Lengths of the dimensions of its quantities."""
+        heads = max((one.count for one in self._gradients.heads if one is not None), default=0)
+        fixed = {names.STRONGEST: 2 * defaults.STRONGEST_PER_SIGN, names.WRITE_RANK: 2 * defaults.WRITES_PER_SIGN}
+        return {names.EFFECT_RANK: self._top_k, **fixed, **({names.HEAD: heads} if heads else {})}
+
+    @property
+    def variables(self) -> list[str]:
+        """Names of its quantities, of this model."""
+        found = [one.name for one in names.quantities_of([names.EFFECTS]) if one.name in MADE]
+        without_mlp = not self._sites.d_ff
+        without_heads = names.HEAD not in self.sizes
+        return [
+            name
+            for name in found
+            if not (without_heads and name == "head_effect")
+            and not (without_mlp and name not in ("head_effect", "attn_effect"))
+        ]
+
+    @property
+    def notes(self) -> list[dict[str, str]]:
+        """What is to be said of them."""
+        return [note("L28", "info", _HEADS_AT_ZERO)] if self.asked.mean_of is not None else []
+
+    def into(self, receipt: dict[str, Any]) -> dict[str, Any]:
+        """The receipt with how the differentiated forwards agreed with the recorded ones."""
+        facts: dict[str, Any] = {
+            "logits": s.BIT_EQUAL if self._exact else s.WITHIN_ROUNDING,
+            "largest_error": self._largest,
+        }
+        limits = [*receipt["limits"]]
+        if self._recomputed:
+            limits.append(
+                "Total effects of some prompts did not fit into memory: their blocks were computed once more, backward."
+            )
+        if self._smallest:
+            limits.append(
+                "Total effects of some batches did not fit into memory and were taken in parts, down to "
+                f"{self._smallest}: their last bits may differ from those of whole batches."
+            )
+        return {**receipt, names.EFFECTS: facts, "limits": limits}
+
+    # --- batch by batch -----------------------------------------------------------------------------------------------
+
+    def of_batch(
+        self, prompts: Sequence[TokenisedPrompt], ids: Sequence[str], logits: Tensor, make_batch: MakeBatch
+    ) -> list[Arrays]:
+        """Effects of prompts without answers, prompt by prompt, token or prompt first.
+
+        Parameters
+        ----------
+        prompts, ids
+            Their tokens and names.
+        logits
+            Those that were recorded at the answer position, [prompt, vocabulary].
+        make_batch
+            Pads prompts, on the left.
+
+        Raises
+        ------
+        CaptureError
+            The differentiated forward gives other logits, a gradient is not finite, or nothing fits into memory.
+        """
+        work = partial(self._arrays, prompts, ids, logits, self._targets.token, self._targets.against, make_batch)
+        found: list[Arrays] = []
+        for part in self._in_parts(list(range(len(prompts))), work):
+            found += part
+        return found
+
+    def _in_parts(self, chosen: list[int], work: Callable[[list[int], bool], list[Arrays]]) -> Iterator[list[Arrays]]:
+        """Prompts together; halved where they do not fit, and one alone with its blocks computed again."""
+        waiting = [chosen]
+        while waiting:
+            part = waiting.pop(0)
+            found = _tried(work, part, False)
+            if found is None and len(part) > 1:
+                middle = (len(part) + 1) // 2
+                self._smallest = min(self._smallest or middle, middle)
+                waiting[:0] = [part[:middle], part[middle:]]
+                continue
+            if found is None:
+                self._recomputed = True
+                found = _tried(work, part, True)
+            if found is None:
+                raise CaptureError(
+                    "its total effects do not fit into memory, not even alone and block by block",
+                    where="effects",
+                    fix="Use --dtype bfloat16, a larger device, a shorter prompt, or record without the group effects.",
+                )
+            yield found
+
+    def _arrays(
+        self,
+        prompts: Sequence[TokenisedPrompt],
+        ids: Sequence[str],
+        logits: Tensor,
+        token: Tensor,
+        against: Tensor,
+        make_batch: MakeBatch,
+        chosen: list[int],
+        recompute: bool,
+    ) -> list[Arrays]:
+        """Effects of some prompts of the batch."""
+        mine, names_of = [prompts[number] for number in chosen], [ids[number] for number in chosen]
+        batch, token, against = make_batch(mine), token[chosen], against[chosen]
+
+        def values(seen: Tensor) -> Tensor:
+            return self._targets.directions.values(seen, token, against)
+
+        tables = EffectTables(
+            *(self._sites, self._gradients.heads, self.baseline, self._written, batch),
+            targets=token.shape[1],
+            top_k=self._top_k,
+            ids=names_of,
+        )
+        receive = tables.receive if self._path is None else partial(_but, self._path.kinds, tables.receive)
+        check = partial(self._agree, logits[chosen], names_of)
+        with FrozenScales(self._model, self._sites, self._head) as scales:
+            self._gradients.run(batch, values, receive, recompute=recompute, before=check)
+        if self._path is not None:
+            self._path.run(batch, values, tables.receive)
+        return self._kept(mine, batch, tables, scales, self._targets.directions.of(token, against))
+
+    def _kept(
+        self,
+        prompts: Sequence[TokenisedPrompt],
+        batch: Batch,
+        tables: EffectTables,
+        scales: FrozenScales,
+        directions: Tensor,
+    ) -> list[Arrays]:
+        strongest, length = tables.strongest(), batch.input_ids.shape[1]
+        factors = scales.of(strongest.layer, strongest.neuron, strongest.row, strongest.factor)
+        answers = (np.arange(len(prompts)) + 1) * length - 1
+        token, logit = self._writes.tokens(strongest, factors)
+        self.token_ids |= {*np.unique(token[token >= 0]).tolist()}
+        starts = np.array([length - len(prompt.ids) for prompt in prompts])[:, None, None]
+        there = strongest.row >= 0
+        by_prompt = {
+            "strongest_position": np.where(there, strongest.row % length - starts, -1).astype(np.int32),
+            "strongest_layer": strongest.layer,
+            "strongest_neuron": strongest.neuron,
+            "strongest_value": strongest.value,
+            "strongest_effect": strongest.effect,
+            "strongest_logit": self._writes.logits(strongest, factors, directions, answers),
+            "write_token": token,
+            "write_logit": logit,
+        }
+        by_token = {
+            "effect_neuron": tables.neuron,
+            "neuron_effect": tables.effect,
+            "mlp_effect": tables.mlp,
+            "attn_effect": tables.attn,
+            "head_effect": tables.head,
+        }
+        found = []
+        for number, prompt in enumerate(prompts):
+            end = (number + 1) * length
+            rows = slice(end - len(prompt.ids), end)
+            own = {name: values[rows].numpy() for name, values in by_token.items()}
+            found.append(own | {name: values[number : number + 1] for name, values in by_prompt.items()})
+        return found
+
+    def _agree(self, recorded: Tensor, ids: Sequence[str], logits: Tensor) -> None:
+        """The logits of the differentiated forward are the recorded ones, bit for bit or within rounding.
+
+        Rounding may change them by as much as a replay of the same batch: of the largest logit.
+        """
+        if torch.equal(recorded, logits):
+            return
+        self._exact = False
+        dtype = logits.dtype
+        loose = _OTHERWISE if self._other_code and dtype.itemsize < 4 else 1e-4
+        limit = 4 * unit_roundoff(dtype) + loose
+        seen, former = logits.float(), recorded.float().to(logits.device)
+        error = ((seen - former).abs().amax(-1) / former.abs().amax(-1)).cpu()
+        self._largest = max(self._largest, float(error.max()))
+        if not bool((error <= limit).all()):
+            worst = int(error.nan_to_num(torch.inf).argmax())
+            raise CaptureError(
+                "the forward with gradients gives other logits than were recorded: they differ by "
+                f"{float(error[worst]):.2g} of the largest, and {limit:.2g} is rounding",
+                where=f"prompt {ids[worst]}",
+                fix="Load the model with attention implementation eager or in float32, or record without effects.",
+            )
+
+
+def with_answers(found: Sequence[Arrays], whole: Sequence[TokenisedPrompt], names_of: Sequence[str]) -> Arrays:
+    """Effects of prompts as those of a batch, [token or prompt, …]; nothing is said of tokens of answers."""
+    return {
+        name: np.concatenate([_followed(name, one[name], prompt) for one, prompt in zip(found, whole, strict=True)])
+        for name in names_of
+    }
+
+
+def _followed(name: str, values: np.ndarray, prompt: TokenisedPrompt) -> np.ndarray:
+    more = len(prompt.ids) - len(values)
+    if names.QUANTITIES[name].dims[0] == names.PROMPT or not more:
+        return values
+    missing = np.nan if values.dtype.kind == "f" else -1
+    return np.concatenate([values, np.full((more, *values.shape[1:]), missing, values.dtype)])
+
+
+MADE = (
+    *("effect_neuron", "neuron_effect", "mlp_effect", "attn_effect", "head_effect"),
+    *("strongest_position", "strongest_layer", "strongest_neuron", "strongest_value", "strongest_effect"),
+    *("strongest_logit", "write_token", "write_logit"),
+)
+
+
+def _but(kinds: set[tuple[int, str]], receive: Callable[[SiteGradient], None], seen: SiteGradient) -> None:
+    """Receive what is not integrated."""
+    if (seen.layer, seen.kind) not in kinds:
+        receive(seen)
+
+
+def _tried(work: Callable[[list[int], bool], list[Arrays]], part: list[int], recompute: bool) -> list[Arrays] | None:
+    """What the work gave; None where it ran out of memory, with all that it held let go."""
+    try:
+        return work(part, recompute)
+    except (OutOfMemory, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
