@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     pass
 
 Neurons = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--neurons",
         metavar="LAYER:NEURON,…",
@@ -28,7 +28,7 @@ Neurons = Annotated[
         "the other.",
     ),
 ]
-Heads = Annotated[str, typer.Option("--heads", metavar="LAYER:HEAD,…", help="Attention heads to ablate: 5:3.")]
+Heads = Annotated[str | None, typer.Option("--heads", metavar="LAYER:HEAD,…", help="Attention heads to ablate: 5:3.")]
 How = Annotated[
     names.How,
     typer.Option(
@@ -70,8 +70,8 @@ def ablate(
     model: options.Model,
     prompts: options.PromptsFile,
     out: Out = None,
-    neurons: Neurons = "",
-    heads: Heads = "",
+    neurons: Neurons = None,
+    heads: Heads = None,
     how: How = defaults.HOW,
     positions: Positions = defaults.ABLATED_POSITIONS,
     targets: options.Targets = None,
@@ -95,14 +95,13 @@ def ablate(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Set neurons and heads to other values in memory, and read off the logits what that changes.
+    """Ablate neurons and heads in memory, and measure what that changes.
 
     Beside it stand random neurons and heads like them, random directions of equal norm, and what another batch size
     changes. No text is generated and no weight is touched.
     """
     asked = options.given(locals(), "out", "theme", "as_json", "overwrite")
     asked |= {"openers": options.several_texts(openers), "targets": options.several_texts(targets)}
-    asked |= {"neurons": neurons or (), "heads": heads or ()}
     from stratoscope.probe.ablation.asked import AblateArguments
     from stratoscope.recorder.arguments import prompts_as_given
 

@@ -64,8 +64,8 @@ class AblateArguments:
     model: str | Path | nn.Module
     prompts: str | Path | Sequence[Prompt | str | Mapping[str, Any]]
     _: KW_ONLY
-    neurons: str | Sequence[Any] = ()
-    heads: str | Sequence[Any] = ()
+    neurons: str | Sequence[Any] | None = None
+    heads: str | Sequence[Any] | None = None
     how: names.How = defaults.HOW
     positions: names.Positions = defaults.ABLATED_POSITIONS
     targets: Sequence[str] | None = None

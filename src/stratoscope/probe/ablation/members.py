@@ -47,7 +47,7 @@ def named_members(given: Any, kind: Kind) -> tuple[Member, ...]:
     Parameters
     ----------
     given
-        Pairs (layer, number), texts such as "22:394" or another tool's name, or one text with commas.
+        Pairs (layer, number), texts such as "22:394" or another tool's name, or one text with commas; None = none.
     kind
         Which of the two.
 
@@ -57,6 +57,8 @@ def named_members(given: Any, kind: Kind) -> tuple[Member, ...]:
         One cannot be read, or stands there twice.
     """
     where = f"{kind}s"
+    if given is None:
+        return ()
     parts: Iterable[Any] = given.split(",") if isinstance(given, str) else several(given, where, f"[{_pair(kind)}]")
     found = [_member(one, kind) for one in parts]
     for place, one in enumerate(found):
