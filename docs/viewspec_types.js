@@ -34,8 +34,8 @@
  *   spec.MapMarks>>, rarely_seen: Array<number>, missing: boolean, infinite: number, absent: Array<Int32Array> }}
  *   spec.Map
  * @typedef {{ title: string, x: spec.Axis, y: spec.Axis, marks: Array<spec.Line | spec.Band | spec.Points |
- *   spec.Intervals | spec.Density | spec.Vertical | spec.Horizontal | spec.Span | spec.Words>, width: number }}
- *   spec.ChartPanel
+ *   spec.Intervals | spec.Bars | spec.Density | spec.Vertical | spec.Horizontal | spec.Span | spec.Words>, width:
+ *   number }} spec.ChartPanel
  * @typedef {{ name: string, label: string, unit: string, formula: string, said: string, signed: boolean, log: boolean,
  *   row_kind: string, rows: Array<number> }} spec.DrawnQuantity
  * @typedef {{ title: string, detail: string }} spec.Scene
@@ -66,6 +66,9 @@
  * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, low: Float32Array | Float64Array, high:
  *   Float32Array | Float64Array, style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label:
  *   string, kind: "intervals" }} spec.Intervals
+ * @typedef {{ x: Float32Array | Float64Array, y: Float32Array | Float64Array, low: Float32Array | Float64Array, high:
+ *   Float32Array | Float64Array, words: Array<string>, thickness: number, tint: "full" | "light", style: "a" | "b" |
+ *   "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "bars" }} spec.Bars
  * @typedef {{ counts: Array<Int32Array>, x_edges: Float32Array | Float64Array, y_edges: Float32Array | Float64Array,
  *   style: "a" | "b" | "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "density" }}
  *   spec.Density

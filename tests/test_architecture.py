@@ -59,7 +59,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "proof": {"groups", "input", "reference"},
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
-        "effects": {"input", "reduce", "targets"},
+        "effects": {"attention", "input", "reduce", "targets"},
     },
     "analysis": {
         "statistics": set(),
@@ -72,6 +72,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "diff": {"lint", "results", "statistics", "values"},
         "top": {"values"},
         "compare": {"diff", "lint", "results", "statistics", "values"},
+        "suppression": {"classes", "contrast", "results", "statistics", "values"},
     },
     "view": {
         "spec": set(),

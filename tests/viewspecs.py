@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from stratoscope.view.spec.buffers import Buffer, indices
-from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Density, Line, Points, Words
+from stratoscope.view.spec.charts import Axis, Bars, ChartPanel, Charts, Density, Line, Points, Words
 from stratoscope.view.spec.document import fields_of
 from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.file import MAGIC, to_bytes
@@ -84,6 +84,9 @@ def chart_spec() -> ViewSpec:
         Line(x, x.astype("<f8"), "accent", "a line"),
         Points(np.empty(0, "<f8"), np.empty(0, "<f4"), "a"),
         Density(np.arange(6, dtype="<i4").reshape(2, 3), np.arange(3.0), np.arange(4.0), "b"),
+        Bars(
+            np.array([0.5, -1.0]), np.array([0.0, 1.0]), np.full(2, np.nan), np.array([1.0, 2.0]), 0.4, "light", "plain"
+        ),
         Words(np.array([0.5]), np.array([1.0]), ("né <s>",), "muted"),
     )
     panel = ChartPanel("a chart", Axis("x", 0.0), Axis("y", ticks=((1.0, "one"),)), marks)

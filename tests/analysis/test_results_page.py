@@ -10,9 +10,12 @@ import xarray as xr
 from diff_traces import longer, of_model, simulated, with_floor
 from truth_anomalies import SMALL, clean, plant_cell, unseen
 
+import calibrations
 import stratoscope
 from result_tables import documented, made
 from stratoscope.analysis.diff.claims import Claim
+from stratoscope.analysis.suppression.suppression import suppression
+from suppression_traces import explained
 
 
 def contrasts() -> Iterator[xr.DataTree]:
@@ -32,6 +35,13 @@ def anomalies() -> Iterator[xr.DataTree]:
     yield stratoscope.anomalies(trace)
 
 
+def suppressions() -> Iterator[xr.DataTree]:
+    trace = explained(prompts=8)
+    trace.attrs["receipt"] = calibrations.receipt(neuron=calibrations.AGREE, mlp=calibrations.DISAGREE)
+    yield suppression(trace, prompt=0)
+    yield suppression(trace, permutations=99)
+
+
 def compares() -> Iterator[xr.DataTree]:
     trace = simulated(prompts=6)
     yield stratoscope.comparison(trace.assign(peak_expert=xr.ones_like(trace["peak_neuron"])))
@@ -43,7 +53,14 @@ def lints() -> Iterator[xr.DataTree]:
 
 @pytest.mark.parametrize(
     ("kind", "results"),
-    [("contrast", contrasts), ("diff", diffs), ("anomalies", anomalies), ("compare", compares), ("lint", lints)],
+    [
+        ("contrast", contrasts),
+        ("diff", diffs),
+        ("anomalies", anomalies),
+        ("compare", compares),
+        ("lint", lints),
+        ("suppression", suppressions),
+    ],
 )
 def test_the_page_has_every_variable_of_every_table_and_no_other(kind: str, results) -> None:
     found = made(results())

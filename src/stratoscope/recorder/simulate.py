@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -167,7 +168,7 @@ def _shape(
     anomaly: bool,
 ) -> SimulationSize:
     given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
-    counts = {name: at_least(1, count, name) for name, count in given.items()}
+    counts: dict[str, Any] = {name: at_least(1, count, name) for name, count in given.items()}
     low, high = _fewest_and_most(tokens)
     _check(low <= high, f"the fewest ({low}) are more than the most ({high})", "tokens", "Swap them.")
     _check(

@@ -17,9 +17,10 @@ from stratoscope.analysis.contrast.aligned import Aligned, Twins, twin_tables
 from stratoscope.analysis.contrast.baseline import MOST_UNITS, Baseline
 from stratoscope.analysis.contrast.column_tests import NAMES
 from stratoscope.analysis.contrast.context import SHOWN, contexts, source_of_context
+from stratoscope.analysis.contrast.family import BAND
 from stratoscope.analysis.contrast.neurons import Listed, NeuronTests
 from stratoscope.analysis.contrast.power import POWER, smallest_effect
-from stratoscope.analysis.contrast.profiles import BAND, Profiles, on_scale, token_counts
+from stratoscope.analysis.contrast.profiles import Profiles, on_scale, token_counts
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.analysis.statistics.effects import correction

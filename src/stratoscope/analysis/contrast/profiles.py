@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.classes.design import Design
 from stratoscope.analysis.classes.units import Units
-from stratoscope.analysis.contrast.column_tests import Tested, compare_columns, complete_pairs
-from stratoscope.analysis.statistics.moments import half_width
-from stratoscope.analysis.statistics.multiplicity import q_values
-from stratoscope.analysis.statistics.permutation import LargestStatistic, p_alone
+from stratoscope.analysis.contrast.family import Family, compare_family
 from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
@@ -33,12 +30,11 @@ OverTokens = Literal["mean", "sum", "answer"]
 MEAN: OverTokens = "mean"
 SUM: OverTokens = "sum"
 ANSWER: OverTokens = "answer"
-BAND = 0.95  # of the means drawn
 
 
 @dataclass(frozen=True)
-class Profiles:
-    """Profiles of some quantities.
+class Profiles(Family):
+    """Profiles of some quantities: all their rows are one family.
 
     Attributes
     ----------
@@ -48,12 +44,6 @@ class Profiles:
         Layer (or depth) numbers of each row of the arrays below.
     of
         Which quantity each row is of.
-    found
-        The comparison of each row.
-    q, p_family, p_exchange
-        BH over all rows; family-wise over all rows; and each row's p-value from exchanged signs or labels.
-    band_a, band_b, band
-        Half the width of the interval of either mean and, of pairs, of the mean difference, over the units.
     units
         Those compared.
     """
@@ -61,13 +51,6 @@ class Profiles:
     quantities: tuple[str, ...]
     rows: NDArray[np.int64]
     of: NDArray[np.int64]
-    found: Tested
-    q: Floats
-    p_family: Floats
-    p_exchange: Floats
-    band_a: Floats
-    band_b: Floats
-    band: Floats
     units: Units
 
 
@@ -150,22 +133,9 @@ def compare_profiles(
         rows.append(numbers[chosen])
         of.append(np.full(len(chosen), index))
     a, b = units.average(np.concatenate(columns, axis=1))
-    if design.paired:
-        a, b = complete_pairs(a, b)
-    tested = compare_columns(design, units, a, b)
-    complete = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
-    values = a[:, complete] - b[:, complete] if design.paired else np.concatenate([a[:, complete], b[:, complete]])
-    arrangements = design.arrangements(units, permutations, seed)
-    family = LargestStatistic(arrangements)
-    p_family, p_exchange = np.full(len(complete), np.nan), np.full(len(complete), np.nan)
-    observed = family.add(values)
-    p_family[complete], p_exchange[complete] = family.p(observed), p_alone(arrangements, values)
-    sides = (a, b, a - b) if design.paired else (a, b, np.full((1, a.shape[1]), np.nan))
-    band_a, band_b, band = (half_width(values, BAND) for values in sides)
-    return Profiles(
-        tuple(quantities), np.concatenate(rows), np.concatenate(of), tested, q_values(tested.p), p_family, p_exchange,
-        band_a, band_b, band, units,
-    )  # fmt: skip
+    family = compare_family(design, units, a, b, permutations=permutations, seed=seed)
+    return Profiles(**vars(family), quantities=tuple(quantities), rows=np.concatenate(rows), of=np.concatenate(of),
+                    units=units)  # fmt: skip
 
 
 def with_tokens(dataset: xr.Dataset, design: Design, counted: NDArray[np.bool_]) -> Design:

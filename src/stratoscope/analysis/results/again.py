@@ -14,6 +14,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {  # of each verb: parameters whose optio
                  "seed"),
     "diff": ("prompt", "quantity", "layers"),
     "anomalies": ("false_findings",),
+    "suppression": ("target", "prompt", "prompt_class", "unequal", "alpha", "permutations", "seed"),
 }  # fmt: skip
 KINDS = tuple(_OPTIONS)
 _DEFAULTS: dict[str, Any] = {
@@ -26,6 +27,7 @@ _DEFAULTS: dict[str, Any] = {
     "permutations": defaults.PERMUTATIONS,
     "seed": defaults.SEED,
 }
+_CALLED = {"prompt_class": "class"}  # parameters whose option has another name
 _INPUTS = {"diff": "TRACE_A TRACE_B"}
 _NAMED = {"claims": "--claims FILE", "null": "--model MODEL", "reference": "--reference TRACE"}  # known by name only
 _MOST = 300  # characters: what a stranger's result says of itself may be long
@@ -52,7 +54,7 @@ def command(kind: str, parameters: Mapping[str, Any], folder: str) -> str:
             continue
         values = value if isinstance(value, list) else [value]
         values = [",".join(map(str, values))] if name == "layers" else values
-        option = name.replace("_", "-")
+        option = _CALLED.get(name, name.replace("_", "-"))
         words += [f"--{option} {shlex.quote(printable_line(str(one)))}" for one in values]
     words += ["--no-groups"] if parameters.get("groups") is False else []
     words += [option for name, option in _NAMED.items() if parameters.get(name)]

@@ -149,15 +149,3 @@ def _of_tile(rows: Floats) -> tuple[Floats | float, Floats, Floats]:
         rows = np.where(known, rows, mean)
     rows -= mean
     return count, mean, np.einsum("ij,ij->j", rows, rows)
-
-
-def half_width(values: Floats, level: float) -> Floats:
-    """Half of the t interval of the mean of each column of [row, …]; NaN where fewer than two are known."""
-    from scipy.special import stdtrit
-
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(known, values, 0.0).sum(axis=0) / count
-        spread = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / (count - 1) / count)
-    return np.where(count > 1, stdtrit(np.maximum(count - 1, 1), (1 + level) / 2) * spread, np.nan)

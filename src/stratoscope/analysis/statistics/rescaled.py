@@ -30,6 +30,12 @@ class RescaledDifference:
     rescaling: Floats
 
 
+def at_factor(parts: ArrayLike, factor: ArrayLike, wanted: ArrayLike) -> Floats:
+    """Parts that were multiplied by one factor, as another one would have them."""
+    parts, factor, wanted = (np.asarray(one, np.float64) for one in (parts, factor, wanted))
+    return parts * (wanted / factor)
+
+
 def rescaled_difference(a: ArrayLike, b: ArrayLike, factor_a: ArrayLike, factor_b: ArrayLike) -> RescaledDifference:
     """Split the difference of two parts, each multiplied by its factor.
 
@@ -44,6 +50,6 @@ def rescaled_difference(a: ArrayLike, b: ArrayLike, factor_a: ArrayLike, factor_
         The factors (of direct contributions `final_scale`), positive, of shapes that fit to those of a and b.
     """
     a, b, factor_a, factor_b = (np.asarray(one, np.float64) for one in (a, b, factor_a, factor_b))
-    without_a, without_b = a / factor_a, b / factor_b
-    change = (without_a - without_b) * (factor_a + factor_b) / 2
-    return RescaledDifference(change, (without_a + without_b) / 2 * (factor_a - factor_b))
+    middle = (factor_a + factor_b) / 2
+    change = at_factor(a, factor_a, middle) - at_factor(b, factor_b, middle)
+    return RescaledDifference(change, a - b - change)

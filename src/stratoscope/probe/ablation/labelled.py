@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from stratoscope import names
-from stratoscope.analysis.statistics.moments import half_width
+from stratoscope.analysis.contrast.family import BAND, half_width
 from stratoscope.probe.ablation.asked import AblationSettings
 from stratoscope.probe.ablation.cumulative import Curves, bootstrapped
 from stratoscope.probe.ablation.run import CONTROLS, Found, Set
@@ -21,7 +21,6 @@ from stratoscope.trace.format.attributes import software
 from stratoscope.trace.labels import object_array
 from stratoscope.words import listed
 
-LEVEL = 0.95  # of the t intervals over prompts
 MEASURED = "measured"
 _TARGET, _SET, _KIND = ("set", names.PROMPT, names.TARGET), "set", "control_kind"
 
@@ -61,7 +60,7 @@ def labelled(subject: Subject, found: Found, asked: AblationSettings) -> xr.Data
 def _means(name: str, dims: tuple[str, ...], values: Floats) -> dict[str, Any]:
     """Means over prompts, with t intervals."""
     by_prompt = np.moveaxis(values, 1, 0)
-    mean, half = by_prompt.mean(0), half_width(by_prompt, LEVEL)
+    mean, half = by_prompt.mean(0), half_width(by_prompt)
     rest = (dims[0], *dims[2:])
     return {f"{name}_mean": (rest, mean), f"{name}_low": (rest, mean - half), f"{name}_high": (rest, mean + half)}
 
@@ -153,7 +152,7 @@ def _attributes(subject: Subject, found: Found, asked: AblationSettings) -> dict
         "cumulative": asked.cumulative,
         "mean_of": "" if asked.mean_of is None else asked.mean_of.name,
         "answer_prefix": asked.targets.answer_prefix,
-        "level": LEVEL,
+        "level": BAND,
         "limits": [*loaded.limits],
         "remarks": _remarks(subject, found, asked),
         "software": software("torch", "transformers", "numpy", "xarray"),

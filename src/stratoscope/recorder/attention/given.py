@@ -18,7 +18,7 @@ class GivenScores:
     """Queries [B, H, Q, D], keys and values [B, H or fewer, K, D], and the output [B, H, Q, D] made of them.
 
     `mask` is bool or additive, `bias` is added to the scores, `scaling` None means D^-½. `answer` is the tensor
-    that the model goes on with, of which `output` is another view.
+    that the model goes on with, of which `output` is another view: where `by_token`, as [B, Q, H, D].
     """
 
     query: Tensor
@@ -30,6 +30,7 @@ class GivenScores:
     bias: Tensor | None
     output: Tensor
     answer: Tensor
+    by_token: bool
 
     def reaches(self, keys: int, queries: Tensor) -> Tensor:
         """Whether one of the real queries, bool [B, Q], sees more than the first keys: a bool on their device."""
@@ -82,6 +83,7 @@ class GivenWeights:
     value: Tensor
     output: Tensor
     answer: Tensor
+    by_token: bool
 
     def reaches(self, keys: int, queries: Tensor) -> Tensor:
         """Whether one of the real queries, bool [B, Q], sees more than the first keys: a bool on their device."""

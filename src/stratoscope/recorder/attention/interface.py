@@ -95,14 +95,14 @@ def _given(
     sink = any(given.get(name) is not None for name in _SINKS)
     output, weights = answer[0].transpose(1, 2), answer[1]
     if weights is not None:
-        return GivenWeights(weights, mask, sink, key, value, output, answer[0])
+        return GivenWeights(weights, mask, sink, key, value, output, answer[0], by_token=True)
     if sink:
         _refuse(module, "sdpa ignores this model's learned attention sinks")
     causal = given.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     causal = bool(causal) and query.shape[2] > 1
     scaling, bias = given.get("scaling"), given.get("position_bias")
-    return GivenScores(query, key, value, mask, causal, scaling, bias, output, answer[0])
+    return GivenScores(query, key, value, mask, causal, scaling, bias, output, answer[0], by_token=True)
 
 
 def _refuse(module: nn.Module, what: str) -> NoReturn:

@@ -87,6 +87,7 @@ class OwnAttention(TorchFunctionMode):
                 value=value.reshape(prompts, -1, *value.shape[-2:]),
                 output=answer.reshape(prompts, -1, *answer.shape[-2:]),
                 answer=answer,
+                by_token=False,
             )
         )
 
@@ -105,4 +106,5 @@ class OwnAttention(TorchFunctionMode):
     ) -> None:
         if query.ndim != 4 or (query.shape[0], query.shape[2]) != expected:
             return
-        self._receive(GivenScores(query, key, value, attn_mask, is_causal, scale, None, answer, answer))
+        given = (query, key, value, attn_mask, is_causal, scale, None)
+        self._receive(GivenScores(*given, answer, answer, by_token=False))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stratoscope import defaults
-from stratoscope.recorder.simulated.vocabulary import UNUSUAL, WORDS, code, twins
+from stratoscope.recorder.simulated.vocabulary import CRITICAL_THINGS, UNUSUAL, WORDS, code, twins
 
 CLASSES = ("critical", "neutral")
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons
@@ -20,15 +20,20 @@ PEAK_SHARE = 0.5  # of the critical prompts' user tokens, where the planted neur
 SINK_RATIO = 25.0  # MLP write / residual of the first token in the sink's layer
 SINK_MASS = 0.7  # median attention on the first token
 ANOMALY_MASS = 0.8  # least attention on the unusual token
+SUPPRESSION = (-6.0, -3.0)  # total effects of the suppressing neurons, at the answer position and at the trigger
+TRIGGER_READ = 4.0  # of the gate and the up of a suppressing neuron, from the trigger
 
-_STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "attention", "heads", "neurons")
+_STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "attention", "heads", "neurons",
+            "suppressors", "contributions", "sources", "final norm", "at answer", "neuron effects", "head effects",
+            "written", "read")  # a new one goes to the end: the numbers of the others stay  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SimulationSize:
     """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt.
 
-    `anomaly` says whether a head is routed oddly in one prompt.
+    `anomaly` says whether a head is routed oddly in one prompt; `targets` and `against` are the tokens whose logits are
+    explained.
     """
 
     prompts: int
@@ -40,6 +45,8 @@ class SimulationSize:
     top_k: int
     seed: int
     anomaly: bool = defaults.ANOMALY
+    targets: tuple[str, ...] = ()
+    against: str | None = None
 
     def random(self, stream: str, index: int = 0) -> np.random.Generator:
         """A generator of its own for each purpose and prompt, so that no choice of groups changes another's values."""
@@ -64,6 +71,26 @@ class Anomaly:
     layer: int
     head: int
     token: int
+
+
+@dataclass(frozen=True)
+class Suppressor:
+    """A neuron that suppresses the first target in critical prompts, set off by the word that they are about.
+
+    Attributes
+    ----------
+    layer, neuron
+        Which.
+    effect
+        Its total effect.
+    at_answer
+        Whether it acts at the answer position, or at the trigger itself.
+    """
+
+    layer: int
+    neuron: int
+    effect: float
+    at_answer: bool
 
 
 class SimulatedModel:
@@ -92,6 +119,7 @@ class SimulatedModel:
         self.lengths = self._lengths()
         self.selective, self.peak, self.sink = self._plant_neurons(random)
         self.anomaly = self._plant_anomaly(random)
+        self.suppressors = self._plant_suppressors()
         self.neuron_order, self.free_neurons = self._order_neurons(random)
         steps = random.integers(1, 2 + (self.free_neurons[:, None] - shape.top_k) // shape.top_k, self._usual_shape)
         start = random.integers(0, shape.d_ff, self._usual_shape[:2])
@@ -126,6 +154,23 @@ class SimulatedModel:
         head = int(random.integers(self.shape.heads))
         length = int(self.lengths[0])
         return Anomaly(0, self.shape.layers * 2 // 3, head, length // 3) if length >= 6 and self.shape.anomaly else None
+
+    def _plant_suppressors(self) -> list[Suppressor]:
+        """One that acts at the answer position and one at the trigger; none where no target is explained."""
+        shape = self.shape
+        if not shape.targets or shape.d_ff < 2 * shape.top_k:
+            return []
+        neurons = shape.random("suppressors").permutation(shape.d_ff)[:2].tolist()
+        layers = (shape.layers * 3 // 4, shape.layers * 2 // 5)
+        return [
+            Suppressor(layer, neuron, effect, at_answer)
+            for layer, neuron, effect, at_answer in zip(layers, neurons, SUPPRESSION, (True, False), strict=True)
+        ]
+
+    def trigger(self, text: SimulatedTokens) -> int:
+        """Where the word is that sets suppressing neurons off; −1 = none, as in neutral and in short prompts."""
+        found = np.flatnonzero(np.isin(text.words[:-1], CRITICAL_THINGS) & text.critical)
+        return int(found[0]) if len(found) else -1
 
     def _order_neurons(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         shape = self.shape
@@ -180,6 +225,10 @@ class SimulatedModel:
         layer, neuron = self.sink
         yield _entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron)
         yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
+        for one in self.suppressors:
+            place = "at the answer position" if one.at_answer else "at the trigger"
+            measure = f"total effect on the first target {place} of prompts that hold a trigger, which sets it off"
+            yield _entry("suppressor", one.effect, measure, layer=one.layer, neuron=one.neuron, prompt_class=CLASSES[0])
         if self.anomaly:
             measure, at = "least share of the attention of every later token that goes to this token", self.anomaly
             where: dict[str, Any] = {

@@ -32,6 +32,7 @@ _TEMPLATES = [_spelled(sentence) for sentence in _SENTENCES]
 _THINGS = [f" {thing}" for topic in _TOPICS for thing in topic]
 WORDS = list(dict.fromkeys([FIRST, *chain(*_TEMPLATES), *_THINGS, *_AWKWARD, UNUSUAL]))
 _PLACE = {word: place for place, word in enumerate(WORDS)}
+CRITICAL_THINGS = np.array([_PLACE[f" {thing}"] for thing, _ in _TOPICS])  # what critical prompts are about
 _CODES = [np.array([_PLACE[word] for word in template]) for template in _TEMPLATES]
 _AWKWARD_CODES = np.array([_PLACE[word] for word in _AWKWARD])
 

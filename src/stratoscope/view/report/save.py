@@ -34,6 +34,7 @@ _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "contrast": "stratoscope.view.report.contrast",
     "diff": "stratoscope.view.report.diff",
     "anomalies": "stratoscope.view.report.anomalies",
+    "suppression": "stratoscope.view.report.suppression",
 }
 
 

@@ -1,4 +1,4 @@
-"""Charts, as a ViewSpec holds them: lines with bands, points, intervals and densities on plain axes, side by side."""
+"""Charts, as a ViewSpec holds them: lines, bands, points, intervals, bars and densities on plain axes, side by side."""
 
 from __future__ import annotations
 
@@ -121,6 +121,38 @@ class Intervals:
 
 
 @dataclass(frozen=True, eq=False)
+class Bars:
+    """Horizontal bars from zero to x; those above it have the colour of side a, those below that of side b.
+
+    Attributes
+    ----------
+    x, y
+        Ends and places, one of each for every bar.
+    low, high
+        Ends of an interval around x; NaN = none.
+    words
+        What stands at the end of each; "" = nothing.
+    thickness
+        Of a bar, on the axis of y.
+    tint
+        How strong the colours are.
+    style, label
+        The colour of the intervals, and its words in the legend; "" = none.
+    """
+
+    x: Numbers
+    y: Numbers
+    low: Numbers
+    high: Numbers
+    words: tuple[str, ...]
+    thickness: float
+    tint: Literal["full", "light"]
+    style: Style
+    label: str = ""
+    kind: Literal["bars"] = "bars"
+
+
+@dataclass(frozen=True, eq=False)
 class Density:
     """Counts of shape (x, y) between edges, one more of each.
 
@@ -219,7 +251,7 @@ class Words:
     kind: Literal["words"] = "words"
 
 
-Mark: TypeAlias = Line | Band | Points | Intervals | Density | Vertical | Horizontal | Span | Words
+Mark: TypeAlias = Line | Band | Points | Intervals | Bars | Density | Vertical | Horizontal | Span | Words
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What promotes and what suppresses a target token: by layer, neuron and head, of prompts and of classes."""

@@ -1,0 +1,240 @@
+"""What a suppression found, in sentences: each measured, none of them about what a model means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stratoscope.analysis.results.result import Row, table_in
+from stratoscope.trace.arrays import Floats, Ints
+from stratoscope.trace.calibration import NOT_CALIBRATED
+from stratoscope.view.report.report import Facts
+from stratoscope.words import agreeing, capital, counted, listed, neuron_name, number, readable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SIMULATED = "simulated: no calibration"
+_SMALL = 0.05  # share of what was read: less is not worth a word beside more
+PARTS = {"attn": "attention", "mlp": "MLP"}
+MEASURES = {"total": "total effect", "direct": "direct contribution"}
+_RECORD = "record it with `stratoscope capture … --record logits,effects --targets …`"
+
+
+def mark_of(summary: Facts, *kinds: str) -> str:
+    """What a title says of the calibration of effects of these kinds; "" where there is nothing to say."""
+    if not summary["total"] or not set(kinds) & set(summary["not_calibrated"]):
+        return ""
+    return SIMULATED if summary["simulated"] else NOT_CALIBRATED
+
+
+def marked(title: str, mark: str) -> str:
+    """A title with what it says of the calibration."""
+    return f"{title} ({mark})" if mark else title
+
+
+def calibrations(summary: Facts, *kinds: str) -> list[str]:
+    """What a figure says of how far effects of these kinds are to be believed."""
+    if not summary["total"]:
+        return []
+    if summary["simulated"]:
+        return [f"{capital(SIMULATED)}."]
+    return [summary["calibration"][kind] for kind in kinds if kind in summary["calibration"]]
+
+
+def drawn_kinds(summary: Facts) -> tuple[str, ...]:
+    """Kinds of parts of the figure along the depth: attention blocks, or where none was ablated their heads."""
+    return ("mlp", "attn" if "attn" in summary.get("calibration", {}) else "head")
+
+
+def lacking(summary: Facts) -> list[str]:
+    """What the trace does not hold, and the command that records it."""
+    if not summary["total"]:
+        return [f"This trace holds no total effects: {_RECORD}."]
+    if not summary["direct"]:
+        return [f"This trace holds no direct contributions: {_RECORD}."]
+    return []
+
+
+def subject(summary: Facts) -> str:
+    """What is explained, of which prompts: “Sorry” against “Sure”, prompt opener-3."""
+    if summary["prompt"]:
+        return f"{summary['target']}, {summary['prompt']}"
+    if "units" in summary:
+        return f"{summary['target']}, {summary['a']} − {summary['b']}"
+    classes = [name for name in summary["classes"] if name]
+    of = f" of {listed(classes)}" if classes else ""
+    return f"{summary['target']}, mean of {counted(summary['prompts'], 'prompt')}{of}"
+
+
+def headline(result: xr.DataTree) -> str:
+    """What differs, of two classes; else the strongest block of either sign, by total effect where it was recorded."""
+    summary = result.attrs["summary"]
+    if summary.get("test"):
+        return _differing(result)
+    measure = "total" if summary["total"] else "direct"
+    found = strongest_blocks(result, measure)
+    mark = mark_of(summary, *drawn_kinds(summary)) if measure == "total" else ""
+    if not found:
+        return marked(f"Nothing promotes or suppresses {summary['target']}: every {MEASURES[measure]} is zero", mark)
+    says = [f"{name} {verb} it most" for verb, name, _ in found]
+    return marked(f"{summary['target']}: {listed(says)}", mark)
+
+
+def _differing(result: xr.DataTree) -> str:
+    """How much is found to differ, by total effects where they were recorded."""
+    summary = result.attrs["summary"]
+    name = "total" if "total_compared" in summary["compared"] else "direct"
+    found = summary["compared"][f"{name}_compared"]
+    what = "none" if not found["discoveries"] else f"{found['discoveries']:,}"
+    verb = agreeing(found["discoveries"], "differs", "differ")
+    said = f"{what} of {found['tested']} {MEASURES[name]}s {verb} between {summary['a']} and {summary['b']}"
+    return marked(f"{summary['target']}: {said}", mark_of(summary, *drawn_kinds(summary)) if name == "total" else "")
+
+
+def strongest_blocks(result: xr.DataTree, measure: str) -> list[tuple[str, str, float]]:
+    """The block that promotes and the one that suppresses most: verb, name, value; none where there is none."""
+    layers, values = mean_blocks(result, measure)
+    names = [f"L{layer} {PARTS[part]}" for part in PARTS for layer in layers.tolist()]
+    flat = np.concatenate([values[part] for part in PARTS])
+    found = []
+    for verb, place, sign in (("promotes", _place(flat, 1), 1), ("suppresses", _place(flat, -1), -1)):
+        if place is not None and sign * flat[place] > 0:
+            found.append((verb, names[place], float(flat[place])))
+    return found
+
+
+def mean_blocks(result: xr.DataTree, measure: str) -> tuple[Ints, dict[str, Floats]]:
+    """Numbers of the layers, and means over the prompts of what their attention and MLP do."""
+    depth = table_in(result, "depth")
+    found = {}
+    for part in PARTS:
+        values = depth[f"{part}_{measure}"].values
+        known = np.isfinite(values)
+        with np.errstate(invalid="ignore"):
+            found[part] = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
+    return np.asarray(depth["layer"].values, np.int64), found
+
+
+def _place(values: Floats, sign: int) -> int | None:
+    known = np.isfinite(values)
+    return int(np.argmax(np.where(known, sign * values, -np.inf))) if known.any() else None
+
+
+def lead(result: xr.DataTree) -> list[str]:
+    """The first lines: the strongest parts, the sum, how far it can be believed, what is lacking."""
+    summary = result.attrs["summary"]
+    several = "" if summary["prompt"] else ", mean over the prompts"
+    lines = []
+    for measure in (one for one in MEASURES if summary[one]):
+        said = [f"{name} {verb} it most ({signed(value)})" for verb, name, value in strongest_blocks(result, measure)]
+        line = f"By {MEASURES[measure]}{several}, {listed(said)}." if said else f"Every {MEASURES[measure]} is zero."
+        lines.append(line)
+    lines += strongest_neurons(result)
+    lines += _compared(result)
+    lines += _sum(result)
+    return [*lines, *lacking(summary)]
+
+
+def strongest_neurons(result: xr.DataTree) -> list[str]:
+    """The strongest neuron of either sign, where it acts and what set it off, in a sentence each."""
+    if "neurons" not in result:
+        return []
+    table, summary = table_in(result, "neurons"), result.attrs["summary"]
+    lines = []
+    for verb, sign in (("promotes", 1), ("suppresses", -1)):
+        some = np.flatnonzero(np.sign(table["total"].values) == sign)
+        if len(some):
+            lines.append(_strongest_neuron(table.isel(listed=int(some[0])), verb, single=bool(summary["prompt"])))
+    return lines
+
+
+def _strongest_neuron(one: xr.Dataset, verb: str, *, single: bool) -> str:
+    name = neuron_name(int(one["layer"]), int(one["neuron"]))
+    at = f"“{readable(str(one['token'].item()))}” (position {int(one['position'])})"
+    if single:
+        line = f"Of neurons {name} at {at} {verb} it most ({signed(float(one['total']))})"
+    else:
+        line = f"Of neurons {name} {verb} it most over all prompts, strongest in {one['prompt_id'].item()} at {at}"
+        line += f" ({signed(float(one['total']))})"
+    read = sources(one, 0)
+    return f"{line}; its gate was set off most by {read[0]}." if read else f"{line}."
+
+
+def sources(neuron: xr.Dataset, part: int) -> list[str]:
+    """The tokens that most of a neuron's gate (part 0) or up came from: “·fire” +58 %, L3 attention."""
+    if "source_token" not in neuron or part >= neuron.sizes["part"]:
+        return []
+    return _sources(neuron.isel(part=part))
+
+
+def head_sources(head: xr.Dataset) -> list[str]:
+    """The tokens that most of a head's direct contribution comes from, each with its share by size."""
+    return _sources(head)
+
+
+def _sources(row: xr.Dataset) -> list[str]:
+    """Source tokens with their shares and through what they came; small ones only where there is no larger one."""
+    through = row["source_through"].values if "source_through" in row else [""] * row.sizes["source"]
+    columns = (row[f"source_{name}"].values for name in ("token", "share", "position"))
+    found: list[str] = []
+    for token, share, position, by in zip(*columns, through, strict=True):
+        if position >= 0 and np.isfinite(share) and (not found or abs(share) >= _SMALL):
+            found.append(f"“{readable(str(token))}” {_share(share)}" + (f" ({by})" if by else ""))
+    return found
+
+
+def row_name(row: Row) -> str:
+    """What a row of a comparison is called: L3 MLP, L3 h2, final norm."""
+    if "head" in row:
+        return f"L{row['layer']} h{row['head']}"
+    part = {"mlp": "MLP"}.get(row["part"], row["part"])
+    return f"L{row['layer']} {part}" if row["layer"] >= 0 else str(part)
+
+
+def _share(share: float) -> str:
+    size = f"{abs(100 * share):.0f} %"
+    return f"+{size}" if share >= 0 else f"−{size}"
+
+
+def signed(value: float) -> str:
+    """A number with its sign, also where it is positive."""
+    return f"+{number(value)}" if value > 0 else number(value)
+
+
+def _compared(result: xr.DataTree) -> list[str]:
+    summary, lines = result.attrs["summary"], []
+    alpha = result.attrs["parameters"]["alpha"]
+    for name, what in (("total_compared", "total effects"), ("direct_compared", "direct contributions")):
+        found = summary.get("compared", {}).get(name)
+        if found and found["tested"]:
+            lines.append(
+                f"Between {summary['a']} and {summary['b']} {found['discoveries']} of {found['tested']} {what} "
+                f"{agreeing(found['discoveries'], 'differs', 'differ')} (q ≤ {alpha:g}, {summary['test']}, "
+                f"{summary['units']}); {found['family_wise']} with a family-wise p ≤ {alpha:g}."
+            )
+    return lines
+
+
+def _sum(result: xr.DataTree) -> list[str]:
+    if "sum" not in result:
+        return []
+    table = table_in(result, "sum")
+    error, sizes = np.abs(table["error"].values), table["sizes"].values
+    known = np.isfinite(error) & (sizes > 0)
+    if not known.any():
+        return ["The sum of the contributions is not compared with the model's own logit, which was not recorded."]
+    share = float((error[known] / sizes[known]).max())
+    if table.sizes["prompt"] == 1:
+        sums, model = float(table["sum"][0]), float(table["model"][0])
+        of = f"Together the direct contributions are {signed(sums)}; the model's own logit is {signed(model)}"
+        return [f"{of} (error {number(error[0])}, {number(share)} of the sum of their sizes)."]
+    return [f"The direct contributions sum to the model's own logit; the largest error is {number(share)} of the sum "
+            "of their sizes."]  # fmt: skip
+
+
+def texts(values: Sequence[str]) -> str:
+    """Token texts in a cell."""
+    return "  ".join(readable(str(text)) for text in values if str(text))
