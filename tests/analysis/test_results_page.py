@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import xarray as xr
+from contribution_traces import model
 from diff_traces import longer, of_model, simulated, with_floor
 from truth_anomalies import SMALL, clean, plant_cell, unseen
 
@@ -27,6 +28,7 @@ def diffs() -> Iterator[xr.DataTree]:
     other = of_model(longer(base), "two")
     other["peak_neuron"].values[:, 2] = np.arange(base.sizes["peak"])  # other neurons than in the first
     yield stratoscope.diff(base, other, claims=[Claim(2, 7, 1.0, 2.0)])
+    yield stratoscope.diff(model(tuned=False), model(tuned=True))
 
 
 def anomalies() -> Iterator[xr.DataTree]:

@@ -38,7 +38,7 @@ def pairs(sites: Any, seed: int = 0, strongest: int = 4) -> tuple[np.ndarray, np
 
 
 def by_prompt(found: np.ndarray) -> list[np.ndarray]:
-    return np.split(found, ENDS[:-1])
+    return np.split(found[left_padded().valid], ENDS[:-1])
 
 
 def sums(reads: Reads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.diff import cautions, claimed
+from stratoscope.analysis.diff import cautions, claimed, explained
 from stratoscope.analysis.diff.cells import PROFILE, Compared
 from stratoscope.analysis.diff.claims import may_be_residual
 from stratoscope.analysis.diff.comparison import Comparison
@@ -58,7 +58,7 @@ _NEURONS: dict[str, tuple[str, Callable[[NeuronDifferences], Any]]] = {
 def result(parts: Comparison, parameters: Mapping[str, Any]) -> xr.DataTree:
     """The Result of a diff."""
     tables: dict[str, Mapping[str, Any]] = {}
-    for add in (_add_prompts, _add_tokens, _add_quantities, _add_neurons, _add_listed):
+    for add in (_add_prompts, _add_tokens, _add_quantities, _add_neurons, _add_listed, explained.add_tables):
         add(parts, tables)
     summary = _summary(parts)
     notes = _notes(parts)
@@ -190,6 +190,7 @@ def _notes(parts: Comparison) -> list[Note]:
     notes += cautions.about_before(a, b, parts.noise, parts.compared)
     notes += cautions.about_models(a, b, parts.rows.numbers.tolist())
     notes += cautions.about_neurons(parts.ancestry, parts.neurons, parts.rows.numbers, parts.other_context)
+    notes += explained.notes(parts)
     for one in (a, b):
         notes += notes_of(one)
     said = {note.id for note in notes}
@@ -221,6 +222,7 @@ def _summary(parts: Comparison) -> dict[str, Any]:
         "quantities": {one.quantity: _of_quantity(one, parts.noise, layers) for one in parts.compared},
         "beyond": _first_beyond(parts, layers),
         "neurons": _of_neurons(parts),
+        "explained": explained.summary(parts),
     }
 
 

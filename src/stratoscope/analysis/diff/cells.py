@@ -18,6 +18,7 @@ from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.numbers import LayerChoice, choose_layers
 from stratoscope.trace.quantity_names import quantity_named
+from stratoscope.trace.targets import has_targets
 from stratoscope.words import number_ranges
 
 if TYPE_CHECKING:
@@ -85,11 +86,15 @@ def quantities_in_both(a: xr.Dataset, b: xr.Dataset, wanted: str | Sequence[str]
     InputError
         One that is asked for is not in both.
     """
-    there = [name for name, row in names.QUANTITIES.items() if name in a and name in b and has_cells(row)]
+    both = [name for name, row in names.QUANTITIES.items() if name in a and name in b and has_cells(row)]
+    there = [name for name in both if not has_targets(name)]
     usual = sorted(there, key=lambda name: name != defaults.QUANTITY)  # that one first: it is what is drawn
     given = [wanted] if isinstance(wanted, str) else wanted or usual
     asked = list(dict.fromkeys(quantity_named(name, there) for name in given))
     for name in asked:
+        if name in both and name not in there:
+            fix = "Leave --quantity out: the table of contributions and that of effects compare them row by row."
+            raise InputError(f"{name} stands under two final norms or answers", where="quantity", fix=fix)
         if name not in there:
             fix = f"Both have: {', '.join(there) or 'nothing'}."
             raise InputError(f"{name!r} cannot be compared token by token", where="quantity", fix=fix)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.diff.cells import Compared, SharedLayers
     from stratoscope.analysis.diff.claims import Claim
     from stratoscope.analysis.diff.conditions import Conditions
+    from stratoscope.analysis.diff.contributions import Explained
     from stratoscope.analysis.diff.exact import Exact
     from stratoscope.analysis.diff.floor import Noise
     from stratoscope.analysis.diff.neurons import NeuronDifferences
@@ -40,3 +41,4 @@ class Comparison:
     other_context: int
     claims: list[Claim]
     null: xr.DataTree | None
+    explained: Explained | None = None

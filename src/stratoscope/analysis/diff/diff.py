@@ -55,7 +55,8 @@ def diff(
     prompt
         Prompts to keep token by token, by id or index in A; without it the first, at most 12. Summaries are of all.
     quantity
-        Quantities to compare; without it every one with a value for each token and layer that both hold.
+        Quantities to compare; without it every one with a value for each token and layer that both hold. What explains
+        the logits of targets is compared row by row, not token by token, and left out where quantities are named.
     layers
         "22-31,0" or numbers; all without it.
     claims
@@ -95,6 +96,7 @@ def diff(
     from stratoscope.analysis.diff.ancestry import ancestry
     from stratoscope.analysis.diff.cells import compare_cells, quantities_in_both, rows_of
     from stratoscope.analysis.diff.conditions import conditions
+    from stratoscope.analysis.diff.contributions import compare_explained
     from stratoscope.analysis.diff.exact import exactness
     from stratoscope.analysis.diff.floor import Noise
     from stratoscope.analysis.diff.matched_null import check_null
@@ -125,7 +127,8 @@ def diff(
         compared.append(compare_cells(a, b, name, rows, aligned, kept, noise))
     same, context = same_user_tokens(pairs, side_a, side_b)
     known = ancestry(a, b, int(same.sum()))
-    if not quantities and known.refused:
+    explained = compare_explained(a, b, pairs) if quantity is None else None
+    if not quantities and known.refused and explained is None:
         raise InputError(
             "the two traces hold nothing that can be compared",
             where="trace",
@@ -139,7 +142,7 @@ def diff(
         neurons = compare_neurons(a, b, prompts, tokens, of_layers, known, noise, defaults.SEED, report)
     exact = exactness(compared, neurons if context.sum() == same.sum() else None, of_layers)
     parts = Comparison(a, b, (side_a, side_b), pairs, aligned, shown, noise, recorded, compared, exact, of_layers,
-                  known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null)  # fmt: skip
+                  known, neurons, int(same.sum()), int((same & ~context).sum()), claimed, null, explained)  # fmt: skip
     result = assemble.result(
         parts,
         {

@@ -201,18 +201,19 @@ def limits(sites: ModelSites) -> list[str]:
     found = [f"head not proved: {sites.head.why}"] if isinstance(sites.head, Unproved) else []
     for limit in dict.fromkeys(limit for block in sites.maps for limit in block.limits):
         layers = [number for number, block in enumerate(sites.maps) if limit in block.limits]
-        found.append(f"{_blocks(layers)}: {limit}")
+        found.append(f"{in_layers(layers)}: {limit}")
     for name in dict.fromkeys(layer.mixer for layer in sites.layers):
         layers = [number for number, layer in enumerate(sites.layers) if layer.mixer == name]
         if name and not ATTENTION.search(name):
             found.append(
-                f"{_blocks(layers)}: attn_write_* is what {name} adds, which is no attention; other attn_* is missing"
+                f"{in_layers(layers)}: attn_write_* is what {name} adds, which is no attention; other attn_* is missing"
             )
     for kind, words in ((s.ATTN_WRITE, "no attention, attn_* is missing"), (s.MLP_OUT, "no MLP, so no neurons")):
         if missing := sites.without(kind):
-            found.append(f"{_blocks(missing)}: {words}")
+            found.append(f"{in_layers(missing)}: {words}")
     return [f"{capital(limit)}." for limit in found]
 
 
-def _blocks(numbers: Sequence[int]) -> str:
+def in_layers(numbers: Sequence[int]) -> str:
+    """Layers as a sentence names them: layers 0, 2."""
     return f"layer{'s'[: len(numbers) > 1]} {', '.join(map(str, numbers))}"

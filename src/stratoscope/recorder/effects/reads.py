@@ -21,7 +21,7 @@ from stratoscope.model import sites as s
 from stratoscope.model.gate import ONE, SEPARATE, Gate, split
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site, unit_roundoff
-from stratoscope.recorder.effects.sources import AttentionSources, HeadSources, output_weight
+from stratoscope.recorder.effects.sources import AttentionSources, HeadSources, in_sentences, output_weight
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward, last_logits_only
 
@@ -37,7 +37,8 @@ class Reads:
     Attributes
     ----------
     neuron_read, read_through
-        By source token, [token, target, strongest, read_part], and the component through which most of that came.
+        By source token, [row, target, strongest, read_part] of the batch's rows, padding too, and the component through
+        which most of that came, −1 where nothing did.
     read_component
         By component, [prompt, target, strongest, read_part, component].
     value
@@ -69,6 +70,10 @@ class NeuronReader:
     limits
         Layer to why its attention cannot be split by source token: neurons behind it have components, but no sources.
     """
+
+    # Parts whose pre-activation the model showed, those whose sum missed it, and the largest error of the others
+    _known = _failed = 0
+    _error = 0.0
 
     def __init__(self, model: nn.Module, sites: ModelSites) -> None:
         self._model, self._sites = model, sites
@@ -105,7 +110,27 @@ class NeuronReader:
             self._reading = None
             self._hooks.forget()
             self._sources.forget()
-        return reading.result(row.shape)
+        reads = reading.result(row.shape)
+        self._known += int(np.isfinite(reads.value).sum())
+        self._failed += reads.failed
+        self._error = max(self._error, reads.error)
+        return reads
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the receipt: how many pre-activations were split, and how far their sums were off."""
+        return {"pre_activations": self._known, "largest_error": self._error}
+
+    @property
+    def sentences(self) -> list[str]:
+        """What could not be split, for the receipt."""
+        found = in_sentences(self.limits)
+        if self._failed:
+            found.append(
+                f"{self._failed} of {self._known} pre-activations are not the sum of what their neurons read: their "
+                "components and sources are missing."
+            )
+        return found
 
     def _attended(self, layer: int, heads: HeadSources) -> None:
         if self._reading is not None:
@@ -391,19 +416,19 @@ class _Reading:
         through = through.masked_fill((by_source == 0) | by_source.isnan(), -1)
         found = error[known & ~missed]
         return Reads(
-            neuron_read=self._by_token(by_source, shape),
-            read_through=self._by_token(through, shape),
+            neuron_read=self._by_row(by_source, shape),
+            read_through=self._by_row(through, shape),
             read_component=components.view(*shape, PARTS, -1).cpu().numpy(),
             value=self._value.view(*shape, PARTS).cpu().numpy(),
             error=float(found.max()) if len(found) else 0.0,
             failed=int((known & missed).sum()),
         )
 
-    def _by_token(self, found: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-        """[B, N, part, K] as [token, target, strongest, part], padding left out."""
-        rows = found.permute(0, 3, 1, 2).reshape(-1, *shape[1:], PARTS)
-        taken: np.ndarray = rows[self._batch.valid].cpu().numpy()
-        return taken
+    @staticmethod
+    def _by_row(found: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+        """[B, N, part, K] as [row, target, strongest, part]."""
+        rows: np.ndarray = found.permute(0, 3, 1, 2).reshape(-1, *shape[1:], PARTS).cpu().numpy()
+        return rows
 
     def _dtype(self) -> torch.dtype:
         return next(self._model.parameters()).dtype

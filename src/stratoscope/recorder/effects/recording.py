@@ -20,6 +20,7 @@ from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.baseline import Baseline, means_of, written
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.path import PathIntegral
+from stratoscope.recorder.effects.reads import PARTS, NeuronReader
 from stratoscope.recorder.effects.strongest import EffectTables
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
@@ -77,6 +78,7 @@ class EffectsRecorder:
         self._head, self._other_code = head, other_code
         self._gradients = Gradients(self._model, sites)
         self._writes = Writes(self._model, sites, head, targets.directions.vocabulary)
+        self._reader = NeuronReader(self._model, sites)
         self.token_ids: set[int] = set()
         self._largest, self._exact, self._recomputed, self._smallest = 0.0, True, False, 0
         weights = loaded.identity.get("weights_sha256")
@@ -97,6 +99,7 @@ class EffectsRecorder:
         """Lengths of the dimensions of its quantities."""
         heads = max((one.count for one in self._gradients.heads if one is not None), default=0)
         fixed = {names.STRONGEST: 2 * defaults.STRONGEST_PER_SIGN, names.WRITE_RANK: 2 * defaults.WRITES_PER_SIGN}
+        fixed |= {names.READ_PART: PARTS, names.COMPONENT: 2 * len(self._sites.layers) + 2}
         return {names.EFFECT_RANK: self._top_k, **fixed, **({names.HEAD: heads} if heads else {})}
 
     @property
@@ -123,7 +126,8 @@ class EffectsRecorder:
             "logits": s.BIT_EQUAL if self._exact else s.WITHIN_ROUNDING,
             "largest_error": self._largest,
         }
-        limits = [*receipt["limits"]]
+        reads = self._reader.facts
+        limits = [*receipt["limits"], *self._reader.sentences]
         if self._recomputed:
             limits.append(
                 "Total effects of some prompts did not fit into memory: their blocks were computed once more, backward."
@@ -133,7 +137,7 @@ class EffectsRecorder:
                 "Total effects of some batches did not fit into memory and were taken in parts, down to "
                 f"{self._smallest}: their last bits may differ from those of whole batches."
             )
-        return {**receipt, names.EFFECTS: facts, "limits": limits}
+        return {**receipt, names.EFFECTS: facts, "reads": reads, "limits": limits}
 
     # --- batch by batch -----------------------------------------------------------------------------------------------
 
@@ -229,6 +233,7 @@ class EffectsRecorder:
         answers = (np.arange(len(prompts)) + 1) * length - 1
         token, logit = self._writes.tokens(strongest, factors)
         self.token_ids |= {*np.unique(token[token >= 0]).tolist()}
+        reads = self._reader.of(batch, strongest.row, strongest.layer, strongest.neuron)
         starts = np.array([length - len(prompt.ids) for prompt in prompts])[:, None, None]
         there = strongest.row >= 0
         by_prompt = {
@@ -240,6 +245,7 @@ class EffectsRecorder:
             "strongest_logit": self._writes.logits(strongest, factors, directions, answers),
             "write_token": token,
             "write_logit": logit,
+            "read_component": reads.read_component,
         }
         by_token = {
             "effect_neuron": tables.neuron,
@@ -247,6 +253,8 @@ class EffectsRecorder:
             "mlp_effect": tables.mlp,
             "attn_effect": tables.attn,
             "head_effect": tables.head,
+            "neuron_read": torch.from_numpy(reads.neuron_read),
+            "read_through": torch.from_numpy(reads.read_through),
         }
         found = []
         for number, prompt in enumerate(prompts):
@@ -299,7 +307,7 @@ def _followed(name: str, values: np.ndarray, prompt: TokenisedPrompt) -> np.ndar
 MADE = (
     *("effect_neuron", "neuron_effect", "mlp_effect", "attn_effect", "head_effect"),
     *("strongest_position", "strongest_layer", "strongest_neuron", "strongest_value", "strongest_effect"),
-    *("strongest_logit", "write_token", "write_logit"),
+    *("strongest_logit", "write_token", "write_logit", "neuron_read", "read_component", "read_through"),
 )
 
 

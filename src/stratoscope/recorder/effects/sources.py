@@ -7,7 +7,7 @@ source tokens k.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,13 +18,16 @@ from torch import Tensor, nn
 
 from stratoscope.errors import StratoscopeError
 from stratoscope.model import sites as s
+from stratoscope.model.search.find import in_layers
 from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.recorder.attention.given import GivenScores, GivenWeights
 from stratoscope.recorder.attention.rows import float32_unit
 from stratoscope.recorder.attention.seen import SeenAttention
 from stratoscope.recorder.reduce.scratch import Scratch
+from stratoscope.words import capital
 
 _PROBE_TOKENS = 8
+_OTHERWISE = "its attention weights times its values are not what its attention gave"
 _UNIT = 2.0**-24  # unit roundoff of float32
 _ELEMENTWISE = 1e-4  # what float32 may leave of a derivative that should be 0, relative to the others
 
@@ -176,6 +179,17 @@ def _split(
     return HeadSources(weights, values, factor.transpose(1, 2), reaching.float(), wrong)
 
 
+def in_sentences(limits: Mapping[int, str], wrong: Collection[int] = ()) -> list[str]:
+    """Where attention is not split by source token, for the receipt: in `wrong` layers, at times."""
+    found = [
+        f"{in_layers([layer for layer, why in limits.items() if why == one])}: not split by source token: {one}"
+        for one in dict.fromkeys(limits.values())
+    ]
+    if wrong:
+        found.append(f"{in_layers(sorted(wrong))}: at some tokens not split by source token: {_OTHERWISE}")
+    return [f"{capital(one)}." for one in found]
+
+
 def output_weight(projection: Any) -> Tensor:
     """W_O of an output projection, [residual, head × width]."""
     from transformers.pytorch_utils import Conv1D
@@ -233,7 +247,7 @@ class _Probe:
         valid, queries = torch.ones(1, _PROBE_TOKENS, dtype=torch.bool), torch.arange(_PROBE_TOKENS)[None]
         with torch.no_grad():
             if _split(given, reaching, valid, queries, self._scratch).wrong.any():
-                self._why[layer] = "its attention weights times its values are not what its attention gave"
+                self._why[layer] = _OTHERWISE
 
     def limits(self) -> dict[int, str]:
         """What was found."""

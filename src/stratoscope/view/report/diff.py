@@ -11,6 +11,7 @@ from stratoscope.analysis.diff.cells import PROFILE
 from stratoscope.analysis.results.result import rows_in, table_in
 from stratoscope.view.maps.diff import diff_spec
 from stratoscope.view.report import diff_charts as charts
+from stratoscope.view.report import diff_explained as explained
 from stratoscope.view.report.diff_words import factor_of, lead, title
 from stratoscope.view.report.report import Figure, Report, Section
 from stratoscope.view.spec.tables import Cell, Table
@@ -28,6 +29,7 @@ def contents(result: xr.DataTree) -> Report:
     proved = bool(summary["neurons"].get("columns_changed"))
     made = [_claims(result), _null(result), *([_neurons(result)] if proved else []), _tokens(result), _profiles(result)]
     made += [] if proved else [_neurons(result)]
+    made += [explained.contributions(result), explained.effects(result)]
     return Report(
         title=title(summary),
         lead=lead(result),
