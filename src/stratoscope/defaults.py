@@ -13,6 +13,7 @@ from stratoscope.names import (
     Caption,
     How,
     Positions,
+    Ranking,
     Scale,
     Statistic,
     Theme,
@@ -52,6 +53,7 @@ FIRST_TOKEN = False  # whether first tokens take part in colour limits and stati
 THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
 STRONGEST = 5  # neurons that `top` lists of a prompt
+RANKING: Ranking = "write"  # by what it ranks them
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"
