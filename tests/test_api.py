@@ -42,6 +42,7 @@ EXPORTED = [
     "prompt",
     "save_result",
     "simulate",
+    "suppression",
     "to_frame",
     "top",
 ]
@@ -71,6 +72,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "prompt": ["trace", "choice"],
     "save_result": ["result", "out"],
     "simulate": ["out"],
+    "suppression": ["trace"],
     "to_frame": ["trace", "quantity"],
     "top": ["inputs"],
 }
@@ -103,6 +105,7 @@ COMMANDS = {  # command -> verb
     "anomalies": "anomalies",
     "capture": "capture",
     "contrast": "contrast",
+    "suppression": "suppression",
     "diff": "diff",
     "merge": "merge",
     "simulate": "simulate",
@@ -113,7 +116,7 @@ COMMANDS = {  # command -> verb
     "top": "top",
     "compare": "compare",
 }
-RESULTS = ("anomalies", "contrast", "diff")  # commands that write the folder of a Result
+RESULTS = ("anomalies", "contrast", "diff", "suppression")  # commands that write the folder of a Result
 
 
 def verb(name: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stratoscope import defaults
+from stratoscope import defaults, names
 from stratoscope.names import RECORD_GROUPS, SPANS, Caption, Scale, Theme
 
 # --- what goes in -----------------------------------------------------------------------------------------------------
@@ -177,6 +177,24 @@ Span = Annotated[
     list[str] | None,
     typer.Option("--span", metavar="SPAN", help=f"Only tokens of this span ({', '.join(SPANS)}); repeatable."),
 ]
+
+# --- how classes are compared -----------------------------------------------------------------------------------------
+
+Groups = Annotated[
+    bool, typer.Option("--groups/--no-groups", help="Count the prompts of a group as one observation, or each as one.")
+]
+Unequal = Annotated[
+    names.Unequal,
+    typer.Option("--unequal", help="For classes of more than 2:1, compare equally many of both, or all by ranks."),
+]
+Alpha = Annotated[float, typer.Option("--alpha", metavar="LEVEL", help="Level of the discoveries and the intervals.")]
+Permutations = Annotated[
+    int,
+    typer.Option(
+        "--permutations", metavar="N", help="How many random exchanges of labels make the family-wise p-values."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same halves and exchanges.")]
 
 # --- how to draw ------------------------------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ def ablate(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Ablate neurons and heads in memory: what that changes.
+    """Ablate neurons and heads, and measure what changes.
 
     Beside it stand random neurons and heads like them, random directions of equal norm, and what another batch size
     changes. No text is generated and no weight is touched.
