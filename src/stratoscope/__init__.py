@@ -31,6 +31,7 @@ _HOME = {  # public name -> module that defines it
     "suppression": "stratoscope.analysis.suppression.suppression",
     "top": "stratoscope.analysis.top.top",
     "patch_null": "stratoscope.probe.null",
+    "ablate": "stratoscope.probe.ablation.ablate",
     "save_result": "stratoscope.view.report.save",
     "open_result": "stratoscope.analysis.results.result",
     "heatmap": "stratoscope.view.maps.heatmap",
@@ -42,7 +43,7 @@ _HOME = {  # public name -> module that defines it
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "compare", "comparison",
+__all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "capture", "compare", "comparison",
            "contrast", "diff", "engagement", "export_csv", "heatmap", "import_csv", "info", "lint", "merge",
            "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable", "prompt", "save_result",
            "simulate", "suppression", "to_frame", "top"]  # fmt: skip
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.suppression.suppression import suppression
     from stratoscope.analysis.top.top import top
     from stratoscope.errors import StratoscopeError
+    from stratoscope.probe.ablation.ablate import ablate
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts.prompt import Prompt

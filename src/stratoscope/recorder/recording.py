@@ -126,7 +126,7 @@ class Recording:
         self.prompts, self._chat, self._progress = prompts, chat, progress
         self._day = day or date.today()  # one for all, as a prompt is put into tokens more than once
         self._targeting = Targeting(targets, loaded, vocabulary(loaded.model))
-        self._answering = Answering(answers, loaded, self._pad_id, first_logits=targets is not None)
+        self._answering = Answering(answers, loaded, self.pad_id, first_logits=targets is not None)
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
@@ -166,15 +166,15 @@ class Recording:
         first = self._first_prompts()
         with must_fit("a probe of the first prompts"):
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
-            self._sites = find_sites(self._model, ids)
-            found = find_out(loaded, self._sites, self._batch, self._answering.rehearse, self._answering.follow)
+            self._sites = self._targeting.of_real_tokens(find_sites(self._model, ids))
+            found = find_out(loaded, self._sites, self.batch, self._answering.rehearse, self._answering.follow)
         refuse_impossible(self._sites, record, top_k, where=self._name)
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
-            *(first, self.lengths, self._batch),
+            *(first, self.lengths, self.batch),
             where=self._name,
         )
         self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
@@ -299,12 +299,13 @@ class Recording:
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
+        self._targeting.sums.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
             for window in self.all_windows(writer.committed_prompts):
                 block = self._window(window)
-                if self._splitter.were_needed:
-                    writer.describe(receipt=self._splitter.into(writer.attrs["receipt"]))
+                if self._splitter.were_needed or self._targeting.asked:
+                    writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
                 writer.append(block)
                 yield window
         writer.commit()
@@ -331,11 +332,13 @@ class Recording:
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
         return other
 
+    sites = property(lambda self: self._sites, doc="The model's proved sites.")
+    targets = property(lambda self: self._targets, doc="The targets of each batch; None where none are asked for.")
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""
-        forward(self._model, self._batch([self.encoded(index) for index in chosen]), **self._options)
+        forward(self._model, self.batch([self.encoded(index) for index in chosen]), **self._options)
 
     def all_windows(self, done: int = 0) -> Iterator[range]:
         """Runs of prompts of this part, after those that are done; each is recorded and appended at once."""
@@ -348,7 +351,7 @@ class Recording:
             verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
-            self._splitter.into(self._receipt),
+            self._found_out(self._receipt),
             batches=sum(len(self.batches(window)) for window in self.all_windows()),
             tokens=writer.committed_tokens,
             observer=self._observer,
@@ -357,13 +360,17 @@ class Recording:
         )
         writer.finish(receipt=receipt)
 
+    def _found_out(self, receipt: receipts.Receipt) -> receipts.Receipt:
+        """The receipt with what only the batches have shown."""
+        return self._targeting.sums.into(self._splitter.into(receipt))
+
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
         first = self.mine.start
         batches = (batch for window in self.all_windows() for batch in self.batches(window))
         batch = next(one for one in batches if first + number in one)
         alone = len(batch) == 1 or self.plan.generate
-        return None if alone else ([one - first for one in batch], self._batch([*map(self.encoded, batch)]))
+        return None if alone else ([one - first for one in batch], self.batch([*map(self.encoded, batch)]))
 
     def _window(self, window: Sequence[int]) -> Block:
         """Record some prompts in batches of similar length, and put them back into file order."""
@@ -400,26 +407,28 @@ class Recording:
     ) -> Iterator[Recorded]:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
-        batch = self._batch(prompts)
+        batch = self.batch(prompts)
         self._streams.batch(chosen)
         ids = [self.prompts[window[index]].id for index in chosen]
         how = (self._options, self._watch)
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
-        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
-        arrays |= self._targeting.outcome(first, ids)
+        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batch)
+        arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: of_prompt(name, arrays[name], number, tokens) for name in self.variables}
 
-    def _batch(self, prompts: Sequence[PromptTokens]) -> Batch:
+    def batch(self, prompts: Sequence[PromptTokens]) -> Batch:
+        """Prompts as one padded rectangle, as those that are recorded are padded."""
         device = input_device(self._model)
-        return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
+        return make_batch(prompts, pad_id=self.pad_id, padding_side=self.plan.padding_side, device=device)
 
     @property
-    def _pad_id(self) -> int:
+    def pad_id(self) -> int:
+        """The token that stands where there is none."""
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
         most = vocabulary(self._model)
         return next(token for token in known if token is not None and (most is None or token < most))
