@@ -1,8 +1,8 @@
 """A recording with direct contributions of four targets against the same without: SmolLM2-135M, float32, one thread.
 
 All record norms, the residual stream and peaks of the same prompts, interleaved: tokenising, observed forwards, checks,
-and the trace with whatever commits fall due. Beside it: targets that each prompt chooses, which takes a forward more for
-each batch, and `--positions all`.
+and the trace with whatever commits fall due. Beside it: targets that each prompt chooses, which takes a forward more
+for each batch, and `--positions all`.
 
 The last line is the ratio for four named targets at the answer position, of batches.
 """

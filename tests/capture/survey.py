@@ -185,9 +185,9 @@ is compared with a plain float64 computation (`tests/capture/test_parity.py`), u
 side within 1e-3; the logits are bit-identical to the unobserved model's in all of them. "All" groups are norms,
 residual, peaks, prompts and attention. What **head** and **gate** prove is in
 [receipt.md](receipt.md#before-anything-is-recorded); what is not proved stands there with the reason, and stops no
-recording. **Direct contributions** is what `--record logits` gave: how far the parts are from adding up to the model's own
-logits, for two targets against the mean of the vocabulary, and of which layers heads and neurons are parts; or why it is
-refused ([effects](effects.md#direct-contributions)).
+recording. **Direct contributions** is what `--record logits` gave: how far the parts are from adding up to the model's
+own logits, for two targets against the mean of the vocabulary, and of which layers heads and neurons are parts; or why
+it is refused ([effects](effects.md#direct-contributions)).
 
 ## Tested number by number
 
