@@ -11,8 +11,8 @@ from tiny import ALL_FAMILIES, tiny
 from tiny_any import tiny_of
 
 from stratoscope.model.search.find import find_sites
+from stratoscope.recorder.attention.sources import why_not_split
 from stratoscope.recorder.effects.reads import NeuronReader, Reads
-from stratoscope.recorder.effects.sources import why_not_split
 from stratoscope.recorder.input.batches import Batch, GivenTokens, make_batch
 
 LENGTHS = (14, 6, 9)

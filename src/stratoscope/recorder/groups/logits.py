@@ -54,7 +54,7 @@ class LogitsGroup(RecordGroup):
 
     def undefined_cells(self, name: str, values: np.ndarray) -> np.ndarray | None:
         """Where nothing is explained in full; what is there is checked by its sum, batch by batch."""
-        return np.asarray(np.isnan(values)) if QUANTITIES[name].at_answer else None
+        return np.asarray(np.isnan(values)) if QUANTITIES[name].at_answer or name == "source_logit" else None
 
     def replayed(self, block: ShownBlock) -> Values:
         """Of each block without the final norm's scale."""

@@ -200,8 +200,11 @@ class Outcome:
 
 
 def _is_of_the_model(name: str) -> bool:
-    """Indices have no distance: what they point at is compared instead. Logits of targets are the model's own."""
-    return QUANTITIES[name].dtype.startswith("int") or QUANTITIES[name].group == TARGETS
+    """Indices have no distance: what they point at is compared instead. Logits of targets are the model's own.
+
+    Parts by source token are compared by their sums, in every batch.
+    """
+    return name == "source_logit" or QUANTITIES[name].dtype.startswith("int") or QUANTITIES[name].group == TARGETS
 
 
 # --- the two verifications --------------------------------------------------------------------------------------------
