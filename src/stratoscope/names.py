@@ -287,6 +287,8 @@ OF_SOME_MODELS = (
     "attn_bias_logit",
     "mlp_bias_logit",
 )  # fmt: skip
+# of each token what the answer position took from it: tokens of an answer have none, and what is compared is their sum
+BY_SOURCE = ("source_logit",)
 # ranks of nearly equal neurons or experts change places, and the values of two of them are no measure of noise
 _WITHOUT_FLOOR = ("peak_value", "router_weight")
 
