@@ -11,6 +11,7 @@ from stratoscope.names import (
     Axis,
     Baseline,
     Caption,
+    Ranking,
     Scale,
     Statistic,
     Theme,
@@ -47,6 +48,7 @@ FIRST_TOKEN = False  # whether first tokens take part in colour limits and stati
 THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
 STRONGEST = 5  # neurons that `top` lists of a prompt
+RANKING: Ranking = "write"  # by what it ranks them
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"

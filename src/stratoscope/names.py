@@ -86,6 +86,11 @@ POSITIONS: tuple[Positions, ...] = get_args(Positions)
 Baseline = Literal["zero", "mean"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
+# --- by what neurons are ranked -----------------------------------------------------------------------------------------
+
+Ranking = Literal["write", "effect", "direct"]
+RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
+
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
 Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]
