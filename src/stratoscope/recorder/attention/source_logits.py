@@ -108,5 +108,6 @@ class SourceLogits:
 
         along = self._fixed.get((layer, device), vectors).expand(self._prompts, -1, -1)[:, None]
         self._found[layer] = heads.along(along)[:, :, 0].to(self._device)
-        wrong = heads.wrong.any()
-        self._wrong[layer] = self._wrong[layer] | wrong if layer in self._wrong else wrong
+        if heads.wrong is not None:
+            wrong = heads.wrong.any()
+            self._wrong[layer] = self._wrong[layer] | wrong if layer in self._wrong else wrong
