@@ -11,6 +11,8 @@ from stratoscope.names import (
     Axis,
     Baseline,
     Caption,
+    How,
+    Positions,
     Ranking,
     Scale,
     Statistic,
@@ -24,6 +26,9 @@ TOP_K = 10
 BATCH_SIZE = 8
 SEED = 0
 DRAWS = 20  # random patches that a claimed one is compared with
+HOW: How = "mean"  # what ablating sets neurons and heads to …
+ABLATED_POSITIONS: Positions = "all"  # … at which tokens …
+ABLATION_DRAWS = 10  # … and how many random neurons, heads, directions and other prompts are drawn
 VERIFY: Verify = "sample"
 
 STRONGEST_PER_SIGN = 10  # neurons at tokens of largest total effect that are kept of a prompt, of either sign

@@ -81,6 +81,11 @@ Positions = Literal["answer", "all"]
 TOP = "top"  # in place of targets: of each prompt the likeliest token
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 
+# --- what ablating sets neurons and heads to ---------------------------------------------------------------------------
+
+How = Literal["mean", "resample", "zero"]
+MEAN, RESAMPLE, ZERO = HOW = get_args(How)
+
 # --- what total effects are counted from ------------------------------------------------------------------------------
 
 Baseline = Literal["zero", "mean"]

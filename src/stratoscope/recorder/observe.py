@@ -84,7 +84,7 @@ class Observer:
                 self._for_kind[kind].append(reducer)
         experts = any(group.sees_experts for group in groups)
         self._mixtures = MixtureAssembler(model, sites if experts else None, self._receive_mixture)
-        more = [site for group in groups for site in group.more_sites(model, sites)]
+        more = [site for group in groups for site in group.more_sites(shared)]
         self._hooks = SiteHooks(model, [*(site for site in sites if self._wants(site)), *more], self._receive)
         self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
         attention = any(group.sees_attention for group in groups)

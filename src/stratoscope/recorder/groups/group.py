@@ -10,8 +10,6 @@ import numpy as np
 from stratoscope.names import quantities_of
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from stratoscope.model.sites import ModelSites, Site
     from stratoscope.recorder.reduce.scratch import Reducer
     from stratoscope.recorder.reduce.shared import Shared
@@ -61,7 +59,7 @@ class RecordGroup:
         """What turns the tensors of sites into its quantities; none where attention's observer does."""
         return []
 
-    def more_sites(self, model: nn.Module, sites: ModelSites) -> list[Site]:
+    def more_sites(self, shared: Shared) -> list[Site]:
         """Places that it watches besides those of the blocks."""
         return []
 

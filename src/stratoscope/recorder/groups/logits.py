@@ -10,8 +10,6 @@ from stratoscope.names import BY_SOURCE, LOGITS, QUANTITIES
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from stratoscope.model.sites import ModelSites, Site
     from stratoscope.recorder.reduce.scratch import Reducer
     from stratoscope.recorder.reduce.shared import Shared
@@ -34,11 +32,11 @@ class LogitsGroup(RecordGroup):
         )
         return what, "Use a smaller one."
 
-    def more_sites(self, model: nn.Module, sites: ModelSites) -> list[Site]:
+    def more_sites(self, shared: Shared) -> list[Site]:
         """In front of attention's last linear map, and behind it where a norm follows."""
         from stratoscope.recorder.reduce.passages import split_sites
 
-        return split_sites(model, sites)
+        return split_sites(shared.model, shared.sites)
 
     def reducers(self, shared: Shared) -> list[Reducer]:
         """One, which needs the targets of each batch."""
