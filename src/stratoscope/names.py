@@ -369,9 +369,6 @@ def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
     return [quantity for quantity in _TABLE if quantity.group in groups]
 
 
-# the groups that fit into memory and need no question
-SUMMARIES = tuple(
-    group
-    for group in RECORD_GROUPS
-    if group not in OF_TARGETS and not any(one.streamed for one in quantities_of([group]))
-)
+WITHOUT_TARGETS = tuple(group for group in RECORD_GROUPS if group not in OF_TARGETS)
+# those that fit into memory
+SUMMARIES = tuple(group for group in WITHOUT_TARGETS if not any(one.streamed for one in quantities_of([group])))
