@@ -18,7 +18,6 @@ from stratoscope.recorder.estimate import trial
 from stratoscope.recorder.groups import GROUPS, groups_of
 
 PROMPTS = ["The river.", "No.", "Tell me more", "é→x", "What did it say?", "A clock"]
-SIMULATED = [group for group in names.RECORD_GROUPS if group != names.LOGITS]
 NEW = 2  # tokens of an answer
 CHANGED_BY_LATER_TOKENS = ("attn_received",)
 
@@ -61,7 +60,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Ways:
         recorded("whole"),
         {"resume": recorded("resumed", resume=True), "merge": merge(parts, folder / "merged")},
         recorded("answered", generate=NEW, openers=()),
-        simulate(folder / "simulated", prompts=2, tokens=9, layers=3, d_ff=40, heads=2, record=SIMULATED),
+        simulate(folder / "simulated", prompts=2, tokens=9, layers=3, d_ff=40, heads=2, record=names.RECORD_GROUPS),
         planned,
     )
 
@@ -95,11 +94,11 @@ def test_a_group_is_recorded_of_answers_and_unchanged_at_the_prompts_own_tokens(
             np.testing.assert_allclose(values, whole[name].values, rtol=2e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("group", SIMULATED)
+@pytest.mark.parametrize("group", names.RECORD_GROUPS)
 def test_a_group_is_simulated(ways: Ways, group: str) -> None:
     for name in held(group):
         assert ways.simulated[name].dims == ways.whole[name].dims
-        assert ways.simulated[name].attrs["source"] == names.SIMULATED
+        assert ways.simulated[name].attrs["source"] == names.names.RECORD_GROUPS
         assert np.isfinite(ways.simulated[name].values).any(), name
     kinds = {entry["kind"] for entry in ways.simulated.attrs["planted"]}
     assert {*GROUPS[group].planted} <= kinds
