@@ -10,12 +10,12 @@ from functools import cached_property
 
 import numpy as np
 
+from stratoscope import defaults
 from stratoscope.recorder.simulated.activity import Peaks
 from stratoscope.recorder.simulated.model import TRIGGER_READ, SimulatedModel, SimulatedTokens, Suppressor
 from stratoscope.recorder.simulated.vocabulary import WORDS
 
-SIGNED = 10  # neurons of either sign that are strongest in a prompt
-WRITTEN = 5  # tokens that a neuron promotes most, and as many that it demotes
+SIGNED, WRITTEN = defaults.STRONGEST_PER_SIGN, defaults.WRITES_PER_SIGN
 PARTS = 2  # what a neuron reads: gate and up
 
 _GRID = 1024.0
