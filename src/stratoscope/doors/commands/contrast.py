@@ -62,6 +62,7 @@ def contrast(
     b: ClassB = None,
     statistic: Statistic = defaults.STATISTIC,
     quantity: Profiled = None,
+    target: options.Target = None,
     layers: options.Layers = None,
     span: OneSpan = defaults.SPAN,
     groups: Groups = defaults.AVERAGE_GROUPS,
