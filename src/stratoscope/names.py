@@ -116,9 +116,18 @@ RENAMED_DIMENSIONS = {"k": PEAK}
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
 NEURONS, ATTENTION_FULL = "neurons", "attention-full"
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
-OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
+RECORD_GROUPS = (
+    NORMS,
+    RESIDUAL,
+    PEAKS,
+    PROMPTS,
+    ATTENTION,
+    EFFECTS,
+    NEURONS,
+    ATTENTION_FULL,
+)  # each a file of recorder/groups
+OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
@@ -204,6 +213,8 @@ _OF_EXPERTS = "; in a mixture of experts "
 _NORM = "L2 norm"
 _TL, _TLP, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, PEAK), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
 _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
+_TLT, _TLTE = (TOKEN, LAYER, TARGET), (TOKEN, LAYER, TARGET, EFFECT_RANK)
+_PTS, _PTSW = (PROMPT, TARGET, STRONGEST), (PROMPT, TARGET, STRONGEST, WRITE_RANK)
 
 # fmt: off
 _TABLE = (  # one row, one line
@@ -250,6 +261,20 @@ _TABLE = (  # one row, one line
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, "1.1", signed=True),
     Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME, "1.1"),
     Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns told it, the first that fits; −1 = none", OUTCOME, "1.1"),
+    # effects --------------------------------------------------------------------------------------------------------
+    Quantity("effect_neuron", _TLTE, "int32", "index", "neuron of the effect", "the k neurons of largest |total effect|, strongest first; −1 = none; flat as on the axis neuron", EFFECTS, "2.0"),
+    Quantity("neuron_effect", _TLTE, "float32", "logit", "total effect of a neuron", "(a − baseline)·∂y/∂a of those neurons, y = answer_logit: to first order what the neuron at its baseline would take off; with effect_steps the mean of ∂y/∂a on the way there", EFFECTS, "2.0", signed=True),
+    Quantity("mlp_effect", _TLT, "float32", "logit", "total effect of the MLP", "Σ over its neurons of (a − baseline)·∂y/∂a; where a norm stands behind the MLP (write − write at the baseline)·∂y/∂write behind it", EFFECTS, "2.0", signed=True),
+    Quantity("attn_effect", _TLT, "float32", "logit", "total effect of attention", "Σ over its heads of (z − baseline)·∂y/∂z; where a norm stands behind it, and of other mixers, (write − baseline)·∂y/∂write", EFFECTS, "2.0", signed=True),
+    Quantity("head_effect", (TOKEN, LAYER, HEAD, TARGET), "float32", "logit", "total effect of a head", "Σ over what the head gives of (z − baseline)·∂y/∂z, z = input of attention's last linear map", EFFECTS, "2.0", signed=True),
+    Quantity("strongest_position", _PTS, "int32", "index", "token of the strongest", "place in the prompt of the (neuron, token) pairs of largest total effect: ten that promote, strongest first, then ten that suppress; −1 = none", EFFECTS, "2.0"),
+    Quantity("strongest_layer", _PTS, "int32", "index", "layer of the strongest", "their layers", EFFECTS, "2.0"),
+    Quantity("strongest_neuron", _PTS, "int32", "index", "neuron of the strongest", "their neurons, flat as on the axis neuron", EFFECTS, "2.0"),
+    Quantity("strongest_value", _PTS, "float32", "activation", "activation of the strongest", "a of those neurons, with its sign", EFFECTS, "2.0", signed=True),
+    Quantity("strongest_effect", _PTS, "float32", "logit", "total effect of the strongest", "neuron_effect of those pairs", EFFECTS, "2.0", signed=True),
+    Quantity("strongest_logit", _PTS, "float32", "logit", "direct contribution of the strongest", "what a·W_:,i itself adds to answer_logit, norms as they were; exactly 0 at earlier tokens, which reach it only through attention", EFFECTS, "2.0", signed=True),
+    Quantity("write_token", _PTSW, "int32", "index", "token written", "the tokens whose logits a·W_:,i changes most at its own token, five promoted, then five demoted, strongest first; texts in the attribute token_texts", EFFECTS, "2.0"),
+    Quantity("write_logit", _PTSW, "float32", "logit", "change of the token's logit", "a·W_:,i through the norms as they were and the unembedding, less its mean over the vocabulary", EFFECTS, "2.0", signed=True),
     # targets --------------------------------------------------------------------------------------------------------
     Quantity("target_token", (PROMPT, TARGET), "int32", "index", "target token", "the token whose logit is explained", TARGETS, "2.0"),
     Quantity("against_token", (PROMPT, TARGET), "int32", "index", "token it is compared with", "the token whose logit is taken off; −1 = the mean over the vocabulary", TARGETS, "2.0"),
@@ -267,7 +292,8 @@ _WITHOUT_FLOOR = ("peak_value", "router_weight")
 def has_floor(quantity: Quantity) -> bool:
     """Whether `--floor` measures how much a quantity moves by itself, layer by layer."""
     by_layer = quantity.dims[0] in (TOKEN, PROMPT) and quantity.dims[1:2] in ((LAYER,), (DEPTH,))
-    return by_layer and quantity.dtype.startswith("float") and quantity.name not in _WITHOUT_FLOOR
+    alone = quantity.name not in _WITHOUT_FLOOR and quantity.group != EFFECTS  # their measure is really ablating some
+    return by_layer and quantity.dtype.startswith("float") and alone
 
 
 def is_streamed(name: str) -> bool:
@@ -328,5 +354,9 @@ def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
     return [quantity for quantity in _TABLE if quantity.group in groups]
 
 
-# the groups that fit into memory
-SUMMARIES = tuple(group for group in RECORD_GROUPS if not any(one.streamed for one in quantities_of([group])))
+# the groups that fit into memory, and whose values say nothing of an output token
+SUMMARIES = tuple(
+    group
+    for group in RECORD_GROUPS
+    if group not in OF_TARGETS and not any(one.streamed for one in quantities_of([group]))
+)
