@@ -26,6 +26,7 @@ from stratoscope.recorder.answers.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.attributes import trace_attributes
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.disk_needed import least_bytes, refuse_full_disk
+from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.recording import effects_of
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
@@ -172,7 +173,8 @@ class Recording:
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
             self._sites = find_sites(self._model, ids)
             found = find_out(loaded, self._sites, self._batch, self._answering.rehearse, self._answering.follow)
-        refuse_impossible(self._sites, record, top_k, where=self._name)
+        where = str(loaded.identity["name"])
+        refuse_impossible(self._sites, record, top_k, where=where)
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
@@ -182,7 +184,7 @@ class Recording:
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
             *(first, self.lengths, self._batch),
-            where=self._name,
+            where=where,
         )
         self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
         self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
@@ -241,10 +243,6 @@ class Recording:
 
     # --- before -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _name(self) -> str:
-        return str(self._loaded.identity["name"])
-
     def _checked_prompts(self) -> list[TokenisedPrompt]:
         """The tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self.prompts))
@@ -275,18 +273,8 @@ class Recording:
     def _measured_floor(self) -> Floor:
         self._progress("measuring the noise floor", 0, None)
         chosen = sample(self.lengths)
-        floor = measure_floor(
-            self._model,
-            self._sites,
-            self._observer,
-            [self.encoded(index) for index in chosen],
-            [self.prompts[index].id for index in chosen],
-            record=self.plan.record,
-            top_k=self.plan.top_k,
-            padding_side=self.plan.padding_side,
-            batching=self.plan.batching,
-        )
-        return floor.of(self.variables)
+        prompts, ids = [*map(self.encoded, chosen)], [self._ids[index] for index in chosen]
+        return measure_floor(self._model, self._sites, self._observer, prompts, ids, self.plan).of(self.variables)
 
     def _attributes(self) -> dict[str, Any]:
         receipt = receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer)
@@ -297,7 +285,9 @@ class Recording:
 
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
-        self._effects.take_means(self._all_batches, self.lengths, self._ids, self._batch_of, self._progress)
+        found = self._effects.begin(self.all_prompts, writer.attrs["receipt"], self._progress)
+        self._receipt = {**self._receipt, **found}
+        writer.describe(receipt={**writer.attrs["receipt"], **found})
         texts = TokenTexts(self._tokenizer, writer.attrs)
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
@@ -335,8 +325,17 @@ class Recording:
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
         return other
 
-    first_pass = property(lambda self: self._effects.first_pass, doc="Whether all prompts run once before, for means.")
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
+
+    @property
+    def all_prompts(self) -> AllPrompts:
+        """All prompts of the file, whichever part of them is recorded."""
+        how = (self.encoded, self._batch_of, self._all_batches, self.plan.batching)
+        return AllPrompts(self._ids, self.lengths, *how)
+
+    def seconds_before(self, of_all: float) -> tuple[float, float]:
+        """Seconds before anything is recorded: for means, where all prompts once take `of_all`, and for ablations."""
+        return self._effects.seconds_before(self.all_prompts, of_all)
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""

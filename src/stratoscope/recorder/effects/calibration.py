@@ -6,7 +6,8 @@ so every part of a recording measures the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,9 @@ from stratoscope.analysis.statistics.agreement import agreement
 from stratoscope.errors import InputError
 from stratoscope.model import sites as s
 from stratoscope.model.sites import ModelSites
+from stratoscope.progress import Progress
 from stratoscope.recorder.effects.ablations import TOKENS_AT_ONCE, Ablation, Values, each_ablated
+from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.baseline import Baseline, mean_baseline, written
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
@@ -28,38 +31,13 @@ from stratoscope.recorder.effects.path import PathIntegral
 from stratoscope.recorder.effects.sample import calibration_prompts, draw, portions, tokens_drawn_from
 from stratoscope.recorder.effects.strongest import EffectTables
 from stratoscope.recorder.input.batches import Batch
-from stratoscope.recorder.input.grouping import Batching
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import KINDS, Kind, Samples
 
-MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
-
+_STAGE = "calibrating total effects"
 _DIGITS = 7  # of a stored number
 _PLACES = ("position", "layer", "index")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The prompts of a recording, of which some are drawn.
-
-    Attributes
-    ----------
-    count
-        How many there are.
-    encoded, name
-        The tokens of a prompt without its answer, and its id, by its index.
-    make_batch
-        Pads prompts, on the left.
-    batching
-        Which prompts may run together.
-    """
-
-    count: int
-    encoded: Callable[[int], TokenisedPrompt]
-    name: Callable[[int], str]
-    make_batch: MakeBatch
-    batching: Batching
 
 
 @dataclass(frozen=True)
@@ -120,16 +98,14 @@ class Calibrator:
         The model and its proved sites.
     targets
         The targets of the batch in hand.
-    source
-        The prompts of the whole recording.
+    prompts
+        Those of the whole recording.
     asked, baseline
-        From where the recorded effects are counted, and how; and the means, where it is from those.
-    items
-        How many of each kind are ablated.
+        How the recorded effects are counted, from where, and how many of each kind are ablated.
 
     Attributes
     ----------
-    prompts
+    chosen
         Indices of the prompts on which items are ablated.
     limits
         What could not be done, in sentences.
@@ -140,15 +116,14 @@ class Calibrator:
         model: nn.Module,
         sites: ModelSites,
         targets: BatchTargets,
-        source: Source,
+        prompts: AllPrompts,
         asked: EffectSettings,
         baseline: Baseline,
-        items: int,
     ) -> None:
-        self._model, self._sites, self._targets, self._source = model, sites, targets, source
-        self._items, self._own = items, asked.baseline
-        self.prompts, self.limits = calibration_prompts(source.count, items), list[str]()
-        self._portions = portions(items, len(self.prompts))
+        self._model, self._sites, self._targets, self._prompts = model, sites, targets, prompts
+        self._asked, self._own = asked, asked.baseline
+        self.chosen, self.limits = calibration_prompts(len(prompts.names), asked.calibration), list[str]()
+        self._portions = portions(asked.calibration, len(self.chosen))
         self._gradients = Gradients(model, sites)
         self._baselines = {"zero": Baseline(), **self._means(baseline if asked.baseline == "mean" else None)}
         self._written = {how: self._written_at(one) for how, one in self._baselines.items()}
@@ -159,7 +134,7 @@ class Calibrator:
         """Those that the recording counts from, else those of the sample; none where it has no words of its own."""
         if known is not None:
             return {"mean": known}
-        batches = (self._source.make_batch([self._source.encoded(index)]) for index in self.prompts)
+        batches = (self._prompts.batch([index]) for index in self.chosen)
         try:
             return {"mean": mean_baseline(self._model, self._sites, batches, lambda _: None)}
         except InputError:
@@ -172,30 +147,35 @@ class Calibrator:
 
     # --- one prompt after the other -------------------------------------------------------------------------------
 
-    def measure(self, progress: Callable[[int], None]) -> dict[str, Any]:
-        """Ablate items of every prompt of the sample: `receipt["calibration"]`.
+    def measure(self, progress: Progress) -> dict[str, Any]:
+        """Ablate items of every prompt of the sample: what `receipt["calibration"]` holds.
 
-        `progress` is told how many prompts are done.
+        `progress` is called with (stage, done, total).
         """
-        found = self.begin()
-        for place in range(len(self.prompts)):
-            progress(place)
+        found = Measured.nothing(self._baselines, len(self._targets))
+        for place in range(len(self.chosen)):
+            progress(_STAGE, place, len(self.chosen))
             self.add(place, found)
+        progress(_STAGE, len(self.chosen), len(self.chosen))
         return self._facts(found)
 
-    def begin(self) -> Measured:
-        """Where `add` puts what it finds."""
-        return Measured.nothing(self._baselines, len(self._targets))
+    def seconds(self) -> float:
+        """What `measure` takes, from doing it on the prompt of middle length; its work grows with the tokens."""
+        lengths = [self._prompts.lengths[index] for index in self.chosen]
+        middle = sorted(range(len(lengths)), key=lengths.__getitem__)[len(lengths) // 2]
+        start = time.perf_counter()
+        self.add(middle, Measured.nothing(self._baselines, len(self._targets)))
+        return (time.perf_counter() - start) * sum(lengths) / lengths[middle]
 
     def add(self, place: int, found: Measured) -> None:
         """Ablate the items of one prompt of the sample."""
-        number = self.prompts[place]
-        prompt = self._source.encoded(number)
-        batch = self._source.make_batch([prompt])
+        number = self.chosen[place]
+        prompt = self._prompts.encoded(number)
+        batch = self._prompts.batch([number])
         self._targets.begin(batch)
         numbers = sum(self._sites.widths) * len(self._targets) * len(self._baselines)
         tokens = tokens_drawn_from(len(prompt.ids), numbers, place)
-        y, effects = self._effects(batch, tokens, self._source.name(number))
+        y, effects = self._effects(batch, tokens, self._prompts.names[number])
         own, items = effects[self._own], list[Item]()
         for kind in KINDS:
             chosen = draw(own.of(kind, 0), self._portions[place], place)
@@ -216,7 +196,7 @@ class Calibrator:
         changed = np.empty((len(rows), len(self._targets)))
         size = max(1, TOKENS_AT_ONCE // len(prompt.ids))
         for places, logits in each_ablated(
-            self._model, self._sites, [prompt], rows, batching=replace(self._source.batching, size=size)
+            self._model, self._sites, [prompt], rows, batching=replace(self._prompts.batching, size=size)
         ):
             both = (ids.expand(len(places), -1) for ids in (self._targets.token, self._targets.against))
             changed[[*places]] = self._targets.directions.values(logits, *both).cpu().numpy()
@@ -262,7 +242,7 @@ class Calibrator:
         places = {name: np.array([getattr(item, name) for item in found.items], np.int64) for name in _PLACES}
         samples = Samples(
             kind=tuple(item.kind for item in found.items),
-            prompt=tuple(self._source.name(item.prompt) for item in found.items),
+            prompt=tuple(self._prompts.names[item.prompt] for item in found.items),
             **places,
             first_order={key: np.array(values) for key, values in found.first_order.items()},
             measured={key: np.array(values) for key, values in found.measured.items()},
@@ -277,12 +257,14 @@ class Calibrator:
                 one = agreement(first, measured[mine], cluster[mine], floor=floor, seed=defaults.SEED)
                 agreements.append({"kind": kind, "baseline": how, "target": target, **one.to_json()})
         return {
-            "asked": self._items,
+            "asked": self._asked.calibration,
             "baseline": self._own,
-            "prompts": [self._source.name(index) for index in self.prompts],
+            "steps": self._asked.steps,
+            "prompts": [self._prompts.names[index] for index in self.chosen],
             "floor": floor,
             "agreement": [one for one in agreements if one["count"]],
             "samples": samples.to_json(),
+            "limits": self.limits,
         }
 
 

@@ -30,6 +30,7 @@ from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.grouping import EQUAL_LENGTH, Batching
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut
 from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.format.place import is_trace, recorded_at
 from stratoscope.trace.read.reader import open_trace
 
@@ -97,11 +98,7 @@ def measure_floor(
     observer: Observer,
     prompts: Sequence[TokenisedPrompt],
     ids: Sequence[str],
-    *,
-    record: Sequence[str],
-    top_k: int,
-    padding_side: str,
-    batching: Batching,
+    plan: CapturePlan,
 ) -> Floor:
     """Record a sample of prompts under each nuisance, and compare.
 
@@ -111,9 +108,10 @@ def measure_floor(
         The model, its sites and what records them, not open.
     prompts, ids
         Those that `sample` chose; they are cut to different lengths.
-    record, top_k, padding_side, batching
-        As in the recording.
+    plan
+        That of the recording.
     """
+    padding_side, batching = plan.padding_side, plan.batching
     prompts = _shortened(prompts, equal=batching.together == EQUAL_LENGTH)
     groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
@@ -150,7 +148,11 @@ def measure_floor(
     if together is not None and any(len({len(prompt.ids) for prompt in group}) > 1 for group in groups):
         measured("padding", lambda: (run(observer, other_side, groups), together))
     measured(
-        "dtype", lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base)
+        "dtype",
+        lambda: (
+            run(Observer(_in_dtype(model, other_dtype), sites, plan.record, plan.top_k), padding_side, alone),
+            base,
+        ),
     )
     facts = {
         "prompts": list(dict.fromkeys(ids)),
