@@ -125,6 +125,37 @@ def test_what_was_ablated_is_what_plain_hooks_measure(of_llama: dict[str, Any]) 
                 assert samples.measured["zero", target][number] == pytest.approx(y[0] - y[1], abs=1e-5)
 
 
+def test_direct_contributions_are_those_of_neurons_at_the_answer_position_alone(of_llama: dict[str, Any]) -> None:
+    model, samples = tiny("Llama"), Samples.from_receipt({"calibration": of_llama})
+    known = np.isfinite(samples.direct[0])
+    last = [len(PROMPTS[int(name[1:])].ids) - 1 for name in samples.prompt]
+    expected = (np.array(samples.kind) == "neuron") & (samples.position == last)
+    np.testing.assert_array_equal(known, expected)
+    assert known.sum() >= 3
+    for number in np.flatnonzero(known):
+        ids = torch.from_numpy(PROMPTS[int(samples.prompt[number][1:])].ids.astype(np.int64))[None]
+        a, x = at_last_token(model, int(samples.layer[number]), ids)
+        neuron = int(samples.index[number])
+        write = model.model.layers[int(samples.layer[number])].mlp.down_proj.weight[:, neuron] * a[neuron]
+        scale = torch.rsqrt(x.square().mean() + model.model.norm.variance_epsilon)
+        for target, one in enumerate(TARGETS):
+            rows = model.lm_head.weight
+            along = (rows[one.token_id] - rows[one.against_id]) * model.model.norm.weight
+            assert samples.direct[target][number] == pytest.approx((along @ write * scale).item(), rel=1e-4, abs=1e-6)
+
+
+def at_last_token(model: Any, layer: int, ids: torch.Tensor) -> list[torch.Tensor]:
+    """The neurons of a layer, and what the final norm reads."""
+    seen: list[torch.Tensor] = []
+    modules = model.model.layers[layer].mlp.down_proj, model.model.norm
+    hooks = [one.register_forward_pre_hook(lambda _, args: seen.append(args[0][0, -1])) for one in modules]
+    with torch.no_grad():
+        model(input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
 @contextmanager
 def zeroed(model: Any, kind: str, place: tuple[int, int, int] | None) -> Iterator[None]:
     """A hook of torch on the input of one linear map."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stratoscope.names import BASELINES, Baseline
-from stratoscope.trace.format.attributes import count_in, objects_in
+from stratoscope.trace.format.attributes import count_in, objects_in, to_json
 from stratoscope.words import capital, counted, number
 
 Kind = Literal["neuron", "mlp", "head", "attn"]
@@ -310,7 +310,7 @@ class Samples:
             "kind": list(self.kind),
             "prompt": list(self.prompt),
             **{name: getattr(self, name).tolist() for name in ("position", "layer", "index")},
-            "direct": [self.direct[target].tolist() for target in range(len(self.direct))],
+            "direct": to_json([self.direct[target].tolist() for target in range(len(self.direct))]),
             "effects": [
                 {"baseline": baseline, "target": target, "first_order": first.tolist(), "measured": measured.tolist()}
                 for (baseline, target), first in self.first_order.items()

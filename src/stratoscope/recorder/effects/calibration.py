@@ -19,6 +19,7 @@ from stratoscope import defaults
 from stratoscope.analysis.statistics.agreement import agreement
 from stratoscope.errors import InputError
 from stratoscope.model import sites as s
+from stratoscope.model.head import Head
 from stratoscope.model.sites import ModelSites
 from stratoscope.progress import Progress
 from stratoscope.recorder.effects.ablations import TOKENS_AT_ONCE, Ablation, Values, each_ablated
@@ -29,7 +30,8 @@ from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.of_everything import OfEverything
 from stratoscope.recorder.effects.path import PathIntegral
 from stratoscope.recorder.effects.sample import calibration_prompts, draw, portions, tokens_drawn_from
-from stratoscope.recorder.effects.strongest import EffectTables
+from stratoscope.recorder.effects.strongest import EffectTables, Strongest
+from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.targets.batch import BatchTargets
@@ -73,6 +75,8 @@ class Measured:
         What was ablated.
     first_order, measured
         Its effect as it is recorded, and the change that ablating it makes.
+    direct
+        Of each target, direct contributions; NaN where there is none to tell.
     floors
         Of each prompt, how much a target changes where nothing is ablated.
     """
@@ -80,13 +84,14 @@ class Measured:
     items: list[Item]
     first_order: dict[tuple[str, int], list[float]]
     measured: dict[tuple[str, int], list[float]]
+    direct: list[list[float]]
     floors: list[float]
 
     @classmethod
     def nothing(cls, baselines: Iterable[str], targets: int) -> Measured:
         """Before the first prompt."""
         keys = [(how, target) for how in baselines for target in range(targets)]
-        return cls([], {key: [] for key in keys}, {key: [] for key in keys}, [])
+        return cls([], {key: [] for key in keys}, {key: [] for key in keys}, [[] for _ in range(targets)], [])
 
 
 class Calibrator:
@@ -125,6 +130,9 @@ class Calibrator:
         self.chosen, self.limits = calibration_prompts(len(prompts.names), asked.calibration), list[str]()
         self._portions = portions(asked.calibration, len(self.chosen))
         self._gradients = Gradients(model, sites)
+        assert isinstance(sites.head, Head)  # there are no targets without
+        self._head = sites.head
+        self._writes = Writes(model, sites, sites.head, targets.directions.vocabulary)
         self._baselines = {"zero": Baseline(), **self._means(baseline if asked.baseline == "mean" else None)}
         self._written = {how: self._written_at(one) for how, one in self._baselines.items()}
         path = (model, sites, self._gradients, baseline, self._written[self._own], asked.steps)
@@ -175,7 +183,8 @@ class Calibrator:
         self._targets.begin(batch)
         numbers = sum(self._sites.widths) * len(self._targets) * len(self._baselines)
         tokens = tokens_drawn_from(len(prompt.ids), numbers, place)
-        y, effects = self._effects(batch, tokens, self._prompts.names[number])
+        with FrozenScales(self._model, self._sites, self._head) as scales:
+            y, effects = self._effects(batch, tokens, self._prompts.names[number])
         own, items = effects[self._own], list[Item]()
         for kind in KINDS:
             chosen = draw(own.of(kind, 0), self._portions[place], place)
@@ -187,6 +196,9 @@ class Calibrator:
                 of_layers = effects[how].of(kind, target)
                 values += [_stored(_at(of_layers[layer], token, column)) for token, layer, column in chosen]
         found.items.extend(items)
+        direct = self._direct(items, len(prompt.ids) - 1, own, scales)
+        for values, own_direct in zip(found.direct, direct, strict=True):
+            values += map(_stored, own_direct.tolist())
         self._ablate(prompt, y, items, found)
 
     def _ablate(self, prompt: TokenisedPrompt, y: np.ndarray, items: Sequence[Item], found: Measured) -> None:
@@ -206,6 +218,24 @@ class Calibrator:
         for of_baseline, how in zip(effects, values, strict=True):
             for target in range(len(self._targets)):
                 found.measured[how, target] += map(_stored, of_baseline[:, target])
+
+    def _direct(self, items: Sequence[Item], last: int, own: OfEverything, scales: FrozenScales) -> np.ndarray:
+        """What neurons at the answer position add to each target themselves, [target, item]; NaN of all others."""
+        found = np.full((len(self._targets), len(items)), np.nan)
+        places = [n for n, item in enumerate(items) if (item.kind, item.position) == ("neuron", last)]
+        if not places:
+            return found
+        named = [(items[place].layer, items[place].index) for place in places]
+        value, factor = np.array([own.at_answer(*one) for one in named]).T
+        layer, neuron = np.array(named, np.int32).T
+        row = np.full(len(named), last, np.int32)
+        shape = (1, len(self._targets), len(named))
+        spread = (np.broadcast_to(one, shape) for one in (row, layer, neuron, value, value, factor))
+        strongest = Strongest(*spread)
+        factors = scales.of(strongest.layer, strongest.neuron, strongest.row, strongest.factor)
+        directions = self._targets.vectors().expand(1, -1, -1)
+        found[:, places] = self._writes.logits(strongest, factors, directions, row[:1])[0]
+        return found
 
     # --- effects as they are recorded -----------------------------------------------------------------------------
 
@@ -246,7 +276,7 @@ class Calibrator:
             **places,
             first_order={key: np.array(values) for key, values in found.first_order.items()},
             measured={key: np.array(values) for key, values in found.measured.items()},
-            direct={},
+            direct={target: np.array(values) for target, values in enumerate(found.direct)},
         )
         floor = _stored(max(found.floors, default=0.0))
         agreements = []
