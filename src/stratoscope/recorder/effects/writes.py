@@ -215,7 +215,7 @@ def _extremes(columns: Tensor, weight: Tensor, mean: Tensor) -> tuple[Tensor, Te
     values = centred[..., 0].float()
     ids, pad = ids.cpu(), (0, PER_SIGN - k)
     sides = []
-    for side, most in ((slice(k), True), (slice(k, None), False)):
-        order = values[:, side].argsort(dim=1, descending=most)
+    for side, falling in ((slice(k), True), (slice(k, None), False)):
+        order = torch.argsort(values[:, side], dim=1, descending=falling)
         sides.append([nn.functional.pad(one[:, side].gather(1, order), pad, value=-1) for one in (ids, values)])
     return torch.cat([sides[0][0], sides[1][0]], 1), torch.cat([sides[0][1], sides[1][1]], 1)
