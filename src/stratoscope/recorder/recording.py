@@ -133,7 +133,7 @@ class Recording:
         self.prompts, self._chat, self._progress = prompts, chat, progress
         self._day = day or date.today()  # one for all, as a prompt is put into tokens more than once
         self._targeting = Targeting(targets, loaded, vocabulary(loaded.model))
-        self._answering = Answering(answers, loaded, self._pad_id, first_logits=targets is not None)
+        self._answering = Answering(answers, loaded, self.pad_id, first_logits=targets is not None)
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
@@ -171,19 +171,18 @@ class Recording:
         first = self._first_prompts()
         with must_fit("a probe of the first prompts"):
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
-            self._sites = find_sites(self._model, ids)
-            found = find_out(loaded, self._sites, self._batch, self._answering.rehearse, self._answering.follow)
+            self._sites = self._targeting.of_real_tokens(find_sites(self._model, ids))
+            found = find_out(loaded, self._sites, self.batch, self._answering.rehearse, self._answering.follow)
         where = str(loaded.identity["name"])
         refuse_impossible(self._sites, record, top_k, where=where)
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
-        other_code = bool(self._observer.changes_implementation)
-        self._effects = effects_of(effects, loaded, self._sites, self._targets, top_k, other_code=other_code)
+        self._effects = effects_of(effects, loaded, self._sites, self._targets, self._observer, top_k)
         self.plan, self._notes = replace(self.plan, **self._effects.plan), [*self._notes, *self._effects.notes]
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
-            *(first, self.lengths, self._batch),
+            *(first, self.lengths, self.batch),
             where=where,
         )
         self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
@@ -194,8 +193,7 @@ class Recording:
         self.variables, self.sizes = shapes_of(proved.arrays, record)
         self.variables += [*self._answering.variables, *self._targeting.variables, *self._effects.variables]
         self.sizes |= {**self._answering.sizes, **self._targeting.sizes, **self._effects.sizes}
-        self._floors: dict[str, np.ndarray] = {}
-        self._splitter = BatchSplitter(batch_size)
+        self._floors, self._splitter = dict[str, np.ndarray](), BatchSplitter(batch_size)
 
     def run(
         self, out: Path, *, resume: bool, overwrite: bool, verify: names.Verify = defaults.VERIFY, floor: bool = False
@@ -266,8 +264,7 @@ class Recording:
         if floor is None and wanted:
             floor = self._measured_floor()
         if floor is not None and floor.facts:
-            facts = {**floor.facts, "limits": floor.limits}
-            limits = [*self._receipt["limits"], *floor.limits]
+            facts, limits = {**floor.facts, "limits": floor.limits}, [*self._receipt["limits"], *floor.limits]
             self._floors, self._receipt = floor.arrays, {**self._receipt, "noise_floor": facts, "limits": limits}
 
     def _measured_floor(self) -> Floor:
@@ -278,8 +275,7 @@ class Recording:
 
     def _attributes(self) -> dict[str, Any]:
         receipt = receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer)
-        notes = [*self._notes, *self.batch_notes]
-        return trace_attributes(self._loaded, self._sites, self.plan, receipt, notes)
+        return trace_attributes(self._loaded, self._sites, self.plan, receipt, [*self._notes, *self.batch_notes])
 
     # --- batch by batch -----------------------------------------------------------------------------------------------
 
@@ -290,12 +286,13 @@ class Recording:
         writer.describe(receipt={**writer.attrs["receipt"], **found})
         texts = TokenTexts(self._tokenizer, writer.attrs)
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
+        self._targeting.sums.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
             for window in self.all_windows(writer.committed_prompts):
                 block = self._window(window)
-                if self._splitter.were_needed:
-                    writer.describe(receipt=self._splitter.into(writer.attrs["receipt"]))
+                if self._splitter.were_needed or self._targeting.asked:
+                    writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
                 if texts.add(self._effects.token_ids):
                     writer.describe(**texts.attribute)
                 writer.append(block)
@@ -325,17 +322,15 @@ class Recording:
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
         return other
 
+    sites = property(lambda self: self._sites, doc="The model's proved sites.")
+    effects = property(lambda self: self._effects, doc="What is done about total effects.")
+    targets = property(lambda self: self._targets, doc="The targets of each batch; None where none are asked for.")
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
 
     @property
     def all_prompts(self) -> AllPrompts:
         """All prompts of the file, whichever part of them is recorded."""
-        how = (self.encoded, self._batch_of, self._all_batches, self.plan.batching)
-        return AllPrompts(self._ids, self.lengths, *how)
-
-    def seconds_before(self, of_all: float) -> tuple[float, float]:
-        """Seconds before anything is recorded: for means, where all prompts once take `of_all`, and for ablations."""
-        return self._effects.seconds_before(self.all_prompts, of_all)
+        return AllPrompts(self._ids, self.lengths, self.encoded, self._batch_of, self._all_batches, self.plan.batching)
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""
@@ -352,7 +347,7 @@ class Recording:
             verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
-            self._effects.into(self._splitter.into(self._receipt)),
+            self._effects.into(self._found_out(self._receipt)),
             batches=len(self._all_batches),
             tokens=writer.committed_tokens,
             observer=self._observer,
@@ -360,6 +355,10 @@ class Recording:
             recorded=self.variables,
         )
         writer.finish(receipt=receipt)
+
+    def _found_out(self, receipt: receipts.Receipt) -> receipts.Receipt:
+        """The receipt with what only the batches have shown."""
+        return self._targeting.sums.into(self._splitter.into(receipt))
 
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
@@ -403,15 +402,15 @@ class Recording:
     ) -> Iterator[Recorded]:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
-        batch = self._batch(prompts)
+        batch = self.batch(prompts)
         self._streams.batch(chosen)
         ids = [self.prompts[window[index]].id for index in chosen]
         how = (self._options, self._watch)
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
-        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
-        arrays |= self._targeting.outcome(first, ids)
-        arrays |= self._effects.outcome(self._observer, prompts, whole, ids, first, self._batch)
+        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batch)
+        arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
+        arrays |= self._effects.outcome(self._observer, prompts, whole, ids, first, self.batch)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
@@ -420,19 +419,21 @@ class Recording:
 
     def _batch_of(self, chosen: Sequence[int]) -> Batch:
         """The batch of these prompts."""
-        return self._batch([self.encoded(index) for index in chosen])
+        return self.batch([self.encoded(index) for index in chosen])
 
     @property
     def _all_batches(self) -> list[list[int]]:
         """Indices of the prompts of every batch of this part."""
         return [batch for window in self.all_windows() for batch in self.batches(window)]
 
-    def _batch(self, prompts: Sequence[PromptTokens]) -> Batch:
+    def batch(self, prompts: Sequence[PromptTokens]) -> Batch:
+        """Prompts as one padded rectangle, as those that are recorded are padded."""
         device = input_device(self._model)
-        return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
+        return make_batch(prompts, pad_id=self.pad_id, padding_side=self.plan.padding_side, device=device)
 
     @property
-    def _pad_id(self) -> int:
+    def pad_id(self) -> int:
+        """The token that stands where there is none."""
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
         most = vocabulary(self._model)
         return next(token for token in known if token is not None and (most is None or token < most))

@@ -142,8 +142,8 @@ def _count(rows: slice | Tensor) -> int:
 # --- the means that another trace holds -------------------------------------------------------------------------------
 
 
-def means_of(path: Path, sites: ModelSites, weights_sha256: str | None) -> tuple[Baseline, str]:
-    """The means of neurons that a trace of the same weights holds, and its uuid; of heads and writes it holds none.
+def means_of(path: Path, sites: ModelSites, weights_sha256: str | None) -> Baseline:
+    """The means of neurons that a trace of the same weights holds; of heads and writes it holds none.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def means_of(path: Path, sites: ModelSites, weights_sha256: str | None) -> tuple
         for layer, width in enumerate(sites.widths)
         if width
     }
-    return Baseline(Values(neurons)), str(attrs.get("uuid"))
+    return Baseline(Values(neurons))
 
 
 def _means(trace: xr.Dataset) -> np.ndarray | None:

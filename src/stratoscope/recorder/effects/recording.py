@@ -34,6 +34,7 @@ from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import CALIBRATION
 from stratoscope.trace.labels import note
+from stratoscope.trace.read.reader import open_trace
 
 _OTHERWISE = 0.05  # another implementation of attention or experts: of the largest logit, in half precision
 _MEANS = "taking the means that effects are counted from"
@@ -48,13 +49,13 @@ def effects_of(
     loaded: LoadedModel,
     sites: ModelSites,
     targets: BatchTargets | None,
+    observer: Observer,
     top_k: int,
-    *,
-    other_code: bool,
 ) -> NoEffects:
     """What a recording does about total effects; the parameters are those of `EffectsRecorder`, None where none are."""
     if asked is None or targets is None:
         return NoEffects()
+    other_code = bool(observer.changes_implementation)
     return EffectsRecorder(asked, loaded, sites, targets, top_k, other_code=other_code)
 
 
@@ -105,7 +106,8 @@ class EffectsRecorder(NoEffects):
         self._mean_of: str | None = None
         baseline = Baseline()
         if asked.mean_of is not None:
-            baseline, self._mean_of = means_of(asked.mean_of, sites, weights)
+            baseline = means_of(asked.mean_of, sites, weights)
+            self._mean_of = str(open_trace(asked.mean_of).attrs.get("uuid"))
         self._calibration: Mapping[str, Any] | None = None
         self.counted_from(baseline)
 

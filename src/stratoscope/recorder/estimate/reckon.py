@@ -63,7 +63,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
         tokens = tokens_sample(recording, Path(name)).scaled(len(lengths), sum(lengths))
         disk = _by_group({**tokens, **held, **streamed})
         seconds = {way: trial.seconds_of_all(way) for way in trial.typical}
-        for_means, calibrating = recording.seconds_before(seconds[MODEL])
+        for_means, calibrating = recording.effects.seconds_before(recording.all_prompts, seconds[MODEL])
         for way in {EVERYTHING, EFFECTS} & seconds.keys():
             seconds[way] += for_means + calibrating
         seconds[EVERYTHING] += _behind(Path(name), sum(streamed.values()), seconds[EVERYTHING])

@@ -112,6 +112,7 @@ def measure_floor(
         That of the recording.
     """
     padding_side, batching = plan.padding_side, plan.batching
+    measurable = [group for group in plan.record if group not in names.OF_TARGETS]
     prompts = _shortened(prompts, equal=batching.together == EQUAL_LENGTH)
     groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
@@ -121,6 +122,9 @@ def measure_floor(
         with who:
             found = [who.record(make_batch(some, pad_id=0, padding_side=side, device=device))[0] for some in together]
         return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+    def in_other_dtype() -> Observer:
+        return Observer(_in_dtype(model, other_dtype), sites, measurable, plan.top_k)
 
     alone = [[prompt] for prompt in prompts]
     base = run(observer, padding_side, alone)
@@ -149,11 +153,10 @@ def measure_floor(
         measured("padding", lambda: (run(observer, other_side, groups), together))
     measured(
         "dtype",
-        lambda: (
-            run(Observer(_in_dtype(model, other_dtype), sites, plan.record, plan.top_k), padding_side, alone),
-            base,
-        ),
+        lambda: (run(in_other_dtype(), padding_side, alone), base),
     )
+    if unmeasured := [group for group in plan.record if group not in measurable]:
+        limits.append(f"Noise floor: not measured for the group {' and '.join(unmeasured)}.")
     facts = {
         "prompts": list(dict.fromkeys(ids)),
         "tokens": sum(lengths),
