@@ -211,7 +211,7 @@ class Calibrator:
             self._model, self._sites, [prompt], rows, batching=replace(self._prompts.batching, size=size)
         ):
             both = (ids.expand(len(places), -1) for ids in (self._targets.token, self._targets.against))
-            changed[[*places]] = self._targets.directions.values(logits, *both).cpu().numpy()
+            changed[[*places]] = self._targets.directions.values(logits[:, -1], *both).cpu().numpy()
         alone, last = changed[0], changed[-1]
         found.floors.append(float(max(np.abs(alone - last).max(), np.abs(alone - y).max())))
         effects = (alone - changed[1:-1]).reshape(len(values), len(items), -1)
