@@ -125,18 +125,20 @@ def test_what_was_ablated_is_what_plain_hooks_measure(of_llama: dict[str, Any]) 
                 assert samples.measured["zero", target][number] == pytest.approx(y[0] - y[1], abs=1e-5)
 
 
-def test_direct_contributions_are_those_of_neurons_at_the_answer_position_alone(of_llama: dict[str, Any]) -> None:
+def test_direct_contributions_are_those_of_what_is_written_at_the_answer_position(of_llama: dict[str, Any]) -> None:
     model, samples = tiny("Llama"), Samples.from_receipt({"calibration": of_llama})
     known = np.isfinite(samples.direct[0])
     last = [len(PROMPTS[int(name[1:])].ids) - 1 for name in samples.prompt]
-    expected = (np.array(samples.kind) == "neuron") & (samples.position == last)
-    np.testing.assert_array_equal(known, expected)
-    assert known.sum() >= 3
+    np.testing.assert_array_equal(known, samples.position == last)
+    assert {samples.kind[number] for number in np.flatnonzero(known)} == {*KINDS}
     for number in np.flatnonzero(known):
         ids = torch.from_numpy(PROMPTS[int(samples.prompt[number][1:])].ids.astype(np.int64))[None]
-        a, x = at_last_token(model, int(samples.layer[number]), ids)
-        neuron = int(samples.index[number])
-        write = model.model.layers[int(samples.layer[number])].mlp.down_proj.weight[:, neuron] * a[neuron]
+        kind, layer, index = samples.kind[number], int(samples.layer[number]), int(samples.index[number])
+        block = model.model.layers[layer]
+        module = block.mlp.down_proj if kind in ("neuron", "mlp") else block.self_attn.o_proj
+        given, x = at_last_token(model, module, ids)
+        columns = columns_of(kind, index)
+        write = module.weight[:, columns] @ given[columns]
         scale = torch.rsqrt(x.square().mean() + model.model.norm.variance_epsilon)
         for target, one in enumerate(TARGETS):
             rows = model.lm_head.weight
@@ -144,10 +146,14 @@ def test_direct_contributions_are_those_of_neurons_at_the_answer_position_alone(
             assert samples.direct[target][number] == pytest.approx((along @ write * scale).item(), rel=1e-4, abs=1e-6)
 
 
-def at_last_token(model: Any, layer: int, ids: torch.Tensor) -> list[torch.Tensor]:
-    """The neurons of a layer, and what the final norm reads."""
+def columns_of(kind: str, index: int) -> slice:
+    return {"neuron": slice(index, index + 1), "head": slice(8 * index, 8 * index + 8)}.get(kind, slice(None))
+
+
+def at_last_token(model: Any, module: Any, ids: torch.Tensor) -> list[torch.Tensor]:
+    """What a linear map and the final norm read."""
     seen: list[torch.Tensor] = []
-    modules = model.model.layers[layer].mlp.down_proj, model.model.norm
+    modules = module, model.model.norm
     hooks = [one.register_forward_pre_hook(lambda _, args: seen.append(args[0][0, -1])) for one in modules]
     with torch.no_grad():
         model(input_ids=ids)
@@ -165,7 +171,7 @@ def zeroed(model: Any, kind: str, place: tuple[int, int, int] | None) -> Iterato
     position, layer, index = place
     block = model.model.layers[layer]
     module = block.mlp.down_proj if kind in ("neuron", "mlp") else block.self_attn.o_proj
-    columns = {"neuron": slice(index, index + 1), "head": slice(8 * index, 8 * index + 8)}.get(kind, slice(None))
+    columns = columns_of(kind, index)
 
     def hook(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         other = args[0].clone()

@@ -18,7 +18,7 @@ from stratoscope.recorder.estimate import trial
 from stratoscope.recorder.groups import GROUPS, groups_of
 
 PROMPTS = ["The river.", "No.", "Tell me more", "é→x", "What did it say?", "A clock"]
-SIMULATED = [group for group in names.RECORD_GROUPS if group != names.LOGITS]
+SIMULATED = [group for group in names.RECORD_GROUPS if group not in names.OF_TARGETS]
 NEW = 2  # tokens of an answer
 CHANGED_BY_LATER_TOKENS = ("attn_received",)
 

@@ -21,6 +21,7 @@ from stratoscope.errors import InputError
 from stratoscope.model import sites as s
 from stratoscope.model.head import Head
 from stratoscope.model.sites import ModelSites
+from stratoscope.names import LOGITS
 from stratoscope.progress import Progress
 from stratoscope.recorder.effects.ablations import TOKENS_AT_ONCE, Ablation, Values, each_ablated
 from stratoscope.recorder.effects.all_prompts import AllPrompts
@@ -34,6 +35,7 @@ from stratoscope.recorder.effects.strongest import EffectTables, Strongest
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.observe import Observer, last_logits_only
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import KINDS, Kind, Samples
 
@@ -76,7 +78,7 @@ class Measured:
     first_order, measured
         Its effect as it is recorded, and the change that ablating it makes.
     direct
-        Of each target, direct contributions; NaN where there is none to tell.
+        Of each target, direct contributions; NaN before the answer position.
     floors
         Of each prompt, how much a target changes where nothing is ablated.
     """
@@ -132,6 +134,7 @@ class Calibrator:
         self._gradients = Gradients(model, sites)
         assert isinstance(sites.head, Head)  # there are no targets without
         self._head = sites.head
+        self._contributions = Observer(model, sites, (LOGITS,), 1, targets)
         self._writes = Writes(model, sites, sites.head, targets.directions.vocabulary)
         self._baselines = {"zero": Baseline(), **self._means(baseline if asked.baseline == "mean" else None)}
         self._written = {how: self._written_at(one) for how, one in self._baselines.items()}
@@ -196,7 +199,7 @@ class Calibrator:
                 of_layers = effects[how].of(kind, target)
                 values += [_stored(_at(of_layers[layer], token, column)) for token, layer, column in chosen]
         found.items.extend(items)
-        direct = self._direct(items, len(prompt.ids) - 1, own, scales)
+        direct = self._direct(batch, items, len(prompt.ids) - 1, own, scales)
         for values, own_direct in zip(found.direct, direct, strict=True):
             values += map(_stored, own_direct.tolist())
         self._ablate(prompt, y, items, found)
@@ -219,22 +222,34 @@ class Calibrator:
             for target in range(len(self._targets)):
                 found.measured[how, target] += map(_stored, of_baseline[:, target])
 
-    def _direct(self, items: Sequence[Item], last: int, own: OfEverything, scales: FrozenScales) -> np.ndarray:
-        """What neurons at the answer position add to each target themselves, [target, item]; NaN of all others."""
+    def _direct(
+        self, batch: Batch, items: Sequence[Item], last: int, own: OfEverything, scales: FrozenScales
+    ) -> np.ndarray:
+        """What items at the answer position add to each target themselves, [target, item]; NaN of all others."""
         found = np.full((len(self._targets), len(items)), np.nan)
-        places = [n for n, item in enumerate(items) if (item.kind, item.position) == ("neuron", last)]
-        if not places:
-            return found
-        named = [(items[place].layer, items[place].index) for place in places]
-        value, factor = np.array([own.at_answer(*one) for one in named]).T
-        layer, neuron = np.array(named, np.int32).T
-        row = np.full(len(named), last, np.int32)
-        shape = (1, len(self._targets), len(named))
-        spread = (np.broadcast_to(one, shape) for one in (row, layer, neuron, value, value, factor))
-        strongest = Strongest(*spread)
+        places = [n for n, item in enumerate(items) if item.position == last]
+        neurons = [n for n in places if items[n].kind == "neuron"]
+        if neurons:
+            found[:, neurons] = self._direct_of_neurons([items[n] for n in neurons], last, own, scales)
+        others = [n for n in places if items[n].kind != "neuron"]
+        if others:
+            with self._contributions:
+                arrays, _ = self._contributions.record(batch, **last_logits_only(self._model))
+            for n in others:
+                of_layer = arrays[f"{items[n].kind}_logit"][last, items[n].layer]
+                found[:, n] = of_layer[items[n].index] if items[n].kind == "head" else of_layer
+        return found
+
+    def _direct_of_neurons(
+        self, items: Sequence[Item], last: int, own: OfEverything, scales: FrozenScales
+    ) -> np.ndarray:
+        value, factor = np.array([own.at_answer(item.layer, item.index) for item in items]).T
+        layer, neuron = np.array([(item.layer, item.index) for item in items], np.int32).T
+        row = np.full(len(items), last, np.int32)
+        shape = (1, len(self._targets), len(items))
+        strongest = Strongest(*(np.broadcast_to(one, shape) for one in (row, layer, neuron, value, value, factor)))
         factors = scales.of(strongest.layer, strongest.neuron, strongest.row, strongest.factor)
-        directions = self._targets.vectors().expand(1, -1, -1)
-        found[:, places] = self._writes.logits(strongest, factors, directions, row[:1])[0]
+        found: np.ndarray = self._writes.logits(strongest, factors, self._targets.vectors(), row[:1])[0]
         return found
 
     # --- effects as they are recorded -----------------------------------------------------------------------------
