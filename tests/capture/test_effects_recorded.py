@@ -17,7 +17,7 @@ from stratoscope.trace.format.token_texts import token_texts
 
 KNOWN = len(byte_tokenizer())  # rows of the unembedding that are tokens
 PROMPTS = ["The river.", "No.", "é→x of a clock"]
-ASKED: dict[str, Any] = {"record": "effects", "targets": ("A",), "against": "B", "prompts": PROMPTS}
+ASKED: dict[str, Any] = {"record": "effects", "targets": ("A",), "against": "B", "prompts": PROMPTS, "calibration": 0}
 
 
 @pytest.fixture(scope="module")
