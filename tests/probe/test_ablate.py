@@ -255,7 +255,8 @@ def test_curves_end_where_they_must_and_begin_with_the_strongest() -> None:
     assert found["members"].item().count(" n") == 3
     columns, rows = rows_of(found)
     assert len(list(rows)) == 3 * 4
-    assert columns[:3] == ("order", "taken", "target")
+    assert columns[:4] == ("order", "taken", "added", "target")
+    assert sorted(found["taken"].values[1]) == sorted(found["members"].item().split(", "))
     assert steps_of(100)[:2] == (0, 1)
     assert steps_of(100)[-1] == 100
     assert len(steps_of(100)) <= 13

@@ -19,8 +19,10 @@ import xarray as xr
 from stratoscope import defaults
 from stratoscope.errors import UsageError
 from stratoscope.names import (
+    COMPONENT,
     DEPTH,
     EDGE,
+    EFFECT_RANK,
     HEAD,
     LAYER,
     NEURON,
@@ -30,10 +32,14 @@ from stratoscope.names import (
     PROMPT,
     PROMPT_TEXTS,
     QUANTITIES,
+    READ_PART,
     RECORD_GROUPS,
     SIMULATED,
     SPANS,
+    STRONGEST,
+    TARGET,
     TOKEN,
+    WRITE_RANK,
     Quantity,
     edges,
     quantities_of,
@@ -243,7 +249,11 @@ def _streams(groups: Sequence[RecordGroup]) -> dict[str, str]:
 
 
 def _sizes(shape: SimulationSize) -> dict[str, int]:
-    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
+    sizes = {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
+    strongest, written = 2 * defaults.STRONGEST_PER_SIGN, 2 * defaults.WRITES_PER_SIGN
+    of_effects = {EFFECT_RANK: shape.top_k, STRONGEST: strongest, WRITE_RANK: written}
+    of_effects |= {READ_PART: 2, COMPONENT: 2 * shape.layers + 2}
+    return {**sizes, TARGET: max(1, len(shape.targets)), **of_effects}
 
 
 # --- the prompts, one by one ----------------------------------------------------------------------------------------

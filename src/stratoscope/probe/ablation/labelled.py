@@ -83,6 +83,7 @@ def _of_curves(curves: Curves, seed: int) -> dict[str, Any]:
     faithful, complete = bootstrapped(curves, seed)
     found: dict[str, Any] = {
         "removed": (("order", "step", names.PROMPT, names.TARGET), curves.removed),
+        "taken": (("order", "rank"), np.array([[str(one) for one in order] for order in curves.orders], object)),
         "kept": (("order", "step", names.PROMPT, names.TARGET), curves.kept),
         "faithfulness": (dims, curves.faithfulness),
         "completeness": (dims, curves.completeness),

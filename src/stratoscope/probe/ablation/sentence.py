@@ -7,7 +7,7 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.trace.arrays import Floats
-from stratoscope.words import capital, counted, number, percent
+from stratoscope.words import capital, number, percent
 
 _SET_TO = {names.MEAN: "to the mean over these prompts", names.RESAMPLE: "as in other prompts", names.ZERO: "to zero"}
 _AT = {names.ALL_POSITIONS: "at all tokens", names.ANSWER_POSITION: "at the last token"}
@@ -25,7 +25,7 @@ def _effect(found: xr.Dataset) -> str:
     mean_of = " of the named trace" if found.attrs["mean_of"] else ""
     how = _SET_TO[found.attrs["how"]] if not mean_of else f"to the mean{mean_of}"
     members = str(one["members"].values)
-    subject = label if found.sizes["set"] == 1 and "," not in members else counted(members.count(",") + 1, "place")
+    subject = label if "," not in members else f"{members.count(',') + 1} {_kinds(members)}"
     what = f"Setting {subject} {how} {_AT[found.attrs['positions']]}"
     logit = f"the logit of {target!r}" if " − " not in target else f"the logit difference {target!r}"
     if abs(mean) <= float(one["floor"]):
@@ -62,9 +62,12 @@ def _beside(found: xr.Dataset) -> str:
 
 def _like(found: xr.Dataset) -> str:
     members = str(found["members"].values[-1])
+    return f"random {_kinds(members)} of {'the same layers' if ',' in members else 'its layer'}"
+
+
+def _kinds(members: str) -> str:
     neurons, heads = " n" in members, "head" in members
-    kinds = "neurons and heads" if neurons and heads else "neurons" if neurons else "heads"
-    return f"random {kinds} of {'the same layers' if ',' in members else 'its layer'}"
+    return "neurons and heads" if neurons and heads else "neurons" if neurons else "heads"
 
 
 def _known(values: Floats) -> Floats:
