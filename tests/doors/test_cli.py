@@ -158,6 +158,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "contrast": {"out", "as_json", "overwrite"},
     "diff": {"out", "as_json", "overwrite", "model"},  # `patch_null` makes `null` of the model
     "anomalies": {"out", "as_json", "overwrite"},
+    "explain": {"out", "as_json"},
     "suppression": {"out", "as_json", "overwrite"},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},

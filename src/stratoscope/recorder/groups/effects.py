@@ -21,9 +21,10 @@ class EffectsGroup(RecordGroup):
     """
 
     name = EFFECTS
+    planted = ("suppressor",)
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
-        """Some neurons that act are planted."""
+        """Two suppressing neurons are planted, and what sets them off."""
         return prompt.contributions.effects
 
 
