@@ -1,7 +1,7 @@
 """What total effects cost: one forward with gradients and one backward a target, against the plain forward.
 
-SmolLM2-135M in float32, one thread, one prompt of 128 tokens, one pair of target tokens, in turn. With everything that is
-kept of them: sums, the strongest of every token and layer, the strongest of the prompt. The last line is the ratio.
+SmolLM2-135M in float32, one thread, one prompt of 128 tokens, one pair of target tokens, in turn. With everything that
+is kept of them: sums, the strongest of every token and layer, the strongest of the prompt. The last line is the ratio.
 """
 
 from __future__ import annotations

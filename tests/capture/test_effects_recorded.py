@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from test_capture import run
-from tiny import tiny
+from tiny import byte_tokenizer, tiny
 
 from stratoscope.errors import CaptureError, InputError, OutOfMemory, StratoscopeError
 from stratoscope.recorder.effects import recording
 from stratoscope.recorder.effects.gradients import Gradients
 from stratoscope.trace.format.token_texts import token_texts
 
+KNOWN = len(byte_tokenizer())  # rows of the unembedding that are tokens
 PROMPTS = ["The river.", "No.", "é→x of a clock"]
-ASKED: dict[str, Any] = {"record": "effects", "targets": ("A",), "against": "B", "prompts": PROMPTS, "calibration": 0}
+ASKED: dict[str, Any] = {"record": "effects", "targets": ("A",), "against": "B", "prompts": PROMPTS}
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,11 @@ def test_at_the_answer_the_written_logit_of_the_targets_is_the_direct_contributi
     place = next(n for n in range(20) if trace.strongest_logit[0, 0, n] != 0)
     layer, neuron = int(trace.strongest_layer[0, 0, place]), int(trace.strongest_neuron[0, 0, place])
     column = model.model.layers[layer].mlp.down_proj.weight.detach()[:, neuron].double() * gain
-    unit = (weight @ column - weight[: len(weight)].mean(0) @ column).numpy()
+    unit = (weight @ column - weight[:KNOWN].mean(0) @ column).numpy()
     written, ids = trace.write_logit.values[0, 0, place], trace.write_token.values[0, 0, place]
     times = written[0] / unit[ids[0]]
     along = float((weight[token] - weight[against]) @ column)
-    assert trace.strongest_logit[0, 0, place] == pytest.approx(times * along, rel=1e-3)
+    assert float(trace.strongest_logit[0, 0, place]) == pytest.approx(times * along, rel=1e-3)
 
 
 def test_means_of_another_trace_are_those_of_a_first_pass_for_neurons(tmp_path: Path, plain: Any) -> None:
