@@ -10,14 +10,12 @@ import xarray as xr
 from contribution_traces import PLAN, model
 
 import stratoscope
-from stratoscope import names
 from stratoscope.analysis.contrast.profiles import prompt_profiles
 from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.errors import InputError
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.targets import Targets, one_target
 
-pytestmark = pytest.mark.skipif("mlp_effect" not in names.QUANTITIES, reason="effects are not recorded yet")
 FACTORS = np.array([0.5, 1.0, 0.7, 0.3], "float32")
 
 

@@ -51,7 +51,7 @@ def test_it_prints_a_table_and_what_was_found_and_writes_a_row_for_every_prompt(
     assert len(lines) == 1 + 4 * 2  # each of three and all of them, of a target and of an opener
     assert lines[0].split("  ")[0] == "ablated"
     assert "no match" not in table
-    assert said.startswith("Setting 3 neurons and heads to the mean over these prompts at all tokens ")
+    assert said.startswith("Setting 3 neurons and heads to the mean over these prompts at all tokens but the first ")
     assert "95 % t interval" in said
     assert "In size that is more than " in said
     assert said.splitlines()[-1] == "t.csv"

@@ -38,8 +38,9 @@ How = Annotated[
     ),
 ]
 Positions = Annotated[
-    names.Positions, typer.Option("--positions", help="At all tokens of a prompt, or at its last alone.")
+    names.Positions, typer.Option("--positions", help="At all tokens of a prompt but its first, or at its last alone.")
 ]
+FirstToken = Annotated[bool, typer.Option("--first-token", help="At first tokens, too, where they are all ablated.")]
 Cumulative = Annotated[
     int | None,
     typer.Option(
@@ -74,6 +75,7 @@ def ablate(
     heads: Heads = None,
     how: How = defaults.HOW,
     positions: Positions = defaults.ABLATED_POSITIONS,
+    first_token: FirstToken = defaults.FIRST_TOKEN,
     targets: options.Targets = None,
     against: options.Against = None,
     answer_prefix: options.AnswerPrefix = None,

@@ -148,6 +148,7 @@ def _attributes(subject: Subject, found: Found, asked: AblationSettings) -> dict
         "tokenizer": loaded.tokenizer_identity,
         "how": asked.how,
         "positions": asked.positions,
+        "first_token": asked.first_token,
         "seed": asked.seed,
         "draws": asked.draws,
         "cumulative": asked.cumulative,
@@ -168,8 +169,8 @@ def _remarks(subject: Subject, found: Found, asked: AblationSettings) -> list[st
         short = [subject.ids[at] for at in np.flatnonzero((lengths[found.donors] < lengths[:, None]).any(1))]
         if short:
             said.append(
-                f"No other prompt is as long as {listed(short)}: its first tokens, that no other reaches back to, stay "
-                "as they are."
+                f"No other prompt is as long as {listed(short)}: its first tokens, to which no other reaches back, "
+                "stay as they are."
             )
     if asked.how == names.RESAMPLE and any(len(one.token_ids) > 1 for one in subject.openers):
         said.append("Tokens of an opener that stand before its last are not resampled.")

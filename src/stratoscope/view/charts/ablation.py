@@ -36,6 +36,7 @@ _SET_TO = {
     names.ZERO: "set to zero",
 }
 _AT = {names.ALL_POSITIONS: "at all tokens", names.ANSWER_POSITION: "at the last token"}
+_BUT_FIRST = " but the first"
 _BESIDE = {"matched": 0.2, "direction": 0.34}  # how far below the row of a set random ones stand
 
 
@@ -46,7 +47,8 @@ def ablation_spec(found: xr.Dataset, look: Look = PLAIN) -> ViewSpec:
     panels = [panel for target in targets for panel in (_curve_panels if curves else _effect_panels)(found, target)]
     height = 2.7 if curves else 0.7 + 0.62 * found.sizes["set"]
     prompts = counted(found.sizes["prompt"], "prompt")
-    how = f"{_SET_TO[found.attrs['how']]}, {_AT[found.attrs['positions']]} · {prompts}"
+    but = _BUT_FIRST if found.attrs["positions"] == names.ALL_POSITIONS and not found.attrs["first_token"] else ""
+    how = f"{_SET_TO[found.attrs['how']]}, {_AT[found.attrs['positions']]}{but} · {prompts}"
     return ViewSpec(
         _title(found, curves=curves),
         how,
