@@ -195,17 +195,12 @@ def _opener(
     def draw(file: Path) -> None:
         trace = out / OPENER_TRACE
         if again or not _is_kept(trace):
-            asked: dict[str, Any] = {
-                "record": names.OF_TARGETS,
-                "targets": [target],
-                "against": against,
-                "overwrite": True,
-            }
+            asked: dict[str, Any] = {"record": names.OF_TARGETS, "targets": [target], "against": against}
             if simulated:
                 stratoscope.simulate(trace, prompts=2, **asked, overwrite=True)
             else:
                 with as_file(PROMPTS) as prompts:
-                    first = read_prompts(prompts)[0]
+                    first = replace(read_prompts(prompts)[0], pair="")  # its twin is in the other trace
                 stratoscope.capture(str(find_model()), [first], trace, **asked, overwrite=True, progress=progress)
         spec = depth(stratoscope.suppression(trace, prompt=0)).spec
         render(lambda look: replace(spec, look=look), file, Look(), overwrite=True)
