@@ -93,6 +93,6 @@ def _curves(found: xr.Dataset) -> str:
     kept = float(found["faithfulness"].isel(order=0, target=0).sel(step=needed[0]))
     return (
         f" Of what ablating all {steps[-1]} takes away, half is gone for good after the {needed[0]} strongest by first"
-        f" order, in random orders after {number(np.median(needed[1:]))} (median of {len(needed) - 1}); these {needed[0]} alone"
-        f" bring back {percent(kept)}."
+        f" order, in random orders after {number(np.median(needed[1:]))} (median of {len(needed) - 1}); these"
+        f" {needed[0]} alone bring back {percent(kept)}."
     )
