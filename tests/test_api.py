@@ -18,6 +18,7 @@ from stratoscope.doors.cli import command as command_called
 EXPORTED = [
     "Prompt",
     "StratoscopeError",
+    "ablate",
     "anomalies",
     "attention_matrix",
     "capture",
@@ -41,11 +42,13 @@ EXPORTED = [
     "prompt",
     "save_result",
     "simulate",
+    "suppression",
     "to_frame",
     "top",
 ]
 VERBS = [name for name in EXPORTED if name not in ("Prompt", "StratoscopeError")]
 POSITIONAL = {  # what may be given without its name, in this order
+    "ablate": ["model", "prompts"],
     "anomalies": ["trace"],
     "attention_matrix": ["trace", "prompt", "layer", "head"],
     "capture": ["model", "prompts", "out"],
@@ -69,6 +72,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "prompt": ["trace", "choice"],
     "save_result": ["result", "out"],
     "simulate": ["out"],
+    "suppression": ["trace"],
     "to_frame": ["trace", "quantity"],
     "top": ["inputs"],
 }
@@ -97,9 +101,11 @@ AS_TEXT: dict[str, Callable[[Any], str]] = {
     "tokens": "{0[0]}-{0[1]}".format,
 }  # how a command line writes it
 COMMANDS = {  # command -> verb
+    "ablate": "ablate",
     "anomalies": "anomalies",
     "capture": "capture",
     "contrast": "contrast",
+    "suppression": "suppression",
     "diff": "diff",
     "merge": "merge",
     "simulate": "simulate",
@@ -110,7 +116,7 @@ COMMANDS = {  # command -> verb
     "top": "top",
     "compare": "compare",
 }
-RESULTS = ("anomalies", "contrast", "diff")  # commands that write the folder of a Result
+RESULTS = ("anomalies", "contrast", "diff", "suppression")  # commands that write the folder of a Result
 
 
 def verb(name: str) -> Callable[..., Any]:
@@ -154,6 +160,8 @@ def test_every_option_has_a_default_from_the_one_place(name: str) -> None:
         assert parameter.default is not inspect.Parameter.empty, f"{name}({key}) must be given"
         if key == "record" and name == "simulate":
             assert parameter.default == defaults.SIMULATED_RECORD
+        elif key == "draws" and name == "ablate":
+            assert parameter.default == defaults.ABLATION_DRAWS
         elif key in SHARED:
             assert parameter.default == getattr(defaults, SHARED[key]), f"{name}({key})"
         if key in FLAGS:
@@ -193,6 +201,7 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     of_probe = {"model"} if command == "diff" else set()  # of which patch_null makes the null
     of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
     of_save_result |= {"as_json"} if command == "compare" else set()  # what `comparison` says
+    of_table |= {"out", "theme", "overwrite", "as_json"} if command == "ablate" else set()
     assert {key for key in given if key != "help"} == set(
         wanted
     ) - in_python_only | of_plan_capture | of_save_result | of_probe | of_table

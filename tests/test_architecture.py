@@ -30,7 +30,7 @@ GROUND = {
 MAY_IMPORT = {  # package -> packages it may import, besides itself and GROUND
     "kernels": set(),
     "model": set(),
-    "recorder": {"kernels", "model", "trace"},
+    "recorder": {"analysis", "kernels", "model", "trace"},
     "trace": set(),
     "analysis": {"kernels", "trace"},
     "probe": {"analysis", "model", "recorder", "trace"},
@@ -193,6 +193,13 @@ def test_no_import_points_against_the_flow(path: Path) -> None:
     public = set(stratoscope.__all__)
     allowed = MAY_IMPORT[package] | GROUND | {package} | (public if package == "doors" else set())
     assert own <= allowed, f"{name(path)} imports {sorted(own - allowed)}"
+
+
+def test_the_recorder_takes_kernels_of_statistics_from_the_analysis_and_nothing_else() -> None:
+    taken = {one for path in GRAPH if path.startswith("stratoscope.recorder.") for one in GRAPH[path]}
+    found = {one for one in taken if one.startswith("stratoscope.analysis.")}
+    assert found == {"stratoscope.analysis.statistics.agreement"}
+    assert not {one for one in GRAPH[found.pop()] if one.startswith("stratoscope.analysis")}
 
 
 @pytest.mark.parametrize("module", sorted(GROUND))

@@ -28,8 +28,10 @@ _HOME = {  # public name -> module that defines it
     "comparison": "stratoscope.analysis.compare.comparison",
     "diff": "stratoscope.analysis.diff.diff",
     "lint": "stratoscope.analysis.lint.lint",
+    "suppression": "stratoscope.analysis.suppression.suppression",
     "top": "stratoscope.analysis.top.top",
     "patch_null": "stratoscope.probe.null",
+    "ablate": "stratoscope.probe.ablation.ablate",
     "save_result": "stratoscope.view.report.save",
     "open_result": "stratoscope.analysis.results.result",
     "heatmap": "stratoscope.view.maps.heatmap",
@@ -41,10 +43,10 @@ _HOME = {  # public name -> module that defines it
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "anomalies", "attention_matrix", "capture", "compare", "comparison",
+__all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "capture", "compare", "comparison",
            "contrast", "diff", "engagement", "export_csv", "heatmap", "import_csv", "info", "lint", "merge",
            "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable", "prompt", "save_result",
-           "simulate", "to_frame", "top"]  # fmt: skip
+           "simulate", "suppression", "to_frame", "top"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
@@ -53,8 +55,10 @@ if TYPE_CHECKING:
     from stratoscope.analysis.diff.diff import diff
     from stratoscope.analysis.lint.lint import lint
     from stratoscope.analysis.results.result import open_result
+    from stratoscope.analysis.suppression.suppression import suppression
     from stratoscope.analysis.top.top import top
     from stratoscope.errors import StratoscopeError
+    from stratoscope.probe.ablation.ablate import ablate
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts.prompt import Prompt

@@ -11,6 +11,9 @@ from stratoscope.names import (
     Axis,
     Baseline,
     Caption,
+    How,
+    Positions,
+    Ranking,
     Scale,
     Statistic,
     Theme,
@@ -23,6 +26,9 @@ TOP_K = 10
 BATCH_SIZE = 8
 SEED = 0
 DRAWS = 20  # random patches that a claimed one is compared with
+HOW: How = "mean"  # what ablating sets neurons and heads to …
+ABLATED_POSITIONS: Positions = "all"  # … at which tokens …
+ABLATION_DRAWS = 10  # … and how many random neurons, heads, directions and other prompts are drawn
 VERIFY: Verify = "sample"
 
 STRONGEST_PER_SIGN = 10  # neurons at tokens of largest total effect that are kept of a prompt, of either sign
@@ -47,6 +53,7 @@ FIRST_TOKEN = False  # whether first tokens take part in colour limits and stati
 THRESHOLD = 0.0  # lowest peak that `peaks3d` draws
 AXIS: Axis = "unknown"
 STRONGEST = 5  # neurons that `top` lists of a prompt
+RANKING: Ranking = "write"  # by what it ranks them
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"

@@ -81,10 +81,20 @@ Positions = Literal["answer", "all"]
 TOP = "top"  # in place of targets: of each prompt the likeliest token
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 
+# --- what ablating sets neurons and heads to ---------------------------------------------------------------------------
+
+How = Literal["mean", "resample", "zero"]
+MEAN, RESAMPLE, ZERO = HOW = get_args(How)
+
 # --- what total effects are counted from ------------------------------------------------------------------------------
 
 Baseline = Literal["zero", "mean"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
+# --- by what neurons are ranked -----------------------------------------------------------------------------------------
+
+Ranking = Literal["write", "effect", "direct"]
+RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
 
 # --- how classes are compared -----------------------------------------------------------------------------------------
 

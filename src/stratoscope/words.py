@@ -134,6 +134,11 @@ def neuron_name(layer: int, neuron: int) -> str:
     return f"L{layer} n{neuron}"
 
 
+def head_name(layer: int, head: int) -> str:
+    """An attention head, as tables and sentences call it: head 3 of L5."""
+    return f"head {head} of L{layer}"
+
+
 def line_parts(text: str) -> list[str]:
     """A text cut where its lines may end: at blanks, but not within L4 n116, p ≤ 0.05 or 5 %."""
     whole = [range(found.start(), found.end()) for found in _UNBROKEN.finditer(text)]

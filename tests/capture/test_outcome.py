@@ -17,7 +17,7 @@ from tiny import TEXTS, byte_tokenizer, tiny
 from stratoscope import defaults, open_trace
 from stratoscope.errors import InputError
 from stratoscope.model.from_object import given_model
-from stratoscope.recorder.answers.outcome import _log_odds
+from stratoscope.recorder.answers.outcome import log_odds
 from stratoscope.recorder.answers.refusals import _words, checked_patterns, opening
 from stratoscope.recorder.answers.settings import Answers
 from stratoscope.recorder.prompts.prompt import Prompt
@@ -68,8 +68,8 @@ def test_openers_can_be_chosen_by_their_text_and_survive_a_copy(tmp_path: Path) 
 
 def test_log_odds_are_finite_and_exact_where_an_opener_is_nearly_certain() -> None:
     logits = torch.tensor([[[60.0, 0.0, 0.0]]])
-    assert _log_odds(logits, (0,))[0] == pytest.approx(60 - math.log(2), rel=1e-12)
-    assert _log_odds(logits, (1,))[0] == pytest.approx(-60, rel=1e-9)
+    assert log_odds(logits, (0,))[0] == pytest.approx(60 - math.log(2), rel=1e-12)
+    assert log_odds(logits, (1,))[0] == pytest.approx(-60, rel=1e-9)
 
 
 def test_openers_change_nothing_of_what_is_recorded(tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will
     "targets": ("No|Yes", ("No", "Yes")),
     "refusal_patterns": (str(ENGLISH), ENGLISH),
     "column": ("text", "text"),
+    "neurons": ("1:2,3:4", "1:2,3:4"),
+    "heads": ("5:6", "5:6"),
     "a": ("neutral", "neutral"),
     "b": ("critical", "critical"),
     "out": ("x.png", Path("x.png")),
@@ -155,9 +157,11 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "contrast": {"out", "as_json", "overwrite"},
     "diff": {"out", "as_json", "overwrite", "model"},  # `patch_null` makes `null` of the model
     "anomalies": {"out", "as_json", "overwrite"},
+    "suppression": {"out", "as_json", "overwrite"},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},
     "top": {"csv", "as_json", "overwrite"},
+    "ablate": {"out", "theme", "as_json", "overwrite", "mean_of"},  # means are of neurons, and heads are given too
 }
 
 
@@ -200,7 +204,7 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 0, result.output
     for name in {"trace_a", "trace_b"} & set(received) | ({"trace"} if command == "contrast" else set()):
         expected[name] = received[name]  # opened before
-    if command == "capture":
+    if command in ("capture", "ablate"):
         assert [one.text for one in received["prompts"]] == ["Hello"]
         expected |= {"prompts": received["prompts"], "column": received["column"]}  # read before
     assert {key: received[key] for key in expected} == expected
@@ -214,7 +218,7 @@ def _other_value(param: Any) -> tuple[list[str], Any]:
         return [flag, "p.txt"], Path("p.txt")
     if param.param_type_name == "argument":
         return ["x"], "x" if kind is str else Path("x") if kind is Path else [Path("x")]
-    if param.name in TYPED:
+    if param.name in TYPED and kind is not int:
         return [flag, TYPED[param.name][0]], TYPED[param.name][1]
     if kind is bool:
         return [param.secondary_opts[0] if param.default else flag], not param.default

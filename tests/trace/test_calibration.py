@@ -59,7 +59,7 @@ def test_a_sentence_says_what_was_ablated_how_it_agrees_and_why_that_is_not_enou
         "64 (neuron, token) pairs of 16 prompts set to zero: first-order and measured effects have ρ "
     )
     assert bad.startswith("Not calibrated (lower bound of ρ −0.")
-    assert none == "Total effects of attention blocks are not calibrated: none was ablated."
+    assert none == "Total effects of attention are not calibrated: none was ablated."
     assert "set to their means" in found.sentence("neuron", "mean")
     assert all(map(is_sentence, (good, bad, none)))
 

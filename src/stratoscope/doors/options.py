@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stratoscope import defaults, names
 from stratoscope.names import RECORD_GROUPS, SPANS, Caption, Scale, Theme
 
 # --- what goes in -----------------------------------------------------------------------------------------------------
@@ -16,6 +17,92 @@ from stratoscope.names import RECORD_GROUPS, SPANS, Caption, Scale, Theme
 Inputs = Annotated[
     list[Path],
     typer.Argument(metavar="INPUT", help="A trace, or one or several CSV or Parquet files (one file = one prompt)."),
+]
+
+# --- a model and its prompts ------------------------------------------------------------------------------------------
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A hub name, a folder with a model, or a GGUF file.", show_default=False)
+]
+PromptsFile = Annotated[
+    Path,
+    typer.Option(
+        "--prompts",
+        metavar="FILE",
+        help="A .jsonl, .json, .csv, .tsv or .parquet file with text or messages, optional id, class, pair, group; or "
+        ".txt, one prompt a line.",
+    ),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="The column that holds the texts or messages, if it has another name. Columns that are not used are "
+        "listed.",
+    ),
+]
+Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
+Date = Annotated[
+    str | None,
+    typer.Option("--date", metavar="YYYY-MM-DD", help="The date, if the chat template writes it; by default today."),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", metavar="NAME", help="float64, float32, bfloat16 or float16; by default the checkpoint's own."
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps; by default the best there is.")
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="HOW|FILE",
+        help="Spread the model over several devices: auto, balanced, sequential, or a .json file of parts and devices.",
+    ),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="The most prompts per forward pass.")]
+Revision = Annotated[
+    str | None, typer.Option("--revision", metavar="NAME", help="Branch, tag or commit of a hub model.")
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
+]
+Openers = Annotated[
+    str | None,
+    typer.Option(
+        "--openers",
+        metavar="TEXT|TEXT",
+        help=r"Record how likely the answer is to begin with each of these (\| is a bar); by default, with --generate: "
+        f"{'|'.join(defaults.OPENERS)}.",
+    ),
+]
+
+# --- whose logits are explained ---------------------------------------------------------------------------------------
+
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        "--targets",
+        metavar="TEXT|TEXT",
+        help=r"Tokens whose logits are explained, where the answer begins; a space in front counts, \| is a bar. By "
+        "default each prompt's likeliest token against its second.",
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="TEXT",
+        help="The token that each target is compared with; by default the mean over the vocabulary.",
+    ),
+]
+AnswerPrefix = Annotated[
+    str | None,
+    typer.Option("--answer-prefix", metavar="TEXT", help="Text behind each prompt, as the beginning of its answer."),
 ]
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
@@ -90,6 +177,24 @@ Span = Annotated[
     list[str] | None,
     typer.Option("--span", metavar="SPAN", help=f"Only tokens of this span ({', '.join(SPANS)}); repeatable."),
 ]
+
+# --- how classes are compared -----------------------------------------------------------------------------------------
+
+Groups = Annotated[
+    bool, typer.Option("--groups/--no-groups", help="Count the prompts of a group as one observation, or each as one.")
+]
+Unequal = Annotated[
+    names.Unequal,
+    typer.Option("--unequal", help="For classes of more than 2:1, compare equally many of both, or all by ranks."),
+]
+Alpha = Annotated[float, typer.Option("--alpha", metavar="LEVEL", help="Level of the discoveries and the intervals.")]
+Permutations = Annotated[
+    int,
+    typer.Option(
+        "--permutations", metavar="N", help="How many random exchanges of labels make the family-wise p-values."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same halves and exchanges.")]
 
 # --- how to draw ------------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.search.block_calls import ATTENTION
 from stratoscope.model.sites import ModelSites, Site
 
@@ -34,6 +35,15 @@ class Heads:
         """Where a head stands."""
         return slice(head * self.width, (head + 1) * self.width)
 
+    def weight(self, model: nn.Module) -> Tensor:
+        """Attention's last linear map, [residual, head × width]."""
+        from transformers.pytorch_utils import Conv1D
+
+        module: Any = model.get_submodule(self.site.module)
+        with weights_at_hand(module):
+            weight: Tensor = module.weight.detach()
+        return weight.T if isinstance(module, Conv1D) else weight
+
 
 def heads_of(model: nn.Module, sites: ModelSites, layer: int) -> Heads | None:
     """The heads of a block; None where it has none, or its last map does not take equal shares of each."""
@@ -48,3 +58,17 @@ def heads_of(model: nn.Module, sites: ModelSites, layer: int) -> Heads | None:
         return None
     site = Site(layer, HEADS, block.attn_out, "input", 0, _HEAD_AXES)
     return Heads(site, count, whole // count)
+
+
+def normed_behind(model: nn.Module, sites: ModelSites, layer: int) -> bool:
+    """Whether a norm, proved or not, stands between attention's last linear map and what attention adds."""
+    block = sites.layers[layer]
+    if sites.maps[layer].attn_post_norm is not None:
+        return True
+    if (
+        block.attn_write is None
+        or block.attn_out is None
+        or f"{block.attn_out}.".startswith(f"{block.attn_write.module}.")
+    ):
+        return False
+    return any(True for _ in model.get_submodule(block.attn_write.module).parameters())  # a dropout has none

@@ -117,14 +117,7 @@ class PlanArguments:
 
     def read_prompts(self) -> PromptList:
         """The prompts, of a file or as they were given."""
-        if self.progress:
-            self.progress("reading the prompts", 0, None)
-        prompts = file_or_list(self.prompts)
-        if isinstance(prompts, str | Path):
-            return read_prompts(prompts, column=self.column)
-        if self.column is not None:
-            raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out.")
-        return given_prompts(prompts)
+        return prompts_as_given(self.prompts, self.column, self.progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +154,24 @@ def taking(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P
         return called
 
     return decorate
+
+
+def prompts_as_given(given: Any, column: str | None, progress: Progress | None) -> PromptList:
+    """The prompts of a file or a list; `column` as that of `capture`.
+
+    Raises
+    ------
+    InputError
+        They cannot be read, or a column is named of what is no file.
+    """
+    if progress:
+        progress("reading the prompts", 0, None)
+    prompts = file_or_list(given)
+    if isinstance(prompts, str | Path):
+        return read_prompts(prompts, column=column)
+    if column is not None:
+        raise InputError("column names a column of a file, and the prompts are no file", fix="Leave column out.")
+    return given_prompts(prompts)
 
 
 def file_or_list(prompts: Any) -> Any:

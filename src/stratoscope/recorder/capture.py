@@ -5,19 +5,18 @@ What is asked is checked, and the prompts are read, before torch is imported: mi
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from stratoscope.errors import InputError
 from stratoscope.progress import silent
 from stratoscope.recorder.answers.settings import checked_day
-from stratoscope.recorder.arguments import CaptureArguments, PlanArguments, RecordingSettings, dtype_name, taking
+from stratoscope.recorder.arguments import CaptureArguments, PlanArguments, RecordingSettings, taking
 from stratoscope.recorder.estimate.estimate import Estimate
+from stratoscope.recorder.loading import loaded_model
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts.prompt import PromptList
 from stratoscope.trace.format import place
@@ -25,7 +24,6 @@ from stratoscope.trace.read.reader import open_trace
 from stratoscope.trace.write.resume import planned, refuse_complete, refuse_other_plan
 
 if TYPE_CHECKING:
-    from stratoscope.model.load import LoadedModel
     from stratoscope.recorder.recording import Recording
 
 
@@ -186,27 +184,7 @@ def plan_capture(asked: PlanArguments) -> Estimate:
 
 
 def _recording(asked: PlanArguments, settings: RecordingSettings, prompts: PromptList) -> Recording:
-    loaded, progress = _loaded(asked), asked.progress or silent
+    loaded, progress = loaded_model(asked), asked.progress or silent
     from stratoscope.recorder.recording import Recording
 
     return Recording(loaded, prompts, **vars(settings), remarks=prompts.remarks, progress=progress)
-
-
-def _loaded(asked: PlanArguments) -> LoadedModel:
-    options: dict[str, Any] = {
-        "dtype": dtype_name(asked.dtype),
-        "device": asked.device,
-        "device_map": asked.device_map,
-        "revision": asked.revision,
-    }
-    if isinstance(asked.model, str | os.PathLike):
-        from stratoscope.model.load import load_model
-
-        remote, progress = asked.trust_remote_code, asked.progress or silent
-        return load_model(os.fspath(asked.model), **options, trust_remote_code=remote, progress=progress)
-    for name, value in options.items():
-        if value is not None:
-            raise InputError(f"a model object has its own {name}", fix=f"Leave {name} out.")
-    from stratoscope.model.from_object import given_model
-
-    return given_model(asked.model, asked.tokenizer)

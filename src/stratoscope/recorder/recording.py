@@ -126,7 +126,7 @@ class Recording:
         self.prompts, self._chat, self._progress = prompts, chat, progress
         self._day = day or date.today()  # one for all, as a prompt is put into tokens more than once
         self._targeting = Targeting(targets, loaded, vocabulary(loaded.model))
-        self._answering = Answering(answers, loaded, self._pad_id, first_logits=targets is not None)
+        self._answering = Answering(answers, loaded, self.pad_id, first_logits=targets is not None)
         encoded = self._checked_prompts()
         self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
@@ -167,14 +167,14 @@ class Recording:
         with must_fit("a probe of the first prompts"):
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
             self._sites = find_sites(self._model, ids)
-            found = find_out(loaded, self._sites, self._batch, self._answering.rehearse, self._answering.follow)
+            found = find_out(loaded, self._sites, self.batch, self._answering.rehearse, self._answering.follow)
         refuse_impossible(self._sites, record, top_k, where=self._name)
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
-            *(first, self.lengths, self._batch),
+            *(first, self.lengths, self.batch),
             where=self._name,
         )
         self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
@@ -331,11 +331,13 @@ class Recording:
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
         return other
 
+    sites = property(lambda self: self._sites, doc="The model's proved sites.")
+    targets = property(lambda self: self._targets, doc="The targets of each batch; None where none are asked for.")
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""
-        forward(self._model, self._batch([self.encoded(index) for index in chosen]), **self._options)
+        forward(self._model, self.batch([self.encoded(index) for index in chosen]), **self._options)
 
     def all_windows(self, done: int = 0) -> Iterator[range]:
         """Runs of prompts of this part, after those that are done; each is recorded and appended at once."""
@@ -363,7 +365,7 @@ class Recording:
         batches = (batch for window in self.all_windows() for batch in self.batches(window))
         batch = next(one for one in batches if first + number in one)
         alone = len(batch) == 1 or self.plan.generate
-        return None if alone else ([one - first for one in batch], self._batch([*map(self.encoded, batch)]))
+        return None if alone else ([one - first for one in batch], self.batch([*map(self.encoded, batch)]))
 
     def _window(self, window: Sequence[int]) -> Block:
         """Record some prompts in batches of similar length, and put them back into file order."""
@@ -400,13 +402,13 @@ class Recording:
     ) -> Iterator[Recorded]:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
-        batch = self._batch(prompts)
+        batch = self.batch(prompts)
         self._streams.batch(chosen)
         ids = [self.prompts[window[index]].id for index in chosen]
         how = (self._options, self._watch)
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
-        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self._batch)
+        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batch)
         arrays |= self._targeting.outcome(first, ids)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
@@ -414,12 +416,14 @@ class Recording:
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: of_prompt(name, arrays[name], number, tokens) for name in self.variables}
 
-    def _batch(self, prompts: Sequence[PromptTokens]) -> Batch:
+    def batch(self, prompts: Sequence[PromptTokens]) -> Batch:
+        """Prompts as one padded rectangle, as those that are recorded are padded."""
         device = input_device(self._model)
-        return make_batch(prompts, pad_id=self._pad_id, padding_side=self.plan.padding_side, device=device)
+        return make_batch(prompts, pad_id=self.pad_id, padding_side=self.plan.padding_side, device=device)
 
     @property
-    def _pad_id(self) -> int:
+    def pad_id(self) -> int:
+        """The token that stands where there is none."""
         known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
         most = vocabulary(self._model)
         return next(token for token in known if token is not None and (most is None or token < most))

@@ -13,14 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stratoscope.names import BASELINES, Baseline
 from stratoscope.trace.format.attributes import count_in, objects_in
 from stratoscope.words import capital, counted, number
 
 Kind = Literal["neuron", "mlp", "head", "attn"]
-Baseline = Literal["zero", "mean"]
 
-KINDS: dict[Kind, str] = {"neuron": "neuron", "mlp": "MLP", "head": "head", "attn": "attention block"}
-BASELINES: dict[Baseline, str] = {"zero": "set to zero", "mean": "set to their means"}
+KINDS: dict[Kind, str] = {"neuron": "neuron", "mlp": "MLP", "head": "head", "attn": "attention"}
+_SEVERAL: dict[Kind, str] = {"neuron": "neurons", "mlp": "MLPs", "head": "heads", "attn": "attention"}
+_HOW: dict[Baseline, str] = {"zero": "set to zero", "mean": "set to their means"}
 KIND_OF: dict[str, Kind] = {
     "neuron_effect": "neuron",
     "effect_neuron": "neuron",
@@ -44,11 +45,30 @@ class Bounded:
     low: float
     high: float
 
-    def words(self, *, percent: bool = False) -> str:
-        """As 0.97 [0.94, 0.99], or 97 % [94, 99]."""
-        numbers = (self.value, self.low, self.high)
-        value, low, high = (_percent(one) if percent else _decimals(one, 2, 1) for one in numbers)
-        return f"{value} % [{low}, {high}]" if percent else f"{value} [{low}, {high}]"
+    @property
+    def correlation(self) -> str:
+        """As 0.97 [0.94, 0.99]; of nearly 1, >0.99."""
+        value, low, high = (_two(one) for one in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+    @property
+    def percent(self) -> str:
+        """As 97 % [94, 99]."""
+        value, low, high = (_percent(one) for one in (self.value, self.low, self.high))
+        return f"{value} % [{low}, {high}]"
+
+    @property
+    def ratio(self) -> str:
+        """As 1.02 [0.97, 1.08]."""
+        value, low, high = (
+            number(one) if abs(one) >= 9.995 else f"{one + 0.0:.2f}".replace("-", "−")
+            for one in (self.value, self.low, self.high)
+        )
+        return f"{value} [{low}, {high}]".replace("nan", "?")
+
+
+def _two(value: float) -> str:
+    return _decimals(value, 2, 1)
 
 
 def _percent(share: float) -> str:
@@ -100,7 +120,7 @@ class Agreement:
             return [f"{self.count} are too few" if self.count else "none was ablated"]
         found = []
         if not self.spearman.low >= LEAST_SPEARMAN:
-            found.append(f"lower bound of ρ {_decimals(self.spearman.low, 2, 1)} < {LEAST_SPEARMAN}")
+            found.append(f"lower bound of ρ {_two(self.spearman.low)} < {LEAST_SPEARMAN}")
         if not self.sign.low >= LEAST_SIGN:
             found.append(
                 f"lower bound of equal signs {_decimals(100 * self.sign.low, 0, 100)} % < {LEAST_SIGN:.0%}".replace(
@@ -164,7 +184,7 @@ class Calibration:
         found: dict[tuple[Kind, Baseline, int], Agreement] = {}
         for one in objects_in(stored.get("agreement")):
             kind, baseline, target = one.get("kind"), one.get("baseline"), one.get("target")
-            if kind in [*KINDS] and baseline in [*BASELINES] and type(target) is int:
+            if kind in [*KINDS] and baseline in BASELINES and type(target) is int:
                 found[kind, baseline, target] = Agreement.from_json(one)
         return cls(
             prompts=tuple(map(str, prompts)) if isinstance(prompts, list) else (),
@@ -209,13 +229,13 @@ class Calibration:
         baseline, one = baseline or self.baseline, self.of(kind, baseline, target)
         name = KINDS[kind]
         if not one.count:
-            return f"Total effects of {name}s are {NOT_CALIBRATED}: none was ablated."
+            return f"Total effects of {_SEVERAL[kind]} are {NOT_CALIBRATED}: none was ablated."
         few = "" if len(self.prompts) >= FEW_PROMPTS else "; intervals are over items, not over other prompts"
         several = self._targets(kind, baseline) if target is None else 0
         words = (
             f"{counted(one.count, f'({name}, token) pair')} of {counted(len(self.prompts), 'prompt')} "
-            f"{BASELINES[baseline]}: first-order and measured effects have ρ {one.spearman.words()}, equal signs "
-            f"{one.sign.words(percent=True)} of {one.decided:,}, slope {one.slope.words()}"
+            f"{_HOW[baseline]}: first-order and measured effects have ρ {one.spearman.correlation}, equal signs "
+            f"{one.sign.percent} of {one.decided:,}, slope {one.slope.ratio}"
             f"{f' (the worst of {several} targets)' if several > 1 else ''}{few}."
         )
         return words if one.calibrated else f"{capital(NOT_CALIBRATED)} ({', '.join(one.doubts)}): {words}"
@@ -239,9 +259,9 @@ class Calibration:
         rows: list[tuple[str, ...]] = [("target" if several else "", "n", "ρ", "equal signs", "of", "slope", "")]
         for (kind, baseline, target), one in self.agreements.items():
             name = f"{target}: " if several else ""
-            signs = one.sign.words(percent=True), f"{one.decided:,}"
-            numbers = (f"{one.count:,}", one.spearman.words(), *signs, one.slope.words())
-            rows.append((f"{name}{KINDS[kind]}s, {baseline}", *numbers, "" if one.calibrated else NOT_CALIBRATED))
+            signs = one.sign.percent, f"{one.decided:,}"
+            numbers = (f"{one.count:,}", one.spearman.correlation, *signs, one.slope.ratio)
+            rows.append((f"{name}{_SEVERAL[kind]}, {baseline}", *numbers, "" if one.calibrated else NOT_CALIBRATED))
         return rows
 
 

@@ -144,7 +144,10 @@ def one_target(dataset: xr.Dataset, quantities: Iterable[str], choice: TargetCho
     if not any(map(has_targets, asked)):
         if choice is not None:
             there = [name for name in names.QUANTITIES if name in dataset and has_targets(name)]
-            fix = f"Leave it out, or choose one of: {', '.join(there)}." if there else "Leave it out."
+            there = [
+                name for name in there if names.QUANTITIES[name].signed and names.QUANTITIES[name].row_kind != TARGET
+            ]
+            fix = f"Leave it out, or choose one of: {listed(there, joined='or')}." if there else "Leave it out."
             raise UsageError(f"{listed(asked) or 'nothing here'} has no target", where=TARGET, fix=fix)
         return dataset
     targets = Targets(dataset)

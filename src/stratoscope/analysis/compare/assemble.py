@@ -20,7 +20,7 @@ from stratoscope.analysis.diff.floor import ROUNDING, dtype_of
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.analysis.values.align import GAP
-from stratoscope.analysis.values.explained import about_explained
+from stratoscope.analysis.values.explained import about_explained, doubt
 from stratoscope.analysis.values.final_norm import AT_ANSWER, ONE_SCALE, is_at_answer, is_under_final_norm
 from stratoscope.analysis.values.quantities import label_in
 from stratoscope.trace.labels import object_array
@@ -147,6 +147,7 @@ def _summary(parts: Parts, tokens: Mapping[str, Any]) -> dict[str, Any]:
         "simulated": any(trace.attrs.get("source") == names.SIMULATED for trace in two.traces),
         "quantity": parts.quantity,
         "label": _label(parts),
+        "doubt": doubt(two.sides[0].dataset, parts.quantity) or doubt(two.sides[1].dataset, parts.quantity),
         "unit": row.unit,
         "formula": row.formula_in(two.sides[0].dataset),
         "spelling": str(two.sides[0].dataset.attrs.get("token_spelling", "text")),

@@ -25,6 +25,9 @@ from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.analysis.statistics.effects import correction
 from stratoscope.analysis.values.align import GAP
+from stratoscope.analysis.values.explained import about_explained
+from stratoscope.analysis.values.final_norm import ONE_SCALE_OF_CLASSES, is_under_final_norm
+from stratoscope.analysis.values.quantities import label_in
 from stratoscope.trace.labels import object_array
 from stratoscope.trace.notes import INFO, Note, notes_of
 from stratoscope.trace.prompts import Prompts
@@ -207,6 +210,11 @@ def _notes(parts: Contrasted) -> list[Note]:
     if (Prompts(dataset).spans[parts.counted] < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
+    if parts.profiles is not None:
+        prompts, of = parts.profiles.units.prompts.tolist(), parts.profiles.quantities
+        notes += about_explained(dataset, of, prompts, by_token=False)
+        if any(map(is_under_final_norm, of)):
+            notes.append(Note("L29", INFO, ONE_SCALE_OF_CLASSES))
     said = {note.id for note in notes}
     compared = [*(parts.profiles.quantities if parts.profiles else ()), "prompt_mean"]
     # what lint says of comparisons is about all prompts of the trace; of those compared here it was said above
@@ -216,6 +224,7 @@ def _notes(parts: Contrasted) -> list[Note]:
 def _summary(parts: Contrasted) -> dict[str, Any]:
     design, neurons, listed, profiles = parts.design, parts.neurons, parts.listed, parts.profiles
     summary: dict[str, Any] = {
+        "labels": {name: label_in(parts.dataset, name) for name in (profiles.quantities if profiles else ())},
         "a": design.units.a,
         "b": design.units.b,
         "design": design.units.design,

@@ -14,6 +14,7 @@ from stratoscope.analysis.values.tables import has_cells
 from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.progress import Progress, silent
 from stratoscope.trace.quantity_names import quantity_named
+from stratoscope.trace.targets import TargetChoice, has_targets, one_target
 from stratoscope.words import number
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def contrast(
     b: str | None = None,
     statistic: names.Statistic = defaults.STATISTIC,
     quantity: str | Sequence[str] | None = None,
+    target: TargetChoice = None,
     layers: str | int | Sequence[int] | None = None,
     span: str = defaults.SPAN,
     groups: bool = defaults.AVERAGE_GROUPS,
@@ -69,7 +71,10 @@ def contrast(
         many tokens.
     quantity
         Quantities whose profiles over the layers are compared; the first is also compared token by token. Without it
-        the write ratios and cosines and the attention entropy that the trace holds.
+        the write ratios and cosines and the attention entropy that the trace holds. Direct contributions are compared
+        at the answer position and at one factor of the final norm, total effects as their sums over all tokens.
+    target
+        Of quantities that explain logits: the target, by its text or its number; by default the first.
     layers
         "22-31,0" or numbers; all without it.
     span
@@ -129,7 +134,9 @@ def contrast(
     from stratoscope.trace.numbers import choose_layers
     from stratoscope.trace.opened import opened
 
-    seen = finite_trace(opened(trace, columns))
+    given = opened(trace, columns)
+    quantities = profiled(given, quantity)
+    seen = finite_trace(one_target(given, quantities, target))
     dataset = seen.dataset
     _check(held_out, alpha, permutations)
     refuse_unknown(statistic, get_args(names.Statistic), "statistic")
@@ -145,7 +152,6 @@ def contrast(
     design = make_design(asked, unequal=unequal, held_out=held_out, alpha=alpha, seed=seed)
     chosen = choose_layers(dataset[names.LAYER].values, layers)
     counted = counted_tokens(dataset, span)
-    quantities = profiled(dataset, quantity)
     if not quantities and not has_neurons:
         raise InputError(
             "there is nothing to compare in it",
@@ -167,11 +173,12 @@ def contrast(
         report("comparing profiles", 0, None)
         exchange = {"permutations": permutations, "seed": seed}
         profiles = compare_profiles(dataset, quantities, of_tokens, counted, chosen, **exchange)
-    if quantities and design.paired and "imported_norm" not in quantities:
+    by_token = [name for name in quantities if not has_targets(name)]  # at aligned tokens a target is not predicted
+    if by_token and design.paired and "imported_norm" not in quantities:
         report("comparing aligned tokens", 0, None)
         twins = find_twins(dataset, design.units)
-        rows = chosen if names.LAYER in names.QUANTITIES[quantities[0]].dims else np.arange(dataset.sizes[names.DEPTH])
-        aligned = compare_aligned(dataset, quantities[0], design.units, twins, rows, counted, alpha)
+        rows = chosen if names.LAYER in names.QUANTITIES[by_token[0]].dims else np.arange(dataset.sizes[names.DEPTH])
+        aligned = compare_aligned(dataset, by_token[0], design.units, twins, rows, counted, alpha)
     parts = assemble.Contrasted(
         dataset, asked, held_out, unequal, design, of_tokens, chosen, counted, neurons, listed, profiles, aligned, twins
     )
@@ -182,6 +189,7 @@ def contrast(
             "b": second,
             "statistic": statistic if neurons else "",
             "quantity": list(quantities),
+            "target": target,
             "layers": layers if layers is None or isinstance(layers, str) else np.atleast_1d(layers).tolist(),
             "span": span,
             "groups": groups,

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.classes.design import Design
-from stratoscope.analysis.classes.units import Units
+from stratoscope.analysis.classes.units import PAIRS, Units
 from stratoscope.analysis.contrast.family import Family, compare_family
+from stratoscope.analysis.statistics.rescaled import at_factor
+from stratoscope.analysis.values.final_norm import final_scales, is_under_final_norm
 from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.prompts import Prompts
@@ -103,6 +105,15 @@ def prompt_profiles(
         return np.where(count > 0, total if over == SUM else total / count, np.nan)
 
 
+def common_factor(factors: Floats, units: Units) -> Floats:
+    """The mean of both sides' factors of the final norm, of pairs their own, for each prompt of the units (L29)."""
+    a, b = units.average(factors[:, None])
+    if units.design == PAIRS:
+        middle: Floats = (a[:, 0] + b[:, 0]) / 2
+        return middle[units.unit]
+    return np.full(len(factors), (a.mean() + b.mean()) / 2)
+
+
 def over_tokens(quantity: str) -> OverTokens:
     """What is made of the tokens of a prompt: their mean, their sum where they add up, or one of them."""
     row = names.QUANTITIES[quantity]
@@ -126,6 +137,9 @@ def compare_profiles(
     columns, rows, of = [], [], []
     for index, quantity in enumerate(quantities):
         found = prompt_profiles(dataset, quantity, units.prompts, counted)
+        if is_under_final_norm(quantity):
+            factor = final_scales(dataset, quantity)[units.prompts]
+            found = at_factor(found, factor[:, None], common_factor(factor, units)[:, None])
         kind = names.QUANTITIES[quantity].row_kind
         numbers = np.asarray(dataset[kind].values, np.int64)
         chosen = layers if kind == names.LAYER else np.arange(len(numbers))

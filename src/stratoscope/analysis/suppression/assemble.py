@@ -40,7 +40,7 @@ def result(parts: Explained, compared: Comparison | None, parameters: Mapping[st
         sources=[parts.dataset],
         parameters=parameters,
         notes=cautions.notes(parts, compared),
-        summary=_summary(parts, compared, tables, parameters["alpha"]),
+        summary=_summary(parts, compared, parameters["alpha"]),
     )
 
 
@@ -106,7 +106,7 @@ def _mean(values: Floats) -> Floats:
 
 
 def _add_neurons(parts: Explained, tables: dict[str, Mapping[str, Any]]) -> None:
-    if "strongest_effect" not in parts.dataset:
+    if not set(neurons.STRONGEST) <= set(parts.dataset.data_vars):
         return
     of = parts.prompts
     places = neurons.strongest(parts.dataset, parts.chosen.index, of.prompts, of.of, len(of.classes))
@@ -127,7 +127,7 @@ def _add_neurons(parts: Explained, tables: dict[str, Mapping[str, Any]]) -> None
 
 
 def _add_direct_neurons(parts: Explained, tables: dict[str, Mapping[str, Any]]) -> None:
-    if parts.prompts.single and "logit_neuron" in parts.dataset:
+    if parts.prompts.single and {"logit_neuron", "neuron_logit"} <= set(parts.dataset.data_vars):
         found = neurons.by_direct(parts.dataset, parts.chosen, int(parts.prompts.prompts[0]))
         tables["direct_neurons"] = table_of("listed", found)
 
@@ -198,9 +198,7 @@ def half_width_of(of: Compared) -> Floats:
     return np.where(np.isfinite(width), width, np.nan)
 
 
-def _summary(
-    parts: Explained, compared: Comparison | None, tables: Mapping[str, Mapping[str, Any]], alpha: float
-) -> dict[str, Any]:
+def _summary(parts: Explained, compared: Comparison | None, alpha: float) -> dict[str, Any]:
     of, calibration, target = parts.prompts, parts.calibration, parts.chosen.index
     summary: dict[str, Any] = {
         "target": parts.chosen.name(of.prompts),
@@ -210,7 +208,8 @@ def _summary(
         "direct": parts.direct is not None,
         "total": parts.total is not None,
         "reads": "neuron_read" in parts.dataset,
-        "baseline": calibration.baseline,
+        "baseline": parts.baseline,
+        "steps": parts.steps,
     }
     if parts.total is not None:
         kinds = ("mlp", "attn", "head", "neuron")
@@ -231,7 +230,6 @@ def _summary(
             "test": compared.design.test if compared.tested else "",
             "compared": {name: _counts(one, alpha) for name, one in compared.families.items()},
         }
-    _ = tables
     return summary
 
 

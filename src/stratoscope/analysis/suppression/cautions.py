@@ -24,7 +24,6 @@ NOT_EFFECT = Note(
     "L28", INFO, "A direct contribution is not an effect: it leaves out what later layers make of a write. What is "
     "ranked by total effect carries its agreement with really ablating."
 )  # fmt: skip
-FIRST_ORDER = "Total effects are first order: activation (less its baseline of {}) times gradient."
 FIRST = Note("L05", INFO, "Total effects of layers and heads are summed over all tokens but the first of a prompt.")
 SAME_FACTOR = Note(
     "L29", INFO, "Direct contributions of both classes are compared at one factor of the final norm; what the factors "
@@ -38,8 +37,7 @@ def notes(parts: Explained, compared: Comparison | None) -> list[Note]:
     if parts.direct is not None:
         found += [PREDICTION, NOT_EFFECT]
     if parts.total is not None:
-        baseline = {"zero": "zero", "mean": "its mean"}[parts.calibration.baseline]
-        found += [Note("L28", INFO, FIRST_ORDER.format(baseline)), FIRST]
+        found += [Note("L28", INFO, _measure(parts)), FIRST]
     if not parts.prompts.single:
         found += _of_several(parts)
     if compared is not None:
@@ -51,6 +49,14 @@ def notes(parts: Explained, compared: Comparison | None) -> list[Note]:
                  "that is not listed may have any smaller effect.")
         )  # fmt: skip
     return found
+
+
+def _measure(parts: Explained) -> str:
+    """How total effects were taken."""
+    less = {"zero": "", "mean": " less its mean"}[parts.baseline]
+    if parts.steps > 1:
+        return f"Total effects: activation{less} times its gradient, the mean of {parts.steps} steps from the baseline."
+    return f"Total effects are first order: activation{less} times its gradient."
 
 
 def _of_several(parts: Explained) -> list[Note]:

@@ -13,6 +13,7 @@ import numpy as np
 from stratoscope.analysis.classes.design import PAIRED_T, WELCH, Design, make_design, testable
 from stratoscope.analysis.classes.units import PAIRS, Units
 from stratoscope.analysis.contrast.family import Family, compare_family
+from stratoscope.analysis.contrast.profiles import common_factor
 from stratoscope.analysis.statistics.rescaled import at_factor
 from stratoscope.analysis.suppression.recorded import Direct, Total
 from stratoscope.names import Unequal
@@ -107,20 +108,11 @@ def at_common_scale(rows: Rows, scale: Floats, units: Units) -> Rows:
     units
         Those that are compared.
     """
-    common = _common(scale, units)[:, None]
+    common = common_factor(scale, units)[:, None]
     scaled = np.array([name not in (NORM_BIAS, HEAD_BIAS) for name in rows.part])
     same = np.where(scaled, at_factor(rows.values, scale[:, None], common), rows.values)
     norm = np.nansum(rows.values - same, axis=1)
     return Rows((*rows.part, FINAL_NORM), np.append(rows.layer, NO_LAYER), np.column_stack([same, norm]))
-
-
-def _common(scale: Floats, units: Units) -> Floats:
-    """The mean of both sides' factors, of pairs their own, for each prompt of the units."""
-    a, b = units.average(scale[:, None])
-    if units.design == PAIRS:
-        middle: Floats = (a[:, 0] + b[:, 0]) / 2
-        return middle[units.unit]
-    return np.full(len(scale), (a.mean() + b.mean()) / 2)
 
 
 def compare(rows: Rows, design: Design, *, tested: bool, permutations: int, seed: int) -> Compared:

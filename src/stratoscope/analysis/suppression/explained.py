@@ -45,6 +45,18 @@ class Explained:
         return np.asarray(self.dataset[names.LAYER].values, np.int64)
 
     @property
+    def baseline(self) -> str:
+        """What effects are counted from: "zero" or "mean"."""
+        planned = (self.dataset.attrs.get("plan") or {}).get("baseline")
+        return planned if planned in names.BASELINES else self.calibration.baseline
+
+    @property
+    def steps(self) -> int:
+        """At how many points of the way from the baseline gradients were taken; 1 = first order."""
+        planned = (self.dataset.attrs.get("plan") or {}).get("effect_steps")
+        return planned if isinstance(planned, int) and planned > 1 else 1
+
+    @property
     def calibration(self) -> Calibration:
         """How far the effects of the trace agree with really ablating."""
         return Calibration.from_receipt(self.dataset.attrs.get("receipt"))

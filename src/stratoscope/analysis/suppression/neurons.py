@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LISTED = 10  # neurons of either sign
 SOURCES = 3  # tokens that set a neuron off most, of its gate and of its up
 NONE = -1
+STRONGEST = ("strongest_position", "strongest_layer", "strongest_neuron", "strongest_value", "strongest_effect",
+             "strongest_logit")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def described(dataset: xr.Dataset, chosen: Chosen, places: list[Place]) -> dict[
         "direct": of("strongest_logit").astype(np.float64),
     }
     found = {"listed": listed}
-    if "write_token" in dataset and places:
+    if {"write_token", "write_logit"} <= set(dataset.data_vars) and places:
         ids = of("write_token").astype(np.int64)
         texts = np.empty(ids.shape, object)
         texts[...] = [["" if one < 0 else chosen.text(one) for one in row] for row in ids.tolist()]

@@ -11,6 +11,7 @@ from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.progress import Progress, silent
 from stratoscope.trace.prompts import PromptChoice
+from stratoscope.trace.targets import TargetChoice
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,7 +24,7 @@ KIND = "suppression"
 def suppression(
     trace: Inputs,
     *,
-    target: str | None = None,
+    target: TargetChoice = None,
     prompt: PromptChoice = None,
     prompt_class: str | Sequence[str] | None = None,
     groups: bool = defaults.AVERAGE_GROUPS,
@@ -47,7 +48,7 @@ def suppression(
     trace
         A trace recorded with the groups "logits", "effects" or both.
     target
-        Text of the target, one of those that were recorded; by default the first.
+        The target, by its text or number, as 0; by default the first.
     prompt
         Prompts by id or index; by default all.
     prompt_class
@@ -84,11 +85,12 @@ def suppression(
     Examples
     --------
     >>> import stratoscope
-    >>> trace = stratoscope.simulate(prompts=4, layers=4, record="logits,effects", targets="Sorry")
-    >>> result = stratoscope.suppression(trace, prompt="critical-1")
-    >>> strongest = result["neurons"].isel(listed=-1)  # the suppressing ones stand last; this one was planted
-    >>> float(result["sum"]["error"][0]) < 1e-4
-    True
+    >>> trace = stratoscope.simulate(prompts=4, layers=4)
+    >>> try:
+    ...     stratoscope.suppression(trace)
+    ... except stratoscope.StratoscopeError as error:
+    ...     print(error.what)
+    it explains no target token
     """
     from stratoscope.analysis.suppression import assemble, recorded
     from stratoscope.analysis.suppression.chosen import choose_prompts

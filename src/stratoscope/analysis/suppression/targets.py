@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratoscope.errors import InputError, choices
-from stratoscope.names import TARGET, TOP
+from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Ints
-from stratoscope.words import listed, readable
+from stratoscope.trace.targets import TOKEN_TEXTS, TargetChoice, Targets
 
 if TYPE_CHECKING:
     import xarray as xr
 
-MEAN = -1  # in the place of a token: the mean over the vocabulary
-_TOKEN_TEXTS = "token_texts"  # attribute of a trace: texts of tokens that are in no prompt, by their ids
 RECORD = 'Record it: `stratoscope capture MODEL --prompts FILE --record logits,effects --targets "Sorry" -o TRACE`.'
 
 
@@ -29,19 +26,19 @@ class Chosen:
     ----------
     index
         Its place on the dimension `target`.
+    of
+        All targets of the trace.
     tokens, against
-        Its token in each prompt, and the one that it is compared with; `MEAN` = the mean over the vocabulary. [prompt]
+        Its token in each prompt, and the one that it is compared with; −1 = the mean over the vocabulary. [prompt]
     texts
         Texts of tokens by their ids.
-    own
-        Whether it is each prompt's own likeliest token against its second.
     """
 
     index: int
+    of: Targets
     tokens: Ints
     against: Ints
     texts: Mapping[int, str]
-    own: bool
 
     def text(self, token: int) -> str:
         """The text of a token; of one that nothing names its id."""
@@ -49,15 +46,11 @@ class Chosen:
 
     def name(self, prompts: Ints) -> str:
         """What is explained of these prompts, as a title has it: “Sorry” against “Sure”, “Sorry”."""
-        tokens, against = np.unique(self.tokens[prompts]), np.unique(self.against[prompts])
-        if self.own and (len(tokens) > 1 or len(against) > 1):
-            return "each prompt's likeliest token against its second"
-        called = f"“{readable(self.text(int(tokens[0])))}”"
-        return called if against[0] == MEAN else f"{called} against “{readable(self.text(int(against[0])))}”"
+        return self.of.label_of(prompts.tolist(), self.index)
 
 
-def choose_target(dataset: xr.Dataset, wanted: str | None) -> Chosen:
-    """The target that a person names by its text, else the first.
+def choose_target(dataset: xr.Dataset, wanted: TargetChoice) -> Chosen:
+    """The target that a person names by its text or number, else the first.
 
     Raises
     ------
@@ -66,29 +59,14 @@ def choose_target(dataset: xr.Dataset, wanted: str | None) -> Chosen:
     """
     if "target_token" not in dataset:
         raise InputError("it explains no target token", where="trace", fix=RECORD)
+    targets, texts = Targets(dataset), token_texts(dataset)
+    index = 0 if wanted is None else targets.find(wanted)
     tokens, against = (np.asarray(dataset[name].values, np.int64) for name in ("target_token", "against_token"))
-    asked = (dataset.attrs.get("plan") or {}).get("targets")
-    texts = token_texts(dataset)
-    named = [str(one.get("text", "")) for one in asked if isinstance(one, Mapping)] if isinstance(asked, list) else []
-    if len(named) != dataset.sizes[TARGET]:
-        named = [texts.get(int(column[0]), "") if len(set(column.tolist())) == 1 else TOP for column in tokens.T]
-    index = _place(named, wanted)
-    for place, text in enumerate(named):
-        texts.update({int(one): text for one in np.unique(tokens[:, place]) if text != TOP and int(one) not in texts})
-    return Chosen(index, tokens[:, index], against[:, index], texts, own=asked == TOP or named[index] == TOP)
-
-
-def _place(named: list[str], wanted: str | None) -> int:
-    if wanted is None:
-        return 0
-    found = [place for place, text in enumerate(named) if text == wanted]
-    found = found or [place for place, text in enumerate(named) if text.strip() == wanted.strip() and wanted.strip()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        spelled = listed((repr(named[place]) for place in found), len(found))
-        raise InputError(f"{wanted!r} may be {spelled}", where="target", fix="Write its blanks, too.")
-    raise InputError(f"no target {wanted!r}", where="target", fix=choices(wanted, named, there="This trace explains"))
+    if not targets.own:  # the plan names them
+        for place, pair in enumerate(zip(targets.texts, targets.against, strict=True)):
+            for text, ids in zip(pair, (tokens, against), strict=True):
+                texts |= {int(one): text for one in np.unique(ids[:, place]) if one >= 0 and text}
+    return Chosen(index, targets, tokens[:, index], against[:, index], texts)
 
 
 def token_texts(dataset: xr.Dataset) -> dict[int, str]:
@@ -99,7 +77,7 @@ def token_texts(dataset: xr.Dataset) -> dict[int, str]:
         _, where = np.unique(ids, return_index=True)
         texts = np.asarray(dataset["text"].values, object)[where]
         found = {int(one): str(text) for one, text in zip(ids[where], texts, strict=True) if one >= 0}
-    listed_there = dataset.attrs.get(_TOKEN_TEXTS)
-    if isinstance(listed_there, Mapping):
-        found |= {int(one): str(text) for one, text in listed_there.items() if str(one).lstrip("-").isdecimal()}
+    named = dataset.attrs.get(TOKEN_TEXTS)
+    if isinstance(named, Mapping):
+        found |= {int(one): str(text) for one, text in named.items() if str(one).isascii() and str(one).isdecimal()}
     return found

@@ -19,7 +19,7 @@ SHOWN = 3  # other tokens of each neuron
 _READ = 4 * SHOWN  # of which many may read the same
 
 
-def found_again(prompts: Prompts, neurons: pd.DataFrame, counted: Bools) -> pd.DataFrame:
+def found_again(prompts: Prompts, neurons: pd.DataFrame, counted: Bools, by: str) -> pd.DataFrame:
     """Where some neurons are among the peaks of the whole trace.
 
     Parameters
@@ -28,6 +28,8 @@ def found_again(prompts: Prompts, neurons: pd.DataFrame, counted: Bools) -> pd.D
         Their layer, expert and neuron, each once.
     counted
         Whether a token takes part; [token].
+    by
+        As of `strength_of`.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def found_again(prompts: Prompts, neurons: pd.DataFrame, counted: Bools) -> pd.D
     layers = choose_layers(prompts.dataset["layer"].values, sorted(set(wanted["layer"].tolist())))
     among = np.unique(wanted["neuron"].to_numpy(np.int64))
     found: list[pd.DataFrame] = []
-    for block in peaks_in(prompts, 0, len(prompts), layers, among):
+    for block in peaks_in(prompts, 0, len(prompts), layers, among, by=by):
         matches = block[counted[block["token"].to_numpy()]].merge(wanted, on=NEURON)
         matches["prompt"] = prompts.of_token[matches["token"].to_numpy()]
         found = [_strongest(pd.concat([*found, matches[["which", "prompt", "token", "value", "strength"]]]))]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import names
+from stratoscope.analysis.values.tables import rank_of
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import AnyFloats, Ints, as_slice
 
@@ -20,19 +21,27 @@ if TYPE_CHECKING:
 
 NEURON = ["layer", "expert", "neuron"]  # the columns that name a neuron; expert −1 = of a dense or a shared MLP
 WRITE, VALUE = "write_norm", "value"
+EFFECT, DIRECT = "effect", "direct"
+_RANKED = {EFFECT: ("effect_neuron", "neuron_effect"), DIRECT: ("logit_neuron", "neuron_logit")}  # neuron, value
 _BLOCK = 2**20  # peaks read at a time
 
 Columns: TypeAlias = "dict[str, NDArray[Any]]"
 
 
-def strength_of(dataset: xr.Dataset) -> str:
-    """By which column the peaks of a dataset are ranked: what they write, else the size of their activation.
+def strength_of(dataset: xr.Dataset, ranking: names.Ranking) -> str:
+    """By what neurons are ranked: as asked, where "write" is what they write, else the size of their activation.
 
     Raises
     ------
     InputError
-        It holds no peaks.
+        It does not hold what is asked for.
     """
+    if ranking != "write":
+        if all(name in dataset and all(dataset[name].shape) for name in _RANKED[ranking]):
+            return ranking
+        group = names.EFFECTS if ranking == EFFECT else names.LOGITS
+        fix = f"Record it: `stratoscope capture MODEL --prompts FILE --record {group} --targets TEXT -o TRACE`."
+        raise InputError(f"it holds no {_RANKED[ranking][1]}", where="by", fix=fix)
     if "peak_neuron" in dataset and "peak_write" in dataset:
         return WRITE
     if ("peak_neuron" in dataset and "peak_value" in dataset) or "imported_norm" in dataset:
@@ -45,12 +54,14 @@ def strength_of(dataset: xr.Dataset) -> str:
 
 
 def peaks_in(
-    prompts: Prompts, first: int, stop: int, layers: Ints, among: Ints | None = None
+    prompts: Prompts, first: int, stop: int, layers: Ints, among: Ints | None = None, *, by: str
 ) -> Iterator[pd.DataFrame]:
-    """The peaks of the prompts `first` … `stop` − 1, block by block.
+    """The peaks, or other ranked neurons, of the prompts `first` … `stop` − 1, block by block.
 
     Parameters
     ----------
+    by
+        As of `strength_of`. Of effects and contributions `value` is what they are, and the (first) target's.
     layers
         Positions on the layer axis, ascending.
     among
@@ -62,8 +73,11 @@ def peaks_in(
         `token` (index on the token axis), `layer` (its number), `expert`, `neuron`, `value`, `write_norm`, `share` and
         `strength`, by which they are ranked; NaN where something was not recorded.
     """
+    if by in _RANKED:
+        for columns in _explained(prompts, first, stop, layers, among, *_RANKED[by]):
+            yield _table(columns, VALUE)
+        return
     read = _rows if names.ROW in prompts.dataset.sizes else _recorded
-    by = strength_of(prompts.dataset)
     for columns in read(prompts, first, stop, layers, among):
         yield _table(columns, by)
 
@@ -100,6 +114,32 @@ def _recorded(prompts: Prompts, first: int, stop: int, layers: Ints, among: Ints
             "value": value,
             "write_norm": write,
             "share": _shares(here)[kept] if _has_shares(dataset) else unknown,
+        }
+
+
+def _explained(
+    prompts: Prompts, first: int, stop: int, layers: Ints, among: Ints | None, of_neuron: str, of_value: str
+) -> Iterator[Columns]:
+    """Neurons that are ranked by what they do to a target's logit."""
+    dataset, places = prompts.dataset, as_slice(layers)
+    numbers = dataset["layer"].values[layers]
+    begin, end = int(prompts.starts[first]), int(prompts.stops[stop - 1])
+    width = dataset[of_neuron].sizes[rank_of(names.QUANTITIES[of_neuron])]
+    together = max(1, _BLOCK // max(1, width * len(layers)))
+    for start in range(begin, end, together):
+        here = dataset.isel({names.TOKEN: slice(start, min(start + together, end)), names.LAYER: places})
+        neuron, value = (_values(here, name)[:, :, 0] for name in (of_neuron, of_value))
+        kept = (neuron >= 0) & ~np.isnan(value) & (True if among is None else np.isin(neuron, among))
+        token, place, _ = np.nonzero(kept)
+        unknown = np.full(len(token), np.nan, np.float32)
+        yield {
+            "token": start + token,
+            "layer": numbers[place],
+            "expert": np.full(len(token), -1),
+            "neuron": neuron[kept],
+            "value": value[kept],
+            "write_norm": unknown,
+            "share": unknown,
         }
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.analysis.top.elsewhere import SHOWN, found_again, other_tokens
-from stratoscope.analysis.top.peaks import NEURON, WRITE, peaks_in, strength_of
+from stratoscope.analysis.top.peaks import DIRECT, EFFECT, NEURON, WRITE, peaks_in, strength_of
 from stratoscope.analysis.top.tokens import at_position, of_text, some_of
 from stratoscope.analysis.values.around import excerpt
-from stratoscope.errors import InputError, UsageError
+from stratoscope.analysis.values.explained import about_explained
+from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.trace.arguments import at_least, span_names, whole
 from stratoscope.trace.arrays import Ints
 from stratoscope.trace.format.text import spelled
@@ -20,6 +21,7 @@ from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 from stratoscope.trace.numbers import choose_layers, listing
 from stratoscope.trace.opened import opened
 from stratoscope.trace.prompts import Prompts, some_prompts
+from stratoscope.trace.targets import TargetChoice, Targets, one_target
 from stratoscope.words import counted, number, visible
 
 if TYPE_CHECKING:
@@ -42,13 +44,16 @@ def top(
     layers: LayerChoice = None,
     span: str | Sequence[str] | None = None,
     n: int = defaults.STRONGEST,
+    by: names.Ranking = defaults.RANKING,
+    target: TargetChoice = None,
     first_token: bool = defaults.FIRST_TOKEN,
 ) -> pd.DataFrame:
     """List the strongest neurons of a prompt, of one of its tokens, or of some layers.
 
     A neuron is listed once, at the token where it is strongest. Strongest is what writes most into its layer's output
     (`write_norm`); of an input without write norms, such as a CSV, what has the largest value, whatever its sign.
-    Only what was recorded can be listed: the k strongest neurons of each token and layer.
+    Only what was recorded can be listed: the k strongest neurons of each token and layer. `by` ranks them by what they
+    do to a target's logit instead.
 
     Parameters
     ----------
@@ -71,6 +76,11 @@ def top(
         Only tokens of these parts of a prompt (`names.SPANS`).
     n
         How many neurons of each prompt.
+    by
+        "write"; "effect": the total effect on the target's logit, to first order; "direct": the direct contribution to
+        it, which is no effect. The two are never mixed.
+    target
+        Of these: the target, by its text or its number; by default the first.
     first_token
         Let the first token of each prompt take part. Asking for it by `token` or `token_text` does, too.
 
@@ -81,7 +91,8 @@ def top(
         (−1 = a dense or shared MLP), `neuron`, `value` (its activation with its sign; of an import the number as
         given), `write_norm` (|a_i|·‖W_:,i‖₂), `share` (its part of the squared write norms of all neurons of that
         layer there), `in_prompts` of `of_prompts` in which it is among the peaks, and `elsewhere`, the strongest other
-        tokens at which it is, in the words around them. NaN = not recorded. `attrs` says what it is ranked by
+        tokens at which it is, in the words around them. Ranked by "effect" or "direct" a column of that name stands in
+        place of `value`, `write_norm` and `share`. NaN = not recorded. `attrs` says what it is ranked by
         (`strongest_by`), where the numbers are from (`source`), what `neuron` is an index of (`axis`) and what a reader
         must know (`notes`).
 
@@ -102,8 +113,11 @@ def top(
     """
     n = at_least(1, n, "n")
     spans = _spans(span, token, token_text)
+    refuse_unknown(by, names.RANKINGS, "ranking", "by")
     dataset = opened(inputs, columns)
-    by = strength_of(dataset)
+    ranked = strength_of(dataset, by)
+    if target is not None or ranked in (EFFECT, DIRECT):
+        dataset = one_target(dataset, [{EFFECT: "neuron_effect", DIRECT: "neuron_logit"}.get(ranked, "it")], target)
     if "text" in dataset.variables:
         dataset = dataset.assign_coords(text=dataset["text"].compute())  # read once, for many excerpts
     prompts = some_prompts(dataset)
@@ -118,14 +132,16 @@ def top(
         tokens = {index: some_of(prompts, index, spans, first_token=first_token) for index in chosen}
         _refuse_none(prompts, tokens, spans)
     first_token |= any(bool(prompts.first[own].any()) for own in tokens.values())
-    listed = _listed(prompts, tokens, rows, n)
-    frame = _frame(prompts, listed, first_token=first_token)
+    listed = _listed(prompts, tokens, rows, n, ranked)
+    frame = _frame(prompts, listed, ranked, first_token=first_token)
     frame.attrs = {
-        "strongest_by": by,
+        "strongest_by": ranked,
         "source": str(dataset.attrs.get("source", "")),
         "axis": str(dataset.attrs.get("axis", "unknown")) if names.ROW in dataset.sizes else "neuron",
-        "notes": [note.stored() for note in _notes(prompts, frame, rows, n, by, first_token=first_token)],
+        "notes": [note.stored() for note in _notes(prompts, frame, rows, n, ranked, first_token=first_token)],
     }
+    if ranked in (EFFECT, DIRECT):
+        frame.attrs["target"] = Targets(dataset).label_of(chosen, 0)
     return frame
 
 
@@ -160,7 +176,7 @@ def _refuse_none(prompts: Prompts, tokens: Mapping[int, Ints], spans: Sequence[s
     raise InputError(what, where="first_token", fix="Let it take part.")
 
 
-def _listed(prompts: Prompts, tokens: Mapping[int, Ints], rows: Ints, n: int) -> pd.DataFrame:
+def _listed(prompts: Prompts, tokens: Mapping[int, Ints], rows: Ints, n: int, by: str) -> pd.DataFrame:
     """The n strongest neurons of each prompt, each once, at its strongest token."""
     import pandas as pd
 
@@ -169,14 +185,15 @@ def _listed(prompts: Prompts, tokens: Mapping[int, Ints], rows: Ints, n: int) ->
         wanted[own] = True
     best: list[pd.DataFrame] = []
     for first, stop in _runs(sorted(tokens)):
-        for block in peaks_in(prompts, first, stop, rows):
+        for block in peaks_in(prompts, first, stop, rows, by=by):
             here = block[wanted[block["token"].to_numpy()]]
             here = here.assign(prompt=prompts.of_token[here["token"].to_numpy()])
             ranked = pd.concat([*best, here]).sort_values("strength", ascending=False, kind="stable")
             best = [ranked.drop_duplicates(["prompt", *NEURON]).groupby("prompt", sort=False).head(n)]
     if not sum(map(len, best)):
         fix = "Choose other tokens or layers; a layer without an MLP has none."
-        raise InputError("no peak is recorded at these tokens and layers", where="trace", fix=fix)
+        what = "peak" if by not in (EFFECT, DIRECT) else by
+        raise InputError(f"no {what} is recorded at these tokens and layers", where="trace", fix=fix)
     place = {prompt: place for place, prompt in enumerate(tokens)}
     return best[0].sort_values("prompt", key=lambda column: column.map(place), kind="stable", ignore_index=True)
 
@@ -189,11 +206,11 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip(starts, stops, strict=True))
 
 
-def _frame(prompts: Prompts, listed: pd.DataFrame, *, first_token: bool) -> pd.DataFrame:
+def _frame(prompts: Prompts, listed: pd.DataFrame, by: str, *, first_token: bool) -> pd.DataFrame:
     """The table that people get."""
     neurons = listed.drop_duplicates(NEURON)
     counted = np.ones(len(prompts.of_token), bool) if first_token else ~prompts.first
-    found = found_again(prompts, neurons, counted)
+    found = found_again(prompts, neurons, counted, by)
     in_prompts = found.groupby("which")["prompt"].nunique()
     which = listed[NEURON].merge(neurons[NEURON].assign(which=np.arange(len(neurons))), on=NEURON)["which"]
     tokens = listed["token"].to_numpy()
@@ -205,6 +222,9 @@ def _frame(prompts: Prompts, listed: pd.DataFrame, *, first_token: bool) -> pd.D
         of_prompts=len(prompts),
     )
     frame["elsewhere"] = [_elsewhere(prompts, found, *one) for one in zip(which, tokens, strict=True)]
+    if by in (EFFECT, DIRECT):
+        frame = frame.rename(columns={"value": by})
+        return frame[["prompt", "position", "token", "layer", "neuron", by, "in_prompts", "of_prompts", "elsewhere"]]
     expert = ["expert"] if "peak_expert" in prompts.dataset else []
     return frame[["prompt", "position", "token", "layer", *expert, "neuron", "value", "write_norm", "share",
                   "in_prompts", "of_prompts", "elsewhere"]]  # fmt: skip
@@ -228,9 +248,11 @@ def _notes(prompts: Prompts, frame: pd.DataFrame, rows: Ints, n: int, by: str, *
     notes = [*notes_of(dataset)] if imported else [note for note in notes_of(dataset) if note.severity == WARNING]
     if not first_token and prompts.first.any():
         notes.append(Note("L05", INFO, "The first token of each prompt is left out, of the counts too."))
-    if len(rows) > 1:
+    if len(rows) > 1 and by not in (EFFECT, DIRECT):
         text = "Raw sizes of different layers are not alike: choose layers to see what is strong in each."
         notes.append(Note("L07", INFO, text))
+    if by in (EFFECT, DIRECT):
+        return [*notes, *_about_explained(prompts, frame, n, by)]
     if not imported:
         kept = counted(dataset.sizes[names.PEAK], "neuron")
         text = f"Only the {kept} that write most at each token and layer are recorded: what is absent is not zero."
@@ -239,6 +261,20 @@ def _notes(prompts: Prompts, frame: pd.DataFrame, rows: Ints, n: int, by: str, *
     if by != WRITE:
         text = "Ranked by the size of the value: how much a neuron writes is not known. Large is not important."
     notes.append(Note("L09", INFO, text))
+    if len(frame) < n * frame["prompt"].nunique():
+        notes.append(Note("L08", INFO, f"Fewer than {n} are recorded there."))
+    return notes
+
+
+def _about_explained(prompts: Prompts, frame: pd.DataFrame, n: int, by: str) -> list[Note]:
+    """What a reader must know about neurons that are ranked by what they do to a logit."""
+    dataset, of = prompts.dataset, {EFFECT: "neuron_effect", DIRECT: "neuron_logit"}[by]
+    listed = [place for place, label in enumerate(prompts.labels) if label in set(frame["prompt"])]
+    notes = about_explained(dataset, [of], listed, by_token=False)
+    notes += [note for note in notes_of(dataset) if note.id == "L24" and note not in notes]
+    kept = counted(dataset[of].shape[-1], "neuron")
+    text = f"Only {kept} of each token and layer are recorded, the strongest: what is absent is not zero."
+    notes.append(Note("L08", INFO, text))
     if len(frame) < n * frame["prompt"].nunique():
         notes.append(Note("L08", INFO, f"Fewer than {n} are recorded there."))
     return notes

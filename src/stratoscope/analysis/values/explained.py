@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from stratoscope import names
+from stratoscope.trace.calibration import KIND_OF, Calibration
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.targets import Targets, has_targets
 
@@ -25,6 +26,22 @@ FIRST_ORDER = "First order: activation times slope, not what removing it was see
 def marks_answers(quantities: Iterable[str]) -> bool:
     """Whether the tokens from which the model answers are marked: wherever a quantity has a target."""
     return any(map(has_targets, quantities))
+
+
+def doubt(dataset: xr.Dataset, quantity: str) -> str:
+    """What a title adds about effects whose calibration is poor or absent: "not calibrated"; else ""."""
+    kind = KIND_OF.get(quantity)
+    return Calibration.from_receipt(dataset.attrs.get("receipt")).mark(kind, target=_number(dataset)) if kind else ""
+
+
+def _calibration(dataset: xr.Dataset, quantity: str) -> str:
+    """How far the effects that are shown agree with really ablating."""
+    calibration = Calibration.from_receipt(dataset.attrs.get("receipt"))
+    return calibration.sentence(KIND_OF.get(quantity, "mlp"), target=_number(dataset))
+
+
+def _number(dataset: xr.Dataset) -> int:
+    return Targets(dataset).number(0)
 
 
 def about_explained(
@@ -48,9 +65,11 @@ def about_explained(
         notes.append(Note("L24", INFO, SOURCES))
     if any(name != "target_logit" for name in direct):
         notes.append(Note("L28", INFO, NO_EFFECT))
-    if len(direct) < len(shown):
-        notes.append(Note("L28", INFO, FIRST_ORDER))
     targets = Targets(dataset)
+    effects = [name for name in shown if name not in direct]
+    if effects:
+        notes.append(Note("L28", INFO, FIRST_ORDER))
+    notes += [Note("L28", INFO, text) for text in dict.fromkeys(_calibration(dataset, name) for name in effects)]
     if shown and targets.own and len({targets.label_in(prompt, 0) for prompt in prompts}) > 1:
         notes.append(Note("L24", WARNING, OWN))
     return notes

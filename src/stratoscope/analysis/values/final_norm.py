@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 SCALE = "final_scale"
 ONE_SCALE = "B − A is taken at the mean of the factors of both final norms: what the norms did is in no layer's row."
+ONE_SCALE_OF_CLASSES = (
+    "Contributions are compared at the answer position, at the mean of the factors of both final norms (of pairs their "
+    "own): what the norms did is in no layer's row."
+)
 AT_ANSWER = " It stands where the factors are known: at the answer position, and before the first edit."
 _WITHOUT = ("target_logit", "norm_bias_logit", "head_bias_logit")  # the whole logit, and what stands behind the norm
 _AT_ANSWER = ("source_logit",)  # every token has its value at the answer position

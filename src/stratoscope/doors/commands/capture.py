@@ -13,50 +13,6 @@ from stratoscope.doors import console, failures, options
 from stratoscope.doors.progress import progress
 from stratoscope.errors import UsageError
 
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A hub name, a folder with a model, or a GGUF file.", show_default=False)
-]
-PromptsFile = Annotated[
-    Path,
-    typer.Option(
-        "--prompts",
-        metavar="FILE",
-        help="A .jsonl, .json, .csv, .tsv or .parquet file with text or messages, optional id, class, pair, group; or "
-        ".txt, one prompt a line.",
-    ),
-]
-Column = Annotated[
-    str | None,
-    typer.Option(
-        "--column",
-        metavar="NAME",
-        help="The column that holds the texts or messages, if it has another name. Columns that are not used are "
-        "listed.",
-    ),
-]
-Dtype = Annotated[
-    str | None,
-    typer.Option(
-        "--dtype", metavar="NAME", help="float64, float32, bfloat16 or float16; by default the checkpoint's own."
-    ),
-]
-Device = Annotated[
-    str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps; by default the best there is.")
-]
-DeviceMap = Annotated[
-    str | None,
-    typer.Option(
-        "--device-map",
-        metavar="HOW|FILE",
-        help="Spread the model over several devices: auto, balanced, sequential, or a .json file of parts and devices.",
-    ),
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="The most prompts per forward pass.")]
-Chat = Annotated[bool, typer.Option("--chat", help="Put each text into the chat template, as a user's message.")]
-Date = Annotated[
-    str | None,
-    typer.Option("--date", metavar="YYYY-MM-DD", help="The date, if the chat template writes it; by default today."),
-]
 Generate = Annotated[
     int,
     typer.Option("--generate", metavar="N", min=0, help="Let the model answer with up to N tokens; record them too."),
@@ -73,15 +29,6 @@ Generation = Annotated[
 SamplingSeed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="The same seed samples the same answers.")
 ]
-Openers = Annotated[
-    str | None,
-    typer.Option(
-        "--openers",
-        metavar="TEXT|TEXT",
-        help=r"Record how likely the answer is to begin with each of these (\| is a bar); by default, with --generate: "
-        f"{'|'.join(defaults.OPENERS)}.",
-    ),
-]
 RefusalPatterns = Annotated[
     Path | None,
     typer.Option(
@@ -89,27 +36,6 @@ RefusalPatterns = Annotated[
         metavar="FILE",
         help="How refusals open, one pattern a line, for other languages or rules; by default English ones.",
     ),
-]
-Targets = Annotated[
-    str | None,
-    typer.Option(
-        "--targets",
-        metavar="TEXT|TEXT",
-        help=r"Tokens whose logits are explained, where the answer begins; a space in front counts, \| is a bar. By "
-        "default each prompt's likeliest token against its second.",
-    ),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(
-        "--against",
-        metavar="TEXT",
-        help="The token that each target is compared with; by default the mean over the vocabulary.",
-    ),
-]
-AnswerPrefix = Annotated[
-    str | None,
-    typer.Option("--answer-prefix", metavar="TEXT", help="Text behind each prompt, as the beginning of its answer."),
 ]
 Positions = Annotated[
     names.Positions | None,
@@ -137,12 +63,6 @@ Part = Annotated[
         help="Record only the I-th of N parts of the prompts, on one of several machines; `merge` joins them.",
     ),
 ]
-Revision = Annotated[
-    str | None, typer.Option("--revision", metavar="NAME", help="Branch, tag or commit of a hub model.")
-]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read that code first.")
-]
 Plan = Annotated[
     bool, typer.Option("--plan", help="Record nothing, but say how much disk, memory and time each group would take.")
 ]
@@ -153,32 +73,32 @@ _RECORD = ",".join(defaults.RECORD)
 
 
 def capture(
-    model: Model,
-    prompts: PromptsFile,
+    model: options.Model,
+    prompts: options.PromptsFile,
     out: options.TraceOut,
-    column: Column = None,
+    column: options.Column = None,
     record: options.Record = _RECORD,
     top_k: options.TopK = defaults.TOP_K,
-    dtype: Dtype = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    batch_size: BatchSize = defaults.BATCH_SIZE,
-    chat: Chat = False,
-    date: Date = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    batch_size: options.BatchSize = defaults.BATCH_SIZE,
+    chat: options.Chat = False,
+    date: options.Date = None,
     generate: Generate = defaults.GENERATE,
     generation: Generation = None,
     seed: SamplingSeed = defaults.SEED,
-    openers: Openers = None,
+    openers: options.Openers = None,
     refusal_patterns: RefusalPatterns = None,
-    targets: Targets = None,
-    against: Against = None,
-    answer_prefix: AnswerPrefix = None,
+    targets: options.Targets = None,
+    against: options.Against = None,
+    answer_prefix: options.AnswerPrefix = None,
     positions: Positions = None,
     verify: Verification = defaults.VERIFY,
     floor: NoiseFloor = False,
     part: Part = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
     plan: Plan = False,
     as_json: PlanJson = False,
     resume: Resume = False,

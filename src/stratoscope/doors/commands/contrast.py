@@ -29,13 +29,6 @@ Profiled = Annotated[
 OneSpan = Annotated[
     str, typer.Option("--span", metavar="SPAN", help=f"Which tokens the profiles are of: {', '.join(names.SPANS)}.")
 ]
-Groups = Annotated[
-    bool, typer.Option("--groups/--no-groups", help="Count the prompts of a group as one observation, or each as one.")
-]
-Unequal = Annotated[
-    names.Unequal,
-    typer.Option("--unequal", help="For classes of more than 2:1, compare equally many of both, or all by ranks."),
-]
 HeldOut = Annotated[
     float,
     typer.Option(
@@ -44,14 +37,6 @@ HeldOut = Annotated[
         help="Share of the prompts that only measure how large the discoveries are; 0 uses all prompts for the tests.",
     ),
 ]
-Alpha = Annotated[float, typer.Option("--alpha", metavar="LEVEL", help="Level of the discoveries and the intervals.")]
-Permutations = Annotated[
-    int,
-    typer.Option(
-        "--permutations", metavar="N", help="How many random exchanges of labels make the family-wise p-values."
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same halves and exchanges.")]
 
 
 def contrast(
@@ -62,21 +47,22 @@ def contrast(
     b: ClassB = None,
     statistic: Statistic = defaults.STATISTIC,
     quantity: Profiled = None,
+    target: options.Target = None,
     layers: options.Layers = None,
     span: OneSpan = defaults.SPAN,
-    groups: Groups = defaults.AVERAGE_GROUPS,
-    unequal: Unequal = defaults.UNEQUAL,
+    groups: options.Groups = defaults.AVERAGE_GROUPS,
+    unequal: options.Unequal = defaults.UNEQUAL,
     held_out: HeldOut = defaults.HELD_OUT,
-    alpha: Alpha = defaults.ALPHA,
-    permutations: Permutations = defaults.PERMUTATIONS,
-    seed: Seed = defaults.SEED,
+    alpha: options.Alpha = defaults.ALPHA,
+    permutations: options.Permutations = defaults.PERMUTATIONS,
+    seed: options.Seed = defaults.SEED,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Say which differences between two classes of prompts are real.
+    """Say which differences between two classes are real.
 
-    Classes are compared neuron by neuron, layer by layer and token by aligned token; each prompt or pair is one
-    observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
+    Classes of prompts are compared neuron by neuron, layer by layer and token by aligned token; each prompt or pair is
+    one observation. Where nothing is found, it says how large an effect would have been found. Writes a folder with a
     report, its figures, a table and all numbers.
     """
     asked = options.given(locals(), "trace", "out", "columns", "a", "b", "as_json", "overwrite")

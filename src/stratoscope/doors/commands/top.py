@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import stratoscope
-from stratoscope import defaults
+from stratoscope import defaults, names
 from stratoscope.doors import console, options, tables
 from stratoscope.names import AXIS_WORDS, IMPORTED
 from stratoscope.words import capital, counted, noted, number, percent, readable
@@ -25,10 +25,19 @@ HowMany = Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many n
 FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Let the first token of each prompt take part, as asking for it does.")
 ]
+RankedBy = Annotated[
+    names.Ranking,
+    typer.Option(
+        "--by",
+        help="What ranks them: what they write; their total effect on a target's logit, to first order; or their "
+        "direct contribution to it, which is no effect.",
+    ),
+]
 CsvTable = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table to this CSV file.")]
 
 _NUMBERS = ("value", "write norm", "share", "layer")
 _NEURON = {"neuron": "neuron", "residual": "coordinate", "unknown": "Neuron_ID"}
+_VALUES = {"effect": "total effect", "direct": "direct contribution"}  # headings of what ranks besides writes
 _ROOM = 135  # columns of a terminal in which the other tokens stand in the same table
 
 
@@ -42,6 +51,8 @@ def top(
     layers: options.Layers = None,
     span: options.Span = None,
     n: HowMany = defaults.STRONGEST,
+    by: RankedBy = defaults.RANKING,
+    target: options.Target = None,
     first_token: FirstToken = defaults.FIRST_TOKEN,
     csv: CsvTable = None,
     as_json: options.Json = False,
@@ -83,17 +94,21 @@ def top(
 
 def _told(found: pd.DataFrame, width: int | None) -> str:
     """The neurons of one prompt as a table; in a narrow terminal what is elsewhere is a table of its own."""
-    by = {"write_norm": "by what it writes", "value": "by the size of its value"}[found.attrs["strongest_by"]]
+    ranked = found.attrs["strongest_by"]
+    by = {"write_norm": "by what it writes", "value": "by the size of its value"}.get(ranked, "")
+    if not by:
+        on = found.attrs["target"]
+        by = f"by total effect on {on}" if ranked == "effect" else f"by direct contribution to {on}, which is no effect"
     title = console.one_line(f"{found['prompt'].iloc[0]}: {counted(len(found), 'neuron')}, strongest first, {by}")
     of = [one for one in ("expert",) if one in found]
     neuron = _NEURON.get(found.attrs["axis"], "Neuron_ID")
-    names = ["token", "layer", *of, neuron, "value", "write norm", "share", "prompts"]
+    headings = ["token", "layer", *of, neuron, _VALUES.get(ranked, "value"), "write norm", "share", "prompts"]
     rows = [[*_cells(one, of)] for one in found.itertuples()]
-    kept = [place for place in range(len(names)) if any(row[place] for row in rows)]
-    shown, also = [names[place] for place in kept], "also strong at"
+    kept = [place for place in range(len(headings)) if any(row[place] for row in rows)]
+    shown, also = [headings[place] for place in kept], "also strong at"
     cells = [[row[place] for place in kept] for row in rows]
     joined = ["\n".join(one) if width else "; ".join(one) for one in found["elsewhere"]]
-    right = (*_NUMBERS, *of, *_NEURON.values())
+    right = (*_NUMBERS, *of, *_NEURON.values(), *_VALUES.values())
     if width is None or width >= _ROOM:
         whole = [[*row, more] for row, more in zip(cells, joined, strict=True)]
         return f"{title}\n{tables.table([*shown, also], whole, right=right, width=width)}\n"
@@ -110,15 +125,22 @@ def _cells(one: Any, of: list[str]) -> list[str]:
         f"L{one.layer}",
         *expert,
         str(one.neuron),
-        number(one.value) if one.value == one.value else "",
-        number(one.write_norm) if one.write_norm == one.write_norm else "",
-        percent(one.share) if one.share == one.share else "",
+        number(value) if (value := _value(one)) == value else "",
+        number(one.write_norm) if hasattr(one, "write_norm") and one.write_norm == one.write_norm else "",
+        percent(one.share) if hasattr(one, "share") and one.share == one.share else "",
         f"{one.in_prompts} of {one.of_prompts}" if one.of_prompts > 1 else "",
     ]
 
 
+def _value(one: Any) -> float:
+    """What a neuron is ranked by, or its activation."""
+    return float(next(getattr(one, name) for name in ("value", *_VALUES) if hasattr(one, name)))
+
+
 def _words(found: pd.DataFrame) -> list[str]:
     """What the columns are."""
+    if found.attrs["strongest_by"] in _VALUES:
+        return ["Positive promotes the target, negative suppresses it."]
     imported = found.attrs["source"] == IMPORTED
     parts = ["value: as the file gives it" if imported else "value: the neuron's activation, with its sign"]
     if found["write_norm"].notna().any():

@@ -78,20 +78,27 @@ def opener_log_odds(
         else:
             seen = first[:, None]
         for number in members:
-            found[:, number] = _log_odds(seen, openers[number].token_ids)
+            found[:, number] = log_odds(seen, openers[number].token_ids).numpy()
     return found
 
 
-def _log_odds(logits: Tensor, ids: tuple[int, ...]) -> np.ndarray:
-    """From logits [prompt, tokens, vocabulary] of which the last len(ids) predict the tokens `ids`; in float64."""
+def log_odds(logits: Tensor, ids: tuple[int, ...]) -> Tensor:
+    """Log-odds of the tokens `ids`, [prompt], float64 on the host.
+
+    Parameters
+    ----------
+    logits
+        [prompt, tokens, vocabulary]; the last len(ids) predict these tokens.
+    ids
+        One or more.
+    """
     logits = logits[:, -len(ids) :].cpu().double()
     wanted = torch.tensor(ids).expand(len(logits), -1)[..., None]
     chosen = logits.gather(-1, wanted)[..., 0]
     total = logits.logsumexp(-1)
     others = (logits.scatter(-1, wanted, -torch.inf).logsumexp(-1) - total).exp()  # 1 − p_i, exact where it is small
     log_p = torch.where(others < 0.5, torch.log1p(-others), chosen - total).sum(-1)
-    odds: np.ndarray = (log_p - torch.log(-torch.expm1(log_p))).numpy()
-    return odds
+    return log_p - torch.log(-torch.expm1(log_p))
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

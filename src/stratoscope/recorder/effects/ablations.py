@@ -38,10 +38,23 @@ class Values:
         Layer to the values of all its neurons, flat as on the axis `neuron`: [position or 1, neuron].
     heads
         Layer to what all its heads give, head after head: [position or 1, head × width].
+    of_neurons
+        Layer to the neurons that its values are of, where these are not all.
     """
 
     neurons: Mapping[int, Tensor] = field(default_factory=dict)
     heads: Mapping[int, Tensor] = field(default_factory=dict)
+    of_neurons: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    def of(self, layer: int, neurons: Sequence[int]) -> Tensor | None:
+        """Values of some neurons of a layer, [position or 1, neuron]; None = zero."""
+        known = self.neurons.get(layer)
+        if known is None:
+            return None
+        if layer not in self.of_neurons:
+            return known[:, list(neurons)]
+        place = {neuron: number for number, neuron in enumerate(self.of_neurons[layer])}
+        return known[:, [place[neuron] for neuron in neurons]]
 
 
 ZERO = Values()
@@ -113,7 +126,7 @@ def ablated_logits(
     """
     found: dict[int, Tensor] = {}
     for rows, logits in each_ablated(model, sites, prompts, ablations, batching=batching, pad_id=pad_id):
-        found |= zip(rows, logits, strict=True)
+        found |= zip(rows, logits[:, -1], strict=True)
     return torch.stack([found[row] for row in range(len(ablations))])
 
 
@@ -139,7 +152,7 @@ def each_ablated(
     Yields
     ------
     rows, logits
-        Which rows ran together, and their logits, [row, vocabulary], or [row, last, vocabulary] for more than one.
+        Which rows ran together, and their logits, [row, last, vocabulary].
     """
     whose = list(prompts) * len(ablations) if len(prompts) == 1 else list(prompts)
     lengths = [len(prompt.ids) for prompt in whose]
@@ -153,7 +166,7 @@ def each_ablated(
         with ablated(model, sites, batch, [ablations[row] for row in rows]):
             options = dict.fromkeys(last_logits_only(model), last)
             logits: Tensor = forward(model, batch, **options).logits
-        return logits[:, -1] if last == 1 else logits[:, -last:]
+        return logits[:, -last:]
 
     splitter, ids = BatchSplitter(batching.size), [f"of row {row}" for row in range(len(whose))]
     for chosen in batching.batches(lengths):
@@ -218,18 +231,20 @@ class _Settings:
 
     def _add(self, ablation: Ablation, rows: Tensor) -> None:
         values = ablation.values
-        every = {layer: range(self._sites.widths[layer]) for layer in ablation.mlps}
+        every = {layer: list(range(self._sites.widths[layer])) for layer in ablation.mlps}
         for layer, neurons in (_by_layer(ablation.neurons) | every).items():
-            self._neurons[layer].append(_setting(rows, list(neurons), values.neurons.get(layer)))
+            self._neurons[layer].append(_Setting(rows, torch.tensor(neurons), values.of(layer, neurons)))
         heads: dict[int, list[int] | None] = {**_by_layer(ablation.heads), **dict.fromkeys(ablation.attentions)}
         for layer, chosen in heads.items():
             there = heads_of(self._model, self._sites, layer)
             assert there is not None
+            every_column = torch.arange(there.count * there.width)
             numbers = range(there.count) if chosen is None else chosen
-            columns = [column for head in numbers for column in range(there.count * there.width)[there.columns(head)]]
-            self._heads[layer].append(_setting(rows, columns, values.heads.get(layer)))
+            columns = torch.cat([every_column[there.columns(head)] for head in numbers])
+            given = values.heads.get(layer)
+            self._heads[layer].append(_Setting(rows, columns, None if given is None else given[:, columns]))
         for layer, vector in ablation.added.items():
-            self._added[layer].append(_setting(rows, list(range(vector.shape[-1])), vector))
+            self._added[layer].append(_Setting(rows, torch.arange(vector.shape[-1]), vector))
 
     def replacements(self) -> list[tuple[Site, Callable[[Tensor], Tensor]]]:
         """Of each site, what makes another tensor of the one that passes."""
@@ -284,11 +299,6 @@ def _by_layer(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     for layer, number in pairs:
         found[layer].append(number)
     return dict(found)
-
-
-def _setting(rows: Tensor, columns: list[int], values: Tensor | None) -> _Setting:
-    where = torch.tensor(columns, dtype=torch.long)
-    return _Setting(rows, where, None if values is None else values[:, where.to(values.device)])
 
 
 def _from(settings: Sequence[_Setting], first: int) -> list[_Setting]:

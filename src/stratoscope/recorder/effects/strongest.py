@@ -100,11 +100,11 @@ class EffectTables:
         elif seen.kind == HEADS:
             self._by_head(seen)
         else:
-            effect = self._difference(seen) * seen.gradient.float()
+            effect = self.difference(seen) * seen.gradient.float()
             out = self.mlp if seen.kind == s.MLP_WRITE else self.attn
             out[:, seen.layer, seen.target] = self._finite(effect.sum(1), seen).cpu()
 
-    def _difference(self, seen: SiteGradient) -> Tensor:
+    def difference(self, seen: SiteGradient) -> Tensor:
         """What stood there less its baseline, float32."""
         baseline, value = self._baseline, seen.value.float()
         if seen.kind == HEADS:
@@ -131,13 +131,13 @@ class EffectTables:
     def _by_head(self, seen: SiteGradient) -> None:
         heads = self._heads[seen.layer]
         assert heads is not None
-        effect = (self._difference(seen) * seen.gradient.float()).view(-1, heads.count, heads.width).sum(-1)
+        effect = (self.difference(seen) * seen.gradient.float()).view(-1, heads.count, heads.width).sum(-1)
         self.head[:, seen.layer, : heads.count, seen.target] = self._finite(effect, seen).cpu()
         if (seen.layer, s.ATTN_WRITE) not in self._writes:  # else the write behind the norm says it
             self.attn[:, seen.layer, seen.target] = effect.sum(1).cpu()
 
     def _neurons(self, seen: SiteGradient) -> None:
-        effect = self._difference(seen) * seen.gradient.float()
+        effect = self.difference(seen) * seen.gradient.float()
         block = self._sites.layers[seen.layer]
         neuron = factor = None
         value = seen.value

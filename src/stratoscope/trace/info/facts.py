@@ -14,6 +14,7 @@ from stratoscope.names import HEAD, LAYER, NEURON, PEAK, PROMPT, ROW, TOKEN
 from stratoscope.trace.format.attributes import to_json
 from stratoscope.trace.format.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
+from stratoscope.trace.info.explained import explained
 from stratoscope.trace.info.text import facts_text
 from stratoscope.trace.opened import Inputs, dataset_of, opened
 from stratoscope.trace.outcome import outcome
@@ -42,8 +43,9 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         JSON-able facts: `path`, `bytes` (on disk, in bytes; None in memory), `state`, `prompts`, `tokens`, `rows`,
         `layers`, `classes` (class → prompts), `pairs`, `groups`, `top_k`, `heads`, `neurons`, `quantities` (record
         group → list of name, dims, unit, label, formula), `outcome` (`answered`, `open_as_refusal`, `refusal_patterns`,
-        `cut`, `openers`, the first `answers`; None where nothing was asked about answers), the attributes of
-        docs/format.md and its dates.
+        `cut`, `openers`, the first `answers`; None where nothing was asked about answers), `explained` (`targets`,
+        `own`, `answer_prefix`, `positions`, `error`, `limit`, `groups`; None where no logit is explained), the
+        attributes of docs/format.md and its dates.
 
     Raises
     ------
@@ -74,6 +76,7 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         **{key: dataset.attrs.get(key) for key in ("format_version", "uuid", "state", *_DATES)},
         **_contents(dataset),
         "outcome": outcome(dataset),
+        "explained": explained(dataset),
         **{key: dataset.attrs.get(key) for key in (*_ORIGIN, *_FINDINGS)},
     }
     facts["notes"] = facts["notes"] or []

@@ -43,6 +43,7 @@ def facts_text(facts: Mapping[str, Any]) -> str:
         ("What is in it", _contents(facts)),
         ("What was recorded of every token or prompt", _quantities(facts)),
         ("What the model answered", _outcome(facts["outcome"] or {})),
+        ("Whose logits are explained", _explained(facts["explained"] or {})),
         ("Where it comes from", _origin(facts)),
         (_RECEIPT, _receipt(facts["receipt"] or {})),
         ("How far its total effects can be believed", _calibration(facts)),
@@ -141,6 +142,35 @@ def _outcome(outcome: Mapping[str, Any]) -> Lines:
         lines += _line("openers", f"{', '.join(odds)} (log-odds in nats, median of the prompts)")
     for one in outcome.get("answers", []):
         lines += _line(one["prompt"], _short(one["answer"]))
+    return lines
+
+
+_RECORDED = {
+    "logits": "direct contributions: blocks and heads at every token, of which only the answer position predicts; "
+    "neurons {neurons}",
+    "effects": "total effects on the logit at the answer position, to first order: of neurons, heads and blocks at "
+    "every token",
+}
+
+
+def _explained(explained: Mapping[str, Any]) -> Lines:
+    lines = []
+    for target in explained.get("targets", []):
+        lines += _line("target", target)
+    for prompt, target in explained.get("own", {}).items():
+        lines += _line(prompt, target or "not known")
+    if not lines:
+        return lines
+    prefix = explained["answer_prefix"]
+    where = f"after the answer has begun with {prefix!r}" if prefix else "the last token before the answer"
+    lines += _line("answer position", where)
+    neurons = "at every token" if explained["positions"] == names.ALL_POSITIONS else "at the answer position"
+    for group in explained["groups"]:
+        lines += _line(group, _RECORDED[group].format(neurons=neurons))
+    if explained["error"] is not None:
+        limit = "" if explained["limit"] is None else f", allowed are {explained['limit']:.0e}"
+        off = f"{explained['error']:.1e} of Σ|c|{limit}"
+        lines += _line("sums", f"contributions miss the model's own logit by at most {off}")
     return lines
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.contrast.profiles import ANSWER, MEAN, over_tokens, prompt_profiles
 from stratoscope.analysis.lint.lint import applicable
-from stratoscope.analysis.values.explained import about_explained
+from stratoscope.analysis.statistics.rescaled import at_factor
+from stratoscope.analysis.values.explained import about_explained, doubt
+from stratoscope.analysis.values.final_norm import ONE_SCALE_OF_CLASSES, final_scales, is_under_final_norm
 from stratoscope.errors import InputError, UsageError
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.notes import INFO, Note
@@ -139,7 +141,8 @@ def spec_of_profile(dataset: xr.Dataset, found: Profile, look: Look) -> ViewSpec
     described = quantities.describe(dataset, found.name, every, head=found.head, prompts=shown, coloured=False)
     log = natural(signed=row.signed, log=found.log, choice=look.scale) == "log"
     log = log and any((one.middle > 0).any() for one in found.classes)
-    title = f"{capital(described.label)}, {row.row_kind} by {row.row_kind}"
+    doubts = doubt(dataset, found.name)
+    title = f"{capital(described.label)}{f' ({doubts})' if doubts else ''}, {row.row_kind} by {row.row_kind}"
     classes = [one.name for one in found.classes if one.name]
     unit = in_unit(row) if row.unit != "as imported" else ""
     axis = Axis(f"{described.label}{unit}", log=log)
@@ -214,11 +217,13 @@ def layer_profile(
     of_class = np.split(means, ends)
     spreads = [_spread(group, values) for group, values in zip(groups, of_class, strict=True)]
     apart = None
+    compared = at_one_factor(dataset, prompts, name, list(groups.values()), of_class) if difference else of_class
     if difference:
         if len(groups) != 2:
             raise UsageError(f"a difference is of two classes, here are {len(groups)}", where="class",
                              fix="Name two classes.")  # fmt: skip
-        apart = _difference(prompts, list(groups.values()), of_class, spreads)
+        medians = [_spread(group, values) for group, values in zip(groups, compared, strict=True)]
+        apart = _difference(prompts, list(groups.values()), compared, medians)
     if log:
         spreads = [replace(one, **{end: np.exp2(getattr(one, end)) for end in ("low", "middle", "high")})
                    for one in spreads]  # fmt: skip
@@ -257,6 +262,31 @@ def _spread(name: str, values: Floats) -> Spread:
         shares = _QUARTILES if count >= _FEWEST else _RANGE
         found[:, there] = np.nanquantile(values[:, there], shares, axis=0)
     return Spread(name, count, int(behind[there].min(initial=count)), *found)
+
+
+def at_one_factor(
+    dataset: xr.Dataset, prompts: Prompts, name: str, groups: Sequence[Sequence[int]], of_class: Sequence[Floats]
+) -> Sequence[Floats]:
+    """Values of two classes, of contributions at one factor of the final norm: of a pair its own, else that of all."""
+    if not is_under_final_norm(name) or len(groups) != 2:
+        return of_class
+    factors = final_scales(dataset, name)
+    means = [float(np.nanmean(factors[list(group)])) for group in groups]
+    by_pair: list[dict[str, list[float]]] = [{}, {}]
+    for found, group in zip(by_pair, groups, strict=True):
+        for index in group:
+            found.setdefault(prompts.pairs[index], []).append(float(factors[index]))
+    whole = sum(means) / 2
+    common = {
+        pair: (np.mean(by_pair[0][pair]) + np.mean(by_pair[1][pair])) / 2
+        for pair in by_pair[0]
+        if pair and pair in by_pair[1]
+    }
+    scaled = []
+    for group, values in zip(groups, of_class, strict=True):
+        wanted = np.array([common.get(prompts.pairs[index], whole) for index in group])
+        scaled.append(at_factor(values, factors[list(group)][:, None], wanted[:, None]))
+    return scaled
 
 
 def _difference(
@@ -354,6 +384,8 @@ def _notes(found: Profile, look: Look, log: bool) -> list[Note]:
             else "between the two medians, since there are no two pairs of prompts: it has no spread"
         )
         notes.append(Note("L12", INFO, f"{capital(apart.name)}: {how}."))
+        if is_under_final_norm(found.name):
+            notes.append(Note("L29", INFO, ONE_SCALE_OF_CLASSES))
     if names.QUANTITIES[found.name].of_later_tokens:
         least = f"Tokens that fewer than {LEAST_QUERIES} later ones can attend to are left out."
         notes.append(Note("L02", INFO, least))

@@ -225,7 +225,8 @@ def compare_spec(result: xr.DataTree, look: Look = PLAIN, page: Page = PLAIN_PAG
 def title_of(summary: Facts) -> str:
     """What is compared."""
     called = _called(summary)
-    return f"{capital(_label(summary))}: {called[1]} − {called[0]}, token by aligned token"
+    doubts = f" ({summary['doubt']})" if summary.get("doubt") else ""
+    return f"{capital(_label(summary))}{doubts}: {called[1]} − {called[0]}, token by aligned token"
 
 
 def _label(summary: Facts) -> str:

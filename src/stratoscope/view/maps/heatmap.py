@@ -220,7 +220,7 @@ def maps_spec(
         strips.append(Strip(described, tables, rarely_seen=names.QUANTITIES[name].of_later_tokens))
     first = strips[0].quantity
     return build(
-        title or f"{capital(first.label)} by token{f' and {kind}' if kind != names.TARGET else ''}",
+        title or _title(dataset, first),
         subtitle(dataset, chosen),
         token_panels(dataset, chosen.panels, mark_answers=marks_answers(shown)),
         strips,
@@ -233,6 +233,15 @@ def maps_spec(
         most_unpooled=most_unpooled,
         page=page,
     )
+
+
+def _title(dataset: xr.Dataset, first: DrawnQuantity) -> str:
+    """What is drawn, by what; and that effects are not calibrated, where they are not."""
+    from stratoscope.analysis.values.explained import doubt
+
+    rows = "" if first.row_kind == names.TARGET else f" and {first.row_kind}"
+    doubts = doubt(dataset, first.name)
+    return f"{capital(first.label)} by token{rows}" + (f" ({doubts})" if doubts else "")
 
 
 def heatmap_of_array(

@@ -54,7 +54,7 @@ def prompt_rows_spec(
         Something asked for is not there, or there are more prompts than rows.
     """
     from stratoscope.analysis.lint.lint import applicable
-    from stratoscope.analysis.values.explained import about_explained
+    from stratoscope.analysis.values.explained import about_explained, doubt
     from stratoscope.view.choose import quantities
     from stratoscope.view.choose.tokens import subtitle
 
@@ -97,9 +97,10 @@ def prompt_rows_spec(
         nothing,
         first,
     )
+    doubts = doubt(dataset, name)
     strip = Strip(_of_prompts(described, len(shown), kind), [table], absent=[absent])
     return build(
-        f"{capital(described.label)} by token and prompt",
+        f"{capital(described.label)} by token and prompt" + (f" ({doubts})" if doubts else ""),
         subtitle(dataset, chosen),
         [TokenAxis("", "", axis)],
         [strip],

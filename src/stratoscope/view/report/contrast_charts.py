@@ -234,7 +234,8 @@ def _profile(result: xr.DataTree, table: xr.Dataset, row: names.Quantity) -> Cha
     if differs.any():
         marks.append(Points(middle[differs], at[differs], "accent", f"q ≤ {alpha:g}"))
     layers = layer_axis(table[row.row_kind].values.tolist(), row.row_kind)
-    return ChartPanel(capital(row.label), axis, layers, tuple(marks))
+    label = summary.get("labels", {}).get(row.name, row.label)
+    return ChartPanel(capital(label), axis, layers, tuple(marks))
 
 
 def _doubled(powers: Numbers) -> Numbers:

@@ -9,6 +9,7 @@ from stratoscope.view.spec.tables import Cell, Excerpt, Table
 from stratoscope.words import listed, number, readable
 
 BLANK = "–"
+_WORDY = 45  # characters of a cell that needs some room, also on a narrow page
 _LONGEST = 60  # characters of the words on either side of a token
 
 
@@ -18,8 +19,8 @@ class PageTable:
 
     Attributes
     ----------
-    columns, numeric
-        Headings, and which columns hold nothing but numbers.
+    columns, numeric, wordy
+        Headings, which columns hold nothing but numbers, and which hold sentences.
     rows
         The cells.
     caption, blank
@@ -28,6 +29,7 @@ class PageTable:
 
     columns: list[str]
     numeric: list[bool]
+    wordy: list[bool]
     rows: list[list[str | Excerpt]]
     caption: str
     blank: list[str]
@@ -42,6 +44,7 @@ def page_table(table: Table) -> PageTable:
     return PageTable(
         [table.columns[place] for place in kept],
         [table.numeric[place] for place in kept],
+        [any(_is_long(row[place]) for row in table.rows) for place in kept],
         [[_written(row[place]) for place in kept] for row in table.rows],
         table.caption,
         [
@@ -49,6 +52,10 @@ def page_table(table: Table) -> PageTable:
             *(f"Not shown, {names}: {why}." for why, names in _by_reason(table, none)),
         ],
     )
+
+
+def _is_long(cell: Cell) -> bool:
+    return isinstance(cell, str) and len(cell) > _WORDY
 
 
 def _by_reason(table: Table, columns: Sequence[str]) -> list[tuple[str, str]]:

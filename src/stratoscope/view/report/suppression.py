@@ -20,8 +20,8 @@ _WRITTEN = 5  # tokens promoted, and as many demoted
 _AGREE = ("spearman", "sign", "slope")
 _AROUND = 14  # characters on either side of a token
 _GATE, _UP = "gate set off by", "up set off by"
-_NEURON_COLUMNS = ("neuron", "at", "total effect", "direct", "activation", "writes: promotes", "writes: demotes",
-                   _GATE, _UP)  # fmt: skip
+_NEURON_COLUMNS = ("neuron", "at", "total effect", "direct", "activation", _GATE, _UP, "writes: promotes",
+                   "writes: demotes")  # fmt: skip
 _COMPARED = ("part", "mean a", "mean b", "difference", "g", "p", "q", "family-wise p")
 
 
@@ -52,7 +52,7 @@ def _neurons(result: xr.DataTree) -> Section | None:
     title = words.marked("Neurons, by total effect", words.mark_of(summary, "neuron"))
     said = " ".join(words.calibrations(summary, "neuron"))
     if not table.sizes["listed"]:
-        return Section(title, f"No neuron has an effect other than zero. {said}")
+        return Section(title, f"No neuron is recorded whose effect is known and not zero. {said}")
     tables = []
     for verb, sign in (("promote", 1), ("suppress", -1)):
         some = np.flatnonzero(np.sign(table["total"].values) == sign)
@@ -62,7 +62,7 @@ def _neurons(result: xr.DataTree) -> Section | None:
         else:
             tables.append(Table(("neuron",), [], f"None was recorded that would {verb} it."))
     what = (
-        "The direct contribution is exactly 0 at earlier tokens. In brackets: the share of all that was read, by size."
+        "The direct contribution is exactly 0 at earlier tokens. Percentages are shares of all that was read, by size."
     )
     return Section(title, f"{what} {said}", (), tables)
 
@@ -87,10 +87,10 @@ def _neuron(one: xr.Dataset, summary: Facts) -> list[Cell]:
         float(one["total"]),
         float(one["direct"]),
         float(one["value"]),
-        words.texts(written[:_WRITTEN]),
-        words.texts(written[_WRITTEN:]),
         "; ".join(words.sources(one, 0)),
         "; ".join(words.sources(one, 1)),
+        words.texts(written[:_WRITTEN]),
+        words.texts(written[_WRITTEN:]),
     ]
     if not summary["prompt"]:
         cells += [float(mean) for mean in one["mean"].values]
@@ -105,7 +105,7 @@ def _direct_neurons(result: xr.DataTree) -> Section | None:
     rows = [[neuron_name(one["layer"], one["neuron"]), one["direct"]] for one in rows_in(result, "direct_neurons")]
     said = "At the answer position, the final norm frozen. This is another ranking than that by total effect."
     if not rows:
-        return Section("Neurons, by direct contribution", f"No neuron contributes anything other than zero. {said}")
+        return Section("Neurons, by direct contribution", f"None is recorded that is known and not zero. {said}")
     return Section("Neurons, by direct contribution", said, (), [Table(("neuron", "direct contribution"), rows)])
 
 
@@ -127,7 +127,7 @@ def _heads(result: xr.DataTree) -> Section | None:
         rows.append(cells)
     said = " ".join(words.calibrations(summary, "head")) if by_total else ""
     if not rows:
-        return Section(title, f"No head does anything other than zero. {said}")
+        return Section(title, f"No head has a value that is known and not zero. {said}")
     return Section(title, said, (), [Table(columns, rows)])
 
 

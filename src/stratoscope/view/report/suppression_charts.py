@@ -30,7 +30,7 @@ _THICK = 0.36
 _NAMED = 2  # bars of either sign that are named
 _TITLES = {
     "direct": "Direct contribution, at the answer position",
-    "total": "Total effect, first order, all tokens but the first",
+    "total": "Total effect, {}, all tokens but the first",
 }
 _PER_LAYER, _LEAST, _MOST = 0.17, 1.9, 6.2  # inches of a chart
 _ROOM, _EDGE = 0.27, 0.03  # of the axis, on a side where a bar is named, and where none is
@@ -139,7 +139,10 @@ def _spec(
     places = _beside([name for of in rows.values() for name in of.beside], len(layers))
     axis = _axis(layers, places)
     ends = ends or {measure: _ends([of]) for measure, of in rows.items()}
-    panels = [_panel(measure, of, layers, axis, places, ends[measure]) for measure, of in rows.items()]
+    how = "first order" if summary["steps"] == 1 else f"mean of {summary['steps']} steps"
+    panels = [
+        _panel(_TITLES[measure].format(how), of, layers, axis, places, ends[measure]) for measure, of in rows.items()
+    ]
     kinds = words.drawn_kinds(summary)
     mark = words.mark_of(summary, *kinds) if "total" in rows else ""
     said = words.calibrations(summary, *kinds) if "total" in rows else []
@@ -163,7 +166,7 @@ def _axis(layers: list[int], places: Mapping[str, float]) -> Axis:
 
 
 def _panel(
-    measure: str,
+    title: str,
     rows: _Rows,
     layers: list[int],
     axis: Axis,
@@ -190,7 +193,7 @@ def _panel(
     if found:
         x, y = np.array(found, np.float64).T
         marks.append(Points(x, y, "accent", rows.mark))
-    return ChartPanel(capital(_TITLES[measure]), _across(ends, rows, named), axis, tuple(marks))
+    return ChartPanel(title, _across(ends, rows, named), axis, tuple(marks))
 
 
 def _bars(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SIMULATED = "simulated: no calibration"
+_LEAST_SHARE = 0.005  # that is not written as 0 %
 _SMALL = 0.05  # share of what was read: less is not worth a word beside more
 PARTS = {"attn": "attention", "mlp": "MLP"}
 MEASURES = {"total": "total effect", "direct": "direct contribution"}
@@ -78,7 +79,7 @@ def headline(result: xr.DataTree) -> str:
     found = strongest_blocks(result, measure)
     mark = mark_of(summary, *drawn_kinds(summary)) if measure == "total" else ""
     if not found:
-        return marked(f"Nothing promotes or suppresses {summary['target']}: every {MEASURES[measure]} is zero", mark)
+        return marked(f"Nothing promotes or suppresses {summary['target']}: {_nothing(result, measure)}", mark)
     says = [f"{name} {verb} it most" for verb, name, _ in found]
     return marked(f"{summary['target']}: {listed(says)}", mark)
 
@@ -118,6 +119,12 @@ def mean_blocks(result: xr.DataTree, measure: str) -> tuple[Ints, dict[str, Floa
     return np.asarray(depth["layer"].values, np.int64), found
 
 
+def _nothing(result: xr.DataTree, measure: str) -> str:
+    """Why no block is strongest: a value that is not known is not zero."""
+    known = any(np.isfinite(values).any() for values in mean_blocks(result, measure)[1].values())
+    return f"every {MEASURES[measure]} is zero" if known else f"no {MEASURES[measure]} is known"
+
+
 def _place(values: Floats, sign: int) -> int | None:
     known = np.isfinite(values)
     return int(np.argmax(np.where(known, sign * values, -np.inf))) if known.any() else None
@@ -130,7 +137,7 @@ def lead(result: xr.DataTree) -> list[str]:
     lines = []
     for measure in (one for one in MEASURES if summary[one]):
         said = [f"{name} {verb} it most ({signed(value)})" for verb, name, value in strongest_blocks(result, measure)]
-        line = f"By {MEASURES[measure]}{several}, {listed(said)}." if said else f"Every {MEASURES[measure]} is zero."
+        line = f"By {MEASURES[measure]}{several}, {listed(said)}." if said else capital(f"{_nothing(result, measure)}.")
         lines.append(line)
     lines += strongest_neurons(result)
     lines += _compared(result)
@@ -195,7 +202,7 @@ def row_name(row: Row) -> str:
 
 
 def _share(share: float) -> str:
-    size = f"{abs(100 * share):.0f} %"
+    size = f"{abs(100 * share):.0f} %" if abs(share) >= _LEAST_SHARE else "<1 %"
     return f"+{size}" if share >= 0 else f"−{size}"
 
 
@@ -223,10 +230,10 @@ def _sum(result: xr.DataTree) -> list[str]:
         return []
     table = table_in(result, "sum")
     error, sizes = np.abs(table["error"].values), table["sizes"].values
-    known = np.isfinite(error) & (sizes > 0)
+    known = np.isfinite(error)
     if not known.any():
-        return ["The sum of the contributions is not compared with the model's own logit, which was not recorded."]
-    share = float((error[known] / sizes[known]).max())
+        return ["The sum of the contributions or the model's own logit is not known: they are not compared."]
+    share = float((error[known] / np.where(sizes[known] > 0, sizes[known], 1.0)).max())
     if table.sizes["prompt"] == 1:
         sums, model = float(table["sum"][0]), float(table["model"][0])
         of = f"Together the direct contributions are {signed(sums)}; the model's own logit is {signed(model)}"

@@ -1,0 +1,296 @@
+"""How far total effects can be believed: a sample of them is really ablated before anything is recorded.
+
+The prompts are drawn from all of a recording, each runs alone, and nothing depends on which part of them is recorded:
+so every part of a recording measures the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stratoscope import defaults
+from stratoscope.analysis.statistics.agreement import agreement
+from stratoscope.errors import InputError
+from stratoscope.model import sites as s
+from stratoscope.model.sites import ModelSites
+from stratoscope.recorder.effects.ablations import TOKENS_AT_ONCE, Ablation, Values, each_ablated
+from stratoscope.recorder.effects.asked import EffectSettings
+from stratoscope.recorder.effects.baseline import Baseline, mean_baseline, written
+from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
+from stratoscope.recorder.effects.of_everything import OfEverything
+from stratoscope.recorder.effects.path import PathIntegral
+from stratoscope.recorder.effects.sample import calibration_prompts, draw, portions, tokens_drawn_from
+from stratoscope.recorder.effects.strongest import EffectTables
+from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.input.grouping import Batching
+from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.targets.batch import BatchTargets
+from stratoscope.trace.calibration import KINDS, Kind, Samples
+
+MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
+
+_DIGITS = 7  # of a stored number
+_PLACES = ("position", "layer", "index")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The prompts of a recording, of which some are drawn.
+
+    Attributes
+    ----------
+    count
+        How many there are.
+    encoded, name
+        The tokens of a prompt without its answer, and its id, by its index.
+    make_batch
+        Pads prompts, on the left.
+    batching
+        Which prompts may run together.
+    """
+
+    count: int
+    encoded: Callable[[int], TokenisedPrompt]
+    name: Callable[[int], str]
+    make_batch: MakeBatch
+    batching: Batching
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that is ablated: a neuron, an MLP, a head or an attention block at one token of a prompt."""
+
+    kind: Kind
+    prompt: int
+    position: int
+    layer: int
+    index: int
+
+    def ablation(self, values: Values) -> Ablation:
+        """It alone, set to these values."""
+        there = [(self.layer, self.index)]
+        return Ablation(
+            neurons=there if self.kind == "neuron" else (),
+            heads=there if self.kind == "head" else (),
+            mlps=[self.layer] if self.kind == "mlp" else (),
+            attentions=[self.layer] if self.kind == "attn" else (),
+            positions=[self.position],
+            values=values,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was ablated so far, and what came of it: one entry an item, of each baseline and target.
+
+    Attributes
+    ----------
+    items
+        What was ablated.
+    first_order, measured
+        Its effect as it is recorded, and the change that ablating it makes.
+    floors
+        Of each prompt, how much a target changes where nothing is ablated.
+    """
+
+    items: list[Item]
+    first_order: dict[tuple[str, int], list[float]]
+    measured: dict[tuple[str, int], list[float]]
+    floors: list[float]
+
+    @classmethod
+    def nothing(cls, baselines: Iterable[str], targets: int) -> Measured:
+        """Before the first prompt."""
+        keys = [(how, target) for how in baselines for target in range(targets)]
+        return cls([], {key: [] for key in keys}, {key: [] for key in keys}, [])
+
+
+class Calibrator:
+    """Ablates a sample of a recording's effects.
+
+    Parameters
+    ----------
+    model, sites
+        The model and its proved sites.
+    targets
+        The targets of the batch in hand.
+    source
+        The prompts of the whole recording.
+    asked, baseline
+        From where the recorded effects are counted, and how; and the means, where it is from those.
+    items
+        How many of each kind are ablated.
+
+    Attributes
+    ----------
+    prompts
+        Indices of the prompts on which items are ablated.
+    limits
+        What could not be done, in sentences.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: ModelSites,
+        targets: BatchTargets,
+        source: Source,
+        asked: EffectSettings,
+        baseline: Baseline,
+        items: int,
+    ) -> None:
+        self._model, self._sites, self._targets, self._source = model, sites, targets, source
+        self._items, self._own = items, asked.baseline
+        self.prompts, self.limits = calibration_prompts(source.count, items), list[str]()
+        self._portions = portions(items, len(self.prompts))
+        self._gradients = Gradients(model, sites)
+        self._baselines = {"zero": Baseline(), **self._means(baseline if asked.baseline == "mean" else None)}
+        self._written = {how: self._written_at(one) for how, one in self._baselines.items()}
+        path = (model, sites, self._gradients, baseline, self._written[self._own], asked.steps)
+        self._path = PathIntegral(*path) if asked.steps > 1 else None
+
+    def _means(self, known: Baseline | None) -> dict[str, Baseline]:
+        """Those that the recording counts from, else those of the sample; none where it has no words of its own."""
+        if known is not None:
+            return {"mean": known}
+        batches = (self._source.make_batch([self._source.encoded(index)]) for index in self.prompts)
+        try:
+            return {"mean": mean_baseline(self._model, self._sites, batches, lambda _: None)}
+        except InputError:
+            self.limits.append("Calibrated by setting to zero only: no prompt has words of its own to take means of.")
+            return {}
+
+    def _written_at(self, baseline: Baseline) -> dict[tuple[int, str], Tensor | float]:
+        normed = [one for one in self._gradients.kinds if one[1] in (s.MLP_WRITE, s.ATTN_WRITE)]
+        return {one: written(self._model, self._sites, *one, baseline) for one in normed}
+
+    # --- one prompt after the other -------------------------------------------------------------------------------
+
+    def measure(self, progress: Callable[[int], None]) -> dict[str, Any]:
+        """Ablate items of every prompt of the sample: `receipt["calibration"]`.
+
+        `progress` is told how many prompts are done.
+        """
+        found = self.begin()
+        for place in range(len(self.prompts)):
+            progress(place)
+            self.add(place, found)
+        return self._facts(found)
+
+    def begin(self) -> Measured:
+        """Where `add` puts what it finds."""
+        return Measured.nothing(self._baselines, len(self._targets))
+
+    def add(self, place: int, found: Measured) -> None:
+        """Ablate the items of one prompt of the sample."""
+        number = self.prompts[place]
+        prompt = self._source.encoded(number)
+        batch = self._source.make_batch([prompt])
+        self._targets.begin(batch)
+        numbers = sum(self._sites.widths) * len(self._targets) * len(self._baselines)
+        tokens = tokens_drawn_from(len(prompt.ids), numbers, place)
+        y, effects = self._effects(batch, tokens, self._source.name(number))
+        own, items = effects[self._own], list[Item]()
+        for kind in KINDS:
+            chosen = draw(own.of(kind, 0), self._portions[place], place)
+            items += [
+                Item(kind, number, int(tokens[token]), layer, own.number(kind, layer, token, column))
+                for token, layer, column in chosen
+            ]
+            for (how, target), values in found.first_order.items():
+                of_layers = effects[how].of(kind, target)
+                values += [_stored(_at(of_layers[layer], token, column)) for token, layer, column in chosen]
+        found.items.extend(items)
+        self._ablate(prompt, y, items, found)
+
+    def _ablate(self, prompt: TokenisedPrompt, y: np.ndarray, items: Sequence[Item], found: Measured) -> None:
+        """What every item changes under every baseline, and by how much y differs where nothing is set."""
+        values = {how: baseline.values for how, baseline in self._baselines.items()}
+        rows = [Ablation(), *(item.ablation(values[how]) for how in values for item in items), Ablation()]
+        changed = np.empty((len(rows), len(self._targets)))
+        size = max(1, TOKENS_AT_ONCE // len(prompt.ids))
+        for places, logits in each_ablated(
+            self._model, self._sites, [prompt], rows, batching=replace(self._source.batching, size=size)
+        ):
+            both = (ids.expand(len(places), -1) for ids in (self._targets.token, self._targets.against))
+            changed[[*places]] = self._targets.directions.values(logits, *both).cpu().numpy()
+        alone, last = changed[0], changed[-1]
+        found.floors.append(float(max(np.abs(alone - last).max(), np.abs(alone - y).max())))
+        effects = (alone - changed[1:-1]).reshape(len(values), len(items), -1)
+        for of_baseline, how in zip(effects, values, strict=True):
+            for target in range(len(self._targets)):
+                found.measured[how, target] += map(_stored, of_baseline[:, target])
+
+    # --- effects as they are recorded -----------------------------------------------------------------------------
+
+    def _effects(
+        self, batch: Batch, tokens: NDArray[np.int64], name: str
+    ) -> tuple[np.ndarray, dict[str, OfEverything]]:
+        """y, [target], and the effects from every baseline at these tokens of a prompt alone in its batch."""
+        kept = {}
+        for how, baseline in self._baselines.items():
+            tables = EffectTables(
+                *(self._sites, self._gradients.heads, baseline, self._written[how], batch),
+                targets=len(self._targets),
+                top_k=1,
+                ids=[name],
+            )
+            kept[how] = OfEverything(self._sites, self._gradients.heads, tables, tokens)
+        y, _ = self._gradients.run(batch, self._targets.values, lambda one: self._first_order(one, kept))
+        if self._path is not None:
+            self._path.run(batch, self._targets.values, kept[self._own].receive)
+        return y.cpu().numpy()[0], kept
+
+    def _first_order(self, seen: SiteGradient, kept: Mapping[str, OfEverything]) -> None:
+        """Give what a backward shows to all but those that are integrated."""
+        for how, one in kept.items():
+            integrated = self._path is not None and (seen.layer, seen.kind) in self._path.kinds
+            if not (integrated and how == self._own):
+                one.receive(seen)
+
+    # --- in the end -------------------------------------------------------------------------------------------------
+
+    def _facts(self, found: Measured) -> dict[str, Any]:
+        """What is stored of it; statistics are reckoned from the numbers that are."""
+        cluster = np.array([item.prompt for item in found.items], np.int64)
+        places = {name: np.array([getattr(item, name) for item in found.items], np.int64) for name in _PLACES}
+        samples = Samples(
+            kind=tuple(item.kind for item in found.items),
+            prompt=tuple(self._source.name(item.prompt) for item in found.items),
+            **places,
+            first_order={key: np.array(values) for key, values in found.first_order.items()},
+            measured={key: np.array(values) for key, values in found.measured.items()},
+            direct={},
+        )
+        floor = _stored(max(found.floors, default=0.0))
+        agreements = []
+        for kind in KINDS:
+            mine = np.array([item.kind == kind for item in found.items], bool)
+            for (how, target), measured in samples.measured.items():
+                first = samples.first_order[how, target][mine]
+                one = agreement(first, measured[mine], cluster[mine], floor=floor, seed=defaults.SEED)
+                agreements.append({"kind": kind, "baseline": how, "target": target, **one.to_json()})
+        return {
+            "asked": self._items,
+            "baseline": self._own,
+            "prompts": [self._source.name(index) for index in self.prompts],
+            "floor": floor,
+            "agreement": [one for one in agreements if one["count"]],
+            "samples": samples.to_json(),
+        }
+
+
+def _at(effects: NDArray[np.float32] | None, token: int, column: int) -> float:
+    assert effects is not None  # it was drawn from
+    return float(effects[token, column])
+
+
+def _stored(value: float) -> float:
+    """A number as it is stored."""
+    return float(f"{value:.{_DIGITS}g}")
