@@ -126,10 +126,11 @@ RENAMED_DIMENSIONS = {"k": PEAK}
 
 NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prompts", "attention"
 NEURONS, ATTENTION_FULL = "neurons", "attention-full"
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL)  # each a file of recorder/groups
-OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
 OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
+# each a file of recorder/groups
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS)
+OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
 
@@ -157,6 +158,8 @@ class Quantity:
         What other tools call the tensor that it is, or is the size of: tool → name, with L for the layer or depth.
     streamed
         Whether it is too large to be held: its rows go to disk as the layers give them.
+    at_answer
+        Whether it is known only at a prompt's last token before its answer, unless `--positions all` is given.
     of_later_tokens
         Whether it is a mean over later tokens, of which the last tokens of a prompt have few.
     """
@@ -173,6 +176,7 @@ class Quantity:
     log: bool = False
     streamed: bool = False
     elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)
+    at_answer: bool = False
     of_later_tokens: bool = False
 
     @property
@@ -213,6 +217,7 @@ _PATTERN_ELSEWHERE = _called("blocks.L.attn.hook_pattern", "attn_probs.L", "")
 _OF_EXPERTS = "; in a mixture of experts "
 _NORM = "L2 norm"
 _TL, _TLP, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, PEAK), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
+_TLT = (TOKEN, LAYER, TARGET)
 _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
 
 # fmt: off
@@ -264,12 +269,33 @@ _TABLE = (  # one row, one line
     Quantity("target_token", (PROMPT, TARGET), "int32", "index", "target token", "the token whose logit is explained", TARGETS, "2.0"),
     Quantity("against_token", (PROMPT, TARGET), "int32", "index", "token it is compared with", "the token whose logit is taken off; −1 = the mean over the vocabulary", TARGETS, "2.0"),
     Quantity("answer_logit", (PROMPT, TARGET), "float32", "logit", "target logit of the model", "y = logit of the target − that of against_token, of the model's own logits at the prompt's last token, before a soft-cap", TARGETS, "2.0", signed=True),
+    # logits ---------------------------------------------------------------------------------------------------------
+    Quantity("target_logit", (TOKEN, TARGET), "float32", "logit", "target logit", "y read off the residual stream behind the last block: embed_logit + Σ attn_logit + Σ mlp_logit + norm_bias_logit + head_bias_logit; a prediction only at the prompt's last token", LOGITS, "2.0", signed=True),
+    Quantity("embed_logit", (TOKEN, TARGET), "float32", "logit", "embedding's contribution", "s_t·⟨d, x_0⟩, d = γ ⊙ (W_U[target] − W_U[against]) times the factors of the logits, centred where the final norm centres; s_t = 1 / the size by which that norm divides", LOGITS, "2.0", signed=True),
+    Quantity("attn_logit", _TLT, "float32", "logit", "attention's contribution", "s_t·⟨d, attention write⟩ = Σ head_logit + attn_bias_logit", LOGITS, "2.0", signed=True),
+    Quantity("mlp_logit", _TLT, "float32", "logit", "MLP's contribution", "s_t·⟨d, MLP write⟩ = Σ neuron_logit + other_neurons_logit + mlp_bias_logit", LOGITS, "2.0", signed=True),
+    Quantity("head_logit", (TOKEN, LAYER, HEAD, TARGET), "float32", "logit", "head's contribution", "s_t·⟨d, W_O z⟩ of what this head gives, behind a norm of the attention's output with its scale as it was", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("neuron_logit", (TOKEN, LAYER, TARGET, LOGIT_RANK), "float32", "logit", "neuron's contribution", "s_t·⟨d, a_i W_:,i⟩ of the k neurons that promote the target most, then of the k that suppress it most, strongest first, behind a norm of the MLP's output with its scale as it was; NaN where fewer do; in a mixture of experts times the router weight or the shared expert's gate", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("logit_neuron", (TOKEN, LAYER, TARGET, LOGIT_RANK), "int32", "index", "neuron of the contribution", "which neurons neuron_logit is of, on the axis neuron; −1 = none", LOGITS, "2.0", at_answer=True),
+    Quantity("other_neurons_logit", _TLT, "float32", "logit", "all other neurons' contribution", "Σ s_t·⟨d, a_i W_:,i⟩ over the neurons that are not in logit_neuron", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("attn_bias_logit", _TLT, "float32", "logit", "contribution of attention's biases", "s_t·⟨d, bias of W_O⟩, and that of β of a norm of the attention's output", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("mlp_bias_logit", _TLT, "float32", "logit", "contribution of the MLP's biases", "s_t·⟨d, bias of W⟩, and that of β of a norm of the MLP's output; in a mixture of experts the biases of the chosen and shared experts, weighted", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("norm_bias_logit", (PROMPT, TARGET), "float32", "logit", "contribution of the final norm's β", "⟨W_U[target] − W_U[against], β⟩ times the factors of the logits; 0 where there is no β", LOGITS, "2.0", signed=True),
+    Quantity("head_bias_logit", (PROMPT, TARGET), "float32", "logit", "contribution of the unembedding's bias", "its difference between target and against; 0 where there is none", LOGITS, "2.0", signed=True),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", "1.0", log=True),
 )
 # fmt: on
-# only models with experts or with a learned sink have these
-OF_SOME_MODELS = ("router_expert", "router_weight", "peak_expert", "attn_null", "active_neurons")
+# only models with experts, with a learned sink or with biases have these
+OF_SOME_MODELS = (
+    "router_expert",
+    "router_weight",
+    "peak_expert",
+    "attn_null",
+    "active_neurons",
+    "attn_bias_logit",
+    "mlp_bias_logit",
+)  # fmt: skip
 # ranks of nearly equal neurons or experts change places, and the values of two of them are no measure of noise
 _WITHOUT_FLOOR = ("peak_value", "router_weight")
 
@@ -277,7 +303,8 @@ _WITHOUT_FLOOR = ("peak_value", "router_weight")
 def has_floor(quantity: Quantity) -> bool:
     """Whether `--floor` measures how much a quantity moves by itself, layer by layer."""
     by_layer = quantity.dims[0] in (TOKEN, PROMPT) and quantity.dims[1:2] in ((LAYER,), (DEPTH,))
-    return by_layer and quantity.dtype.startswith("float") and quantity.name not in _WITHOUT_FLOOR
+    measured = quantity.name not in _WITHOUT_FLOOR and quantity.group not in OF_TARGETS
+    return by_layer and quantity.dtype.startswith("float") and measured
 
 
 def is_streamed(name: str) -> bool:
@@ -338,5 +365,9 @@ def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
     return [quantity for quantity in _TABLE if quantity.group in groups]
 
 
-# the groups that fit into memory
-SUMMARIES = tuple(group for group in RECORD_GROUPS if not any(one.streamed for one in quantities_of([group])))
+# the groups that fit into memory and need no question
+SUMMARIES = tuple(
+    group
+    for group in RECORD_GROUPS
+    if group not in OF_TARGETS and not any(one.streamed for one in quantities_of([group]))
+)

@@ -90,6 +90,8 @@ class Head:
         c where logits are c·tanh(·/c); None where they are not capped.
     exact
         Whether this gave the model's own logits bit for bit on the probe prompt, rather than within rounding.
+    vocabulary
+        How many of its rows are tokens of the tokenizer; None where that is not known. Others are padding.
     """
 
     norm: Norm | None
@@ -99,6 +101,7 @@ class Head:
     logit_scale: float = 1.0
     soft_cap: float | None = None
     exact: bool = False
+    vocabulary: int | None = None
 
     def normed(self, model: nn.Module, x: Tensor) -> Tensor:
         """What the final norm makes of residuals [..., residual], by the model's own module."""

@@ -146,8 +146,9 @@ class LayerSites:
         The order of the two additions.
     post_norm
         Whether a norm stands between `mlp_out` and `mlp_write`.
-    transposed
-        Whether the dense last weight is stored [in, out] (GPT-2's Conv1D) rather than [out, in].
+    transposed, attn_transposed
+        Whether the dense last weight, and that of the mixer's last linear map, is stored [in, out] (GPT-2's Conv1D)
+        rather than [out, in]; None where the mixer's is no W z + bias.
     replay
         How well adding the writes gave the block's output when the sites were found.
     """
@@ -167,6 +168,7 @@ class LayerSites:
     post_norm: bool
     transposed: bool
     replay: str
+    attn_transposed: bool | None = None
 
     def __iter__(self) -> Iterator[Site]:
         """Its sites."""
@@ -244,6 +246,16 @@ class ModelSites:
             weight, bias = module.weight, getattr(module, "bias", None)
         assert isinstance(weight, Tensor)
         return (weight.detach().T if sites.transposed else weight.detach()), _detached(bias)
+
+    def attn_weight(self, model: nn.Module, layer: int) -> tuple[Tensor, Tensor | None]:
+        """Weight of a mixer's last linear map as [d_model, width], and its bias or None."""
+        sites = self.layers[layer]
+        assert sites.attn_out is not None
+        module = model.get_submodule(sites.attn_out)
+        with weights_at_hand(module):
+            weight, bias = module.weight, getattr(module, "bias", None)
+        assert isinstance(weight, Tensor)
+        return (weight.detach().T if sites.attn_transposed else weight.detach()), _detached(bias)
 
     def devices(self, model: nn.Module) -> list[torch.device]:
         """Where each block computes: there all of its sites are reduced."""

@@ -72,7 +72,8 @@ class Observer:
         pairs = [pair for group in groups for pair in group.pairs]
         self._products = Products(pairs, len(sites.layers), sites.d_model, scratch)
         self.streams = Streams([name for group in groups for name in group.streams(sites)], len(sites.layers))
-        shared = Shared(model, sites, frozenset(record), top_k, scratch, self._products, self.streams, self._arrivals)
+        room = (scratch, self._products, self.streams, self._arrivals)
+        shared = Shared(model, sites, frozenset(record), top_k, *room, targets)
         self._reducers = [reducer for group in groups for reducer in group.reducers(shared)]
         self._for_kind: defaultdict[str, list[Reducer]] = defaultdict(list)
         for reducer in self._reducers:
@@ -80,7 +81,8 @@ class Observer:
                 self._for_kind[kind].append(reducer)
         experts = any(group.sees_experts for group in groups)
         self._mixtures = MixtureAssembler(model, sites if experts else None, self._receive_mixture)
-        self._hooks = SiteHooks(model, [site for site in sites if self._wants(site)], self._receive)
+        more = [site for group in groups for site in group.more_sites(shared)]
+        self._hooks = SiteHooks(model, [*(site for site in sites if self._wants(site)), *more], self._receive)
         self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
         attention = any(group.sees_attention for group in groups)
         self._attention = (
@@ -155,6 +157,8 @@ class Observer:
     def begin(self, batch: Batch, *, goes_on: bool = False) -> None:
         """Observe the next forward; `goes_on`: its tokens follow those of the forwards before, with a cache."""
         self.streams.begin(batch, goes_on=goes_on)
+        if self._targets is not None:
+            self._targets.answers_begin = not goes_on
         self._products.begin(batch.rows)
         for reducer in self._reducers:
             reducer.begin(batch)

@@ -166,7 +166,7 @@ class Recording:
         first = self._first_prompts()
         with must_fit("a probe of the first prompts"):
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
-            self._sites = find_sites(self._model, ids)
+            self._sites = self._targeting.of_real_tokens(find_sites(self._model, ids))
             found = find_out(loaded, self._sites, self.batch, self._answering.rehearse, self._answering.follow)
         refuse_impossible(self._sites, record, top_k, where=self._name)
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
@@ -299,12 +299,13 @@ class Recording:
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
+        self._targeting.sums.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
             for window in self.all_windows(writer.committed_prompts):
                 block = self._window(window)
-                if self._splitter.were_needed:
-                    writer.describe(receipt=self._splitter.into(writer.attrs["receipt"]))
+                if self._splitter.were_needed or self._targeting.asked:
+                    writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
                 writer.append(block)
                 yield window
         writer.commit()
@@ -350,7 +351,7 @@ class Recording:
             verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
-            self._splitter.into(self._receipt),
+            self._found_out(self._receipt),
             batches=sum(len(self.batches(window)) for window in self.all_windows()),
             tokens=writer.committed_tokens,
             observer=self._observer,
@@ -358,6 +359,10 @@ class Recording:
             recorded=self.variables,
         )
         writer.finish(receipt=receipt)
+
+    def _found_out(self, receipt: receipts.Receipt) -> receipts.Receipt:
+        """The receipt with what only the batches have shown."""
+        return self._targeting.sums.into(self._splitter.into(receipt))
 
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
@@ -409,7 +414,7 @@ class Recording:
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batch)
-        arrays |= self._targeting.outcome(first, ids)
+        arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):

@@ -25,6 +25,7 @@ from stratoscope.names import (
     LAYER,
     NEURON,
     OF_SOME_MODELS,
+    OF_TARGETS,
     PEAK,
     PROMPT,
     PROMPT_TEXTS,
@@ -125,6 +126,10 @@ def simulate(
     (('token', 'layer'), 'simulated')
     """
     groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
+    explaining = [group.name for group in groups if group.name in OF_TARGETS]
+    if explaining:
+        what = f"a simulation has no {' and no '.join(explaining)}: they are of a real model's weights"
+        raise UsageError(what, where="record", fix="Leave them out.")
     shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)
     model = SimulatedModel(shape)
     attrs = _attributes(model, groups)

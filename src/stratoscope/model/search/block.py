@@ -61,6 +61,7 @@ class BlockSearch(BlockCalls):
             post_norm=mlp is not None and inner is not None and not same(inner.out.y, mlp.call.y),
             transposed=inner is not None and inner.transposed,
             replay=s.BIT_EQUAL if exact else s.WITHIN_ROUNDING,
+            attn_transposed=None if source is None or not self.is_map(source) else self.orientation(source),
         )
 
     def _input(self, kind: str, call: Call) -> Site:

@@ -10,11 +10,11 @@ import numpy as np
 from stratoscope.names import quantities_of
 
 if TYPE_CHECKING:
-    from stratoscope.model.sites import ModelSites
+    from stratoscope.model.sites import ModelSites, Site
     from stratoscope.recorder.reduce.scratch import Reducer
     from stratoscope.recorder.reduce.shared import Shared
     from stratoscope.recorder.reference.formulas import ByLayer, States, Values
-    from stratoscope.recorder.reference.shown import ShownBlock
+    from stratoscope.recorder.reference.shown import ShownBlock, ShownEnds
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
@@ -59,6 +59,10 @@ class RecordGroup:
         """What turns the tensors of sites into its quantities; none where attention's observer does."""
         return []
 
+    def more_sites(self, shared: Shared) -> list[Site]:
+        """Places that it watches besides those of the blocks."""
+        return []
+
     def streams(self, sites: ModelSites) -> list[str]:
         """Its quantities that are too large to be held, of this model."""
         return [quantity.name for quantity in quantities_of([self.name]) if quantity.streamed]
@@ -77,6 +81,10 @@ class RecordGroup:
 
     def replayed(self, block: ShownBlock) -> Values:
         """Its quantities of one block, by the formulas of `proof.formulas`, which share nothing with the reducers."""
+        return {}
+
+    def replayed_end(self, found: ByLayer, shown: ShownEnds) -> ByLayer:
+        """Its quantities that are known only when the model has ended; `found`: what `replayed` gave of the blocks."""
         return {}
 
     def replayed_stream(self, states: States) -> ByLayer:

@@ -114,6 +114,7 @@ def measure_floor(
     record, top_k, padding_side, batching
         As in the recording.
     """
+    measurable = [group for group in record if group not in names.OF_TARGETS]
     prompts = _shortened(prompts, equal=batching.together == EQUAL_LENGTH)
     groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
@@ -150,8 +151,11 @@ def measure_floor(
     if together is not None and any(len({len(prompt.ids) for prompt in group}) > 1 for group in groups):
         measured("padding", lambda: (run(observer, other_side, groups), together))
     measured(
-        "dtype", lambda: (run(Observer(_in_dtype(model, other_dtype), sites, record, top_k), padding_side, alone), base)
+        "dtype",
+        lambda: (run(Observer(_in_dtype(model, other_dtype), sites, measurable, top_k), padding_side, alone), base),
     )
+    if unmeasured := [group for group in record if group not in measurable]:
+        limits.append(f"Noise floor: not measured for the group {' and '.join(unmeasured)}.")
     facts = {
         "prompts": list(dict.fromkeys(ids)),
         "tokens": sum(lengths),

@@ -20,6 +20,7 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer, forward
 from stratoscope.recorder.proof.checks import TokenWatch, check_tokens
 from stratoscope.recorder.proof.verify import Outcome, verify_sample
+from stratoscope.recorder.targets.sums import RECEIPT
 from stratoscope.trace.format.receipt import DIFFER, ON_DISK, receipt_line
 
 Receipt = dict[str, Any]
@@ -27,6 +28,7 @@ Receipt = dict[str, Any]
 _SITES = "Each site passed exactly once in every forward."
 _TOKENS = "Token ids that the model embedded equal the tokenizer's in every recorded forward."
 _FINITE = "Every norm, peak and prompt summary is finite in every batch."
+_SUMS = "Contributions add up to the model's own logits where answers begin, in every batch."
 _ATTENTION_CHECK = "Attention summaries are finite wherever they are defined, in every batch."
 _ROW_SUMS = "The attention weights that the model shows sum to 1 in every batch."
 _OUTPUTS = "Attention weights times values are the model's own attention output, in sampled batches."
@@ -156,6 +158,7 @@ def finished(
 def _checks(receipt: Receipt, observer: Observer) -> list[str]:
     """What was checked of every batch, in sentences."""
     checks = [_SITES, *([_TOKENS] if receipt["embedding_watched"] else []), _FINITE]
+    checks += [_SUMS] if RECEIPT in receipt else []
     if not observer.records_attention:
         return checks
     compared = observer.attention_checked

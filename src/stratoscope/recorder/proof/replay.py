@@ -21,12 +21,13 @@ from stratoscope.model.experts import chosen
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import LayerSites, ModelSites
-from stratoscope.names import QUANTITIES
+from stratoscope.names import LOGITS, QUANTITIES
 from stratoscope.recorder.groups import groups_of
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward
 from stratoscope.recorder.reference.differences import Replayed
-from stratoscope.recorder.reference.shown import ShownBlock
+from stratoscope.recorder.reference.explained import Explained
+from stratoscope.recorder.reference.shown import ShownBlock, ShownEnds
 
 
 @contextmanager
@@ -94,6 +95,9 @@ class Replay:
         rows = torch.arange(batch.rows)
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
         self._own = [torch.isin(self._valid, one) for one in own]
+        lengths = batch.mask.sum(1).tolist()
+        explains = any(group.name == LOGITS for group in self._groups)
+        self._explained = Explained(model, sites, recorded, lengths) if explains else None
         self._kept: dict[str, Tensor] = {}
         self._first: Tensor  # what went into the first block
         self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
@@ -112,6 +116,9 @@ class Replay:
         if len(states) == len(self._sites.layers) and self._rows(states[0]).equal(self._first):
             for group in self._groups:
                 self._found |= group.replayed_stream(chain(map(self._rows, states), [self._kept["block"]]))
+        ends = ShownEnds(self._first, self._kept["block"], self._explained)
+        for group in self._groups:
+            self._found |= group.replayed_end(self._found, ends)
         return self._found
 
     def _rows(self, tensor: Tensor) -> Tensor:
@@ -147,7 +154,7 @@ class Replay:
             self._kept[name] = found[0]
 
     def _block(self, number: int) -> None:
-        block = ShownBlock(self._model, self._sites, number, self._kept, self._recorded, self._own)
+        block = ShownBlock(self._model, self._sites, number, self._kept, self._recorded, self._own, self._explained)
         self._first = block.x if number == 0 else self._first
         for group in self._groups:
             for name, by_depth in group.replayed_stream([block.x, self._kept["block"]]).items():

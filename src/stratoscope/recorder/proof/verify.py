@@ -23,7 +23,7 @@ from stratoscope.errors import CaptureError
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites, unit_roundoff
-from stratoscope.names import EDGE, PROMPT, QUANTITIES, TOKEN, edges, is_streamed
+from stratoscope.names import EDGE, PROMPT, QUANTITIES, TARGETS, TOKEN, edges, is_streamed
 from stratoscope.recorder.groups import GROUPS, groups_of
 from stratoscope.recorder.input.batches import Batch, GivenTokens, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
@@ -188,7 +188,7 @@ class Outcome:
 
     def limits(self, wanted: Iterable[str]) -> list[str]:
         """What could not be compared, in sentences."""
-        missing = [name for name in wanted if name not in self.largest and not _is_index(name)]
+        missing = [name for name in wanted if name not in self.largest and not _is_of_the_model(name)]
         said = [f"Not replayed ({self.standard}): {', '.join(missing)}."] if missing and self.prompts else []
         if self.instead:
             said.append(self.instead)
@@ -199,9 +199,9 @@ class Outcome:
         return said
 
 
-def _is_index(name: str) -> bool:
-    """Indices have no distance: what they point at is compared instead."""
-    return QUANTITIES[name].dtype.startswith("int")
+def _is_of_the_model(name: str) -> bool:
+    """Indices have no distance: what they point at is compared instead. Logits of targets are the model's own."""
+    return QUANTITIES[name].dtype.startswith("int") or QUANTITIES[name].group == TARGETS
 
 
 # --- the two verifications --------------------------------------------------------------------------------------------

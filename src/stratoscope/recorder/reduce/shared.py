@@ -11,6 +11,7 @@ from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Scratch
 from stratoscope.recorder.reduce.streams import Streams
+from stratoscope.recorder.targets.batch import BatchTargets
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Shared:
         As the observer was given them.
     scratch, products
         Room for results, and lengths and products of pairs of rows.
+    targets
+        Whose logits are explained; None where no group does that.
     streams, arrivals
         Where the rows of streamed quantities go, and how tensors come from their device.
     """
@@ -35,3 +38,4 @@ class Shared:
     products: Products
     streams: Streams
     arrivals: Arrivals
+    targets: BatchTargets | None = None

@@ -5,6 +5,7 @@ The neurons are computed anew from the stacked weights, expert by expert. All te
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,45 @@ class PlainMixture:
             "peak_explained": (written * whole).sum(-1) / whole.square().sum(-1),
         }
         return values, strongest
+
+    @property
+    def output(self) -> Tensor:
+        """What the mixture gives, [token, d_model]."""
+        found = self._whole()
+        rows = torch.ones(len(found), dtype=torch.bool)
+        bias = self._biases(rows)
+        return found if bias is None else found + bias
+
+    def columns_times(self, rows: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
+        """What gives ⟨direction, write⟩ of every neuron of the axis `neuron` at some rows, and their biases."""
+        count, width = self._weight.shape[0], self._width
+        write, experts = (self._a * self._factor)[rows], self._call.experts[rows]
+        shared = 0 if self._shared is None else self._shared.shape[1]
+
+        def products(direction: Tensor) -> Tensor:
+            found = torch.zeros(*direction.shape[:2], count * width + shared, dtype=torch.float64)
+            for row, chosen in enumerate(experts.tolist()):
+                for place, expert in enumerate(chosen):
+                    own = write[row, place * width : (place + 1) * width]
+                    found[row, :, expert * width : (expert + 1) * width] = (
+                        direction[row] @ self._weight[expert].double() * own
+                    )
+                if self._shared is not None:
+                    found[row, :, count * width :] = direction[row] @ self._shared.double() * write[row, -shared:]
+            return found
+
+        return products, self._biases(rows)
+
+    def _biases(self, rows: Tensor) -> Tensor | None:
+        """The biases as they reach the output at some rows, [row, d_model]; None without any."""
+        found = None
+        if self._bias is not None:
+            weights, own = self._call.router[rows, :, None].double(), self._bias.double()[self._call.experts[rows]]
+            found = (weights * own).sum(1)
+        if self._shared_bias is not None:
+            shared = self._factor[rows, -1:] * self._shared_bias.double()
+            found = shared if found is None else found + shared
+        return found
 
     def summary(self, own: Tensor, width: int) -> Values:
         """Mean and extremes of each neuron over the tokens `own` that computed it, [width]; NaN where none did."""

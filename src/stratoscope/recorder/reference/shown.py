@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,17 @@ from stratoscope.model.sites import LayerSites, ModelSites
 from stratoscope.names import QUANTITIES, is_streamed
 from stratoscope.recorder.reference.differences import DIFFERENCE, relative_difference
 from stratoscope.recorder.reference.experts import MixtureInput, PlainMixture
+from stratoscope.recorder.reference.explained import Explained
 from stratoscope.recorder.reference.formulas import Values, widened
 from stratoscope.trace.format.shards import as_numbers
+
+
+class ShownEnds(NamedTuple):
+    """What entered the first block, what left the last, and the targets, if contributions to logits were recorded."""
+
+    first: Tensor
+    last: Tensor
+    explained: Explained | None
 
 
 class ShownBlock:
@@ -30,6 +40,8 @@ class ShownBlock:
         What was recorded of the prompts.
     own_rows
         Of each prompt, which tokens are its user's beside its first, as masks.
+    explained
+        The targets, if contributions to their logits were recorded.
 
     Attributes
     ----------
@@ -45,8 +57,10 @@ class ShownBlock:
         kept: Mapping[str, Tensor],
         recorded: Mapping[str, np.ndarray],
         own_rows: Sequence[Tensor],
+        explained: Explained | None = None,
     ) -> None:
-        self._model, self.sites, self._number, self._kept, self._recorded = model, sites, number, kept, recorded
+        self.model, self.sites, self.number, self._kept, self._recorded = model, sites, number, kept, recorded
+        self.explained = explained
         self._layer: LayerSites = sites.layers[number]
         self.own_rows = own_rows
         self.x = kept["x"]
@@ -66,7 +80,7 @@ class ShownBlock:
     @cached_property
     def weight(self) -> tuple[Tensor, Tensor | None]:
         """W of a dense MLP, [d_model, d_ff], and its bias."""
-        weight, bias = self.sites.mlp_weight(self._model, self._number)
+        weight, bias = self.sites.mlp_weight(self.model, self.number)
         return weight.cpu(), None if bias is None else bias.cpu()
 
     @cached_property
@@ -75,18 +89,18 @@ class ShownBlock:
         experts, kept = self._layer.experts, self._kept
         if experts is None:
             return None
-        weights = [*experts.weight(self._model), None, None]
+        weights = [*experts.weight(self.model), None, None]
         if self._layer.neurons is not None:
-            weights[2:] = self.sites.mlp_weight(self._model, self._number)
+            weights[2:] = self.sites.mlp_weight(self.model, self.number)
         call = MixtureInput(kept["read"], kept["choice"], kept["router"], kept.get("a"), kept.get("gate"))
-        module = self._model.get_submodule(experts.module)
+        module = self.model.get_submodule(experts.module)
         return PlainMixture(module, call, *(None if one is None else one.cpu() for one in weights))  # type: ignore[arg-type]
 
     @property
     def recorded_peaks(self) -> tuple[Tensor, Tensor]:
         """The peaks that were recorded, and the experts that they are of, −1 for none, [token, peak]."""
-        neuron = self._recorded["peak_neuron"][:, self._number]
-        expert = self._recorded["peak_expert"][:, self._number] if "peak_expert" in self._recorded else None
+        neuron = self._recorded["peak_neuron"][:, self.number]
+        expert = self._recorded["peak_expert"][:, self.number] if "peak_expert" in self._recorded else None
         found = (neuron, np.full_like(neuron, -1) if expert is None else expert)
         return torch.from_numpy(found[0]).long(), torch.from_numpy(found[1]).long()
 
@@ -107,7 +121,7 @@ class ShownBlock:
     def has_learned_sink(self) -> bool:
         """Whether what a row of weights lacks of 1 went to a learned sink: then its mass was recorded."""
         null = self._recorded.get("attn_null")
-        return null is not None and not np.isnan(null[:, self._number]).all()
+        return null is not None and not np.isnan(null[:, self.number]).all()
 
     @property
     def flow(self) -> Tensor:
@@ -118,17 +132,47 @@ class ShownBlock:
     def out_weight(self) -> Tensor | None:
         """W_O, [d_model, heads × head width]; None where it is no plain matrix."""
         assert self._layer.attn_out is not None
-        projection = self._model.get_submodule(self._layer.attn_out)
+        projection = self.model.get_submodule(self._layer.attn_out)
         if not isinstance(projection.weight, Tensor):
             return None
         weight = projection.weight.detach().cpu()
         return weight.T if type(projection).__name__ == "Conv1D" else weight
 
+    @property
+    def out_bias(self) -> Tensor | None:
+        """The bias of W_O."""
+        assert self._layer.attn_out is not None
+        bias = getattr(self.model.get_submodule(self._layer.attn_out), "bias", None)
+        return bias.detach().cpu() if isinstance(bias, Tensor) else None
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """What the writes of attention and of the MLP are multiplied by."""
+        writes = (self._layer.attn_write, self._layer.mlp_write)
+        return tuple(1.0 if write is None else write.scale for write in writes)  # type: ignore[return-value]
+
+    @property
+    def output(self) -> Tensor:
+        """What the MLP's last map gives, in front of a norm and a factor."""
+        if self.mixture is not None:
+            return self.mixture.output
+        weight, bias = self.weight
+        found = self.a.double() @ weight.double().T
+        return found if bias is None else found + bias.double()
+
+    def columns_times(self, rows: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
+        """What gives ⟨direction, a_i W_:,i⟩ of every neuron at some rows, and the biases there."""
+        if self.mixture is not None:
+            return self.mixture.columns_times(rows)
+        weight, bias = self.weight
+        a = self.a[rows].double()
+        return lambda direction: (direction @ weight.double()) * a[:, None], bias
+
     def compared(self, name: str, wanted: Tensor) -> Values:
         """How far what was streamed of this block is from [row, width]; nothing where it was not."""
         if name not in self._recorded or not is_streamed(name):
             return {}
-        values = as_numbers(np.asarray(self._recorded[name][:, self._number]))
+        values = as_numbers(np.asarray(self._recorded[name][:, self.number]))
         wanted = widened(wanted.float(), values.shape[1])
         difference = relative_difference(values[:, None], wanted.numpy()[:, None], QUANTITIES[name])
         return {DIFFERENCE + name: torch.from_numpy(difference[:, 0])}

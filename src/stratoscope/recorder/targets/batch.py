@@ -22,6 +22,8 @@ class BatchTargets:
         Those of every prompt; none = of each prompt the token that the model finds likeliest, against its second.
     directions
         Of the model.
+    every_position
+        Whether what is large is explained at every token.
     last_logits
         Gives the logits at the last token of each prompt of a batch, unobserved, [prompt, vocabulary].
 
@@ -30,11 +32,19 @@ class BatchTargets:
     token, against
         Ids of the targets of the batch in hand and of what they are compared with, −1 = the mean over the vocabulary:
         int64, [prompt, target].
+    answers_begin
+        Whether the forward in hand is of the prompts: their last tokens, in the last column, predict the answers.
     """
 
     def __init__(
-        self, targets: Sequence[Target], directions: Directions, last_logits: Callable[[Batch], Tensor]
+        self,
+        targets: Sequence[Target],
+        directions: Directions,
+        last_logits: Callable[[Batch], Tensor],
+        *,
+        every_position: bool = False,
     ) -> None:
+        self._every_position, self.answers_begin = every_position, True
         self._targets, self.directions, self._last_logits = tuple(targets), directions, last_logits
         self.token = self.against = torch.empty(0, len(self), dtype=torch.int64)
 
@@ -56,13 +66,27 @@ class BatchTargets:
         likeliest = logits.topk(2, dim=-1).indices.cpu()
         self.token, self.against = likeliest[:, :1], likeliest[:, 1:]
 
+    def explained(self, length: int) -> slice | None:
+        """Which rows of a forward of prompts of that length are explained in full; None: none."""
+        if self._every_position:
+            return slice(None)
+        return slice(length - 1, None, length) if self.answers_begin else None
+
     def vectors(self) -> Tensor:
-        """The directions, [prompt, target, residual]."""
-        return self.directions.of(self.token, self.against)
+        """The directions, [prompt, target, residual], of one prompt where they are the same for all."""
+        return self.directions.of(*self._distinct())
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """What the final norm's β and the unembedding's bias add, [prompt, target], or of one prompt."""
+        return self.directions.constants(*self._distinct())
 
     def values(self, logits: Tensor) -> Tensor:
         """y of logits at the answer position, [prompt, vocabulary]: [prompt, target], float64."""
         return self.directions.values(logits, self.token, self.against)
+
+    def _distinct(self) -> tuple[Tensor, Tensor]:
+        few = slice(1) if self._targets else slice(None)
+        return self.token[few], self.against[few]
 
     def ids(self) -> dict[str, np.ndarray]:
         """`target_token` and `against_token`, int32, [prompt, target]."""

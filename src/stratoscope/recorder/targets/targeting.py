@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from stratoscope import names
 from stratoscope.errors import CaptureError, InputError, ModelError
 from stratoscope.model.head import Head, Unproved
 from stratoscope.model.load import LoadedModel
+from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.targets.asked import TargetSettings
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.recorder.targets.directions import Directions
+from stratoscope.recorder.targets.sums import ContributionSums
 from stratoscope.recorder.targets.tokens import tokenised_targets
 from stratoscope.trace.labels import note
 
@@ -40,6 +43,8 @@ class Targeting:
     ----------
     variables, sizes
         Quantities of the targets, and the length of their dimension.
+    sums
+        How far contributions are from adding up.
 
     Raises
     ------
@@ -52,6 +57,7 @@ class Targeting:
         self._name, self._vocabulary = str(loaded.identity["name"]), vocabulary
         self._targets = () if asked is None else tokenised_targets(asked, self._tokenizer, vocabulary)
         self._of_batch: BatchTargets | None = None
+        self.sums = ContributionSums(next(loaded.model.parameters()).dtype)
         of_targets = [quantity.name for quantity in names.quantities_of([names.TARGETS])]
         self.variables = [] if asked is None else of_targets
         self.sizes = {} if asked is None else {names.TARGET: len(self._targets) or 1}
@@ -66,6 +72,17 @@ class Targeting:
         """What is to be said where the model chooses the targets."""
         chosen = self.asked is not None and not self._targets
         return [note("L24", "info", _LIKELIEST)] if chosen else []
+
+    @property
+    def _tokens(self) -> int:
+        """How many tokens both the tokenizer and the model know."""
+        return min(filter(None, (len(self._tokenizer), self._vocabulary)))
+
+    def of_real_tokens(self, sites: ModelSites) -> ModelSites:
+        """The sites with a head that knows which of its rows are padding of the vocabulary."""
+        if self.asked is None or isinstance(sites.head, Unproved):
+            return sites
+        return replace(sites, head=replace(sites.head, vocabulary=self._tokens))
 
     def plan(self) -> dict[str, Any]:
         """The fields of the plan that are about targets."""
@@ -106,17 +123,37 @@ class Targeting:
                 where=self._name,
                 fix=f"Record without {' and '.join(names.OF_TARGETS)}.",
             )
-        known = len(self._tokenizer) if self._vocabulary is None else min(len(self._tokenizer), self._vocabulary)
-        self._of_batch = BatchTargets(self._targets, Directions(self._model, head, known), last_logits)
+        self._of_batch = BatchTargets(
+            self._targets,
+            Directions(self._model, head, self._tokens),
+            last_logits,
+            every_position=self.asked.every_position,
+        )
         return self._of_batch
 
-    def outcome(self, logits: Tensor | None, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """The quantities of the targets of a batch, from the logits that predict the answers' first tokens.
+    def outcome(
+        self,
+        logits: Tensor | None,
+        arrays: Mapping[str, np.ndarray],
+        prompts: Sequence[TokenisedPrompt],
+        whole: Sequence[TokenisedPrompt],
+        ids: Sequence[str],
+    ) -> dict[str, np.ndarray]:
+        """The quantities of the targets of a batch; what was recorded of them is checked.
+
+        Parameters
+        ----------
+        logits
+            Those that predict the answers' first tokens, [prompt, vocabulary].
+        arrays
+            What was recorded of the batch.
+        prompts, whole, ids
+            The prompts without and with their answers, and their ids.
 
         Raises
         ------
         CaptureError
-            A logit is not finite.
+            A logit is not finite, or contributions do not add up to it.
         """
         if self._of_batch is None:
             return {}
@@ -128,4 +165,8 @@ class Targeting:
                 where=f"prompt {ids[int(np.argwhere(~np.isfinite(values))[0, 0])]}",
                 fix="The weights or the dtype are broken: check the download, or try --dtype float32.",
             )
-        return {**self._of_batch.ids(), "answer_logit": values}
+        found = {**self._of_batch.ids(), "answer_logit": values}
+        begins = np.cumsum([0, *(len(prompt.ids) for prompt in whole[:-1])])
+        rows = [int(begin) + len(prompt.ids) - 1 for begin, prompt in zip(begins, prompts, strict=True)]
+        self.sums.check({**arrays, **found}, rows, ids)
+        return found
