@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from contribution_traces import model
 from typer.testing import CliRunner
 
 import stratoscope
@@ -171,6 +172,25 @@ def noted(identity: str, severity: str = "warning") -> xr.Dataset:
     return base().assign_attrs(notes=[{"id": identity, "severity": severity, "text": "Two weights were not used."}])
 
 
+EFFECTS = ["attn_effect", "mlp_effect"]
+
+
+def filled(trace: xr.Dataset, name: str) -> xr.Dataset:
+    return trace.assign({name: xr.full_like(trace[name], 0.5)})
+
+
+def own_targets(tokens: list[int]) -> xr.Dataset:
+    ids = np.array(tokens, "int32")[:, None]
+    trace = model(tuned=False, plan={"targets": "top"})
+    return trace.assign(target_token=(("prompt", "target"), ids), against_token=(("prompt", "target"), ids + 9))
+
+
+def calibrated(trace: xr.Dataset) -> xr.Dataset:
+    found = {name: [0.9, 0.8, 0.95] for name in ("spearman", "sign", "slope")}
+    of = {"kind": "mlp", "baseline": "zero", "target": 0, "count": 64, "decided": 60, **found}
+    return trace.assign_attrs(receipt={"calibration": {"prompts": ["a"], "agreement": [of]}})
+
+
 CASES: dict[str, tuple[Callable[[], xr.Dataset], Callable[[], xr.Dataset]]] = {  # check: found, left alone
     "short_prompts": (lambda: base(tokens=6), lambda: base(tokens=30)),
     "grouped_by_text": (lambda: imported("abcdefghi"), lambda: imported("hello abc")),
@@ -203,6 +223,12 @@ CASES: dict[str, tuple[Callable[[], xr.Dataset], Callable[[], xr.Dataset]]] = { 
     "prompt_not_as_written": (lambda: noted("L26"), base),
     "batches_matter": (lambda: noted("L27"), base),
     "experts_without_router": (lambda: with_experts(base()), lambda: routed(base())),
+    "logits_of_other_tokens": (lambda: filled(model(tuned=False), "target_logit"), lambda: model(tuned=False)),
+    "targets_of_their_own": (lambda: own_targets([1, 2, 2, 2]), lambda: own_targets([2, 2, 2, 2])),
+    "direct_without_effects": (lambda: model(tuned=False).drop_vars(EFFECTS), lambda: model(tuned=False)),
+    "effects_without_calibration": (lambda: model(tuned=False), lambda: calibrated(model(tuned=False))),
+    "other_final_norms": (
+        lambda: model(tuned=False).drop_vars("final_scale"), lambda: filled(model(tuned=False), "final_scale")),
 }  # fmt: skip
 
 
