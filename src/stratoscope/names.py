@@ -282,6 +282,7 @@ _TABLE = (  # one row, one line
     Quantity("mlp_bias_logit", _TLT, "float32", "logit", "contribution of the MLP's biases", "s_t·⟨d, bias of W⟩, and that of β of a norm of the MLP's output; in a mixture of experts the biases of the chosen and shared experts, weighted", LOGITS, "2.0", signed=True, at_answer=True),
     Quantity("norm_bias_logit", (PROMPT, TARGET), "float32", "logit", "contribution of the final norm's β", "⟨W_U[target] − W_U[against], β⟩ times the factors of the logits; 0 where there is no β", LOGITS, "2.0", signed=True),
     Quantity("head_bias_logit", (PROMPT, TARGET), "float32", "logit", "contribution of the unembedding's bias", "its difference between target and against; 0 where there is none", LOGITS, "2.0", signed=True),
+    Quantity("final_scale", (PROMPT,), "float32", "1", "factor of the final norm", "s_t at the prompt's last token: 1 / the size by which the final norm divides; contributions of two prompts or models are compared at one factor", LOGITS, "2.0", log=True),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", "1.0", log=True),
 )

@@ -283,4 +283,6 @@ def _by_token(name: str, value: Tensor, valid: Tensor) -> Tensor:
     """Drop padding and put the token (or prompt) first; always a copy, since what is reduced into is used again."""
     if QUANTITIES[name].dims[0] != PROMPT and len(valid) < value.shape[1]:
         value = value.index_select(1, valid.to(value.device))
+    if value.ndim == 1:  # one number a prompt
+        return value.clone()
     return value.transpose(0, 1).clone(memory_format=torch.contiguous_format)

@@ -176,6 +176,7 @@ def check_finite(
         if quantity.dtype.startswith("int") or name in group_of(name).quotients:
             continue
         by_prompt = quantity.dims[0] == PROMPT
+        values = values[:, None] if values.ndim == 1 else values  # one number a prompt
         finite = torch.from_numpy(values).isfinite().numpy()
         elsewhere = group_of(name).undefined_cells(name, values)
         if elsewhere is not None:
@@ -186,7 +187,7 @@ def check_finite(
             continue
         broken = np.argwhere(~finite)
         first, layer = broken[broken[:, 1].argmin()][:2]  # where it began
-        place = f"{'depth' if quantity.dims[1] == DEPTH else 'layer'} {layer}"
+        place = f"{'depth' if DEPTH in quantity.dims else 'layer'} {layer}"
         raise CaptureError(
             f"{quantity.label} is not finite ({values[~finite][0]})",
             where=f"prompt {ids[first if by_prompt else prompt_of[first]]}, {place}",

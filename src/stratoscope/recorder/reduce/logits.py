@@ -260,6 +260,7 @@ class ContributionReducer:
         norm_bias, head_bias = (part.to(self._scratch.device) for part in self._targets.constants())
         of_rows = (norm_bias + head_bias).expand(self._prompts, -1).repeat_interleave(self._length, 0)
         found = {
+            "final_scale": self._scale.view(self._prompts, self._length)[:, -1],
             "norm_bias_logit": norm_bias.expand(self._prompts, -1).T,
             "head_bias_logit": head_bias.expand(self._prompts, -1).T,
             "embed_logit": (kept[0]["embed_logit"] * self._scale).T,

@@ -24,7 +24,9 @@ def differences(recorded: Mapping[str, np.ndarray], again: Replayed) -> Iterator
             yield key.removeprefix(DIFFERENCE), compared, layers
         elif name in recorded:
             wanted = torch.stack([layers_of[layer] for layer in layers], dim=1).numpy()
-            yield name, relative_difference(recorded[name][:, layers], wanted, QUANTITIES[name]), layers
+            given = recorded[name]
+            given = given[:, None] if given.ndim == 1 else given  # one number a prompt
+            yield name, relative_difference(given[:, layers], wanted, QUANTITIES[name]), layers
 
 
 def relative_difference(recorded: np.ndarray, wanted: np.ndarray, quantity: Quantity) -> np.ndarray:

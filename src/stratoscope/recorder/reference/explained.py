@@ -68,7 +68,8 @@ class Explained:
             bias = bias.detach().cpu().double()
             taken = torch.where(against < 0, bias[:real].mean(), bias[against.clamp(min=0)])
             self._head_bias = self._head.logit_scale * (bias[token] - taken)
-        self._prompt_of = torch.repeat_interleave(torch.tensor(lengths))
+        self._lengths = torch.tensor(lengths)
+        self._prompt_of = torch.repeat_interleave(self._lengths)
         self.direction = direction[self._prompt_of]
 
     def recorded(self, name: str, layer: int) -> Tensor:
@@ -92,6 +93,7 @@ class Explained:
         end = torch.einsum("td,tkd->tk", last.double(), self.direction) * scale + constants
         by_target = {"embed_logit": embed, "target_logit": end}
         by_target |= {"norm_bias_logit": self._norm_bias, "head_bias_logit": self._head_bias}
+        done["final_scale"] = {0: scale[self._lengths.cumsum(0) - 1, 0]}
         return done | {name: dict(enumerate(values.T)) for name, values in by_target.items()}
 
 
