@@ -51,8 +51,8 @@ Row = tuple[str, int]  # what it is, and its layer; −1 where it has none
 class Lab:
     """The organisms of one seed, their recordings, and what is said of them."""
 
-    def __init__(self, folder: Path, seed: int, pairs: int = PAIRS) -> None:
-        self.folder, self.seed = folder, seed
+    def __init__(self, folder: Path, seed: int, pairs: int = PAIRS, steps: int = STEPS) -> None:
+        self.folder, self.seed, self.steps = folder, seed, steps
         self.prompts = twins(pairs, seed + 1000)
 
     def model(self, kind: str) -> Path:
@@ -63,12 +63,13 @@ class Lab:
         """Where its behaviour is."""
         return plant_of(kind, self.seed)
 
-    def trace(self, kind: str, *, steps: int = 1) -> xr.Dataset:
-        """A recording of contributions and effects; of `steps` above 1, only of effects, which are then integrated."""
+    def trace(self, kind: str, *, integrated: bool = False) -> xr.Dataset:
+        """A recording of contributions and effects; or of effects alone, which are then integrated."""
+        steps = self.steps if integrated else 1
         name = f"{kind.replace(' ', '-')}-{self.seed}-{steps}-steps"
         with made_once(self.folder / "traces" / name) as making:
             if making is not None:
-                record = "logits,effects" if steps == 1 else "effects"
+                record = "effects" if integrated else "logits,effects"
                 stratoscope.capture(
                     str(self.model(kind)), self.prompts, making / "of.trace", record=f"norms,residual,{record}",
                     targets=[ANSWER], against=TRIGGER, effect_steps=steps, batch_size=len(self.prompts),
@@ -198,17 +199,21 @@ class Line:
 def of_one_mlp(lab: Lab) -> Iterator[Line]:
     """Six neurons of MLP 1."""
     plant, base, trace = lab.plant(ONE_MLP), lab.trace(BASE), lab.trace(ONE_MLP)
-    integrated = lab.trace(ONE_MLP, steps=STEPS)
+    integrated = lab.trace(ONE_MLP, integrated=True)
     yield from _first(("MLP", 1), trace, integrated)
     rows, table = differences(base, trace)
-    yield _ahead("diff of contributions", named(rows), ("MLP", 1))
+    places = {row: value for row, value in rows.items() if row[0] != "final norm"}  # which is no place of a behaviour
+    yield _ahead("diff of contributions", named(places), ("MLP", 1))
+    first = stratoscope.diff(base, trace).attrs["summary"]["exact"]["first"]
+    yield Line("diff, first layer that differs", str(first), first == 1)
     before = np.abs(table["difference"].values[..., _in_front(table, ("MLP", 1))]).max()
     yield Line("diff, largest in a row before it", f"{before:.3g}", before == 0)
     top = [place for place, _ in strongest(trace)[:PLANTED]]
     found = len({*top} & {*plant.neurons})
     yield Line("planted among the six strongest", f"{found} of {PLANTED}", found >= 4)
-    share = reads_trigger(trace, plant)
-    yield Line("neuron_read names the trigger first", f"{share:.0%}", share >= 0.95)
+    if "neuron_read" in trace:
+        share = reads_trigger(trace, plant)
+        yield Line("neuron_read names the trigger first", f"{share:.0%}", share >= 0.95)
     whole, strong, *others = behaviours(lab, ONE_MLP, [Set(), Set(tuple(top)), *random_sets(lab)])
     yield Line("behaviour without the six strongest", f"{strong:.0%} (with them {whole:.0%})", strong <= 0.05)
     yield Line(f"behaviour without six others, {RANDOM_SETS} draws", f"{min(others):.0%}", min(others) >= 0.95)
@@ -217,9 +222,9 @@ def of_one_mlp(lab: Lab) -> Iterator[Line]:
 def of_one_head(lab: Lab) -> Iterator[Line]:
     """One head of the last block."""
     (head,) = lab.plant(ONE_HEAD).heads
-    trace, integrated = lab.trace(ONE_HEAD), lab.trace(ONE_HEAD, steps=STEPS)
+    trace, integrated = lab.trace(ONE_HEAD), lab.trace(ONE_HEAD, integrated=True)
     yield from _first(("attention", head[0]), trace, integrated)
-    for words, seen in (("first order", trace), (f"{STEPS} steps", integrated)):
+    for words, seen in (("first order", trace), ("integrated", integrated)):
         of_heads = heads(seen)
         best = max(of_heads, key=lambda one: abs(of_heads[one]))
         neuron = abs(strongest(seen)[0][1]) / abs(of_heads[head])
@@ -231,16 +236,16 @@ def of_one_head(lab: Lab) -> Iterator[Line]:
 
 def of_two_mlps(lab: Lab, kind: str = TWO_MLPS) -> Iterator[Line]:
     """Six neurons of MLP 1 and six of MLP 2: both are needed; or, of a silent backup, either suffices."""
-    plant, trace, integrated = lab.plant(kind), lab.trace(kind), lab.trace(kind, steps=STEPS)
+    plant, trace, integrated = lab.plant(kind), lab.trace(kind), lab.trace(kind, integrated=True)
     for words, rows in (
         ("direct", depth(trace, DIRECT)),
         ("first order", depth(trace, TOTAL)),
-        (f"{STEPS} steps", depth(integrated, TOTAL)),
+        ("integrated", depth(integrated, TOTAL)),
     ):
         order = sorted(rows, key=lambda row: -abs(rows[row]))[:3]
         both = {*order[:2]} == {("MLP", 1), ("MLP", 2)}
         told = ", ".join(f"{part} {layer} {rows[part, layer]:+.2f}" for part, layer in order)
-        yield Line(f"largest rows, {words}", told, both if kind == TWO_MLPS and words.endswith("steps") else None)
+        yield Line(f"largest rows, {words}", told, both if kind == TWO_MLPS and words == "integrated" else None)
     alone = [Set(tuple((layer, neuron) for neuron in plant.of_layer(layer))) for layer in plant.layers]
     whole, *shares, none = behaviours(lab, kind, [Set(), *alone, Set(plant.neurons)])
     for layer, share in zip(plant.layers, shares, strict=True):
@@ -261,7 +266,7 @@ def _first(place: Row, trace: xr.Dataset, integrated: xr.Dataset) -> Iterator[Li
     """Where `suppression` puts a place, by each measure."""
     yield _ahead("direct contributions", named(depth(trace, DIRECT)), place)
     yield _ahead("total effects, first order", named(depth(trace, TOTAL)), place, least=None)
-    yield _ahead(f"total effects, {STEPS} steps", named(depth(integrated, TOTAL)), place)
+    yield _ahead("total effects, integrated", named(depth(integrated, TOTAL)), place)
 
 
 def _ahead(what: str, found: Named, place: Row, least: float | None = AHEAD) -> Line:
