@@ -52,7 +52,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "input": {"prompts"},
         "targets": {"input", "prompts"},
         "reduce": {"input", "targets"},
-        "attention": {"reduce"},
+        "attention": {"input", "reduce"},
         "reference": set(),
         "simulated": set(),
         "groups": {"reduce", "reference", "simulated"},

@@ -271,17 +271,18 @@ _TABLE = (  # one row, one line
     Quantity("answer_logit", (PROMPT, TARGET), "float32", "logit", "target logit of the model", "y = logit of the target − that of against_token, of the model's own logits at the prompt's last token, before a soft-cap", TARGETS, "2.0", signed=True),
     # logits ---------------------------------------------------------------------------------------------------------
     Quantity("target_logit", (TOKEN, TARGET), "float32", "logit", "target logit", "y read off the residual stream behind the last block: embed_logit + Σ attn_logit + Σ mlp_logit + norm_bias_logit + head_bias_logit; a prediction only at the prompt's last token", LOGITS, "2.0", signed=True),
-    Quantity("embed_logit", (TOKEN, TARGET), "float32", "logit", "embedding's contribution", "s_t·⟨d, x_0⟩, d = γ ⊙ (W_U[target] − W_U[against]) times the factors of the logits, centred where the final norm centres; s_t = 1 / the size by which that norm divides", LOGITS, "2.0", signed=True),
-    Quantity("attn_logit", _TLT, "float32", "logit", "attention's contribution", "s_t·⟨d, attention write⟩ = Σ head_logit + attn_bias_logit", LOGITS, "2.0", signed=True),
-    Quantity("mlp_logit", _TLT, "float32", "logit", "MLP's contribution", "s_t·⟨d, MLP write⟩ = Σ neuron_logit + other_neurons_logit + mlp_bias_logit", LOGITS, "2.0", signed=True),
-    Quantity("head_logit", (TOKEN, LAYER, HEAD, TARGET), "float32", "logit", "head's contribution", "s_t·⟨d, W_O z⟩ of what this head gives, behind a norm of the attention's output with its scale as it was", LOGITS, "2.0", signed=True, at_answer=True),
-    Quantity("neuron_logit", (TOKEN, LAYER, TARGET, LOGIT_RANK), "float32", "logit", "neuron's contribution", "s_t·⟨d, a_i W_:,i⟩ of the k neurons that promote the target most, then of the k that suppress it most, strongest first, behind a norm of the MLP's output with its scale as it was; NaN where fewer do; in a mixture of experts times the router weight or the shared expert's gate", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("embed_logit", (TOKEN, TARGET), "float32", "logit", "direct contribution of the embedding", "s_t·⟨d, x_0⟩, d = γ ⊙ (W_U[target] − W_U[against]) times the factors of the logits, centred where the final norm centres; s_t = 1 / the size by which that norm divides", LOGITS, "2.0", signed=True),
+    Quantity("attn_logit", _TLT, "float32", "logit", "direct contribution of attention", "s_t·⟨d, attention write⟩ = Σ head_logit + attn_bias_logit", LOGITS, "2.0", signed=True),
+    Quantity("mlp_logit", _TLT, "float32", "logit", "direct contribution of the MLP", "s_t·⟨d, MLP write⟩ = Σ neuron_logit + other_neurons_logit + mlp_bias_logit", LOGITS, "2.0", signed=True),
+    Quantity("head_logit", (TOKEN, LAYER, HEAD, TARGET), "float32", "logit", "direct contribution of a head", "s_t·⟨d, W_O z⟩ of what this head gives, behind a norm of the attention's output with its scale as it was", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("source_logit", (TOKEN, LAYER, HEAD, TARGET), "float32", "logit", "direct contribution of a head by source token", "s_q·⟨d, W_O (A[q,t] v_t)⟩ of the value v_t that this head took from token t for the answer position q, a gate or norm between the two as q had it; Σ over t = head_logit at q; NaN where attention is not split by token", LOGITS, "2.0", signed=True),
+    Quantity("neuron_logit", (TOKEN, LAYER, TARGET, LOGIT_RANK), "float32", "logit", "direct contribution of a neuron", "s_t·⟨d, a_i W_:,i⟩ of the k neurons that promote the target most, then of the k that suppress it most, strongest first, behind a norm of the MLP's output with its scale as it was; NaN where fewer do; in a mixture of experts times the router weight or the shared expert's gate", LOGITS, "2.0", signed=True, at_answer=True),
     Quantity("logit_neuron", (TOKEN, LAYER, TARGET, LOGIT_RANK), "int32", "index", "neuron of the contribution", "which neurons neuron_logit is of, on the axis neuron; −1 = none", LOGITS, "2.0", at_answer=True),
-    Quantity("other_neurons_logit", _TLT, "float32", "logit", "all other neurons' contribution", "Σ s_t·⟨d, a_i W_:,i⟩ over the neurons that are not in logit_neuron", LOGITS, "2.0", signed=True, at_answer=True),
-    Quantity("attn_bias_logit", _TLT, "float32", "logit", "contribution of attention's biases", "s_t·⟨d, bias of W_O⟩, and that of β of a norm of the attention's output", LOGITS, "2.0", signed=True, at_answer=True),
-    Quantity("mlp_bias_logit", _TLT, "float32", "logit", "contribution of the MLP's biases", "s_t·⟨d, bias of W⟩, and that of β of a norm of the MLP's output; in a mixture of experts the biases of the chosen and shared experts, weighted", LOGITS, "2.0", signed=True, at_answer=True),
-    Quantity("norm_bias_logit", (PROMPT, TARGET), "float32", "logit", "contribution of the final norm's β", "⟨W_U[target] − W_U[against], β⟩ times the factors of the logits; 0 where there is no β", LOGITS, "2.0", signed=True),
-    Quantity("head_bias_logit", (PROMPT, TARGET), "float32", "logit", "contribution of the unembedding's bias", "its difference between target and against; 0 where there is none", LOGITS, "2.0", signed=True),
+    Quantity("other_neurons_logit", _TLT, "float32", "logit", "direct contribution of all other neurons", "Σ s_t·⟨d, a_i W_:,i⟩ over the neurons that are not in logit_neuron", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("attn_bias_logit", _TLT, "float32", "logit", "direct contribution of attention's biases", "s_t·⟨d, bias of W_O⟩, and that of β of a norm of the attention's output", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("mlp_bias_logit", _TLT, "float32", "logit", "direct contribution of the MLP's biases", "s_t·⟨d, bias of W⟩, and that of β of a norm of the MLP's output; in a mixture of experts the biases of the chosen and shared experts, weighted", LOGITS, "2.0", signed=True, at_answer=True),
+    Quantity("norm_bias_logit", (PROMPT, TARGET), "float32", "logit", "direct contribution of the final norm's β", "⟨W_U[target] − W_U[against], β⟩ times the factors of the logits; 0 where there is no β", LOGITS, "2.0", signed=True),
+    Quantity("head_bias_logit", (PROMPT, TARGET), "float32", "logit", "direct contribution of the unembedding's bias", "its difference between target and against; 0 where there is none", LOGITS, "2.0", signed=True),
     Quantity("final_scale", (PROMPT,), "float32", "1", "factor of the final norm", "s_t at the prompt's last token: 1 / the size by which the final norm divides; contributions of two prompts or models are compared at one factor", LOGITS, "2.0", log=True),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", "1.0", log=True),
@@ -297,6 +298,8 @@ OF_SOME_MODELS = (
     "attn_bias_logit",
     "mlp_bias_logit",
 )  # fmt: skip
+# of each token what the answer position took from it: tokens of an answer have none, and what is compared is their sum
+BY_SOURCE = ("source_logit",)
 # ranks of nearly equal neurons or experts change places, and the values of two of them are no measure of noise
 _WITHOUT_FLOOR = ("peak_value", "router_weight")
 
@@ -366,9 +369,6 @@ def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
     return [quantity for quantity in _TABLE if quantity.group in groups]
 
 
-# the groups that fit into memory and need no question
-SUMMARIES = tuple(
-    group
-    for group in RECORD_GROUPS
-    if group not in OF_TARGETS and not any(one.streamed for one in quantities_of([group]))
-)
+WITHOUT_TARGETS = tuple(group for group in RECORD_GROUPS if group not in OF_TARGETS)
+# those that fit into memory
+SUMMARIES = tuple(group for group in WITHOUT_TARGETS if not any(one.streamed for one in quantities_of([group])))

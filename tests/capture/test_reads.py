@@ -11,8 +11,8 @@ from tiny import ALL_FAMILIES, tiny
 from tiny_any import tiny_of
 
 from stratoscope.model.search.find import find_sites
+from stratoscope.recorder.attention.sources import probe_split
 from stratoscope.recorder.effects.reads import NeuronReader, Reads
-from stratoscope.recorder.effects.sources import why_not_split
 from stratoscope.recorder.input.batches import Batch, GivenTokens, make_batch
 
 LENGTHS = (14, 6, 9)
@@ -223,17 +223,19 @@ def test_attention_that_cannot_be_split_has_a_reason_and_no_source(architecture:
 @pytest.mark.parametrize("architecture", ["afmoe", "bitnet"])  # a gate, a norm in front of the output projection
 def test_a_gate_or_a_norm_before_the_output_projection_is_a_factor(architecture: str) -> None:
     model = tiny_of(architecture)
-    assert not why_not_split(model, find_sites(model, torch.arange(5, 13)[None]))
+    limits, multiplied = probe_split(model, find_sites(model, torch.arange(5, 13)[None]))
+    assert not limits
+    assert multiplied == {0, 1, 2, 3}
 
 
 def test_heads_that_are_mixed_before_the_output_projection_are_not_split() -> None:
     model = tiny("Llama")
     sites = find_sites(model, torch.arange(5, 13)[None])
     mixed = model.model.layers[1].self_attn.o_proj.register_forward_pre_hook(lambda _, given: (given[0].flip(-1),))
-    limits = why_not_split(model, sites)
+    limits, _ = probe_split(model, sites)
     mixed.remove()
     assert limits == {1: "more than a gate or a norm stands between its attention and its output projection"}
-    assert not why_not_split(model, sites)
+    assert probe_split(model, sites) == ({}, set())
 
 
 def test_what_sums_to_something_else_is_missing_and_counted() -> None:

@@ -18,7 +18,7 @@ from stratoscope.trace.export import frame
 @pytest.fixture(scope="module")
 def trace() -> xr.Dataset:
     return stratoscope.simulate(
-        prompts=6, tokens=(5, 9), layers=3, d_model=8, d_ff=24, heads=2, top_k=2, record=names.RECORD_GROUPS
+        prompts=6, tokens=(5, 9), layers=3, d_model=8, d_ff=24, heads=2, top_k=2, record=names.WITHOUT_TARGETS
     )
 
 

@@ -89,7 +89,7 @@ def test_nothing_and_nonsense_are_refused() -> None:
 
 
 def test_attention_pairs_of_a_dataset_whose_tokens_were_cut_are_never_read_for_other_tokens() -> None:
-    trace = stratoscope.simulate(prompts=4, tokens=6, layers=2, d_ff=24, heads=2, record=names.RECORD_GROUPS)
+    trace = stratoscope.simulate(prompts=4, tokens=6, layers=2, d_ff=24, heads=2, record=names.WITHOUT_TARGETS)
     whole = stratoscope.attention_matrix(trace, 3, layer=1, head=0)
     cut = trace.isel(token=trace["position"].values > 0)
     with pytest.raises(InputError, match="attention pairs were not"):

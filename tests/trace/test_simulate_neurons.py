@@ -19,7 +19,7 @@ DRAWN = {"neuron_norm", "peak_share", "peak_explained", "prompt_mean", "prompt_m
 
 @pytest.fixture(scope="module")
 def trace() -> xr.Dataset:
-    return simulate(prompts=12, **SIZES, record=names.RECORD_GROUPS)
+    return simulate(prompts=12, **SIZES, record=names.WITHOUT_TARGETS)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from stratoscope.errors import ModelError
 from stratoscope.model import sites as s
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
-from stratoscope.names import PROMPT, QUANTITIES
+from stratoscope.names import LOGITS, PROMPT, QUANTITIES
 from stratoscope.recorder.attention.full import PairRows
+from stratoscope.recorder.attention.source_logits import SourceLogits
 from stratoscope.recorder.groups import GROUPS
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.memory import must_fit
@@ -75,6 +76,8 @@ class Observer:
         room = (scratch, self._products, self.streams, self._arrivals)
         shared = Shared(model, sites, frozenset(record), top_k, *room, targets)
         self._reducers = [reducer for group in groups for reducer in group.reducers(shared)]
+        self._sources = SourceLogits(shared) if targets is not None and LOGITS in record else None
+        self._reducers += [self._sources] if self._sources is not None else []
         self._for_kind: defaultdict[str, list[Reducer]] = defaultdict(list)
         for reducer in self._reducers:
             for kind in reducer.kinds:
@@ -95,8 +98,9 @@ class Observer:
         with ExitStack() as stack:
             stack.enter_context(self._experts)  # first: a mixture's output may be that of its experts module
             stack.enter_context(self._hooks)
-            if self._attention is not None:
-                stack.enter_context(self._attention)
+            for part in (self._attention, self._sources):
+                if part is not None:
+                    stack.enter_context(part)
             self._open = stack.pop_all()
         return self
 
@@ -108,6 +112,11 @@ class Observer:
         """What runs differently while observed, such as another implementation of the experts."""
         what = self._attention.changes_implementation if self._attention is not None else None
         return [what] if what else []
+
+    @property
+    def limits(self) -> list[str]:
+        """What of that could not be recorded, in sentences."""
+        return [] if self._sources is None else self._sources.limits
 
     @property
     def records_attention(self) -> bool:

@@ -119,6 +119,7 @@ def described(dataset: xr.Dataset, chosen: Chosen, places: list[Place]) -> dict[
 def _reads(dataset: xr.Dataset, target: int, prompts: Prompts, places: list[Place]) -> dict[str, dict[str, Any]]:
     """What set the neurons off: the source tokens that gave most of their gate and up, and through which component."""
     array, through = dataset["neuron_read"].isel(target=target), dataset.get("read_through")
+    component = dataset.get("read_component")
     parts = array.sizes[names.READ_PART]
     shape = (len(places), parts, SOURCES)
     sources = {"position": np.full(shape, NONE), "read": np.full(shape, np.nan), "share": np.full(shape, np.nan)}
@@ -132,6 +133,9 @@ def _reads(dataset: xr.Dataset, target: int, prompts: Prompts, places: list[Plac
         sizes = np.where(known, np.abs(values), 0.0)
         some = known.any(axis=0)
         whole[number, some] = np.where(known, values, 0.0).sum(axis=0)[some]
+        if component is not None:  # the biases are the last, and of no token
+            biases = component.isel(target=target)[place.prompt, place.rank, :, -1].values
+            whole[number, some] += np.nan_to_num(np.asarray(biases, np.float64))[some]
         for part in np.flatnonzero(sizes.sum(axis=0) > 0).tolist():
             order = np.argsort(-sizes[:, part], kind="stable")[:SOURCES]
             order = order[sizes[order, part] > 0]

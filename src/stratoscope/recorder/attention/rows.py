@@ -107,8 +107,11 @@ class AttentionRows(Protocol):
     def chunk(self, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch) -> Chunk:
         """Queries start..stop over keys low..high; in scratch, which the next chunk overwrites."""
 
-    def probabilities(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-        """What multiplies the values in some rows, [B, H, rows, K], and their relative error, [B, H, rows, 1]."""
+    def applied(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> Tensor:
+        """What multiplies the values in some rows, [B, H, rows, K]; in scratch, which the next rows overwrite."""
+
+    def relative_error(self, start: int, stop: int, visible: Tensor) -> Tensor:
+        """How far that may be off, relative to it, [B, H, rows, 1]."""
 
 
 class ScoreRows:
@@ -154,17 +157,20 @@ class ScoreRows:
             scores.clamp_(min=-_LARGEST)  # -inf would make rows without any key NaN
         return scores
 
-    def probabilities(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-        """Rows, normalised; their error is that of the scores' sums, at most D+4 roundings of Σ|q||k| each."""
+    def applied(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> Tensor:
+        """Rows, normalised."""
         weights = self.chunk(start, stop, 0, visible.shape[-1], visible, scratch).weights
+        return weights.div_(weights.sum(-1, keepdim=True))
+
+    def relative_error(self, start: int, stop: int, visible: Tensor) -> Tensor:
+        """That of the scores' sums, at most D+4 roundings of Σ|q||k| each."""
         sizes = torch.bmm(self._rows(start, stop).abs(), self._keys.abs().transpose(1, 2))
         sizes = sizes.view(self._batch, self.heads, stop - start, -1)
         largest = sizes.where(visible[:, None], 0).amax(-1, keepdim=True)
         for added in self._added:
             rows = added[:, :, start:stop, : visible.shape[-1]].float().abs()
             largest = largest + rows.where(visible[:, None], 0).amax(-1, keepdim=True)
-        error = 2 * (self._width + 4) * float32_unit(self.device) * largest
-        return weights / weights.sum(-1, keepdim=True), error
+        return 2 * (self._width + 4) * float32_unit(self.device) * largest
 
     def _rows(self, start: int, stop: int) -> Tensor:
         """Scaled queries [B·groups, heads of a group · rows, D]."""
@@ -194,10 +200,13 @@ class WeightRows:
         null = (1 - weights.sum(-1)).clamp_(min=0) if self.learned_sink else None
         return Chunk(weights, logs, null)
 
-    def probabilities(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
+    def applied(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> Tensor:
         """Rows as they are."""
-        rows = self._weights[:, :, start:stop, : visible.shape[-1]].float()
-        return rows, rows.new_zeros(1)
+        return self._weights[:, :, start:stop, : visible.shape[-1]].float()
+
+    def relative_error(self, start: int, stop: int, visible: Tensor) -> Tensor:
+        """None: they are the model's own."""
+        return self._weights.new_zeros(1, dtype=torch.float32)
 
 
 def float32_unit(device: torch.device) -> float:

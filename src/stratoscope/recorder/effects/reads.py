@@ -21,7 +21,7 @@ from stratoscope.model import sites as s
 from stratoscope.model.gate import ONE, SEPARATE, Gate, split
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site, unit_roundoff
-from stratoscope.recorder.effects.sources import AttentionSources, HeadSources, in_sentences, output_weight
+from stratoscope.recorder.attention.sources import AttentionSources, HeadSources, in_sentences, output_weight
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward, last_logits_only
 

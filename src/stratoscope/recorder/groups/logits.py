@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratoscope.names import LOGITS, QUANTITIES
+from stratoscope.names import BY_SOURCE, LOGITS, QUANTITIES
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class LogitsGroup(RecordGroup):
 
     def undefined_cells(self, name: str, values: np.ndarray) -> np.ndarray | None:
         """Where nothing is explained in full; what is there is checked by its sum, batch by batch."""
-        return np.asarray(np.isnan(values)) if QUANTITIES[name].at_answer else None
+        return np.asarray(np.isnan(values)) if QUANTITIES[name].at_answer or name in BY_SOURCE else None
 
     def replayed(self, block: ShownBlock) -> Values:
         """Of each block without the final norm's scale."""

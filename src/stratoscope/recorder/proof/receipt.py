@@ -147,11 +147,12 @@ def finished(
     """
     checks = _checks(receipt, observer) if batches else []
     counts = {"batches": batches, "tokens": tokens, "sites_per_forward": observer.sites_per_forward}
-    done = {**receipt, **counts, "checks": checks}
+    limits = list(dict.fromkeys([*receipt["limits"], *observer.limits]))
+    done = {**receipt, **counts, "checks": checks, "limits": limits}
     if verified is not None:
         on_disk = {"replay": f"{ON_DISK}: {verified.standard.what}"}
         done["replays"] = [*receipt["replays"], verified.to_json() | on_disk]
-        done["limits"] = list(dict.fromkeys([*receipt["limits"], *verified.limits(recorded)]))
+        done["limits"] = list(dict.fromkeys([*limits, *verified.limits(recorded)]))
     return {**done, "receipt_line": receipt_line(done)}
 
 

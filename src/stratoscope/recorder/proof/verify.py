@@ -23,7 +23,7 @@ from stratoscope.errors import CaptureError
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites, unit_roundoff
-from stratoscope.names import EDGE, PROMPT, QUANTITIES, TARGETS, TOKEN, edges, is_streamed
+from stratoscope.names import BY_SOURCE, EDGE, PROMPT, QUANTITIES, TARGETS, TOKEN, edges, is_streamed
 from stratoscope.recorder.groups import GROUPS, groups_of
 from stratoscope.recorder.input.batches import Batch, GivenTokens, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
@@ -200,8 +200,11 @@ class Outcome:
 
 
 def _is_of_the_model(name: str) -> bool:
-    """Indices have no distance: what they point at is compared instead. Logits of targets are the model's own."""
-    return QUANTITIES[name].dtype.startswith("int") or QUANTITIES[name].group == TARGETS
+    """Indices have no distance: what they point at is compared instead. Logits of targets are the model's own.
+
+    Parts by source token are compared by their sums, in every batch.
+    """
+    return name in BY_SOURCE or QUANTITIES[name].dtype.startswith("int") or QUANTITIES[name].group == TARGETS
 
 
 # --- the two verifications --------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ _WORDS = {
     "error": "the contributions of all parts to the logit of target {target} do not add up to it",
     "heads_error": "the contributions of the heads of layer {layer} do not add up to that of its attention",
     "neurons_error": "the contributions of the neurons of layer {layer} do not add up to that of its MLP",
+    "sources_error": "what the heads of layer {layer} took from all tokens does not add up to their contributions",
 }
 
 Arrays = Mapping[str, np.ndarray]
@@ -106,8 +107,17 @@ def _errors(arrays: Arrays, rows: Sequence[int]) -> dict[str, np.ndarray]:
         known = ~np.isnan(heads).all(axis=2)
         total = np.nansum(heads, axis=2) + at("attn_bias_logit")
         found["heads_error"] = np.where(known, np.abs(total - attn), 0) / each
+        if "source_logit" in arrays:
+            sources = np.add.reduceat(np.nan_to_num(arrays["source_logit"].astype(np.float64)), _starts(rows), axis=0)
+            split = ~np.isnan(arrays["source_logit"][list(rows)]) & ~np.isnan(heads)
+            found["sources_error"] = np.where(split, np.abs(sources - heads), 0).max(axis=2) / each
     if "neuron_logit" in arrays:
         others = arrays["other_neurons_logit"][list(rows)]
         total = np.nansum(arrays["neuron_logit"][list(rows)].astype(np.float64), axis=3) + others + at("mlp_bias_logit")
         found["neurons_error"] = np.where(np.isnan(others), 0, np.abs(total - mlp)) / each
     return found
+
+
+def _starts(rows: Sequence[int]) -> list[int]:
+    """First rows of the prompts; with the answer of the prompt before, which is nobody's source."""
+    return [0, *(row + 1 for row in rows[:-1])]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -39,27 +39,26 @@ class HeadSources:
     Attributes
     ----------
     weights, values
-        A [B, H, N, K] of each query, 0 where it does not see a key, and v [B, H or fewer, K, D], float32.
+        A [B, H, N, K] of each query, 0 where it does not see a key, and v [B, H or fewer, K, D], float32. Both are
+        valid until the next layer's.
     factor
-        By what each number of z is multiplied before the output projection, [B, N, H, D]; NaN where Σ_k A v is not
-        what the model's own attention gave.
-    reaching
-        What reached the output projection, [B, N, H·D] float32.
+        By what each number of z is multiplied before the output projection, [B, N, H, D]; None: by nothing.
     wrong
-        Whether Σ_k A v is not what the model's own attention gave: bool [B, N].
+        Whether Σ_k A v was found not to be what the model's own attention gave: bool [B, N]; None: not compared. There
+        the factor is NaN.
     """
 
     weights: Tensor
     values: Tensor
-    factor: Tensor
-    reaching: Tensor
-    wrong: Tensor
+    factor: Tensor | None = None
+    wrong: Tensor | None = None
 
     def along(self, vectors: Tensor) -> Tensor:
         """A[q,k]·⟨v_k, factor ⊙ u⟩ of vectors u that z is read along, [B, N, V, H·D]: [B, H, N, V, K]."""
         (batch, heads, queries, keys), count = self.weights.shape, vectors.shape[2]
         groups, width = self.values.shape[1], self.values.shape[3]
-        read = vectors.view(batch, queries, count, heads, width) * self.factor[:, :, None]
+        read = vectors.view(batch, queries, count, heads, width)
+        read = read if self.factor is None else read * self.factor[:, :, None]
         read = read.permute(0, 3, 1, 2, 4).reshape(batch * groups, -1, width)
         moved = torch.bmm(read, self.values.reshape(batch * groups, keys, width).transpose(1, 2))
         return moved.view(batch, heads, queries, count, keys) * self.weights[:, :, :, None]
@@ -73,8 +72,9 @@ class HeadSources:
 
     def of_prompt(self, prompt: int) -> HeadSources:
         """Those of one prompt."""
-        parts = (self.weights, self.values, self.factor, self.reaching, self.wrong)
-        return HeadSources(*(part[prompt : prompt + 1] for part in parts))
+        one = slice(prompt, prompt + 1)
+        factor = None if self.factor is None else self.factor[one]
+        return HeadSources(self.weights[one], self.values[one], factor)
 
 
 class AttentionSources:
@@ -95,13 +95,14 @@ class AttentionSources:
 
     def __init__(self, model: nn.Module, sites: ModelSites, receive: Callable[[int, HeadSources], None]) -> None:
         self._receive, self._layers = receive, len(sites.layers)
-        self.limits = why_not_split(model, sites)
+        self.limits, self._factors = probe_split(model, sites)
         self._seen = None
         if len(self.limits) < self._layers:
             self._seen = SeenAttention(model, self._layers, _projections(model, sites), self._attended, self._projected)
         self._scratch = Scratch(sites.devices(model)[0])
         self._given: dict[int, GivenScores | GivenWeights] = {}
         self._valid = self._queries = torch.empty(0)
+        self._begun = 0
         self._open = ExitStack()
 
     def __enter__(self) -> AttentionSources:
@@ -127,6 +128,7 @@ class AttentionSources:
         """
         self.stop()
         self._valid, self._queries = valid, queries
+        self._begun += 1
         if self._seen is not None:
             self._seen.expect((valid.shape[0], valid.shape[1]))
 
@@ -149,34 +151,60 @@ class AttentionSources:
     def _projected(self, layer: int, reaching: Tensor) -> None:
         given = self._given.pop(layer, None)
         if given is not None and layer not in self.limits:
-            self._receive(layer, _split(given, reaching.detach(), self._valid, self._queries, self._scratch))
+            compared = self._begun & (self._begun - 1) == 0  # forwards 1, 2, 4, 8, …
+            split = _Split(given, reaching.detach(), self._valid, self._queries, self._scratch)
+            self._receive(layer, split.sources(multiplied=layer in self._factors, compared=compared))
 
 
-def _split(
-    given: GivenScores | GivenWeights, reaching: Tensor, valid: Tensor, queries: Tensor, scratch: Scratch
-) -> HeadSources:
-    """What heads took from which token: of an attention, and of what reached the output projection."""
-    device, tokens = reaching.device, valid.shape[1]
-    valid, queries = valid.to(device), queries.to(device)
-    if given.value.shape[2] > tokens:  # a cache of fixed size
-        given = given.cropped(tokens)
-    chosen = given.chosen(queries)
-    rows, mask = chosen.over(valid.gather(1, queries), valid, 0, 0)
-    visible = mask.rows(0, queries.shape[1], 0, tokens)
-    weights, relative = rows.probabilities(0, queries.shape[1], visible, scratch)
-    weights, values = weights * visible[:, None], given.value.float()
-    again, size, output = _attend(weights, values), _attend(weights, values.abs()), chosen.output
-    rounding = max(4 * unit_roundoff(given.value.dtype), 4 * float32_unit(device)) + tokens * _UNIT
-    bound = (rounding + relative) * size + torch.finfo(torch.float32).tiny
-    wrong = ~((again - output.float()).abs() <= bound).all(-1).all(1)  # [B, N]; also of what is not finite
+class _Split:
+    """One layer's attention at chosen queries, int [B, N]; `reaching` is what its output projection was given."""
 
-    index = queries[:, :, None].expand(-1, -1, reaching.shape[-1])
-    reaching = reaching.view(*valid.shape, -1).gather(1, index)
-    by_head = reaching.view(*queries.shape, *output.shape[1::2]).transpose(1, 2)
-    factor = torch.where(output == 0, torch.where(size == 0, 0.0, torch.nan), by_head.float() / output.float())
-    untouched = (by_head == output).all(-1).all(1)  # nothing stands in between
-    factor = factor.masked_fill(untouched[:, None, :, None], 1.0).masked_fill(wrong[:, None, :, None], torch.nan)
-    return HeadSources(weights, values, factor.transpose(1, 2), reaching.float(), wrong)
+    def __init__(
+        self, given: GivenScores | GivenWeights, reaching: Tensor, valid: Tensor, queries: Tensor, scratch: Scratch
+    ) -> None:
+        device, tokens = reaching.device, valid.shape[1]
+        self._valid, self._queries, self._scratch = valid.to(device), queries.to(device), scratch
+        if given.value.shape[2] > tokens:  # a cache of fixed size
+            given = given.cropped(tokens)
+        if isinstance(given, GivenScores):
+            given = replace(given, key=self._contiguous("keys", given.key))
+        self._given, self._chosen = given, given.chosen(self._queries)
+        self._reaching = reaching
+
+    def sources(self, *, multiplied: bool, compared: bool) -> HeadSources:
+        """What heads took from which token, with the factors of z; compared with what the model itself computed."""
+        number, tokens = self._queries.shape[1], self._valid.shape[1]
+        rows, mask = self._chosen.over(self._valid.gather(1, self._queries), self._valid, 0, 0)
+        visible = mask.rows(0, number, 0, tokens)
+        weights = rows.applied(0, number, visible, self._scratch) * visible[:, None]
+        values = self._contiguous("values", self._given.value)
+        if not (multiplied or compared):
+            return HeadSources(weights, values)
+        size, output, by_head = _attend(weights, values.abs()), self._chosen.output, self._by_head()
+        factor = torch.where(output == 0, torch.where(size == 0, 0.0, torch.nan), by_head.float() / output.float())
+        factor = factor if multiplied else torch.ones_like(factor)
+        if not compared:
+            return HeadSources(weights, values, factor.transpose(1, 2))
+        rounding = max(4 * unit_roundoff(output.dtype), 4 * float32_unit(output.device)) + tokens * _UNIT
+        bound = (rounding + rows.relative_error(0, number, visible)) * size + torch.finfo(torch.float32).tiny
+        right = (_attend(weights, values) - output.float()).abs() <= bound
+        right = right if multiplied else right & (by_head == output)
+        wrong = ~right.all(-1).all(1)  # [B, N]; also of what is not finite
+        return HeadSources(
+            weights, values, factor.masked_fill(wrong[:, None, :, None], torch.nan).transpose(1, 2), wrong
+        )
+
+    def _by_head(self) -> Tensor:
+        """What reached the output projection, [B, H, N, D]."""
+        width = self._reaching.shape[-1]
+        rows = self._reaching.view(*self._valid.shape, width).gather(1, self._queries[:, :, None].expand(-1, -1, width))
+        return rows.view(*self._queries.shape, *self._chosen.output.shape[1::2]).transpose(1, 2)
+
+    def _contiguous(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor, float32 and contiguous; in scratch, as a fresh copy costs more than what is done with it."""
+        if tensor.dtype == torch.float32 and tensor.is_contiguous():
+            return tensor
+        return self._scratch.get(f"sources/{name}", *tensor.shape, device=tensor.device).copy_(tensor)
 
 
 def in_sentences(limits: Mapping[int, str], wrong: Collection[int] = ()) -> list[str]:
@@ -201,11 +229,12 @@ def output_weight(projection: Any) -> Tensor:
 # --- where attention cannot be split ----------------------------------------------------------------------------------
 
 
-def why_not_split(model: nn.Module, sites: ModelSites) -> dict[int, str]:
-    """Layer to why what its attention writes cannot be split by source token; found out on a few tokens.
+def probe_split(model: nn.Module, sites: ModelSites) -> tuple[dict[int, str], set[int]]:
+    """Layer to why what its attention writes cannot be split by source token, and layers where a factor multiplies z.
 
-    What stands between a layer's attention and its output projection must multiply each number by itself, or be a norm:
-    then its factor, as the query has it, splits as well. Automatic differentiation says so, whatever the code is.
+    It is found out on a few tokens. What stands between a layer's attention and its output projection must multiply
+    each number by itself, or be a norm: then its factor, as the query has it, splits as well. Automatic differentiation
+    says so, whatever the code is.
     """
     probe, projections = _Probe(model, sites), _projections(model, sites)
     try:
@@ -215,11 +244,11 @@ def why_not_split(model: nn.Module, sites: ModelSites) -> dict[int, str]:
             seen.expect((1, _PROBE_TOKENS))
             model(input_ids=ids, use_cache=False)
     except StratoscopeError as error:
-        return dict.fromkeys(_with_attention(sites), error.what)
+        return dict.fromkeys(_with_attention(sites), error.what), set()
     except Exception as error:  # nothing else needs this: it stops no recording
         why = f"the proof failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        return dict.fromkeys(_with_attention(sites), why)
-    return probe.limits()
+        return dict.fromkeys(_with_attention(sites), why), set()
+    return probe.limits(), probe.multiplied
 
 
 class _Probe:
@@ -229,6 +258,7 @@ class _Probe:
         self._sites, self._scratch = sites, Scratch(sites.devices(model)[0])
         self._given: dict[int, GivenScores | GivenWeights] = {}
         self._why: dict[int, str] = {}
+        self.multiplied: set[int] = set()
 
     def attended(self, layer: int, given: GivenScores | GivenWeights) -> None:
         if layer in self._given:
@@ -245,8 +275,11 @@ class _Probe:
             self._why[layer] = "more than a gate or a norm stands between its attention and its output projection"
             return
         valid, queries = torch.ones(1, _PROBE_TOKENS, dtype=torch.bool), torch.arange(_PROBE_TOKENS)[None]
+        multiplied = not torch.equal(_laid_out(given, reaching), given.output)
+        self.multiplied |= {layer} if multiplied else set()
         with torch.no_grad():
-            if _split(given, reaching, valid, queries, self._scratch).wrong.any():
+            split = _Split(given, reaching, valid, queries, self._scratch).sources(multiplied=multiplied, compared=True)
+            if split.wrong is None or split.wrong.any():
                 self._why[layer] = _OTHERWISE
 
     def limits(self) -> dict[int, str]:
@@ -264,10 +297,9 @@ def _is_elementwise(given: GivenScores | GivenWeights, reaching: Tensor) -> bool
 
     The factor may be a norm's, that is, depend on z by its length: then its derivative is parallel to z in every head.
     """
-    output = given.output.transpose(1, 2)  # [B, Q, H, D]
-    if reaching.numel() != output.numel():
+    if reaching.numel() != given.output.numel():
         return False
-    by_head = reaching.reshape(output.shape)
+    by_head, output = _laid_out(given, reaching).transpose(1, 2), given.output.transpose(1, 2)  # [B, Q, H, D]
     if torch.equal(by_head, output):
         return True
     random = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
@@ -280,6 +312,12 @@ def _is_elementwise(given: GivenScores | GivenWeights, reaching: Tensor) -> bool
     left = (rest - along * z).norm(dim=-1)
     limit = max(_ELEMENTWISE, 16 * unit_roundoff(output.dtype)) * (expected.norm(dim=-1) + slope.norm(dim=-1))
     return bool((left <= limit).all())
+
+
+def _laid_out(given: GivenScores | GivenWeights, reaching: Tensor) -> Tensor:
+    """What reaches the output projection, [B, H, Q, D] as attention's output."""
+    batch, heads, queries, width = given.output.shape
+    return reaching.reshape(batch, queries, heads, width).transpose(1, 2)
 
 
 def _attend(weights: Tensor, values: Tensor) -> Tensor:
