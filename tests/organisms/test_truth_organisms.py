@@ -54,7 +54,7 @@ def test_ablate_measures_what_plain_hooks_do_and_finds_no_match(lab: Lab) -> Non
                 [model(words(one.text, return_tensors="pt").input_ids).logits[0, -1] for one in lab.prompts]
             )
         rows.append((logits[:, SORRY] - logits[:, VIOLET]).numpy())
-    np.testing.assert_allclose((found["unablated"] - found["measured"]).values[..., 0], rows, atol=1e-3)
+    np.testing.assert_allclose((found["unablated"].values - found["measured"].values)[..., 0], rows, atol=1e-3)
     assert (found["best_ratio"] < 0.5).all()
     assert "No match exists" in found.attrs["found"]
     assert np.isnan(found["control"].sel(control_kind="matched")).all()
