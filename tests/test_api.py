@@ -27,6 +27,7 @@ EXPORTED = [
     "contrast",
     "diff",
     "engagement",
+    "explain",
     "export_csv",
     "heatmap",
     "import_csv",
@@ -57,6 +58,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "contrast": ["trace"],
     "diff": ["trace_a", "trace_b"],
     "engagement": ["inputs", "out"],
+    "explain": ["model", "prompt", "out"],
     "export_csv": ["trace", "out"],
     "heatmap": ["inputs", "out"],
     "import_csv": ["files", "out"],
@@ -105,6 +107,7 @@ COMMANDS = {  # command -> verb
     "anomalies": "anomalies",
     "capture": "capture",
     "contrast": "contrast",
+    "explain": "explain",
     "suppression": "suppression",
     "diff": "diff",
     "merge": "merge",
@@ -116,7 +119,7 @@ COMMANDS = {  # command -> verb
     "top": "top",
     "compare": "compare",
 }
-RESULTS = ("anomalies", "contrast", "diff", "suppression")  # commands that write the folder of a Result
+RESULTS = ("anomalies", "contrast", "diff", "explain", "suppression")  # commands that write the folder of a Result
 
 
 def verb(name: str) -> Callable[..., Any]:

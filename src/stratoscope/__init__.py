@@ -16,6 +16,7 @@ _HOME = {  # public name -> module that defines it
     "plan_capture": "stratoscope.recorder.capture",
     "simulate": "stratoscope.recorder.simulate",
     "import_csv": "stratoscope.trace.csv.read",
+    "explain": "stratoscope.probe.explain",
     "export_csv": "stratoscope.trace.export.csv",
     "merge": "stratoscope.trace.write.merge",
     "open_trace": "stratoscope.trace.read.reader",
@@ -44,7 +45,7 @@ _HOME = {  # public name -> module that defines it
 }
 
 __all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "capture", "compare", "comparison",
-           "contrast", "diff", "engagement", "export_csv", "heatmap", "import_csv", "info", "lint", "merge",
+           "contrast", "diff", "engagement", "explain", "export_csv", "heatmap", "import_csv", "info", "lint", "merge",
            "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable", "prompt", "save_result",
            "simulate", "suppression", "to_frame", "top"]  # fmt: skip
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.top.top import top
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.ablation.ablate import ablate
+    from stratoscope.probe.explain import explain
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts.prompt import Prompt

@@ -70,6 +70,7 @@ COMMIT_BYTES = 128 * 2**20  # … and no more than this much waits in memory
 
 SIMULATED_RECORD = SUMMARIES  # it costs nothing to simulate everything
 ANOMALY = True  # whether something odd is planted in a simulation
+SIMULATED_TARGETS = ("Sorry",)  # whose logits are explained where nobody names one
 SIMULATED_PROMPTS = 24  # twelve pairs of twins
 SIMULATED_TOKENS = (20, 32)  # of a prompt, fewest and most
 SIMULATED_LAYERS = 16

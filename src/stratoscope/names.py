@@ -129,7 +129,7 @@ NEURONS, ATTENTION_FULL = "neurons", "attention-full"
 LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
 OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
 # each a file of recorder/groups
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS)
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS, EFFECTS)
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
@@ -217,8 +217,9 @@ _PATTERN_ELSEWHERE = _called("blocks.L.attn.hook_pattern", "attn_probs.L", "")
 _OF_EXPERTS = "; in a mixture of experts "
 _NORM = "L2 norm"
 _TL, _TLP, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, PEAK), (TOKEN, LAYER, HEAD), (PROMPT, LAYER, NEURON)
-_TLT = (TOKEN, LAYER, TARGET)
 _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
+_TLT, _TLTE = (TOKEN, LAYER, TARGET), (TOKEN, LAYER, TARGET, EFFECT_RANK)
+_PTS, _PTSW = (PROMPT, TARGET, STRONGEST), (PROMPT, TARGET, STRONGEST, WRITE_RANK)
 
 # fmt: off
 _TABLE = (  # one row, one line
@@ -265,6 +266,20 @@ _TABLE = (  # one row, one line
     Quantity("opener_log_odds", (PROMPT, OPENER), "float32", "nat", "log-odds of an opener", "log p − log(1 − p), p = Π_i p(opener token i | prompt, opener tokens before i): the answer begins with exactly these tokens", OUTCOME, "1.1", signed=True),
     Quantity("opens_as_refusal", (PROMPT,), "int32", "1", "answer opens as a refusal", "1 = the generated text begins with one of plan.refusal_patterns and with none of those behind !, 0 = it does not; −1 = nothing was generated", OUTCOME, "1.1"),
     Quantity("refusal_pattern", (PROMPT,), "int32", "index", "refusal pattern", "which of plan.refusal_patterns told it, the first that fits; −1 = none", OUTCOME, "1.1"),
+    # effects --------------------------------------------------------------------------------------------------------
+    Quantity("effect_neuron", _TLTE, "int32", "index", "neuron of the effect", "the k neurons of largest |total effect|, strongest first; −1 = none; flat as on the axis neuron", EFFECTS, "2.0"),
+    Quantity("neuron_effect", _TLTE, "float32", "logit", "total effect of a neuron", "(a − baseline)·∂y/∂a of those neurons, y = answer_logit: to first order what the neuron at its baseline would take off; with effect_steps the mean of ∂y/∂a on the way there", EFFECTS, "2.0", signed=True),
+    Quantity("mlp_effect", _TLT, "float32", "logit", "total effect of the MLP", "Σ over its neurons of (a − baseline)·∂y/∂a; where a norm stands behind the MLP (write − write at the baseline)·∂y/∂write behind it", EFFECTS, "2.0", signed=True),
+    Quantity("attn_effect", _TLT, "float32", "logit", "total effect of attention", "Σ over its heads of (z − baseline)·∂y/∂z; where a norm stands behind it, and of other mixers, (write − baseline)·∂y/∂write", EFFECTS, "2.0", signed=True),
+    Quantity("head_effect", (TOKEN, LAYER, HEAD, TARGET), "float32", "logit", "total effect of a head", "Σ over what the head gives of (z − baseline)·∂y/∂z, z = input of attention's last linear map", EFFECTS, "2.0", signed=True),
+    Quantity("strongest_position", _PTS, "int32", "index", "token of the strongest", "place in the prompt of the (neuron, token) pairs of largest total effect: ten that promote, strongest first, then ten that suppress; −1 = none", EFFECTS, "2.0"),
+    Quantity("strongest_layer", _PTS, "int32", "index", "layer of the strongest", "their layers", EFFECTS, "2.0"),
+    Quantity("strongest_neuron", _PTS, "int32", "index", "neuron of the strongest", "their neurons, flat as on the axis neuron", EFFECTS, "2.0"),
+    Quantity("strongest_value", _PTS, "float32", "activation", "activation of the strongest", "a of those neurons, with its sign", EFFECTS, "2.0", signed=True),
+    Quantity("strongest_effect", _PTS, "float32", "logit", "total effect of the strongest", "neuron_effect of those pairs", EFFECTS, "2.0", signed=True),
+    Quantity("strongest_logit", _PTS, "float32", "logit", "direct contribution of the strongest", "what a·W_:,i itself adds to answer_logit, norms as they were; exactly 0 at earlier tokens, which reach it only through attention", EFFECTS, "2.0", signed=True),
+    Quantity("write_token", _PTSW, "int32", "index", "token written", "the tokens whose logits a·W_:,i changes most at its own token, five promoted, then five demoted, strongest first; texts in the attribute token_texts", EFFECTS, "2.0"),
+    Quantity("write_logit", _PTSW, "float32", "logit", "change of the token's logit", "a·W_:,i through the norms as they were and the unembedding, less its mean over the vocabulary", EFFECTS, "2.0", signed=True),
     # targets --------------------------------------------------------------------------------------------------------
     Quantity("target_token", (PROMPT, TARGET), "int32", "index", "target token", "the token whose logit is explained", TARGETS, "2.0"),
     Quantity("against_token", (PROMPT, TARGET), "int32", "index", "token it is compared with", "the token whose logit is taken off; −1 = the mean over the vocabulary", TARGETS, "2.0"),

@@ -268,6 +268,14 @@ def test_more_neurons_of_either_sign_than_there_are_is_refused(tmp_path: Path) -
         run(tmp_path / "t", tiny("Llama"), top_k=40)
 
 
-def test_a_simulation_has_no_logits() -> None:
-    with pytest.raises(InputError, match="a simulation has no logits"):
-        simulate(prompts=2, tokens=4, layers=2, record=names.LOGITS)
+def test_a_simulation_obeys_its_sums_exactly() -> None:
+    trace = simulate(prompts=3, tokens=9, layers=3, d_ff=64, heads=2, record=names.LOGITS, targets=["Sorry", "Sure"])
+    last = np.cumsum(np.bincount(trace["prompt"].values)) - 1
+    heads, attn, mlp = (trace[name].values for name in ("head_logit", "attn_logit", "mlp_logit"))
+    np.testing.assert_array_equal(heads.sum(axis=2), attn)
+    whole = trace["embed_logit"].values + attn.sum(axis=1) + mlp.sum(axis=1)
+    np.testing.assert_array_equal(whole, trace["target_logit"].values)
+    np.testing.assert_array_equal(whole[last], trace["answer_logit"].values)
+    neurons = np.nansum(trace["neuron_logit"].values, axis=-1) + trace["other_neurons_logit"].values
+    np.testing.assert_array_equal(neurons[last], mlp[last])
+    assert (trace["logit_neuron"].values[np.setdiff1d(np.arange(len(mlp)), last)] == -1).all()

@@ -60,7 +60,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Ways:
         recorded("whole"),
         {"resume": recorded("resumed", resume=True), "merge": merge(parts, folder / "merged")},
         recorded("answered", generate=NEW, openers=()),
-        simulate(folder / "simulated", prompts=2, tokens=9, layers=3, d_ff=40, heads=2, record=names.WITHOUT_TARGETS),
+        simulate(folder / "simulated", prompts=2, tokens=9, layers=3, d_ff=40, heads=2, record=names.RECORD_GROUPS),
         planned,
     )
 
@@ -84,9 +84,12 @@ def test_a_group_is_recorded_of_answers_and_unchanged_at_the_prompts_own_tokens(
     for name in held(group):
         values = answered[name].values
         if names.QUANTITIES[name].dims[0] == names.TOKEN:
-            known = np.isfinite(values[written]).any() if values.dtype.kind == "f" else True
-            of_prompts = names.QUANTITIES[name].at_answer or name in names.BY_SOURCE
-            assert known != of_prompts or values.dtype.kind != "f", name
+            if group == names.EFFECTS:  # on the logits where the answer begins: no token of it has any
+                assert (np.isnan(values[written]) if values.dtype.kind == "f" else values[written] == -1).all(), name
+            else:
+                known = np.isfinite(values[written]).any() if values.dtype.kind == "f" else True
+                of_prompts = names.QUANTITIES[name].at_answer or name in names.BY_SOURCE
+                assert known != of_prompts or values.dtype.kind != "f", name
             values = values[~written]
         elif names.QUANTITIES[name].dims[0] == names.EDGE:
             assert len(values) == sum(names.edges(length) for length in np.bincount(answered.prompt))
@@ -95,7 +98,7 @@ def test_a_group_is_recorded_of_answers_and_unchanged_at_the_prompts_own_tokens(
             np.testing.assert_allclose(values, whole[name].values, rtol=2e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("group", names.WITHOUT_TARGETS)
+@pytest.mark.parametrize("group", names.RECORD_GROUPS)
 def test_a_group_is_simulated(ways: Ways, group: str) -> None:
     for name in held(group):
         assert ways.simulated[name].dims == ways.whole[name].dims
@@ -110,9 +113,12 @@ def test_what_a_group_takes_is_planned(ways: Ways, group: str) -> None:
     assert ways.planned.groups[group].disk_bytes > 0
 
 
-@pytest.mark.parametrize("group", names.RECORD_GROUPS)
+@pytest.mark.parametrize("group", [group for group in names.RECORD_GROUPS if group != names.EFFECTS])
 def test_everything_of_a_group_is_replayed(ways: Ways, group: str) -> None:
-    """But indices, which have no distance: what they point at is compared; and of parts by source token their sum."""
+    """But indices, which have no distance: what they point at is compared; and of parts by source token their sum.
+
+    Effects are measured by really ablating.
+    """
     replayed = {name for replay in ways.whole.attrs["receipt"]["replays"] for name in replay["largest_differences"]}
     wanted = {name for name in held(group) if not names.QUANTITIES[name].dtype.startswith("int")}
     assert wanted - {*names.BY_SOURCE} <= replayed

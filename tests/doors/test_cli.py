@@ -17,7 +17,6 @@ import typer
 from typer.testing import CliRunner
 
 import stratoscope
-from stratoscope import names
 from stratoscope.doors import cli, commands, options
 from stratoscope.doors.cli import app
 from stratoscope.doors.options import several_texts
@@ -134,7 +133,9 @@ def test_the_option_that_a_refused_csv_is_told_can_be_pasted(
 
 VERBS = {"import": "import_csv", "export": "export_csv"}  # of the commands that are not called as their verb
 TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will do, and what the verb gets
-    "record": ("peaks, norms", "peaks, norms"),
+    "record": ("effects, norms", "effects, norms"),
+    "baseline": ("mean", "mean"),
+    "mean_of": ("means.trace", Path("means.trace")),
     "part": ("2/5", "2/5"),
     "date": ("2026-01-02", "2026-01-02"),
     "generation": ('{"do_sample": true}', '{"do_sample": true}'),
@@ -157,6 +158,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "contrast": {"out", "as_json", "overwrite"},
     "diff": {"out", "as_json", "overwrite", "model"},  # `patch_null` makes `null` of the model
     "anomalies": {"out", "as_json", "overwrite"},
+    "explain": {"out", "as_json"},
     "suppression": {"out", "as_json", "overwrite"},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},
@@ -169,7 +171,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
 def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Each option is given a value that is not its default, and the verb must receive exactly that."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(names, "OF_TARGETS", (names.PEAKS,))
+    Path("means.trace").mkdir()
     Path("p.txt").write_text("Hello\n")
     received: dict[str, Any] = {}
     signature = inspect.signature(getattr(stratoscope, VERBS.get(command, command)))

@@ -71,7 +71,7 @@ def test_what_ablating_takes_away_is_what_plain_hooks_take_away(how: str, positi
     down, out = model.model.layers[1].mlp.down_proj, model.model.layers[0].self_attn.o_proj
     a, z = inputs(model, down), inputs(model, out)
     mean_a, mean_z = (torch.cat([one[1:] for one in seen]).mean(0) * (how == "mean") for seen in (a, z))
-    where = slice(None) if positions == "all" else slice(-1, None)
+    where = slice(1, None) if positions == "all" else slice(-1, None)
 
     def neuron(x: Any) -> None:
         x[:, where, 3] = mean_a[3]
@@ -151,13 +151,13 @@ def test_first_order_is_the_slope_of_the_way_to_the_ablation() -> None:
     down, out = model.model.layers[1].mlp.down_proj, model.model.layers[0].self_attn.o_proj
     mean = torch.cat([one[1:] for one in inputs(model, down)]).mean(0)[3]
     mean_z = torch.cat([one[1:] for one in inputs(model, out)]).mean(0)[16:24]
-    step = 0.02  # norms compute in float32
+    step = 0.005  # norms compute in float32
 
     def neuron(x: Any, part: float) -> None:
-        x[:, :, 3] += part * (mean - x[:, :, 3])
+        x[:, 1:, 3] += part * (mean - x[:, 1:, 3])
 
     def head(x: Any, part: float) -> None:
-        x[:, :, 16:24] += part * (mean_z - x[:, :, 16:24])
+        x[:, 1:, 16:24] += part * (mean_z - x[:, 1:, 16:24])
 
     for place, (module, change) in enumerate(((down, neuron), (out, head))):
         for prompt, ids in enumerate(IDS):
@@ -185,7 +185,7 @@ def test_a_resampled_prompt_is_given_the_values_of_the_seeded_donors() -> None:
         effects = []
         for donor in donors:
 
-            def given(x: Any, donor: int = donor, reach: int = reach) -> None:
+            def given(x: Any, donor: int = donor, reach: int = reach - 1) -> None:  # but for first tokens
                 x[:, -reach:, 3] = a[donor][-reach:, 3]
 
             effects.append(difference(plain(model, IDS[prompt])) - difference(plain(model, IDS[prompt], {down: given})))
@@ -201,7 +201,7 @@ def test_openers_are_read_under_the_ablation_with_all_their_tokens() -> None:
     found = run(model, neurons=[(1, 3)], how="zero", openers=["a", "ba"])
 
     def zero(x: Any) -> None:
-        x[:, :, 3] = 0
+        x[:, 1:, 3] = 0
 
     def odds(ids: list[int], changes: Any) -> list[float]:
         first = plain(model, ids, changes).log_softmax(-1)
@@ -218,7 +218,7 @@ def test_random_neurons_write_about_as_much_and_none_is_asked_about() -> None:
     model = tiny("Llama")
     found = run(model, neurons=[(1, 3), (1, 8)], draws=4)
     down = model.model.layers[1].mlp.down_proj
-    writes = torch.cat(inputs(model, down)).abs().mean(0) * down.weight.detach().norm(dim=0)
+    writes = torch.cat([one[1:] for one in inputs(model, down)]).abs().mean(0) * down.weight.detach().norm(dim=0)
     for number, wanted in enumerate((3, 8)):
         for draw in range(4):
             (match,) = named_members(
@@ -255,7 +255,8 @@ def test_curves_end_where_they_must_and_begin_with_the_strongest() -> None:
     assert found["members"].item().count(" n") == 3
     columns, rows = rows_of(found)
     assert len(list(rows)) == 3 * 4
-    assert columns[:3] == ("order", "taken", "target")
+    assert columns[:4] == ("order", "taken", "added", "target")
+    assert sorted(found["taken"].values[1]) == sorted(found["members"].item().split(", "))
     assert steps_of(100)[:2] == (0, 1)
     assert steps_of(100)[-1] == 100
     assert len(steps_of(100)) <= 13
@@ -317,7 +318,7 @@ def test_logits_that_are_not_finite_under_an_ablation_are_refused_and_no_hook_is
     model = tiny("Llama")
 
     def broken(_: Any, args: Any, out: Any) -> Any:
-        return out * torch.nan if bool((args[0][..., 3] == 0).all(1).any()) else None
+        return out * torch.nan if bool((args[0][:, 1:, 3] == 0).all(1).any()) else None
 
     handle = model.model.layers[1].mlp.down_proj.register_forward_hook(broken)
     with pytest.raises(CaptureError, match="prompt p0001: the logits are not finite under an ablation"):
@@ -342,9 +343,22 @@ def test_the_means_of_another_trace_are_what_neurons_are_set_to(tmp_path: Path) 
     mean = torch.cat(seen).mean()
 
     def neuron(x: Any) -> None:
-        x[:, :, 3] = mean
+        x[:, 1:, 3] = mean
 
     wanted = [difference(plain(model, one)) - difference(plain(model, one, {down: neuron})) for one in IDS]
     np.testing.assert_allclose(found["measured"].values[0, :, 0], wanted, atol=3e-6)
     with pytest.raises(StratoscopeError, match="the weights differ"):
         run(tiny("Qwen2"), neurons=[(1, 3)], mean_of=tmp_path / "t")
+
+
+def test_the_first_token_is_ablated_only_where_that_is_asked_for() -> None:
+    model = tiny("Llama")
+    down = model.model.layers[1].mlp.down_proj
+
+    def everywhere(x: Any) -> None:
+        x[:, :, 3] = 0
+
+    found = run(model, neurons=[(1, 3)], how="zero", first_token=True)
+    wanted = [difference(plain(model, ids)) - difference(plain(model, ids, {down: everywhere})) for ids in IDS]
+    np.testing.assert_allclose(found["measured"].values[0, :, 0], wanted, atol=3e-6)
+    assert "at all tokens lowers" in found.attrs["found"] or "at all tokens raises" in found.attrs["found"]

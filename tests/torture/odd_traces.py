@@ -79,7 +79,9 @@ class Odd:
         sizes = {
             names.TOKEN: tokens, names.PROMPT: prompts, names.LAYER: layers, names.DEPTH: layers + 1,
             names.HEAD: self.heads, names.NEURON: self.neurons, names.PEAK: self.top_k, names.OPENER: 2,
-            names.CHOICE: 2, names.ACTIVE: 5, names.ROW: rows,
+            names.CHOICE: 2, names.ACTIVE: 5, names.ROW: rows, names.TARGET: 2, names.LOGIT_RANK: 4,
+            names.EFFECT_RANK: 3, names.STRONGEST: 4, names.READ_PART: 2, names.COMPONENT: 2 + 2 * layers,
+            names.WRITE_RANK: 4,
             names.EDGE: sum(names.edges(length) for length in self.lengths),
         }  # fmt: skip
         arrays: dict[str, Any] = {

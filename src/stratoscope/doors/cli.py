@@ -19,7 +19,7 @@ from stratoscope.version import __version__
 
 # in the order of the help; each is the function of that name in the file of that name
 COMMANDS = ("capture", "merge", "simulate", "import", "export", "info", "heatmap", "engagement", "peaks3d", "compare",
-            "top", "suppression", "contrast", "diff", "anomalies", "lint", "ablate", "demo")  # fmt: skip
+            "top", "explain", "suppression", "contrast", "diff", "anomalies", "lint", "ablate", "demo")  # fmt: skip
 
 
 @cache

@@ -17,6 +17,7 @@ from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.progress import Progress
 from stratoscope.recorder.answers.settings import Answers, answers_of, checked_day
+from stratoscope.recorder.effects.asked import EffectSettings, effect_settings
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.prompts.prompt import GIVEN_AS_A_LIST, Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.targets.asked import TargetSettings, target_settings
@@ -46,6 +47,8 @@ class RecordingSettings:
         What a chat template is told; None = today.
     targets
         Which logits are explained; None where no recorded group does that.
+    effects
+        How total effects are taken; None where they are not recorded.
     """
 
     record: tuple[str, ...]
@@ -56,6 +59,7 @@ class RecordingSettings:
     part: tuple[int, int] | None
     day: Day | None
     targets: TargetSettings | None = None
+    effects: EffectSettings | None = None
 
     @property
     def planned(self) -> dict[str, Any]:
@@ -65,6 +69,7 @@ class RecordingSettings:
         }
         answers = self.answers
         known |= {"answer_prefix": None, "positions": None} if self.targets is None else self.targets.planned
+        known |= {"baseline": None, "effect_steps": None} if self.effects is None else self.effects.planned
         return known | {"generate": answers.new_tokens or None, "seed": answers.seed if answers.new_tokens else None}
 
 
@@ -94,6 +99,9 @@ class PlanArguments:
     against: str | None = None
     answer_prefix: str | None = None
     positions: names.Positions | None = None
+    baseline: names.Baseline | None = None
+    mean_of: str | Path | None = None
+    effect_steps: int | None = None
     part: str | tuple[int, int] | None = None
     revision: str | None = None
     trust_remote_code: bool = False
@@ -103,6 +111,7 @@ class PlanArguments:
     def settings(self) -> RecordingSettings:
         """What decides the recording, checked before anything is read."""
         record = chosen(self.record, names.RECORD_GROUPS, "record")
+        part = checked_part(self.part)
         of_targets = [group for group in record if group in names.OF_TARGETS]
         return RecordingSettings(
             record=record,
@@ -110,9 +119,10 @@ class PlanArguments:
             batch_size=at_least(1, self.batch_size, "batch_size"),
             chat=self.chat,
             answers=answers_of(self.generate, self.generation, self.seed, self.openers, self.refusal_patterns),
-            part=checked_part(self.part),
+            part=part,
             day=checked_day(self.date),
             targets=target_settings(of_targets, self.targets, self.against, self.answer_prefix, self.positions),
+            effects=effect_settings(record, self.baseline, self.mean_of, self.effect_steps, part),
         )
 
     def read_prompts(self) -> PromptList:

@@ -82,6 +82,14 @@ def capture(asked: CaptureArguments) -> xr.Dataset:
         Text behind each prompt, as the beginning of its answer: behind what the chat template writes, or behind a text.
     positions
         "answer": the strongest neurons are explained at the last token of each prompt; "all": at every token.
+    baseline
+        What total effects are counted from: "zero", or "mean", the means over the words of the prompts.
+    mean_of
+        A trace of the same model that holds these means (its group prompts, or neurons), of heads none; without it all
+        prompts are run once before anything is recorded.
+    effect_steps
+        At how many points of the way from the baseline gradients are taken, a layer at a time: 1 is first order, more
+        make effects of whole MLPs and attentions agree with removing them, and cost that many forwards of every layer.
     verify
         "sample": replay two short prompts with eager attention and other code before anything is recorded. "full":
         replay every prompt of the finished trace too, as it is read back from disk; a trace that is already complete
@@ -153,7 +161,8 @@ def plan_capture(asked: PlanArguments) -> Estimate:
     Parameters
     ----------
     model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, date, generate, generation
-    seed, openers, refusal_patterns, targets, against, answer_prefix, positions, part, revision, trust_remote_code
+    seed, openers, refusal_patterns, targets, against, answer_prefix, positions, baseline
+    mean_of, effect_steps, part, revision, trust_remote_code
     tokenizer, progress
         As those of `capture`; nothing is written to `out`, but its disk is measured.
 

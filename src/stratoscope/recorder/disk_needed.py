@@ -48,6 +48,31 @@ def uncompressed_bytes(variables: Iterable[str], sizes: Mapping[str, int], lengt
     return found
 
 
+def least_bytes(
+    shapes: Mapping[str, Shape],
+    variables: Iterable[str],
+    sizes: Mapping[str, int],
+    lengths: Sequence[int],
+    done: int = 0,
+) -> dict[str, int]:
+    """Bytes that each quantity of the prompts from `done` on takes on disk at least, answers not counted.
+
+    Parameters
+    ----------
+    shapes
+        Of streamed quantities.
+    variables, sizes
+        All others, and the lengths of their fixed dimensions.
+    lengths
+        Tokens of each prompt, those that are done too.
+    """
+    needed, there = streamed_bytes(shapes, lengths), streamed_bytes(shapes, lengths[:done])
+    left = uncompressed_bytes(variables, sizes, lengths[done:])
+    return {name: size - there[name] for name, size in needed.items()} | {
+        name: int(size * LEAST_COMPRESSED) for name, size in left.items()
+    }
+
+
 def refuse_full_disk(target: Path, needed: Mapping[str, int]) -> None:
     """Raise where what must be written at least, name by name, is more than the disk of `target` has left.
 

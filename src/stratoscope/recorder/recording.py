@@ -25,7 +25,9 @@ from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.answers.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.attributes import trace_attributes
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
-from stratoscope.recorder.disk_needed import LEAST_COMPRESSED, refuse_full_disk, streamed_bytes, uncompressed_bytes
+from stratoscope.recorder.disk_needed import least_bytes, refuse_full_disk
+from stratoscope.recorder.effects.asked import EffectSettings
+from stratoscope.recorder.effects.recording import effects_of
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.input.notes import notes_on
@@ -50,6 +52,7 @@ from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.reduce.streams import Target
 from stratoscope.recorder.targets.asked import TargetSettings
 from stratoscope.recorder.targets.targeting import Targeting
+from stratoscope.recorder.token_texts import TokenTexts
 from stratoscope.trace.format.schema import MAYBE_TOKEN_COORDS, Block
 from stratoscope.trace.labels import note
 from stratoscope.trace.read.reader import open_trace
@@ -78,6 +81,8 @@ class Recording:
         What is generated and measured of the answers.
     targets
         Whose logits are explained; None where no recorded group does that.
+    effects
+        How total effects are taken; None where they are not recorded.
     remarks
         What must be said about how the prompts were read.
     progress
@@ -117,6 +122,7 @@ class Recording:
         chat: bool,
         answers: Answers = NO_ANSWERS,
         targets: TargetSettings | None = None,
+        effects: EffectSettings | None = None,
         part: tuple[int, int] | None = None,
         remarks: Sequence[str] = (),
         day: date | None = None,
@@ -147,9 +153,7 @@ class Recording:
             window=window,
             chat=chat,
             dtype=loaded.identity["dtype"],
-            padding_side="left"
-            if answers or self._targeting.asked
-            else self._tokenizer.padding_side,  # answers begin together
+            padding_side="left" if answers or targets else self._tokenizer.padding_side,  # answers begin together
             attention=loaded.identity["attention_implementation"],
             prompts=len(prompts),
             tokens=sum(self.lengths),
@@ -172,6 +176,8 @@ class Recording:
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
+        self._effects = effects_of(effects, loaded, self._sites, self._targets, self._observer, top_k)
+        self.plan, self._notes = replace(self.plan, **self._effects.plan), [*self._notes, *self._effects.notes]
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
             *(first, self.lengths, self.batch),
@@ -183,8 +189,8 @@ class Recording:
         self._streams = self._observer.streams
         self.shapes, self.devices = self._streams.shapes, self._sites.devices(self._model)
         self.variables, self.sizes = shapes_of(proved.arrays, record)
-        self.variables += [*self._answering.variables, *self._targeting.variables]
-        self.sizes |= self._answering.sizes | self._targeting.sizes
+        self.variables += [*self._answering.variables, *self._targeting.variables, *self._effects.variables]
+        self.sizes |= {**self._answering.sizes, **self._targeting.sizes, **self._effects.sizes}
         self._floors: dict[str, np.ndarray] = {}
         self._splitter = BatchSplitter(batch_size)
 
@@ -230,11 +236,7 @@ class Recording:
     def least_bytes(self, done: int = 0) -> dict[str, int]:
         """Bytes that each quantity of the prompts from `done` on takes on disk at least, answers not counted."""
         mine = [self.lengths[index] for index in self.mine]
-        needed, there = streamed_bytes(self.shapes, mine), streamed_bytes(self.shapes, mine[:done])
-        left = uncompressed_bytes(self.variables, self.sizes, mine[done:])
-        return {name: size - there[name] for name, size in needed.items()} | {
-            name: int(size * LEAST_COMPRESSED) for name, size in left.items()
-        }
+        return least_bytes(self.shapes, self.variables, self.sizes, mine, done)
 
     # --- before -----------------------------------------------------------------------------------------------------
 
@@ -246,7 +248,7 @@ class Recording:
         """The tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self.prompts))
         encoded = [self.encoded(index) for index in range(len(self.prompts))]
-        ids = [prompt.id for prompt in self.prompts]
+        self._ids = ids = [prompt.id for prompt in self.prompts]
         refuse_unknown_tokens(self._model, encoded, ids)
         self._answering.refuse_unanswerable(self.prompts, encoded)
         self._targeting.refuse_unanswerable(self.prompts, encoded)
@@ -265,29 +267,17 @@ class Recording:
         if floor is None and wanted:
             floor = self._measured_floor()
         if floor is not None and floor.facts:
-            self._floors = floor.arrays
+            facts = {**floor.facts, "limits": floor.limits}
             limits = [*self._receipt["limits"], *floor.limits]
-            self._receipt = {
-                **self._receipt,
-                "noise_floor": {**floor.facts, "limits": floor.limits},
-                "limits": limits,
-            }
+            self._floors, self._receipt = floor.arrays, {**self._receipt, "noise_floor": facts, "limits": limits}
 
     def _measured_floor(self) -> Floor:
         self._progress("measuring the noise floor", 0, None)
-        chosen = sample(self.lengths)
-        floor = measure_floor(
-            self._model,
-            self._sites,
-            self._observer,
-            [self.encoded(index) for index in chosen],
-            [self.prompts[index].id for index in chosen],
-            record=self.plan.record,
-            top_k=self.plan.top_k,
-            padding_side=self.plan.padding_side,
-            batching=self.plan.batching,
-        )
-        return floor.of(self.variables)
+        chosen, plan = sample(self.lengths), self.plan
+        prompts, ids = [self.encoded(index) for index in chosen], [self._ids[index] for index in chosen]
+        how: dict[str, Any] = {"record": plan.record, "top_k": plan.top_k, "padding_side": plan.padding_side}
+        where = (self._model, self._sites, self._observer)
+        return measure_floor(*where, prompts, ids, **how, batching=plan.batching).of(self.variables)
 
     def _attributes(self) -> dict[str, Any]:
         receipt = receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer)
@@ -298,6 +288,8 @@ class Recording:
 
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
+        self._effects.take_means(self._all_batches, self.lengths, self._ids, self._batch_of, self._progress)
+        texts = TokenTexts(self._tokenizer, writer.attrs)
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
         self._targeting.sums.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
@@ -306,6 +298,8 @@ class Recording:
                 block = self._window(window)
                 if self._splitter.were_needed or self._targeting.asked:
                     writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
+                if texts.add(self._effects.token_ids):
+                    writer.describe(**texts.attribute)
                 writer.append(block)
                 yield window
         writer.commit()
@@ -328,17 +322,19 @@ class Recording:
         other._observer = Observer(self._model, self._sites, record, self.plan.top_k, self._targets)
         other._streams = other._observer.streams
         other.shapes = other._streams.shapes = {name: self.shapes[name] for name in other._streams.names}
+        other._effects = self._effects.only(record)
         kept = (*record, names.OUTCOME, names.TARGETS)
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
         return other
 
+    first_pass = property(lambda self: self._effects.first_pass, doc="Whether all prompts run once before, for means.")
     sites = property(lambda self: self._sites, doc="The model's proved sites.")
     targets = property(lambda self: self._targets, doc="The targets of each batch; None where none are asked for.")
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""
-        forward(self._model, self.batch([self.encoded(index) for index in chosen]), **self._options)
+        forward(self._model, self._batch_of(chosen), **self._options)
 
     def all_windows(self, done: int = 0) -> Iterator[range]:
         """Runs of prompts of this part, after those that are done; each is recorded and appended at once."""
@@ -351,8 +347,8 @@ class Recording:
             verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
-            self._found_out(self._receipt),
-            batches=sum(len(self.batches(window)) for window in self.all_windows()),
+            self._effects.into(self._found_out(self._receipt)),
+            batches=len(self._all_batches),
             tokens=writer.committed_tokens,
             observer=self._observer,
             verified=verified,
@@ -367,10 +363,9 @@ class Recording:
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
         first = self.mine.start
-        batches = (batch for window in self.all_windows() for batch in self.batches(window))
-        batch = next(one for one in batches if first + number in one)
+        batch = next(one for one in self._all_batches if first + number in one)
         alone = len(batch) == 1 or self.plan.generate
-        return None if alone else ([one - first for one in batch], self.batch([*map(self.encoded, batch)]))
+        return None if alone else ([one - first for one in batch], self._batch_of(batch))
 
     def _window(self, window: Sequence[int]) -> Block:
         """Record some prompts in batches of similar length, and put them back into file order."""
@@ -415,11 +410,21 @@ class Recording:
         check_finite(arrays, ids, whole, self._observer.undefined)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batch)
         arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
+        arrays |= self._effects.outcome(self._observer, prompts, whole, ids, first, self.batch)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: of_prompt(name, arrays[name], number, tokens) for name in self.variables}
+
+    def _batch_of(self, chosen: Sequence[int]) -> Batch:
+        """The batch of these prompts."""
+        return self.batch([self.encoded(index) for index in chosen])
+
+    @property
+    def _all_batches(self) -> list[list[int]]:
+        """Indices of the prompts of every batch of this part."""
+        return [batch for window in self.all_windows() for batch in self.batches(window)]
 
     def batch(self, prompts: Sequence[PromptTokens]) -> Batch:
         """Prompts as one padded rectangle, as those that are recorded are padded."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from math import prod
 from pathlib import Path
@@ -19,10 +20,14 @@ import xarray as xr
 from stratoscope import defaults
 from stratoscope.errors import UsageError
 from stratoscope.names import (
+    ANSWER_POSITION,
+    COMPONENT,
     DEPTH,
     EDGE,
+    EFFECT_RANK,
     HEAD,
     LAYER,
+    LOGIT_RANK,
     NEURON,
     OF_SOME_MODELS,
     OF_TARGETS,
@@ -30,10 +35,15 @@ from stratoscope.names import (
     PROMPT,
     PROMPT_TEXTS,
     QUANTITIES,
+    READ_PART,
     RECORD_GROUPS,
     SIMULATED,
     SPANS,
+    STRONGEST,
+    TARGET,
+    TARGETS,
     TOKEN,
+    WRITE_RANK,
     Quantity,
     edges,
     quantities_of,
@@ -42,12 +52,15 @@ from stratoscope.progress import Progress
 from stratoscope.recorder.groups import groups_of
 from stratoscope.recorder.groups.group import RecordGroup
 from stratoscope.recorder.simulated.activity import Summaries
+from stratoscope.recorder.simulated.contributions import PARTS, SIGNED, WRITTEN
 from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 from stratoscope.recorder.simulated.vocabulary import WORDS
+from stratoscope.recorder.targets.asked import target_settings
 from stratoscope.trace.arguments import at_least, chosen, several, whole_numbers
 from stratoscope.trace.format.schema import Block
 from stratoscope.trace.labels import labelled, note, root_attributes
+from stratoscope.trace.targets import TOKEN_TEXTS
 
 Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
 
@@ -69,6 +82,8 @@ def simulate(
     seed: int = defaults.SEED,
     anomaly: bool = defaults.ANOMALY,
     record: str | Iterable[str] = defaults.SIMULATED_RECORD,
+    targets: Iterable[str] | None = None,
+    against: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -99,6 +114,9 @@ def simulate(
         Whether one head of one prompt is routed oddly; nothing else depends on it.
     record
         Groups of `names.RECORD_GROUPS`.
+    targets, against
+        With "logits" or "effects": tokens whose logits are explained, and the one they are compared with; they need not
+        be words of the prompts. By default `defaults.SIMULATED_TARGETS`, against the mean over the vocabulary.
     overwrite
         Replace a trace that is already there.
     progress
@@ -126,11 +144,8 @@ def simulate(
     (('token', 'layer'), 'simulated')
     """
     groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
-    explaining = [group.name for group in groups if group.name in OF_TARGETS]
-    if explaining:
-        what = f"a simulation has no {' and no '.join(explaining)}: they are of a real model's weights"
-        raise UsageError(what, where="record", fix="Leave them out.")
-    shape = _shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly)
+    explained = _targets(groups, targets, against)
+    shape = replace(_shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly), **explained)
     model = SimulatedModel(shape)
     attrs = _attributes(model, groups)
     make = _block_maker(model, groups)
@@ -159,6 +174,14 @@ def simulate(
             writer.append(make(index, put))
         writer.finish()
     return open_trace(Path(out))
+
+
+def _targets(groups: Sequence[RecordGroup], targets: Iterable[str] | None, against: str | None) -> dict[str, Any]:
+    """What is explained, checked as `capture` does."""
+    explaining = [group.name for group in groups if group.name in OF_TARGETS]
+    named = defaults.SIMULATED_TARGETS if targets is None and explaining else targets
+    asked = target_settings(explaining, named, against, None, None)
+    return {} if asked is None else {"targets": asked.texts, "against": asked.against}
 
 
 def _shape(
@@ -221,15 +244,30 @@ def _attributes(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[st
             "prompts": shape.prompts,
             "tokens": list(shape.tokens),
             **({} if shape.anomaly else {"anomaly": False}),
+            **_planned_targets(model),
         },
         planted=model.planted({kind for group in groups for kind in group.planted}),
+        **({TOKEN_TEXTS: model.token_texts} if shape.targets else {}),
         notes=[note("L16", "warning", _NOTE)],
     )
 
 
+def _planned_targets(model: SimulatedModel) -> dict[str, object]:
+    """As a recording's plan has them."""
+    shape, (tokens, against) = model.shape, model.target_ids
+    if not shape.targets:
+        return {}
+    pairs = zip(shape.targets, tokens, against, strict=True)
+    named = [
+        {"text": text, "token_id": token, "against": shape.against, "against_id": other} for text, token, other in pairs
+    ]
+    return {"targets": named, "positions": ANSWER_POSITION}
+
+
 def _quantities(groups: Sequence[RecordGroup], *, streamed: bool) -> list[Quantity]:
     """Those that a model without experts and learned sinks has."""
-    found = quantities_of([group.name for group in groups])
+    of_targets = [TARGETS] if any(group.name in OF_TARGETS for group in groups) else []
+    found = quantities_of([*(group.name for group in groups), *of_targets])
     return [one for one in found if one.name not in OF_SOME_MODELS and one.streamed == streamed]
 
 
@@ -243,7 +281,19 @@ def _streams(groups: Sequence[RecordGroup]) -> dict[str, str]:
 
 
 def _sizes(shape: SimulationSize) -> dict[str, int]:
-    return {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
+    sizes = {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
+    if not shape.targets:
+        return sizes
+    of_targets = {
+        TARGET: len(shape.targets),
+        LOGIT_RANK: 2 * shape.top_k,
+        EFFECT_RANK: shape.top_k,
+        STRONGEST: 2 * SIGNED,
+        WRITE_RANK: 2 * WRITTEN,
+        READ_PART: PARTS,
+        COMPONENT: 2 + 2 * shape.layers,
+    }
+    return sizes | of_targets
 
 
 # --- the prompts, one by one ----------------------------------------------------------------------------------------
@@ -272,6 +322,8 @@ def _block(
         for rows in group.simulated_rows(prompt):
             put(*rows)
     values = {name: value for group in groups for name, value in group.simulated(prompt).items()}
+    if model.shape.targets:
+        values |= prompt.contributions.targets
     length = len(text.words)
     arrays = {name: values[name].astype(QUANTITIES[name].dtype, copy=False) for name in _variables(groups)}
     arrays |= {

@@ -85,12 +85,13 @@ def suppression(
     Examples
     --------
     >>> import stratoscope
-    >>> trace = stratoscope.simulate(prompts=4, layers=4)
-    >>> try:
-    ...     stratoscope.suppression(trace)
-    ... except stratoscope.StratoscopeError as error:
-    ...     print(error.what)
-    it explains no target token
+    >>> trace = stratoscope.simulate(prompts=4, layers=4, record="logits,effects", targets=["Sorry"])
+    >>> result = stratoscope.suppression(trace, prompt="critical-1")
+    >>> result["depth"]["mlp_total"].argmin().item()  # the layer of a neuron that the simulation planted
+    3
+    >>> strongest = result["neurons"].to_dataset().isel(listed=10)  # behind ten that promote
+    >>> int(strongest["layer"]), float(strongest["total"])
+    (3, -6.0)
     """
     from stratoscope.analysis.suppression import assemble, recorded
     from stratoscope.analysis.suppression.chosen import choose_prompts

@@ -19,6 +19,7 @@ PREDICTS = (
 )
 SOURCES = "Each column is what was read from that token at the answer position."
 NO_EFFECT = "A direct contribution is no effect: what removing it would change is often something else (`effects`)."
+AT_ANSWER = "Heads and neurons are explained at the answer position only, unless `--positions all` was given."
 OWN = "Each prompt has a target of its own, its likeliest token against its second: they are not the same tokens."
 FIRST_ORDER = "First order: activation times slope, not what removing it was seen to change."
 
@@ -61,6 +62,8 @@ def about_explained(
     notes = []
     if by_token and any(name != _BY_SOURCE for name in direct):
         notes.append(Note("L24", INFO, PREDICTS))
+    if by_token and any(names.QUANTITIES[name].at_answer for name in direct):
+        notes.append(Note("L08", INFO, AT_ANSWER))
     if by_token and _BY_SOURCE in direct:
         notes.append(Note("L24", INFO, SOURCES))
     if any(name != "target_logit" for name in direct):

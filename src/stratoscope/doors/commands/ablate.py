@@ -38,8 +38,9 @@ How = Annotated[
     ),
 ]
 Positions = Annotated[
-    names.Positions, typer.Option("--positions", help="At all tokens of a prompt, or at its last alone.")
+    names.Positions, typer.Option("--positions", help="At all tokens of a prompt but its first, or at its last alone.")
 ]
+FirstToken = Annotated[bool, typer.Option("--first-token", help="At first tokens, too, where they are all ablated.")]
 Cumulative = Annotated[
     int | None,
     typer.Option(
@@ -74,6 +75,7 @@ def ablate(
     heads: Heads = None,
     how: How = defaults.HOW,
     positions: Positions = defaults.ABLATED_POSITIONS,
+    first_token: FirstToken = defaults.FIRST_TOKEN,
     targets: options.Targets = None,
     against: options.Against = None,
     answer_prefix: options.AnswerPrefix = None,
@@ -193,7 +195,8 @@ def _effects(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
                     number(here[f"{one}measured_mean"]),
                     f"{number(low)} to {number(high)}" if low == low else "",
                     *("" if one else number(here[f"{what}_mean"]) for what in ("first_order", "direct")),
-                    *(_random(here[f"{one}control"].isel(control_kind=control)) for control in range(2)),
+                    _random(here[f"{one}control"].sel(control_kind="matched")) or "no match",
+                    _random(here[f"{one}control"].sel(control_kind="direction")),
                     number(here[f"{one}floor"]),
                 ])  # fmt: skip
     kept = [column for column in range(len(heading)) if any(row[column] for row in rows)]
@@ -201,21 +204,23 @@ def _effects(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
 
 
 def _random(control: xr.DataArray) -> str:
-    """Mean over draws of the means over prompts, and the largest size of these."""
+    """Mean over draws of the means over prompts, and the largest size of these; "" where there is none."""
     means = control.mean("prompt", skipna=False).dropna("draw").values
-    return f"{number(means.mean())} (≤ {number(abs(means).max())})" if len(means) else "no match"
+    return f"{number(means.mean())} (≤ {number(abs(means).max())})" if len(means) else ""
 
 
 def _curves(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
     """One row for each step, of the first target."""
-    heading = ["taken", "", "without them", "random", "with them alone", "random "]
+    from stratoscope.probe.ablation.table import added
+
+    heading = ["taken", "added", "without them", "random", "with them alone", "random "]
     one, rows = found.isel(target=0), []
     for place, step in enumerate(one["step"].values):
         cells = []
         for what in ("completeness", "faithfulness"):
             shares = one[what].isel(step=place).values
             cells += [number(shares[0]), f"{number(shares[1:].min())} to {number(shares[1:].max())}"]
-        rows.append([str(step), str(found["target"].values[0]), *cells])
+        rows.append([str(step), added(found, 0, place), *cells])
     return heading, rows
 
 

@@ -45,6 +45,32 @@ Positions = Annotated[
         show_default=False,
     ),
 ]
+Baseline = Annotated[
+    names.Baseline | None,
+    typer.Option(
+        "--baseline",
+        help="What total effects are counted from: zero, or the means over the words of all prompts.",
+        show_default=False,
+    ),
+]
+MeanOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--mean-of",
+        metavar="TRACE",
+        help="A trace of the same model that holds the means for --baseline mean; without it all prompts run once "
+        "before.",
+    ),
+]
+EffectSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--effect-steps",
+        metavar="N",
+        help="Take total effects at N points of the way from the baseline, a layer at a time; by default at its end: "
+        "first order.",
+    ),
+]
 Verification = Annotated[
     names.Verify,
     typer.Option("--verify", help="Replay a sample with eager attention; full: also every prompt of the trace."),
@@ -94,6 +120,9 @@ def capture(
     against: options.Against = None,
     answer_prefix: options.AnswerPrefix = None,
     positions: Positions = None,
+    baseline: Baseline = None,
+    mean_of: MeanOf = None,
+    effect_steps: EffectSteps = None,
     verify: Verification = defaults.VERIFY,
     floor: NoiseFloor = False,
     part: Part = None,

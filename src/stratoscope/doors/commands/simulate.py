@@ -38,13 +38,15 @@ def simulate(
     seed: Seed = defaults.SEED,
     anomaly: Anomaly = defaults.ANOMALY,
     record: options.Record = _RECORD,
+    targets: options.Targets = None,
+    against: options.Against = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write a labelled synthetic trace.
 
     What is planted in it (class-selective neurons, a sink token, an oddly routed head) is listed by `info`.
     """
-    asked = options.given(locals())
+    asked = options.given(locals()) | {"targets": options.several_texts(targets)}
     with progress() as show:
         stratoscope.simulate(**asked, progress=show)
     console.tell_path(out)

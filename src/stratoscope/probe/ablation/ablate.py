@@ -31,7 +31,9 @@ def ablate(asked: AblateArguments) -> xr.Dataset:
         they are in another prompt, at the same distance from its end; `draws` prompts are drawn for each, of those that
         reach as far back. "zero": 0.
     positions
-        "all" tokens of each prompt, the first one too; or at its last token alone, the "answer" position.
+        "all" tokens of each prompt but its first; or at its last token alone, the "answer" position.
+    first_token
+        Whether first tokens are ablated too: what is largest there is no small change.
     targets, against, answer_prefix
         Tokens whose logits are read, as those of `capture`.
     openers

@@ -31,8 +31,8 @@ class AblationSettings:
     ----------
     members
         Neurons and heads that are named, in order.
-    how, positions
-        What they are set to, and where.
+    how, positions, first_token
+        What they are set to, where, and whether at first tokens too.
     cumulative
         How many are ablated one after the other; 0 = none.
     draws, seed
@@ -46,6 +46,7 @@ class AblationSettings:
     members: tuple[Member, ...]
     how: names.How
     positions: names.Positions
+    first_token: bool
     cumulative: int
     draws: int
     seed: int
@@ -68,6 +69,7 @@ class AblateArguments:
     heads: str | Sequence[Any] | None = None
     how: names.How = defaults.HOW
     positions: names.Positions = defaults.ABLATED_POSITIONS
+    first_token: bool = defaults.FIRST_TOKEN
     targets: Sequence[str] | None = None
     against: str | None = None
     answer_prefix: str | None = None
@@ -118,6 +120,7 @@ class AblateArguments:
             members=members,
             how=self.how,
             positions=self.positions,
+            first_token=self.first_token,
             cumulative=cumulative,
             draws=at_least(1, self.draws, "draws"),
             seed=at_least(0, self.seed, "seed"),

@@ -27,12 +27,15 @@ class Curves:
     ----------
     steps
         How many are taken at each step, from 0 to all.
+    orders
+        In which order they are taken.
     removed, kept
         The targets when those that are taken are ablated, and when all the others are: [order, step, prompt, target];
         order 0 is the strongest first.
     """
 
     steps: tuple[int, ...]
+    orders: tuple[tuple[Member, ...], ...]
     removed: Floats
     kept: Floats
 
@@ -99,7 +102,7 @@ def curves(
             removed[number, :, prompt], kept[number, :, prompt] = mine[:, 0], mine[:, 1]
             first += len(_draws(number, replacing))
     progress("ablating one after the other", len(subject.tokens), len(subject.tokens))
-    return Curves(steps, removed, kept)
+    return Curves(steps, tuple(tuple(members[place] for place in order) for order in every), removed, kept)
 
 
 def _draws(number: int, replacing: Replacing) -> range:

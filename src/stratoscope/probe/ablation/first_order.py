@@ -54,7 +54,7 @@ def strongest(subject: Subject, means: Mapping[int, Tensor] | None, count: int) 
     def add(seen: SiteGradient, chosen: Sequence[int], rows: Sequence[Tensor]) -> None:
         if seen.target or seen.kind not in (s.NEURONS, EXPERTS):
             return
-        here = torch.cat([some if subject.everywhere else some[-1:] for some in rows]).to(seen.value.device)
+        here = torch.cat([some[subject.start(len(some)) :] for some in rows]).to(seen.value.device)
         value, gradient = seen.value[here].double(), seen.gradient[here].double()
         mean = None if means is None else means[seen.layer].to(value.device)
         experts = subject.sites.layers[seen.layer].experts

@@ -83,6 +83,7 @@ def _of_curves(curves: Curves, seed: int) -> dict[str, Any]:
     faithful, complete = bootstrapped(curves, seed)
     found: dict[str, Any] = {
         "removed": (("order", "step", names.PROMPT, names.TARGET), curves.removed),
+        "taken": (("order", "rank"), np.array([[str(one) for one in order] for order in curves.orders], object)),
         "kept": (("order", "step", names.PROMPT, names.TARGET), curves.kept),
         "faithfulness": (dims, curves.faithfulness),
         "completeness": (dims, curves.completeness),
@@ -147,6 +148,7 @@ def _attributes(subject: Subject, found: Found, asked: AblationSettings) -> dict
         "tokenizer": loaded.tokenizer_identity,
         "how": asked.how,
         "positions": asked.positions,
+        "first_token": asked.first_token,
         "seed": asked.seed,
         "draws": asked.draws,
         "cumulative": asked.cumulative,
@@ -167,8 +169,8 @@ def _remarks(subject: Subject, found: Found, asked: AblationSettings) -> list[st
         short = [subject.ids[at] for at in np.flatnonzero((lengths[found.donors] < lengths[:, None]).any(1))]
         if short:
             said.append(
-                f"No other prompt is as long as {listed(short)}: its first tokens, that no other reaches back to, stay "
-                "as they are."
+                f"No other prompt is as long as {listed(short)}: its first tokens, to which no other reaches back, "
+                "stay as they are."
             )
     if asked.how == names.RESAMPLE and any(len(one.token_ids) > 1 for one in subject.openers):
         said.append("Tokens of an opener that stand before its last are not resampled.")

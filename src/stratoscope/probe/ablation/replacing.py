@@ -26,8 +26,8 @@ class Replacing:
     ----------
     how, everywhere
         What neurons and heads are set to, and whether at all tokens rather than at the last.
-    lengths
-        Tokens of each prompt.
+    lengths, starts
+        Tokens of each prompt, and the first at which is ablated.
     averages
         For mean ablations.
     courses
@@ -41,6 +41,7 @@ class Replacing:
     how: names.How
     everywhere: bool
     lengths: Sequence[int]
+    starts: Sequence[int]
     averages: Averages
     courses: Courses
     widths: Mapping[int, tuple[int, int]]
@@ -53,11 +54,11 @@ class Replacing:
 
     def tokens(self, prompt: int, draw: int) -> range:
         """At which tokens of a prompt is ablated."""
-        length = self.lengths[prompt]
-        if not self.everywhere:
-            return range(length - 1, length)
-        reach = min(length, self.lengths[self.donors[prompt, draw]]) if self.how == names.RESAMPLE else length
-        return range(length - reach, length)
+        length, start = self.lengths[prompt], self.starts[prompt]
+        if self.how == names.RESAMPLE:  # whatever a donor has behind what is left out of it
+            donor = int(self.donors[prompt, draw])
+            start = max(start, length - (self.lengths[donor] - (self.starts[donor] if self.everywhere else 0)))
+        return range(start, length)
 
     def values(self, prompt: int, member: Member, draw: int) -> Tensor:
         """What a neuron or a head is set to: [token or 1, number], float32."""
@@ -79,6 +80,7 @@ class Replacing:
     def ablation(self, prompt: int, members: Sequence[Member], draw: int) -> Ablation:
         """The ablation of some neurons and heads in a prompt; `draw` counts from 0 and goes round."""
         draw %= self.draws
+        goes_on = self.everywhere and self.how != names.RESAMPLE  # at tokens of an opener too
         neurons: defaultdict[int, list[Member]] = defaultdict(list)
         heads: defaultdict[int, list[Member]] = defaultdict(list)
         for one in members:
@@ -90,7 +92,7 @@ class Replacing:
         return Ablation(
             neurons=[(one.layer, one.number) for one in members if one.kind == "neuron"],
             heads=[(one.layer, one.number) for one in members if one.kind == "head"],
-            positions=None if self.everywhere and self.how != names.RESAMPLE else self.tokens(prompt, draw),
+            positions=slice(self.starts[prompt], None) if goes_on else self.tokens(prompt, draw),
             values=Values(
                 of_neurons, of_heads, {layer: [one.number for one in some] for layer, some in neurons.items()}
             ),

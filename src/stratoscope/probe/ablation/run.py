@@ -137,6 +137,7 @@ def _replacing(subject: Subject, asked: AblationSettings, members: Set, donors: 
         how=asked.how,
         everywhere=subject.everywhere,
         lengths=[len(one.ids) for one in subject.tokens],
+        starts=[subject.start(len(one.ids)) for one in subject.tokens],
         averages=means,
         courses=courses(subject, members),
         widths={layer: (heads.count, heads.width) for layer, heads in found.items() if heads is not None},

@@ -7,15 +7,21 @@ import xarray as xr
 
 from stratoscope import names
 from stratoscope.trace.arrays import Floats
-from stratoscope.words import capital, counted, number, percent
+from stratoscope.words import capital, number, percent
 
 _SET_TO = {names.MEAN: "to the mean over these prompts", names.RESAMPLE: "as in other prompts", names.ZERO: "to zero"}
-_AT = {names.ALL_POSITIONS: "at all tokens", names.ANSWER_POSITION: "at the last token"}
 
 
 def sentence(found: xr.Dataset) -> str:
     """Of all that was ablated together, what that does to the first target; with curves, what these show."""
     return f"{_effect(found)} {_beside(found)}{_curves(found)}".strip()
+
+
+def where(found: xr.Dataset) -> str:
+    """At which tokens was ablated, in words."""
+    if found.attrs["positions"] == names.ANSWER_POSITION:
+        return "at the last token"
+    return "at all tokens" if found.attrs["first_token"] else "at all tokens but the first"
 
 
 def _effect(found: xr.Dataset) -> str:
@@ -25,8 +31,8 @@ def _effect(found: xr.Dataset) -> str:
     mean_of = " of the named trace" if found.attrs["mean_of"] else ""
     how = _SET_TO[found.attrs["how"]] if not mean_of else f"to the mean{mean_of}"
     members = str(one["members"].values)
-    subject = label if found.sizes["set"] == 1 and "," not in members else counted(members.count(",") + 1, "place")
-    what = f"Setting {subject} {how} {_AT[found.attrs['positions']]}"
+    subject = label if "," not in members else f"{members.count(',') + 1} {_kinds(members)}"
+    what = f"Setting {subject} {how} {where(found)}"
     logit = f"the logit of {target!r}" if " − " not in target else f"the logit difference {target!r}"
     if abs(mean) <= float(one["floor"]):
         return f"{what} changes {logit} by no more than another batch size does ({number(one['floor'])})."
@@ -62,9 +68,12 @@ def _beside(found: xr.Dataset) -> str:
 
 def _like(found: xr.Dataset) -> str:
     members = str(found["members"].values[-1])
+    return f"random {_kinds(members)} of {'the same layers' if ',' in members else 'its layer'}"
+
+
+def _kinds(members: str) -> str:
     neurons, heads = " n" in members, "head" in members
-    kinds = "neurons and heads" if neurons and heads else "neurons" if neurons else "heads"
-    return f"random {kinds} of {'the same layers' if ',' in members else 'its layer'}"
+    return "neurons and heads" if neurons and heads else "neurons" if neurons else "heads"
 
 
 def _known(values: Floats) -> Floats:

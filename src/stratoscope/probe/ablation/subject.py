@@ -49,6 +49,7 @@ class Subject:
         self.loaded, self.model = loaded, loaded.model
         self.tokenizer: Any = loaded.tokenizer
         self.everywhere = asked.positions == names.ALL_POSITIONS
+        self._first = 0 if asked.first_token else 1
         self.ids = [prompt.id for prompt in prompts]
         self.tokens = [self.recording.encoded(index) for index in range(len(prompts))]
         self.openers: list[Opener] = tokenised_openers(asked.answers.openers, loaded.tokenizer)
@@ -110,4 +111,8 @@ class Subject:
 
     def ablated_rows(self, batch: Batch) -> Tensor:
         """Rows of the tokens at which is ablated."""
-        return torch.cat([rows if self.everywhere else rows[-1:] for rows in self.rows_of(batch)])
+        return torch.cat([rows[self.start(len(rows)) :] for rows in self.rows_of(batch)])
+
+    def start(self, length: int) -> int:
+        """The first token at which is ablated, of a prompt of so many; of one token that one."""
+        return min(self._first, length - 1) if self.everywhere else length - 1

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _EFFECTS = ("ablated", "members", "prompt", "class", "pair", "target", "direct", "first_order", "measured",
             "matched", "direction", "floor", "how", "positions")  # fmt: skip
-_CURVES = ("order", "taken", "target", "removed", "kept", "completeness", "faithfulness", "how", "positions")
+_CURVES = ("order", "taken", "added", "target", "removed", "kept", "completeness", "faithfulness", "how", "positions")
 
 
 def rows_of(found: xr.Dataset) -> tuple[tuple[str, ...], Iterator[list[Any]]]:
@@ -53,7 +53,13 @@ def _curves(found: xr.Dataset) -> Iterator[list[Any]]:
     orders, steps, targets = (found[name].values for name in ("order", "step", "target"))
     for order, step, target in np.ndindex(values[0].shape):
         numbers = [_digits(some[order, step, target]) for some in values]
-        yield [orders[order], int(steps[step]), targets[target], *numbers, *how]
+        yield [orders[order], int(steps[step]), added(found, order, step), targets[target], *numbers, *how]
+
+
+def added(found: xr.Dataset, order: int, step: int) -> str:
+    """What is taken at a step that was not at the one before."""
+    steps = found["step"].values
+    return ", ".join(found["taken"].values[order, steps[step - 1] if step else 0 : steps[step]])
 
 
 def _digits(value: Any) -> float:

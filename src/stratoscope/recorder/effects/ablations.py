@@ -74,7 +74,7 @@ class Ablation:
     mlps, attentions
         Layers of which all neurons, or all heads, are set. Biases stay: they are nobody's activity.
     positions
-        At which tokens, counted from the prompt's first; negative ones from its last. None = at all.
+        At which tokens, counted from the prompt's first; negative ones from its last; or a slice. None = at all.
     values
         What they are set to.
     added
@@ -85,7 +85,7 @@ class Ablation:
     heads: Sequence[tuple[int, int]] = ()
     mlps: Sequence[int] = ()
     attentions: Sequence[int] = ()
-    positions: Sequence[int] | None = None
+    positions: Sequence[int] | slice | None = None
     values: Values = ZERO
     added: Mapping[int, Tensor] = field(default_factory=dict)
 
@@ -221,7 +221,8 @@ class _Settings:
         length, mask = batch.input_ids.shape[1], batch.mask.cpu().bool()
         for row, ablation in enumerate(ablations):
             tokens = mask[row].nonzero()[:, 0] + row * length
-            self._add(ablation, tokens if ablation.positions is None else tokens[list(ablation.positions)])
+            chosen = slice(None) if ablation.positions is None else ablation.positions
+            self._add(ablation, tokens[chosen if isinstance(chosen, slice) else list(chosen)])
         self._layers = {
             layer.experts.module: number
             for number, layer in enumerate(sites.layers)

@@ -12,6 +12,7 @@ from stratoscope import defaults, names
 from stratoscope.errors import UsageError, refuse_unknown
 from stratoscope.names import Baseline
 from stratoscope.trace.arguments import at_least
+from stratoscope.trace.format import place
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def effect_settings(
         )
     if mean_of is not None and not isinstance(mean_of, str | os.PathLike):
         raise UsageError("it is no path of a trace", where="mean_of", fix='Give a path such as "means.trace".')
+    if mean_of is not None:
+        place.refuse_absent(Path(mean_of))
     if baseline == "mean" and mean_of is None and part is not None:
         raise UsageError(
             "the means are those of all prompts, and a part does not run all of them",

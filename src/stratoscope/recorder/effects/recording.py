@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,29 +16,47 @@ from stratoscope.model import sites as s
 from stratoscope.model.head import Head
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.sites import ModelSites, unit_roundoff
+from stratoscope.progress import Progress
 from stratoscope.recorder.effects.asked import EffectSettings
-from stratoscope.recorder.effects.baseline import Baseline, means_of, written
+from stratoscope.recorder.effects.baseline import Baseline, MeanPass, means_of, written
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
+from stratoscope.recorder.effects.no_effects import Arrays, MakeBatch, NoEffects
 from stratoscope.recorder.effects.path import PathIntegral
 from stratoscope.recorder.effects.reads import PARTS, NeuronReader
 from stratoscope.recorder.effects.strongest import EffectTables
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.memory import BatchSplitter
+from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.labels import note
-
-MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
-Arrays = dict[str, np.ndarray]
+from stratoscope.trace.read.reader import open_trace
 
 _OTHERWISE = 0.05  # another implementation of attention or experts: of the largest logit, in half precision
+_MEANS = "taking the means that effects are counted from"
 _HEADS_AT_ZERO = (
     "A trace holds means of neurons only: total effects of heads and attention are counted from zero, those of neurons "
     "and MLPs from the mean."
 )
 
 
-class EffectsRecorder:
+def effects_of(
+    asked: EffectSettings | None,
+    loaded: LoadedModel,
+    sites: ModelSites,
+    targets: BatchTargets | None,
+    observer: Observer,
+    top_k: int,
+) -> NoEffects:
+    """What a recording does about total effects; the parameters are those of `EffectsRecorder`, None where none are."""
+    if asked is None or targets is None:
+        return NoEffects()
+    other_code = bool(observer.changes_implementation)
+    return EffectsRecorder(asked, loaded, sites, targets, top_k, other_code=other_code)
+
+
+class EffectsRecorder(NoEffects):
     """Total effects of one batch after another.
 
     Parameters
@@ -78,11 +96,17 @@ class EffectsRecorder:
         self._head, self._other_code = head, other_code
         self._gradients = Gradients(self._model, sites)
         self._writes = Writes(self._model, sites, head, targets.directions.vocabulary)
+        self.first_pass = asked.first_pass
         self._reader = NeuronReader(self._model, sites)
         self.token_ids: set[int] = set()
         self._largest, self._exact, self._recomputed, self._smallest = 0.0, True, False, 0
         weights = loaded.identity.get("weights_sha256")
-        self.counted_from(Baseline() if asked.mean_of is None else means_of(asked.mean_of, sites, weights))
+        self._mean_of: str | None = None
+        baseline = Baseline()
+        if asked.mean_of is not None:
+            baseline = means_of(asked.mean_of, sites, weights)
+            self._mean_of = str(open_trace(asked.mean_of).attrs.get("uuid"))
+        self.counted_from(baseline)
 
     def counted_from(self, baseline: Baseline) -> None:
         """Take what activations are compared with."""
@@ -94,16 +118,21 @@ class EffectsRecorder:
 
     # --- what it will be --------------------------------------------------------------------------------------------
 
+    def only(self, record: Collection[str]) -> NoEffects:
+        """The same, where effects are among these groups."""
+        return self if names.EFFECTS in record else NoEffects()
+
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:  # type: ignore[override]
         """Lengths of the dimensions of its quantities."""
         heads = max((one.count for one in self._gradients.heads if one is not None), default=0)
         fixed = {names.STRONGEST: 2 * defaults.STRONGEST_PER_SIGN, names.WRITE_RANK: 2 * defaults.WRITES_PER_SIGN}
+        fixed |= {names.LAYER: len(self._sites.layers), names.TARGET: len(self._targets)}
         fixed |= {names.READ_PART: PARTS, names.COMPONENT: 2 * len(self._sites.layers) + 2}
         return {names.EFFECT_RANK: self._top_k, **fixed, **({names.HEAD: heads} if heads else {})}
 
     @property
-    def variables(self) -> list[str]:
+    def variables(self) -> list[str]:  # type: ignore[override]
         """Names of its quantities, of this model."""
         found = [one.name for one in names.quantities_of([names.EFFECTS]) if one.name in MADE]
         without_mlp = not self._sites.d_ff
@@ -116,7 +145,12 @@ class EffectsRecorder:
         ]
 
     @property
-    def notes(self) -> list[dict[str, str]]:
+    def plan(self) -> dict[str, Any]:  # type: ignore[override]
+        """The fields of the plan that are about effects."""
+        return {**self.asked.planned, "mean_of": self._mean_of}
+
+    @property
+    def notes(self) -> list[dict[str, str]]:  # type: ignore[override]
         """What is to be said of them."""
         return [note("L28", "info", _HEADS_AT_ZERO)] if self.asked.mean_of is not None else []
 
@@ -139,7 +173,51 @@ class EffectsRecorder:
             )
         return {**receipt, names.EFFECTS: facts, "reads": reads, "limits": limits}
 
+    # --- before -----------------------------------------------------------------------------------------------------
+
+    def take_means(
+        self,
+        batches: Sequence[Sequence[int]],
+        lengths: Sequence[int],
+        ids: Sequence[str],
+        make_batch: Callable[[Sequence[int]], Batch],
+        progress: Progress,
+    ) -> None:
+        """As `NoEffects` says it."""
+        if not self.asked.first_pass:
+            return
+        means, done = MeanPass(self._model, self._sites), 0
+
+        def added(part: Sequence[int]) -> bool:
+            means.add(make_batch(part))
+            return True
+
+        for batch in batches:
+            progress(_MEANS, done, sum(map(len, batches)))
+            for part, _ in BatchSplitter(len(batch)).run(batch, lengths, ids, added, _nothing):
+                done += len(part)
+        progress(_MEANS, done, done)
+        self.counted_from(means.result())
+
     # --- batch by batch -----------------------------------------------------------------------------------------------
+
+    def outcome(
+        self,
+        observer: Observer,
+        prompts: Sequence[TokenisedPrompt],
+        whole: Sequence[TokenisedPrompt],
+        ids: Sequence[str],
+        logits: Tensor | None,
+        make_batch: MakeBatch,
+    ) -> Arrays:
+        """As `NoEffects` says it."""
+        assert logits is not None
+        with observer.aside():
+            found = self.of_batch(prompts, ids, logits, make_batch)
+        return {
+            name: np.concatenate([_followed(name, one[name], prompt) for one, prompt in zip(found, whole, strict=True)])
+            for name in self.variables
+        }
 
     def of_batch(
         self, prompts: Sequence[TokenisedPrompt], ids: Sequence[str], logits: Tensor, make_batch: MakeBatch
@@ -288,20 +366,16 @@ class EffectsRecorder:
             )
 
 
-def with_answers(found: Sequence[Arrays], whole: Sequence[TokenisedPrompt], names_of: Sequence[str]) -> Arrays:
-    """Effects of prompts as those of a batch, [token or prompt, …]; nothing is said of tokens of answers."""
-    return {
-        name: np.concatenate([_followed(name, one[name], prompt) for one, prompt in zip(found, whole, strict=True)])
-        for name in names_of
-    }
-
-
 def _followed(name: str, values: np.ndarray, prompt: TokenisedPrompt) -> np.ndarray:
     more = len(prompt.ids) - len(values)
     if names.QUANTITIES[name].dims[0] == names.PROMPT or not more:
         return values
     missing = np.nan if values.dtype.kind == "f" else -1
     return np.concatenate([values, np.full((more, *values.shape[1:]), missing, values.dtype)])
+
+
+def _nothing() -> None:
+    """Nothing is left behind by a forward for means that did not fit."""
 
 
 MADE = (

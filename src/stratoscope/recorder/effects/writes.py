@@ -22,6 +22,7 @@ from stratoscope.recorder.effects.strongest import Strongest
 
 PER_SIGN = defaults.WRITES_PER_SIGN
 _AT_ONCE = 2**24  # logits
+_ROWS = 4096  # of the vocabulary, that are summed at once
 _KNOWN = 2**17  # neurons whose tokens are remembered
 
 Place = tuple[int, int]  # layer, neuron
@@ -100,6 +101,7 @@ class Writes:
     def __init__(self, model: nn.Module, sites: ModelSites, head: Head, vocabulary: int) -> None:
         self._model, self._sites, self._head, self._vocabulary = model, sites, head, vocabulary
         self._known: dict[Place, tuple[np.ndarray, np.ndarray]] = {}
+        self._mean: Tensor | None = None  # of the rows of the unembedding, float64
 
     def logits(
         self, strongest: Strongest, scales: np.ndarray, directions: Tensor, answer_rows: np.ndarray
@@ -157,7 +159,11 @@ class Writes:
         with weights_at_hand(module):
             weight = module.weight.detach()
             weight = (weight.T if head.transposed else weight)[: self._vocabulary]
-            found = _extremes(columns.to(weight.device), weight)
+            if self._mean is None:  # summed in pieces, as a copy of all rows would be large
+                self._mean = torch.stack([part.cpu().double().sum(0) for part in weight.split(4096)]).sum(0) / len(
+                    weight
+                )
+            found = _extremes(columns.to(weight.device), weight, self._mean)
         times = head.logit_scale * head.input_scale
         ids, unit = found[0].numpy().astype(np.int32), found[1].numpy() * times
         self._known |= {place: (ids[number], unit[number]) for number, place in enumerate(places)}
@@ -188,26 +194,28 @@ class Writes:
         return column if gain is None else column * gain.to(column.device)
 
 
-def _extremes(columns: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The tokens of largest and of smallest product with each column, and the products less their mean, on the CPU."""
+def _extremes(columns: Tensor, weight: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens of largest and of smallest product with each column, and the products less their mean, on the CPU.
+
+    The products of those few are taken in float64 then, so that they do not depend on which columns came together.
+    """
     k = min(PER_SIGN, len(weight))
-    total = torch.zeros(len(columns), dtype=torch.float64)
     best: list[list[Tensor]] = [[], []]
     step = max(k, _AT_ONCE // len(columns))
     for start in range(0, len(weight), step):
         product = columns @ weight[start : start + step].float().T
-        total += product.sum(1, dtype=torch.float64).cpu() if product.device.type == "cpu" else product.sum(1).cpu()
         for sign, kept in zip((1, -1), best, strict=True):
             most = (sign * product).topk(min(k, product.shape[1]), 1)
-            parts = [most.values.cpu(), (most.indices + start).cpu()]
+            parts = [most.values, most.indices + start]
             both = [torch.cat(pair, 1) for pair in zip(kept, parts, strict=True)] if kept else parts
             order = both[0].topk(min(k, both[0].shape[1]), 1).indices
             kept[:] = [part.gather(1, order) for part in both]
-    mean = (total / len(weight)).float()[:, None]
-    filler = PER_SIGN - k
-    ids = [nn.functional.pad(kept[1], (0, filler), value=-1) for kept in best]
-    values = [
-        nn.functional.pad(sign * kept[0] - mean, (0, filler), value=torch.nan)
-        for sign, kept in zip((1, -1), best, strict=True)
-    ]
-    return torch.cat(ids, 1), torch.cat(values, 1)
+    ids = torch.cat([kept[1] for kept in best], 1)
+    centred = (weight[ids].cpu().double() - mean.cpu()) @ columns.cpu().double()[:, :, None]
+    values = centred[..., 0].float()
+    ids, pad = ids.cpu(), (0, PER_SIGN - k)
+    sides = []
+    for side, falling in ((slice(k), True), (slice(k, None), False)):
+        order = torch.argsort(values[:, side], dim=1, descending=falling)
+        sides.append([nn.functional.pad(one[:, side].gather(1, order), pad, value=-1) for one in (ids, values)])
+    return torch.cat([sides[0][0], sides[1][0]], 1), torch.cat([sides[0][1], sides[1][1]], 1)

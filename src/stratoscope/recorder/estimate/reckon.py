@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stratoscope import defaults
-from stratoscope.names import QUANTITIES, REAL
+from stratoscope.names import EFFECTS, QUANTITIES, REAL
 from stratoscope.progress import Progress
 from stratoscope.recorder.disk_needed import streamed_bytes, uncompressed_bytes
 from stratoscope.recorder.estimate import machine
@@ -63,6 +63,9 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
         tokens = tokens_sample(recording, Path(name)).scaled(len(lengths), sum(lengths))
         disk = _by_group({**tokens, **held, **streamed})
         seconds = {way: trial.seconds_of_all(way) for way in trial.typical}
+        if recording.first_pass:  # every prompt once more, before anything is recorded
+            for way in (EVERYTHING, EFFECTS):
+                seconds[way] += seconds[MODEL]
         seconds[EVERYTHING] += _behind(Path(name), sum(streamed.values()), seconds[EVERYTHING])
     waiting = _waiting(recording, lengths)
     alone, together = trial.largest[MODEL], trial.largest[EVERYTHING]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from stratoscope.recorder.reduce.shared import Shared
     from stratoscope.recorder.reference.formulas import ByLayer, Values
     from stratoscope.recorder.reference.shown import ShownBlock, ShownEnds
+    from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
 class LogitsGroup(RecordGroup):
@@ -22,6 +24,7 @@ class LogitsGroup(RecordGroup):
 
     name = LOGITS
     sees_experts = True
+    planted = ("suppressor",)
 
     def refusal(self, sites: ModelSites, record: tuple[str, ...], top_k: int) -> tuple[str, str] | None:
         """More neurons of either sign than there are."""
@@ -65,6 +68,10 @@ class LogitsGroup(RecordGroup):
     def replayed_end(self, found: ByLayer, shown: ShownEnds) -> ByLayer:
         """With it."""
         return {} if shown.explained is None else shown.explained.whole(found, shown.first, shown.last)
+
+    def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
+        """Sums that hold exactly; a suppressing neuron is planted."""
+        return prompt.contributions.logits
 
 
 GROUP = LogitsGroup()

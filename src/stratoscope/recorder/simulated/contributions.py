@@ -10,12 +10,12 @@ from functools import cached_property
 
 import numpy as np
 
+from stratoscope import defaults
 from stratoscope.recorder.simulated.activity import Peaks
 from stratoscope.recorder.simulated.model import TRIGGER_READ, SimulatedModel, SimulatedTokens, Suppressor
 from stratoscope.recorder.simulated.vocabulary import WORDS
 
-SIGNED = 10  # neurons of either sign that are strongest in a prompt
-WRITTEN = 5  # tokens that a neuron promotes most, and as many that it demotes
+SIGNED, WRITTEN = defaults.STRONGEST_PER_SIGN, defaults.WRITES_PER_SIGN
 PARTS = 2  # what a neuron reads: gate and up
 
 _GRID = 1024.0
@@ -90,19 +90,16 @@ class SimulatedContributions:
             "neuron_logit": self._only_answer(logit, np.nan),
             "other_neurons_logit": self._only_answer(others, np.nan),
             "source_logit": _split(heads[-1], self._length, self._random("sources").standard_normal(heads.shape)),
+            "final_scale": self._random("final norm").lognormal(-1, 0.1, 1),
             "norm_bias_logit": np.zeros((1, self._targets)),
             "head_bias_logit": np.zeros((1, self._targets)),
         }
 
     @property
-    def answer_logit(self) -> np.ndarray:
-        """The pretended model's own logits of the targets, [1, target]."""
-        return self.logits["target_logit"][-1:]
-
-    @property
-    def final_scale(self) -> np.ndarray:
-        """The factor of the final norm at the answer position, [1]."""
-        return self._random("final norm").lognormal(-1, 0.1, 1)
+    def targets(self) -> dict[str, np.ndarray]:
+        """The quantities of the targets: their tokens, and the pretended model's own logits of them."""
+        tokens, against = (np.array([ids]) for ids in self._model.target_ids)
+        return {"target_token": tokens, "against_token": against, "answer_logit": self.logits["target_logit"][-1:]}
 
     @cached_property
     def _neurons_at_answer(self) -> tuple[np.ndarray, np.ndarray]:

@@ -167,6 +167,19 @@ class SimulatedModel:
             for layer, neuron, effect, at_answer in zip(layers, neurons, SUPPRESSION, (True, False), strict=True)
         ]
 
+    @property
+    def target_ids(self) -> tuple[list[int], list[int]]:
+        """Token ids of the targets and of what each is compared with: behind those of all words; −1 = the mean."""
+        count = len(self.shape.targets)
+        against = -1 if self.shape.against is None else len(WORDS) + count
+        return list(range(len(WORDS), len(WORDS) + count)), [against] * count
+
+    @property
+    def token_texts(self) -> dict[str, str]:
+        """Texts of all tokens by their ids."""
+        more = () if self.shape.against is None else (self.shape.against,)
+        return {str(number): text for number, text in enumerate((*WORDS, *self.shape.targets, *more))}
+
     def trigger(self, text: SimulatedTokens) -> int:
         """Where the word is that sets suppressing neurons off; −1 = none, as in neutral and in short prompts."""
         found = np.flatnonzero(np.isin(text.words[:-1], CRITICAL_THINGS) & text.critical)

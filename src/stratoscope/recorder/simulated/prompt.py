@@ -9,6 +9,7 @@ import numpy as np
 
 from stratoscope.recorder.simulated import activity, attention
 from stratoscope.recorder.simulated.activity import Peaks, Summaries
+from stratoscope.recorder.simulated.contributions import SimulatedContributions
 from stratoscope.recorder.simulated.model import SimulatedModel
 from stratoscope.recorder.simulated.neurons import SimulatedNeurons
 
@@ -62,6 +63,11 @@ class SimulatedPrompt:
         if self._neurons is None:
             return self._summaries().of(self.text, self._drawn_peaks)
         return self._neurons.totals.summaries
+
+    @cached_property
+    def contributions(self) -> SimulatedContributions:
+        """Contributions to the logits of targets, and effects on them."""
+        return SimulatedContributions(self.model, self.text, self._drawn_peaks)
 
     @property
     def attention(self) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from stratoscope.trace.format import place
 from stratoscope.trace.format.part import PLAN_FIELDS
 from stratoscope.trace.format.receipt import merged_receipt, own_facts
 from stratoscope.trace.format.schema import WRITTEN
+from stratoscope.trace.format.token_texts import united
 from stratoscope.trace.labels import note
 from stratoscope.trace.read.reader import open_trace
 from stratoscope.trace.write.from_dataset import copied, writer_for
@@ -110,6 +111,7 @@ def _attributes(found: Sequence[StoredPart]) -> dict[str, Any]:
         **{key: value for key, value in attrs[0].items() if key not in _OWN},
         **{key: _side_by_side([some.get(key) for some in attrs]) for key in ("software", "model")},
         "plan": {key: value for key, value in attrs[0]["plan"].items() if key not in PLAN_FIELDS},
+        **united(attrs),
         "receipt": receipt,
         "notes": [one for number, one in enumerate(notes) if one not in notes[:number]],
         "merged": [

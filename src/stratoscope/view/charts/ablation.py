@@ -24,7 +24,7 @@ from stratoscope.view.spec.charts import (
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec, public_name
-from stratoscope.words import counted
+from stratoscope.words import counted, listed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +36,7 @@ _SET_TO = {
     names.ZERO: "set to zero",
 }
 _AT = {names.ALL_POSITIONS: "at all tokens", names.ANSWER_POSITION: "at the last token"}
+_BUT_FIRST = " but the first"
 _BESIDE = {"matched": 0.2, "direction": 0.34}  # how far below the row of a set random ones stand
 
 
@@ -46,7 +47,8 @@ def ablation_spec(found: xr.Dataset, look: Look = PLAIN) -> ViewSpec:
     panels = [panel for target in targets for panel in (_curve_panels if curves else _effect_panels)(found, target)]
     height = 2.7 if curves else 0.7 + 0.62 * found.sizes["set"]
     prompts = counted(found.sizes["prompt"], "prompt")
-    how = f"{_SET_TO[found.attrs['how']]}, {_AT[found.attrs['positions']]} · {prompts}"
+    but = _BUT_FIRST if found.attrs["positions"] == names.ALL_POSITIONS and not found.attrs["first_token"] else ""
+    how = f"{_SET_TO[found.attrs['how']]}, {_AT[found.attrs['positions']]}{but} · {prompts}"
     return ViewSpec(
         _title(found, curves=curves),
         how,
@@ -74,11 +76,11 @@ def _notes(found: xr.Dataset, *, curves: bool) -> Iterator[Note]:
     yield Note("L31", INFO, found.attrs["found"])
     if curves:
         said = "Strongest: by first-order effect on the first target. Shares are of differences of means over prompts."
-        yield Note("L28", INFO, said)
+        yield Note("L28", INFO, f"{said} In order: {listed(found['taken'].values[0], 12)}.")
         return
     said = (
-        "First order and direct are no measurements. Bars: 95 % t intervals of means over prompts; grey points: single "
-        "prompts; points of random ones: single draws, mean over prompts; grey ground: what another batch size changes."
+        "First order and direct are no measurements. Bars: 95 % t intervals of means over prompts; points of random "
+        "ones: single draws, mean over prompts; grey ground: what another batch size changes."
     )
     yield Note("L28", INFO, said)
 
@@ -92,7 +94,7 @@ def _effect_panels(found: xr.Dataset, target: int) -> Iterator[ChartPanel]:
     floor = float(one["floor"])
     marks: list[Mark] = [Span(-floor, floor, "muted"), Vertical(0.0, "muted")]
     by_prompt = one["measured"].values
-    marks.append(Points(by_prompt.ravel(), np.repeat(rows, by_prompt.shape[1]), "muted"))
+    marks.append(Points(by_prompt.ravel(), np.repeat(rows, by_prompt.shape[1]), "muted", "each prompt"))
     for control, style, words in (("matched", "b", _matched_words(found)), ("direction", "c", "random directions")):
         means = one["control"].sel(control_kind=control).mean("prompt", skipna=False).values
         at = np.repeat(rows - _BESIDE[control], means.shape[1])

@@ -183,7 +183,7 @@ class ColumnAxis:
         for first, last, name in self._parts:
             start, stop = first // self.by, last // self.by + 1
             left, right = max(start, band[0]), min(stop, band[1])
-            if (right - left) * self.pitch >= _LEAST_BRACKET:
+            if (right - left) * self.pitch >= _LEAST_BRACKET or (name == PREDICTS and right > left):
                 ends = ((left - band[0]) * self.pitch, (right - band[0]) * self.pitch)
                 found.append((*ends, name, left == start, right == stop))
         return found
@@ -191,8 +191,9 @@ class ColumnAxis:
     def _brackets(self, band: Band, x: float, y: float) -> list[Item]:
         size, theme, items = self.measures.badge, self.theme, list[Item]()
         top, runs = y + _PAD, self._runs(band)
-        lefts = [x + left + _INSET for left, *_ in runs]
-        rights = [x + right - _INSET for _, right, *_ in runs]
+        insets = [min(_INSET, (right - left) / 4) for left, right, *_ in runs]
+        lefts = [x + left + inset for (left, *_), inset in zip(runs, insets, strict=True)]
+        rights = [x + right - inset for (_, right, *_), inset in zip(runs, insets, strict=True)]
         end = x + (band[1] - band[0]) * self.pitch
         free = [x - _OVERHANG, *((one + other) / 2 for one, other in zip(rights, lefts[1:], strict=False)), end]
         for index, (_, _, name, begins, ends) in enumerate(runs):

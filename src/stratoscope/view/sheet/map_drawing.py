@@ -17,6 +17,7 @@ from stratoscope.view.spec.maps import PROMPT_ROWS, DrawnQuantity, Map, MapMarks
 from stratoscope.view.spec.viewspec import ViewSpec
 
 _ROW_STEP = 0.125  # inches between row labels, at least
+_LEAST_FRAME = 0.04  # inches of a column that is framed: a narrower one would be nothing but its frame
 _BAR = 0.035  # the mark of a first token
 _BADGES, _BARS_ONLY = 0.17, 0.05  # inches kept free above a map
 _STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 100, 128)
@@ -212,7 +213,7 @@ class MapDrawing:
         return [
             Box(x + (column - band[0]) * pitch, y, pitch, height, edge=self.theme.ink)
             for column in panel.predicting
-            if band[0] <= column < band[1]
+            if band[0] <= column < band[1] and pitch >= _LEAST_FRAME
         ]
 
     def _separators(
