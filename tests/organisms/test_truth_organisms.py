@@ -45,7 +45,7 @@ def test_ablate_measures_what_plain_hooks_do_and_finds_no_match(lab: Lab) -> Non
     planted, model = plant_of(ONE_MLP, SEED), opened(lab.model(ONE_MLP))
     found = stratoscope.ablate(
         str(lab.model(ONE_MLP)), lab.prompts, neurons=list(planted.neurons), how="zero", targets=[ANSWER],
-        against=TRIGGER, draws=2,
+        against=TRIGGER, draws=2, first_token=True,
     )  # fmt: skip
     words, rows = tokenizer(), []
     for sets in [*([one] for one in planted.neurons), planted.neurons]:
