@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 from tiny import byte_tokenizer, tiny
 from tiny_any import ARCHITECTURES, tiny_of
 
 from stratoscope import capture
 from stratoscope.errors import StratoscopeError
-from stratoscope.names import ATTENTION, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, SUMMARIES
+from stratoscope.names import ATTENTION, LOGITS, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, SUMMARIES, TARGETS
 
 _FACTORS = {"norm ×": "input_scale", "logits ×": "logit_scale", "soft-cap": "soft_cap"}
+_UNEXPLAINED = "its logits cannot be explained"
 TEXTS = ["a text of some length", "another one"]
 _DENSE = (NORMS, RESIDUAL, PEAKS, PROMPTS)
 _LISTED = {
@@ -34,13 +36,15 @@ _LISTED = {
 class Finding:
     """What recording a tiny model of an architecture gave.
 
-    `trace` is None where it was refused, with the reason; `attention` is "yes", or why its attention is not recorded.
+    `trace` is None where it was refused, with the reason; `attention` is "yes", or why its attention is not recorded;
+    `unexplained` says why contributions to its logits are not, "" where they are.
     """
 
     name: str
     trace: Any = None
     refused: str = ""
     attention: str = ""
+    unexplained: str = ""
 
 
 def survey_listed(folder: Path) -> list[Finding]:
@@ -65,20 +69,28 @@ def survey_others(folder: Path) -> tuple[list[Finding], list[str]]:
 
 def _record(name: str, model: Any, folder: Path) -> Finding:
     """Record everything the model can give; StratoscopeError is the only way in which it may refuse."""
-    first = _try(model, folder / "all", (*_DENSE, ATTENTION))
+    first, why = _explained(model, folder / "all", (*_DENSE, ATTENTION))
     if not isinstance(first, str):
-        return Finding(name, first, attention="yes")
-    without = _try(model, folder / "dense", _DENSE)
+        return Finding(name, first, attention="yes", unexplained=why)
+    without, why = _explained(model, folder / "dense", _DENSE)
     if not isinstance(without, str):
-        return Finding(name, without, attention=first)
-    writes = _try(model, folder / "writes", (NORMS, RESIDUAL))
-    return Finding(name, refused=without) if isinstance(writes, str) else Finding(name, writes, attention="none")
+        return Finding(name, without, attention=first, unexplained=why)
+    writes, why = _explained(model, folder / "writes", (NORMS, RESIDUAL))
+    if isinstance(writes, str):
+        return Finding(name, refused=without)
+    return Finding(name, writes, attention="none", unexplained=why)
 
 
-def _try(model: Any, out: Path, groups: tuple[str, ...]) -> Any:
+def _explained(model: Any, out: Path, groups: tuple[str, ...]) -> tuple[Any, str]:
+    """What recording these groups and contributions to logits gave, or without those and why."""
+    found = _try(model, out, (*groups, LOGITS), targets=("N", "Y"))
+    return (_try(model, out, groups), found) if isinstance(found, str) and _UNEXPLAINED in found else (found, "")
+
+
+def _try(model: Any, out: Path, groups: tuple[str, ...], **more: Any) -> Any:
     try:
         options: dict[str, Any] = {"record": groups, "tokenizer": byte_tokenizer(), "overwrite": True, "batch_size": 2}
-        return capture(model, TEXTS, out, **options).load()
+        return capture(model, TEXTS, out, top_k=5, **options, **more).load()
     except StratoscopeError as error:
         return str(error)
 
@@ -105,6 +117,7 @@ def _row(finding: Finding) -> str:
     trace = finding.trace
     receipt = trace.attrs["receipt"]
     groups = list(dict.fromkeys(QUANTITIES[name].group for name in trace.data_vars))
+    groups = [group for group in groups if group not in (LOGITS, TARGETS)]
     recorded = "all" if groups == list(SUMMARIES) else ", ".join(groups)
     experts = any(run["experts"] for run in trace.attrs["model"].get("mlps", []))
     notes = ["Mixture of experts."] if experts else []
@@ -113,8 +126,24 @@ def _row(finding: Finding) -> str:
     if finding.attention not in ("yes", "none"):
         notes.append(f"Attention: {_reason(finding.attention)}.")
     replay = f"{receipt['additions']}, {receipt['residual_replay'].split(' in ')[0]}"
-    cells = (finding.name, recorded, replay, head_of(receipt), gate_of(receipt), " ".join(notes))
+    cells = (finding.name, recorded, replay, head_of(receipt), _sums(finding), gate_of(receipt), " ".join(notes))
     return f"| {' | '.join(cells)} |".replace("\n", " ")
+
+
+def _sums(finding: Finding) -> str:
+    """Within what direct contributions add up to the model's own logits, and of which layers heads and neurons do."""
+    if finding.unexplained:
+        return f"refused: {_reason(finding.unexplained).partition(_UNEXPLAINED)[2].lstrip(': ')}"
+    trace = finding.trace
+    found = trace.attrs["receipt"]["contributions"]
+    worst = max(value for name, value in found.items() if name.endswith("error"))
+    said = [f"within {'1e-6' if worst <= 1e-6 else '1e-5'} of Σ\\|c\\|"]
+    layers = trace.sizes["layer"]
+    for words, name in (("heads", "head_logit"), ("neurons", "other_neurons_logit")):
+        values = trace[name].values if name in trace else np.full((1, layers), np.nan)
+        split = int((~np.isnan(values)).reshape(len(values), layers, -1).any((0, 2)).sum())
+        said += [] if split == layers else [f"{words} of {split} of {layers} layers" if split else f"no {words}"]
+    return ", ".join(said)
 
 
 def head_of(receipt: Any) -> str:
@@ -156,12 +185,14 @@ is compared with a plain float64 computation (`tests/capture/test_parity.py`), u
 side within 1e-3; the logits are bit-identical to the unobserved model's in all of them. "All" groups are norms,
 residual, peaks, prompts and attention. What **head** and **gate** prove is in
 [receipt.md](receipt.md#before-anything-is-recorded); what is not proved stands there with the reason, and stops no
-recording.
+recording. **Direct contributions** is what `--record logits` gave: how far the parts are from adding up to the model's
+own logits, for two targets against the mean of the vocabulary, and of which layers heads and neurons are parts; or why
+it is refused ([effects](effects.md#direct-contributions)).
 
 ## Tested number by number
 
-| family | groups | the block's output | head | gate | what to know |
-|---|---|---|---|---|---|
+| family | groups | the block's output | head | direct contributions | gate | what to know |
+|---|---|---|---|---|---|---|
 {listed}
 
 Mixtures of experts record the router's choice (`router_expert`, `router_weight`); a neuron is then (expert, i), what it
@@ -174,8 +205,8 @@ the implementations `grouped_mm` (transformers' default) and `batched_mm`, and `
 
 ### Recorded
 
-| model type | groups | the block's output | head | gate | what to know |
-|---|---|---|---|---|---|
+| model type | groups | the block's output | head | direct contributions | gate | what to know |
+|---|---|---|---|---|---|---|
 {recorded}
 
 ### Refused by name

@@ -63,6 +63,18 @@ def test_the_head_and_the_gate_of_every_recorded_model_are_proved_or_a_named_lim
     assert unproved == UNPROVED
 
 
+def test_contributions_add_up_in_every_model_with_a_proved_head(survey: Survey) -> None:
+    unexplained, whole = set(), set()
+    for finding in (one for one in (*survey[0], *survey[1]) if one.trace is not None):
+        found = finding.trace.attrs["receipt"].get("contributions", {})
+        unexplained |= set() if found else {finding.name}
+        assert bool(found) == (finding.unexplained == ""), finding.name
+        assert all(value <= 1e-5 for value in found.values()), finding.name
+        whole |= {finding.name} if finding.attention == "yes" and found and "head_logit" not in finding.trace else set()
+    assert unexplained == UNPROVED["head"]
+    assert whole == {"whisper"}  # its configuration does not say how many heads the decoder has
+
+
 def test_the_page_on_architectures_says_what_recording_gave(survey: Survey) -> None:
     text = page(*survey)
     if os.environ.get("STRATOSCOPE_WRITE_DOCS"):

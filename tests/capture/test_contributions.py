@@ -170,6 +170,13 @@ def test_parts_of_parts_add_up_at_every_explained_token(tmp_path: Path, family: 
     assert any("add up to the model's own logits" in check for check in receipt["checks"])
 
 
+def test_a_model_without_attention_and_mlps_is_explained_too(tmp_path: Path) -> None:
+    trace = run(tmp_path / "t", tiny("Mamba"))
+    assert not {"mlp_logit", "head_logit", "neuron_logit", "attn_bias_logit"} & {*trace.data_vars}
+    total = at(trace, "embed_logit") + at(trace, "attn_logit").sum(1)
+    assert np.allclose(total, trace.answer_logit.values, atol=1e-5)
+
+
 def test_heads_and_neurons_are_explained_where_the_answer_begins_and_block_rows_everywhere(tmp_path: Path) -> None:
     trace = run(tmp_path / "t", tiny("GPT2"), generate=2)
     here = np.zeros(trace.sizes["token"], bool)

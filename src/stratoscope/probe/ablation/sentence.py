@@ -61,9 +61,9 @@ def _beside(found: xr.Dataset) -> str:
         parts.insert(0, f"no match exists: no other neuron of a layer writes about as much (best ratio {best})")
     if not parts:
         return ""
-    return (
-        f"In size that is {'; '.join(parts)}." if parts[0].startswith("more") else f"{capital('; it is '.join(parts))}."
-    )
+    if parts[0].startswith("more"):
+        return f"In size that is {'; '.join(parts)}."
+    return f"{capital(parts[0])}." + (f" In size that is {'; '.join(parts[1:])}." if parts[1:] else "")
 
 
 def _like(found: xr.Dataset) -> str:

@@ -94,7 +94,8 @@ def _errors(arrays: Arrays, rows: Sequence[int]) -> dict[str, np.ndarray]:
         return np.nan_to_num(arrays[name][list(rows)].astype(np.float64)) if name in arrays else np.zeros(())
 
     attn, mlp = at("attn_logit"), at("mlp_logit")
-    whole = [at("embed_logit")[:, None], attn, mlp, *(arrays[f"{one}_bias_logit"][:, None] for one in ("norm", "head"))]
+    whole = [at("embed_logit")[:, None], *(at(name) for name in ("attn_logit", "mlp_logit") if name in arrays)]
+    whole += [arrays[f"{one}_bias_logit"][:, None] for one in ("norm", "head")]
     parts = np.concatenate(whole, axis=1)
     size = np.abs(parts).sum(1)
     size = np.where(size > 0, size, 1.0)
