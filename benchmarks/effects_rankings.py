@@ -13,6 +13,8 @@ The last line is the cost of one forward and backward over that of the forward.
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ BATCH, DRAWS, DEPTHS = 48, 1000, 4
 PER_LAYER = 2  # neurons of either half, at each of a prompt's chosen tokens
 RANKINGS = ("direct", "a·∂y/∂a", "norms frozen", "RelP")
 KINDS, BASELINES, PLACES = ("neuron", "MLP", "head"), ("zero", "mean"), ("answer", "earlier", "first")
+CHAT, OF_ORGANISM = "SmolLM2-135M", 16  # prompts of a planted model
 GOAL = 3.5
 
 
@@ -378,26 +381,45 @@ def table(subject: Subject, found: Found) -> list[str]:
     return rows
 
 
+def chat_model(seed: int) -> Subject:
+    """SmolLM2 and the demo's prompts in its chat template."""
+    loaded = smollm2()
+    texts = [json.loads(line)["messages"] for line in PROMPTS.read_text("utf-8").splitlines()]
+    encode = loaded.tokenizer.apply_chat_template
+    encoded = [torch.tensor(encode(text, add_generation_prompt=True)["input_ids"]) for text in texts]
+    order = np.random.default_rng(seed).permutation(len(encoded)).tolist()
+    return Subject(CHAT, loaded.model, [encoded[one] for one in order])
+
+
+def planted_models(folder: Path, seed: int) -> Iterator[Subject]:
+    """Two of the tests' organisms, and prompts with their trigger."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "organisms"))
+    import planted
+
+    for kind in (planted.ONE_MLP, planted.ONE_HEAD):
+        path = planted.organism(folder, kind, seed)
+        model = planted.hf.LlamaForCausalLM.from_pretrained(path).eval()
+        prompts, _ = planted.drawn_prompts(OF_ORGANISM, 1.0, torch.Generator().manual_seed(seed))
+        yield Subject(f"organism, {kind}", model, [*prompts])
+
+
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--prompts", type=int, default=8, help="of each model, on which items are ablated")
+    options.add_argument("--prompts", type=int, default=6, help="of SmolLM2, on which items are ablated")
+    options.add_argument("--organisms", action="store_true", help="the planted models alone")
     options.add_argument("--out", type=Path, default=None, help="where all numbers go, as JSON")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    loaded = smollm2()
-    texts = [json.loads(line)["messages"] for line in PROMPTS.read_text("utf-8").splitlines()]
-    encoded = [
-        torch.tensor(loaded.tokenizer.apply_chat_template(text, add_generation_prompt=True)["input_ids"])
-        for text in texts
-    ]
-    order = np.random.default_rng(arguments.seed).permutation(len(encoded)).tolist()
-    subjects = [Subject("SmolLM2-135M", loaded.model, [encoded[one] for one in order])]
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        subjects = [*planted_models(Path(folder), arguments.seed)]
+    if not arguments.organisms:
+        subjects.insert(0, chat_model(arguments.seed))
     print("| model | what | set to | n | " + " | ".join(RANKINGS) + " |")
     print("|---|---|---|---:|" + "---|" * len(RANKINGS))
     everything = {}
     for subject in subjects:
         subject.model.requires_grad_(requires_grad=False)
-        found = measure(subject, arguments.prompts, arguments.seed)
+        found = measure(subject, arguments.prompts if subject.name == CHAT else OF_ORGANISM, arguments.seed)
         everything[subject.name] = vars(found)
         print("\n".join(table(subject, found)), flush=True)
     if arguments.out:

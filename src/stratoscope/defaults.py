@@ -35,6 +35,7 @@ STRONGEST_PER_SIGN = 10  # neurons at tokens of largest total effect that are ke
 WRITES_PER_SIGN = 5  # tokens that are kept of what each of them promotes and demotes
 EFFECT_STEPS = 1  # points on the way from the baseline at which total effects are differentiated: first order
 BASELINE: Baseline = "zero"
+CALIBRATION = 64  # total effects of each kind that are compared with really ablating
 
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer

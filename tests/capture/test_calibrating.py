@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tiny import tiny
+from tiny import byte_tokenizer, tiny
 
+from stratoscope import capture, info, merge
+from stratoscope.errors import UsageError
 from stratoscope.model.head import Head
 from stratoscope.model.search.find import find_sites
+from stratoscope.progress import silent
+from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.baseline import Baseline
-from stratoscope.recorder.effects.calibration import Calibrator, Source
+from stratoscope.recorder.effects.calibration import Calibrator
 from stratoscope.recorder.input.batches import GivenTokens, make_batch
 from stratoscope.recorder.input.grouping import Batching
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.recorder.targets.directions import Directions
 from stratoscope.recorder.targets.tokens import Target
 from stratoscope.trace.calibration import KINDS, Calibration, Samples
+from stratoscope.trace.info.facts import info_text
 
 TARGETS = (Target("a", 40, "b", 41), Target("c", 42, "b", 41))
 PROMPTS = [
@@ -55,16 +61,16 @@ def calibrated(model: Any, *, items: int = ITEMS, steps: int = 1) -> dict[str, A
     assert isinstance(sites.head, Head)
     targets = BatchTargets(TARGETS, Directions(model, sites.head, 300), lambda _: torch.zeros(0))
     device = torch.device("cpu")
-    source = Source(
-        count=len(PROMPTS),
+    prompts = AllPrompts(
+        names=[f"p{number}" for number in range(len(PROMPTS))],
+        lengths=[len(prompt.ids) for prompt in PROMPTS],
         encoded=lambda number: PROMPTS[number],  # type: ignore[arg-type, return-value]
-        name="p{}".format,
-        make_batch=lambda some: make_batch(some, pad_id=0, padding_side="left", device=device),
+        batch=lambda some: make_batch([PROMPTS[one] for one in some], pad_id=0, padding_side="left", device=device),
+        batches=[],
         batching=Batching(4),
     )
-    return Calibrator(model, sites, targets, source, EffectSettings(steps=steps), Baseline(), items).measure(
-        lambda _: None
-    )
+    asked = EffectSettings(steps=steps, calibration=items)
+    return Calibrator(model, sites, targets, prompts, asked, Baseline()).measure(silent)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,43 @@ def test_what_was_ablated_is_what_plain_hooks_measure(of_llama: dict[str, Any]) 
                 assert samples.measured["zero", target][number] == pytest.approx(y[0] - y[1], abs=1e-5)
 
 
+def test_direct_contributions_are_those_of_what_is_written_at_the_answer_position(of_llama: dict[str, Any]) -> None:
+    model, samples = tiny("Llama"), Samples.from_receipt({"calibration": of_llama})
+    known = np.isfinite(samples.direct[0])
+    last = [len(PROMPTS[int(name[1:])].ids) - 1 for name in samples.prompt]
+    np.testing.assert_array_equal(known, samples.position == last)
+    assert {samples.kind[number] for number in np.flatnonzero(known)} == {*KINDS}
+    for number in np.flatnonzero(known):
+        ids = torch.from_numpy(PROMPTS[int(samples.prompt[number][1:])].ids.astype(np.int64))[None]
+        kind, layer, index = samples.kind[number], int(samples.layer[number]), int(samples.index[number])
+        block = model.model.layers[layer]
+        module = block.mlp.down_proj if kind in ("neuron", "mlp") else block.self_attn.o_proj
+        given, x = at_last_token(model, module, ids)
+        columns = columns_of(kind, index)
+        write = module.weight[:, columns] @ given[columns]
+        scale = torch.rsqrt(x.square().mean() + model.model.norm.variance_epsilon)
+        for target, one in enumerate(TARGETS):
+            rows = model.lm_head.weight
+            along = (rows[one.token_id] - rows[one.against_id]) * model.model.norm.weight
+            assert samples.direct[target][number] == pytest.approx((along @ write * scale).item(), rel=1e-4, abs=1e-6)
+
+
+def columns_of(kind: str, index: int) -> slice:
+    return {"neuron": slice(index, index + 1), "head": slice(8 * index, 8 * index + 8)}.get(kind, slice(None))
+
+
+def at_last_token(model: Any, module: Any, ids: torch.Tensor) -> list[torch.Tensor]:
+    """What a linear map and the final norm read."""
+    seen: list[torch.Tensor] = []
+    modules = module, model.model.norm
+    hooks = [one.register_forward_pre_hook(lambda _, args: seen.append(args[0][0, -1])) for one in modules]
+    with torch.no_grad():
+        model(input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
 @contextmanager
 def zeroed(model: Any, kind: str, place: tuple[int, int, int] | None) -> Iterator[None]:
     """A hook of torch on the input of one linear map."""
@@ -128,7 +171,7 @@ def zeroed(model: Any, kind: str, place: tuple[int, int, int] | None) -> Iterato
     position, layer, index = place
     block = model.model.layers[layer]
     module = block.mlp.down_proj if kind in ("neuron", "mlp") else block.self_attn.o_proj
-    columns = {"neuron": slice(index, index + 1), "head": slice(8 * index, 8 * index + 8)}.get(kind, slice(None))
+    columns = columns_of(kind, index)
 
     def hook(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         other = args[0].clone()
@@ -156,3 +199,65 @@ def _by_place(found: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, float]]:
     places = zip(*(stored[name] for name in ("kind", "prompt", "position", "layer", "index")), strict=True)
     effects = {one["baseline"]: one["first_order"] for one in stored["effects"] if one["target"] == 0}
     return {place: {how: effects[how][number] for how in effects} for number, place in enumerate(places)}
+
+
+# --- with a recording -------------------------------------------------------------------------------------------------
+
+TEXTS = [f"{number} rivers are {'very ' * (number % 3)}deep." for number in range(6)]
+RECORDED: dict[str, Any] = {"record": ("effects",), "calibration": 8, "batch_size": 1, "top_k": 2}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("whole") / "whole.trace"
+    return capture(tiny("Llama"), TEXTS, out, tokenizer=byte_tokenizer(), **RECORDED)
+
+
+def test_every_part_measures_what_the_whole_does_and_merge_keeps_it(whole: Any, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.trace" for number in (1, 2)]
+    for number, path in enumerate(paths, 1):
+        capture(tiny("Llama"), TEXTS, path, tokenizer=byte_tokenizer(), part=(number, 2), **RECORDED)
+    merged = merge(paths, tmp_path / "merged.trace")
+    assert merged.attrs["receipt"]["calibration"] == whole.attrs["receipt"]["calibration"]
+    assert not any("calibration" in part["receipt"] for part in merged.attrs["merged"])
+
+
+def test_a_recording_that_goes_on_keeps_what_was_measured(whole: Any, tmp_path: Path) -> None:
+    stages: list[str] = []
+
+    def stop(stage: str, done: int, total: int | None) -> None:
+        stages.append(stage)
+        if stage == "recording" and done >= 5:
+            raise KeyboardInterrupt
+
+    again: dict[str, Any] = {"tokenizer": byte_tokenizer(), **RECORDED}
+    with pytest.raises(KeyboardInterrupt):
+        capture(tiny("Llama"), TEXTS, tmp_path / "t.trace", progress=stop, **again)
+    measuring = stages.count("calibrating total effects")
+    assert measuring > 1
+    stages.clear()
+    trace = capture(
+        tiny("Llama"), TEXTS, tmp_path / "t.trace", resume=True, progress=lambda *one: stages.append(one[0]), **again
+    )
+    assert "calibrating total effects" not in stages
+    assert trace.attrs["receipt"]["calibration"] == whole.attrs["receipt"]["calibration"]
+
+
+def test_without_a_sample_everything_is_called_not_calibrated(tmp_path: Path) -> None:
+    asked = {**RECORDED, "calibration": 0}
+    trace = capture(tiny("Llama"), TEXTS[:2], tmp_path / "t.trace", tokenizer=byte_tokenizer(), **asked)
+    assert "calibration" not in trace.attrs["receipt"]
+    assert "Not calibrated: nothing was ablated." in info_text(info(trace))
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"record": ("norms",), "calibration": 8}, "no total effects are recorded"),
+        ({"record": ("effects",), "calibration": -1}, "calibration"),
+        ({"record": ("effects",), "calibration": 513}, "too many"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_read(asked: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        capture("no model", "no-file.jsonl", tmp_path / "t.trace", **asked)

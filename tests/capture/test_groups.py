@@ -38,6 +38,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Ways:
     folder = tmp_path_factory.mktemp("ways")
     options: dict[str, Any] = {"model": tiny("Llama"), "prompts": PROMPTS, "record": names.RECORD_GROUPS}
     options["batch_size"] = 1  # then nothing depends on which others run beside it
+    options["calibration"] = 4
 
     def recorded(name: str, **more: Any) -> Any:
         return run(folder / name, **options, **more)
@@ -54,7 +55,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Ways:
         patch.setattr(trial, "_MORE_SECONDS", 0.0)
         model, prompts = options["model"], options["prompts"]
         planned = plan_capture(
-            model, prompts, folder / "p", record=names.RECORD_GROUPS, tokenizer=byte_tokenizer(), top_k=5
+            model, prompts, folder / "p", record=names.RECORD_GROUPS, tokenizer=byte_tokenizer(), top_k=5, calibration=4
         )
     return Ways(
         recorded("whole"),

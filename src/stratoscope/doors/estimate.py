@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stratoscope import names
 from stratoscope.doors import console, failures
 from stratoscope.recorder.estimate.estimate import Cost, Estimate
 from stratoscope.words import size_text
@@ -57,6 +58,9 @@ def _notes(estimate: Estimate) -> list[str]:
     ]
     if estimate.answers_at_most:
         found.append(f"Reckoned with answers of {estimate.answers_at_most} tokens each, the most that is asked for.")
+    if estimate.calibration_seconds:
+        taken = duration_text(estimate.calibration_seconds)
+        found.append(f"Of the time for {names.EFFECTS}, {taken} go into really ablating a sample (--calibration).")
     found += estimate.batching
     if estimate.was_split:
         found.append("The largest batch did not fit into memory: such batches are run in parts.")

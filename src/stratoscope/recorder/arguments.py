@@ -32,6 +32,8 @@ P = ParamSpec("P")
 A = TypeVar("A")
 R = TypeVar("R")
 
+_OF_EFFECTS = ("baseline", "effect_steps", "calibration")  # fields of the plan
+
 
 @dataclass(frozen=True)
 class RecordingSettings:
@@ -69,7 +71,7 @@ class RecordingSettings:
         }
         answers = self.answers
         known |= {"answer_prefix": None, "positions": None} if self.targets is None else self.targets.planned
-        known |= {"baseline": None, "effect_steps": None} if self.effects is None else self.effects.planned
+        known |= dict.fromkeys(_OF_EFFECTS) if self.effects is None else self.effects.planned
         return known | {"generate": answers.new_tokens or None, "seed": answers.seed if answers.new_tokens else None}
 
 
@@ -102,6 +104,7 @@ class PlanArguments:
     baseline: names.Baseline | None = None
     mean_of: str | Path | None = None
     effect_steps: int | None = None
+    calibration: int | None = None
     part: str | tuple[int, int] | None = None
     revision: str | None = None
     trust_remote_code: bool = False
@@ -122,7 +125,7 @@ class PlanArguments:
             part=part,
             day=checked_day(self.date),
             targets=target_settings(of_targets, self.targets, self.against, self.answer_prefix, self.positions),
-            effects=effect_settings(record, self.baseline, self.mean_of, self.effect_steps, part),
+            effects=effect_settings(record, self.baseline, self.mean_of, self.effect_steps, self.calibration, part),
         )
 
     def read_prompts(self) -> PromptList:

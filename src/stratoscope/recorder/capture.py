@@ -90,6 +90,9 @@ def capture(asked: CaptureArguments) -> xr.Dataset:
     effect_steps
         At how many points of the way from the baseline gradients are taken, a layer at a time: 1 is first order, more
         make effects of whole MLPs and attentions agree with removing them, and cost that many forwards of every layer.
+    calibration
+        How many neurons, MLPs, heads and attentions, each at one token, are really ablated on up to 16 of the prompts,
+        set to zero and to their means, to say how far total effects agree: `attrs["receipt"]["calibration"]`. 0 = none.
     verify
         "sample": replay two short prompts with eager attention and other code before anything is recorded. "full":
         replay every prompt of the finished trace too, as it is read back from disk; a trace that is already complete
@@ -162,7 +165,7 @@ def plan_capture(asked: PlanArguments) -> Estimate:
     ----------
     model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, date, generate, generation
     seed, openers, refusal_patterns, targets, against, answer_prefix, positions, baseline
-    mean_of, effect_steps, part, revision, trust_remote_code
+    mean_of, effect_steps, calibration, part, revision, trust_remote_code
     tokenizer, progress
         As those of `capture`; nothing is written to `out`, but its disk is measured.
 

@@ -50,10 +50,10 @@ class CapturePlan:
     answer_prefix, positions
         What stands behind every prompt as the beginning of its answer, and whether the strongest neurons were explained
         at its last token only ("answer") or at every token ("all"); None where no logit is explained.
-    baseline, mean_of, effect_steps
+    baseline, mean_of, effect_steps, calibration
         What total effects are counted from ("zero" or "mean"), the uuid of the trace that holds the means where that
-        is not the recording itself, and at how many points of the way there gradients were taken; None where no effects
-        are recorded.
+        is not the recording itself, at how many points of the way there gradients were taken, and how many effects of
+        each kind were compared with ablations; None where no effects are recorded.
     date
         The day that the chat template was told, YYYY-MM-DD; None where it does not write the date.
     part, part_prompts
@@ -86,6 +86,7 @@ class CapturePlan:
     baseline: str | None = None
     mean_of: str | None = None
     effect_steps: int | None = None
+    calibration: int | None = None
     date: str | None = None
     part: list[int] | None = None
     part_prompts: list[int] | None = None

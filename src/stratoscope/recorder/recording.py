@@ -26,6 +26,7 @@ from stratoscope.recorder.answers.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.attributes import trace_attributes
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.disk_needed import least_bytes, refuse_full_disk
+from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.recording import effects_of
 from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
@@ -172,7 +173,8 @@ class Recording:
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
             self._sites = self._targeting.of_real_tokens(find_sites(self._model, ids))
             found = find_out(loaded, self._sites, self.batch, self._answering.rehearse, self._answering.follow)
-        refuse_impossible(self._sites, record, top_k, where=self._name)
+        where = str(loaded.identity["name"])
+        refuse_impossible(self._sites, record, top_k, where=where)
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
@@ -181,7 +183,7 @@ class Recording:
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
             *(first, self.lengths, self.batch),
-            where=self._name,
+            where=where,
         )
         self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
         self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
@@ -191,8 +193,7 @@ class Recording:
         self.variables, self.sizes = shapes_of(proved.arrays, record)
         self.variables += [*self._answering.variables, *self._targeting.variables, *self._effects.variables]
         self.sizes |= {**self._answering.sizes, **self._targeting.sizes, **self._effects.sizes}
-        self._floors: dict[str, np.ndarray] = {}
-        self._splitter = BatchSplitter(batch_size)
+        self._floors, self._splitter = dict[str, np.ndarray](), BatchSplitter(batch_size)
 
     def run(
         self, out: Path, *, resume: bool, overwrite: bool, verify: names.Verify = defaults.VERIFY, floor: bool = False
@@ -240,10 +241,6 @@ class Recording:
 
     # --- before -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _name(self) -> str:
-        return str(self._loaded.identity["name"])
-
     def _checked_prompts(self) -> list[TokenisedPrompt]:
         """The tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self.prompts))
@@ -267,28 +264,26 @@ class Recording:
         if floor is None and wanted:
             floor = self._measured_floor()
         if floor is not None and floor.facts:
-            facts = {**floor.facts, "limits": floor.limits}
-            limits = [*self._receipt["limits"], *floor.limits]
+            facts, limits = {**floor.facts, "limits": floor.limits}, [*self._receipt["limits"], *floor.limits]
             self._floors, self._receipt = floor.arrays, {**self._receipt, "noise_floor": facts, "limits": limits}
 
     def _measured_floor(self) -> Floor:
         self._progress("measuring the noise floor", 0, None)
-        chosen, plan = sample(self.lengths), self.plan
-        prompts, ids = [self.encoded(index) for index in chosen], [self._ids[index] for index in chosen]
-        how: dict[str, Any] = {"record": plan.record, "top_k": plan.top_k, "padding_side": plan.padding_side}
-        where = (self._model, self._sites, self._observer)
-        return measure_floor(*where, prompts, ids, **how, batching=plan.batching).of(self.variables)
+        chosen = sample(self.lengths)
+        prompts, ids = [*map(self.encoded, chosen)], [self._ids[index] for index in chosen]
+        return measure_floor(self._model, self._sites, self._observer, prompts, ids, self.plan).of(self.variables)
 
     def _attributes(self) -> dict[str, Any]:
         receipt = receipts.finished(self._receipt, batches=0, tokens=0, observer=self._observer)
-        notes = [*self._notes, *self.batch_notes]
-        return trace_attributes(self._loaded, self._sites, self.plan, receipt, notes)
+        return trace_attributes(self._loaded, self._sites, self.plan, receipt, [*self._notes, *self.batch_notes])
 
     # --- batch by batch -----------------------------------------------------------------------------------------------
 
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
-        self._effects.take_means(self._all_batches, self.lengths, self._ids, self._batch_of, self._progress)
+        found = self._effects.begin(self.all_prompts, writer.attrs["receipt"], self._progress)
+        self._receipt = {**self._receipt, **found}
+        writer.describe(receipt={**writer.attrs["receipt"], **found})
         texts = TokenTexts(self._tokenizer, writer.attrs)
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
         self._targeting.sums.go_on(writer.attrs.get("receipt"))
@@ -327,10 +322,15 @@ class Recording:
         other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
         return other
 
-    first_pass = property(lambda self: self._effects.first_pass, doc="Whether all prompts run once before, for means.")
     sites = property(lambda self: self._sites, doc="The model's proved sites.")
+    effects = property(lambda self: self._effects, doc="What is done about total effects.")
     targets = property(lambda self: self._targets, doc="The targets of each batch; None where none are asked for.")
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
+
+    @property
+    def all_prompts(self) -> AllPrompts:
+        """All prompts of the file, whichever part of them is recorded."""
+        return AllPrompts(self._ids, self.lengths, self.encoded, self._batch_of, self._all_batches, self.plan.batching)
 
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""

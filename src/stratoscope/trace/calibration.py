@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stratoscope.names import BASELINES, Baseline
-from stratoscope.trace.format.attributes import count_in, objects_in
+from stratoscope.trace.format.attributes import count_in, objects_in, to_json
 from stratoscope.words import capital, counted, number
 
 Kind = Literal["neuron", "mlp", "head", "attn"]
@@ -31,6 +31,7 @@ KIND_OF: dict[str, Kind] = {
     "attn_effect": "attn",
 }  # what of a figure's quantities was ablated
 
+CALIBRATION = "calibration"  # in a receipt
 NOT_CALIBRATED = "not calibrated"
 LEAST_SPEARMAN, LEAST_SIGN = 0.5, 0.6  # of the lower bounds: below, effects are not to be believed
 FEWEST = 8  # items: of fewer there is no interval worth the name
@@ -60,11 +61,8 @@ class Bounded:
     @property
     def ratio(self) -> str:
         """As 1.02 [0.97, 1.08]."""
-        value, low, high = (
-            number(one) if abs(one) >= 9.995 else f"{one + 0.0:.2f}".replace("-", "−")
-            for one in (self.value, self.low, self.high)
-        )
-        return f"{value} [{low}, {high}]".replace("nan", "?")
+        value, low, high = (_decimals(one, 2, math.inf) for one in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
 
 
 def _two(value: float) -> str:
@@ -79,6 +77,8 @@ def _decimals(value: float, decimals: int, whole: float) -> str:
     """With so many decimals; what is nearly, but not quite, `whole` is not called so."""
     if math.isnan(value):
         return "?"
+    if abs(value) >= 1000:
+        return number(value)
     text = f"{abs(value):.{decimals}f}"
     if float(text) == whole and abs(value) < whole:
         text = f">{whole - 10**-decimals:.{decimals}f}"
@@ -177,7 +177,7 @@ class Calibration:
     @classmethod
     def from_receipt(cls, receipt: Any) -> Calibration:
         """The calibration that a trace's `attrs["receipt"]` holds; without one, of nothing: "not calibrated"."""
-        stored = receipt.get("calibration") if isinstance(receipt, Mapping) else None
+        stored = receipt.get(CALIBRATION) if isinstance(receipt, Mapping) else None
         if not isinstance(stored, Mapping):
             return cls()
         prompts = stored.get("prompts")
@@ -294,7 +294,7 @@ class Samples:
     @classmethod
     def from_receipt(cls, receipt: Mapping[str, Any]) -> Samples:
         """The samples that a trace's `attrs["receipt"]` holds; ValueError or KeyError where it holds none."""
-        stored = receipt["calibration"]["samples"]
+        stored = receipt[CALIBRATION]["samples"]
         effects = {(str(one["baseline"]), int(one["target"])): one for one in stored["effects"]}
         position, layer, index = (np.asarray(stored[name], np.int64) for name in ("position", "layer", "index"))
         first, measured = (
@@ -310,7 +310,7 @@ class Samples:
             "kind": list(self.kind),
             "prompt": list(self.prompt),
             **{name: getattr(self, name).tolist() for name in ("position", "layer", "index")},
-            "direct": [self.direct[target].tolist() for target in range(len(self.direct))],
+            "direct": to_json([self.direct[target].tolist() for target in range(len(self.direct))]),
             "effects": [
                 {"baseline": baseline, "target": target, "first_order": first.tolist(), "measured": measured.tolist()}
                 for (baseline, target), first in self.first_order.items()

@@ -71,6 +71,15 @@ EffectSteps = Annotated[
         "first order.",
     ),
 ]
+Calibration = Annotated[
+    int | None,
+    typer.Option(
+        "--calibration",
+        metavar="N",
+        help=f"Really ablate N neurons, N MLPs, N heads and N attentions at a token each, to see how far total effects "
+        f"agree; by default {defaults.CALIBRATION}, 0 = none.",
+    ),
+]
 Verification = Annotated[
     names.Verify,
     typer.Option("--verify", help="Replay a sample with eager attention; full: also every prompt of the trace."),
@@ -123,6 +132,7 @@ def capture(
     baseline: Baseline = None,
     mean_of: MeanOf = None,
     effect_steps: EffectSteps = None,
+    calibration: Calibration = None,
     verify: Verification = defaults.VERIFY,
     floor: NoiseFloor = False,
     part: Part = None,

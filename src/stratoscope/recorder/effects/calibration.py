@@ -6,7 +6,8 @@ so every part of a recording measures the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,48 +19,29 @@ from stratoscope import defaults
 from stratoscope.analysis.statistics.agreement import agreement
 from stratoscope.errors import InputError
 from stratoscope.model import sites as s
+from stratoscope.model.head import Head
 from stratoscope.model.sites import ModelSites
+from stratoscope.names import LOGITS
+from stratoscope.progress import Progress
 from stratoscope.recorder.effects.ablations import TOKENS_AT_ONCE, Ablation, Values, each_ablated
+from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.baseline import Baseline, mean_baseline, written
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.of_everything import OfEverything
 from stratoscope.recorder.effects.path import PathIntegral
 from stratoscope.recorder.effects.sample import calibration_prompts, draw, portions, tokens_drawn_from
-from stratoscope.recorder.effects.strongest import EffectTables
+from stratoscope.recorder.effects.strongest import EffectTables, Strongest
+from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
-from stratoscope.recorder.input.grouping import Batching
 from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.observe import Observer, last_logits_only
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import KINDS, Kind, Samples
 
-MakeBatch = Callable[[Sequence[TokenisedPrompt]], Batch]
-
+_STAGE = "calibrating total effects"
 _DIGITS = 7  # of a stored number
 _PLACES = ("position", "layer", "index")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The prompts of a recording, of which some are drawn.
-
-    Attributes
-    ----------
-    count
-        How many there are.
-    encoded, name
-        The tokens of a prompt without its answer, and its id, by its index.
-    make_batch
-        Pads prompts, on the left.
-    batching
-        Which prompts may run together.
-    """
-
-    count: int
-    encoded: Callable[[int], TokenisedPrompt]
-    name: Callable[[int], str]
-    make_batch: MakeBatch
-    batching: Batching
 
 
 @dataclass(frozen=True)
@@ -95,6 +77,8 @@ class Measured:
         What was ablated.
     first_order, measured
         Its effect as it is recorded, and the change that ablating it makes.
+    direct
+        Of each target, direct contributions; NaN before the answer position.
     floors
         Of each prompt, how much a target changes where nothing is ablated.
     """
@@ -102,13 +86,14 @@ class Measured:
     items: list[Item]
     first_order: dict[tuple[str, int], list[float]]
     measured: dict[tuple[str, int], list[float]]
+    direct: list[list[float]]
     floors: list[float]
 
     @classmethod
     def nothing(cls, baselines: Iterable[str], targets: int) -> Measured:
         """Before the first prompt."""
         keys = [(how, target) for how in baselines for target in range(targets)]
-        return cls([], {key: [] for key in keys}, {key: [] for key in keys}, [])
+        return cls([], {key: [] for key in keys}, {key: [] for key in keys}, [[] for _ in range(targets)], [])
 
 
 class Calibrator:
@@ -120,16 +105,14 @@ class Calibrator:
         The model and its proved sites.
     targets
         The targets of the batch in hand.
-    source
-        The prompts of the whole recording.
+    prompts
+        Those of the whole recording.
     asked, baseline
-        From where the recorded effects are counted, and how; and the means, where it is from those.
-    items
-        How many of each kind are ablated.
+        How the recorded effects are counted, from where, and how many of each kind are ablated.
 
     Attributes
     ----------
-    prompts
+    chosen
         Indices of the prompts on which items are ablated.
     limits
         What could not be done, in sentences.
@@ -140,16 +123,19 @@ class Calibrator:
         model: nn.Module,
         sites: ModelSites,
         targets: BatchTargets,
-        source: Source,
+        prompts: AllPrompts,
         asked: EffectSettings,
         baseline: Baseline,
-        items: int,
     ) -> None:
-        self._model, self._sites, self._targets, self._source = model, sites, targets, source
-        self._items, self._own = items, asked.baseline
-        self.prompts, self.limits = calibration_prompts(source.count, items), list[str]()
-        self._portions = portions(items, len(self.prompts))
+        self._model, self._sites, self._targets, self._prompts = model, sites, targets, prompts
+        self._asked, self._own = asked, asked.baseline
+        self.chosen, self.limits = calibration_prompts(len(prompts.names), asked.calibration), list[str]()
+        self._portions = portions(asked.calibration, len(self.chosen))
         self._gradients = Gradients(model, sites)
+        assert isinstance(sites.head, Head)  # there are no targets without
+        self._head = sites.head
+        self._contributions = Observer(model, sites, (LOGITS,), 1, targets)
+        self._writes = Writes(model, sites, sites.head, targets.directions.vocabulary)
         self._baselines = {"zero": Baseline(), **self._means(baseline if asked.baseline == "mean" else None)}
         self._written = {how: self._written_at(one) for how, one in self._baselines.items()}
         path = (model, sites, self._gradients, baseline, self._written[self._own], asked.steps)
@@ -159,7 +145,7 @@ class Calibrator:
         """Those that the recording counts from, else those of the sample; none where it has no words of its own."""
         if known is not None:
             return {"mean": known}
-        batches = (self._source.make_batch([self._source.encoded(index)]) for index in self.prompts)
+        batches = (self._prompts.batch([index]) for index in self.chosen)
         try:
             return {"mean": mean_baseline(self._model, self._sites, batches, lambda _: None)}
         except InputError:
@@ -172,30 +158,36 @@ class Calibrator:
 
     # --- one prompt after the other -------------------------------------------------------------------------------
 
-    def measure(self, progress: Callable[[int], None]) -> dict[str, Any]:
-        """Ablate items of every prompt of the sample: `receipt["calibration"]`.
+    def measure(self, progress: Progress) -> dict[str, Any]:
+        """Ablate items of every prompt of the sample: what `receipt["calibration"]` holds.
 
-        `progress` is told how many prompts are done.
+        `progress` is called with (stage, done, total).
         """
-        found = self.begin()
-        for place in range(len(self.prompts)):
-            progress(place)
+        found = Measured.nothing(self._baselines, len(self._targets))
+        for place in range(len(self.chosen)):
+            progress(_STAGE, place, len(self.chosen))
             self.add(place, found)
+        progress(_STAGE, len(self.chosen), len(self.chosen))
         return self._facts(found)
 
-    def begin(self) -> Measured:
-        """Where `add` puts what it finds."""
-        return Measured.nothing(self._baselines, len(self._targets))
+    def seconds(self) -> float:
+        """What `measure` takes, from doing it on the prompt of middle length; its work grows with the tokens."""
+        lengths = [self._prompts.lengths[index] for index in self.chosen]
+        middle = sorted(range(len(lengths)), key=lengths.__getitem__)[len(lengths) // 2]
+        start = time.perf_counter()
+        self.add(middle, Measured.nothing(self._baselines, len(self._targets)))
+        return (time.perf_counter() - start) * sum(lengths) / lengths[middle]
 
     def add(self, place: int, found: Measured) -> None:
         """Ablate the items of one prompt of the sample."""
-        number = self.prompts[place]
-        prompt = self._source.encoded(number)
-        batch = self._source.make_batch([prompt])
+        number = self.chosen[place]
+        prompt = self._prompts.encoded(number)
+        batch = self._prompts.batch([number])
         self._targets.begin(batch)
         numbers = sum(self._sites.widths) * len(self._targets) * len(self._baselines)
         tokens = tokens_drawn_from(len(prompt.ids), numbers, place)
-        y, effects = self._effects(batch, tokens, self._source.name(number))
+        with FrozenScales(self._model, self._sites, self._head) as scales:
+            y, effects = self._effects(batch, tokens, self._prompts.names[number])
         own, items = effects[self._own], list[Item]()
         for kind in KINDS:
             chosen = draw(own.of(kind, 0), self._portions[place], place)
@@ -207,6 +199,9 @@ class Calibrator:
                 of_layers = effects[how].of(kind, target)
                 values += [_stored(_at(of_layers[layer], token, column)) for token, layer, column in chosen]
         found.items.extend(items)
+        direct = self._direct(batch, items, len(prompt.ids) - 1, own, scales)
+        for values, own_direct in zip(found.direct, direct, strict=True):
+            values += map(_stored, own_direct.tolist())
         self._ablate(prompt, y, items, found)
 
     def _ablate(self, prompt: TokenisedPrompt, y: np.ndarray, items: Sequence[Item], found: Measured) -> None:
@@ -216,16 +211,46 @@ class Calibrator:
         changed = np.empty((len(rows), len(self._targets)))
         size = max(1, TOKENS_AT_ONCE // len(prompt.ids))
         for places, logits in each_ablated(
-            self._model, self._sites, [prompt], rows, batching=replace(self._source.batching, size=size)
+            self._model, self._sites, [prompt], rows, batching=replace(self._prompts.batching, size=size)
         ):
             both = (ids.expand(len(places), -1) for ids in (self._targets.token, self._targets.against))
-            changed[[*places]] = self._targets.directions.values(logits, *both).cpu().numpy()
+            changed[[*places]] = self._targets.directions.values(logits[:, -1], *both).cpu().numpy()
         alone, last = changed[0], changed[-1]
         found.floors.append(float(max(np.abs(alone - last).max(), np.abs(alone - y).max())))
         effects = (alone - changed[1:-1]).reshape(len(values), len(items), -1)
         for of_baseline, how in zip(effects, values, strict=True):
             for target in range(len(self._targets)):
                 found.measured[how, target] += map(_stored, of_baseline[:, target])
+
+    def _direct(
+        self, batch: Batch, items: Sequence[Item], last: int, own: OfEverything, scales: FrozenScales
+    ) -> np.ndarray:
+        """What items at the answer position add to each target themselves, [target, item]; NaN of all others."""
+        found = np.full((len(self._targets), len(items)), np.nan)
+        places = [n for n, item in enumerate(items) if item.position == last]
+        neurons = [n for n in places if items[n].kind == "neuron"]
+        if neurons:
+            found[:, neurons] = self._direct_of_neurons([items[n] for n in neurons], last, own, scales)
+        others = [n for n in places if items[n].kind != "neuron"]
+        if others:
+            with self._contributions:
+                arrays, _ = self._contributions.record(batch, **last_logits_only(self._model))
+            for n in others:
+                of_layer = arrays[f"{items[n].kind}_logit"][last, items[n].layer]
+                found[:, n] = of_layer[items[n].index] if items[n].kind == "head" else of_layer
+        return found
+
+    def _direct_of_neurons(
+        self, items: Sequence[Item], last: int, own: OfEverything, scales: FrozenScales
+    ) -> np.ndarray:
+        value, factor = np.array([own.at_answer(item.layer, item.index) for item in items]).T
+        layer, neuron = np.array([(item.layer, item.index) for item in items], np.int32).T
+        row = np.full(len(items), last, np.int32)
+        shape = (1, len(self._targets), len(items))
+        strongest = Strongest(*(np.broadcast_to(one, shape) for one in (row, layer, neuron, value, value, factor)))
+        factors = scales.of(strongest.layer, strongest.neuron, strongest.row, strongest.factor)
+        found: np.ndarray = self._writes.logits(strongest, factors, self._targets.vectors(), row[:1])[0]
+        return found
 
     # --- effects as they are recorded -----------------------------------------------------------------------------
 
@@ -262,11 +287,11 @@ class Calibrator:
         places = {name: np.array([getattr(item, name) for item in found.items], np.int64) for name in _PLACES}
         samples = Samples(
             kind=tuple(item.kind for item in found.items),
-            prompt=tuple(self._source.name(item.prompt) for item in found.items),
+            prompt=tuple(self._prompts.names[item.prompt] for item in found.items),
             **places,
             first_order={key: np.array(values) for key, values in found.first_order.items()},
             measured={key: np.array(values) for key, values in found.measured.items()},
-            direct={},
+            direct={target: np.array(values) for target, values in enumerate(found.direct)},
         )
         floor = _stored(max(found.floors, default=0.0))
         agreements = []
@@ -277,12 +302,14 @@ class Calibrator:
                 one = agreement(first, measured[mine], cluster[mine], floor=floor, seed=defaults.SEED)
                 agreements.append({"kind": kind, "baseline": how, "target": target, **one.to_json()})
         return {
-            "asked": self._items,
+            "asked": self._asked.calibration,
             "baseline": self._own,
-            "prompts": [self._source.name(index) for index in self.prompts],
+            "steps": self._asked.steps,
+            "prompts": [self._prompts.names[index] for index in self.chosen],
             "floor": floor,
             "agreement": [one for one in agreements if one["count"]],
             "samples": samples.to_json(),
+            "limits": self.limits,
         }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from stratoscope.progress import Progress
+from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.observe import Observer
@@ -23,8 +24,6 @@ class NoEffects:
 
     Attributes
     ----------
-    first_pass
-        Whether all prompts run once before anything is recorded, for their means.
     token_ids
         Tokens that are named in what was recorded.
     variables, sizes
@@ -33,7 +32,6 @@ class NoEffects:
         The fields of the plan that are about effects, and what is to be said of them.
     """
 
-    first_pass = False
     token_ids: Collection[int] = ()
     variables: Sequence[str] = ()
     sizes: Mapping[str, int] = MappingProxyType({})
@@ -44,27 +42,28 @@ class NoEffects:
         """The same, where only these groups are recorded."""
         return self
 
-    def take_means(
-        self,
-        batches: Sequence[Sequence[int]],
-        lengths: Sequence[int],
-        ids: Sequence[str],
-        make_batch: Callable[[Sequence[int]], Batch],
-        progress: Progress,
-    ) -> None:
-        """Run all prompts once, unobserved, and count effects from the means of their words, if that is asked.
+    def begin(self, prompts: AllPrompts, receipt: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """What runs before anything is recorded, unobserved: prompts for their means, and a sample that is ablated.
 
         Parameters
         ----------
-        batches
-            Indices of the prompts that run together.
-        lengths, ids
-            Tokens and name of every prompt.
-        make_batch
-            Makes a batch of prompts, by their indices.
+        prompts
+            Those of the recording.
+        receipt
+            That of the trace; what an earlier run has measured is not measured again.
         progress
             Called with (stage, done, total or None).
+
+        Returns
+        -------
+        dict
+            What the receipt gains.
         """
+        return {}
+
+    def seconds_before(self, prompts: AllPrompts, seconds_of_all: float) -> tuple[float, float]:
+        """What `begin` takes, in seconds: for means, where all prompts once take so many; for the ablations."""
+        return 0.0, 0.0
 
     def outcome(
         self,

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stratoscope.model import sites as s
@@ -37,6 +38,7 @@ class OfEverything:
         self._sites, self._heads, self._tables, self._tokens = sites, heads, tables, tokens
         self._neurons: defaultdict[tuple[int, int], list[NDArray[np.float32]]] = defaultdict(list)
         self._numbers: dict[int, list[NDArray[np.int64]]] = {}
+        self._last: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
 
     def receive(self, seen: SiteGradient) -> None:
         """Take what one backward shows at one place."""
@@ -46,9 +48,10 @@ class OfEverything:
         effect = (self._tables.difference(seen) * seen.gradient.float())[self._tokens].cpu()
         found = self._neurons[seen.layer, seen.target]
         if not found:
-            self._numbers[seen.layer] = []
+            self._numbers[seen.layer], self._last[seen.layer] = [], []
         found.append(effect.flatten(1).numpy())
         self._numbers[seen.layer].append(self._numbers_of(seen))
+        self._last[seen.layer].append(_at_last_token(seen))
 
     def _numbers_of(self, seen: SiteGradient) -> NDArray[np.int64]:
         """Which neurons stand in the columns, flat as on the axis `neuron`: [token or 1, column]."""
@@ -71,8 +74,22 @@ class OfEverything:
         there = [self._sites.widths[n] > 0 if kind == "mlp" else self._heads[n] is not None for n in layers]
         return [values[:, layer].reshape(len(values), -1) if there[layer] else None for layer in layers]
 
+    def at_answer(self, layer: int, neuron: int) -> tuple[float, float]:
+        """A neuron at the answer position: its activation, and what a router multiplies its write by."""
+        value, factor = (np.concatenate(parts) for parts in zip(*self._last[layer], strict=True))
+        numbers = np.concatenate(self._numbers[layer], axis=1)[-1]
+        place = int(np.flatnonzero(numbers == neuron)[0])
+        return float(value[place]), float(factor[place])
+
     def number(self, kind: Kind, layer: int, token: int, column: int) -> int:
         """Which neuron or head it is; −1 for all of a layer."""
         if kind == "neuron":
             return int(np.concatenate(self._numbers[layer], axis=1)[token, column])
         return column if kind == "head" else -1
+
+
+def _at_last_token(seen: SiteGradient) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Activations, and what a router multiplies the writes by, [column]."""
+    value = seen.value[-1].float().cpu()
+    factor = torch.ones(1) if seen.weights is None else seen.weights[-1].float().cpu()[:, None]
+    return value.flatten().numpy(), factor.expand_as(value).flatten().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,10 @@ from stratoscope.model.head import Head
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.progress import Progress
+from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.baseline import Baseline, MeanPass, means_of, written
+from stratoscope.recorder.effects.calibration import Calibrator
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.no_effects import Arrays, MakeBatch, NoEffects
 from stratoscope.recorder.effects.path import PathIntegral
@@ -30,6 +32,7 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.memory import BatchSplitter
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.targets.batch import BatchTargets
+from stratoscope.trace.calibration import CALIBRATION
 from stratoscope.trace.labels import note
 from stratoscope.trace.read.reader import open_trace
 
@@ -96,7 +99,6 @@ class EffectsRecorder(NoEffects):
         self._head, self._other_code = head, other_code
         self._gradients = Gradients(self._model, sites)
         self._writes = Writes(self._model, sites, head, targets.directions.vocabulary)
-        self.first_pass = asked.first_pass
         self._reader = NeuronReader(self._model, sites)
         self.token_ids: set[int] = set()
         self._largest, self._exact, self._recomputed, self._smallest = 0.0, True, False, 0
@@ -106,6 +108,7 @@ class EffectsRecorder(NoEffects):
         if asked.mean_of is not None:
             baseline = means_of(asked.mean_of, sites, weights)
             self._mean_of = str(open_trace(asked.mean_of).attrs.get("uuid"))
+        self._calibration: Mapping[str, Any] | None = None
         self.counted_from(baseline)
 
     def counted_from(self, baseline: Baseline) -> None:
@@ -162,6 +165,7 @@ class EffectsRecorder(NoEffects):
         }
         reads = self._reader.facts
         limits = [*receipt["limits"], *self._reader.sentences]
+        limits += (self._calibration or {}).get("limits", ())
         if self._recomputed:
             limits.append(
                 "Total effects of some prompts did not fit into memory: their blocks were computed once more, backward."
@@ -175,29 +179,38 @@ class EffectsRecorder(NoEffects):
 
     # --- before -----------------------------------------------------------------------------------------------------
 
-    def take_means(
-        self,
-        batches: Sequence[Sequence[int]],
-        lengths: Sequence[int],
-        ids: Sequence[str],
-        make_batch: Callable[[Sequence[int]], Batch],
-        progress: Progress,
-    ) -> None:
+    def begin(self, prompts: AllPrompts, receipt: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """As `NoEffects` says it."""
-        if not self.asked.first_pass:
-            return
+        if self.asked.first_pass:
+            self.counted_from(self._means(prompts, progress))
+        self._calibration = receipt.get(CALIBRATION)
+        if self._calibration is None and self.asked.calibration:
+            self._calibration = self._calibrator(prompts).measure(progress)
+        return {} if self._calibration is None else {CALIBRATION: self._calibration}
+
+    def seconds_before(self, prompts: AllPrompts, seconds_of_all: float) -> tuple[float, float]:
+        """As `NoEffects` says it; the ablations of one prompt are really made."""
+        calibrating = self._calibrator(prompts).seconds() if self.asked.calibration else 0.0
+        return seconds_of_all if self.asked.first_pass else 0.0, calibrating
+
+    def _calibrator(self, prompts: AllPrompts) -> Calibrator:
+        return Calibrator(self._model, self._sites, self._targets, prompts, self.asked, self.baseline)
+
+    def _means(self, prompts: AllPrompts, progress: Progress) -> Baseline:
+        """The means over the words of all prompts."""
         means, done = MeanPass(self._model, self._sites), 0
 
         def added(part: Sequence[int]) -> bool:
-            means.add(make_batch(part))
+            means.add(prompts.batch(part))
             return True
 
-        for batch in batches:
-            progress(_MEANS, done, sum(map(len, batches)))
-            for part, _ in BatchSplitter(len(batch)).run(batch, lengths, ids, added, _nothing):
+        total = sum(map(len, prompts.batches))
+        for batch in prompts.batches:
+            progress(_MEANS, done, total)
+            for part, _ in BatchSplitter(len(batch)).run(batch, prompts.lengths, prompts.names, added, _nothing):
                 done += len(part)
-        progress(_MEANS, done, done)
-        self.counted_from(means.result())
+        progress(_MEANS, done, total)
+        return means.result()
 
     # --- batch by batch -----------------------------------------------------------------------------------------------
 

@@ -53,6 +53,8 @@ class Estimate:
         Whether the largest batch did not fit into memory and was run in parts.
     batching
         What is to be said about which prompts run together, in sentences.
+    calibration_seconds
+        Of the seconds of the group effects, those in which a sample of them is ablated; 0 = none is.
     """
 
     prompts: int
@@ -69,6 +71,7 @@ class Estimate:
     answers_at_most: int
     was_split: bool
     batching: tuple[str, ...] = ()
+    calibration_seconds: float = 0.0
 
     @property
     def fits(self) -> bool:

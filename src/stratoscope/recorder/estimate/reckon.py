@@ -63,9 +63,9 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
         tokens = tokens_sample(recording, Path(name)).scaled(len(lengths), sum(lengths))
         disk = _by_group({**tokens, **held, **streamed})
         seconds = {way: trial.seconds_of_all(way) for way in trial.typical}
-        if recording.first_pass:  # every prompt once more, before anything is recorded
-            for way in (EVERYTHING, EFFECTS):
-                seconds[way] += seconds[MODEL]
+        for_means, calibrating = recording.effects.seconds_before(recording.all_prompts, seconds[MODEL])
+        for way in {EVERYTHING, EFFECTS} & seconds.keys():
+            seconds[way] += for_means + calibrating
         seconds[EVERYTHING] += _behind(Path(name), sum(streamed.values()), seconds[EVERYTHING])
     waiting = _waiting(recording, lengths)
     alone, together = trial.largest[MODEL], trial.largest[EVERYTHING]
@@ -99,6 +99,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
         answers_at_most=answers,
         was_split=trial.was_split,
         batching=tuple(note["text"] for note in recording.batch_notes),
+        calibration_seconds=calibrating,
     )
 
 

@@ -30,6 +30,7 @@ from stratoscope.recorder.input.batches import make_batch
 from stratoscope.recorder.input.grouping import EQUAL_LENGTH, Batching
 from stratoscope.recorder.input.tokens import TokenisedPrompt, cut
 from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.format.place import is_trace, recorded_at
 from stratoscope.trace.read.reader import open_trace
 
@@ -97,11 +98,7 @@ def measure_floor(
     observer: Observer,
     prompts: Sequence[TokenisedPrompt],
     ids: Sequence[str],
-    *,
-    record: Sequence[str],
-    top_k: int,
-    padding_side: str,
-    batching: Batching,
+    plan: CapturePlan,
 ) -> Floor:
     """Record a sample of prompts under each nuisance, and compare.
 
@@ -111,10 +108,11 @@ def measure_floor(
         The model, its sites and what records them, not open.
     prompts, ids
         Those that `sample` chose; they are cut to different lengths.
-    record, top_k, padding_side, batching
-        As in the recording.
+    plan
+        That of the recording.
     """
-    measurable = [group for group in record if group not in names.OF_TARGETS]
+    padding_side, batching = plan.padding_side, plan.batching
+    measurable = [group for group in plan.record if group not in names.OF_TARGETS]
     prompts = _shortened(prompts, equal=batching.together == EQUAL_LENGTH)
     groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
@@ -124,6 +122,9 @@ def measure_floor(
         with who:
             found = [who.record(make_batch(some, pad_id=0, padding_side=side, device=device))[0] for some in together]
         return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+    def in_other_dtype() -> Observer:
+        return Observer(_in_dtype(model, other_dtype), sites, measurable, plan.top_k)
 
     alone = [[prompt] for prompt in prompts]
     base = run(observer, padding_side, alone)
@@ -152,9 +153,9 @@ def measure_floor(
         measured("padding", lambda: (run(observer, other_side, groups), together))
     measured(
         "dtype",
-        lambda: (run(Observer(_in_dtype(model, other_dtype), sites, measurable, top_k), padding_side, alone), base),
+        lambda: (run(in_other_dtype(), padding_side, alone), base),
     )
-    if unmeasured := [group for group in record if group not in measurable]:
+    if unmeasured := [group for group in plan.record if group not in measurable]:
         limits.append(f"Noise floor: not measured for the group {' and '.join(unmeasured)}.")
     facts = {
         "prompts": list(dict.fromkeys(ids)),
