@@ -56,6 +56,7 @@ truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_power.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_anomalies.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_diff.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/organisms/truth_organisms.py
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -72,6 +73,7 @@ docs: $(DEV)
 
 gallery: $(DEV) chromium
 	$(BIN)/python docs/gallery/make.py
+	$(BIN)/python docs/organisms/make.py
 
 chromium:
 	@command -v chromium >/dev/null || $(call need,chromium)

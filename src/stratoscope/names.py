@@ -220,6 +220,7 @@ _TL, _TLP, _TLH, _PLN = (TOKEN, LAYER), (TOKEN, LAYER, PEAK), (TOKEN, LAYER, HEA
 _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
 _TLT, _TLTE = (TOKEN, LAYER, TARGET), (TOKEN, LAYER, TARGET, EFFECT_RANK)
 _PTS, _PTSW = (PROMPT, TARGET, STRONGEST), (PROMPT, TARGET, STRONGEST, WRITE_RANK)
+_TTSR = (TOKEN, TARGET, STRONGEST, READ_PART)
 
 # fmt: off
 _TABLE = (  # one row, one line
@@ -280,6 +281,9 @@ _TABLE = (  # one row, one line
     Quantity("strongest_logit", _PTS, "float32", "logit", "direct contribution of the strongest", "what a·W_:,i itself adds to answer_logit, norms as they were; exactly 0 at earlier tokens, which reach it only through attention", EFFECTS, "2.0", signed=True),
     Quantity("write_token", _PTSW, "int32", "index", "token written", "the tokens whose logits a·W_:,i changes most at its own token, five promoted, then five demoted, strongest first; texts in the attribute token_texts", EFFECTS, "2.0"),
     Quantity("write_logit", _PTSW, "float32", "logit", "change of the token's logit", "a·W_:,i through the norms as they were and the unembedding, less its mean over the vocabulary", EFFECTS, "2.0", signed=True),
+    Quantity("neuron_read", _TTSR, "float32", "pre-activation", "what the neuron read from this token", "what this token gave to the gate and to the up map of each of the strongest neurons, norms, gates and attention weights as they were: the embedding and MLPs to their own token, A[q,t] v_t of each head to t; 0 behind the neuron's token; Σ over tokens + the biases of read_component = the pre-activation; NaN where attention is not split by token", EFFECTS, "2.0", signed=True),
+    Quantity("read_through", _TTSR, "int32", "index", "component it came through", "the component of read_component through which most of neuron_read came; −1 = none", EFFECTS, "2.0"),
+    Quantity("read_component", (PROMPT, TARGET, STRONGEST, READ_PART, COMPONENT), "float32", "pre-activation", "what the neuron read of this component", "the gate (0) and the up map (1) of each of the strongest neurons before the activation function, by what wrote it: 0 the embedding, 1 + 2l attention and 2 + 2l MLP of layer l, last the biases; their sum is the pre-activation; NaN of a block without one, and of an MLP with one map", EFFECTS, "2.0", signed=True),
     # targets --------------------------------------------------------------------------------------------------------
     Quantity("target_token", (PROMPT, TARGET), "int32", "index", "target token", "the token whose logit is explained", TARGETS, "2.0"),
     Quantity("against_token", (PROMPT, TARGET), "int32", "index", "token it is compared with", "the token whose logit is taken off; −1 = the mean over the vocabulary", TARGETS, "2.0"),

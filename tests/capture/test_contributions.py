@@ -251,12 +251,12 @@ def test_in_half_precision_the_error_is_stored_and_a_large_one_is_a_limit(
     found = receipt["contributions"]
     assert found["limit"] == 4 * unit_roundoff(dtype)
     assert found["error"] > 1e-6
-    said = [one for one in receipt["limits"] if one.startswith("Contributions to logits add up within")]
+    said = [one for one in receipt["limits"] if one.startswith("Contributions to logits add up less exactly")]
     assert bool(said) == (max(found[name] for name in found if name.endswith("error")) > found["limit"])
     proved.clear()
     constant(monkeypatch, proved, 5.0)
     limits = run(tmp_path / "u", tiny("Gemma2", dtype)).attrs["receipt"]["limits"]
-    assert [one for one in limits if one.startswith("Contributions to logits add up within")]
+    assert [one for one in limits if one.startswith("Contributions to logits add up less exactly")]
 
 
 def test_resuming_and_merging_keep_the_largest_error() -> None:

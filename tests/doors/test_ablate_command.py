@@ -72,7 +72,7 @@ def test_curves_are_drawn_in_both_themes_and_told_step_by_step(run: Run) -> None
     tables = done.stdout.split("\n\n")
     steps = tables[1].splitlines()
     assert [line.split()[0] for line in steps] == ["taken", "0", "1", "2", "3"]
-    assert "half is gone after the " in tables[2]
+    assert "half is gone for good after the " in tables[2]
 
 
 def test_json_holds_every_number_with_its_dimensions(run: Run) -> None:

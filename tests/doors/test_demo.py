@@ -23,7 +23,7 @@ from stratoscope.doors.cli import app
 from stratoscope.recorder.prompts.prompt import read_prompts
 
 Refuse = Callable[..., str]
-FILES = {"heatmap.png", "engagement.png", "peaks3d.html", "critical.csv", "neutral.csv"}
+FILES = {"heatmap.png", "engagement.png", "peaks3d.html", "critical.csv", "neutral.csv", "suppression.png"}
 SHIPPED = Path(str(module.PROMPTS))
 
 
@@ -44,7 +44,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
 
 def test_the_demo_leaves_a_trace_and_pictures_of_both_classes(simulated: tuple[Path, str]) -> None:
     folder, _ = simulated
-    assert {file.name for file in folder.iterdir() if file.is_file()} - {"simulated.trace.lock"} == FILES
+    locks = {"simulated.trace.lock", "opener.trace.lock"}
+    assert {file.name for file in folder.iterdir() if file.is_file()} - locks == FILES
     facts = stratoscope.info(folder / "simulated.trace")
     assert (facts["state"], facts["source"]) == ("complete", "simulated")
     assert set(facts["classes"]) == {"critical", "neutral"}

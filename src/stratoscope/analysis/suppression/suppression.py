@@ -87,7 +87,7 @@ def suppression(
     >>> import stratoscope
     >>> trace = stratoscope.simulate(prompts=4, layers=4, record="logits,effects", targets=["Sorry"])
     >>> result = stratoscope.suppression(trace, prompt="critical-1")
-    >>> result["depth"]["mlp_total"].argmin().item()  # the layer of a neuron that the simulation planted
+    >>> int(result["depth"]["mlp_total"].values.argmin())  # the layer of a neuron that the simulation planted
     3
     >>> strongest = result["neurons"].to_dataset().isel(listed=10)  # behind ten that promote
     >>> int(strongest["layer"]), float(strongest["total"])

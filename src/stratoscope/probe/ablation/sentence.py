@@ -88,10 +88,11 @@ def _curves(found: xr.Dataset) -> str:
     full, none = found["removed"].isel(order=0, target=0).mean("prompt").values[[0, -1]]
     if abs(full - none) <= float(found["floor"][0]):
         return " Ablating all of them changes so little that curves of it mean nothing."
-    needed = [int(steps[np.flatnonzero(row <= 0.5)[0]]) if (row <= 0.5).any() else int(steps[-1]) for row in shares]
+    most_later = np.maximum.accumulate(shares[:, ::-1], 1)[:, ::-1]  # the curves may rise again
+    needed = [int(steps[np.argmax(row <= 0.5)]) if (row <= 0.5).any() else int(steps[-1]) for row in most_later]
     kept = float(found["faithfulness"].isel(order=0, target=0).sel(step=needed[0]))
     return (
-        f" Of what ablating all {steps[-1]} takes away, half is gone after the {needed[0]} strongest by first order, in"
-        f" random orders after {number(np.median(needed[1:]))} (median of {len(needed) - 1}); these {needed[0]} alone"
-        f" bring back {percent(kept)}."
+        f" Of what ablating all {steps[-1]} takes away, half is gone for good after the {needed[0]} strongest by first"
+        f" order, in random orders after {number(np.median(needed[1:]))} (median of {len(needed) - 1}); these"
+        f" {needed[0]} alone bring back {percent(kept)}."
     )

@@ -81,8 +81,8 @@ class ContributionSums:
         limits = [limit for limit in receipt["limits"] if not limit.startswith(_LIMIT)]
         worst = max(self._errors.values())
         if not worst <= self.limit:
-            more = f"more than {_ROUNDINGS} roundings, {self.limit:.1g}"
-            limits.append(f"{_LIMIT} within {worst:.2g} of their sizes, {more}.")
+            of = f"{_ROUNDINGS} roundings, {self.limit:.1g} of their sizes"
+            limits.append(f"{_LIMIT} less exactly than within {of}; the receipt has the largest error.")
         return {**receipt, RECEIPT: {**self._errors, "limit": self.limit}, "limits": limits}
 
 
