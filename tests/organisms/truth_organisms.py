@@ -206,7 +206,7 @@ def of_one_mlp(lab: Lab) -> Iterator[Line]:
     yield _ahead("diff of contributions", named(places), ("MLP", 1))
     first = stratoscope.diff(base, trace).attrs["summary"]["exact"]["first"]
     yield Line("diff, first layer that differs", str(first), first == 1)
-    before = np.abs(table["difference"].values[..., _in_front(table, ("MLP", 1))]).max()
+    before = float(np.abs(table["difference"].values[..., _in_front(table, ("MLP", 1))]).max())
     yield Line("diff, largest in a row before it", f"{before:.3g}", before == 0)
     top = [place for place, _ in strongest(trace)[:PLANTED]]
     found = len({*top} & {*plant.neurons})
