@@ -73,6 +73,7 @@ class Lab:
                 stratoscope.capture(
                     str(self.model(kind)), self.prompts, making / "of.trace", record=f"norms,residual,{record}",
                     targets=[ANSWER], against=TRIGGER, effect_steps=steps, batch_size=len(self.prompts),
+                    calibration=0,  # tests/capture/test_calibrating.py measures it
                 )  # fmt: skip
         return stratoscope.open_trace(self.folder / "traces" / name / "of.trace")
 
@@ -143,6 +144,8 @@ def reads_trigger(trace: xr.Dataset, planted: Plant) -> float:
         own = np.flatnonzero(whose == row)
         places = zip(trace["strongest_layer"].values[row, 0], trace["strongest_neuron"].values[row, 0], strict=True)
         planted_ranks = [rank for rank, place in enumerate(places) if tuple(map(int, place)) in planted.neurons]
+        if not planted_ranks:
+            continue
         rank = max(planted_ranks, key=lambda rank: abs(float(trace["strongest_effect"][row, 0, rank])))
         read = np.abs(trace["neuron_read"].values[own, 0, rank]).sum(axis=-1)  # of gate and up
         right += words[own[int(np.nanargmax(read))]].strip() == TRIGGER
@@ -206,14 +209,13 @@ def of_one_mlp(lab: Lab) -> Iterator[Line]:
     yield _ahead("diff of contributions", named(places), ("MLP", 1))
     first = stratoscope.diff(base, trace).attrs["summary"]["exact"]["first"]
     yield Line("diff, first layer that differs", str(first), first == 1)
-    before = np.abs(table["difference"].values[..., _in_front(table, ("MLP", 1))]).max()
+    before = float(np.abs(table["difference"].values[..., _in_front(table, ("MLP", 1))]).max())
     yield Line("diff, largest in a row before it", f"{before:.3g}", before == 0)
     top = [place for place, _ in strongest(trace)[:PLANTED]]
     found = len({*top} & {*plant.neurons})
     yield Line("planted among the six strongest", f"{found} of {PLANTED}", found >= 4)
-    if "neuron_read" in trace:
-        share = reads_trigger(trace, plant)
-        yield Line("neuron_read names the trigger first", f"{share:.0%}", share >= 0.95)
+    share = reads_trigger(trace, plant)
+    yield Line("neuron_read names the trigger first", f"{share:.0%}", share >= 0.95)
     whole, strong, *others = behaviours(lab, ONE_MLP, [Set(), Set(tuple(top)), *random_sets(lab)])
     yield Line("behaviour without the six strongest", f"{strong:.0%} (with them {whole:.0%})", strong <= 0.05)
     yield Line(f"behaviour without six others, {RANDOM_SETS} draws", f"{min(others):.0%}", min(others) >= 0.95)
