@@ -79,8 +79,8 @@ def contrast(
     layers
         "22-31,0" or numbers; all without it.
     span
-        The part of a prompt whose tokens count in profiles, but in those of total effects (`names.SPANS`); neurons were averaged over the user's
-        tokens when the trace was recorded.
+        The part of a prompt whose tokens count in profiles (`names.SPANS`), but in those of total effects; neurons were
+        averaged over the user's tokens when the trace was recorded.
     groups
         Whether prompts of one `group` are one observation.
     unequal

@@ -26,7 +26,7 @@ def summed_tokens(prompts: Prompts) -> NDArray[np.bool_]:
 
 
 def sums_of_prompts(dataset: xr.Dataset, effects: xr.DataArray, prompts: Ints) -> Floats:
-    """Effects [token, …] of a Dataset summed over the tokens of each prompt but the first (`summed_tokens`): [prompt, …].
+    """Effects [token, …] of a Dataset summed over the `summed_tokens` of each prompt: [prompt, …].
 
     What has no value is left out; where none of the tokens has one the sum is NaN.
     """

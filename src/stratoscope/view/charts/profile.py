@@ -13,8 +13,8 @@ from stratoscope import defaults, names
 from stratoscope.analysis.contrast.profiles import ANSWER, MEAN, SUM, over_tokens, prompt_profiles
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.statistics.rescaled import at_factor
-from stratoscope.analysis.values.explained import about_explained, doubt
 from stratoscope.analysis.values.effect_sums import summed_tokens
+from stratoscope.analysis.values.explained import about_explained, doubt
 from stratoscope.analysis.values.final_norm import ONE_SCALE_OF_CLASSES, final_scales, is_under_final_norm
 from stratoscope.errors import InputError, UsageError
 from stratoscope.trace.arrays import Floats
