@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from every_effect import FirstOrder, first_order
 from test_sites import hooks_of
 from tiny import tiny
 from torch import Tensor
@@ -19,7 +20,6 @@ from stratoscope.model import sites as s
 from stratoscope.model.search.find import find_sites
 from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.effects.baseline import Baseline, MeanPass, written
-from stratoscope.recorder.effects.first_order import FirstOrder, first_order
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.path import PathIntegral
 from stratoscope.recorder.effects.strongest import EffectTables

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stratoscope.errors import CaptureError
+
 BY_TOKEN = "by token"  # batched_mm
 BY_EXPERT = "by expert"  # grouped_mm
 EXPERT_BY_EXPERT = "expert after expert"  # eager: within an expert by choice, then by token
@@ -86,6 +88,15 @@ def order_under(implementation: str, found: str, order: str) -> str | None:
     On devices other than a CPU transformers itself goes from `grouped_mm` to `batched_mm` when it has read the prompt.
     """
     return order if implementation == found else _ORDER_OF.get(implementation)
+
+
+def computed_otherwise(layer: int) -> CaptureError:
+    """What is raised where an experts module is computed in another order than when its sites were found."""
+    return CaptureError(
+        "the model did not compute its experts as it did when its sites were found",
+        where=f"experts of layer {layer}",
+        fix="Nothing of this batch was kept; remove what changes the model between two runs.",
+    )
 
 
 def why_not(module: nn.Module) -> str | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from stratoscope.model.devices import weights_at_hand
 from stratoscope.model.search.block_calls import ATTENTION
-from stratoscope.model.sites import ModelSites, Site
+from stratoscope.model.sites import RESIDUAL_AXES, ModelSites, Site
 
 HEADS = "what the heads give"  # z: the input of attention's last linear map
+ATTN_OUT = "output of attention's last linear map"
 _HEAD_AXES = ("token", "head × its width")
 
 
@@ -35,14 +35,10 @@ class Heads:
         """Where a head stands."""
         return slice(head * self.width, (head + 1) * self.width)
 
-    def weight(self, model: nn.Module) -> Tensor:
-        """Attention's last linear map, [residual, head × width]."""
-        from transformers.pytorch_utils import Conv1D
-
-        module: Any = model.get_submodule(self.site.module)
-        with weights_at_hand(module):
-            weight: Tensor = module.weight.detach()
-        return weight.T if isinstance(module, Conv1D) else weight
+    @property
+    def output(self) -> Site:
+        """What attention's last linear map gives, in front of any norm."""
+        return Site(self.site.layer, ATTN_OUT, self.site.module, "output", None, RESIDUAL_AXES)
 
 
 def heads_of(model: nn.Module, sites: ModelSites, layer: int) -> Heads | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.model.devices import compute_device, weights_at_hand
+from stratoscope.model.experts import computed_otherwise, order_under
 from stratoscope.model.gate import BlockMaps
 from stratoscope.model.head import Head, Unproved
 
@@ -118,6 +119,13 @@ class Experts:
             weight, bias = module.down_proj.detach(), getattr(module, "down_proj_bias", None)
         return (weight.transpose(1, 2) if self.transposed else weight), _detached(bias)
 
+    def order_under(self, implementation: str, layer: int) -> str:
+        """The order of rows under an implementation; CaptureError, naming the layer, where it is not known."""
+        order = order_under(implementation, self.implementation, self.order)
+        if order is None:
+            raise computed_otherwise(layer)
+        return order
+
 
 @dataclass(frozen=True)
 class LayerSites:
@@ -169,6 +177,11 @@ class LayerSites:
     transposed: bool
     replay: str
     attn_transposed: bool | None = None
+
+    @property
+    def expert_neurons(self) -> int:
+        """Neurons of all routed experts, the first on the axis `neuron`; 0 without experts."""
+        return 0 if self.experts is None else self.experts.count * self.experts.width
 
     def __iter__(self) -> Iterator[Site]:
         """Its sites."""
@@ -246,6 +259,15 @@ class ModelSites:
             weight, bias = module.weight, getattr(module, "bias", None)
         assert isinstance(weight, Tensor)
         return (weight.detach().T if sites.transposed else weight.detach()), _detached(bias)
+
+    def column(self, model: nn.Module, layer: int, neuron: int) -> Tensor:
+        """What a neuron writes per unit of activation, before scales and norms: [d_model], float32."""
+        experts, routed = self.layers[layer].experts, self.layers[layer].expert_neurons
+        if experts is not None and neuron < routed:
+            weight, _ = experts.weight(model)
+            return weight[neuron // experts.width, :, neuron % experts.width].float()
+        weight, _ = self.mlp_weight(model, layer)
+        return weight[:, neuron - routed].float()
 
     def attn_weight(self, model: nn.Module, layer: int) -> tuple[Tensor, Tensor | None]:
         """Weight of a mixer's last linear map as [d_model, width], and its bias or None."""

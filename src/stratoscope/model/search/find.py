@@ -147,7 +147,7 @@ def _failed(error: Exception) -> str:
 def _width(model: nn.Module, sites: LayerSites) -> int:
     """Neurons of a block: those of its experts one after the other, then those of its dense or shared MLP."""
     dense = 0 if sites.neurons is None else _last_weight(model, sites).shape[0 if sites.transposed else 1]
-    return dense if sites.experts is None else sites.experts.count * sites.experts.width + dense
+    return sites.expert_neurons + dense
 
 
 def _last_weight(model: nn.Module, sites: LayerSites) -> Tensor:

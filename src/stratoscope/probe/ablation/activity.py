@@ -1,4 +1,4 @@
-"""What neurons and heads are in a forward of the model as it is, and how their columns reach what the MLP puts out."""
+"""What neurons and heads are in a forward of the model as it is, and how large their columns are."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.model import sites as s
-from stratoscope.model.heads import Heads, heads_of
+from stratoscope.model.heads import ATTN_OUT, Heads, heads_of
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward, last_logits_only
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
-
-_ATTN_OUT = "attention output"
 
 
 class Activity:
@@ -34,15 +32,11 @@ class Activity:
     def __init__(self, model: nn.Module, sites: ModelSites, neurons: Collection[int], heads: Collection[int]) -> None:
         self._model, self._sites, self._neurons = model, sites, frozenset(neurons)
         self.heads: dict[int, Heads] = {layer: found for layer in heads if (found := heads_of(model, sites, layer))}
-        self._attn_out = {
-            layer: Site(layer, _ATTN_OUT, found.site.module, "output", None, s.RESIDUAL_AXES)
-            for layer, found in self.heads.items()
-        }
         self._mixtures: dict[int, Mixture] = {}
         self._assembler = MixtureAssembler(model, sites, self._mixtures.__setitem__)
         last = sites.layers[-1].block_out
         places = [site for site in sites if site.layer in self._neurons and site.kind in _OF_MLP]
-        places += [site for layer in self.heads for site in (self.heads[layer].site, self._attn_out[layer])]
+        places += [site for layer in self.heads for site in (self.heads[layer].site, self.heads[layer].output)]
         self._hooks = SiteHooks(model, [*places, last], self._receive)
         modules = self._assembler.modules(model)
         mine = {sites.layers[layer].experts.module for layer in self._neurons if sites.layers[layer].experts}  # type: ignore[union-attr]
@@ -104,7 +98,7 @@ class Activity:
 
     def attn_out(self, layer: int, rows: Tensor) -> Tensor:
         """What attention's last linear map gives, [row, residual]."""
-        return self._seen[layer, _ATTN_OUT][rows]
+        return self._seen[layer, ATTN_OUT][rows]
 
     def last(self, rows: Tensor) -> Tensor:
         """What the last block gives, [row, residual]."""
@@ -117,17 +111,6 @@ class Activity:
 
 
 _OF_MLP = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
-
-
-def column(model: nn.Module, sites: ModelSites, layer: int, neuron: int) -> Tensor:
-    """What a neuron writes per unit of activation: its column of the last linear map, [residual], float32."""
-    experts = sites.layers[layer].experts
-    routed = 0 if experts is None else experts.count * experts.width
-    if experts is not None and neuron < routed:
-        weight, _ = experts.weight(model)
-        return weight[neuron // experts.width, :, neuron % experts.width].float()
-    weight, _ = sites.mlp_weight(model, layer)
-    return weight[:, neuron - routed].float()
 
 
 def column_norms(model: nn.Module, sites: ModelSites, layer: int) -> Tensor:

@@ -78,6 +78,6 @@ def _ranges(layer: LayerSites, width: int) -> str:
     experts = layer.experts
     if experts is None:
         return f"0-{width - 1}"
-    routed = experts.count * experts.width
+    routed = layer.expert_neurons
     of_experts = f"0-{routed - 1}, neuron i of expert e at e × {experts.width} + i"
     return of_experts + (f"; {routed}-{width - 1} of the shared expert" if width > routed else "")

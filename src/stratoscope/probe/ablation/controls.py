@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.model.sites import ModelSites
-from stratoscope.probe.ablation.activity import column
 from stratoscope.probe.ablation.members import Member
 from stratoscope.probe.ablation.replacing import Replacing
 from stratoscope.recorder.effects.ablations import Ablation
@@ -118,7 +117,7 @@ def random_direction(
     added: dict[int, Tensor] = {}
     for one in neurons:
         direction = torch.from_numpy(rng.standard_normal(sites.d_model)).float()
-        direction *= torch.linalg.vector_norm(column(model, sites, one.layer, one.number)).cpu() / direction.norm()
+        direction *= torch.linalg.vector_norm(sites.column(model, one.layer, one.number)).cpu() / direction.norm()
         factor = replacing.courses[prompt, one].factor[tokens.start :, None]
         change = replacing.change(prompt, one, draw) * factor * direction
         added[one.layer] = added[one.layer] - change if one.layer in added else -change

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.model.heads import normed_behind
-from stratoscope.probe.ablation.activity import Activity, column
+from stratoscope.probe.ablation.activity import Activity
 from stratoscope.probe.ablation.members import Member
 from stratoscope.probe.ablation.subject import Subject
 
@@ -84,9 +84,9 @@ def _seen(
 def _write(subject: Subject, activity: Activity, one: Member) -> Tensor:
     """What each number of it writes, before any norm: [residual, number], float32."""
     if one.kind == "neuron":
-        return column(subject.model, subject.sites, one.layer, one.number)[:, None]
-    heads = activity.heads[one.layer]
-    return heads.weight(subject.model)[:, heads.columns(one.number)].float()
+        return subject.sites.column(subject.model, one.layer, one.number)[:, None]
+    heads, (weight, _) = activity.heads[one.layer], subject.sites.attn_weight(subject.model, one.layer)
+    return weight[:, heads.columns(one.number)].float()
 
 
 def _behind_norm(subject: Subject, activity: Activity, one: Member, row: Tensor, write: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def strongest(subject: Subject, means: Mapping[int, Tensor] | None, count: int) 
         value, gradient = seen.value[here].double(), seen.gradient[here].double()
         mean = None if means is None else means[seen.layer].to(value.device)
         experts = subject.sites.layers[seen.layer].experts
-        routed = 0 if experts is None else experts.count * experts.width
+        routed = subject.sites.layers[seen.layer].expert_neurons
         if seen.experts is None:
             effect = ((value - (0 if mean is None else mean[routed:])) * gradient).sum(0)
             totals[seen.layer][routed:] += effect.cpu()
@@ -102,7 +102,7 @@ def _of_member(subject: Subject, gradients: Gradients, seen: SiteGradient, one: 
         heads = gradients.heads[one.layer]
         return seen.gradient[:, heads.columns(one.number)] if heads is not None and seen.kind == HEADS else None
     experts = subject.sites.layers[one.layer].experts
-    routed = 0 if experts is None else experts.count * experts.width
+    routed = subject.sites.layers[one.layer].expert_neurons
     if one.number >= routed:
         return seen.gradient[:, one.number - routed, None] if seen.kind == s.NEURONS else None
     if seen.kind != EXPERTS or seen.experts is None or experts is None:

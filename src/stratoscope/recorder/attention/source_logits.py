@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from stratoscope.model import sites as s
+from stratoscope.model.heads import ATTN_OUT
 from stratoscope.model.sites import Site
 from stratoscope.recorder.attention.sources import AttentionSources, HeadSources, in_sentences
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.passages import ATTN_OUT, Fixed, exact, passages_of, split_heads
+from stratoscope.recorder.reduce.passages import Fixed, exact, passages_of, split_heads
 from stratoscope.recorder.reduce.shared import Shared
 
 

@@ -218,14 +218,6 @@ def in_sentences(limits: Mapping[int, str], wrong: Collection[int] = ()) -> list
     return [f"{capital(one)}." for one in found]
 
 
-def output_weight(projection: Any) -> Tensor:
-    """W_O of an output projection, [residual, head × width]."""
-    from transformers.pytorch_utils import Conv1D
-
-    weight: Tensor = projection.weight.detach()
-    return weight.T if isinstance(projection, Conv1D) else weight
-
-
 # --- where attention cannot be split ----------------------------------------------------------------------------------
 
 

@@ -14,9 +14,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import CaptureError
 from stratoscope.model.devices import input_device
-from stratoscope.model.experts import implementation_of, order_under, row_of
+from stratoscope.model.experts import implementation_of, row_of
 from stratoscope.model.heads import heads_of
 from stratoscope.model.hooks import ExpertsHooks, ReplacingHooks
 from stratoscope.model.sites import ModelSites, Site
@@ -251,10 +250,9 @@ class _Settings:
         """Of each site, what makes another tensor of the one that passes."""
         found: list[tuple[Site, Callable[[Tensor], Tensor]]] = []
         for layer, settings in self._neurons.items():
-            site, experts = self._sites.layers[layer].neurons, self._sites.layers[layer].experts
+            site = self._sites.layers[layer].neurons
             if site is not None:
-                first = 0 if experts is None else experts.count * experts.width
-                found.append((site, partial(_set, _from(settings, first))))
+                found.append((site, partial(_set, _from(settings, self._sites.layers[layer].expert_neurons))))
         for layer, settings in self._heads.items():
             there = heads_of(self._model, self._sites, layer)
             assert there is not None
@@ -269,14 +267,7 @@ class _Settings:
         """Neurons of chosen experts, [rows, width], in the order in which they are computed, set."""
         experts = self._sites.layers[self._layers[path]].experts
         assert experts is not None
-        known = experts.implementation, experts.order
-        order = order_under(implementation_of(self.modules[path]), *known)
-        if order is None:
-            raise CaptureError(
-                "the model did not compute its experts as it did when its sites were found",
-                where=path,
-                fix="Nothing of this batch was kept; remove what changes the model between two runs.",
-            )
+        order = experts.order_under(implementation_of(self.modules[path]), self._layers[path])
         flat = row_of(choice, order)[before : before + len(computed)]
         tokens, ids = flat // choice.shape[1], choice.reshape(-1)[flat]
         computed = computed.clone()

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from stratoscope.errors import InputError
 from stratoscope.model import sites as s
-from stratoscope.model.experts import Routed, order_under
+from stratoscope.model.devices import compute_device
+from stratoscope.model.experts import Routed
 from stratoscope.model.heads import heads_of
 from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
@@ -117,10 +118,8 @@ class MeanPass:
         self._sums[site] = self._sums[site] + total if site in self._sums else total
 
     def _take_experts(self, path: str, call: Routed) -> None:
-        _, experts = self._experts[path]
-        order = order_under(call.implementation, experts.implementation, experts.order)
-        assert order is not None  # the observer has proved it
-        a = call.neurons(order)
+        layer, experts = self._experts[path]
+        a = call.neurons(experts.order_under(call.implementation, layer))
         total = a.new_zeros(experts.count, experts.width, dtype=torch.float64)
         count = total.new_zeros(experts.count, 1)
         for rows in self._user_rows:
@@ -227,8 +226,16 @@ def written(model: nn.Module, sites: ModelSites, layer: int, kind: str, baseline
     width = weight.numel() // sites.d_model
     given = torch.zeros(1, width) if given is None else given
     with torch.no_grad():
-        found: Tensor = model.get_submodule(norm.module)(module(given.to(weight.device, weight.dtype)))
+        found: Tensor = model.get_submodule(norm.module)(module(given.to(compute_device(module), weight.dtype)))
     return found.float()
+
+
+def written_at(
+    model: nn.Module, sites: ModelSites, kinds: Iterable[tuple[int, str]], baseline: Baseline
+) -> dict[tuple[int, str], Tensor | float]:
+    """`written` of those of these places, (block, kind), that are writes."""
+    writes = [one for one in kinds if one[1] in (s.MLP_WRITE, s.ATTN_WRITE)]
+    return {one: written(model, sites, *one, baseline) for one in writes}
 
 
 def mean_baseline(

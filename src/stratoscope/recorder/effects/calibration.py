@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from stratoscope import defaults
 from stratoscope.analysis.statistics.agreement import agreement
 from stratoscope.errors import InputError
-from stratoscope.model import sites as s
 from stratoscope.model.head import Head
 from stratoscope.model.sites import ModelSites
 from stratoscope.names import LOGITS
@@ -26,7 +25,7 @@ from stratoscope.progress import Progress
 from stratoscope.recorder.effects.ablations import TOKENS_AT_ONCE, Ablation, Values, each_ablated
 from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
-from stratoscope.recorder.effects.baseline import Baseline, mean_baseline, written
+from stratoscope.recorder.effects.baseline import Baseline, mean_baseline, written_at
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.of_everything import OfEverything
 from stratoscope.recorder.effects.path import PathIntegral
@@ -137,7 +136,8 @@ class Calibrator:
         self._contributions = Observer(model, sites, (LOGITS,), 1, targets)
         self._writes = Writes(model, sites, sites.head, targets.directions.vocabulary)
         self._baselines = {"zero": Baseline(), **self._means(baseline if asked.baseline == "mean" else None)}
-        self._written = {how: self._written_at(one) for how, one in self._baselines.items()}
+        kinds = self._gradients.kinds
+        self._written = {how: written_at(model, sites, kinds, one) for how, one in self._baselines.items()}
         path = (model, sites, self._gradients, baseline, self._written[self._own], asked.steps)
         self._path = PathIntegral(*path) if asked.steps > 1 else None
 
@@ -151,10 +151,6 @@ class Calibrator:
         except InputError:
             self.limits.append("Calibrated by setting to zero only: no prompt has words of its own to take means of.")
             return {}
-
-    def _written_at(self, baseline: Baseline) -> dict[tuple[int, str], Tensor | float]:
-        normed = [one for one in self._gradients.kinds if one[1] in (s.MLP_WRITE, s.ATTN_WRITE)]
-        return {one: written(self._model, self._sites, *one, baseline) for one in normed}
 
     # --- one prompt after the other -------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from stratoscope.errors import CaptureError, first_line, is_out_of_memory
 from stratoscope.model import sites as s
-from stratoscope.model.experts import Routed, order_under
+from stratoscope.model.experts import Routed
 from stratoscope.model.gradient_hooks import ForwardHooks, GradientHooks
-from stratoscope.model.heads import HEADS, Heads, heads_of
+from stratoscope.model.heads import HEADS, Heads, heads_of, normed_behind
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import last_logits_only, memory_guard
@@ -161,17 +161,8 @@ class Gradients:
             yield layer.mlp_write
         if heads is not None:
             yield heads.site
-        if layer.attn_write is not None and (heads is None or self._has_normed_attention(number)):
+        if layer.attn_write is not None and (heads is None or normed_behind(self._model, self._sites, number)):
             yield layer.attn_write
-
-    def _has_normed_attention(self, number: int) -> bool:
-        """Whether a norm stands between a block's attention and what it adds to the residual."""
-        write, last = self._sites.layers[number].attn_write, self._sites.layers[number].attn_out
-        if self._sites.maps[number].attn_post_norm is not None:
-            return True
-        if write is None or last is None or f"{last}.".startswith(f"{write.module}."):
-            return False
-        return any(True for _ in self._model.get_submodule(write.module).parameters())  # a dropout has none
 
     @property
     def kinds(self) -> set[tuple[int, str]]:
@@ -185,13 +176,7 @@ class Gradients:
             return SiteGradient(place.layer, place.kind, target, value.reshape(-1, width), gradient.reshape(-1, width))
         assert isinstance(value, Routed)
         layer, experts = self._experts[place]
-        order = order_under(value.implementation, experts.implementation, experts.order)
-        if order is None:
-            raise CaptureError(
-                "the model did not compute its experts as it did when its sites were found",
-                where=f"experts of layer {layer}",
-                fix="Nothing of this batch was kept; remove what changes the model between two runs.",
-            )
+        order = experts.order_under(value.implementation, layer)
         arrived = Routed(value.experts, value.weights, gradient, value.output, value.implementation)
         both = value.neurons(order), arrived.neurons(order)
         return SiteGradient(layer, EXPERTS, target, *both, value.experts, value.weights)
@@ -209,7 +194,7 @@ class Gradients:
         if kind == HEADS and heads is not None:
             width = heads.count * heads.width
         elif kind == s.NEURONS:
-            width = self._sites.widths[layer] - (block.experts.count * block.experts.width if block.experts else 0)
+            width = self._sites.widths[layer] - block.expert_neurons
         none = torch.zeros(rows, width)
         return SiteGradient(layer, kind, target, none, none)
 

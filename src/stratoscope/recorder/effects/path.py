@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
-from stratoscope.model.experts import implementation_of, order_under, row_of
+from stratoscope.model.experts import implementation_of, row_of
 from stratoscope.model.gradient_hooks import ForwardHooks
 from stratoscope.model.heads import HEADS
 from stratoscope.model.hooks import ExpertsHooks, ReplacingHooks
@@ -179,10 +178,11 @@ class _Point:
 
         def replace_rows(path: str, choice: Tensor, computed: Tensor, before: int) -> Tensor:
             start: Tensor | float | None = None
-            given, experts = self._baseline.values.neurons.get(self._layer), self._sites.layers[self._layer].experts
+            block, given = self._sites.layers[self._layer], self._baseline.values.neurons.get(self._layer)
+            experts = block.experts
             if given is not None and experts is not None:
                 flat = row_of(choice, self._order_of(implementation_of(modules[path])))[before : before + len(computed)]
-                by_expert = given[0, : experts.count * experts.width].view(experts.count, experts.width)
+                by_expert = given[0, : block.expert_neurons].view(experts.count, experts.width)
                 start = by_expert.to(computed.device)[choice.reshape(-1)[flat]]
             leaf = self._between(computed.detach(), start)
             self._parts.append((computed.detach(), len(self.leaves) - 1))
@@ -227,7 +227,7 @@ class _Point:
             given = self._baseline.values.neurons.get(self._layer)
             if given is None or block.experts is None:
                 return given
-            return given[:, block.experts.count * block.experts.width :]
+            return given[:, block.expert_neurons :]
         if kind == HEADS:
             return self._baseline.values.heads.get(self._layer)
         return self._writes.get((self._layer, kind))
@@ -235,11 +235,4 @@ class _Point:
     def _order_of(self, implementation: str) -> str:
         experts = self._sites.layers[self._layer].experts
         assert experts is not None
-        order = order_under(implementation, experts.implementation, experts.order)
-        if order is None:
-            raise CaptureError(
-                "the model did not compute its experts as it did when its sites were found",
-                where=f"experts of layer {self._layer}",
-                fix="Nothing of this batch was kept; remove what changes the model between two runs.",
-            )
-        return order
+        return experts.order_under(implementation, self._layer)

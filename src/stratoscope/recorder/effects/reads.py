@@ -21,7 +21,7 @@ from stratoscope.model import sites as s
 from stratoscope.model.gate import ONE, SEPARATE, Gate, split
 from stratoscope.model.hooks import ModuleHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site, unit_roundoff
-from stratoscope.recorder.attention.sources import AttentionSources, HeadSources, in_sentences, output_weight
+from stratoscope.recorder.attention.sources import AttentionSources, HeadSources, in_sentences
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward, last_logits_only
 
@@ -216,7 +216,7 @@ class _Reading:
     def _gates(self, layer: int) -> Iterable[tuple[Gate, Tensor, Tensor]]:
         """The maps of a block with the pairs that are theirs, bool [B, N], and the first of their flat indices."""
         experts = self._sites.layers[layer].experts
-        routed = 0 if experts is None else experts.count * experts.width
+        routed = self._sites.layers[layer].expert_neurons
         here = self._layer == layer
         for gate in self._sites.maps[layer].gates:
             of_experts = experts is not None and gate.module == experts.module
@@ -274,8 +274,7 @@ class _Reading:
         """Take what a block's heads took from which token; its post-norm's scale is not yet known."""
         if layer > self._last:
             return
-        projection: Any = self._model.get_submodule(self._sites.layers[layer].attn_out or "")
-        weight = output_weight(projection).float()
+        weight = self._sites.attn_weight(self._model, layer)[0].float()
         self._along[layer] = heads.along_all_heads(self._behind(layer).to(weight.device) @ weight)
 
     def entered(self, path: str, tensor: Tensor) -> None:

@@ -19,7 +19,7 @@ from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.progress import Progress
 from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
-from stratoscope.recorder.effects.baseline import Baseline, MeanPass, means_of, written
+from stratoscope.recorder.effects.baseline import Baseline, MeanPass, means_of, written_at
 from stratoscope.recorder.effects.calibration import Calibrator
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.no_effects import Arrays, MakeBatch, NoEffects
@@ -114,8 +114,7 @@ class EffectsRecorder(NoEffects):
     def counted_from(self, baseline: Baseline) -> None:
         """Take what activations are compared with."""
         self.baseline = baseline
-        normed = [one for one in self._gradients.kinds if one[1] in (s.MLP_WRITE, s.ATTN_WRITE)]
-        self._written = {one: written(self._model, self._sites, *one, baseline) for one in normed}
+        self._written = written_at(self._model, self._sites, self._gradients.kinds, baseline)
         path = (self._model, self._sites, self._gradients, baseline, self._written, self.asked.steps)
         self._path = PathIntegral(*path) if self.asked.steps > 1 else None
 
@@ -137,7 +136,7 @@ class EffectsRecorder(NoEffects):
     @property
     def variables(self) -> list[str]:  # type: ignore[override]
         """Names of its quantities, of this model."""
-        found = [one.name for one in names.quantities_of([names.EFFECTS]) if one.name in MADE]
+        found = [one.name for one in names.quantities_of([names.EFFECTS])]
         without_mlp = not self._sites.d_ff
         without_heads = names.HEAD not in self.sizes
         return [
@@ -389,13 +388,6 @@ def _followed(name: str, values: np.ndarray, prompt: TokenisedPrompt) -> np.ndar
 
 def _nothing() -> None:
     """Nothing is left behind by a forward for means that did not fit."""
-
-
-MADE = (
-    *("effect_neuron", "neuron_effect", "mlp_effect", "attn_effect", "head_effect"),
-    *("strongest_position", "strongest_layer", "strongest_neuron", "strongest_value", "strongest_effect"),
-    *("strongest_logit", "write_token", "write_logit", "neuron_read", "read_component", "read_through"),
-)
 
 
 def _but(kinds: set[tuple[int, str]], receive: Callable[[SiteGradient], None], seen: SiteGradient) -> None:

@@ -121,7 +121,7 @@ class EffectTables:
         given, experts = self._baseline.values.neurons.get(seen.layer), self._sites.layers[seen.layer].experts
         if given is None or experts is None:
             return given
-        routed = experts.count * experts.width
+        routed = self._sites.layers[seen.layer].expert_neurons
         if seen.kind == s.NEURONS:
             return given[:, routed:]
         assert seen.experts is not None
@@ -142,7 +142,7 @@ class EffectTables:
         neuron = factor = None
         value = seen.value
         if block.experts is not None:
-            width, routed = block.experts.width, block.experts.count * block.experts.width
+            width, routed = block.experts.width, block.expert_neurons
             if seen.kind == EXPERTS:
                 assert seen.experts is not None
                 assert seen.weights is not None

@@ -70,7 +70,7 @@ class FrozenScales:
             elif block.post_norm:  # a norm that is not proved: nobody knows what of the column passes it
                 found[here] = np.nan
             if number in self._gate and block.experts is not None:
-                shared = here & (neuron >= block.experts.count * block.experts.width)
+                shared = here & (neuron >= block.expert_neurons)
                 found[shared] *= self._gate[number].numpy()[row[shared]]
         return found
 
@@ -160,7 +160,7 @@ class Writes:
             weight = module.weight.detach()
             weight = (weight.T if head.transposed else weight)[: self._vocabulary]
             if self._mean is None:  # summed in pieces, as a copy of all rows would be large
-                self._mean = torch.stack([part.cpu().double().sum(0) for part in weight.split(4096)]).sum(0) / len(
+                self._mean = torch.stack([part.cpu().double().sum(0) for part in weight.split(_ROWS)]).sum(0) / len(
                     weight
                 )
             found = _extremes(columns.to(weight.device), weight, self._mean)
@@ -170,14 +170,7 @@ class Writes:
 
     def _column(self, layer: int, neuron: int) -> Tensor:
         """What reaches the residual per unit of activation, but for scales: [residual], float32."""
-        block, post = self._sites.layers[layer], self._sites.maps[layer].mlp_post_norm
-        routed = block.experts.count * block.experts.width if block.experts is not None else 0
-        if block.experts is not None and neuron < routed:
-            expert, number = divmod(neuron, block.experts.width)
-            column = block.experts.weight(self._model)[0][expert, :, number]
-        else:
-            column = self._sites.mlp_weight(self._model, layer)[0][:, neuron - routed]
-        column = column.float()
+        post, column = self._sites.maps[layer].mlp_post_norm, self._sites.column(self._model, layer, neuron)
         if post is None:
             return column
         gain, _ = post.vectors(self._model)

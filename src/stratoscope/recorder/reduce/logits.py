@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from stratoscope.model import sites as s
-from stratoscope.model.heads import HEADS
+from stratoscope.model.heads import ATTN_OUT, HEADS
 from stratoscope.model.sites import Site
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
 from stratoscope.recorder.reduce.passages import (
-    ATTN_OUT,
     Fixed,
     exact,
     has_bias,

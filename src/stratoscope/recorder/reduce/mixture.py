@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
-from stratoscope.model.experts import Routed, order_under
+from stratoscope.model.experts import Routed, computed_otherwise, order_under
 from stratoscope.model.sites import Experts, ModelSites, Site
 
 
@@ -169,11 +168,7 @@ class MixtureAssembler:
         known = experts.implementation, experts.order
         order = None if routed is None else order_under(routed.implementation, *known)
         if routed is None or order is None:
-            raise CaptureError(
-                "the model did not compute its experts as it did when its sites were found",
-                where=f"experts of layer {layer}",
-                fix="Nothing of this batch was kept; remove what changes the model between two runs.",
-            )
+            raise computed_otherwise(layer)
         gate = self._seen.pop((layer, s.SHARED_GATE), None)
         return Mixture(
             weights=self._weights[layer],

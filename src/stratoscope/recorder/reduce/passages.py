@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from stratoscope.model.head import Norm
 from stratoscope.model.heads import Heads, heads_of
-from stratoscope.model.sites import RESIDUAL_AXES, ModelSites, Site
-
-ATTN_OUT = "output of attention's last linear map"
+from stratoscope.model.sites import ModelSites, Site
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def split_sites(model: nn.Module, sites: ModelSites) -> list[Site]:
     for layer, heads in split_heads(model, sites).items():
         found.append(heads.site)
         if sites.maps[layer].attn_post_norm is not None:
-            found.append(Site(layer, ATTN_OUT, heads.site.module, "output", None, RESIDUAL_AXES))
+            found.append(heads.output)
     return found
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stratoscope.model import sites as s
 from stratoscope.model.heads import HEADS
 from stratoscope.model.sites import ModelSites
-from stratoscope.recorder.effects.baseline import Baseline, written
+from stratoscope.recorder.effects.baseline import Baseline, written_at
 from stratoscope.recorder.effects.gradients import EXPERTS, Gradients, SiteGradient, Values
 from stratoscope.recorder.effects.strongest import EffectTables
 from stratoscope.recorder.input.batches import Batch
@@ -70,7 +70,7 @@ def first_order(
         The model cannot be differentiated, a gradient is not finite, or there is not enough memory.
     """
     baseline, seen = baseline or Baseline(), Gradients(model, sites)
-    normed = {one: written(model, sites, *one, baseline) for one in seen.kinds if one[1] in (s.MLP_WRITE, s.ATTN_WRITE)}
+    normed = written_at(model, sites, seen.kinds, baseline)
     kept: list[SiteGradient] = []
     y, logits = seen.run(batch, values, kept.append)
     named = [f"{number} of the batch" for number in range(len(batch.input_ids))]
