@@ -69,10 +69,10 @@ def test_the_page_draws_it_with_the_final_norm_and_says_how_far_effects_are_cali
     assert [text[:2] for text in said if "calibrated" in text] == ["A:", "B:"]
 
 
-def test_effects_are_summed_over_the_tokens_of_each_prompt(result: xr.DataTree, both: Both) -> None:
+def test_effects_are_summed_over_the_tokens_of_each_prompt_but_its_first(result: xr.DataTree, both: Both) -> None:
     table = table_in(result, "effects")
     lengths = np.bincount(both[0]["prompt"].values)
-    np.testing.assert_array_equal(table["mlp_a"].values[:, 0, 0], 2.0 * lengths)
+    np.testing.assert_array_equal(table["mlp_a"].values[:, 0, 0], 2.0 * (lengths - 1))
     assert not table["attention_difference"].values.any()
 
 

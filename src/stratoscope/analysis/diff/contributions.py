@@ -16,6 +16,7 @@ import numpy as np
 from stratoscope import names
 from stratoscope.analysis.diff.prompts import Pair
 from stratoscope.analysis.statistics.rescaled import rescaled_difference
+from stratoscope.analysis.values.effect_sums import sums_of_prompts
 from stratoscope.analysis.values.final_norm import SCALE, final_scales
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import GONE, Prompts
@@ -72,7 +73,7 @@ class Contributions:
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Total effects of both models, summed over the tokens of each prompt; of either block [prompt, target, layer]."""
+    """Total effects of both models, summed over each prompt but its first token; by block [prompt, target, layer]."""
 
     targets: list[str]
     numbers: Ints
@@ -162,7 +163,7 @@ def compare_contributions(a: xr.Dataset, b: xr.Dataset, pairs: Sequence[Pair]) -
 
 
 def compare_effects(a: xr.Dataset, b: xr.Dataset, pairs: Sequence[Pair]) -> Effects:
-    """Sum the total effects of both over the tokens of each prompt; `refusal` has nothing against it."""
+    """Sum the total effects of both over the tokens of each prompt but its first; `refusal` has nothing against it."""
     sums = [
         {block: _summed(one, name, [getattr(pair, side) for pair in pairs]) for block, name in _EFFECTS.items()}
         for one, side in ((a, "a"), (b, "b"))
@@ -172,15 +173,8 @@ def compare_effects(a: xr.Dataset, b: xr.Dataset, pairs: Sequence[Pair]) -> Effe
 
 
 def _summed(dataset: xr.Dataset, name: str, prompts: Sequence[int]) -> Floats:
-    of = Prompts(dataset)
-    shape = (len(prompts), dataset.sizes[names.TARGET], dataset.sizes[names.LAYER])
-    found = np.full(shape, np.nan)
-    for place, prompt in enumerate(prompts):
-        values = np.asarray(dataset[name][of.tokens(prompt)].values, np.float64)
-        known = np.isfinite(values)
-        total = np.where(known, values, 0.0).sum(axis=0)
-        found[place] = np.where(known.any(axis=0), total, np.nan).T
-    return found
+    sums = sums_of_prompts(dataset, dataset[name], np.asarray(prompts, np.int64))
+    return sums.transpose(0, 2, 1)
 
 
 class _Side:

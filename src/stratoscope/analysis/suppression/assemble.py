@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.contrast.family import half_width
+from stratoscope.analysis.contrast.family import BAND, half_width
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.analysis.suppression import cautions, heads, neurons
 from stratoscope.analysis.suppression.compared import Compared
@@ -187,14 +187,14 @@ def _compared(of: Compared, *, heads_are: bool) -> Mapping[str, Any]:
 
 
 def half_width_of(of: Compared) -> Floats:
-    """Half the width of the 95 % interval of each difference: of pairs over the pairs, of classes by Welch's test."""
+    """Half the width of the interval of each difference: of pairs over the pairs, of classes by Welch's test."""
     from scipy.special import stdtrit
 
     if np.isfinite(of.family.band).any():
         return of.family.band
     found = of.family.found
     with np.errstate(divide="ignore", invalid="ignore"):
-        width: Floats = np.abs(found.difference / found.t) * stdtrit(found.df, 0.975)
+        width: Floats = np.abs(found.difference / found.t) * stdtrit(found.df, (1 + BAND) / 2)
     return np.where(np.isfinite(width), width, np.nan)
 
 

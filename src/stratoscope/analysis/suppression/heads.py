@@ -17,6 +17,15 @@ LISTED = 5  # heads of either sign
 SOURCES = 3  # tokens of each
 
 
+def largest_of_either_sign(values: Floats, count: int) -> Ints:
+    """Places of the largest positive values, the largest first, then of the most negative, so many of each at most."""
+    found: list[int] = []
+    for sign in (1, -1):
+        some = np.flatnonzero(np.isfinite(values) & (np.sign(values) == sign))
+        found += some[np.argsort(-np.abs(values[some]), kind="stable")][:count].tolist()
+    return np.array(found, np.int64)
+
+
 def strongest(values: Floats) -> list[tuple[int, int]]:
     """Places (row of a layer, head) of the strongest of either sign, the promoting ones first.
 
@@ -25,11 +34,7 @@ def strongest(values: Floats) -> list[tuple[int, int]]:
     values
         One value a head, [layer, head]; NaN where there is none.
     """
-    flat, found = values.ravel(), []
-    for sign in (1, -1):
-        some = np.flatnonzero(np.isfinite(flat) & (np.sign(flat) == sign))
-        found += some[np.argsort(-np.abs(flat[some]), kind="stable")][:LISTED].tolist()
-    rows, heads = np.unravel_index(np.array(found, np.int64), values.shape)
+    rows, heads = np.unravel_index(largest_of_either_sign(values.ravel(), LISTED), values.shape)
     return list(zip(rows.tolist(), heads.tolist(), strict=True))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
+from stratoscope.analysis.suppression.heads import largest_of_either_sign
 from stratoscope.analysis.suppression.recorded import answered
 from stratoscope.analysis.suppression.targets import Chosen
 from stratoscope.analysis.values.around import words_around
@@ -172,17 +173,11 @@ def by_direct(dataset: xr.Dataset, chosen: Chosen, prompt: int) -> dict[str, Any
         for name in ("logit_neuron", "neuron_logit")
     )  # [layer, rank]
     values = np.where(neuron >= 0, logit.astype(np.float64), np.nan)
-    row, rank = np.unravel_index(np.arange(values.size), values.shape)
-    flat = values.ravel()
-    chosen_places = []
-    for sign in (1, -1):
-        some = np.flatnonzero(np.isfinite(flat) & (np.sign(flat) == sign))
-        chosen_places += some[np.argsort(-np.abs(flat[some]), kind="stable")][:LISTED].tolist()
-    places = np.array(chosen_places, np.int64)
+    row, rank = np.unravel_index(largest_of_either_sign(values.ravel(), LISTED), values.shape)
     return {
-        "layer": np.asarray(dataset[names.LAYER].values, np.int64)[row[places]],
-        "neuron": neuron[row[places], rank[places]].astype(np.int64),
-        "direct": flat[places],
+        "layer": np.asarray(dataset[names.LAYER].values, np.int64)[row],
+        "neuron": neuron[row, rank].astype(np.int64),
+        "direct": values[row, rank],
     }
 
 

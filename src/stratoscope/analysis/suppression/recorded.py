@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratoscope import names
+from stratoscope.analysis.values.effect_sums import sums_of_prompts
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import GONE, Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_TOKENS = 2**12  # read at a time
 
 
 @dataclass(frozen=True)
@@ -152,31 +150,7 @@ def total(dataset: xr.Dataset, target: int, prompts: Ints) -> Total | None:
 
 
 def _summed(dataset: xr.Dataset, name: str, target: int, prompts: Ints, size: tuple[int, ...]) -> Floats:
-    """A quantity of tokens summed over those of each prompt but the first; NaN where none of them has a value."""
-    found = np.full((len(prompts), *size), np.nan)
+    """A quantity of tokens summed over those of each prompt but the first; NaN where the trace lacks it."""
     if name not in dataset:
-        return found
-    array = dataset[name].isel(target=target)
-    for run, tokens, place in _runs(Prompts(dataset), prompts):
-        values = np.asarray(array.isel({names.TOKEN: tokens}).values, np.float64)
-        known = np.isfinite(values)
-        sums, counts = (np.zeros((run.stop - run.start, *size)) for _ in range(2))
-        np.add.at(sums, place, np.where(known, values, 0.0))
-        np.add.at(counts, place, known)
-        found[run] = np.where(counts > 0, sums, np.nan)
-    return found
-
-
-def _runs(of: Prompts, prompts: Ints) -> Iterator[tuple[slice, Ints, Ints]]:
-    """Prompts a few at a time: which of them, their tokens but the first ones, and the place of each one's prompt."""
-    start = 0
-    while start < len(prompts):
-        stop, count = start, 0
-        while stop < len(prompts) and (stop == start or count + int(of.lengths[prompts[stop]]) <= _TOKENS):
-            count += int(of.lengths[prompts[stop]])
-            stop += 1
-        tokens = [np.arange(of.starts[one], of.stops[one]) for one in prompts[start:stop]]
-        tokens = [own[~of.first[own]] for own in tokens]
-        place = np.repeat(np.arange(stop - start), [len(own) for own in tokens])
-        yield slice(start, stop), np.concatenate(tokens), place
-        start = stop
+        return np.full((len(prompts), *size), np.nan)
+    return sums_of_prompts(dataset, dataset[name].isel({names.TARGET: target}), prompts)

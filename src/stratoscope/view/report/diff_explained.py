@@ -84,8 +84,8 @@ def effects(result: xr.DataTree) -> Section | None:
     for place, target in enumerate(map(str, table["target_text"].values[:_TARGETS])):
         figures.append(Figure(f"effects-{place + 1}", "", _effects_chart(result, table, place, target)))
     words = (
-        "First-order total effect of attention and MLP on the target's logit, summed over the tokens of a prompt, "
-        "B − A. Median and range of the prompts."
+        "First-order total effect of attention and MLP on the target's logit, summed over all tokens of a prompt "
+        "but its first, B − A. Median and range of the prompts."
     )
     return Section("What changed the total effects", words, figures)
 
