@@ -51,9 +51,7 @@ Row = tuple[str, int]  # what it is, and its layer; −1 where it has none
 class Lab:
     """The organisms of one seed, their recordings, and what is said of them."""
 
-    def __init__(
-        self, folder: Path, seed: int, pairs: int = PAIRS, steps: int = STEPS, calibration: int = 0
-    ) -> None:
+    def __init__(self, folder: Path, seed: int, pairs: int = PAIRS, steps: int = STEPS, calibration: int = 0) -> None:
         self.folder, self.seed, self.steps, self.calibration = folder, seed, steps, calibration
         self.prompts = twins(pairs, seed + 1000)
 
