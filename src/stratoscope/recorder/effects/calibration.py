@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from stratoscope.recorder.effects.strongest import EffectTables, Strongest
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.memory import unless_out_of_memory
 from stratoscope.recorder.observe import Observer, last_logits_only
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import KINDS, Kind, Samples
@@ -254,7 +256,16 @@ class Calibrator:
     def _effects(
         self, batch: Batch, tokens: NDArray[np.int64], name: str
     ) -> tuple[np.ndarray, dict[str, OfEverything]]:
-        """y, [target], and the effects from every baseline at these tokens of a prompt alone in its batch."""
+        """y, [target], and the effects from every baseline at these tokens of a prompt alone in its batch.
+
+        Where that does not fit into memory its blocks are computed once more, backward, as in recording.
+        """
+        work = partial(self._differentiated, batch, tokens, name)
+        return unless_out_of_memory(partial(work, recompute=False)) or work(recompute=True)
+
+    def _differentiated(
+        self, batch: Batch, tokens: NDArray[np.int64], name: str, *, recompute: bool
+    ) -> tuple[np.ndarray, dict[str, OfEverything]]:
         kept = {}
         for how, baseline in self._baselines.items():
             tables = EffectTables(
@@ -264,12 +275,13 @@ class Calibrator:
                 ids=[name],
             )
             kept[how] = OfEverything(self._sites, self._gradients.heads, tables, tokens)
-        y, _ = self._gradients.run(batch, self._targets.values, lambda one: self._first_order(one, kept))
+        receive = partial(self._first_order, kept)
+        y, _ = self._gradients.run(batch, self._targets.values, receive, recompute=recompute)
         if self._path is not None:
             self._path.run(batch, self._targets.values, kept[self._own].receive)
         return y.cpu().numpy()[0], kept
 
-    def _first_order(self, seen: SiteGradient, kept: Mapping[str, OfEverything]) -> None:
+    def _first_order(self, kept: Mapping[str, OfEverything], seen: SiteGradient) -> None:
         """Give what a backward shows to all but those that are integrated."""
         for how, one in kept.items():
             integrated = self._path is not None and (seen.layer, seen.kind) in self._path.kinds
