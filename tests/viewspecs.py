@@ -85,7 +85,14 @@ def chart_spec() -> ViewSpec:
         Points(np.empty(0, "<f8"), np.empty(0, "<f4"), "a"),
         Density(np.arange(6, dtype="<i4").reshape(2, 3), np.arange(3.0), np.arange(4.0), "b"),
         Bars(
-            np.array([0.5, -1.0]), np.array([0.0, 1.0]), np.full(2, np.nan), np.array([1.0, 2.0]), 0.4, "light", "plain"
+            np.array([0.5, -1.0]),
+            np.array([0.0, 1.0]),
+            np.full(2, np.nan),
+            np.array([1.0, 2.0]),
+            ("né", ""),
+            0.4,
+            "light",
+            "plain",
         ),
         Words(np.array([0.5]), np.array([1.0]), ("né <s>",), "muted"),
     )

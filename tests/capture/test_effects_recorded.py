@@ -115,8 +115,9 @@ def test_what_does_not_fit_is_cut_and_then_computed_block_by_block(
         return whole(self, batch, *args, recompute=recompute, **more)
 
     monkeypatch.setattr(Gradients, "run", small)
-    trace = run(tmp_path / "t", **ASKED)
+    trace = run(tmp_path / "t", **{**ASKED, "calibration": 2})  # what is ablated is differentiated first, too
     np.testing.assert_allclose(trace.neuron_effect, plain.neuron_effect, rtol=1e-3, atol=1e-5)
+    assert trace.attrs["receipt"]["calibration"]["agreement"]
     limits = " ".join(trace.attrs["receipt"]["limits"])
     assert "taken in parts, down to 1" in limits
     assert "computed once more, backward" in limits

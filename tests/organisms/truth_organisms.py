@@ -51,8 +51,8 @@ Row = tuple[str, int]  # what it is, and its layer; −1 where it has none
 class Lab:
     """The organisms of one seed, their recordings, and what is said of them."""
 
-    def __init__(self, folder: Path, seed: int, pairs: int = PAIRS, steps: int = STEPS) -> None:
-        self.folder, self.seed, self.steps = folder, seed, steps
+    def __init__(self, folder: Path, seed: int, pairs: int = PAIRS, steps: int = STEPS, calibration: int = 0) -> None:
+        self.folder, self.seed, self.steps, self.calibration = folder, seed, steps, calibration
         self.prompts = twins(pairs, seed + 1000)
 
     def model(self, kind: str) -> Path:
@@ -73,7 +73,7 @@ class Lab:
                 stratoscope.capture(
                     str(self.model(kind)), self.prompts, making / "of.trace", record=f"norms,residual,{record}",
                     targets=[ANSWER], against=TRIGGER, effect_steps=steps, batch_size=len(self.prompts),
-                    calibration=0,  # tests/capture/test_calibrating.py measures it
+                    calibration=self.calibration,
                 )  # fmt: skip
         return stratoscope.open_trace(self.folder / "traces" / name / "of.trace")
 

@@ -17,7 +17,10 @@ from stratoscope.trace.format.schema import Block
 from stratoscope.trace.write.writer import TraceWriter
 
 LAYERS = (0, 1, 2)
-SIZES = {"peak": 2, "head": 2, "neuron": 6, "opener": 2, "target": 2, "choice": 2}
+SIZES = {"peak": 2, "head": 2, "neuron": 6, "opener": 2, "target": 2, "choice": 2} | {
+    **{names.LOGIT_RANK: 4, names.EFFECT_RANK: 3, names.STRONGEST: 4, names.READ_PART: 2},
+    **{names.COMPONENT: 8, names.WRITE_RANK: 2},
+}
 VARIABLES = ("mlp_out_norm", "resid_norm", "peak_neuron", "peak_value", "prompt_mean")
 LENGTHS = {**SIZES, "layer": len(LAYERS), "depth": len(LAYERS) + 1}
 ATTRS: dict[str, Any] = {

@@ -168,7 +168,7 @@ NOT_OF_ITS_TYPE = [
     ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": False}, *PANEL, "marks", 0, "x")),
     ("content.panels[0].marks[0].x is no buffer", _set({"$buffer": 0, "x": 0}, *PANEL, "marks", 0, "x")),
     (
-        "content.panels[0].marks[0].kind is none of 'line', 'band', 'points', 'intervals', 'density', 'vertical', 'horizontal', 'span', 'words'",
+        "content.panels[0].marks[0].kind is none of 'line', 'band', 'points', 'intervals', 'bars', 'density', 'vertical', 'horizontal', 'span', 'words'",
         _set([], *PANEL, "marks", 0, "kind"),
     ),
 ]
@@ -241,7 +241,8 @@ MARKS = ("content", "panels", 0, "marks")
         ("content.height is not above 0", "charts", _set(0, "content", "height")),
         ("content.panels[0].x does not run upwards", "charts", _set(-1, "content", "panels", 0, "x", "high")),
         ("content.panels[0].x is logarithmic and does not stay above 0", "charts", _set(True, "content", "panels", 0, "x", "log")),
-        ("content.panels[0].marks[3].words has 2 items instead of 1", "charts", _set(["a", "b"], *MARKS, 3, "words")),
+        ("content.panels[0].marks[3].words has 1 items instead of 2", "charts", _set(["a"], *MARKS, 3, "words")),
+        ("content.panels[0].marks[4].words has 2 items instead of 1", "charts", _set(["a", "b"], *MARKS, 4, "words")),
         ("content.scenes is empty", "peaks", _set([], "content", "scenes")),
         ("content.token_choice has what is not one of 0 to -1", "peaks", _set([], "content", "choices")),
         ("content.layer has what is not in content.layers", "peaks", _set([3], "content", "layers")),

@@ -115,3 +115,13 @@ def _tried(work: Callable[[Sequence[int]], Result], part: Sequence[int]) -> Resu
         if not is_out_of_memory(error):
             raise
     return None
+
+
+def unless_out_of_memory(work: Callable[[], Result]) -> Result | None:
+    """What the work gave; None where it ran out of memory, with all that it held let go."""
+    try:
+        return work()
+    except (OutOfMemory, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None

@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from stratoscope import defaults
 from stratoscope.analysis.statistics.agreement import agreement
 from stratoscope.errors import InputError
 from stratoscope.model.head import Head
-from stratoscope.model.sites import ModelSites
+from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.names import LOGITS
 from stratoscope.progress import Progress
 from stratoscope.recorder.effects.ablations import TOKENS_AT_ONCE, Ablation, Values, each_ablated
@@ -34,6 +35,7 @@ from stratoscope.recorder.effects.strongest import EffectTables, Strongest
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.memory import unless_out_of_memory
 from stratoscope.recorder.observe import Observer, last_logits_only
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import KINDS, Kind, Samples
@@ -204,15 +206,16 @@ class Calibrator:
         """What every item changes under every baseline, and by how much y differs where nothing is set."""
         values = {how: baseline.values for how, baseline in self._baselines.items()}
         rows = [Ablation(), *(item.ablation(values[how]) for how in values for item in items), Ablation()]
-        changed = np.empty((len(rows), len(self._targets)))
+        changed, rounding = np.empty((len(rows), len(self._targets))), 0.0
         size = max(1, TOKENS_AT_ONCE // len(prompt.ids))
         for places, logits in each_ablated(
             self._model, self._sites, [prompt], rows, batching=replace(self._prompts.batching, size=size)
         ):
             both = (ids.expand(len(places), -1) for ids in (self._targets.token, self._targets.against))
             changed[[*places]] = self._targets.directions.values(logits[:, -1], *both).cpu().numpy()
+            rounding = max(rounding, _rounding(logits[:, -1]))
         alone, last = changed[0], changed[-1]
-        found.floors.append(float(max(np.abs(alone - last).max(), np.abs(alone - y).max())))
+        found.floors.append(float(max(np.abs(alone - last).max(), np.abs(alone - y).max(), rounding)))
         effects = (alone - changed[1:-1]).reshape(len(values), len(items), -1)
         for of_baseline, how in zip(effects, values, strict=True):
             for target in range(len(self._targets)):
@@ -253,7 +256,16 @@ class Calibrator:
     def _effects(
         self, batch: Batch, tokens: NDArray[np.int64], name: str
     ) -> tuple[np.ndarray, dict[str, OfEverything]]:
-        """y, [target], and the effects from every baseline at these tokens of a prompt alone in its batch."""
+        """y, [target], and the effects from every baseline at these tokens of a prompt alone in its batch.
+
+        Where that does not fit into memory its blocks are computed once more, backward, as in recording.
+        """
+        work = partial(self._differentiated, batch, tokens, name)
+        return unless_out_of_memory(partial(work, recompute=False)) or work(recompute=True)
+
+    def _differentiated(
+        self, batch: Batch, tokens: NDArray[np.int64], name: str, *, recompute: bool
+    ) -> tuple[np.ndarray, dict[str, OfEverything]]:
         kept = {}
         for how, baseline in self._baselines.items():
             tables = EffectTables(
@@ -263,12 +275,13 @@ class Calibrator:
                 ids=[name],
             )
             kept[how] = OfEverything(self._sites, self._gradients.heads, tables, tokens)
-        y, _ = self._gradients.run(batch, self._targets.values, lambda one: self._first_order(one, kept))
+        receive = partial(self._first_order, kept)
+        y, _ = self._gradients.run(batch, self._targets.values, receive, recompute=recompute)
         if self._path is not None:
             self._path.run(batch, self._targets.values, kept[self._own].receive)
         return y.cpu().numpy()[0], kept
 
-    def _first_order(self, seen: SiteGradient, kept: Mapping[str, OfEverything]) -> None:
+    def _first_order(self, kept: Mapping[str, OfEverything], seen: SiteGradient) -> None:
         """Give what a backward shows to all but those that are integrated."""
         for how, one in kept.items():
             integrated = self._path is not None and (seen.layer, seen.kind) in self._path.kinds
@@ -317,3 +330,13 @@ def _at(effects: NDArray[np.float32] | None, token: int, column: int) -> float:
 def _stored(value: float) -> float:
     """A number as it is stored."""
     return float(f"{value:.{_DIGITS}g}")
+
+
+def _rounding(logits: Tensor) -> float:
+    """What rounding may do to a difference of logits: an ablated forward rounds anew in every later layer.
+
+    Against float64 the largest seen in float32 is 16 roundings of the largest logit; half precision rounds the logit
+    itself.
+    """
+    unit = unit_roundoff(logits.dtype)
+    return (16 if unit < 2**-20 else 1) * unit * float(logits.abs().max())

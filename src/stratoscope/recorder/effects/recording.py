@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stratoscope import defaults, names
-from stratoscope.errors import CaptureError, OutOfMemory, is_out_of_memory
+from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
 from stratoscope.model.head import Head
 from stratoscope.model.load import LoadedModel
@@ -29,7 +29,7 @@ from stratoscope.recorder.effects.strongest import EffectTables
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
-from stratoscope.recorder.memory import BatchSplitter
+from stratoscope.recorder.memory import BatchSplitter, unless_out_of_memory
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import CALIBRATION
@@ -261,7 +261,7 @@ class EffectsRecorder(NoEffects):
         waiting = [chosen]
         while waiting:
             part = waiting.pop(0)
-            found = _tried(work, part, False)
+            found = unless_out_of_memory(partial(work, part, False))
             if found is None and len(part) > 1:
                 middle = (len(part) + 1) // 2
                 self._smallest = min(self._smallest or middle, middle)
@@ -269,7 +269,7 @@ class EffectsRecorder(NoEffects):
                 continue
             if found is None:
                 self._recomputed = True
-                found = _tried(work, part, True)
+                found = unless_out_of_memory(partial(work, part, True))
             if found is None:
                 raise CaptureError(
                     "its total effects do not fit into memory, not even alone and block by block",
@@ -394,13 +394,3 @@ def _but(kinds: set[tuple[int, str]], receive: Callable[[SiteGradient], None], s
     """Receive what is not integrated."""
     if (seen.layer, seen.kind) not in kinds:
         receive(seen)
-
-
-def _tried(work: Callable[[list[int], bool], list[Arrays]], part: list[int], recompute: bool) -> list[Arrays] | None:
-    """What the work gave; None where it ran out of memory, with all that it held let go."""
-    try:
-        return work(part, recompute)
-    except (OutOfMemory, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-    return None
