@@ -25,7 +25,10 @@ NOT_EFFECT = Note(
     "L28", INFO, "A direct contribution is not an effect: it leaves out what later layers make of a write. What is "
     "ranked by total effect carries its agreement with really ablating."
 )  # fmt: skip
-FIRST = Note("L05", INFO, "Total effects of layers and heads are summed over all tokens but the first of a prompt.")
+FIRST = Note(
+    "L05", INFO, "Total effects of layers and heads are summed over all tokens but the first of a prompt; no neuron is "
+    "listed there. Its activations are so large that first order says little of them."
+)  # fmt: skip
 SAME_FACTOR = Note(
     "L29", INFO, "Direct contributions of both classes are compared at one factor of the final norm; what the factors "
     "themselves differ by is the row “final norm”."
