@@ -152,6 +152,7 @@ def test_classes_stand_on_one_scale_and_their_difference_first(trace: xr.Dataset
     report = contents_of(suppression(trace, groups=False, permutations=99))
     names = [figure.name for figure in report.figures()]
     assert names == ["difference", "depth-1", "depth-2"]
+    assert all("Total effects: " in figure.caption for figure in report.figures()[1:])
     first, second = (figure.spec.content for figure in report.figures()[1:])
     assert isinstance(first, Charts)
     assert isinstance(second, Charts)

@@ -34,7 +34,7 @@ def words_near(prompts: Prompts, token: int) -> tuple[str, str, str]:
     spelling = str(prompts.dataset.attrs.get("token_spelling", "text"))
 
     def beside(tokens: range) -> list[str]:
-        texts, room = [], _NEAR
+        texts, room = list[str](), _NEAR
         for one in tokens:
             (text,) = (plain_text(word, spelling) for word in prompts.words(slice(one, one + 1)))
             room -= len(text)

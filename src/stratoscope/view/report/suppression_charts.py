@@ -88,6 +88,7 @@ def classes(result: xr.DataTree) -> list[Figure]:
             f"What promotes and suppresses {summary['target']}" + (f" in {name}" if name else "") + f": mean of {of}"
         )
         lines = " Lines are 95 % intervals over the prompts." if int(one["prompts"]) > 1 else ""
+        lines += words.belief(summary)
         figures.append(Figure(f"depth-{place + 1}", f"Means over {of}.{lines}", _spec(result, title, rows, ends)))
     return figures
 

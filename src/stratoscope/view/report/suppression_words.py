@@ -45,6 +45,13 @@ def calibrations(summary: Facts, *kinds: str) -> list[str]:
     return [summary["calibration"][kind] for kind in kinds if kind in summary["calibration"]]
 
 
+def belief(summary: Facts) -> str:
+    """What is said beside each of several figures, whose sentences on the calibration stand at the first."""
+    if not summary["total"]:
+        return ""
+    return f" Total effects: {mark_of(summary, *drawn_kinds(summary)) or 'calibrated'} (see Calibration)."
+
+
 def drawn_kinds(summary: Facts) -> tuple[str, ...]:
     """Kinds of parts of the figure along the depth: attention blocks, or where none was ablated their heads."""
     return ("mlp", "attn" if "attn" in summary.get("calibration", {}) else "head")
