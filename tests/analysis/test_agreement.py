@@ -69,12 +69,12 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     random = np.random.default_rng(0)
     truth = 6 / np.pi * np.arcsin(0.8 / 2)  # Spearman's of normal numbers whose correlation is 0.8
     held = 0
-    for seed in range(60):
+    for seed in range(24):
         x = random.normal(size=ITEMS)
         y = 0.8 * x + 0.6 * random.normal(size=ITEMS)
         bounds = agreement(x, y, CLUSTER, floor=0.0, seed=seed).spearman
         held += bounds.low <= truth <= bounds.high
-    assert held >= 52
+    assert held >= 21
 
 
 def test_prompts_that_differ_widen_the_interval() -> None:

@@ -12,6 +12,7 @@ from contribution_traces import PLAN, model
 import stratoscope
 from stratoscope.analysis.contrast.profiles import prompt_profiles
 from stratoscope.analysis.results.result import notes_in, table_in
+from stratoscope.analysis.values.effect_sums import sums_of_prompts
 from stratoscope.errors import InputError
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.targets import Targets, one_target
@@ -70,6 +71,24 @@ def test_effects_add_up_over_tokens_and_contributions_stand_where_the_model_answ
     np.testing.assert_array_equal(prompt_profiles(one, "mlp_effect", prompts, every)[:, 0], 2.0 * lengths)
     found = prompt_profiles(one, "mlp_logit", prompts, ~every)
     np.testing.assert_allclose(found, scaled["mlp_logit"].values[Prompts(scaled).answer, :, 0])
+
+
+def test_classes_are_compared_by_effects_summed_over_all_tokens_but_the_first(scaled: xr.Dataset) -> None:
+    asked = {"quantity": ["mlp_effect"], "alpha": 0.5, "permutations": 99, "groups": False}
+    effect = scaled["mlp_effect"].values.copy()
+    effect[Prompts(scaled).first] = 1e6
+    changed = scaled.assign(mlp_effect=scaled["mlp_effect"].copy(data=effect))
+    a, b = (table_in(stratoscope.contrast(of, **asked), "profiles/mlp_effect") for of in (scaled, changed))
+    lengths = Prompts(scaled).lengths
+    np.testing.assert_allclose(a["mean_a"].values, 2.0 * (lengths[::2] - 1).mean())
+    xr.testing.assert_equal(a, b)
+
+
+def test_a_prompt_of_one_token_keeps_its_effects() -> None:
+    trace = model(tuned=False)
+    one = trace.isel(token=np.concatenate([[0], np.arange(Prompts(trace).starts[1], trace.sizes["token"])]))
+    sums = sums_of_prompts(one, one["mlp_effect"], np.arange(2))
+    np.testing.assert_array_equal(sums[0, 0], one["mlp_effect"].values[0, 0])
 
 
 def ranked(*, targets: int = 2) -> xr.Dataset:

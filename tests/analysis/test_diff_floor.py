@@ -481,3 +481,14 @@ def test_a_claim_is_held_against_what_a_column_can_be_at_most(base: xr.Dataset) 
     assert title(result) == "0 of 2 claimed neurons changed as claimed, 1 gone from the peaks"
     unclaimed = diff(one, tuned(two), claims=[Claim(2, 0, 1.0, 0.05)])
     assert title(unclaimed).endswith("; 1 column that nobody claimed has another norm")
+
+
+def test_where_no_quantity_is_in_both_traces_nothing_is_said_to_be_equal() -> None:
+    def logits_of(target: str) -> xr.Dataset:
+        return of_model(simulated(record="logits", prompts=2, targets=(target,)), target)
+
+    for target, words in (("Sure", "Nothing can be compared: the traces hold no"), ("Sorry", "Only explained logits")):
+        result = diff(logits_of("Sorry"), logits_of(target))
+        assert title(result).startswith(words)
+        assert "--record norms" in lead(result)[-1]
+        assert not any("would have been seen" in line for line in lead(result))

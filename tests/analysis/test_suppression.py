@@ -89,6 +89,15 @@ def test_effects_of_the_first_token_are_in_no_sum_of_a_layer(trace: xr.Dataset) 
     np.testing.assert_array_equal(a["mlp_total"], b["mlp_total"])
 
 
+def test_a_neuron_at_a_first_token_is_not_listed_though_an_older_trace_ranks_it(trace: xr.Dataset) -> None:
+    position, effect = (trace[f"strongest_{name}"].values.copy() for name in ("position", "effect"))
+    assert (position != 0).all()  # of the simulator, as of a recording
+    position[0, 0, 0], effect[0, 0, 0] = 0, 1e6
+    older = changed(trace, strongest_position=position, strongest_effect=effect)
+    before, after = (table_in(suppression(of, prompt=0), "neurons") for of in (trace, older))
+    assert before["total"].values[1:].tolist() == after["total"].values.tolist()
+
+
 def test_answers_that_were_generated_have_no_effects_and_spoil_no_sum(trace: xr.Dataset) -> None:
     last = Prompts(trace).stops[0] - 1
     effect = trace["attn_effect"].values.copy()

@@ -21,6 +21,7 @@ from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.targets.asked import TargetSettings, target_settings
 from stratoscope.recorder.targets.directions import Directions
 from stratoscope.recorder.targets.tokens import MEAN, tokenised_targets
+from stratoscope.trace.targets import Targets
 
 IDS = torch.arange(5, 25)[None]
 
@@ -70,7 +71,7 @@ def test_targets_that_nothing_uses_are_refused(given: dict[str, Any]) -> None:
     [
         (" Sorry", r"target ' Sorry': is 2 tokens: ' ', 'Sorry'. Use 'Sorry', which is one token"),
         ("sorry", r"is 5 tokens: 's', 'o', 'r', 'r', 'y'. Use 'Sorry'"),
-        ("No", r"is 2 tokens: 'N', 'o'. Name a text of one token"),
+        ("No", r"is 2 tokens: 'N', 'o'. Name the last, .*: --answer-prefix \"N\" --targets \"o\""),
         ("é", r"is 2 tokens: '\\\\xc3', '\\\\xa9'"),
         ("<s>", "is a special token"),
         ("Sure", "is token 259, and the model has only 259"),
@@ -186,6 +187,11 @@ def test_without_targets_the_likeliest_token_is_explained_against_the_second(tmp
     assert trace.attrs["plan"]["targets"] == names.TOP
     assert [note["id"] for note in trace.attrs["notes"] if "likeliest next token" in note["text"]] == ["L24"]
     assert "top" in str(trace.target.values[0])
+    tokens = {*np.ravel([trace.target_token, trace.against_token]).tolist()}
+    assert {*map(str, tokens)} <= trace.attrs["token_texts"].keys()
+    label = Targets(trace).label_in(0, 0)
+    assert " against “" in label
+    assert "token" not in label
 
 
 @pytest.mark.parametrize("chat", [False, True])

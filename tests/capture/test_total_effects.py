@@ -193,7 +193,7 @@ def test_behind_a_norm_an_mlp_is_what_it_writes_as_its_neurons_cancel(found: Any
     torch.testing.assert_close(effects.mlp[:, 2].sum(0).double(), slope, rtol=1e-4, atol=1e-6)
 
 
-def test_the_strongest_of_a_prompt_are_those_of_all_neurons_at_all_its_tokens() -> None:
+def test_the_strongest_of_a_prompt_are_those_of_all_neurons_at_all_its_tokens_but_the_first() -> None:
     model, sites = model_of("Llama", torch.float32)
     batch = batch_of(5, 9)
     seen = Gradients(model, sites)
@@ -202,7 +202,7 @@ def test_the_strongest_of_a_prompt_are_those_of_all_neurons_at_all_its_tokens() 
     everything = first_order(model, sites, batch, values_of(model))
     whole = torch.stack([everything.neurons[layer] for layer in range(3)])  # [layer, target, row, neuron]
     strongest = tables.strongest()
-    for prompt, rows in enumerate((slice(4, 9), slice(9, 18))):
+    for prompt, rows in enumerate((slice(5, 9), slice(10, 18))):  # without the first token of either
         for target in range(2):
             own = whole[:, target, rows]
             expected = own.flatten().sort().values
@@ -217,6 +217,19 @@ def test_the_strongest_of_a_prompt_are_those_of_all_neurons_at_all_its_tokens() 
                 assert strongest.value[prompt, target, rank] == pytest.approx(float(a))
     ranked = whole[1, 0, 10].abs().sort(descending=True)
     assert tables.neuron[10, 1, 0].tolist() == ranked.indices[:4].tolist()
+    assert (tables.neuron[9:17, -1] == -1).all()  # what the last block does there reaches no answer
+    assert tables.effect[9:17, -1].isnan().all()
+    assert (tables.neuron[17] >= 0).all()
+
+
+def test_the_only_token_of_a_prompt_has_its_strongest() -> None:
+    model, sites = model_of("Llama", torch.float32)
+    batch, seen = batch_of(1, 3), Gradients(model, sites)
+    tables = EffectTables(sites, seen.heads, Baseline(), {}, batch, targets=2, top_k=4, ids=["a", "b"])
+    seen.run(batch, values_of(model), tables.receive)
+    row = tables.strongest().row
+    assert (row[0] == 2).all()
+    assert set(row[1].flat) <= {4, 5}
 
 
 def test_a_prompt_beside_a_longer_one_has_the_effects_that_it_has_alone() -> None:

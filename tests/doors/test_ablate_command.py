@@ -58,7 +58,7 @@ def test_it_prints_a_table_and_what_was_found_and_writes_a_row_for_every_prompt(
     rows = list(csv.DictReader(Path("t.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 4 * 3
     assert {row["ablated"] for row in rows} == {"L1 n3", "L2 n5", "head 2 of L0", "all of them"}
-    assert {row["target"] for row in rows} == {"a − b"}
+    assert {row["target"] for row in rows} == {"“a” against “b”"}
     assert all(row["measured"] and row["matched"] and row["floor"] for row in rows)
 
 

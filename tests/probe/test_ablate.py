@@ -246,11 +246,12 @@ def test_curves_end_where_they_must_and_begin_with_the_strongest() -> None:
         np.testing.assert_allclose(named[what].values[:, 0], first, atol=1e-4)
         np.testing.assert_allclose(named[what].values[:, -1], last, atol=1e-4)
     np.testing.assert_allclose(
-        named["removed"].values[0, -1], named["unablated"] - named["measured"].values[0], atol=1e-5
+        named["removed"].values[0, -1], named["unablated"] - named["measured"].values[-1], atol=1e-5
     )
     singles = run(model, neurons=[(1, 3), (2, 5), (0, 1)], heads=[(1, 1)])
     order = np.argsort(-np.abs(singles["first_order_mean"].values[:-1, 0]), kind="stable")
-    assert named["members"].item().split(", ") == singles["set"].values[order].tolist()
+    assert named["members"].values[-1].split(", ") == singles["set"].values[order].tolist()
+    assert named["members"].values[:-1].tolist() == singles["set"].values[order].tolist()
     found = run(model, cumulative=3, how="zero")
     assert found["members"].item().count(" n") == 3
     columns, rows = rows_of(found)

@@ -293,7 +293,7 @@ class Recording:
                 block = self._window(window)
                 if self._splitter.were_needed or self._targeting.asked:
                     writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
-                if texts.add(self._effects.token_ids):
+                if texts.add({*self._effects.token_ids, *self._targeting.token_ids}):
                     writer.describe(**texts.attribute)
                 writer.append(block)
                 yield window

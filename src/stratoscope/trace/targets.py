@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TargetChoice: TypeAlias = "str | int | None"
+OWN = "each prompt's likeliest token against its second"
 TOKEN_TEXTS = "token_texts"  # attribute: id → text of tokens that need not be in a prompt
 _CHOSEN = "chosen_target"  # attribute in memory: the number of the only target that was kept
 _NO_TOKEN = -1  # as an id: none; of what a target is held against the mean of the vocabulary
@@ -72,8 +73,8 @@ class Targets:
     def label(self, target: int) -> str:
         """A target as a title has it: “Sorry” against “Sure”; of each prompt's own likeliest token, that."""
         if self.own:
-            return "each prompt's likeliest token against its second"
-        return self._in_words(self.texts[target], self.against[target])
+            return OWN
+        return in_words(self.texts[target], self.against[target])
 
     def label_in(self, prompt: int, target: int) -> str:
         """What the target is in a prompt: as `label`, or the prompt's own token by its text; "" where none is known."""
@@ -83,7 +84,7 @@ class Targets:
         if ids[0] == _NO_TOKEN:
             return ""
         text, against = (self._text_of(one) for one in ids)
-        return self._in_words(text, against)
+        return in_words(text, against)
 
     def label_of(self, prompts: Iterable[int], target: int) -> str:
         """What the target is in these prompts, where it is the same in all of them; else as `label`."""
@@ -96,10 +97,6 @@ class Targets:
         texts = self.dataset.attrs.get(TOKEN_TEXTS)
         text = texts.get(str(identity)) if isinstance(texts, Mapping) else None
         return text if isinstance(text, str) else f"token {identity}"
-
-    @staticmethod
-    def _in_words(text: str, against: str) -> str:
-        return f"“{_shown(text)}”" + (f" against “{_shown(against)}”" if against else "")
 
     def find(self, choice: str | int) -> int:
         """The place of the target that a person names: by its text, else by its number, counted from 0.
@@ -123,6 +120,11 @@ class Targets:
         if 0 <= (place := int(choice)) < len(self):
             return place
         raise InputError(f"no target number {choice}", where=TARGET, fix=f"There are 0 to {len(self) - 1}.")
+
+
+def in_words(text: str, against: str) -> str:
+    """“Sorry” against “Sure”; against the mean of the vocabulary (""), “Sorry”."""
+    return f"“{_shown(text)}”" + (f" against “{_shown(against)}”" if against else "")
 
 
 def has_targets(quantity: str) -> bool:

@@ -101,10 +101,7 @@ def refuse_too_few(units: Units, alpha: float) -> None:
         return
     least = _attainable(units)
     has = units.in_words()
-    if units.design == PAIRS:
-        more = f"{next(n for n in range(1, 64) if smallest_p(n) <= alpha)} {units.noun}"
-    else:
-        more = f"{next(n for n in range(1, 64) if smallest_p(n, n) <= alpha)} of each class"
+    more = enough(units, alpha)
     if "group" in units.noun:
         has += " (prompts of a group count once; --no-groups counts each)"
     for said in units.left_out:
@@ -114,6 +111,13 @@ def refuse_too_few(units: Units, alpha: float) -> None:
         where="contrast",
         fix=f"Record at least {more}; or look at single prompts with `stratoscope heatmap`.",
     )
+
+
+def enough(units: Units, alpha: float) -> str:
+    """How many such units could differ significantly, in words."""
+    if units.design == PAIRS:
+        return f"{next(n for n in range(1, 64) if smallest_p(n) <= alpha)} {units.noun}"
+    return f"{next(n for n in range(1, 64) if smallest_p(n, n) <= alpha)} of each class"
 
 
 def _attainable(units: Units) -> float:

@@ -72,14 +72,15 @@ def contrast(
     quantity
         Quantities whose profiles over the layers are compared; the first is also compared token by token. Without it
         the write ratios and cosines and the attention entropy that the trace holds. Direct contributions are compared
-        at the answer position and at one factor of the final norm, total effects as their sums over all tokens.
+        at the answer position and at one factor of the final norm, total effects as their sums over all tokens but
+        the first of each prompt.
     target
         Of quantities that explain logits: the target, by its text or its number; by default the first.
     layers
         "22-31,0" or numbers; all without it.
     span
-        The part of a prompt whose tokens count in profiles (`names.SPANS`); neurons were averaged over the user's
-        tokens when the trace was recorded.
+        The part of a prompt whose tokens count in profiles (`names.SPANS`), but in those of total effects; neurons were
+        averaged over the user's tokens when the trace was recorded.
     groups
         Whether prompts of one `group` are one observation.
     unequal

@@ -18,6 +18,7 @@ from stratoscope.analysis.classes.design import Design
 from stratoscope.analysis.classes.units import PAIRS, Units
 from stratoscope.analysis.contrast.family import Family, compare_family
 from stratoscope.analysis.statistics.rescaled import at_factor
+from stratoscope.analysis.values.effect_sums import summed_tokens
 from stratoscope.analysis.values.final_norm import final_scales, is_under_final_norm
 from stratoscope.analysis.values.tables import table
 from stratoscope.trace.arrays import Floats
@@ -132,11 +133,15 @@ def compare_profiles(
     permutations: int,
     seed: int,
 ) -> Profiles:
-    """Compare the profiles of the classes; all rows of all quantities are one family, tested on all units."""
+    """Compare the profiles of the classes; all rows of all quantities are one family, tested on all units.
+
+    What adds up over tokens is summed over all tokens but first ones, the rest averaged over the counted ones.
+    """
     units = design.units
     columns, rows, of = [], [], []
     for index, quantity in enumerate(quantities):
-        found = prompt_profiles(dataset, quantity, units.prompts, counted)
+        tokens = summed_tokens(Prompts(dataset)) if over_tokens(quantity) == SUM else counted
+        found = prompt_profiles(dataset, quantity, units.prompts, tokens)
         if is_under_final_norm(quantity):
             factor = final_scales(dataset, quantity)[units.prompts]
             found = at_factor(found, factor[:, None], common_factor(factor, units)[:, None])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope import names
+from stratoscope.analysis.classes.design import enough
 from stratoscope.analysis.classes.units import PAIRS
 from stratoscope.analysis.statistics.permutation import smallest_p
 from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
@@ -24,7 +25,10 @@ NOT_EFFECT = Note(
     "L28", INFO, "A direct contribution is not an effect: it leaves out what later layers make of a write. What is "
     "ranked by total effect carries its agreement with really ablating."
 )  # fmt: skip
-FIRST = Note("L05", INFO, "Total effects of layers and heads are summed over all tokens but the first of a prompt.")
+FIRST = Note(
+    "L05", INFO, "Total effects of layers and heads are summed over all tokens but the first of a prompt; no neuron is "
+    "listed there. Its activations are so large that first order says little of them."
+)  # fmt: skip
 SAME_FACTOR = Note(
     "L29", INFO, "Direct contributions of both classes are compared at one factor of the final norm; what the factors "
     "themselves differ by is the row “final norm”."
@@ -79,7 +83,7 @@ def _of_two_classes(parts: Explained, compared: Comparison) -> list[Note]:
         least = smallest_p(count_a) if units.design == PAIRS else smallest_p(count_a, count_b)
         found.append(
             Note("L12", WARNING, f"Not tested: the smallest p-value that {units.in_words()} could ever give is "
-                 f"{number(least)}.")
+                 f"{number(least)}. Record at least {enough(units, compared.design.alpha)}.")
         )  # fmt: skip
     if "direct_compared" in compared.families:
         found.append(SAME_FACTOR)

@@ -13,7 +13,7 @@ from stratoscope.analysis.suppression.recorded import answered
 from stratoscope.analysis.suppression.targets import Chosen
 from stratoscope.analysis.values.around import words_near
 from stratoscope.trace.arrays import Floats, Ints
-from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.prompts import GONE, Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,20 +49,22 @@ class Place:
 def strongest(dataset: xr.Dataset, target: int, prompts: Ints, classes: Ints, count: int) -> list[Place]:
     """The strongest neurons of either sign, the promoting ones first, each with its strongest place.
 
-    Of one prompt each (neuron, token) is its own. Of several a neuron is listed once, ranked by its
-    largest effect among those recorded.
+    Of one prompt each (neuron, token) is its own. Of several a neuron is listed once, ranked by its largest effect among
+    those recorded. First tokens, which older traces rank too, are left out unless they are answer positions.
 
     Parameters
     ----------
     classes, count
         The class of each prompt as a number below `count`.
     """
-    layer, neuron, effect = (
+    position, layer, neuron, effect = (
         np.asarray(dataset[name].isel(target=target, prompt=prompts).values)
-        for name in ("strongest_layer", "strongest_neuron", "strongest_effect")
+        for name in ("strongest_position", "strongest_layer", "strongest_neuron", "strongest_effect")
     )
     effect = effect.astype(np.float64)
-    there = (neuron >= 0) & np.isfinite(effect) & (effect != 0)
+    of = Prompts(dataset)
+    answered_first = (of.answer[prompts] != GONE) & (of.position[of.answer[prompts]] == 0)
+    there = (neuron >= 0) & np.isfinite(effect) & (effect != 0) & ((position > 0) | answered_first[:, None])
     found: list[Place] = []
     for sign in (1, -1):
         here = np.argwhere(there & (np.sign(effect) == sign))

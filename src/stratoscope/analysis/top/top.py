@@ -273,7 +273,10 @@ def _about_explained(prompts: Prompts, frame: pd.DataFrame, n: int, by: str) -> 
     notes = about_explained(dataset, [of], listed, by_token=False)
     notes += [note for note in notes_of(dataset) if note.id == "L24" and note not in notes]
     kept = counted(dataset[of].shape[-1], "neuron")
-    text = f"Only {kept} of each token and layer are recorded, the strongest: what is absent is not zero."
+    plan = dataset.attrs.get("plan")
+    everywhere = by == EFFECT or (isinstance(plan, Mapping) and plan.get("positions") == names.ALL_POSITIONS)
+    where = "each token and layer" if everywhere else "each layer, at the answer position only,"
+    text = f"Only {kept} of {where} are recorded, the strongest: what is absent is not zero."
     notes.append(Note("L08", INFO, text))
     if len(frame) < n * frame["prompt"].nunique():
         notes.append(Note("L08", INFO, f"Fewer than {n} are recorded there."))

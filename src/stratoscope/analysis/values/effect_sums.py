@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.trace.arrays import Floats, Ints
-from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.prompts import GONE, Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
 _TOKENS = 2**12  # read at a time
 
 
+def summed_tokens(prompts: Prompts) -> NDArray[np.bool_]:
+    """Whether the effects of a token are summed: of all but first tokens that are no answer positions; [token]."""
+    summed: NDArray[np.bool_] = ~prompts.first
+    summed[prompts.answer[prompts.answer != GONE]] = True
+    return summed
+
+
 def sums_of_prompts(dataset: xr.Dataset, effects: xr.DataArray, prompts: Ints) -> Floats:
-    """Effects [token, …] of a Dataset summed over the tokens of each prompt but the first: [prompt, …].
+    """Effects [token, …] of a Dataset summed over the `summed_tokens` of each prompt: [prompt, …].
 
     What has no value is left out; where none of the tokens has one the sum is NaN.
     """
@@ -35,15 +43,15 @@ def sums_of_prompts(dataset: xr.Dataset, effects: xr.DataArray, prompts: Ints) -
 
 
 def _runs(of: Prompts, prompts: Ints) -> Iterator[tuple[slice, Ints, Ints]]:
-    """Prompts a few at a time: which of them, their tokens but the first ones, and the place of each one's prompt."""
-    start = 0
+    """Prompts a few at a time: which of them, their tokens that are summed, and the place of each one's prompt."""
+    start, summed = 0, summed_tokens(of)
     while start < len(prompts):
         stop, count = start, 0
         while stop < len(prompts) and (stop == start or count + int(of.lengths[prompts[stop]]) <= _TOKENS):
             count += int(of.lengths[prompts[stop]])
             stop += 1
         tokens = [np.arange(of.starts[one], of.stops[one]) for one in prompts[start:stop]]
-        tokens = [own[~of.first[own]] for own in tokens]
+        tokens = [own[summed[own]] for own in tokens]
         place = np.repeat(np.arange(stop - start), [len(own) for own in tokens])
         yield slice(start, stop), np.concatenate(tokens), place
         start = stop

@@ -162,7 +162,8 @@ def _write(found: xr.Dataset, out: Path, theme: names.Theme, *, overwrite: bool)
 
 _WORDS = (
     "Effects are what ablating takes away: a positive one promotes its target. Measured: mean over prompts, with its "
-    "95 % t interval; first order and direct are no measurements. Random: mean over draws, and the largest size of one."
+    "95 % t interval; first order and direct are no measurements. Random: mean over draws, and the largest size of "
+    "one. All are logits, of openers log-odds."
 )
 
 
@@ -180,7 +181,8 @@ def _tell(found: xr.Dataset) -> None:
 
 def _effects(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
     """One row for each set and target, and for each set and opener."""
-    heading = ["ablated", "of", "measured", "interval", "first order", "direct", "random ones", "directions", "floor"]
+    measured = "measured" if "opener_measured" in found else "measured (logits)"
+    heading = ["ablated", "of", measured, "interval", "first order", "direct", "random ones", "directions", "floor"]
     rows = []
     for kind, one in (("target", ""), ("opener", "opener_")):
         if f"{one}measured" not in found:

@@ -184,6 +184,7 @@ def _tell(result: xr.DataTree) -> None:
     """What differs, in a few lines and two tables."""
     from stratoscope.analysis.compare import cautions
     from stratoscope.analysis.compare.tables import neurons_in
+    from stratoscope.trace.targets import has_targets
     from stratoscope.view.maps.compare import title_of
 
     summary = result.attrs["summary"]
@@ -198,8 +199,11 @@ def _tell(result: xr.DataTree) -> None:
     if largest := summary["difference"]["largest"]:
         _say("\nLargest differences, of each token in its strongest layer:")
         _tell_cells(summary, largest)
+    for note in result.attrs["notes"]:
+        if note["id"] == "L29":  # without it A, B and B − A would not seem to add up
+            _say(note["text"])
     _say(cautions.yardstick(summary))
-    if summary["lists"] is not None:
+    if summary["lists"] is not None and not has_targets(summary["quantity"]):
         _say(f"\n{cautions.lists(summary)}")
         if neurons := neurons_in(result, _NEURONS):
             _tell_neurons(summary, neurons)

@@ -19,6 +19,7 @@ from stratoscope.recorder.targets.tokens import MEAN
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.format.attributes import software
 from stratoscope.trace.labels import object_array
+from stratoscope.trace.targets import OWN, in_words
 from stratoscope.words import listed
 
 MEASURED = "measured"
@@ -102,7 +103,7 @@ def _coordinates(subject: Subject, found: Found, asked: AblationSettings) -> dic
         names.PROMPT: object_array(subject.ids),
         "prompt_class": (names.PROMPT, object_array([one.prompt_class for one in prompts])),
         "pair": (names.PROMPT, object_array([one.pair for one in prompts])),
-        names.TARGET: object_array(_target_names(asked, targets)),
+        names.TARGET: object_array(_target_names(subject, asked, targets)),
         "target_text": ((names.PROMPT, names.TARGET), _texts(subject, subject.token.numpy())),
         "against_text": ((names.PROMPT, names.TARGET), _texts(subject, subject.against.numpy())),
         _KIND: object_array(CONTROLS),
@@ -121,11 +122,14 @@ def label_of(members: Set) -> str:
     return str(members[0]) if len(members) == 1 else "all of them"
 
 
-def _target_names(asked: AblationSettings, count: int) -> list[str]:
+def _target_names(subject: Subject, asked: AblationSettings, count: int) -> list[str]:
+    """“I” against “To”; of each prompt's own likeliest token, that, unless it is the same in all."""
     against = asked.targets.against
-    if not asked.targets.texts:
-        return ["likeliest − second"]
-    return [text if against is None else f"{text} − {against}" for text in asked.targets.texts][:count]
+    if asked.targets.texts:
+        return [in_words(text, against or "") for text in asked.targets.texts][:count]
+    texts = (_texts(subject, ids.numpy())[:, 0] for ids in (subject.token, subject.against))
+    own = {*zip(*texts, strict=True)}
+    return [in_words(*own.pop()) if len(own) == 1 else OWN]
 
 
 def _texts(subject: Subject, ids: np.ndarray) -> np.ndarray:

@@ -79,7 +79,8 @@ def run(loaded: LoadedModel, prompts: PromptList, asked: AblationSettings, progr
     if asked.cumulative:
         effects = [abs(_first_order(replacing, slope, subject, (one,))[:, 0].mean()) for one in members]
         members = tuple(members[place] for place in np.argsort(-np.array(effects), kind="stable")[: asked.cumulative])
-    sets = (members,) if asked.cumulative or len(members) == 1 else (*((one,) for one in members), members)
+    one_set = len(members) == 1 or not asked.members
+    sets = (members,) if one_set else (*((one,) for one in members), members)
     rng = np.random.default_rng(asked.seed)
     heads = {layer: count for layer, (count, _) in replacing.widths.items()}
     matches = tuple(matched(one, members, replacing.averages.writes, heads, asked.draws, rng) for one in sets)

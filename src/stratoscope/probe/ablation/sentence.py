@@ -33,7 +33,7 @@ def _effect(found: xr.Dataset) -> str:
     members = str(one["members"].values)
     subject = label if "," not in members else f"{members.count(',') + 1} {_kinds(members)}"
     what = f"Setting {subject} {how} {where(found)}"
-    logit = f"the logit of {target!r}" if " − " not in target else f"the logit difference {target!r}"
+    logit = f"the logit of {target}"
     if abs(mean) <= float(one["floor"]):
         return f"{what} changes {logit} by no more than another batch size does ({number(one['floor'])})."
     does = f"{'lowers' if mean > 0 else 'raises'} {logit} by {number(abs(mean))}"
@@ -54,16 +54,25 @@ def _beside(found: xr.Dataset) -> str:
     for control, what in (("matched", _like(found)), ("direction", "random directions of equal norm")):
         values = np.abs(_known(one["control"].sel(control_kind=control).mean("prompt").values))
         if len(values):
-            more = int((mean > values).sum())
-            parts.append(f"more than {more} of {len(values)} {what} do (at most {number(values.max())})")
+            parts.append(_more_than(mean, values, what))
     if not len(_known(one["match_ratio"].values)):
         best = number(one["best_ratio"])
         parts.insert(0, f"no match exists: no other neuron of a layer writes about as much (best ratio {best})")
     if not parts:
         return ""
-    if parts[0].startswith("more"):
+    if not parts[0].startswith("no match"):
         return f"In size that is {'; '.join(parts)}."
     return f"{capital(parts[0])}." + (f" In size that is {'; '.join(parts[1:])}." if parts[1:] else "")
+
+
+def _more_than(mean: float, values: Floats, what: str) -> str:
+    """How many random ones did less, and how many did not."""
+    less, of = int((mean > values).sum()), len(values)
+    most = f"at most {number(values.max())}"
+    if not less:
+        return f"no more than any of {of} {what} does ({most})"
+    as_much = f"; {of - less} of them did as much or more" if less < of else ""
+    return f"more than {less} of {of} {what} do ({most}{as_much})"
 
 
 def _like(found: xr.Dataset) -> str:
@@ -91,8 +100,10 @@ def _curves(found: xr.Dataset) -> str:
     most_later = np.maximum.accumulate(shares[:, ::-1], 1)[:, ::-1]  # the curves may rise again
     needed = [int(steps[np.argmax(row <= 0.5)]) if (row <= 0.5).any() else int(steps[-1]) for row in most_later]
     kept = float(found["faithfulness"].isel(order=0, target=0).sel(step=needed[0]))
+    one = needed[0] == 1
     return (
-        f" Of what ablating all {steps[-1]} takes away, half is gone for good after the {needed[0]} strongest by first"
-        f" order, in random orders after {number(np.median(needed[1:]))} (median of {len(needed) - 1}); these"
-        f" {needed[0]} alone bring back {percent(kept)}."
+        f" Of what ablating all {steps[-1]} takes away, half is gone for good after the"
+        f" {'' if one else f'{needed[0]} '}strongest{' one' * one} by first order, in random orders after"
+        f" {number(np.median(needed[1:]))} (median of {len(needed) - 1});"
+        f" {'the strongest one alone brings' if one else f'these {needed[0]} alone bring'} back {percent(kept)}."
     )

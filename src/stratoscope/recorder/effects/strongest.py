@@ -85,8 +85,7 @@ class EffectTables:
         self.head = torch.full((rows, layers, most, targets), torch.nan)
         self.neuron = torch.full((rows, layers, targets, top_k), -1, dtype=torch.int32)
         self.effect = torch.full((rows, layers, targets, top_k), torch.nan)
-        padding = batch.mask.reshape(-1).cpu() == 0
-        self._padding = padding[:, None] if bool(padding.any()) else None
+        self._unranked = _unranked(batch)[:, None]
         self._waiting: defaultdict[tuple[int, int], list[_Effects]] = defaultdict(list)
         self._best: dict[int, list[Tensor]] = {}
         self._targets = targets
@@ -185,17 +184,18 @@ class EffectTables:
         k = min(self._top_k, found.effect.shape[1])
         _, columns = largest(found.effect.abs(), k)
         columns = columns.to(found.effect.device, torch.int64)
-        self.effect[:, layer, target, :k] = found.effect.gather(1, columns).cpu()
+        kept = found.effect.gather(1, columns)
         named = columns if found.neuron is None else found.neuron.gather(1, columns)
-        self.neuron[:, layer, target, :k] = named.to(torch.int32).cpu()
+        nothing = kept == 0  # as in the last block at all tokens but the answer position: no neuron is the strongest
+        self.effect[:, layer, target, :k] = kept.masked_fill(nothing, torch.nan).cpu()
+        self.neuron[:, layer, target, :k] = named.masked_fill(nothing, -1).to(torch.int32).cpu()
         self._rank(layer, target, found)
 
     def _rank(self, layer: int, target: int, found: _Effects) -> None:
         """The strongest of either sign of each prompt, among those of the layers before."""
         prompts, length = self._batch.input_ids.shape
-        effect, width = found.effect, found.effect.shape[1]
-        if self._padding is not None:
-            effect = effect.masked_fill(self._padding.to(effect.device), 0)
+        width = found.effect.shape[1]
+        effect = found.effect.masked_fill(self._unranked.to(found.effect.device), 0)
         rows = effect.reshape(prompts, length * width)
         n = min(PER_SIGN, rows.shape[1])
         parts: list[list[Tensor]] = []
@@ -231,6 +231,15 @@ class EffectTables:
                 out[there] = one.numpy()[there]
         flat = (prompts, self._targets, 2 * PER_SIGN)
         return Strongest(*(one.reshape(flat) for one in (row, layer, neuron, value, effect, factor)))
+
+
+def _unranked(batch: Batch) -> Tensor:
+    """Rows of padding and of first tokens, whose activations are too large for first order; not of an only token."""
+    mask = batch.mask.cpu()
+    unranked, first = mask == 0, mask.argmax(1)
+    longer = (mask.sum(1) > 1).nonzero()[:, 0]
+    unranked[longer, first[longer]] = True
+    return unranked.reshape(-1)
 
 
 def _joined(parts: Sequence[_Effects]) -> _Effects:

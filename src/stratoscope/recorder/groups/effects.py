@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 class EffectsGroup(RecordGroup):
     """Recorded by forwards of its own, with gradients (`recorder.effects`); nothing of it is observed.
 
-    A block without an MLP or attention has none of its effects; nor have tokens of an answer.
+    A block without an MLP or attention has none of its effects; nor have tokens of an answer. Where fewer neurons have
+    an effect than are kept, `neuron_effect` is NaN.
     """
 
     name = EFFECTS
     planted = ("suppressor",)
+
+    def undefined_cells(self, name: str, values: np.ndarray) -> np.ndarray | None:
+        """Where no neuron has an effect; that gradients are finite is checked where they arrive."""
+        return np.asarray(np.isnan(values)) if name == "neuron_effect" else None
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
         """Two suppressing neurons are planted, and what sets them off."""

@@ -150,9 +150,10 @@ class SimulatedContributions:
         drawn = self._random("head effects")
         heads = _grid(_EFFECT * drawn.standard_normal((self._length, shape.layers, shape.heads, self._targets)))
         rest = _grid(_EFFECT * drawn.standard_normal(effect.shape[:-1]))
+        named, kept = (np.take_along_axis(of, order, axis=-1) for of in (neuron, effect))
         return {
-            "effect_neuron": np.take_along_axis(neuron, order, axis=-1),
-            "neuron_effect": np.take_along_axis(effect, order, axis=-1),
+            "effect_neuron": np.where(kept == 0, -1, named),
+            "neuron_effect": np.where(kept == 0, np.nan, kept),
             "mlp_effect": effect.sum(axis=-1) + rest,
             "attn_effect": heads.sum(axis=2),
             "head_effect": heads,
@@ -176,9 +177,12 @@ class SimulatedContributions:
 
     @cached_property
     def strongest(self) -> Strongest:
-        """The strongest neurons of the whole prompt."""
+        """The strongest neurons of the whole prompt but its first token."""
         neuron, value, effect = (of.transpose(2, 0, 1, 3).reshape(self._targets, -1) for of in self._neuron_effects)
         shape = self._model.shape
+        if self._length > 1:
+            effect = effect.copy()
+            effect[:, : shape.layers * shape.top_k] = 0
         cells = (self._length, shape.layers, shape.top_k)
         where = np.full((self._targets, 2 * SIGNED), -1)
         for start, sign in ((0, 1), (SIGNED, -1)):

@@ -45,6 +45,8 @@ class Targeting:
         Quantities of the targets, and the length of their dimension.
     sums
         How far contributions are from adding up.
+    token_ids
+        Tokens that were targets so far, or were compared with one.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class Targeting:
         self._of_batch: BatchTargets | None = None
         self.sums = ContributionSums(next(loaded.model.parameters()).dtype)
         of_targets = [quantity.name for quantity in names.quantities_of([names.TARGETS])]
+        self.token_ids: set[int] = set()
         self.variables = [] if asked is None else of_targets
         self.sizes = {} if asked is None else {names.TARGET: len(self._targets) or 1}
 
@@ -165,7 +168,9 @@ class Targeting:
                 where=f"prompt {ids[int(np.argwhere(~np.isfinite(values))[0, 0])]}",
                 fix="The weights or the dtype are broken: check the download, or try --dtype float32.",
             )
-        found = {**self._of_batch.ids(), "answer_logit": values}
+        tokens = self._of_batch.ids()
+        self.token_ids |= {*np.unique([*tokens.values()]).tolist()}
+        found = {**tokens, "answer_logit": values}
         begins = np.cumsum([0, *(len(prompt.ids) for prompt in whole[:-1])])
         rows = [int(begin) + len(prompt.ids) - 1 for begin, prompt in zip(begins, prompts, strict=True)]
         self.sums.check({**arrays, **found}, rows, ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,10 +64,11 @@ def _one_token(text: str, what: str, tokenizer: Any, vocabulary: int | None) -> 
     where = f"{what} {text!r}"
     ids = ids_of(text, tokenizer, where)
     if len(ids) > 1:
-        pieces = ", ".join(repr(piece.decode("utf-8", "backslashreplace")) for piece in literals(ids, tokenizer))
+        pieces = literals(ids, tokenizer)
+        told = ", ".join(repr(piece.decode("utf-8", "backslashreplace")) for piece in pieces)
         other = next((repr(one) for one in _spellings(text) if _is_one(one, tokenizer, vocabulary)), "")
-        fix = f"Use {other}, which is one token." if other else "Name a text of one token, such as the first of them."
-        raise InputError(f"is {len(ids)} tokens: {pieces}", where=where, fix=fix)
+        fix = f"Use {other}, which is one token." if other else _last_behind_others(pieces, what, tokenizer, vocabulary)
+        raise InputError(f"is {len(ids)} tokens: {told}", where=where, fix=fix)
     if ids[0] in special_ids(tokenizer):
         raise InputError("is a special token, which stands for no text", where=where, fix="Name a word.")
     if vocabulary is not None and ids[0] >= vocabulary:
@@ -77,6 +78,16 @@ def _one_token(text: str, what: str, tokenizer: Any, vocabulary: int | None) -> 
             fix="Use the tokenizer that belongs to the model.",
         )
     return ids[0]
+
+
+def _last_behind_others(pieces: Sequence[bytes], what: str, tokenizer: Any, vocabulary: int | None) -> str:
+    """What to do about a text of several tokens: the first of them would be the target of many other texts, too."""
+    first, last = (piece.decode("utf-8", "replace") for piece in (b"".join(pieces[:-1]), pieces[-1]))
+    if what != "target" or "\ufffd" in first + last or not _is_one(last, tokenizer, vocabulary):
+        return "Name a text of one token."
+    return (
+        f'Name the last, and put what comes before it behind the prompts: --answer-prefix "{first}" --targets "{last}".'
+    )
 
 
 def _spellings(text: str) -> Iterator[str]:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.contrast.profiles import ANSWER, MEAN, over_tokens, prompt_profiles
+from stratoscope.analysis.contrast.profiles import ANSWER, MEAN, SUM, over_tokens, prompt_profiles
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.analysis.statistics.rescaled import at_factor
+from stratoscope.analysis.values.effect_sums import summed_tokens
 from stratoscope.analysis.values.explained import about_explained, doubt
 from stratoscope.analysis.values.final_norm import ONE_SCALE_OF_CLASSES, final_scales, is_under_final_norm
 from stratoscope.errors import InputError, UsageError
@@ -202,7 +203,7 @@ def layer_profile(
     used = np.zeros(len(prompts.of_token), bool)
     used[chosen.panels[0].tokens] = True
     if not look.first_token:
-        used &= ~prompts.first
+        used &= summed_tokens(prompts) if over_tokens(name) == SUM else ~prompts.first
     if row.of_later_tokens:
         used &= ~prompts.rarely_seen
     if not used.any() and over_tokens(name) != ANSWER:

@@ -47,7 +47,13 @@ def draw_mark(axes: Axes, mark: Mark, theme: Theme) -> None:
     ink = _ink(mark.style, theme)
     match mark:
         case Line():
-            axes.plot(mark.x, mark.y, color=ink, linewidth=_LINE, solid_capstyle="round")
+            axes.plot(
+                mark.x,
+                mark.y,
+                color=ink,
+                linewidth=_REFERENCE if mark.style == "muted" else _LINE,
+                solid_capstyle="round",
+            )
         case Band():
             axes.fill_betweenx(mark.y, mark.low, mark.high, color=ink, alpha=_BAND, linewidth=0)
         case Points():

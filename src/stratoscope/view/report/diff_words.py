@@ -17,6 +17,7 @@ from stratoscope.words import capital, counted, listed, neuron_name, number, num
 if TYPE_CHECKING:
     import xarray as xr
 
+_RECORD = "To compare layer by layer, record both with `stratoscope capture --record norms`."
 _NAMED = 5  # changed columns that are named in a sentence
 
 
@@ -59,11 +60,22 @@ def lead(result: xr.DataTree) -> list[str]:
 
 
 def _nothing(summary: Facts) -> str:
-    if not summary["tokens"] and not summary["exact"]["numbers"]:
-        return "Nothing can be compared: no token is the same in both traces"
+    if _nothing_compared(summary):
+        explained = summary.get("explained")
+        if explained and (explained["contributions"] or explained["effects"]):
+            return "Only explained logits can be compared: the traces hold no other quantity in common"
+        why = "the traces hold no quantity in common" if summary["tokens"] else "no token is the same in both traces"
+        return f"Nothing can be compared: {why}"
     if summary["known_weights"] and not summary["same_weights"]:
         return "Nothing that was compared differs, exactly, although the models' weights do"
     return "Nothing differs, exactly: every number that was compared is the same in both traces"
+
+
+def _nothing_compared(summary: Facts) -> bool:
+    """Whether no number was: no token is the same, or no quantity is in both traces and no neurons are known."""
+    if summary["exact"]["numbers"]:
+        return False
+    return not summary["tokens"] or (not summary["quantities"] and not summary["neurons"].get("compared"))
 
 
 def _first_is_known(summary: Facts) -> bool:
@@ -157,10 +169,10 @@ def _within_noise(summary: Facts) -> bool:
 
 
 def _power_of_equality(summary: Facts, parameters: Facts) -> list[str]:
-    if not summary["tokens"] and not summary["exact"]["numbers"]:
-        return []
-    elsewhere = ", or in a layer that was not compared" if parameters.get("layers") is not None else ""
+    if _nothing_compared(summary):
+        return [_RECORD] if summary["tokens"] else []
     numbers = summary["exact"]["numbers"]
+    elsewhere = ", or in a layer that was not compared" if parameters.get("layers") is not None else ""
     many = f"any of the {numbers:,} numbers" if numbers and not summary["edited"] else "any number"
     return [
         f"A difference in the last bit of {many} would have been seen. A change that moves none of them would not: in "
