@@ -49,8 +49,8 @@ class Place:
 def strongest(dataset: xr.Dataset, target: int, prompts: Ints, classes: Ints, count: int) -> list[Place]:
     """The strongest neurons of either sign, the promoting ones first, each with its strongest place.
 
-    Of one prompt each (neuron, token) is its own. Of several a neuron is listed once, ranked by its largest effect among
-    those recorded. First tokens, which older traces rank too, are left out unless they are answer positions.
+    Of one prompt each (neuron, token) is its own. Of several a neuron is listed once, ranked by its largest effect
+    among those recorded. First tokens, which older traces rank too, are left out unless they are answer positions.
 
     Parameters
     ----------
