@@ -121,6 +121,18 @@ def test_only_the_planted_layers_differ_between_the_classes(trace: xr.Dataset, c
     assert neutral == 0
 
 
+def test_a_neuron_listed_in_one_prompt_of_many_keeps_its_effect(trace: xr.Dataset) -> None:
+    """What was not recorded in the other prompts is no zero: neither is the mean smaller nor the rank lower."""
+    neuron, effect = trace["strongest_neuron"].values.copy(), trace["strongest_effect"].values.copy()
+    rare = int(neuron.max()) + 1
+    neuron[2, 0, 10], effect[2, 0, 10] = rare, -50.0
+    table = table_in(suppression(changed(trace, strongest_neuron=neuron, strongest_effect=effect)), "neurons")
+    first = table.isel(listed=int(np.flatnonzero(table["total"].values < 0)[0]))
+    assert int(first["neuron"]) == rare
+    assert sorted(first["in_prompts"].values.tolist()) == [0, 1]
+    np.testing.assert_array_equal(np.sort(first["mean"].values), [-50.0, np.nan])
+
+
 def test_unchanged_layers_are_not_blamed_for_what_the_final_norm_did(trace: xr.Dataset) -> None:
     """Twins whose writes are equal and whose final scales differ: only the final norm differs."""
     pair = trace.isel(

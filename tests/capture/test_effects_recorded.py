@@ -132,3 +132,11 @@ def test_a_forward_that_gives_other_logits_is_refused(tmp_path: Path, monkeypatc
     )
     with pytest.raises(CaptureError, match="the forward with gradients gives other logits than were recorded"):
         run(tmp_path / "t", **ASKED)
+
+
+def test_a_prompt_of_one_token_has_effects_and_reads(tmp_path: Path) -> None:
+    trace = run(tmp_path / "t", **{**ASKED, "record": "logits,effects", "prompts": ["S"]})
+    assert trace.sizes["token"] == 1
+    read = trace.neuron_read[0] + trace.read_component[0, ..., -1]
+    np.testing.assert_allclose(read, trace.read_component[0].sum("component", skipna=False), atol=1e-5)
+    assert trace.attrs["receipt"]["contributions"]["sources_error"] < 1e-5

@@ -74,8 +74,17 @@ def test_without_a_target_the_worst_of_all_speaks() -> None:
 
 def test_intervals_of_few_prompts_say_what_they_do_not_cover() -> None:
     few = Calibration.from_receipt({"calibration": stored(samples({"neuron": AGREE}, prompts=2))})
-    assert "intervals are over items, not over other prompts" in few.sentence("neuron")
+    assert "intervals are over pairs, not over other prompts" in few.sentence("neuron")
     assert "say nothing of other prompts" in few.explained
+    one = Calibration.from_receipt({"calibration": stored(samples({"neuron": AGREE}, prompts=1))})
+    count = one.of("neuron").count
+    assert f"over these {count} pairs of one prompt and say nothing of other prompts" in one.sentence("neuron")
+    assert "pairs of one prompt" in one.explained
+
+
+def test_a_bound_that_is_missed_by_little_is_told_with_the_decimals_that_show_it() -> None:
+    doubts = Agreement(spearman=Bounded(0.8, 0.499, 0.9), sign=Bounded(0.9, 0.5997, 0.95), **ONE_KIND).doubts
+    assert doubts == ["lower bound of ρ 0.499 < 0.5", "lower bound of equal signs 59.97 % < 60 %"]
 
 
 def test_a_receipt_without_calibration_calls_nothing_calibrated() -> None:

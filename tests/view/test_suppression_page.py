@@ -14,6 +14,7 @@ from stratoscope.trace.calibration import Calibration
 from stratoscope.view.report.report import Report
 from stratoscope.view.report.save import contents_of, save_result
 from stratoscope.view.report.suppression_charts import depth
+from stratoscope.view.report.suppression_words import sources
 from stratoscope.view.spec.charts import Bars, ChartPanel, Charts
 from suppression_traces import explained
 
@@ -109,14 +110,18 @@ def test_titles_say_not_calibrated_of_that_kind_which_is_not(trace: xr.Dataset) 
     assert "not calibrated" not in report.title
     bad = with_receipt(trace, neuron=calibrations.AGREE, mlp=calibrations.DISAGREE, head=calibrations.AGREE)
     report = contents_of(suppression(bad, prompt=0))
-    assert report.title.endswith("(not calibrated)")
-    assert report.sections[0].figures[0].spec.title.endswith("(not calibrated)")
+    assert "not calibrated" not in report.title + report.sections[0].figures[0].spec.title
+    drawn = panels(report)
+    assert drawn["Total effect"].title.endswith("(not calibrated)")
+    assert "not calibrated" not in drawn["Direct contribution"].title  # it is exact
+    marked = [line.split(",")[0] for line in report.lead if "not calibrated" in line]
+    assert marked == ["By total effect (not calibrated)"]
     assert any(note.severity == "warning" for note in report.sections[0].figures[0].spec.notes if note.id == "L28")
 
 
 def test_an_effect_that_was_never_ablated_is_not_calibrated(trace: xr.Dataset) -> None:
     report = contents_of(suppression(trace.assign_attrs(receipt={}), prompt=0))
-    assert report.title.endswith("(not calibrated)")
+    assert panels(report)["Total effect"].title.endswith("(not calibrated)")
     assert "none was ablated" in said(report)
 
 
@@ -147,6 +152,7 @@ def test_classes_stand_on_one_scale_and_their_difference_first(trace: xr.Dataset
     report = contents_of(suppression(trace, groups=False, permutations=99))
     names = [figure.name for figure in report.figures()]
     assert names == ["difference", "depth-1", "depth-2"]
+    assert all("Total effects: " in figure.caption for figure in report.figures()[1:])
     first, second = (figure.spec.content for figure in report.figures()[1:])
     assert isinstance(first, Charts)
     assert isinstance(second, Charts)
@@ -163,4 +169,36 @@ def test_classes_stand_on_one_scale_and_their_difference_first(trace: xr.Dataset
     assert "final norm" not in ticks
     content = report.figures()[0].spec.content
     assert isinstance(content, Charts)
-    assert "final norm" in [label for _, label in content.panels[0].y.ticks]
+    direct, total = content.panels
+    assert "final norm" in [label for _, label in direct.y.ticks]
+    assert {"embedding", "final norm"}.isdisjoint(label for _, label in total.y.ticks)  # of which there is no effect
+    assert (direct.y.low, direct.y.high) == (total.y.low, total.y.high)
+    assert {panel.x.label for panel in content.panels} == {"logit: ← more in neutral · more in critical →"}
+
+
+def test_a_token_that_lowered_a_gate_did_not_set_it_off(trace: xr.Dataset) -> None:
+    lowered = trace.assign(neuron_read=-trace["neuron_read"])
+    (line,), (other,) = (
+        [line for line in contents_of(suppression(of, prompt=0)).lead if "suppresses it most (−6)" in line]
+        for of in (trace, lowered)
+    )
+    assert "its gate was set off most by" in line
+    assert "its gate was held back most by" in other
+
+
+def test_a_source_is_told_by_its_position_or_as_the_neurons_own_token() -> None:
+    table = {
+        "position": 7,
+        "source_token": (("part", "source"), np.array([["a", "b", "c"]], object)),
+        "source_share": (("part", "source"), np.array([[0.5, -0.4, 0.01]])),
+        "source_position": (("part", "source"), np.array([[7, 3, 2]])),
+        "source_through": (("part", "source"), np.array([["", "L1 MLP", ""]], object)),
+    }
+    assert sources(xr.Dataset(table), 0) == ["its own token +50 %", "“b” 3 −40 % (L1 MLP)"]
+
+
+def test_the_page_of_one_prompt_begins_with_its_words_and_the_logit(trace: xr.Dataset) -> None:
+    result = suppression(trace, prompt=0)
+    first = contents_of(result).lead[0]
+    assert result.attrs["summary"]["asked"] in first
+    assert "Sorry" in first

@@ -85,7 +85,15 @@ def _decimals(value: float, decimals: int, whole: float) -> str:
     return f"−{text.replace('>', '<')}" if value < 0 and float(text.strip("<>")) else text
 
 
-_FEW = "With so few prompts the intervals are over items and say nothing of other prompts."
+def _below(value: float, bound: float, decimals: int) -> str:
+    """A number below a bound, with as many decimals as show that it is: 0.499 of a bound of 0.5."""
+    for more in range(decimals, 9):
+        text = _decimals(value, more, math.inf)
+        if math.isnan(value) or float(text.replace("−", "-")) < bound:
+            return text
+    return f"just below {bound:g}"
+
+
 _UNKNOWN = Bounded(math.nan, math.nan, math.nan)
 
 
@@ -120,13 +128,10 @@ class Agreement:
             return [f"{self.count} are too few" if self.count else "none was ablated"]
         found = []
         if not self.spearman.low >= LEAST_SPEARMAN:
-            found.append(f"lower bound of ρ {_two(self.spearman.low)} < {LEAST_SPEARMAN}")
+            found.append(f"lower bound of ρ {_below(self.spearman.low, LEAST_SPEARMAN, 2)} < {LEAST_SPEARMAN}")
         if not self.sign.low >= LEAST_SIGN:
-            found.append(
-                f"lower bound of equal signs {_decimals(100 * self.sign.low, 0, 100)} % < {LEAST_SIGN:.0%}".replace(
-                    "%", " %"
-                ).replace("  ", " ")
-            )
+            low, least = _below(100 * self.sign.low, 100 * LEAST_SIGN, 0), f"{100 * LEAST_SIGN:g}"
+            found.append(f"lower bound of equal signs {low} % < {least} %")
         return found
 
     @property
@@ -136,7 +141,7 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
-        bounded = {name: getattr(self, name) for name in _STATISTICS}
+        bounded = {name: getattr(self, name) for name in STATISTICS}
         numbers = {name: [one.value, one.low, one.high] for name, one in bounded.items()}
         return {"count": self.count, "decided": self.decided, **numbers}
 
@@ -144,10 +149,19 @@ class Agreement:
     def from_json(cls, stored: Mapping[str, Any]) -> Agreement:
         """What was stored; unknown where a stranger's file has something else in its place."""
         counts = count_in(stored.get("count")), count_in(stored.get("decided"))
-        return cls(*counts, *(_bounded(stored.get(name)) for name in _STATISTICS))
+        return cls(*counts, *(_bounded(stored.get(name)) for name in STATISTICS))
 
 
-_STATISTICS = ("spearman", "sign", "slope")
+STATISTICS = ("spearman", "sign", "slope")
+
+
+TABLE_COLUMNS = ("n", "ρ", "equal signs", "of", "slope")
+
+
+def table_row(kind: Kind, baseline: Baseline, one: Agreement) -> tuple[str, ...]:
+    """A row of a table of agreements: what was ablated and how, `TABLE_COLUMNS`, whether that is enough."""
+    numbers = f"{one.count:,}", one.spearman.correlation, one.sign.percent, f"{one.decided:,}", one.slope.ratio
+    return f"{_SEVERAL[kind]}, {baseline}", *numbers, "yes" if one.calibrated else NOT_CALIBRATED
 
 
 @dataclass(frozen=True)
@@ -230,7 +244,11 @@ class Calibration:
         name = KINDS[kind]
         if not one.count:
             return f"Total effects of {_SEVERAL[kind]} are {NOT_CALIBRATED}: none was ablated."
-        few = "" if len(self.prompts) >= FEW_PROMPTS else "; intervals are over items, not over other prompts"
+        few = ""
+        if len(self.prompts) == 1:
+            few = f"; intervals are over these {one.count:,} pairs of one prompt and say nothing of other prompts"
+        elif len(self.prompts) < FEW_PROMPTS:
+            few = "; intervals are over pairs, not over other prompts"
         several = self._targets(kind, baseline) if target is None else 0
         words = (
             f"{counted(one.count, f'({name}, token) pair')} of {counted(len(self.prompts), 'prompt')} "
@@ -251,17 +269,18 @@ class Calibration:
             "correlation ρ, equal signs of those whose effect is larger than the floor "
             f"({number(self.floor)}), slope of the measured on the first-order effect, each with its interval of 95 %."
         )
-        return words if len(self.prompts) >= FEW_PROMPTS else f"{words} {_FEW}"
+        if len(self.prompts) >= FEW_PROMPTS:
+            return words
+        of = "of one prompt" if len(self.prompts) == 1 else "of so few prompts"
+        return f"{words} The intervals are over the pairs {of} and say nothing of other prompts."
 
     def rows(self) -> list[tuple[str, ...]]:
         """A table for `info`, its header first: of each kind, baseline and target what agrees."""
         several = len({target for _, _, target in self.agreements}) > 1
-        rows: list[tuple[str, ...]] = [("target" if several else "", "n", "ρ", "equal signs", "of", "slope", "")]
+        rows: list[tuple[str, ...]] = [("target" if several else "", *TABLE_COLUMNS, "")]
         for (kind, baseline, target), one in self.agreements.items():
-            name = f"{target}: " if several else ""
-            signs = one.sign.percent, f"{one.decided:,}"
-            numbers = (f"{one.count:,}", one.spearman.correlation, *signs, one.slope.ratio)
-            rows.append((f"{name}{_SEVERAL[kind]}, {baseline}", *numbers, "" if one.calibrated else NOT_CALIBRATED))
+            name, *cells = table_row(kind, baseline, one)
+            rows.append((f"{target}: {name}" if several else name, *cells[:-1], "" if one.calibrated else cells[-1]))
         return rows
 
 

@@ -13,6 +13,7 @@ from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.analysis.suppression import cautions, heads, neurons
 from stratoscope.analysis.suppression.compared import Compared
 from stratoscope.analysis.suppression.explained import Comparison, Explained
+from stratoscope.analysis.values.around import asked_words
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.calibration import Calibration
 from stratoscope.trace.prompts import Prompts
@@ -204,6 +205,7 @@ def _summary(parts: Explained, compared: Comparison | None, alpha: float) -> dic
         "target": parts.chosen.name(of.prompts),
         "prompts": len(of.prompts),
         "prompt": Prompts(parts.dataset).labels[int(of.prompts[0])] if of.single else "",
+        **(_of_prompt(parts) if of.single else {}),
         "classes": list(of.classes),
         "direct": parts.direct is not None,
         "total": parts.total is not None,
@@ -231,6 +233,15 @@ def _summary(parts: Explained, compared: Comparison | None, alpha: float) -> dic
             "compared": {name: _counts(one, alpha) for name, one in compared.families.items()},
         }
     return summary
+
+
+def _of_prompt(parts: Explained) -> dict[str, Any]:
+    """What a person wrote in the only prompt, and the target's logit there; None where that is not known."""
+    prompt = int(parts.prompts.prompts[0])
+    logit = np.nan
+    if "answer_logit" in parts.dataset:
+        logit = float(parts.dataset["answer_logit"].isel(prompt=prompt, target=parts.chosen.index))
+    return {"asked": asked_words(Prompts(parts.dataset), prompt), "logit": logit if np.isfinite(logit) else None}
 
 
 def _kinds(calibration: Calibration, kinds: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from stratoscope import names
 from stratoscope.analysis.suppression.heads import largest_of_either_sign
 from stratoscope.analysis.suppression.recorded import answered
 from stratoscope.analysis.suppression.targets import Chosen
-from stratoscope.analysis.values.around import words_around
+from stratoscope.analysis.values.around import words_near
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import GONE, Prompts
 
@@ -36,7 +36,8 @@ class Place:
     in_prompts
         In how many of the prompts of each class it is among the strongest of its sign.
     mean
-        Mean over the prompts of each class of its listed effects; where it is not among the strongest 0 is counted.
+        Its listed effect, the mean over those prompts of each class in which it is among the strongest; NaN where in
+        none: an effect that was not recorded is not zero.
     """
 
     prompt: int
@@ -48,8 +49,8 @@ class Place:
 def strongest(dataset: xr.Dataset, target: int, prompts: Ints, classes: Ints, count: int) -> list[Place]:
     """The strongest neurons of either sign, the promoting ones first, each with its strongest place.
 
-    Of one prompt each (neuron, token) is its own. Of several a neuron is listed once, ranked by its mean effect. First
-    tokens, which older traces rank too, are left out unless they are answer positions.
+    Of one prompt each (neuron, token) is its own. Of several a neuron is listed once, ranked by its largest effect
+    among those recorded. First tokens, which older traces rank too, are left out unless they are answer positions.
 
     Parameters
     ----------
@@ -64,7 +65,6 @@ def strongest(dataset: xr.Dataset, target: int, prompts: Ints, classes: Ints, co
     of = Prompts(dataset)
     answered_first = (of.answer[prompts] != GONE) & (of.position[of.answer[prompts]] == 0)
     there = (neuron >= 0) & np.isfinite(effect) & (effect != 0) & ((position > 0) | answered_first[:, None])
-    sizes = np.bincount(classes, minlength=count)
     found: list[Place] = []
     for sign in (1, -1):
         here = np.argwhere(there & (np.sign(effect) == sign))
@@ -72,19 +72,20 @@ def strongest(dataset: xr.Dataset, target: int, prompts: Ints, classes: Ints, co
         for row, rank in here.tolist():
             key = (int(layer[row, rank]), int(neuron[row, rank]), *((row, rank) if len(prompts) == 1 else ()))
             groups.setdefault(key, []).append((row, rank))
-        some = [_place(members, effect, prompts, classes, sizes) for members in groups.values()]
-        found += sorted(some, key=lambda one: -sign * sum(one.mean))[:LISTED]
+        largest = sorted(groups.values(), key=lambda members: -max(sign * effect[one] for one in members))
+        found += [_place(members, effect, prompts, classes, count) for members in largest[:LISTED]]
     return found
 
 
-def _place(members: list[tuple[int, int]], effect: Floats, prompts: Ints, classes: Ints, sizes: Ints) -> Place:
+def _place(members: list[tuple[int, int]], effect: Floats, prompts: Ints, classes: Ints, count: int) -> Place:
     row, rank = max(members, key=lambda one: abs(effect[one]))
-    total, rows = np.zeros(len(sizes)), np.zeros((len(sizes), len(prompts)), bool)
+    total, rows = np.zeros(count), np.zeros((count, len(prompts)), bool)
     for one in members:
         total[classes[one[0]]] += effect[one]
         rows[classes[one[0]], one[0]] = True
-    mean = total / np.maximum(sizes, 1)
-    return Place(int(prompts[row]), rank, tuple(rows.sum(axis=1).tolist()), tuple(mean.tolist()))
+    recorded = rows.sum(axis=1)
+    mean = np.where(recorded > 0, total / np.maximum(recorded, 1), np.nan)
+    return Place(int(prompts[row]), rank, tuple(recorded.tolist()), tuple(mean.tolist()))
 
 
 def described(dataset: xr.Dataset, chosen: Chosen, places: list[Place]) -> dict[str, dict[str, Any]]:
@@ -198,5 +199,5 @@ def _token(prompts: Prompts, prompt: int, position: int) -> int:
 
 def _in_context(prompts: Prompts, tokens: list[int]) -> dict[str, list[str]]:
     """The texts of tokens, and the words before and after each."""
-    found = [words_around(prompts, token) if token >= 0 else ("", "", "") for token in tokens]
+    found = [words_near(prompts, token) if token >= 0 else ("", "", "") for token in tokens]
     return {name: [one[place] for one in found] for place, name in enumerate(("before", "token", "after"))}

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope import names
-from stratoscope.words import plain_text, readable, visible
+from stratoscope.words import plain_text, readable, shortened, visible
 
 if TYPE_CHECKING:
     from stratoscope.trace.prompts import Prompts
 
 _AROUND = 8  # tokens before and after
 _BEFORE, _AFTER = 20, 12  # characters of an excerpt
+_LONG = 24  # characters of a token
+_NEAR = 16  # characters on either side, in a cell of a table
 
 
 def words_around(prompts: Prompts, token: int, within: slice | None = None) -> tuple[str, str, str]:
@@ -24,6 +26,36 @@ def words_around(prompts: Prompts, token: int, within: slice | None = None) -> t
     texts = [plain_text(text, spelling) for text in prompts.words(slice(low, high))]
     at = token - low
     return "".join(texts[:at]), texts[at], "".join(texts[at + 1 :])
+
+
+def words_near(prompts: Prompts, token: int) -> tuple[str, str, str]:
+    """As `words_around`, of as few whole tokens as a cell has room for; "…" stands for the others."""
+    own = prompts.tokens(int(prompts.of_token[token]))
+    spelling = str(prompts.dataset.attrs.get("token_spelling", "text"))
+
+    def beside(tokens: range) -> list[str]:
+        texts, room = list[str](), _NEAR
+        for one in tokens:
+            (text,) = (plain_text(word, spelling) for word in prompts.words(slice(one, one + 1)))
+            room -= len(text)
+            if room < 0:
+                return [*texts, "…"]
+            texts.append(text)
+        return texts
+
+    (text,) = (plain_text(word, spelling) for word in prompts.words(slice(token, token + 1)))
+    before, after = beside(range(token - 1, own.start - 1, -1)), beside(range(token + 1, own.stop))
+    return "".join(reversed(before)), text, "".join(after)
+
+
+def asked_words(prompts: Prompts, prompt: int, most: int = 300) -> str:
+    """What a person wrote in a prompt, on one line; all of its words where that is not known."""
+    own = prompts.tokens(prompt)
+    spelling = str(prompts.dataset.attrs.get("token_spelling", "text"))
+    asked = prompts.in_spans(["user"])[own]
+    tokens = own.start + (np.flatnonzero(asked) if asked.any() else np.arange(own.stop - own.start))
+    texts = [shortened(plain_text(text, spelling), _LONG) for text in prompts.words(tokens[:most])]
+    return shortened(visible("".join(texts)).strip(" "), most)
 
 
 def excerpt(prompts: Prompts, token: int) -> str:

@@ -17,7 +17,7 @@ Out = Annotated[
     typer.Option("--out", "-o", metavar="DIR", help="The folder for the trace and the page; by default NAME-explain."),
 ]
 _TRACE, _PAGE = "prompt.trace", "suppression"  # in that folder
-_LINES = 3  # of what was found
+_LINES = 4  # the prompt, and what was found
 
 
 def explain(

@@ -110,8 +110,8 @@ class GivenWeights:
 
 def _rows(given: Tensor, queries: Tensor) -> Tensor:
     """Rows [B, H or 1, N, width] of what is broadcastable to [B, H, Q, width]; `queries` is int [B, N]."""
-    if given.shape[2] == 1:
-        return given
+    if given.shape[2] == 1:  # the same for every query, or all that a prompt of one token has
+        return given.expand(-1, -1, queries.shape[1], -1)
     given = given.expand(len(queries), *given.shape[1:])
     index = queries[:, None, :, None].expand(-1, given.shape[1], -1, given.shape[3])
     return given.gather(2, index)

@@ -216,7 +216,7 @@ class Calibrator:
             rounding = max(rounding, _rounding(logits[:, -1]))
         alone, last = changed[0], changed[-1]
         found.floors.append(float(max(np.abs(alone - last).max(), np.abs(alone - y).max(), rounding)))
-        effects = (alone - changed[1:-1]).reshape(len(values), len(items), -1)
+        effects = (alone - changed[1:-1]).reshape(len(values), len(items), len(self._targets))
         for of_baseline, how in zip(effects, values, strict=True):
             for target in range(len(self._targets)):
                 found.measured[how, target] += map(_stored, of_baseline[:, target])

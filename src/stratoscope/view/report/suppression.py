@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratoscope.analysis.results.result import Row, rows_in, table_in
+from stratoscope.trace.calibration import STATISTICS, TABLE_COLUMNS, Agreement, Bounded, table_row
 from stratoscope.view.report import suppression_charts as charts
 from stratoscope.view.report import suppression_words as words
 from stratoscope.view.report.report import Facts, Figure, Report, Section
 from stratoscope.view.spec.tables import Cell, Excerpt, Table
-from stratoscope.words import capital, neuron_name, number
+from stratoscope.words import capital, neuron_name
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _WRITTEN = 5  # tokens promoted, and as many demoted
-_AGREE = ("spearman", "sign", "slope")
-_AROUND = 14  # characters on either side of a token
-_GATE, _UP = "gate set off by", "up set off by"
+_GATE, _UP = "gate read from", "up read from"
 _NEURON_COLUMNS = ("neuron", "at", "total effect", "direct", "activation", _GATE, _UP, "writes: promotes",
                    "writes: demotes")  # fmt: skip
 _COMPARED = ("part", "mean a", "mean b", "difference", "g", "p", "q", "family-wise p")
@@ -62,18 +61,26 @@ def _neurons(result: xr.DataTree) -> Section | None:
         else:
             tables.append(Table(("neuron",), [], f"None was recorded that would {verb} it."))
     what = (
-        "The direct contribution is exactly 0 at earlier tokens. Percentages are shares of all that was read, by size."
+        "The direct contribution is exactly 0 at earlier tokens. Percentages are shares of all that was read, by size: "
+        "+ raised what it adds to, − lowered it; a number behind a token is its position."
     )
+    if not summary["prompt"]:
+        what += (
+            " Ranked by the largest effect in any prompt, among those recorded. Means are over the prompts in which a "
+            "neuron is among the strongest recorded; where it is not, its effect is not known."
+        )
     return Section(title, f"{what} {said}", (), tables)
 
 
 def _neuron_table(rows: list[list[Cell]], summary: Facts, caption: str, *, reads: bool) -> Table:
-    columns = list(_NEURON_COLUMNS)
+    columns, means = list(_NEURON_COLUMNS), list[str]()
     if not summary["prompt"]:
         of = [f" of {name}" if name else "" for name in summary["classes"]]
-        columns += [*(f"mean{name}" for name in of), *(f"in prompts{name}" for name in of), "strongest in"]
+        means = [f"mean where listed{name}" for name in of]
+        columns += [*means, *(f"in prompts{name}" for name in of), "strongest in"]
     why = "nothing was read" if reads else "this trace does not hold what neurons read"
     blank = {_GATE: why, _UP: f"{why}, or the MLP has no gate", "direct": "direct contributions were not recorded"}
+    blank |= dict.fromkeys(means, "in none of these prompts among the strongest recorded")
     return Table(columns, rows, caption, blank)
 
 
@@ -83,7 +90,7 @@ def _neuron(one: xr.Dataset, summary: Facts) -> list[Cell]:
     before, after = (str(one[name].item()) for name in ("before", "after"))
     cells: list[Cell] = [
         neuron_name(int(one["layer"]), int(one["neuron"])),
-        Excerpt(before[-_AROUND:], token, after[:_AROUND]),
+        Excerpt(before, token, after),
         float(one["total"]),
         float(one["direct"]),
         float(one["value"]),
@@ -194,21 +201,18 @@ def _calibration(result: xr.DataTree) -> Section | None:
         return None
     if "calibration" not in result:
         return Section("Calibration", " ".join(words.calibrations(summary, "neuron", "mlp", "attn", "head")))
-    rows = [
-        [f"{one['kind']}, {one['baseline']}", one["count"], *(_bounded(one, name) for name in _AGREE),
-         "yes" if one["calibrated"] else "no"]
-        for one in rows_in(result, "calibration")
-    ]  # fmt: skip
-    columns = ("ablated", "how many", "ρ", "equal signs", "slope", "calibrated")
+    rows = [table_row(one["kind"], one["baseline"], _agreement(one)) for one in rows_in(result, "calibration")]
+    columns = ("ablated", *TABLE_COLUMNS, "calibrated")
     said = (
-        "Effects to first order against really ablating a sample: rank correlation ρ, share of equal signs, slope of "
-        "the measured on the first-order effect, each with its interval of 95 %."
+        "Effects to first order against really ablating n of a sample: rank correlation ρ, equal signs of those that "
+        "are larger than the floor, slope of the measured on the first-order effect, each with its interval of 95 %."
     )
     return Section("Calibration", said, (), [Table(columns, rows)])
 
 
-def _bounded(one: Row, name: str) -> str:
-    return f"{number(one[name])} [{number(one[f'{name}_low'])}, {number(one[f'{name}_high'])}]"
+def _agreement(one: Row) -> Agreement:
+    bounded = (Bounded(*(one[f"{name}{end}"] for end in ("", "_low", "_high"))) for name in STATISTICS)
+    return Agreement(one["count"], one["decided"], *bounded)
 
 
 def _table(result: xr.DataTree, summary: Facts) -> Table:

@@ -17,7 +17,7 @@ from stratoscope.view.report.charts import charts
 from stratoscope.view.report.report import Facts, Figure
 from stratoscope.view.spec.buffers import Numbers
 from stratoscope.view.spec.charts import Axis, Bars, ChartPanel, Mark, Points, Vertical
-from stratoscope.words import capital, counted
+from stratoscope.words import capital, counted, shortened
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,6 +32,8 @@ _TITLES = {
     "direct": "Direct contribution, at the answer position",
     "total": "Total effect, {}, all tokens but the first",
 }
+_SIGNS = ("suppresses", "promotes")
+_MOST_CLASS = 24  # characters of a class' name beside an axis
 _PER_LAYER, _LEAST, _MOST = 0.17, 1.9, 6.2  # inches of a chart
 _ROOM, _EDGE = 0.27, 0.03  # of the axis, on a side where a bar is named, and where none is
 
@@ -86,6 +88,7 @@ def classes(result: xr.DataTree) -> list[Figure]:
             f"What promotes and suppresses {summary['target']}" + (f" in {name}" if name else "") + f": mean of {of}"
         )
         lines = " Lines are 95 % intervals over the prompts." if int(one["prompts"]) > 1 else ""
+        lines += words.belief(summary)
         figures.append(Figure(f"depth-{place + 1}", f"Means over {of}.{lines}", _spec(result, title, rows, ends)))
     return figures
 
@@ -108,8 +111,13 @@ def difference(result: xr.DataTree) -> Figure | None:
         return None
     a, b = summary["a"], summary["b"]
     title = f"What promotes and suppresses {summary['target']}: {a} − {b}"
-    lines = " Lines are 95 % intervals." if summary["test"] else ""
-    return Figure("difference", f"Mean differences, {a} − {b}: {summary['units']}.{lines}", _spec(result, title, rows))
+    banded = any(np.isfinite(band).any() for of in rows.values() for band in of.bands.values())
+    lines = " Lines are 95 % intervals." if banded else ""
+    if banded and not summary["test"]:
+        lines = " Lines are 95 % intervals; nothing was tested, the units are too few."
+    caption = f"Mean differences, {a} − {b}: {summary['units']}.{lines}"
+    signs = (f"more in {shortened(b, _MOST_CLASS)}", f"more in {shortened(a, _MOST_CLASS)}")
+    return Figure("difference", caption, _spec(result, title, rows, signs=signs))
 
 
 def _measures(summary: Facts) -> list[str]:
@@ -131,24 +139,38 @@ def _of_comparison(table: xr.Dataset, alpha: float) -> _Rows:
 
 
 def _spec(
-    result: xr.DataTree, title: str, rows: Mapping[str, _Rows], ends: Mapping[str, tuple[float, float]] | None = None
+    result: xr.DataTree,
+    title: str,
+    rows: Mapping[str, _Rows],
+    ends: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    signs: tuple[str, str] = _SIGNS,
 ) -> ViewSpec:
-    """The figure; `ends` are those of the values of each measure, where several figures have the same axis."""
+    """The figure.
+
+    Parameters
+    ----------
+    ends
+        Those of the values of each measure, where several figures have the same axis.
+    signs
+        What negative and positive values mean.
+    """
     summary = result.attrs["summary"]
     layers = table_in(result, "depth")["layer"].values.tolist()
     places = _beside([name for of in rows.values() for name in of.beside], len(layers))
-    axis = _axis(layers, places)
     ends = ends or {measure: _ends([of]) for measure, of in rows.items()}
     how = "first order" if summary["steps"] == 1 else f"mean of {summary['steps']} steps"
-    panels = [
-        _panel(_TITLES[measure].format(how), of, layers, axis, places, ends[measure]) for measure, of in rows.items()
-    ]
     kinds = words.drawn_kinds(summary)
     mark = words.mark_of(summary, *kinds) if "total" in rows else ""
+    marks = {"total": mark}  # contributions are exact
+    panels = []
+    for measure, of in rows.items():
+        name = words.marked(_TITLES[measure].format(how), marks.get(measure, ""))
+        panels.append(_panel(name, of, layers, places, _across(ends[measure], of, signs)))
     said = words.calibrations(summary, *kinds) if "total" in rows else []
     notes = [Note("L28", WARNING if mark else INFO, text) for text in said]
     height = float(np.clip(_PER_LAYER * (len(layers) + len(places)), _LEAST, _MOST))
-    return charts(result, words.marked(title, mark), "", panels, height=height, notes=notes)
+    return charts(result, title, "", panels, height=height, notes=notes)
 
 
 def _beside(names: Sequence[str], layers: int) -> dict[str, float]:
@@ -158,9 +180,10 @@ def _beside(names: Sequence[str], layers: int) -> dict[str, float]:
     return ({"embedding": -1.2} if "embedding" in names else {}) | found
 
 
-def _axis(layers: list[int], places: Mapping[str, float]) -> Axis:
+def _axis(layers: list[int], places: Mapping[str, float], named: Sequence[str]) -> Axis:
+    """The axis of layers; as high as `places` take it, so that those of all panels are level."""
     of_layers = layer_axis(layers)
-    ticks = (*of_layers.ticks, *((place, name) for name, place in places.items()))
+    ticks = (*of_layers.ticks, *((places[name], name) for name in named))
     ends = [-0.6, len(layers) - 0.4, *(place + side for place in places.values() for side in (-0.6, 0.6))]
     return Axis("", min(ends), max(ends), tuple(sorted(ticks)))
 
@@ -169,9 +192,8 @@ def _panel(
     title: str,
     rows: _Rows,
     layers: list[int],
-    axis: Axis,
     places: Mapping[str, float],
-    ends: tuple[float, float],
+    across: Axis,
 ) -> ChartPanel:
     marks: list[Mark] = [Vertical(0.0, "muted")]
     named = _named(rows)
@@ -193,7 +215,7 @@ def _panel(
     if found:
         x, y = np.array(found, np.float64).T
         marks.append(Points(x, y, "accent", rows.mark))
-    return ChartPanel(title, _across(ends, rows, named), axis, tuple(marks))
+    return ChartPanel(title, across, _axis(layers, places, beside), tuple(marks))
 
 
 def _bars(
@@ -229,10 +251,10 @@ def _ends(panels: Sequence[_Rows]) -> tuple[float, float]:
     return float(known.min()), float(known.max())
 
 
-def _across(ends: tuple[float, float], rows: _Rows, named: set[tuple[str, int]]) -> Axis:
-    """The axis of values, with room for the names of bars."""
+def _across(ends: tuple[float, float], rows: _Rows, meaning: tuple[str, str]) -> Axis:
+    """The axis of values, with room for the names of bars; `meaning` is that of negative and positive values."""
     low, high = ends if ends[0] < ends[1] else (-1.0, 1.0)
-    signs = {float(np.sign(rows.blocks[part][row])) for part, row in named}
+    signs = {float(np.sign(rows.blocks[part][row])) for part, row in _named(rows)}
     left, right = (_ROOM if sign in signs else _EDGE for sign in (-1.0, 1.0))
     whole = (high - low) / (1 - left - right)
-    return Axis("logit: ← suppresses · promotes →", low - left * whole, high + right * whole)
+    return Axis("logit: ← {} · {} →".format(*meaning), low - left * whole, high + right * whole)

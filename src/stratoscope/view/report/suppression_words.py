@@ -45,6 +45,13 @@ def calibrations(summary: Facts, *kinds: str) -> list[str]:
     return [summary["calibration"][kind] for kind in kinds if kind in summary["calibration"]]
 
 
+def belief(summary: Facts) -> str:
+    """What is said beside each of several figures, whose sentences on the calibration stand at the first."""
+    if not summary["total"]:
+        return ""
+    return f" Total effects: {mark_of(summary, *drawn_kinds(summary)) or 'calibrated'} (see Calibration)."
+
+
 def drawn_kinds(summary: Facts) -> tuple[str, ...]:
     """Kinds of parts of the figure along the depth: attention blocks, or where none was ablated their heads."""
     return ("mlp", "attn" if "attn" in summary.get("calibration", {}) else "head")
@@ -77,11 +84,10 @@ def headline(result: xr.DataTree) -> str:
         return _differing(result)
     measure = "total" if summary["total"] else "direct"
     found = strongest_blocks(result, measure)
-    mark = mark_of(summary, *drawn_kinds(summary)) if measure == "total" else ""
     if not found:
-        return marked(f"Nothing promotes or suppresses {summary['target']}: {_nothing(result, measure)}", mark)
+        return f"Nothing promotes or suppresses {summary['target']}: {_nothing(result, measure)}"
     says = [f"{name} {verb} it most" for verb, name, _ in found]
-    return marked(f"{summary['target']}: {listed(says)}", mark)
+    return f"{summary['target']}: {listed(says)}"
 
 
 def _differing(result: xr.DataTree) -> str:
@@ -92,7 +98,7 @@ def _differing(result: xr.DataTree) -> str:
     what = "none" if not found["discoveries"] else f"{found['discoveries']:,}"
     verb = agreeing(found["discoveries"], "differs", "differ")
     said = f"{what} of {found['tested']} {MEASURES[name]}s {verb} between {summary['a']} and {summary['b']}"
-    return marked(f"{summary['target']}: {said}", mark_of(summary, *drawn_kinds(summary)) if name == "total" else "")
+    return f"{summary['target']}: {said}"
 
 
 def strongest_blocks(result: xr.DataTree, measure: str) -> list[tuple[str, str, float]]:
@@ -134,15 +140,29 @@ def lead(result: xr.DataTree) -> list[str]:
     """The first lines: the strongest parts, the sum, how far it can be believed, what is lacking."""
     summary = result.attrs["summary"]
     several = "" if summary["prompt"] else ", mean over the prompts"
-    lines = []
+    lines = [*_prompt(summary)]
     for measure in (one for one in MEASURES if summary[one]):
         said = [f"{name} {verb} it most ({signed(value)})" for verb, name, value in strongest_blocks(result, measure)]
-        line = f"By {MEASURES[measure]}{several}, {listed(said)}." if said else capital(f"{_nothing(result, measure)}.")
-        lines.append(line)
+        by = marked(MEASURES[measure], _mark_of_depth(summary, measure)) + several
+        lines.append(f"By {by}, {listed(said)}." if said else capital(f"{_nothing(result, measure)}."))
     lines += strongest_neurons(result)
     lines += _compared(result)
     lines += _sum(result)
     return [*lines, *lacking(summary)]
+
+
+def _prompt(summary: Facts) -> list[str]:
+    """What was asked, and the target's logit there; nothing of several prompts."""
+    if not summary.get("asked"):
+        return []
+    logit = summary["logit"]
+    said = f"“{summary['asked']}” ({summary['prompt']})"
+    return [f"{said}: {summary['target']} has the logit {signed(logit)}." if logit is not None else f"{said}."]
+
+
+def _mark_of_depth(summary: Facts, measure: str) -> str:
+    """What is said of the calibration of attention and MLPs; contributions are exact and need none."""
+    return mark_of(summary, *drawn_kinds(summary)) if measure == "total" else ""
 
 
 def strongest_neurons(result: xr.DataTree) -> list[str]:
@@ -154,27 +174,32 @@ def strongest_neurons(result: xr.DataTree) -> list[str]:
     for verb, sign in (("promotes", 1), ("suppresses", -1)):
         some = np.flatnonzero(np.sign(table["total"].values) == sign)
         if len(some):
-            lines.append(_strongest_neuron(table.isel(listed=int(some[0])), verb, single=bool(summary["prompt"])))
+            strongest = table.isel(listed=int(some[0]))
+            lines.append(_strongest_neuron(strongest, verb, mark_of(summary, "neuron"), single=bool(summary["prompt"])))
     return lines
 
 
-def _strongest_neuron(one: xr.Dataset, verb: str, *, single: bool) -> str:
+def _strongest_neuron(one: xr.Dataset, verb: str, mark: str, *, single: bool) -> str:
     name = neuron_name(int(one["layer"]), int(one["neuron"]))
+    among = f"{marked('Of the neurons recorded', mark)},"
     at = f"“{readable(str(one['token'].item()))}” (position {int(one['position'])})"
     if single:
-        line = f"Of neurons {name} at {at} {verb} it most ({signed(float(one['total']))})"
+        line = f"{among} {name} at {at} {verb} it most ({signed(float(one['total']))})"
     else:
-        line = f"Of neurons {name} {verb} it most over all prompts, strongest in {one['prompt_id'].item()} at {at}"
+        line = f"{among} {name} {verb} it most: in {one['prompt_id'].item()} at {at}"
         line += f" ({signed(float(one['total']))})"
     read = sources(one, 0)
-    return f"{line}; its gate was set off most by {read[0]}." if read else f"{line}."
+    if not read:
+        return f"{line}."
+    raised = float(one["source_share"].values[0, 0]) >= 0
+    return f"{line}; its gate was {'set off' if raised else 'held back'} most by {read[0]}."
 
 
 def sources(neuron: xr.Dataset, part: int) -> list[str]:
-    """The tokens that most of a neuron's gate (part 0) or up came from: “·fire” +58 %, L3 attention."""
+    """The tokens that most of a neuron's gate (part 0) or up came from: “·fire” 23 +58 % (L3 attention)."""
     if "source_token" not in neuron or part >= neuron.sizes["part"]:
         return []
-    return _sources(neuron.isel(part=part))
+    return _sources(neuron.isel(part=part), own=int(neuron["position"]))
 
 
 def head_sources(head: xr.Dataset) -> list[str]:
@@ -182,14 +207,18 @@ def head_sources(head: xr.Dataset) -> list[str]:
     return _sources(head)
 
 
-def _sources(row: xr.Dataset) -> list[str]:
-    """Source tokens with their shares and through what they came; small ones only where there is no larger one."""
+def _sources(row: xr.Dataset, own: int | None = None) -> list[str]:
+    """Source tokens with their positions, shares and through what they came; `own` is the position of the reader.
+
+    Small ones only where there is no larger one.
+    """
     through = row["source_through"].values if "source_through" in row else [""] * row.sizes["source"]
     columns = (row[f"source_{name}"].values for name in ("token", "share", "position"))
     found: list[str] = []
     for token, share, position, by in zip(*columns, through, strict=True):
         if position >= 0 and np.isfinite(share) and (not found or abs(share) >= _SMALL):
-            found.append(f"“{readable(str(token))}” {_share(share)}" + (f" ({by})" if by else ""))
+            name = "its own token" if position == own else f"“{readable(str(token))}” {position}"
+            found.append(f"{name} {_share(share)}" + (f" ({by})" if by else ""))
     return found
 
 
@@ -218,7 +247,8 @@ def _compared(result: xr.DataTree) -> list[str]:
         found = summary.get("compared", {}).get(name)
         if found and found["tested"]:
             lines.append(
-                f"Between {summary['a']} and {summary['b']} {found['discoveries']} of {found['tested']} {what} "
+                f"Between {summary['a']} and {summary['b']} {found['discoveries']} of {found['tested']} "
+                f"{marked(what, _mark_of_depth(summary, name.split('_')[0]))} "
                 f"{agreeing(found['discoveries'], 'differs', 'differ')} (q ≤ {alpha:g}, {summary['test']}, "
                 f"{summary['units']}); {found['family_wise']} with a family-wise p ≤ {alpha:g}."
             )
