@@ -363,3 +363,8 @@ def test_the_first_token_is_ablated_only_where_that_is_asked_for() -> None:
     wanted = [difference(plain(model, ids)) - difference(plain(model, ids, {down: everywhere})) for ids in IDS]
     np.testing.assert_allclose(found["measured"].values[0, :, 0], wanted, atol=3e-6)
     assert "at all tokens lowers" in found.attrs["found"] or "at all tokens raises" in found.attrs["found"]
+
+
+def test_a_mean_of_nothing_is_refused_and_not_taken_for_zero() -> None:
+    with pytest.raises(StratoscopeError, match="there is no mean to set"):
+        ablate(tiny("Llama"), ["S"], tokenizer=byte_tokenizer(), neurons=[(1, 3)], targets=["a"], how="mean")

@@ -131,9 +131,16 @@ def _means_of(subject: Subject, trace: Path) -> dict[int, Tensor]:
 def _replacing(subject: Subject, asked: AblationSettings, members: Set, donors: np.ndarray) -> Replacing:
     of_neurons, of_heads = ({one.layer for one in members if one.kind == kind} for kind in ("neuron", "head"))
     found = {layer: heads_of(subject.model, subject.sites, layer) for layer in of_heads}
+    given = None if asked.mean_of is None else _means_of(subject, asked.mean_of)  # may be refused
+    if asked.how == names.MEAN and given is None and all(len(one.ids) == 1 for one in subject.tokens):
+        raise InputError(
+            "no prompt has a token behind its first, so there is no mean to set",
+            where="how",
+            fix="Give longer prompts, --how zero, or --mean-of with a trace of others.",
+        )
     means = averages(subject, of_neurons, of_heads)
-    if asked.mean_of is not None:
-        means = replace(means, neurons=_means_of(subject, asked.mean_of))
+    if given is not None:
+        means = replace(means, neurons=given)
     return Replacing(
         how=asked.how,
         everywhere=subject.everywhere,
