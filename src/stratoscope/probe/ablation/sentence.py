@@ -71,7 +71,7 @@ def _more_than(mean: float, values: Floats, what: str) -> str:
     most = f"at most {number(values.max())}"
     if not less:
         return f"no more than any of {of} {what} does ({most})"
-    as_much = f"; {of - less} of them did as much or more" if less < of else ""
+    as_much = f"; {of - less} of them do as much or more" if less < of else ""
     return f"more than {less} of {of} {what} do ({most}{as_much})"
 
 

@@ -204,7 +204,7 @@ def _calibration(result: xr.DataTree) -> Section | None:
     rows = [table_row(one["kind"], one["baseline"], _agreement(one)) for one in rows_in(result, "calibration")]
     columns = ("ablated", *TABLE_COLUMNS, "calibrated")
     said = (
-        "Effects to first order against really ablating n of a sample: rank correlation ρ, equal signs of those that "
+        "Effects to first order against really ablating a sample of n: rank correlation ρ, equal signs of those that "
         "are larger than the floor, slope of the measured on the first-order effect, each with its interval of 95 %."
     )
     return Section("Calibration", said, (), [Table(columns, rows)])
