@@ -83,7 +83,7 @@ def explain(
     True
     """
     if not isinstance(prompt, str) or not prompt.strip():
-        raise UsageError("there is no text", where="prompt", fix='Give one prompt, such as "How do I sharpen a knife?"')
+        raise UsageError("there is no text", where="prompt", fix='Give one, such as "How do I sharpen a knife?".')
     with ExitStack() as stack:
         trace = Path(out) if out is not None else Path(stack.enter_context(TemporaryDirectory())) / "prompt.trace"
         dataset = capture(
