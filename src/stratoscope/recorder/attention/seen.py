@@ -96,8 +96,12 @@ class SeenAttention:
         self._open.close()
 
     def expect(self, forward: tuple[int, int] | None) -> None:
-        """See forwards of so many prompts and queries; None: none."""
-        self._expected, self._pending, self._inside = forward, [], False
+        """See forwards of so many prompts and queries; None: none.
+
+        One that goes on may be announced when the model has been entered, as `generate` does.
+        """
+        self._expected, self._pending = forward, []
+        self._inside = self._inside and forward is not None
 
     def forget(self) -> None:
         """Let go of what a forward that failed has left."""
