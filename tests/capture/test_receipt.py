@@ -37,7 +37,7 @@ def test_embedded_tokens_are_claimed_only_where_the_embedding_was_watched(tmp_pa
 
 def test_what_a_full_verification_could_not_replay_is_a_limit() -> None:
     verified = Outcome(Standard("alone", "eager", 0.1), {"resid_norm": 0.01}, ["a"], 9, {"b": "no memory"})
-    observer: Any = SimpleNamespace(records_attention=False, sites_per_forward=3)
+    observer: Any = SimpleNamespace(records_attention=False, sites_per_forward=3, limits=[])
     recorded = ["resid_norm", "mlp_out_norm"]
     begun = {**BEGUN, "replays": SAMPLE}
     receipt = finished(begun, batches=1, tokens=9, observer=observer, verified=verified, recorded=recorded)

@@ -347,7 +347,7 @@ class Recording:
             verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
-            self._effects.into(self._found_out(self._receipt)),
+            self._found_out(self._receipt),
             batches=len(self._all_batches),
             tokens=writer.committed_tokens,
             observer=self._observer,
@@ -358,7 +358,7 @@ class Recording:
 
     def _found_out(self, receipt: receipts.Receipt) -> receipts.Receipt:
         """The receipt with what only the batches have shown."""
-        return self._targeting.sums.into(self._splitter.into(receipt))
+        return self._effects.into(self._targeting.sums.into(self._splitter.into(receipt)))
 
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""

@@ -57,6 +57,9 @@ class Reads:
     failed: int
 
 
+NOT_SPLIT = "What some neurons read was not split"
+
+
 class NeuronReader:
     """Splits what chosen neurons read, with one plain forward of their batch.
 
@@ -71,12 +74,11 @@ class NeuronReader:
         Layer to why its attention cannot be split by source token: neurons behind it have components, but no sources.
     """
 
-    # Parts whose pre-activation the model showed, those whose sum missed it, and the largest error of the others
-    _known = _failed = 0
-    _error = 0.0
-
     def __init__(self, model: nn.Module, sites: ModelSites) -> None:
         self._model, self._sites = model, sites
+        # parts whose pre-activation the model showed, those whose sum missed it, and the largest error of the others
+        self._known = self._failed = 0
+        self._error = 0.0
         self._sources = AttentionSources(model, sites, self._attended)
         self.limits: Mapping[int, str] = self._sources.limits
         self._reading: _Reading | None = None
@@ -119,7 +121,12 @@ class NeuronReader:
     @property
     def facts(self) -> dict[str, Any]:
         """For the receipt: how many pre-activations were split, and how far their sums were off."""
-        return {"pre_activations": self._known, "largest_error": self._error}
+        return {"pre_activations": self._known, "not_split": self._failed, "largest_error": self._error}
+
+    def go_on(self, facts: Mapping[str, Any]) -> None:
+        """Count on from what an interrupted recording had found."""
+        self._known, self._failed = facts["pre_activations"], facts["not_split"]
+        self._error = facts["largest_error"]
 
     @property
     def sentences(self) -> list[str]:
@@ -127,8 +134,8 @@ class NeuronReader:
         found = in_sentences(self.limits)
         if self._failed:
             found.append(
-                f"{self._failed} of {self._known} pre-activations are not the sum of what their neurons read: their "
-                "components and sources are missing."
+                f"{NOT_SPLIT}: {self._failed} of {self._known} pre-activations are not the sum of what their neurons "
+                "read, so that their components and sources are missing."
             )
         return found
 

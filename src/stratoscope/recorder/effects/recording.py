@@ -24,7 +24,7 @@ from stratoscope.recorder.effects.calibration import Calibrator
 from stratoscope.recorder.effects.gradients import Gradients, SiteGradient
 from stratoscope.recorder.effects.no_effects import Arrays, MakeBatch, NoEffects
 from stratoscope.recorder.effects.path import PathIntegral
-from stratoscope.recorder.effects.reads import PARTS, NeuronReader
+from stratoscope.recorder.effects.reads import NOT_SPLIT, PARTS, NeuronReader
 from stratoscope.recorder.effects.strongest import EffectTables
 from stratoscope.recorder.effects.writes import FrozenScales, Writes
 from stratoscope.recorder.input.batches import Batch
@@ -38,6 +38,7 @@ from stratoscope.trace.read.reader import open_trace
 
 _OTHERWISE = 0.05  # another implementation of attention or experts: of the largest logit, in half precision
 _MEANS = "taking the means that effects are counted from"
+_IN_PARTS = "Total effects of some"  # begins what is said of prompts and batches that did not fit into memory
 _HEADS_AT_ZERO = (
     "A trace holds means of neurons only: total effects of heads and attention are counted from zero, those of neurons "
     "and MLPs from the mean."
@@ -102,6 +103,7 @@ class EffectsRecorder(NoEffects):
         self._reader = NeuronReader(self._model, sites)
         self.token_ids: set[int] = set()
         self._largest, self._exact, self._recomputed, self._smallest = 0.0, True, False, 0
+        self._earlier: list[str] = []  # what did not fit before this recording was interrupted
         weights = loaded.identity.get("weights_sha256")
         self._mean_of: str | None = None
         baseline = Baseline()
@@ -163,23 +165,29 @@ class EffectsRecorder(NoEffects):
             "largest_error": self._largest,
         }
         reads = self._reader.facts
-        limits = [*receipt["limits"], *self._reader.sentences]
-        limits += (self._calibration or {}).get("limits", ())
+        limits = [one for one in receipt["limits"] if not one.startswith((_IN_PARTS, NOT_SPLIT))]
+        limits += [*self._reader.sentences, *(self._calibration or {}).get("limits", ())]
         if self._recomputed:
             limits.append(
-                "Total effects of some prompts did not fit into memory: their blocks were computed once more, backward."
+                f"{_IN_PARTS} prompts did not fit into memory: their blocks were computed once more, backward."
             )
         if self._smallest:
             limits.append(
-                "Total effects of some batches did not fit into memory and were taken in parts, down to "
+                f"{_IN_PARTS} batches did not fit into memory and were taken in parts, down to "
                 f"{self._smallest}: their last bits may differ from those of whole batches."
             )
-        return {**receipt, names.EFFECTS: facts, "reads": reads, "limits": limits}
+        limits += [one for one in self._earlier if one not in limits]
+        return {**receipt, names.EFFECTS: facts, "reads": reads, "limits": list(dict.fromkeys(limits))}
 
     # --- before -----------------------------------------------------------------------------------------------------
 
     def begin(self, prompts: AllPrompts, receipt: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """As `NoEffects` says it."""
+        if names.EFFECTS in receipt:  # of an interrupted recording that is gone on with
+            self._exact = self._exact and receipt[names.EFFECTS]["logits"] == s.BIT_EQUAL
+            self._largest = max(self._largest, receipt[names.EFFECTS]["largest_error"])
+            self._reader.go_on(receipt["reads"])
+            self._earlier = [one for one in receipt["limits"] if one.startswith(_IN_PARTS)]
         if self.asked.first_pass:
             self.counted_from(self._means(prompts, progress))
         self._calibration = receipt.get(CALIBRATION)

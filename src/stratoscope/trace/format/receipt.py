@@ -125,6 +125,7 @@ _RULES: dict[str, Callable[[Sequence[Any]], Any]] = {
     **dict.fromkeys(("logits_bit_identical", "embedding_watched", "smallest_batch"), min),
     "contributions": _worst,
     "pre_activations": sum,
+    "not_split": sum,
     "limits": _union,
     "checks": _in_all,
     "replays": _replays,
