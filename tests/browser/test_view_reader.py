@@ -45,7 +45,7 @@ def read(browser: Browser) -> Iterator[Callable[..., Any]]:
 @pytest.mark.parametrize("shift", [None, 8, 3])
 def test_arrays_arrive_with_their_type_and_all_their_axes(read: Callable[..., Any], shift: int | None) -> None:
     view = read(DATA, shift)
-    line, points, density, words = view["content"]["panels"][0]["marks"]
+    line, points, density, _, words = view["content"]["panels"][0]["marks"]
     assert line["x"] == ["Float32Array", "1.5", "NaN", "-Infinity"]
     assert line["y"] == ["Float64Array", "1.5", "NaN", "-Infinity"]
     assert (points["x"], points["y"]) == (["Float64Array"], ["Float32Array"])
