@@ -30,7 +30,6 @@ def draw(folder: Path) -> None:
         stratoscope.engagement(trace, HERE / f"engagement-{name}.png", **chosen)
     stratoscope.heatmap(trace, HERE / "erase.png", quantity="mlp_write_cos", theme="dark", overwrite=True)
     stratoscope.heatmap(tables, HERE / "from-csv.png", overwrite=True)
-    shutil.copyfile(folder / "suppression.png", HERE / "suppression.png")
     photograph(folder / "peaks3d.html", HERE / "peaks3d.png")
 
 
