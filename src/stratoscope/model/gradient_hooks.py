@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stratoscope.errors import CaptureError
 from stratoscope.model.experts import Routed
-from stratoscope.model.hooks import BlockHooks, ExpertsHooks, ModuleHooks
+from stratoscope.model.hooks import BlockHooks, ExpertsHooks, ModuleHooks, stand_in
 from stratoscope.model.sites import Site
 
 
@@ -182,16 +182,9 @@ class ForwardHooks:
         self._open.close()
 
     def _put(self, stack: ExitStack, name: str, module: Any) -> None:
-        original, own = module.forward, "forward" in vars(module)
+        original = module.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             return self._around(name, original, args, kwargs)
 
-        def restore() -> None:
-            if own:
-                module.forward = original
-            else:
-                del module.forward
-
-        module.forward = forward
-        stack.callback(restore)
+        stand_in(stack, module, "forward", forward)

@@ -19,6 +19,20 @@ Before = Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]
 After = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], None]
 
 
+def stand_in(stack: ExitStack, module: nn.Module, method: str, function: Callable[..., Any]) -> None:
+    """Have a function called in the place of a method of one module, until the stack closes."""
+    original, own = getattr(module, method), method in vars(module)
+
+    def restore() -> None:
+        if own:
+            setattr(module, method, original)
+        else:
+            delattr(module, method)
+
+    setattr(module, method, function)
+    stack.callback(restore)
+
+
 class ModuleHooks:
     """While open, `before` and `after` are called around every call of the given modules.
 
@@ -318,19 +332,12 @@ class ExpertsHooks:
 
     def _watch_gate(self, stack: ExitStack, name: str, module: Any) -> None:
         """Put a function in front of the module's gate; it is no module, so torch has no hook for it."""
-        original, own = module._apply_gate, "_apply_gate" in vars(module)
+        original = module._apply_gate
 
         def gate(*args: Any, **kwargs: Any) -> Any:
             return self._computed(name, original(*args, **kwargs))
 
-        def restore() -> None:
-            if own:
-                module._apply_gate = original
-            else:
-                del module._apply_gate
-
-        module._apply_gate = gate
-        stack.callback(restore)
+        stand_in(stack, module, "_apply_gate", gate)
 
     def _watch_activation(self, stack: ExitStack, name: str, module: Any) -> None:
         """Where there is no gate, the activation is a module of its own."""
