@@ -213,6 +213,15 @@ def test_either_group_alone_gives_its_half(trace: xr.Dataset) -> None:
     assert set(table_in(total, "depth").data_vars) == {"attn_total", "mlp_total"}
 
 
+def test_effects_of_a_model_without_mlps_are_those_of_its_mixers(trace: xr.Dataset) -> None:
+    of_neurons = [str(name) for name in trace if str(name).startswith(("strongest_", "read_", "neuron_read", "write_"))]
+    without = trace.drop_vars([*of_neurons, "mlp_effect", "neuron_effect", "effect_neuron"])
+    found = suppression(without, prompt=0)
+    assert found.attrs["summary"]["total"]
+    assert np.isfinite(found["depth"]["attn_total"]).all()
+    assert np.isnan(found["depth"]["mlp_total"]).all()
+
+
 def test_a_trace_without_targets_names_the_command(trace: xr.Dataset) -> None:
     with pytest.raises(InputError, match="--record logits,effects --targets"):
         suppression(trace.drop_vars(["target_token"]))

@@ -141,7 +141,7 @@ def direct(dataset: xr.Dataset, target: int, prompts: Ints) -> Direct | None:
 
 def total(dataset: xr.Dataset, target: int, prompts: Ints) -> Total | None:
     """The total effects on a target; None where the trace has none."""
-    if "mlp_effect" not in dataset:
+    if not {"attn_effect", "mlp_effect"} & {*dataset.data_vars}:  # a model may lack one of the two
         return None
     layers, heads = dataset.sizes[names.LAYER], dataset.sizes.get(names.HEAD, 0)
     sizes = {"attn_effect": (layers,), "mlp_effect": (layers,), "head_effect": (layers, heads)}
