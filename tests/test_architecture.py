@@ -60,6 +60,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
         "effects": {"attention", "input", "reduce", "targets"},
+        "lens": set(),
     },
     "analysis": {
         "statistics": set(),
