@@ -35,7 +35,7 @@ NOTHING = -1  # a position or head that there is not
 def route_graph(
     dataset: Inputs,
     *,
-    prompt: str | int = 0,
+    prompt: str | int | None = None,
     token: int | None = None,
     target: TargetChoice = None,
     edges: int = defaults.ROUTE_EDGES,
@@ -55,7 +55,7 @@ def route_graph(
     dataset
         A trace with the group "routes", or a Dataset of it.
     prompt
-        By its id or index.
+        By its id or index; by default the first.
     token
         Position of the token in which the way ends; by default the one from which the model answers.
     target
@@ -96,7 +96,7 @@ def route_graph(
         raise UsageError(f"{most} edges are more than a picture can show", where="edges", fix=fix)
     held = opened(dataset)
     prompts = some_prompts(held)
-    index = prompts.find(prompt)
+    index = 0 if prompt is None else prompts.find(prompt)
     end = _end(prompts, index, token, towards=target is not None)
     parameters = {"prompt": prompts.labels[index], "token": token, "target": target, "edges": most,
                   "first_token": first_token}  # fmt: skip
