@@ -15,7 +15,9 @@ _OUTPUT = re.compile(r"\n*<!-- output -->\n.*?<!-- end of output -->", re.DOTALL
 _CODE = re.compile(r"```python\n(.*?)\n```\n?", re.DOTALL)
 _RUN = re.compile(r"\n*<!-- Outputs of the code with SHA-256 (\w+)\. -->\n*$")
 _FOLDED, _UNFOLDED = "<details><summary>Answers</summary>", "</details>"
-_ANSWERS = "## Answers\n\nThey are computed by the cells below, which are folded: click on the bar beside one to open it."
+_ANSWERS = (
+    "## Answers\n\nThey are computed by the cells below, which are folded: click on the bar beside one to open it."
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def with_outputs(page: str, outputs: Sequence[str]) -> str:
 
     def block(found: re.Match[str]) -> str:
         output = next(waiting)
-        return found[0].rstrip("\n") + (f"\n\n<!-- output -->\n{output}\n<!-- end of output -->" if output else "") + "\n"
+        return (
+            found[0].rstrip("\n") + (f"\n\n<!-- output -->\n{output}\n<!-- end of output -->" if output else "") + "\n"
+        )
 
     filled = _CODE.sub(block, _RUN.sub("\n", _OUTPUT.sub("", page)))
     return filled.rstrip("\n") + f"\n\n<!-- Outputs of the code with SHA-256 {code_hash(page)}. -->\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import stratoscope.errors
 import stratoscope.trace.format.receipt
 import stratoscope.trace.notes

