@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stratoscope.errors import InputError, refuse_unknown
-from stratoscope.words import listed
+from stratoscope.words import counted, listed
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LOGIT = "logit"
 _OF_PART = ", "  # between the name of a fitted lens and that of a part of its corpus
+_HALF = "half "
 _RECORD = "stratoscope capture MODEL --prompts FILE --record lens -o TRACE"
 
 
@@ -59,14 +60,12 @@ class Lenses:
         return tuple(place for place, one in enumerate(self.names) if one.startswith(name + _OF_PART))
 
     def parts_in_words(self, name: str) -> str:
-        """Those parts: two halves; two halves and two corpora."""
-        kinds = [one.removeprefix(name + _OF_PART).split()[0] for one in self.names if one.startswith(name + _OF_PART)]
-        counts = {kind: kinds.count(kind) for kind in kinds}
-        return listed(f"{_COUNTS.get(count, count)} {_MANY.get(kind, f'{kind}s')}" for kind, count in counts.items())
-
-
-_COUNTS: Mapping[int, str] = {1: "one", 2: "two", 3: "three", 4: "four"}
-_MANY: Mapping[str, str] = {"half": "halves", "corpus": "corpora"}
+        """Those parts: two halves; two halves and 3 corpora."""
+        parts = [self.names[place].removeprefix(name + _OF_PART) for place in self.parts(name)]
+        halves = sum(one.startswith(_HALF) for one in parts)
+        corpora = len(parts) - halves
+        words = ["two halves" if halves == 2 else counted(halves, "half")] * bool(halves)
+        return listed([*words, *[f"{corpora} corpora"] * bool(corpora)])
 
 
 def lenses_of(dataset: xr.Dataset, command: str = _RECORD) -> Lenses:

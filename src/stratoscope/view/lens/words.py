@@ -68,8 +68,9 @@ def notes(dataset: xr.Dataset, lenses: Lenses, found: Found, shown: Reading) -> 
 
 
 def _stable(found: Found) -> str:
+    share, cells = percent(found.stable_share or 0.0), counted(found.stable_cells, "cell")
     return (
-        f"Stable in {percent(found.stable_share or 0.0)} of the {counted(found.stable_cells, 'cell')} shown below the "
-        f"last depth: there {found.parts} of its corpus read the same token as all of it, and the same rank of the model's "
-        f"answer where one of them has it among its first {FEW}."
+        f"Stable in {share} of the {cells} shown below the last depth: there {found.parts} of its corpus read the same "
+        "token as all of it, and the same rank of the model's answer where one of them has it among its first "
+        f"{FEW}."
     )

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from view_traces import make_trace
 
+from stratoscope.trace.labels import object_array
+
+WORDS = ("<|im_start|>", "user", "\n", "How", " do", " I", " stop", " a", " process", "?", "<|im_end|>", "\n")
+_SPANS = {"<|im_start|>": 4, "<|im_end|>": 4, "user": 1, "\n": 1}
 VOCABULARY = (
     " Paris", " the", ",", " of", "\n", " a", "\udce4", "中文", " internationalization", " capital", "\u202eabc",
     "שלום", "🦄", " ", "    ", "é", "ing", " London", " France", "1",
@@ -28,11 +31,12 @@ def make_lens_trace(
     seed: int = 0,
     changing: float = 0.2,
     fitted_from: int = 0,
-    **more: Any,
+    texts: Sequence[str] = (),
+    **attrs: Any,
 ) -> xr.Dataset:
     """A trace whose lenses approach the last depth, read at the last `recorded` tokens of each prompt (None = all)."""
     rng = np.random.default_rng(seed)
-    dataset = make_trace(lengths=lengths, layers=layers, **more)
+    dataset = _tokens(lengths, layers, texts or WORDS, **attrs)
     tokens, depths, kinds, words = sum(lengths), layers + 1, len(lenses), len(vocabulary)
     final = rng.normal(size=(tokens, 1, 1, words)) * 2.5
     share = (np.linspace(0, 1, depths) ** 2)[None, :, None, None]
@@ -72,3 +76,29 @@ def make_lens_trace(
         dataset[name] = (dims[name], kept.astype("int32" if whole else "float32"), {"source": "real"})
     texts = {str(place): text for place, text in enumerate(vocabulary)}
     return dataset.assign_attrs(plan={**(dataset.attrs.get("plan") or {}), **plan}, token_texts=texts)
+
+
+def _tokens(lengths: Sequence[int], layers: int, texts: Sequence[str], **attrs: Any) -> xr.Dataset:
+    """The tokens of a trace without a quantity."""
+    position = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+    words = [texts[one % len(texts)] for one in position]
+    return xr.Dataset(
+        coords={
+            "prompt": ("token", np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)),
+            "position": ("token", position),
+            "token_id": ("token", np.full(len(position), -1, np.int32)),
+            "span": ("token", np.array([_SPANS.get(word, 2) for word in words], np.int8)),
+            "text": xr.Variable(("token",), object_array(words), fastpath=True),
+            "layer": np.arange(layers, dtype=np.int32),
+            "depth": np.arange(layers + 1, dtype=np.int32),
+            "prompt_id": ("prompt", object_array([f"p{one}" for one in range(len(lengths))])),
+            "prompt_class": ("prompt", object_array((["critical", "neutral"] * len(lengths))[: len(lengths)])),
+        },
+        attrs={
+            "source": "real",
+            "uuid": "0f0e0d0c-0",
+            "model": {"name": "org/tiny"},
+            "token_spelling": "text",
+            **attrs,
+        },
+    )
