@@ -1,4 +1,4 @@
-"""Two prompts' routes, edge by matched edge: B − A where both are recorded, else in which prompt, and at most how large.
+"""Two prompts' routes, edge by matched edge: B − A where both are recorded, else in which prompt and how large at most.
 
 Edges are matched where both ends are: at tokens that are equal in both prompts and stand in one column. An edge that is
 not among the recorded ones of a prompt is not zero there. It is no larger than the smallest that is recorded into the
@@ -82,7 +82,7 @@ class Difference:
 
 @dataclass(frozen=True, order=True)
 class _Edge:
-    """An edge as both prompts know it: its ends in columns of the alignment; `only` = of one prompt, which has no twin."""
+    """An edge as both prompts know it: its ends in columns of the alignment; `only` one prompt has it, "" = both."""
 
     to_column: int
     to_depth: int

@@ -61,10 +61,9 @@ function graphsOf({ content, tokens }) {
     panel.node_column.forEach((column, node) => {
       nodes.set(placeKey({ column, depth: panel.node_depth[node] }), { flow: panel.node_flow[node], rest: panel.node_rest[node] });
     });
-    const unmatched = new Set(panel.unmatched);
     const columns = Array.from({ length: panel.stop - panel.start }, (_, column) => {
       const row = panel.start + column;
-      return { words: tokenLabel(tokens.text[row] ?? ""), position: tokens.position[row], unmatched: unmatched.has(column) };
+      return { words: tokenLabel(tokens.text[row] ?? ""), position: tokens.position[row], unmatched: panel.unmatched[column] > 0 };
     });
     const edges = edgesOf(panel);
     const heads = edges.filter(({ kind }) => kind === ATTENTION).length;
