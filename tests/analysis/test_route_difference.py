@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from route_traces import route_trace
+from stratoscope.analysis.results.result import rows_in
 from stratoscope.analysis.routes import recorded
 from stratoscope.analysis.routes.difference import Difference, Side, difference
 from stratoscope.analysis.routes.graph import route_graph
@@ -18,7 +19,7 @@ Key = tuple[int, int, int, str, int]
 def side(trace: xr.Dataset, prompt: int, *, kept: int = 16) -> Side:
     """The routes of a prompt, of whose trace only so many edges into a node are kept."""
     cut = trace.isel({"route": slice(kept)})
-    lost = np.abs(trace["route_weight"]).isel({"route": slice(kept, None)}).sum("route")
+    lost = abs(trace["route_weight"]).isel({"route": slice(kept, None)}).sum("route")
     cut = cut.assign(route_other_size=trace["route_other_size"] + lost)
     of = recorded.made(cut, prompt)
     own = slice(*np.searchsorted(trace["prompt"].values, [prompt, prompt + 1]).tolist())
@@ -97,7 +98,9 @@ def test_edges_that_were_chosen_first_stand_in_front(kept: int) -> None:
     a, b = side(trace, 0, kept=kept), side(trace, 1, kept=kept)
     found = difference(a, b, columns_of("abcdef", "abcdef"))
     first = {
-        tuple(int(one.graph["edges"][name].values[0]) for name in ("to_position", "to_depth", "from_position", "head"))
+        tuple(
+            int(rows_in(one.graph, "edges")[0][name]) for name in ("to_position", "to_depth", "from_position", "head")
+        )
         for one in (a, b)
     }
     front = zip(found.to_column, found.to_depth, found.from_column, found.head, strict=True)

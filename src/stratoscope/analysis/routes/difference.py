@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from stratoscope.analysis.results.result import table_in
 from stratoscope.analysis.routes.recorded import Edges
 from stratoscope.analysis.values.align import GAP, Alignment
 from stratoscope.trace.arrays import Floats, Ints
@@ -93,9 +94,6 @@ class _Edge:
     only: str = ""
 
 
-_PLACES = ("to_column", "to_depth", "from_column", "from_depth")
-
-
 def difference(a: Side, b: Side, columns: Alignment) -> Difference:
     """The edges of two graphs, matched."""
     order: dict[_Edge, int] = {}
@@ -106,10 +104,15 @@ def difference(a: Side, b: Side, columns: Alignment) -> Difference:
     pairs = [(_at(a, columns.a, one, "a"), _at(b, columns.b, one, "b")) for one in found]
     weights = np.array([(in_a.weight, in_b.weight) for in_a, in_b in pairs], float).reshape(-1, 2)
     most = [in_a.most if np.isnan(in_a.weight) else in_b.most for in_a, in_b in pairs]
+    places = np.array([(one.to_column, one.to_depth, one.from_column, one.from_depth, one.head) for one in found])
+    to_column, to_depth, from_column, from_depth, head = places.reshape(-1, 5).T
     return Difference(
-        *(np.array([getattr(one, name) for one in found], np.int64) for name in _PLACES),
+        to_column,
+        to_depth,
+        from_column,
+        from_depth,
         kind=tuple(one.kind for one in found),
-        head=np.array([one.head for one in found], np.int64),
+        head=head,
         a=weights[:, 0],
         b=weights[:, 1],
         most=np.array(most, float),
@@ -126,10 +129,11 @@ def _columns_of(places: NDArray[np.int64]) -> Ints:
 
 def _edges_in(graph: xr.DataTree, column: Ints, equal: NDArray[np.bool_], name: str) -> Iterator[_Edge]:
     """The edges of a graph that come from a token, in its order."""
-    table = graph["edges"]
-    places = [table[one].values.tolist() for one in ("to_position", "to_depth", "from_position", "from_depth")]
-    rows = zip(*places, table["kind"].values.tolist(), table["head"].values.tolist(), strict=True)
-    for to, to_depth, source, from_depth, kind, head in rows:
+    table = table_in(graph, "edges")
+    names = ("to_position", "to_depth", "from_position", "from_depth", "kind", "head")
+    for to, to_depth, source, from_depth, kind, head in zip(
+        *(table[one].values.tolist() for one in names), strict=True
+    ):
         if kind == ATTENTION or kind in _OWN:
             into, start = int(column[to]), int(column[source])
             matched = bool(equal[into] and equal[start])
