@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -307,7 +308,7 @@ def _runs(ids: np.ndarray[tuple[int, ...], np.dtype[np.int32]], *, each: bool) -
     if each:
         return [(row, row + 1) for row in range(len(ids))]
     bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 def _one_ink(inks: Sequence[str], covered: int) -> int | None:
