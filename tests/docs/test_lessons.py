@@ -16,7 +16,7 @@ from real_model import smollm2_folder
 import stratoscope
 from stratoscope.doors import demo
 
-CALIBRATION, STEPS = 2, 16
+CALIBRATION, STEPS, PAIRS = 2, 16, 4  # of the tests; a reader's are larger
 NAMES = [page.stem for page in LESSONS]
 OF_ONE_RECORDING = [page for page in LESSONS if "lessons.trace" in page.read_text("utf-8")]
 PARTS = """# A title
@@ -164,8 +164,9 @@ def test_the_lesson_on_suppression_runs_and_says_what_is_so(
 ) -> None:
     import planted
 
-    organism = planted.organism
+    organism, twins = planted.organism, planted.twins
     monkeypatch.setattr(planted, "organism", lambda _, kind, seed: organism(shared, kind, seed))
+    monkeypatch.setattr(planted, "twins", lambda _, seed: twins(PAIRS, seed))
     known = run(lesson(4))
     answers, before, after = (known[name] for name in ("answers", "before", "after"))
     assert set(answers(before, "trigger")) == {"violet"}
