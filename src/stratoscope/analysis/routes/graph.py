@@ -72,7 +72,8 @@ def route_graph(
         A Result of kind "routes". `edges`: `to_position`, `to_depth`, `from_position`, `from_depth` (−1 = of no
         token), `kind`, `head` (−1 = none), `weight` (signed, as recorded), `flow` (share of the whole); edges of heads
         first, in the order in which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that
-        is lost from view there. `tokens`: `position` and `text` of the tokens that are reached. `summary`: `covered`,
+        is lost from view there. `tokens`: `position` and `text` of the tokens that are reached. `depths`: the share of the
+        whole that there is at each depth, and that is in view. `summary`: `covered`,
         `rest`, `first_token` (what comes from the first token), `bias`, `prompt`, `token`, `tokens`, `layers`,
         `target`, `unsplit` (layers that are not split by token), `limits`.
 
@@ -98,6 +99,7 @@ def route_graph(
     prompts = some_prompts(held)
     index = 0 if prompt is None else prompts.find(prompt)
     end = _end(prompts, index, token, towards=target is not None)
+    layers = held.sizes[names.LAYER]
     parameters = {"prompt": prompts.labels[index], "token": token, "target": target, "edges": most,
                   "first_token": first_token}  # fmt: skip
     if target is None:
@@ -105,12 +107,15 @@ def route_graph(
         _refuse_unknown_end(of, end)
         chosen = choice.along(of, end, most, first_token=first_token)
         tables = {"edges": _edges_along(of, chosen), "nodes": _nodes_along(of, chosen)}
+        tables["depths"] = _depths(np.ones(layers + 1), chosen.at_node.sum(axis=0))
         bias = float((chosen.at_node[:, 1:] * of.bias).sum())
     else:
         held = one_target(held, ["route_effect"], target)
         effects = recorded.effects(held, index)
         chosen = choice.towards(effects, end, most, first_token=first_token)
         tables = {"edges": _edges_towards(effects.edges, chosen), "nodes": _nodes_towards(effects.edges, chosen)}
+        shown = np.bincount(chosen.layer + 1, chosen.flow, layers + 1)
+        tables["depths"] = _depths(np.concatenate([[0.0], effects.by_layer / (effects.whole or 1.0)]), shown)
         bias = 0.0
     return make_result(
         KIND,
@@ -122,7 +127,7 @@ def route_graph(
             "prompt": prompts.labels[index],
             "token": end,
             "tokens": int(prompts.lengths[index]),
-            "layers": held.sizes[names.LAYER],
+            "layers": layers,
             "covered": chosen.covered,
             "rest": 1.0 - chosen.covered,
             "first_token": chosen.first,
@@ -263,6 +268,11 @@ def _nodes(chosen: Chosen, rest: Floats) -> Mapping[str, Any]:
         "rest": rest[tokens, depths],
     }
     return table_of("node", columns)
+
+
+def _depths(there: Floats, in_view: Floats) -> Mapping[str, Any]:
+    """Of each depth the share of the whole that there is, and that is shown."""
+    return table_of("row", {"depth": np.arange(len(there)), "there": there, "in_view": in_view})
 
 
 def _tokens(prompts: Prompts, prompt: int, chosen: Chosen) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stratoscope.trace.arrays import AnyFloats
 from stratoscope.view.matplotlib.charts import draw_charts
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text, font, place
+from stratoscope.view.matplotlib.routes import draw_routes
 from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import DPI, LABEL_PAD, CellMap, Ring, Sheet, Text
@@ -22,6 +23,7 @@ from stratoscope.view.spec import scale
 from stratoscope.view.spec.charts import Charts
 from stratoscope.view.spec.maps import MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
+from stratoscope.view.spec.routes import Routes
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -50,9 +52,11 @@ class ScaleNorm(Normalize):
 
 
 def draw(spec: ViewSpec, page: Page = PLAIN_PAGE) -> Picture:
-    """The figure of a spec of maps or charts on a page; its axes are these, in reading order."""
+    """The figure of a spec of maps, charts or routes on a page; its axes are these, in reading order."""
     if isinstance(spec.content, Charts):
         return draw_charts(spec, spec.content, page)
+    if isinstance(spec.content, Routes):
+        return draw_routes(spec, spec.content, page)
     if not isinstance(spec.content, Maps):
         raise TypeError(f"a picture of {spec.content.kind} is not drawn here")
     sheet = arrange(spec, spec.content, page)

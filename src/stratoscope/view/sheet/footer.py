@@ -12,6 +12,7 @@ from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.spec.maps import PROMPT_ROWS, Maps
 from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.routes import Routes
 from stratoscope.view.spec.viewspec import Content, Provenance, ViewSpec
 from stratoscope.words import isolate, noted, visible
 
@@ -74,7 +75,12 @@ def about(spec: ViewSpec) -> str:
 
 
 def reading(content: Content, *, numbers: bool = False) -> str:
-    """How to read maps, with numbers in their cells or without; charts have axes that say it."""
+    """How to read maps, with numbers in their cells or without, and routes; charts have axes that say it."""
+    if isinstance(content, Routes):
+        return (
+            "Columns: tokens in reading order. Rows: depths, D0 before the first block; "
+            "what ends at D6 is of layer 5. “In view”: how much of the whole runs along what is shown, at each depth."
+        )
     if not isinstance(content, Maps):
         return ""
     first = content.quantities[0]
