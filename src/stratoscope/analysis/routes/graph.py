@@ -38,7 +38,7 @@ def route_graph(
     prompt: str | int | None = None,
     token: int | None = None,
     target: TargetChoice = None,
-    edges: int = defaults.ROUTE_EDGES,
+    edges: int = defaults.MOST_EDGES,
     first_token: bool = defaults.FIRST_TOKEN,
 ) -> xr.DataTree:
     """Choose the edges along which a token's stream came about: which head brought what from which token, and where.
@@ -72,10 +72,10 @@ def route_graph(
         A Result of kind "routes". `edges`: `to_position`, `to_depth`, `from_position`, `from_depth` (−1 = of no
         token), `kind`, `head` (−1 = none), `weight` (signed, as recorded), `flow` (share of the whole); edges of heads
         first, in the order in which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that
-        is lost from view there. `tokens`: `position` and `text` of the tokens that are reached. `depths`: the share of the
-        whole that there is at each depth, and that is in view. `summary`: `covered`,
-        `rest`, `first_token` (what comes from the first token), `bias`, `prompt`, `token`, `tokens`, `layers`,
-        `target`, `unsplit` (layers that are not split by token), `limits`.
+        is lost from view there. `depths`: the share of the whole that there is at each depth, and that is in view.
+        `tokens`: `position` and `text` of the tokens that are reached. `summary`: `covered`, `rest`, `first_token`
+        (what comes from the first token), `bias`, `prompt`, `token`, `tokens`, `layers`, `target`, `unsplit` (layers
+        that are not split by token), `limits`.
 
     Raises
     ------
@@ -92,8 +92,8 @@ def route_graph(
     True
     """
     most = at_least(1, edges, "edges")
-    if most > defaults.ROUTE_EDGES:
-        fix = f"Give {defaults.ROUTE_EDGES} or fewer."
+    if most > defaults.MOST_EDGES:
+        fix = f"Give {defaults.MOST_EDGES} or fewer."
         raise UsageError(f"{most} edges are more than a picture can show", where="edges", fix=fix)
     held = opened(dataset)
     prompts = some_prompts(held)
@@ -114,7 +114,7 @@ def route_graph(
         effects = recorded.effects(held, index)
         chosen = choice.towards(effects, end, most, first_token=first_token)
         tables = {"edges": _edges_towards(effects.edges, chosen), "nodes": _nodes_towards(effects.edges, chosen)}
-        shown = np.bincount(chosen.layer + 1, chosen.flow, layers + 1)
+        shown = np.bincount(chosen.layer + 1, chosen.flow, layers + 1).astype(np.float64)
         tables["depths"] = _depths(np.concatenate([[0.0], effects.by_layer / (effects.whole or 1.0)]), shown)
         bias = 0.0
     return make_result(

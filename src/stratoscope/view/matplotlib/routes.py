@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, PathPatch, Rectangle
@@ -50,7 +52,11 @@ def _patch(sheet: Sheet, item: Line | Dot | Box) -> PathPatch | Circle | Rectang
         return Rectangle(at, item.width, item.height, facecolor=item.fill or "none", edgecolor=item.edge or "none",
                          linewidth=0.6 if item.edge else 0)  # fmt: skip
     x, y, half = item.x, sheet.height - item.y, item.size / 2
-    drawn = {"facecolor": item.colour, "edgecolor": item.edge or "none", "linewidth": 0.5 if item.edge else 0}
+    drawn: dict[str, Any] = {
+        "facecolor": item.colour,
+        "edgecolor": item.edge or "none",
+        "linewidth": 0.5 if item.edge else 0,
+    }
     if item.square:
         return Rectangle((x - half, y - half), item.size, item.size, alpha=item.opacity, **drawn)
     return Circle((x, y), half, alpha=item.opacity, **drawn)

@@ -13,11 +13,12 @@ from stratoscope.view.choose.tokens import shown_tokens
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.routes import RoutePanel, Routes
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
-from stratoscope.words import capital, counted, listed, percent, readable
+from stratoscope.words import counted, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from stratoscope.trace.arrays import Ints
 
 MOST_WHOLE = 64  # tokens of a prompt that all have a column; of a longer one only those that an edge reaches
+_LABEL = 0.17  # inches of a label on a page of a given width
 _STREAM, _EFFECTS = "the chosen token's residual stream", "the sizes of all effects"
 
 
-def routes_spec(dataset: xr.Dataset, graph: xr.DataTree, look: Look = PLAIN) -> ViewSpec:
+def routes_spec(dataset: xr.Dataset, graph: xr.DataTree, look: Look = PLAIN, page: Page = PLAIN_PAGE) -> ViewSpec:
     """The ViewSpec of the routes of one prompt.
 
     Parameters
@@ -37,10 +39,12 @@ def routes_spec(dataset: xr.Dataset, graph: xr.DataTree, look: Look = PLAIN) -> 
         The trace.
     graph
         What `route_graph` made of it.
+    page
+        On a narrow one, tokens that no edge reaches have no column either.
     """
     summary, prompts = graph.attrs["summary"], Prompts(dataset)
     place = prompts.labels.index(summary["prompt"])
-    positions = columns_of(graph)
+    positions = columns_of(graph, MOST_WHOLE if page.width is None else int(page.width / _LABEL))
     tokens = shown_tokens(prompts, prompts.tokens(place).start + positions, [place])
     panel = panel_of(graph, positions, positions)
     return ViewSpec(
@@ -59,19 +63,21 @@ def routes_spec(dataset: xr.Dataset, graph: xr.DataTree, look: Look = PLAIN) -> 
 def content_of(graph: xr.DataTree, panels: list[RoutePanel]) -> Routes:
     """Panels of one kind of weight."""
     summary = graph.attrs["summary"]
-    row = names.QUANTITIES.get("route_effect" if summary["target"] else "route_weight") or names.Quantity("route_weight",(),"float32","1","share of the stream","","routes","2.0")
+    row = names.QUANTITIES["route_effect" if summary["target"] else "route_weight"]
     sizes = np.concatenate([np.abs(one.weight[one.edge_kind == 0]) for one in panels])
     weight = DrawnQuantity(
         row.name, row.label, row.unit, row.formula, signed=True, row_kind=names.DEPTH,
         rows=tuple(range(summary["layers"] + 1)),
     )  # fmt: skip
-    return Routes(weight, _EFFECTS if summary["target"] else _STREAM, float(sizes.max(initial=0.0)) or 1.0, tuple(panels))
+    return Routes(
+        weight, _EFFECTS if summary["target"] else _STREAM, float(sizes.max(initial=0.0)) or 1.0, tuple(panels)
+    )
 
 
-def columns_of(graph: xr.DataTree) -> Ints:
-    """Positions of the tokens that have a column, in reading order."""
+def columns_of(graph: xr.DataTree, most_whole: int = MOST_WHOLE) -> Ints:
+    """Positions of the tokens that have a column, in reading order: of at most `most_whole` tokens all have one."""
     summary = graph.attrs["summary"]
-    if summary["tokens"] <= MOST_WHOLE:
+    if summary["tokens"] <= most_whole:
         return np.arange(summary["tokens"])
     return np.asarray(table_in(graph, "tokens")["position"].values, np.int64)
 
@@ -144,8 +150,8 @@ def _title(graph: xr.DataTree, tokens: ShownTokens, positions: Ints) -> str:
 def _subtitle(graph: xr.DataTree, model: str) -> str:
     """The prompt and the model; what the rest is, in parts of the whole."""
     summary = graph.attrs["summary"]
-    first = f"from the first token {percent(summary['first_token'])}"
-    bias = f"biases {percent(summary['bias'])}" if summary["bias"] > 0 else ""
+    first = f"{percent(summary['first_token'])} comes from the first token"
+    bias = f"{percent(summary['bias'])} from biases" if summary["bias"] > 0 else ""
     return " · ".join(part for part in (summary["prompt"], model, first, bias) if part)
 
 

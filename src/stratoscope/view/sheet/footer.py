@@ -77,10 +77,10 @@ def about(spec: ViewSpec) -> str:
 def reading(content: Content, *, numbers: bool = False) -> str:
     """How to read maps, with numbers in their cells or without, and routes; charts have axes that say it."""
     if isinstance(content, Routes):
-        return (
-            "Columns: tokens in reading order. Rows: depths, D0 before the first block; "
-            "what ends at D6 is of layer 5. “In view”: how much of the whole runs along what is shown, at each depth."
-        )
+        shares = content.weight.unit == "1"
+        view = "how much of the whole runs along what is shown" if shares else "how much of all effects is shown"
+        rows = "depths, D0 before the first block; what ends at D6 is of layer 5"
+        return f"Columns: tokens in reading order. Rows: {rows}. “In view”: {view}, at each depth."
     if not isinstance(content, Maps):
         return ""
     first = content.quantities[0]

@@ -119,7 +119,9 @@ class RouteAxis:
         for column in dict.fromkeys((self.panel.end, *behind, *every)):
             text = f"{int(self.position[column]):,}"
             middle, half = self.columns.x[column], fonts.width(text, size) / 2
-            if self.position[column] >= 0 and all(middle - half > b + 0.04 or middle + half < a - 0.04 for a, b in taken):
+            if self.position[column] >= 0 and all(
+                middle - half > b + 0.04 or middle + half < a - 0.04 for a, b in taken
+            ):
                 taken.append((middle - half, middle + half))
                 items.append(Text(x + middle, y + 0.6 * LABEL_PAD, text, size, self.theme.muted, ha="center"))
         return items
@@ -136,5 +138,6 @@ class RouteAxis:
 
 
 def gap_lines(columns: Columns, x: float, top: float, bottom: float, theme: Theme) -> list[Item]:
-    """A dotted line through each gap."""
+    """A dotted line through each gap; where there are very many, a short one at its foot."""
+    top = top if columns.numbered else bottom - 0.07
     return [Line(((x + at, top), (x + at, bottom)), 0.5, theme.line, dashed=True) for at, _ in columns.gaps]

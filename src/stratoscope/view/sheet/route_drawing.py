@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,6 +24,7 @@ _MOST_NAMES = 14  # heads that are named in a panel
 _LEAST_MLP = 0.01  # share of the whole that runs through an MLP which is marked
 _OPACITIES = 8  # steps, so that a stream is a few lines and not one for each layer
 _ATTENTION, _CARRY, _MLP = 0, 1, 2
+_LEAST_DASHED = 0.11  # inches of a row that has a dashed line of its own for what is not in view
 _ROW_STEP = 0.125  # inches between row labels, at least
 _STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 100, 128)
 
@@ -105,7 +107,9 @@ class RouteDrawing:
             x, begin = self.x(column), 0
             parts.sort()
             for end in range(1, len(parts) + 1):
-                same = end < len(parts) and parts[end][1:] == parts[begin][1:] and parts[end][0] == parts[end - 1][0] + 1
+                same = (
+                    end < len(parts) and parts[end][1:] == parts[begin][1:] and parts[end][0] == parts[end - 1][0] + 1
+                )
                 if not same:
                     low, high = parts[begin][0] - 1, parts[end - 1][0]
                     ends = ((x, self.y(low)), (x, self.y(high)))
@@ -126,7 +130,9 @@ class RouteDrawing:
             weight = float(panel.weight[place])
             colour = self.theme.side_a if weight >= 0 else self.theme.side_b
             points = self._curve(start, end, low, nth)
-            found.append((Line(points, edge_width(weight, self.content), colour, seen(float(panel.flow[place]))), place))
+            found.append(
+                (Line(points, edge_width(weight, self.content), colour, seen(float(panel.flow[place]))), place)
+            )
         return found[::-1]
 
     def _curve(self, start: int, end: int, low: int, nth: int) -> tuple[tuple[float, float], ...]:
@@ -167,9 +173,10 @@ class RouteDrawing:
     def _names(self, curves: list[tuple[Line, int]]) -> list[Item]:
         """`L5 h3` on the edges through which most runs, wherever one finds a place."""
         size, items, taken = self.measures.number + 0.6, list[Item](), list[tuple[float, float, float, float]]()
+        most = _MOST_NAMES if self.measures.width is None else int(1.6 * self.measures.width)
         named, right = set[tuple[str, int]](), self.left + self.columns.width + BESIDE * self.measures.unit
         for line, place in reversed(curves):
-            if len(taken) == _MOST_NAMES:
+            if len(taken) >= most:
                 break
             text = f"L{int(self.panel.from_depth[place])} h{int(self.panel.head[place])}"
             end = int(self.panel.to_column[place])
@@ -190,7 +197,7 @@ class RouteDrawing:
                     break
         return items
 
-    # --- what is in view ------------------------------------------------------------------------------------------------
+    # --- what is in view ----------------------------------------------------------------------------------------------
 
     def view_strip(self, x: float, width: float) -> list[Item]:
         """Beside a panel, at each depth how much of the whole is in view; what is not is dashed."""
@@ -198,12 +205,17 @@ class RouteDrawing:
         most = float(panel.there.max()) or 1.0
         items: list[Item] = []
         outline = [(x + width * float(share) / most, self.y(depth)) for depth, share in enumerate(panel.there.tolist())]
-        inside = [(x + width * float(share) / most, self.y(depth)) for depth, share in enumerate(panel.in_view.tolist())]
+        inside = [
+            (x + width * float(share) / most, self.y(depth)) for depth, share in enumerate(panel.in_view.tolist())
+        ]
         for depth, (right, y) in enumerate(inside):
-            high = 0.7 * self.row
+            high = min(0.7 * self.row, 0.13)
             items.append(Box(x, y - high / 2, max(right - x, 0.005), high, fill=theme.faint))
-            if outline[depth][0] - right > 0.01:
+            if outline[depth][0] - right > 0.01 and self.row >= _LEAST_DASHED:
                 items.append(Line(((right, y), (outline[depth][0], y)), 0.5, theme.missing_line, dashed=True))
+        if self.row < _LEAST_DASHED:
+            ends = pairwise(outline)
+            items += [Line((start, end), 0.6, theme.missing_line, dashed=True) for start, end in ends]
         items.append(Text(x, self.top - 0.5 * self.row - 0.03, "in view", size, theme.muted, va="bottom"))
         rest = f"rest ({percent(panel.rest)})"
         items.append(Text(x, self.bottom + 0.5 * self.row + 0.03, rest, size, theme.ink))

@@ -14,13 +14,13 @@ from stratoscope.view.sheet.route_drawing import BESIDE, WIDEST, RouteDrawing, e
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.routes import RoutePanel, Routes
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.words import number
+from stratoscope.words import number, percent
 
 _Sample: TypeAlias = Callable[[float, float], list[Item]]
 _LEAST_WIDTH = 7.4
-_ROW, _LOWEST, _HIGHEST = 0.2, 1.7, 5.6  # inches of a row, and of all rows
+_ROW, _LOWEST, _HIGHEST = 0.2, 2.6, 5.6  # inches of a row, and of all rows
 _STRIP, _MOST_STRIP = 0.62, 1.8  # inches of what is in view, beside a panel
-_SAMPLE = 0.26  # inches of a line in the legend
+_SAMPLE, _MARK = 0.26, 0.1  # inches of a line and of a mark in the legend
 _BETWEEN = 0.3  # inches between panels
 
 
@@ -77,39 +77,43 @@ class _Layout:
     def _legend(self, y: float) -> float:
         """What lines and marks are, in as many lines as it takes."""
         sizes, x, high = self.measures, self.measures.margin, fonts.height(self.measures.legend) + 0.03
-        for sample, words in self._entries():
-            wide = _SAMPLE + 0.07 + fonts.width(words, sizes.legend) + 0.16
+        for sample, words, room in self._entries():
+            wide = room + 0.06 + fonts.width(words, sizes.legend) + 0.16
             if x > sizes.margin and x + wide > self.right:
                 x, y = sizes.margin, y + high
             middle = y + high / 2
             self.items += sample(x, middle)
-            self.items.append(Text(x + _SAMPLE + 0.06, middle, words, sizes.legend, self.theme.muted, va="center"))
+            self.items.append(Text(x + room + 0.06, middle, words, sizes.legend, self.theme.muted, va="center"))
             x += wide
         return y + high + 0.14
 
-    def _entries(self) -> list[tuple[_Sample, str]]:
+    def _entries(self) -> list[tuple[_Sample, str, float]]:
+        """What draws a sample, the words beside it, and how wide it is."""
         theme, content = self.theme, self.content
         half = content.widest / 2
-        of = content.weight.label
+        shares = content.weight.unit == "1"
+
+        def said(weight: float) -> str:
+            return f"{percent(weight)} of the stream" if shares else f"{number(weight, 2)} to the {content.weight.unit}"
 
         def line(width: float, colour: str, *, dashed: bool = False) -> _Sample:
             return lambda x, y: [Line(((x, y), (x + _SAMPLE, y)), width, colour, dashed=dashed)]
 
         def square(x: float, y: float) -> list[Item]:
-            return [Dot(x + _SAMPLE / 2, y, 0.08, theme.side_a, edge=theme.paper, square=True)]
+            return [Dot(x + _MARK / 2, y, 0.08, theme.side_a, edge=theme.paper, square=True)]
 
         def end(x: float, y: float) -> list[Item]:
-            return [Dot(x + _SAMPLE / 2, y, 0.1, theme.accent, edge=theme.paper)]
+            return [Dot(x + _MARK / 2, y, 0.1, theme.accent, edge=theme.paper)]
 
-        entries: list[tuple[_Sample, str]] = [
-            (line(WIDEST, theme.side_a), f"a head adds {number(content.widest, 2)} ({of})"),
-            (line(edge_width(half, content), theme.side_b), f"takes away {number(half, 2)}"),
-            (line(1.6, theme.faint), "the token's own stream"),
+        entries: list[tuple[_Sample, str, float]] = [
+            (line(WIDEST, theme.side_a), f"a head adds {said(content.widest)}", _SAMPLE),
+            (line(edge_width(half, content), theme.side_b), f"takes away {said(half)}", _SAMPLE),
+            (line(1.6, theme.faint), "the token's own stream", _SAMPLE),
         ]
         if any((panel.edge_kind == 2).any() for panel in content.panels):
-            entries.append((square, "MLP"))
-        entries.append((line(0.8, theme.missing_line, dashed=True), "rest: not shown"))
-        entries.append((end, "where the ways end"))
+            entries.append((square, "MLP", _MARK))
+        entries.append((line(0.8, theme.missing_line, dashed=True), "rest: not shown", _SAMPLE))
+        entries.append((end, "where the ways end", _MARK))
         return entries
 
     def _panel(self, panel: RoutePanel, columns: Columns, y: float) -> float:
