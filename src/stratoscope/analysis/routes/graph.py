@@ -38,7 +38,7 @@ def route_graph(
     prompt: str | int | None = None,
     token: int | None = None,
     target: TargetChoice = None,
-    edges: int = defaults.MOST_EDGES,
+    edges: int = defaults.ROUTE_EDGES,
     first_token: bool = defaults.FIRST_TOKEN,
 ) -> xr.DataTree:
     """Choose the edges along which a token's stream came about: which head brought what from which token, and where.
@@ -70,12 +70,13 @@ def route_graph(
     -------
     xarray.DataTree
         A Result of kind "routes". `edges`: `to_position`, `to_depth`, `from_position`, `from_depth` (−1 = of no
-        token), `kind`, `head` (−1 = none), `weight` (signed, as recorded), `flow` (share of the whole); edges of heads
-        first, in the order in which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that
-        is lost from view there. `depths`: the share of the whole that there is at each depth, and that is in view.
-        `tokens`: `position` and `text` of the tokens that are reached. `summary`: `covered`, `rest`, `first_token`
-        (what comes from the first token), `bias`, `prompt`, `token`, `tokens`, `layers`, `target`, `unsplit` (layers
-        that are not split by token), `limits`.
+        token), `kind`, `head` (−1 = none), `weight` (signed, as recorded), `flow` (share of the whole), `covered` (of
+        the whole, with this edge of a head and all before it; NaN of others); edges of heads first, in the order in
+        which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that is lost from view
+        there. `depths`: the share of the whole that there is at each depth, and that is in view. `tokens`: `position`
+        and `text` of the tokens that are reached. `summary`: `covered`, `rest`, `first_token` (what comes from the
+        first token), `bias`, `prompt`, `token`, `tokens`, `layers`, `target`, `unsplit` (layers that are not split by
+        token), `limits`.
 
     Raises
     ------
@@ -92,8 +93,8 @@ def route_graph(
     True
     """
     most = at_least(1, edges, "edges")
-    if most > defaults.MOST_EDGES:
-        fix = f"Give {defaults.MOST_EDGES} or fewer."
+    if most > defaults.ROUTE_EDGES:
+        fix = f"Give {defaults.ROUTE_EDGES} or fewer."
         raise UsageError(f"{most} edges are more than a picture can show", where="edges", fix=fix)
     held = opened(dataset)
     prompts = some_prompts(held)
@@ -201,8 +202,9 @@ def _edges_towards(edges: Edges, chosen: Chosen) -> Mapping[str, Any]:
 
 def _edges_of_heads(edges: Edges, chosen: Chosen) -> dict[str, Any]:
     at = chosen.token, chosen.layer, chosen.route
-    return _part("attention", chosen.token, chosen.layer + 1, edges.source[at], chosen.layer, edges.weight[at],
+    part = _part("attention", chosen.token, chosen.layer + 1, edges.source[at], chosen.layer, edges.weight[at],
                  chosen.flow, edges.head[at])  # fmt: skip
+    return {**part, "covered": chosen.covered_by}
 
 
 def _part(
@@ -219,6 +221,7 @@ def _part(
         "head": none if head is None else head,
         "weight": weight,
         "flow": flow,
+        "covered": np.full(len(token), np.nan),
     }
     there = slice(None) if kind in ("attention", "carry-over") else flow > 0
     return {"kind": kind, **{name: values[there] for name, values in columns.items()}}

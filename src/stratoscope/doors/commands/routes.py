@@ -48,7 +48,7 @@ Towards = Annotated[
 ]
 Edges = Annotated[
     int,
-    typer.Option("--edges", metavar="N", min=1, max=defaults.MOST_EDGES, help="At most so many edges of heads."),
+    typer.Option("--edges", metavar="N", min=1, max=defaults.ROUTE_EDGES, help="At most so many edges of heads."),
 ]
 FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Show edges from the first token, too; they are counted either way.")
@@ -62,7 +62,7 @@ def routes(
     prompt: Prompt = None,
     token: Token = None,
     target: Towards = None,
-    edges: Edges = defaults.MOST_EDGES,
+    edges: Edges = defaults.ROUTE_EDGES,
     first_token: FirstToken = defaults.FIRST_TOKEN,
     theme: options.ColourTheme = defaults.THEME,
     width: options.PageWidth = None,

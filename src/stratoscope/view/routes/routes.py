@@ -24,7 +24,7 @@ def routes(
     prompt: str | int | None = None,
     token: int | None = None,
     target: TargetChoice = None,
-    edges: int = defaults.MOST_EDGES,
+    edges: int = defaults.ROUTE_EDGES,
     first_token: bool = defaults.FIRST_TOKEN,
     theme: names.Theme = defaults.THEME,
     width: Width = None,
@@ -93,7 +93,7 @@ def routes_view(
     prompt: str | int | None = None,
     token: int | None = None,
     target: TargetChoice = None,
-    edges: int = defaults.MOST_EDGES,
+    edges: int = defaults.ROUTE_EDGES,
     first_token: bool = defaults.FIRST_TOKEN,
     page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
