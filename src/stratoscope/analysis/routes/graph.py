@@ -33,7 +33,7 @@ NOTHING = -1  # a position or head that there is not
 
 
 def route_graph(
-    dataset: Inputs,
+    trace: Inputs,
     *,
     prompt: str | int | None = None,
     token: int | None = None,
@@ -52,7 +52,7 @@ def route_graph(
 
     Parameters
     ----------
-    dataset
+    trace
         A trace with the group "routes", or a Dataset of it.
     prompt
         By its id or index; by default the first.
@@ -96,7 +96,7 @@ def route_graph(
     if most > defaults.ROUTE_EDGES:
         fix = f"Give {defaults.ROUTE_EDGES} or fewer."
         raise UsageError(f"{most} edges are more than a picture can show", where="edges", fix=fix)
-    held = opened(dataset)
+    held = opened(trace)
     prompts = some_prompts(held)
     index = 0 if prompt is None else prompts.find(prompt)
     end = _end(prompts, index, token, towards=target is not None)

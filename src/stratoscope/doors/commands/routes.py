@@ -56,7 +56,7 @@ FirstToken = Annotated[
 
 
 def routes(
-    given: Input,
+    inputs: Input,
     text: Text = None,
     out: Out = None,
     prompt: Prompt = None,
@@ -85,17 +85,17 @@ def routes(
     An edge is what one head brings from one token to another in one layer. A trace must hold them (`capture --record
     routes`); of a model and a text they are recorded first, with --targets what they bring to these, too.
     """
-    drawn = options.given(locals(), "given", "text", "as_json", *_OF_A_MODEL)
+    drawn = options.given(locals(), "inputs", "text", "as_json", *_OF_A_MODEL)
     asked = {"targets": options.several_texts(targets), "against": against, "answer_prefix": answer_prefix,
              "chat": chat, "dtype": dtype, "device": device, "revision": revision,
              "trust_remote_code": trust_remote_code}  # fmt: skip
-    drawn["out"] = out or (None if as_json else Path(f"{_stem(given)}-routes.png"))
-    _check(drawn["out"], given, overwrite=overwrite)
+    drawn["out"] = out or (None if as_json else Path(f"{_stem(inputs)}-routes.png"))
+    _check(drawn["out"], inputs, overwrite=overwrite)
     explained = any(asked[name] is not None for name in ("targets", "against", "answer_prefix"))
     record = (names.ROUTES, names.EFFECTS) if explained else (names.ROUTES,)
-    if explained and target is None and not recorded.is_trace(given):
+    if explained and target is None and not recorded.is_trace(inputs):
         drawn["target"] = 0
-    with recorded.trace_of(given, text, record, asked) as trace:
+    with recorded.trace_of(inputs, text, record, asked) as trace:
         if drawn["out"] is not None:
             stratoscope.routes(trace, **drawn)
         if as_json:

@@ -127,6 +127,8 @@ def panel_of(graph: xr.DataTree, positions: Ints, left_out: Ints, start: int = 0
         head=indices(edges["head"].values),
         weight=edges["weight"].values.astype("<f8"),
         flow=edges["flow"].values.astype("<f8"),
+        covered_by=edges["covered"].values.astype("<f8"),
+        unmatched=np.zeros(len(positions), "|u1"),
     )
 
 

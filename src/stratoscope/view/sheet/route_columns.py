@@ -13,10 +13,9 @@ from stratoscope.view.spec.palette import Theme
 from stratoscope.view.spec.routes import RoutePanel
 from stratoscope.view.spec.tokens import ShownTokens
 
-_LEAST, _MOST, _MOST_OF_FEW = 0.03, 0.34, 1.1  # inches of a column; of so few that their labels may lie flat
+_MOST, _MOST_OF_FEW = 0.34, 1.1  # inches of a column; of so few that their labels may lie flat
 _FEW = 5
 _GAP, _NARROW_GAP = 0.16, 0.035  # inches where tokens are left out: with their number, and too many for that
-_APART = 0.02  # inches between two labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +47,10 @@ def columns_in(panel: RoutePanel, room: float, unit: float) -> Columns:
     most = (_MOST_OF_FEW if count <= _FEW else _MOST) * unit
     pitch = min(most, (room - gaps * _GAP * unit) / count)
     numbered = pitch >= 0.075 * unit
-    gap = (_GAP if numbered else _NARROW_GAP) * unit
+    gap = _GAP * unit
     if not numbered:
-        pitch = max(min(most, (room - gaps * gap) / count), _LEAST)
+        gap = min(_NARROW_GAP * unit, room / (4 * max(gaps, 1)))
+        pitch = min(most, (room - gaps * gap) / count)
     x, places, at = 0.0, list[float](), list[tuple[float, int]]()
     for column, absent in enumerate(panel.left_out.tolist()):
         if absent:
@@ -104,7 +104,7 @@ class RouteAxis:
         through = np.zeros(self.panel.columns)
         np.maximum.at(through, self.panel.node_column, self.panel.node_flow)
         through[self.panel.end] = np.inf
-        high, taken = fonts.height(self.size) * 0.9 + _APART * 0, list[float]()
+        high, taken = fonts.height(self.size) * 0.9, list[float]()
         for column in np.argsort(-through, kind="stable").tolist():
             at = self.columns.x[column]
             if all(abs(at - other) >= high for other in taken):

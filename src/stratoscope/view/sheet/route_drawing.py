@@ -202,7 +202,7 @@ class RouteDrawing:
     def view_strip(self, x: float, width: float) -> list[Item]:
         """Beside a panel, at each depth how much of the whole is in view; what is not is dashed."""
         panel, theme, size = self.panel, self.theme, self.measures.number
-        most = float(panel.there.max()) or 1.0
+        most, beyond = float(panel.there.max()) or 1.0, min(0.5 * self.row, 0.07) + 0.03
         items: list[Item] = []
         outline = [(x + width * float(share) / most, self.y(depth)) for depth, share in enumerate(panel.there.tolist())]
         inside = [
@@ -216,9 +216,9 @@ class RouteDrawing:
         if self.row < _LEAST_DASHED:
             ends = pairwise(outline)
             items += [Line((start, end), 0.6, theme.missing_line, dashed=True) for start, end in ends]
-        items.append(Text(x, self.top - 0.5 * self.row - 0.03, "in view", size, theme.muted, va="bottom"))
+        items.append(Text(x, self.top - beyond, "in view", size, theme.muted, va="bottom"))
         rest = f"rest ({percent(panel.rest)})"
-        items.append(Text(x, self.bottom + 0.5 * self.row + 0.03, rest, size, theme.ink))
+        items.append(Text(x, self.bottom + beyond, rest, size, theme.ink))
         return items
 
 
