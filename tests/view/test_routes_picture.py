@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from sheets import outside, overlapping, words
 
 import stratoscope
 from route_traces import large_trace, route_trace
-from sheets import outside, overlapping, words
 from stratoscope.errors import StratoscopeError
 from stratoscope.view.routes.routes import routes_view
 from stratoscope.view.sheet.items import Dot, Line, Sheet
