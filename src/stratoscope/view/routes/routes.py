@@ -68,7 +68,7 @@ def routes(
     >>> figure.get_figwidth() > 5  # inches
     True
     """
-    from stratoscope.view.matplotlib.maps import draw
+    from stratoscope.view.matplotlib.draw import draw
     from stratoscope.view.matplotlib.render import render
     from stratoscope.view.routes import files
 
