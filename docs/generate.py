@@ -74,7 +74,12 @@ size shows mostly that norm's gain, so look at `mlp_out_norm` too.
 (W_e a_e + b_e), plus a shared expert's output times its gate. `neuron_norm` is of the neurons of the chosen and the shared experts
 side by side, without router weights; `peak_write` has them.
 
-**What each layer would predict is not recorded yet**: no quantity puts the residual stream through the unembedding (logit lens).
+**What each depth reads as tokens** is what `lens_…` hold: the residual stream through the final norm and the unembedding (the
+logit lens, lens 0), of a fitted lens after a linear map. Lens steps rescale at each depth and contributions use the final scale:
+they do not add up to each other.
+
+**Routes.** x_in enters a block, x_mid = x_in + what attention writes, x_out = x_mid + what the MLP writes: in parallel blocks,
+too, whose MLP reads x_in. Every term is computed and none is a remainder, so that the sums are a test.
 
 **What is undefined is NaN (−1 in integer arrays), never 0**, as is what was not recorded:
 
@@ -86,6 +91,8 @@ side by side, without router weights; `peak_write` has them.
 | `…_nosink` | at the first token, and where a query puts nothing anywhere else |
 | `attn_…` | a layer whose mixer is not attention |
 | `mlp_…`, `neuron_norm`, `peak_…` | a block without an MLP |
+| `lens_…` | tokens that are not read: all but the answer position and the three before it, unless `--positions all` is given |
+| `route_…` | a token with fewer edges than are kept; a mixer that is not split by token has none |
 | `prompt_…` | a prompt without a token of its user's beside its first; an expert to which none was sent; neurons beyond the width of a narrower block |"""
 
 

@@ -33,6 +33,9 @@ VERIFY: Verify = "sample"
 
 STRONGEST_PER_SIGN = 10  # neurons at tokens of largest total effect that are kept of a prompt, of either sign
 WRITES_PER_SIGN = 5  # tokens that are kept of what each of them promotes and demotes
+LENS_TOKENS = 5  # likeliest tokens that are kept of what a lens reads …
+LENS_POSITIONS = 4  # … at the answer position and the three before it
+ROUTE_EDGES = 16  # edges of attention that are kept of a token and layer
 EFFECT_STEPS = 1  # points on the way from the baseline at which total effects are differentiated: first order
 BASELINE: Baseline = "zero"
 CALIBRATION = 64  # total effects of each kind that are compared with really ablating

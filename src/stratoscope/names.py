@@ -33,6 +33,9 @@ STRONGEST = "strongest"  # neurons at a token of largest effect in the prompt: t
 READ_PART = "read_part"  # what a neuron reads: its gate, its up projection
 COMPONENT = "component"  # what writes: the embedding, then attention and MLP of each layer, last the biases
 WRITE_RANK = "write_rank"  # tokens that a neuron's write changes most: five promoted, then five demoted
+LENS = "lens"  # a way to read the residual stream as tokens, by its number in the plan's `lenses`: 0 = the logit lens
+LENS_RANK = "lens_rank"  # tokens that a lens reads, likeliest first
+ROUTE = "route"  # edges of attention that end in a token, of largest size first
 ROW = "row"  # one line of an imported CSV
 
 # --- coordinates ----------------------------------------------------------------------------------------------------
@@ -128,8 +131,11 @@ NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION = "norms", "residual", "peaks", "prom
 NEURONS, ATTENTION_FULL = "neurons", "attention-full"
 LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
 OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
+LENSES, ROUTES = "lens", "routes"  # what each depth reads as tokens; along which edges of attention a token is made
 # each a file of recorder/groups
-RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS, EFFECTS)
+RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS, EFFECTS, LENSES, ROUTES)
+# small, and of every token: what is recorded where everything that costs little is wanted
+SUMMARIES = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION)
 OUTCOME = "outcome"  # comes with `--generate` and `--openers`
 TARGETS = "targets"  # comes with every group that asks for targets
 FLOOR = "floor"  # not recorded of every token: measured once, by `--floor`
@@ -162,6 +168,8 @@ class Quantity:
         Whether it is known only at a prompt's last token before its answer, unless `--positions all` is given.
     of_later_tokens
         Whether it is a mean over later tokens, of which the last tokens of a prompt have few.
+    beside
+        The group beside which alone it is recorded ("targets": where targets are named or explained); "" = always.
     """
 
     name: str
@@ -178,6 +186,7 @@ class Quantity:
     elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)
     at_answer: bool = False
     of_later_tokens: bool = False
+    beside: str = ""
 
     @property
     def row_kind(self) -> str:
@@ -189,7 +198,7 @@ class Quantity:
     @property
     def adds_up(self) -> bool:
         """Whether its heads, and its layers, are parts of one sum, so that pictures add heads and do not average."""
-        return TARGET in self.dims and self.signed
+        return TARGET in self.dims and self.signed and DEPTH not in self.dims
 
     def formula_in(self, held: Container[Any]) -> str:
         """The formula as it reads beside these quantities: nothing is said of experts where a model has none."""
@@ -221,6 +230,8 @@ _TLC, _TLN = (TOKEN, LAYER, CHOICE), (TOKEN, LAYER, NEURON)
 _TLT, _TLTE = (TOKEN, LAYER, TARGET), (TOKEN, LAYER, TARGET, EFFECT_RANK)
 _PTS, _PTSW = (PROMPT, TARGET, STRONGEST), (PROMPT, TARGET, STRONGEST, WRITE_RANK)
 _TTSR = (TOKEN, TARGET, STRONGEST, READ_PART)
+_TDN, _TDNR, _TDNT = (TOKEN, DEPTH, LENS), (TOKEN, DEPTH, LENS, LENS_RANK), (TOKEN, DEPTH, LENS, TARGET)
+_TLO, _TLTO = (TOKEN, LAYER, ROUTE), (TOKEN, LAYER, TARGET, ROUTE)
 
 # fmt: off
 _TABLE = (  # one row, one line
@@ -303,6 +314,29 @@ _TABLE = (  # one row, one line
     Quantity("norm_bias_logit", (PROMPT, TARGET), "float32", "logit", "direct contribution of the final norm's β", "⟨W_U[target] − W_U[against], β⟩ times the factors of the logits; 0 where there is no β", LOGITS, "2.0", signed=True),
     Quantity("head_bias_logit", (PROMPT, TARGET), "float32", "logit", "direct contribution of the unembedding's bias", "its difference between target and against; 0 where there is none", LOGITS, "2.0", signed=True),
     Quantity("final_scale", (PROMPT,), "float32", "1", "factor of the final norm", "s_t at the prompt's last token: 1 / the size by which the final norm divides; contributions of two prompts or models are compared at one factor", LOGITS, "2.0", log=True),
+    # lens -----------------------------------------------------------------------------------------------------------
+    Quantity("lens_token", _TDNR, "int32", "index", "token that a lens reads", "the likeliest tokens of softmax(unembed(norm(x))), likeliest first, x the residual stream at this depth, of a fitted lens J x in its place; at the last depth the model's own logits in every lens; at the answer position and the three before it, or at every token; −1 elsewhere; texts in the attribute token_texts", LENSES, "2.0"),
+    Quantity("lens_logprob", _TDNR, "float32", "nat", "log-probability of a token that a lens reads", "log softmax(unembed(norm(x))) of those tokens", LENSES, "2.0"),
+    Quantity("lens_answer_logprob", _TDN, "float32", "nat", "log-probability that a lens gives the model's answer", "log softmax(unembed(norm(x))) of the token that the model itself finds likeliest there, lens_token at the last depth", LENSES, "2.0"),
+    Quantity("lens_answer_rank", _TDN, "int32", "1", "rank that a lens gives the model's answer", "1 + the number of tokens that the lens finds likelier than the token that the model itself finds likeliest there; −1 elsewhere", LENSES, "2.0", log=True),
+    Quantity("lens_target_logprob", _TDNT, "float32", "nat", "log-probability that a lens gives the target", "log softmax(unembed(norm(x))) of the target", LENSES, "2.0", beside=TARGETS),
+    Quantity("lens_target_rank", _TDNT, "int32", "1", "rank that a lens gives the target", "1 + the number of tokens that the lens finds likelier than the target; −1 elsewhere", LENSES, "2.0", log=True, beside=TARGETS),
+    Quantity("lens_target_logit", _TDNT, "float32", "logit", "logit that a lens gives the target", "y of unembed(norm(x)) at every token, before a soft-cap: logit of the target − that of against_token, or the mean of the vocabulary", LENSES, "2.0", signed=True, beside=TARGETS),
+    # routes ---------------------------------------------------------------------------------------------------------
+    Quantity("route_source", _TLO, "int32", "index", "source of the edge", "position in the prompt of the token from which a head brings what it writes here, of the 16 edges (head, source) of largest |weight|, strongest first; −1 = none", ROUTES, "2.0"),
+    Quantity("route_head", _TLO, "int32", "index", "head of the edge", "the head that brings it; −1 = none", ROUTES, "2.0"),
+    Quantity("route_weight", _TLO, "float32", "1", "share of an edge of attention", "⟨w, x_mid⟩ / ‖x_mid‖², w = what the head writes here of the value of the source token, x_mid = x_in + all that attention writes; Σ route_weight + route_other + route_bias + route_carry = 1; negative = it takes away from what is there", ROUTES, "2.0", signed=True),
+    Quantity("route_other", _TL, "float32", "1", "share of all other edges", "Σ of that share over the edges that are not among the 16; of a mixer that is not split by token its whole write", ROUTES, "2.0", signed=True),
+    Quantity("route_other_size", _TL, "float32", "1", "size of all other edges", "Σ |share| over the edges that are not among the 16", ROUTES, "2.0"),
+    Quantity("route_bias", _TL, "float32", "1", "share of attention's biases", "⟨biases of attention's write, x_mid⟩ / ‖x_mid‖²; 0 where there is none", ROUTES, "2.0", signed=True),
+    Quantity("route_carry", _TL, "float32", "1", "share of the token's own stream", "⟨x_in, x_mid⟩ / ‖x_mid‖²: what stays of the residual stream that enters the block", ROUTES, "2.0", signed=True),
+    Quantity("route_mid", _TL, "float32", "1", "share of the stream in front of the MLP", "⟨x_mid, x_out⟩ / ‖x_out‖², x_out = x_mid + what the MLP writes, in parallel blocks too; route_mid + route_mlp = 1", ROUTES, "2.0", signed=True),
+    Quantity("route_mlp", _TL, "float32", "1", "share of the MLP", "⟨what the MLP writes, x_out⟩ / ‖x_out‖²", ROUTES, "2.0", signed=True),
+    Quantity("route_effect_source", _TLTO, "int32", "index", "source of the edge by effect", "position in the prompt of the source token of the 16 edges of largest |effect|, strongest first; −1 = none", ROUTES, "2.0", beside=EFFECTS),
+    Quantity("route_effect_head", _TLTO, "int32", "index", "head of the edge by effect", "the head that brings it; −1 = none", ROUTES, "2.0", beside=EFFECTS),
+    Quantity("route_effect", _TLTO, "float32", "logit", "total effect of an edge of attention", "⟨w, ∂y/∂(attention write)⟩ of those edges, y = answer_logit: to first order what y would lose without it; Σ route_effect + route_effect_other = Σ over heads of head_effect from the baseline zero", ROUTES, "2.0", signed=True, beside=EFFECTS),
+    Quantity("route_effect_other", _TLT, "float32", "logit", "total effect of all other edges", "Σ of that effect over the edges that are not among the 16", ROUTES, "2.0", signed=True, beside=EFFECTS),
+    Quantity("route_effect_other_size", _TLT, "float32", "logit", "size of the effects of all other edges", "Σ |effect| over the edges that are not among the 16", ROUTES, "2.0", beside=EFFECTS),
     # imported -------------------------------------------------------------------------------------------------------
     Quantity("imported_norm", (ROW,), "float64", "as imported", "imported Activation_Norm", "as given in the CSV", "import", "1.0", log=True),
 )
@@ -326,7 +360,7 @@ _WITHOUT_FLOOR = ("peak_value", "router_weight")
 def has_floor(quantity: Quantity) -> bool:
     """Whether `--floor` measures how much a quantity moves by itself, layer by layer."""
     by_layer = quantity.dims[0] in (TOKEN, PROMPT) and quantity.dims[1:2] in ((LAYER,), (DEPTH,))
-    measured = quantity.name not in _WITHOUT_FLOOR and quantity.group not in OF_TARGETS
+    measured = quantity.name not in _WITHOUT_FLOOR and quantity.group in SUMMARIES
     return by_layer and quantity.dtype.startswith("float") and measured
 
 
@@ -384,10 +418,11 @@ QUANTITIES: dict[str, Quantity] = {
 
 
 def quantities_of(groups: tuple[str, ...] | list[str]) -> list[Quantity]:
-    """The quantities that the given record groups bring, in table order."""
-    return [quantity for quantity in _TABLE if quantity.group in groups]
+    """The quantities that the given record groups bring together, in table order.
+
+    "targets" among them stands for targets that are named or explained, which some groups read too.
+    """
+    return [one for one in _TABLE if one.group in groups and (not one.beside or one.beside in groups)]
 
 
 WITHOUT_TARGETS = tuple(group for group in RECORD_GROUPS if group not in OF_TARGETS)
-# those that fit into memory
-SUMMARIES = tuple(group for group in WITHOUT_TARGETS if not any(one.streamed for one in quantities_of([group])))

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 import xarray as xr
-from tiny import byte_tokenizer, tiny
+from tiny import RECORDED, byte_tokenizer, tiny
 
 from stratoscope import capture, disk, names, open_trace
 from stratoscope.errors import StratoscopeError
@@ -73,7 +73,7 @@ class Configuration:
         return capture(model, self.prompts, out, tokenizer=tokenizer, resume=resume, **settings)
 
 
-EVERYTHING = {"record": names.RECORD_GROUPS}
+EVERYTHING = {"record": RECORDED}
 SAMPLED = {"generate": 5, "generation": {"do_sample": True, "temperature": 1.5}, "seed": 3}
 CONFIGURATIONS = (
     Configuration("default groups", SHORT, window_batches=2),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_capture import Stop, run
-from tiny import byte_tokenizer, tiny
+from tiny import RECORDED, byte_tokenizer, tiny
 
 from stratoscope import merge, names, plan_capture, simulate
 from stratoscope.recorder.estimate import trial
@@ -36,7 +36,7 @@ class Ways:
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> Ways:
     folder = tmp_path_factory.mktemp("ways")
-    options: dict[str, Any] = {"model": tiny("Llama"), "prompts": PROMPTS, "record": names.RECORD_GROUPS}
+    options: dict[str, Any] = {"model": tiny("Llama"), "prompts": PROMPTS, "record": RECORDED}
     options["batch_size"] = 1  # then nothing depends on which others run beside it
     options["calibration"] = 4
 
@@ -55,7 +55,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Ways:
         patch.setattr(trial, "_MORE_SECONDS", 0.0)
         model, prompts = options["model"], options["prompts"]
         planned = plan_capture(
-            model, prompts, folder / "p", record=names.RECORD_GROUPS, tokenizer=byte_tokenizer(), top_k=5, calibration=4
+            model, prompts, folder / "p", record=RECORDED, tokenizer=byte_tokenizer(), top_k=5, calibration=4
         )
     return Ways(
         recorded("whole"),
@@ -70,14 +70,14 @@ def held(group: str) -> list[str]:
     return [one.name for one in names.quantities_of([group]) if one.name not in names.OF_SOME_MODELS]
 
 
-@pytest.mark.parametrize("group", names.RECORD_GROUPS)
+@pytest.mark.parametrize("group", RECORDED)
 @pytest.mark.parametrize("way", ["resume", "merge"])
 def test_a_group_is_the_same_when_resumed_or_recorded_in_parts(ways: Ways, group: str, way: str) -> None:
     for name in held(group):
         np.testing.assert_array_equal(ways.same[way][name].values, ways.whole[name].values, err_msg=name)
 
 
-@pytest.mark.parametrize("group", names.RECORD_GROUPS)
+@pytest.mark.parametrize("group", RECORDED)
 def test_a_group_is_recorded_of_answers_and_unchanged_at_the_prompts_own_tokens(ways: Ways, group: str) -> None:
     whole, answered = ways.whole, ways.answered
     written = answered.span.values == names.SPANS.index("generated")
@@ -102,19 +102,19 @@ def test_a_group_is_recorded_of_answers_and_unchanged_at_the_prompts_own_tokens(
 @pytest.mark.parametrize("group", names.RECORD_GROUPS)
 def test_a_group_is_simulated(ways: Ways, group: str) -> None:
     for name in held(group):
-        assert ways.simulated[name].dims == ways.whole[name].dims
+        assert ways.simulated[name].dims == names.QUANTITIES[name].dims
         assert ways.simulated[name].attrs["source"] == names.SIMULATED
         assert np.isfinite(ways.simulated[name].values).any(), name
     kinds = {entry["kind"] for entry in ways.simulated.attrs["planted"]}
     assert {*GROUPS[group].planted} <= kinds
 
 
-@pytest.mark.parametrize("group", names.RECORD_GROUPS)
+@pytest.mark.parametrize("group", RECORDED)
 def test_what_a_group_takes_is_planned(ways: Ways, group: str) -> None:
     assert ways.planned.groups[group].disk_bytes > 0
 
 
-@pytest.mark.parametrize("group", [group for group in names.RECORD_GROUPS if group != names.EFFECTS])
+@pytest.mark.parametrize("group", [group for group in RECORDED if group != names.EFFECTS])
 def test_everything_of_a_group_is_replayed(ways: Ways, group: str) -> None:
     """But indices, which have no distance: what they point at is compared; and of parts by source token their sum.
 

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_capture import Stop, run
-from tiny import TEXTS, tiny
+from tiny import RECORDED, TEXTS, tiny
 
 from stratoscope import attention_matrix, engagement, export_csv, heatmap, info, merge, open_trace, peaks3d
 from stratoscope.errors import InputError, TraceError
-from stratoscope.names import NEURONS, NORMS, RECORD_GROUPS, RESIDUAL
+from stratoscope.names import NEURONS, NORMS, RESIDUAL
 from stratoscope.recorder.input.grouping import windows
 from stratoscope.recorder.parts import divided, prompts_of
 from stratoscope.recorder.plan import CapturePlan
@@ -51,8 +51,8 @@ def assert_same_trace(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "dtype", "options"),
     [
-        ("Llama", torch.bfloat16, {"record": RECORD_GROUPS, "floor": True}),
-        ("Llama", torch.float32, {"record": RECORD_GROUPS, **SAMPLED}),
+        ("Llama", torch.bfloat16, {"record": RECORDED, "floor": True}),
+        ("Llama", torch.float32, {"record": RECORDED, **SAMPLED}),
         ("Mixtral", torch.float32, {"record": (NORMS, NEURONS)}),
     ],
 )
@@ -97,7 +97,7 @@ def test_one_part_measures_the_floor_for_all(tmp_path: Path) -> None:
 
 
 def test_every_view_works_on_a_part_and_on_the_merged_trace(tmp_path: Path) -> None:
-    one, two = parts(tmp_path, 2, record=RECORD_GROUPS)
+    one, two = parts(tmp_path, 2, record=RECORDED)
     merge([one, two], tmp_path / "merged")
     for path in (two, tmp_path / "merged"):
         for view, file in ((heatmap, "h.png"), (engagement, "e.svg"), (peaks3d, "p.html")):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from test_capture import run
-from tiny import FAMILIES, byte_tokenizer, tiny, tiny_model
+from tiny import FAMILIES, RECORDED, byte_tokenizer, tiny, tiny_model
 
 from stratoscope import capture, names, open_trace, plan_capture
 from stratoscope.doors.estimate import duration_text
@@ -42,7 +42,7 @@ def plan_and_run(tmp_path: Path, model: Any, **options: Any) -> tuple[Estimate, 
 # --- estimates against what happened --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("record", [names.SUMMARIES, names.RECORD_GROUPS, (names.NORMS,), (names.ATTENTION_FULL,)])
+@pytest.mark.parametrize("record", [names.SUMMARIES, RECORDED, (names.NORMS,), (names.ATTENTION_FULL,)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_disk_that_is_planned_is_taken(tmp_path: Path, record: tuple[str, ...], dtype: torch.dtype) -> None:
     estimate, trace = plan_and_run(tmp_path, tiny("Llama").to(dtype), record=record)
@@ -52,7 +52,7 @@ def test_the_disk_that_is_planned_is_taken(tmp_path: Path, record: tuple[str, ..
 
 @pytest.mark.parametrize("name", ["neurons", "attention"])
 def test_what_a_group_is_planned_to_take_is_what_its_arrays_take(tmp_path: Path, name: str) -> None:
-    estimate, trace = plan_and_run(tmp_path, tiny("Gemma2"), record=names.RECORD_GROUPS)
+    estimate, trace = plan_and_run(tmp_path, tiny("Gemma2"), record=RECORDED)
     group = names.QUANTITIES[name].group
     taken = sum(path.stat().st_size for path in (trace / name).iterdir() if path.name != "zarr.json")
     assert estimate.groups[group].disk_bytes == taken, "streamed rows are not compressed, so their bytes are known"
@@ -67,7 +67,7 @@ def test_answers_are_planned_at_their_longest(tmp_path: Path) -> None:
 
 
 def test_a_mixture_of_experts_is_planned(tmp_path: Path) -> None:
-    estimate, trace = plan_and_run(tmp_path, tiny("Mixtral"), record=names.RECORD_GROUPS)
+    estimate, trace = plan_and_run(tmp_path, tiny("Mixtral"), record=RECORDED)
     assert estimate.total.disk_bytes == pytest.approx(bytes_of(trace), rel=0.15)
 
 

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from kills import assert_same_recording, assert_same_values, committed
 from test_capture import run
+from tiny import RECORDED
 
 from stratoscope import disk, names, open_trace
 from stratoscope.recorder import recording
@@ -122,7 +123,7 @@ def test_a_recording_resumed_otherwise_is_refused_or_differs_only_in_rounding(
     from stratoscope import kernels
     from stratoscope.errors import TraceError
 
-    options = {**SMALL, "record": names.RECORD_GROUPS}
+    options = {**SMALL, "record": RECORDED}
     whole = run(tmp_path / "whole", **options)
     _stopped(tmp_path / "t", options)
     if disturb == "another batch size":

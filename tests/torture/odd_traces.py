@@ -81,7 +81,7 @@ class Odd:
             names.HEAD: self.heads, names.NEURON: self.neurons, names.PEAK: self.top_k, names.OPENER: 2,
             names.CHOICE: 2, names.ACTIVE: 5, names.ROW: rows, names.TARGET: 2, names.LOGIT_RANK: 4,
             names.EFFECT_RANK: 3, names.STRONGEST: 4, names.READ_PART: 2, names.COMPONENT: 2 + 2 * layers,
-            names.WRITE_RANK: 4,
+            names.WRITE_RANK: 4, names.LENS: 2, names.LENS_RANK: 3, names.ROUTE: 4,
             names.EDGE: sum(names.edges(length) for length in self.lengths),
         }  # fmt: skip
         arrays: dict[str, Any] = {

@@ -19,7 +19,7 @@ from stratoscope.trace.write.writer import TraceWriter
 LAYERS = (0, 1, 2)
 SIZES = {"peak": 2, "head": 2, "neuron": 6, "opener": 2, "target": 2, "choice": 2} | {
     **{names.LOGIT_RANK: 4, names.EFFECT_RANK: 3, names.STRONGEST: 4, names.READ_PART: 2},
-    **{names.COMPONENT: 8, names.WRITE_RANK: 2},
+    **{names.COMPONENT: 8, names.WRITE_RANK: 2, names.LENS: 2, names.LENS_RANK: 2, names.ROUTE: 3},
 }
 VARIABLES = ("mlp_out_norm", "resid_norm", "peak_neuron", "peak_value", "prompt_mean")
 LENGTHS = {**SIZES, "layer": len(LAYERS), "depth": len(LAYERS) + 1}

@@ -59,7 +59,10 @@ def test_the_version_the_limits_and_the_spans_are_those_of_the_code() -> None:
     assert limits in PAGE.replace("\n  ", " ")
     assert f"No text of a column longer than {bounds.LONGEST_TEXT:,} bytes" in PAGE
     assert set(array_document.MAX_LENGTH.values()) == {10_000, 10_001, 10_000_000}
-    assert "10,000 layers, heads, openers, targets and ranks of any kind, 10,000,000 neurons and 10¹² tokens" in PAGE
+    assert (
+        "10,000 layers, heads, openers, targets, lenses and ranks of any kind, 10,000,000 neurons and 10¹² tokens"
+        in PAGE
+    )
 
 
 def test_the_fill_values_are_those_of_the_code() -> None:

@@ -356,20 +356,20 @@ def newer(content: dict[str, Any], version: str = "2.7") -> None:
     """What a later minor version may do: an array of a dimension, a type and a codec that nobody knows today."""
     content["attributes"]["format_version"] = version
     arrays = content["consolidated_metadata"]["metadata"]
-    new = {"shape": [3, 1, 5], "dimension_names": ["token", "layer", "lens_rank"], "data_type": "bfloat16"}
-    arrays["lens_token"] = {**arrays["mlp_out_norm"], **new, "codecs": [{"name": "new"}]}
+    new = {"shape": [3, 1, 5], "dimension_names": ["token", "layer", "new_rank"], "data_type": "bfloat16"}
+    arrays["unheard_of"] = {**arrays["mlp_out_norm"], **new, "codecs": [{"name": "new"}]}
 
 
 def test_a_newer_minor_version_opens_without_what_it_adds_and_says_so(trace: Path, tmp_path: Path) -> None:
     edit(trace, newer)
     dataset = open_trace(trace)
-    assert dataset.attrs["unknown_arrays"] == ["lens_token"]
+    assert dataset.attrs["unknown_arrays"] == ["unheard_of"]
     assert dataset["mlp_out_norm"].load().notnull().all()
-    said = "Not read: lens_token. A newer Stratoscope wrote this trace, in format 2.7; this one reads up to 2.0."
+    said = "Not read: unheard_of. A newer Stratoscope wrote this trace, in format 2.7; this one reads up to 2.0."
     assert said in " ".join(info_text(info(trace)).split())
     assert said in [one["text"] for one in dataset.attrs["notes"]]
-    with pytest.raises(InputError, match=r"lens_token.*Install the newer Stratoscope"):
-        heatmap(trace, quantity="lens_token")
+    with pytest.raises(InputError, match=r"unheard_of.*Install the newer Stratoscope"):
+        heatmap(trace, quantity="unheard_of")
     write_dataset(dataset, tmp_path / "copy")  # which holds what was read, and no more
     assert "unknown_arrays" not in open_trace(tmp_path / "copy").attrs
 
@@ -377,7 +377,7 @@ def test_a_newer_minor_version_opens_without_what_it_adds_and_says_so(trace: Pat
 OTHER_VERSIONS: dict[str, tuple[Change, str]] = {
     "an unknown array of a known version": (
         lambda c: newer(c, "2.0"),
-        "unknown array 'lens_token'.*damaged",
+        "unknown array 'unheard_of'.*damaged",
     ),
     "a state that is new": (
         lambda c: (newer(c), c["attributes"].update(state="paused")),

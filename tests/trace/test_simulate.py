@@ -250,8 +250,12 @@ def test_the_shortest_prompts_have_no_made_up_numbers(tokens):
         ({"top_k": 0}, "top_k"),
         ({"top_k": 65, "d_ff": 64}, "top_k"),
         ({"seed": -1}, "seed"),
-        ({"record": ("norms", "routes")}, "routes"),
+        ({"record": ("norms", "paths")}, "paths"),
         ({"record": ()}, "record"),
+        ({"record": "norms", "positions": "all"}, "lens"),
+        ({"record": "lens,logits", "positions": "all"}, "answer position only"),
+        ({"record": "lens", "positions": "none"}, "positions"),
+        ({"record": "routes", "targets": ["Sorry"]}, "targets"),
     ],
 )
 def test_impossible_shapes_are_refused_before_anything_is_written(tmp_path, arguments, word):

@@ -18,8 +18,9 @@ import numpy as np
 import xarray as xr
 
 from stratoscope import defaults
-from stratoscope.errors import UsageError
+from stratoscope.errors import UsageError, refuse_unknown
 from stratoscope.names import (
+    ALL_POSITIONS,
     ANSWER_POSITION,
     COMPONENT,
     DEPTH,
@@ -27,16 +28,22 @@ from stratoscope.names import (
     EFFECT_RANK,
     HEAD,
     LAYER,
+    LENS,
+    LENS_RANK,
+    LENSES,
     LOGIT_RANK,
+    LOGITS,
     NEURON,
     OF_SOME_MODELS,
     OF_TARGETS,
     PEAK,
+    POSITIONS,
     PROMPT,
     PROMPT_TEXTS,
     QUANTITIES,
     READ_PART,
     RECORD_GROUPS,
+    ROUTE,
     SIMULATED,
     SPANS,
     STRONGEST,
@@ -44,6 +51,7 @@ from stratoscope.names import (
     TARGETS,
     TOKEN,
     WRITE_RANK,
+    Positions,
     Quantity,
     edges,
     quantities_of,
@@ -53,7 +61,7 @@ from stratoscope.recorder.groups import groups_of
 from stratoscope.recorder.groups.group import RecordGroup
 from stratoscope.recorder.simulated.activity import Summaries
 from stratoscope.recorder.simulated.contributions import PARTS, SIGNED, WRITTEN
-from stratoscope.recorder.simulated.model import SimulatedModel, SimulationSize
+from stratoscope.recorder.simulated.model import LENS_NAMES, SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 from stratoscope.recorder.simulated.vocabulary import WORDS
 from stratoscope.recorder.targets.asked import target_settings
@@ -84,6 +92,7 @@ def simulate(
     record: str | Iterable[str] = defaults.SIMULATED_RECORD,
     targets: Iterable[str] | None = None,
     against: str | None = None,
+    positions: Positions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -116,7 +125,10 @@ def simulate(
         Groups of `names.RECORD_GROUPS`.
     targets, against
         With "logits" or "effects": tokens whose logits are explained, and the one they are compared with; they need not
-        be words of the prompts. By default `defaults.SIMULATED_TARGETS`, against the mean over the vocabulary.
+        be words of the prompts. By default `defaults.SIMULATED_TARGETS`, against the mean over the vocabulary. With
+        "lens" alone there are none by default.
+    positions
+        With "lens": "all" for what lenses read at every token; by default at the last four of each prompt.
     overwrite
         Replace a trace that is already there.
     progress
@@ -144,7 +156,7 @@ def simulate(
     (('token', 'layer'), 'simulated')
     """
     groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
-    explained = _targets(groups, targets, against)
+    explained = _targets(groups, targets, against, positions)
     shape = replace(_shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly), **explained)
     model = SimulatedModel(shape)
     attrs = _attributes(model, groups)
@@ -160,8 +172,8 @@ def simulate(
         attrs=attrs,
         layers=range(shape.layers),
         sizes=_sizes(shape),
-        variables=_variables(groups),
-        streams=_streams(groups),
+        variables=_variables(model, groups),
+        streams=_streams(model, groups),
         overwrite=overwrite,
         at_once=True,
     ) as writer:
@@ -176,12 +188,22 @@ def simulate(
     return open_trace(Path(out))
 
 
-def _targets(groups: Sequence[RecordGroup], targets: Iterable[str] | None, against: str | None) -> dict[str, Any]:
-    """What is explained, checked as `capture` does."""
-    explaining = [group.name for group in groups if group.name in OF_TARGETS]
+def _targets(
+    groups: Sequence[RecordGroup], targets: Iterable[str] | None, against: str | None, positions: str | None
+) -> dict[str, Any]:
+    """What is explained and read where, checked as `capture` does."""
+    recorded = [group.name for group in groups]
+    explaining = [name for name in recorded if name in OF_TARGETS]
+    if positions is not None:
+        refuse_unknown(positions, POSITIONS, "positions", where="positions")
+        _check(LENSES in recorded, "nothing that is simulated is read at positions", "positions", "Record lens too.")
+        what = "the neurons of simulated logits stand at the answer position only"
+        _check(LOGITS not in recorded or positions != ALL_POSITIONS, what, "positions", "Leave out logits, or it.")
     named = defaults.SIMULATED_TARGETS if targets is None and explaining else targets
-    asked = target_settings(explaining, named, against, None, None)
-    return {} if asked is None else {"targets": asked.texts, "against": asked.against}
+    reading = [LENSES] if LENSES in recorded and named is not None else []
+    asked = target_settings([*explaining, *reading], named, against, None, None)
+    found = {} if asked is None else {"targets": asked.texts, "against": asked.against}
+    return {**found, "every_position": positions == ALL_POSITIONS}
 
 
 def _shape(
@@ -245,9 +267,10 @@ def _attributes(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[st
             "tokens": list(shape.tokens),
             **({} if shape.anomaly else {"anomaly": False}),
             **_planned_targets(model),
+            **_planned_lenses(model, groups),
         },
         planted=model.planted({kind for group in groups for kind in group.planted}),
-        **({TOKEN_TEXTS: model.token_texts} if shape.targets else {}),
+        **({TOKEN_TEXTS: model.token_texts} if shape.targets or _reads(groups) else {}),
         notes=[note("L16", "warning", _NOTE)],
     )
 
@@ -264,24 +287,37 @@ def _planned_targets(model: SimulatedModel) -> dict[str, object]:
     return {"targets": named, "positions": ANSWER_POSITION}
 
 
-def _quantities(groups: Sequence[RecordGroup], *, streamed: bool) -> list[Quantity]:
+def _planned_lenses(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, object]:
+    """As a recording's plan has them."""
+    if not _reads(groups):
+        return {}
+    positions = ALL_POSITIONS if model.shape.every_position else ANSWER_POSITION
+    return {"lenses": [*LENS_NAMES], "lens_file": {"kind": SIMULATED}, "positions": positions}
+
+
+def _reads(groups: Sequence[RecordGroup]) -> bool:
+    return any(group.name == LENSES for group in groups)
+
+
+def _quantities(model: SimulatedModel, groups: Sequence[RecordGroup], *, streamed: bool) -> list[Quantity]:
     """Those that a model without experts and learned sinks has."""
-    of_targets = [TARGETS] if any(group.name in OF_TARGETS for group in groups) else []
+    of_targets = [TARGETS] if model.shape.targets else []
     found = quantities_of([*(group.name for group in groups), *of_targets])
     return [one for one in found if one.name not in OF_SOME_MODELS and one.streamed == streamed]
 
 
-def _variables(groups: Sequence[RecordGroup]) -> list[str]:
-    return [quantity.name for quantity in _quantities(groups, streamed=False)]
+def _variables(model: SimulatedModel, groups: Sequence[RecordGroup]) -> list[str]:
+    return [quantity.name for quantity in _quantities(model, groups, streamed=False)]
 
 
-def _streams(groups: Sequence[RecordGroup]) -> dict[str, str]:
-    dtypes = {one.name: one.dtype for one in _quantities(groups, streamed=True)}
+def _streams(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, str]:
+    dtypes = {one.name: one.dtype for one in _quantities(model, groups, streamed=True)}
     return {name: _MODEL_DTYPE if dtype == "model" else dtype for name, dtype in dtypes.items()}
 
 
 def _sizes(shape: SimulationSize) -> dict[str, int]:
     sizes = {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
+    sizes |= {LENS: len(LENS_NAMES), LENS_RANK: defaults.LENS_TOKENS, ROUTE: defaults.ROUTE_EDGES}
     if not shape.targets:
         return sizes
     of_targets = {
@@ -325,7 +361,7 @@ def _block(
     if model.shape.targets:
         values |= prompt.contributions.targets
     length = len(text.words)
-    arrays = {name: values[name].astype(QUANTITIES[name].dtype, copy=False) for name in _variables(groups)}
+    arrays = {name: values[name].astype(QUANTITIES[name].dtype, copy=False) for name in _variables(model, groups)}
     arrays |= {
         "prompt": np.zeros(length, np.int32),
         "position": np.arange(length, dtype=np.int32),
@@ -342,7 +378,7 @@ def _block(
 
 def _refuse_large(model: SimulatedModel, groups: Sequence[RecordGroup]) -> None:
     sizes = _all_sizes(model)
-    dtypes = {name: QUANTITIES[name].dtype for name in _variables(groups)} | _streams(groups)
+    dtypes = {name: QUANTITIES[name].dtype for name in _variables(model, groups)} | _streams(model, groups)
     needed = sum(
         prod(sizes[dim] for dim in QUANTITIES[name].dims) * np.dtype(dtype).itemsize for name, dtype in dtypes.items()
     )
@@ -369,7 +405,8 @@ def _in_memory(
 ) -> xr.Dataset:
     shape, sizes = model.shape, _all_sizes(model)
     streamed = {
-        name: np.empty([sizes[dim] for dim in QUANTITIES[name].dims], dtype) for name, dtype in _streams(groups).items()
+        name: np.empty([sizes[dim] for dim in QUANTITIES[name].dims], dtype)
+        for name, dtype in _streams(model, groups).items()
     }
     before = {TOKEN: 0, EDGE: 0}  # rows of earlier prompts
 

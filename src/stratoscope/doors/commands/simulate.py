@@ -21,6 +21,10 @@ NeuronCount = Annotated[int, typer.Option("--d-ff", metavar="N", min=1, help="Ne
 HeadCount = Annotated[int, typer.Option("--heads", metavar="N", min=1, help="Attention heads of each of its layers.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="The same seed gives the same trace.")]
 Anomaly = Annotated[bool, typer.Option("--anomaly/--no-anomaly", help="Route one head of one prompt oddly.")]
+LensPositions = Annotated[
+    str | None,
+    typer.Option("--positions", metavar="answer|all", help="With lens: read it at the last four tokens, or at all."),
+]
 
 _TOKENS = "-".join(map(str, defaults.SIMULATED_TOKENS))
 _RECORD = ",".join(defaults.SIMULATED_RECORD)
@@ -40,6 +44,7 @@ def simulate(
     record: options.Record = _RECORD,
     targets: options.Targets = None,
     against: options.Against = None,
+    positions: LensPositions = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write a labelled synthetic trace.

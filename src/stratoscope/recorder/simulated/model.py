@@ -22,10 +22,14 @@ SINK_MASS = 0.7  # median attention on the first token
 ANOMALY_MASS = 0.8  # least attention on the unusual token
 SUPPRESSION = (-6.0, -3.0)  # total effects of the suppressing neurons, at the answer position and at the trigger
 TRIGGER_READ = 4.0  # of the gate and the up of a suppressing neuron, from the trigger
+LENS_NAMES = ("logit", "jacobian", "jacobian, half 1", "jacobian, half 2")
+PREVIOUS_WEIGHT = 0.5  # share of x_mid that a head brings from the token before, at every token but the first …
+ROUTE_WEIGHT = 0.6  # … and another head, later, from the middle of the prompt to its last token
 
 _STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "attention", "heads", "neurons",
             "suppressors", "contributions", "sources", "final norm", "at answer", "neuron effects", "head effects",
-            "written", "read")  # a new one goes to the end: the numbers of the others stay  # fmt: skip
+            "written", "read", "lens", "routes", "route effects")  # fmt: skip
+# a new one goes to the end: the numbers of the others stay
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class SimulationSize:
     """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt.
 
     `anomaly` says whether a head is routed oddly in one prompt; `targets` and `against` are the tokens whose logits are
-    explained.
+    explained, `every_position` whether lenses read every token rather than the last ones.
     """
 
     prompts: int
@@ -47,6 +51,7 @@ class SimulationSize:
     anomaly: bool = defaults.ANOMALY
     targets: tuple[str, ...] = ()
     against: str | None = None
+    every_position: bool = False
 
     def random(self, stream: str, index: int = 0) -> np.random.Generator:
         """A generator of its own for each purpose and prompt, so that no choice of groups changes another's values."""
@@ -93,6 +98,20 @@ class Suppressor:
     at_answer: bool
 
 
+@dataclass(frozen=True)
+class PlantedRoute:
+    """A head that brings each token the one before it, and a later head that brings the middle token to the last.
+
+    Attributes
+    ----------
+    layers, heads
+        Of the former and of the latter.
+    """
+
+    layers: tuple[int, int]
+    heads: tuple[int, int]
+
+
 class SimulatedModel:
     """What does not change from prompt to prompt.
 
@@ -120,6 +139,7 @@ class SimulatedModel:
         self.selective, self.peak, self.sink = self._plant_neurons(random)
         self.anomaly = self._plant_anomaly(random)
         self.suppressors = self._plant_suppressors()
+        self.route = self._plant_route()
         self.neuron_order, self.free_neurons = self._order_neurons(random)
         steps = random.integers(1, 2 + (self.free_neurons[:, None] - shape.top_k) // shape.top_k, self._usual_shape)
         start = random.integers(0, shape.d_ff, self._usual_shape[:2])
@@ -166,6 +186,21 @@ class SimulatedModel:
             Suppressor(layer, neuron, effect, at_answer)
             for layer, neuron, effect, at_answer in zip(layers, neurons, SUPPRESSION, (True, False), strict=True)
         ]
+
+    def _plant_route(self) -> PlantedRoute | None:
+        """None in a model of one layer, which has no later head."""
+        shape = self.shape
+        if shape.layers < 2:
+            return None
+        one, other = shape.random("routes").integers(shape.heads, size=2).tolist()
+        early = shape.layers // 4
+        return PlantedRoute((early, max(early + 1, shape.layers * 2 // 3)), (one, other))
+
+    @property
+    def answer_depths(self) -> tuple[int, ...]:
+        """Of each lens the depth from which it reads the model's answer first, at the last token of every prompt."""
+        depths = [max(1, -(-self.shape.layers * part // 10)) for part in (7, 4)]
+        return depths[0], *(depths[1] for _ in LENS_NAMES[1:])
 
     @property
     def target_ids(self) -> tuple[list[int], list[int]]:
@@ -242,6 +277,15 @@ class SimulatedModel:
             place = "at the answer position" if one.at_answer else "at the trigger"
             measure = f"total effect on the first target {place} of prompts that hold a trigger, which sets it off"
             yield _entry("suppressor", one.effect, measure, layer=one.layer, neuron=one.neuron, prompt_class=CLASSES[0])
+        for lens, depth in zip(LENS_NAMES[:2], self.answer_depths, strict=False):
+            measure = f"depth from which on the {lens} lens reads the model's answer first, at the last token"
+            yield _entry("answer_depth", depth, measure)
+        if self.route:
+            (early, late), (near, far) = self.route.layers, self.route.heads
+            measure = "route_weight of the edge from the token before, at every token but the first"
+            yield _entry("previous_token_head", PREVIOUS_WEIGHT, measure, layer=early, head=near)
+            measure = "route_weight of the edge from the middle token (number of tokens // 2) to the last"
+            yield _entry("route", ROUTE_WEIGHT, measure, layer=late, head=far)
         if self.anomaly:
             measure, at = "least share of the attention of every later token that goes to this token", self.anomaly
             where: dict[str, Any] = {

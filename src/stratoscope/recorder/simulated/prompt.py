@@ -7,11 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
+from stratoscope.defaults import LENS_POSITIONS
 from stratoscope.recorder.simulated import activity, attention
 from stratoscope.recorder.simulated.activity import Peaks, Summaries
 from stratoscope.recorder.simulated.contributions import SimulatedContributions
+from stratoscope.recorder.simulated.lenses import SimulatedLenses
 from stratoscope.recorder.simulated.model import SimulatedModel
 from stratoscope.recorder.simulated.neurons import SimulatedNeurons
+from stratoscope.recorder.simulated.routes import SimulatedRoutes
 
 
 class SimulatedPrompt:
@@ -68,6 +71,21 @@ class SimulatedPrompt:
     def contributions(self) -> SimulatedContributions:
         """Contributions to the logits of targets, and effects on them."""
         return SimulatedContributions(self.model, self.text, self._drawn_peaks)
+
+    @property
+    def lenses(self) -> dict[str, np.ndarray]:
+        """What lenses read, at the last tokens or at all."""
+        shape = self.model.shape
+        target_logit = self.contributions.logits["target_logit"] if shape.targets else None
+        first = 0 if shape.every_position else max(0, len(self.text.words) - LENS_POSITIONS)
+        return SimulatedLenses(self.model, self.text, target_logit).quantities(first)
+
+    @property
+    def routes(self) -> dict[str, np.ndarray]:
+        """The edges of attention, by what they write and by what they bring to targets."""
+        routes = SimulatedRoutes(self.model, self.text)
+        found = routes.shares(self.norms)
+        return found | (routes.effects(self.contributions.effects["head_effect"]) if self.model.shape.targets else {})
 
     @property
     def attention(self) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from xarray.core import indexing
 
 from stratoscope import names
 from stratoscope.errors import InputError, TraceError
-from stratoscope.names import DEPTH, LAYER, OPENER, TARGET
+from stratoscope.names import DEPTH, LAYER, LENS, OPENER, TARGET
 from stratoscope.trace.format import place, schema
 from stratoscope.trace.format.bounds import DAMAGED, LONGEST_TEXT, too_long_a_text
 from stratoscope.trace.format.document import Document, check_files, read_document
@@ -26,6 +26,7 @@ from stratoscope.trace.format.schema import quantity_layout
 from stratoscope.trace.format.shards import LOGICAL_DTYPE
 from stratoscope.trace.format.text import decode_texts
 from stratoscope.trace.labels import note, object_array
+from stratoscope.trace.lenses import lens_names
 from stratoscope.trace.outcome import opener_texts, target_texts
 from stratoscope.trace.read.safe_store import SafeStore
 from stratoscope.trace.read.stored_rows import StoredRows
@@ -55,8 +56,9 @@ def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
     xarray.Dataset
         Lazy: values and texts are read when they are used. Coordinates on `token`: `prompt`, `position`, `token_id`,
         `span`, `text`, and of a recorded trace `char_start`, `char_end`; on `prompt`: `prompt_id`, `prompt_class`,
-        `pair`, `group`; `layer`, `depth`; `opener` and `target`, the texts of the recorded openers and targets. Data
-        variables: rows of `names.QUANTITIES`, and the rows of an import. Attributes: docs/format.md.
+        `pair`, `group`; `layer`, `depth`; `opener` and `target`, the texts of the recorded openers and targets;
+        `lens`, the names of the lenses. Data variables: rows of `names.QUANTITIES`, and the rows of an import.
+        Attributes: docs/format.md.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def open_trace(path: str | os.PathLike[str]) -> xr.Dataset:
     if document.unknown:
         attrs |= _what_is_not_read(document)
     sizes = {dim: size for variable in data.values() for dim, size in variable.sizes.items()}
-    for dim, texts_of in ((OPENER, opener_texts), (TARGET, target_texts)):
+    for dim, texts_of in ((OPENER, opener_texts), (TARGET, target_texts), (LENS, lens_names)):
         if dim in sizes:
             texts = object_array(texts_of(attrs.get("plan"), sizes[dim]))
             coords[dim] = xr.Variable((dim,), texts, fastpath=True)

@@ -9,7 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from stratoscope.errors import TraceError
-from stratoscope.names import DEPTH, EDGE, HEAD, LAYER, NEURON, OPENER, PEAK, PROMPT, ROW, TARGET, TOKEN, edges
+from stratoscope.names import DEPTH, EDGE, HEAD, LAYER, LENS, NEURON, OPENER, PEAK, PROMPT, ROW, TARGET, TOKEN, edges
 from stratoscope.trace.format.array_document import MAX_GROWING_LENGTH, MAX_LENGTH
 from stratoscope.trace.format.legal import check_numbers
 from stratoscope.trace.format.schema import MAX_COLUMNS, Block, Layout, Sizes, text_columns, trace_layouts
@@ -22,6 +22,7 @@ _WORDS = {
     PEAK: "peaks",
     OPENER: "openers",
     TARGET: "targets",
+    LENS: "lenses",
     NEURON: "neurons",
 }
 _FEWER = "Take fewer; if these are not what they are called, say which column or setting is which."
