@@ -205,9 +205,7 @@ class AttentionSources:
 class _Split:
     """One layer's attention at chosen queries, int [B, N]; `reaching` is what its output projection was given."""
 
-    def __init__(
-        self, given: Given, reaching: Tensor, valid: Tensor, queries: Tensor, scratch: Scratch
-    ) -> None:
+    def __init__(self, given: Given, reaching: Tensor, valid: Tensor, queries: Tensor, scratch: Scratch) -> None:
         device, tokens = reaching.device, valid.shape[1]
         self._valid, self._queries, self._scratch = valid.to(device), queries.to(device), scratch
         if given.value.shape[2] > tokens:  # a cache of fixed size

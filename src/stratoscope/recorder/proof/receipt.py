@@ -80,7 +80,7 @@ def prove(
     plain, eager = verify_sample(
         model, sites, batch, probe.prompts, probe.ids, arrays, reproducible=proof.repeat_max_abs == 0 and not changed
     )
-    shown_by_eager = [name for name in arrays if group_of(name).sees_attention]
+    shown_by_eager = [name for name in arrays if group_of(name).shown_by_eager(name)]
     receipt = {
         **_conditions(model, sites, probe),
         **_of_logits(proof),

@@ -6,7 +6,8 @@ residual stream is s times what the part is along another direction, which is th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -126,12 +127,20 @@ def _is_split(sites: ModelSites, layer: int, words: str) -> bool:
 
 def exact(one: Tensor, other: Tensor) -> Tensor:
     """Their product as matrices, in float32 whatever torch was told about TF32 and bfloat16."""
+    with exactly():
+        return torch.matmul(one, other)
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """While open, matrices are multiplied in float32 whatever torch was told about TF32 and bfloat16."""
     before = torch.get_float32_matmul_precision()
     if before == "highest":
-        return torch.matmul(one, other)
+        yield
+        return
     try:
         torch.set_float32_matmul_precision("highest")
-        return torch.matmul(one, other)
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
 

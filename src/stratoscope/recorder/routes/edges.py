@@ -1,7 +1,7 @@
 """Edges of attention: what one head brings from one source token, along what its query reads; the largest are kept.
 
-An edge of query q is A[q,k]·⟨v_k, r_q⟩ of a head, r_q what the query's vector in the residual stream becomes in front of
-attention's last linear map. Chunk by chunk of queries: never more than a chunk of all edges exists.
+An edge of query q is A[q,k]·⟨v_k, r_q⟩ of a head: r_q is what the query's vector in the residual stream becomes in front
+of attention's last linear map. Chunk by chunk of queries: never more than a chunk of all edges exists.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ class Edges(NamedTuple):
     @staticmethod
     def room(rows: int, keep: int, device: torch.device) -> Edges:
         """None, of so many rows."""
-        none = torch.empty(2, rows, keep, dtype=torch.int32, device=device)
-        found = Edges(*none, torch.empty(rows, keep, device=device), *torch.empty(2, rows, device=device))
+        shapes = [(rows, keep)] * 3 + [(rows,)] * 2
+        dtypes = [torch.int32] * 2 + [torch.float32] * 3
+        found = Edges._make(
+            torch.empty(*shape, dtype=dtype, device=device) for shape, dtype in zip(shapes, dtypes, strict=True)
+        )
         found.clear()
         return found
 
@@ -53,9 +56,7 @@ class Edges(NamedTuple):
             place.fill_(empty)
 
 
-def edges_into(
-    out: Edges, given: Given, valid: Tensor, read: Tensor, scratch: Scratch
-) -> None:
+def edges_into(out: Edges, given: Given, valid: Tensor, read: Tensor, scratch: Scratch) -> None:
     """Find the edges of one layer.
 
     Parameters

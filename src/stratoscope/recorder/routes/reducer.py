@@ -16,7 +16,7 @@ from stratoscope.recorder.attention.reducer import AttentionReducer
 from stratoscope.recorder.attention.sources import HeldAttention, in_sentences
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.passages import exact, has_bias, passages_of, split_heads, why_unsplit
+from stratoscope.recorder.reduce.passages import exact, exactly, passages_of, split_heads, why_unsplit
 from stratoscope.recorder.reduce.scratch import Held, Layers
 from stratoscope.recorder.reduce.shared import Shared
 from stratoscope.recorder.routes.edges import Edges, edges_into
@@ -167,7 +167,8 @@ class RouteReducer(AttentionReducer):
         heads = self._heads[layer]
         read = exact(along, weight.float()).view(*self._valid.shape, heads.count, heads.width)
         valid = self._valid.to(x.device)
-        edges_into(edges, given, valid, read if factor is None else read * factor, self._scratch)
+        with exactly():
+            edges_into(edges, given, valid, read if factor is None else read * factor, self._scratch)
         first = valid.int().argmax(-1).repeat_interleave(valid.shape[1])[:, None]
         edges.source.sub_(torch.where(edges.source < 0, 0, first).int())
         of_bias = self._into["route_bias"][layer].zero_()
