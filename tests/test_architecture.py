@@ -60,6 +60,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
         "effects": {"attention", "input", "reduce", "targets"},
+        "lens": set(),
     },
     "analysis": {
         "statistics": set(),
@@ -71,6 +72,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "contrast": {"classes", "lint", "results", "statistics", "values"},
         "diff": {"lint", "results", "statistics", "values"},
         "top": {"values"},
+        "routes": {"results", "values"},
         "compare": {"diff", "lint", "results", "statistics", "values"},
         "suppression": {"classes", "contrast", "results", "statistics", "values"},
     },

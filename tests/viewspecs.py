@@ -20,6 +20,7 @@ from stratoscope.view.spec.file import MAGIC, to_bytes
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, DrawnQuantity, Map, MapMarks, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.peaks import Heights, PeakComparison, Peaks, PeakScale, PeakStyle, Scene
+from stratoscope.view.spec.routes import RoutePanel, Routes
 from stratoscope.view.spec.scale import Limits
 from stratoscope.view.spec.tokens import ShownPrompt, ShownTokens
 from stratoscope.view.spec.viewspec import Note, ViewSpec
@@ -75,6 +76,21 @@ def peak_spec() -> ViewSpec:
         comparison=comparison,
     )  # fmt: skip
     return ViewSpec("title", "subtitle", content, Look("robust"), TOKENS)
+
+
+def route_spec() -> ViewSpec:
+    """One head's edge and two streams, of two tokens and one layer."""
+    panel = RoutePanel(
+        "one", "critical", 0, 2, indices([0, 1, 0]), 1, 0.75, 0.25, 0.1, 0.0,
+        node_column=indices([1, 0, 1]), node_depth=indices([1, 0, 0]),
+        node_flow=np.array([1, 0.25, 0.5]), node_rest=np.array([0.25, 0, 0]),
+        to_column=indices([1, 1, 1]), to_depth=indices([1, 1, 1]),
+        from_column=indices([0, 1, -1]), from_depth=indices([0, 0, -1]),
+        edge_kind=np.array([0, 1, 4], "|u1"), head=indices([2, -1, -1]),
+        weight=np.array([-0.25, 0.5, np.nan]), flow=np.array([0.25, 0.5, 0.25]),
+    )  # fmt: skip
+    weight = DrawnQuantity("route_weight", "share", "1", "⟨w, x⟩ / ‖x‖²", signed=True, rows=(0, 1))
+    return ViewSpec("title", "subtitle", Routes(weight, "the stream", 0.25, (panel,)), tokens=TOKENS)
 
 
 def chart_spec() -> ViewSpec:

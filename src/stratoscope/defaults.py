@@ -59,6 +59,8 @@ AXIS: Axis = "unknown"
 STRONGEST = 5  # neurons that `top` lists of a prompt
 RANKING: Ranking = "write"  # by what it ranks them
 
+ROUTE_EDGES = 150  # that a picture of routes shows, and the most it may
+
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"
 AVERAGE_GROUPS = True  # whether prompts of one group are one unit of a contrast

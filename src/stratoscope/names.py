@@ -99,6 +99,12 @@ BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 Ranking = Literal["write", "effect", "direct"]
 RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
 
+# --- what a node of a route graph is made of ------------------------------------------------------------------------------
+
+# one head from one token; the token's own stream; what its MLP wrote; attention's biases; what is not shown
+RouteKind = Literal["attention", "carry-over", "mlp", "bias", "rest"]
+ROUTE_KINDS: tuple[RouteKind, ...] = get_args(RouteKind)
+
 # --- how classes are compared -----------------------------------------------------------------------------------------
 
 Statistic = Literal["prompt_mean", "prompt_max", "prompt_min"]

@@ -12,7 +12,7 @@ from playwright.sync_api import Error as PageError
 
 from stratoscope.view.spec.file import MAGIC, to_bytes
 from stratoscope.view.web import pages
-from viewspecs import changed, chart_spec, joined, parts
+from viewspecs import changed, chart_spec, joined, parts, route_spec
 
 pytestmark = pytest.mark.browser
 
@@ -53,6 +53,14 @@ def test_arrays_arrive_with_their_type_and_all_their_axes(read: Callable[..., An
     assert words["words"] == ["né <s>"]
     assert view["tokens"]["first"] == ["Uint8Array", "1", "0", "0"]
     assert view["parameters"] == {"n": [1, None]}
+
+
+def test_routes_arrive_edge_by_edge(read: Callable[..., Any]) -> None:
+    (panel,) = read(to_bytes(route_spec()))["content"]["panels"]
+    assert panel["edge_kind"] == ["Uint8Array", "0", "1", "4"]
+    assert panel["from_column"] == ["Int32Array", "0", "1", "-1"]
+    assert panel["weight"] == ["Float64Array", "-0.25", "0.5", "NaN"]
+    assert (panel["covered"], panel["end"]) == (0.75, 1)
 
 
 def entry(change: dict[str, object], place: int = 0) -> bytes:

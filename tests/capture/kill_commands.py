@@ -32,7 +32,7 @@ from tiny import byte_tokenizer, tiny
 import stratoscope
 from stratoscope import disk, open_result, open_trace
 from stratoscope.errors import StratoscopeError
-from stratoscope.recorder import recording
+from stratoscope.recorder import batched
 from stratoscope.replacing import MARK
 from stratoscope.trace.export import csv as csv_write
 from stratoscope.trace.format.schema import COMPLETE
@@ -80,7 +80,7 @@ def commands(folder: Path) -> dict[str, Command]:
         lines = (f"{row // 8},t{row // 8},{row % 8},{row % 5},{row / 7}" for row in range(rows))
         header = "Token_Pos,Token,Layer,Neuron_ID,Activation_Norm"
         (folder / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
-    recording._WINDOW_BATCHES = 1
+    batched._WINDOW_BATCHES = 1
     model, tokenizer = tiny("Llama"), byte_tokenizer()
 
     def record(out: Path, prompts: int = 8, **options: Any) -> object:

@@ -29,7 +29,7 @@ from tiny import RECORDED, byte_tokenizer, tiny
 
 from stratoscope import capture, disk, names, open_trace
 from stratoscope.errors import StratoscopeError
-from stratoscope.recorder import recording
+from stratoscope.recorder import batched
 from stratoscope.recorder.input import grouping
 from stratoscope.trace.format.schema import COMPLETE
 from stratoscope.trace.write import row_stream
@@ -67,7 +67,7 @@ class Configuration:
 
     def record(self, out: Path, *, resume: bool = False, **more: Any) -> xr.Dataset:
         """Record it to the end."""
-        recording._WINDOW_BATCHES, grouping.WINDOW_TOKENS = self.window_batches, self.window_tokens
+        batched._WINDOW_BATCHES, grouping.WINDOW_TOKENS = self.window_batches, self.window_tokens
         settings: dict[str, Any] = {"top_k": 5, "batch_size": 2, **self.options, **more}
         model, tokenizer = tiny(self.family, self.dtype), byte_tokenizer()
         return capture(model, self.prompts, out, tokenizer=tokenizer, resume=resume, **settings)

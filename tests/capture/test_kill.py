@@ -9,7 +9,7 @@ import kill_commands
 import pytest
 from kills import CONFIGURATIONS, PHASES, kill_all, table
 
-from stratoscope.recorder import recording
+from stratoscope.recorder import batched
 
 KILLS = 15
 CHOSEN = ("every group", "sampled answers", "long prompts")  # `make torture` kills recordings of all of them
@@ -26,6 +26,6 @@ def test_fifteen_kills_lose_nothing_and_change_nothing(tmp_path: Path) -> None:
 def test_five_kills_of_other_commands_leave_the_old_output_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "_WINDOW_BATCHES", 4)  # the script makes it smaller; what it was comes back
+    monkeypatch.setattr(batched, "_WINDOW_BATCHES", 4)  # the script makes it smaller; what it was comes back
     kills = {"import": 2, "export": 1, "merge": 1, "heatmap": 1}  # `make torture` kills all that write
     assert kill_commands.killed(kill_commands.kill_all(tmp_path, kills).values()) == 5

@@ -15,7 +15,7 @@ from test_capture import run
 from tiny import RECORDED
 
 from stratoscope import disk, names, open_trace
-from stratoscope.recorder import recording
+from stratoscope.recorder import batched
 from stratoscope.trace.write import row_stream
 from stratoscope.trace.write.writer import TraceWriter
 
@@ -30,7 +30,7 @@ SEALING = ("zarr.json", "t")  # what is replaced when a commit becomes true, and
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit after every prompt."""
-    monkeypatch.setattr(recording, "_WINDOW_BATCHES", 1)
+    monkeypatch.setattr(batched, "_WINDOW_BATCHES", 1)
     monkeypatch.setattr(TraceWriter, "_is_time", lambda _: True)
 
 

@@ -82,7 +82,7 @@ def stopped_after(commits: int) -> Callable[..., None]:
 def test_the_trace_that_is_overwritten_stays_until_the_new_one_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("stratoscope.recorder.recording._WINDOW_BATCHES", 1)
+    monkeypatch.setattr("stratoscope.recorder.batched._WINDOW_BATCHES", 1)
     monkeypatch.setattr("stratoscope.trace.write.writer.TraceWriter._is_time", lambda _: True)
     model, out = tiny("Llama"), tmp_path / "t"
     run(out, model, top_k=3)

@@ -24,18 +24,16 @@ from stratoscope.progress import Progress, silent
 from stratoscope.recorder.answers.answering import Answering
 from stratoscope.recorder.answers.settings import NO_ANSWERS, Answers
 from stratoscope.recorder.attributes import trace_attributes
+from stratoscope.recorder.batched import BatchedPrompts
 from stratoscope.recorder.blocks import of_prompt, shapes_of, to_block
 from stratoscope.recorder.disk_needed import least_bytes, refuse_full_disk
-from stratoscope.recorder.effects.all_prompts import AllPrompts
 from stratoscope.recorder.effects.asked import EffectSettings
 from stratoscope.recorder.effects.recording import effects_of
-from stratoscope.recorder.input.batches import Batch, PromptTokens, make_batch
-from stratoscope.recorder.input.grouping import windows
+from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.notes import notes_on
-from stratoscope.recorder.input.tokens import TokenisedPrompt, cut, encode
+from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.memory import BatchSplitter, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
-from stratoscope.recorder.parts import prompts_of
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
 from stratoscope.recorder.prompts.prompt import Prompt
 from stratoscope.recorder.proof import receipt as receipts
@@ -60,9 +58,6 @@ from stratoscope.trace.read.reader import open_trace
 from stratoscope.trace.write.writer import TraceWriter
 
 Recorded = tuple[TokenisedPrompt, dict[str, np.ndarray]]  # a prompt with its answer, and its quantities
-
-_PROBE_PROMPTS, _PROBE_TOKENS = 2, 64
-_WINDOW_BATCHES = 4
 
 
 class Recording:
@@ -93,10 +88,8 @@ class Recording:
     ----------
     plan : CapturePlan
         What decides the values.
-    lengths : list of int
-        Tokens of each prompt, answers not counted.
-    mine : range
-        Indices of the prompts that are recorded: those of the part.
+    batched : BatchedPrompts
+        The prompts, as tokens and in batches.
     shapes : dict
         Name of each streamed quantity to the shape of its rows.
     variables, sizes
@@ -130,49 +123,56 @@ class Recording:
         progress: Progress,
     ) -> None:
         self._loaded, self._model, self._tokenizer = loaded, loaded.model, loaded.tokenizer
-        self.prompts, self._chat, self._progress = prompts, chat, progress
-        self._day = day or date.today()  # one for all, as a prompt is put into tokens more than once
+        self.prompts, self._progress = prompts, progress
+        today = day or date.today()  # one for all, as a prompt is put into tokens more than once
         self._targeting = Targeting(targets, loaded, vocabulary(loaded.model))
-        self._answering = Answering(answers, loaded, self.pad_id, first_logits=targets is not None)
+        self.batched = BatchedPrompts(
+            *(prompts, loaded),
+            batch_size=batch_size,
+            chat=chat,
+            day=today,
+            answer_prefix=self._targeting.answer_prefix,
+            padding_side="left" if answers or targets else self._tokenizer.padding_side,  # answers begin together
+        )
+        self._answering = Answering(answers, loaded, self.batched.pad_id, first_logits=targets is not None)
         encoded = self._checked_prompts()
-        self.lengths = [len(prompt.ids) for prompt in encoded]
         more = self._answering.remarks
         self._notes = [note("L25", "warning" if one.differs else "info", one.text) for one in loaded.unused]
         self._notes += [note("L26", "info", text) for text in remarks]
-        self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=self._day, more=more)
+        self._notes += notes_on(prompts, encoded, self._tokenizer, chat=chat, day=today, more=more)
         self._notes += self._targeting.notes
         dated = any(prompt.dated for prompt in encoded)
         if day and not dated:
             raise InputError("no prompt holds the date, so none can be told", fix="Leave --date out.")
-        window = _WINDOW_BATCHES * batch_size
-        self.mine = prompts_of(part, [*windows(self.lengths, window)], self.lengths)  # the others are not recorded
+        self.batched.choose(part)
+        mine = self.batched.mine  # the others are not recorded
         short = short_until(self._model.config.get_text_config())
         self.plan = CapturePlan(
             record=record,
             top_k=top_k,
             batch_size=batch_size,
-            window=window,
+            window=self.batched.window,
             chat=chat,
             dtype=loaded.identity["dtype"],
-            padding_side="left" if answers or targets else self._tokenizer.padding_side,  # answers begin together
+            padding_side=self.batched.padding_side,
             attention=loaded.identity["attention_implementation"],
             prompts=len(prompts),
-            tokens=sum(self.lengths),
+            tokens=sum(self.batched.lengths),
             prompts_sha256=prompts_sha256(prompts),
-            date=self._day.isoformat() if dated else None,
+            date=today.isoformat() if dated else None,
             part=[*part] if part else None,
-            part_prompts=[self.mine.start, self.mine.stop] if part else None,
+            part_prompts=[mine.start, mine.stop] if part else None,
             longest_short=None if short is None else max(0, short - self._answering.follow),
             shortest_long=None if short is None else short + 1,
             **self._answering.plan(),
             **self._targeting.plan(),
         )
         progress("proving the sites", 0, None)
-        first = self._first_prompts()
+        first = self.batched.first()
         with must_fit("a probe of the first prompts"):
             ids = torch.from_numpy(first[0][1].ids.astype(np.int64))[None].to(input_device(self._model))
             self._sites = self._targeting.of_real_tokens(find_sites(self._model, ids))
-            found = find_out(loaded, self._sites, self.batch, self._answering.rehearse, self._answering.follow)
+            found = find_out(loaded, self._sites, self.batched.batch, self._answering.rehearse, self._answering.follow)
         where = str(loaded.identity["name"])
         refuse_impossible(self._sites, record, top_k, where=where)
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
@@ -182,10 +182,11 @@ class Recording:
         self.plan, self._notes = replace(self.plan, **self._effects.plan), [*self._notes, *self._effects.notes]
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
-            *(first, self.lengths, self.batch),
+            *(first, self.batched.lengths, self.batched.batch),
             where=where,
         )
         self.plan, self.batch_notes, self._receipt = proved.plan, proved.notes, proved.receipt
+        self.batched.batching = self.plan.batching
         self._receipt["limits"] += [*loaded.limits, *limits(self._sites)]
         self._receipt = self._answering.prove(self._receipt, self._observer, proved.probe.batch)
         self._streams = self._observer.streams
@@ -210,7 +211,8 @@ class Recording:
                         pass
                     self._finish(writer, verify)
         except KeyboardInterrupt as stop:
-            stop.add_note(f"{writer.committed_prompts} of {len(self.mine)} prompts are kept; resume goes on there")
+            kept = f"{writer.committed_prompts} of {len(self.batched.mine)} prompts are kept"
+            stop.add_note(f"{kept}; resume goes on there")
             raise
 
     def writer(self, out: Path, *, resume: bool = False, overwrite: bool = False) -> TraceWriter:
@@ -229,14 +231,9 @@ class Recording:
 
     # --- what it will be ----------------------------------------------------------------------------------------------
 
-    def batches(self, window: Sequence[int]) -> list[list[int]]:
-        """Indices of the prompts of a window that run together."""
-        chosen = self.plan.batching.batches([self.lengths[index] for index in window])
-        return [[window[place] for place in batch] for batch in chosen]
-
     def least_bytes(self, done: int = 0) -> dict[str, int]:
         """Bytes that each quantity of the prompts from `done` on takes on disk at least, answers not counted."""
-        mine = [self.lengths[index] for index in self.mine]
+        mine = [self.batched.lengths[index] for index in self.batched.mine]
         return least_bytes(self.shapes, self.variables, self.sizes, mine, done)
 
     # --- before -----------------------------------------------------------------------------------------------------
@@ -244,19 +241,12 @@ class Recording:
     def _checked_prompts(self) -> list[TokenisedPrompt]:
         """The tokens of each prompt; CaptureError naming those the model's context cannot hold."""
         self._progress("reading the prompts", 0, len(self.prompts))
-        encoded = [self.encoded(index) for index in range(len(self.prompts))]
-        self._ids = ids = [prompt.id for prompt in self.prompts]
+        encoded, ids = self.batched.read(), self.batched.ids
         refuse_unknown_tokens(self._model, encoded, ids)
         self._answering.refuse_unanswerable(self.prompts, encoded)
         self._targeting.refuse_unanswerable(self.prompts, encoded)
         refuse_too_long(encoded, ids, self._loaded.identity.get("context"), self._answering.follow)
         return encoded
-
-    def _first_prompts(self) -> list[tuple[str, TokenisedPrompt]]:
-        """Ids and tokens of the longest of the first prompts and another one, cut short: the proof is made on these."""
-        first = range(min(self.plan.batch_size, len(self.prompts)))
-        chosen = sorted(first, key=lambda index: -self.lengths[index])[:_PROBE_PROMPTS]
-        return [(self.prompts[index].id, cut(self.encoded(index), _PROBE_TOKENS)) for index in chosen]
 
     def _take_floor(self, out: Path, *, resume: bool, wanted: bool) -> None:
         """Measure the noise floor, or take it from the trace that is gone on with: a trace has one, or none."""
@@ -269,8 +259,8 @@ class Recording:
 
     def _measured_floor(self) -> Floor:
         self._progress("measuring the noise floor", 0, None)
-        chosen = sample(self.lengths)
-        prompts, ids = [*map(self.encoded, chosen)], [self._ids[index] for index in chosen]
+        chosen = sample(self.batched.lengths)
+        prompts, ids = [*map(self.batched.encoded, chosen)], [self.batched.ids[index] for index in chosen]
         return measure_floor(self._model, self._sites, self._observer, prompts, ids, self.plan).of(self.variables)
 
     def _attributes(self) -> dict[str, Any]:
@@ -281,7 +271,7 @@ class Recording:
 
     def windows(self, writer: TraceWriter) -> Iterator[range]:
         """Record what is not yet committed, run of prompts by run of prompts; each is appended when it is given."""
-        found = self._effects.begin(self.all_prompts, writer.attrs["receipt"], self._progress)
+        found = self._effects.begin(self.batched.all_prompts, writer.attrs["receipt"], self._progress)
         self._receipt = {**self._receipt, **found}
         writer.describe(receipt={**writer.attrs["receipt"], **found})
         texts = TokenTexts(self._tokenizer, writer.attrs)
@@ -289,7 +279,7 @@ class Recording:
         self._targeting.sums.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
-            for window in self.all_windows(writer.committed_prompts):
+            for window in self.batched.windows(writer.committed_prompts):
                 block = self._window(window)
                 if self._splitter.were_needed or self._targeting.asked:
                     writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
@@ -327,18 +317,9 @@ class Recording:
     targets = property(lambda self: self._targets, doc="The targets of each batch; None where none are asked for.")
     was_split = property(lambda self: self._splitter.were_needed, doc="Whether a batch was run in parts that fit.")
 
-    @property
-    def all_prompts(self) -> AllPrompts:
-        """All prompts of the file, whichever part of them is recorded."""
-        return AllPrompts(self._ids, self.lengths, self.encoded, self._batch_of, self._all_batches, self.plan.batching)
-
     def forward(self, chosen: Sequence[int]) -> None:
         """Run these prompts as one batch, unobserved."""
-        forward(self._model, self._batch_of(chosen), **self._options)
-
-    def all_windows(self, done: int = 0) -> Iterator[range]:
-        """Runs of prompts of this part, after those that are done; each is recorded and appended at once."""
-        return windows(self.lengths[: self.mine.stop], self.plan.window, self.mine.start + done)
+        forward(self._model, self.batched.batch_of(chosen), **self._options)
 
     def _finish(self, writer: TraceWriter, verify: names.Verify) -> None:
         """Replay the whole trace if that is wanted, and mark it as complete."""
@@ -348,7 +329,7 @@ class Recording:
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._found_out(self._receipt),
-            batches=len(self._all_batches),
+            batches=len(self.batched.batches),
             tokens=writer.committed_tokens,
             observer=self._observer,
             verified=verified,
@@ -362,23 +343,23 @@ class Recording:
 
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
-        first = self.mine.start
-        batch = next(one for one in self._all_batches if first + number in one)
+        first, batch = self.batched.mine.start, self.batched.beside(number)
         alone = len(batch) == 1 or self.plan.generate
-        return None if alone else ([one - first for one in batch], self._batch_of(batch))
+        return None if alone else ([one - first for one in batch], self.batched.batch_of(batch))
 
     def _window(self, window: Sequence[int]) -> Block:
         """Record some prompts in batches of similar length, and put them back into file order."""
-        tokenised = [self.encoded(index) for index in window]
+        tokenised = [self.batched.encoded(index) for index in window]
         lengths = [len(prompt.ids) for prompt in tokenised]
         found: dict[int, Recorded] = {}
-        done = window[0] - self.mine.start
+        mine = self.batched.mine
+        done = window[0] - mine.start
         with self._streams.window(lengths, answers=self.plan.generate or 0):
-            for chosen in self.plan.batching.batches(lengths):
-                self._progress("recording", done + len(found), len(self.mine))
+            for chosen in self.batched.batching.batches(lengths):
+                self._progress("recording", done + len(found), len(mine))
                 for part, recorded in self._in_parts(chosen, window, tokenised):
                     found |= zip(part, recorded, strict=True)
-            self._progress("recording", done + len(window), len(self.mine))
+            self._progress("recording", done + len(window), len(mine))
             whole, arrays = zip(*(found[place] for place in range(len(window))), strict=True)
             self._streams.settle([len(prompt.ids) for prompt in whole])
         return to_block([self.prompts[index] for index in window], whole, arrays)
@@ -387,7 +368,7 @@ class Recording:
         self, chosen: Sequence[int], window: Sequence[int], tokenised: Sequence[TokenisedPrompt]
     ) -> Iterator[tuple[Sequence[int], list[Recorded]]]:
         """One batch, in parts where it does not fit into memory."""
-        lengths, ids = [len(prompt.ids) for prompt in tokenised], [self.prompts[index].id for index in window]
+        lengths, ids = [len(prompt.ids) for prompt in tokenised], [self.batched.ids[index] for index in window]
         return self._splitter.run(
             chosen, lengths, ids, lambda part: list(self._per_prompt(part, window, tokenised)), self._forget
         )
@@ -402,46 +383,20 @@ class Recording:
     ) -> Iterator[Recorded]:
         """One batch: its tokens and quantities, checked, prompt by prompt."""
         prompts = [tokenised[index] for index in chosen]
-        batch = self.batch(prompts)
+        batch = self.batched.batch(prompts)
         self._streams.batch(chosen)
-        ids = [self.prompts[window[index]].id for index in chosen]
+        ids = [self.batched.ids[window[index]] for index in chosen]
         how = (self._options, self._watch)
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
-        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batch)
+        arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batched.batch)
         arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
-        arrays |= self._effects.outcome(self._observer, prompts, whole, ids, first, self.batch)
+        arrays |= self._effects.outcome(self._observer, prompts, whole, ids, first, self.batched.batch)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])
         for number, prompt in enumerate(whole):
             tokens = slice(ends[number] - len(prompt.ids), ends[number])
             yield prompt, {name: of_prompt(name, arrays[name], number, tokens) for name in self.variables}
-
-    def _batch_of(self, chosen: Sequence[int]) -> Batch:
-        """The batch of these prompts."""
-        return self.batch([self.encoded(index) for index in chosen])
-
-    @property
-    def _all_batches(self) -> list[list[int]]:
-        """Indices of the prompts of every batch of this part."""
-        return [batch for window in self.all_windows() for batch in self.batches(window)]
-
-    def batch(self, prompts: Sequence[PromptTokens]) -> Batch:
-        """Prompts as one padded rectangle, as those that are recorded are padded."""
-        device = input_device(self._model)
-        return make_batch(prompts, pad_id=self.pad_id, padding_side=self.plan.padding_side, device=device)
-
-    @property
-    def pad_id(self) -> int:
-        """The token that stands where there is none."""
-        known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
-        most = vocabulary(self._model)
-        return next(token for token in known if token is not None and (most is None or token < most))
-
-    def encoded(self, index: int) -> TokenisedPrompt:
-        """Tokens of a prompt."""
-        prefix = self._targeting.answer_prefix
-        return encode(self.prompts[index], self._tokenizer, chat=self._chat, day=self._day, answer_prefix=prefix)
 
     def _last_logits(self, batch: Batch) -> Tensor:
         """The logits that predict the answers' first tokens, unobserved."""

@@ -51,7 +51,7 @@ class Subject:
         self.everywhere = asked.positions == names.ALL_POSITIONS
         self._first = 0 if asked.first_token else 1
         self.ids = [prompt.id for prompt in prompts]
-        self.tokens = [self.recording.encoded(index) for index in range(len(prompts))]
+        self.tokens = [self.recording.batched.encoded(index) for index in range(len(prompts))]
         self.openers: list[Opener] = tokenised_openers(asked.answers.openers, loaded.tokenizer)
         self._progress = progress
         of_batch = self.recording.targets
@@ -86,14 +86,14 @@ class Subject:
     @property
     def pad_id(self) -> int:
         """What stands in front of shorter prompts."""
-        return self.recording.pad_id
+        return self.recording.batched.pad_id
 
     def batches(self, stage: str) -> Iterator[tuple[list[int], Batch]]:
         """All prompts, batch by batch: their indices, and the batch, padded on the left."""
         done = 0
         for chosen in self.batching.batches([len(one.ids) for one in self.tokens]):
             self._progress(stage, done, len(self.tokens))
-            yield chosen, self.recording.batch([self.tokens[index] for index in chosen])
+            yield chosen, self.recording.batched.batch([self.tokens[index] for index in chosen])
             done += len(chosen)
         self._progress(stage, done, len(self.tokens))
 

@@ -53,7 +53,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
     card_free = machine.card_memory_free(recording.devices)
     disk_free = machine.disk_free(target.parent)
     answers = recording.plan.generate or 0
-    lengths = [recording.lengths[index] + answers for index in recording.mine]
+    lengths = [recording.batched.lengths[index] + answers for index in recording.batched.mine]
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.plan-", dir=target.parent) as name:
         trial = Trial(recording, Path(name), progress)
         blocks = list(trial.blocks.values())
@@ -63,7 +63,7 @@ def estimate(recording: Recording, target: Path, begin_seconds: float, progress:
         tokens = tokens_sample(recording, Path(name)).scaled(len(lengths), sum(lengths))
         disk = _by_group({**tokens, **held, **streamed})
         seconds = {way: trial.seconds_of_all(way) for way in trial.typical}
-        for_means, calibrating = recording.effects.seconds_before(recording.all_prompts, seconds[MODEL])
+        for_means, calibrating = recording.effects.seconds_before(recording.batched.all_prompts, seconds[MODEL])
         for way in {EVERYTHING, EFFECTS} & seconds.keys():
             seconds[way] += for_means + calibrating
         seconds[EVERYTHING] += _behind(Path(name), sum(streamed.values()), seconds[EVERYTHING])
@@ -117,8 +117,8 @@ def _waiting(recording: Recording, lengths: Sequence[int]) -> dict[str, int]:
 
     They are those of a window, of the next commit, and of the chunks that are not yet whole.
     """
-    first = recording.mine.start
-    window = max(([lengths[index - first] for index in window] for window in recording.all_windows()), key=sum)
+    first = recording.batched.mine.start
+    window = max(([lengths[index - first] for index in window] for window in recording.batched.windows()), key=sum)
     of_window = uncompressed_bytes(recording.variables, recording.sizes, window)
     of_all = uncompressed_bytes(recording.variables, recording.sizes, lengths)
     uncommitted = min(1.0, defaults.COMMIT_BYTES / max(1, sum(of_all.values())))

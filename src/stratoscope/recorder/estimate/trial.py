@@ -78,8 +78,8 @@ class Trial:
 
     def __init__(self, recording: Recording, folder: Path, progress: Progress) -> None:
         self._recording, self._folder, self._progress = recording, folder, progress
-        self.batches = [batch for window in recording.all_windows() for batch in recording.batches(window)]
-        self._rows = [len(batch) * max(recording.lengths[index] for index in batch) for batch in self.batches]
+        self.batches = recording.batched.batches
+        self._rows = [len(batch) * max(recording.batched.lengths[index] for index in batch) for batch in self.batches]
         self._largest, self._typical = int(np.argmax(self._rows)), _typical(self._rows)
         self.blocks: dict[int, Block] = {}
         self.largest: dict[str, Run] = {}

@@ -60,8 +60,8 @@ def tokens_sample(recording: Recording, folder: Path) -> Sample:
     with TraceWriter(
         path, attrs={"source": REAL}, layers=[0], sizes={}, variables=[*MAYBE_TOKEN_COORDS], at_once=True
     ) as writer:
-        for index in _spread(recording.lengths):
-            encoded = recording.encoded(index)
+        for index in _spread(recording.batched.lengths):
+            encoded = recording.batched.encoded(index)
             writer.append(to_block([recording.prompts[index]], [encoded], [{}]))
             prompts, tokens = prompts + 1, tokens + len(encoded.ids)
         writer.finish()

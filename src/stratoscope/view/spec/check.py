@@ -17,6 +17,7 @@ from stratoscope.view.spec.look import FirstTokens
 from stratoscope.view.spec.maps import Colouring, Map, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.palette import STEPS, Colours
 from stratoscope.view.spec.peaks import Heights, PeakComparison, Peaks
+from stratoscope.view.spec.routes import RoutePanel, Routes
 from stratoscope.view.spec.tokens import ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec
 
@@ -41,6 +42,8 @@ def check(spec: ViewSpec) -> None:
             _check_charts(charts)
         case Peaks() as peaks:
             _check_peaks(peaks, len(spec.tokens.prompt), spec.look.scale)
+        case Routes() as routes:
+            _check_routes(routes, len(spec.tokens.prompt))
 
 
 def _check_tokens(tokens: ShownTokens) -> None:
@@ -194,6 +197,32 @@ def _check_heights(heights: Heights, count: int, at: str) -> None:
     _same_lengths(heights, ("times",), len(heights.beyond), at)
     _within(heights.beyond, 0, count, f"{at}.beyond")
     _need(heights.low <= heights.high and heights.floor <= heights.ceiling, at, "does not run upwards")
+
+
+def _check_routes(routes: Routes, tokens: int) -> None:
+    _need(bool(routes.panels), "content.panels", "is empty")
+    _ascend(routes.weight.rows, "content.weight.rows")
+    _need(routes.widest > 0, "content.widest", "is not above 0")
+    for place, panel in enumerate(routes.panels):
+        _check_route_panel(panel, tokens, routes.depths, f"content.panels[{place}]")
+
+
+def _check_route_panel(panel: RoutePanel, tokens: int, depths: int, at: str) -> None:
+    _need(0 <= panel.start < panel.stop <= tokens, at, f"is none of the {tokens} tokens")
+    columns = panel.columns
+    _same_lengths(panel, ("left_out",), columns + 1, at)
+    _within([panel.end], 0, columns, f"{at}.end")
+    _same_lengths(panel, ("node_depth", "node_flow", "node_rest"), len(panel.node_column), at)
+    _within(panel.node_column, 0, columns, f"{at}.node_column")
+    _within(panel.node_depth, 0, depths, f"{at}.node_depth")
+    of_edges = ("to_depth", "from_column", "from_depth", "edge_kind", "head", "weight", "flow")
+    _same_lengths(panel, of_edges, len(panel.to_column), at)
+    _within(panel.to_column, 0, columns, f"{at}.to_column")
+    _within(panel.to_depth, 0, depths, f"{at}.to_depth")
+    _within(panel.from_column, -1, columns, f"{at}.from_column")
+    _within(panel.from_depth, -1, depths, f"{at}.from_depth")
+    _within(panel.edge_kind, 0, len(names.ROUTE_KINDS), f"{at}.edge_kind")
+    _need(bool((panel.left_out >= 0).all()), f"{at}.left_out", "is below 0")
 
 
 def _need(truth: bool, at: str, what: str) -> None:

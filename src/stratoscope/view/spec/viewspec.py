@@ -17,6 +17,7 @@ from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import Maps
 from stratoscope.view.spec.palette import COLOURS, Colours
 from stratoscope.view.spec.peaks import Peaks
+from stratoscope.view.spec.routes import Routes
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens
 from stratoscope.words import listed, number_ranges
@@ -39,7 +40,7 @@ __all__ = [
 SPEC_VERSION = "2.0"
 _LONGEST_LINE = 400  # characters of a receipt in a footer
 
-Content: TypeAlias = Maps | Charts | Peaks
+Content: TypeAlias = Maps | Charts | Peaks | Routes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""Routes on the grid of tokens × depths, as a ViewSpec holds them: nodes, edges between them, and what is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from stratoscope.view.spec.buffers import Flags, Indices, Numbers
+from stratoscope.view.spec.document import Json
+from stratoscope.view.spec.look import Look
+from stratoscope.view.spec.maps import DrawnQuantity
+
+
+@dataclass(frozen=True, eq=False)
+class RoutePanel:
+    """The routes of one prompt: ways through its tokens that end in one of them.
+
+    Attributes
+    ----------
+    title, detail
+        What stands above it.
+    start, stop
+        Its tokens: rows of the picture's table of tokens; each has a column.
+    left_out
+        How many tokens of the prompt have no column: before each one, and behind the last; of shape (columns + 1,).
+    end
+        Column of the token in which the ways end, at the highest depth.
+    covered
+        Share of the whole that runs along what is shown.
+    rest
+        1 − covered.
+    first_token
+        Share of the whole that comes from the prompt's first token, shown or not.
+    bias
+        Share of the whole that comes from biases; part of the rest.
+    node_column, node_depth
+        Where each node is, [node].
+    node_flow, node_rest
+        Share of the whole that runs through it, and of that what is lost from view there, [node].
+    to_column, to_depth
+        Node in which each edge ends, [edge].
+    from_column, from_depth
+        Node where it begins, −1 = none: of biases and of the rest, [edge].
+    edge_kind
+        What it is: index into attention, carry-over, mlp, bias, rest, [edge].
+    head
+        Which head, −1 = none, [edge].
+    weight
+        How much it brings, with its sign, NaN = not known, [edge].
+    flow
+        Share of the whole that runs through it, NaN = not known, [edge]. What runs through an MLP runs through the
+        other edges of its node too, which are what the MLP reads.
+    """
+
+    title: str
+    detail: str
+    start: int
+    stop: int
+    left_out: Indices
+    end: int
+    covered: float
+    rest: float
+    first_token: float
+    bias: float
+    node_column: Indices
+    node_depth: Indices
+    node_flow: Numbers
+    node_rest: Numbers
+    to_column: Indices
+    to_depth: Indices
+    from_column: Indices
+    from_depth: Indices
+    edge_kind: Flags
+    head: Indices
+    weight: Numbers
+    flow: Numbers
+
+    @property
+    def columns(self) -> int:
+        """How many tokens have a column."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Along which edges tokens came about, one panel a prompt.
+
+    Attributes
+    ----------
+    weight
+        What the weight of an edge of a head is; its rows are the depths, 0 = the embeddings.
+    whole
+        What the whole is of which shares are told, in words.
+    widest
+        Size of a weight at which an edge is drawn as wide as any.
+    panels
+        What is drawn, side by side.
+    """
+
+    weight: DrawnQuantity
+    whole: str
+    widest: float
+    panels: tuple[RoutePanel, ...]
+    kind: Literal["routes"] = "routes"
+
+    @property
+    def depths(self) -> int:
+        """How many rows a panel has."""
+        return len(self.weight.rows)
+
+    def shown(self, look: Look) -> Mapping[str, Json]:
+        """How the numbers became this picture."""
+        return {
+            "weight": {
+                "name": self.weight.name,
+                "label": self.weight.label,
+                "unit": self.weight.unit,
+                "formula": self.weight.formula,
+            },
+            "whole": self.whole,
+            "panels": [
+                {
+                    "title": panel.title,
+                    "covered": panel.covered,
+                    "rest": panel.rest,
+                    "first_token": panel.first_token,
+                    "bias": panel.bias,
+                    "edges": int((panel.edge_kind == 0).sum()),
+                }
+                for panel in self.panels
+            ],
+        }
