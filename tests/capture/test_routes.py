@@ -7,14 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from route_reference import every_route
 from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny, tiny_model
-from tiny_any import tiny_of
 
-from stratoscope import capture, names
-from stratoscope.errors import CaptureError
-from stratoscope.recorder.routes.sums import RouteSums
+from stratoscope import capture
 
 KEPT = 16
 FORWARD = 1e-5  # what the forward in float32 itself differs by

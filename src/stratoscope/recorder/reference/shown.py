@@ -119,7 +119,7 @@ class ShownBlock:
 
     @property
     def applied(self) -> tuple[Tensor, Tensor] | None:
-        """The weights that multiply values, [head, query, key], and the values, [head, key, width], if they were seen."""
+        """The weights that multiply values, [head, query, key], and these, [head, key, width]; None where not seen."""
         if "applied" not in self._kept:
             return None
         weights, values = (self._kept[name].double().flatten(0, -3).cpu() for name in ("applied", "values"))

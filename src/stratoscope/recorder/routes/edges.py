@@ -1,7 +1,7 @@
 """Edges of attention: what one head brings from one source token, along what its query reads; the largest are kept.
 
-An edge of query q is A[q,k]·⟨v_k, r_q⟩ of a head: r_q is what the query's vector in the residual stream becomes in front
-of attention's last linear map. Chunk by chunk of queries: never more than a chunk of all edges exists.
+An edge of query q is A[q,k]·⟨v_k, r_q⟩ of a head: r_q is what the query's vector in the residual stream becomes in
+front of attention's last linear map. Chunk by chunk of queries: never more than a chunk of all edges exists.
 """
 
 from __future__ import annotations

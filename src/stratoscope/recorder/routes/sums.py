@@ -16,7 +16,7 @@ from stratoscope.recorder.input.tokens import TokenisedPrompt
 _FULL, _ROUNDINGS = 1e-5, 4  # of Σ|share|: in float32 and float64; in half precision as many roundings
 _LIMIT = "Routes add up"
 _WORDS = {
-    "error": "attention's edges and biases and what is carried over do not add up to what the MLP of layer {layer} finds",
+    "error": "edges, attention's biases and what is carried over do not add up to what the MLP of layer {layer} finds",
     "mlp_error": "what the MLP of layer {layer} finds and what it writes do not add up to what leaves the block",
 }
 
