@@ -13,8 +13,8 @@
  *   neuron: Int32Array, expert: Int32Array, value: Float32Array | Float64Array, height: Float32Array | Float64Array,
  *   write: Float32Array | Float64Array, highest: Uint8Array, comparison: spec.PeakComparison | null, kind: "peaks" }}
  *   spec.Peaks
- * @typedef {{ weight: spec.DrawnQuantity, whole: string, widest: number, panels: Array<spec.RoutePanel>, kind: "routes"
- *   }} spec.Routes
+ * @typedef {{ weight: spec.DrawnQuantity, whole: string, widest: number, panels: Array<spec.RoutePanel>, called:
+ *   Array<string>, kind: "routes" }} spec.Routes
  * @typedef {{ scale: "linear" | "log" | "robust" | "per-layer", first_token: boolean, theme: "light" | "dark" }}
  *   spec.Look
  * @typedef {{ prompts: Array<spec.ShownPrompt>, prompt: Int32Array, position: Int32Array, span: Int32Array, first:
@@ -52,7 +52,8 @@
  *   number, rest: number, first_token: number, bias: number, node_column: Int32Array, node_depth: Int32Array,
  *   node_flow: Float32Array | Float64Array, node_rest: Float32Array | Float64Array, to_column: Int32Array, to_depth:
  *   Int32Array, from_column: Int32Array, from_depth: Int32Array, edge_kind: Uint8Array, head: Int32Array, weight:
- *   Float32Array | Float64Array, flow: Float32Array | Float64Array }} spec.RoutePanel
+ *   Float32Array | Float64Array, flow: Float32Array | Float64Array, covered_by: Float32Array | Float64Array, unmatched:
+ *   Uint8Array, neurons: spec.RouteNeurons | null, sides: spec.RouteSides | null }} spec.RoutePanel
  * @typedef {{ id: string, prompt_class: string }} spec.ShownPrompt
  * @typedef {{ name: string, paper: string, ink: string, muted: string, faint: string, line: string, missing: string,
  *   missing_line: string, accent: string, side_a: string, side_b: string, side_c: string, side_d: string, side_e:
@@ -89,6 +90,10 @@
  *   "c" | "d" | "e" | "f" | "plain" | "accent" | "muted", label: string, kind: "words" }} spec.Words
  * @typedef {{ place: Float32Array | Float64Array, beyond: Int32Array, times: Float32Array | Float64Array, floor:
  *   number, ceiling: number, low: number, high: number, ticks: Array<[number, string]> }} spec.Heights
+ * @typedef {{ size_label: string, node: Int32Array, neuron: Int32Array, expert: Int32Array, value: Float32Array |
+ *   Float64Array, size: Float32Array | Float64Array, promotes: Array<string> }} spec.RouteNeurons
+ * @typedef {{ a: Float32Array | Float64Array, b: Float32Array | Float64Array, most: Float32Array | Float64Array }}
+ *   spec.RouteSides
  * @typedef {{ kind: "linear" | "log" | "diverging", low: Float32Array | Float64Array, high: Float32Array |
  *   Float64Array, state: "ok" | "equal" | "zero" | "below" | "infinite" | "empty", extremes: boolean, by_row: boolean
  *   }} spec.Limits

@@ -20,7 +20,7 @@ from stratoscope.view.spec.file import MAGIC, to_bytes
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, DrawnQuantity, Map, MapMarks, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.peaks import Heights, PeakComparison, Peaks, PeakScale, PeakStyle, Scene
-from stratoscope.view.spec.routes import RoutePanel, Routes
+from stratoscope.view.spec.routes import RouteNeurons, RoutePanel, Routes, RouteSides
 from stratoscope.view.spec.scale import Limits
 from stratoscope.view.spec.tokens import ShownPrompt, ShownTokens
 from stratoscope.view.spec.viewspec import Note, ViewSpec
@@ -88,9 +88,12 @@ def route_spec() -> ViewSpec:
         from_column=indices([0, 1, -1]), from_depth=indices([0, 0, -1]),
         edge_kind=np.array([0, 1, 4], "|u1"), head=indices([2, -1, -1]),
         weight=np.array([-0.25, 0.5, np.nan]), flow=np.array([0.25, 0.5, 0.25]),
+        covered_by=np.array([0.75, np.nan, np.nan]), unmatched=np.array([0, 1], "|u1"),
+        neurons=RouteNeurons("write norm", indices([0]), indices([7]), indices([-1]), np.ones(1), np.ones(1), ("·a",)),
+        sides=RouteSides(np.array([0.25, 0, np.nan]), np.array([0, 0.5, np.nan]), np.array([np.nan, np.nan, 0.1])),
     )  # fmt: skip
     weight = DrawnQuantity("route_weight", "share", "1", "⟨w, x⟩ / ‖x‖²", signed=True, rows=(0, 1))
-    return ViewSpec("title", "subtitle", Routes(weight, "the stream", 0.25, (panel,)), tokens=TOKENS)
+    return ViewSpec("title", "subtitle", Routes(weight, "the stream", 0.25, (panel,), ("one", "two")), tokens=TOKENS)
 
 
 def chart_spec() -> ViewSpec:

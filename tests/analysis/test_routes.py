@@ -94,16 +94,18 @@ def test_nothing_is_lost_or_made_on_the_way(trace: Trace, edges: int, first: boo
 @SMALL
 @given(traces())
 def test_a_longer_list_begins_with_the_shorter_one_and_covers_no_less(trace: Trace) -> None:
-    def strongest(edges: int) -> tuple[list[tuple[int, ...]], float]:
+    def strongest(edges: int) -> tuple[list[tuple[int, ...]], float, list[float]]:
         graph = route_graph(trace, prompt=0, edges=edges)
         rows = [row for row in rows_in(graph, "edges") if row["kind"] == "attention"]
         places = ("to_position", "to_depth", "from_position", "head")
-        return [tuple(row[name] for name in places) for row in rows], graph.attrs["summary"]["covered"]
+        edges_of = [tuple(row[name] for name in places) for row in rows]
+        return edges_of, graph.attrs["summary"]["covered"], [row["covered"] for row in rows]
 
     lists = [strongest(edges) for edges in (1, 2, 5, 150)]
-    for (few, less), (many, more) in pairwise(lists):
+    for (few, less, _), (many, more, by_edge) in pairwise(lists):
         assert many[: len(few)] == few
         assert more >= less - 1e-12
+        assert not few or by_edge[len(few) - 1] == pytest.approx(less, abs=1e-12)
 
 
 @SMALL

@@ -317,7 +317,7 @@ def _streams(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, 
 
 def _sizes(shape: SimulationSize) -> dict[str, int]:
     sizes = {LAYER: shape.layers, DEPTH: shape.layers + 1, HEAD: shape.heads, PEAK: shape.top_k, NEURON: shape.d_ff}
-    sizes |= {LENS: len(LENS_NAMES), LENS_RANK: defaults.LENS_TOKENS, ROUTE: defaults.ROUTE_EDGES}
+    sizes |= {LENS: len(LENS_NAMES), LENS_RANK: defaults.LENS_TOKENS, ROUTE: defaults.KEPT_EDGES}
     if not shape.targets:
         return sizes
     of_targets = {

@@ -20,6 +20,8 @@ class Chosen:
         Places of the edges in `Edges`, in the order in which they were chosen.
     flow
         Share of the whole that runs through each.
+    covered_by
+        Share of the whole that each accounts for with all that were chosen before it.
     columns
         Tokens that are reached: the one at the end of the way, then others as they were reached.
     at_node
@@ -35,6 +37,7 @@ class Chosen:
     layer: Ints
     route: Ints
     flow: Floats
+    covered_by: Floats
     columns: Ints
     at_node: Floats
     covered: float
@@ -57,6 +60,7 @@ def along(made: Made, end: int, most: int, *, first_token: bool) -> Chosen:
     kept_at: list[list[tuple[int, int]]] = [[] for _ in range(layers)]  # (token, route) of the edges of each layer
     free = allowed.copy()
     _pass_down(flow, made, kept_at, end, layers, 1.0)
+    covered: list[float] = []
     while len(kept) < most:
         rows = np.asarray(reached)
         through = flow[rows, 1:, None] * free[rows]
@@ -73,11 +77,13 @@ def along(made: Made, end: int, most: int, *, first_token: bool) -> Chosen:
         if start not in reached:
             reached.append(start)
         _pass_down(flow, made, kept_at, start, layer, amount)
+        covered.append(float(flow[:, 0].sum()))
     at = _places(kept)
     from_first = np.where(made.edges.from_first, share, 0.0).sum(axis=2)
     return Chosen(
         *at,
         flow[at[0], at[1] + 1] * share[at],
+        np.asarray(covered),
         np.asarray(reached),
         flow,
         float(flow[:, 0].sum()),
@@ -137,6 +143,7 @@ def towards(effects: Effects, end: int, most: int, *, first_token: bool) -> Chos
     return Chosen(
         *at,
         flow,
+        flow.cumsum(),
         np.asarray(reached),
         at_node,
         float(flow.sum()),

@@ -70,8 +70,9 @@ def route_graph(
     -------
     xarray.DataTree
         A Result of kind "routes". `edges`: `to_position`, `to_depth`, `from_position`, `from_depth` (−1 = of no
-        token), `kind`, `head` (−1 = none), `weight` (signed, as recorded), `flow` (share of the whole); edges of heads
-        first, in the order in which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that
+        token), `kind`, `head` (−1 = none), `weight` (signed, as recorded), `flow` (share of the whole), `covered` (of
+        the whole, with this edge of a head and all before it; NaN of others); edges of heads first, in the order in
+        which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that
         is lost from view there. `tokens`: `position` and `text` of the tokens that are reached. `summary`: `covered`,
         `rest`, `first_token` (what comes from the first token), `bias`, `prompt`, `token`, `tokens`, `layers`,
         `target`, `unsplit` (layers that are not split by token), `limits`.
@@ -196,8 +197,9 @@ def _edges_towards(edges: Edges, chosen: Chosen) -> Mapping[str, Any]:
 
 def _edges_of_heads(edges: Edges, chosen: Chosen) -> dict[str, Any]:
     at = chosen.token, chosen.layer, chosen.route
-    return _part("attention", chosen.token, chosen.layer + 1, edges.source[at], chosen.layer, edges.weight[at],
+    part = _part("attention", chosen.token, chosen.layer + 1, edges.source[at], chosen.layer, edges.weight[at],
                  chosen.flow, edges.head[at])  # fmt: skip
+    return {**part, "covered": chosen.covered_by}
 
 
 def _part(
@@ -214,6 +216,7 @@ def _part(
         "head": none if head is None else head,
         "weight": weight,
         "flow": flow,
+        "covered": np.full(len(token), np.nan),
     }
     there = slice(None) if kind in ("attention", "carry-over") else flow > 0
     return {"kind": kind, **{name: values[there] for name, values in columns.items()}}

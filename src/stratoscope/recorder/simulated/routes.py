@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from stratoscope.defaults import ROUTE_EDGES
+from stratoscope.defaults import KEPT_EDGES
 from stratoscope.recorder.simulated.model import PREVIOUS_WEIGHT, ROUTE_WEIGHT, SimulatedModel, SimulatedTokens
 from stratoscope.trace.arrays import Bools, Floats, Ints
 
@@ -42,7 +42,7 @@ class SimulatedRoutes:
     def __init__(self, model: SimulatedModel, text: SimulatedTokens) -> None:
         self._model, self._text = model, text
         self._length, shape = len(text.words), model.shape
-        turns = max(_TURNS, -(-ROUTE_EDGES // shape.heads))
+        turns = max(_TURNS, -(-KEPT_EDGES // shape.heads))
         self._size = (self._length, shape.layers, turns, shape.heads)
 
     def shares(self, norms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -137,7 +137,7 @@ class SimulatedRoutes:
         there = np.broadcast_to(self._there, edges.shape).reshape(flat)
         weights = np.where(there, edges.reshape(flat), 0)
         order = np.argsort(np.where(there, -np.abs(weights), 1), axis=-1, kind="stable")
-        kept, left = order[..., :ROUTE_EDGES], order[..., ROUTE_EDGES:]
+        kept, left = order[..., :KEPT_EDGES], order[..., KEPT_EDGES:]
         heads = np.broadcast_to(np.arange(edges.shape[3]), edges.shape).reshape(flat)
         known, weight, source, head = (
             np.take_along_axis(of, kept, axis=-1) for of in (there, weights, self._sources.reshape(flat), heads)

@@ -38,7 +38,7 @@ _SCRIPTS = (
     "words.js",
     "view.js",
     "peaks3d.js",
-    "peaks3d_labels.js",
+    "labels.js",
     "peaks3d_traces.js",
     "peaks3d_camera.js",
     "peaks3d_layout.js",

@@ -215,7 +215,7 @@ def _check_route_panel(panel: RoutePanel, tokens: int, depths: int, at: str) -> 
     _same_lengths(panel, ("node_depth", "node_flow", "node_rest"), len(panel.node_column), at)
     _within(panel.node_column, 0, columns, f"{at}.node_column")
     _within(panel.node_depth, 0, depths, f"{at}.node_depth")
-    of_edges = ("to_depth", "from_column", "from_depth", "edge_kind", "head", "weight", "flow")
+    of_edges = ("to_depth", "from_column", "from_depth", "edge_kind", "head", "weight", "flow", "covered_by")
     _same_lengths(panel, of_edges, len(panel.to_column), at)
     _within(panel.to_column, 0, columns, f"{at}.to_column")
     _within(panel.to_depth, 0, depths, f"{at}.to_depth")
@@ -223,6 +223,14 @@ def _check_route_panel(panel: RoutePanel, tokens: int, depths: int, at: str) -> 
     _within(panel.from_depth, -1, depths, f"{at}.from_depth")
     _within(panel.edge_kind, 0, len(names.ROUTE_KINDS), f"{at}.edge_kind")
     _need(bool((panel.left_out >= 0).all()), f"{at}.left_out", "is below 0")
+    _same_lengths(panel, ("unmatched",), columns, at)
+    _within(panel.unmatched, 0, 2, f"{at}.unmatched")
+    if panel.sides is not None:
+        _same_lengths(panel.sides, ("a", "b", "most"), len(panel.to_column), f"{at}.sides")
+    if (neurons := panel.neurons) is not None:
+        listed = ("neuron", "expert", "value", "size", "promotes")
+        _same_lengths(neurons, listed, len(neurons.node), f"{at}.neurons")
+        _within(neurons.node, 0, len(panel.node_column), f"{at}.neurons.node")
 
 
 def _need(truth: bool, at: str, what: str) -> None:

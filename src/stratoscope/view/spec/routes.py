@@ -13,6 +13,51 @@ from stratoscope.view.spec.maps import DrawnQuantity
 
 
 @dataclass(frozen=True, eq=False)
+class RouteSides:
+    """The edges of two prompts, matched; an edge that one does not have among its recorded ones is not zero there.
+
+    Attributes
+    ----------
+    a, b
+        Weight of each edge in either prompt, NaN = not recorded, [edge].
+    most
+        How large the one that is not recorded may be, NaN = not known, as where one of its tokens is in one prompt
+        only, [edge].
+    """
+
+    a: Numbers
+    b: Numbers
+    most: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class RouteNeurons:
+    """The strongest neurons of MLPs that write into nodes.
+
+    Attributes
+    ----------
+    size_label
+        What they are ranked by.
+    node
+        Node that each writes into, ascending, [neuron].
+    neuron, expert
+        Its number and whose it is, −1 = of no expert, [neuron].
+    value, size
+        Its activation, NaN = not recorded, and what it is ranked by, [neuron].
+    promotes
+        Tokens whose logits it raises most, in words; "" = not recorded, [neuron].
+    """
+
+    size_label: str
+    node: Indices
+    neuron: Indices
+    expert: Indices
+    value: Numbers
+    size: Numbers
+    promotes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class RoutePanel:
     """The routes of one prompt: ways through its tokens that end in one of them.
 
@@ -51,6 +96,14 @@ class RoutePanel:
     flow
         Share of the whole that runs through it, NaN = not known, [edge]. What runs through an MLP runs through the
         other edges of its node too, which are what the MLP reads.
+    covered_by
+        Share of the whole that is covered with this edge and those before it, NaN where it is of no head, [edge].
+    unmatched
+        1 where the other prompt has no equal token, 0 where there is no other prompt, [column].
+    neurons
+        Where they are recorded.
+    sides
+        Of a difference; then `weight` is B − A, NaN where one of both is not recorded, and nothing is known of a whole.
     """
 
     title: str
@@ -75,6 +128,10 @@ class RoutePanel:
     head: Indices
     weight: Numbers
     flow: Numbers
+    covered_by: Numbers
+    unmatched: Flags
+    neurons: RouteNeurons | None = None
+    sides: RouteSides | None = None
 
     @property
     def columns(self) -> int:
@@ -96,12 +153,15 @@ class Routes:
         Size of a weight at which an edge is drawn as wide as any.
     panels
         What is drawn, side by side.
+    called
+        What the two prompts of a difference, B − A, are called.
     """
 
     weight: DrawnQuantity
     whole: str
     widest: float
     panels: tuple[RoutePanel, ...]
+    called: tuple[str, ...] = ()
     kind: Literal["routes"] = "routes"
 
     @property

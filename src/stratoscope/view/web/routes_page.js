@@ -1,0 +1,324 @@
+// The routes page: what is picked, controls, keys, words. What is drawn and where is computed in `routes.js`.
+"use strict";
+
+const view = /** @type {RoutesView} */ (readView(element("stratoscope-view").textContent));
+const controls = /** @type {any} */ (element("controls")).elements;
+const graphs = graphsOf(view);
+/** @type {{ graph: Graph, edges: Edge[], frame: Frame, marks: Map<string, Element>, lines: Map<Edge, Element>, places: Place[] }[]} */
+let panels = [];
+/** @type {{ panel: number, place: Place } | null} */
+let picked = null;
+let theme = view.look.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+
+/** @param {string} id @returns {any} */
+function element(id) {
+  return document.getElementById(id);
+}
+
+// --- drawing ---------------------------------------------------------------------------------------------------------
+
+function draw() {
+  const shown = chosenGraphs();
+  const most = Number(controls.edges.value);
+  const wanted = { most, carry: controls.carry.checked, mlp: controls.mlp.checked };
+  const parts = shown.map((graph) => ({ graph, edges: shownEdges(graph, wanted) }));
+  const used = new Set(parts.flatMap(({ graph, edges }) => [graph.end, ...edges.flatMap(({ from, to }) => [from, to])].map((place) => place.column)));
+  const runs = runsOf(shown[0].panel, used);
+  element("panels").className = shown.length > 1 ? "two" : "";
+  const room = roomFor(shown.length);
+  panels = parts.map(({ graph, edges }, index) => panelOf(graph, edges, frameOf(runs, graph.end.depth + 1, room), index));
+  element("panels").replaceChildren(...panels.map(({ box }) => box));
+  for (const { box } of panels) moved(box.querySelector(".grid"));
+  describe(most);
+  if (picked && !panels[picked.panel]?.marks.has(placeKey(picked.place))) picked = null;
+  showPicked();
+  window.stratoscopeReady = true;
+}
+
+/** Pixels for the picture of a panel. @param {number} count */
+function roomFor(count) {
+  const beside = matchMedia("(min-width: 1000px)").matches;
+  const wide = element("panels").clientWidth / (beside ? count : 1);
+  const other = document.querySelector("header").offsetHeight + element("controls").offsetHeight + document.querySelector("footer").offsetHeight;
+  return { width: wide - ROW_LABELS - (beside ? 18 : 10), height: Math.max(innerHeight - other - 60, 320) };
+}
+
+/** @param {Graph} graph @param {Edge[]} edges @param {Frame} frame @param {number} index */
+function panelOf(graph, edges, frame, index) {
+  const drawnEdges = edges.map((edge) => ({ edge, ...edgeLine(frame, edge, widthOf(edge, view.content.widest)) }));
+  const places = placesOf(graph, edges);
+  const joined = new Set(edges.filter(({ kind }) => kind === ATTENTION).flatMap(({ from, to }) => [placeKey(from), placeKey(to)]));
+  const marks = new Map(places.map((place) => [placeKey(place), markOf(graph, frame, place, joined.has(placeKey(place)))]));
+  const name = `${graph.panel.title}: arrow keys go from node to node, Enter picks one, Escape lets go`;
+  const picture = drawn("svg", { width: frame.width, height: frame.height, role: "group", "aria-label": name }, hatching(), ...ground(frame, graph),
+    drawn("g", {}, ...drawnEdges.map(({ line }) => line)), drawn("g", {}, ...drawnEdges.map(({ grab }) => grab)), drawn("g", {}, ...marks.values()));
+  const grid = document.createElement("div");
+  grid.className = "grid";
+  grid.append(rowLabels(frame, graph.end.depth + 1), picture);
+  const box = document.createElement("section");
+  box.className = "panel";
+  const heading = said("h2", legible(graph.panel.title));
+  if (graph.panel.detail) heading.append(said("span", `  ${legible(graph.panel.detail)}`));
+  box.append(heading, grid);
+  for (const { edge, grab } of drawnEdges) {
+    grab.addEventListener("pointerenter", (event) => light(index, [edge], event));
+    grab.addEventListener("pointermove", (event) => placeTip(event));
+    grab.addEventListener("pointerleave", () => unlight());
+    grab.addEventListener("pointerdown", (event) => light(index, [edge], event));
+  }
+  for (const place of places) {
+    const mark = /** @type {SVGElement} */ (marks.get(placeKey(place)));
+    mark.addEventListener("click", () => pick(index, place));
+    mark.addEventListener("keydown", (event) => move(event, index, place));
+    mark.addEventListener("focus", () => rove(index, place));
+  }
+  const first = marks.get(placeKey(graph.end)) ?? [...marks.values()][0];
+  first?.setAttribute("tabindex", "0");
+  return { graph, edges, frame, box, marks, places, picture, lines: new Map(drawnEdges.map(({ edge, line }) => [edge, line])) };
+}
+
+/** @param {Graph} graph @param {Frame} frame @param {Place} place @param {boolean} joined whether an edge of a head is */
+function markOf(graph, frame, place, joined) {
+  const { flow } = graph.nodes.get(placeKey(place)) ?? { flow: 0 };
+  const isEnd = placeKey(place) === placeKey(graph.end);
+  const radius = Math.min(2.4 + 4 * Math.sqrt(flow), frame.row / 2 - 1.5);
+  const kind = isEnd ? "end" : !place.depth ? "start" : joined ? "" : "through";
+  return nodeMark(frame, place, {
+    radius: isEnd ? Math.max(radius, 5) : joined || !place.depth ? radius : 1.4,
+    kind,
+    words: placeWords(graph, place) + (flow ? `, ${percent(flow)}` : ""),
+  });
+}
+
+// --- words -----------------------------------------------------------------------------------------------------------
+
+/** A picture that is wider than its room begins at its end, where the way ends. @param {HTMLElement} grid */
+function moved(grid) {
+  grid.scrollLeft = grid.scrollWidth;
+}
+
+/** @param {number} most */
+function describe(most) {
+  const shown = panels.map(({ graph }) => graph);
+  const words = shown.map((graph) => coveredWords(graph, most));
+  element("edges-words").textContent = shown.length === 1 ? words[0] : counted(most, "edge") + " each";
+  element("count").textContent = shown.length === 1 ? `${words[0]}.` : `${shown.map((graph, index) => `${graph.panel.title}: ${words[index]}`).join("; ")}.`;
+  for (const [index, { graph, box }] of panels.entries()) {
+    if (shown.length < 2) continue;
+    box.querySelector("p.covered")?.remove();
+    box.querySelector("h2").after(said("p", words[index], "covered"));
+  }
+}
+
+/** @param {Graph} graph @param {number} most */
+function coveredWords(graph, most) {
+  const count = Math.min(most, graph.heads);
+  const covered = graph.panel.covered_by[count];
+  return counted(count, "edge") + (covered === undefined ? "" : `, ${percent(covered)} covered`);
+}
+
+/** @param {number} index @param {Edge[]} edges @param {PointerEvent} event */
+function light(index, edges, event) {
+  const { picture, lines, marks, graph } = panels[index];
+  unlight();
+  picture.classList.add("dim");
+  for (const edge of edges) {
+    lines.get(edge)?.classList.add("lit");
+    for (const place of [edge.from, edge.to]) marks.get(placeKey(place))?.classList.add("lit");
+  }
+  if (!event) return;
+  const [edge] = edges;
+  const tip = element("tip");
+  const way = said("p", "");
+  way.append(said("strong", carrier(edge)), `  ${wayWords(graph, edge)}`);
+  tip.replaceChildren(way, ...worthWords(graph, edge).map((words) => said("p", words)));
+  tip.hidden = false;
+  placeTip(event);
+}
+
+/** @param {PointerEvent} event */
+function placeTip({ clientX, clientY }) {
+  const tip = element("tip");
+  const { offsetWidth: width, offsetHeight: height } = tip;
+  tip.style.left = `${between(8, clientX + 14, innerWidth - width - 8)}px`;
+  tip.style.top = `${clientY + 18 + height > innerHeight ? clientY - height - 12 : clientY + 18}px`;
+}
+
+function unlight() {
+  element("tip").hidden = true;
+  for (const { picture } of panels) {
+    picture.classList.remove("dim");
+    for (const one of picture.querySelectorAll(".lit")) one.classList.remove("lit");
+  }
+  if (picked) lightPicked();
+}
+
+// --- a node ----------------------------------------------------------------------------------------------------------
+
+/** @param {number} panel @param {Place} place */
+function pick(panel, place) {
+  picked = { panel, place };
+  showPicked();
+  const mark = panels[panel].marks.get(placeKey(place));
+  mark?.focus();
+  mark?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+function letGo() {
+  const from = picked && panels[picked.panel]?.marks.get(placeKey(picked.place));
+  picked = null;
+  showPicked();
+  from?.focus();
+}
+
+function showPicked() {
+  for (const { marks } of panels) for (const mark of marks.values()) mark.classList.remove("picked");
+  unlight();
+  const card = element("card");
+  card.className = picked ? "" : "empty";
+  card.replaceChildren(...(picked ? cardOf(panels[picked.panel], picked.place) : emptyCard()));
+  if (picked) panels[picked.panel].marks.get(placeKey(picked.place))?.classList.add("picked");
+}
+
+function lightPicked() {
+  const { panel, place } = /** @type {{ panel: number, place: Place }} */ (picked);
+  const { edges, picture, marks, lines } = panels[panel];
+  const key = placeKey(place);
+  picture.classList.add("dim");
+  marks.get(key)?.classList.add("lit");
+  for (const edge of edges.filter(({ from, to }) => placeKey(from) === key || placeKey(to) === key)) {
+    lines.get(edge)?.classList.add("lit");
+    for (const end of [edge.from, edge.to]) marks.get(placeKey(end))?.classList.add("lit");
+  }
+}
+
+/** @returns {Node[]} */
+function emptyCard() {
+  const way = matchMedia("(pointer: coarse)").matches ? "Tap" : "Click";
+  return [said("p", `${way} a node (or Tab to the picture, arrow keys, Enter) for its neurons and its edges. Point at an edge for its head.`, "faint")];
+}
+
+/** @param {typeof panels[number]} panel @param {Place} place @returns {Node[]} */
+function cardOf({ graph, edges }, place) {
+  const key = placeKey(place);
+  const { flow, rest } = graph.nodes.get(key) ?? { flow: NaN, rest: NaN };
+  const close = said("button", "Close", "close");
+  close.addEventListener("click", letGo);
+  const parts = [close, said("h2", placeWords(graph, place))];
+  if (!Number.isNaN(flow)) parts.push(said("p", `${percent(flow)} of ${view.content.whole} runs through it.`));
+  const into = edges.filter(({ to }) => placeKey(to) === key);
+  const out = edges.filter(({ from, to }) => placeKey(from) === key && placeKey(to) !== key);
+  if (place.depth) parts.push(...edgeList(graph, "In: what it is made of", into, "from"));
+  if (place.depth && rest > 0) parts.push(said("p", `Not drawn: ${percent(rest)} of ${view.content.whole} is lost from view here.`, "faint"));
+  if (placeKey(graph.end) !== key) parts.push(...edgeList(graph, "Out: where it goes", out, "to"));
+  if (place.depth) parts.push(...neuronList(graph, place));
+  return parts;
+}
+
+/** @param {Graph} graph @param {string} title @param {Edge[]} edges @param {"from" | "to"} side */
+function edgeList(graph, title, edges, side) {
+  if (!edges.length) return [said("h3", title), said("p", "No edge of it is drawn.", "faint")];
+  const { panel } = /** @type {{ panel: number }} */ (picked);
+  const rows = [...edges].sort((a, b) => sizeOf(b) - sizeOf(a)).map((edge) => {
+    const what = document.createElement("span");
+    what.append(said("span", "", `sign ${edgeClass(edge)}`), `${carrier(edge)}${edge.kind === ATTENTION ? ` ${side} ${tokenWords(graph, edge[side].column)}` : ""}`);
+    const flow = Number.isNaN(edge.flow) ? "" : percent(edge.flow);
+    return { cells: [what, weightWords(edge), flow], go: () => pick(panel, edge[side]) };
+  });
+  return [said("h3", title), cardTable(["", "weight", "flow"], rows)];
+}
+
+/** @param {Edge} edge */
+function weightWords({ weight, sides }) {
+  if (sides && Number.isNaN(weight)) return `one only: ${signedNumber(Number.isNaN(sides.b) ? sides.a : sides.b)}`;
+  return signedNumber(weight);
+}
+
+/** @param {Graph} graph @param {Place} place */
+function neuronList(graph, place) {
+  const found = neuronsAt(graph.panel, place);
+  if (!found) return [];
+  const rows = found.rows.map(({ name, value, size, promotes }) => {
+    const what = document.createElement("span");
+    what.append(name);
+    if (promotes) what.append(document.createElement("br"), said("span", promotes, "faint"));
+    return { cells: [what, signedNumber(value), number(size)] };
+  });
+  return [said("h3", found.title), cardTable(["", "activation", found.measure], rows)];
+}
+
+// --- keys ------------------------------------------------------------------------------------------------------------
+
+const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+/** @param {KeyboardEvent} event @param {number} index @param {Place} place */
+function move(event, index, place) {
+  if (event.key === "Enter" || event.key === " ") {
+    event.preventDefault();
+    pick(index, place);
+    return;
+  }
+  const { places, marks, graph } = panels[index];
+  const step = STEPS[event.key];
+  const next = step ? nearest(places, place, step) : { Home: places[0], End: graph.end }[event.key];
+  if (!step && !next) return;
+  event.preventDefault();
+  if (next) marks.get(placeKey(next))?.focus();
+}
+
+/**
+ * The nearest node in a direction: in the same row or column if there is one, else in the nearest.
+ * @param {Place[]} places @param {Place} from @param {number[]} step
+ */
+function nearest(places, from, [across, up]) {
+  const away = (/** @type {Place} */ one) => ({
+    along: (one.column - from.column) * across + (one.depth - from.depth) * up,
+    aside: Math.abs(across ? one.depth - from.depth : one.column - from.column),
+  });
+  const ahead = places.map((place) => ({ place, ...away(place) })).filter(({ along }) => along > 0);
+  return ahead.sort((a, b) => a.aside - b.aside || a.along - b.along)[0]?.place;
+}
+
+/** The one node of a panel that Tab goes to is the last one that had the focus. @param {number} index @param {Place} place */
+function rove(index, place) {
+  for (const [key, mark] of panels[index].marks) mark.setAttribute("tabindex", key === placeKey(place) ? "0" : "-1");
+}
+
+// --- controls --------------------------------------------------------------------------------------------------------
+
+function connect() {
+  const form = element("controls");
+  form.addEventListener("input", draw);
+  form.addEventListener("reset", () => {
+    picked = null;
+    setTimeout(draw); // the controls have their first values only after this event
+  });
+  controls.theme.addEventListener("click", () => paint(theme === "dark" ? "light" : "dark"));
+  document.addEventListener("keydown", (event) => event.key === "Escape" && (element("tip").hidden ? letGo() : unlight()));
+  let width = innerWidth;
+  let height = innerHeight;
+  addEventListener("resize", () => {
+    if (innerWidth === width && Math.abs(innerHeight - height) < 120) return; // a phone's address bar comes and goes
+    [width, height] = [innerWidth, innerHeight];
+    draw();
+  });
+}
+
+/** Give the page the colours of a theme. @param {string} shown */
+function paint(shown) {
+  theme = shown;
+  const root = document.documentElement;
+  root.dataset.theme = theme;
+  for (const [name, colour] of Object.entries(view.colours.themes[theme])) if (name !== "name") root.style.setProperty(`--${name}`, colour);
+  controls.theme.textContent = theme === "dark" ? "Light" : "Dark";
+}
+
+/** The graphs that the reader chose. */
+function chosenGraphs() {
+  const choice = controls.choice?.value ?? "0";
+  return choice === "both" ? graphs.slice(0, 2) : [graphs[Number(choice)]];
+}
+
+paint(theme);
+connect();
+draw();

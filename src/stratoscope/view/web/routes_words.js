@@ -1,0 +1,92 @@
+// What the routes page says of an edge and of a node.
+"use strict";
+
+/** @param {number} value */
+const signedNumber = (value) => (value > 0 ? `+${number(value)}` : number(value));
+
+/** What brings something along an edge. @param {Edge} edge */
+function carrier({ kind, head, to }) {
+  const layer = `L${to.depth - 1}`;
+  if (kind === ATTENTION) return `head ${head} of ${layer}`;
+  return ["", "own stream", `MLP of ${layer}`, `biases of attention in ${layer}`, "not shown"][kind];
+}
+
+/** Where a node is. @param {Graph} graph @param {Place} place */
+function placeWords(graph, { column, depth }) {
+  const { words, position } = graph.columns[column];
+  return `${words} (${position}) ${depth ? `after L${depth - 1}` : "at the embedding"}`;
+}
+
+/** A token of a graph. @param {Graph} graph @param {number} column */
+function tokenWords(graph, column) {
+  const { words, position } = graph.columns[column];
+  return `${words} (${position})`;
+}
+
+/** From where to where, in words. @param {Graph} graph @param {Edge} edge */
+function wayWords(graph, { from, to, kind }) {
+  if (kind === ATTENTION) return `${tokenWords(graph, from.column)} → ${tokenWords(graph, to.column)}`;
+  return tokenWords(graph, to.column);
+}
+
+/** What an edge is worth. @param {Graph} graph @param {Edge} edge @returns {string[]} */
+function worthWords(graph, { weight, flow, sides }) {
+  if (sides) return differenceWords(graph, sides, weight);
+  const share = Number.isNaN(flow) ? [] : [`${percent(flow)} of ${view.content.whole} runs through it`];
+  return [`weight: ${signedNumber(weight)}`, ...share];
+}
+
+/** @param {Graph} graph @param {Sides} sides @param {number} difference */
+function differenceWords({ called }, { a, b, most }, difference) {
+  const [one, other] = called;
+  if (!Number.isNaN(difference)) {
+    return [`${other} − ${one}: ${signedNumber(difference)}`, `${one} ${signedNumber(a)}, ${other} ${signedNumber(b)}`];
+  }
+  const [here, there, value] = Number.isNaN(b) ? [one, other, a] : [other, one, b];
+  const bound = Number.isNaN(most) ? "not known there" : `at most ${number(most)} in size there, of either sign`;
+  return [`recorded in ${here} only: ${signedNumber(value)}`, `not among the recorded edges of ${there}: ${bound}. Its difference is not known.`];
+}
+
+/**
+ * A table of a card; rows with `go` can be activated.
+ * @param {string[]} headings
+ * @param {{ cells: (string | Node)[], go?: () => void, edge?: Edge }[]} rows
+ * @param {number} words how many of the first columns are words and not numbers
+ */
+function cardTable(headings, rows, words = 1) {
+  const table = document.createElement("table");
+  const head = table.createTHead().insertRow();
+  headings.forEach((heading, index) => {
+    const cell = document.createElement("th");
+    cell.textContent = heading;
+    if (index >= words) cell.className = "number";
+    head.append(cell);
+  });
+  const body = table.createTBody();
+  for (const { cells, go } of rows) {
+    const row = body.insertRow();
+    cells.forEach((content, index) => {
+      const cell = row.insertCell();
+      cell.append(content);
+      if (index >= words) cell.className = "number";
+    });
+    if (!go) continue;
+    row.className = "go";
+    row.tabIndex = 0;
+    row.addEventListener("click", go);
+    row.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      go();
+    });
+  }
+  return table;
+}
+
+/** @param {string} tag @param {string} words @param {string} [kind] */
+function said(tag, words, kind) {
+  const one = document.createElement(tag);
+  one.textContent = words;
+  if (kind) one.className = kind;
+  return one;
+}
