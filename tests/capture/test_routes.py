@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from route_reference import every_route
 from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny, tiny_model
 
 from stratoscope import capture
+from stratoscope.errors import CaptureError
+from stratoscope.recorder.routes.sums import RouteSums
 
 KEPT = 16
 FORWARD = 1e-5  # what the forward in float32 itself differs by
@@ -67,3 +71,34 @@ def test_every_edge_is_what_eager_weights_and_float64_give_and_the_largest_are_k
                 assert np.isnan(weight[q][~there]).all()
                 assert at.route_other[q] == pytest.approx(edges[q].sum() - found.sum(), abs=FORWARD)
                 assert at.route_other_size[q] == pytest.approx(most[there.sum() :].sum(), abs=FORWARD)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return run(tmp_path_factory.mktemp("routes") / "t", tiny("Llama"))
+
+
+def test_they_add_up_in_every_batch_and_the_receipt_says_within_what(recorded: Any) -> None:
+    shares = recorded.route_weight.sum("route") + recorded.route_other + recorded.route_bias + recorded.route_carry
+    np.testing.assert_allclose(shares, 1, atol=1e-5)
+    np.testing.assert_allclose(recorded.route_mid + recorded.route_mlp, 1, atol=1e-5)
+    receipt = recorded.attrs["receipt"]
+    assert 0 < receipt["routes"]["error"] < receipt["routes"]["limit"] == 1e-5
+    assert 0 < receipt["routes"]["mlp_error"] < 1e-5
+    assert "Routes add up to the residual stream that they make, in every batch." in receipt["checks"]
+
+
+@pytest.mark.parametrize("changed", ["route_weight", "route_other", "route_carry", "route_mlp"])
+def test_a_part_that_is_wrong_makes_the_sum_miss(recorded: Any, changed: str) -> None:
+    arrays = {name: np.array(array.values) for name, array in recorded.data_vars.items()}
+    lengths = np.bincount(recorded.prompt)
+    prompts = [SimpleNamespace(ids=np.arange(length)) for length in lengths]
+    ids = [str(one) for one in recorded.prompt_id.values]
+    sums = RouteSums(torch.float32)
+    sums.check(arrays, prompts, prompts, ids)
+    row = (int(lengths[0]) + 2, 1, 0)
+    arrays[changed][row[: arrays[changed].ndim]] += 1e-3
+    with pytest.raises(CaptureError, match="do not add up to") as raised:
+        sums.check(arrays, prompts, prompts, ids)
+    assert raised.value.where == f"prompt {ids[1]}"
+    assert "layer 1" in raised.value.what

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stratoscope.kernels import kernel
+from stratoscope.kernels import MOST_EDGES, kernel
 from stratoscope.recorder.attention.given import Given
 from stratoscope.recorder.attention.rows import AttentionRows, ScoreRows
 from stratoscope.recorder.reduce.scratch import Scratch
@@ -78,7 +78,8 @@ def edges_into(out: Edges, given: Given, valid: Tensor, read: Tensor, scratch: S
     rows, mask = given.over(valid, valid, 0, 0)
     batch, _, keys, width = values.shape
     values = values.view(-1, keys, width)
-    compiled = kernel(_KERNEL) if values.device.type == "cpu" else None
+    fits = values.device.type == "cpu" and out.weight.shape[1] <= MOST_EDGES
+    compiled = kernel(_KERNEL) if fits else None
     everything = compiled is not None and mask.sees_all_before
     for start, stop, low, high in mask.chunks(rows.heads):
         reading = read[:, start:stop].transpose(1, 2).reshape(len(values), -1, width)

@@ -21,7 +21,7 @@ from stratoscope.recorder.reduce.scratch import Held, Layers
 from stratoscope.recorder.reduce.shared import Shared
 from stratoscope.recorder.routes.edges import Edges, edges_into
 
-KEEP = defaults.ROUTE_EDGES
+KEEP = defaults.KEPT_EDGES
 _EDGES = ("route_source", "route_head", "route_weight", "route_other", "route_other_size")
 _SHARES = ("route_bias", "route_carry", "route_mid", "route_mlp")
 
