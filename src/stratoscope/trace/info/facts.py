@@ -15,7 +15,10 @@ from stratoscope.trace.format.attributes import to_json
 from stratoscope.trace.format.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
 from stratoscope.trace.info.explained import explained
+from stratoscope.trace.info.lens import lens_facts, lens_of, lens_text
+from stratoscope.trace.info.lenses_and_routes import lenses, routes
 from stratoscope.trace.info.text import facts_text
+from stratoscope.trace.lens_file import JACOBIAN
 from stratoscope.trace.opened import Inputs, dataset_of, opened
 from stratoscope.trace.outcome import outcome
 
@@ -28,12 +31,12 @@ _FINDINGS = ("receipt", "notes", "planted", UNKNOWN_ARRAYS)
 
 
 def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
-    """What a trace is.
+    """What a trace is, or a fitted lens.
 
     Parameters
     ----------
     trace
-        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset; or a file of `fit_lens`.
     columns
         Which column of CSV files is which, as in `import_csv`.
 
@@ -44,8 +47,12 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         `layers`, `classes` (class → prompts), `pairs`, `groups`, `top_k`, `heads`, `neurons`, `quantities` (record
         group → list of name, dims, unit, label, formula), `outcome` (`answered`, `open_as_refusal`, `refusal_patterns`,
         `cut`, `openers`, the first `answers`; None where nothing was asked about answers), `explained` (`targets`,
-        `own`, `answer_prefix`, `positions`, `error`, `limit`, `groups`; None where no logit is explained), the
-        attributes of docs/format.md and its dates.
+        `own`, `answer_prefix`, `positions`, `error`, `limit`, `groups`; None where no logit is explained), `lenses`
+        (`lenses`, `positions`, `file`, `targets`, `error`, `limit`; None where there are none), `routes` (`edges`,
+        `not_split`, `effects`, `error`, `limit`; None where there are none), the attributes of docs/format.md and its
+        dates. Of a fitted lens: `kind`, `model`, `corpora`, `prompts`,
+        `positions`, `rank`, `basis`, `apart` (by depth, how far its halves are apart, relative to the whole), `moved`
+        (of each prompt, by how much it still moved the mean, median over depths), …
 
     Raises
     ------
@@ -61,6 +68,9 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
     >>> [quantity["name"] for quantity in facts["quantities"]["residual"]]
     ['resid_norm', 'resid_cos']
     """
+    lens = lens_of(trace)
+    if lens is not None:
+        return lens_facts(lens)
     dataset = dataset_of(trace, columns)
     if (
         dataset is trace
@@ -77,6 +87,8 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         **_contents(dataset),
         "outcome": outcome(dataset),
         "explained": explained(dataset),
+        "lenses": lenses(dataset),
+        "routes": routes(dataset),
         **{key: dataset.attrs.get(key) for key in (*_ORIGIN, *_FINDINGS)},
     }
     facts["notes"] = facts["notes"] or []
@@ -85,7 +97,7 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
 
 def info_text(info: dict[str, Any]) -> str:
     """The facts of `info` as plain text for a terminal, ending without a newline."""
-    return facts_text(info)
+    return lens_text(info) if info.get("kind") == JACOBIAN else facts_text(info)
 
 
 def _contents(dataset: xr.Dataset) -> dict[str, Any]:
