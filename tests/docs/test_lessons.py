@@ -142,7 +142,31 @@ def test_lessons_of_smollm2_run_and_say_what_is_so(
     smollm2: Path, run: Callable[[Path], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "find_model", lambda: smollm2)
+    _says_what_is_so_of_the_lens(run(lesson(1)))
+    _says_what_is_so_of_attention(run(lesson(2)))
     _says_what_is_so_of_a_neuron(run(lesson(3)))
+
+
+def _says_what_is_so_of_the_lens(known: dict[str, Any]) -> None:
+    ranks, steps, contributions = known["ranks"], known["steps"], known["contributions"]
+    assert known["answer"] == " Paris"
+    assert known["leads_from"](ranks) == 30
+    assert ranks[20] > 1000 > 100 > ranks[27] > ranks[28]
+    assert known["leads_from"](known["opposite"].lens_answer_rank.values) < 28
+    assert float(known["effects"][:20].sum()) > float(known["effects"][20:].sum())
+    assert known["start"] + steps.sum() == pytest.approx(known["end"], rel=1e-4)
+    assert known["embedding"] + contributions.sum() == pytest.approx(known["end"], rel=1e-4)
+    assert steps[0] < 0 < contributions[0]
+    assert steps[27] < 0 < contributions[27]
+
+
+def _says_what_is_so_of_attention(known: dict[str, Any]) -> None:
+    last, edges = known["last"], known["edges"]
+    assert abs(known["total"] - 1).max() < 1e-5
+    assert (known["of_first"] + known["others"]) / known["all_sizes"] < float(last.attn_first.mean())
+    assert edges.token[0] == " big"
+    assert edges.layer[0] >= 20
+    assert edges.layer[edges.token == " of"].iloc[0] < edges.layer[0]
 
 
 def _says_what_is_so_of_a_neuron(known: dict[str, Any]) -> None:
