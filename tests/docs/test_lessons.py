@@ -164,7 +164,7 @@ def _says_what_is_so_of_attention(known: dict[str, Any]) -> None:
     last, edges = known["last"], known["edges"]
     assert abs(known["total"] - 1).max() < 1e-5
     assert (known["of_first"] + known["others"]) / known["all_sizes"] < float(last.attn_first.mean())
-    assert edges.token[0] == " big"
+    assert edges.token[0] == " France"
     assert edges.layer[0] >= 20
     assert edges.layer[edges.token == " of"].iloc[0] < edges.layer[0]
 
