@@ -23,6 +23,7 @@ from stratoscope.recorder.attention.full import PairRows
 from stratoscope.recorder.attention.source_logits import SourceLogits
 from stratoscope.recorder.groups import GROUPS
 from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.lens.lenses import Lenses
 from stratoscope.recorder.memory import must_fit
 from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
@@ -30,6 +31,7 @@ from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
 from stratoscope.recorder.reduce.shared import Shared
 from stratoscope.recorder.reduce.streams import Streams
+from stratoscope.recorder.reference.lenses import Transport
 from stratoscope.recorder.targets.batch import BatchTargets
 
 _OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
@@ -48,6 +50,8 @@ class Observer:
         Peaks per token and layer.
     targets
         Whose logits are explained; None where no group does that.
+    lenses
+        With which the residual stream is read; None where no group does that.
 
     Attributes
     ----------
@@ -64,9 +68,10 @@ class Observer:
         record: Collection[str],
         top_k: int,
         targets: BatchTargets | None = None,
+        lenses: Lenses | None = None,
     ) -> None:
         groups = [group for group in GROUPS.values() if group.observed(record)]
-        self._model, self._sites, self._targets = model, sites, targets
+        self._model, self._sites, self._targets, self._lenses = model, sites, targets, lenses
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)
         self._arrivals = Arrivals()
@@ -74,7 +79,7 @@ class Observer:
         self._products = Products(pairs, len(sites.layers), sites.d_model, scratch)
         self.streams = Streams([name for group in groups for name in group.streams(sites)], len(sites.layers))
         room = (scratch, self._products, self.streams, self._arrivals)
-        shared = Shared(model, sites, frozenset(record), top_k, *room, targets)
+        shared = Shared(model, sites, frozenset(record), top_k, *room, targets, lenses)
         self._reducers = [reducer for group in groups for reducer in group.reducers(shared)]
         self._sources = SourceLogits(shared) if targets is not None and LOGITS in record else None
         self._reducers += [self._sources] if self._sources is not None else []
@@ -119,6 +124,11 @@ class Observer:
         return [] if self._sources is None else self._sources.limits
 
     @property
+    def transport(self) -> Transport | None:
+        """What lenses make of residuals; None where none are read."""
+        return None if self._lenses is None else self._lenses.transported
+
+    @property
     def records_attention(self) -> bool:
         """Whether attention is observed."""
         return self._attention is not None
@@ -152,7 +162,7 @@ class Observer:
         self.prepare(batch)
         self.begin(batch)
         output = forward(self._model, batch, **options)
-        return self.take(batch) | self.take_attention(batch.mask.bool()), output
+        return self.take(batch, output) | self.take_attention(batch.mask.bool()), output
 
     def prepare(self, batch: Batch) -> None:
         """Choose the targets of a batch, which may take a forward of its own; before the first that is observed."""
@@ -168,6 +178,8 @@ class Observer:
         self.streams.begin(batch, goes_on=goes_on)
         if self._targets is not None:
             self._targets.answers_begin = not goes_on
+        if self._lenses is not None:
+            self._lenses.begin(len(batch.input_ids), goes_on=goes_on)
         self._products.begin(batch.rows)
         for reducer in self._reducers:
             reducer.begin(batch)
@@ -175,8 +187,13 @@ class Observer:
             announce = self._attention.extend if goes_on else self._attention.begin
             announce(batch.mask.bool())
 
-    def take(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The quantities of the forward since `begin`, as `record` gives them, but for those of attention."""
+    def take(self, batch: Batch, output: Any) -> dict[str, np.ndarray]:
+        """The quantities of the forward since `begin`, as `record` gives them, but for those of attention.
+
+        `output`: what the model returned.
+        """
+        if self._lenses is not None:
+            self._lenses.take(output)
         self._hooks.expect_once()
         self._experts.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
@@ -265,9 +282,12 @@ def memory_guard(batch: Batch) -> AbstractContextManager[None]:
     return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size.")
 
 
-def last_logits_only(model: nn.Module) -> dict[str, int]:
-    """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads the logits."""
-    return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+def last_logits_only(model: nn.Module, columns: int = 1) -> dict[str, int]:
+    """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads more logits.
+
+    `columns`: of how many of the last tokens they are; 0 = of all.
+    """
+    return {"logits_to_keep": columns} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
 def _attention_observer(model: nn.Module, sites: ModelSites, pairs: PairRows) -> Any:

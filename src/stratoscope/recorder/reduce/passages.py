@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stratoscope.model.head import Norm
 from stratoscope.model.heads import Heads, heads_of
+from stratoscope.model.precision import full_precision
 from stratoscope.model.sites import ModelSites, Site
 
 
@@ -110,14 +111,8 @@ def _is_split(sites: ModelSites, layer: int, words: str) -> bool:
 
 def exact(one: Tensor, other: Tensor) -> Tensor:
     """Their product as matrices, in float32 whatever torch was told about TF32 and bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
+    with full_precision():
         return torch.matmul(one, other)
-    try:
-        torch.set_float32_matmul_precision("highest")
-        return torch.matmul(one, other)
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class Fixed:
