@@ -342,14 +342,8 @@ class Recording:
         """Replay the whole trace if that is wanted, and mark it as complete."""
         verified = None
         if verify == "full":
-            verified = verify_trace(
-                self._model,
-                self._sites,
-                open_trace(writer.folder),
-                self._progress,
-                self._beside,
-                self._observer.transport,
-            )
+            how = (self._progress, self._beside, self._observer.transport)
+            verified = verify_trace(self._model, self._sites, open_trace(writer.folder), *how)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._found_out(self._receipt),

@@ -107,8 +107,9 @@ class Replay:
         lengths = batch.mask.sum(1).tolist()
         explains = any(group.name == LOGITS for group in self._groups)
         self._explained = Explained(model, sites, recorded, lengths) if explains else None
-        reads = transport is not None and "lens_token" in recorded
-        self._lenses = ShownLenses(model, sites, recorded, lengths, transport) if reads else None
+        self._lenses = None
+        if transport is not None and "lens_token" in recorded:
+            self._lenses = ShownLenses(model, sites, recorded, lengths, transport)
         self._kept: dict[str, Tensor] = {}
         self._first: Tensor  # what went into the first block
         self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)

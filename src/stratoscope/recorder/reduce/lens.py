@@ -78,7 +78,7 @@ class LensReducer:
         assert self._targets is not None
         targets, device = self._targets, x.device
         vectors = self._fixed.get(("directions", device), lambda: targets.vectors().to(device))
-        constants = self._fixed.get(("constants", device), lambda: sum(targets.constants()).to(device))
+        constants = self._fixed.get(("constants", device), lambda: torch.stack(targets.constants()).sum(0).to(device))
         x = x.float()
         scale = targets.directions.scale(x)
         if len(vectors) == 1:

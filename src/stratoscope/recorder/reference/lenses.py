@@ -1,4 +1,4 @@
-"""What lenses read, as its formula says: residual, final norm, unembedding, log-softmax, from the weights, row by row."""
+"""What lenses read, as its formula says: residual, final norm, unembedding, log-softmax; whole rows, from the weights."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ class ShownLenses:
     def _logits(self, x: Tensor) -> Tensor:
         """The model's own, float64, [row, vocabulary]."""
         head, x = self._head, x.double()
-        y = x
+        y: Tensor = x
         if head.norm is not None:
             centred = x - x.mean(-1, keepdim=True) if head.norm.centred else x
             y = centred * norm_scale(head.norm, x) * self._gain + self._shift
-        found = ((head.input_scale * y).float() @ self._weight.T).double() + self._bias
+        found: Tensor = ((head.input_scale * y).float() @ self._weight.T).double() + self._bias
         found = head.logit_scale * found
         return found if head.soft_cap is None else head.soft_cap * (found / head.soft_cap).tanh()
