@@ -131,7 +131,11 @@ def test_the_option_that_a_refused_csv_is_told_can_be_pasted(
     assert Path(out).exists()
 
 
-VERBS = {"import": "import_csv", "export": "export_csv"}  # of the commands that are not called as their verb
+VERBS = {
+    "import": "import_csv",
+    "export": "export_csv",
+    "fit-lens": "fit_lens",
+}  # of the commands that are not called as their verb
 TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will do, and what the verb gets
     "record": ("effects, norms", "effects, norms"),
     "baseline": ("mean", "mean"),
@@ -163,6 +167,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "info": {"as_json"},
     "lint": {"as_json", "strict"},
     "top": {"csv", "as_json", "overwrite"},
+    "fit-lens": {"overwrite"},
     "ablate": {"out", "theme", "as_json", "overwrite", "mean_of"},  # means are of neurons, and heads are given too
 }
 
@@ -209,6 +214,8 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     if command in ("capture", "ablate"):
         assert [one.text for one in received["prompts"]] == ["Hello"]
         expected |= {"prompts": received["prompts"], "column": received["column"]}  # read before
+    if command == "fit-lens":  # each file is a corpus, by its name
+        expected["prompts"] = {name: Path(name) for name in expected["prompts"]}
     assert {key: received[key] for key in expected} == expected
     assert command != "diff" or received["null"] == "m"
 

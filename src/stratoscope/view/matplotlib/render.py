@@ -51,7 +51,7 @@ def render(
     spec = describe(look)
     if page.title and page.titled:
         spec = replace(spec, title=page.title)
-    from stratoscope.view.matplotlib.maps import draw
+    from stratoscope.view.matplotlib.draw import draw
 
     figure = draw(spec, page)
     if path is not None:
