@@ -282,12 +282,12 @@ def memory_guard(batch: Batch) -> AbstractContextManager[None]:
     return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size.")
 
 
-def last_logits_only(model: nn.Module, columns: int = 1) -> dict[str, int]:
+def last_logits_only(model: nn.Module, last_tokens: int = 1) -> dict[str, int]:
     """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads more logits.
 
-    `columns`: of how many of the last tokens they are; 0 = of all.
+    `last_tokens`: of how many they are; 0 = of all.
     """
-    return {"logits_to_keep": columns} if "logits_to_keep" in signature(model.forward).parameters else {}
+    return {"logits_to_keep": last_tokens} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
 def _attention_observer(model: nn.Module, sites: ModelSites, pairs: PairRows) -> Any:

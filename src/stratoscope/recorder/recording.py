@@ -145,7 +145,7 @@ class Recording:
         self._answering = Answering(
             *(answers, loaded, self.batched.pad_id),
             first_logits=targets is not None,
-            columns=self._lensing.columns,
+            last_tokens=self._lensing.last_tokens,
         )
         encoded = self._checked_prompts()
         more = self._answering.remarks
@@ -187,7 +187,7 @@ class Recording:
             found = find_out(loaded, self._sites, self.batched.batch, self._answering.rehearse, self._answering.follow)
         where = str(loaded.identity["name"])
         refuse_impossible(self._sites, record, top_k, where=where)
-        self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model, self._lensing.columns)
+        self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model, self._lensing.last_tokens)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         lenses = self._lensing.open(self._sites)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets, lenses)
@@ -320,7 +320,7 @@ class Recording:
         other._progress, other._splitter = silent, BatchSplitter(self.plan.batch_size)
         other.plan = replace(self.plan, record=record)
         lenses = self._lensing.among(record)
-        other._options = last_logits_only(self._model, 1 if lenses is None else self._lensing.columns)
+        other._options = last_logits_only(self._model, 1 if lenses is None else self._lensing.last_tokens)
         other._observer = Observer(self._model, self._sites, record, self.plan.top_k, self._targets, lenses)
         other._streams = other._observer.streams
         other.shapes = other._streams.shapes = {name: self.shapes[name] for name in other._streams.names}

@@ -41,8 +41,8 @@ Positions = Annotated[
     names.Positions | None,
     typer.Option(
         "--positions",
-        help="Where the strongest neurons are explained, and what lenses read: at the last token of each prompt (lenses: "
-        "the last four), or at all tokens.",
+        help="Where the strongest neurons are explained and lenses read: at the last token of each prompt (lenses at "
+        "its last four), or at all tokens.",
         show_default=False,
     ),
 ]

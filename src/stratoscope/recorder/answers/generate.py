@@ -66,7 +66,7 @@ class Generator:
         Of sampling. Each prompt has its own stream of random numbers, made of the seed and its id.
     pad_id
         Token that stands where there is none.
-    columns
+    last_tokens
         Of how many of a forward's last tokens somebody reads the logits; 0 = of all.
 
     Attributes
@@ -89,7 +89,7 @@ class Generator:
         settings: Mapping[str, Any],
         seed: int,
         pad_id: int,
-        columns: int = 1,
+        last_tokens: int = 1,
     ) -> None:
         self._model, self._tokenizer, self._seed = model, tokenizer, seed
         own = model.generation_config.eos_token_id
@@ -99,7 +99,7 @@ class Generator:
             chosen = {**_NEUTRAL, **chosen}
         self.settings = dict(sorted(chosen.items()))
         self._config = _config(chosen, new_tokens, pad_id)
-        self._logits_kept = {} if columns == 1 else last_logits_only(model, columns)  # it keeps one by itself
+        self._logits_kept = {} if last_tokens == 1 else last_logits_only(model, last_tokens)  # it keeps one by itself
 
     def remarks(self, *, chat: bool, day: date) -> list[Remark]:
         """What of the model's own settings is left out, and where its answers do not end though the template says so.

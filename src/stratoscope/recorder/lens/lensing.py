@@ -52,7 +52,7 @@ class Lensing:
         self._error: float | None = None
 
     @property
-    def columns(self) -> int:
+    def last_tokens(self) -> int:
         """Of how many of a forward's last tokens logits are wanted; 0 = of all."""
         if self.asked is None:
             return 1

@@ -1,4 +1,4 @@
-"""What lenses read, as its formula says: residual, final norm, unembedding, log-softmax; whole rows, from the weights."""
+"""What lenses read, as its formula says: residual, final norm, unembedding, log-softmax; from the weights."""
 
 from __future__ import annotations
 
