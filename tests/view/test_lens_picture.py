@@ -172,7 +172,7 @@ def test_a_span_alone_is_shown_and_named() -> None:
         ({"token": 1}, "no lens was read at token 1 — or token: .*"),
         ({"token": 99}, "no position 99"),
         ({"prompt": "nobody"}, "nobody"),
-        ({"kind": "tuned"}, "tuned"),
+        ({"in_cells": "tuned"}, "tuned"),
         ({"target": "Nobody"}, "Nobody"),
         ({"most_tokens": 0}, "0 columns"),
         ({"span": "generated"}, "no lens was read in the span generated"),
@@ -190,7 +190,7 @@ def test_what_is_not_there_is_refused_with_what_there_is(asked: dict[str, Any], 
 def test_the_fitted_lens_is_drawn_and_the_other_stands_beside_it() -> None:
     trace = make_lens_trace(lenses=PARTS, recorded=2)
     for kind, place in ((None, 1), ("jacobian", 1), ("logit", 0)):
-        content = content_of(spec_of(trace, kind=kind))
+        content = content_of(spec_of(trace, in_cells=kind))
         drawn = trace["lens_logprob"].values[-2:, :, place, 0]
         np.testing.assert_allclose(content.maps.maps[0].cells["with_first"], np.exp(drawn), rtol=1e-6)
         solid, dashed = (
@@ -220,7 +220,7 @@ def test_hatching_is_where_parts_differ_and_the_share_is_in_the_caption() -> Non
     share = 1 - len(changing) / 8
     assert f"Stable in {100 * share:.1f} %".removesuffix(".0 %") in said
     assert "Steps from depth to depth are no contributions" in said
-    assert content_of(spec_of(trace, kind="logit")).changing.size == 0
+    assert content_of(spec_of(trace, in_cells="logit")).changing.size == 0
 
 
 def test_depths_that_a_lens_was_not_fitted_for_are_hatched_grey_and_have_no_words() -> None:
