@@ -51,6 +51,7 @@ from stratoscope.recorder.proof.floor import Floor, floor_of_begun, measure_floo
 from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.reduce.streams import Target
+from stratoscope.recorder.routes.sums import RouteSums
 from stratoscope.recorder.targets.asked import TargetSettings
 from stratoscope.recorder.targets.targeting import Targeting
 from stratoscope.recorder.token_texts import TokenTexts
@@ -208,6 +209,7 @@ class Recording:
         self.variables, self.sizes = shapes_of(proved.arrays, record)
         self.variables += [*self._answering.variables, *self._targeting.variables, *self._effects.variables]
         self.sizes |= {**self._answering.sizes, **self._targeting.sizes, **self._effects.sizes}
+        self._routes = RouteSums(next(self._model.parameters()).dtype)
         self._floors, self._splitter = dict[str, np.ndarray](), BatchSplitter(batch_size)
 
     def run(
@@ -290,13 +292,13 @@ class Recording:
         writer.describe(receipt={**writer.attrs["receipt"], **found})
         texts = TokenTexts(self._tokenizer, writer.attrs)
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
-        for part in (self._targeting.sums, self._lensing):
+        for part in (self._targeting.sums, self._lensing, self._routes):
             part.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
             for window in self.batched.windows(writer.committed_prompts):
                 block = self._window(window)
-                if self._splitter.were_needed or self._targeting.asked or self._lensing.asked:
+                if self._splitter.were_needed or self._targeting.asked or self._lensing.asked or self._routes:
                     writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
                 if texts.add({*self._effects.token_ids, *self._targeting.token_ids, *self._lensing.token_ids}):
                     writer.describe(**texts.attribute)
@@ -357,7 +359,8 @@ class Recording:
 
     def _found_out(self, receipt: receipts.Receipt) -> receipts.Receipt:
         """The receipt with what only the batches have shown."""
-        return self._effects.into(self._lensing.into(self._targeting.sums.into(self._splitter.into(receipt))))
+        found = self._targeting.sums.into(self._splitter.into(receipt))
+        return self._effects.into(self._routes.into(self._lensing.into(found)))
 
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
@@ -407,6 +410,7 @@ class Recording:
         how = (self._options, self._watch)
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
+        self._routes.check(arrays, prompts, whole, ids)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batched.batch)
         arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
         self._lensing.check(arrays, ids)

@@ -64,6 +64,21 @@ def split_heads(model: nn.Module, sites: ModelSites) -> dict[int, Heads]:
     return found
 
 
+def why_unsplit(model: nn.Module, sites: ModelSites) -> dict[int, str]:
+    """The other blocks with a token mixer, and why what it writes is no sum of what heads write, as far as is known."""
+    split, found = split_heads(model, sites), {}
+    for layer, block in enumerate(sites.layers):
+        if block.attn_write is None or layer in split:
+            continue
+        if block.attn_transposed is None:
+            found[layer] = f"the last map of {block.mixer} is not a matrix and a bias"
+        elif heads_of(model, sites, layer) is None:
+            found[layer] = f"how many heads {block.mixer} has is not known"
+        else:
+            found[layer] = "what its heads write is not all that attention writes, but for one norm"
+    return found
+
+
 def passages_of(model: nn.Module, sites: ModelSites) -> dict[tuple[str, int], Passage]:
     """By part, "attn" or "mlp", and block: what stands behind the linear map whose output can be split."""
     found = {}
@@ -78,12 +93,13 @@ def passages_of(model: nn.Module, sites: ModelSites) -> dict[tuple[str, int], Pa
 
 def split_sites(model: nn.Module, sites: ModelSites) -> list[Site]:
     """Where heads are seen, and the output that a norm of attention's output is given."""
-    found = []
-    for layer, heads in split_heads(model, sites).items():
-        found.append(heads.site)
-        if sites.maps[layer].attn_post_norm is not None:
-            found.append(heads.output)
-    return found
+    return [heads.site for heads in split_heads(model, sites).values()] + normed_outputs(model, sites)
+
+
+def normed_outputs(model: nn.Module, sites: ModelSites) -> list[Site]:
+    """The outputs of attention's last linear map that a norm is given."""
+    heads = split_heads(model, sites)
+    return [own.output for layer, own in heads.items() if sites.maps[layer].attn_post_norm is not None]
 
 
 def has_bias(model: nn.Module, sites: ModelSites, part: str, layer: int) -> bool:
