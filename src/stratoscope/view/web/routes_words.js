@@ -29,6 +29,13 @@ function wayWords(graph, { from, to, kind }) {
   return tokenWords(graph, to.column);
 }
 
+/** An edge in the list of a node that it leads into ("from") or out of ("to"). @param {Graph} graph @param {Edge} edge @param {"from" | "to"} side */
+function edgeWords(graph, edge, side) {
+  if (edge.kind !== ATTENTION) return side === "from" ? carrier(edge) : `${carrier(edge)} through L${edge.to.depth - 1}`;
+  const token = tokenWords(graph, edge[side].column);
+  return side === "from" ? `head ${edge.head} ← ${token}` : `${carrier(edge)} → ${token}`;
+}
+
 /** What an edge is worth. @param {Graph} graph @param {Edge} edge @returns {string[]} */
 function worthWords(graph, { weight, flow, sides }) {
   if (sides) return differenceWords(graph, sides, weight);
@@ -83,7 +90,7 @@ function cardTable(headings, rows, words = 1) {
   return table;
 }
 
-/** @param {string} tag @param {string} words @param {string} [kind] */
+/** @param {string} tag @param {string} words @param {string} [kind] @returns {HTMLElement} */
 function said(tag, words, kind) {
   const one = document.createElement(tag);
   one.textContent = words;
