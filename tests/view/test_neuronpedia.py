@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+import stratoscope
 from route_traces import route_trace
 from stratoscope.analysis.results.result import rows_in
 from stratoscope.analysis.routes.graph import route_graph
@@ -66,7 +67,7 @@ NOT_READ_AS_FEATURES = {"embedding", "residual stream", "attention head", "mlp",
 def written(tmp_path: Path, **changes: Any) -> tuple[dict[str, Any], Any]:
     trace = route_trace(7, layers=3, bias=0.05, **changes)
     graph = route_graph(trace, edges=30, first_token=True)
-    neuronpedia.write(trace, graph, tmp_path / "graph.json", overwrite=False)
+    stratoscope.routes(trace, tmp_path / "graph.json", edges=30, first_token=True)
     return json.loads((tmp_path / "graph.json").read_bytes()), graph
 
 
@@ -123,8 +124,7 @@ def test_what_leads_into_the_end_is_all_of_it_but_the_rest(tmp_path: Path) -> No
 def test_bytes_that_are_no_character_and_markup_stay_texts(tmp_path: Path) -> None:
     trace = route_trace(3, layers=2)
     trace["text"].values[:] = ["</script>", "\udce4", '"\u202e\x00']
-    graph = route_graph(trace, edges=10, first_token=True)
-    neuronpedia.write(trace, graph, tmp_path / "graph.json", overwrite=False)
+    stratoscope.routes(trace, tmp_path / "graph.json", edges=10, first_token=True)
     raw = (tmp_path / "graph.json").read_bytes()
     assert raw.isascii()
     assert json.loads(raw)["metadata"]["prompt_tokens"] == ["</script>", "\ufffd", '"\u202e\x00']

@@ -66,7 +66,8 @@ function graphsOf({ content, tokens }) {
       const row = panel.start + column;
       return { words: tokenLabel(tokens.text[row] ?? ""), position: tokens.position[row], unmatched: panel.unmatched[column] > 0 };
     });
-    const edges = edgesOf(panel);
+    const all = edgesOf(panel);
+    const edges = [...all.filter(({ kind }) => kind === ATTENTION), ...all.filter(({ kind }) => kind !== ATTENTION)];
     const heads = edges.filter(({ kind }) => kind === ATTENTION).length;
     return { panel, called: content.called, edges, heads, end: { column: panel.end, depth: content.weight.rows.length - 1 }, nodes, columns };
   });

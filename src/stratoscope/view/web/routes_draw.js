@@ -94,15 +94,15 @@ function opacityOf({ flow, sides }) {
 
 /** Pixels. @param {Edge} edge @param {number} widest */
 function widthOf(edge, widest) {
-  if (edge.kind === CARRY && !edge.sides) return Number.isNaN(edge.weight) ? 1 : Math.max(0.7, 2.1 * Math.min(1.5, Math.abs(edge.weight)));
+  if (edge.kind === CARRY) return edge.sides || Number.isNaN(edge.weight) ? 1 : Math.max(0.7, 2.1 * Math.min(1.5, Math.abs(edge.weight)));
   return Math.max(0.7, 6.5 * Math.min(sizeOf(edge) / widest, 1));
 }
 
 /** How an edge looks. @param {Edge} edge */
 function edgeClass({ kind, weight, sides }) {
   const shape = kind === MLP ? "mlp " : "";
+  if (kind === CARRY) return "carry";
   if (sides && Number.isNaN(weight)) return `${shape}${Number.isNaN(sides.b) ? "only a" : "only b"}`;
-  if (kind === CARRY && !sides) return "carry";
   return shape + (weight < 0 ? "minus" : "plus");
 }
 

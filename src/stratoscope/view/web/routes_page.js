@@ -4,6 +4,7 @@
 const view = /** @type {RoutesView} */ (readView(element("stratoscope-view").textContent));
 const controls = /** @type {any} */ (element("controls")).elements;
 const graphs = graphsOf(view);
+const fewest = Number(controls.edges.min);
 /**
  * @typedef {Object} Panel what is drawn of a graph
  * @property {Graph} graph
@@ -89,7 +90,7 @@ function panelOf(graph, edges, frame, index) {
 
 /** @param {Graph} graph @param {Frame} frame @param {Place} place @param {boolean} joined whether an edge of a head is */
 function markOf(graph, frame, place, joined) {
-  const { flow } = graph.nodes.get(placeKey(place)) ?? { flow: 0 };
+  const flow = graph.nodes.get(placeKey(place))?.flow || 0; // of a difference not known
   const isEnd = placeKey(place) === placeKey(graph.end);
   const radius = Math.min(2.4 + 4 * Math.sqrt(flow), frame.row / 2 - 1.5);
   const kind = isEnd ? "end" : !place.depth ? "start" : joined ? "" : "through";
@@ -112,7 +113,7 @@ function describe(most) {
   const shown = panels.map(({ graph }) => graph);
   element("key").replaceChildren(...keyOf(shown.some(({ panel }) => panel.sides), shown.some(({ columns }) => columns.some(({ unmatched }) => unmatched)), view.content.called), said("span", widthWords()));
   const words = shown.map((graph) => coveredWords(graph, most));
-  element("edges-words").textContent = shown.length === 1 ? words[0] : counted(most, "edge") + " each";
+  element("edges-words").textContent = shown.length === 1 ? words[0] : `${counted(most, "edge")} each`;
   element("count").textContent = shown.length === 1 ? `${words[0]}.` : `${shown.map((graph, index) => `${graph.panel.title}: ${words[index]}`).join("; ")}.`;
   for (const [index, { graph, box }] of panels.entries()) {
     if (shown.length < 2) continue;
@@ -131,7 +132,7 @@ function widthWords() {
 function coveredWords(graph, most) {
   const count = Math.min(most, graph.heads);
   const covered = graph.panel.covered_by[count - 1];
-  return counted(count, "edge") + (covered === undefined ? "" : `, ${percent(covered)} covered`);
+  return counted(count, "edge") + (covered === undefined || Number.isNaN(covered) ? "" : `, ${percent(covered)} covered`);
 }
 
 /** @param {number} index @param {Edge[]} edges @param {PointerEvent} event */
@@ -312,10 +313,13 @@ function rove(index, place) {
 
 function connect() {
   const form = element("controls");
-  form.addEventListener("input", draw);
+  form.addEventListener("input", (/** @type {Event} */ event) => {
+    if (event.target === controls.choice) fitSlider();
+    draw();
+  });
   form.addEventListener("reset", () => {
     picked = null;
-    setTimeout(draw); // the controls have their first values only after this event
+    setTimeout(() => (fitSlider(), draw())); // the controls have their first values only after this event
   });
   controls.theme.addEventListener("click", () => paint(theme === "dark" ? "light" : "dark"));
   document.addEventListener("keydown", (event) => event.key === "Escape" && (element("tip").hidden ? letGo() : unlight()));
@@ -326,6 +330,12 @@ function connect() {
     [width, height] = [innerWidth, innerHeight];
     draw();
   });
+}
+
+/** The slider ends at all edges of what is shown. */
+function fitSlider() {
+  const most = Math.max(...chosenGraphs().map(({ heads }) => heads), 1);
+  Object.assign(controls.edges, { min: Math.min(fewest, most), max: most, value: most });
 }
 
 /** Give the page the colours of a theme. @param {string} shown */
@@ -345,4 +355,5 @@ function chosenGraphs() {
 
 paint(theme);
 connect();
+fitSlider();
 draw();
