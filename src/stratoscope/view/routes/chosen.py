@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stratoscope.analysis.routes.graph import route_graph
 from stratoscope.analysis.values.align import GAP, align, token_keys
@@ -64,12 +64,12 @@ def routed(
         A difference is asked for of other than two prompts.
     """
     dataset = opened(inputs)
-    wanted = [None] if prompt is None else several(prompt, "prompt", "'critical-1'")
+    wanted: list[Any] = [None] if prompt is None else several(prompt, "prompt", "'critical-1'")
     if len(wanted) > 2:
         raise UsageError(f"{len(wanted)} prompts, and at most two stand side by side", where="prompt", fix=_NAME_TWO)
     if difference and len(wanted) != 2:
         raise UsageError("a difference is of two prompts", where="difference", fix=_NAME_TWO)
-    ends = [token] if len(wanted) == 1 else _ends(dataset, wanted, token)
+    ends = [token] if len(wanted) == 1 else _ends(dataset, wanted[0], wanted[1], token)
     graphs = tuple(
         route_graph(dataset, prompt=one, token=end, target=target, edges=edges, first_token=first_token)
         for one, end in zip(wanted, ends, strict=True)
@@ -78,10 +78,10 @@ def routed(
     return Routed(held, graphs, difference)
 
 
-def _ends(dataset: xr.Dataset, wanted: list[str | int], token: int | None) -> list[int | None]:
+def _ends(dataset: xr.Dataset, one: str | int, other: str | int, token: int | None) -> list[int | None]:
     """Where the ways of two prompts end: at a token of the first, and at that of the second which stands beside it."""
     prompts = some_prompts(dataset)
-    a, b = (prompts.find(one) for one in wanted)
+    a, b = prompts.find(one), prompts.find(other)
     if a == b:
         raise UsageError("one prompt is named twice, and nothing differs from itself", where="prompt", fix=_NAME_TWO)
     if token is None:

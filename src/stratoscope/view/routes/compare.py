@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _LEAST_MLP = 0.01  # share of the whole that runs through an MLP in either prompt, for its difference to be marked
+_Number = TypeVar("_Number", np.int32, np.uint8)
 ABSENT = (
     "An edge that only one prompt has among its recorded ones is not zero in the other: its difference is not known, "
     "and it is drawn dashed. In the other prompt it is no larger than the smallest edge recorded there"
@@ -88,7 +89,7 @@ def two_spec(
     notes = list(dict.fromkeys(note for graph in graphs for note in notes_in(graph)))
     called: tuple[str, ...] = ()
     if with_difference:
-        found = difference(*(_side(two, number) for number in (0, 1)), two.columns)
+        found = difference(_side(two, 0), _side(two, 1), two.columns)
         tokens.append(_tokens_of_both(two, *tokens))
         panels.append(_difference_panel(two, _marked(two, found), start=2 * width))
         notes.append(Note("L08", INFO, _absent(found)))
@@ -149,7 +150,7 @@ def _tokens(two: _Two, at: NDArray[np.int64]) -> ShownTokens:
     there = np.flatnonzero(mine != GAP)
     known = shown_tokens(two.prompts, two.prompts.tokens(place).start + mine[there], two.places)
 
-    def spread(values: NDArray[np.generic], nothing: int) -> NDArray[np.generic]:
+    def spread(values: NDArray[_Number], nothing: int) -> NDArray[_Number]:
         found = np.full(len(mine), nothing, values.dtype)
         found[there] = values
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError, ascii_json
 from stratoscope.names import PICTURES
@@ -15,6 +15,9 @@ from stratoscope.view.routes.chosen import Routed
 from stratoscope.view.routes.neuronpedia import attribution_graph, refuse_two
 from stratoscope.view.routes.page import page
 from stratoscope.view.spec.viewspec import ViewSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE, GRAPH = ".html", ".json"
 
@@ -31,10 +34,16 @@ def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = (), cap
     return path
 
 
-def write(path: Path, routes: Routed, spec: ViewSpec, *, overwrite: bool) -> None:
-    """Write a page, or the graph of one prompt as other viewers read it; it is there whole or not at all."""
+def write(path: Path, routes: Routed, spec: ViewSpec, figure: Figure, *, overwrite: bool) -> None:
+    """Write a page, or the graph of one prompt as other viewers read it; it is there whole or not at all.
+
+    Parameters
+    ----------
+    figure
+        What the page shows where its scripts do not run.
+    """
     if path.suffix.lower() == PAGE:
-        write_whole(path, page(spec).encode(), overwrite=overwrite)
+        write_whole(path, page(spec, save.picture_bytes(figure, ".svg", "{}")).encode(), overwrite=overwrite)
         return
     text = ascii_json(attribution_graph(routes.dataset, refuse_two(routes.graphs)), separators=(",", ":"))
     write_whole(path, text.encode(), overwrite=overwrite)

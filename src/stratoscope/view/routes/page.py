@@ -6,8 +6,6 @@ import base64
 from dataclasses import asdict, dataclass
 
 from stratoscope.trace.notes import INFO
-from stratoscope.view.matplotlib.maps import draw
-from stratoscope.view.matplotlib.save import picture_bytes
 from stratoscope.view.sheet.footer import by_line, source, source_tag
 from stratoscope.view.spec.file import to_bytes
 from stratoscope.view.spec.routes import Routes
@@ -27,17 +25,14 @@ class _Option:
     is_chosen: bool = False
 
 
-@dataclass(frozen=True)
-class _Option:
-    """A choice in a list of the page."""
+def page(spec: ViewSpec, still: bytes) -> str:
+    """The page of a spec; equal specs give equal pages.
 
-    value: str
-    words: str
-    is_chosen: bool = False
-
-
-def page(spec: ViewSpec) -> str:
-    """The page of a spec; equal specs give equal pages."""
+    Parameters
+    ----------
+    still
+        The picture as SVG, which stands there where scripts do not run.
+    """
     routes = spec.content
     assert isinstance(routes, Routes)
     most = max(int((panel.edge_kind == 0).sum()) for panel in routes.panels)
@@ -54,7 +49,7 @@ def page(spec: ViewSpec) -> str:
         warnings=[note for note in spec.notes if note.severity != INFO],
         tag=source_tag(spec.provenance),
         source=source(spec.provenance),
-        still=base64.b64encode(picture_bytes(draw(spec), ".svg", spec.metadata_json())).decode("ascii"),
+        still=base64.b64encode(still).decode("ascii"),
         provenance=pages.inert(spec.metadata_json()),
         view=base64.b64encode(to_bytes(spec)).decode("ascii"),
         scripts=pages.own("\n".join(map(pages.web_file, _SCRIPTS))),

@@ -79,20 +79,20 @@ def routes(
     True
     """
     from stratoscope.view.matplotlib.maps import draw
-    from stratoscope.view.matplotlib.render import render
+    from stratoscope.view.matplotlib.render import render, titled
     from stratoscope.view.routes import files
     from stratoscope.view.routes.chosen import routed
 
     page = page_of(width, font_size, title, caption)
-
     path = None if out is None else files.check(out, overwrite=overwrite, inputs=inputs, caption=caption == "file")
     look = Look(theme=theme)
     found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
                    difference=difference)  # fmt: skip
     if path is not None and path.suffix.lower() not in names.PICTURES:
-        spec = found.spec(look, page)
-        files.write(path, found, spec, overwrite=overwrite)
-        return draw(spec, page)
+        spec = titled(found.spec(look, page), page)
+        figure = draw(spec, page)
+        files.write(path, found, spec, figure, overwrite=overwrite)
+        return figure
     return render(lambda shown: found.spec(shown, page), out, look, page, overwrite=overwrite, inputs=inputs)
 
 

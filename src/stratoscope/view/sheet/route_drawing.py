@@ -35,7 +35,7 @@ def edge_width(weight: float, content: Routes) -> float:
 
 
 def drawn_weight(panel: RoutePanel, place: int) -> tuple[float, bool]:
-    """The weight that an edge is drawn by, and whether it is that of one of two prompts, the other's not being known."""
+    """The weight that an edge is drawn by, and whether it is that of one of two prompts, as the other's is unknown."""
     weight = float(panel.weight[place])
     if panel.sides is None or not math.isnan(weight):
         return weight, False

@@ -116,6 +116,11 @@ class _Layout:
         if any((panel.edge_kind == 2).any() for panel in content.panels):
             entries.append((square, "MLP", _MARK))
         entries.append((line(0.8, theme.missing_line, dashed=True), "rest: not shown", _SAMPLE))
+        if content.called:
+            a, b = content.called
+            entries.append((line(1.5, theme.ink, dashed=True), f"in {b} − {a}: recorded in one of them only", _SAMPLE))
+        if any(panel.unmatched.any() for panel in content.panels):
+            entries.append((hatched, "no equal token in the other prompt", _SAMPLE))
         entries.append((end, "where the ways end", _MARK))
         return entries
 
