@@ -71,6 +71,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "anomalies": {"lint", "results", "statistics", "values"},
         "contrast": {"classes", "lint", "results", "statistics", "values"},
         "diff": {"lint", "results", "statistics", "values"},
+        "lens": set(),
         "top": {"values"},
         "routes": {"results", "values"},
         "compare": {"diff", "lint", "results", "statistics", "values"},
@@ -85,6 +86,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "matplotlib": {"sheet", "spec"},
         "routes": {"choose", "matplotlib", "sheet", "spec", "web"},
         "maps": {"charts", "choose", "matplotlib", "spec"},
+        "lens": {"choose", "matplotlib", "sheet", "spec"},
         "peaks3d": {"choose", "sheet", "spec", "web"},
         "report": {"charts", "maps", "matplotlib", "sheet", "spec", "web"},
     },
@@ -269,3 +271,12 @@ def test_a_command_prints_only_through_the_console_and_a_page_is_made_only_by_a_
     assert markup == ["pages.py"]
     templates = [path.read_text("utf-8") for path in (source / "view" / "web").glob("*.html")]
     assert not any(re.search(r"\|\s*safe|autoescape", text) for text in templates)
+
+
+def test_no_default_has_two_values() -> None:
+    """Two branches that each add one of the same name merge without a conflict, and the later would win."""
+    tree = ast.parse((ROOT / "defaults.py").read_text("utf-8"))
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    assert len(names) == len({*names}), sorted(name for name in {*names} if names.count(name) > 1)

@@ -18,6 +18,7 @@ _HOME = {  # public name -> module that defines it
     "import_csv": "stratoscope.trace.csv.read",
     "explain": "stratoscope.probe.explain",
     "export_csv": "stratoscope.trace.export.csv",
+    "fit_lens": "stratoscope.probe.lens.fit_lens",
     "merge": "stratoscope.trace.write.merge",
     "open_trace": "stratoscope.trace.read.reader",
     "info": "stratoscope.trace.info.facts",
@@ -47,9 +48,9 @@ _HOME = {  # public name -> module that defines it
 }
 
 __all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "capture", "compare", "comparison",
-           "contrast", "diff", "engagement", "explain", "export_csv", "heatmap", "import_csv", "info", "lint", "merge",
-           "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable", "prompt", "route_graph",
-           "routes", "save_result", "simulate", "suppression", "to_frame", "top"]  # fmt: skip
+           "contrast", "diff", "engagement", "explain", "export_csv", "fit_lens", "heatmap", "import_csv", "info",
+           "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable", "prompt",
+           "route_graph", "routes", "save_result", "simulate", "suppression", "to_frame", "top"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from stratoscope.errors import StratoscopeError
     from stratoscope.probe.ablation.ablate import ablate
     from stratoscope.probe.explain import explain
+    from stratoscope.probe.lens.fit_lens import fit_lens
     from stratoscope.probe.null import patch_null
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts.prompt import Prompt

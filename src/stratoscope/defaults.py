@@ -40,6 +40,8 @@ EFFECT_STEPS = 1  # points on the way from the baseline at which total effects a
 BASELINE: Baseline = "zero"
 CALIBRATION = 64  # total effects of each kind that are compared with really ablating
 
+FITTED_TOKENS = 128  # the most of a prompt that a lens is fitted on
+
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer
 

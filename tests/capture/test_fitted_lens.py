@@ -13,7 +13,7 @@ import torch
 
 from stratoscope.errors import InputError
 from stratoscope.recorder.lens.fitted import FittedLens, open_lens
-from stratoscope.trace.lens_file import WRITE, Cell, is_lens_file, matrix_name, write_lens_file
+from stratoscope.trace.lens_file import MOVED, READ, WRITE, Cell, is_lens_file, matrix_name, write_lens_file
 
 WIDTH, DEPTHS = 6, 4
 CELLS = [Cell(0, 0, 3), Cell(0, 1, 2), Cell(1, 0, 1), Cell(1, 1, 1)]
@@ -22,11 +22,12 @@ CELLS = [Cell(0, 0, 3), Cell(0, 1, 2), Cell(1, 0, 1), Cell(1, 1, 1)]
 def lens_arrays(rows: int = WIDTH) -> dict[str, np.ndarray]:
     """Random matrices of every cell and depth."""
     draw = np.random.default_rng(0)
-    return {
+    matrices = {
         matrix_name(cell, depth): draw.normal(size=(rows, WIDTH)).astype(np.float32)
         for cell in CELLS
         for depth in range(DEPTHS - 1)
     }
+    return {**matrices, MOVED: np.zeros((7, DEPTHS - 1), np.float32)}
 
 
 def lens_facts(**other: Any) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def lens_facts(**other: Any) -> dict[str, Any]:
         "d_model": WIDTH,
         "depths": DEPTHS,
         "rank": None,
+        "rows": WIDTH,
         "corpora": [{"name": "letters", "sha256": "1"}, {"name": "books", "sha256": "2"}],
         "cells": [[cell.corpus, cell.half, cell.prompts] for cell in CELLS],
         "prompts": 7,
@@ -73,7 +75,7 @@ def test_parts_are_means_over_their_prompts(tmp_path: Path) -> None:
 
 def test_a_low_rank_lens_is_two_products(tmp_path: Path) -> None:
     arrays, write = lens_arrays(rows=2), np.random.default_rng(1).normal(size=(WIDTH, 2)).astype(np.float32)
-    write_lens_file(tmp_path / "a.lens", lens_facts(rank=2), {**arrays, WRITE: write})
+    write_lens_file(tmp_path / "a.lens", lens_facts(rank=2, rows=2), {**arrays, READ: write.T, WRITE: write})
     lens, x = opened(tmp_path / "a.lens"), torch.randn(5, WIDTH)
     read = (3 * arrays[matrix_name(CELLS[0], 1)] + arrays[matrix_name(CELLS[2], 1)]) / 4
     torch.testing.assert_close(lens.apply(1, 1, x), x @ torch.tensor(write @ read).T)
@@ -97,6 +99,8 @@ def test_a_lens_of_another_model_is_refused(tmp_path: Path) -> None:
         ({"cells": []}, "damaged"),
         ({"d_model": -1}, "damaged .d_model is -1"),
         ({"rank": 3}, "damaged"),
+        ({"rows": 3}, "damaged"),
+        ({"unfinished": True, "planned": 9}, "not all of its prompts are in it: 7 of 9"),
         ({"kind": "tuned"}, "damaged"),
         ({"format_version": "9.0"}, None),
     ],

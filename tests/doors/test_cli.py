@@ -131,7 +131,11 @@ def test_the_option_that_a_refused_csv_is_told_can_be_pasted(
     assert Path(out).exists()
 
 
-VERBS = {"import": "import_csv", "export": "export_csv"}  # of the commands that are not called as their verb
+VERBS = {
+    "import": "import_csv",
+    "export": "export_csv",
+    "fit-lens": "fit_lens",
+}  # of the commands that are not called as their verb
 TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will do, and what the verb gets
     "record": ("effects, norms", "effects, norms"),
     "baseline": ("mean", "mean"),
@@ -151,6 +155,17 @@ TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will
     "table": ("x.csv", Path("x.csv")),
     "peaks_table": ("y.csv", Path("y.csv")),
 }
+OF_A_RECORDING = (
+    "text",
+    "targets",
+    "against",
+    "answer_prefix",
+    "chat",
+    "dtype",
+    "device",
+    "revision",
+    "trust_remote_code",
+)
 OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude each other
     "capture": {"plan", "as_json", "overwrite"},
     "compare": {"as_json", "prompt_class"},  # classes instead of prompts: tests/doors/test_compare_command.py
@@ -160,9 +175,11 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "anomalies": {"out", "as_json", "overwrite"},
     "explain": {"out", "as_json"},
     "suppression": {"out", "as_json", "overwrite"},
+    "routes": {"as_json", *OF_A_RECORDING},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},
     "top": {"csv", "as_json", "overwrite"},
+    "fit-lens": {"overwrite"},
     "ablate": {"out", "theme", "as_json", "overwrite", "mean_of"},  # means are of neurons, and heads are given too
 }
 
@@ -209,6 +226,8 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     if command in ("capture", "ablate"):
         assert [one.text for one in received["prompts"]] == ["Hello"]
         expected |= {"prompts": received["prompts"], "column": received["column"]}  # read before
+    if command == "fit-lens":  # each file is a corpus, by its name
+        expected["prompts"] = {name: Path(name) for name in expected["prompts"]}
     assert {key: received[key] for key in expected} == expected
     assert command != "diff" or received["null"] == "m"
 

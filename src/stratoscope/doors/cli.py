@@ -17,16 +17,16 @@ from stratoscope.doors import console, failures
 from stratoscope.errors import refuse_unknown
 from stratoscope.version import __version__
 
-# in the order of the help; each is the function of that name in the file of that name
+# in the order of the help; each is the function of that name, _ for -, in the file of that name
 COMMANDS = ("capture", "merge", "simulate", "import", "export", "info", "heatmap", "engagement", "peaks3d", "routes",
             "compare", "top", "explain", "suppression", "contrast", "diff", "anomalies", "lint", "ablate",
-            "demo")  # fmt: skip
+            "fit-lens", "demo")  # fmt: skip
 
 
 @cache
 def command(name: str) -> Any:
     """A command, its file read."""
-    word = f"{name}_" if iskeyword(name) else name
+    word = f"{name}_" if iskeyword(name) else name.replace("-", "_")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command(name)(getattr(import_module(f"stratoscope.doors.commands.{word}"), word))
     return typer.main.get_command(alone)

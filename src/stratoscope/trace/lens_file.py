@@ -22,7 +22,7 @@ from stratoscope.trace.format import strict_json
 VERSION = "1.0"
 JACOBIAN = "jacobian"
 HALVES = 2
-WRITE, MOVED = "write", "moved"  # arrays of a file, besides those of `matrix_name`
+READ, WRITE, MOVED = "read", "write", "moved"  # arrays of a file, besides those of `matrix_name`
 _ABOUT = "stratoscope_lens"  # of the metadata
 _LONGEST_HEADER = 16 * 2**20
 _MOST_CELLS, _MOST_DEPTHS, _WIDEST = 1_000, 10_000, 1_000_000
@@ -52,6 +52,11 @@ class LensFile:
 
     facts: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a fit is to go on from it: not all of its prompts are in it."""
+        return bool(self.facts.get("unfinished"))
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -172,15 +177,20 @@ def _mapped(path: Path, start: int, shape: tuple[int, ...]) -> np.ndarray:
 def _check(lens: LensFile) -> None:
     """Raise ValueError where facts and arrays do not agree."""
     facts = lens.facts
-    d_model, depths, rank = facts["d_model"], facts["depths"], facts["rank"]
+    d_model, depths, rank, rows = (facts[name] for name in ("d_model", "depths", "rank", "rows"))
     _whole("d_model", d_model, _WIDEST)
     _whole("depths", depths, _MOST_DEPTHS)
     if facts["kind"] != JACOBIAN or not isinstance(facts["weights_sha256"], str):
         raise ValueError("it does not say what it is")
+    _whole("rows", rows, d_model)
     if rank is not None:
-        _whole("rank", rank, d_model)
-        if lens.arrays[WRITE].shape != (d_model, rank):
-            raise ValueError(f"{WRITE!r} has another shape than it says")
+        _whole("rank", rank, rows)
+        if lens.arrays[WRITE].shape != (d_model, rank) or lens.arrays[READ].shape != (rows, d_model):
+            raise ValueError(f"{READ!r} or {WRITE!r} has another shape than it says")
+    if not lens.unfinished and rows != (rank or d_model):
+        raise ValueError("it has more or fewer rows than it says")
+    if lens.arrays[MOVED].ndim != 2 or lens.arrays[MOVED].shape[1] != depths - 1:
+        raise ValueError(f"{MOVED!r} has another shape than it says")
     corpora, cells = facts["corpora"], lens.cells
     if not 0 < len(cells) <= _MOST_CELLS or not all(isinstance(corpus["name"], str) for corpus in corpora):
         raise ValueError("it does not say which prompts it is of")
@@ -189,7 +199,7 @@ def _check(lens: LensFile) -> None:
             raise ValueError("it does not say which prompts it is of")
         _whole("prompts", cell.prompts, 2**40)
         for depth in range(depths - 1):
-            if lens.arrays[matrix_name(cell, depth)].shape != (rank or d_model, d_model):
+            if lens.arrays[matrix_name(cell, depth)].shape != (rows, d_model):
                 raise ValueError(f"{matrix_name(cell, depth)!r} has another shape than it says")
 
 

@@ -84,7 +84,8 @@ class BlockCalls:
         for transposed, weight in ((False, stored), (True, stored.T)):
             if weight.shape == (y.shape[1], a.shape[1]):
                 error = (nn.functional.linear(a, weight, bias) - y).float().abs()
-                scale = a.float().norm(dim=-1)[:, None] * torch.linalg.vector_norm(weight, dim=-1, dtype=torch.float32)
+                wide = torch.promote_types(weight.dtype, torch.float32)
+                scale = a.float().norm(dim=-1)[:, None] * torch.linalg.vector_norm(weight, dim=-1, dtype=wide)
                 excess.append((float((error - 8 * torch.finfo(y.dtype).eps * scale).max()), transposed))
         worst, transposed = min(excess, default=(1.0, False))
         return transposed if worst <= 0 else None

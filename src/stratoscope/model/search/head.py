@@ -90,8 +90,9 @@ def is_linear(weight: Tensor, bias: Tensor | None, call: Call) -> bool:
 
 def linear_error(weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """What rounding may do to y = W x + b, elementwise, float32: sums of numbers are rounded as y is, twice."""
-    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    size = size * torch.linalg.vector_norm(weight, dim=-1, dtype=torch.float32)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    size = size * torch.linalg.vector_norm(weight, dim=-1, dtype=wide)
     typical = size / x.shape[-1] ** 0.5  # size of a sum of numbers of random signs
     error: Tensor = 2 * unit_roundoff(y.dtype) * (y.float().abs() + typical) + 1e-6 * size
     return error

@@ -210,9 +210,15 @@ class Gradients:
             yield
 
 
+_OTHERWISE = "Record without the group effects, or load the model with another attention implementation or in float32."
+
+
 @contextmanager
-def differentiable(model: nn.Module) -> Iterator[None]:
-    """While open gradients are computed, but none of a parameter; what cannot be differentiated is said by name."""
+def differentiable(model: nn.Module, *, where: str = "effects", fix: str = _OTHERWISE) -> Iterator[None]:
+    """While open gradients are computed, but none of a parameter; what cannot be differentiated is said by name.
+
+    `where` and `fix` are those of the CaptureError that says it.
+    """
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in asking:
@@ -220,11 +226,11 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         with torch.enable_grad():
             yield
     except NotImplementedError as error:
-        raise _no_gradients(first_line(error)) from None
+        raise _no_gradients(first_line(error), where, fix) from None
     except RuntimeError as error:
         if is_out_of_memory(error) or not any(word in str(error) for word in _NO_BACKWARD):
             raise
-        raise _no_gradients(first_line(error)) from None
+        raise _no_gradients(first_line(error), where, fix) from None
     finally:
         for parameter in asking:
             parameter.requires_grad_(True)
@@ -233,9 +239,5 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 _NO_BACKWARD = ("derivative for", "not implemented", "does not require grad", "Inference tensors", "backward")
 
 
-def _no_gradients(why: str) -> CaptureError:
-    return CaptureError(
-        f"the model cannot be differentiated: {why}",
-        where="effects",
-        fix="Record without the group effects, or load the model with another attention implementation or in float32.",
-    )
+def _no_gradients(why: str, where: str = "effects", fix: str = _OTHERWISE) -> CaptureError:
+    return CaptureError(f"the model cannot be differentiated: {why}", where=where, fix=fix)

@@ -106,6 +106,9 @@ def open_lens(path: str | os.PathLike[str], *, weights_sha256: str | None, d_mod
 
 def _own(path: Path, file: LensFile, weights: str | None, d_model: int, depths: int) -> FittedLens:
     facts = file.facts
+    if file.unfinished:
+        what = f"not all of its prompts are in it: {facts['prompts']:,} of {facts['planned']:,}"
+        raise InputError(what, where=str(path), fix="Go on with it: `stratoscope fit-lens … --resume`.")
     if weights is not None and facts["weights_sha256"] != weights:
         raise InputError(
             f"it was fitted to another model ({facts['model']['name']}): its weights are others",

@@ -15,7 +15,9 @@ from stratoscope.trace.format.attributes import to_json
 from stratoscope.trace.format.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
 from stratoscope.trace.info.explained import explained
+from stratoscope.trace.info.lens import lens_facts, lens_of, lens_text
 from stratoscope.trace.info.text import facts_text
+from stratoscope.trace.lens_file import JACOBIAN
 from stratoscope.trace.opened import Inputs, dataset_of, opened
 from stratoscope.trace.outcome import outcome
 
@@ -28,12 +30,12 @@ _FINDINGS = ("receipt", "notes", "planted", UNKNOWN_ARRAYS)
 
 
 def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
-    """What a trace is.
+    """What a trace is, or a fitted lens.
 
     Parameters
     ----------
     trace
-        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset.
+        A trace, one or several CSV or Parquet files (one prompt each), or a Dataset; or a file of `fit_lens`.
     columns
         Which column of CSV files is which, as in `import_csv`.
 
@@ -45,7 +47,9 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         group → list of name, dims, unit, label, formula), `outcome` (`answered`, `open_as_refusal`, `refusal_patterns`,
         `cut`, `openers`, the first `answers`; None where nothing was asked about answers), `explained` (`targets`,
         `own`, `answer_prefix`, `positions`, `error`, `limit`, `groups`; None where no logit is explained), the
-        attributes of docs/format.md and its dates.
+        attributes of docs/format.md and its dates. Of a fitted lens: `kind`, `model`, `corpora`, `prompts`,
+        `positions`, `rank`, `basis`, `apart` (by depth, how far its halves are apart, relative to the whole), `moved`
+        (of each prompt, by how much it still moved the mean, median over depths), …
 
     Raises
     ------
@@ -61,6 +65,9 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
     >>> [quantity["name"] for quantity in facts["quantities"]["residual"]]
     ['resid_norm', 'resid_cos']
     """
+    lens = lens_of(trace)
+    if lens is not None:
+        return lens_facts(lens)
     dataset = dataset_of(trace, columns)
     if (
         dataset is trace
@@ -85,7 +92,7 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
 
 def info_text(info: dict[str, Any]) -> str:
     """The facts of `info` as plain text for a terminal, ending without a newline."""
-    return facts_text(info)
+    return lens_text(info) if info.get("kind") == JACOBIAN else facts_text(info)
 
 
 def _contents(dataset: xr.Dataset) -> dict[str, Any]:

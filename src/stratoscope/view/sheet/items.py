@@ -71,10 +71,10 @@ class Ring:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number written into a cell of a map."""
+    """A number or a word written into a cell of a map, or between two."""
 
     column: int
-    row: int
+    row: float
     text: str
     colour: str
 
@@ -92,7 +92,7 @@ class CellMap:
     columns, rows
         (column, label) and (row, label); the labels' texts, positions and colours are in `texts`.
     cells, cell_size
-        Numbers in the cells, and their size in points.
+        Numbers or words in the cells, and their size in points.
     lines
         Whether cells are set apart by hairlines of paper.
     """

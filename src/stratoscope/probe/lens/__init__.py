@@ -1,0 +1,1 @@
+"""`fit_lens`: how the residual stream at each depth moves the one behind the last block, averaged over texts."""
