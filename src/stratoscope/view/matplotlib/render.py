@@ -48,15 +48,8 @@ def render(
         fix = 'Name a file for the picture, or take caption="none".'
         raise UsageError("a caption goes into a file beside the picture, and none is written", where="caption", fix=fix)
     path = None if out is None else save.check(out, overwrite=overwrite, inputs=inputs, caption=beside)
-<<<<<<< HEAD
     spec = titled(describe(look), page)
-    from stratoscope.view.matplotlib.maps import draw
-=======
-    spec = describe(look)
-    if page.title and page.titled:
-        spec = replace(spec, title=page.title)
     from stratoscope.view.matplotlib.draw import draw
->>>>>>> graph
 
     figure = draw(spec, page)
     if path is not None:

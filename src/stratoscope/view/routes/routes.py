@@ -78,13 +78,8 @@ def routes(
     >>> figure.get_figwidth() > 5  # inches
     True
     """
-<<<<<<< HEAD
-    from stratoscope.view.matplotlib.maps import draw
-    from stratoscope.view.matplotlib.render import render, titled
-=======
     from stratoscope.view.matplotlib.draw import draw
-    from stratoscope.view.matplotlib.render import render
->>>>>>> graph
+    from stratoscope.view.matplotlib.render import render, titled
     from stratoscope.view.routes import files
     from stratoscope.view.routes.chosen import routed
 
