@@ -208,6 +208,7 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
         return inputs  # of which `compare` draws the picture
 
     monkeypatch.setitem(vars(stratoscope), "comparison", compared)
+    monkeypatch.setattr("stratoscope.doors.recorded.is_trace", lambda _: True)
     monkeypatch.setitem(vars(stratoscope), "patch_null", lambda *given, **_: given[0])
     module = sys.modules["stratoscope.trace.opened"]
     monkeypatch.setattr(module, "opened", opened)

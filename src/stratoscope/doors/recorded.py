@@ -21,7 +21,7 @@ def is_trace(given: str) -> bool:
 
 
 @contextmanager
-def trace_of(given: str, text: str | None, record: Sequence[str], options: Mapping[str, Any]) -> Iterator[Path]:
+def trace_of(given: str, text: str | None, record: Sequence[str], options: Mapping[str, Any]) -> Iterator[str | Path]:
     """The trace that is given, or one of a model and a text, for as long as it is needed.
 
     Parameters
@@ -39,7 +39,7 @@ def trace_of(given: str, text: str | None, record: Sequence[str], options: Mappi
             raise UsageError("a text is recorded of a model, and this is a trace", where="TEXT", fix=fix)
         if asked:
             raise UsageError(_OF_A_MODEL, where=f"--{asked[0].replace('_', '-')}", fix="Leave it away.")
-        yield Path(given)
+        yield given
         return
     if text is None:
         fix = 'Give a trace; or a model and a text, such as "How do I sharpen a knife?".'
