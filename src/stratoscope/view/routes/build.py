@@ -22,7 +22,7 @@ from stratoscope.view.spec.routes import RoutePanel, Routes
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
-from stratoscope.words import counted, percent
+from stratoscope.words import counted, percent, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,7 +124,7 @@ def panel_of(dataset: xr.Dataset, graph: xr.DataTree, placing: Placing) -> Route
     kinds = [names.ROUTE_KINDS.index(kind) for kind in edges["kind"].values.tolist()]
     there, in_view = _by_depth(graph, depths)
     return RoutePanel(
-        title=summary["prompt"],
+        title=visible(summary["prompt"]),
         detail="",
         start=placing.start,
         stop=placing.start + len(placing.left_out) - 1,

@@ -24,7 +24,7 @@ from stratoscope.view.spec.routes import RoutePanel, RouteSides
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens, joined
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
-from stratoscope.words import counted, number, percent
+from stratoscope.words import counted, number, percent, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +59,7 @@ class _Two:
     @property
     def labels(self) -> tuple[str, str]:
         """What they are called."""
-        a, b = (self.prompts.labels[place] for place in self.places)
+        a, b = (visible(self.prompts.labels[place]) for place in self.places)
         return a, b
 
 

@@ -37,21 +37,26 @@ function edgeWords(graph, edge, side) {
 }
 
 /** What an edge is worth. @param {Graph} graph @param {Edge} edge @returns {string[]} */
-function worthWords(graph, { weight, flow, sides }) {
-  if (sides) return differenceWords(graph, sides, weight);
+function worthWords(graph, edge) {
+  const { weight, flow, sides } = edge;
+  if (sides) return differenceWords(graph, edge, sides);
   const share = Number.isNaN(flow) ? [] : [`${percent(flow)} of ${view.content.whole} runs through it`];
   return [`weight: ${signedNumber(weight)}`, ...share];
 }
 
-/** @param {Graph} graph @param {Sides} sides @param {number} difference */
-function differenceWords({ called }, { a, b, most }, difference) {
-  const [one, other] = called;
-  if (!Number.isNaN(difference)) {
-    return [`${other} − ${one}: ${signedNumber(difference)}`, `${one} ${signedNumber(a)}, ${other} ${signedNumber(b)}`];
+/** @param {Graph} graph @param {Edge} edge @param {Sides} sides */
+function differenceWords({ called, columns }, { from, to, weight }, { a, b, most }) {
+  const [one, other] = called.map((name) => legible(name));
+  if (!Number.isNaN(weight)) {
+    return [`${other} − ${one}: ${signedNumber(weight)}`, `${one} ${signedNumber(a)}, ${other} ${signedNumber(b)}`];
   }
   const [here, there, value] = Number.isNaN(b) ? [one, other, a] : [other, one, b];
-  const bound = Number.isNaN(most) ? "not known there" : `at most ${number(most)} in size there, of either sign`;
-  return [`recorded in ${here} only: ${signedNumber(value)}`, `not among the recorded edges of ${there}: ${bound}. Its difference is not known.`];
+  const recorded = `recorded in ${here} only: ${signedNumber(value)}`;
+  if (columns[from.column].unmatched || columns[to.column].unmatched) {
+    return [recorded, `${there} has no equal token in its place, so there is nothing to subtract.`];
+  }
+  const bound = `at most ${number(most)} in size there, of either sign`;
+  return [recorded, `not among the recorded edges of ${there}: ${bound}. Its difference is not known.`];
 }
 
 /**
