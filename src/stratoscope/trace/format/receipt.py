@@ -124,6 +124,7 @@ _RULES: dict[str, Callable[[Sequence[Any]], Any]] = {
     **dict.fromkeys(("beside_longer", "beside_equal_length"), _worst),
     **dict.fromkeys(("logits_bit_identical", "embedding_watched", "smallest_batch"), min),
     "contributions": _worst,
+    **dict.fromkeys(("error", "limit"), _worst),  # of lenses and routes
     "pre_activations": sum,
     "not_split": sum,
     "limits": _union,
