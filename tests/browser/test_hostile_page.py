@@ -25,7 +25,9 @@ MARKER = (
 
 def hostile(**shape: Any) -> xr.Dataset:
     """A simulated trace with the marker in each text of each prompt and token, and in all its attributes."""
-    trace = stratoscope.simulate(**{"prompts": 16, "layers": 3, "d_ff": 16, "heads": 1, "tokens": 6, "seed": 3, **shape})
+    trace = stratoscope.simulate(
+        **{"prompts": 16, "layers": 3, "d_ff": 16, "heads": 1, "tokens": 6, "seed": 3, **shape}
+    )
     for name in ("text", "prompt_id", "prompt_class", "pair"):
         words = np.empty(trace[name].shape, dtype=object)
         words[:] = [one + MARKER for one in trace[name].values]
