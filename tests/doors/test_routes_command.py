@@ -43,7 +43,7 @@ def test_it_draws_a_trace_beside_it_and_tells_edges_as_json() -> None:
     [
         (("run.trace", "Hello"), "a text is recorded of a model, and this is a trace"),
         (("run.trace", "--chat"), "--chat: is an option of a model"),
-        (("run.trace", "-o", "x.txt"), "a picture is a"),
+        (("run.trace", "-o", "x.txt"), "x.txt: is no .png"),
         (("absent",), "without a text no model is recorded"),
         (("norms.trace",), "no routes are recorded in it"),
         (("norms.trace",), "--record routes"),
