@@ -19,7 +19,7 @@ class RoutesGroup(RecordGroup):
     """Where a token has fewer edges than are kept, the others are NaN and −1."""
 
     name = ROUTES
-    planted = ("previous_token_head", "route")
+    planted = ("previous_token_head", "route", "routing_anomaly")
 
     def refusal(self, sites: ModelSites, record: tuple[str, ...], top_k: int) -> tuple[str, str] | None:
         """Of no model yet."""
