@@ -83,6 +83,7 @@ def route_spec() -> ViewSpec:
     """One head's edge and two streams, of two tokens and one layer."""
     panel = RoutePanel(
         "one", "critical", 0, 2, indices([0, 1, 0]), 1, 0.75, 0.25, 0.1, 0.0,
+        there=np.ones(2), in_view=np.array([0.75, 1]),
         node_column=indices([1, 0, 1]), node_depth=indices([1, 0, 0]),
         node_flow=np.array([1, 0.25, 0.5]), node_rest=np.array([0.25, 0, 0]),
         to_column=indices([1, 1, 1]), to_depth=indices([1, 1, 1]),

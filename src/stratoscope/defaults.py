@@ -61,7 +61,7 @@ AXIS: Axis = "unknown"
 STRONGEST = 5  # neurons that `top` lists of a prompt
 RANKING: Ranking = "write"  # by what it ranks them
 
-ROUTE_EDGES = 150  # that a picture of routes shows, and the most it may
+ROUTE_EDGES = 150  # of heads that a picture of routes shows
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"

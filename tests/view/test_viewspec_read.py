@@ -256,7 +256,7 @@ MARKS = ("content", "panels", 0, "marks")
         ("content.weight.rows are not ascending numbers", "routes", _set([], "content", "weight", "rows")),
         ("content.panels[0] is none of the 3 tokens", "routes", _set(4, *PANEL, "stop")),
         ("content.panels[0].end has what is not one of 0 to 1", "routes", _set(2, *PANEL, "end")),
-        ("content.panels[0].node_depth has what is not one of 0 to 0", "routes", _set([0], "content", "weight", "rows")),
+        ("content.panels[0].there has 2 items instead of 1", "routes", _set([0], "content", "weight", "rows")),
         ("content.scales['robust'].heights['with_first'] does not run upwards", "peaks", _set(-1, *HEIGHTS, "with_first", "ceiling")),
     ],
 )  # fmt: skip

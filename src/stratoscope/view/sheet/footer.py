@@ -13,6 +13,7 @@ from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.maps import PROMPT_ROWS, Maps
 from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.routes import Routes
 from stratoscope.view.spec.viewspec import Content, Provenance, ViewSpec
 from stratoscope.words import isolate, noted, visible
 
@@ -75,9 +76,14 @@ def about(spec: ViewSpec) -> str:
 
 
 def reading(content: Content, *, numbers: bool = False) -> str:
-    """How to read maps, with numbers in their cells or without; charts have axes that say it."""
+    """How to read maps, with numbers in their cells or without, and routes; charts have axes that say it."""
     if isinstance(content, Lens):
         return f"{reading(content.maps)} {_of_lenses(content)}"
+    if isinstance(content, Routes):
+        shares = content.weight.unit == "1"
+        view = "how much of the whole runs along what is shown" if shares else "how much of all effects is shown"
+        rows = "depths, D0 before the first block; what ends at D6 is of layer 5"
+        return f"Columns: tokens in reading order. Rows: {rows}. “In view”: {view}, at each depth."
     if not isinstance(content, Maps):
         return ""
     first = content.quantities[0]

@@ -111,7 +111,41 @@ class CellMap:
     lines: bool = False
 
 
-Item: TypeAlias = Text | Box | Ring | CellMap
+@dataclass(frozen=True)
+class Line:
+    """A line through points: two are a straight one, four a curve from the first to the last, bent by the others.
+
+    Attributes
+    ----------
+    points
+        (x, y) of each.
+    width
+        Points.
+    opacity
+        0 = not to be seen, 1 = as its colour.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    width: float
+    colour: str
+    opacity: float = 1.0
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A disc, or a square, around a point; `size` is how wide it is."""
+
+    x: float
+    y: float
+    size: float
+    colour: str
+    edge: str = ""
+    square: bool = False
+    opacity: float = 1.0
+
+
+Item: TypeAlias = Text | Box | Ring | CellMap | Line | Dot
 
 
 @dataclass(frozen=True)

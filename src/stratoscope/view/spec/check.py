@@ -237,6 +237,7 @@ def _check_route_panel(panel: RoutePanel, tokens: int, depths: int, at: str) -> 
     columns = panel.columns
     _same_lengths(panel, ("left_out",), columns + 1, at)
     _within([panel.end], 0, columns, f"{at}.end")
+    _same_lengths(panel, ("there", "in_view"), depths, at)
     _same_lengths(panel, ("node_depth", "node_flow", "node_rest"), len(panel.node_column), at)
     _within(panel.node_column, 0, columns, f"{at}.node_column")
     _within(panel.node_depth, 0, depths, f"{at}.node_depth")

@@ -79,6 +79,8 @@ class RoutePanel:
         Share of the whole that comes from the prompt's first token, shown or not.
     bias
         Share of the whole that comes from biases; part of the rest.
+    there, in_view
+        Share of the whole that there is at each depth, and that runs through what is shown, [depth].
     node_column, node_depth
         Where each node is, [node].
     node_flow, node_rest
@@ -116,6 +118,8 @@ class RoutePanel:
     rest: float
     first_token: float
     bias: float
+    there: Numbers
+    in_view: Numbers
     node_column: Indices
     node_depth: Indices
     node_flow: Numbers
