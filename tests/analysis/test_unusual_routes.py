@@ -38,7 +38,7 @@ def test_a_route_that_is_planted_is_found_at_its_place_and_a_clean_trace_has_non
     for seed in range(3):
         trace = clean(seed)
         assert not has_finding(trace)
-        assert is_found(trace, plant_route(trace, np.random.default_rng(seed), 0.3))
+        assert is_found(trace, plant_route(trace, np.random.default_rng(seed), 0.4))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """How often `anomalies` finds an unusual route in recorded routes where there is none, and where there is one.
 
 `make truth` prints these tables: of simulated traces without an anomaly at most 5 % may have a finding, and of those in
-which one head brings the later tokens of one prompt 30 % of their streams from one token, at least 95 % must be found.
+which one head brings the later tokens of one prompt 40 % of their streams from one token, at least 95 % must be found.
 On real captures of SmolLM2, where it is installed, random choices of 8 to 60 prompts, likewise; of these the share that
 is found is told, without a goal.
 """
@@ -24,7 +24,7 @@ from stratoscope.analysis.anomalies.heads import LEAST_QUERIES, LEAST_TOKENS
 
 SEEDS, REAL_SEEDS = 100, 24
 SHARES = (0.1, 0.2, 0.3, 0.4)  # of the streams of later tokens
-MUST = 0.3
+MUST = 0.4
 RECORD = (names.NORMS, names.ROUTES)
 Place = tuple[int, int, int, int]  # prompt, position, layer, head
 
