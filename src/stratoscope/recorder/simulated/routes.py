@@ -115,12 +115,12 @@ class SimulatedRoutes:
         back = np.minimum(self._random.geometric(0.25, (length, layers, heads)) - 1, query)
         first = self._random.random((length, layers, heads)) < _FIRST
         base = np.where(first, 0, query - back)
+        if odd := self._odd:
+            base[odd.token :, odd.layer, odd.head] = odd.token
         if (planted := self._model.route) and length > 1:
             (early, late), (one, other) = planted.layers, planted.heads
             base[1:, early, one] = np.arange(length - 1)
             base[-1, late, other] = length // 2
-        if odd := self._odd:
-            base[odd.token :, odd.layer, odd.head] = odd.token
         return np.asarray((base[:, :, None] + np.arange(turns)[:, None]) % (query[..., None] + 1))
 
     @cached_property
@@ -129,12 +129,12 @@ class SimulatedRoutes:
         scale = _MOVED / (self._size[2] * self._size[3])
         sizes = np.minimum(scale * self._random.lognormal(0, 1, sources.shape), _LARGEST)
         found = _grid(np.where(self._random.random(sources.shape) < _NEGATIVE, -sizes, sizes), _GRID)
+        if odd := self._odd:
+            found[odd.token :, odd.layer, 0, odd.head] = _ODD
         if (planted := self._model.route) and self._length > 1:
             (early, late), (one, other) = planted.layers, planted.heads
             found[1:, early, 0, one] = PREVIOUS_WEIGHT
             found[-1, late, 0, other] = _grid(np.array(ROUTE_WEIGHT), _GRID)
-        if odd := self._odd:
-            found[odd.token :, odd.layer, 0, odd.head] = _ODD
         return found
 
     def _rest(self, low: float, high: float) -> Floats:
