@@ -52,7 +52,7 @@ class Lenses:
         InputError
             The trace has no such lens.
         """
-        refuse_unknown(name, self.whole, "lens", where="kind")
+        refuse_unknown(name, self.whole, "lens", where="in_cells")
         return self.names.index(name)
 
     def parts(self, name: str) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ def lens(
     prompt: str | int | None = None,
     token: int | None = None,
     target: TargetChoice = None,
-    kind: str | None = None,
+    in_cells: str | None = None,
     span: TextChoice = None,
     most_tokens: int | None = None,
     theme: names.Theme = defaults.THEME,
@@ -59,7 +59,7 @@ def lens(
         answers, if lenses were read there, else the last one where they were.
     target
         Only this target has its trajectories drawn, by its text or its number; by default all that were recorded.
-    kind
+    in_cells
         Which lens is in the cells: "logit", or the name of a fitted one, "jacobian". By default the fitted one, where
         it was recorded; the other one's trajectories stand beside its own, dashed.
     span
@@ -99,7 +99,7 @@ def lens(
         from stratoscope.trace.opened import opened
 
         spec, _ = lens_spec(
-            opened(trace), look, prompt=prompt, token=token, target=target, kind=kind, span=span,
+            opened(trace), look, prompt=prompt, token=token, target=target, in_cells=in_cells, span=span,
             most_tokens=most_tokens, page=page,
         )  # fmt: skip
         return spec
@@ -114,7 +114,7 @@ def lens_spec(
     prompt: str | int | None = None,
     token: int | None = None,
     target: TargetChoice = None,
-    kind: str | None = None,
+    in_cells: str | None = None,
     span: TextChoice = None,
     most_tokens: int | None = None,
     page: Page = PLAIN_PAGE,
@@ -137,7 +137,7 @@ def lens_spec(
     from stratoscope.view.spec.lens import Lens
 
     lenses = lenses_of(dataset)
-    name = lenses.usual if kind is None else lenses.whole[lenses.whole.index(kind)] if kind in lenses.whole else kind
+    name = in_cells or lenses.usual
     lenses.place(name)  # refuses an unknown one
     chosen = chosen_tokens(
         dataset, prompt=prompt, token=token, span=span, columns=most_tokens, most=columns_with_words(page)

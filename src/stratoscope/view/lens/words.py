@@ -47,9 +47,11 @@ def fitted_on(dataset: xr.Dataset) -> str:
     if not isinstance(facts, Mapping):
         return ""
     prompts, corpora = facts.get("prompts"), facts.get("corpora")
-    words = f"fitted on {counted(prompts, 'prompt')}" if isinstance(prompts, int) else "fitted"
+    if not isinstance(prompts, int):
+        return ""
+    words = f"fitted on {counted(prompts, 'prompt')}"
     many = len(corpora) if isinstance(corpora, list | tuple | Mapping) else 0
-    return f"{words} of {counted(many, 'corpus').replace('corpuss', 'corpora')}" if many > 1 else words
+    return f"{words} of {many} corpora" if many > 1 else words
 
 
 def notes(dataset: xr.Dataset, lenses: Lenses, found: Found, shown: Reading) -> Iterator[Note]:

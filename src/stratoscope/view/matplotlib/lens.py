@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -17,6 +18,7 @@ from stratoscope.view.matplotlib.maps import draw_map
 from stratoscope.view.matplotlib.marks import sample
 from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.cell_words import colour_steps, words_in
 from stratoscope.view.sheet.items import DPI, CellMap, Text
 from stratoscope.view.sheet.lens import arrange_lens
 from stratoscope.view.sheet.measures import measures_of
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _LINE, _HALO = 1.3, 2.6  # points of the line from which up an answer stays
 _FEW_NUMBERS = 1.15  # inches of a chart that has room for two or three numbers
+_LEAST_IN_AXES = 0.8  # of the points that were asked for
 _HATCHES = "////"
 
 
@@ -73,7 +76,7 @@ def mark_cells(axes: Axes, spec: ViewSpec, content: Lens) -> None:
     axes.plot(x, y, solid_capstyle="butt", **line)
     earlier = (content.first >= 0) & (content.first != content.stays)
     axes.scatter(
-        columns[earlier] - 0.5, content.first[earlier], marker=5, s=16, color=theme.ring, linewidths=0, zorder=2.6,
+        columns[earlier] - 0.5, content.first[earlier], marker=9, s=16, color=theme.ring, linewidths=0, zorder=2.6,
         path_effects=halo,
     )  # fmt: skip
 
@@ -83,9 +86,7 @@ def _hatch(axes: Axes, spec: ViewSpec, content: Lens) -> None:
     if not len(content.changing):
         return
     colours = spec.colours.of(signed=False)
-    cells = content.maps.maps[0].cells[spec.look.first][tuple(content.changing.T)]
-    units = content.maps.quantities[0].colouring(spec.look).limits.unit(cells).clip(0, 1)
-    steps = np.rint(np.nan_to_num(units) * (len(colours) - 1)).astype(int)
+    steps = colour_steps(spec, content)[tuple(content.changing.T)]
     for step in np.unique(steps).tolist():
         squares = [
             ((x - 0.5, y - 0.5), (x - 0.5, y + 0.5), (x + 0.5, y + 0.5), (x + 0.5, y - 0.5))
@@ -96,3 +97,25 @@ def _hatch(axes: Axes, spec: ViewSpec, content: Lens) -> None:
             PolyCollection(squares, facecolors="none", edgecolors=lines, linewidths=0, hatch=_HATCHES, zorder=1.5),
             autolim=False,
         )
+
+
+def draw_words(spec: ViewSpec, content: Lens, axes: Axes, points: float) -> None:
+    """Write words of so many points, or a little less, into cells that are drawn in somebody's own axes; mark them."""
+    box, (columns, rows) = axes.get_window_extent(), content.likeliest.shape
+    pitch, row = (length / axes.figure.dpi for length in (box.width / columns, box.height / rows))
+    words = words_in(spec, content, pitch, row, (_LEAST_IN_AXES * points, points))
+    for one in words.cells:
+        axes.text(
+            one.column, one.row, one.text, size=words.size, color=one.colour, ha="center", va="center_baseline",
+            family=fonts.families(), parse_math=False, zorder=3,
+        )  # fmt: skip
+    mark_cells(axes, spec, content)
+
+
+def draw_charts_into(spec: ViewSpec, content: Lens, axes: Sequence[Axes], points: float) -> None:
+    """Draw the charts of trajectories into somebody's own axes."""
+    theme, sizes = spec.colours.themes[spec.look.theme], measures_of(Page(font_size=points))
+    for panel, into in zip(content.charts, axes, strict=True):
+        room = into.get_window_extent().width / into.figure.dpi
+        draw_chart(into, panel, fonts.wrap(panel.x.label, points, room), (), theme, sizes)
+        into.set_yticks([])

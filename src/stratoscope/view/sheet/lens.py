@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-
-import numpy as np
 
 from stratoscope.view.sheet import arrangement, fonts
-from stratoscope.view.sheet.items import Box, Cell, CellMap, Sheet, Text
+from stratoscope.view.sheet.cell_words import LARGEST, SMALLEST, CellWords, word_height, words_in
+from stratoscope.view.sheet.items import Box, CellMap, Sheet, Text
 from stratoscope.view.sheet.layout import LEAST_WIDTH, Layout
 from stratoscope.view.sheet.map_drawing import MapDrawing
 from stratoscope.view.sheet.measures import SLIDE, Measures, measures_of
-from stratoscope.view.spec import palette
 from stratoscope.view.spec.charts import ChartPanel, Mark
 from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
-from stratoscope.words import counted, first_part, narrower
 
 # inches at the size of a slide
 _WITH_WORDS = 0.46  # of a column, at least, that has room for words
@@ -34,12 +30,8 @@ _AXIS = 0.42  # below a chart, for its numbers and its name
 SAMPLE = 0.17  # of a line in the key
 # inches whatever the text
 _TALLEST_ON_PAPER = 5.5
-_PAD, _PAD_DOWN = 0.03, 0.012  # around a word
 _FRAME = 0.012  # between the cells of the chosen column and its frame
 _ROW_STEP = 0.16  # between labels of rows that stand beside charts
-_FEWEST = 5  # characters that are left of a longer word; fewer say nothing
-
-_LARGEST, _SMALLEST = 7.0, 5.0  # points of words
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,7 @@ class _LensLayout(Layout):
     def _row(self) -> float:
         """Inches of a row: as high as a word while all rows fit, in whole dots."""
         rows, unit, dots = len(self.quantities[0].quantity.rows), self.measures.unit, self.measures.dots
-        word = math.ceil(self._word_height(self._least) * dots - 1e-6) / dots
+        word = math.ceil(word_height(self._least) * dots - 1e-6) / dots
         usual = _ROW_ON_PAPER * unit if not self.below else word
         if self.measures.width is None:
             usual = min(_ROW * unit, _USUAL * unit / rows)
@@ -140,11 +132,7 @@ class _LensLayout(Layout):
     @property
     def _least(self) -> float:
         """Points of words, at least."""
-        return _SMALLEST if self.measures.width is None else self.measures.badge
-
-    @staticmethod
-    def _word_height(points: float) -> float:
-        return fonts.height(points) + _PAD_DOWN
+        return SMALLEST if self.measures.width is None else self.measures.badge
 
     def _charts_width(self, each: float) -> float:
         """Inches of the charts beside the cells, with what is between."""
@@ -190,14 +178,18 @@ class _LensLayout(Layout):
         drawing = MapDrawing(self.spec, self.content, self.arrangement)
         whole, *others = drawing.draw(0, 0, left, top, band, row_labels=True, token_labels=True)
         assert isinstance(whole, CellMap)
-        cells, size = self._words()
+        words = self._words()
         lines = self._pitch() >= 0.2 and self.arrangement.row >= 0.05
-        self.items += [replace(whole, cells=cells, cell_size=size, lines=lines), *others, self._frame(left, top)]
+        self.items += [
+            replace(whole, cells=words.cells, cell_size=words.size, lines=lines),
+            *others,
+            self._frame(left, top),
+        ]
         bottom = top + self._height(self.quantities[0])
         end = bottom + drawing.below(0, band)
-        if said := self._left_out(len(cells)):
+        if words.left_out:
             end += 0.04
-            for line in fonts.wrap(said, sizes.detail, max(self._map_width(), 3.0 * unit)):
+            for line in fonts.wrap(words.left_out, sizes.detail, max(self._map_width(), 3.0 * unit)):
                 self.items.append(Text(left, end, line, sizes.detail, self.theme.muted))
                 end += fonts.height(sizes.detail)
         if self.below:
@@ -238,6 +230,11 @@ class _LensLayout(Layout):
             at += wide + 0.14 * unit
         return y + high
 
+    def _words(self) -> CellWords:
+        largest = LARGEST if self.measures.width is None else self.measures.label
+        narrow = largest if self._pitch() >= 0.6 * self.measures.unit else 0.86 * largest
+        return words_in(self.spec, self.lens, self._pitch(), self.arrangement.row, (self._least, narrow))
+
     def _frame(self, x: float, y: float) -> Box:
         """Around the column of the chosen token."""
         pitch = self._pitch()
@@ -245,53 +242,6 @@ class _LensLayout(Layout):
             x + self.lens.chosen * pitch - _FRAME, y - _FRAME, pitch + 2 * _FRAME,
             self._height(self.quantities[0]) + 2 * _FRAME, edge=self.theme.ink,
         )  # fmt: skip
-
-    # --- words ------------------------------------------------------------------------------------------------------
-
-    def _words(self) -> tuple[tuple[Cell, ...], float]:
-        """The words in cells, and their size in points: in each where rows are high enough, else one for a run."""
-        row, room = self.arrangement.row, self._pitch() - 2 * _PAD
-        size, each = self._size(), self._word_height(self._least) <= row + 1e-6
-        fitting = [fitted(text, size, room) for text in self.lens.texts]
-        return tuple(self._cells(fitting, each=each, high=self._word_height(size))), size
-
-    def _size(self) -> float:
-        """Points of words that rows and columns have room for."""
-        largest = _LARGEST if self.measures.width is None else self.measures.label
-        fits = (self.arrangement.row - _PAD_DOWN) / fonts.height(1.0)
-        narrow = largest if self._pitch() >= 0.6 * self.measures.unit else 0.86 * largest
-        return max(self._least, min(narrow, fits))
-
-    def _cells(self, fitting: Sequence[str], *, each: bool, high: float) -> Iterator[Cell]:
-        cells = self.content.maps[0].cells[self.spec.look.first]
-        colours = self.spec.colours.of(signed=False)
-        limits = self.quantities[0].colouring(self.spec.look).limits
-        steps = np.rint(np.nan_to_num(limits.unit(cells)).clip(0, 1) * (len(colours) - 1)).astype(int)
-        for column, ids in enumerate(self.lens.likeliest):
-            for start, stop in _runs(ids, each=each):
-                token = int(ids[start])
-                if token < 0 or not fitting[token] or (not each and (stop - start) * self.arrangement.row < high):
-                    continue
-                inks = [palette.ink_on(palette.rgb_of(colours[step])) for step in steps[column, start:stop].tolist()]
-                covered = 1 if each else math.ceil(high / self.arrangement.row)
-                at = _one_ink(inks, covered)
-                if at is not None:
-                    yield Cell(column, start + at + (covered - 1) / 2, fitting[token], inks[at])
-
-    def _left_out(self, written: int) -> str:
-        """What is said of cells without words."""
-        there = self.lens.likeliest >= 0
-        row_fits = self._word_height(self._least) <= self.arrangement.row + 1e-6
-        if written == int(there.sum()):
-            return ""
-        if not written:
-            return "Columns are too narrow for words."
-        if row_fits:
-            return f"Words in {written:,} of {counted(int(there.sum()), 'cell')}; the others are too narrow for theirs."
-        return (
-            f"Rows are too low for words in each: {written:,} stand once for a run of rows with the same token; the "
-            "other runs have none."
-        )
 
 
 def _sampled(rows: Sequence[tuple[int, Text]], row: float, unit: float) -> tuple[tuple[float, str], ...]:
@@ -301,29 +251,3 @@ def _sampled(rows: Sequence[tuple[int, Text]], row: float, unit: float) -> tuple
         if min(one[0] - kept[-1][0], rows[-1][0] - one[0]) * row >= _ROW_STEP * unit:
             kept.append(one)
     return tuple((float(place), label.text) for place, label in (*kept, *rows[1:][-1:]))
-
-
-def _runs(ids: np.ndarray[tuple[int, ...], np.dtype[np.int32]], *, each: bool) -> list[tuple[int, int]]:
-    """Start and stop of the rows that share a word: each by itself, or those beside each other with the same token."""
-    if each:
-        return [(row, row + 1) for row in range(len(ids))]
-    bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
-    return list(pairwise(bounds))
-
-
-def _one_ink(inks: Sequence[str], covered: int) -> int | None:
-    """Where in a run so many rows beside each other have the same ink, near its middle; None = nowhere."""
-    starts = range(len(inks) - covered + 1)
-    alike = [start for start in starts if len({*inks[start : start + covered]}) == 1]
-    return min(alike, key=lambda start: abs(start - (len(inks) - covered) / 2), default=None)
-
-
-def fitted(label: str, size: float, room: float) -> str:
-    """A label that fits into so many inches, its middle left out if it is too long; "" = too little would be left."""
-    shown = fonts.drawn_label(label)
-    for width in range(len(shown), min(_FEWEST, len(shown)) - 1, -1):
-        narrow = narrower(shown, width)
-        if fonts.width(narrow, size) <= room:
-            return narrow
-    first = first_part(shown)
-    return first if first and fonts.width(first, size) <= room else ""

@@ -143,9 +143,10 @@ def ink_on(rgb: ArrayLike) -> str:
 def lines_on(rgb: ArrayLike) -> str:
     """The colour of lines over a tint that differ from it and on which `ink_on` the tint still reads at 4.5:1."""
     tint, ink = np.asarray(rgb, float), rgb_of(ink_on(rgb))
-    mixed = [tint + share * (end - tint) for end in (np.zeros(3), np.ones(3)) for share in np.arange(0.45, 0.0, -0.05)]
-    readable = [colour for colour in mixed if contrast(colour, ink) >= LEAST_CONTRAST]
-    return hex_colours([max(readable, key=lambda colour: float(contrast(colour, tint)), default=tint)])[0]
+    shares = np.arange(0.45, 0.0, -0.05)[:, None]
+    mixed = hex_colours(np.concatenate([tint + shares * (end - tint) for end in (0.0, 1.0)]))
+    readable = [colour for colour in mixed if contrast(rgb_of(colour), ink) >= LEAST_CONTRAST]
+    return max(readable, key=lambda colour: float(contrast(rgb_of(colour), tint)))
 
 
 def oklab(rgb: ArrayLike) -> NDArray[np.float64]:
