@@ -167,6 +167,13 @@ def _says_what_is_so_of_attention(known: dict[str, Any]) -> None:
     assert edges.token[0] == " France"
     assert edges.layer[0] >= 20
     assert edges.layer[edges.token == " of"].iloc[0] < edges.layer[0]
+    of_paris = known["silenced"].isel(prompt=0, target=0)
+    direct, first_order, measured = (of_paris[name].values for name in ("direct", "first_order", "measured"))
+    assert measured[0] > 2
+    assert direct[0] > 2
+    assert abs(first_order[0]) < 0.5
+    assert measured[1] < 0 < direct[1]
+    assert first_order[1] < 0
 
 
 def _says_what_is_so_of_a_neuron(known: dict[str, Any]) -> None:
