@@ -102,3 +102,54 @@ def test_a_part_that_is_wrong_makes_the_sum_miss(recorded: Any, changed: str) ->
         sums.check(arrays, prompts, prompts, ids)
     assert raised.value.where == f"prompt {ids[1]}"
     assert "layer 1" in raised.value.what
+
+
+# --- towards a target -------------------------------------------------------------------------------------------------
+
+
+def edge_effects(model: Any, family: str, text: str, token: int, against: int) -> list[torch.Tensor]:
+    """Of each layer, what each edge brings to the target, [query, head, key], by autograd through its weights' output.
+
+    Each edge gets a number by which it is multiplied, 1: the derivative by it is its effect.
+    """
+    ids = torch.tensor([byte_tokenizer()(text)["input_ids"]])
+    factors: list[torch.Tensor] = []
+    multiply = torch.matmul
+
+    def matmul(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        if one.ndim == 4 and one.shape[-2:] == 2 * (ids.shape[1],) and one.shape[-1] != other.shape[-1]:
+            factors.append(torch.ones_like(one, requires_grad=True))
+            one = one * factors[-1]
+        return multiply(one, other)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "matmul", matmul)
+        logits = model(ids, use_cache=False).logits[0, -1]
+    (logits[token] - logits[against]).backward()
+    return [factor.grad[0].transpose(0, 1) for factor in factors]
+
+
+@pytest.mark.parametrize("name", ["Llama", "GPT2", "Gemma2"])  # grouped heads; biases; a norm behind attention
+def test_effects_of_edges_are_what_autograd_gives_and_add_up_to_those_of_heads(tmp_path: Path, name: str) -> None:
+    how = {"record": ("residual", "effects", "routes"), "targets": ("N",), "against": "x", "calibration": 0, "top_k": 2}
+    trace = run(tmp_path / "t", tiny(name), TEXTS[:3], **how)
+    token, against = (byte_tokenizer()(letter)["input_ids"][0] for letter in "Nx")
+    for number, text in enumerate(TEXTS[:3]):
+        here = trace.isel(token=trace.prompt.values == number, target=0)
+        for layer, edges in enumerate(edge_effects(exact_eager(name), name, text, token, against)):
+            at = here.isel(layer=layer)
+            size = float(edges.abs().max())
+            for q, wanted in enumerate(edges.numpy()):
+                effect, source, head = (at[f"route_effect{one}"].values[q] for one in ("", "_source", "_head"))
+                there = source >= 0
+                found = wanted[head[there], source[there]]
+                np.testing.assert_allclose(effect[there], found, atol=1e-4 * size)
+                most = np.sort(np.abs(wanted).ravel())[::-1]
+                np.testing.assert_allclose(np.abs(effect[there]), most[: there.sum()], atol=1e-4 * size)
+                assert at.route_effect_other[q] == pytest.approx(wanted.sum() - found.sum(), abs=1e-4 * size)
+                others = most.sum() - np.abs(found).sum()
+                assert at.route_effect_other_size[q] == pytest.approx(others, abs=1e-4 * size)
+    sums = trace.route_effect.sum("route") + trace.route_effect_other
+    np.testing.assert_allclose(sums, trace.head_effect.sum("head"), atol=1e-5)
+    facts = trace.attrs["receipt"]["effects"]
+    assert 0 < facts["edges_error"] < facts["edges_limit"] == 1e-5

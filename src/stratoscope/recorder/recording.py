@@ -179,7 +179,7 @@ class Recording:
         self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
-        self._effects = effects_of(effects, loaded, self._sites, self._targets, self._observer, top_k)
+        self._effects = effects_of(effects, loaded, self._sites, self._targets, self._observer, top_k, record)
         self.plan, self._notes = replace(self.plan, **self._effects.plan), [*self._notes, *self._effects.notes]
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
