@@ -107,7 +107,7 @@ def test_a_part_that_is_wrong_makes_the_sum_miss(recorded: Any, changed: str) ->
 # --- towards a target -------------------------------------------------------------------------------------------------
 
 
-def edge_effects(model: Any, family: str, text: str, token: int, against: int) -> list[torch.Tensor]:
+def edge_effects(model: Any, text: str, token: int, against: int) -> list[torch.Tensor]:
     """Of each layer, what each edge brings to the target, [query, head, key], by autograd through its weights' output.
 
     Each edge gets a number by which it is multiplied, 1: the derivative by it is its effect.
@@ -125,6 +125,8 @@ def edge_effects(model: Any, family: str, text: str, token: int, against: int) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "matmul", matmul)
         logits = model(ids, use_cache=False).logits[0, -1]
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    logits = cap * torch.atanh(logits / cap) if cap else logits  # what is explained is in front of it
     (logits[token] - logits[against]).backward()
     return [factor.grad[0].transpose(0, 1) for factor in factors]
 
@@ -136,7 +138,7 @@ def test_effects_of_edges_are_what_autograd_gives_and_add_up_to_those_of_heads(t
     token, against = (byte_tokenizer()(letter)["input_ids"][0] for letter in "Nx")
     for number, text in enumerate(TEXTS[:3]):
         here = trace.isel(token=trace.prompt.values == number, target=0)
-        for layer, edges in enumerate(edge_effects(exact_eager(name), name, text, token, against)):
+        for layer, edges in enumerate(edge_effects(exact_eager(name), text, token, against)):
             at = here.isel(layer=layer)
             size = float(edges.abs().max())
             for q, wanted in enumerate(edges.numpy()):

@@ -311,8 +311,8 @@ class Recording:
         other._streams = other._observer.streams
         other.shapes = other._streams.shapes = {name: self.shapes[name] for name in other._streams.names}
         other._effects = self._effects.only(record)
-        kept = (*record, names.OUTCOME, names.TARGETS)
-        other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
+        kept = {one.name for one in names.quantities_of([*record, names.OUTCOME, names.TARGETS])}
+        other.variables = [name for name in self.variables if name in kept]
         return other
 
     sites = property(lambda self: self._sites, doc="The model's proved sites.")
